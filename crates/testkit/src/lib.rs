@@ -1,0 +1,13 @@
+//! Real parts for tests: a Dovecot in a private directory, Kafka brokers, and IMAP and LMTP clients on sockets.
+//!
+//! Used by the end-to-end tests, the benchmarks and the demo. Nothing here is linked into what operators install.
+//! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
+
+pub mod dovecot;
+pub mod imap;
+pub mod kafka;
+pub mod lmtp;
+pub mod loopback;
+pub mod mock_broker;
+pub mod process;
+pub mod topic;
