@@ -35,10 +35,10 @@ fn details(out: &mut Vec<u8>, details: &Details<'_>) {
         }
         Details::FlagsSet(change) | Details::FlagsClear(change) => flag_change(out, change),
         Details::MessageRead(id) | Details::MessageTrash(id) | Details::MessageExpunge(id) => {
-            message_id(out, *id)
+            message_id(out, *id);
         }
         Details::MailboxCreate { uidvalidity } => {
-            number(out, "uidvalidity", u64::from(*uidvalidity))
+            number(out, "uidvalidity", u64::from(*uidvalidity));
         }
         Details::MailboxRename { old_mailbox } => string(out, "oldMailbox", old_mailbox),
         Details::MailboxDelete | Details::MailboxSubscribe | Details::MailboxUnsubscribe => {}

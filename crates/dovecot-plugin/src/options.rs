@@ -1,0 +1,468 @@
+//! The options of one driver instance and the general settings, from text to values.
+//!
+//! Pure: errors come back as values that name the option and what it was set to.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use dovecast_event::{EventSet, UnknownEvent};
+
+/// Options of one driver instance (`push_notification_driver = kafka:topic=... events=...`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InstanceOptions {
+    pub(crate) topic: String,
+    pub(crate) events: EventSet,
+    /// Only keywords that begin with this are shown.
+    pub(crate) keyword_prefix: Vec<u8>,
+    pub(crate) send_flags: bool,
+    /// Plugin settings or userdb fields to show.
+    pub(crate) userdb: Vec<CString>,
+    /// Name of the field that must be `on`.
+    pub(crate) feature: Option<CString>,
+    pub(crate) full: bool,
+    pub(crate) content: bool,
+    /// METADATA entries to show, each beginning with `/private/` or `/shared/`.
+    pub(crate) metadata: Vec<CString>,
+    /// Longer header values and snippets are cut.
+    pub(crate) max_field_bytes: usize,
+    /// Panic in the callback of these kinds.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fault: EventSet,
+}
+
+/// Settings shared by all instances (`kafka.notification.*`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GeneralSettings {
+    pub(crate) brokers: String,
+    pub(crate) debug: String,
+    pub(crate) max_retries: u32,
+    pub(crate) retry_poll_time: Duration,
+    pub(crate) flush_time: Duration,
+    pub(crate) destroy_time: Duration,
+    /// librdkafka properties in the order they were given.
+    pub(crate) properties: Vec<(String, String)>,
+}
+
+/// What is wrong with an option.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OptionError {
+    #[error("unknown option `{name}` (value `{value}`), known are: {known}")]
+    Unknown {
+        name: String,
+        value: String,
+        known: &'static str,
+    },
+    #[error("option `{name}`: `{value}` is not {expected}")]
+    Invalid {
+        name: String,
+        value: String,
+        expected: &'static str,
+    },
+    #[error("option `{name}`: {source}")]
+    Event { name: String, source: UnknownEvent },
+    #[error("option `topic` is empty")]
+    EmptyTopic,
+    #[error("option `metadata` (value `{value}`) needs `detail=full`")]
+    MetadataWithoutFull { value: String },
+}
+
+const KNOWN_OPTIONS: &str = "topic, events, keyword_prefix, send_flags, userdb, feature, detail, content, metadata, max_field_bytes";
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        Self {
+            topic: "dovecot".to_owned(),
+            events: EventSet::ALL,
+            keyword_prefix: b"$".to_vec(),
+            send_flags: true,
+            userdb: Vec::new(),
+            feature: None,
+            full: false,
+            content: true,
+            metadata: Vec::new(),
+            max_field_bytes: 32 * 1024,
+            #[cfg(feature = "fault-injection")]
+            fault: EventSet::NONE,
+        }
+    }
+}
+
+impl InstanceOptions {
+    /// Reads the options of an instance; those not given have their default.
+    pub(crate) fn parse(options: &[(&[u8], &[u8])]) -> Result<Self, OptionError> {
+        let mut parsed = Self::default();
+        for (name, value) in options {
+            parsed.set(&String::from_utf8_lossy(name), value)?;
+        }
+        match parsed.metadata.first() {
+            Some(entry) if !parsed.full => Err(OptionError::MetadataWithoutFull {
+                value: entry.to_string_lossy().into_owned(),
+            }),
+            _ => Ok(parsed),
+        }
+    }
+
+    fn set(&mut self, name: &str, raw: &[u8]) -> Result<(), OptionError> {
+        let value = &*String::from_utf8_lossy(raw);
+        match name {
+            "topic" if value.is_empty() => return Err(OptionError::EmptyTopic),
+            "topic" if !is_topic(value) => {
+                let expected =
+                    "a Kafka topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)";
+                return Err(invalid(name, value, expected));
+            }
+            "topic" => value.clone_into(&mut self.topic),
+            "events" => self.events = events(name, value)?,
+            "keyword_prefix" => self.keyword_prefix = raw.to_vec(),
+            "send_flags" => self.send_flags = on_off(name, value)?,
+            "userdb" => self.userdb = names(name, value)?,
+            "feature" => self.feature = names(name, value)?.into_iter().next(),
+            "detail" => {
+                self.full = match &*value.to_ascii_lowercase() {
+                    "full" => true,
+                    "compat" => false,
+                    _ => return Err(invalid(name, value, "`compat` or `full`")),
+                }
+            }
+            "content" => self.content = on_off(name, value)?,
+            "metadata" => self.metadata = metadata(name, value)?,
+            "max_field_bytes" => {
+                self.max_field_bytes = value
+                    .parse()
+                    .ok()
+                    .filter(|bytes| (64..=1024 * 1024).contains(bytes))
+                    .ok_or_else(|| invalid(name, value, "a number of bytes from 64 to 1048576"))?;
+            }
+            #[cfg(feature = "fault-injection")]
+            "fault" => self.fault = events(name, value)?,
+            _ => {
+                return Err(OptionError::Unknown {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                    known: KNOWN_OPTIONS,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the general settings of one user amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ParsedGeneral {
+    pub(crate) settings: GeneralSettings,
+    /// Settings that had a meaning for earlier drivers of this name and have none any more.
+    pub(crate) obsolete: Vec<String>,
+}
+
+const KNOWN_SETTINGS: &str = "kafka_brokers, kafka_debug, kafka_max_retries, kafka_retry_poll_time_in_ms, \
+     kafka_flush_time_in_ms, kafka_destroy_time_in_ms, transport, settings.*";
+
+impl Default for GeneralSettings {
+    fn default() -> Self {
+        Self {
+            brokers: "localhost:9092".to_owned(),
+            debug: String::new(),
+            max_retries: 0,
+            retry_poll_time: Duration::from_millis(500),
+            flush_time: Duration::from_secs(1),
+            destroy_time: Duration::from_secs(1),
+            properties: Vec::new(),
+        }
+    }
+}
+
+impl GeneralSettings {
+    /// Reads `kafka.notification.*`; `prefix` is what each name begins with.
+    pub(crate) fn parse(
+        prefix: &str,
+        settings: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<ParsedGeneral, OptionError> {
+        let mut parsed = ParsedGeneral {
+            settings: Self::default(),
+            obsolete: Vec::new(),
+        };
+        for (name, value) in settings {
+            let (name, value) = (
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value),
+            );
+            let short = name.strip_prefix(prefix).unwrap_or(&name);
+            if short == "kafka_topic_close_time_in_ms" {
+                parsed.obsolete.push(name.into_owned());
+            } else {
+                parsed.settings.set(short, &name, &value)?;
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn set(&mut self, short: &str, name: &str, value: &str) -> Result<(), OptionError> {
+        match short {
+            "kafka_brokers" if value.trim().is_empty() => {
+                return Err(invalid(
+                    name,
+                    value,
+                    "a list of brokers (host:port,host:port)",
+                ));
+            }
+            "kafka_brokers" => value.trim().clone_into(&mut self.brokers),
+            "kafka_debug" => value.trim().clone_into(&mut self.debug),
+            "kafka_max_retries" => {
+                self.max_retries = value
+                    .parse()
+                    .map_err(|_| invalid(name, value, "a number"))?;
+            }
+            "kafka_retry_poll_time_in_ms" => self.retry_poll_time = milliseconds(name, value)?,
+            "kafka_flush_time_in_ms" => self.flush_time = milliseconds(name, value)?,
+            "kafka_destroy_time_in_ms" => self.destroy_time = milliseconds(name, value)?,
+            "transport" if value.eq_ignore_ascii_case("kafka") => {}
+            "transport" => return Err(invalid(name, value, "`kafka`")),
+            _ => match short.strip_prefix("settings.") {
+                Some(property) if !property.is_empty() => {
+                    self.properties
+                        .push((property.to_owned(), value.to_owned()));
+                }
+                _ => {
+                    return Err(OptionError::Unknown {
+                        name: name.to_owned(),
+                        value: value.to_owned(),
+                        known: KNOWN_SETTINGS,
+                    });
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn invalid(name: &str, value: &str, expected: &'static str) -> OptionError {
+    OptionError::Invalid {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        expected,
+    }
+}
+
+fn events(name: &str, value: &str) -> Result<EventSet, OptionError> {
+    EventSet::parse(value).map_err(|source| OptionError::Event {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+fn on_off(name: &str, value: &str) -> Result<bool, OptionError> {
+    match &*value.to_ascii_lowercase() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(invalid(name, value, "`on` or `off`")),
+    }
+}
+
+/// Ten minutes at most: a longer wait at exit is never meant.
+fn milliseconds(name: &str, value: &str) -> Result<Duration, OptionError> {
+    let ms: u64 = value
+        .parse()
+        .ok()
+        .filter(|ms| *ms <= 600_000)
+        .ok_or_else(|| invalid(name, value, "a number of milliseconds from 0 to 600000"))?;
+    Ok(Duration::from_millis(ms))
+}
+
+/// A comma list without empty parts and repetitions.
+fn names(name: &str, value: &str) -> Result<Vec<CString>, OptionError> {
+    let mut list = Vec::new();
+    for part in value
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let part = CString::new(part).map_err(|_| invalid(name, value, "free of NUL"))?;
+        if !list.contains(&part) {
+            list.push(part);
+        }
+    }
+    Ok(list)
+}
+
+fn metadata(name: &str, value: &str) -> Result<Vec<CString>, OptionError> {
+    let entries = names(name, value)?;
+    let is_entry = |entry: &CString| {
+        let bytes = entry.as_bytes();
+        let key = bytes
+            .strip_prefix(b"/private/")
+            .or_else(|| bytes.strip_prefix(b"/shared/"));
+        key.is_some_and(|key| !key.is_empty())
+    };
+    if entries.iter().all(is_entry) {
+        Ok(entries)
+    } else {
+        Err(invalid(
+            name,
+            value,
+            "a list of METADATA entries (/private/... or /shared/...)",
+        ))
+    }
+}
+
+/// Kafka's rule for topic names.
+fn is_topic(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(options: &[(&str, &str)]) -> Result<InstanceOptions, String> {
+        let options: Vec<(&[u8], &[u8])> = options
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect();
+        InstanceOptions::parse(&options).map_err(|error| error.to_string())
+    }
+
+    fn general(name: &str, value: &str) -> Result<ParsedGeneral, String> {
+        let setting = (
+            format!("kafka.notification.{name}").into_bytes(),
+            value.as_bytes().to_vec(),
+        );
+        GeneralSettings::parse("kafka.notification.", &[setting]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_option_means_the_documented_defaults() {
+        let parsed = instance(&[]).expect("defaults");
+        assert_eq!(
+            (parsed.topic.as_str(), parsed.events),
+            ("dovecot", EventSet::ALL)
+        );
+        assert_eq!(
+            (parsed.keyword_prefix.as_slice(), parsed.send_flags),
+            (&b"$"[..], true)
+        );
+        assert_eq!(
+            (parsed.full, parsed.content, parsed.feature),
+            (false, true, None)
+        );
+        let general = GeneralSettings::default();
+        assert_eq!(
+            (general.brokers.as_str(), general.max_retries),
+            ("localhost:9092", 0)
+        );
+        assert_eq!(
+            (
+                general.retry_poll_time.as_millis(),
+                general.flush_time.as_millis()
+            ),
+            (500, 1000)
+        );
+    }
+
+    #[test]
+    fn lists_lose_empty_parts_and_repetitions() {
+        let parsed = instance(&[("userdb", "k1,,k2, k1")]).expect("a list");
+        assert_eq!(parsed.userdb, [c"k1".to_owned(), c"k2".to_owned()]);
+        assert_eq!(
+            instance(&[("keyword_prefix", "")])
+                .expect("empty")
+                .keyword_prefix,
+            b""
+        );
+    }
+
+    #[test]
+    fn every_wrong_option_is_named_with_its_value() {
+        let check = |name: &str, value: &str, expected: &str| {
+            assert_eq!(instance(&[(name, value)]).expect_err(name), expected);
+        };
+        check(
+            "topik",
+            "x",
+            &format!("unknown option `topik` (value `x`), known are: {KNOWN_OPTIONS}"),
+        );
+        check("topic", "", "option `topic` is empty");
+        check(
+            "topic",
+            "a/b",
+            "option `topic`: `a/b` is not a Kafka topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)",
+        );
+        check(
+            "send_flags",
+            "yes",
+            "option `send_flags`: `yes` is not `on` or `off`",
+        );
+        check("content", "", "option `content`: `` is not `on` or `off`");
+        check(
+            "detail",
+            "fuller",
+            "option `detail`: `fuller` is not `compat` or `full`",
+        );
+        check(
+            "max_field_bytes",
+            "9",
+            "option `max_field_bytes`: `9` is not a number of bytes from 64 to 1048576",
+        );
+        check(
+            "metadata",
+            "/private/x",
+            "option `metadata` (value `/private/x`) needs `detail=full`",
+        );
+        check(
+            "metadata",
+            "comment",
+            "option `metadata`: `comment` is not a list of METADATA entries (/private/... or /shared/...)",
+        );
+        assert!(
+            instance(&[("events", "FlagsSet,MessageGone")])
+                .expect_err("unknown event")
+                .starts_with("option `events`: unknown event `MessageGone` (known: FlagsClear, ")
+        );
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_with_its_value() {
+        let check = |name: &str, value: &str, expected: &str| {
+            assert_eq!(general(name, value).expect_err(name), expected);
+        };
+        check(
+            "kafka_max_retries",
+            "many",
+            "option `kafka.notification.kafka_max_retries`: `many` is not a number",
+        );
+        check(
+            "kafka_flush_time_in_ms",
+            "-1",
+            "option `kafka.notification.kafka_flush_time_in_ms`: `-1` is not a number of milliseconds from 0 to 600000",
+        );
+        check(
+            "transport",
+            "pigeon",
+            "option `kafka.notification.transport`: `pigeon` is not `kafka`",
+        );
+        check(
+            "kafka_broker",
+            "x",
+            &format!(
+                "unknown option `kafka.notification.kafka_broker` (value `x`), known are: {KNOWN_SETTINGS}"
+            ),
+        );
+    }
+
+    #[test]
+    fn properties_are_passed_through_and_the_obsolete_is_told() {
+        let parsed = general("settings.linger.ms", "7").expect("a property");
+        assert_eq!(
+            parsed.settings.properties,
+            [("linger.ms".to_owned(), "7".to_owned())]
+        );
+        let obsolete = general("kafka_topic_close_time_in_ms", "0")
+            .expect("obsolete")
+            .obsolete;
+        assert_eq!(
+            obsolete,
+            ["kafka.notification.kafka_topic_close_time_in_ms"]
+        );
+    }
+}

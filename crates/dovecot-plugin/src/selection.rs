@@ -1,0 +1,216 @@
+//! Which events of a message or a mailbox an instance shows, and what it shows of them.
+//!
+//! The framework's event data is shared by all drivers, so nothing is taken from it that this instance did not ask for;
+//! a keyword stands there once per driver that subscribed.
+
+use dovecast_dovecot_sys::{Content, FlagChange as RawFlagChange, MailboxEvent, Message, Strings};
+use dovecast_event::{
+    Details, EventKind, FlagChange, Flags, FullMessage, MailDate, MessageId, NewMessage, OldFlags,
+};
+
+use crate::options::InstanceOptions;
+
+/// The order in which one message's events are sent.
+const MESSAGE_ORDER: [EventKind; 7] = [
+    EventKind::MessageNew,
+    EventKind::MessageAppend,
+    EventKind::FlagsClear,
+    EventKind::FlagsSet,
+    EventKind::MessageRead,
+    EventKind::MessageTrash,
+    EventKind::MessageExpunge,
+];
+
+/// Calls `send` for each event of the message that this instance shows, in order.
+pub(crate) fn message_events(
+    options: &InstanceOptions,
+    message: &Message<'_>,
+    mut send: impl FnMut(Details<'_>),
+) {
+    let id = MessageId {
+        uidvalidity: message.uidvalidity(),
+        uid: message.uid(),
+    };
+    for kind in MESSAGE_ORDER {
+        if message.kinds() & (1 << kind as u32) == 0 || !options.events.contains(kind) {
+            continue;
+        }
+        match kind {
+            EventKind::MessageNew => {
+                new_message(options, id, message, |new| send(Details::MessageNew(new)));
+            }
+            EventKind::MessageAppend => new_message(options, id, message, |new| {
+                send(Details::MessageAppend(new));
+            }),
+            EventKind::FlagsClear => flag_change(options, id, &message.cleared(), |change| {
+                let before = message.old().filter(|_| options.full);
+                let keywords = before
+                    .map(|(_, keywords)| with_prefix(options, keywords))
+                    .unwrap_or_default();
+                let old = before.map(|(flags, _)| OldFlags {
+                    flags: Flags::from_dovecot(flags),
+                    keywords: &keywords,
+                });
+                send(Details::FlagsClear(FlagChange { old, ..change }));
+            }),
+            EventKind::FlagsSet => flag_change(options, id, &message.set(), |change| {
+                send(Details::FlagsSet(change));
+            }),
+            EventKind::MessageRead => send(Details::MessageRead(id)),
+            EventKind::MessageTrash => send(Details::MessageTrash(id)),
+            _ => send(Details::MessageExpunge(id)),
+        }
+    }
+}
+
+/// Calls `send` for each event of the mailbox that this instance shows.
+pub(crate) fn mailbox_events(
+    options: &InstanceOptions,
+    event: &MailboxEvent<'_>,
+    mut send: impl FnMut(Details<'_>),
+) {
+    for kind in options
+        .events
+        .iter()
+        .filter(|kind| event.kinds() & (1 << *kind as u32) != 0)
+    {
+        match kind {
+            EventKind::MailboxCreate => send(Details::MailboxCreate {
+                uidvalidity: event.uidvalidity(),
+            }),
+            EventKind::MailboxDelete => send(Details::MailboxDelete),
+            EventKind::MailboxRename => send(Details::MailboxRename {
+                old_mailbox: event.old_mailbox(),
+            }),
+            EventKind::MailboxSubscribe => send(Details::MailboxSubscribe),
+            EventKind::MailboxUnsubscribe => send(Details::MailboxUnsubscribe),
+            _ => {}
+        }
+    }
+}
+
+fn new_message(
+    options: &InstanceOptions,
+    id: MessageId,
+    message: &Message<'_>,
+    send: impl FnOnce(NewMessage<'_>),
+) {
+    let content = message.content();
+    // Another driver may have asked for what this one must not show.
+    let text = |value| cut(options, value).filter(|_| options.content);
+    let keywords = if options.full {
+        with_prefix(options, content.keywords())
+    } else {
+        Vec::new()
+    };
+    send(NewMessage {
+        id,
+        date: content.date().map(|(unix_seconds, tz_minutes)| MailDate {
+            unix_seconds,
+            tz_minutes,
+        }),
+        from: text(content.from()),
+        snippet: text(content.snippet()),
+        subject: text(content.subject()),
+        to: text(content.to()),
+        full: options
+            .full
+            .then(|| full_message(options, message, &content, &keywords)),
+    });
+}
+
+fn full_message<'a>(
+    options: &InstanceOptions,
+    message: &Message<'a>,
+    content: &Content<'a>,
+    keywords: &'a [&'a [u8]],
+) -> FullMessage<'a> {
+    let text = |value| cut(options, value).filter(|_| options.content);
+    FullMessage {
+        message_id: cut(options, content.message_id()),
+        size: message.size(),
+        from_address: text(content.from_address()),
+        from_display_name: text(content.from_display_name()),
+        to_address: text(content.to_address()),
+        to_display_name: text(content.to_display_name()),
+        subject_decoded: text(content.subject_decoded()),
+        flags: Flags::from_dovecot(content.flags()),
+        keywords,
+    }
+}
+
+fn flag_change(
+    options: &InstanceOptions,
+    id: MessageId,
+    raw: &RawFlagChange<'_>,
+    send: impl FnOnce(FlagChange<'_>),
+) {
+    let flags = if options.send_flags {
+        Flags::from_dovecot(raw.flags())
+    } else {
+        Flags::default()
+    };
+    let keywords = with_prefix(options, raw.keywords());
+    let change = FlagChange {
+        id,
+        flags,
+        keywords: (!raw.keywords().is_empty()).then_some(&keywords),
+        old: None,
+    };
+    if !change.is_empty() {
+        send(change);
+    }
+}
+
+/// The keywords with the configured prefix, each once, in Dovecot's order.
+fn with_prefix<'a>(options: &InstanceOptions, keywords: Strings<'a>) -> Vec<&'a [u8]> {
+    let mut shown: Vec<&[u8]> = Vec::new();
+    for keyword in keywords
+        .iter()
+        .filter(|keyword| keyword.starts_with(&options.keyword_prefix))
+    {
+        if !shown.contains(&keyword) {
+            shown.push(keyword);
+        }
+    }
+    shown
+}
+
+/// At most `max_field_bytes` of a text, not cut inside a character.
+fn cut<'a>(options: &InstanceOptions, text: Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let text = text?;
+    if text.len() <= options.max_field_bytes {
+        return Some(text);
+    }
+    let is_continuation = |at: usize| text[at] & 0xc0 == 0x80;
+    let end = (options.max_field_bytes - 3..=options.max_field_bytes)
+        .rev()
+        .find(|at| !is_continuation(*at))
+        .unwrap_or(options.max_field_bytes);
+    Some(&text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let options = InstanceOptions {
+            max_field_bytes: 64,
+            ..InstanceOptions::default()
+        };
+        let check = |text: &str, expected_bytes: usize| {
+            let cut = cut(&options, Some(text.as_bytes())).expect("some");
+            assert_eq!(cut.len(), expected_bytes);
+            assert!(std::str::from_utf8(cut).is_ok());
+        };
+        check(&"a".repeat(64), 64);
+        check(&"a".repeat(65), 64);
+        check(&"é".repeat(40), 64);
+        check(&format!("a{}", "é".repeat(40)), 63);
+        check(&format!("a{}", "📧".repeat(20)), 61);
+        assert_eq!(cut(&options, Some(&[0x80; 100])).expect("some").len(), 64);
+        assert_eq!(cut(&options, None), None);
+    }
+}

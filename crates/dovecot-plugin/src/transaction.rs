@@ -1,0 +1,128 @@
+//! The records of one mailbox transaction, in order.
+//!
+//! The last record says that it is the last, so one record is always held back, never more.
+
+use std::cell::OnceCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dovecast_dovecot_sys::MailboxStatus;
+use dovecast_event::{Event, RecordHeaders, UnixMillis, render};
+use rdkafka::message::{Header, OwnedHeaders};
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use crate::cluster::Record;
+
+/// State of one transaction of one driver instance.
+pub(crate) struct Txn {
+    id: Uuid,
+    next_seq: u32,
+    held: Option<Held>,
+    /// Status of the mailbox after the transaction, filled when first asked for; `None` in it: there is none to be had.
+    pub(crate) status: OnceCell<Option<MailboxStatus>>,
+}
+
+/// A rendered event whose place in the transaction is not known yet.
+struct Held {
+    id: Uuid,
+    time: UnixMillis,
+    seq: u32,
+    value: Vec<u8>,
+}
+
+/// What all records of an instance have in common.
+pub(crate) struct Envelope<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) key: &'a [u8],
+    pub(crate) host: &'a str,
+}
+
+impl Txn {
+    pub(crate) fn new() -> Self {
+        Self {
+            id: new_id(),
+            next_seq: 0,
+            held: None,
+            status: OnceCell::new(),
+        }
+    }
+
+    /// Takes the next event; hands out the one before it.
+    pub(crate) fn push(
+        &mut self,
+        event: &Event<'_>,
+        time: UnixMillis,
+        envelope: &Envelope<'_>,
+    ) -> Option<Record> {
+        let mut value = Vec::with_capacity(512);
+        render(event, &mut value);
+        let held = Held {
+            id: new_id(),
+            time,
+            seq: self.next_seq,
+            value,
+        };
+        self.next_seq = self.next_seq.saturating_add(1);
+        let before = self.held.replace(held)?;
+        Some(self.record(before, false, envelope))
+    }
+
+    /// The last record, marked so.
+    pub(crate) fn finish(mut self, envelope: &Envelope<'_>) -> Option<Record> {
+        let last = self.held.take()?;
+        Some(self.record(last, true, envelope))
+    }
+
+    fn record(&self, held: Held, is_last: bool, envelope: &Envelope<'_>) -> Record {
+        let headers = RecordHeaders {
+            id: held.id,
+            time: held.time,
+            host: envelope.host,
+            txn: self.id,
+            txn_seq: held.seq,
+            txn_last: is_last,
+        };
+        let mut kafka_headers = Some(OwnedHeaders::new_with_capacity(6));
+        headers.write(&mut Vec::with_capacity(32), |key, value| {
+            kafka_headers = kafka_headers.take().map(|all| {
+                all.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            });
+        });
+        Record {
+            topic: envelope.topic.to_owned(),
+            key: envelope.key.to_vec(),
+            value: held.value,
+            headers: kafka_headers.unwrap_or_default(),
+        }
+    }
+}
+
+/// The time now.
+pub(crate) fn now() -> UnixMillis {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMillis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A UUIDv7; those of one process ascend.
+fn new_id() -> Uuid {
+    thread_local! {
+        static CONTEXT: ContextV7 = const { ContextV7::new() };
+    }
+    CONTEXT.with(|context| Uuid::new_v7(Timestamp::now(context)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_ascend_within_a_process() {
+        let ids: Vec<Uuid> = (0..10_000).map(|_| new_id()).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        assert!(ids.iter().all(|id| id.get_version_num() == 7));
+    }
+}

@@ -1,0 +1,369 @@
+//! A real Apache Kafka for tests: one node, broker and controller at once, in a private directory and on a
+//! loopback address of its own.
+//!
+//! It is here for what the mock cluster cannot show: TLS, SASL, durability, a broker that freezes or dies. It needs
+//! Java 17 and Kafka's jars (see `kafka/jars.rs`); what this machine cannot have is [`Unavailable`], not an error.
+//! There are no access rules: every user may do everything, on either listener.
+
+mod broker_process;
+mod certificates;
+mod jars;
+mod java;
+
+use std::fmt;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{Client, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use self::broker_process::BrokerProcess;
+use self::certificates::Certificates;
+use self::java::Java;
+use crate::loopback;
+
+const PLAINTEXT_PORT: u16 = 9092;
+const CONTROLLER_PORT: u16 = 9093;
+const SASL_SSL_PORT: u16 = 9094;
+const MUTUAL_TLS_PORT: u16 = 9095;
+
+const SASL_USER: &str = "dovecast";
+const SASL_PASSWORD: &str = "testkit-secret";
+
+/// What is the same for every broker.
+const FIXED_SETTINGS: &str = include_str!("kafka/server.properties");
+
+/// Any 16 bytes in base64url; each broker has its own directory and address, so they may all have the same.
+const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+/// Three seconds on an idle machine; tests run many at a time.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why a real Kafka cannot be had on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    reason: String,
+}
+
+impl Unavailable {
+    fn new(reason: String) -> Unavailable {
+        Unavailable { reason }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// A broker of its own, with its data in a temporary directory; both are gone when this is dropped.
+pub struct RealKafka {
+    // Before `directory`: fields are dropped in order, and the process must not outlive its files.
+    process: Option<BrokerProcess>,
+    java: Java,
+    address: Ipv4Addr,
+    certificates: Certificates,
+    directory: TempDir,
+}
+
+impl RealKafka {
+    /// Starts a broker and waits until it answers. The first start on a machine fetches Kafka (40 MB).
+    ///
+    /// The outer error is a failure; the inner one says that this machine lacks what it takes.
+    pub fn start() -> Result<Result<RealKafka, Unavailable>> {
+        let libs = match jars::find()? {
+            Ok(libs) => libs,
+            Err(unavailable) => return Ok(Err(unavailable)),
+        };
+        let java = Java::new(&libs);
+        if let Err(unavailable) = java.check() {
+            return Ok(Err(unavailable));
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("dovecast-kafka-")
+            .tempdir()
+            .context("cannot create a directory for Kafka")?;
+        let address = loopback::unique_address();
+        let certificates = Certificates::create(directory.path(), address)?;
+        let mut kafka = RealKafka {
+            process: None,
+            java,
+            address,
+            certificates,
+            directory,
+        };
+        let settings = kafka.server_settings();
+        fs::write(kafka.settings_path(), settings).context("cannot write Kafka's settings")?;
+        kafka.format_storage()?;
+        kafka.run()?;
+        Ok(Ok(kafka))
+    }
+
+    /// `host:port` of the listener without TLS or login.
+    pub fn bootstrap_plaintext(&self) -> String {
+        format!("{}:{PLAINTEXT_PORT}", self.address)
+    }
+
+    /// `host:port` of the listener with TLS and SCRAM-SHA-512; it asks for no client certificate.
+    pub fn bootstrap_sasl_ssl(&self) -> String {
+        format!("{}:{SASL_SSL_PORT}", self.address)
+    }
+
+    /// `host:port` of the listener with TLS that demands a client certificate and no login.
+    ///
+    /// A listener that merely asks for one would prove nothing: librdkafka keeps back what it expects to be refused.
+    pub fn bootstrap_mutual_tls(&self) -> String {
+        format!("{}:{MUTUAL_TLS_PORT}", self.address)
+    }
+
+    /// The authority that signed the server's and the client's certificate (PEM).
+    pub fn ca_path(&self) -> &Path {
+        &self.certificates.ca
+    }
+
+    /// A client certificate the broker trusts (PEM).
+    pub fn client_cert_path(&self) -> &Path {
+        &self.certificates.client_certificate
+    }
+
+    /// The private key of [`RealKafka::client_cert_path`] (PEM, PKCS #8, not encrypted).
+    pub fn client_key_path(&self) -> &Path {
+        &self.certificates.client_key
+    }
+
+    /// The one SCRAM user.
+    pub fn sasl_user(&self) -> &'static str {
+        SASL_USER
+    }
+
+    /// The password of [`RealKafka::sasl_user`].
+    pub fn sasl_password(&self) -> &'static str {
+        SASL_PASSWORD
+    }
+
+    /// librdkafka properties for [`RealKafka::bootstrap_plaintext`].
+    pub fn client_settings_plaintext(&self) -> Vec<(String, String)> {
+        owned([("bootstrap.servers", self.bootstrap_plaintext())])
+    }
+
+    /// librdkafka properties for [`RealKafka::bootstrap_sasl_ssl`].
+    pub fn client_settings_sasl_ssl(&self) -> Vec<(String, String)> {
+        owned([
+            ("bootstrap.servers", self.bootstrap_sasl_ssl()),
+            ("security.protocol", "SASL_SSL".to_owned()),
+            ("ssl.ca.location", self.ca_path().display().to_string()),
+            ("sasl.mechanism", "SCRAM-SHA-512".to_owned()),
+            ("sasl.username", SASL_USER.to_owned()),
+            ("sasl.password", SASL_PASSWORD.to_owned()),
+        ])
+    }
+
+    /// librdkafka properties for [`RealKafka::bootstrap_mutual_tls`].
+    pub fn client_settings_mutual_tls(&self) -> Vec<(String, String)> {
+        let certificate = self.client_cert_path().display().to_string();
+        let key = self.client_key_path().display().to_string();
+        owned([
+            ("bootstrap.servers", self.bootstrap_mutual_tls()),
+            ("security.protocol", "SSL".to_owned()),
+            ("ssl.ca.location", self.ca_path().display().to_string()),
+            ("ssl.certificate.location", certificate),
+            ("ssl.key.location", key),
+        ])
+    }
+
+    /// What the broker wrote so far, over all its runs.
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.path().join("kafka.log")
+    }
+
+    /// Creates a topic and waits until its partitions can be written to. Others appear on demand with 1 partition.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        let what = || format!("cannot create topic `{name}` with `{partitions}` partitions");
+        let admin: AdminClient<DefaultClientContext> = self.client().create().with_context(what)?;
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new()
+            .request_timeout(Some(ADMIN_TIMEOUT))
+            .operation_timeout(Some(ADMIN_TIMEOUT));
+        let results = futures_executor::block_on(admin.create_topics([&topic], &options))
+            .with_context(what)?;
+        for result in results {
+            result
+                .map_err(|(_, code)| anyhow!(code))
+                .with_context(what)?;
+        }
+        let wanted = usize::try_from(partitions).with_context(what)?;
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        while led_partitions(admin.inner(), name) < wanted {
+            if Instant::now() > deadline {
+                return Err(anyhow!("its partitions have no leader").context(what()));
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// Freezes the broker (SIGSTOP): connections stay open, nothing is answered.
+    pub fn pause(&self) -> Result<()> {
+        self.running()?.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen broker go on (SIGCONT).
+    pub fn resume(&self) -> Result<()> {
+        self.running()?.signal(Signal::CONT)
+    }
+
+    /// Kills the broker (SIGKILL). Its data stay, for [`RealKafka::restart`].
+    pub fn kill(&mut self) -> Result<()> {
+        self.running()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Shuts the broker down cleanly, which takes it about three seconds. Its data stay, for [`RealKafka::restart`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.running()?;
+        match self.process.take() {
+            Some(process) => process.stop(STOP_TIMEOUT),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the broker again on the same address and data, after a clean shutdown if it still runs.
+    pub fn restart(&mut self) -> Result<()> {
+        if self.process.is_some() {
+            self.stop()?;
+        }
+        self.run()
+    }
+
+    fn running(&self) -> Result<&BrokerProcess> {
+        self.process
+            .as_ref()
+            .with_context(|| format!("the broker on `{}` does not run", self.address))
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.bootstrap_plaintext())
+            .set("reconnect.backoff.ms", "20")
+            .set("reconnect.backoff.max.ms", "100");
+        config
+    }
+
+    fn settings_path(&self) -> PathBuf {
+        self.directory.path().join("server.properties")
+    }
+
+    fn server_settings(&self) -> String {
+        let address = self.address;
+        let data = self.directory.path().join("data");
+        let key_store = &self.certificates.server_key_store;
+        let authority = &self.certificates.ca;
+        format!(
+            "{FIXED_SETTINGS}\
+             controller.quorum.bootstrap.servers={address}:{CONTROLLER_PORT}\n\
+             listeners=OPEN://{address}:{PLAINTEXT_PORT},LOGIN://{address}:{SASL_SSL_PORT},\
+             MUTUAL://{address}:{MUTUAL_TLS_PORT},CONTROLLER://{address}:{CONTROLLER_PORT}\n\
+             ssl.keystore.location={}\n\
+             ssl.truststore.location={}\n\
+             log.dirs={}\n",
+            key_store.display(),
+            authority.display(),
+            data.display()
+        )
+    }
+
+    fn format_storage(&self) -> Result<()> {
+        let log = self.log_path();
+        let scram = format!("SCRAM-SHA-512=[name={SASL_USER},password={SASL_PASSWORD}]");
+        let status = self
+            .java
+            .command("kafka.tools.StorageTool", &log)?
+            .args(["format", "--standalone", "--cluster-id", CLUSTER_ID])
+            .args(["--add-scram", &scram, "--config"])
+            .arg(self.settings_path())
+            .status()
+            .with_context(|| format!("cannot run `{}`", self.java.program().display()))?;
+        if !status.success() {
+            bail!(
+                "formatting Kafka's storage failed ({status}):\n{}",
+                broker_process::tail(&log)
+            );
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let mut process = BrokerProcess::start(
+            &self.java,
+            &self.settings_path(),
+            &self.log_path(),
+            self.directory.path(),
+        )?;
+        self.wait_until_ready(&mut process)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn wait_until_ready(&self, process: &mut BrokerProcess) -> Result<()> {
+        let client: BaseConsumer = self
+            .client()
+            .create()
+            .context("cannot make a client to ask whether Kafka is ready")?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let trouble = match client.fetch_metadata(None, Duration::from_secs(1)) {
+                Ok(metadata) if !metadata.brokers().is_empty() => return Ok(()),
+                Ok(_) => "it answers, but names no broker".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let log = self.log_path();
+            if let Some(status) = process.exit_status()? {
+                let tail = broker_process::tail(&log);
+                bail!("Kafka on `{}` ended ({status}):\n{tail}", self.address);
+            }
+            if Instant::now() > deadline {
+                let tail = broker_process::tail(&log);
+                bail!(
+                    "Kafka on `{}` is not ready after {START_TIMEOUT:?} ({trouble}):\n{tail}",
+                    self.address
+                );
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+fn owned<const N: usize>(settings: [(&str, String); N]) -> Vec<(String, String)> {
+    settings
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+}
+
+/// How many partitions of a topic have a leader.
+fn led_partitions(client: &Client<DefaultClientContext>, topic: &str) -> usize {
+    let Ok(metadata) = client.fetch_metadata(Some(topic), ADMIN_TIMEOUT) else {
+        return 0;
+    };
+    metadata
+        .topics()
+        .iter()
+        .flat_map(MetadataTopic::partitions)
+        .filter(|partition| partition.leader() >= 0)
+        .count()
+}
