@@ -9,5 +9,6 @@ pub mod kafka;
 pub mod lmtp;
 pub mod loopback;
 pub mod mock_broker;
+pub mod plugin;
 pub mod process;
 pub mod topic;
