@@ -4,14 +4,14 @@
 //! counted as ignored.
 
 mod case;
+mod session;
 mod setup;
-mod smoke;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let cases = [smoke::cases()].concat();
+    let cases = [session::cases()].concat();
     let trials = cases.into_iter().map(case::Case::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -35,16 +35,6 @@ impl Setup {
         )];
         TopicReader::new(&settings, topic)
     }
-
-    /// The values of the next `count` records of the topic, normalised.
-    pub(crate) fn values(&self, topic: &str, count: usize) -> Result<Vec<String>> {
-        Ok(self
-            .reader(topic)?
-            .read(count, ARRIVAL)?
-            .iter()
-            .map(value)
-            .collect())
-    }
 }
 
 /// A Dovecot with one driver instance of kafka per element of `instances`.

@@ -72,14 +72,14 @@ fn compile(build: Build) -> Result<PathBuf> {
         "building the plugin ({build:?}) failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let built = target_dir().join(profile).join(BUILT_NAME);
+    let artifact = target_dir().join(profile).join(BUILT_NAME);
     let directory = target_dir()
         .join("testkit")
         .join(format!("{build:?}-{}", std::process::id()));
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let copy = directory.join(BUILT_NAME);
-    std::fs::copy(&built, &copy)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), copy.display()))?;
+    std::fs::copy(&artifact, &copy)
+        .with_context(|| format!("cannot copy {} to {}", artifact.display(), copy.display()))?;
     Ok(copy)
 }
