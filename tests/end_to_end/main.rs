@@ -4,14 +4,16 @@
 //! counted as ignored.
 
 mod case;
+mod instances;
 mod session;
 mod setup;
+mod text;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let cases = [session::cases()].concat();
+    let cases = [instances::cases(), session::cases(), text::cases()].concat();
     let trials = cases.into_iter().map(case::Case::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

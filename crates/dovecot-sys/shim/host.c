@@ -131,21 +131,23 @@ void dovecast_metadata(struct mail_user *user, const char *entry,
 	struct mail_attribute_value value;
 	enum mail_attribute_type type;
 	struct mailbox *inbox;
-	const char *key;
 
 	if (strncmp(entry, "/private/", 9) == 0) {
 		type = MAIL_ATTRIBUTE_TYPE_PRIVATE;
-		key = entry + 9;
+		entry += 9;
 	} else if (strncmp(entry, "/shared/", 8) == 0) {
 		type = MAIL_ATTRIBUTE_TYPE_SHARED;
-		key = entry + 8;
+		entry += 8;
 	} else {
 		return;
 	}
-	/* Server-level entries are kept at the INBOX, and may be asked of it for both kinds. */
+	/* Server entries (GETMETADATA "" ...) are kept at the INBOX below a prefix of Dovecot's own. */
 	inbox = mailbox_alloc(ns->list, "INBOX", MAILBOX_FLAG_READONLY);
-	if (mailbox_attribute_get(inbox, type, key, &value) > 0 && value.value != NULL)
-		found(context, value.value);
+	T_BEGIN {
+		const char *key = t_strconcat(MAILBOX_ATTRIBUTE_PREFIX_DOVECOT_PVT_SERVER, entry, NULL);
+		if (mailbox_attribute_get(inbox, type, key, &value) > 0 && value.value != NULL)
+			found(context, value.value);
+	} T_END;
 	mailbox_free(&inbox);
 }
 

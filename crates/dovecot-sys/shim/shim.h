@@ -122,7 +122,7 @@ void dovecast_user_settings(struct mail_user *user, const char *prefix,
 			    void (*each)(void *context, const char *key, const char *value), void *context);
 /* Status of the transaction's mailbox, read from a second view of it; FALSE: it cannot be had. */
 bool dovecast_mailbox_status(struct push_notification_driver_txn *handle, struct dovecast_status *status_r);
-/* A METADATA entry ("/private/..." or "/shared/...") of the user's INBOX: calls `found` with its value if there is one. */
+/* A server METADATA entry (RFC 5464: "/private/..." or "/shared/...") of the user: calls `found` with its value if there is one. */
 void dovecast_metadata(struct mail_user *user, const char *entry,
 		       void (*found)(void *context, const char *value), void *context);
 /* One timer for the whole process; setting it again moves it. */

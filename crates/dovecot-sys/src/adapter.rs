@@ -135,7 +135,7 @@ impl Transaction<'_> {
         unsafe { raw::dovecast_mailbox_status(self.handle, &raw mut status) }.then(|| status.into())
     }
 
-    /// Value of a METADATA entry of the user's INBOX. `entry` begins with `/private/` or `/shared/`.
+    /// Value of a server METADATA entry (RFC 5464) of the user. `entry` begins with `/private/` or `/shared/`.
     pub fn metadata(&self, user: UserHandle, entry: &CStr) -> Option<Vec<u8>> {
         unsafe extern "C" fn found(context: *mut c_void, value: *const c_char) {
             // SAFETY: `context` is the Option below; the string lives during this call and is copied.
