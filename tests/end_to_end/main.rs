@@ -4,6 +4,7 @@
 //! counted as ignored.
 
 mod case;
+mod docs;
 mod instances;
 mod session;
 mod setup;
@@ -13,7 +14,13 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let cases = [instances::cases(), session::cases(), text::cases()].concat();
+    let cases = [
+        docs::cases(),
+        instances::cases(),
+        session::cases(),
+        text::cases(),
+    ]
+    .concat();
     let trials = cases.into_iter().map(case::Case::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -61,7 +61,7 @@ pub(crate) fn value(record: &Record) -> String {
     normalise(&String::from_utf8_lossy(&record.value))
 }
 
-fn normalise(json: &str) -> String {
+pub(crate) fn normalise(json: &str) -> String {
     const KEY: &str = "\"uidvalidity\":";
     let Some(at) = json.find(KEY).map(|at| at + KEY.len()) else {
         return json.to_owned();

@@ -109,6 +109,11 @@ impl Dovecot {
         self.layout.config()
     }
 
+    /// The copy of the plugin under test that Dovecot loads; whoever replaces it does so by a rename.
+    pub fn plugin_path(&self) -> PathBuf {
+        self.layout.plugin()
+    }
+
     /// The home directory of `user`.
     pub fn home(&self, user: &str) -> PathBuf {
         self.layout.home(user)

@@ -80,6 +80,13 @@ impl MockBroker {
         self.cluster.request_errors(api_key, errors);
     }
 
+    /// Answers every request that names this topic with `error`; `RD_KAFKA_RESP_ERR_NO_ERROR` ends it.
+    pub fn fail_topic(&self, name: &str, error: ResponseError) -> Result<()> {
+        self.cluster
+            .topic_error(name, error)
+            .with_context(|| format!("cannot let topic `{name}` fail"))
+    }
+
     /// Forgets the errors pushed for one kind of request and not used up.
     pub fn clear_request_errors(&self, api_key: ApiKey) {
         self.cluster.clear_request_errors(api_key);

@@ -1,5 +1,7 @@
 //! The plugin under test, built by cargo from this workspace.
 
+use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -45,6 +47,14 @@ fn target_dir() -> PathBuf {
         .map_or_else(|| workspace_root().join("target"), PathBuf::from)
 }
 
+/// Tests of an ordinary user run through sudo; what cargo builds has to stay that user's.
+fn as_the_user_behind_sudo(cargo: &mut Command) {
+    let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
+    if let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) {
+        cargo.uid(uid).gid(gid);
+    }
+}
+
 fn compile(build: Build) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", "dovecast-dovecot-plugin"]);
@@ -66,6 +76,13 @@ fn compile(build: Build) -> Result<PathBuf> {
             "debug"
         }
     };
+    // Another test process may be building another kind into the same file.
+    let lock_path = target_dir().join("testkit.lock");
+    let lock = File::create(&lock_path)
+        .with_context(|| format!("cannot create `{}`", lock_path.display()))?;
+    lock.lock()
+        .with_context(|| format!("cannot lock `{}`", lock_path.display()))?;
+    as_the_user_behind_sudo(&mut cargo);
     let output = cargo.output().context("cannot run cargo")?;
     ensure!(
         output.status.success(),

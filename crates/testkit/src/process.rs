@@ -54,6 +54,44 @@ impl ProcessStats {
     }
 }
 
+/// One thread of a process. See proc(5).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Thread {
+    /// Whether it is the one the process began with.
+    pub is_main: bool,
+    /// Its name; the kernel keeps 15 bytes of it.
+    pub name: String,
+    /// The signals it does not take (`SigBlk`): bit 0 is signal 1.
+    pub blocked_signals: u64,
+}
+
+/// The threads that the process `pid` has now.
+pub fn threads(pid: u32) -> Result<Vec<Thread>> {
+    let path = proc_path(pid, "task");
+    let context = || format!("cannot list `{}`", path.display());
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(&path).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        // One that has ended meanwhile is none.
+        let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
+            continue;
+        };
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim)
+                .with_context(|| format!("a thread of process {pid} has no `{name}`"))
+        };
+        let blocked = value("SigBlk:")?;
+        threads.push(Thread {
+            is_main: entry.file_name() == *pid.to_string(),
+            name: value("Name:")?.to_owned(),
+            blocked_signals: u64::from_str_radix(blocked, 16)
+                .with_context(|| format!("`{blocked}` is no signal mask"))?,
+        });
+    }
+    Ok(threads)
+}
+
 /// Sends `signal_name` ("TERM", "STOP", "CONT", "KILL", "HUP") to one process that the caller started.
 pub fn signal(pid: u32, signal_name: &str) -> Result<()> {
     let output = kill(&[pid], signal_name)?;
@@ -251,6 +289,24 @@ mod tests {
         wait_exit(child.id(), Duration::from_secs(5)).expect("exit");
         assert_eq!(child.wait().expect("wait").signal(), Some(9));
         assert!(signal(child.id(), "TERM").is_err());
+    }
+
+    #[test]
+    fn threads_have_their_names_and_one_is_the_main_one() {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = thread::Builder::new()
+            .name("named".to_owned())
+            .spawn(move || wait.recv())
+            .expect("a thread");
+        let found = poll_until(Duration::from_secs(5), || {
+            let threads = threads(std::process::id()).expect("threads");
+            let named = threads.iter().any(|thread| thread.name == "named");
+            named.then_some(threads)
+        });
+        let threads = found.expect("a thread named `named`");
+        assert_eq!(threads.iter().filter(|thread| thread.is_main).count(), 1);
+        drop(done);
+        let _ = thread.join();
     }
 
     #[test]

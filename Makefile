@@ -1,0 +1,50 @@
+# The commands of this repository. `make demo` and `make test` install what they need and say what.
+#
+# As another user than root the parts that start Dovecot run through sudo: Dovecot separates privileges.
+
+SHELL := /bin/bash
+ifeq ($(shell id -u),0)
+AS_ROOT :=
+else
+AS_ROOT := sudo --preserve-env env PATH="$$PATH" HOME="$$HOME"
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env env PATH=$(PATH) HOME=$(HOME)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env env PATH=$(PATH) HOME=$(HOME)
+endif
+
+MODULE_DIR ?= $(shell . /usr/lib/dovecot/dovecot-config 2>/dev/null && echo $$dovecot_moduledir)
+PLUGIN := lib22_push_notification_kafka_plugin.so
+
+.PHONY: help demo test bench lint build install deps-run deps-test
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: deps-run ## a Dovecot, a broker, a mail, and its events as they arrive (DEMO=keep: keep it running)
+	@cargo run --quiet --package dovecast-testkit --bin dovecast-demo
+
+test: deps-test ## all tests, on a real Dovecot and real brokers
+	cargo test --workspace --exclude dovecast-benches
+
+bench: deps-run ## the figures of docs/benchmarks.md
+	cargo bench --package dovecast-benches
+
+lint: ## what a change has to pass besides the tests
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo deny check
+
+build: ## the plugin as operators get it, in target/release
+	cargo build --release --package dovecast-dovecot-plugin
+
+install: build ## put the plugin into Dovecot's module directory
+	@test -n "$(MODULE_DIR)" || { echo "no Dovecot found: install dovecot-dev, or set MODULE_DIR" >&2; exit 1; }
+	install -d "$(DESTDIR)$(MODULE_DIR)"
+	@# By rename: a plain copy over a file that mail processes have loaded crashes them.
+	install -m 0644 target/release/libpush_notification_kafka_plugin.so "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new"
+	mv -f "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new" "$(DESTDIR)$(MODULE_DIR)/$(PLUGIN)"
+
+deps-run:
+	@scripts/install-dependencies run
+
+deps-test:
+	@scripts/install-dependencies test

@@ -1,0 +1,235 @@
+//! What is measured: a Dovecot with some drivers, and brokers in the states that brokers get into.
+
+use std::fmt;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use dovecast_testkit::dovecot::Dovecot;
+use dovecast_testkit::loopback;
+use dovecast_testkit::mock_broker::HungBroker;
+use dovecast_testkit::plugin::{Build, shared_object};
+use tempfile::NamedTempFile;
+
+use crate::broker::BrokerProcess;
+
+/// State of the brokers that the plugin is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brokers {
+    Up,
+    /// As `Up`, three of them.
+    ThreeUp,
+    /// Nobody listens.
+    Down,
+    /// Accept connections and never answer.
+    Hung,
+    /// Their name does not resolve.
+    Unresolvable,
+}
+
+impl Brokers {
+    /// The four states that mail must not notice.
+    pub(crate) const STATES: [Self; 4] = [Self::Up, Self::Down, Self::Hung, Self::Unresolvable];
+}
+
+/// What is loaded into Dovecot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// No mail plugin at all.
+    NoPlugins,
+    /// The push-notification framework without a driver: the baseline.
+    Framework,
+    /// Dovecot's own driver that writes to the debug log.
+    Dlog,
+    /// Dovecot's own Lua driver with empty functions: what it costs that the framework gathers every event's data.
+    EmptyLua,
+    /// Our plugin.
+    Kafka { instances: u32, brokers: Brokers },
+    /// Another build of our plugin, one instance, brokers up.
+    OtherBuild,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPlugins => out.write_str("no plugins"),
+            Self::Framework => out.write_str("framework, no driver"),
+            Self::Dlog => out.write_str("dlog"),
+            Self::EmptyLua => out.write_str("lua, empty functions"),
+            Self::OtherBuild => out.write_str("kafka 1, up, other build"),
+            Self::Kafka { instances, brokers } => {
+                let state = match brokers {
+                    Brokers::Up => "up",
+                    Brokers::ThreeUp => "up, 3 brokers",
+                    Brokers::Down => "down",
+                    Brokers::Hung => "hung",
+                    Brokers::Unresolvable => "unresolvable",
+                };
+                write!(out, "kafka {instances}, {state}")
+            }
+        }
+    }
+}
+
+impl Subject {
+    /// Whether it is our plugin, and so has to meet the bars.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Kafka { .. } | Self::OtherBuild)
+    }
+
+    /// How many records each event makes where brokers take them.
+    pub(crate) fn records_per_event(self) -> u32 {
+        match self {
+            Self::Kafka {
+                instances,
+                brokers: Brokers::Up | Brokers::ThreeUp,
+            } => instances,
+            Self::OtherBuild => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// Everything the subjects need, alive as long as they are measured.
+pub(crate) struct World {
+    /// Few rounds.
+    pub(crate) quick: bool,
+    plugin: PathBuf,
+    other_build: Option<PathBuf>,
+    one: BrokerProcess,
+    three: BrokerProcess,
+    hung_servers: String,
+    _hung: HungBroker,
+    refusing: String,
+    lua: NamedTempFile,
+}
+
+impl World {
+    pub(crate) fn new(quick: bool, other_build: Option<PathBuf>) -> Result<Self> {
+        let hung = HungBroker::start()?;
+        Ok(Self {
+            quick,
+            plugin: shared_object(Build::Release)?,
+            other_build,
+            one: BrokerProcess::start(1)?,
+            three: BrokerProcess::start(3)?,
+            hung_servers: hung.bootstrap_servers(),
+            _hung: hung,
+            refusing: format!("{}:9092", loopback::unique_address()),
+            lua: empty_lua()?,
+        })
+    }
+
+    /// `full` rounds, or a few of them.
+    pub(crate) fn rounds(&self, full: usize) -> usize {
+        if self.quick { full.min(3) } else { full }
+    }
+
+    /// The subjects whose speed is measured against [`Subject::Framework`], which is among them: its own ratio shows
+    /// how far the others can be trusted.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = vec![
+            Subject::NoPlugins,
+            Subject::Framework,
+            Subject::Dlog,
+            Subject::EmptyLua,
+        ];
+        for instances in [1, 2] {
+            subjects.extend(Brokers::STATES.map(|brokers| Subject::Kafka { instances, brokers }));
+        }
+        subjects.extend(self.other_build.is_some().then_some(Subject::OtherBuild));
+        subjects
+    }
+
+    /// The value for `bootstrap.servers`.
+    pub(crate) fn bootstrap_servers(&self, brokers: Brokers) -> &str {
+        match brokers {
+            Brokers::Up => self.one.bootstrap_servers(),
+            Brokers::ThreeUp => self.three.bootstrap_servers(),
+            Brokers::Down => &self.refusing,
+            Brokers::Hung => &self.hung_servers,
+            Brokers::Unresolvable => "no-such-broker.invalid:9092",
+        }
+    }
+
+    /// Starts a Dovecot. Driver instances publish to the topics `topic`-1, `topic`-2...
+    pub(crate) fn start(&self, subject: Subject, topic: &str) -> Result<Dovecot> {
+        let builder = Dovecot::builder();
+        let builder = match subject {
+            Subject::NoPlugins => builder.no_plugins(),
+            Subject::Framework => builder,
+            Subject::Dlog => builder.plugin_setting("push_notification_driver", "dlog"),
+            Subject::EmptyLua => builder
+                .extra_mail_plugins("mail_lua push_notification_lua")
+                .plugin_setting(
+                    "push_notification_driver",
+                    &format!("lua:file={}", self.lua.path().display()),
+                ),
+            Subject::Kafka { instances, brokers } => {
+                let brokers = self.bootstrap_servers(brokers);
+                return start_kafka(&self.plugin, instances, brokers, topic);
+            }
+            Subject::OtherBuild => {
+                let plugin = self.other_build.as_deref().context("no other build")?;
+                return start_kafka(plugin, 1, self.bootstrap_servers(Brokers::Up), topic);
+            }
+        };
+        builder.start().with_context(|| subject.to_string())
+    }
+}
+
+fn start_kafka(plugin: &Path, instances: u32, brokers: &str, topic: &str) -> Result<Dovecot> {
+    let mut builder = Dovecot::builder()
+        .plugin(plugin)
+        .plugin_setting("kafka.notification.kafka_brokers", brokers);
+    for instance in 1..=instances {
+        let suffix = match instance {
+            1 => String::new(),
+            more => more.to_string(),
+        };
+        builder = builder.plugin_setting(
+            &format!("push_notification_driver{suffix}"),
+            &format!("kafka:topic={topic}-{instance}"),
+        );
+    }
+    builder.start()
+}
+
+/// A script that asks for all events and does nothing with them.
+fn empty_lua() -> Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .suffix(".lua")
+        .permissions(std::fs::Permissions::from_mode(0o644))
+        .tempfile()
+        .context("no file for a Lua script")?;
+    let events = [
+        "mailbox_create",
+        "mailbox_delete",
+        "mailbox_rename",
+        "mailbox_subscribe",
+        "mailbox_unsubscribe",
+        "message_new",
+        "message_append",
+        "message_expunge",
+        "message_read",
+        "message_trash",
+        "flags_set",
+        "flags_clear",
+    ];
+    writeln!(
+        file,
+        "function dovecot_lua_notify_begin_txn(user) return nil end"
+    )?;
+    for event in events {
+        writeln!(
+            file,
+            "function dovecot_lua_notify_event_{event}(ctx, event) end"
+        )?;
+    }
+    writeln!(
+        file,
+        "function dovecot_lua_notify_end_txn(ctx, success) end"
+    )?;
+    Ok(file)
+}
