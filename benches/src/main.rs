@@ -18,19 +18,31 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::subject::World;
+use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--quick] [--only lmtp|store|footprint|sessions|exit] [--against PLUGIN.so]
+usage: dovecast-benches [--quick] [--rounds N] [--only lmtp|store|footprint|sessions|exit]
+                        [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --quick    few rounds: shows that everything runs, not what it costs
-  --only     one table; may be given several times
-  --against  measures another build of the plugin beside this one (lmtp and store)";
+  --rounds   how many rounds every table takes
+  --only     one table
+for lmtp and store:
+  --subject  only what is named with TEXT in the first column
+  --against  measures another build of the plugin beside this one
+  --options  measures this plugin with other options of the driver instance (content=off) as well
+  --setting  the same with a general setting (settings.linger.ms=0)
+--only and those below it may be given several times.";
+
+/// Rounds of every table with `--quick`.
+const QUICK_ROUNDS: usize = 3;
 
 /// What is to be measured, and how thoroughly.
 struct Options {
     quick: bool,
+    rounds: Option<usize>,
     only: Vec<String>,
-    against: Option<PathBuf>,
+    subjects: Vec<String>,
+    variants: Vec<Variant>,
 }
 
 const TABLES: [(&str, fn(&World) -> Result<()>); 5] = [
@@ -62,7 +74,8 @@ fn run() -> Result<()> {
         return Ok(());
     }
     let options = parse(first.into_iter().chain(arguments))?;
-    let world = World::new(options.quick, options.against)?;
+    let rounds = options.rounds.or(options.quick.then_some(QUICK_ROUNDS));
+    let world = World::new(rounds, options.subjects, options.variants)?;
     for (name, table) in TABLES {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             table(&world).with_context(|| format!("table `{name}`"))?;
@@ -74,12 +87,18 @@ fn run() -> Result<()> {
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
         quick: false,
+        rounds: None,
         only: Vec::new(),
-        against: None,
+        subjects: Vec::new(),
+        variants: Vec::new(),
     };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => options.quick = true,
+            "--rounds" => {
+                let rounds = arguments.next().and_then(|count| count.parse().ok());
+                options.rounds = Some(rounds.filter(|count| *count > 0).context(USAGE)?);
+            }
             "--only" => {
                 let name = arguments.next().context(USAGE)?;
                 ensure!(
@@ -88,8 +107,20 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
                 );
                 options.only.push(name);
             }
+            "--subject" => options.subjects.push(arguments.next().context(USAGE)?),
             "--against" => {
-                options.against = Some(PathBuf::from(arguments.next().context(USAGE)?));
+                let path = PathBuf::from(arguments.next().context(USAGE)?);
+                options.variants.push(Variant::Build(path));
+            }
+            "--options" => {
+                let text = arguments.next().context(USAGE)?;
+                options.variants.push(Variant::Options(text));
+            }
+            "--setting" => {
+                let text = arguments.next().context(USAGE)?;
+                let (name, value) = text.split_once('=').context(USAGE)?;
+                let setting = Variant::Setting(name.to_owned(), value.to_owned());
+                options.variants.push(setting);
             }
             other => bail!("unknown argument `{other}`\n{USAGE}"),
         }

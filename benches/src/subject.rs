@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dovecast_testkit::dovecot::Dovecot;
+use dovecast_testkit::dovecot::{Builder, Dovecot};
 use dovecast_testkit::loopback;
 use dovecast_testkit::mock_broker::HungBroker;
 use dovecast_testkit::plugin::{Build, shared_object};
@@ -46,8 +46,19 @@ pub(crate) enum Subject {
     EmptyLua,
     /// Our plugin.
     Kafka { instances: u32, brokers: Brokers },
-    /// Another build of our plugin, one instance, brokers up.
-    OtherBuild,
+    /// Our plugin, one instance, brokers up, as [`World::variants`] says at this place.
+    Variant(usize),
+}
+
+/// What is measured beside the plugin as it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Variant {
+    /// Another build of it.
+    Build(PathBuf),
+    /// Other options of the driver instance.
+    Options(String),
+    /// A general setting, without its prefix.
+    Setting(String, String),
 }
 
 impl fmt::Display for Subject {
@@ -57,7 +68,7 @@ impl fmt::Display for Subject {
             Self::Framework => out.write_str("framework, no driver"),
             Self::Dlog => out.write_str("dlog"),
             Self::EmptyLua => out.write_str("lua, empty functions"),
-            Self::OtherBuild => out.write_str("kafka 1, up, other build"),
+            Self::Variant(i) => write!(out, "kafka 1, up, variant {}", i + 1),
             Self::Kafka { instances, brokers } => {
                 let state = match brokers {
                     Brokers::Up => "up",
@@ -75,7 +86,7 @@ impl fmt::Display for Subject {
 impl Subject {
     /// Whether it is our plugin, and so has to meet the bars.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Kafka { .. } | Self::OtherBuild)
+        matches!(self, Self::Kafka { .. } | Self::Variant(_))
     }
 
     /// How many records each event makes where brokers take them.
@@ -85,7 +96,7 @@ impl Subject {
                 instances,
                 brokers: Brokers::Up | Brokers::ThreeUp,
             } => instances,
-            Self::OtherBuild => 1,
+            Self::Variant(_) => 1,
             _ => 0,
         }
     }
@@ -93,10 +104,11 @@ impl Subject {
 
 /// Everything the subjects need, alive as long as they are measured.
 pub(crate) struct World {
-    /// Few rounds.
-    pub(crate) quick: bool,
+    /// How many rounds every table takes, if it is not to be the table's own number.
+    rounds: Option<usize>,
+    wanted: Vec<String>,
     plugin: PathBuf,
-    other_build: Option<PathBuf>,
+    variants: Vec<Variant>,
     one: BrokerProcess,
     three: BrokerProcess,
     hung_servers: String,
@@ -106,12 +118,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(quick: bool, other_build: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn new(
+        rounds: Option<usize>,
+        wanted: Vec<String>,
+        variants: Vec<Variant>,
+    ) -> Result<Self> {
         let hung = HungBroker::start()?;
         Ok(Self {
-            quick,
+            rounds,
+            wanted,
             plugin: shared_object(Build::Release)?,
-            other_build,
+            variants,
             one: BrokerProcess::start(1)?,
             three: BrokerProcess::start(3)?,
             hung_servers: hung.bootstrap_servers(),
@@ -121,9 +138,9 @@ impl World {
         })
     }
 
-    /// `full` rounds, or a few of them.
-    pub(crate) fn rounds(&self, full: usize) -> usize {
-        if self.quick { full.min(3) } else { full }
+    /// How many rounds a table takes: `usual`, unless the command line says otherwise.
+    pub(crate) fn rounds(&self, usual: usize) -> usize {
+        self.rounds.unwrap_or(usual)
     }
 
     /// The subjects whose speed is measured against [`Subject::Framework`], which is among them: its own ratio shows
@@ -138,7 +155,15 @@ impl World {
         for instances in [1, 2] {
             subjects.extend(Brokers::STATES.map(|brokers| Subject::Kafka { instances, brokers }));
         }
-        subjects.extend(self.other_build.is_some().then_some(Subject::OtherBuild));
+        subjects.extend((0..self.variants.len()).map(Subject::Variant));
+        let is_wanted = |subject: &Subject| {
+            let name = subject.to_string();
+            self.wanted.is_empty() || self.wanted.iter().any(|text| name.contains(text))
+        };
+        subjects.retain(is_wanted);
+        for (i, variant) in self.variants.iter().enumerate() {
+            println!("variant {}: {variant:?}", i + 1);
+        }
         subjects
     }
 
@@ -155,7 +180,7 @@ impl World {
 
     /// Starts a Dovecot. Driver instances publish to the topics `topic`-1, `topic`-2...
     pub(crate) fn start(&self, subject: Subject, topic: &str) -> Result<Dovecot> {
-        let builder = Dovecot::builder();
+        let builder = builder();
         let builder = match subject {
             Subject::NoPlugins => builder.no_plugins(),
             Subject::Framework => builder,
@@ -168,19 +193,30 @@ impl World {
                 ),
             Subject::Kafka { instances, brokers } => {
                 let brokers = self.bootstrap_servers(brokers);
-                return start_kafka(&self.plugin, instances, brokers, topic);
+                kafka(&self.plugin, instances, brokers, topic, "")
             }
-            Subject::OtherBuild => {
-                let plugin = self.other_build.as_deref().context("no other build")?;
-                return start_kafka(plugin, 1, self.bootstrap_servers(Brokers::Up), topic);
+            Subject::Variant(i) => {
+                let servers = self.bootstrap_servers(Brokers::Up);
+                let plugin = &self.plugin;
+                match &self.variants[i] {
+                    Variant::Build(other) => kafka(other, 1, servers, topic, ""),
+                    Variant::Options(text) => kafka(plugin, 1, servers, topic, text),
+                    Variant::Setting(name, value) => kafka(plugin, 1, servers, topic, "")
+                        .plugin_setting(&format!("kafka.notification.{name}"), value),
+                }
             }
         };
         builder.start().with_context(|| subject.to_string())
     }
 }
 
-fn start_kafka(plugin: &Path, instances: u32, brokers: &str, topic: &str) -> Result<Dovecot> {
-    let mut builder = Dovecot::builder()
+/// Deliveries do not wait for the disk: that wait is many times what is measured here, and every disk's is another.
+fn builder() -> Builder {
+    Dovecot::builder().config("mail_fsync = never")
+}
+
+fn kafka(plugin: &Path, instances: u32, brokers: &str, topic: &str, options: &str) -> Builder {
+    let mut builder = builder()
         .plugin(plugin)
         .plugin_setting("kafka.notification.kafka_brokers", brokers);
     for instance in 1..=instances {
@@ -190,10 +226,10 @@ fn start_kafka(plugin: &Path, instances: u32, brokers: &str, topic: &str) -> Res
         };
         builder = builder.plugin_setting(
             &format!("push_notification_driver{suffix}"),
-            &format!("kafka:topic={topic}-{instance}"),
+            &format!("kafka:topic={topic}-{instance} {options}"),
         );
     }
-    builder.start()
+    builder
 }
 
 /// A script that asks for all events and does nothing with them.

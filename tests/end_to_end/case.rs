@@ -1,7 +1,9 @@
 //! One test case and how it becomes a test of the runner.
 
+use std::fmt;
+
 use anyhow::Result;
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 
 /// A named test.
 #[derive(Clone, Copy)]
@@ -12,11 +14,31 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn into_trial(self) -> Trial {
-        Trial::test(self.name, move || {
-            (self.run)().map_err(|error| Failed::from(format!("{error:?}")))
+        Trial::ignorable_test(self.name, move || {
+            let error = match (self.run)() {
+                Ok(()) => return Ok(Completion::Completed),
+                Err(error) => error,
+            };
+            let Some(Skipped(reason)) = error.downcast_ref() else {
+                return Err(Failed::from(format!("{error:?}")));
+            };
+            println!("\n*** {} SKIPPED: {reason}\n", self.name);
+            Ok(Completion::ignored_with(reason))
         })
     }
 }
+
+/// The error of a case that cannot run on this machine, with the reason: it is told loudly and counted as ignored.
+#[derive(Debug)]
+pub(crate) struct Skipped(pub(crate) String);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skipped: {}", self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
 
 /// The list of a file's cases, each under its function's name.
 macro_rules! cases {

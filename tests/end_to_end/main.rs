@@ -5,10 +5,17 @@
 
 mod case;
 mod docs;
+mod faults;
 mod instances;
+mod limits;
+mod logs;
+mod processes;
+mod real_kafka;
 mod session;
 mod setup;
+mod story;
 mod text;
+mod valgrind;
 
 use std::process::ExitCode;
 
@@ -16,11 +23,19 @@ fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let cases = [
         docs::cases(),
+        faults::cases(),
         instances::cases(),
+        limits::cases(),
+        logs::cases(),
+        processes::cases(),
+        real_kafka::cases(),
         session::cases(),
         text::cases(),
+        valgrind::cases(),
     ]
     .concat();
     let trials = cases.into_iter().map(case::Case::into_trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    real_kafka::stop();
+    conclusion.exit_code()
 }

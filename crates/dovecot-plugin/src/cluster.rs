@@ -26,6 +26,9 @@ use crate::reports::{LineLimit, Losses, Reports, ReportsContext};
 const MAX_CLUSTERS: usize = 16;
 /// A producer that could not be created is tried again after this time.
 const CREATE_AGAIN: Duration = Duration::from_mins(1);
+/// So many records do not wait for the timer to create a producer: one command on a large mailbox makes all its events
+/// before the timer comes, and doveadm has no event loop.
+const CREATE_AT_WAITING: usize = 1000;
 /// How often delivery reports are fetched: at first, and when nothing comes.
 const SERVE_FIRST: Duration = Duration::from_millis(50);
 const SERVE_SLOWEST: Duration = Duration::from_secs(1);
@@ -185,6 +188,10 @@ impl Cluster {
             }
         } else {
             state.wait(record);
+            if state.producer.is_none() && state.waiting.len() >= CREATE_AT_WAITING {
+                self.create_if_due(state);
+                state.retry(&self.settings);
+            }
         }
         state.serve_interval = SERVE_FIRST;
         set_timer(delay);
@@ -216,10 +223,11 @@ impl Cluster {
             }
             Err(error) => {
                 let brokers = &self.settings.brokers;
+                let files = properties::unreadable_files(&self.config);
                 host::log(
                     Level::Error,
                     &format!(
-                        "cannot create a producer for `{brokers}`, trying again in a minute: {error}"
+                        "cannot create a producer for `{brokers}`, trying again in a minute: {error}{files}"
                     ),
                 );
                 state.create_at = Some(Instant::now() + CREATE_AGAIN);

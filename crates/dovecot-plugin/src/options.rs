@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use dovecast_event::{EventSet, UnknownEvent};
 
+use crate::properties::is_secret;
+
 /// Options of one driver instance (`push_notification_driver = kafka:topic=... events=...`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InstanceOptions {
@@ -224,9 +226,15 @@ impl GeneralSettings {
                         .push((property.to_owned(), value.to_owned()));
                 }
                 _ => {
+                    // Perhaps `settings.` was forgotten before the name of a secret.
+                    let shown = if is_secret(name) {
+                        "(not shown)"
+                    } else {
+                        value
+                    };
                     return Err(OptionError::Unknown {
                         name: name.to_owned(),
-                        value: value.to_owned(),
+                        value: shown.to_owned(),
                         known: KNOWN_SETTINGS,
                     });
                 }

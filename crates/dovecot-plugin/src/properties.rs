@@ -1,5 +1,7 @@
 //! librdkafka's configuration: our defaults, the operator's properties on top, checked before any thread is started.
 
+use std::fmt::Write as _;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -73,6 +75,27 @@ pub(crate) fn queue_bounds(config: &ClientConfig) -> (usize, usize) {
     )
 }
 
+/// What is wrong with the files that properties name, in addition to librdkafka's error, which does not name them.
+pub(crate) fn unreadable_files(config: &ClientConfig) -> String {
+    const FILES: [&str; 5] = [
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "ssl.keystore.location",
+        "ssl.crl.location",
+    ];
+    let mut text = String::new();
+    for name in FILES {
+        let Some(path) = config.get(name).filter(|path| *path != "probe") else {
+            continue;
+        };
+        if let Err(error) = std::fs::File::open(path) {
+            let _ = write!(text, "; `{name}`: cannot read `{path}`: {error}");
+        }
+    }
+    text
+}
+
 /// The spellings under which one of our defaults may be overridden.
 fn aliases(name: &str) -> &'static [&'static str] {
     match name {
@@ -142,17 +165,23 @@ fn property_error(error: KafkaError) -> PropertyError {
     }
 }
 
-fn is_secret(property: &str) -> bool {
-    const MARKS: [&str; 7] = [
-        "password",
+/// Whether the value of a setting must not be shown. Mistyped names (`sasl.passwort`) count as well.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const MARKS: [&str; 10] = [
+        "pass",
+        "pwd",
         "secret",
         "pem",
         "token",
         "jaas",
         "oauthbearer",
         "private",
+        "ssl.key",
+        "credential",
     ];
-    MARKS.iter().any(|mark| property.contains(mark))
+    let name = name.to_ascii_lowercase();
+    // Where a file lies is no secret, and has to be shown when it cannot be read.
+    !name.ends_with(".location") && MARKS.iter().any(|mark| name.contains(mark))
 }
 
 #[cfg(test)]
@@ -205,6 +234,12 @@ mod tests {
             error,
             "unknown librdkafka property `sasl.passwordd` (value `(not shown)`)"
         );
+        assert!(
+            ["ssl.key.passwort", "sasl.Passwd", "ssl.keystore.pwd"]
+                .iter()
+                .all(|name| is_secret(name))
+        );
+        assert!(!is_secret("ssl.key.location") && !is_secret("kafka_brokers"));
     }
 
     #[test]

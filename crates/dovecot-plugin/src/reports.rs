@@ -113,7 +113,13 @@ impl ClientContext for ReportsContext {
                 | RDKafkaErrorCode::Resolve
                 | RDKafkaErrorCode::OperationTimedOut,
             ) => {}
-            _ => inner.line(Level::Error, format!("librdkafka: {error}: {reason}")),
+            _ => {
+                let text = format!("librdkafka: {error}: {reason}");
+                // The client library tells each error of a producer twice in a row.
+                if inner.lines.back().is_none_or(|(_, last)| *last != text) {
+                    inner.line(Level::Error, text);
+                }
+            }
         }
     }
 

@@ -33,6 +33,8 @@ void dovecast_host_init(const struct dovecast_driver *driver)
 	log_event = event_create(NULL);
 	event_add_category(log_event, push_notification_get_event_category());
 	event_set_append_log_prefix(log_event, "push-notification-kafka: ");
+	/* Debug lines are librdkafka's, and come only if kafka_debug asks for them: mail_debug need not be on as well. */
+	event_set_forced_debug(log_event, TRUE);
 }
 
 void dovecast_host_deinit(void)

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::ptr;
 
-use crate::boundary::{self, guard};
+use crate::boundary::{self, guard, guard_exit};
 use crate::event::{MailboxEvent, MailboxStatus, Message, bytes};
 use crate::{host, raw};
 
@@ -28,7 +28,8 @@ pub trait Driver: Sized + 'static {
     fn end(&self, txn: Self::Txn);
     /// The timer of [`host::set_timer`] has run off.
     fn timer();
-    /// The process ends; every instance is gone. The only place that may wait.
+    /// The process ends; every instance is gone. The only place that may wait, and the only one that is called even
+    /// after a panic elsewhere.
     fn exit();
 }
 
@@ -303,6 +304,6 @@ impl<D: Driver> Callbacks<D> {
     }
 
     unsafe extern "C" fn exit() {
-        guard((), D::exit);
+        guard_exit(D::exit);
     }
 }

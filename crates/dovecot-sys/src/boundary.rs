@@ -1,7 +1,7 @@
 //! The panic boundary between Rust and Dovecot.
 //!
-//! After a panic the state of the driver is unknown, so it is never entered again in this process: what it holds is
-//! leaked, the panic is logged once, and Dovecot goes on as if the driver were not configured.
+//! After a panic the state of the driver is unknown, so it is not entered again in this process but once, at its end:
+//! what it holds is leaked, the panic is logged once, and Dovecot goes on as if the driver were not configured.
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Mutex;
@@ -17,6 +17,16 @@ pub(crate) fn guard<R>(quiet: R, callback: impl FnOnce() -> R) -> R {
     if OFF.load(Ordering::Relaxed) {
         return quiet;
     }
+    contain(quiet, callback)
+}
+
+/// Runs the callback of the process's end, also after a panic: what was taken over before it is still delivered, and
+/// threads are gone before Dovecot unloads what they use.
+pub(crate) fn guard_exit(callback: impl FnOnce()) {
+    contain((), callback);
+}
+
+fn contain<R>(quiet: R, callback: impl FnOnce() -> R) -> R {
     match panic::catch_unwind(AssertUnwindSafe(callback)) {
         Ok(result) => result,
         Err(payload) => {

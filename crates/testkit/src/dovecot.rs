@@ -2,19 +2,24 @@
 //!
 //! Any user may log in with the password [`PASSWORD`]; mail belongs to the uid [`MAIL_UID`], whatever the name. Needs
 //! root. Dropping a [`Dovecot`] stops it and removes its directory; with `DOVECAST_TEST_KEEP` set in the environment
-//! the directory stays, and its path is printed.
+//! the directory stays, and its path is printed. Which Dovecot it is says [`Builder::installation`]; what tests must know
+//! of the differences is in [`Installation`].
 
 mod builder;
 mod config_2_3;
+mod config_2_4;
 mod installation;
+mod launch;
 mod layout;
+mod prepare;
+mod settings;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -71,7 +76,7 @@ impl Dovecot {
         address: Ipv4Addr,
         environment: Vec<(String, String)>,
     ) -> Result<Self> {
-        let master = spawn(installation, &layout, &environment)?;
+        let master = launch::master(installation, &layout, &environment)?;
         let mut dovecot = Self {
             installation,
             layout,
@@ -82,6 +87,16 @@ impl Dovecot {
         };
         dovecot.wait_until_ready()?;
         Ok(dovecot)
+    }
+
+    /// Which Dovecot this is.
+    pub fn installation(&self) -> Installation {
+        self.installation
+    }
+
+    /// The path that Dovecot's processes know a file by: another one than `path` if they are in a chroot.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        self.layout.path_inside(path)
     }
 
     /// The address that IMAP and LMTP listen on.
@@ -304,7 +319,7 @@ impl Dovecot {
     /// Stops Dovecot and starts it again on the same directory and address.
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
-        self.master = spawn(self.installation, &self.layout, &self.environment)?;
+        self.master = launch::master(self.installation, &self.layout, &self.environment)?;
         self.wait_until_ready()
     }
 
@@ -328,14 +343,8 @@ impl Dovecot {
         }
     }
 
-    /// One of Dovecot's programs with this Dovecot's configuration and environment.
-    fn command(&self, program: &str) -> std::process::Command {
-        let mut command = self.installation.command(program);
-        command
-            .arg("-c")
-            .arg(self.installation.inside(&self.layout.config()));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
+    fn command(&self, program: &str) -> Command {
+        launch::command(self.installation, &self.layout, &self.environment, program)
     }
 
     fn log_tail(&self) -> String {
@@ -357,31 +366,6 @@ impl Drop for Dovecot {
             println!("{KEEP}: Dovecot's files are in {}", self.dir().display());
         }
     }
-}
-
-fn spawn(
-    installation: Installation,
-    layout: &Layout,
-    environment: &[(String, String)],
-) -> Result<Child> {
-    let stderr = layout.stderr();
-    let output =
-        File::create(&stderr).with_context(|| format!("cannot write `{}`", stderr.display()))?;
-    installation
-        .command("dovecot")
-        .arg("-F")
-        .arg("-c")
-        .arg(installation.inside(&layout.config()))
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(
-            output
-                .try_clone()
-                .context("cannot duplicate a descriptor")?,
-        )
-        .stderr(output)
-        .spawn()
-        .context("cannot run dovecot")
 }
 
 fn read_lossy(path: &Path) -> String {

@@ -10,7 +10,6 @@ mod certificates;
 mod jars;
 mod java;
 
-use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -29,6 +28,7 @@ use self::broker_process::BrokerProcess;
 use self::certificates::Certificates;
 use self::java::Java;
 use crate::loopback;
+pub use crate::unavailable::Unavailable;
 
 const PLAINTEXT_PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;
@@ -49,26 +49,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(90);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Why a real Kafka cannot be had on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable {
-    reason: String,
-}
-
-impl Unavailable {
-    fn new(reason: String) -> Unavailable {
-        Unavailable { reason }
-    }
-}
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Unavailable {}
 
 /// A broker of its own, with its data in a temporary directory; both are gone when this is dropped.
 pub struct RealKafka {

@@ -12,3 +12,7 @@ pub mod mock_broker;
 pub mod plugin;
 pub mod process;
 pub mod topic;
+pub mod trixie;
+mod unavailable;
+
+pub use unavailable::Unavailable;

@@ -3,6 +3,7 @@
 //! Meant for the processes that a test started itself: no name is ever looked up machine-wide.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -90,6 +91,23 @@ pub fn threads(pid: u32) -> Result<Vec<Thread>> {
         });
     }
     Ok(threads)
+}
+
+/// Runs `program` without any descriptor of this process but the first three, and with as many as this user may have.
+///
+/// The mock cluster's connections are not closed on exec: a server that inherits them keeps them open when a mock
+/// broker goes down, and its clients wait for answers instead of connecting again.
+pub(crate) fn detached(program: impl AsRef<OsStr>) -> Command {
+    // The shell of Debian's /bin/sh cannot name descriptors of two digits.
+    const CLOSE_AND_EXEC: &str = r#"
+        for fd in /proc/self/fd/*; do
+            fd=${fd##*/}
+            if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
+        done
+        ulimit -n "$(ulimit -H -n)" && exec "$0" "$@""#;
+    let mut command = Command::new("bash");
+    command.args(["-c", CLOSE_AND_EXEC]).arg(program);
+    command
 }
 
 /// Sends `signal_name` ("TERM", "STOP", "CONT", "KILL", "HUP") to one process that the caller started.
@@ -307,6 +325,16 @@ mod tests {
         assert_eq!(threads.iter().filter(|thread| thread.is_main).count(), 1);
         drop(done);
         let _ = thread.join();
+    }
+
+    #[test]
+    fn a_detached_program_has_three_descriptors() {
+        let fds = (0..20).map(|_| fs::File::open("/dev/null").expect("open"));
+        let open: Vec<_> = fds.map(|fd| fd.try_clone().expect("clone")).collect();
+        let output = detached("ls").arg("/proc/self/fd").output().expect("ls");
+        // The fourth one is the directory that is listed.
+        assert_eq!(output.stdout, b"0\n1\n2\n3\n", "{output:?}");
+        drop(open);
     }
 
     #[test]

@@ -332,7 +332,12 @@ impl TopicReader {
     }
 
     fn too_few(&self, count: usize, timeout: Duration, records: &[Record]) -> anyhow::Error {
-        let listed: Vec<String> = records.iter().map(Record::to_string).collect();
+        /// Thousands of lines would hide what else a test says.
+        const LISTED: usize = 50;
+        let mut listed: Vec<String> = records.iter().take(LISTED).map(Record::to_string).collect();
+        if records.len() > LISTED {
+            listed.push(format!("... and {} more", records.len() - LISTED));
+        }
         anyhow!(
             "`{}` of `{count}` records arrived in topic `{}` within {timeout:?}; {}\n{}",
             records.len(),

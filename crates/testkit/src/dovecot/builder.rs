@@ -1,13 +1,13 @@
 //! What a test says about the Dovecot it wants, in words that no Dovecot version owns.
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Dovecot, Installation, MAIL_UID, layout::Layout};
+use super::settings::{PluginSetting, Settings, User};
+use super::{Dovecot, Installation, prepare};
 use crate::loopback;
 
 /// The format of the mailboxes.
@@ -18,49 +18,6 @@ pub enum MailFormat {
     Maildir,
     /// `sdbox:~/sdbox`.
     Sdbox,
-}
-
-/// A user with userdb fields of their own. Everybody else exists, too, without such fields.
-#[derive(Clone, Debug)]
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) fields: Vec<(String, String)>,
-}
-
-/// A line of the plugin's settings.
-#[derive(Clone, Debug)]
-pub(super) struct PluginSetting {
-    pub(super) key: String,
-    pub(super) value: String,
-    /// Whether `%` in the value starts one of Dovecot's variables.
-    pub(super) expands_variables: bool,
-}
-
-/// Everything an [`Installation`] writes its configuration from.
-#[derive(Clone, Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches, as in Dovecot's own configuration"
-)]
-pub(super) struct Settings {
-    pub(super) framework: bool,
-    pub(super) plugin: Option<PathBuf>,
-    pub(super) extra_mail_plugins: Vec<String>,
-    pub(super) plugin_section: Vec<PluginSetting>,
-    pub(super) users: Vec<User>,
-    pub(super) mail_format: MailFormat,
-    pub(super) mailbox_list_index: Option<bool>,
-    pub(super) vsz_limit: Option<String>,
-    pub(super) lmtp_sieve: bool,
-    pub(super) special_use_mailboxes: bool,
-    pub(super) recipient_delimiter: String,
-    pub(super) lowercase_user_names: bool,
-    /// Variables set for Dovecot's processes.
-    pub(super) environment: Vec<(String, String)>,
-    /// Variables of this process that Dovecot's processes get as well.
-    pub(super) imported: Vec<String>,
-    /// Verbatim text at the end of the configuration.
-    pub(super) appended: String,
 }
 
 /// Makes a [`Dovecot`]. Without further words: Maildir, the push-notification framework without any driver.
@@ -97,6 +54,57 @@ impl Builder {
         self
     }
 
+    /// The shared object that tells Dovecot 2.4 the settings of the plugin; Dovecot 2.3 needs none and takes none.
+    ///
+    /// Without it Dovecot 2.4 refuses to start with any setting of the driver kafka, so none is written.
+    #[must_use]
+    pub fn settings_module(mut self, shared_object: impl Into<PathBuf>) -> Self {
+        self.settings.config_module = Some(shared_object.into());
+        self
+    }
+
+    /// A driver instance, written as in Dovecot 2.3: `dlog`, `kafka:topic=x events=A,B send_flags=off`, `lua:file=PATH`.
+    ///
+    /// Dovecot 2.4 gets a block `push_notification` for it, with the option `topic` of `kafka` as `kafka_topic`; the
+    /// blocks are called `d1`, `d2` and so on. Plugins see the values exactly as they are given here, `%` included.
+    #[must_use]
+    pub fn driver(mut self, driver: &str) -> Self {
+        self.settings.drivers.push(driver.to_owned());
+        self
+    }
+
+    /// A general setting of the driver kafka, by its name behind `kafka.notification.` in Dovecot 2.3.
+    ///
+    /// Dovecot 2.4 has `kafka_brokers` as `push_notification_kafka_brokers`, likewise `transport` as
+    /// `push_notification_kafka_transport`, and `settings.PROPERTY` as an entry of the list
+    /// `push_notification_kafka_settings`. Plugins see the value exactly as it is given here, `%` included.
+    #[must_use]
+    pub fn kafka(mut self, name: &str, value: &str) -> Self {
+        self.settings
+            .kafka
+            .push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A field that plugins see for every user who has none of that name (see [`Self::user`]), exactly as it is given
+    /// here: in Dovecot 2.3 a setting of the `plugin` section, in 2.4 a userdb field.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.settings
+            .fields
+            .push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets Dovecot's processes read a file by the absolute path it has on this machine: a certificate, a script.
+    ///
+    /// Nothing for Dovecot 2.3; for one in a chroot the file is copied, with its owner and mode, at the start.
+    #[must_use]
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.files.push(path.into());
+        self
+    }
+
     /// Whether `notify` and `push_notification` are loaded (default yes).
     #[must_use]
     pub fn push_notification(mut self, loaded: bool) -> Self {
@@ -109,6 +117,7 @@ impl Builder {
     pub fn no_plugins(mut self) -> Self {
         self.settings.framework = false;
         self.settings.plugin = None;
+        self.settings.config_module = None;
         self.settings.extra_mail_plugins.clear();
         self
     }
@@ -123,6 +132,8 @@ impl Builder {
     }
 
     /// A setting of the `plugin` section that plugins see exactly as it is given here, `%` included.
+    ///
+    /// Dovecot 2.4 has no such section and does not start: see [`Self::driver`], [`Self::kafka`] and [`Self::field`].
     #[must_use]
     pub fn plugin_setting(self, key: &str, value: &str) -> Self {
         self.any_plugin_setting(key, value, false)
@@ -146,7 +157,8 @@ impl Builder {
 
     /// A user with extra userdb fields, which plugins see exactly as they are given here, `%` included.
     ///
-    /// The name must not hold `:` or TAB, fields no blanks. Dovecot 2.3 makes `yes` of an empty value.
+    /// The name must not hold `:` or TAB, fields no blanks. Dovecot 2.3 makes `yes` of an empty
+    /// value, 2.4 leaves it empty.
     #[must_use]
     pub fn user(mut self, name: &str, fields: &[(&str, &str)]) -> Self {
         let fields = fields
@@ -254,58 +266,10 @@ impl Builder {
                     installation.temp_parent().display()
                 )
             })?;
-        let layout = Layout::new(temp.path());
+        let layout = installation.layout(temp.path());
         let address = loopback::unique_address();
-        prepare(&layout, installation, &settings, address)
+        prepare::prepare(&layout, installation, &settings, address)
             .with_context(|| format!("cannot prepare `{}`", temp.path().display()))?;
         Dovecot::start(installation, temp, layout, address, settings.environment)
     }
-}
-
-/// Lays out the private directory: configuration, users, logs, plugins and the parent of all homes.
-fn prepare(
-    layout: &Layout,
-    installation: Installation,
-    settings: &Settings,
-    address: Ipv4Addr,
-) -> Result<()> {
-    for directory in [
-        layout.run(),
-        layout.state(),
-        layout.modules(),
-        layout.homes(),
-    ] {
-        fs::create_dir(&directory)
-            .with_context(|| format!("cannot create `{}`", directory.display()))?;
-    }
-    chown(layout.homes(), Some(MAIL_UID), Some(MAIL_UID))
-        .context("cannot give the homes to the mail user")?;
-    // Dovecot's processes open the logs as root, dovecot-lda as the mail user.
-    for log in [layout.log(), layout.debug_log()] {
-        fs::write(&log, "")?;
-        fs::set_permissions(&log, fs::Permissions::from_mode(0o666))?;
-    }
-    link_modules(&installation.modules(), &layout.modules())?;
-    if let Some(plugin) = &settings.plugin {
-        // A copy: a build that replaces the file must not change what is mapped, and the mail user can read it.
-        fs::copy(plugin, layout.plugin())
-            .with_context(|| format!("cannot copy the plugin `{}`", plugin.display()))?;
-        fs::set_permissions(layout.plugin(), fs::Permissions::from_mode(0o755))?;
-    }
-    for (path, text) in installation.render(settings, layout, address)? {
-        fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Makes a `mail_plugin_dir` that a plugin can be added to without touching the installed one.
-fn link_modules(installed: &Path, private: &Path) -> Result<()> {
-    for entry in
-        fs::read_dir(installed).with_context(|| format!("cannot list `{}`", installed.display()))?
-    {
-        let entry = entry.with_context(|| format!("cannot list `{}`", installed.display()))?;
-        std::os::unix::fs::symlink(entry.path(), private.join(entry.file_name()))
-            .with_context(|| format!("cannot link `{}`", entry.path().display()))?;
-    }
-    Ok(())
 }

@@ -8,14 +8,13 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 
-use super::builder::{MailFormat, PluginSetting, Settings};
+use super::builder::MailFormat;
 use super::layout::Layout;
+use super::settings::{
+    CLIENT_LIMIT, PROCESS_LIMIT, PluginSetting, SPECIAL_USE_MAILBOXES, Settings, yes_no,
+};
 use super::{IMAP_PORT, LMTP_PORT, MAIL_UID, PASSWORD};
 
-/// Concurrent processes of one service.
-const PROCESS_LIMIT: u32 = 2000;
-/// Connections to one process of a service that all others talk to (auth, anvil, stats, login).
-const CLIENT_LIMIT: u32 = 8000;
 /// What Dovecot 2.3 lets through by default.
 const IMPORTED: &str = "TZ CORE_OUTOFMEM CORE_ERROR LISTEN_PID LISTEN_FDS NOTIFY_SOCKET";
 
@@ -95,7 +94,7 @@ namespace inbox {{
         delimiter = settings.recipient_delimiter,
     );
     if settings.special_use_mailboxes {
-        for name in ["Drafts", "Junk", "Sent", "Trash"] {
+        for name in SPECIAL_USE_MAILBOXES {
             let _ = write!(
                 text,
                 "  mailbox {name} {{\n    special_use = \\{name}\n    auto = create\n  }}\n"
@@ -181,15 +180,7 @@ service auth {{
 }
 
 fn plugins(settings: &Settings) -> Result<String> {
-    let mut names: Vec<&str> = Vec::new();
-    if settings.framework {
-        names.extend(["notify", "push_notification"]);
-    }
-    if settings.plugin.is_some() {
-        names.push("push_notification_kafka");
-    }
-    names.extend(settings.extra_mail_plugins.iter().map(String::as_str));
-    let mut text = format!("\nmail_plugins = {}\n", names.join(" "));
+    let mut text = format!("\nmail_plugins = {}\n", settings.mail_plugins().join(" "));
     if settings.lmtp_sieve {
         for protocol in ["lmtp", "lda"] {
             let _ = write!(
@@ -202,9 +193,9 @@ fn plugins(settings: &Settings) -> Result<String> {
     if settings.lmtp_sieve {
         text += "  sieve = file:~/.dovecot.sieve\n";
     }
-    for setting in &settings.plugin_section {
+    for setting in plugin_settings(settings) {
         let key = &setting.key;
-        let value = quoted(setting).with_context(|| format!("plugin setting `{key}`"))?;
+        let value = quoted(&setting).with_context(|| format!("plugin setting `{key}`"))?;
         ensure!(
             !key.is_empty() && !key.contains(|c: char| c.is_whitespace() || "=#{}\"".contains(c)),
             "`{key}` cannot be the name of a plugin setting"
@@ -212,6 +203,31 @@ fn plugins(settings: &Settings) -> Result<String> {
         let _ = writeln!(text, "  {key} = {value}");
     }
     Ok(text + "}\n")
+}
+
+/// All lines of the plugin section: those that the test wrote itself, and those for what it said without a version.
+fn plugin_settings(settings: &Settings) -> Vec<PluginSetting> {
+    let literal = |key: String, value: &str| PluginSetting {
+        key,
+        value: value.to_owned(),
+        expands_variables: false,
+    };
+    let mut lines = settings.plugin_section.clone();
+    for (i, driver) in settings.drivers.iter().enumerate() {
+        let number = if i == 0 {
+            String::new()
+        } else {
+            (i + 1).to_string()
+        };
+        lines.push(literal(format!("push_notification_driver{number}"), driver));
+    }
+    for (name, value) in &settings.kafka {
+        lines.push(literal(format!("kafka.notification.{name}"), value));
+    }
+    for (name, value) in &settings.fields {
+        lines.push(literal(name.clone(), value));
+    }
+    lines
 }
 
 /// A quoted value, which keeps `#`, `$`, `<`, quotes and outer blanks from meaning anything.
@@ -233,17 +249,8 @@ fn quoted(setting: &PluginSetting) -> Result<String> {
 pub(super) fn users(settings: &Settings, layout: &Layout) -> Result<String> {
     let mut text = String::new();
     for user in &settings.users {
-        let name = &user.name;
-        ensure!(
-            !name.is_empty() && !name.starts_with('#') && !name.contains([':', '\t', '\n', '\r']),
-            "user `{name}` cannot stand in a passwd-file"
-        );
-        let home = layout.home(name);
-        // The key is looked up with these characters escaped (auth_request_str_escape in Dovecot's source).
-        let name_key = name
-            .replace('\\', r"\\")
-            .replace('"', "\\\"")
-            .replace('\'', r"\'");
+        user.check()?;
+        let (name_key, home) = (user.key(), layout.home(&user.name));
         let _ = write!(
             text,
             "{name_key}::{MAIL_UID}:{MAIL_UID}::{}::",
@@ -251,13 +258,6 @@ pub(super) fn users(settings: &Settings, layout: &Layout) -> Result<String> {
         );
         let mut separator = "";
         for (field, value) in &user.fields {
-            ensure!(
-                !field.contains('=')
-                    && ![field, value]
-                        .iter()
-                        .any(|part| part.contains(char::is_whitespace)),
-                "userdb field `{field}` of `{name}` cannot stand in a passwd-file with the value `{value}`"
-            );
             // %variables are expanded twice: by auth, then with the plugin settings of the user.
             let _ = write!(
                 text,
@@ -269,8 +269,4 @@ pub(super) fn users(settings: &Settings, layout: &Layout) -> Result<String> {
         text.push('\n');
     }
     Ok(text)
-}
-
-fn yes_no(value: bool) -> &'static str {
-    if value { "yes" } else { "no" }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::Unavailable;
+use crate::process;
 
 /// What Kafka 4 needs.
 const OLDEST_JAVA: u32 = 17;
@@ -59,7 +60,7 @@ impl Java {
         let err = out
             .try_clone()
             .with_context(|| format!("cannot open `{}` twice", log.display()))?;
-        let mut command = Command::new(&self.program);
+        let mut command = process::detached(&self.program);
         command
             .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             // slf4j-simple, of kafka-pom.xml: the broker's own steps, else warnings; not the dump of its settings.
