@@ -159,6 +159,10 @@ fn is_secret(property: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn defaults() -> GeneralSettings {
+        GeneralSettings::parse(&[]).expect("defaults").settings
+    }
+
     fn with(properties: &[(&str, &str)]) -> Result<ClientConfig, String> {
         let properties = properties
             .iter()
@@ -166,7 +170,7 @@ mod tests {
             .collect();
         let settings = GeneralSettings {
             properties,
-            ..GeneralSettings::default()
+            ..defaults()
         };
         client_config(&settings).map_err(|error| error.to_string())
     }
@@ -189,7 +193,7 @@ mod tests {
         );
         let settings = GeneralSettings {
             debug: "brokr".to_owned(),
-            ..GeneralSettings::default()
+            ..defaults()
         };
         let error = client_config(&settings).unwrap_err().to_string();
         assert!(
