@@ -36,7 +36,7 @@ fn main() {
         ["2", "3"] => &SHIM_2_3,
         ["2", "4"] => {
             println!("cargo:rustc-cfg=dovecot_2_4");
-            link_settings_module(&include);
+            link_settings_module(&include, abi);
             &SHIM_2_4
         }
         [major, minor] => panic!(
@@ -44,30 +44,54 @@ fn main() {
             include.display()
         ),
     };
-    compiler(&include)
-        .files(SHIM.iter().chain(specific).map(|file| Path::new("shim").join(file)))
+    compiler(&include, abi)
+        .files(
+            SHIM.iter()
+                .chain(specific)
+                .map(|file| Path::new("shim").join(file)),
+        )
         .compile("dovecast_shim");
 }
 
-fn compiler(include: &Path) -> cc::Build {
+/// Tells modules with other settings apart: FNV-1a of what the settings are made of.
+fn settings_build(abi: &str) -> String {
+    let sources = ["options.def", "settings_2_4.h", "settings_info_2_4.c"];
+    let text: String = sources
+        .iter()
+        .map(|file| read(&Path::new("shim").join(file)))
+        .collect();
+    let hash = text
+        .bytes()
+        .chain(abi.bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("\"{hash:016x}\"")
+}
+
+fn compiler(include: &Path, abi: &str) -> cc::Build {
     let mut build = cc::Build::new();
     build
         .flag("-isystem")
         .flag(include.to_str().expect("the include directory is UTF-8"))
         .define("HAVE_CONFIG_H", None)
+        .define("DOVECAST_SETTINGS_BUILD", settings_build(abi).as_str())
         .std("gnu11")
         .extra_warnings(true);
     build
 }
 
 /// Dovecot 2.4 reads the plugin's settings from a module of their own: plain C, put where cargo puts the plugin.
-fn link_settings_module(include: &Path) {
+fn link_settings_module(include: &Path, abi: &str) {
     let out = out_dir();
-    let profile = out.ancestors().nth(3).expect("OUT_DIR is PROFILE/build/PACKAGE/out");
+    let profile = out
+        .ancestors()
+        .nth(3)
+        .expect("OUT_DIR is PROFILE/build/PACKAGE/out");
     let module = profile.join("libpush_notification_kafka_settings.so");
     // Gone from there, it is made anew.
     println!("cargo:rerun-if-changed={}", module.display());
-    let status = compiler(include)
+    let status = compiler(include, abi)
         .get_compiler()
         .to_command()
         .args(["-shared", "-fPIC", "-Wl,-z,now,-z,relro", "-o"])
@@ -75,7 +99,11 @@ fn link_settings_module(include: &Path) {
         .args(SETTINGS_MODULE.map(|file| Path::new("shim").join(file)))
         .status()
         .expect("the C compiler runs");
-    assert!(status.success(), "cannot link {}: {status}", module.display());
+    assert!(
+        status.success(),
+        "cannot link {}: {status}",
+        module.display()
+    );
 }
 
 /// Makes `options.rs` of `options.def`.
@@ -91,11 +119,21 @@ fn take_over_options() {
             "OURS" => (&mut general, ""),
             _ => continue,
         };
-        let pair = rest.strip_suffix(')').and_then(|rest| rest.split_once(", "));
-        let (name, value) = pair.unwrap_or_else(|| panic!("options.def: `{line}` is not KIND(name, \"default\")"));
-        write!(list, "OptionDefault {{ name: \"{prefix}{name}\", value: {value} }}, ").expect("memory suffices");
+        let pair = rest
+            .strip_suffix(')')
+            .and_then(|rest| rest.split_once(", "));
+        let (name, value) =
+            pair.unwrap_or_else(|| panic!("options.def: `{line}` is not KIND(name, \"default\")"));
+        write!(
+            list,
+            "OptionDefault {{ name: \"{prefix}{name}\", value: {value} }}, "
+        )
+        .expect("memory suffices");
     }
-    assert!(!instance.is_empty() && !general.is_empty(), "options.def has no options");
+    assert!(
+        !instance.is_empty() && !general.is_empty(),
+        "options.def has no options"
+    );
     let text = format!(
         "/// Every option of an instance.\n\
          pub const INSTANCE_OPTIONS: &[OptionDefault] = &[{instance}];\n\

@@ -7,6 +7,10 @@
 
 #include "settings_2_4.h"
 
+/* Both modules carry this, so that a tool can tell without loading them whether they belong together. */
+__attribute__((used, retain))
+static const char settings_build[] = "dovecast-settings-build:" DOVECAST_SETTINGS_BUILD;
+
 #define DEFINE(type, name) \
 	SETTING_DEFINE_STRUCT_##type("push_notification_kafka_"#name, name, struct dovecast_settings)
 

@@ -172,8 +172,9 @@ impl<D: Driver> Callbacks<D> {
         guard(ptr::null_mut(), || {
             // SAFETY: by this function's contract.
             let user = unsafe { &*user };
-            D::init(&User { raw: user })
-                .map_or(ptr::null_mut(), |instance| Box::into_raw(Box::new(instance)).cast())
+            D::init(&User { raw: user }).map_or(ptr::null_mut(), |instance| {
+                Box::into_raw(Box::new(instance)).cast()
+            })
         })
     }
 
@@ -282,7 +283,10 @@ unsafe fn pairs<'a>(first: *const raw::Pair, count: usize) -> Vec<(&'a [u8], &'a
         // SAFETY: by this function's contract.
         unsafe {
             let pair = &*first.add(i);
-            (bytes(pair.key).unwrap_or_default(), bytes(pair.value).unwrap_or_default())
+            (
+                bytes(pair.key).unwrap_or_default(),
+                bytes(pair.value).unwrap_or_default(),
+            )
         }
     };
     (0..count).map(pair).collect()

@@ -27,7 +27,11 @@ pub fn instance_label(name: &str) -> String {
 
 /// How the configuration spells an option of an instance.
 pub fn option_name(name: &str) -> String {
-    if IS_2_4 { format!("kafka_{name}") } else { name.to_owned() }
+    if IS_2_4 {
+        format!("kafka_{name}")
+    } else {
+        name.to_owned()
+    }
 }
 
 /// How the configuration spells a general setting, given as [`User::settings`](crate::User::settings) names it.
