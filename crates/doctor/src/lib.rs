@@ -7,6 +7,7 @@
 
 mod cluster;
 mod configuration;
+mod convert;
 mod installation;
 mod loading;
 mod module_file;
@@ -14,7 +15,7 @@ mod module_file;
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// Which Dovecot to look at.
 #[derive(Clone, Debug, Default)]
@@ -95,4 +96,22 @@ pub fn check(target: &Target) -> Result<Report> {
         version: installation.version,
         findings,
     })
+}
+
+/// The configuration of a Dovecot 2.3, as 2.4 wants it.
+pub fn convert_to_2_4(target: &Target) -> Result<String> {
+    let installation = installation::Installation::find(target)?;
+    let output = installation.doveconf()?;
+    ensure!(
+        output.status.success(),
+        "doveconf cannot read the configuration: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    ensure!(
+        !installation.is_2_4(),
+        "this is Dovecot {}: its configuration is in the new form",
+        installation.version
+    );
+    let printed = String::from_utf8_lossy(&output.stdout);
+    Ok(convert::to_2_4(&configuration::Section::parse(&printed)))
 }
