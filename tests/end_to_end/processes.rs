@@ -113,10 +113,11 @@ fn doveadm_and_lda_publish_before_they_end() -> Result<()> {
 
 fn a_panic_costs_mail_nothing_and_later_sessions_nothing() -> Result<()> {
     let plugin = shared_object(Build::FaultInjection)?;
-    let setup = Setup::start(
-        "events=FlagsSet,MessageTrash fault=MessageTrash",
-        |builder| builder.plugin(plugin),
-    )?;
+    let setup = Setup::start("events=FlagsSet,MessageTrash", |builder| {
+        builder
+            .plugin(plugin)
+            .plugin_setting("dovecast_fault", "MessageTrash")
+    })?;
     let mut alice = Story::open(&setup.dovecot, "alice", 10)?;
     let pid = session_pid(&setup.dovecot, "alice")?;
     alice.steps(4)?;

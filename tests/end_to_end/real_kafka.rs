@@ -384,9 +384,10 @@ fn a_wrong_password_is_told_without_it_and_mail_goes_on() -> Result<()> {
 /// The driver is off after a panic, so its producer is not destroyed; threads with TLS are then alive at exit.
 fn a_panic_with_tls_ends_no_process() -> Result<()> {
     let settings = shared("panic", 1, RealKafka::client_settings_sasl_ssl)?;
-    let options = "topic=panic events=FlagsSet,MessageTrash fault=MessageTrash";
+    let options = "topic=panic events=FlagsSet,MessageTrash";
     let dovecot = dovecot(options, &settings)?
         .plugin(shared_object(Build::FaultInjection)?)
+        .plugin_setting("dovecast_fault", "MessageTrash")
         .start()?;
     let mut told = Vec::new();
     for session in 0..15 {

@@ -32,6 +32,8 @@ const CREATE_AT_WAITING: usize = 1000;
 /// How often delivery reports are fetched: at first, and when nothing comes.
 const SERVE_FIRST: Duration = Duration::from_millis(50);
 const SERVE_SLOWEST: Duration = Duration::from_secs(1);
+/// How often log lines are fetched while nothing is in flight; librdkafka keeps them until then.
+const SERVE_IDLE: Duration = Duration::from_secs(30);
 /// Events fetched in one go; the rest comes with the next turn of the event loop.
 const EVENTS_PER_SERVE: usize = 256;
 
@@ -124,6 +126,9 @@ pub(crate) fn serve_all() {
 pub(crate) fn finish_all() {
     host::clear_timer();
     let clusters = all();
+    for cluster in &clusters {
+        cluster.create_if_due(&mut cluster.state.borrow_mut());
+    }
     let started = Instant::now();
     for cluster in &clusters {
         cluster.flush(started);
@@ -239,7 +244,6 @@ impl Cluster {
     fn flush(&self, started: Instant) {
         let state = &mut *self.state.borrow_mut();
         let deadline = started + self.settings.flush_time;
-        self.create_if_due(state);
         loop {
             state.fetch_reports();
             state.retry(&self.settings);
@@ -359,6 +363,7 @@ impl State {
                 self.waiting.push_front(*record);
                 return;
             }
+            self.refusals = 0;
             self.losses.add(1, &error.to_string());
         }
     }
@@ -412,7 +417,7 @@ impl State {
             return Some(create_at.saturating_duration_since(now));
         }
         if self.in_flight == 0 && self.waiting.is_empty() {
-            return None;
+            return Some(SERVE_IDLE);
         }
         let interval = self.serve_interval;
         self.serve_interval = (interval * 2).min(SERVE_SLOWEST);

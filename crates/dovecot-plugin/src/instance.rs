@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use dovecast_dovecot_sys::host::{self, Level};
-use dovecast_dovecot_sys::{Driver, MailboxEvent, Message, Transaction, User, UserHandle, Wanted};
+use dovecast_dovecot_sys::{
+    Driver, MailboxEvent, Message, Transaction, User, UserHandle, Wanted, version,
+};
 use dovecast_event::{Context, Details, Event, Field, MailboxStatus, UnixMillis};
 
 use crate::cluster::{self, Cluster};
 use crate::options::{GeneralSettings, InstanceOptions};
 use crate::transaction::{Envelope, Txn, now};
-use crate::{error_log, selection};
-
-const SETTINGS_PREFIX: &std::ffi::CStr = c"kafka.notification.";
+use crate::{error_log, properties, selection};
 
 /// METADATA entries of a user are read again after this time.
 const METADATA_LIFETIME: Duration = Duration::from_mins(1);
@@ -32,20 +32,21 @@ pub(crate) struct Instance {
     handle: UserHandle,
     metadata: RefCell<Vec<Field>>,
     metadata_read: Cell<Option<Instant>>,
+    /// Panic at events of these kinds.
+    #[cfg(feature = "fault-injection")]
+    fault: dovecast_event::EventSet,
 }
 
 impl Driver for Instance {
     type Txn = Txn;
 
-    fn init(user: &User<'_>, options: &[(&[u8], &[u8])]) -> Option<Self> {
-        match Self::configure(user, options) {
+    fn init(user: &User<'_>) -> Option<Self> {
+        match Self::configure(user) {
             Ok(instance) => instance,
             Err(error) => {
                 let name = String::from_utf8_lossy(user.instance_name());
-                error_log::once(
-                    Level::Error,
-                    &format!("driver kafka:{name} is off: {error}"),
-                );
+                let label = version::instance_label(&properties::without_secrets(&name));
+                error_log::once(Level::Error, &format!("{label} is off: {error}"));
                 None
             }
         }
@@ -94,13 +95,9 @@ impl Driver for Instance {
 
 impl Instance {
     /// `Ok(None)`: nothing is wrong, but the driver is not for this user.
-    fn configure(
-        user: &User<'_>,
-        options: &[(&[u8], &[u8])],
-    ) -> Result<Option<Self>, Box<dyn std::error::Error>> {
-        let options = InstanceOptions::parse(options)?;
-        let prefix = SETTINGS_PREFIX.to_str()?;
-        let general = GeneralSettings::parse(prefix, &user.settings(SETTINGS_PREFIX))?;
+    fn configure(user: &User<'_>) -> Result<Option<Self>, Box<dyn std::error::Error>> {
+        let options = InstanceOptions::parse(&user.options())?;
+        let general = GeneralSettings::parse(&user.settings())?;
         for name in &general.obsolete {
             error_log::once(
                 Level::Warning,
@@ -130,6 +127,12 @@ impl Instance {
             handle: user.handle(),
             metadata: RefCell::default(),
             metadata_read: Cell::default(),
+            #[cfg(feature = "fault-injection")]
+            fault: user
+                .field(c"dovecast_fault")
+                .map(|kinds| dovecast_event::EventSet::parse(&String::from_utf8_lossy(kinds)))
+                .transpose()?
+                .unwrap_or_default(),
         }))
     }
 
@@ -144,7 +147,7 @@ impl Instance {
     fn send(&self, txn: &mut Txn, host: &Transaction<'_>, mailbox: &[u8], details: Details<'_>) {
         #[cfg(feature = "fault-injection")]
         assert!(
-            !self.options.fault.contains(details.kind()),
+            !self.fault.contains(details.kind()),
             "fault injected into {}",
             details.kind()
         );

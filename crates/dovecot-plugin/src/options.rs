@@ -1,16 +1,18 @@
 //! The options of one driver instance and the general settings, from text to values.
 //!
-//! Pure: errors come back as values that name the option and what it was set to.
+//! Pure: errors come back as values that name the option as the configuration spells it, and what it was set to. Names and
+//! defaults come from the one list that Dovecot 2.4's settings module is made of, too.
 
 use std::ffi::CString;
 use std::time::Duration;
 
+use dovecast_dovecot_sys::version::{self, GENERAL_SETTINGS, INSTANCE_OPTIONS, OptionDefault};
 use dovecast_event::{EventSet, UnknownEvent};
 
-use crate::properties::is_secret;
+use crate::properties::{NOT_SHOWN, is_secret};
 
-/// Options of one driver instance (`push_notification_driver = kafka:topic=... events=...`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Options of one driver instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InstanceOptions {
     pub(crate) topic: String,
     pub(crate) events: EventSet,
@@ -27,13 +29,10 @@ pub(crate) struct InstanceOptions {
     pub(crate) metadata: Vec<CString>,
     /// Longer header values and snippets are cut.
     pub(crate) max_field_bytes: usize,
-    /// Panic in the callback of these kinds.
-    #[cfg(feature = "fault-injection")]
-    pub(crate) fault: EventSet,
 }
 
-/// Settings shared by all instances (`kafka.notification.*`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Settings of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GeneralSettings {
     pub(crate) brokers: String,
     pub(crate) debug: String,
@@ -52,7 +51,7 @@ pub(crate) enum OptionError {
     Unknown {
         name: String,
         value: String,
-        known: &'static str,
+        known: String,
     },
     #[error("option `{name}`: `{value}` is not {expected}")]
     Invalid {
@@ -62,59 +61,48 @@ pub(crate) enum OptionError {
     },
     #[error("option `{name}`: {source}")]
     Event { name: String, source: UnknownEvent },
-    #[error("option `topic` is empty")]
-    EmptyTopic,
-    #[error("option `metadata` (value `{value}`) needs `detail=full`")]
-    MetadataWithoutFull { value: String },
-}
-
-const KNOWN_OPTIONS: &str = "topic, events, keyword_prefix, send_flags, userdb, feature, detail, content, metadata, max_field_bytes";
-
-impl Default for InstanceOptions {
-    fn default() -> Self {
-        Self {
-            topic: "dovecot".to_owned(),
-            events: EventSet::ALL,
-            keyword_prefix: b"$".to_vec(),
-            send_flags: true,
-            userdb: Vec::new(),
-            feature: None,
-            full: false,
-            content: true,
-            metadata: Vec::new(),
-            max_field_bytes: 32 * 1024,
-            #[cfg(feature = "fault-injection")]
-            fault: EventSet::NONE,
-        }
-    }
+    #[error("option `{name}` is empty")]
+    Empty { name: String },
+    #[error("option `{name}` (value `{value}`) needs full detail")]
+    NeedsFull { name: String, value: String },
 }
 
 impl InstanceOptions {
     /// Reads the options of an instance; those not given have their default.
     pub(crate) fn parse(options: &[(&[u8], &[u8])]) -> Result<Self, OptionError> {
         let mut parsed = Self::default();
+        for OptionDefault { name, value } in INSTANCE_OPTIONS {
+            parsed.set(name, value.as_bytes())?;
+        }
         for (name, value) in options {
             parsed.set(&String::from_utf8_lossy(name), value)?;
         }
         match parsed.metadata.first() {
-            Some(entry) if !parsed.full => Err(OptionError::MetadataWithoutFull {
+            Some(entry) if !parsed.full => Err(OptionError::NeedsFull {
+                name: version::option_name("metadata"),
                 value: entry.to_string_lossy().into_owned(),
             }),
             _ => Ok(parsed),
         }
     }
 
-    fn set(&mut self, name: &str, raw: &[u8]) -> Result<(), OptionError> {
+    fn set(&mut self, short: &str, raw: &[u8]) -> Result<(), OptionError> {
         let value = &*String::from_utf8_lossy(raw);
-        match name {
-            "topic" if value.is_empty() => return Err(OptionError::EmptyTopic),
+        let name = &version::option_name(short);
+        match short {
+            "topic" if value.is_empty() => return Err(OptionError::Empty { name: name.clone() }),
             "topic" if !is_topic(value) => {
                 let expected =
                     "a Kafka topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)";
                 return Err(invalid(name, value, expected));
             }
             "topic" => value.clone_into(&mut self.topic),
-            "events" => self.events = events(name, value)?,
+            "events" => {
+                self.events = EventSet::parse(value).map_err(|source| OptionError::Event {
+                    name: name.clone(),
+                    source,
+                })?;
+            }
             "keyword_prefix" => self.keyword_prefix = raw.to_vec(),
             "send_flags" => self.send_flags = on_off(name, value)?,
             "userdb" => self.userdb = names(name, value)?,
@@ -135,15 +123,7 @@ impl InstanceOptions {
                     .filter(|bytes| (64..=1024 * 1024).contains(bytes))
                     .ok_or_else(|| invalid(name, value, "a number of bytes from 64 to 1048576"))?;
             }
-            #[cfg(feature = "fault-injection")]
-            "fault" => self.fault = events(name, value)?,
-            _ => {
-                return Err(OptionError::Unknown {
-                    name: name.to_owned(),
-                    value: value.to_owned(),
-                    known: KNOWN_OPTIONS,
-                });
-            }
+            _ => return Err(unknown(name, value, known_options())),
         }
         Ok(())
     }
@@ -157,49 +137,32 @@ pub(crate) struct ParsedGeneral {
     pub(crate) obsolete: Vec<String>,
 }
 
-const KNOWN_SETTINGS: &str = "kafka_brokers, kafka_debug, kafka_max_retries, kafka_retry_poll_time_in_ms, \
-     kafka_flush_time_in_ms, kafka_destroy_time_in_ms, transport, settings.*";
-
-impl Default for GeneralSettings {
-    fn default() -> Self {
-        Self {
-            brokers: "localhost:9092".to_owned(),
-            debug: String::new(),
-            max_retries: 0,
-            retry_poll_time: Duration::from_millis(500),
-            flush_time: Duration::from_secs(1),
-            destroy_time: Duration::from_secs(1),
-            properties: Vec::new(),
-        }
-    }
-}
-
 impl GeneralSettings {
-    /// Reads `kafka.notification.*`; `prefix` is what each name begins with.
-    pub(crate) fn parse(
-        prefix: &str,
-        settings: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<ParsedGeneral, OptionError> {
+    /// Reads the general settings; those not given have their default.
+    pub(crate) fn parse(settings: &[(&[u8], &[u8])]) -> Result<ParsedGeneral, OptionError> {
         let mut parsed = ParsedGeneral {
             settings: Self::default(),
             obsolete: Vec::new(),
         };
+        for OptionDefault { name, value } in GENERAL_SETTINGS {
+            parsed.settings.set(name, value)?;
+        }
         for (name, value) in settings {
             let (name, value) = (
                 String::from_utf8_lossy(name),
                 String::from_utf8_lossy(value),
             );
-            let short = name.strip_prefix(prefix).unwrap_or(&name);
-            if short == "kafka_topic_close_time_in_ms" {
-                parsed.obsolete.push(name.into_owned());
+            if name == "kafka_topic_close_time_in_ms" {
+                parsed.obsolete.push(version::setting_name(&name));
             } else {
-                parsed.settings.set(short, &name, &value)?;
+                parsed.settings.set(&name, &value)?;
             }
         }
         Ok(parsed)
     }
 
-    fn set(&mut self, short: &str, name: &str, value: &str) -> Result<(), OptionError> {
+    fn set(&mut self, short: &str, value: &str) -> Result<(), OptionError> {
+        let name = &version::setting_name(short);
         match short {
             "kafka_brokers" if value.trim().is_empty() => {
                 return Err(invalid(
@@ -225,22 +188,39 @@ impl GeneralSettings {
                     self.properties
                         .push((property.to_owned(), value.to_owned()));
                 }
-                _ => {
-                    // Perhaps `settings.` was forgotten before the name of a secret.
-                    let shown = if is_secret(name) {
-                        "(not shown)"
-                    } else {
-                        value
-                    };
-                    return Err(OptionError::Unknown {
-                        name: name.to_owned(),
-                        value: shown.to_owned(),
-                        known: KNOWN_SETTINGS,
-                    });
-                }
+                _ => return Err(unknown(name, value, known_settings())),
             },
         }
         Ok(())
+    }
+}
+
+fn known_options() -> String {
+    let names: Vec<String> = INSTANCE_OPTIONS
+        .iter()
+        .map(|option| version::option_name(option.name))
+        .collect();
+    names.join(", ")
+}
+
+fn known_settings() -> String {
+    let names = GENERAL_SETTINGS
+        .iter()
+        .map(|setting| setting.name)
+        .chain(["settings.*"]);
+    names
+        .map(version::setting_name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn unknown(name: &str, value: &str, known: String) -> OptionError {
+    // Perhaps `settings.` was forgotten before the name of a secret.
+    let value = if is_secret(name) { NOT_SHOWN } else { value };
+    OptionError::Unknown {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        known,
     }
 }
 
@@ -252,17 +232,14 @@ fn invalid(name: &str, value: &str, expected: &'static str) -> OptionError {
     }
 }
 
-fn events(name: &str, value: &str) -> Result<EventSet, OptionError> {
-    EventSet::parse(value).map_err(|source| OptionError::Event {
-        name: name.to_owned(),
-        source,
-    })
-}
-
+/// 2.3's options say on and off; 2.4's configuration says yes and no, and `on` stays possible.
 fn on_off(name: &str, value: &str) -> Result<bool, OptionError> {
     match &*value.to_ascii_lowercase() {
         "on" => Ok(true),
         "off" => Ok(false),
+        "yes" if version::IS_2_4 => Ok(true),
+        "no" if version::IS_2_4 => Ok(false),
+        _ if version::IS_2_4 => Err(invalid(name, value, "`yes` or `no`")),
         _ => Err(invalid(name, value, "`on` or `off`")),
     }
 }
@@ -277,7 +254,7 @@ fn milliseconds(name: &str, value: &str) -> Result<Duration, OptionError> {
     Ok(Duration::from_millis(ms))
 }
 
-/// A comma list without empty parts and repetitions.
+/// A list by commas, without empty parts and repetitions.
 fn names(name: &str, value: &str) -> Result<Vec<CString>, OptionError> {
     let mut list = Vec::new();
     for part in value
@@ -331,12 +308,12 @@ mod tests {
         InstanceOptions::parse(&options).map_err(|error| error.to_string())
     }
 
-    fn general(name: &str, value: &str) -> Result<ParsedGeneral, String> {
-        let setting = (
-            format!("kafka.notification.{name}").into_bytes(),
-            value.as_bytes().to_vec(),
-        );
-        GeneralSettings::parse("kafka.notification.", &[setting]).map_err(|error| error.to_string())
+    fn general(settings: &[(&str, &str)]) -> Result<ParsedGeneral, String> {
+        let settings: Vec<(&[u8], &[u8])> = settings
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect();
+        GeneralSettings::parse(&settings).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -354,7 +331,7 @@ mod tests {
             (parsed.full, parsed.content, parsed.feature),
             (false, true, None)
         );
-        let general = GeneralSettings::default();
+        let general = general(&[]).expect("defaults").settings;
         assert_eq!(
             (general.brokers.as_str(), general.max_retries),
             ("localhost:9092", 0)
@@ -381,96 +358,112 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_option_is_named_with_its_value() {
+    fn every_wrong_option_is_named_as_it_is_spelled_with_its_value() {
         let check = |name: &str, value: &str, expected: &str| {
-            assert_eq!(instance(&[(name, value)]).expect_err(name), expected);
+            let error = instance(&[(name, value)]).expect_err(name);
+            let name = version::option_name(name);
+            assert_eq!(error, expected.replace("NAME", &name));
         };
         check(
             "topik",
             "x",
-            &format!("unknown option `topik` (value `x`), known are: {KNOWN_OPTIONS}"),
+            &format!(
+                "unknown option `NAME` (value `x`), known are: {}",
+                known_options()
+            ),
         );
-        check("topic", "", "option `topic` is empty");
+        check("topic", "", "option `NAME` is empty");
         check(
             "topic",
             "a/b",
-            "option `topic`: `a/b` is not a Kafka topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)",
+            "option `NAME`: `a/b` is not a Kafka topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)",
         );
+        let yes_no = if version::IS_2_4 {
+            "`yes` or `no`"
+        } else {
+            "`on` or `off`"
+        };
         check(
             "send_flags",
-            "yes",
-            "option `send_flags`: `yes` is not `on` or `off`",
+            "maybe",
+            &format!("option `NAME`: `maybe` is not {yes_no}"),
         );
-        check("content", "", "option `content`: `` is not `on` or `off`");
+        check("content", "", &format!("option `NAME`: `` is not {yes_no}"));
         check(
             "detail",
             "fuller",
-            "option `detail`: `fuller` is not `compat` or `full`",
+            "option `NAME`: `fuller` is not `compat` or `full`",
         );
         check(
             "max_field_bytes",
             "9",
-            "option `max_field_bytes`: `9` is not a number of bytes from 64 to 1048576",
+            "option `NAME`: `9` is not a number of bytes from 64 to 1048576",
         );
         check(
             "metadata",
             "/private/x",
-            "option `metadata` (value `/private/x`) needs `detail=full`",
+            "option `NAME` (value `/private/x`) needs full detail",
         );
         check(
             "metadata",
             "comment",
-            "option `metadata`: `comment` is not a list of METADATA entries (/private/... or /shared/...)",
+            "option `NAME`: `comment` is not a list of METADATA entries (/private/... or /shared/...)",
         );
-        assert!(
-            instance(&[("events", "FlagsSet,MessageGone")])
-                .expect_err("unknown event")
-                .starts_with("option `events`: unknown event `MessageGone` (known: FlagsClear, ")
+        let error = instance(&[("events", "FlagsSet,MessageGone")]).expect_err("unknown event");
+        let expected = format!(
+            "option `{}`: unknown event `MessageGone` (known: FlagsClear, ",
+            version::option_name("events")
         );
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]
-    fn every_wrong_setting_is_named_with_its_value() {
+    fn every_wrong_setting_is_named_as_it_is_spelled_with_its_value() {
         let check = |name: &str, value: &str, expected: &str| {
-            assert_eq!(general(name, value).expect_err(name), expected);
+            let error = general(&[(name, value)]).expect_err(name);
+            assert_eq!(
+                error,
+                expected.replace("NAME", &version::setting_name(name))
+            );
         };
         check(
             "kafka_max_retries",
             "many",
-            "option `kafka.notification.kafka_max_retries`: `many` is not a number",
+            "option `NAME`: `many` is not a number",
         );
         check(
             "kafka_flush_time_in_ms",
             "-1",
-            "option `kafka.notification.kafka_flush_time_in_ms`: `-1` is not a number of milliseconds from 0 to 600000",
+            "option `NAME`: `-1` is not a number of milliseconds from 0 to 600000",
         );
         check(
             "transport",
             "pigeon",
-            "option `kafka.notification.transport`: `pigeon` is not `kafka`",
+            "option `NAME`: `pigeon` is not `kafka`",
         );
         check(
             "kafka_broker",
             "x",
             &format!(
-                "unknown option `kafka.notification.kafka_broker` (value `x`), known are: {KNOWN_SETTINGS}"
+                "unknown option `NAME` (value `x`), known are: {}",
+                known_settings()
             ),
         );
     }
 
     #[test]
     fn properties_are_passed_through_and_the_obsolete_is_told() {
-        let parsed = general("settings.linger.ms", "7").expect("a property");
+        let parsed = general(&[("settings.linger.ms", "7")]).expect("a property");
         assert_eq!(
             parsed.settings.properties,
             [("linger.ms".to_owned(), "7".to_owned())]
         );
-        let obsolete = general("kafka_topic_close_time_in_ms", "0")
+        let obsolete = general(&[("kafka_topic_close_time_in_ms", "0")])
             .expect("obsolete")
             .obsolete;
         assert_eq!(
             obsolete,
-            ["kafka.notification.kafka_topic_close_time_in_ms"]
+            [version::setting_name("kafka_topic_close_time_in_ms")]
         );
     }
 }

@@ -21,6 +21,9 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("queue.buffering.max.kbytes", "16384"),
 ];
 
+/// Stands for the value of a secret.
+pub(crate) const NOT_SHOWN: &str = "(not shown)";
+
 /// What is wrong with a property. Values of secret properties are not shown.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PropertyError {
@@ -144,11 +147,7 @@ fn property_error(error: KafkaError) -> PropertyError {
         return PropertyError::Other(error.to_string());
     };
     let secret = is_secret(&name);
-    let value = if secret {
-        "(not shown)".to_owned()
-    } else {
-        value
-    };
+    let value = if secret { NOT_SHOWN.to_owned() } else { value };
     if result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
         PropertyError::Unknown { name, value }
     } else {
@@ -184,9 +183,24 @@ pub(crate) fn is_secret(name: &str) -> bool {
     !name.ends_with(".location") && MARKS.iter().any(|mark| name.contains(mark))
 }
 
+/// Options as they are written (`a=b c=d`), secrets not shown: one may stand there by mistake.
+pub(crate) fn without_secrets(options: &str) -> String {
+    let shown = options
+        .split(' ')
+        .map(|option| match option.split_once('=') {
+            Some((name, _)) if is_secret(name) => format!("{name}={NOT_SHOWN}"),
+            _ => option.to_owned(),
+        });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn defaults() -> GeneralSettings {
+        GeneralSettings::parse(&[]).expect("defaults").settings
+    }
 
     fn with(properties: &[(&str, &str)]) -> Result<ClientConfig, String> {
         let properties = properties
@@ -195,7 +209,7 @@ mod tests {
             .collect();
         let settings = GeneralSettings {
             properties,
-            ..GeneralSettings::default()
+            ..defaults()
         };
         client_config(&settings).map_err(|error| error.to_string())
     }
@@ -218,7 +232,7 @@ mod tests {
         );
         let settings = GeneralSettings {
             debug: "brokr".to_owned(),
-            ..GeneralSettings::default()
+            ..defaults()
         };
         let error = client_config(&settings).unwrap_err().to_string();
         assert!(
@@ -240,6 +254,10 @@ mod tests {
                 .all(|name| is_secret(name))
         );
         assert!(!is_secret("ssl.key.location") && !is_secret("kafka_brokers"));
+        assert_eq!(
+            without_secrets("topic=a sasl.password=b c"),
+            "topic=a sasl.password=(not shown) c"
+        );
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 #include "lib.h"
 #include "array.h"
-#include "hash.h"
 #include "mail-user.h"
 #include "net.h"
 
@@ -21,6 +20,7 @@
 #include "push-notification-txn-msg.h"
 
 #include "shim.h"
+#include "version.h"
 
 /* As EventKind in Rust numbers them. */
 enum kind {
@@ -66,33 +66,25 @@ static struct dovecast_strings strings_of_null_terminated(const char *const *ite
 	return strings;
 }
 
-static int
-driver_init(struct push_notification_driver_config *config, struct mail_user *user, pool_t pool ATTR_UNUSED,
-	    void **context_r, const char **error_r ATTR_UNUSED)
+void *dovecast_instance_new(struct mail_user *user, const char *name, const ARRAY_TYPE(dovecast_pair) *options,
+			    const ARRAY_TYPE(dovecast_pair) *settings)
 {
-	struct hash_iterate_context *iter;
-	ARRAY(struct dovecast_pair) options;
-	struct dovecast_pair pair;
+	const struct ip_addr *ip = user->conn.remote_ip;
+	struct dovecast_user view = {
+		.handle = user,
+		.username = user->username,
+		.service = user->service,
+		.session_id = user->session_id,
+		.remote_ip = ip == NULL || ip->family == 0 ? NULL : net_ip2addr(ip),
+		.instance_name = name,
+	};
 	unsigned int count;
 
-	T_BEGIN {
-		struct dovecast_user view = {
-			.handle = user,
-			.instance_name = config->raw_config,
-			.username = user->username,
-			.service = user->service,
-			.session_id = user->session_id,
-			.remote_ip = user->conn.remote_ip == NULL || user->conn.remote_ip->family == 0 ?
-				NULL : net_ip2addr(user->conn.remote_ip),
-		};
-		t_array_init(&options, 8);
-		iter = hash_table_iterate_init(config->config);
-		while (hash_table_iterate(iter, config->config, &pair.key, &pair.value))
-			array_push_back(&options, &pair);
-		hash_table_iterate_deinit(&iter);
-		*context_r = rust->init(&view, array_get(&options, &count), array_count(&options));
-	} T_END;
-	return 0;
+	view.options = array_get(options, &count);
+	view.option_count = count;
+	view.settings = array_get(settings, &count);
+	view.setting_count = count;
+	return rust->init(&view);
 }
 
 static void subscribe(struct push_notification_driver_txn *dtxn, enum kind kind, const struct dovecast_wanted *wanted)
@@ -120,7 +112,7 @@ static void subscribe(struct push_notification_driver_txn *dtxn, enum kind kind,
 			config = append_config;
 		}
 	}
-	push_notification_event_init(dtxn, kind_names[kind], config);
+	dovecast_event_init(dtxn, kind_names[kind], config);
 }
 
 static bool driver_begin_txn(struct push_notification_driver_txn *dtxn)
@@ -146,7 +138,7 @@ static bool driver_begin_txn(struct push_notification_driver_txn *dtxn)
 			subscribe(dtxn, kind, &wanted);
 	}
 	if (wanted.full)
-		push_notification_event_init(dtxn, dovecast_details_event.name, &dovecast_details_on);
+		dovecast_event_init(dtxn, dovecast_details_event.name, &dovecast_details_on);
 	return TRUE;
 }
 
@@ -278,7 +270,7 @@ static void driver_deinit(struct push_notification_driver_user *duser)
 static const struct push_notification_driver driver_kafka = {
 	.name = "kafka",
 	.v = {
-		.init = driver_init,
+		.init = dovecast_driver_init,
 		.begin_txn = driver_begin_txn,
 		.process_mbox = driver_process_mbox,
 		.process_msg = driver_process_msg,

@@ -8,7 +8,6 @@
 #include "ioloop.h"
 #include "mail-namespace.h"
 #include "mail-storage.h"
-#include "mail-storage-settings.h"
 #include "mail-user.h"
 #include "mailbox-attribute.h"
 
@@ -71,7 +70,7 @@ void dovecast_log(enum dovecast_log_level level, const char *text)
 const char *dovecast_user_field(struct mail_user *user, const char *name)
 {
 	const char *const *field = user->userdb_fields;
-	const char *value = mail_user_plugin_getenv(user, name);
+	const char *value = dovecast_plugin_setting(user, name);
 	size_t length = strlen(name);
 
 	if (value != NULL || field == NULL)
@@ -81,22 +80,6 @@ const char *dovecast_user_field(struct mail_user *user, const char *name)
 			return *field + length + 1;
 	}
 	return NULL;
-}
-
-void dovecast_user_settings(struct mail_user *user, const char *prefix,
-			    void (*each)(void *context, const char *key, const char *value), void *context)
-{
-	const char *const *envs;
-	unsigned int i, count;
-	size_t length = strlen(prefix);
-
-	if (!array_is_created(&user->set->plugin_envs))
-		return;
-	envs = array_get(&user->set->plugin_envs, &count);
-	for (i = 0; i + 1 < count; i += 2) {
-		if (strncmp(envs[i], prefix, length) == 0)
-			each(context, envs[i], envs[i + 1]);
-	}
 }
 
 bool dovecast_mailbox_status(struct push_notification_driver_txn *handle, struct dovecast_status *status_r)

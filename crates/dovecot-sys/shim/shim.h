@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib.h"
+#include "array-decl.h"
+
 struct mail_user;
 struct push_notification_driver_txn;
 
@@ -18,13 +21,19 @@ struct dovecast_pair {
 	const char *value;
 };
 
+ARRAY_DEFINE_TYPE(dovecast_pair, struct dovecast_pair);
+
+/* A driver instance that is being set up: its user, and what the configuration says. */
 struct dovecast_user {
 	struct mail_user *handle;
-	const char *instance_name; /* how the configuration calls the driver instance */
 	const char *username;
 	const char *service;
 	const char *session_id; /* or NULL */
 	const char *remote_ip; /* or NULL */
+	const char *instance_name; /* as the configuration calls it: 2.3 its options, 2.4 the block's name; or NULL */
+	/* Options of this instance; settings for all of them, named as in 2.3 behind "kafka.notification." */
+	const struct dovecast_pair *options, *settings;
+	size_t option_count, setting_count;
 };
 
 /* What a driver instance wants to hear of in one transaction. Kinds are bits, numbered as EventKind in Rust. */
@@ -93,7 +102,7 @@ enum dovecast_log_level {
 struct dovecast_driver {
 	/* A driver instance of a user. NULL: it stays silent; that is no error to Dovecot, or every later driver
 	   would be skipped. */
-	void *(*init)(const struct dovecast_user *user, const struct dovecast_pair *options, size_t count);
+	void *(*init)(const struct dovecast_user *user);
 	/* NULL: not interested in this transaction. */
 	void *(*begin)(void *instance, struct dovecast_wanted *wanted_r);
 	void (*mailbox)(void *instance, void *txn, struct push_notification_driver_txn *handle,
@@ -117,9 +126,6 @@ const char *dovecast_hostname(void);
 void dovecast_log(enum dovecast_log_level level, const char *text);
 /* A setting or userdb field of the user; NULL: not there. Valid as long as the user. */
 const char *dovecast_user_field(struct mail_user *user, const char *name);
-/* Calls `each` for every setting of the plugin section whose name begins with `prefix`. */
-void dovecast_user_settings(struct mail_user *user, const char *prefix,
-			    void (*each)(void *context, const char *key, const char *value), void *context);
 /* Status of the transaction's mailbox, read from a second view of it; FALSE: it cannot be had. */
 bool dovecast_mailbox_status(struct push_notification_driver_txn *handle, struct dovecast_status *status_r);
 /* A server METADATA entry (RFC 5464: "/private/..." or "/shared/...") of the user: calls `found` with its value if there is one. */
@@ -130,6 +136,12 @@ void dovecast_timer_set(unsigned int msecs);
 void dovecast_timer_clear(void);
 /* Makes threads that start from now on cheap in address space (vsz_limit is a limit of that). */
 void dovecast_bound_thread_memory(void);
+
+/* driver.c, for settings_2_3.c and settings_2_4.c: makes the instance. NULL: it stays silent. */
+void *dovecast_instance_new(struct mail_user *user, const char *name, const ARRAY_TYPE(dovecast_pair) *options,
+			    const ARRAY_TYPE(dovecast_pair) *settings);
+/* settings_2_3.c, settings_2_4.c, for host.c: a setting of the plugin section, or NULL. */
+const char *dovecast_plugin_setting(struct mail_user *user, const char *name);
 
 /* host.c, for driver.c */
 void dovecast_host_init(const struct dovecast_driver *driver);

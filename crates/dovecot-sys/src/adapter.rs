@@ -16,8 +16,8 @@ pub trait Driver: Sized + 'static {
     /// State of one mailbox transaction.
     type Txn: 'static;
 
-    /// A driver instance of a user, configured by `options`. `None`: it stays silent.
-    fn init(user: &User<'_>, options: &[(&[u8], &[u8])]) -> Option<Self>;
+    /// A driver instance of a user, to be configured by what `user` tells. `None`: it stays silent.
+    fn init(user: &User<'_>) -> Option<Self>;
     /// A transaction begins. `None`: this instance has no interest in it.
     fn begin(&self) -> Option<(Wanted, Self::Txn)>;
     /// Something happened to a mailbox.
@@ -44,13 +44,13 @@ pub struct Wanted {
     pub full: bool,
 }
 
-/// The user of a driver instance, while it is being set up.
+/// The user of a driver instance, and how the instance is configured, while it is being set up.
 pub struct User<'a> {
     raw: &'a raw::User,
 }
 
 impl<'a> User<'a> {
-    /// How the configuration calls this driver instance: its options as they are written there.
+    /// How the configuration calls this driver instance, see [`version::instance_label`](crate::version::instance_label).
     pub fn instance_name(&self) -> &'a [u8] {
         // SAFETY: `raw` comes from the shim and lives for 'a with all it points to.
         unsafe { bytes(self.raw.instance_name) }.unwrap_or_default()
@@ -86,30 +86,16 @@ impl<'a> User<'a> {
         unsafe { bytes(raw::dovecast_user_field(self.raw.handle, name.as_ptr())) }
     }
 
-    /// All plugin settings whose name begins with `prefix`, in Dovecot's order.
-    pub fn settings(&self, prefix: &CStr) -> Vec<(Vec<u8>, Vec<u8>)> {
-        unsafe extern "C" fn each(context: *mut c_void, key: *const c_char, value: *const c_char) {
-            // SAFETY: `context` is the Vec below, borrowed by nobody else during the call.
-            let found = unsafe { &mut *context.cast::<Vec<(Vec<u8>, Vec<u8>)>>() };
-            // SAFETY: the shim passes strings that live during this call; they are copied.
-            let (key, value) = unsafe { (bytes(key), bytes(value)) };
-            found.push((
-                key.unwrap_or_default().to_vec(),
-                value.unwrap_or_default().to_vec(),
-            ));
-        }
-        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        // SAFETY: the handle is live; `each` gets our Vec and is not kept. It does not unwind: pushing bytes only
-        // allocates, and running out of memory aborts.
-        unsafe {
-            raw::dovecast_user_settings(
-                self.raw.handle,
-                prefix.as_ptr(),
-                each,
-                (&raw mut found).cast(),
-            );
-        }
-        found
+    /// The options of this instance: name and value, in no particular order.
+    pub fn options(&self) -> Vec<(&'a [u8], &'a [u8])> {
+        // SAFETY: `raw` comes from the shim, with `option_count` pairs at `options` that live for 'a.
+        unsafe { pairs(self.raw.options, self.raw.option_count) }
+    }
+
+    /// The settings for all instances: `kafka_...`, `transport`, `settings.PROPERTY`, and their values.
+    pub fn settings(&self) -> Vec<(&'a [u8], &'a [u8])> {
+        // SAFETY: likewise.
+        unsafe { pairs(self.raw.settings, self.raw.setting_count) }
     }
 
     /// The user for as long as the instance lives, to ask for METADATA later.
@@ -182,29 +168,12 @@ impl<D: Driver> Callbacks<D> {
     };
 
     /// # Safety
-    /// As shim.h says of `init`: a live user, and `count` pairs at `options`.
-    unsafe extern "C" fn init(
-        user: *const raw::User,
-        options: *const raw::Pair,
-        count: usize,
-    ) -> *mut c_void {
+    /// As shim.h says of `init`: a live user with all it points to.
+    unsafe extern "C" fn init(user: *const raw::User) -> *mut c_void {
         guard(ptr::null_mut(), || {
             // SAFETY: by this function's contract.
             let user = unsafe { &*user };
-            let user = User { raw: user };
-            let options: Vec<(&[u8], &[u8])> = (0..count)
-                .map(|i| {
-                    // SAFETY: by this function's contract; the strings live during the callback.
-                    unsafe {
-                        let pair = &*options.add(i);
-                        (
-                            bytes(pair.key).unwrap_or_default(),
-                            bytes(pair.value).unwrap_or_default(),
-                        )
-                    }
-                })
-                .collect();
-            D::init(&user, &options).map_or(ptr::null_mut(), |instance| {
+            D::init(&User { raw: user }).map_or(ptr::null_mut(), |instance| {
                 Box::into_raw(Box::new(instance)).cast()
             })
         })
@@ -306,4 +275,20 @@ impl<D: Driver> Callbacks<D> {
     unsafe extern "C" fn exit() {
         guard_exit(D::exit);
     }
+}
+
+/// # Safety
+/// `count` pairs of strings stand at `first` and live for `'a`.
+unsafe fn pairs<'a>(first: *const raw::Pair, count: usize) -> Vec<(&'a [u8], &'a [u8])> {
+    let pair = |i| {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let pair = &*first.add(i);
+            (
+                bytes(pair.key).unwrap_or_default(),
+                bytes(pair.value).unwrap_or_default(),
+            )
+        }
+    };
+    (0..count).map(pair).collect()
 }

@@ -15,6 +15,7 @@ mod boundary;
 mod event;
 pub mod host;
 mod raw;
+pub mod version;
 
 pub use adapter::{Driver, Transaction, User, UserHandle, Wanted, register, unregister};
 pub use event::{Content, FlagChange, MailboxEvent, MailboxStatus, Message, Strings};

@@ -23,11 +23,15 @@ pub(crate) struct Pair {
 #[repr(C)]
 pub(crate) struct User {
     pub(crate) handle: *mut MailUser,
-    pub(crate) instance_name: *const c_char,
     pub(crate) username: *const c_char,
     pub(crate) service: *const c_char,
     pub(crate) session_id: *const c_char,
     pub(crate) remote_ip: *const c_char,
+    pub(crate) instance_name: *const c_char,
+    pub(crate) options: *const Pair,
+    pub(crate) settings: *const Pair,
+    pub(crate) option_count: usize,
+    pub(crate) setting_count: usize,
 }
 
 #[repr(C)]
@@ -105,7 +109,7 @@ pub(crate) struct Status {
 
 #[repr(C)]
 pub(crate) struct Driver {
-    pub(crate) init: unsafe extern "C" fn(*const User, *const Pair, usize) -> *mut c_void,
+    pub(crate) init: unsafe extern "C" fn(*const User) -> *mut c_void,
     pub(crate) begin: unsafe extern "C" fn(*mut c_void, *mut Wanted) -> *mut c_void,
     pub(crate) mailbox:
         unsafe extern "C" fn(*mut c_void, *mut c_void, *mut DriverTxn, *const MailboxEvent),
@@ -123,12 +127,6 @@ unsafe extern "C" {
     pub(crate) fn dovecast_hostname() -> *const c_char;
     pub(crate) fn dovecast_log(level: c_int, text: *const c_char);
     pub(crate) fn dovecast_user_field(user: *mut MailUser, name: *const c_char) -> *const c_char;
-    pub(crate) fn dovecast_user_settings(
-        user: *mut MailUser,
-        prefix: *const c_char,
-        each: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char),
-        context: *mut c_void,
-    );
     pub(crate) fn dovecast_mailbox_status(handle: *mut DriverTxn, status: *mut Status) -> bool;
     pub(crate) fn dovecast_metadata(
         user: *mut MailUser,
