@@ -1,12 +1,14 @@
 //! Kafka clusters as this process sees them: one producer for each, shared by all users and driver instances.
 //!
-//! The first record does not create the producer but sets a timer, so that the client has its answer before threads are
-//! started. From then on records go straight into librdkafka's queue; what that queue does not take waits here, bounded,
-//! if retries are configured. Delivery reports and log lines are fetched from Dovecot's event loop. Waiting happens only
-//! in [`finish_all`], at process exit.
+//! A record only joins a queue here; all that concerns librdkafka happens in Dovecot's event loop, after the client has
+//! its answer: creating the producer, handing over what waits, fetching delivery reports and log lines. A command on a
+//! large mailbox and doveadm, which has no event loop, do it between their events; it never waits for anything. Waiting
+//! happens only in [`finish_all`], at process exit.
+//!
+//! The order of records is kept through every error: librdkafka gets the next batch when all of the one before is
+//! delivered. With more in its hands it would repeat a refused request after one that it has formed meanwhile.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -20,20 +22,23 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::options::GeneralSettings;
 use crate::properties::{self, PropertyError};
+use crate::queue::Queue;
 use crate::reports::{LineLimit, Losses, Reports, ReportsContext};
 
 /// Different clusters one process may publish to. More of them are a mistake in per-user settings, and each costs threads.
 const MAX_CLUSTERS: usize = 16;
 /// A producer that could not be created is tried again after this time.
 const CREATE_AGAIN: Duration = Duration::from_mins(1);
-/// So many records do not wait for the timer to create a producer: one command on a large mailbox makes all its events
-/// before the timer comes, and doveadm has no event loop.
-const CREATE_AT_WAITING: usize = 1000;
+/// What librdkafka gets at a time: so much makes one request to a partition (`batch.num.messages`, `batch.size`).
+const BATCH_RECORDS: usize = 500;
+const BATCH_BYTES: usize = 512 * 1024;
 /// How often delivery reports are fetched: at first, and when nothing comes.
-const SERVE_FIRST: Duration = Duration::from_millis(50);
+const SERVE_FIRST: Duration = Duration::from_millis(4);
 const SERVE_SLOWEST: Duration = Duration::from_secs(1);
 /// How often log lines are fetched while nothing is in flight; librdkafka keeps them until then.
 const SERVE_IDLE: Duration = Duration::from_secs(30);
+const QUEUE_FULL: &str =
+    "Local: Queue full (queue.buffering.max.messages, queue.buffering.max.kbytes)";
 /// Events fetched in one go; the rest comes with the next turn of the event loop.
 const EVENTS_PER_SERVE: usize = 256;
 
@@ -53,7 +58,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn bytes(&self) -> usize {
+    /// What it counts in the queue: its size, and roughly what its headers and its place cost.
+    pub(crate) fn bytes(&self) -> usize {
         self.topic.len() + self.key.len() + self.value.len() + 256
     }
 }
@@ -80,15 +86,9 @@ struct State {
     lines: LineLimit,
     losses: Losses,
     /// Records that librdkafka has taken and not reported on yet.
-    in_flight: u64,
-    /// Records that librdkafka has not got yet, in order.
-    waiting: VecDeque<Record>,
-    waiting_bytes: usize,
-    /// How many records and bytes may wait.
-    bounds: (usize, usize),
-    /// How often the first of `waiting` was refused, and when it is tried again.
-    refusals: u32,
-    retry_at: Option<Instant>,
+    in_flight: usize,
+    /// Records that librdkafka has not got yet.
+    queue: Queue<Record>,
     create_at: Option<Instant>,
     serve_interval: Duration,
 }
@@ -159,17 +159,17 @@ fn set_timer(delay: Duration) {
 
 impl Cluster {
     fn new(settings: GeneralSettings, config: ClientConfig) -> Self {
+        let (records, bytes) = properties::queue_bounds(&config);
+        let patience = settings
+            .retry_poll_time
+            .saturating_mul(settings.max_retries);
         let state = State {
             producer: None,
             reports: Arc::default(),
             lines: LineLimit::default(),
             losses: Losses::default(),
             in_flight: 0,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            bounds: properties::queue_bounds(&config),
-            refusals: 0,
-            retry_at: None,
+            queue: Queue::new(records, bytes, patience),
             create_at: None,
             serve_interval: SERVE_FIRST,
         };
@@ -180,42 +180,50 @@ impl Cluster {
         }
     }
 
-    /// Publishes a record, without waiting for anything.
+    /// Takes a record over, to be published from the event loop.
     pub(crate) fn send(&self, record: Record) {
         let state = &mut *self.state.borrow_mut();
-        let delay = match state.producer {
-            None if state.create_at.is_none() => Duration::ZERO,
-            _ => SERVE_FIRST,
-        };
-        if state.producer.is_some() && state.waiting.is_empty() {
-            if let Err((error, record)) = state.produce(record) {
-                state.refused(&self.settings, &error, *record);
-            }
-        } else {
-            state.wait(record);
-            if state.producer.is_none() && state.waiting.len() >= CREATE_AT_WAITING {
-                self.create_if_due(state);
-                state.retry(&self.settings);
-            }
+        let bytes = record.bytes();
+        if !state
+            .queue
+            .push(record, bytes, state.in_flight, Instant::now())
+        {
+            state.losses.add(1, QUEUE_FULL);
+        }
+        if state.queue.len().is_multiple_of(BATCH_RECORDS) {
+            // The event loop is far away: one command has made all these.
+            self.advance(state);
         }
         state.serve_interval = SERVE_FIRST;
-        set_timer(delay);
+        let can_go_on = state.in_flight == 0 && state.create_at.is_none();
+        set_timer(if can_go_on {
+            Duration::ZERO
+        } else {
+            SERVE_FIRST
+        });
     }
 
     /// Does what there is to do; says when to do it again.
     fn serve(&self) -> Option<Duration> {
         let state = &mut *self.state.borrow_mut();
+        self.advance(state);
+        state.losses.tell(&self.settings.brokers);
+        state.next_serve(self.settings.retry_poll_time)
+    }
+
+    /// Goes on as far as possible without waiting.
+    fn advance(&self, state: &mut State) {
         self.create_if_due(state);
         state.fetch_reports();
-        state.retry(&self.settings);
-        state.losses.tell(&self.settings.brokers);
-        state.next_serve()
+        state.hand_over();
+        let expired = state.queue.take_back(state.in_flight, Instant::now());
+        state.losses.add(expired as u64, QUEUE_FULL);
     }
 
     /// Creates the producer if records wait for it and no attempt has failed just now.
     fn create_if_due(&self, state: &mut State) {
         let is_due = state.create_at.is_none_or(|at| Instant::now() >= at);
-        if state.producer.is_some() || state.waiting.is_empty() || !is_due {
+        if state.producer.is_some() || state.queue.is_empty() || !is_due {
             return;
         }
         host::bound_thread_memory();
@@ -246,20 +254,21 @@ impl Cluster {
         let deadline = started + self.settings.flush_time;
         loop {
             state.fetch_reports();
-            state.retry(&self.settings);
+            state.hand_over();
+            state.queue.take_back(state.in_flight, started);
             let Some(producer) = &state.producer else {
                 break;
             };
-            if (state.in_flight == 0 && state.waiting.is_empty()) || Instant::now() >= deadline {
+            if (state.in_flight == 0 && state.queue.is_empty()) || Instant::now() >= deadline {
                 break;
             }
             // Also tells librdkafka not to linger. Its error is the time-out of this one step.
             let _ = producer.flush(Duration::from_millis(1));
         }
-        let lost = state.in_flight + state.waiting.len() as u64;
+        let lost = state.in_flight + state.queue.len();
         state
             .losses
-            .add(lost, "not delivered before the process ended");
+            .add(lost as u64, "not delivered before the process ended");
         state.losses.tell_now(&self.settings.brokers);
     }
 
@@ -280,91 +289,35 @@ impl Cluster {
 }
 
 impl State {
-    /// Hands a record to librdkafka; it comes back if it is refused.
-    fn produce(&mut self, record: Record) -> Result<(), (KafkaError, Box<Record>)> {
+    /// Gives librdkafka the next batch, once it is through with the one before.
+    fn hand_over(&mut self) {
         let Some(producer) = &self.producer else {
-            return Err((KafkaError::Canceled, Box::new(record)));
+            return;
         };
-        let Record {
-            topic,
-            key,
-            value,
-            headers,
-        } = record;
-        let base = BaseRecord::to(&topic)
-            .key(&key)
-            .payload(&value)
-            .headers(headers);
-        match producer.send(base) {
-            Ok(()) => {
-                self.in_flight += 1;
-                Ok(())
-            }
-            Err((error, base)) => {
-                let headers = base.headers.unwrap_or_default();
-                let record = Record {
-                    topic,
-                    key,
-                    value,
-                    headers,
-                };
-                Err((error, Box::new(record)))
-            }
-        }
-    }
-
-    /// A record was refused: a full queue is worth another try, anything else is final.
-    fn refused(&mut self, settings: &GeneralSettings, error: &KafkaError, record: Record) {
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-            self.losses.add(1, &error.to_string());
+        if self.in_flight > 0 {
             return;
         }
-        // Records leave the queue when their reports are fetched.
-        self.fetch_reports();
-        match self.produce(record) {
-            Ok(()) => {}
-            Err((_, record)) if settings.max_retries > 0 => {
-                self.refusals = 0;
-                self.retry_at = Some(Instant::now() + settings.retry_poll_time);
-                self.wait(*record);
-            }
-            Err((error, _)) => self.losses.add(1, &error.to_string()),
-        }
-    }
-
-    fn wait(&mut self, record: Record) {
-        let bytes = record.bytes();
-        if self.waiting.len() >= self.bounds.0 || self.waiting_bytes + bytes > self.bounds.1 {
-            self.losses.add(1, "too many events wait to be queued");
-            return;
-        }
-        self.waiting_bytes += bytes;
-        self.waiting.push_back(record);
-    }
-
-    /// Hands over what waits, as far as librdkafka takes it and its time has come.
-    fn retry(&mut self, settings: &GeneralSettings) {
-        if self.producer.is_none() || self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        self.retry_at = None;
-        while let Some(record) = self.waiting.pop_front() {
-            let bytes = record.bytes();
-            self.waiting_bytes -= bytes;
-            let Err((error, record)) = self.produce(record) else {
-                self.refusals = 0;
-                continue;
+        let mut bytes = 0;
+        while self.in_flight < BATCH_RECORDS && bytes < BATCH_BYTES {
+            let Some(record) = self.queue.pop() else {
+                break;
             };
-            let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-            if is_full && self.refusals < settings.max_retries {
-                self.refusals += 1;
-                self.retry_at = Some(Instant::now() + settings.retry_poll_time);
-                self.waiting_bytes += bytes;
-                self.waiting.push_front(*record);
-                return;
+            let size = record.bytes();
+            match produce(producer, record) {
+                Ok(()) => {
+                    self.in_flight += 1;
+                    bytes += size;
+                }
+                Err((error, record)) => {
+                    let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                    if is_full && self.in_flight > 0 {
+                        // Its queue is smaller than a batch.
+                        self.queue.put_back(*record, size);
+                        break;
+                    }
+                    self.losses.add(1, &error.to_string());
+                }
             }
-            self.refusals = 0;
-            self.losses.add(1, &error.to_string());
         }
     }
 
@@ -383,10 +336,11 @@ impl State {
         let news = self.reports.take();
         self.lines.log(news.lines, news.lines_dropped);
         let failed: u64 = news.failed.values().sum();
-        if failed + news.delivered > 0 {
+        let reported = usize::try_from(failed + news.delivered).unwrap_or(usize::MAX);
+        if reported > 0 {
             self.serve_interval = SERVE_FIRST;
         }
-        self.in_flight = self.in_flight.saturating_sub(news.delivered + failed);
+        self.in_flight = self.in_flight.saturating_sub(reported);
         for (reason, events) in &news.failed {
             self.losses.add(*events, reason);
         }
@@ -401,7 +355,8 @@ impl State {
             Level::Error,
             &format!("the producer failed for good, starting another one in a minute: {reason}"),
         );
-        self.losses.add(std::mem::take(&mut self.in_flight), reason);
+        let lost = std::mem::take(&mut self.in_flight);
+        self.losses.add(lost as u64, reason);
         self.create_at = Some(Instant::now() + CREATE_AGAIN);
         let producer = self.producer.take();
         if let Err(error) = host::spawn_without_signals("dovecast-destroy", move || drop(producer))
@@ -410,20 +365,52 @@ impl State {
         }
     }
 
-    fn next_serve(&mut self) -> Option<Duration> {
+    fn next_serve(&mut self, retry_poll_time: Duration) -> Option<Duration> {
         let now = Instant::now();
         if self.producer.is_none() {
-            let create_at = self.create_at.filter(|_| !self.waiting.is_empty())?;
+            let create_at = self.create_at.filter(|_| !self.queue.is_empty())?;
             return Some(create_at.saturating_duration_since(now));
         }
-        if self.in_flight == 0 && self.waiting.is_empty() {
+        if self.in_flight == 0 && self.queue.is_empty() {
             return Some(SERVE_IDLE);
         }
         let interval = self.serve_interval;
         self.serve_interval = (interval * 2).min(SERVE_SLOWEST);
-        let retry_in = self
-            .retry_at
-            .map_or(interval, |at| at.saturating_duration_since(now));
-        Some(interval.min(retry_in))
+        let is_overfull = self.queue.is_overfull();
+        Some(if is_overfull {
+            interval.min(retry_poll_time)
+        } else {
+            interval
+        })
+    }
+}
+
+/// Hands a record to librdkafka; it comes back if it is refused.
+fn produce(
+    producer: &BaseProducer<ReportsContext>,
+    record: Record,
+) -> Result<(), (KafkaError, Box<Record>)> {
+    let Record {
+        topic,
+        key,
+        value,
+        headers,
+    } = record;
+    let base = BaseRecord::to(&topic)
+        .key(&key)
+        .payload(&value)
+        .headers(headers);
+    match producer.send(base) {
+        Ok(()) => Ok(()),
+        Err((error, base)) => {
+            let headers = base.headers.unwrap_or_default();
+            let record = Record {
+                topic,
+                key,
+                value,
+                headers,
+            };
+            Err((error, Box::new(record)))
+        }
     }
 }

@@ -14,6 +14,7 @@ mod exports;
 mod instance;
 mod options;
 mod properties;
+mod queue;
 mod reports;
 mod selection;
 mod transaction;

@@ -1,15 +1,20 @@
 //! The plugin under test, built by cargo from this workspace.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::dovecot::Installation;
+use crate::process;
+
 /// File name of the plugin as cargo builds it.
-const BUILT_NAME: &str = "libpush_notification_kafka_plugin.so";
+const PLUGIN: &str = "libpush_notification_kafka_plugin.so";
+/// File name of the settings module, which the build for Dovecot 2.4 puts beside the plugin.
+const SETTINGS: &str = "libpush_notification_kafka_settings.so";
 
 /// How the plugin is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +23,35 @@ pub enum Build {
     Dev,
     /// As operators get it.
     Release,
-    /// Dev, with the option `fault=KIND` that panics in the callback of that kind.
+    /// Dev, with the userdb field `dovecast_fault=KIND` that panics in the callback of that kind.
     FaultInjection,
 }
 
-/// Builds the plugin, once per test process, and returns the path of a copy that later builds leave alone.
-pub fn shared_object(build: Build) -> Result<PathBuf> {
-    static BUILT: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
-    // All kinds are built into the same file before it is copied.
-    static BUILDING: Mutex<()> = Mutex::new(());
-    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = &BUILT[build as usize];
-    if let Some(path) = slot.get() {
-        return Ok(path.clone());
+/// What Dovecot loads: copies that later builds leave alone.
+#[derive(Clone, Debug)]
+pub struct Modules {
+    /// The plugin itself; see [`Builder::plugin`](crate::dovecot::Builder::plugin).
+    pub plugin: PathBuf,
+    /// What tells Dovecot 2.4 the plugin's settings, of the same build; Dovecot 2.3 has nothing like it.
+    pub settings: Option<PathBuf>,
+}
+
+/// Builds the plugin for this Dovecot, once per test process.
+pub fn modules(on: Installation, build: Build) -> Result<Modules> {
+    // Everything is built into the same files before it is copied.
+    static BUILT: Mutex<Vec<(Installation, Build, Modules)>> = Mutex::new(Vec::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((.., modules)) = built.iter().find(|known| (known.0, known.1) == (on, build)) {
+        return Ok(modules.clone());
     }
-    let path = compile(build)?;
-    Ok(slot.get_or_init(|| path).clone())
+    let modules = compile(on, build)?;
+    built.push((on, build, modules.clone()));
+    Ok(modules)
+}
+
+/// The plugin for the Dovecot installed on this machine; see [`modules`].
+pub fn shared_object(build: Build) -> Result<PathBuf> {
+    Ok(modules(Installation::default(), build)?.plugin)
 }
 
 /// The workspace's root directory.
@@ -55,48 +73,100 @@ fn as_the_user_behind_sudo(cargo: &mut Command) {
     }
 }
 
-fn compile(build: Build) -> Result<PathBuf> {
+/// `cargo build` of the plugin, for the headers of this Dovecot.
+fn cargo_build(on: Installation, build: Build) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", "dovecast-dovecot-plugin"]);
     cargo.current_dir(workspace_root());
+    match build {
+        Build::Dev => &mut cargo,
+        Build::Release => cargo.arg("--release"),
+        Build::FaultInjection => cargo.args(["--features", "fault-injection"]),
+    };
+    if let Installation::Trixie24(trixie) = on {
+        cargo.env("DOVECOT_SYSROOT", trixie.dev_sysroot());
+        cargo.env_remove("DOVECOT_CONFIG");
+    }
     // Set by cargo for this test's own package; the other package must not see them as its own.
     for (name, _) in
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
     {
         cargo.env_remove(name);
     }
-    let profile = match build {
-        Build::Dev => "debug",
-        Build::Release => {
-            cargo.arg("--release");
-            "release"
-        }
-        Build::FaultInjection => {
-            cargo.args(["--features", "fault-injection"]);
-            "debug"
-        }
-    };
-    // Another test process may be building another kind into the same file.
+    as_the_user_behind_sudo(&mut cargo);
+    cargo
+}
+
+fn compile(on: Installation, build: Build) -> Result<Modules> {
+    // Another test process may be building another kind into the same files.
     let lock_path = target_dir().join("testkit.lock");
     let lock = File::create(&lock_path)
         .with_context(|| format!("cannot create `{}`", lock_path.display()))?;
     lock.lock()
         .with_context(|| format!("cannot lock `{}`", lock_path.display()))?;
-    as_the_user_behind_sudo(&mut cargo);
-    let output = cargo.output().context("cannot run cargo")?;
+    let output = cargo_build(on, build)
+        .output()
+        .context("cannot run cargo")?;
     ensure!(
         output.status.success(),
-        "building the plugin ({build:?}) failed: {}",
+        "building the plugin ({build:?}, Dovecot {}) failed: {}",
+        on.version(),
         String::from_utf8_lossy(&output.stderr)
     );
-    let artifact = target_dir().join(profile).join(BUILT_NAME);
-    let directory = target_dir()
-        .join("testkit")
-        .join(format!("{build:?}-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)
+    let profile = match build {
+        Build::Release => "release",
+        Build::Dev | Build::FaultInjection => "debug",
+    };
+    let built = target_dir().join(profile);
+    let copies = target_dir().join("testkit");
+    remove_left_behind(&copies);
+    let directory = copies.join(format!(
+        "{build:?}-{}-{}",
+        on.version(),
+        std::process::id()
+    ));
+    fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
-    let copy = directory.join(BUILT_NAME);
-    std::fs::copy(&artifact, &copy)
-        .with_context(|| format!("cannot copy {} to {}", artifact.display(), copy.display()))?;
+    let plugin = copy(&built.join(PLUGIN), &directory)?;
+    check_version(&plugin, on)?;
+    let settings = match on {
+        Installation::System23 => None,
+        Installation::Trixie24(_) => Some(copy(&built.join(SETTINGS), &directory)?),
+    };
+    Ok(Modules { plugin, settings })
+}
+
+fn copy(built: &Path, directory: &Path) -> Result<PathBuf> {
+    let name = built.file_name().context("a file has a name")?;
+    let copy = directory.join(name);
+    fs::copy(built, &copy)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), copy.display()))?;
     Ok(copy)
+}
+
+/// A cargo that somebody else ran may have built for the other version before the file was copied.
+fn check_version(plugin: &Path, on: Installation) -> Result<()> {
+    let abi = format!("{}.ABIv", on.version());
+    let bytes =
+        fs::read(plugin).with_context(|| format!("cannot read `{}`", plugin.display()))?;
+    ensure!(
+        bytes
+            .windows(abi.len())
+            .any(|window| window == abi.as_bytes()),
+        "`{}` was built for another Dovecot than {}: something else builds in this workspace",
+        plugin.display(),
+        on.version()
+    );
+    Ok(())
+}
+
+/// Removes the copies of test processes that are gone: 20 MB each. That it may fail matters to nobody.
+fn remove_left_behind(copies: &Path) {
+    for entry in fs::read_dir(copies).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.rsplit('-').next().and_then(|pid| pid.parse().ok());
+        if pid.is_some_and(|pid| !process::is_running(pid)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }

@@ -38,6 +38,14 @@ impl Installation {
         Ok(Trixie::get()?.map(Installation::Trixie24))
     }
 
+    /// The first two numbers of its version.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::System23 => "2.3",
+            Self::Trixie24(_) => "2.4",
+        }
+    }
+
     /// An error that says what is missing, unless this Dovecot can be started here.
     pub fn check(self) -> Result<()> {
         match self {
