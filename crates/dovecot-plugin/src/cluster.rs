@@ -29,9 +29,8 @@ use crate::reports::{LineLimit, Losses, Reports, ReportsContext};
 const MAX_CLUSTERS: usize = 16;
 /// A producer that could not be created is tried again after this time.
 const CREATE_AGAIN: Duration = Duration::from_mins(1);
-/// What librdkafka gets at a time: so much makes one request to a partition (`batch.num.messages`, `batch.size`).
-const BATCH_RECORDS: usize = 500;
-const BATCH_BYTES: usize = 512 * 1024;
+/// After so many records of one command librdkafka is looked after between two of them.
+const RECORDS_PER_LOOK: usize = 500;
 /// How often delivery reports are fetched: at first, and when nothing comes.
 const SERVE_FIRST: Duration = Duration::from_millis(4);
 const SERVE_SLOWEST: Duration = Duration::from_secs(1);
@@ -89,6 +88,8 @@ struct State {
     in_flight: usize,
     /// Records that librdkafka has not got yet.
     queue: Queue<Record>,
+    /// What librdkafka gets at a time: so many records and bytes make one request to a partition.
+    batch: (usize, usize),
     create_at: Option<Instant>,
     serve_interval: Duration,
 }
@@ -170,6 +171,7 @@ impl Cluster {
             losses: Losses::default(),
             in_flight: 0,
             queue: Queue::new(records, bytes, patience),
+            batch: properties::batch_bounds(&config),
             create_at: None,
             serve_interval: SERVE_FIRST,
         };
@@ -190,7 +192,7 @@ impl Cluster {
         {
             state.losses.add(1, QUEUE_FULL);
         }
-        if state.queue.len().is_multiple_of(BATCH_RECORDS) {
+        if state.queue.len().is_multiple_of(RECORDS_PER_LOOK) {
             // The event loop is far away: one command has made all these.
             self.advance(state);
         }
@@ -298,7 +300,8 @@ impl State {
             return;
         }
         let mut bytes = 0;
-        while self.in_flight < BATCH_RECORDS && bytes < BATCH_BYTES {
+        let (batch_records, batch_bytes) = self.batch;
+        while self.in_flight < batch_records && bytes < batch_bytes {
             let Some(record) = self.queue.pop() else {
                 break;
             };

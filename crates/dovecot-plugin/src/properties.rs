@@ -62,20 +62,28 @@ pub(crate) fn client_config(settings: &GeneralSettings) -> Result<ClientConfig, 
 
 /// How much the producer may hold, as librdkafka bounds it: messages and bytes.
 pub(crate) fn queue_bounds(config: &ClientConfig) -> (usize, usize) {
-    let number = |name: &str, default: usize| {
-        config
-            .get(name)
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(default)
-    };
-    let messages = match number("queue.buffering.max.messages", 100_000) {
+    let messages = match number(config, "queue.buffering.max.messages", 100_000) {
         0 => usize::MAX,
         messages => messages,
     };
-    (
-        messages,
-        number("queue.buffering.max.kbytes", 16_384).saturating_mul(1024),
-    )
+    let kbytes = number(config, "queue.buffering.max.kbytes", 16_384);
+    (messages, kbytes.saturating_mul(1024))
+}
+
+/// What surely fits into one request to a partition: messages and bytes.
+pub(crate) fn batch_bounds(config: &ClientConfig) -> (usize, usize) {
+    let messages = number(config, "batch.num.messages", 10_000).min(500);
+    let size = number(config, "batch.size", 1_000_000);
+    let largest = number(config, "message.max.bytes", 1_000_000);
+    // Headers and framing are counted roughly, so only half of it is used.
+    (messages.max(1), size.min(largest) / 2)
+}
+
+fn number(config: &ClientConfig, property: &str, default: usize) -> usize {
+    config
+        .get(property)
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 /// What is wrong with the files that properties name, in addition to librdkafka's error, which does not name them.
