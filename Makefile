@@ -14,7 +14,7 @@ endif
 MODULE_DIR ?= $(shell . /usr/lib/dovecot/dovecot-config 2>/dev/null && echo $$dovecot_moduledir)
 PLUGIN := lib22_push_notification_kafka_plugin.so
 
-.PHONY: help demo test bench lint build install deps-run deps-test
+.PHONY: help demo test bench lint build install deb deps-build deps-run deps-test
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -42,6 +42,12 @@ install: build ## put the plugin into Dovecot's module directory
 	@# By rename: a plain copy over a file that mail processes have loaded crashes them.
 	install -m 0644 target/release/libpush_notification_kafka_plugin.so "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new"
 	mv -f "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new" "$(DESTDIR)$(MODULE_DIR)/$(PLUGIN)"
+
+deb: deps-build ## the Debian package of the plugin for the installed Dovecot, in target/debian (DOVECOT_SYSROOT: for another)
+	packaging/build-deb
+
+deps-build:
+	@scripts/install-dependencies build
 
 deps-run:
 	@scripts/install-dependencies run

@@ -30,7 +30,7 @@ impl Section {
             {
                 section
                     .settings
-                    .push((name.trim().to_owned(), value.trim().to_owned()));
+                    .push((name.trim().to_owned(), unquoted(value.trim()).to_owned()));
             }
         }
         while open.len() > 1 {
@@ -78,6 +78,14 @@ impl Section {
     }
 }
 
+/// Values with blanks at their ends are printed in quotes.
+fn unquoted(value: &str) -> &str {
+    let inner = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    inner.unwrap_or(value)
+}
+
 fn close(open: &mut Vec<Section>) {
     if open.len() > 1
         && let Some(section) = open.pop()
@@ -93,7 +101,7 @@ mod tests {
 
     #[test]
     fn both_versions_lists_and_nested_sections_are_read() {
-        let text = "# 2.4.1\nmail_plugins {\n  notify = yes\n  acl = no\n}\nprotocols = imap lmtp\n\
+        let text = "# 2.4.1\nmail_plugins {\n  notify = yes\n  acl = no\n}\nprotocols = \" imap lmtp\"\n\
             service imap {\n  inet_listener imap {\n    port = 143\n  }\n  vsz_limit = 64 M\n}\n\
             push_notification a b {\n  driver = kafka\n}\nx = a=b\n";
         let all = Section::parse(text);

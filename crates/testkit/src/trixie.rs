@@ -91,6 +91,11 @@ impl Trixie {
     }
 }
 
+/// The mirror this machine's apt takes Debian from.
+pub fn debian_mirror() -> Result<Result<String, Unavailable>> {
+    apt::mirror()
+}
+
 fn find() -> Result<Result<PathBuf, Unavailable>> {
     let parent = env::var_os("DOVECAST_TRIXIE_CACHE").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),

@@ -9,7 +9,8 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    pub(crate) fn new(reason: String) -> Unavailable {
+    /// What is missing, and why.
+    pub fn new(reason: String) -> Unavailable {
         Unavailable { reason }
     }
 }

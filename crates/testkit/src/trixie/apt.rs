@@ -187,7 +187,7 @@ fn machine_settings() -> Result<String> {
 }
 
 /// The Debian mirror that this machine's apt is configured for.
-fn mirror() -> Result<Result<String, Unavailable>> {
+pub(super) fn mirror() -> Result<Result<String, Unavailable>> {
     let mut command = apt_command("apt-get");
     // Unlike `apt-get indextargets` it answers where no list has been fetched yet.
     command.args(["update", "--print-uris"]);

@@ -1,0 +1,196 @@
+//! The Debian packages, installed into a clean Debian 12 and a clean Debian 13 as an operator would.
+//!
+//! A case that cannot run on this machine says why, loudly, and is counted as ignored.
+
+mod root;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::Unavailable;
+use dovecast_testkit::mock_broker::MockBroker;
+use dovecast_testkit::topic::TopicReader;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use root::{Release, Root, package, said};
+
+const NAME: &str = "dovecot-push-notification-kafka";
+const MAIL: &[u8] = b"Subject: Hi\r\n\r\nHello.\r\n";
+const ARRIVAL: Duration = Duration::from_secs(30);
+
+type Case = fn(Release) -> Result<Result<(), Unavailable>>;
+
+const CASES: [(&str, Case); 3] = [
+    (
+        "installed_enabled_and_removed_as_the_documentation_says",
+        installed_and_removed,
+    ),
+    ("apt_refuses_a_package_for_another_abi", another_abi),
+    ("lintian_finds_no_error", lintian),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    let trials = [Release::Bookworm, Release::Trixie]
+        .into_iter()
+        .flat_map(|release| {
+            CASES.map(|(name, case)| {
+                let name = format!("{}::{name}", release.name());
+                Trial::ignorable_test(name.clone(), move || match case(release) {
+                    Ok(Ok(())) => Ok(Completion::Completed),
+                    Ok(Err(unavailable)) => {
+                        println!("\n*** {name} SKIPPED: {unavailable}\n");
+                        Ok(Completion::ignored_with(unavailable.to_string()))
+                    }
+                    Err(error) => Err(Failed::from(format!("{error:?}"))),
+                })
+            })
+        });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// Leaves the case where something cannot be had.
+macro_rules! available {
+    ($result:expr) => {
+        match $result? {
+            Ok(value) => value,
+            Err(unavailable) => return Ok(Err(unavailable)),
+        }
+    };
+}
+
+/// The first configuration of the release's documentation, with the brokers of this test.
+fn documented(release: Release, brokers: &str) -> String {
+    let document = match release {
+        Release::Bookworm => include_str!("../../docs/dovecot-2.3.md"),
+        Release::Trixie => include_str!("../../docs/dovecot-2.4.md"),
+    };
+    let example = document
+        .split("```dovecot.conf\n")
+        .nth(1)
+        .unwrap_or_default();
+    let example = example.split("```").next().unwrap_or_default();
+    let line = |line: &str| match line.split_once("kafka_brokers =") {
+        Some((before, _)) => format!("{before}kafka_brokers = {brokers}"),
+        None => line.to_owned(),
+    };
+    example.lines().map(|text| line(text) + "\n").collect()
+}
+
+fn installed_and_removed(release: Release) -> Result<Result<(), Unavailable>> {
+    let package = available!(package(release));
+    let mut root = available!(Root::new(release));
+    let broker = MockBroker::start(1)?;
+    let inside = root.take_in(&package)?;
+    root.ok(&["apt-get", "install", "--yes", &inside])?;
+    root.configure(&documented(release, &broker.bootstrap_servers()))?;
+    let checked = root.ok(&["dovecast-plugin-check"])?;
+    ensure!(checked.contains("nothing is wrong"), "{checked}");
+
+    root.start()?;
+    root.lmtp()?
+        .deliver_ok("bob@example.org", &["alice"], MAIL)?;
+    let settings = [("bootstrap.servers".to_owned(), broker.bootstrap_servers())];
+    let mut reader = TopicReader::new(&settings, "dovecot")?;
+    let kinds = (0..2).map(|_| {
+        let record = reader
+            .next(ARRIVAL)?
+            .with_context(|| format!("nothing has arrived:\n{}", root.log()))?;
+        Ok(dovecast_event::parse(&record.value)?.kind.name())
+    });
+    let kinds = kinds.collect::<Result<Vec<_>>>()?;
+    ensure!(kinds == ["MailboxCreate", "MessageNew"], "{kinds:?}");
+
+    // While it is configured it does not go, and mail goes on.
+    let words = root.refused(&["apt-get", "remove", "--yes", NAME])?;
+    ensure!(
+        words.contains("still loads push_notification_kafka"),
+        "{words}"
+    );
+    root.lmtp()?
+        .deliver_ok("bob@example.org", &["alice"], MAIL)?;
+    root.stop()?;
+    root.configure("")?;
+    root.ok(&["apt-get", "remove", "--yes", NAME])?;
+    root.start()?;
+    root.lmtp()?
+        .deliver_ok("bob@example.org", &["alice"], MAIL)?;
+    root.stop()?;
+    Ok(Ok(()))
+}
+
+/// The package with another ABI in its dependencies.
+fn doctored(package: &Path, directory: &Path, from: &str, to: &str) -> Result<PathBuf> {
+    let tree = directory.join("tree");
+    let run = |arguments: &[&Path], option: &str| -> Result<()> {
+        let output = Command::new("dpkg-deb")
+            .arg(option)
+            .args(arguments)
+            .output()
+            .context("cannot run dpkg-deb")?;
+        ensure!(
+            output.status.success(),
+            "dpkg-deb {option}: {}",
+            said(&output)
+        );
+        Ok(())
+    };
+    run(&[package, &tree], "--raw-extract")?;
+    let control = tree.join("DEBIAN/control");
+    let text = std::fs::read_to_string(&control)?;
+    ensure!(text.contains(from), "`{from}` is not in\n{text}");
+    std::fs::write(&control, text.replace(from, to))?;
+    let doctored = directory.join("doctored.deb");
+    run(&[&tree, &doctored], "--build")?;
+    std::fs::remove_dir_all(&tree)?;
+    Ok(doctored)
+}
+
+fn another_abi(release: Release) -> Result<Result<(), Unavailable>> {
+    let package = available!(package(release));
+    let root = available!(Root::new(release));
+    let (abi, others) = match release {
+        Release::Bookworm => (
+            "dovecot-abi-2.3.abiv19",
+            ["dovecot-abi-2.3.abiv18", "dovecot-abi-2.3.abiv20"],
+        ),
+        Release::Trixie => (
+            "dovecot-abi-2.4.abiv1",
+            ["dovecot-abi-2.4.abiv0", "dovecot-abi-2.4.abiv2"],
+        ),
+    };
+    let inside = root.take_in(&package)?;
+    root.ok(&["apt-get", "install", "--simulate", &inside])?;
+    for other in others {
+        let directory = tempfile::tempdir()?;
+        let inside = root.take_in(&doctored(&package, directory.path(), abi, other)?)?;
+        let words = root.refused(&["apt-get", "install", "--yes", &inside])?;
+        ensure!(
+            words.contains(other),
+            "apt does not name `{other}`:\n{words}"
+        );
+    }
+    Ok(Ok(()))
+}
+
+fn lintian(release: Release) -> Result<Result<(), Unavailable>> {
+    let package = available!(package(release));
+    let output = Command::new("lintian")
+        .args(["--fail-on", "error", "--allow-root"])
+        .arg(&package)
+        .output();
+    match output {
+        Ok(output) => {
+            ensure!(output.status.success(), "lintian: {}", said(&output));
+            Ok(Ok(()))
+        }
+        Err(error) => Ok(Err(Unavailable::new(format!(
+            "cannot run lintian: {error}"
+        )))),
+    }
+}
