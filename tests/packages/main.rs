@@ -2,6 +2,7 @@
 //!
 //! A case that cannot run on this machine says why, loudly, and is counted as ignored.
 
+mod doctor;
 mod root;
 
 use std::path::{Path, PathBuf};
@@ -22,13 +23,17 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 
 type Case = fn(Release) -> Result<Result<(), Unavailable>>;
 
-const CASES: [(&str, Case); 3] = [
+const CASES: [(&str, Case); 4] = [
     (
         "installed_enabled_and_removed_as_the_documentation_says",
         installed_and_removed,
     ),
     ("apt_refuses_a_package_for_another_abi", another_abi),
     ("lintian_finds_no_error", lintian),
+    (
+        "the_check_names_everything_that_is_broken",
+        doctor::every_diagnosis,
+    ),
 ];
 
 fn main() -> ExitCode {
