@@ -113,7 +113,7 @@ pub(crate) fn for_settings(settings: &GeneralSettings) -> Result<Rc<Cluster>, Cl
     })
 }
 
-/// Called by the timer: fetches reports, tries again what waits, sets the timer anew while there is anything to do.
+/// Called by the timer: does what there is to do, and sets the timer anew.
 pub(crate) fn serve_all() {
     TIMER_DUE.set(None);
     let next = all().iter().filter_map(|cluster| cluster.serve()).min();
@@ -255,9 +255,7 @@ impl Cluster {
         let state = &mut *self.state.borrow_mut();
         let deadline = started + self.settings.flush_time;
         loop {
-            state.fetch_reports();
-            state.hand_over();
-            state.queue.take_back(state.in_flight, started);
+            self.advance(state);
             let Some(producer) = &state.producer else {
                 break;
             };
