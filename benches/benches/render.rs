@@ -46,7 +46,14 @@ fn serde_json_flags_set(bencher: Bencher<'_, '_>) {
     bench_serde(bencher, &serde_flags_set());
 }
 
-/// As above, the largest kind.
+/// As above, but as most programs call it: shows that allocations are counted.
+#[divan::bench]
+fn serde_json_flags_set_to_vec(bencher: Bencher<'_, '_>) {
+    let value = serde_flags_set();
+    bencher.bench_local(|| serde_json::to_vec(black_box(&value)));
+}
+
+/// As above, into the same buffer, the largest kind.
 #[divan::bench]
 fn serde_json_message_new(bencher: Bencher<'_, '_>) {
     bench_serde(bencher, &serde_message_new());

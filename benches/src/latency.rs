@@ -61,9 +61,9 @@ fn run<W: Workload>(world: &World, title: &str, topic: &str, amount: &Amount) ->
     for contest in &mut contests {
         contest.round(amount.block, false)?;
     }
-    contests
-        .iter_mut()
-        .for_each(|contest| contest.rounds.clear());
+    for contest in &mut contests {
+        contest.rounds.clear();
+    }
     for round in 0..amount.rounds {
         for contest in &mut contests {
             contest.round(amount.block, round % 2 == 1)?;
@@ -85,6 +85,7 @@ struct Side<W> {
 
 /// What one side needed for a block, per mail or command.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs to the name")]
 struct Cost {
     wall_us: f64,
     slowest_us: f64,

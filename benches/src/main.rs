@@ -21,17 +21,18 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--quick] [--rounds N] [--only lmtp|store|footprint|sessions|exit]
+usage: dovecast-benches [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --quick    few rounds: shows that everything runs, not what it costs
   --rounds   how many rounds every table takes
+  --config   appended to the configuration of every Dovecot, the baseline's included
   --only     one table
 for lmtp and store:
   --subject  only what is named with TEXT in the first column
   --against  measures another build of the plugin beside this one
   --options  measures this plugin with other options of the driver instance (content=off) as well
   --setting  the same with a general setting (settings.linger.ms=0)
---only and those below it may be given several times.";
+--config, --only and those below it may be given several times.";
 
 /// Rounds of every table with `--quick`.
 const QUICK_ROUNDS: usize = 3;
@@ -40,12 +41,15 @@ const QUICK_ROUNDS: usize = 3;
 struct Options {
     quick: bool,
     rounds: Option<usize>,
+    config: String,
     only: Vec<String>,
     subjects: Vec<String>,
     variants: Vec<Variant>,
 }
 
-const TABLES: [(&str, fn(&World) -> Result<()>); 5] = [
+type Table = fn(&World) -> Result<()>;
+
+const TABLES: [(&str, Table); 5] = [
     ("lmtp", latency::lmtp),
     ("store", latency::store),
     ("footprint", footprint::run),
@@ -75,7 +79,7 @@ fn run() -> Result<()> {
     }
     let options = parse(first.into_iter().chain(arguments))?;
     let rounds = options.rounds.or(options.quick.then_some(QUICK_ROUNDS));
-    let world = World::new(rounds, options.subjects, options.variants)?;
+    let world = World::new(rounds, options.config, options.subjects, options.variants)?;
     for (name, table) in TABLES {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             table(&world).with_context(|| format!("table `{name}`"))?;
@@ -88,6 +92,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
         quick: false,
         rounds: None,
+        config: String::new(),
         only: Vec::new(),
         subjects: Vec::new(),
         variants: Vec::new(),
@@ -98,6 +103,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             "--rounds" => {
                 let rounds = arguments.next().and_then(|count| count.parse().ok());
                 options.rounds = Some(rounds.filter(|count| *count > 0).context(USAGE)?);
+            }
+            "--config" => {
+                options.config.push_str(&arguments.next().context(USAGE)?);
+                options.config.push('\n');
             }
             "--only" => {
                 let name = arguments.next().context(USAGE)?;

@@ -57,12 +57,12 @@ fn row(world: &World, subject: Subject) -> Result<Vec<String>> {
         pss_kb += Memory::of(*pid)?.pss_kb;
     }
     let connections = tcp_sockets(&pids)? - before;
-    let pss_mb = f64::from(u32::try_from(pss_kb)?) / 1024.0;
+    let megabytes = f64::from(u32::try_from(pss_kb)?) / 1024.0;
     Ok(vec![
         subject.to_string(),
         connections.to_string(),
         threads.to_string(),
-        format!("{pss_mb:.1}"),
-        format!("{:.2}", pss_mb / f64::from(SESSIONS)),
+        format!("{megabytes:.1}"),
+        format!("{:.2}", megabytes / f64::from(SESSIONS)),
     ])
 }

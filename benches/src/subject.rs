@@ -106,6 +106,7 @@ impl Subject {
 pub(crate) struct World {
     /// How many rounds every table takes, if it is not to be the table's own number.
     rounds: Option<usize>,
+    config: String,
     wanted: Vec<String>,
     plugin: PathBuf,
     variants: Vec<Variant>,
@@ -120,12 +121,14 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(
         rounds: Option<usize>,
+        config: String,
         wanted: Vec<String>,
         variants: Vec<Variant>,
     ) -> Result<Self> {
         let hung = HungBroker::start()?;
         Ok(Self {
             rounds,
+            config,
             wanted,
             plugin: shared_object(Build::Release)?,
             variants,
@@ -206,7 +209,10 @@ impl World {
                 }
             }
         };
-        builder.start().with_context(|| subject.to_string())
+        builder
+            .config(&self.config)
+            .start()
+            .with_context(|| subject.to_string())
     }
 }
 

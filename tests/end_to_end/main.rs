@@ -1,40 +1,61 @@
 //! End-to-end tests: people use mail through a real Dovecot with the plugin, and the topic is read.
 //!
-//! Every case is in the list of its file's `cases()`. A case that cannot run on this machine says why, loudly, and is
-//! counted as ignored.
+//! Every case is in the list of its file's `cases()`, and runs on Dovecot 2.3 and on 2.4 unless the list says otherwise.
+//! A case that cannot run on this machine says why, loudly, and is counted as ignored.
 
 mod case;
 mod docs;
 mod faults;
+mod full;
+mod headers;
 mod instances;
 mod limits;
+mod load;
 mod logs;
+mod options;
 mod processes;
 mod real_kafka;
+mod real_outages;
+mod script;
 mod session;
+mod settings_2_4;
+
 mod setup;
 mod story;
 mod text;
 mod valgrind;
+mod versions;
 
 use std::process::ExitCode;
+
+use case::Version;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let cases = [
         docs::cases(),
         faults::cases(),
+        full::cases(),
+        headers::cases(),
         instances::cases(),
         limits::cases(),
+        load::cases(),
         logs::cases(),
+        options::cases(),
         processes::cases(),
         real_kafka::cases(),
+        real_outages::cases(),
         session::cases(),
+        settings_2_4::cases(),
         text::cases(),
         valgrind::cases(),
+        versions::cases(),
     ]
     .concat();
-    let trials = cases.into_iter().map(case::Case::into_trial).collect();
+    let trials = Version::ALL
+        .iter()
+        .flat_map(|version| cases.iter().filter_map(|case| case.trial(*version)))
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     real_kafka::stop();
     conclusion.exit_code()

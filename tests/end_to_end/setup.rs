@@ -1,11 +1,11 @@
-//! A Dovecot with the plugin and a mock broker, wired together.
+//! A Dovecot with the plugin and a mock broker, wired together, in words that no Dovecot version owns.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use dovecast_testkit::dovecot::{Builder, Dovecot};
+use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
 use dovecast_testkit::mock_broker::MockBroker;
-use dovecast_testkit::plugin::{Build, shared_object};
+use dovecast_testkit::plugin::{Build, modules};
 use dovecast_testkit::topic::{Record, TopicReader};
 
 /// How long a record may take to arrive before a test fails.
@@ -19,9 +19,13 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// One driver instance with these options; `configure` adds to Dovecot's configuration.
-    pub(crate) fn start(options: &str, configure: impl FnOnce(Builder) -> Builder) -> Result<Self> {
+    pub(crate) fn start(
+        on: Installation,
+        options: &str,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Self> {
         let broker = MockBroker::start(1)?;
-        let builder = builder(&[options], &broker.bootstrap_servers())?;
+        let builder = builder(on, &[options], &broker.bootstrap_servers())?;
         Ok(Self {
             dovecot: configure(builder).start()?,
             broker,
@@ -29,31 +33,39 @@ impl Setup {
     }
 
     pub(crate) fn reader(&self, topic: &str) -> Result<TopicReader> {
-        let settings = [(
-            "bootstrap.servers".to_owned(),
-            self.broker.bootstrap_servers(),
-        )];
-        TopicReader::new(&settings, topic)
+        reader(&self.broker, topic)
     }
 }
 
+/// Reads a topic of a mock broker from its beginning.
+pub(crate) fn reader(broker: &MockBroker, topic: &str) -> Result<TopicReader> {
+    let servers = ("bootstrap.servers".to_owned(), broker.bootstrap_servers());
+    TopicReader::new(&[servers], topic)
+}
+
+/// A Dovecot that loads the plugin and has no driver instance.
+pub(crate) fn with_plugin(on: Installation, build: Build) -> Result<Builder> {
+    let modules = modules(on, build)?;
+    let builder = Dovecot::builder().installation(on).plugin(modules.plugin);
+    Ok(match modules.settings {
+        Some(module) => builder.settings_module(module),
+        None => builder,
+    })
+}
+
 /// A Dovecot with one driver instance of kafka per element of `instances`.
-pub(crate) fn builder(instances: &[&str], brokers: &str) -> Result<Builder> {
-    let mut builder = Dovecot::builder()
-        .plugin(shared_object(Build::Dev)?)
-        .plugin_setting("kafka.notification.kafka_brokers", brokers);
-    for (i, options) in instances.iter().enumerate() {
-        let name = if i == 0 {
-            String::new()
-        } else {
-            (i + 1).to_string()
-        };
-        builder = builder.plugin_setting(
-            &format!("push_notification_driver{name}"),
-            &format!("kafka:{options}"),
-        );
+pub(crate) fn builder(on: Installation, instances: &[&str], brokers: &str) -> Result<Builder> {
+    let builder = with_plugin(on, Build::Dev)?.kafka("kafka_brokers", brokers);
+    let add = |builder: Builder, options: &&str| builder.driver(&format!("kafka:{options}"));
+    Ok(instances.iter().fold(builder, add))
+}
+
+/// The userdb field that overrides a general setting, named as in Dovecot 2.3, of the first driver instance.
+pub(crate) fn override_field(on: Installation, setting: &str) -> String {
+    match on {
+        Installation::System23 => format!("kafka.notification.{setting}"),
+        Installation::Trixie24(_) => format!("push_notification/d1/{setting}"),
     }
-    Ok(builder)
 }
 
 /// A record's value with what differs from run to run replaced: UIDVALIDITY, unless it is 0.

@@ -106,7 +106,7 @@ pub(crate) fn fill(dovecot: &Dovecot, user: &str, count: usize) -> Result<()> {
 
 /// The process that serves the latest IMAP session of `user`.
 pub(crate) fn session_pid(dovecot: &Dovecot, user: &str) -> Result<u32> {
-    let login = format!("Login: user=<{user}>, ");
+    let login = format!(" user=<{user}>, method=");
     dovecot.wait_for_log(&login, ARRIVAL)?;
     let log = dovecot.log();
     let line = log.lines().rfind(|line| line.contains(&login));

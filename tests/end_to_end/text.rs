@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dovecast_event::{ParsedEvent, parse, replace_invalid_utf8};
+use dovecast_testkit::dovecot::Installation;
 use dovecast_testkit::imap::{astring, mutf7};
 
 use crate::case::cases;
@@ -48,8 +49,8 @@ fn deliver(setup: &Setup, mails: &[Vec<u8>]) -> Result<()> {
     lmtp.quit()
 }
 
-fn odd_headers_arrive_whole() -> Result<()> {
-    let setup = Setup::start("", |builder| builder)?;
+fn odd_headers_arrive_whole(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "", |builder| builder)?;
     // A subject as it stands in the mail, and as it has to arrive.
     let subjects: [(&[u8], &str); 11] = [
         (b"say \"hi\" \\ there", "say \"hi\" \\ there"),
@@ -101,8 +102,8 @@ fn odd_headers_arrive_whole() -> Result<()> {
     Ok(())
 }
 
-fn long_headers_arrive_whole_and_absurd_ones_are_cut() -> Result<()> {
-    let setup = Setup::start("max_field_bytes=65536", |builder| builder)?;
+fn long_headers_arrive_whole_and_absurd_ones_are_cut(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "max_field_bytes=65536", |builder| builder)?;
     let subject = |bytes: usize| "\u{e9}".repeat(bytes / 2);
     let mail = |bytes: usize| format!("Subject: {}\r\n\r\nx\r\n", subject(bytes)).into_bytes();
     deliver(
@@ -125,8 +126,8 @@ fn long_headers_arrive_whole_and_absurd_ones_are_cut() -> Result<()> {
     Ok(())
 }
 
-fn a_mail_without_headers_has_no_fields_for_them() -> Result<()> {
-    let setup = Setup::start("", |builder| builder)?;
+fn a_mail_without_headers_has_no_fields_for_them(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "", |builder| builder)?;
     deliver(
         &setup,
         &[
@@ -157,8 +158,8 @@ fn a_mail_without_headers_has_no_fields_for_them() -> Result<()> {
     Ok(())
 }
 
-fn odd_mailbox_names_arrive_as_utf8() -> Result<()> {
-    let setup = Setup::start("events=MailboxCreate,MailboxRename", |builder| builder)?;
+fn odd_mailbox_names_arrive_as_utf8(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "events=MailboxCreate,MailboxRename", |builder| builder)?;
     let names = [
         "\u{65e5}\u{672c}\u{8a9e}/\u{30e1}\u{30fc}\u{30eb}",
         "say \"hi\" \\ there",
@@ -179,9 +180,14 @@ fn odd_mailbox_names_arrive_as_utf8() -> Result<()> {
     rename.extend(astring(&mutf7("\u{fc}ber")));
     imap.ok_bytes(&rename)?;
     imap.logout()?;
-    let created = events(&setup, "MailboxCreate", names.len())?;
+    let mut expected = names.to_vec();
+    if let Installation::Trixie24(_) = on {
+        // 2.3 makes the INBOX of a Maildir without a word when another mailbox comes first.
+        expected.insert(1, "INBOX");
+    }
+    let created = events(&setup, "MailboxCreate", expected.len())?;
     let arrived: Vec<&str> = created.iter().map(|event| event.mailbox.as_str()).collect();
-    ensure!(arrived == names, "arrived {arrived:?}");
+    ensure!(arrived == expected, "arrived {arrived:?}");
     let renamed = &events(&setup, "MailboxRename", 1)?[0];
     ensure!(
         renamed.mailbox == "\u{fc}ber" && renamed.old_mailbox.as_deref() == Some(names[0]),
@@ -190,8 +196,8 @@ fn odd_mailbox_names_arrive_as_utf8() -> Result<()> {
     Ok(())
 }
 
-fn odd_user_names_arrive_as_key_and_user() -> Result<()> {
-    let setup = Setup::start("events=MessageAppend", |builder| builder)?;
+fn odd_user_names_arrive_as_key_and_user(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "events=MessageAppend", |builder| builder)?;
     let long = "u".repeat(120);
     let names = [
         "say \"hi\" there",
@@ -218,8 +224,8 @@ fn odd_user_names_arrive_as_key_and_user() -> Result<()> {
     Ok(())
 }
 
-fn dates_keep_their_instant() -> Result<()> {
-    let setup = Setup::start("", |builder| builder)?;
+fn dates_keep_their_instant(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "", |builder| builder)?;
     let dates = [
         (
             "Fri, 20 Nov 2026 12:34:56 +0530",

@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use dovecast_dovecot_sys::host::{self, Level};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 
 use crate::options::GeneralSettings;
 use crate::properties::{self, PropertyError};
 use crate::queue::Queue;
+use crate::record::Record;
 use crate::reports::{LineLimit, Losses, Reports, ReportsContext};
 
 /// Different clusters one process may publish to. More of them are a mistake in per-user settings, and each costs threads.
@@ -46,21 +46,6 @@ thread_local! {
     static CLUSTERS: RefCell<Vec<Rc<Cluster>>> = RefCell::default();
     /// When the process's timer runs off.
     static TIMER_DUE: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// One record, ready to be published.
-pub(crate) struct Record {
-    pub(crate) topic: String,
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Vec<u8>,
-    pub(crate) headers: OwnedHeaders,
-}
-
-impl Record {
-    /// What it counts in the queue: its size, and roughly what its headers and its place cost.
-    pub(crate) fn bytes(&self) -> usize {
-        self.topic.len() + self.key.len() + self.value.len() + 256
-    }
 }
 
 /// Why there is no cluster for some settings.
@@ -299,24 +284,27 @@ impl State {
         }
         let mut bytes = 0;
         let (batch_records, batch_bytes) = self.batch;
-        while self.in_flight < batch_records && bytes < batch_bytes {
+        while self.in_flight < batch_records {
             let Some(record) = self.queue.pop() else {
                 break;
             };
-            let size = record.bytes();
-            match produce(producer, record) {
-                Ok(()) => {
-                    self.in_flight += 1;
-                    bytes += size;
-                }
-                Err((error, record)) => {
-                    let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-                    if is_full && self.in_flight > 0 {
-                        // Its queue is smaller than a batch.
-                        self.queue.put_back(*record, size);
-                        break;
-                    }
+            bytes += record.request_bytes();
+            let is_full = self.in_flight > 0 && bytes > batch_bytes;
+            let refusal = if is_full {
+                None
+            } else {
+                producer.send(record.to_kafka()).err()
+            };
+            match refusal {
+                None if !is_full => self.in_flight += 1,
+                Some((error, _)) if self.in_flight == 0 || !is_queue_full(&error) => {
                     self.losses.add(1, &error.to_string());
+                }
+                // The batch is complete, or librdkafka's own queue is smaller than a batch.
+                _ => {
+                    let size = record.bytes();
+                    self.queue.put_back(record, size);
+                    break;
                 }
             }
         }
@@ -386,32 +374,6 @@ impl State {
     }
 }
 
-/// Hands a record to librdkafka; it comes back if it is refused.
-fn produce(
-    producer: &BaseProducer<ReportsContext>,
-    record: Record,
-) -> Result<(), (KafkaError, Box<Record>)> {
-    let Record {
-        topic,
-        key,
-        value,
-        headers,
-    } = record;
-    let base = BaseRecord::to(&topic)
-        .key(&key)
-        .payload(&value)
-        .headers(headers);
-    match producer.send(base) {
-        Ok(()) => Ok(()),
-        Err((error, base)) => {
-            let headers = base.headers.unwrap_or_default();
-            let record = Record {
-                topic,
-                key,
-                value,
-                headers,
-            };
-            Err((error, Box::new(record)))
-        }
-    }
+fn is_queue_full(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
 }

@@ -13,7 +13,8 @@ use dovecast_event::{Context, Details, Event, Field, MailboxStatus, UnixMillis};
 
 use crate::cluster::{self, Cluster};
 use crate::options::{GeneralSettings, InstanceOptions};
-use crate::transaction::{Envelope, Txn, now};
+use crate::record::{Envelope, Record};
+use crate::transaction::{Txn, now};
 use crate::{error_log, properties, selection};
 
 /// METADATA entries of a user are read again after this time.
@@ -23,8 +24,8 @@ const METADATA_LIFETIME: Duration = Duration::from_mins(1);
 pub(crate) struct Instance {
     options: InstanceOptions,
     cluster: Rc<Cluster>,
-    host: String,
-    user: Vec<u8>,
+    /// Topic, user and host.
+    envelope: Rc<Envelope>,
     userdb: Vec<Field>,
     service: Vec<u8>,
     session: Option<Vec<u8>>,
@@ -79,7 +80,7 @@ impl Driver for Instance {
     }
 
     fn end(&self, txn: Txn) {
-        if let Some(record) = txn.finish(&self.envelope()) {
+        if let Some(record) = txn.finish() {
             self.cluster.send(record);
         }
     }
@@ -115,12 +116,16 @@ impl Instance {
                 value,
             })
         };
+        let envelope = Rc::new(Envelope {
+            topic: options.topic.clone(),
+            key: user.username().to_vec(),
+            host: host::hostname(),
+        });
         Ok(Some(Self {
             userdb: options.userdb.iter().filter_map(field).collect(),
             options,
             cluster,
-            host: host::hostname(),
-            user: user.username().to_vec(),
+            envelope,
             service: user.service().to_vec(),
             session: user.session_id().map(<[u8]>::to_vec),
             client_ip: user.remote_ip().map(<[u8]>::to_vec),
@@ -136,14 +141,6 @@ impl Instance {
         }))
     }
 
-    fn envelope(&self) -> Envelope<'_> {
-        Envelope {
-            topic: &self.options.topic,
-            key: &self.user,
-            host: &self.host,
-        }
-    }
-
     fn send(&self, txn: &mut Txn, host: &Transaction<'_>, mailbox: &[u8], details: Details<'_>) {
         #[cfg(feature = "fault-injection")]
         assert!(
@@ -154,7 +151,7 @@ impl Instance {
 
         let time = now();
         let event = Event {
-            user: &self.user,
+            user: &self.envelope.key,
             userdb: &self.userdb,
             mailbox,
             details,
@@ -163,7 +160,7 @@ impl Instance {
         let before = if self.options.full {
             self.push_full(txn, host, &event, time)
         } else {
-            txn.push(&event, time, &self.envelope())
+            txn.push(&event, time, &self.envelope)
         };
         if let Some(record) = before {
             self.cluster.send(record);
@@ -177,7 +174,7 @@ impl Instance {
         host: &Transaction<'_>,
         event: &Event<'_>,
         time: UnixMillis,
-    ) -> Option<cluster::Record> {
+    ) -> Option<Record> {
         let is_gone = matches!(event.details, Details::MailboxDelete);
         let status = txn
             .status
@@ -206,7 +203,7 @@ impl Instance {
                 ..*event
             },
             time,
-            &self.envelope(),
+            &self.envelope,
         )
     }
 

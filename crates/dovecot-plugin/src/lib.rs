@@ -15,6 +15,7 @@ mod instance;
 mod options;
 mod properties;
 mod queue;
+mod record;
 mod reports;
 mod selection;
 mod transaction;

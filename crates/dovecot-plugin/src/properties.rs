@@ -18,7 +18,7 @@ const DEFAULTS: [(&str, &str); 4] = [
     // Events wait as long as the process lives; the queue's size is the bound.
     ("message.timeout.ms", "0"),
     // librdkafka's 1 GB would run into vsz_limit, and that ends the mail process.
-    ("queue.buffering.max.kbytes", "16384"),
+    ("queue.buffering.max.kbytes", "32768"),
 ];
 
 /// Stands for the value of a secret.
@@ -66,17 +66,17 @@ pub(crate) fn queue_bounds(config: &ClientConfig) -> (usize, usize) {
         0 => usize::MAX,
         messages => messages,
     };
-    let kbytes = number(config, "queue.buffering.max.kbytes", 16_384);
+    let kbytes = number(config, "queue.buffering.max.kbytes", 32_768);
     (messages, kbytes.saturating_mul(1024))
 }
 
 /// What surely fits into one request to a partition: messages and bytes.
 pub(crate) fn batch_bounds(config: &ClientConfig) -> (usize, usize) {
-    let messages = number(config, "batch.num.messages", 10_000).min(500);
+    let messages = number(config, "batch.num.messages", 10_000).min(5000);
     let size = number(config, "batch.size", 1_000_000);
     let largest = number(config, "message.max.bytes", 1_000_000);
-    // Headers and framing are counted roughly, so only half of it is used.
-    (messages.max(1), size.min(largest) / 2)
+    // The size of a record is an estimate, but never too small; the request has a header of its own.
+    (messages.max(1), size.min(largest) / 10 * 9)
 }
 
 fn number(config: &ClientConfig, property: &str, default: usize) -> usize {
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(with(&[]).unwrap().get("max.in.flight"), Some("1"));
         assert_eq!(
             queue_bounds(&with(&[("queue.buffering.max.messages", "7")]).unwrap()),
-            (7, 16_384 * 1024)
+            (7, 32_768 * 1024)
         );
     }
 }

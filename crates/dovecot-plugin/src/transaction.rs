@@ -3,37 +3,22 @@
 //! The last record says that it is the last, so one record is always held back, never more.
 
 use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_dovecot_sys::MailboxStatus;
-use dovecast_event::{Event, RecordHeaders, UnixMillis, render};
-use rdkafka::message::{Header, OwnedHeaders};
+use dovecast_event::{Event, UnixMillis, render};
 use uuid::{Builder, Uuid};
 
-use crate::cluster::Record;
+use crate::record::{Envelope, Record};
 
 /// State of one transaction of one driver instance.
 pub(crate) struct Txn {
     id: Uuid,
     next_seq: u32,
-    held: Option<Held>,
+    held: Option<Record>,
     /// Status of the mailbox after the transaction, filled when first asked for; `None` in it: there is none to be had.
     pub(crate) status: OnceCell<Option<MailboxStatus>>,
-}
-
-/// A rendered event whose place in the transaction is not known yet.
-struct Held {
-    id: Uuid,
-    time: UnixMillis,
-    seq: u32,
-    value: Vec<u8>,
-}
-
-/// What all records of an instance have in common.
-pub(crate) struct Envelope<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) key: &'a [u8],
-    pub(crate) host: &'a str,
 }
 
 impl Txn {
@@ -51,51 +36,29 @@ impl Txn {
         &mut self,
         event: &Event<'_>,
         time: UnixMillis,
-        envelope: &Envelope<'_>,
+        envelope: &Rc<Envelope>,
     ) -> Option<Record> {
-        let mut value = Vec::with_capacity(512);
+        let mut value = Vec::with_capacity(256);
         render(event, &mut value);
-        let held = Held {
+        let record = Record {
+            envelope: Rc::clone(envelope),
+            value,
             id: new_id(time),
             time,
-            seq: self.next_seq,
-            value,
+            txn: self.id,
+            txn_seq: self.next_seq,
+            txn_last: false,
         };
         self.next_seq = self.next_seq.saturating_add(1);
-        let before = self.held.replace(held)?;
-        Some(self.record(before, false, envelope))
+        self.held.replace(record)
     }
 
     /// The last record, marked so.
-    pub(crate) fn finish(mut self, envelope: &Envelope<'_>) -> Option<Record> {
-        let last = self.held.take()?;
-        Some(self.record(last, true, envelope))
-    }
-
-    fn record(&self, held: Held, is_last: bool, envelope: &Envelope<'_>) -> Record {
-        let headers = RecordHeaders {
-            id: held.id,
-            time: held.time,
-            host: envelope.host,
-            txn: self.id,
-            txn_seq: held.seq,
-            txn_last: is_last,
-        };
-        let mut kafka_headers = Some(OwnedHeaders::new_with_capacity(6));
-        headers.write(&mut Vec::with_capacity(32), |key, value| {
-            kafka_headers = kafka_headers.take().map(|all| {
-                all.insert(Header {
-                    key,
-                    value: Some(value),
-                })
-            });
-        });
-        Record {
-            topic: envelope.topic.to_owned(),
-            key: envelope.key.to_vec(),
-            value: held.value,
-            headers: kafka_headers.unwrap_or_default(),
-        }
+    pub(crate) fn finish(self) -> Option<Record> {
+        self.held.map(|last| Record {
+            txn_last: true,
+            ..last
+        })
     }
 }
 

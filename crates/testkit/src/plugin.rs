@@ -40,12 +40,12 @@ pub struct Modules {
 pub fn modules(on: Installation, build: Build) -> Result<Modules> {
     // Everything is built into the same files before it is copied.
     static BUILT: Mutex<Vec<(Installation, Build, Modules)>> = Mutex::new(Vec::new());
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((.., modules)) = built.iter().find(|known| (known.0, known.1) == (on, build)) {
+    let mut known = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((.., modules)) = known.iter().find(|entry| (entry.0, entry.1) == (on, build)) {
         return Ok(modules.clone());
     }
     let modules = compile(on, build)?;
-    built.push((on, build, modules.clone()));
+    known.push((on, build, modules.clone()));
     Ok(modules)
 }
 
@@ -117,38 +117,33 @@ fn compile(on: Installation, build: Build) -> Result<Modules> {
         Build::Release => "release",
         Build::Dev | Build::FaultInjection => "debug",
     };
-    let built = target_dir().join(profile);
+    let artifacts = target_dir().join(profile);
     let copies = target_dir().join("testkit");
     remove_left_behind(&copies);
-    let directory = copies.join(format!(
-        "{build:?}-{}-{}",
-        on.version(),
-        std::process::id()
-    ));
+    let directory = copies.join(format!("{build:?}-{}-{}", on.version(), std::process::id()));
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
-    let plugin = copy(&built.join(PLUGIN), &directory)?;
+    let plugin = copy(&artifacts.join(PLUGIN), &directory)?;
     check_version(&plugin, on)?;
     let settings = match on {
         Installation::System23 => None,
-        Installation::Trixie24(_) => Some(copy(&built.join(SETTINGS), &directory)?),
+        Installation::Trixie24(_) => Some(copy(&artifacts.join(SETTINGS), &directory)?),
     };
     Ok(Modules { plugin, settings })
 }
 
-fn copy(built: &Path, directory: &Path) -> Result<PathBuf> {
-    let name = built.file_name().context("a file has a name")?;
+fn copy(artifact: &Path, directory: &Path) -> Result<PathBuf> {
+    let name = artifact.file_name().context("a file has a name")?;
     let copy = directory.join(name);
-    fs::copy(built, &copy)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), copy.display()))?;
+    fs::copy(artifact, &copy)
+        .with_context(|| format!("cannot copy {} to {}", artifact.display(), copy.display()))?;
     Ok(copy)
 }
 
 /// A cargo that somebody else ran may have built for the other version before the file was copied.
 fn check_version(plugin: &Path, on: Installation) -> Result<()> {
     let abi = format!("{}.ABIv", on.version());
-    let bytes =
-        fs::read(plugin).with_context(|| format!("cannot read `{}`", plugin.display()))?;
+    let bytes = fs::read(plugin).with_context(|| format!("cannot read `{}`", plugin.display()))?;
     ensure!(
         bytes
             .windows(abi.len())
