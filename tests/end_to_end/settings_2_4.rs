@@ -371,6 +371,8 @@ fn an_lmtp_process_may_serve_many_connections(on: Installation) -> Result<()> {
   kafka_events = MessageNew
 }
 service lmtp {
+  # A connection that comes before the last one is done with would have a process of its own.
+  process_limit = 1
   restart_request_count = 1000
 }",
     )?

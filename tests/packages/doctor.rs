@@ -50,12 +50,13 @@ impl Patient {
                 plugins.join(" ")
             ),
             Release::Trixie => {
-                let list: String = plugins
+                let list: Vec<String> = plugins
                     .iter()
-                    .map(|plugin| format!("  {plugin} = yes\n"))
+                    .map(|plugin| format!("  {plugin} = yes"))
                     .collect();
+                let list = list.join("\n");
                 format!(
-                    "mail_plugins {{\n{list}}}\npush_notification_kafka_brokers = {brokers}\n{driver}\n{further}\n"
+                    "mail_plugins {{\n{list}\n}}\npush_notification_kafka_brokers = {brokers}\n{driver}\n{further}\n"
                 )
             }
         };

@@ -130,7 +130,7 @@ fn variables(value: &str) -> (String, Vec<String>) {
             break;
         };
         if let Some((_, new)) = VARIABLES.iter().find(|(known, _)| *known == name) {
-            text.push_str(new)
+            text.push_str(new);
         } else {
             text.extend(['%', name]);
             unknown.push(format!("%{name}"));

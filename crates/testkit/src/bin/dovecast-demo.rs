@@ -49,11 +49,8 @@ fn main() -> Result<()> {
     broker.create_topic(TOPIC, 3)?;
     let mut dovecot = Dovecot::builder()
         .plugin(plugin)
-        .plugin_setting("push_notification_driver", &format!("kafka:topic={TOPIC}"))
-        .plugin_setting(
-            "kafka.notification.kafka_brokers",
-            &broker.bootstrap_servers(),
-        )
+        .driver(&format!("kafka:topic={TOPIC}"))
+        .kafka("kafka_brokers", &broker.bootstrap_servers())
         .start()?;
     let settings = [("bootstrap.servers".to_owned(), broker.bootstrap_servers())];
     let mut reader = TopicReader::new(&settings, TOPIC)?;
@@ -110,21 +107,14 @@ impl Screen {
         }
     }
 
-    fn line(&mut self, text: &str) -> Result<()> {
-        let mut out = stdout().lock();
-        writeln!(out, "{text}")
-            .and_then(|()| out.flush())
-            .context("cannot write to the terminal")
-    }
-
     fn note(&mut self, text: &str) -> Result<()> {
         let text = self.paint("2", text);
-        self.line(&text)
+        line(&text)
     }
 
     fn act(&mut self, protocol: &str, text: &str) -> Result<()> {
         let text = format!("\n{} {}", self.paint("1", protocol), self.paint("1", text));
-        self.line(&text)
+        line(&text)
     }
 
     /// Shows the next `count` events as they arrive.
@@ -151,14 +141,14 @@ impl Screen {
             event.mailbox,
             summary(&event)
         );
-        self.line(&line)?;
+        line(&line)?;
         let json = self.paint("2", &String::from_utf8_lossy(&record.value));
-        self.line(&format!("{:>8}  {json}", ""))
+        line(&format!("{:>8}  {json}", ""))
     }
 
     fn how_to_connect(&mut self, dovecot: &Dovecot, broker: &MockBroker) -> Result<()> {
         let address = dovecot.address();
-        self.line(&format!(
+        line(&format!(
             "\neverything keeps running; every further event is shown here, Ctrl-C ends it\n\
              \n  IMAP    {address}:{}  user {USER} (or any other), password {PASSWORD}\
              \n  LMTP    {address}:{}\
@@ -180,8 +170,15 @@ impl Screen {
                 self.record(&record, None)?;
             }
         }
-        self.line("")
+        line("")
     }
+}
+
+fn line(text: &str) -> Result<()> {
+    let mut out = stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .context("cannot write to the terminal")
 }
 
 const fn colour(kind: EventKind) -> &'static str {
