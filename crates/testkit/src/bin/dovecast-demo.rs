@@ -39,7 +39,7 @@ const ACTS: [(&str, usize); 7] = [
 
 fn main() -> Result<()> {
     let interrupted = interrupts()?;
-    let mut screen = Screen {
+    let screen = Screen {
         colour: stdout().is_terminal(),
     };
     screen.note("building the plugin (the first time this takes some minutes) ...")?;
@@ -64,13 +64,13 @@ fn main() -> Result<()> {
     let mut imap = dovecot.login(USER)?;
     imap.ok("SELECT INBOX")?;
     for (command, events) in ACTS {
-        use_mail(&mut screen, &mut imap, command)?;
+        use_mail(&screen, &mut imap, command)?;
         screen.events(&mut reader, events)?;
     }
     imap.logout()?;
 
     if std::env::var("DEMO").is_ok_and(|value| value == "keep") {
-        screen.how_to_connect(&dovecot, &broker)?;
+        how_to_connect(&dovecot, &broker)?;
         screen.follow(&mut reader, &interrupted)?;
     }
     dovecot.stop()?;
@@ -87,7 +87,7 @@ fn interrupts() -> Result<Receiver<()>> {
     Ok(receiver)
 }
 
-fn use_mail(screen: &mut Screen, imap: &mut ImapClient, command: &str) -> Result<()> {
+fn use_mail(screen: &Screen, imap: &mut ImapClient, command: &str) -> Result<()> {
     screen.act("IMAP", command)?;
     imap.ok(command)?;
     Ok(())
@@ -107,18 +107,18 @@ impl Screen {
         }
     }
 
-    fn note(&mut self, text: &str) -> Result<()> {
+    fn note(&self, text: &str) -> Result<()> {
         let text = self.paint("2", text);
         line(&text)
     }
 
-    fn act(&mut self, protocol: &str, text: &str) -> Result<()> {
+    fn act(&self, protocol: &str, text: &str) -> Result<()> {
         let text = format!("\n{} {}", self.paint("1", protocol), self.paint("1", text));
         line(&text)
     }
 
     /// Shows the next `count` events as they arrive.
-    fn events(&mut self, reader: &mut TopicReader, count: usize) -> Result<()> {
+    fn events(&self, reader: &mut TopicReader, count: usize) -> Result<()> {
         let started = Instant::now();
         for _ in 0..count {
             let record = reader
@@ -129,42 +129,25 @@ impl Screen {
         Ok(())
     }
 
-    fn record(&mut self, record: &Record, after: Option<Duration>) -> Result<()> {
+    fn record(&self, record: &Record, after: Option<Duration>) -> Result<()> {
         let event = parse(&record.value)?;
         let kind = self.paint(colour(event.kind), &format!("{:<18}", event.kind.name()));
         let after = after.map_or_else(String::new, |after| format!("{:>4} ms", after.as_millis()));
         let uid = event
             .uid
             .map_or_else(String::new, |uid| format!("uid {uid}"));
-        let line = format!(
+        let shown = format!(
             "{after:>8}  {kind} {:<10} {uid:<6} {}",
             event.mailbox,
             summary(&event)
         );
-        line(&line)?;
+        line(&shown)?;
         let json = self.paint("2", &String::from_utf8_lossy(&record.value));
         line(&format!("{:>8}  {json}", ""))
     }
 
-    fn how_to_connect(&mut self, dovecot: &Dovecot, broker: &MockBroker) -> Result<()> {
-        let address = dovecot.address();
-        line(&format!(
-            "\neverything keeps running; every further event is shown here, Ctrl-C ends it\n\
-             \n  IMAP    {address}:{}  user {USER} (or any other), password {PASSWORD}\
-             \n  LMTP    {address}:{}\
-             \n  Kafka   {}  topic {TOPIC}   (kcat -b {2} -t {TOPIC} -C)\
-             \n  config  {}\
-             \n  log     {}\n",
-            dovecot.imap_port(),
-            dovecot.lmtp_port(),
-            broker.bootstrap_servers(),
-            dovecot.config_path().display(),
-            dovecot.dir().join("dovecot.log").display(),
-        ))
-    }
-
     /// Shows events until Ctrl-C.
-    fn follow(&mut self, reader: &mut TopicReader, interrupted: &Receiver<()>) -> Result<()> {
+    fn follow(&self, reader: &mut TopicReader, interrupted: &Receiver<()>) -> Result<()> {
         while interrupted.try_recv().is_err() {
             if let Some(record) = reader.next(Duration::from_millis(500))? {
                 self.record(&record, None)?;
@@ -172,6 +155,23 @@ impl Screen {
         }
         line("")
     }
+}
+
+fn how_to_connect(dovecot: &Dovecot, broker: &MockBroker) -> Result<()> {
+    let address = dovecot.address();
+    line(&format!(
+        "\neverything keeps running; every further event is shown here, Ctrl-C ends it\n\
+         \n  IMAP    {address}:{}  user {USER} (or any other), password {PASSWORD}\
+         \n  LMTP    {address}:{}\
+         \n  Kafka   {}  topic {TOPIC}   (kcat -b {2} -t {TOPIC} -C)\
+         \n  config  {}\
+         \n  log     {}\n",
+        dovecot.imap_port(),
+        dovecot.lmtp_port(),
+        broker.bootstrap_servers(),
+        dovecot.config_path().display(),
+        dovecot.dir().join("dovecot.log").display(),
+    ))
 }
 
 fn line(text: &str) -> Result<()> {
