@@ -18,11 +18,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use dovecast_testkit::dovecot::Installation;
+
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
+  --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
   --rounds   how many rounds every table takes
   --config   appended to the configuration of every Dovecot, the baseline's included
@@ -39,6 +42,7 @@ const QUICK_ROUNDS: usize = 3;
 
 /// What is to be measured, and how thoroughly.
 struct Options {
+    dovecot: Installation,
     quick: bool,
     rounds: Option<usize>,
     config: String,
@@ -79,7 +83,13 @@ fn run() -> Result<()> {
     }
     let options = parse(first.into_iter().chain(arguments))?;
     let rounds = options.rounds.or(options.quick.then_some(QUICK_ROUNDS));
-    let world = World::new(rounds, options.config, options.subjects, options.variants)?;
+    let world = World::new(
+        options.dovecot,
+        rounds,
+        options.config,
+        options.subjects,
+        options.variants,
+    )?;
     for (name, table) in TABLES {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             table(&world).with_context(|| format!("table `{name}`"))?;
@@ -90,6 +100,7 @@ fn run() -> Result<()> {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
+        dovecot: Installation::default(),
         quick: false,
         rounds: None,
         config: String::new(),
@@ -99,6 +110,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--dovecot" => match arguments.next().as_deref() {
+                Some("2.3") => options.dovecot = Installation::default(),
+                Some("2.4") => options.dovecot = Installation::trixie24()??,
+                _ => bail!(USAGE),
+            },
             "--quick" => options.quick = true,
             "--rounds" => {
                 let rounds = arguments.next().and_then(|count| count.parse().ok());

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dovecast_testkit::dovecot::{Builder, Dovecot};
+use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
 use dovecast_testkit::loopback;
 use dovecast_testkit::mock_broker::HungBroker;
-use dovecast_testkit::plugin::{Build, shared_object};
+use dovecast_testkit::plugin::{Build, Modules, modules};
 use tempfile::NamedTempFile;
 
 use crate::broker::BrokerProcess;
@@ -108,7 +108,8 @@ pub(crate) struct World {
     rounds: Option<usize>,
     config: String,
     wanted: Vec<String>,
-    plugin: PathBuf,
+    on: Installation,
+    modules: Modules,
     variants: Vec<Variant>,
     one: BrokerProcess,
     three: BrokerProcess,
@@ -120,6 +121,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(
+        on: Installation,
         rounds: Option<usize>,
         config: String,
         wanted: Vec<String>,
@@ -130,7 +132,8 @@ impl World {
             rounds,
             config,
             wanted,
-            plugin: shared_object(Build::Release)?,
+            on,
+            modules: modules(on, Build::Release)?,
             variants,
             one: BrokerProcess::start(1)?,
             three: BrokerProcess::start(3)?,
@@ -164,6 +167,9 @@ impl World {
             self.wanted.is_empty() || self.wanted.iter().any(|text| name.contains(text))
         };
         subjects.retain(is_wanted);
+        // Scripts for 2.3's Lua driver are none for 2.4's.
+        subjects
+            .retain(|subject| *subject != Subject::EmptyLua || self.on == Installation::default());
         for (i, variant) in self.variants.iter().enumerate() {
             println!("variant {}: {variant:?}", i + 1);
         }
@@ -183,29 +189,27 @@ impl World {
 
     /// Starts a Dovecot. Driver instances publish to the topics `topic`-1, `topic`-2...
     pub(crate) fn start(&self, subject: Subject, topic: &str) -> Result<Dovecot> {
-        let builder = builder();
+        let builder = self.builder();
         let builder = match subject {
             Subject::NoPlugins => builder.no_plugins(),
             Subject::Framework => builder,
-            Subject::Dlog => builder.plugin_setting("push_notification_driver", "dlog"),
+            Subject::Dlog => builder.driver("dlog"),
             Subject::EmptyLua => builder
                 .extra_mail_plugins("mail_lua push_notification_lua")
-                .plugin_setting(
-                    "push_notification_driver",
-                    &format!("lua:file={}", self.lua.path().display()),
-                ),
+                .driver(&format!("lua:file={}", self.lua.path().display())),
             Subject::Kafka { instances, brokers } => {
                 let brokers = self.bootstrap_servers(brokers);
-                kafka(&self.plugin, instances, brokers, topic, "")
+                self.kafka(&self.modules.plugin, instances, brokers, topic, "")
             }
             Subject::Variant(i) => {
                 let servers = self.bootstrap_servers(Brokers::Up);
-                let plugin = &self.plugin;
+                let plugin = &self.modules.plugin;
                 match &self.variants[i] {
-                    Variant::Build(other) => kafka(other, 1, servers, topic, ""),
-                    Variant::Options(text) => kafka(plugin, 1, servers, topic, text),
-                    Variant::Setting(name, value) => kafka(plugin, 1, servers, topic, "")
-                        .plugin_setting(&format!("kafka.notification.{name}"), value),
+                    Variant::Build(other) => self.kafka(other, 1, servers, topic, ""),
+                    Variant::Options(text) => self.kafka(plugin, 1, servers, topic, text),
+                    Variant::Setting(name, value) => {
+                        self.kafka(plugin, 1, servers, topic, "").kafka(name, value)
+                    }
                 }
             }
         };
@@ -214,28 +218,33 @@ impl World {
             .start()
             .with_context(|| subject.to_string())
     }
-}
 
-/// Deliveries do not wait for the disk: that wait is many times what is measured here, and every disk's is another.
-fn builder() -> Builder {
-    Dovecot::builder().config("mail_fsync = never")
-}
-
-fn kafka(plugin: &Path, instances: u32, brokers: &str, topic: &str, options: &str) -> Builder {
-    let mut builder = builder()
-        .plugin(plugin)
-        .plugin_setting("kafka.notification.kafka_brokers", brokers);
-    for instance in 1..=instances {
-        let suffix = match instance {
-            1 => String::new(),
-            more => more.to_string(),
-        };
-        builder = builder.plugin_setting(
-            &format!("push_notification_driver{suffix}"),
-            &format!("kafka:topic={topic}-{instance} {options}"),
-        );
+    /// Deliveries do not wait for the disk: that wait is many times what is measured here, and every disk's is another.
+    fn builder(&self) -> Builder {
+        Dovecot::builder()
+            .installation(self.on)
+            .config("mail_fsync = never")
     }
-    builder
+
+    fn kafka(
+        &self,
+        plugin: &Path,
+        instances: u32,
+        brokers: &str,
+        topic: &str,
+        options: &str,
+    ) -> Builder {
+        let mut builder = self
+            .builder()
+            .plugin(plugin)
+            .kafka("kafka_brokers", brokers);
+        if let Some(settings) = &self.modules.settings {
+            builder = builder.settings_module(settings);
+        }
+        (1..=instances).fold(builder, |builder, instance| {
+            builder.driver(&format!("kafka:topic={topic}-{instance} {options}"))
+        })
+    }
 }
 
 /// A script that asks for all events and does nothing with them.
