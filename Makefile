@@ -25,8 +25,10 @@ demo: deps-run ## a Dovecot, a broker, a mail, and its events as they arrive (DE
 test: deps-test ## all tests, on a real Dovecot and real brokers
 	cargo test --workspace --exclude dovecast-benches
 
-bench: deps-run ## the figures of docs/benchmarks.md
-	cargo bench --package dovecast-benches
+bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: only that everything runs)
+	cargo bench --package dovecast-benches --bench render
+	cargo run --release --package dovecast-benches -- $(BENCH_OPTIONS)
+	cargo run --release --package dovecast-benches -- --dovecot 2.4 $(BENCH_OPTIONS)
 
 lint: ## what a change has to pass besides the tests
 	cargo fmt --check
