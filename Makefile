@@ -45,8 +45,9 @@ install: build ## put the plugin into Dovecot's module directory
 	install -m 0644 target/release/libpush_notification_kafka_plugin.so "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new"
 	mv -f "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new" "$(DESTDIR)$(MODULE_DIR)/$(PLUGIN)"
 
-deb: deps-build ## the Debian package of the plugin for the installed Dovecot, in target/debian (DOVECOT_SYSROOT: for another)
+deb: deps-build ## the Debian packages of the plugin for the installed Dovecot, in target/debian (DOVECOT_SYSROOT: for another)
 	packaging/build-deb
+	packaging/build-deb --relay-only
 
 deps-build:
 	@scripts/install-dependencies build

@@ -7,13 +7,14 @@ use dovecast_testkit::process::ProcessStats;
 
 use crate::figures::{print_head, print_row};
 use crate::proc::Memory;
-use crate::subject::{Brokers, Subject, World};
+use crate::subject::{Brokers, Relays, Subject, World};
 use crate::workload::select_with_a_mail;
 
-const SUBJECTS: [Subject; 6] = [
+const SUBJECTS: [Subject; 7] = [
     Subject::NoPlugins,
     Subject::Framework,
     Subject::Dlog,
+    Subject::Relay(Relays::Down),
     Subject::Kafka {
         instances: 1,
         brokers: Brokers::Up,

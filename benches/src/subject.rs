@@ -1,8 +1,11 @@
 //! What is measured: a Dovecot with some drivers, and brokers in the states that brokers get into.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -33,6 +36,15 @@ impl Brokers {
     pub(crate) const STATES: [Self; 4] = [Self::Up, Self::Down, Self::Hung, Self::Unresolvable];
 }
 
+/// State of the relay that the plugin is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relays {
+    /// Nobody listens: events are spilled.
+    Down,
+    /// Accepts connections and neither reads nor answers.
+    Hung,
+}
+
 /// What is loaded into Dovecot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -46,6 +58,8 @@ pub(crate) enum Subject {
     EmptyLua,
     /// Our plugin.
     Kafka { instances: u32, brokers: Brokers },
+    /// Our plugin, as it is built without librdkafka, one instance.
+    Relay(Relays),
     /// Our plugin, one instance, brokers up, as [`World::variants`] says at this place.
     Variant(usize),
 }
@@ -69,6 +83,7 @@ impl fmt::Display for Subject {
             Self::Dlog => out.write_str("dlog"),
             Self::EmptyLua => out.write_str("lua, empty functions"),
             Self::Variant(i) => write!(out, "kafka 1, up, variant {}", i + 1),
+            Self::Relay(state) => write!(out, "relay, {}", format!("{state:?}").to_lowercase()),
             Self::Kafka { instances, brokers } => {
                 let state = match brokers {
                     Brokers::Up => "up",
@@ -86,7 +101,7 @@ impl fmt::Display for Subject {
 impl Subject {
     /// Whether it is our plugin, and so has to meet the bars.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Kafka { .. } | Self::Variant(_))
+        matches!(self, Self::Kafka { .. } | Self::Variant(_) | Self::Relay(_))
     }
 
     /// How many records each event makes where brokers take them.
@@ -110,6 +125,7 @@ pub(crate) struct World {
     wanted: Vec<String>,
     on: Installation,
     modules: Modules,
+    relay_modules: Modules,
     variants: Vec<Variant>,
     one: BrokerProcess,
     three: BrokerProcess,
@@ -117,6 +133,7 @@ pub(crate) struct World {
     _hung: HungBroker,
     refusing: String,
     lua: NamedTempFile,
+    hung_relays: RefCell<Vec<UnixListener>>,
 }
 
 impl World {
@@ -134,6 +151,7 @@ impl World {
             wanted,
             on,
             modules: modules(on, Build::Release)?,
+            relay_modules: modules(on, Build::ReleaseRelayOnly)?,
             variants,
             one: BrokerProcess::start(1)?,
             three: BrokerProcess::start(3)?,
@@ -141,6 +159,7 @@ impl World {
             _hung: hung,
             refusing: format!("{}:9092", loopback::unique_address()),
             lua: empty_lua()?,
+            hung_relays: RefCell::default(),
         })
     }
 
@@ -161,6 +180,7 @@ impl World {
         for instances in [1, 2] {
             subjects.extend(Brokers::STATES.map(|brokers| Subject::Kafka { instances, brokers }));
         }
+        subjects.extend([Relays::Down, Relays::Hung].map(Subject::Relay));
         subjects.extend((0..self.variants.len()).map(Subject::Variant));
         let is_wanted = |subject: &Subject| {
             let name = subject.to_string();
@@ -201,6 +221,10 @@ impl World {
                 let brokers = self.bootstrap_servers(brokers);
                 self.kafka(&self.modules.plugin, instances, brokers, topic, "")
             }
+            Subject::Relay(_) => self
+                .ours(&self.relay_modules)
+                .relay()
+                .driver(&format!("kafka:topic={topic}-1")),
             Subject::Variant(i) => {
                 let servers = self.bootstrap_servers(Brokers::Up);
                 let plugin = &self.modules.plugin;
@@ -213,10 +237,25 @@ impl World {
                 }
             }
         };
-        builder
+        let dovecot = builder
             .config(&self.config)
             .start()
-            .with_context(|| subject.to_string())
+            .with_context(|| subject.to_string())?;
+        if let Subject::Relay(state) = subject {
+            self.start_relay(state, &dovecot)?;
+        }
+        Ok(dovecot)
+    }
+
+    /// Its socket goes with Dovecot's directory, so it may stay as long as the world.
+    fn start_relay(&self, state: Relays, dovecot: &Dovecot) -> Result<()> {
+        let socket = dovecot.relay_dir().join("relay.sock");
+        if state == Relays::Hung {
+            let listener = UnixListener::bind(&socket).context("no socket for a hung relay")?;
+            fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+            self.hung_relays.borrow_mut().push(listener);
+        }
+        Ok(())
     }
 
     /// Deliveries do not wait for the disk: that wait is many times what is measured here, and every disk's is another.
@@ -224,6 +263,14 @@ impl World {
         Dovecot::builder()
             .installation(self.on)
             .config("mail_fsync = never")
+    }
+
+    fn ours(&self, modules: &Modules) -> Builder {
+        let builder = self.builder().plugin(&modules.plugin);
+        match &modules.settings {
+            Some(settings) => builder.settings_module(settings),
+            None => builder,
+        }
     }
 
     fn kafka(
@@ -251,7 +298,7 @@ impl World {
 fn empty_lua() -> Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .suffix(".lua")
-        .permissions(std::fs::Permissions::from_mode(0o644))
+        .permissions(fs::Permissions::from_mode(0o644))
         .tempfile()
         .context("no file for a Lua script")?;
     let events = [

@@ -182,9 +182,22 @@ fn a_wrong_general_setting_is_told_once_and_mail_goes_on(on: Installation) -> Re
             "librdkafka property `log_level`".to_owned(),
         ),
         (
+            "relay_socket",
+            "relay.sock",
+            own("relay_socket", "`relay.sock` is not an absolute path"),
+        ),
+        (
+            "relay_queue_max_kbytes",
+            "much",
+            own(
+                "relay_queue_max_kbytes",
+                "`much` is not a number of kilobytes",
+            ),
+        ),
+        (
             "transport",
             "pigeon",
-            own("transport", "`pigeon` is not `kafka`"),
+            own("transport", "`pigeon` is not `kafka` or `relay`"),
         ),
     ] {
         check_wrong_setting(on, name, value, &[label(on), &part])

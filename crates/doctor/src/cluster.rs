@@ -17,7 +17,7 @@ const BASE_MEMORY_MB: u64 = 64;
 const MEMORY_PER_BROKER_MB: u64 = 1;
 
 /// Every setting of ours, with the name behind the prefix that the version has.
-fn our_settings(configuration: &Section) -> Vec<(String, String)> {
+pub(crate) fn our_settings(configuration: &Section) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let mut add = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
     if let Some(plugin) = configuration.section("plugin") {
@@ -76,7 +76,7 @@ pub(crate) fn files(
             findings.push(Finding::problem(format!(
                 "`{name}`: cannot read `{path}`: {error}"
             )));
-        } else if let Some(uid) = uid.filter(|uid| !is_readable_by(*uid, &seen)) {
+        } else if let Some(uid) = uid.filter(|uid| !is_allowed(*uid, "-r", &seen)) {
             findings.push(Finding::problem(format!(
                 "`{name}`: `{path}` is not readable by mail_uid {uid}, and mail processes read it as that user"
             )));
@@ -84,10 +84,10 @@ pub(crate) fn files(
     }
 }
 
-/// Asks the kernel, as that user. Where this process may not become that user, nothing is claimed.
-fn is_readable_by(uid: u32, path: &Path) -> bool {
+/// Asks the kernel, as that user, with an option of test(1). Where this process may not become that user, nothing is claimed.
+pub(crate) fn is_allowed(uid: u32, what: &str, path: &Path) -> bool {
     let status = Command::new("test")
-        .arg("-r")
+        .arg(what)
         .arg(path)
         .uid(uid)
         .stdin(Stdio::null())

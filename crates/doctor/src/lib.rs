@@ -11,6 +11,7 @@ mod convert;
 mod installation;
 mod loading;
 mod module_file;
+mod relay;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -87,9 +88,15 @@ pub fn check(target: &Target) -> Result<Report> {
         loading::plugins(&installation, &configuration, &mut findings);
         loading::modules(&installation, &configuration, &mut findings);
         loading::drivers(&installation, &configuration, &mut findings);
-        cluster::files(&installation, &configuration, &mut findings);
-        cluster::brokers(&configuration, &mut findings);
-        cluster::memory(&configuration, &mut findings);
+        let transports = relay::Transports::of(&configuration);
+        if transports.relay {
+            relay::relay(&installation, &configuration, &mut findings);
+        }
+        if transports.kafka {
+            cluster::files(&installation, &configuration, &mut findings);
+            cluster::brokers(&configuration, &mut findings);
+            cluster::memory(&configuration, &mut findings);
+        }
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(Report {

@@ -5,17 +5,19 @@ use std::ffi::CString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use dovecast_dovecot_sys::host::{self, Level};
+#[cfg(feature = "kafka")]
+use dovecast_dovecot_sys::host;
+use dovecast_dovecot_sys::host::Level;
 use dovecast_dovecot_sys::{
     Driver, MailboxEvent, Message, Transaction, User, UserHandle, Wanted, version,
 };
 use dovecast_event::{Context, Details, Event, Field, MailboxStatus, UnixMillis};
 
-use crate::cluster::{self, Cluster};
 use crate::options::{GeneralSettings, InstanceOptions};
 use crate::record::{Envelope, Record};
 use crate::transaction::{Txn, now};
-use crate::{error_log, properties, selection};
+use crate::transport::{self, Transport};
+use crate::{error_log, secrets, selection};
 
 /// METADATA entries of a user are read again after this time.
 const METADATA_LIFETIME: Duration = Duration::from_mins(1);
@@ -23,7 +25,7 @@ const METADATA_LIFETIME: Duration = Duration::from_mins(1);
 /// A driver instance of a user for whom it is on.
 pub(crate) struct Instance {
     options: InstanceOptions,
-    cluster: Rc<Cluster>,
+    transport: Rc<Transport>,
     /// Topic, user and host.
     envelope: Rc<Envelope>,
     userdb: Vec<Field>,
@@ -46,7 +48,7 @@ impl Driver for Instance {
             Ok(instance) => instance,
             Err(error) => {
                 let name = String::from_utf8_lossy(user.instance_name());
-                let label = version::instance_label(&properties::without_secrets(&name));
+                let label = version::instance_label(&secrets::without_secrets(&name));
                 error_log::once(Level::Error, &format!("{label} is off: {error}"));
                 None
             }
@@ -81,16 +83,17 @@ impl Driver for Instance {
 
     fn end(&self, txn: Txn) {
         if let Some(record) = txn.finish() {
-            self.cluster.send(record);
+            self.transport.send(record);
+            self.transport.end_transaction();
         }
     }
 
     fn timer() {
-        cluster::serve_all();
+        transport::serve_all();
     }
 
     fn exit() {
-        cluster::finish_all();
+        transport::finish_all();
     }
 }
 
@@ -105,7 +108,7 @@ impl Instance {
                 &format!("setting `{name}` has no meaning any more and is ignored"),
             );
         }
-        let cluster = cluster::for_settings(&general.settings)?;
+        let transport = transport::for_settings(&general.settings)?;
         if !is_on(user, options.feature.as_ref()) {
             return Ok(None);
         }
@@ -119,12 +122,13 @@ impl Instance {
         let envelope = Rc::new(Envelope {
             topic: options.topic.clone(),
             key: user.username().to_vec(),
+            #[cfg(feature = "kafka")]
             host: host::hostname(),
         });
         Ok(Some(Self {
             userdb: options.userdb.iter().filter_map(field).collect(),
             options,
-            cluster,
+            transport,
             envelope,
             service: user.service().to_vec(),
             session: user.session_id().map(<[u8]>::to_vec),
@@ -163,7 +167,7 @@ impl Instance {
             txn.push(&event, time, &self.envelope)
         };
         if let Some(record) = before {
-            self.cluster.send(record);
+            self.transport.send(record);
         }
     }
 

@@ -4,12 +4,14 @@
 //! defaults come from the one list that Dovecot 2.4's settings module is made of, too.
 
 use std::ffi::CString;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dovecast_dovecot_sys::version::{self, GENERAL_SETTINGS, INSTANCE_OPTIONS, OptionDefault};
 use dovecast_event::{EventSet, UnknownEvent};
 
-use crate::properties::{NOT_SHOWN, is_secret};
+use crate::secrets::{NOT_SHOWN, is_secret};
 
 /// Options of one driver instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,9 +33,21 @@ pub(crate) struct InstanceOptions {
     pub(crate) max_field_bytes: usize,
 }
 
-/// Settings of a cluster.
+/// How records leave the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TransportKind {
+    /// By librdkafka.
+    #[default]
+    Kafka,
+    /// Over the socket of this host's relay.
+    Relay,
+}
+
+/// Settings of a destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GeneralSettings {
+    pub(crate) transport: TransportKind,
+    pub(crate) relay: RelaySettings,
     pub(crate) brokers: String,
     pub(crate) debug: String,
     pub(crate) max_retries: u32,
@@ -42,6 +56,17 @@ pub(crate) struct GeneralSettings {
     pub(crate) destroy_time: Duration,
     /// librdkafka properties in the order they were given.
     pub(crate) properties: Vec<(String, String)>,
+}
+
+/// Settings of the transport `relay`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RelaySettings {
+    pub(crate) socket: PathBuf,
+    pub(crate) spill_dir: PathBuf,
+    /// What may wait in memory.
+    pub(crate) queue_bytes: usize,
+    /// How large one process's spill file may grow.
+    pub(crate) spill_bytes: u64,
 }
 
 /// What is wrong with an option.
@@ -161,6 +186,14 @@ impl GeneralSettings {
         Ok(parsed)
     }
 
+    /// What the records go to, for the log.
+    pub(crate) fn destination(&self) -> &str {
+        match self.transport {
+            TransportKind::Kafka => &self.brokers,
+            TransportKind::Relay => self.relay.socket.to_str().unwrap_or_default(),
+        }
+    }
+
     fn set(&mut self, short: &str, value: &str) -> Result<(), OptionError> {
         let name = &version::setting_name(short);
         match short {
@@ -181,8 +214,14 @@ impl GeneralSettings {
             "kafka_retry_poll_time_in_ms" => self.retry_poll_time = milliseconds(name, value)?,
             "kafka_flush_time_in_ms" => self.flush_time = milliseconds(name, value)?,
             "kafka_destroy_time_in_ms" => self.destroy_time = milliseconds(name, value)?,
-            "transport" if value.eq_ignore_ascii_case("kafka") => {}
-            "transport" => return Err(invalid(name, value, "`kafka`")),
+            "transport" => {
+                self.transport = match &*value.to_ascii_lowercase() {
+                    "kafka" => TransportKind::Kafka,
+                    "relay" => TransportKind::Relay,
+                    _ => return Err(invalid(name, value, "`kafka` or `relay`")),
+                }
+            }
+            _ if short.starts_with("relay_") => return self.relay.set(short, value),
             _ => match short.strip_prefix("settings.") {
                 Some(property) if !property.is_empty() => {
                     self.properties
@@ -190,6 +229,33 @@ impl GeneralSettings {
                 }
                 _ => return Err(unknown(name, value, known_settings())),
             },
+        }
+        Ok(())
+    }
+}
+
+impl RelaySettings {
+    fn set(&mut self, short: &str, value: &str) -> Result<(), OptionError> {
+        let name = &version::setting_name(short);
+        match short {
+            // The kernel takes no longer path for a socket.
+            "relay_socket" if value.len() > 107 => {
+                return Err(invalid(
+                    name,
+                    value,
+                    "an absolute path of at most 107 bytes",
+                ));
+            }
+            "relay_socket" => self.socket = absolute(name, value)?,
+            "relay_spill_dir" => self.spill_dir = absolute(name, value)?,
+            "relay_queue_max_kbytes" => {
+                let kbytes = kbytes(name, value, 16..=1_048_576)?;
+                self.queue_bytes = usize::try_from(kbytes * 1024).unwrap_or(usize::MAX);
+            }
+            "relay_spill_max_kbytes" => {
+                self.spill_bytes = kbytes(name, value, 16..=1_073_741_824)? * 1024;
+            }
+            _ => return Err(unknown(name, value, known_settings())),
         }
         Ok(())
     }
@@ -252,6 +318,24 @@ fn milliseconds(name: &str, value: &str) -> Result<Duration, OptionError> {
         .filter(|ms| *ms <= 600_000)
         .ok_or_else(|| invalid(name, value, "a number of milliseconds from 0 to 600000"))?;
     Ok(Duration::from_millis(ms))
+}
+
+/// What the range is has to be said in the text as well.
+fn kbytes(name: &str, value: &str, range: RangeInclusive<u64>) -> Result<u64, OptionError> {
+    let expected = match range.end() {
+        1_048_576 => "a number of kilobytes from 16 to 1048576",
+        _ => "a number of kilobytes from 16 to 1073741824",
+    };
+    let kbytes = value.parse().ok().filter(|kbytes| range.contains(kbytes));
+    kbytes.ok_or_else(|| invalid(name, value, expected))
+}
+
+fn absolute(name: &str, value: &str) -> Result<PathBuf, OptionError> {
+    if value.starts_with('/') {
+        Ok(PathBuf::from(value))
+    } else {
+        Err(invalid(name, value, "an absolute path"))
+    }
 }
 
 /// A list by commas, without empty parts and repetitions.
@@ -439,7 +523,7 @@ mod tests {
         check(
             "transport",
             "pigeon",
-            "option `NAME`: `pigeon` is not `kafka`",
+            "option `NAME`: `pigeon` is not `kafka` or `relay`",
         );
         check(
             "kafka_broker",

@@ -1,19 +1,25 @@
-//! A record on its way to Kafka. Small while it waits; its headers are written when librdkafka takes it.
+//! A record on its way. Small while it waits; its headers are written when librdkafka takes it, or by the relay.
 
 use std::rc::Rc;
 
-use dovecast_event::{RecordHeaders, UnixMillis};
+#[cfg(feature = "kafka")]
+use dovecast_event::RecordHeaders;
+use dovecast_event::UnixMillis;
+#[cfg(feature = "kafka")]
 use rdkafka::message::{Header, OwnedHeaders};
+#[cfg(feature = "kafka")]
 use rdkafka::producer::BaseRecord;
 use uuid::Uuid;
 
 /// What names and values of all headers take in a request, and the record's own framing; rather too much.
+#[cfg(feature = "kafka")]
 const FRAMING_BYTES: usize = 320;
 
 /// What all records of a driver instance have in common.
 pub(crate) struct Envelope {
     pub(crate) topic: String,
     pub(crate) key: Vec<u8>,
+    #[cfg(feature = "kafka")]
     pub(crate) host: String,
 }
 
@@ -28,6 +34,7 @@ pub(crate) struct Record {
     pub(crate) txn_last: bool,
 }
 
+#[cfg(feature = "kafka")]
 impl Record {
     /// What it takes while it waits.
     pub(crate) fn bytes(&self) -> usize {

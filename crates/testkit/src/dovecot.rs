@@ -129,6 +129,11 @@ impl Dovecot {
         self.layout.plugin()
     }
 
+    /// Where [`Builder::relay`] wants the relay: its socket is `relay.sock` in it, the spill directory `spill`.
+    pub fn relay_dir(&self) -> PathBuf {
+        self.layout.relay()
+    }
+
     /// The home directory of `user`.
     pub fn home(&self, user: &str) -> PathBuf {
         self.layout.home(user)

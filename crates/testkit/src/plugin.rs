@@ -23,6 +23,8 @@ pub enum Build {
     Dev,
     /// As operators get it.
     Release,
+    /// As operators get it who use no Kafka in mail processes: without librdkafka.
+    ReleaseRelayOnly,
     /// Dev, with the userdb field `dovecast_fault=KIND` that panics in the callback of that kind.
     FaultInjection,
 }
@@ -81,6 +83,7 @@ fn cargo_build(on: Installation, build: Build) -> Command {
     match build {
         Build::Dev => &mut cargo,
         Build::Release => cargo.arg("--release"),
+        Build::ReleaseRelayOnly => cargo.args(["--release", "--no-default-features"]),
         Build::FaultInjection => cargo.args(["--features", "fault-injection"]),
     };
     if let Installation::Trixie24(trixie) = on {
@@ -114,7 +117,7 @@ fn compile(on: Installation, build: Build) -> Result<Modules> {
         String::from_utf8_lossy(&output.stderr)
     );
     let profile = match build {
-        Build::Release => "release",
+        Build::Release | Build::ReleaseRelayOnly => "release",
         Build::Dev | Build::FaultInjection => "debug",
     };
     let artifacts = target_dir().join(profile);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+use super::layout::Layout;
 use super::settings::{PluginSetting, Settings, User};
 use super::{Dovecot, Installation, prepare};
 use crate::loopback;
@@ -83,6 +84,14 @@ impl Builder {
         self.settings
             .kafka
             .push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Events leave by the transport `relay`: the socket and the spill directory are in [`Dovecot::relay_dir`]. Whoever
+    /// wants a relay starts it there.
+    #[must_use]
+    pub fn relay(mut self) -> Self {
+        self.settings.relay = true;
         self
     }
 
@@ -250,7 +259,7 @@ impl Builder {
     pub fn start(self) -> Result<Dovecot> {
         let Self {
             installation,
-            settings,
+            mut settings,
         } = self;
         let is_root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
         ensure!(is_root, "Dovecot has to be started as root");
@@ -268,8 +277,22 @@ impl Builder {
             })?;
         let layout = installation.layout(temp.path());
         let address = loopback::unique_address();
+        if settings.relay {
+            settings.kafka.extend(relay_settings(&layout.inside()));
+        }
         prepare::prepare(&layout, installation, &settings, address)
             .with_context(|| format!("cannot prepare `{}`", temp.path().display()))?;
         Dovecot::start(installation, temp, layout, address, settings.environment)
     }
+}
+
+/// The general settings for [`Builder::relay`], for a Dovecot that knows its files by this layout.
+fn relay_settings(inside: &Layout) -> [(String, String); 3] {
+    let path = |path: PathBuf| path.to_string_lossy().into_owned();
+    [
+        ("transport", "relay".to_owned()),
+        ("relay_socket", path(inside.relay_socket())),
+        ("relay_spill_dir", path(inside.spill_dir())),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }

@@ -105,6 +105,19 @@ impl Layout {
             .join("settings/libpush_notification_kafka_settings.so")
     }
 
+    /// What mail processes and a relay have in common.
+    pub(super) fn relay(&self) -> PathBuf {
+        self.root.join("relay")
+    }
+
+    pub(super) fn relay_socket(&self) -> PathBuf {
+        self.relay().join("relay.sock")
+    }
+
+    pub(super) fn spill_dir(&self) -> PathBuf {
+        self.relay().join("spill")
+    }
+
     pub(super) fn homes(&self) -> PathBuf {
         self.root.join("home")
     }

@@ -24,6 +24,12 @@ pub(super) fn prepare(
     }
     chown(layout.homes(), Some(MAIL_UID), Some(MAIL_UID))
         .context("cannot give the homes to the mail user")?;
+    if settings.relay {
+        // As a package makes it: every mail process may write, only the relay may look.
+        fs::create_dir(layout.relay())?;
+        fs::create_dir(layout.spill_dir())?;
+        fs::set_permissions(layout.spill_dir(), fs::Permissions::from_mode(0o3733))?;
+    }
     // Dovecot's processes open the logs as root, dovecot-lda as the mail user.
     for log in [layout.log(), layout.debug_log()] {
         fs::write(&log, "")?;

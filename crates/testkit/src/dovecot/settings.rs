@@ -58,6 +58,8 @@ pub(super) struct PluginSetting {
     reason = "independent switches, as in Dovecot's own configuration"
 )]
 pub(super) struct Settings {
+    /// Whether events leave by the transport `relay`.
+    pub(super) relay: bool,
     pub(super) framework: bool,
     pub(super) plugin: Option<PathBuf>,
     /// What tells Dovecot 2.4 the settings of the plugin.

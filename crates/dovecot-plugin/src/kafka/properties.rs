@@ -8,6 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use crate::options::GeneralSettings;
+use crate::secrets::{NOT_SHOWN, is_secret};
 
 /// Defaults that differ from librdkafka's own; each can be overridden by `settings.*`.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -20,9 +21,6 @@ const DEFAULTS: [(&str, &str); 4] = [
     // librdkafka's 1 GB would run into vsz_limit, and that ends the mail process.
     ("queue.buffering.max.kbytes", "32768"),
 ];
-
-/// Stands for the value of a secret.
-pub(crate) const NOT_SHOWN: &str = "(not shown)";
 
 /// What is wrong with a property. Values of secret properties are not shown.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,36 +170,6 @@ fn property_error(error: KafkaError) -> PropertyError {
     }
 }
 
-/// Whether the value of a setting must not be shown. Mistyped names (`sasl.passwort`) count as well.
-pub(crate) fn is_secret(name: &str) -> bool {
-    const MARKS: [&str; 10] = [
-        "pass",
-        "pwd",
-        "secret",
-        "pem",
-        "token",
-        "jaas",
-        "oauthbearer",
-        "private",
-        "ssl.key",
-        "credential",
-    ];
-    let name = name.to_ascii_lowercase();
-    // Where a file lies is no secret, and has to be shown when it cannot be read.
-    !name.ends_with(".location") && MARKS.iter().any(|mark| name.contains(mark))
-}
-
-/// Options as they are written (`a=b c=d`), secrets not shown: one may stand there by mistake.
-pub(crate) fn without_secrets(options: &str) -> String {
-    let shown = options
-        .split(' ')
-        .map(|option| match option.split_once('=') {
-            Some((name, _)) if is_secret(name) => format!("{name}={NOT_SHOWN}"),
-            _ => option.to_owned(),
-        });
-    shown.collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,16 +223,6 @@ mod tests {
         assert_eq!(
             error,
             "unknown librdkafka property `sasl.passwordd` (value `(not shown)`)"
-        );
-        assert!(
-            ["ssl.key.passwort", "sasl.Passwd", "ssl.keystore.pwd"]
-                .iter()
-                .all(|name| is_secret(name))
-        );
-        assert!(!is_secret("ssl.key.location") && !is_secret("kafka_brokers"));
-        assert_eq!(
-            without_secrets("topic=a sasl.password=b c"),
-            "topic=a sasl.password=(not shown) c"
         );
     }
 

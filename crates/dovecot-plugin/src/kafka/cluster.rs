@@ -1,15 +1,14 @@
-//! Kafka clusters as this process sees them: one producer for each, shared by all users and driver instances.
+//! A Kafka cluster as this process sees it: one producer, shared by all users and driver instances.
 //!
 //! A record only joins a queue here; all that concerns librdkafka happens in Dovecot's event loop, after the client has
 //! its answer: creating the producer, handing over what waits, fetching delivery reports and log lines. A command on a
 //! large mailbox and doveadm, which has no event loop, do it between their events; it never waits for anything. Waiting
-//! happens only in [`finish_all`], at process exit.
+//! happens only in [`Cluster::flush`], at process exit.
 //!
 //! The order of records is kept through every error: librdkafka gets the next batch when all of the one before is
 //! delivered. With more in its hands it would repeat a refused request after one that it has formed meanwhile.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -19,14 +18,14 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
+use super::properties::{self, PropertyError};
+use super::queue::Queue;
+use super::reports::{Reports, ReportsContext};
+use crate::losses::{LineLimit, Losses};
 use crate::options::GeneralSettings;
-use crate::properties::{self, PropertyError};
-use crate::queue::Queue;
 use crate::record::Record;
-use crate::reports::{LineLimit, Losses, Reports, ReportsContext};
+use crate::transport;
 
-/// Different clusters one process may publish to. More of them are a mistake in per-user settings, and each costs threads.
-const MAX_CLUSTERS: usize = 16;
 /// A producer that could not be created is tried again after this time.
 const CREATE_AGAIN: Duration = Duration::from_mins(1);
 /// After so many records of one command librdkafka is looked after between two of them.
@@ -40,22 +39,6 @@ const QUEUE_FULL: &str =
     "Local: Queue full (queue.buffering.max.messages, queue.buffering.max.kbytes)";
 /// Events fetched in one go; the rest comes with the next turn of the event loop.
 const EVENTS_PER_SERVE: usize = 256;
-
-thread_local! {
-    /// Only Dovecot's main thread has any.
-    static CLUSTERS: RefCell<Vec<Rc<Cluster>>> = RefCell::default();
-    /// When the process's timer runs off.
-    static TIMER_DUE: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// Why there is no cluster for some settings.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClusterError {
-    #[error(transparent)]
-    Property(#[from] PropertyError),
-    #[error("this process publishes to {MAX_CLUSTERS} different clusters already (brokers `{0}`)")]
-    TooMany(String),
-}
 
 /// A cluster and the producer that publishes to it.
 pub(crate) struct Cluster {
@@ -79,72 +62,10 @@ struct State {
     serve_interval: Duration,
 }
 
-/// The cluster for these settings; the same for the same settings.
-pub(crate) fn for_settings(settings: &GeneralSettings) -> Result<Rc<Cluster>, ClusterError> {
-    CLUSTERS.with_borrow_mut(|clusters| {
-        if let Some(known) = clusters
-            .iter()
-            .find(|cluster| cluster.settings == *settings)
-        {
-            return Ok(Rc::clone(known));
-        }
-        let config = properties::client_config(settings)?;
-        if clusters.len() >= MAX_CLUSTERS {
-            return Err(ClusterError::TooMany(settings.brokers.clone()));
-        }
-        let cluster = Rc::new(Cluster::new(settings.clone(), config));
-        clusters.push(Rc::clone(&cluster));
-        Ok(cluster)
-    })
-}
-
-/// Called by the timer: does what there is to do, and sets the timer anew.
-pub(crate) fn serve_all() {
-    TIMER_DUE.set(None);
-    let next = all().iter().filter_map(|cluster| cluster.serve()).min();
-    if let Some(delay) = next {
-        set_timer(delay);
-    }
-}
-
-/// Called at process exit: every producer has its time to flush, then is destroyed. The waits of several producers
-/// overlap.
-pub(crate) fn finish_all() {
-    host::clear_timer();
-    let clusters = all();
-    for cluster in &clusters {
-        cluster.create_if_due(&mut cluster.state.borrow_mut());
-    }
-    let started = Instant::now();
-    for cluster in &clusters {
-        cluster.flush(started);
-    }
-    let destroying: Vec<_> = clusters
-        .iter()
-        .filter_map(|cluster| cluster.destroy())
-        .collect();
-    for (done, deadline) in destroying {
-        // A thread that hangs, in a name look-up for example, is left behind: the process ends with it.
-        let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-    }
-    CLUSTERS.with_borrow_mut(Vec::clear);
-}
-
-fn all() -> Vec<Rc<Cluster>> {
-    CLUSTERS.with_borrow(Clone::clone)
-}
-
-/// Makes the timer run off after `delay`, or sooner if it is set sooner.
-fn set_timer(delay: Duration) {
-    let due = Instant::now() + delay;
-    if TIMER_DUE.get().is_none_or(|set| due < set) {
-        TIMER_DUE.set(Some(due));
-        host::set_timer(delay);
-    }
-}
-
 impl Cluster {
-    fn new(settings: GeneralSettings, config: ClientConfig) -> Self {
+    /// The cluster that `settings` name; nothing is started yet.
+    pub(crate) fn new(settings: GeneralSettings) -> Result<Self, PropertyError> {
+        let config = properties::client_config(&settings)?;
         let (records, bytes) = properties::queue_bounds(&config);
         let patience = settings
             .retry_poll_time
@@ -160,11 +81,11 @@ impl Cluster {
             create_at: None,
             serve_interval: SERVE_FIRST,
         };
-        Self {
+        Ok(Self {
             settings,
             config,
             state: RefCell::new(state),
-        }
+        })
     }
 
     /// Takes a record over, to be published from the event loop.
@@ -183,7 +104,7 @@ impl Cluster {
         }
         state.serve_interval = SERVE_FIRST;
         let can_go_on = state.in_flight == 0 && state.create_at.is_none();
-        set_timer(if can_go_on {
+        transport::set_timer(if can_go_on {
             Duration::ZERO
         } else {
             SERVE_FIRST
@@ -191,7 +112,7 @@ impl Cluster {
     }
 
     /// Does what there is to do; says when to do it again.
-    fn serve(&self) -> Option<Duration> {
+    pub(crate) fn serve(&self) -> Option<Duration> {
         let state = &mut *self.state.borrow_mut();
         self.advance(state);
         state.losses.tell(&self.settings.brokers);
@@ -205,6 +126,11 @@ impl Cluster {
         state.hand_over();
         let expired = state.queue.take_back(state.in_flight, Instant::now());
         state.losses.add(expired as u64, QUEUE_FULL);
+    }
+
+    /// The process ends: a producer that is not there yet begins to connect while others flush.
+    pub(crate) fn begin_flush(&self) {
+        self.create_if_due(&mut self.state.borrow_mut());
     }
 
     /// Creates the producer if records wait for it and no attempt has failed just now.
@@ -236,7 +162,7 @@ impl Cluster {
     }
 
     /// Waits until everything is delivered, at most for the configured time since `started`.
-    fn flush(&self, started: Instant) {
+    pub(crate) fn flush(&self, started: Instant) {
         let state = &mut *self.state.borrow_mut();
         let deadline = started + self.settings.flush_time;
         loop {
@@ -258,7 +184,7 @@ impl Cluster {
     }
 
     /// Destroys the producer in a thread: librdkafka joins its own threads, and they may hang.
-    fn destroy(&self) -> Option<(mpsc::Receiver<()>, Instant)> {
+    pub(crate) fn destroy(&self) -> Option<(mpsc::Receiver<()>, Instant)> {
         let state = &mut *self.state.borrow_mut();
         let producer = state.producer.take()?;
         let (done, is_done) = mpsc::channel();

@@ -1,0 +1,343 @@
+//! The embedded log: one SQLite file in a directory that one process has.
+//!
+//! Appends of all tasks go to one thread ([`writer`]), which commits what waits in one transaction; readers have
+//! connections of their own. Each commit adds one row per partition, which holds the records as a checked batch
+//! ([`batch`]): why, and why SQLite, is in docs/decisions/0001-embedded-log.md.
+
+mod batch;
+mod group;
+mod load;
+mod partition;
+mod pool;
+mod reader;
+mod retention;
+mod salvage;
+mod stats;
+mod store;
+mod topics;
+mod window;
+mod writer;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::params;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{Appended, GroupStatus, Log, LogError, NewRecord, StartAt, TopicStatus};
+use group::Groups;
+use store::Store;
+use writer::{Command, Shared, Writer};
+
+pub use group::EmbeddedConsumer;
+pub use reader::EmbeddedReader;
+pub use stats::{COMMIT_BUCKETS_US, EmbeddedStats};
+
+/// Appends that wait for the writer; more wait for one of these places.
+const WAITING: usize = 1024;
+const LOCK_FILE: &str = "lock";
+
+/// Progress of something outside the log, kept with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What it is about.
+    pub name: String,
+    /// How far that is.
+    pub value: u64,
+}
+
+/// How an embedded log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbeddedOptions {
+    /// Partitions of a topic that is made.
+    pub partitions: u32,
+    /// Topics there may be.
+    pub max_topics: usize,
+    /// Records older than this are removed. `None`: none are.
+    pub retention_ms: Option<u64>,
+    /// The oldest records are removed when all take more than this. `None`: none are.
+    pub retention_bytes: Option<u64>,
+    /// Nothing is removed that this group has not committed, however old or much it is.
+    pub retain_for_group: Option<String>,
+    /// A record is dropped if one of its id is among so many last ones.
+    pub dedup_window_records: u64,
+    /// One transaction takes no further append when it has so many records.
+    pub commit_records: usize,
+    /// A reader gets about so much at a time.
+    pub read_bytes: usize,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self {
+            partitions: 4,
+            max_topics: 1000,
+            retention_ms: None,
+            retention_bytes: None,
+            retain_for_group: None,
+            dedup_window_records: 262_144,
+            commit_records: 50_000,
+            read_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl EmbeddedOptions {
+    fn dedup_window(&self) -> usize {
+        usize::try_from(self.dedup_window_records).unwrap_or(usize::MAX)
+    }
+}
+
+/// The embedded log; clones are the same log.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    handle: Handle,
+}
+
+/// What readers and consumers need of the log.
+#[derive(Clone, Debug)]
+struct Handle {
+    shared: Shared,
+    commands: mpsc::Sender<Command>,
+    groups: Arc<Groups>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Other processes are kept out as long as this is open.
+    _lock: Arc<File>,
+}
+
+impl Handle {
+    async fn send(&self, command: Command) -> Result<(), LogError> {
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| LogError::Closed)
+    }
+}
+
+impl Embedded {
+    /// Opens the log in a directory, which is made if it is not there. May take a while after a crash, and longer if the
+    /// store is damaged.
+    pub fn open(dir: &Path, options: &EmbeddedOptions) -> Result<Self, LogError> {
+        let lock = lock(dir)?;
+        let shared = Shared {
+            store: Store::in_dir(dir),
+            options: Arc::new(options.clone()),
+            topics: Arc::default(),
+            pool: Arc::default(),
+            counters: Arc::default(),
+            commits: watch::Sender::new(0),
+            damage: Arc::default(),
+        };
+        let writer = Writer::open(shared.clone())?;
+        let (commands, received) = mpsc::channel(WAITING);
+        let thread = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run(received))
+            .map_err(|error| io_error("start the writer of", dir, &error))?;
+        Ok(Self {
+            handle: Handle {
+                shared,
+                commands,
+                groups: Arc::default(),
+                thread: Arc::new(Mutex::new(Some(thread))),
+                _lock: Arc::new(lock),
+            },
+        })
+    }
+
+    /// Appends records and sets a mark, both or none; `records` may be empty.
+    pub async fn append_marked(
+        &self,
+        records: Vec<NewRecord>,
+        mark: Mark,
+    ) -> Result<Appended, LogError> {
+        self.send_append(records, Some(mark)).await
+    }
+
+    async fn send_append(
+        &self,
+        records: Vec<NewRecord>,
+        mark: Option<Mark>,
+    ) -> Result<Appended, LogError> {
+        if let Some(wrong) = records.iter().find(|record| !is_topic(&record.topic)) {
+            let text = format!(
+                "`{}` is no topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)",
+                wrong.topic
+            );
+            return Err(LogError::Invalid(text));
+        }
+        if records.is_empty() && mark.is_none() {
+            return Ok(Appended::default());
+        }
+        let (reply, done) = oneshot::channel();
+        let command = Command::Append {
+            records,
+            mark,
+            reply,
+        };
+        self.handle.send(command).await?;
+        done.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// All marks, by name.
+    pub async fn marks(&self) -> Result<Vec<Mark>, LogError> {
+        self.query(|connection| {
+            let mut statement = connection.prepare("SELECT name, value FROM mark ORDER BY name")?;
+            let marks = statement.query_map([], |row| {
+                Ok(Mark {
+                    name: row.get(0)?,
+                    value: row.get::<_, i64>(1)?.cast_unsigned(),
+                })
+            })?;
+            marks.collect()
+        })
+        .await
+    }
+
+    /// Forgets a mark.
+    pub async fn forget_mark(&self, name: &str) -> Result<(), LogError> {
+        let (reply, done) = oneshot::channel();
+        let name = name.to_owned();
+        self.handle
+            .send(Command::ForgetMark { name, reply })
+            .await?;
+        done.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// A consumer of all topics, of those that come later too.
+    pub fn consumer_of_all(&self, group: &str) -> EmbeddedConsumer {
+        EmbeddedConsumer::new(self.handle.clone(), group, None)
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> EmbeddedStats {
+        let shared = &self.handle.shared;
+        let topics = shared.topics.all();
+        let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        EmbeddedStats {
+            bytes: partitions.map(topics::Partition::bytes).sum(),
+            ..shared.counters.snapshot()
+        }
+    }
+
+    /// Waits until everything that was appended before is written, and closes the file. Appends fail from now on.
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.handle.send(Command::Close { reply }).await.is_ok() {
+            // An error means that it is closed already.
+            let _ = done.await;
+        }
+        let mut thread = self
+            .handle
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's writer has panicked");
+        }
+    }
+
+    async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let shared = self.handle.shared.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let done = shared.pool.with(&shared.store, |connection| {
+                query(connection).map_err(|error| shared.store.error("read", &error))
+            });
+            done.map_err(|error| error.into_log(&shared.store.path))
+        });
+        read.await.map_err(|_| LogError::Closed)?
+    }
+}
+
+impl Log for Embedded {
+    type Reader = EmbeddedReader;
+    type Consumer = EmbeddedConsumer;
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
+        self.send_append(records, None).await
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicStatus>, LogError> {
+        Ok(self.handle.shared.topics.status())
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupStatus>, LogError> {
+        let rows: Vec<(String, i64, i64)> = self
+            .query(|connection| {
+                let mut statement = connection
+                    .prepare("SELECT grp, part, offset FROM committed ORDER BY grp, part")?;
+                let rows = statement
+                    .query_map(params![], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                rows.collect()
+            })
+            .await?;
+        let topics = self.handle.shared.topics.all();
+        let status = |(group, id, offset): (String, i64, i64)| {
+            topics.iter().find_map(|topic| {
+                let is_it = |partition: &&topics::Partition| partition.id == id.cast_unsigned();
+                let partition = topic.partitions.iter().find(is_it)?;
+                Some(GroupStatus {
+                    group: group.clone(),
+                    topic: topic.name.to_string(),
+                    partition: partition.number,
+                    committed: offset.cast_unsigned(),
+                    end: partition.end(),
+                })
+            })
+        };
+        Ok(rows.into_iter().filter_map(status).collect())
+    }
+
+    async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
+        Ok(EmbeddedReader::new(
+            self.handle.shared.clone(),
+            topic,
+            start,
+        ))
+    }
+
+    async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {
+        Ok(EmbeddedConsumer::new(
+            self.handle.clone(),
+            group,
+            Some(topics.to_vec()),
+        ))
+    }
+}
+
+/// Keeps other processes out of the directory.
+fn lock(dir: &Path) -> Result<File, LogError> {
+    fs::create_dir_all(dir).map_err(|error| io_error("make the directory of", dir, &error))?;
+    let path = dir.join(LOCK_FILE);
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|error| io_error("lock", dir, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(LogError::Locked {
+            place: dir.display().to_string(),
+        }),
+        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", dir, &error)),
+    }
+}
+
+fn io_error(doing: &'static str, place: &Path, error: &std::io::Error) -> LogError {
+    LogError::Io {
+        doing,
+        place: place.display().to_string(),
+        reason: error.to_string(),
+    }
+}
+
+/// Kafka's rule for topic names.
+fn is_topic(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}

@@ -1,0 +1,376 @@
+//! What one commit adds to one partition, as bytes: a header that says where it belongs, records, a checksum over all.
+//!
+//! CRC-32 (u32) of what follows; topic, partition, base offset, number of records; then each record: time, key (0: none,
+//! else its length and 1), value, number of headers, headers. Numbers are LEB128, the time zigzag; texts are length and
+//! bytes. The name of a header that every event has is one byte from [`NAMES`], and a UUID is 16 bytes instead of 36.
+//!
+//! The header repeats what the row's key says: a batch that is all that is left of a damaged store can still be placed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Header, NewRecord, Record};
+
+/// Header names that take one byte, numbered from 1; only ever appended to.
+const NAMES: [&str; 6] = [
+    "dovecast-id",
+    "dovecast-time",
+    "dovecast-host",
+    "dovecast-txn",
+    "dovecast-txn-seq",
+    "dovecast-txn-last",
+];
+/// Stands for the length of a value that is a UUID in its usual form.
+const UUID: u64 = 0;
+const UUID_TEXT_BYTES: usize = 36;
+
+/// A batch in the making.
+pub(super) struct Builder {
+    bytes: Vec<u8>,
+    pub(super) count: u64,
+    pub(super) base: u64,
+    pub(super) last_time_ms: i64,
+    head: (Arc<str>, u32),
+}
+
+impl Builder {
+    pub(super) fn new(topic: &Arc<str>, partition: u32, base: u64) -> Self {
+        Self {
+            bytes: Vec::new(),
+            count: 0,
+            base,
+            last_time_ms: i64::MIN,
+            head: (Arc::clone(topic), partition),
+        }
+    }
+
+    /// Bytes of the records so far.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn push(&mut self, record: &NewRecord) {
+        let out = &mut self.bytes;
+        write_number(out, zigzag(record.timestamp_ms));
+        match &record.key {
+            None => write_number(out, 0),
+            Some(key) => {
+                write_number(out, key.len() as u64 + 1);
+                out.extend_from_slice(key);
+            }
+        }
+        write_text(out, &record.value);
+        write_number(out, record.headers.len() as u64);
+        for header in &record.headers {
+            write_header(out, header);
+        }
+        self.count += 1;
+        self.last_time_ms = self.last_time_ms.max(record.timestamp_ms);
+    }
+
+    /// The row's content.
+    pub(super) fn finish(self) -> Vec<u8> {
+        let (topic, partition) = self.head;
+        let mut out = Vec::with_capacity(self.bytes.len() + topic.len() + 32);
+        out.extend_from_slice(&[0; 4]);
+        write_text(&mut out, topic.as_bytes());
+        write_number(&mut out, u64::from(partition));
+        write_number(&mut out, self.base);
+        write_number(&mut out, self.count);
+        out.extend_from_slice(&self.bytes);
+        let sum = crc32fast::hash(&out[4..]);
+        out[..4].copy_from_slice(&sum.to_le_bytes());
+        out
+    }
+}
+
+/// Where a batch belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: u32,
+    pub(super) base: u64,
+    pub(super) count: u64,
+}
+
+/// What is wrong with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Damage {
+    #[error("the checksum is wrong")]
+    Checksum,
+    #[error("it cannot be read though its checksum is right")]
+    Nonsense,
+    #[error("it belongs to another place")]
+    Misplaced,
+}
+
+/// Checks a batch and reads where it belongs.
+pub(super) fn place(bytes: &[u8]) -> Result<Place, Damage> {
+    Ok(open(bytes)?.0)
+}
+
+fn open(bytes: &[u8]) -> Result<(Place, Input<'_>), Damage> {
+    let (sum, content) = bytes.split_first_chunk().ok_or(Damage::Checksum)?;
+    if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
+        return Err(Damage::Checksum);
+    }
+    let mut input = Input(content);
+    let read = |input: &mut Input<'_>| {
+        Some(Place {
+            topic: Arc::from(std::str::from_utf8(input.text()?).ok()?),
+            partition: u32::try_from(input.number()?).ok()?,
+            base: input.number()?,
+            count: input.number()?,
+        })
+    };
+    let place = read(&mut input).ok_or(Damage::Nonsense)?;
+    Ok((place, input))
+}
+
+/// Reads the records from `from` on of a batch that has to belong to this topic and place.
+pub(super) fn records(
+    bytes: &[u8],
+    topic: &Arc<str>,
+    (partition, base): (u32, u64),
+    from: u64,
+) -> Result<Vec<Record>, Damage> {
+    let (place, mut input) = open(bytes)?;
+    if (&*place.topic, place.partition, place.base) != (topic, partition, base) {
+        return Err(Damage::Misplaced);
+    }
+    let mut records = Vec::new();
+    for offset in place.base..place.base.saturating_add(place.count) {
+        let record = input.record(topic, partition, offset);
+        let record = record.ok_or(Damage::Nonsense)?;
+        if offset >= from {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+/// What is left to be read.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = self.number()?;
+        self.take(length)
+    }
+
+    fn record(&mut self, topic: &Arc<str>, partition: u32, offset: u64) -> Option<Record> {
+        let timestamp_ms = unzigzag(self.number()?);
+        let key = match self.number()? {
+            0 => None,
+            length => Some(Bytes::copy_from_slice(self.take(length - 1)?)),
+        };
+        let value = Bytes::copy_from_slice(self.text()?);
+        let count = self.number()?;
+        let mut headers = Vec::with_capacity(usize::try_from(count.min(16)).ok()?);
+        for _ in 0..count {
+            headers.push(self.header()?);
+        }
+        Some(Record {
+            topic: Arc::clone(topic),
+            partition,
+            offset,
+            key,
+            value,
+            headers,
+            timestamp_ms,
+        })
+    }
+
+    fn header(&mut self) -> Option<Header> {
+        let name: Arc<str> = match self.number()? {
+            0 => Arc::from(std::str::from_utf8(self.text()?).ok()?),
+            known => Arc::from(*NAMES.get(usize::try_from(known).ok()? - 1)?),
+        };
+        let value = match self.number()? {
+            UUID => Bytes::from(uuid_text(self.take(16)?.try_into().ok()?)),
+            length => Bytes::copy_from_slice(self.take(length - 1)?),
+        };
+        Some(Header { name, value })
+    }
+}
+
+fn write_header(out: &mut Vec<u8>, header: &Header) {
+    let known = NAMES.iter().position(|name| **name == *header.name);
+    if let Some(number) = known {
+        write_number(out, number as u64 + 1);
+    } else {
+        write_number(out, 0);
+        write_text(out, header.name.as_bytes());
+    }
+    if let Some(uuid) = uuid_bytes(&header.value) {
+        write_number(out, UUID);
+        out.extend_from_slice(&uuid);
+    } else {
+        write_number(out, header.value.len() as u64 + 1);
+        out.extend_from_slice(&header.value);
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &[u8]) {
+    write_number(out, text.len() as u64);
+    out.extend_from_slice(text);
+}
+
+fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = number.to_le_bytes()[0];
+        number >>= 7;
+        if number == 0 {
+            return out.push(low & 0x7f);
+        }
+        out.push(low | 0x80);
+    }
+}
+
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
+}
+
+/// The bytes of a UUID, if this is one in lower case with hyphens: only that is given back the same.
+fn uuid_bytes(text: &[u8]) -> Option<[u8; 16]> {
+    if text.len() != UUID_TEXT_BYTES {
+        return None;
+    }
+    let mut bytes = [0; 16];
+    let mut digits = 0;
+    for (i, byte) in text.iter().enumerate() {
+        let digit = match byte {
+            b'-' if matches!(i, 8 | 13 | 18 | 23) => continue,
+            _ if matches!(i, 8 | 13 | 18 | 23) => return None,
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        bytes[digits / 2] = bytes[digits / 2] << 4 | digit;
+        digits += 1;
+    }
+    Some(bytes)
+}
+
+fn uuid_text(bytes: [u8; 16]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Vec::with_capacity(UUID_TEXT_BYTES);
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push(b'-');
+        }
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_record() -> impl Strategy<Value = NewRecord> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+        let name = prop_oneof![
+            prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned),
+            "[a-z]{0,5}"
+        ];
+        let value = prop_oneof![
+            bytes(),
+            any::<u128>().prop_map(|number| uuid_text(number.to_be_bytes())),
+            "[0-9a-fA-F-]{36}".prop_map(String::into_bytes),
+        ];
+        let headers = prop::collection::vec((name, value), 0..4);
+        let parts = (any::<i64>(), prop::option::of(bytes()), bytes(), headers);
+        parts.prop_map(|(timestamp_ms, key, value, headers)| NewRecord {
+            topic: Arc::from("t"),
+            key: key.map(Bytes::from),
+            value: Bytes::from(value),
+            headers: headers
+                .into_iter()
+                .map(|(name, value)| Header {
+                    name: Arc::from(name),
+                    value: Bytes::from(value),
+                })
+                .collect(),
+            timestamp_ms,
+            id: None,
+        })
+    }
+
+    fn built(records: &[NewRecord]) -> Vec<u8> {
+        let mut builder = Builder::new(&Arc::from("t"), 3, 100);
+        for record in records {
+            builder.push(record);
+        }
+        builder.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(records in prop::collection::vec(any_record(), 0..5), skip in 0..5_u64) {
+            let topic = Arc::from("t");
+            let read = super::records(&built(&records), &topic, (3, 100), 100 + skip).expect("our own");
+            let expected = records.iter().enumerate().map(|(i, new)| Record {
+                topic: Arc::clone(&topic),
+                partition: 3,
+                offset: 100 + i as u64,
+                key: new.key.clone(),
+                value: new.value.clone(),
+                headers: new.headers.clone(),
+                timestamp_ms: new.timestamp_ms,
+            });
+            let expected: Vec<Record> = expected.skip(usize::try_from(skip).expect("small")).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn a_changed_bit_is_noticed(records in prop::collection::vec(any_record(), 1..3), at: prop::sample::Index, bit in 0..8_u8) {
+            let mut bytes = built(&records);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+            prop_assert_eq!(place(&bytes), Err(Damage::Checksum));
+        }
+
+        #[test]
+        fn anything_is_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let content = bytes.clone();
+            let mut sum = crc32fast::hash(&content).to_le_bytes().to_vec();
+            sum.append(&mut bytes);
+            let _ = super::records(&sum, &Arc::from("t"), (0, 0), 0);
+            let _ = place(&sum);
+        }
+    }
+
+    #[test]
+    fn a_batch_in_another_place_is_not_taken_for_its_own() {
+        let bytes = built(&[]);
+        let misplaced = super::records(&bytes, &Arc::from("t"), (2, 100), 0);
+        assert_eq!(misplaced, Err(Damage::Misplaced));
+    }
+}

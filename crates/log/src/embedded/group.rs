@@ -1,0 +1,245 @@
+//! Consumer groups: of all consumers of a group in this process each partition has one. When one joins or leaves, the
+//! partitions are shared anew, and whoever gets one begins at what the group has committed.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{OptionalExtension, params};
+use tokio::sync::{oneshot, watch};
+
+use super::Handle;
+use super::reader::Cursor;
+use super::topics::Topic;
+use super::writer::{Command, Shared};
+use crate::{Consumer, LogError, Position, Record};
+
+/// Who is in which group.
+#[derive(Debug)]
+pub(super) struct Groups {
+    members: Mutex<BTreeMap<String, Vec<u64>>>,
+    /// Changes when somebody joins or leaves.
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            members: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Groups {
+    fn join(&self, group: &str) -> u64 {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut id = 0;
+        self.changes.send_modify(|changes| {
+            *changes += 1;
+            id = *changes;
+        });
+        members.entry(group.to_owned()).or_default().push(id);
+        id
+    }
+
+    fn leave(&self, group: &str, id: u64) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = members.get_mut(group) {
+            list.retain(|member| *member != id);
+            if list.is_empty() {
+                members.remove(group);
+            }
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Which share of the partitions a member has: its place, and how many there are.
+    fn share(&self, group: &str, id: u64) -> (usize, usize) {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = members.get(group).map_or(&[][..], Vec::as_slice);
+        let place = list.iter().position(|member| *member == id);
+        (place.unwrap_or(0), list.len().max(1))
+    }
+}
+
+/// Membership that ends with the consumer.
+#[derive(Debug)]
+struct Member {
+    groups: Arc<Groups>,
+    group: String,
+    id: u64,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.groups.leave(&self.group, self.id);
+    }
+}
+
+/// See [`Log::consumer`](crate::Log::consumer).
+#[derive(Debug)]
+pub struct EmbeddedConsumer {
+    handle: Handle,
+    member: Member,
+    /// Topics it reads; `None`: all there are, later ones too.
+    wanted: Option<Vec<String>>,
+    cursors: BTreeMap<Arc<str>, Cursor>,
+    /// Whose turn it is next.
+    turn: usize,
+    commits: watch::Receiver<u64>,
+    changes: watch::Receiver<u64>,
+    is_shared: bool,
+}
+
+impl EmbeddedConsumer {
+    pub(super) fn new(handle: Handle, group: &str, wanted: Option<Vec<String>>) -> Self {
+        let groups = Arc::clone(&handle.groups);
+        let changes = groups.changes.subscribe();
+        let member = Member {
+            id: groups.join(group),
+            groups,
+            group: group.to_owned(),
+        };
+        Self {
+            commits: handle.shared.commits.subscribe(),
+            changes,
+            wanted,
+            cursors: BTreeMap::new(),
+            turn: 0,
+            is_shared: false,
+            member,
+            handle,
+        }
+    }
+
+    fn topics(&self) -> Vec<Arc<Topic>> {
+        match &self.wanted {
+            None => self.handle.shared.topics.all(),
+            Some(names) => names
+                .iter()
+                .filter_map(|name| self.handle.shared.topics.get(name))
+                .collect(),
+        }
+    }
+
+    /// Takes the partitions that are ours now; those that were ours before keep their place.
+    async fn share(&mut self, topics: &[Arc<Topic>]) -> Result<(), LogError> {
+        let is_changed = self.changes.has_changed().unwrap_or(false) || !self.is_shared;
+        self.changes.borrow_and_update();
+        let (place, members) = self.member.groups.share(&self.member.group, self.member.id);
+        for topic in topics {
+            if !is_changed && self.cursors.contains_key(&topic.name) {
+                continue;
+            }
+            let committed = committed(&self.handle.shared, &self.member.group, topic).await?;
+            let cursor = self.cursors.entry(Arc::clone(&topic.name)).or_default();
+            let mine = |at: &usize| at % members == place;
+            cursor.next.retain(|at, _| mine(at));
+            for (at, offset) in committed.into_iter().enumerate() {
+                if mine(&at) {
+                    cursor.next.entry(at).or_insert(offset);
+                }
+            }
+        }
+        self.is_shared = true;
+        Ok(())
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Vec<Record>>, LogError> {
+        let topics = self.topics();
+        self.share(&topics).await?;
+        for i in 0..topics.len() {
+            let at = (self.turn + i) % topics.len();
+            let topic = &topics[at];
+            let Some(cursor) = self.cursors.get_mut(&topic.name) else {
+                continue;
+            };
+            let group = &self.member.group;
+            let skipped = |partition, offsets: Range<u64>| {
+                tracing::warn!(
+                    group,
+                    topic = &*topic.name,
+                    partition,
+                    from = offsets.start,
+                    to = offsets.end,
+                    "a group was slower than retention, and goes on at the oldest record"
+                );
+            };
+            if let Some(records) = cursor.read(&self.handle.shared, topic, skipped).await? {
+                self.turn = (at + 1) % topics.len();
+                return Ok(Some(records));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Consumer for EmbeddedConsumer {
+    async fn next(&mut self) -> Result<Vec<Record>, LogError> {
+        loop {
+            self.commits.borrow_and_update();
+            match self.try_next().await? {
+                Some(records) if records.is_empty() => {}
+                Some(records) => return Ok(records),
+                None => tokio::select! {
+                    changed = self.commits.changed() => changed.map_err(|_| LogError::Closed)?,
+                    changed = self.changes.changed() => {
+                        changed.map_err(|_| LogError::Closed)?;
+                        // `share` has to see it.
+                        self.is_shared = false;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn commit(&mut self, positions: &[Position]) -> Result<(), LogError> {
+        let (place, members) = self.member.groups.share(&self.member.group, self.member.id);
+        let mut mine = Vec::new();
+        for position in positions {
+            let at = usize::try_from(position.partition).unwrap_or(usize::MAX);
+            let topic = self.handle.shared.topics.get(&position.topic);
+            if let Some(partition) = topic.as_ref().and_then(|topic| topic.partitions.get(at))
+                && at % members == place
+            {
+                mine.push((partition.id, position.offset));
+            }
+        }
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let (reply, done) = oneshot::channel();
+        let command = Command::Commit {
+            group: self.member.group.clone(),
+            positions: mine,
+            reply,
+        };
+        self.handle.send(command).await?;
+        done.await.map_err(|_| LogError::Closed)?
+    }
+}
+
+/// What a group has committed of each partition of a topic; the oldest record where it has nothing.
+async fn committed(shared: &Shared, group: &str, topic: &Arc<Topic>) -> Result<Vec<u64>, LogError> {
+    let (shared, group, topic) = (shared.clone(), group.to_owned(), Arc::clone(topic));
+    let read = tokio::task::spawn_blocking(move || {
+        let done = shared.pool.with(&shared.store, |connection| {
+            let mut all = Vec::new();
+            for partition in &topic.partitions {
+                let offset: Option<i64> = connection
+                    .prepare_cached("SELECT offset FROM committed WHERE grp = ?1 AND part = ?2")
+                    .and_then(|mut statement| {
+                        statement
+                            .query_row(params![group, partition.id.cast_signed()], |row| row.get(0))
+                            .optional()
+                    })
+                    .map_err(|error| shared.store.error("read", &error))?;
+                all.push(offset.map_or_else(|| partition.begin(), i64::cast_unsigned));
+            }
+            Ok(all)
+        });
+        done.map_err(|error| error.into_log(&shared.store.path))
+    });
+    read.await.map_err(|_| LogError::Closed)?
+}

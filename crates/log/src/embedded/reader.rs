@@ -1,0 +1,252 @@
+//! Reads batches back: checked, bounded, waiting for more without asking again and again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::watch;
+
+use super::batch;
+use super::store::{StoreError, key, unkey};
+use super::topics::Topic;
+use super::writer::Shared;
+use crate::{LogError, Reader, Record, StartAt};
+
+/// Records of one partition, read in one go.
+pub(super) struct Fetched {
+    pub(super) records: Vec<Record>,
+    /// Where to go on.
+    pub(super) next: u64,
+    /// What is damaged before `next`; there are no records then.
+    pub(super) damage: Option<(Range<u64>, String)>,
+}
+
+/// Reads from `from` on, at least one batch and no more than the options allow. `None`: the file is damaged, and there is
+/// more to be had after the next commit.
+pub(super) async fn fetch(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    place: usize,
+    from: u64,
+) -> Result<Option<Fetched>, LogError> {
+    let (shared, topic) = (shared.clone(), Arc::clone(topic));
+    let read = tokio::task::spawn_blocking(move || {
+        let done = shared.pool.with(&shared.store, |connection| {
+            read(&shared, connection, &topic, (place, from))
+                .map_err(|error| shared.store.error("read", &error))
+        });
+        match done {
+            Err(StoreError::Damaged(reason)) => {
+                // The writer saves what can be saved, and then wakes the readers.
+                let mut damage = shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
+                damage.get_or_insert(reason);
+                Ok(None)
+            }
+            Ok(fetched) => Ok(Some(fetched)),
+            Err(error) => Err(error.into_log(&shared.store.path)),
+        }
+    });
+    read.await.map_err(|_| LogError::Closed)?
+}
+
+fn read(
+    shared: &Shared,
+    connection: &Connection,
+    topic: &Arc<Topic>,
+    (place, from): (usize, u64),
+) -> rusqlite::Result<Fetched> {
+    let partition = &topic.partitions[place];
+    let (low, high) = (key(partition.id, 0), key(partition.id + 1, 0));
+    let at = key(partition.id, from);
+    let first: Option<i64> = connection
+        .prepare_cached("SELECT max(key) FROM batch WHERE key >= ?1 AND key <= ?2")?
+        .query_row(params![low, at], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let mut statement = connection.prepare_cached(
+        "SELECT key, count, bytes FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key",
+    )?;
+    let mut rows = statement.query(params![first.unwrap_or(at), high])?;
+    let mut fetched = Fetched {
+        records: Vec::new(),
+        next: from,
+        damage: None,
+    };
+    let mut bytes = 0;
+    while bytes < shared.options.read_bytes
+        && let Some(row) = rows.next()?
+    {
+        let base = unkey(row.get(0)?).1;
+        let end = base + row.get::<_, i64>(1)?.cast_unsigned();
+        // Not published yet, or before where we begin.
+        if base >= partition.end() {
+            break;
+        }
+        if end <= from {
+            continue;
+        }
+        let content = row.get_ref(2)?.as_blob()?;
+        let damage = if base > fetched.next {
+            Some((fetched.next..base, "it is missing".to_owned()))
+        } else {
+            match batch::records(content, &topic.name, (partition.number, base), fetched.next) {
+                Ok(mut records) => {
+                    bytes += content.len();
+                    fetched.records.append(&mut records);
+                    None
+                }
+                Err(damage) => Some((fetched.next..end, damage.to_string())),
+            }
+        };
+        match damage {
+            None => fetched.next = end,
+            // Told when it is the next thing to be read.
+            Some(_) if !fetched.records.is_empty() => break,
+            Some((offsets, reason)) => {
+                shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
+                fetched.next = offsets.end;
+                fetched.damage = Some((offsets, reason));
+                break;
+            }
+        }
+    }
+    if fetched.records.is_empty() && fetched.damage.is_none() && from < partition.end() {
+        fetched.damage = Some((from..partition.end(), "it is missing".to_owned()));
+        fetched.next = partition.end();
+    }
+    Ok(fetched)
+}
+
+/// How far one reader is in the partitions of one topic.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    /// By place in the topic.
+    pub(super) next: BTreeMap<usize, u64>,
+    /// Partitions take turns.
+    turn: usize,
+}
+
+impl Cursor {
+    /// The next records of the topic's partitions that are in the cursor, `None` if there are none now. Where retention
+    /// was faster than the reader, it goes on at the oldest record, and `skipped` is told.
+    pub(super) async fn read(
+        &mut self,
+        shared: &Shared,
+        topic: &Arc<Topic>,
+        mut skipped: impl FnMut(u32, Range<u64>),
+    ) -> Result<Option<Vec<Record>>, LogError> {
+        let places: Vec<usize> = self.next.keys().copied().collect();
+        for i in 0..places.len() {
+            let place = places[(self.turn + i) % places.len()];
+            let (Some(partition), Some(next)) =
+                (topic.partitions.get(place), self.next.get_mut(&place))
+            else {
+                continue;
+            };
+            let begin = partition.begin();
+            if *next < begin {
+                skipped(partition.number, *next..begin);
+                *next = begin;
+            }
+            if *next >= partition.end() {
+                continue;
+            }
+            let from = *next;
+            let Some(fetched) = fetch(shared, topic, place, from).await? else {
+                return Ok(None);
+            };
+            // Retention may have come between.
+            if fetched.damage.is_some() && partition.begin() > from {
+                *next = partition.begin();
+                return Ok(Some(Vec::new()));
+            }
+            *next = fetched.next;
+            self.turn = (self.turn + i + 1) % places.len();
+            return match fetched.damage {
+                None => Ok(Some(fetched.records)),
+                Some((offsets, reason)) => Err(LogError::Corrupt {
+                    topic: topic.name.to_string(),
+                    partition: partition.number,
+                    offsets,
+                    reason,
+                }),
+            };
+        }
+        Ok(None)
+    }
+}
+
+/// See [`Log::reader`](crate::Log::reader).
+#[derive(Debug)]
+pub struct EmbeddedReader {
+    shared: Shared,
+    topic: String,
+    start: StartAt,
+    cursor: Option<Cursor>,
+    commits: watch::Receiver<u64>,
+}
+
+impl EmbeddedReader {
+    pub(super) fn new(shared: Shared, topic: &str, start: StartAt) -> Self {
+        let commits = shared.commits.subscribe();
+        let mut reader = Self {
+            shared,
+            topic: topic.to_owned(),
+            start,
+            cursor: None,
+            commits,
+        };
+        reader.find_topic();
+        // A topic that is made later is read from its beginning.
+        reader.start = StartAt::Beginning;
+        reader
+    }
+
+    fn find_topic(&mut self) -> Option<Arc<Topic>> {
+        let topic = self.shared.topics.get(&self.topic)?;
+        if self.cursor.is_none() {
+            let next = topic.partitions.iter().map(|partition| match self.start {
+                StartAt::Beginning => partition.begin(),
+                StartAt::End => partition.end(),
+                StartAt::Last(records) => partition
+                    .end()
+                    .saturating_sub(records)
+                    .max(partition.begin()),
+            });
+            self.cursor = Some(Cursor {
+                next: next.enumerate().collect(),
+                turn: 0,
+            });
+        }
+        Some(topic)
+    }
+}
+
+impl Reader for EmbeddedReader {
+    async fn next(&mut self) -> Result<Vec<Record>, LogError> {
+        loop {
+            self.commits.borrow_and_update();
+            if let Some(topic) = self.find_topic()
+                && let Some(cursor) = &mut self.cursor
+            {
+                let skipped = |partition, offsets: Range<u64>| {
+                    tracing::warn!(
+                        topic = &*topic.name,
+                        partition,
+                        from = offsets.start,
+                        to = offsets.end,
+                        "a reader was slower than retention, and goes on at the oldest record"
+                    );
+                };
+                match cursor.read(&self.shared, &topic, skipped).await? {
+                    Some(records) if records.is_empty() => continue,
+                    Some(records) => return Ok(records),
+                    None => {}
+                }
+            }
+            self.commits.changed().await.map_err(|_| LogError::Closed)?;
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! A store that SQLite calls damaged: it is put aside, and every batch that can be read and verified is taken over.
+//!
+//! Each partition is read from both ends, so that damage in the middle costs what is in the middle. Offsets stay what they
+//! were; what is missing is told.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::batch;
+use super::store::{FILE, StoreError, key, unkey};
+use super::writer::Shared;
+use crate::LogError;
+
+/// What SQLite keeps beside the file.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// A row that was saved.
+struct Row {
+    key: i64,
+    count: i64,
+    time_ms: i64,
+    pos: i64,
+    bytes: Vec<u8>,
+}
+
+/// Puts the damaged file aside and makes a new one of what is left in it.
+pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
+    let path = &shared.store.path;
+    let aside = put_aside(path).map_err(|error| {
+        StoreError::Log(LogError::Io {
+            doing: "put aside",
+            place: path.display().to_string(),
+            reason: error.to_string(),
+        })
+    })?;
+    tracing::error!(
+        reason,
+        file = %aside.display(),
+        "the log is damaged: it was put aside, and all that can be read of it is taken over"
+    );
+    let new = shared.store.open_writer()?;
+    let sql = |error: rusqlite::Error| shared.store.error("append to", &error);
+    new.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
+    let saved = copy(&aside, &new).map_err(sql)?;
+    new.execute_batch("COMMIT").map_err(sql)?;
+    shared
+        .counters
+        .damaged
+        .fetch_add(saved.damaged, Ordering::Relaxed);
+    tracing::error!(
+        batches = saved.batches,
+        damaged = saved.damaged,
+        missing_records = saved.missing,
+        "what could be read of the damaged log is in the new one"
+    );
+    Ok(())
+}
+
+fn put_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let name = format!("{FILE}.damaged-{}", since_epoch.as_millis());
+    let aside = path.with_file_name(name);
+    fs::rename(path, &aside)?;
+    for suffix in BESIDE {
+        let (from, to) = (with_suffix(path, suffix), with_suffix(&aside, suffix));
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// What was saved.
+#[derive(Default)]
+struct Saved {
+    batches: u64,
+    /// Rows that could be read and not verified.
+    damaged: u64,
+    /// Records between saved batches.
+    missing: u64,
+}
+
+/// SQLite reads nothing at all of a file that is shorter than its head says: what is cut off becomes zeros.
+fn fill_up(path: &Path) -> std::io::Result<()> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut head = [0; 100];
+    file.read_exact(&mut head)?;
+    let page_bytes = match u64::from(u16::from_be_bytes([head[16], head[17]])) {
+        1 => 65_536,
+        bytes => bytes,
+    };
+    let pages = u64::from(u32::from_be_bytes([head[28], head[29], head[30], head[31]]));
+    if file.metadata()?.len() < pages * page_bytes {
+        file.set_len(pages * page_bytes)?;
+    }
+    Ok(())
+}
+
+fn copy(aside: &Path, new: &Connection) -> rusqlite::Result<Saved> {
+    let mut saved = Saved::default();
+    if let Err(error) = fill_up(aside) {
+        tracing::error!(%error, "the damaged log cannot be filled up");
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let Ok(old) = Connection::open_with_flags(aside, flags) else {
+        return Ok(saved);
+    };
+    let mut parts = known_parts(&old);
+    let ranges: Vec<_> = parts
+        .keys()
+        .map(|id| (key(*id, 0), key(*id + 1, 0)))
+        .collect();
+    let mut is_whole = !ranges.is_empty();
+    for range in ranges {
+        is_whole &= copy_range(&old, new, range, &mut parts, &mut saved)?;
+    }
+    if !is_whole {
+        // Perhaps there are partitions whose rows cannot be read, and batches that the other ranges did not reach.
+        copy_range(&old, new, (i64::MIN, i64::MAX), &mut parts, &mut saved)?;
+    }
+    for (id, part) in &parts {
+        part.write(new, *id)?;
+        saved.missing += gaps(new, *id, part)?;
+    }
+    for table in ["committed", "mark", "seen"] {
+        copy_table(&old, new, table)?;
+    }
+    Ok(saved)
+}
+
+/// A partition, as its row or one of its batches says.
+struct Part {
+    topic: Arc<str>,
+    number: u32,
+    begin: i64,
+    end: i64,
+}
+
+impl Part {
+    fn write(&self, new: &Connection, id: u64) -> rusqlite::Result<()> {
+        new.execute(
+            "INSERT OR IGNORE INTO topic (name) VALUES (?1)",
+            [&*self.topic],
+        )?;
+        new.execute(
+            "INSERT OR IGNORE INTO part (id, topic, number, begin, end)
+             SELECT ?1, id, ?3, ?4, ?5 FROM topic WHERE name = ?2",
+            params![
+                id.cast_signed(),
+                &*self.topic,
+                self.number,
+                self.begin,
+                self.end
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+/// Those whose rows can be read.
+fn known_parts(old: &Connection) -> BTreeMap<u64, Part> {
+    let mut parts = BTreeMap::new();
+    let sql = "SELECT part.id, topic.name, part.number, part.begin, part.end FROM part, topic WHERE part.topic = topic.id";
+    let Ok(mut statement) = old.prepare(sql) else {
+        return parts;
+    };
+    let Ok(mut rows) = statement.query([]) else {
+        return parts;
+    };
+    while let Ok(Some(row)) = rows.next() {
+        let part = || -> rusqlite::Result<(u64, Part)> {
+            let part = Part {
+                topic: row.get::<_, String>(1)?.into(),
+                number: row.get(2)?,
+                begin: row.get(3)?,
+                end: row.get(4)?,
+            };
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), part))
+        };
+        parts.extend(part());
+    }
+    parts
+}
+
+/// Copies a range from its beginning, and, where that meets damage, from its end; `true` if it met none.
+fn copy_range(
+    old: &Connection,
+    new: &Connection,
+    range: (i64, i64),
+    parts: &mut BTreeMap<u64, Part>,
+    saved: &mut Saved,
+) -> rusqlite::Result<bool> {
+    for is_descending in [false, true] {
+        let mut copied = Ok(());
+        let is_complete = read_range(old, range, is_descending, |row| {
+            copied = copy_row(new, &row, parts, saved);
+            copied.is_ok()
+        });
+        copied?;
+        if is_complete {
+            return Ok(!is_descending);
+        }
+    }
+    Ok(false)
+}
+
+/// Hands out row by row, as long as `take` wants more; `false` if damage has ended it.
+fn read_range(
+    old: &Connection,
+    (mut from, mut to): (i64, i64),
+    is_descending: bool,
+    mut take: impl FnMut(Row) -> bool,
+) -> bool {
+    // One at a time: a statement that has met damage gives nothing more.
+    let sql = if is_descending {
+        "SELECT key, count, time_ms, pos, bytes FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1"
+    } else {
+        "SELECT key, count, time_ms, pos, bytes FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1"
+    };
+    let Ok(mut statement) = old.prepare(sql) else {
+        return false;
+    };
+    loop {
+        let row = statement
+            .query_row(params![from, to], |row| {
+                Ok(Row {
+                    key: row.get(0)?,
+                    count: row.get(1)?,
+                    time_ms: row.get(2)?,
+                    pos: row.get(3)?,
+                    bytes: row.get(4)?,
+                })
+            })
+            .optional();
+        match row {
+            Ok(Some(row)) => {
+                if is_descending {
+                    to = row.key;
+                } else {
+                    from = row.key.saturating_add(1);
+                }
+                if !take(row) {
+                    return true;
+                }
+            }
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+fn copy_row(
+    new: &Connection,
+    row: &Row,
+    parts: &mut BTreeMap<u64, Part>,
+    saved: &mut Saved,
+) -> rusqlite::Result<()> {
+    let (id, base) = unkey(row.key);
+    let known = parts.get(&id);
+    let place = batch::place(&row.bytes).ok().filter(|place| {
+        place.base == base
+            && place.count == row.count.cast_unsigned()
+            && known
+                .is_none_or(|part| *part.topic == *place.topic && part.number == place.partition)
+    });
+    let Some(place) = place else {
+        saved.damaged += 1;
+        return Ok(());
+    };
+    let part = parts.entry(id).or_insert_with(|| Part {
+        topic: Arc::clone(&place.topic),
+        number: place.partition,
+        begin: 0,
+        end: 0,
+    });
+    part.end = part.end.max((base + place.count).cast_signed());
+    let inserted = new
+        .prepare_cached(
+            "INSERT OR IGNORE INTO batch (key, count, time_ms, pos, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![row.key, row.count, row.time_ms, row.pos, row.bytes])?;
+    saved.batches += inserted as u64;
+    Ok(())
+}
+
+/// Tells which offsets are missing between batches; says how many.
+fn gaps(new: &Connection, id: u64, part: &Part) -> rusqlite::Result<u64> {
+    let mut statement = new
+        .prepare_cached("SELECT key, count FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
+    let mut rows = statement.query(params![key(id, 0), key(id + 1, 0)])?;
+    let mut missing = 0;
+    let mut expected = part.begin.cast_unsigned();
+    while let Some(row) = rows.next()? {
+        let base = unkey(row.get(0)?).1;
+        if expected < base {
+            missing += base - expected;
+            tracing::error!(
+                topic = &*part.topic,
+                partition = part.number,
+                from = expected,
+                to = base - 1,
+                "offsets of the damaged log are lost"
+            );
+        }
+        expected = base + row.get::<_, i64>(1)?.cast_unsigned();
+    }
+    Ok(missing)
+}
+
+/// A small table, row by row as far as it can be read.
+fn copy_table(old: &Connection, new: &Connection, table: &str) -> rusqlite::Result<()> {
+    let Ok(mut statement) = old.prepare(&format!("SELECT * FROM {table}")) else {
+        tracing::error!(table, "a table of the damaged log cannot be read");
+        return Ok(());
+    };
+    let columns = statement.column_count();
+    let marks = vec!["?"; columns].join(", ");
+    let mut insert = new.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES ({marks})"))?;
+    let Ok(mut rows) = statement.query([]) else {
+        return Ok(());
+    };
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                let values: rusqlite::Result<Vec<rusqlite::types::Value>> =
+                    (0..columns).map(|column| row.get(column)).collect();
+                insert.execute(rusqlite::params_from_iter(values?))?;
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::error!(table, %error, "the rest of a table of the damaged log cannot be read");
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What is in the log, as everybody in the process sees it: topics, partitions, their ends. Kept by the writer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::{PartitionStatus, TopicStatus};
+
+/// A topic. Its partitions never change.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    pub(super) partitions: Vec<Partition>,
+}
+
+/// A partition. Its bounds tell only what is committed.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) id: u64,
+    pub(super) number: u32,
+    begin: AtomicU64,
+    end: AtomicU64,
+    /// Bytes of all batches there ever were, and of those that are gone.
+    end_pos: AtomicU64,
+    begin_pos: AtomicU64,
+}
+
+impl Partition {
+    /// An empty one.
+    pub(super) fn new(id: u64, number: u32) -> Self {
+        Self {
+            id,
+            number,
+            begin: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            end_pos: AtomicU64::new(0),
+            begin_pos: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes of its batches.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end_pos() - self.begin_pos.load(Ordering::Acquire).min(self.end_pos())
+    }
+
+    pub(super) fn end_pos(&self) -> u64 {
+        self.end_pos.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_begin_pos(&self, pos: u64) {
+        self.begin_pos.store(pos, Ordering::Release);
+    }
+
+    pub(super) fn set_end_pos(&self, pos: u64) {
+        self.end_pos.store(pos, Ordering::Release);
+    }
+
+    pub(super) fn begin(&self) -> u64 {
+        self.begin.load(Ordering::Acquire)
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_begin(&self, begin: u64) {
+        self.begin.store(begin, Ordering::Release);
+    }
+
+    pub(super) fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+}
+
+/// All topics.
+#[derive(Debug, Default)]
+pub(super) struct Topics(RwLock<BTreeMap<Arc<str>, Arc<Topic>>>);
+
+impl Topics {
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        topics.get(name).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Topic>> {
+        let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().cloned().collect()
+    }
+
+    pub(super) fn insert(&self, topic: Arc<Topic>) {
+        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        topics.insert(Arc::clone(&topic.name), topic);
+    }
+
+    pub(super) fn status(&self) -> Vec<TopicStatus> {
+        let status = |topic: &Arc<Topic>| TopicStatus {
+            name: topic.name.to_string(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| PartitionStatus {
+                    begin: partition.begin(),
+                    end: partition.end(),
+                })
+                .collect(),
+        };
+        self.all().iter().map(status).collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! The ids of the last records: what comes again is dropped.
+//!
+//! Ids are entered when the commit that holds their records is begun, and taken out again if it fails.
+
+use std::collections::{HashSet, VecDeque};
+
+/// The last ids, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    known: HashSet<u128>,
+    /// Rows of the table `seen` and their ids.
+    commits: VecDeque<(i64, Vec<u128>)>,
+    /// Ids of the commit that is under way.
+    pending: Vec<u128>,
+    size: usize,
+    next_seq: i64,
+}
+
+impl Window {
+    pub(super) fn new(size: usize) -> Self {
+        Self {
+            size,
+            next_seq: 1,
+            ..Self::default()
+        }
+    }
+
+    /// `true`: the id is new, and entered.
+    pub(super) fn enter(&mut self, id: u128) -> bool {
+        let is_new = self.known.insert(id);
+        if is_new {
+            self.pending.push(id);
+        }
+        is_new
+    }
+
+    /// What the commit under way adds: the row's number and the ids as bytes. `None`: nothing.
+    pub(super) fn row(&self) -> Option<(i64, Vec<u8>)> {
+        let bytes: Vec<u8> = self
+            .pending
+            .iter()
+            .flat_map(|id| id.to_le_bytes())
+            .collect();
+        (!bytes.is_empty()).then_some((self.next_seq, bytes))
+    }
+
+    /// The commit has failed.
+    pub(super) fn roll_back(&mut self) {
+        for id in self.pending.drain(..) {
+            self.known.remove(&id);
+        }
+    }
+
+    /// The commit is durable; ids beyond the window's size are forgotten.
+    pub(super) fn commit(&mut self) {
+        let ids = std::mem::take(&mut self.pending);
+        if !ids.is_empty() {
+            self.push(self.next_seq, ids);
+        }
+    }
+
+    /// Rows before this one are not needed any more.
+    pub(super) fn oldest_seq(&self) -> i64 {
+        self.commits.front().map_or(self.next_seq, |(seq, _)| *seq)
+    }
+
+    /// Enters a row as it was read from the table, in ascending order.
+    pub(super) fn restore(&mut self, seq: i64, bytes: &[u8]) {
+        let ids = bytes.as_chunks::<16>().0;
+        let ids: Vec<u128> = ids.iter().map(|id| u128::from_le_bytes(*id)).collect();
+        self.known.extend(&ids);
+        self.push(seq, ids);
+    }
+
+    fn push(&mut self, seq: i64, ids: Vec<u128>) {
+        self.next_seq = seq + 1;
+        self.commits.push_back((seq, ids));
+        // Whole commits go; at least the window's size stays.
+        while let Some((_, oldest)) = self.commits.front()
+            && self.known.len() - oldest.len() >= self.size
+            && self.commits.len() > 1
+        {
+            for id in oldest {
+                self.known.remove(id);
+            }
+            self.commits.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rolled_back_is_new_again() {
+        let mut window = Window::new(10);
+        assert!(window.enter(1) && !window.enter(1));
+        window.roll_back();
+        assert!(window.enter(1));
+        window.commit();
+        assert!(!window.enter(1));
+    }
+
+    #[test]
+    fn the_window_keeps_at_least_its_size_and_not_much_more() {
+        let mut window = Window::new(3);
+        for id in 0..10 {
+            window.enter(id);
+            window.commit();
+        }
+        assert!(window.enter(6), "too old");
+        window.roll_back();
+        assert!(!window.enter(7) && !window.enter(9));
+        assert_eq!(window.oldest_seq(), 8);
+    }
+
+    #[test]
+    fn rows_read_back_are_known() {
+        let mut window = Window::new(10);
+        window.enter(7);
+        let (seq, bytes) = window.row().expect("a row");
+        let mut restored = Window::new(10);
+        restored.restore(seq, &bytes);
+        assert!(!restored.enter(7));
+        assert_eq!(restored.row(), None);
+    }
+}

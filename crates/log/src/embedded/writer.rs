@@ -1,0 +1,576 @@
+//! The one thread that writes: takes all that waits into one transaction, commits it, answers everybody.
+//!
+//! Nobody is answered before the commit is on the disk, and after a failed commit nothing of it is there. The thread ends
+//! when it is told to close; an error never ends it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::batch::Builder;
+use super::pool::Pool;
+use super::stats::Counters;
+use super::store::{MAX_OFFSET, MAX_PARTITIONS, Store, StoreError, key};
+use super::topics::{Partition, Topic, Topics};
+use super::window::Window;
+use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
+use crate::{Appended, LogError, NewRecord};
+
+/// A row is closed when its records take so much.
+const ROW_BYTES: usize = 1024 * 1024;
+/// The WAL is brought into the file when so much was written since, or when nobody wants anything for a while.
+const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+const IDLE: Duration = Duration::from_secs(1);
+/// How often retention is looked at.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the writer is asked to do.
+pub(super) enum Command {
+    Append {
+        records: Vec<NewRecord>,
+        mark: Option<Mark>,
+        reply: oneshot::Sender<Result<Appended, LogError>>,
+    },
+    /// Positions by the partition's id.
+    Commit {
+        group: String,
+        positions: Vec<(u64, u64)>,
+        reply: oneshot::Sender<Result<(), LogError>>,
+    },
+    ForgetMark {
+        name: String,
+        reply: oneshot::Sender<Result<(), LogError>>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What the writer shares with the rest.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) options: Arc<EmbeddedOptions>,
+    pub(super) topics: Arc<Topics>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) counters: Arc<Counters>,
+    /// Changes after each commit.
+    pub(super) commits: watch::Sender<u64>,
+    /// What a reader has found to be wrong with the file; the writer looks at it about once a second.
+    pub(super) damage: Arc<Mutex<Option<String>>>,
+}
+
+/// The writer's own.
+pub(super) struct Writer {
+    shared: Shared,
+    /// `None`: the store could not be opened again after it was found damaged.
+    connection: Option<Connection>,
+    window: Window,
+    next_partition_id: u64,
+    round_robin: u32,
+    unchecked_bytes: u64,
+    retention_at: Instant,
+}
+
+/// A transaction in the making.
+#[derive(Default)]
+struct Group {
+    new_topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    parts: BTreeMap<u64, Part>,
+    bytes: u64,
+}
+
+/// What a transaction adds to a partition.
+struct Part {
+    topic: Arc<Topic>,
+    number: u32,
+    next_offset: u64,
+    next_pos: u64,
+    open: Option<Builder>,
+}
+
+impl Writer {
+    /// Opens the store, or what can be saved of it, and fills in what `shared` says of it.
+    pub(super) fn open(shared: Shared) -> Result<Self, LogError> {
+        let mut writer = Self {
+            window: Window::new(0),
+            connection: None,
+            next_partition_id: 0,
+            round_robin: 0,
+            unchecked_bytes: 0,
+            retention_at: Instant::now() + RETENTION_INTERVAL,
+            shared,
+        };
+        let path = writer.shared.store.path.clone();
+        if let Err(error) = writer.load() {
+            writer.heal(error).map_err(|error| error.into_log(&path))?;
+        }
+        Ok(writer)
+    }
+
+    fn load(&mut self) -> Result<(), StoreError> {
+        let connection = self.shared.store.open_writer()?;
+        self.shared.store.check_size(&connection)?;
+        let loaded = load::load(&self.shared, &connection)?;
+        self.window = loaded.window;
+        self.next_partition_id = loaded.next_partition_id;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Where the store is damaged, saves what can be saved and opens that; another error is given back.
+    fn heal(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let StoreError::Damaged(reason) = error else {
+            return Err(error);
+        };
+        self.connection = None;
+        self.shared.pool.clear();
+        salvage::salvage(&self.shared, &reason)?;
+        self.load()
+    }
+
+    fn heal_if_told(&mut self) {
+        let damage = self
+            .shared
+            .damage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(reason) = damage else {
+            return;
+        };
+        if let Err(error) = self.heal(StoreError::Damaged(reason)) {
+            let error = error.into_log(&self.shared.store.path);
+            tracing::error!(%error, "the damaged log could not be saved");
+        }
+        self.shared.commits.send_modify(|commits| *commits += 1);
+    }
+
+    /// Works until it is told to close.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+        else {
+            tracing::error!("the log's writer cannot start");
+            return;
+        };
+        loop {
+            let next =
+                runtime.block_on(async { tokio::time::timeout(IDLE, commands.recv()).await });
+            match next {
+                Ok(Some(first)) => {
+                    if let Some(reply) = self.work(first, &mut commands) {
+                        self.close();
+                        let _ = reply.send(());
+                        return;
+                    }
+                }
+                // Nobody has the log any more.
+                Ok(None) => return self.close(),
+                Err(_) => self.checkpoint(),
+            }
+            self.heal_if_told();
+            if Instant::now() >= self.retention_at {
+                self.retain();
+            }
+        }
+    }
+
+    /// One transaction with all that waits. `Some`: the log is to be closed, and whoever asked for it waits.
+    fn work(
+        &mut self,
+        first: Command,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<oneshot::Sender<()>> {
+        let mut taken = Vec::new();
+        let mut closing = None;
+        let mut records = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Close { reply } => {
+                    closing = Some(reply);
+                    break;
+                }
+                Command::Append {
+                    records: ref more, ..
+                } => records += more.len(),
+                Command::Commit { .. } | Command::ForgetMark { .. } => {}
+            }
+            taken.push(command);
+            next = if records < self.shared.options.commit_records {
+                commands.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.refuse_impossible(&mut taken);
+        if !taken.is_empty() {
+            self.commit(taken);
+        }
+        closing
+    }
+
+    /// Answers at once what can never be appended.
+    fn refuse_impossible(&self, commands: &mut Vec<Command>) {
+        let max_topics = self.shared.options.max_topics;
+        let mut room = max_topics.saturating_sub(self.shared.topics.all().len());
+        let mut new = Vec::new();
+        for command in std::mem::take(commands) {
+            let Command::Append {
+                records,
+                mark,
+                reply,
+            } = command
+            else {
+                commands.push(command);
+                continue;
+            };
+            let mut is_refused = false;
+            for record in &records {
+                let is_known =
+                    new.contains(&record.topic) || self.shared.topics.get(&record.topic).is_some();
+                if !is_known && room == 0 {
+                    is_refused = true;
+                    break;
+                }
+                if !is_known {
+                    room -= 1;
+                    new.push(Arc::clone(&record.topic));
+                }
+            }
+            if is_refused {
+                let text = format!("there are {max_topics} topics already, and no more are made");
+                let _ = reply.send(Err(LogError::Invalid(text)));
+            } else {
+                commands.push(Command::Append {
+                    records,
+                    mark,
+                    reply,
+                });
+            }
+        }
+    }
+
+    fn commit(&mut self, commands: Vec<Command>) {
+        let started = Instant::now();
+        let mut done = self.try_commit(&commands);
+        if let Err(error @ StoreError::Damaged(_)) = done {
+            done = self.heal(error).and_then(|()| self.try_commit(&commands));
+        }
+        let path = &self.shared.store.path;
+        match done {
+            Ok(appended) => {
+                let counters = &self.shared.counters;
+                counters.commits.fetch_add(1, Ordering::Relaxed);
+                counters.commit_us.record(started.elapsed());
+                for (command, appended) in commands.into_iter().zip(appended) {
+                    counters.count(appended);
+                    command.answer(Ok(appended));
+                }
+                self.shared.commits.send_modify(|commits| *commits += 1);
+            }
+            Err(error) => {
+                self.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+                let error = error.into_log(path);
+                for command in commands {
+                    command.answer(Err(error.clone()));
+                }
+            }
+        }
+        if self.unchecked_bytes >= CHECKPOINT_BYTES {
+            self.checkpoint();
+        }
+    }
+
+    fn try_commit(&mut self, commands: &[Command]) -> Result<Vec<Appended>, StoreError> {
+        if self.connection.is_none() {
+            self.load()?;
+        }
+        let connection = self.connection.take();
+        let mut connection = connection.ok_or(StoreError::Log(LogError::Closed))?;
+        let done = self.transact(&mut connection, commands);
+        self.connection = Some(connection);
+        match done {
+            Ok((group, appended)) => {
+                self.window.commit();
+                self.publish(group);
+                Ok(appended)
+            }
+            Err(error) => {
+                self.window.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn transact(
+        &mut self,
+        connection: &mut Connection,
+        commands: &[Command],
+    ) -> Result<(Group, Vec<Appended>), StoreError> {
+        let store = self.shared.store.clone();
+        let sql = |error: rusqlite::Error| store.error("append to", &error);
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(sql)?;
+        let mut group = Group::default();
+        let mut appended = Vec::with_capacity(commands.len());
+        for command in commands {
+            let done = match command {
+                Command::Append { records, mark, .. } => self
+                    .append(&transaction, &mut group, records)
+                    .and_then(|appended| {
+                        write_mark(&transaction, mark.as_ref()).map(|()| appended)
+                    }),
+                Command::Commit {
+                    group, positions, ..
+                } => write_positions(&transaction, group, positions),
+                Command::ForgetMark { name, .. } => transaction
+                    .prepare_cached("DELETE FROM mark WHERE name = ?1")
+                    .and_then(|mut statement| statement.execute([name]))
+                    .map(|_| Appended::default()),
+                Command::Close { .. } => Ok(Appended::default()),
+            };
+            appended.push(done.map_err(sql)?);
+        }
+        group.write_open(&transaction).map_err(sql)?;
+        self.write_window(&transaction).map_err(sql)?;
+        transaction.commit().map_err(sql)?;
+        Ok((group, appended))
+    }
+
+    fn append(
+        &mut self,
+        transaction: &Transaction<'_>,
+        group: &mut Group,
+        records: &[NewRecord],
+    ) -> rusqlite::Result<Appended> {
+        let mut appended = Appended::default();
+        let round = self.round_robin;
+        self.round_robin = self.round_robin.wrapping_add(1);
+        for record in records {
+            if record.id.is_some_and(|id| !self.window.enter(id)) {
+                appended.duplicates += 1;
+                continue;
+            }
+            let topic = self.topic(transaction, group, &record.topic)?;
+            let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+            let number = match &record.key {
+                Some(key) => partition::of_key(key, count),
+                None => round % count.max(1),
+            };
+            group.push(transaction, &topic, number, record)?;
+            appended.appended += 1;
+        }
+        Ok(appended)
+    }
+
+    /// The topic of this name, made if there is none.
+    fn topic(
+        &mut self,
+        transaction: &Transaction<'_>,
+        group: &mut Group,
+        name: &Arc<str>,
+    ) -> rusqlite::Result<Arc<Topic>> {
+        if let Some(topic) = group.new_topics.get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        if let Some(topic) = self.shared.topics.get(name) {
+            return Ok(topic);
+        }
+        transaction.execute("INSERT INTO topic (name) VALUES (?1)", [&**name])?;
+        let topic_id = transaction.last_insert_rowid();
+        let left = MAX_PARTITIONS.saturating_sub(self.next_partition_id);
+        let count = u64::from(self.shared.options.partitions).clamp(1, left.max(1));
+        let mut partitions = Vec::new();
+        for number in 0..u32::try_from(count).unwrap_or(1) {
+            let id = self.next_partition_id;
+            self.next_partition_id += 1;
+            transaction.execute(
+                "INSERT INTO part (id, topic, number) VALUES (?1, ?2, ?3)",
+                params![id.cast_signed(), topic_id, number],
+            )?;
+            partitions.push(Partition::new(id, number));
+        }
+        let topic = Arc::new(Topic {
+            name: Arc::clone(name),
+            partitions,
+        });
+        group
+            .new_topics
+            .insert(Arc::clone(name), Arc::clone(&topic));
+        Ok(topic)
+    }
+
+    fn write_window(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let Some((seq, ids)) = self.window.row() else {
+            return Ok(());
+        };
+        transaction
+            .prepare_cached("DELETE FROM seen WHERE seq < ?1")?
+            .execute([self.window.oldest_seq()])?;
+        transaction
+            .prepare_cached("INSERT INTO seen (seq, ids) VALUES (?1, ?2)")?
+            .execute(params![seq, ids])?;
+        Ok(())
+    }
+
+    /// Shows readers what is committed.
+    fn publish(&mut self, group: Group) {
+        self.unchecked_bytes += group.bytes;
+        for (_, topic) in group.new_topics {
+            self.shared.topics.insert(topic);
+        }
+        for part in group.parts.into_values() {
+            let partition = part.topic.partitions.get(part.number as usize);
+            if let Some(partition) = partition {
+                partition.set_end_pos(part.next_pos);
+                partition.set_end(part.next_offset);
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if std::mem::take(&mut self.unchecked_bytes) == 0 {
+            return;
+        }
+        let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = done {
+            // Nothing is lost: it stays in the WAL, and the next checkpoint tries again.
+            tracing::warn!(%error, "the log's write-ahead file could not be brought into its file");
+        }
+    }
+
+    fn retain(&mut self) {
+        self.retention_at = Instant::now() + RETENTION_INTERVAL;
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        match retention::step(&self.shared, connection) {
+            Ok(removed) => self.unchecked_bytes += removed,
+            Err(error) => {
+                let error = error.into_log(&self.shared.store.path);
+                tracing::warn!(%error, "old records could not be removed");
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        self.shared.pool.clear();
+        let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = done {
+            tracing::warn!(%error, "the log's write-ahead file could not be brought into its file");
+        }
+    }
+}
+
+impl Command {
+    fn answer(self, done: Result<Appended, LogError>) {
+        // Whoever has gone meanwhile needs no answer.
+        match self {
+            Self::Append { reply, .. } => drop(reply.send(done)),
+            Self::Commit { reply, .. } | Self::ForgetMark { reply, .. } => {
+                drop(reply.send(done.map(|_| ())));
+            }
+            Self::Close { reply } => drop(reply.send(())),
+        }
+    }
+}
+
+impl Group {
+    fn push(
+        &mut self,
+        transaction: &Transaction<'_>,
+        topic: &Arc<Topic>,
+        number: u32,
+        record: &NewRecord,
+    ) -> rusqlite::Result<()> {
+        let Some(partition) = topic.partitions.get(number as usize) else {
+            return Ok(());
+        };
+        let part = self.parts.entry(partition.id).or_insert_with(|| Part {
+            topic: Arc::clone(topic),
+            number,
+            next_offset: partition.end(),
+            next_pos: partition.end_pos(),
+            open: None,
+        });
+        let base = part.next_offset.min(MAX_OFFSET - 1);
+        let builder = part
+            .open
+            .get_or_insert_with(|| Builder::new(&topic.name, number, base));
+        builder.push(record);
+        part.next_offset += 1;
+        if builder.len() >= ROW_BYTES {
+            self.bytes += part.write(transaction, partition.id)?;
+        }
+        Ok(())
+    }
+
+    fn write_open(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        for (id, part) in &mut self.parts {
+            self.bytes += part.write(transaction, *id)?;
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    /// Writes the open row; says how much that is.
+    fn write(&mut self, transaction: &Transaction<'_>, id: u64) -> rusqlite::Result<u64> {
+        let Some(builder) = self.open.take() else {
+            return Ok(0);
+        };
+        let (base, count, time_ms) = (builder.base, builder.count, builder.last_time_ms);
+        let bytes = builder.finish();
+        transaction
+            .prepare_cached(
+                "INSERT INTO batch (key, count, time_ms, pos, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                key(id, base),
+                count.cast_signed(),
+                time_ms,
+                self.next_pos.cast_signed(),
+                bytes
+            ])?;
+        self.next_pos += bytes.len() as u64;
+        Ok(bytes.len() as u64)
+    }
+}
+
+fn write_mark(transaction: &Transaction<'_>, mark: Option<&Mark>) -> rusqlite::Result<()> {
+    let Some(mark) = mark else {
+        return Ok(());
+    };
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO mark (name, value) VALUES (?1, ?2)")?
+        .execute(params![mark.name, mark.value.cast_signed()])
+        .map(|_| ())
+}
+
+fn write_positions(
+    transaction: &Transaction<'_>,
+    group: &str,
+    positions: &[(u64, u64)],
+) -> rusqlite::Result<Appended> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO committed (grp, part, offset) VALUES (?1, ?2, ?3)",
+    )?;
+    for (id, offset) in positions {
+        statement.execute(params![group, id.cast_signed(), offset.cast_signed()])?;
+    }
+    Ok(Appended::default())
+}

@@ -1,0 +1,125 @@
+//! The log: topics of records, each in partitions, each record at an offset. Words and meaning are Kafka's.
+//!
+//! One trait, [`Log`], and two implementations. What the log promises:
+//! - an append that has returned `Ok` is durable;
+//! - records of one key are in one partition, in the order in which they were appended;
+//! - an I/O error is not corruption, and corruption is not the end of the log: a reader is told which offsets are damaged
+//!   and goes on behind them.
+
+#![forbid(unsafe_code)]
+
+pub mod embedded;
+mod error;
+mod record;
+
+use std::future::Future;
+
+pub use error::LogError;
+pub use record::{Header, NewRecord, Position, Record};
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// At the oldest record there is.
+    Beginning,
+    /// Behind the newest record there is now.
+    End,
+    /// So many records before the end, in each partition.
+    Last(u64),
+}
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Records that are in the log now and were not before.
+    pub appended: usize,
+    /// Records that were there already, by their id, and were dropped.
+    pub duplicates: usize,
+}
+
+/// A topic and its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicStatus {
+    /// Its name.
+    pub name: String,
+    /// By partition number.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// What a partition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Offset of the oldest record.
+    pub begin: u64,
+    /// Offset the next record will get.
+    pub end: u64,
+}
+
+/// How far a consumer group is in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The group's name.
+    pub group: String,
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: u32,
+    /// Offset of the next record the group wants.
+    pub committed: u64,
+    /// Offset the next record of the partition will get; the lag is the difference.
+    pub end: u64,
+}
+
+/// A log.
+pub trait Log: Send + Sync + 'static {
+    /// See [`Log::reader`].
+    type Reader: Reader;
+    /// See [`Log::consumer`].
+    type Consumer: Consumer;
+
+    /// Appends records, in this order, and returns when all of them are durable. After an error some may be in the log or
+    /// none; append them again.
+    fn append(
+        &self,
+        records: Vec<NewRecord>,
+    ) -> impl Future<Output = Result<Appended, LogError>> + Send;
+
+    /// All topics, by name.
+    fn topics(&self) -> impl Future<Output = Result<Vec<TopicStatus>, LogError>> + Send;
+
+    /// All groups, by name, topic and partition.
+    fn groups(&self) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send;
+
+    /// Reads all partitions of a topic, outside any group. The topic need not exist yet.
+    fn reader(
+        &self,
+        topic: &str,
+        start: StartAt,
+    ) -> impl Future<Output = Result<Self::Reader, LogError>> + Send;
+
+    /// Joins a group: of all its consumers each partition has one. Reading begins at what the group has committed, or at
+    /// the oldest record.
+    fn consumer(
+        &self,
+        group: &str,
+        topics: &[String],
+    ) -> impl Future<Output = Result<Self::Consumer, LogError>> + Send;
+}
+
+/// Reads records.
+pub trait Reader: Send {
+    /// The next records, at least one: waits for it. Those of a partition are in order. May be dropped while it waits.
+    fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+}
+
+/// Reads records as a member of a group.
+pub trait Consumer: Send {
+    /// The next records of the partitions this consumer has, at least one: waits for it. May be dropped while it waits.
+    fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+
+    /// Says that everything before these positions is done with. Partitions that this consumer has not any more are left out.
+    fn commit(
+        &mut self,
+        positions: &[Position],
+    ) -> impl Future<Output = Result<(), LogError>> + Send;
+}

@@ -1,0 +1,205 @@
+//! Damage: what is intact comes back, what is not is named, and the log goes on.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+use dovecast_log::{Log, LogError, NewRecord, Reader, Record, StartAt};
+
+fn record(number: u64) -> NewRecord {
+    NewRecord {
+        topic: Arc::from("events"),
+        key: Some(Bytes::from_static(b"a")),
+        value: Bytes::from(format!("{number} {}", "x".repeat(300))),
+        headers: vec![],
+        timestamp_ms: 0,
+        id: Some(u128::from(number)),
+    }
+}
+
+fn options() -> EmbeddedOptions {
+    EmbeddedOptions {
+        partitions: 1,
+        ..EmbeddedOptions::default()
+    }
+}
+
+/// A closed log with so many batches of one record.
+async fn filled(dir: &Path, records: u64) {
+    let log = Embedded::open(dir, &options()).expect("the log opens");
+    for number in 0..records {
+        log.append(vec![record(number)]).await.expect("room");
+    }
+    log.close().await;
+}
+
+async fn read_all(log: &Embedded) -> (Vec<Record>, Vec<LogError>) {
+    let mut reader = log
+        .reader("events", StartAt::Beginning)
+        .await
+        .expect("a reader");
+    let (mut records, mut damage) = (Vec::new(), Vec::new());
+    // Damage that is only found while reading is seen to within a second or two.
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(2500), reader.next()).await {
+        match next {
+            Ok(more) => records.extend(more),
+            Err(error) => damage.push(error),
+        }
+    }
+    (records, damage)
+}
+
+/// Each record is what was appended at its offset, and offsets ascend.
+fn check_intact(records: &[Record]) {
+    for record in records {
+        let expected = self::record(record.offset).value;
+        assert_eq!(record.value, expected, "offset {}", record.offset);
+    }
+    assert!(records.is_sorted_by_key(|record| record.offset));
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_named_and_passed_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path(), 10).await;
+    let sqlite = rusqlite::Connection::open(dir.path().join("log.db")).expect("the file");
+    let changed = sqlite.execute(
+        "UPDATE batch SET bytes = zeroblob(length(bytes)) WHERE key IN (3, 7)",
+        [],
+    );
+    assert_eq!(changed, Ok(2));
+    drop(sqlite);
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    let (records, damage) = read_all(&log).await;
+    check_intact(&records);
+    assert_eq!(records.len(), 8);
+    let said: Vec<String> = damage.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [3, 7].map(|offset| format!(
+            "offsets {offset} to {offset} of `events` partition 0 are damaged: the checksum is wrong"
+        ))
+    );
+}
+
+#[tokio::test]
+async fn a_batch_that_is_missing_is_named_and_passed_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path(), 10).await;
+    let sqlite = rusqlite::Connection::open(dir.path().join("log.db")).expect("the file");
+    let changed = sqlite.execute("DELETE FROM batch WHERE key IN (4, 5)", []);
+    assert_eq!(changed, Ok(2));
+    drop(sqlite);
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    let (records, damage) = read_all(&log).await;
+    check_intact(&records);
+    assert_eq!(records.len(), 8);
+    assert_eq!(
+        damage.first().map(ToString::to_string),
+        Some("offsets 4 to 5 of `events` partition 0 are damaged: it is missing".to_owned())
+    );
+}
+
+/// Opens a damaged log, reads it, appends to it, opens it again: intact records are there, offsets go on.
+async fn check_goes_on(dir: &Path, at_least: usize) {
+    let log = Embedded::open(dir, &options()).expect("the log opens");
+    let (before, _) = read_all(&log).await;
+    check_intact(&before);
+    assert!(before.len() >= at_least, "only {} are left", before.len());
+    let highest = before.last().map_or(0, |record| record.offset + 1);
+    let log_again = log.clone();
+    let end = async move {
+        // Not among those that were there: it must not be taken for a duplicate.
+        let done = log_again.append(vec![NewRecord {
+            id: None,
+            ..record(0)
+        }]);
+        done.await.expect("room");
+        log_again.topics().await.expect("topics")[0].partitions[0].end
+    };
+    let end = end.await;
+    assert!(end > highest, "an offset was used again: {end}");
+    log.close().await;
+    drop(log);
+    let log = Embedded::open(dir, &options()).expect("the log opens again");
+    assert_eq!(read_all(&log).await.0.len(), before.len() + 1);
+}
+
+#[tokio::test]
+async fn a_truncated_file_gives_what_is_left() {
+    for part in [2, 3] {
+        let dir = tempfile::tempdir().expect("a directory");
+        filled(dir.path(), 400).await;
+        let path = dir.path().join("log.db");
+        let length = fs::metadata(&path).expect("the file").len();
+        let file = fs::File::options().write(true).open(&path);
+        file.expect("the file")
+            .set_len(length * part / 4)
+            .expect("cut");
+        check_goes_on(dir.path(), 1).await;
+        let aside = fs::read_dir(dir.path())
+            .expect("the directory")
+            .any(|file| {
+                let name = file.expect("a file").file_name();
+                name.to_string_lossy().starts_with("log.db.damaged-")
+            });
+        assert!(aside, "the damaged file is not kept");
+    }
+}
+
+#[tokio::test]
+async fn overwritten_pages_cost_what_is_in_them() {
+    // One page after the other, the first ones included: header, schema, interior pages, leaves.
+    for page in [0, 1, 3, 8] {
+        let dir = tempfile::tempdir().expect("a directory");
+        filled(dir.path(), 400).await;
+        let path = dir.path().join("log.db");
+        let mut bytes = fs::read(&path).expect("the file");
+        let at = page * 8192;
+        assert!(
+            at + 8192 <= bytes.len(),
+            "the file is shorter than page {page}"
+        );
+        bytes[at..at + 8192].fill(0xa5);
+        fs::write(&path, bytes).expect("the file");
+        // A file without its head or its schema is no database any more.
+        let at_least = if page < 8 { 0 } else { 300 };
+        check_goes_on_or_begins_anew(dir.path(), at_least).await;
+    }
+}
+
+async fn check_goes_on_or_begins_anew(dir: &Path, at_least: usize) {
+    let log = Embedded::open(dir, &options()).expect("the log opens");
+    let (records, _) = read_all(&log).await;
+    check_intact(&records);
+    assert!(records.len() >= at_least, "only {} are left", records.len());
+    let new = NewRecord {
+        id: None,
+        ..record(0)
+    };
+    log.append(vec![new]).await.expect("the log takes records");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_log_is_not_touched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("log.db");
+    let other = rusqlite::Connection::open(&path).expect("a file");
+    other
+        .execute_batch("CREATE TABLE other (a); PRAGMA application_id = 7;")
+        .expect("a table");
+    drop(other);
+    let before = fs::read(&path).expect("the file");
+    let error = Embedded::open(dir.path(), &options()).expect_err("another application's");
+    assert!(
+        error.to_string().contains("another application's"),
+        "{error}"
+    );
+    assert!(
+        fs::read(&path).expect("the file") == before,
+        "it is changed"
+    );
+}

@@ -1,0 +1,347 @@
+//! A mail process's side of the relay: sends records, keeps what is not acknowledged, spills what it cannot get rid of.
+//!
+//! No thread, no runtime. Nothing waits but [`Client::finish`], which is told how long. What keeps records safe:
+//! - at the end of each transaction they are in the socket, or, while the relay is away, in a spill file: a process that
+//!   is killed then loses none;
+//! - those that are sent and not acknowledged are kept, bounded, and sent again on the next connection, which the relay
+//!   notices by their ids;
+//! - where the bound is reached, and at the end of the process, they go to a spill file.
+//!
+//! Records of one process stay in order: while there is a spill file that the relay does not know of, nothing is sent
+//! before it is named in a hello.
+
+mod connection;
+mod queue;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use connection::{Connection, Ended};
+use queue::Queue;
+
+use crate::spill;
+use crate::wire::{FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, VERSION, WireRecord, record_bytes};
+
+/// How long after a failed attempt the next one is made: at first, and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_SLOWEST: Duration = Duration::from_secs(30);
+/// How often acknowledgements are looked for: at first, and when none come.
+const LOOK_FIRST: Duration = Duration::from_millis(4);
+const LOOK_SLOWEST: Duration = Duration::from_secs(1);
+
+/// Where records go, and the bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The relay's socket.
+    pub socket: PathBuf,
+    /// Where spill files are made.
+    pub spill_dir: PathBuf,
+    /// What may wait in memory.
+    pub queue_bytes: usize,
+    /// How large a spill file may grow.
+    pub spill_bytes: u64,
+    /// This host's name.
+    pub host: String,
+    /// What this process is, for the relay's log.
+    pub program: String,
+}
+
+/// Something to be logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The relay is away or refuses us, or there is no spill file to be had.
+    Trouble(String),
+    /// Records that will never arrive.
+    Lost {
+        /// How many.
+        records: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A connection to the relay, or the hope of one.
+pub struct Client {
+    options: Options,
+    link: Link,
+    queue: Queue,
+    spill: Option<spill::Writer>,
+    /// The spill file that a hello has named, until the relay has answered.
+    named: Option<String>,
+    /// The last attempt to spill has failed; said once.
+    is_spill_broken: bool,
+    look: Duration,
+    news: Vec<News>,
+}
+
+enum Link {
+    /// No attempt has been made, or a good connection was lost just now.
+    Untried,
+    Up(Connection),
+    Away {
+        until: Instant,
+        delay: Duration,
+    },
+}
+
+impl Client {
+    /// A client; it connects when there is something to send.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            link: Link::Untried,
+            queue: Queue::default(),
+            spill: None,
+            named: None,
+            is_spill_broken: false,
+            look: LOOK_FIRST,
+            news: Vec::new(),
+        }
+    }
+
+    /// What has happened since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Takes a record over. It is on its way after the next [`flush`](Self::flush).
+    pub fn push(&mut self, record: &WireRecord<'_>) {
+        let bytes = record_bytes(record);
+        if FRAME_HEAD_BYTES + size_of::<u32>() + bytes > MAX_FRAME_BYTES {
+            return self.lose(1, &format!("a record of {bytes} bytes is too large"));
+        }
+        if self.queue.bytes() + bytes > self.options.queue_bytes {
+            self.make_room(bytes);
+            if self.queue.bytes() + bytes > self.options.queue_bytes {
+                return self.lose(1, "the queue is full and nothing can be spilled");
+            }
+        }
+        if self.queue.push(record) {
+            self.advance();
+        }
+    }
+
+    /// The transaction ends: what was pushed is sent as far as the socket takes it, or spilled.
+    pub fn flush(&mut self) {
+        self.queue.close_frame();
+        self.look = LOOK_FIRST;
+        match &mut self.link {
+            // Acknowledgements are read when the timer runs off: this is all a command has to pay for.
+            Link::Up(connection) => {
+                let sent = connection.send(&mut self.queue);
+                self.handle(sent);
+            }
+            _ if self.queue.is_empty() => return,
+            _ => {}
+        }
+        if !matches!(self.link, Link::Up(_)) {
+            self.advance();
+        }
+    }
+
+    /// Does what there is to do, and says when to call again; `None`: not before the next record.
+    pub fn serve(&mut self) -> Option<Duration> {
+        let before = self.queue.bytes();
+        self.advance();
+        if self.queue.bytes() < before {
+            self.look = LOOK_FIRST;
+        }
+        if let Link::Away { until, .. } = self.link {
+            let is_needed = self.spill.is_some() || !self.queue.is_empty();
+            return is_needed.then(|| until.saturating_duration_since(Instant::now()));
+        }
+        if self.queue.is_empty() {
+            return None;
+        }
+        let look = self.look;
+        self.look = (look * 2).min(LOOK_SLOWEST);
+        Some(look)
+    }
+
+    /// The process ends: waits until everything is acknowledged, until `deadline` at most, and spills the rest.
+    pub fn finish(&mut self, deadline: Instant) {
+        self.queue.close_frame();
+        self.advance();
+        while !self.queue.is_empty()
+            && let Link::Up(connection) = &self.link
+        {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || connection.wait(&self.queue, left).is_err() {
+                break;
+            }
+            self.advance();
+        }
+        if !self.queue.is_empty() && !self.spill_all() {
+            let records = self.queue.clear();
+            self.lose(
+                records,
+                "not acknowledged before the process ended, and not spilled",
+            );
+        }
+        self.spill = None;
+        self.link = Link::Untried;
+    }
+
+    /// Connects if it is time to, exchanges what there is, and spills while the relay is away.
+    fn advance(&mut self) {
+        self.exchange();
+        self.connect_if_due();
+        if !self.queue.is_empty() && matches!(self.link, Link::Away { .. }) {
+            self.spill_all();
+        }
+    }
+
+    fn connect_if_due(&mut self) {
+        let delay = match &self.link {
+            Link::Untried => RETRY_FIRST,
+            Link::Away { until, delay } if Instant::now() >= *until => {
+                (*delay * 2).min(RETRY_SLOWEST)
+            }
+            Link::Up(_) | Link::Away { .. } => return,
+        };
+        if self.queue.is_empty() && self.spill.is_none() {
+            return;
+        }
+        let spill = self.spill.as_ref().map(|writer| writer.name().to_owned());
+        let spill = spill.or_else(|| self.named.clone());
+        let hello = Hello {
+            version: VERSION,
+            host: &self.options.host,
+            program: &self.options.program,
+            spill: spill.as_deref().unwrap_or_default(),
+        };
+        match Connection::open(&self.options.socket, &hello) {
+            Ok(connection) => {
+                // Closed before the hello is sent: the relay takes it in whole.
+                self.spill = None;
+                self.named = spill;
+                self.queue.begin_again();
+                self.link = Link::Up(connection);
+                self.exchange();
+            }
+            Err(error) => self.go_away(delay, &format!("cannot connect: {error}")),
+        }
+    }
+
+    /// Sends and receives what is possible now.
+    fn exchange(&mut self) {
+        let Link::Up(connection) = &mut self.link else {
+            return;
+        };
+        let done = connection
+            .receive(&mut self.queue)
+            .and_then(|()| connection.send(&mut self.queue));
+        if connection.is_welcome() {
+            self.named = None;
+        }
+        self.handle(done);
+    }
+
+    fn handle(&mut self, done: Result<(), Ended>) {
+        match done {
+            Ok(()) => {}
+            // A relay that was started anew is there at once.
+            Err(Ended::Lost) => {
+                self.queue.begin_again();
+                self.link = Link::Untried;
+            }
+            Err(Ended::Refused { text, is_lasting }) => {
+                self.queue.begin_again();
+                let delay = if is_lasting {
+                    RETRY_SLOWEST
+                } else {
+                    RETRY_FIRST
+                };
+                self.go_away(delay, &format!("it refuses: {text}"));
+            }
+        }
+    }
+
+    fn go_away(&mut self, delay: Duration, reason: &str) {
+        if !matches!(self.link, Link::Away { .. }) {
+            let socket = self.options.socket.display();
+            let text = format!("the relay at `{socket}` is away, events are spilled: {reason}");
+            self.news.push(News::Trouble(text));
+        }
+        self.link = Link::Away {
+            until: Instant::now() + delay,
+            delay,
+        };
+    }
+
+    /// Makes room for a record: by sending, else by spilling what waits.
+    fn make_room(&mut self, bytes: usize) {
+        self.queue.close_frame();
+        self.advance();
+        if self.queue.bytes() + bytes > self.options.queue_bytes && self.spill_all() {
+            // What comes next must not overtake what is in the file: the next connection names it first.
+            self.link = Link::Away {
+                until: Instant::now() + RETRY_FIRST,
+                delay: RETRY_FIRST,
+            };
+        }
+    }
+
+    /// Moves all that waits into the spill file; `false` if that is not possible.
+    fn spill_all(&mut self) -> bool {
+        match self.try_spill() {
+            Ok(()) => {
+                self.queue.clear();
+                self.is_spill_broken = false;
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_spill_broken, true) {
+                    let dir = self.options.spill_dir.display();
+                    let text = format!("cannot spill events to `{dir}`: {error}");
+                    self.news.push(News::Trouble(text));
+                }
+                false
+            }
+        }
+    }
+
+    fn try_spill(&mut self) -> io::Result<()> {
+        let Self {
+            options,
+            queue,
+            spill,
+            ..
+        } = self;
+        let mut failed = None;
+        queue.for_each(|record| {
+            if failed.is_some() {
+                return;
+            }
+            if spill.is_none() {
+                let who = (options.host.as_str(), options.program.as_str());
+                match spill::Writer::create(&options.spill_dir, who, record, options.spill_bytes) {
+                    Ok(writer) => *spill = Some(writer),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(writer) = spill {
+                writer.push(record);
+            }
+        });
+        match (failed, spill) {
+            (Some(error), _) => Err(error),
+            (None, Some(writer)) => writer.flush(),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn lose(&mut self, records: u64, reason: &str) {
+        match self.news.last_mut() {
+            Some(News::Lost {
+                records: so_far,
+                reason: last,
+            }) if last == reason => *so_far += records,
+            _ => self.news.push(News::Lost {
+                records,
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The socket to the relay. Nothing here waits but [`Connection::wait`].
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
+    send, socket_with,
+};
+
+use super::queue::Queue;
+use crate::wire::{self, Frame, Hello, Refusal};
+
+/// An established connection.
+pub(super) struct Connection {
+    socket: OwnedFd,
+    /// What is to be sent before the records: the hello.
+    head: Vec<u8>,
+    /// The beginning of a frame that has not arrived whole.
+    inbox: Vec<u8>,
+    is_welcome: bool,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The relay is gone, or the connection is.
+    Lost,
+    /// The relay does not want us, or does not speak as a relay does.
+    Refused {
+        text: String,
+        /// Whether it will be the same in a moment.
+        is_lasting: bool,
+    },
+}
+
+impl Ended {
+    fn nonsense(text: String) -> Self {
+        Self::Refused {
+            text,
+            is_lasting: true,
+        }
+    }
+}
+
+impl From<Errno> for Ended {
+    fn from(_: Errno) -> Self {
+        Self::Lost
+    }
+}
+
+impl Connection {
+    /// Connects, and has the hello ready to be sent.
+    pub(super) fn open(path: &Path, hello: &Hello<'_>) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // Where the relay's backlog is full this fails at once, too.
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let mut head = Vec::new();
+        wire::write_hello(&mut head, hello);
+        Ok(Self {
+            socket,
+            head,
+            inbox: Vec::new(),
+            is_welcome: false,
+        })
+    }
+
+    /// Whether the relay has answered the hello.
+    pub(super) fn is_welcome(&self) -> bool {
+        self.is_welcome
+    }
+
+    /// Sends as much as the socket takes.
+    pub(super) fn send(&mut self, queue: &mut Queue) -> Result<(), Ended> {
+        while !self.head.is_empty() {
+            let Some(sent) = self.send_some(&self.head)? else {
+                return Ok(());
+            };
+            self.head.drain(..sent);
+        }
+        self.head = Vec::new();
+        while let Some(bytes) = queue.unsent() {
+            let Some(sent) = self.send_some(bytes)? else {
+                return Ok(());
+            };
+            queue.mark_sent(sent);
+        }
+        Ok(())
+    }
+
+    /// `None`: the socket takes nothing more now.
+    fn send_some(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
+        loop {
+            // Without NOSIGNAL the end of the relay would end the mail process.
+            return match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
+                Ok(sent) => Ok(Some(sent)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    /// Reads what the relay has said.
+    pub(super) fn receive(&mut self, queue: &mut Queue) -> Result<(), Ended> {
+        loop {
+            let mut buffer = [0; 512];
+            let bytes = match recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty()) {
+                Ok((0, _)) => return Err(Ended::Lost),
+                Ok((bytes, _)) => bytes,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            self.inbox.extend_from_slice(&buffer[..bytes]);
+            self.read_frames(queue)?;
+        }
+    }
+
+    fn read_frames(&mut self, queue: &mut Queue) -> Result<(), Ended> {
+        let mut read = 0;
+        loop {
+            let frame = wire::read_frame(&self.inbox[read..])
+                .map_err(|error| Ended::nonsense(format!("it sends {error}")))?;
+            let Some((frame, bytes)) = frame else {
+                break;
+            };
+            match frame {
+                Frame::Ack(records) => {
+                    if !queue.acknowledge(records) {
+                        let text =
+                            format!("it acknowledges {records} records, more than were sent");
+                        return Err(Ended::nonsense(text));
+                    }
+                }
+                Frame::Refused { reason, text } => {
+                    return Err(Ended::Refused {
+                        text: text.to_owned(),
+                        is_lasting: !matches!(reason, Some(Refusal::Busy | Refusal::Stopping)),
+                    });
+                }
+                Frame::Welcome { .. } => self.is_welcome = true,
+                Frame::Hello(_) | Frame::Records(_) => {
+                    return Err(Ended::nonsense("it sends a client's frame".to_owned()));
+                }
+            }
+            read += bytes;
+        }
+        self.inbox.drain(..read);
+        if self.inbox.is_empty() {
+            self.inbox = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Waits until the relay has said something or takes more.
+    pub(super) fn wait(&self, queue: &Queue, longest: Duration) -> io::Result<()> {
+        let mut wanted = PollFlags::IN;
+        if !self.head.is_empty() || queue.unsent().is_some() {
+            wanted |= PollFlags::OUT;
+        }
+        let mut poll_fds = [PollFd::new(&self.socket, wanted)];
+        let timeout = Timespec::try_from(longest).map_err(io::Error::other)?;
+        match poll(&mut poll_fds, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

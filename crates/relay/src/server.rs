@@ -1,0 +1,221 @@
+//! The relay: takes records of local mail processes, appends them to the log, acknowledges what is durable.
+//!
+//! One task for each client ([`session`]); spill files are taken in by one worker ([`intake`]), at the start before any
+//! client is heard, later whenever there are new ones.
+
+mod intake;
+mod peers;
+mod records;
+mod session;
+mod stats;
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use dovecast_log::embedded::Embedded;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::UnixListener;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+
+use intake::Intake;
+use peers::Peers;
+use stats::Counters;
+
+pub use stats::RelayStats;
+
+/// Connections that wait to be accepted: a relay that is started anew finds all mail processes there at once.
+const BACKLOG: i32 = 4096;
+/// How long after an error (too many open files, for example) the next client is accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a stop waits for clients to be told what is durable.
+const STOP: Duration = Duration::from_secs(10);
+/// How often a log that takes no records is told of.
+const TROUBLE_REPEAT: Duration = Duration::from_mins(1);
+
+/// How the relay is run.
+#[derive(Clone, Debug)]
+pub struct RelayOptions {
+    /// Whose processes may send, and whose spill files are taken in: user ids. The relay's own user always may.
+    pub allow: Vec<RangeInclusive<u32>>,
+    /// Clients at a time.
+    pub max_clients: usize,
+    /// Where mail processes leave spill files; made if it is not there.
+    pub spill_dir: PathBuf,
+    /// How often spill files are looked for.
+    pub spill_interval: Duration,
+    /// Records of a client are not read on when so much of them waits for the log.
+    pub max_client_bytes: usize,
+    /// How long a client may take to say who it is.
+    pub hello_time: Duration,
+    /// How long a client may leave its acknowledgements unread.
+    pub unread_time: Duration,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            max_clients: 20_000,
+            spill_dir: PathBuf::from("/var/lib/dovecast/spill"),
+            spill_interval: Duration::from_secs(5),
+            max_client_bytes: 256 * 1024,
+            hello_time: Duration::from_secs(5),
+            unread_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What all parts of the relay need.
+struct Relay {
+    options: RelayOptions,
+    log: Embedded,
+    counters: Counters,
+    peers: Peers,
+    intake: Intake,
+    stopping: watch::Sender<bool>,
+    trouble_told: std::sync::Mutex<Option<Instant>>,
+}
+
+impl Relay {
+    /// Whether it is time to tell that the log takes no records.
+    fn is_trouble_to_be_told(&self) -> bool {
+        let mut told = self
+            .trouble_told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|told| told.elapsed() >= TROUBLE_REPEAT);
+        if is_due {
+            *told = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// A running relay.
+pub struct RelayServer {
+    relay: Arc<Relay>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl RelayServer {
+    /// Begins to take in spill files, then to listen. Has to be called within a tokio runtime.
+    pub fn start(
+        options: RelayOptions,
+        listener: UnixListener,
+        log: Embedded,
+    ) -> Result<Self, io::Error> {
+        let peers = Peers::new(&options.allow);
+        let relay = Arc::new(Relay {
+            intake: Intake::new(&options.spill_dir)?,
+            options,
+            log,
+            counters: Counters::default(),
+            peers,
+            stopping: watch::Sender::new(false),
+            trouble_told: std::sync::Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(Arc::clone(&relay), listener));
+        Ok(Self {
+            relay,
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> RelayStats {
+        self.relay.counters.snapshot()
+    }
+
+    /// Listens no more; what was read is appended and acknowledged. Takes some seconds at most.
+    pub async fn stop(&self) {
+        self.relay.stopping.send_replace(true);
+        let mut tasks = self.tasks.lock().await;
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP, all).await.is_err() {
+            tracing::warn!("not all clients of the relay could be told what is durable");
+        }
+        tasks.shutdown().await;
+    }
+}
+
+/// Makes the socket of mail processes. One that a dead relay has left is replaced, one that somebody answers is not.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("`{}` is there and is no socket", path.display()),
+            ));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("another relay answers at `{}`", path.display()),
+            ));
+        }
+        Ok(_) => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // Whoever may send is decided by the user id, not by who may open the file.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+async fn run(relay: Arc<Relay>, listener: UnixListener) {
+    intake::take_in(&relay, None).await;
+    let mut stopping = relay.stopping.subscribe();
+    let mut clients = JoinSet::new();
+    let scanning = tokio::spawn(scan(Arc::clone(&relay)));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    relay.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                    clients.spawn(session::run(Arc::clone(&relay), stream));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no client of the relay can be accepted");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            },
+            Some(_) = clients.join_next() => {}
+            () = stopped(&mut stopping) => break,
+        }
+    }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
+    if scanning.await.is_err() {
+        tracing::error!("looking for spill files has panicked");
+    }
+}
+
+/// Looks for spill files now and then.
+async fn scan(relay: Arc<Relay>) {
+    let mut stopping = relay.stopping.subscribe();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(relay.options.spill_interval) => {}
+            () = stopped(&mut stopping) => return,
+        }
+        intake::take_in(&relay, None).await;
+    }
+}
+
+/// Waits until the relay is to be stopped.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the relay is gone altogether.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}

@@ -1,0 +1,387 @@
+//! One client: its records go to the log in their order, one append at a time; what comes meanwhile is the next append.
+//!
+//! An append that fails is tried again until it succeeds: nothing behind it may overtake it. A client is not read beyond a
+//! bound of bytes that wait, so that none can fill the memory or keep the log from others.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Appended, Log, LogError, NewRecord};
+use tokio::net::UnixStream;
+
+use super::records::{Converter, is_topic};
+use super::{Relay, intake, stopped};
+use crate::wire::{self, Frame, Refusal, VERSION};
+
+/// What is read at a time.
+const READ_BYTES: usize = 16 * 1024;
+/// How long until a failed append is tried again: at first, and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_SLOWEST: Duration = Duration::from_secs(1);
+
+/// Why a session ends.
+enum End {
+    /// The client has gone.
+    Gone,
+    /// It is sent away.
+    Refused(Refusal, String),
+}
+
+/// Serves a client until it goes or is sent away.
+pub(super) async fn run(relay: Arc<Relay>, stream: UnixStream) {
+    let clients = relay.counters.clients.fetch_add(1, Ordering::Relaxed);
+    let end = match welcome(&relay, &stream, clients).await {
+        Ok(session) => session.serve().await,
+        Err(end) => end,
+    };
+    if let End::Refused(reason, text) = end {
+        count(&relay, reason);
+        let mut frame = Vec::new();
+        wire::write_refused(&mut frame, reason, &text);
+        // Who does not read it will find the connection closed.
+        let _ = stream_write(&stream, &frame);
+    }
+    relay.counters.clients.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn count(relay: &Relay, reason: Refusal) {
+    let counters = &relay.counters;
+    let counter = match reason {
+        Refusal::Peer => &counters.refused_peers,
+        Refusal::Busy => &counters.refused_busy,
+        Refusal::Version => &counters.refused_version,
+        Refusal::Malformed => &counters.malformed,
+        Refusal::Stopping => return,
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The peer is checked, the hello is read, the spill file that it names is taken in.
+async fn welcome<'s>(
+    relay: &'s Arc<Relay>,
+    stream: &'s UnixStream,
+    clients: u64,
+) -> Result<Session<'s>, End> {
+    let peer = stream.peer_cred().map_err(|_| End::Gone)?;
+    if !relay.peers.may_send(peer.uid()) {
+        if relay.peers.is_to_be_told(peer.uid()) {
+            tracing::warn!(
+                uid = peer.uid(),
+                pid = peer.pid(),
+                "a process of a user who may not send was refused: see `allow`"
+            );
+        }
+        let text = format!("uid {} may not send", peer.uid());
+        return Err(End::Refused(Refusal::Peer, text));
+    }
+    if usize::try_from(clients).is_ok_and(|clients| clients >= relay.options.max_clients) {
+        let text = format!("there are {clients} clients already");
+        return Err(End::Refused(Refusal::Busy, text));
+    }
+    let mut session = Session {
+        relay,
+        stream,
+        pid: peer.pid().unwrap_or_default(),
+        inbox: Vec::new(),
+        converter: Converter::new(""),
+        waiting: Vec::new(),
+        waiting_bytes: 0,
+        is_at_end: false,
+        durable: 0,
+        outbox: Vec::new(),
+        stuck_since: None,
+    };
+    let hello = tokio::time::timeout(relay.options.hello_time, session.hello());
+    hello.await.unwrap_or_else(|_| {
+        let text = "there was no hello in time".to_owned();
+        Err(End::Refused(Refusal::Malformed, text))
+    })?;
+    Ok(session)
+}
+
+struct Session<'s> {
+    relay: &'s Arc<Relay>,
+    stream: &'s UnixStream,
+    pid: i32,
+    /// Bytes that are no whole frame yet.
+    inbox: Vec<u8>,
+    converter: Converter,
+    /// Records for the next append, and what they took on the wire.
+    waiting: Vec<NewRecord>,
+    waiting_bytes: usize,
+    /// The client sends nothing more.
+    is_at_end: bool,
+    /// Records of this connection that are durable.
+    durable: u64,
+    /// What could not be written yet.
+    outbox: Vec<u8>,
+    stuck_since: Option<Instant>,
+}
+
+type Appending = Pin<Box<dyn Future<Output = (usize, Result<Appended, LogError>)> + Send>>;
+
+impl Session<'_> {
+    async fn hello(&mut self) -> Result<(), End> {
+        loop {
+            let frame = wire::read_frame(&self.inbox).map_err(|error| malformed(&error, 0))?;
+            if let Some((frame, bytes)) = frame {
+                let Frame::Hello(hello) = frame else {
+                    let text = "the first frame is no hello".to_owned();
+                    return Err(End::Refused(Refusal::Malformed, text));
+                };
+                if hello.version != VERSION {
+                    let text =
+                        format!("this relay speaks version {VERSION}, not {}", hello.version);
+                    return Err(End::Refused(Refusal::Version, text));
+                }
+                tracing::debug!(pid = self.pid, program = hello.program, "a client is there");
+                self.converter = Converter::new(hello.host);
+                let spill = hello.spill.to_owned();
+                self.inbox.drain(..bytes);
+                if !spill.is_empty() {
+                    intake::take_in(self.relay, Some(spill)).await;
+                }
+                wire::write_welcome(&mut self.outbox);
+                return Ok(());
+            }
+            self.stream.readable().await.map_err(|_| End::Gone)?;
+            self.read();
+            if self.is_at_end {
+                return Err(End::Gone);
+            }
+        }
+    }
+
+    async fn serve(mut self) -> End {
+        let mut stopping = self.relay.stopping.subscribe();
+        let mut appending: Option<Appending> = None;
+        let mut wrong = self.read_frames().err();
+        loop {
+            if appending.is_none() && !self.waiting.is_empty() {
+                appending = Some(self.append());
+            }
+            if appending.is_none() && (wrong.is_some() || self.is_at_end) {
+                self.write();
+                return wrong.unwrap_or(End::Gone);
+            }
+            let may_read = wrong.is_none()
+                && !self.is_at_end
+                && self.waiting_bytes < self.relay.options.max_client_bytes;
+            tokio::select! {
+                Some((records, done)) = finished(&mut appending) => {
+                    appending = None;
+                    self.acknowledge(records, &done);
+                }
+                ready = self.stream.readable(), if may_read => {
+                    if ready.is_err() {
+                        self.is_at_end = true;
+                        continue;
+                    }
+                    self.read();
+                    wrong = self.read_frames().err();
+                }
+                ready = self.stream.writable(), if !self.outbox.is_empty() => {
+                    if ready.is_err() {
+                        self.is_at_end = true;
+                    }
+                }
+                () = self.stuck_too_long() => {
+                    self.relay.counters.unread.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(pid = self.pid, "a client does not read its acknowledgements");
+                    wrong = Some(End::Gone);
+                    self.outbox.clear();
+                    self.stuck_since = None;
+                }
+                () = stopped(&mut stopping), if wrong.is_none() => {
+                    wrong = Some(End::Refused(Refusal::Stopping, "the relay is being stopped".to_owned()));
+                }
+            }
+            self.write();
+        }
+    }
+
+    async fn stuck_too_long(&self) {
+        match self.stuck_since {
+            None => std::future::pending().await,
+            Some(since) => {
+                let until = since + self.relay.options.unread_time;
+                tokio::time::sleep_until(until.into()).await;
+            }
+        }
+    }
+
+    /// Reads what is there.
+    fn read(&mut self) {
+        let mut buffer = [0; READ_BYTES];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => self.is_at_end = true,
+            Ok(bytes) => {
+                self.relay
+                    .counters
+                    .bytes
+                    .fetch_add(bytes as u64, Ordering::Relaxed);
+                self.inbox.extend_from_slice(&buffer[..bytes]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.is_at_end = true,
+        }
+    }
+
+    /// Takes the whole frames out of the inbox; what was whole before an error stays taken.
+    fn read_frames(&mut self) -> Result<(), End> {
+        let mut at = 0;
+        let done = loop {
+            let frame = match wire::read_frame(&self.inbox[at..]) {
+                Ok(Some((frame, bytes))) => {
+                    at += bytes;
+                    self.waiting_bytes += bytes;
+                    frame
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(malformed(&error, self.durable)),
+            };
+            let Frame::Records(records) = frame else {
+                let text = "a frame that only a relay sends, or a second hello".to_owned();
+                break Err(End::Refused(Refusal::Malformed, text));
+            };
+            let mut wrong = None;
+            for record in records {
+                match record {
+                    Ok(record) if is_topic(record.topic) => {
+                        self.waiting.push(self.converter.convert(&record));
+                    }
+                    Ok(record) => {
+                        let text = format!("`{}` is no topic", record.topic.escape_debug());
+                        wrong = Some(End::Refused(Refusal::Malformed, text));
+                        break;
+                    }
+                    Err(error) => wrong = Some(malformed(&error, self.durable)),
+                }
+            }
+            if let Some(wrong) = wrong {
+                break Err(wrong);
+            }
+        };
+        self.inbox.drain(..at);
+        if self.inbox.is_empty() {
+            // Thousands of idle clients keep no buffer.
+            self.inbox = Vec::new();
+        }
+        if let Err(End::Refused(_, text)) = &done {
+            tracing::warn!(
+                pid = self.pid,
+                reason = text,
+                "a client sent what is no frame"
+            );
+        }
+        done
+    }
+
+    fn append(&mut self) -> Appending {
+        self.waiting_bytes = 0;
+        let records = std::mem::take(&mut self.waiting);
+        let relay = Arc::clone(self.relay);
+        Box::pin(async move {
+            let count = records.len();
+            (count, append(&relay, records).await)
+        })
+    }
+
+    fn acknowledge(&mut self, records: usize, done: &Result<Appended, LogError>) {
+        let counters = &self.relay.counters;
+        match done {
+            Ok(appended) => {
+                counters
+                    .duplicates
+                    .fetch_add(appended.duplicates as u64, Ordering::Relaxed);
+            }
+            // The log is closed: the client sends them again to the next relay.
+            Err(LogError::Closed) => {
+                self.is_at_end = true;
+                return;
+            }
+            Err(error) => {
+                counters
+                    .dropped
+                    .fetch_add(records as u64, Ordering::Relaxed);
+                tracing::error!(%error, records, pid = self.pid, "the log refuses records, they are lost");
+            }
+        }
+        counters
+            .records
+            .fetch_add(records as u64, Ordering::Relaxed);
+        self.durable += records as u64;
+        // Of several acknowledgements that wait only the last one says something; a half-written one has to stay.
+        if self.outbox.len() < 64 {
+            wire::write_ack(&mut self.outbox, self.durable);
+        } else {
+            let last = self.outbox.len() - 8;
+            self.outbox[last..].copy_from_slice(&self.durable.to_le_bytes());
+        }
+    }
+
+    /// Writes as much as the client takes.
+    fn write(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        if let Ok(written) = stream_write(self.stream, &self.outbox) {
+            self.outbox.drain(..written);
+        } else {
+            // The client has gone; what it sent before is appended all the same.
+            self.outbox.clear();
+        }
+        if self.outbox.is_empty() {
+            self.stuck_since = None;
+            self.outbox = Vec::new();
+        } else {
+            self.stuck_since.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+/// The append that is under way; never ready if there is none.
+async fn finished(
+    appending: &mut Option<Appending>,
+) -> Option<(usize, Result<Appended, LogError>)> {
+    match appending {
+        Some(appending) => Some(appending.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// How much was written; 0 if the socket takes nothing now.
+fn stream_write(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    match stream.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        done => done,
+    }
+}
+
+fn malformed(error: &wire::WireError, durable: u64) -> End {
+    let text = format!("{error} (after {durable} records that are durable)");
+    End::Refused(Refusal::Malformed, text)
+}
+
+/// Appends until it succeeds, or can never succeed.
+pub(super) async fn append(relay: &Relay, records: Vec<NewRecord>) -> Result<Appended, LogError> {
+    let mut delay = AGAIN_FIRST;
+    loop {
+        let error = match relay.log.append(records.clone()).await {
+            Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => error,
+            done => return done,
+        };
+        relay.counters.append_errors.fetch_add(1, Ordering::Relaxed);
+        if relay.is_trouble_to_be_told() {
+            tracing::error!(%error, "the log takes no records; clients are not acknowledged until it does");
+        }
+        if *relay.stopping.borrow() {
+            return Err(LogError::Closed);
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(AGAIN_SLOWEST);
+    }
+}

@@ -1,0 +1,62 @@
+//! What the relay has counted since it was started.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters, as they are counted.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)*
+        }
+
+        /// Counters of a relay, at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct RelayStats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(super) fn snapshot(&self) -> RelayStats {
+                RelayStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Clients that are connected now.
+    clients,
+    /// Connections that were accepted.
+    accepted,
+    /// Clients whose user may not send.
+    refused_peers,
+    /// Clients that were too many.
+    refused_busy,
+    /// Clients of another version of the protocol.
+    refused_version,
+    /// Clients that sent what is no frame, or said nothing at all.
+    malformed,
+    /// Clients that did not read their acknowledgements.
+    unread,
+    /// Records that clients have sent and that are durable, those that were there already included.
+    records,
+    /// Of these and of those from spill files: records that were there already.
+    duplicates,
+    /// Records that the log refuses for good; they are lost.
+    dropped,
+    /// Bytes that clients have sent.
+    bytes,
+    /// Appends that failed and were tried again.
+    append_errors,
+    /// Spill files that were taken in to their end.
+    spill_files,
+    /// Records from spill files.
+    spill_records,
+    /// Spill files that ended within a record.
+    spill_torn,
+    /// Spill files that are not taken in: of a user who may not send, or no proper files.
+    spill_refused,
+    /// Spill files that are there now.
+    spill_pending,
+}

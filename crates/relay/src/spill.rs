@@ -1,0 +1,403 @@
+//! Spill files: what a mail process could not hand to the relay, for the relay to take in later.
+//!
+//! Each file is written by one process and holds records in order. It begins with [`MAGIC`]; then come entries: length of
+//! the content (u32), CRC-32 of it (u32), content. The first entry says who wrote it (host text16, program text16), every
+//! other one is a record as [`wire::write_record`] has it. Numbers are little-endian.
+//!
+//! A writer makes its file under a name that begins with a dot, locks it, and gives it its name `MILLISECONDS-ID.spill`
+//! only then; it keeps the lock as long as it may append. So a file with a name and without a lock is complete, or its
+//! writer was killed. Nothing is synced here, a mail process must not wait for a disk: what is in a file survives every
+//! death of its process, and not a power cut.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::wire::{self, MAX_FRAME_BYTES, WireRecord};
+
+/// First bytes of every spill file.
+pub const MAGIC: &[u8] = b"dovecast-spill 1\n";
+/// How the names of spill files end.
+pub const SUFFIX: &str = ".spill";
+const ENTRY_HEAD_BYTES: usize = 8;
+
+/// A spill file that is being written.
+#[derive(Debug)]
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    name: String,
+    bytes: u64,
+    max_bytes: u64,
+    entries: Vec<u8>,
+}
+
+impl Writer {
+    /// Makes a spill file in `dir` that never grows beyond `max_bytes`. It is named by its first record's time and id.
+    pub fn create(
+        dir: &Path,
+        (host, program): (&str, &str),
+        first: &WireRecord<'_>,
+        max_bytes: u64,
+    ) -> io::Result<Self> {
+        let name = format!("{:013}-{}{SUFFIX}", first.time_ms, first.id.simple());
+        let hidden = dir.join(format!(".{name}"));
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let permissions = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+        let file = File::from(rustix::fs::open(
+            &hidden,
+            flags | OFlags::NOFOLLOW,
+            permissions,
+        )?);
+        let path = dir.join(&name);
+        let mut writer = Self {
+            file,
+            path: hidden,
+            name,
+            bytes: 0,
+            max_bytes,
+            entries: MAGIC.to_vec(),
+        };
+        let made = writer.begin(permissions, host, program, &path);
+        if made.is_err() {
+            // The error that is told is the first one.
+            let _ = std::fs::remove_file(&writer.path);
+        }
+        made.map(|()| writer)
+    }
+
+    fn begin(
+        &mut self,
+        permissions: Mode,
+        host: &str,
+        program: &str,
+        path: &Path,
+    ) -> io::Result<()> {
+        // The relay reads it as a member of the directory's group, whatever the umask of mail processes.
+        rustix::fs::fchmod(&self.file, permissions)?;
+        rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
+        write_entry(&mut self.entries, |out| {
+            wire::write_text16(out, host);
+            wire::write_text16(out, program);
+        });
+        self.flush()?;
+        std::fs::rename(&self.path, path)?;
+        path.clone_into(&mut self.path);
+        Ok(())
+    }
+
+    /// Name of the file in its directory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes a record; it is in the file after [`flush`](Self::flush).
+    pub fn push(&mut self, record: &WireRecord<'_>) {
+        write_entry(&mut self.entries, |out| wire::write_record(out, record));
+    }
+
+    /// Writes what was pushed: all of it, or after an error nothing of it.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let entries = std::mem::take(&mut self.entries);
+        let bytes = self.bytes + entries.len() as u64;
+        if bytes > self.max_bytes {
+            let text = format!(
+                "the spill file would grow beyond {} bytes (relay_spill_max_kbytes)",
+                self.max_bytes
+            );
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        if let Err(error) = self.file.write_all(&entries) {
+            // A half entry would hide all that come after it.
+            self.file.set_len(self.bytes)?;
+            self.file.seek(SeekFrom::Start(self.bytes))?;
+            return Err(error);
+        }
+        self.bytes = bytes;
+        // Only the usual small buffer is worth keeping.
+        if entries.capacity() <= 64 * 1024 {
+            self.entries = entries;
+            self.entries.clear();
+        }
+        Ok(())
+    }
+}
+
+fn write_entry(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; ENTRY_HEAD_BYTES]);
+    content(out);
+    let content = at + ENTRY_HEAD_BYTES;
+    let length = u32::try_from(out.len() - content).unwrap_or(u32::MAX);
+    let sum = crc32fast::hash(&out[content..]);
+    out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    out[at + 4..content].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Why a spill file could not be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum SpillError {
+    /// It does not begin as a spill file does.
+    #[error("this is no spill file of version 1")]
+    NotASpill,
+    /// From here on there is no whole record.
+    #[error("no whole record from byte {at} on: {reason}")]
+    Torn {
+        /// Where the last whole record ends.
+        at: u64,
+        /// What is there instead.
+        reason: String,
+    },
+    /// The file could not be read; nothing is known to be wrong with it.
+    #[error("cannot read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A spill file that is being read.
+#[derive(Debug)]
+pub struct Reader {
+    file: BufReader<File>,
+    host: String,
+    at: u64,
+    content: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads from `from_bytes` on, a position that [`next`](Self::next) has told, or 0.
+    pub fn open(file: File, from_bytes: u64) -> Result<Self, SpillError> {
+        let mut reader = Self {
+            file: BufReader::new(file),
+            host: String::new(),
+            at: 0,
+            content: Vec::new(),
+        };
+        reader.file.seek(SeekFrom::Start(0))?;
+        let mut magic = Vec::new();
+        let magic_bytes = MAGIC.len() as u64;
+        reader
+            .file
+            .by_ref()
+            .take(magic_bytes)
+            .read_to_end(&mut magic)?;
+        if !MAGIC.starts_with(&magic) {
+            return Err(SpillError::NotASpill);
+        }
+        if magic.len() < MAGIC.len() || !reader.read_entry()? {
+            return Err(reader.torn("the file's head is not complete"));
+        }
+        reader.host = head_host(&reader.content).ok_or(SpillError::NotASpill)?;
+        reader.at = magic_bytes + (ENTRY_HEAD_BYTES + reader.content.len()) as u64;
+        if from_bytes > reader.at {
+            reader.file.seek(SeekFrom::Start(from_bytes))?;
+            reader.at = from_bytes;
+        }
+        Ok(reader)
+    }
+
+    /// Where the next record begins.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The host its records were made on.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The next record and the position behind it; `None` at the end.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the record borrows from the reader"
+    )]
+    pub fn next(&mut self) -> Result<Option<(WireRecord<'_>, u64)>, SpillError> {
+        if !self.read_entry()? {
+            return Ok(None);
+        }
+        let at = self.at;
+        self.at += (ENTRY_HEAD_BYTES + self.content.len()) as u64;
+        match wire::read_record(&self.content) {
+            Ok(record) => Ok(Some((record, self.at))),
+            Err(error) => Err(SpillError::Torn {
+                at,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Reads the next entry's content; `false` at the end of the file.
+    fn read_entry(&mut self) -> Result<bool, SpillError> {
+        let mut head = Vec::with_capacity(ENTRY_HEAD_BYTES);
+        let wanted = ENTRY_HEAD_BYTES as u64;
+        self.file.by_ref().take(wanted).read_to_end(&mut head)?;
+        if head.is_empty() {
+            return Ok(false);
+        }
+        let Ok(head) = <[u8; ENTRY_HEAD_BYTES]>::try_from(head) else {
+            return Err(self.torn("the head of a record is cut short"));
+        };
+        let [l0, l1, l2, l3, sum @ ..] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        if usize::try_from(length).is_ok_and(|length| length > MAX_FRAME_BYTES) || length == 0 {
+            return Err(self.torn(&format!("a record of {length} bytes is impossible")));
+        }
+        self.content.clear();
+        self.file
+            .by_ref()
+            .take(u64::from(length))
+            .read_to_end(&mut self.content)?;
+        if self.content.len() as u64 != u64::from(length) {
+            return Err(self.torn("a record is cut short"));
+        }
+        if crc32fast::hash(&self.content) != u32::from_le_bytes(sum) {
+            return Err(self.torn("a record's checksum is wrong"));
+        }
+        Ok(true)
+    }
+
+    fn torn(&self, reason: &str) -> SpillError {
+        SpillError::Torn {
+            at: self.at,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+fn head_host(content: &[u8]) -> Option<String> {
+    let (length, rest) = content.split_first_chunk()?;
+    let host = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
+    String::from_utf8(host.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const WHO: (&str, &str) = ("mail1", "imap");
+
+    fn record(number: u32) -> WireRecord<'static> {
+        WireRecord {
+            topic: "dovecot",
+            key: b"alice",
+            value: b"{}",
+            time_ms: 7,
+            id: Uuid::from_u128(u128::from(number)),
+            txn: Uuid::nil(),
+            txn_seq: number,
+            txn_last: false,
+        }
+    }
+
+    /// A file with `count` records, closed.
+    fn written(dir: &Path, count: u32) -> PathBuf {
+        let mut writer = Writer::create(dir, WHO, &record(0), 1 << 20).expect("a file");
+        for number in 0..count {
+            writer.push(&record(number));
+            writer.flush().expect("room");
+        }
+        writer.path().to_owned()
+    }
+
+    fn read(path: &Path, from: u64) -> (Vec<u32>, u64, Option<SpillError>) {
+        let mut numbers = Vec::new();
+        let mut at = from;
+        let mut reader = match Reader::open(File::open(path).expect("the file"), from) {
+            Ok(reader) => reader,
+            Err(error) => return (numbers, at, Some(error)),
+        };
+        assert_eq!(reader.host(), "mail1");
+        loop {
+            match reader.next() {
+                Ok(Some((record, behind))) => {
+                    numbers.push(record.txn_seq);
+                    at = behind;
+                }
+                Ok(None) => return (numbers, at, None),
+                Err(error) => return (numbers, at, Some(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_from_any_position_that_was_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = written(dir.path(), 3);
+        assert_eq!(
+            path.file_name().and_then(|name| name.to_str()),
+            Some("0000000000007-00000000000000000000000000000000.spill")
+        );
+        let (all, end, error) = read(&path, 0);
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(
+            (all, end),
+            (vec![0, 1, 2], path.metadata().expect("it").len())
+        );
+        let mut reader = Reader::open(File::open(&path).expect("the file"), 0).expect("a spill");
+        let (_, behind_first) = reader.next().expect("whole").expect("a record");
+        assert_eq!(read(&path, behind_first).0, [1, 2]);
+        assert_eq!(read(&path, end).0, [0; 0]);
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_gives_every_whole_record_and_says_where_it_is_torn() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = written(dir.path(), 2);
+        let bytes = std::fs::read(&path).expect("the file");
+        let mut reader = Reader::open(File::open(&path).expect("the file"), 0).expect("a spill");
+        let (_, behind_first) = reader.next().expect("whole").expect("a record");
+        for cut in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).expect("the file");
+            let (numbers, at, error) = read(&path, 0);
+            let is_whole = cut as u64 == behind_first;
+            let whole: &[u32] = if cut as u64 >= behind_first {
+                &[0]
+            } else {
+                &[]
+            };
+            assert_eq!(numbers, whole, "cut at {cut}");
+            match error {
+                None => assert!(is_whole || numbers.is_empty(), "cut at {cut}"),
+                Some(SpillError::Torn { at: torn, .. }) if !numbers.is_empty() => {
+                    assert_eq!(torn, at, "cut at {cut}");
+                }
+                Some(SpillError::Torn { .. }) => {}
+                Some(other) => panic!("cut at {cut}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_told_and_what_is_no_spill_file_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = written(dir.path(), 1);
+        let mut bytes = std::fs::read(&path).expect("the file");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, &bytes).expect("the file");
+        let error = read(&path, 0).2.expect("damage").to_string();
+        assert!(error.ends_with("a record's checksum is wrong"), "{error}");
+        std::fs::write(&path, b"From alice").expect("the file");
+        assert!(matches!(read(&path, 0).2, Some(SpillError::NotASpill)));
+    }
+
+    #[test]
+    fn a_file_that_may_not_grow_stays_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut writer = Writer::create(dir.path(), WHO, &record(0), 200).expect("a file");
+        writer.push(&record(0));
+        writer.flush().expect("room for one");
+        writer.push(&record(1));
+        writer.push(&record(2));
+        let error = writer.flush().expect_err("no room");
+        assert!(error.to_string().contains("200 bytes"), "{error}");
+        assert_eq!(read(writer.path(), 0).0, [0]);
+    }
+}

@@ -1,0 +1,102 @@
+//! How the commands reach the log: through the control socket of a running server, or straight in Kafka.
+
+#[cfg(feature = "kafka")]
+use anyhow::Context;
+use anyhow::Result;
+#[cfg(feature = "kafka")]
+use dovecast_log::kafka::KafkaLog;
+use dovecast_log::{Appended, GroupStatus, NewRecord, TopicStatus};
+#[cfg(feature = "kafka")]
+use dovecast_log::{Log, LogError, Reader};
+
+use crate::cli::Begin;
+use crate::config::{Config, LogKind};
+use crate::control::client::{Client, Item, Lines};
+#[cfg(feature = "kafka")]
+use crate::control::json::Damaged;
+
+/// The log that the configuration speaks of.
+pub(crate) enum Access {
+    Server(Client),
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaLog),
+}
+
+impl Access {
+    /// Nothing is connected yet.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        match config.log.kind {
+            LogKind::Embedded => Ok(Self::Server(Client::new(&config.control_socket()))),
+            #[cfg(not(feature = "kafka"))]
+            LogKind::Kafka => anyhow::bail!(crate::config::NO_KAFKA),
+            #[cfg(feature = "kafka")]
+            LogKind::Kafka => {
+                let log = KafkaLog::connect(&config.kafka_options());
+                Ok(Self::Kafka(log.context("cannot use Kafka")?))
+            }
+        }
+    }
+
+    pub(crate) async fn topics(&self) -> Result<Vec<TopicStatus>> {
+        match self {
+            Self::Server(client) => client.topics().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => Ok(log.topics().await?),
+        }
+    }
+
+    pub(crate) async fn groups(&self) -> Result<Vec<GroupStatus>> {
+        match self {
+            Self::Server(client) => client.groups().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => Ok(log.groups().await?),
+        }
+    }
+
+    pub(crate) async fn append(&self, records: Vec<NewRecord>) -> Result<Appended> {
+        match self {
+            Self::Server(client) => client.append(&records).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => Ok(log.append(records).await?),
+        }
+    }
+
+    pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Feed> {
+        match self {
+            Self::Server(client) => Ok(Feed::Server(client.read(topic, from).await?)),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => Ok(Feed::Kafka(log.reader(topic, from.0).await?)),
+        }
+    }
+}
+
+/// Records as they come.
+pub(crate) enum Feed {
+    Server(Lines),
+    #[cfg(feature = "kafka")]
+    Kafka(<KafkaLog as Log>::Reader),
+}
+
+impl Feed {
+    /// The next items, at least one; `None`: the server is being stopped.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Item>>> {
+        match self {
+            Self::Server(lines) => lines.next().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(reader) => match reader.next().await {
+                Ok(records) => Ok(Some(records.into_iter().map(Item::Record).collect())),
+                Err(LogError::Corrupt {
+                    partition,
+                    offsets,
+                    reason,
+                    ..
+                }) => Ok(Some(vec![Item::Damaged(Damaged {
+                    partition,
+                    next_offset: offsets.end,
+                    reason,
+                })])),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dovecast_event::EventSet;
+use dovecast_log::StartAt;
+
+/// Carries mail-store events out of Dovecot.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dovecast",
+    version,
+    after_help = "Exit codes: 0 done, 1 it failed, 2 the command line makes no sense; `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 it could not look."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which server.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The configuration; without it every value is the default
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Goes before `data_dir` of the configuration
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve,
+    /// Print the default configuration, or check one
+    Config(ConfigArguments),
+    /// Follow a topic
+    Tail(TailArguments),
+    /// List the topics of the log
+    Topics(ListArguments),
+    /// List the consumer groups and how far they are
+    Groups(ListArguments),
+    /// Append a record, an event or a notification
+    Send(SendArguments),
+    /// Say what is wrong with the Dovecot of this host
+    Doctor(DoctorArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    /// Read this file and say what is wrong with it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) check: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArguments {
+    /// The topic; it need not exist yet
+    #[arg(long, default_value = "dovecot")]
+    pub(crate) topic: String,
+    /// `beginning`, `end`, or `last:N`: N records before the end of each partition
+    #[arg(long, default_value = "end", value_name = "PLACE")]
+    pub(crate) from: Begin,
+    /// End after so many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End where the topic ends now, instead of waiting for more
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// Only events of this user
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Only events of these kinds (a comma list)
+    #[arg(long, value_name = "KINDS", value_parser = EventSet::parse)]
+    pub(crate) kind: Option<EventSet>,
+    /// Only events of this mailbox
+    #[arg(long)]
+    pub(crate) mailbox: Option<String>,
+    /// `pretty`: a line for people; `json`: an object with everything; `raw`: the value as it is
+    #[arg(long, value_enum, default_value_t = Format::Pretty)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Pretty,
+    Json,
+    Raw,
+}
+
+/// [`StartAt`] as it is written on the command line and in a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begin(pub(crate) StartAt);
+
+impl FromStr for Begin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let start = match text {
+            "beginning" => Some(StartAt::Beginning),
+            "end" => Some(StartAt::End),
+            _ => text
+                .strip_prefix("last:")
+                .and_then(|count| count.parse().ok().map(StartAt::Last)),
+        };
+        start
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is none of `beginning`, `end` and `last:N`"))
+    }
+}
+
+impl std::fmt::Display for Begin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            StartAt::Beginning => f.write_str("beginning"),
+            StartAt::End => f.write_str("end"),
+            StartAt::Last(count) => write!(f, "last:{count}"),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArguments {
+    /// The value; without it standard input is read to its end
+    pub(crate) value: Option<String>,
+    /// The topic; an event goes to `dovecot` and a notification to `hooks.outbox` without it
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+    /// The key; an event has its user and a notification its account without it
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// A header, `NAME=VALUE`; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The value is an event in the plugin's JSON, and is checked
+    #[arg(long, conflicts_with = "application")]
+    pub(crate) event: bool,
+    #[command(flatten)]
+    pub(crate) notification: NotificationArguments,
+}
+
+/// The six fields of a notification.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A notification")]
+pub(crate) struct NotificationArguments {
+    /// Its application
+    #[arg(long, requires_all = ["event_type", "account_id"], conflicts_with = "value")]
+    pub(crate) application: Option<String>,
+    /// Its event type
+    #[arg(long, requires = "application")]
+    pub(crate) event_type: Option<String>,
+    /// Its level; null without it
+    #[arg(long, requires = "application")]
+    pub(crate) level: Option<String>,
+    /// The account it is for
+    #[arg(long, requires = "application")]
+    pub(crate) account_id: Option<String>,
+    /// Its time, RFC 3339; now without it
+    #[arg(long, requires = "application")]
+    pub(crate) timestamp: Option<jiff::Timestamp>,
+    /// Its message, text; empty without it
+    #[arg(long, requires = "application")]
+    pub(crate) message: Option<String>,
+    /// Its message, any JSON
+    #[arg(long, value_name = "JSON", requires = "application", conflicts_with = "message", value_parser = json)]
+    pub(crate) message_json: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// Dovecot's configuration, if not the default one; as seen from inside `--root`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dovecot_config: Option<PathBuf>,
+    /// Dovecot's root directory, if it runs in a chroot
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not `NAME=VALUE`")),
+    }
+}
+
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_name() {
+        for (line, expected) in [
+            (
+                "tail --from yesterday",
+                "`yesterday` is none of `beginning`, `end` and `last:N`",
+            ),
+            ("tail --from last:", "`last:` is none of"),
+            ("tail --count 0", "0 is not in 1.."),
+            (
+                "tail --kind MessageGone",
+                "unknown event `MessageGone` (known: ",
+            ),
+            ("tail --format xml", "[possible values: pretty, json, raw]"),
+            ("send --header a", "`a` is not `NAME=VALUE`"),
+            ("send --header =a", "`=a` is not `NAME=VALUE`"),
+            ("send --application a", "--event-type <EVENT_TYPE>"),
+            ("send --level info", "--application <APPLICATION>"),
+            (
+                "send --event --application a --event-type b --account-id 1",
+                "cannot be used with",
+            ),
+            (
+                "send --application a --event-type b --account-id 1 --message-json {",
+                "not JSON",
+            ),
+            (
+                "send --application a --event-type b --account-id 1 --timestamp today",
+                "today",
+            ),
+            ("follow", "unrecognized subcommand 'follow'"),
+        ] {
+            let words = ["dovecast"].into_iter().chain(line.split(' '));
+            let error = Arguments::try_parse_from(words).expect_err(line);
+            let error = error.to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_place_to_begin_is_written_as_it_is_read() {
+        for text in ["beginning", "end", "last:0", "last:25"] {
+            assert_eq!(text.parse::<Begin>().expect(text).to_string(), text);
+        }
+    }
+}

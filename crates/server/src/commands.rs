@@ -1,0 +1,95 @@
+//! The commands. Each prints what it was asked for on standard output.
+
+mod check_dovecot;
+mod lists;
+mod notification;
+mod pretty;
+mod send;
+mod tail;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::access::Access;
+use crate::cli::{Arguments, Command, ConfigArguments, Place};
+use crate::config::{Config, DEFAULT_FILE};
+use crate::serve;
+
+/// What the systemd unit starts the service with.
+const SERVICE_CONFIG: &str = "/etc/dovecast/dovecast.toml";
+const SERVICE_DATA_DIR: &str = "/var/lib/dovecast";
+
+/// Standard output could not be written to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub(crate) struct OutputError(#[from] pub(crate) io::Error);
+
+/// Does what the command line says.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let place = &arguments.place;
+    let load = || of_running_server(place);
+    match &arguments.command {
+        Command::Serve => {
+            let config = Config::load(place.config.as_deref(), place.data_dir.as_deref())?;
+            serve::run(&config)?;
+        }
+        Command::Config(config) => check_config(config)?,
+        Command::Doctor(doctor) => return Ok(check_dovecot::run(doctor)),
+        Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
+        Command::Topics(list) => wait(lists::topics(&Access::new(&load()?)?, list))?,
+        Command::Groups(list) => wait(lists::groups(&Access::new(&load()?)?, list))?,
+        Command::Send(send) => {
+            let record = send::record(send)?;
+            wait(send::run(&Access::new(&load()?)?, record))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of the server that a command is about. Where the command line does not say it, that is a server that
+/// was started in this directory without options, or else the service of this host.
+fn of_running_server(place: &Place) -> Result<Config> {
+    let is_said = place.config.is_some() || place.data_dir.is_some();
+    let is_here = Config::default().data_dir.exists();
+    let service = Path::new(SERVICE_CONFIG);
+    if !is_said && !is_here && service.exists() {
+        return Config::load(Some(service), Some(Path::new(SERVICE_DATA_DIR)));
+    }
+    Config::load(place.config.as_deref(), place.data_dir.as_deref())
+}
+
+/// Runs a command that waits for sockets.
+fn wait(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(command)
+}
+
+fn check_config(arguments: &ConfigArguments) -> Result<()> {
+    let Some(file) = &arguments.check else {
+        return print(DEFAULT_FILE);
+    };
+    let config = Config::load(Some(file), None)?;
+    let unknown = config.relay.unknown_users()?;
+    let warnings = unknown
+        .iter()
+        .map(|user| format!("warning: `allow`: this host has no user `{user}`"));
+    let mut lines: Vec<String> = warnings.collect();
+    lines.push(format!("{}: nothing is wrong\n", file.display()));
+    print(&lines.join("\n"))
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(OutputError)?;
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! A notification, as it stands in the topic `hooks.outbox`: exactly six fields.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::cli::NotificationArguments;
+
+/// The topic of notifications.
+pub(super) const TOPIC: &str = "hooks.outbox";
+
+#[derive(Serialize)]
+struct Notification<'a> {
+    application: &'a str,
+    event_type: Option<&'a str>,
+    level: Option<&'a str>,
+    account_id: Option<&'a str>,
+    timestamp: String,
+    message: serde_json::Value,
+}
+
+/// Its JSON; `None`: the command line is not about one.
+pub(super) fn render(
+    arguments: &NotificationArguments,
+    now: jiff::Timestamp,
+) -> Result<Option<String>> {
+    let Some(application) = &arguments.application else {
+        return Ok(None);
+    };
+    let text = || arguments.message.clone().unwrap_or_default().into();
+    let notification = Notification {
+        application,
+        event_type: arguments.event_type.as_deref(),
+        level: arguments.level.as_deref(),
+        account_id: arguments.account_id.as_deref(),
+        timestamp: format!("{:.3}", arguments.timestamp.unwrap_or(now)),
+        message: arguments.message_json.clone().unwrap_or_else(text),
+    };
+    let json = serde_json::to_string(&notification).context("cannot write the notification")?;
+    Ok(Some(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Arguments, Command};
+
+    fn check(line: &[&str], expected: &str) {
+        let words = ["dovecast", "send"].iter().chain(line);
+        let arguments = Arguments::try_parse_from(words).expect("a command line");
+        let Command::Send(send) = arguments.command else {
+            panic!("another command");
+        };
+        let now = jiff::Timestamp::from_millisecond(1_795_210_528_120).expect("a time");
+        let json = render(&send.notification, now).expect("JSON");
+        assert_eq!(json.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_notification_has_exactly_six_fields() {
+        check(
+            &[
+                "--application",
+                "App",
+                "--event-type",
+                "New",
+                "--account-id",
+                "7",
+            ],
+            r#"{"application":"App","event_type":"New","level":null,"account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":""}"#,
+        );
+        check(
+            &[
+                "--application=App",
+                "--event-type=New",
+                "--level=Info",
+                "--account-id=7",
+                "--timestamp=2026-01-02T03:04:05+01:00",
+                r#"--message-json={"a":[1]}"#,
+            ],
+            r#"{"application":"App","event_type":"New","level":"Info","account_id":"7","timestamp":"2026-01-02T02:04:05.000Z","message":{"a":[1]}}"#,
+        );
+    }
+}

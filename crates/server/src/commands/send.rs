@@ -1,0 +1,142 @@
+//! `dovecast send`: appends one record and says where it is.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use dovecast_event::{RecordHeaders, UnixMillis, header_name};
+use dovecast_log::{Header, NewRecord, Record, StartAt};
+use uuid::Uuid;
+
+use super::{notification, print};
+use crate::access::{Access, Feed};
+use crate::cli::{Begin, SendArguments};
+use crate::control::client::Item;
+
+/// The topic of events.
+const EVENTS_TOPIC: &str = "dovecot";
+/// How long to look for the record after it is durable, in order to say its offset.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The record that the command line, or standard input, speaks of.
+pub(super) fn record(arguments: &SendArguments) -> Result<NewRecord> {
+    let now = jiff::Timestamp::now();
+    let rendered = notification::render(&arguments.notification, now)?;
+    let value: Bytes = match (rendered, &arguments.value) {
+        (Some(json), _) => json.into(),
+        (None, Some(value)) => value.clone().into(),
+        (None, None) => standard_input()?,
+    };
+    let id = Uuid::now_v7();
+    let mut headers = vec![header(
+        header_name::ID,
+        id.hyphenated().to_string().as_bytes(),
+    )];
+    let mut key = arguments.notification.account_id.clone();
+    let mut topic = arguments
+        .notification
+        .application
+        .as_ref()
+        .map(|_| notification::TOPIC);
+    if arguments.event {
+        let event = dovecast_event::parse(&value).map_err(|error| not_an_event(&error))?;
+        headers = event_headers(id, now);
+        key = Some(event.user);
+        topic = Some(EVENTS_TOPIC);
+    }
+    let own = arguments.headers.iter();
+    headers.extend(own.map(|(name, value)| header(name, value.as_bytes())));
+    let topic = arguments.topic.as_deref().or(topic);
+    let topic = topic
+        .context("`--topic` is missing: only events and notifications have a topic of their own")?;
+    Ok(NewRecord {
+        topic: topic.into(),
+        key: arguments.key.clone().or(key).map(Bytes::from),
+        value,
+        headers,
+        timestamp_ms: now.as_millisecond(),
+        id: Some(id.as_u128()),
+    })
+}
+
+/// The error with what is behind it. Its text shows field names and kinds, no contents.
+fn not_an_event(error: &dovecast_event::ParseError) -> anyhow::Error {
+    match std::error::Error::source(error) {
+        Some(source) => anyhow!("the value is no event: {error}: {source}"),
+        None => anyhow!("the value is no event: {error}"),
+    }
+}
+
+fn standard_input() -> Result<Bytes> {
+    let mut value = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut value)
+        .context("cannot read the value from standard input")?;
+    Ok(value.into())
+}
+
+fn header(name: &str, value: &[u8]) -> Header {
+    Header {
+        name: name.into(),
+        value: Bytes::copy_from_slice(value),
+    }
+}
+
+/// The headers of an event that is a transaction of its own.
+fn event_headers(id: Uuid, now: jiff::Timestamp) -> Vec<Header> {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let mut headers = Vec::new();
+    RecordHeaders {
+        id,
+        time: UnixMillis(u64::try_from(now.as_millisecond()).unwrap_or(0)),
+        host: &host,
+        txn: Uuid::now_v7(),
+        txn_seq: 0,
+        txn_last: true,
+    }
+    .write(&mut Vec::new(), |name, value| {
+        headers.push(header(name, value));
+    });
+    headers
+}
+
+/// Appends the record, and prints its topic, partition and offset.
+pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
+    let id = record
+        .headers
+        .iter()
+        .find(|header| &*header.name == header_name::ID);
+    let id = id.map(|header| header.value.clone()).unwrap_or_default();
+    let topic = Arc::clone(&record.topic);
+    // An append says no offset: whoever reads from here on sees it.
+    let mut feed = access.read(&topic, Begin(StartAt::End)).await?;
+    access.append(vec![record]).await?;
+    let found = tokio::time::timeout(LOOK_TIMEOUT, find(&mut feed, &id)).await;
+    match found {
+        Ok(Ok(Some(Record {
+            partition, offset, ..
+        }))) => print(&format!("{topic} partition {partition} offset {offset}\n")),
+        // It is durable; only where it is stays unknown.
+        _ => print(&format!("{topic}\n")),
+    }
+}
+
+/// The record with this id.
+async fn find(feed: &mut Feed, id: &[u8]) -> Result<Option<Record>> {
+    while let Some(items) = feed.next().await? {
+        for item in items {
+            if let Item::Record(record) = item
+                && record.header(header_name::ID) == Some(id)
+            {
+                return Ok(Some(record));
+            }
+        }
+    }
+    Ok(None)
+}

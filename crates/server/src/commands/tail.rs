@@ -1,0 +1,196 @@
+//! `dovecast tail`: follows a topic.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use anyhow::Result;
+use dovecast_event::ParsedEvent;
+use dovecast_log::{Record, StartAt};
+
+use super::{OutputError, pretty};
+use crate::access::Access;
+use crate::cli::{Format, TailArguments};
+use crate::control::client::Item;
+use crate::control::json;
+
+pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()> {
+    let mut feed = access.read(&arguments.topic, arguments.from).await?;
+    let mut end = if arguments.until_end {
+        Some(End::now(access, arguments).await?)
+    } else {
+        None
+    };
+    let mut printer = Printer::new(arguments);
+    while end.as_ref().is_none_or(|end| !end.is_reached()) && !printer.is_done() {
+        let Some(items) = feed.next().await? else {
+            break;
+        };
+        for item in items {
+            let (partition, next_offset) = match &item {
+                Item::Record(record) => (record.partition, record.offset + 1),
+                Item::Damaged(damaged) => (damaged.partition, damaged.next_offset),
+            };
+            // What came after the end was looked at is not asked for.
+            if end
+                .as_mut()
+                .is_none_or(|end| end.takes(partition, next_offset))
+                && !printer.is_done()
+            {
+                printer.show(&item)?;
+            }
+        }
+        printer.out.flush().map_err(OutputError)?;
+    }
+    Ok(())
+}
+
+/// Where the partitions end: what is left of them is what `--until-end` waits for.
+struct End {
+    left: HashMap<u32, u64>,
+}
+
+impl End {
+    async fn now(access: &Access, arguments: &TailArguments) -> Result<Self> {
+        let mut left = HashMap::new();
+        let topics = access.topics().await?;
+        let topic = topics
+            .into_iter()
+            .find(|topic| topic.name == arguments.topic);
+        let partitions = topic.map(|topic| topic.partitions).unwrap_or_default();
+        for (partition, status) in (0..).zip(partitions) {
+            let nothing_asked = matches!(arguments.from.0, StartAt::End | StartAt::Last(0));
+            if status.begin < status.end && !nothing_asked {
+                left.insert(partition, status.end);
+            }
+        }
+        Ok(Self { left })
+    }
+
+    fn is_reached(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Whether what ends before `next_offset` was there when the end was looked at.
+    fn takes(&mut self, partition: u32, next_offset: u64) -> bool {
+        let Some(end) = self.left.get(&partition).copied() else {
+            return false;
+        };
+        if next_offset >= end {
+            self.left.remove(&partition);
+        }
+        next_offset <= end
+    }
+}
+
+struct Printer<'a> {
+    arguments: &'a TailArguments,
+    out: BufWriter<StdoutLock<'static>>,
+    has_colours: bool,
+    shown: u64,
+}
+
+impl<'a> Printer<'a> {
+    fn new(arguments: &'a TailArguments) -> Self {
+        let stdout = io::stdout();
+        let is_colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            arguments,
+            has_colours: stdout.is_terminal() && !is_colourless,
+            out: BufWriter::new(stdout.lock()),
+            shown: 0,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.arguments
+            .count
+            .is_some_and(|count| self.shown >= count)
+    }
+
+    fn show(&mut self, item: &Item) -> Result<()> {
+        match item {
+            Item::Record(record) => self.record(record),
+            Item::Damaged(damaged) => {
+                // Standard output is for records; a closed standard error is no reason to end.
+                let _ = writeln!(
+                    io::stderr(),
+                    "dovecast: records of partition {} before offset {} are damaged: {}",
+                    damaged.partition,
+                    damaged.next_offset,
+                    damaged.reason
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Record) -> Result<()> {
+        let is_pretty = self.arguments.format == Format::Pretty;
+        let event = if is_pretty || has_filter(self.arguments) {
+            dovecast_event::parse(&record.value).ok()
+        } else {
+            None
+        };
+        if !matches(self.arguments, event.as_ref()) {
+            return Ok(());
+        }
+        self.shown += 1;
+        let written = match self.arguments.format {
+            Format::Raw => self.out.write_all(&record.value),
+            Format::Json => {
+                let text = serde_json::to_string(&json::ReadRecord::from(record))?;
+                self.out.write_all(text.as_bytes())
+            }
+            Format::Pretty => {
+                let line = pretty::line(record, event.as_ref(), self.has_colours);
+                self.out.write_all(line.as_bytes())
+            }
+        };
+        written
+            .and_then(|()| self.out.write_all(b"\n"))
+            .map_err(OutputError)?;
+        Ok(())
+    }
+}
+
+fn has_filter(arguments: &TailArguments) -> bool {
+    arguments.user.is_some() || arguments.kind.is_some() || arguments.mailbox.is_some()
+}
+
+/// Whether the filters let a record through; with a filter only events are.
+fn matches(arguments: &TailArguments, event: Option<&ParsedEvent>) -> bool {
+    if !has_filter(arguments) {
+        return true;
+    }
+    event.is_some_and(|event| {
+        arguments
+            .user
+            .as_ref()
+            .is_none_or(|user| *user == event.user)
+            && arguments
+                .kind
+                .is_none_or(|kinds| kinds.contains(event.kind))
+            && arguments
+                .mailbox
+                .as_ref()
+                .is_none_or(|mailbox| *mailbox == event.mailbox)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_reached_when_every_partition_is_at_it_and_later_records_are_left_out() {
+        let mut end = End {
+            left: HashMap::from([(0, 2), (3, 1)]),
+        };
+        assert!(end.takes(0, 1));
+        assert!(!end.takes(1, 1), "a partition that was empty");
+        assert!(end.takes(3, 1));
+        assert!(!end.is_reached());
+        assert!(end.takes(0, 2));
+        assert!(end.is_reached() && !end.takes(0, 3));
+    }
+}

@@ -1,0 +1,364 @@
+//! The configuration: one TOML file, documented by the default one that is part of the binary.
+//!
+//! Every value is checked while it is read, so that an error names file, line, column and key. Nothing of `[kafka.properties]`
+//! is ever printed: passwords are among them.
+
+mod limits;
+mod paths;
+mod place;
+mod properties;
+mod users;
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use dovecast_log::embedded::EmbeddedOptions;
+#[cfg(feature = "kafka")]
+use dovecast_log::kafka::KafkaOptions;
+use dovecast_relay::server::RelayOptions;
+#[cfg(feature = "kafka")]
+use dovecast_relay::ship::ShipOptions;
+use serde::{Deserialize, Deserializer, de};
+
+pub(crate) use limits::Bounded;
+pub(crate) use properties::Properties;
+pub(crate) use users::Allowed;
+
+/// The default configuration file, as `dovecast config` prints it.
+pub(crate) const DEFAULT_FILE: &str = include_str!("../dovecast.toml");
+
+/// What is said where the configuration asks for what this build has not.
+#[cfg(not(feature = "kafka"))]
+pub(crate) const NO_KAFKA: &str =
+    "`kind = \"kafka\"` in [log]: this dovecast was built without the feature `kafka`";
+/// The consumer group that ships the spool to Kafka.
+pub(crate) const SHIPPER_GROUP: &str = "kafka";
+
+/// The configuration of a `dovecast`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(deserialize_with = "paths::path")]
+    pub(crate) data_dir: PathBuf,
+    #[serde(deserialize_with = "roles")]
+    pub(crate) roles: Vec<Role>,
+    pub(crate) http: Http,
+    pub(crate) logging: Logging,
+    pub(crate) control: Control,
+    pub(crate) relay: Relay,
+    pub(crate) log: Log,
+    pub(crate) kafka: Kafka,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Relay,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Http {
+    #[serde(deserialize_with = "address")]
+    pub(crate) listen: std::net::SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Logging {
+    pub(crate) format: LogFormat,
+    #[serde(deserialize_with = "filter")]
+    pub(crate) filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Control {
+    #[serde(deserialize_with = "paths::socket")]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Relay {
+    #[serde(deserialize_with = "paths::socket")]
+    socket: Option<PathBuf>,
+    #[serde(deserialize_with = "paths::optional")]
+    spill_dir: Option<PathBuf>,
+    pub(crate) allow: Vec<Allowed>,
+    pub(crate) max_clients: Bounded<1, 1_000_000>,
+    pub(crate) spill_interval_seconds: Bounded<1, 3600>,
+    pub(crate) max_client_kb: Bounded<64, 65_536>,
+    pub(crate) hello_timeout_seconds: Bounded<1, 3600>,
+    pub(crate) unread_timeout_seconds: Bounded<1, 3600>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) kind: LogKind,
+    pub(crate) partitions: Bounded<1, 1024>,
+    pub(crate) retention_hours: Bounded<0, 876_000>,
+    pub(crate) retention_mb: Bounded<0, 1_000_000_000>,
+    pub(crate) dedup_window_records: Bounded<1000, 100_000_000>,
+}
+
+/// Which implementation of the log is the one that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogKind {
+    Embedded,
+    Kafka,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(
+    not(feature = "kafka"),
+    allow(dead_code, reason = "checked in every build, used in one with Kafka")
+)]
+pub(crate) struct Kafka {
+    #[serde(deserialize_with = "brokers")]
+    pub(crate) brokers: Vec<String>,
+    pub(crate) properties: Properties,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./dovecast-data"),
+            roles: vec![Role::Relay],
+            http: Http::default(),
+            logging: Logging::default(),
+            control: Control::default(),
+            relay: Relay::default(),
+            log: Log::default(),
+            kafka: Kafka::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: (std::net::Ipv4Addr::LOCALHOST, 8087).into(),
+        }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            spill_dir: None,
+            allow: ["root", "dovecot", "vmail"].map(Allowed::name).to_vec(),
+            max_clients: Bounded::new(20_000),
+            spill_interval_seconds: Bounded::new(5),
+            max_client_kb: Bounded::new(256),
+            hello_timeout_seconds: Bounded::new(5),
+            unread_timeout_seconds: Bounded::new(30),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            kind: LogKind::Embedded,
+            partitions: Bounded::new(8),
+            retention_hours: Bounded::new(168),
+            retention_mb: Bounded::new(10_240),
+            dedup_window_records: Bounded::new(1_000_000),
+        }
+    }
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: vec!["localhost:9092".to_owned()],
+            properties: Properties::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file, or takes the defaults where there is none. `data_dir` goes before what the file says.
+    pub(crate) fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Self> {
+        let mut config = match file {
+            Some(file) => {
+                let text = fs::read_to_string(file).with_context(|| {
+                    format!("cannot read the configuration `{}`", file.display())
+                })?;
+                Self::parse(&text).map_err(|error| anyhow!("{}:{error}", file.display()))?
+            }
+            None => Self::default(),
+        };
+        if let Some(data_dir) = data_dir {
+            data_dir.clone_into(&mut config.data_dir);
+        }
+        Ok(config)
+    }
+
+    /// Reads the text of a file. The error begins with line and column.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| place::describe(text, &error))
+    }
+
+    /// Where the embedded log is.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.data_dir.join("log")
+    }
+
+    /// The control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.in_data_dir(self.control.socket.as_deref(), "control.sock")
+    }
+
+    /// The socket of mail processes.
+    pub(crate) fn relay_socket(&self) -> PathBuf {
+        self.in_data_dir(self.relay.socket.as_deref(), "relay.sock")
+    }
+
+    /// Where mail processes leave spill files.
+    pub(crate) fn spill_dir(&self) -> PathBuf {
+        self.in_data_dir(self.relay.spill_dir.as_deref(), "spill")
+    }
+
+    /// How the embedded log is kept. As a spool it keeps what Kafka has not got.
+    pub(crate) fn embedded_options(&self) -> EmbeddedOptions {
+        let or_none = |value: u64| (value > 0).then_some(value);
+        let is_spool = self.log.kind == LogKind::Kafka;
+        EmbeddedOptions {
+            partitions: u32::try_from(self.log.partitions.get()).unwrap_or(u32::MAX),
+            retention_ms: or_none(self.log.retention_hours.get() * 3_600_000),
+            retention_bytes: or_none(self.log.retention_mb.get() * 1_000_000),
+            retain_for_group: is_spool.then(|| SHIPPER_GROUP.to_owned()),
+            dedup_window_records: self.log.dedup_window_records.get(),
+            ..EmbeddedOptions::default()
+        }
+    }
+
+    /// How the relay takes records in.
+    pub(crate) fn relay_options(&self) -> Result<RelayOptions> {
+        Ok(RelayOptions {
+            allow: self.relay.allowed_uids()?,
+            max_clients: self.relay.max_clients.get_usize(),
+            spill_dir: self.spill_dir(),
+            spill_interval: Duration::from_secs(self.relay.spill_interval_seconds.get()),
+            max_client_bytes: self.relay.max_client_kb.get_usize() * 1024,
+            hello_time: Duration::from_secs(self.relay.hello_timeout_seconds.get()),
+            unread_time: Duration::from_secs(self.relay.unread_timeout_seconds.get()),
+        })
+    }
+
+    #[cfg(feature = "kafka")]
+    /// How records get to Kafka.
+    pub(crate) fn ship_options(&self) -> ShipOptions {
+        ShipOptions
+    }
+
+    #[cfg(feature = "kafka")]
+    /// How to reach the Kafka cluster.
+    pub(crate) fn kafka_options(&self) -> KafkaOptions {
+        let properties = self.kafka.properties.0.clone();
+        KafkaOptions {
+            brokers: self.kafka.brokers.join(","),
+            properties: properties.into_iter().collect(),
+        }
+    }
+
+    fn in_data_dir(&self, set: Option<&Path>, name: &str) -> PathBuf {
+        set.map_or_else(|| self.data_dir.join(name), Path::to_owned)
+    }
+}
+
+impl Relay {
+    /// The user ids of `allow`.
+    pub(crate) fn allowed_uids(&self) -> Result<Vec<RangeInclusive<u32>>> {
+        let ids: Result<Vec<_>> = self.allow.iter().map(Allowed::ids).collect();
+        Ok(ids?.into_iter().flatten().collect())
+    }
+
+    /// What of `allow` this host does not know.
+    pub(crate) fn unknown_users(&self) -> Result<Vec<String>> {
+        let mut unknown = Vec::new();
+        for entry in &self.allow {
+            if entry.ids()?.is_none() {
+                unknown.push(entry.to_string());
+            }
+        }
+        Ok(unknown)
+    }
+}
+
+fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Error> {
+    let roles = Vec::deserialize(deserializer)?;
+    if roles.is_empty() {
+        return Err(de::Error::custom(
+            "an empty list, expected at least one role",
+        ));
+    }
+    Ok(roles)
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<std::net::SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        de::Error::custom(format!(
+            "`{text}` is no address to listen on, expected one such as `127.0.0.1:8087` or `[::1]:8087`"
+        ))
+    })
+}
+
+fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match tracing_subscriber::EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(de::Error::custom(format!(
+            "`{text}` is no filter ({error}), expected one such as `info` or `info,dovecast_relay=debug`"
+        ))),
+    }
+}
+
+fn brokers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let brokers: Vec<String> = Vec::deserialize(deserializer)?;
+    let is_broker = |text: &String| {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, "9092"));
+        !host.is_empty() && !text.contains(',') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    if brokers.is_empty() {
+        return Err(de::Error::custom(
+            "an empty list, expected at least one broker",
+        ));
+    }
+    match brokers.iter().find(|text| !is_broker(text)) {
+        None => Ok(brokers),
+        Some(wrong) => Err(de::Error::custom(format!(
+            "`{wrong}` is no broker, expected `host:port`"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

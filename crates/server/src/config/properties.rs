@@ -1,0 +1,55 @@
+//! Properties of librdkafka. Their values are never printed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+/// By name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Properties(pub(crate) BTreeMap<String, String>);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Properties {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Properties;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of librdkafka properties")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Properties, A::Error> {
+                let mut properties = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, toml::Value>()? {
+                    let Some(text) = text_of(value) else {
+                        return Err(de::Error::custom(format!(
+                            "property `{name}` is neither text nor a number nor a boolean"
+                        )));
+                    };
+                    properties.insert(name, text);
+                }
+                Ok(Properties(properties))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+fn text_of(value: toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(on) => Some(on.to_string()),
+        toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => None,
+    }
+}

@@ -1,0 +1,109 @@
+//! What a configuration file may say, and how a wrong one is refused.
+
+use super::*;
+
+#[test]
+fn the_default_file_says_exactly_the_defaults() {
+    assert_eq!(Config::parse(DEFAULT_FILE), Ok(Config::default()));
+    assert_eq!(Config::parse(""), Ok(Config::default()));
+}
+
+#[test]
+fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
+    let shown: String = DEFAULT_FILE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.contains(" = \"./") => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = Config::parse(&shown).expect("the file with its comments");
+    let default = Config::default();
+    assert!(config.control.socket.is_some() && config.relay.socket.is_some());
+    assert_eq!(config.control_socket(), default.control_socket());
+    assert_eq!(config.relay_socket(), default.relay_socket());
+    assert_eq!(config.spill_dir(), default.spill_dir());
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
+    #[rustfmt::skip]
+    let cases = [
+        ("data_dirs = 'x'", "1:1: unknown field `data_dirs`, expected one of `data_dir`, `roles`"),
+        ("\n[relay]\nport = 1", "3:1: unknown field `port`, expected one of `socket`"),
+        ("roles = ['relay', 'sender']", "1:19: `roles`: unknown variant `sender`, expected `relay`"),
+        ("roles = []", "1:9: `roles`: an empty list, expected at least one role"),
+        ("data_dir = 7", "1:12: `data_dir`: invalid type: integer `7`, expected a string"),
+        ("data_dir = ''", "1:12: `data_dir`: `` is no path"),
+        ("[relay]\nspill_dir = ''", "2:13: `spill_dir`: `` is no path"),
+        ("[control]\nsocket = '/a234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789'", "has 110 bytes, expected at most 107 for the path of a socket"),
+        ("[http]\nlisten = 'localhost'", "2:10: `listen`: `localhost` is no address to listen on, expected one such as"),
+        ("[http]\nlisten = 8087", "2:10: `listen`: invalid type: integer `8087`, expected a string"),
+        ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
+        ("[logging]\nfilter = 'a=loud'", "2:10: `filter`: `a=loud` is no filter"),
+        ("[log]\nkind = 'redis'", "2:8: `kind`: unknown variant `redis`, expected `embedded` or `kafka`"),
+        ("[log]\npartitions = 0", "2:14: `partitions`: invalid value: integer `0`, expected a number from 1 to 1024"),
+        ("[log]\npartitions = -1", "2:14: `partitions`: invalid value: integer `-1`, expected a number from 1 to 1024"),
+        ("[log]\nretention_hours = 'week'", "2:19: `retention_hours`: invalid type: string \"week\", expected a number"),
+        ("[log]\ndedup_window_records = 10", "integer `10`, expected a number from 1000 to 100000000"),
+        ("[relay]\nmax_clients = 0", "2:15: `max_clients`: invalid value: integer `0`, expected a number from 1"),
+        ("[relay]\nallow = ['vmail', 'a b']", "2:19: `allow`: invalid value: string \"a b\", expected the name of a user"),
+        ("[relay]\nallow = ['20-10']", "2:10: `allow`: invalid value: string \"20-10\", expected the name of a user"),
+        ("[relay]\nallow = [-5]", "2:10: `allow`: invalid value: integer `-5`, expected the name of a user"),
+        ("[kafka]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
+        ("[kafka]\nbrokers = ['a:b']", "2:11: `brokers`: `a:b` is no broker, expected `host:port`"),
+        ("[kafka.properties]\nacks = ['all']", "property `acks` is neither text nor a number nor a boolean"),
+        ("[log\n", "1:5: "),
+    ];
+    for (text, expected) in cases {
+        let error = Config::parse(text).expect_err(text);
+        assert!(error.contains(expected), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn an_error_shows_no_value_of_a_kafka_property() {
+    for text in [
+        "[kafka.properties]\n'sasl.password' = ['s3cret']",
+        "[kafka.properties]\n'sasl.password' = { of = 's3cret' }",
+        "[kafka.properties]\n'sasl.password' = 's3cret' oops",
+        "[kafka]\nproperties = 's3cret",
+    ] {
+        let error = Config::parse(text).expect_err(text);
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    let config = Config::parse(
+        "[kafka.properties]\n'sasl.password' = 's3cret'\n'linger.ms' = 5\n'x' = true",
+    );
+    let config = config.expect("properties");
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    let values: Vec<_> = config
+        .kafka
+        .properties
+        .0
+        .values()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(values, ["5", "s3cret", "true"]);
+}
+
+#[test]
+fn who_is_allowed_is_said_by_name_id_or_range() {
+    let config =
+        Config::parse("[relay]\nallow = ['root', 1000, '1001', '10000-19999', 'nobody-here']");
+    let ids: Vec<_> = config
+        .expect("users")
+        .relay
+        .allow
+        .iter()
+        .map(|entry| entry.ids().expect("a lookup"))
+        .collect();
+    let expected = [
+        Some(0..=0),
+        Some(1000..=1000),
+        Some(1001..=1001),
+        Some(10000..=19999),
+        None,
+    ];
+    assert_eq!(ids, expected);
+}

@@ -1,0 +1,91 @@
+//! The control socket: HTTP/1.1 over a unix socket, for the commands that look at a running server.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /v1/topics` | list of [`json::Topic`] |
+//! | `GET /v1/groups` | list of [`json::GroupPlace`] |
+//! | `GET /v1/records?topic=&from=beginning\|end\|last:N` | a [`json::Line`] per line, until one side closes |
+//! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
+//!
+//! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and who connects is
+//! looked at again (SO_PEERCRED).
+
+pub(crate) mod client;
+pub(crate) mod json;
+mod listener;
+mod records;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use dovecast_log::embedded::Embedded;
+use dovecast_log::{Log, LogError};
+
+use crate::serve::Stopping;
+
+pub(crate) use listener::PeerChecked;
+
+/// The longest body of a request; it is a list of records.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) log: Embedded,
+    pub(crate) stopping: Stopping,
+}
+
+/// The requests and what answers them.
+pub(crate) fn router(control: Control) -> Router {
+    Router::new()
+        .route("/v1/topics", get(topics))
+        .route("/v1/groups", get(groups))
+        .route("/v1/records", get(records::read).post(records::append))
+        .fallback(async || {
+            Failure(
+                StatusCode::NOT_FOUND,
+                "there is nothing of this name".to_owned(),
+            )
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(control)
+}
+
+async fn topics(State(control): State<Control>) -> Result<Json<Vec<json::Topic>>, Failure> {
+    let topics = control.log.topics().await?;
+    Ok(Json(topics.into_iter().map(json::Topic::from).collect()))
+}
+
+async fn groups(State(control): State<Control>) -> Result<Json<Vec<json::GroupPlace>>, Failure> {
+    let groups = control.log.groups().await?;
+    Ok(Json(
+        groups.into_iter().map(json::GroupPlace::from).collect(),
+    ))
+}
+
+/// Why a request has no other answer.
+#[derive(Debug)]
+struct Failure(StatusCode, String);
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        let status = match error {
+            LogError::Invalid(_) => StatusCode::BAD_REQUEST,
+            LogError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            LogError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            LogError::Io { .. } | LogError::Corrupt { .. } | LogError::Locked { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(json::Failed { error: self.1 })).into_response()
+    }
+}

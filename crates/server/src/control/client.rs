@@ -1,0 +1,195 @@
+//! The other side of the control socket. One connection per request.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use bytes::{Buf, Bytes, BytesMut};
+use dovecast_log::{Appended, GroupStatus, NewRecord, PartitionStatus, Record, TopicStatus};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::json::{self, Damaged, Line};
+use crate::cli::Begin;
+
+/// The longest line that is read: more than any record can be.
+const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
+
+/// A running server.
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The server with this control socket; connects at the first request.
+    pub(crate) fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    pub(crate) async fn topics(&self) -> Result<Vec<TopicStatus>> {
+        let topics: Vec<json::Topic> = self.get("/v1/topics").await?;
+        let status = |topic: json::Topic| TopicStatus {
+            name: topic.topic,
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|json::PartitionEnds { begin, end, .. }| PartitionStatus { begin, end })
+                .collect(),
+        };
+        Ok(topics.into_iter().map(status).collect())
+    }
+
+    pub(crate) async fn groups(&self) -> Result<Vec<GroupStatus>> {
+        let groups: Vec<json::GroupPlace> = self.get("/v1/groups").await?;
+        let status = |group: json::GroupPlace| GroupStatus {
+            group: group.group,
+            topic: group.topic,
+            partition: group.partition,
+            committed: group.committed,
+            end: group.end,
+        };
+        Ok(groups.into_iter().map(status).collect())
+    }
+
+    pub(crate) async fn append(&self, records: &[NewRecord]) -> Result<Appended> {
+        let records = records.iter().map(json::AppendRecord::from).collect();
+        let body = serde_json::to_vec(&json::Append { records })?;
+        let answer = self
+            .request(Method::POST, "/v1/records", body.into())
+            .await?;
+        let done: json::Appended = read_json(answer).await?;
+        Ok(Appended {
+            appended: done.appended,
+            duplicates: done.duplicates,
+        })
+    }
+
+    /// Begins to read; the place is fixed when this returns.
+    pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Lines> {
+        let path = format!("/v1/records?topic={}&from={from}", percent_encoded(topic));
+        let body = self.request(Method::GET, &path, Bytes::new()).await?;
+        Ok(Lines {
+            body,
+            buffer: BytesMut::new(),
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        read_json(self.request(Method::GET, path, Bytes::new()).await?).await
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming> {
+        let socket = self.socket.display();
+        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
+            format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` (--config and --data-dir say which)")
+        })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the answer's body; what goes wrong on it is an error of that.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "dovecast")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .with_context(|| format!("no answer on `{socket}`"))?;
+        let (head, body) = answer.into_parts();
+        if head.status == StatusCode::OK {
+            return Ok(body);
+        }
+        let text = body.collect().await?.to_bytes();
+        match serde_json::from_slice::<json::Failed>(&text) {
+            Ok(failed) => Err(anyhow!(failed.error)),
+            Err(_) => Err(anyhow!("the server answers {}", head.status)),
+        }
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T> {
+    let bytes = body.collect().await?.to_bytes();
+    serde_json::from_slice(&bytes).context("the server answers with something else than expected")
+}
+
+/// RFC 3986: all but what is unreserved.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            // Writing into a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// Records as they come.
+pub(crate) struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+/// What a line says.
+pub(crate) enum Item {
+    /// A record.
+    Record(Record),
+    /// Records that cannot be read.
+    Damaged(Damaged),
+}
+
+impl Lines {
+    /// The next items, at least one; `None`: the server is being stopped.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Item>>> {
+        loop {
+            let items = self.buffered()?;
+            if !items.is_empty() {
+                return Ok(Some(items));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            if let Ok(data) = frame
+                .context("the connection to the server is broken")?
+                .into_data()
+            {
+                self.buffer.extend_from_slice(&data);
+            }
+            ensure!(
+                self.buffer.len() <= MAX_LINE_BYTES,
+                "the server sends a line of more than {MAX_LINE_BYTES} bytes"
+            );
+        }
+    }
+
+    fn buffered(&mut self) -> Result<Vec<Item>> {
+        let Some(last) = self.buffer.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(Vec::new());
+        };
+        let whole = self.buffer.split_to(last);
+        self.buffer.advance(1);
+        whole[..].split(|byte| *byte == b'\n').map(item).collect()
+    }
+}
+
+fn item(line: &[u8]) -> Result<Item> {
+    let line =
+        serde_json::from_slice(line).context("the server sends something else than records")?;
+    match line {
+        Line::Record(record) => Record::try_from(record)
+            .map(Item::Record)
+            .map_err(|error| anyhow!(error)),
+        Line::Damaged(damaged) => Ok(Item::Damaged(damaged)),
+        Line::Failed(error) => Err(anyhow!(error)),
+    }
+}

@@ -1,0 +1,305 @@
+//! `/metrics`: the text of Prometheus, written from what the parts have counted.
+
+use std::fmt::Write;
+
+use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
+use dovecast_log::{GroupStatus, TopicStatus};
+use dovecast_relay::server::RelayStats;
+#[cfg(feature = "kafka")]
+use dovecast_relay::ship::ShipStats;
+
+/// What the parts have counted.
+pub(crate) struct Snapshot {
+    pub(crate) relay: RelayStats,
+    pub(crate) log: EmbeddedStats,
+    #[cfg(feature = "kafka")]
+    pub(crate) shipper: Option<ShipStats>,
+    pub(crate) topics: Vec<TopicStatus>,
+    pub(crate) groups: Vec<GroupStatus>,
+}
+
+/// The text.
+pub(crate) fn render(snapshot: &Snapshot) -> String {
+    let mut out = Exposition::default();
+    out.gauge("dovecast_build_info", "Version of the server.");
+    out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    relay(&mut out, &snapshot.relay);
+    spill(&mut out, &snapshot.relay);
+    log(&mut out, &snapshot.log);
+    log_ends(&mut out, snapshot);
+    out.text
+}
+
+fn relay(out: &mut Exposition, relay: &RelayStats) {
+    out.gauge(
+        "dovecast_relay_clients",
+        "Mail processes that are connected now.",
+    );
+    out.sample(&[], relay.clients);
+    out.counter(
+        "dovecast_relay_refused_total",
+        "Clients that were sent away, by why.",
+    );
+    for (reason, count) in [
+        ("peer", relay.refused_peers),
+        ("busy", relay.refused_busy),
+        ("version", relay.refused_version),
+        ("malformed", relay.malformed),
+        ("unread", relay.unread),
+    ] {
+        out.sample(&[("reason", reason)], count);
+    }
+    for (name, help, value) in [
+        (
+            "dovecast_relay_accepted_total",
+            "Connections of clients.",
+            relay.accepted,
+        ),
+        (
+            "dovecast_relay_records_total",
+            "Records of clients that are durable, duplicates included.",
+            relay.records,
+        ),
+        (
+            "dovecast_relay_duplicate_records_total",
+            "Records of clients and spill files that were there already.",
+            relay.duplicates,
+        ),
+        (
+            "dovecast_relay_dropped_records_total",
+            "Records that the log refuses for good; they are lost.",
+            relay.dropped,
+        ),
+        (
+            "dovecast_relay_received_bytes_total",
+            "Bytes that clients have sent.",
+            relay.bytes,
+        ),
+        (
+            "dovecast_relay_append_errors_total",
+            "Appends that failed and were tried again.",
+            relay.append_errors,
+        ),
+    ] {
+        out.count(name, help, value);
+    }
+}
+
+fn spill(out: &mut Exposition, relay: &RelayStats) {
+    for (name, help, value) in [
+        (
+            "dovecast_relay_spill_files_total",
+            "Spill files that were taken in.",
+            relay.spill_files,
+        ),
+        (
+            "dovecast_relay_spill_records_total",
+            "Records from spill files.",
+            relay.spill_records,
+        ),
+        (
+            "dovecast_relay_spill_torn_total",
+            "Spill files that ended within a record.",
+            relay.spill_torn,
+        ),
+        (
+            "dovecast_relay_spill_refused_total",
+            "Spill files of users who may not send, or that are none.",
+            relay.spill_refused,
+        ),
+    ] {
+        out.count(name, help, value);
+    }
+    out.gauge(
+        "dovecast_relay_spill_pending_files",
+        "Spill files that are there now.",
+    );
+    out.sample(&[], relay.spill_pending);
+}
+
+fn log(out: &mut Exposition, log: &EmbeddedStats) {
+    for (name, help, value) in [
+        (
+            "dovecast_log_appended_records_total",
+            "Records made durable.",
+            log.appended,
+        ),
+        (
+            "dovecast_log_duplicate_records_total",
+            "Records dropped because their id was appended already.",
+            log.duplicates,
+        ),
+        (
+            "dovecast_log_removed_records_total",
+            "Records that retention has removed.",
+            log.removed,
+        ),
+        (
+            "dovecast_log_commit_errors_total",
+            "Commits that failed; their records were not acknowledged.",
+            log.errors,
+        ),
+        (
+            "dovecast_log_damaged_batches_total",
+            "Batches of records found damaged.",
+            log.damaged,
+        ),
+    ] {
+        out.count(name, help, value);
+    }
+    out.gauge("dovecast_log_stored_bytes", "What the records take.");
+    out.sample(&[], log.bytes);
+    out.family(
+        "dovecast_log_commit_seconds",
+        "histogram",
+        "How long commits took; appended records by commits is the size of a batch.",
+    );
+    let mut commits = 0;
+    for (bucket, count) in log.commit_buckets.iter().enumerate() {
+        commits += count;
+        let bound = COMMIT_BUCKETS_US.get(bucket);
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |us| seconds(*us));
+        out.sample_of("_bucket", &[("le", &bound)], commits);
+    }
+    out.sample_of("_sum", &[], seconds(log.commit_sum_us));
+    out.sample_of("_count", &[], commits);
+}
+
+/// Microseconds as a decimal number of seconds.
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+fn log_ends(out: &mut Exposition, snapshot: &Snapshot) {
+    out.gauge(
+        "dovecast_log_end_offset",
+        "Offset the next record of a partition gets.",
+    );
+    for topic in &snapshot.topics {
+        for (partition, status) in topic.partitions.iter().enumerate() {
+            let partition = partition.to_string();
+            out.sample(
+                &[("topic", &topic.name), ("partition", &partition)],
+                status.end,
+            );
+        }
+    }
+    out.gauge(
+        "dovecast_log_begin_offset",
+        "Offset of the oldest record of a partition.",
+    );
+    for topic in &snapshot.topics {
+        for (partition, status) in topic.partitions.iter().enumerate() {
+            let partition = partition.to_string();
+            out.sample(
+                &[("topic", &topic.name), ("partition", &partition)],
+                status.begin,
+            );
+        }
+    }
+    out.gauge(
+        "dovecast_log_group_lag_records",
+        "Records of a partition that a consumer group has not committed.",
+    );
+    for group in &snapshot.groups {
+        let partition = group.partition.to_string();
+        let labels = [
+            ("group", group.group.as_str()),
+            ("topic", &group.topic),
+            ("partition", &partition),
+        ];
+        out.sample(&labels, group.end.saturating_sub(group.committed));
+    }
+}
+
+/// Text in the making: a family, then its samples.
+#[derive(Default)]
+struct Exposition {
+    text: String,
+    family: &'static str,
+}
+
+impl Exposition {
+    fn gauge(&mut self, name: &'static str, help: &str) {
+        self.family(name, "gauge", help);
+    }
+
+    fn counter(&mut self, name: &'static str, help: &str) {
+        self.family(name, "counter", help);
+    }
+
+    /// A counter without labels.
+    fn count(&mut self, name: &'static str, help: &str, value: u64) {
+        self.counter(name, help);
+        self.sample(&[], value);
+    }
+
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.family = name;
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.sample_of("", labels, value);
+    }
+
+    /// A sample of the family's name and a suffix.
+    fn sample_of(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.text.push_str(self.family);
+        self.text.push_str(suffix);
+        for (place, (name, label)) in labels.iter().enumerate() {
+            let before = if place == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{before}{name}=\"{}\"", escaped(label));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{after} {value}");
+    }
+}
+
+fn escaped(label: &str) -> String {
+    label
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_count_what_the_ones_before_have_and_labels_are_escaped() {
+        let mut stats = EmbeddedStats {
+            commit_sum_us: 2_500_001,
+            ..EmbeddedStats::default()
+        };
+        stats.commit_buckets[0] = 3;
+        stats.commit_buckets[COMMIT_BUCKETS_US.len()] = 2;
+        let mut out = Exposition::default();
+        log(&mut out, &stats);
+        for line in [
+            "# TYPE dovecast_log_commit_seconds histogram",
+            r#"dovecast_log_commit_seconds_bucket{le="0.000250"} 3"#,
+            r#"dovecast_log_commit_seconds_bucket{le="1.000000"} 3"#,
+            r#"dovecast_log_commit_seconds_bucket{le="+Inf"} 5"#,
+            "dovecast_log_commit_seconds_sum 2.500001",
+            "dovecast_log_commit_seconds_count 5",
+        ] {
+            assert!(
+                out.text.lines().any(|written| written == line),
+                "{line} in {}",
+                out.text
+            );
+        }
+        let mut out = Exposition::default();
+        out.gauge("a", "b");
+        out.sample(&[("topic", "x\"\\\ny"), ("partition", "0")], 1);
+        assert!(
+            out.text
+                .ends_with("\na{topic=\"x\\\"\\\\\\ny\",partition=\"0\"} 1\n"),
+            "{}",
+            out.text
+        );
+    }
+}

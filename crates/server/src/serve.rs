@@ -1,0 +1,211 @@
+//! `dovecast serve`: what is started in which order, and how it is stopped.
+//!
+//! The log comes first: its lock decides which of two servers on one directory goes on, before any socket is touched. When
+//! the server stops, mail processes are sent away first, then what they have handed over is made durable and shipped,
+//! then the log is closed. A second signal ends the process at once; the log survives that as it survives any death.
+
+mod directories;
+mod listeners;
+mod logging;
+mod readiness;
+mod service_manager;
+mod status;
+mod stopping;
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(not(feature = "kafka"))]
+use anyhow::ensure;
+use anyhow::{Context, Result, anyhow};
+use dovecast_log::embedded::Embedded;
+#[cfg(feature = "kafka")]
+use dovecast_log::kafka::KafkaLog;
+use dovecast_relay::server::RelayServer;
+#[cfg(feature = "kafka")]
+use dovecast_relay::ship::Shipper;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::config::{Config, LogKind};
+use crate::control::{self, Control, PeerChecked};
+use listeners::{Listeners, Passed};
+
+pub(crate) use status::Status;
+pub(crate) use stopping::Stopping;
+
+/// How long a graceful stop may take, all in all.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long requests that are being answered may take of it.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs until a signal says stop.
+pub(crate) fn run(config: &Config) -> Result<()> {
+    logging::start(&config.logging)?;
+    // Before there are threads: it reads the environment.
+    let passed = Passed::from_environment()?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %config.data_dir.display(),
+        relay_socket = %passed.relay_place(config),
+        control_socket = %config.control_socket().display(),
+        http = %passed.http_place(config),
+        "dovecast starts"
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let served = runtime.block_on(serve(config, passed));
+    // Whatever blocks in a system call now would block for ever.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(config: &Config, passed: Passed) -> Result<()> {
+    let mut signals = Signals::new()?;
+    directories::make(config)?;
+    for user in config.relay.unknown_users()? {
+        tracing::warn!(user, "`allow`: this host has no such user");
+    }
+    let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
+    let listeners = Listeners::bind(config, passed)?;
+    let mut parts = Parts::start(config, log, listeners)?;
+    tracing::info!("dovecast is ready");
+    service_manager::ready();
+
+    let ended = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "dovecast stops");
+            Ok(())
+        }
+        error = parts.failure() => Err(error),
+        never = service_manager::keep_alive() => match never {},
+    };
+    service_manager::stopping();
+    tokio::select! {
+        () = parts.stop() => ended,
+        () = tokio::time::sleep(STOP_TIMEOUT) => {
+            Err(anyhow!("not everything has stopped within {} s", STOP_TIMEOUT.as_secs()))
+        }
+        name = signals.next() => Err(anyhow!("a second signal ({name}): ended at once")),
+    }
+}
+
+/// What runs.
+struct Parts {
+    log: Embedded,
+    relay: Arc<RelayServer>,
+    #[cfg(feature = "kafka")]
+    shipper: Option<Arc<Shipper>>,
+    stopping: Stopping,
+    http: JoinSet<std::io::Result<()>>,
+}
+
+impl Parts {
+    fn start(config: &Config, log: Embedded, listeners: Listeners) -> Result<Self> {
+        let stopping = Stopping::default();
+        let relay = RelayServer::start(config.relay_options()?, listeners.relay, log.clone())?;
+        let relay = Arc::new(relay);
+        #[cfg(not(feature = "kafka"))]
+        ensure!(
+            config.log.kind == LogKind::Embedded,
+            crate::config::NO_KAFKA
+        );
+        #[cfg(feature = "kafka")]
+        let shipper = match config.log.kind {
+            LogKind::Embedded => None,
+            LogKind::Kafka => Some(Arc::new(shipper(config, &log)?)),
+        };
+        let status = Status {
+            log: log.clone(),
+            relay: Arc::clone(&relay),
+            #[cfg(feature = "kafka")]
+            shipper: shipper.clone(),
+            stopping: stopping.clone(),
+            readiness: Arc::default(),
+        };
+        let control = Control {
+            log: log.clone(),
+            stopping: stopping.clone(),
+        };
+        let mut http = JoinSet::new();
+        let until = |stopping: &Stopping| stopping.clone().begun_owned();
+        http.spawn(
+            axum::serve(listeners.http, status::router(status))
+                .with_graceful_shutdown(until(&stopping))
+                .into_future(),
+        );
+        http.spawn(
+            axum::serve(PeerChecked(listeners.control), control::router(control))
+                .with_graceful_shutdown(until(&stopping))
+                .into_future(),
+        );
+        Ok(Self {
+            log,
+            relay,
+            #[cfg(feature = "kafka")]
+            shipper,
+            stopping,
+            http,
+        })
+    }
+
+    /// Waits until something ends that should not.
+    async fn failure(&mut self) -> anyhow::Error {
+        match self.http.join_next().await {
+            Some(Ok(Err(error))) => anyhow!(error).context("cannot go on answering HTTP"),
+            Some(Err(error)) => anyhow!(error).context("answering HTTP has failed"),
+            Some(Ok(Ok(()))) | None => anyhow!("nobody answers HTTP any more"),
+        }
+    }
+
+    async fn stop(mut self) {
+        self.stopping.begin();
+        self.relay.stop().await;
+        #[cfg(feature = "kafka")]
+        if let Some(shipper) = &self.shipper {
+            shipper.stop().await;
+        }
+        let answered = async { while self.http.join_next().await.is_some() {} };
+        if tokio::time::timeout(REQUESTS_TIMEOUT, answered)
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests were cut off");
+        }
+        self.log.close().await;
+        tracing::info!("dovecast has stopped");
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn shipper(config: &Config, spool: &Embedded) -> Result<Shipper> {
+    let target = KafkaLog::connect(&config.kafka_options()).context("cannot use Kafka")?;
+    Ok(Shipper::start(spool.clone(), target, config.ship_options()))
+}
+
+/// What asks the process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

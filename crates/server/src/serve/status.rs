@@ -1,0 +1,83 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use dovecast_log::Log;
+use dovecast_log::embedded::Embedded;
+use dovecast_relay::server::RelayServer;
+#[cfg(feature = "kafka")]
+use dovecast_relay::ship::Shipper;
+
+use super::Stopping;
+use super::readiness::Readiness;
+use crate::exposition::{self, Snapshot};
+
+/// What is asked about.
+#[derive(Clone)]
+pub(crate) struct Status {
+    pub(super) log: Embedded,
+    pub(super) relay: Arc<RelayServer>,
+    #[cfg(feature = "kafka")]
+    pub(super) shipper: Option<Arc<Shipper>>,
+    pub(super) stopping: Stopping,
+    pub(super) readiness: Arc<Mutex<Readiness>>,
+}
+
+/// The requests and what answers them.
+pub(super) fn router(status: Status) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(status)
+}
+
+/// 200 while mail processes can hand over events, and 503 with the reason while they cannot.
+async fn ready(State(status): State<Status>) -> Response {
+    if status.stopping.has_begun() {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is being stopped\n",
+        )
+            .into_response();
+    }
+    let counted = status.log.stats();
+    let mut readiness = status
+        .readiness
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if readiness.is_failing(counted.commits, counted.errors) {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the log takes no records\n",
+        )
+            .into_response();
+    }
+    "ok\n".into_response()
+}
+
+/// The text format of Prometheus, version 0.0.4.
+async fn metrics(State(status): State<Status>) -> Response {
+    let topics = status.log.topics().await;
+    let groups = status.log.groups().await;
+    let snapshot = match (topics, groups) {
+        (Ok(topics), Ok(groups)) => Snapshot {
+            relay: status.relay.stats(),
+            log: status.log.stats(),
+            #[cfg(feature = "kafka")]
+            shipper: status.shipper.as_ref().map(|shipper| shipper.stats()),
+            topics,
+            groups,
+        },
+        (Err(error), _) | (_, Err(error)) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
+        }
+    };
+    let text = exposition::render(&snapshot);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

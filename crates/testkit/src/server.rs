@@ -1,0 +1,397 @@
+//! A real `dovecast serve` in a directory of its own.
+//!
+//! It listens where the system finds a port, and it is ready when [`Server::start`] returns. Killing and starting it again
+//! keeps the directory. The process is killed when this is dropped.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tempfile::TempDir;
+
+use crate::{plugin, process};
+
+/// How long a start or a graceful stop may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is to be started.
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: String,
+    binary: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    relay: Option<(PathBuf, PathBuf)>,
+}
+
+impl Builder {
+    /// More of the configuration: TOML that begins inside `[relay]`, where only socket and directory are set.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// A binary that is built already; otherwise cargo builds it.
+    #[must_use]
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
+    }
+
+    /// The data directory; otherwise one that is removed in the end.
+    #[must_use]
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// The socket of mail processes and the directory of their spill files; otherwise in the data directory.
+    #[must_use]
+    pub fn relay(mut self, socket: impl Into<PathBuf>, spill_dir: impl Into<PathBuf>) -> Self {
+        self.relay = Some((socket.into(), spill_dir.into()));
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Result<Server> {
+        let mut server = self.prepare()?;
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Everything but the start.
+    pub fn prepare(self) -> Result<Server> {
+        let dir = TempDir::new().context("cannot make a directory")?;
+        // Mail processes go through it to the socket.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o711))
+            .context("cannot open the directory to mail processes")?;
+        let config_file = dir.path().join("dovecast.toml");
+        let data_dir = self.data_dir.unwrap_or_else(|| dir.path().join("data"));
+        let in_data_dir = || (data_dir.join("relay.sock"), data_dir.join("spill"));
+        let (relay_socket, spill_dir) = self.relay.unwrap_or_else(in_data_dir);
+        let config = format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\n[relay]\nsocket = '{}'\nspill_dir = '{}'\n{}",
+            relay_socket.display(),
+            spill_dir.display(),
+            self.config
+        );
+        fs::write(&config_file, config).context("cannot write the configuration")?;
+        Ok(Server {
+            binary: match self.binary {
+                Some(binary) => binary,
+                None => build()?,
+            },
+            data_dir,
+            relay_socket,
+            spill_dir,
+            config_file,
+            log_file: dir.path().join("server.log"),
+            running: None,
+            _dir: dir,
+        })
+    }
+}
+
+/// A `dovecast serve`.
+#[derive(Debug)]
+pub struct Server {
+    binary: PathBuf,
+    data_dir: PathBuf,
+    relay_socket: PathBuf,
+    spill_dir: PathBuf,
+    config_file: PathBuf,
+    log_file: PathBuf,
+    running: Option<Running>,
+    _dir: TempDir,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// With the default configuration.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// What is to be started.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Starts it in the same directory, and waits until it is ready.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.running.is_none(), "the server runs already");
+        let logged_before = self.server_log().len();
+        let mut child = self.spawn()?;
+        let ready = process::poll_until(PATIENCE, || match child.try_wait() {
+            Ok(None) => address_in(self.server_log().get(logged_before..).unwrap_or_default())
+                .filter(|address| get(*address, "/readyz").is_ok_and(|(status, _)| status == 200))
+                .map(Ok),
+            Ok(Some(status)) => Some(Err(anyhow!("it has ended with {status}"))),
+            Err(error) => Some(Err(anyhow!(error))),
+        });
+        let ready = ready.unwrap_or_else(|| Err(anyhow!("it is not ready after {PATIENCE:?}")));
+        match ready {
+            Ok(address) => {
+                self.running = Some(Running { child, address });
+                Ok(())
+            }
+            Err(error) => {
+                // It may have ended already.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error.context(format!(
+                    "dovecast serve does not start: {}",
+                    self.server_log()
+                )))
+            }
+        }
+    }
+
+    /// Starts it and waits until it has ended, for starts that must fail.
+    pub fn start_and_end(&self) -> Result<Output> {
+        self.command(["serve"])
+            .output()
+            .context("cannot run dovecast serve")
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log_file)
+            .with_context(|| format!("cannot open `{}`", self.log_file.display()))?;
+        let mut command = process::detached(&self.binary);
+        command.arg("--config").arg(&self.config_file);
+        command.arg("--data-dir").arg(&self.data_dir).arg("serve");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(log);
+        command.spawn().context("cannot run dovecast serve")
+    }
+
+    /// Ends it as a crash does (SIGKILL).
+    pub fn kill(&mut self) -> Result<()> {
+        let mut running = self.take_running()?;
+        running.child.kill().context("cannot kill the server")?;
+        running.child.wait().context("cannot wait for the server")?;
+        Ok(())
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut running = self.take_running()?;
+        process::signal(running.child.id(), "TERM")?;
+        let ended = process::poll_until(PATIENCE, || running.child.try_wait().transpose());
+        let Some(status) = ended else {
+            // Nothing is left behind.
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+            return Err(anyhow!(
+                "dovecast serve still runs {PATIENCE:?} after SIGTERM: {}",
+                self.server_log()
+            ));
+        };
+        status.context("cannot wait for the server")
+    }
+
+    fn take_running(&mut self) -> Result<Running> {
+        self.running.take().context("the server does not run")
+    }
+
+    /// Its process; 0 while there is none.
+    pub fn pid(&self) -> u32 {
+        self.running
+            .as_ref()
+            .map_or(0, |running| running.child.id())
+    }
+
+    /// Where it answers HTTP.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let running = self.running.as_ref().context("the server does not run")?;
+        Ok(running.address)
+    }
+
+    /// Status and body of a `GET`.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        get(self.address()?, path)
+    }
+
+    /// The value of a metric without labels, or with exactly these (`name{label="x"}`).
+    pub fn metric(&self, sample: &str) -> Result<f64> {
+        let (status, text) = self.get("/metrics")?;
+        ensure!(status == 200, "/metrics answers {status}: {text}");
+        let value = text.lines().find_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            (name == sample).then_some(value)
+        });
+        let value = value.with_context(|| format!("no metric `{sample}`: {text}"))?;
+        value
+            .parse()
+            .with_context(|| format!("`{sample}` is `{value}`"))
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The socket of mail processes.
+    pub fn relay_socket(&self) -> &Path {
+        &self.relay_socket
+    }
+
+    /// The control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.data_dir.join("control.sock")
+    }
+
+    /// Where mail processes leave spill files.
+    pub fn spill_dir(&self) -> &Path {
+        &self.spill_dir
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.config_file
+    }
+
+    /// What it has logged since the first start.
+    pub fn server_log(&self) -> String {
+        let bytes = fs::read(&self.log_file).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A command on this server.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(&self.config_file);
+        command.arg("--data-dir").arg(&self.data_dir);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// What a command prints; an error if it fails.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+        let mut command = self.command(arguments);
+        let output = command.output().context("cannot run dovecast")?;
+        ensure!(
+            output.status.success(),
+            "{command:?} ends with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).context("dovecast prints something else than UTF-8")
+    }
+
+    /// The records of a topic, from the oldest one to the end, as `dovecast tail --format json` prints them.
+    pub fn records(&self, topic: &str) -> Result<Vec<String>> {
+        let all = [
+            "tail",
+            "--from",
+            "beginning",
+            "--until-end",
+            "--format",
+            "json",
+        ];
+        let lines = self.run(all.into_iter().chain(["--topic", topic]))?;
+        Ok(lines.lines().map(str::to_owned).collect())
+    }
+
+    /// The values of a topic, from the oldest one to the end. No value may hold a line feed.
+    pub fn values(&self, topic: &str) -> Result<Vec<String>> {
+        let all = [
+            "tail",
+            "--from",
+            "beginning",
+            "--until-end",
+            "--format",
+            "raw",
+        ];
+        let lines = self.run(all.into_iter().chain(["--topic", topic]))?;
+        Ok(lines.lines().map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            // There is nobody to tell.
+            let _ = self.kill();
+        }
+    }
+}
+
+/// `dovecast`, built by cargo from this workspace, once per test process.
+fn build() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| compile().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(|error| anyhow!(error))
+}
+
+fn compile() -> Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "dovecast-server"]);
+    cargo.args(["--bin", "dovecast"]);
+    cargo.current_dir(plugin::workspace_root());
+    // Set by cargo for this test's own package; the other package must not see them as its own.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo.output().context("cannot run cargo")?;
+    ensure!(
+        output.status.success(),
+        "building dovecast failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| plugin::workspace_root().join("target"), PathBuf::from);
+    Ok(target.join("debug/dovecast"))
+}
+
+/// The address in the line that says where HTTP is answered.
+fn address_in(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("HTTP is answered"))?;
+    let (_, rest) = line.split_once("127.0.0.1:")?;
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let port: u16 = rest[..digits].parse().ok()?;
+    Some(([127, 0, 0, 1], port).into())
+}
+
+fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+        .with_context(|| format!("cannot connect to {address}"))?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .context("cannot set a timeout")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).context("cannot ask")?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .context("cannot read the answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    Ok((
+        status.context("an answer without a status")?,
+        body.to_owned(),
+    ))
+}
