@@ -16,6 +16,7 @@ mod options;
 mod processes;
 mod real_kafka;
 mod real_outages;
+mod relay;
 mod script;
 mod session;
 mod settings_2_4;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         processes::cases(),
         real_kafka::cases(),
         real_outages::cases(),
+        relay::cases(),
         session::cases(),
         settings_2_4::cases(),
         text::cases(),

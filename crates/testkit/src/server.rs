@@ -28,9 +28,17 @@ pub struct Builder {
     binary: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     relay: Option<(PathBuf, PathBuf)>,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Builder {
+    /// A variable of the server's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<PathBuf>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// More of the configuration: TOML that begins inside `[relay]`, where only socket and directory are set.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
@@ -95,6 +103,7 @@ impl Builder {
             config_file,
             log_file: dir.path().join("server.log"),
             running: None,
+            environment: self.environment,
             _dir: dir,
         })
     }
@@ -110,6 +119,7 @@ pub struct Server {
     config_file: PathBuf,
     log_file: PathBuf,
     running: Option<Running>,
+    environment: Vec<(String, PathBuf)>,
     _dir: TempDir,
 }
 
@@ -177,6 +187,7 @@ impl Server {
         command.arg("--config").arg(&self.config_file);
         command.arg("--data-dir").arg(&self.data_dir).arg("serve");
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stderr(log);
         command.spawn().context("cannot run dovecast serve")
     }
