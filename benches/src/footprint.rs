@@ -10,10 +10,11 @@ use crate::proc::Memory;
 use crate::subject::{Brokers, Relays, Subject, World};
 use crate::workload::select_with_a_mail;
 
-const SUBJECTS: [Subject; 7] = [
+const SUBJECTS: [Subject; 8] = [
     Subject::NoPlugins,
     Subject::Framework,
     Subject::Dlog,
+    Subject::Relay(Relays::Up),
     Subject::Relay(Relays::Down),
     Subject::Kafka {
         instances: 1,

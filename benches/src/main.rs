@@ -3,6 +3,7 @@
 //! Every figure stands beside the same figure of the push-notification framework without a driver, taken in the same
 //! run: the machine is noisy, so both are measured in turns and the ratio of each turn is what counts.
 
+mod arrival;
 mod broker;
 mod exit;
 mod figures;
@@ -23,7 +24,7 @@ use dovecast_testkit::dovecot::Installation;
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
@@ -53,12 +54,13 @@ struct Options {
 
 type Table = fn(&World) -> Result<()>;
 
-const TABLES: [(&str, Table); 5] = [
+const TABLES: [(&str, Table); 6] = [
     ("lmtp", latency::lmtp),
     ("store", latency::store),
     ("footprint", footprint::run),
     ("sessions", sessions::run),
     ("exit", exit::run),
+    ("arrival", arrival::run),
 ];
 
 fn main() -> ExitCode {

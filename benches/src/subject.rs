@@ -9,10 +9,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
+use dovecast_testkit::dovecot::{Builder, Dovecot, Installation, MAIL_UID};
 use dovecast_testkit::loopback;
 use dovecast_testkit::mock_broker::HungBroker;
 use dovecast_testkit::plugin::{Build, Modules, modules};
+use dovecast_testkit::server::Server;
 use tempfile::NamedTempFile;
 
 use crate::broker::BrokerProcess;
@@ -39,10 +40,17 @@ impl Brokers {
 /// State of the relay that the plugin is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relays {
+    /// `dovecast serve` with its embedded log.
+    Up,
     /// Nobody listens: events are spilled.
     Down,
     /// Accepts connections and neither reads nor answers.
     Hung,
+}
+
+impl Relays {
+    /// The three states that mail must not notice.
+    pub(crate) const STATES: [Self; 3] = [Self::Up, Self::Down, Self::Hung];
 }
 
 /// What is loaded into Dovecot.
@@ -133,6 +141,7 @@ pub(crate) struct World {
     _hung: HungBroker,
     refusing: String,
     lua: NamedTempFile,
+    relays: RefCell<Vec<Server>>,
     hung_relays: RefCell<Vec<UnixListener>>,
 }
 
@@ -159,6 +168,7 @@ impl World {
             _hung: hung,
             refusing: format!("{}:9092", loopback::unique_address()),
             lua: empty_lua()?,
+            relays: RefCell::default(),
             hung_relays: RefCell::default(),
         })
     }
@@ -180,7 +190,7 @@ impl World {
         for instances in [1, 2] {
             subjects.extend(Brokers::STATES.map(|brokers| Subject::Kafka { instances, brokers }));
         }
-        subjects.extend([Relays::Down, Relays::Hung].map(Subject::Relay));
+        subjects.extend(Relays::STATES.map(Subject::Relay));
         subjects.extend((0..self.variants.len()).map(Subject::Variant));
         let is_wanted = |subject: &Subject| {
             let name = subject.to_string();
@@ -250,10 +260,14 @@ impl World {
     /// Its socket goes with Dovecot's directory, so it may stay as long as the world.
     fn start_relay(&self, state: Relays, dovecot: &Dovecot) -> Result<()> {
         let socket = dovecot.relay_dir().join("relay.sock");
-        if state == Relays::Hung {
-            let listener = UnixListener::bind(&socket).context("no socket for a hung relay")?;
-            fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
-            self.hung_relays.borrow_mut().push(listener);
+        match state {
+            Relays::Down => {}
+            Relays::Up => self.relays.borrow_mut().push(relay_for(dovecot)?),
+            Relays::Hung => {
+                let listener = UnixListener::bind(&socket).context("no socket for a hung relay")?;
+                fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+                self.hung_relays.borrow_mut().push(listener);
+            }
         }
         Ok(())
     }
@@ -292,6 +306,16 @@ impl World {
             builder.driver(&format!("kafka:topic={topic}-{instance} {options}"))
         })
     }
+}
+
+/// A relay for this Dovecot, as operators run it.
+pub(crate) fn relay_for(dovecot: &Dovecot) -> Result<Server> {
+    let dir = dovecot.relay_dir();
+    Server::builder()
+        .release()
+        .relay(dir.join("relay.sock"), dir.join("spill"))
+        .config(&format!("allow = [\"root\", \"{MAIL_UID}\"]"))
+        .start()
 }
 
 /// A script that asks for all events and does nothing with them.

@@ -116,7 +116,9 @@ fn check_in_log(server: &Server, told: &[Told]) -> Result<()> {
 /// The records of a topic, as the tests of Kafka have them.
 fn records(server: &Server, topic: &str) -> Result<Vec<Record>> {
     let text = |value: &serde_json::Value| -> Result<Vec<u8>> {
-        let text = value.as_str().with_context(|| format!("no text: {value}"))?;
+        let text = value
+            .as_str()
+            .with_context(|| format!("no text: {value}"))?;
         Ok(text.as_bytes().to_vec())
     };
     let mut records = Vec::new();

@@ -62,7 +62,7 @@ pub fn workspace_root() -> &'static Path {
 }
 
 /// Where cargo puts what it builds.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace_root().join("target"), PathBuf::from)
 }
@@ -75,11 +75,23 @@ fn as_the_user_behind_sudo(cargo: &mut Command) {
     }
 }
 
+/// Cargo in this workspace, as somebody else than a test would run it.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).current_dir(workspace_root());
+    // Set by cargo for this test's own package; the other package must not see them as its own.
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
+    {
+        cargo.env_remove(name);
+    }
+    as_the_user_behind_sudo(&mut cargo);
+    cargo
+}
+
 /// `cargo build` of the plugin, for the headers of this Dovecot.
 fn cargo_build(on: Installation, build: Build) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "dovecast-dovecot-plugin"]);
-    cargo.current_dir(workspace_root());
+    let mut cargo = cargo(&["build", "--quiet", "--package", "dovecast-dovecot-plugin"]);
     match build {
         Build::Dev => &mut cargo,
         Build::Release => cargo.arg("--release"),
@@ -90,13 +102,6 @@ fn cargo_build(on: Installation, build: Build) -> Command {
         cargo.env("DOVECOT_SYSROOT", trixie.dev_sysroot());
         cargo.env_remove("DOVECOT_CONFIG");
     }
-    // Set by cargo for this test's own package; the other package must not see them as its own.
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
-    {
-        cargo.env_remove(name);
-    }
-    as_the_user_behind_sudo(&mut cargo);
     cargo
 }
 

@@ -29,9 +29,17 @@ pub struct Builder {
     data_dir: Option<PathBuf>,
     relay: Option<(PathBuf, PathBuf)>,
     environment: Vec<(String, PathBuf)>,
+    release: bool,
 }
 
 impl Builder {
+    /// The binary as operators get it; otherwise cargo builds it with its dev profile.
+    #[must_use]
+    pub fn release(mut self) -> Self {
+        self.release = true;
+        self
+    }
+
     /// A variable of the server's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<PathBuf>) -> Self {
@@ -95,7 +103,7 @@ impl Builder {
         Ok(Server {
             binary: match self.binary {
                 Some(binary) => binary,
-                None => build()?,
+                None => build(self.release)?,
             },
             data_dir,
             relay_socket,
@@ -345,22 +353,18 @@ impl Drop for Server {
 }
 
 /// `dovecast`, built by cargo from this workspace, once per test process.
-fn build() -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| compile().map_err(|error| format!("{error:#}")));
+fn build(release: bool) -> Result<PathBuf> {
+    static BUILT: [OnceLock<Result<PathBuf, String>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let built = BUILT[usize::from(release)]
+        .get_or_init(|| compile(release).map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error))
 }
 
-fn compile() -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "dovecast-server"]);
+fn compile(release: bool) -> Result<PathBuf> {
+    let mut cargo = plugin::cargo(&["build", "--quiet", "--package", "dovecast-server"]);
     cargo.args(["--bin", "dovecast"]);
-    cargo.current_dir(plugin::workspace_root());
-    // Set by cargo for this test's own package; the other package must not see them as its own.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CARGO_PKG_") {
-            cargo.env_remove(name);
-        }
+    if release {
+        cargo.arg("--release");
     }
     let output = cargo.output().context("cannot run cargo")?;
     ensure!(
@@ -368,9 +372,8 @@ fn compile() -> Result<PathBuf> {
         "building dovecast failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| plugin::workspace_root().join("target"), PathBuf::from);
-    Ok(target.join("debug/dovecast"))
+    let profile = if release { "release" } else { "debug" };
+    Ok(plugin::target_dir().join(profile).join("dovecast"))
 }
 
 /// The address in the line that says where HTTP is answered.

@@ -1,22 +1,24 @@
-//! The demo: a Dovecot with the plugin and a Kafka broker in a temporary directory, a mail that is delivered, read, flagged
-//! and deleted, and each event shown as it arrives in the topic.
+//! The demo: a Dovecot with the plugin, and `dovecast serve` with its embedded log, in a temporary directory; a mail that is
+//! delivered, read, flagged and deleted, and each event as `dovecast tail` shows it.
 //!
 //! With `DEMO=keep` everything keeps running until Ctrl-C, and every further event is shown.
 
-use std::io::{IsTerminal, Write, stdout};
-use std::sync::mpsc::{Receiver, channel};
+use std::io::{BufRead, BufReader, IsTerminal, Write, stdout};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use dovecast_event::{EventKind, ParsedEvent, parse};
-use dovecast_testkit::dovecot::{Dovecot, PASSWORD};
+use anyhow::{Context, Result, bail};
+use dovecast_testkit::dovecot::{Dovecot, MAIL_UID, PASSWORD};
 use dovecast_testkit::imap::ImapClient;
-use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::plugin::{Build, shared_object};
-use dovecast_testkit::topic::{Record, TopicReader};
+use dovecast_testkit::server::Server;
 
 const TOPIC: &str = "dovecot";
 const USER: &str = "alice@example.com";
+/// How long an event may take.
+const ARRIVAL: Duration = Duration::from_secs(30);
 
 const MAIL: &[u8] = b"From: Bob Sender <bob@example.org>\r\n\
     To: alice@example.com\r\n\
@@ -42,39 +44,47 @@ fn main() -> Result<()> {
     let screen = Screen {
         colour: stdout().is_terminal(),
     };
-    screen.note("building the plugin (the first time this takes some minutes) ...")?;
+    screen.note("building the plugin and dovecast (the first time this takes some minutes) ...")?;
     let plugin = shared_object(Build::Dev)?;
-    screen.note("starting a Kafka broker and a Dovecot in a temporary directory ...")?;
-    let broker = MockBroker::start(1)?;
-    broker.create_topic(TOPIC, 3)?;
-    let mut dovecot = Dovecot::builder()
+    let dovecot = Dovecot::builder()
         .plugin(plugin)
-        .driver(&format!("kafka:topic={TOPIC}"))
-        .kafka("kafka_brokers", &broker.bootstrap_servers())
+        .relay()
+        .driver(&format!("kafka:topic={TOPIC}"));
+    screen.note("starting `dovecast serve` and a Dovecot in a temporary directory ...")?;
+    let mut dovecot = dovecot.start()?;
+    let relay = dovecot.relay_dir();
+    let mut server = Server::builder()
+        .relay(relay.join("relay.sock"), relay.join("spill"))
+        .config(&format!("allow = [\"root\", \"{MAIL_UID}\"]"))
         .start()?;
-    let settings = [("bootstrap.servers".to_owned(), broker.bootstrap_servers())];
-    let mut reader = TopicReader::new(&settings, TOPIC)?;
+    let tail = Tail::start(&server, screen.colour)?;
 
     screen.act("LMTP", &format!("a mail for {USER} is delivered"))?;
     let mut lmtp = dovecot.lmtp()?;
     lmtp.deliver_ok("bob@example.org", &[USER], MAIL)?;
     lmtp.quit()?;
-    screen.events(&mut reader, 2)?;
+    screen.events(&tail, 2)?;
 
     let mut imap = dovecot.login(USER)?;
     imap.ok("SELECT INBOX")?;
     for (command, events) in ACTS {
         use_mail(&screen, &mut imap, command)?;
-        screen.events(&mut reader, events)?;
+        screen.events(&tail, events)?;
     }
     imap.logout()?;
 
+    screen.note("\nthe last of them as it is in the log:")?;
+    let records = server.records(TOPIC)?;
+    line(records.last().context("the log is empty")?)?;
+
     if std::env::var("DEMO").is_ok_and(|value| value == "keep") {
-        how_to_connect(&dovecot, &broker)?;
-        screen.follow(&mut reader, &interrupted)?;
+        how_to_connect(&dovecot, &server)?;
+        screen.follow(&tail, &interrupted)?;
     }
+    drop(tail);
     dovecot.stop()?;
-    screen.note("done: Dovecot and broker are stopped, the temporary directory is removed")
+    server.stop()?;
+    screen.note("done: Dovecot and dovecast are stopped, the temporary directory is removed")
 }
 
 /// Ctrl-C arrives here, so that everything is cleaned up.
@@ -93,6 +103,44 @@ fn use_mail(screen: &Screen, imap: &mut ImapClient, command: &str) -> Result<()>
     Ok(())
 }
 
+/// A `dovecast tail`, and what it prints.
+struct Tail {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Tail {
+    /// The topic is not there yet: it is read from its beginning.
+    fn start(server: &Server, colour: bool) -> Result<Self> {
+        let mut command = server.command(["tail", "--topic", TOPIC, "--from", "beginning"]);
+        if !colour {
+            command.env("NO_COLOR", "1");
+        }
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run dovecast tail")?;
+        let out = child.stdout.take().context("it has no output")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, lines })
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // It ends with the server at the latest.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// The terminal.
 struct Screen {
     colour: bool,
@@ -108,8 +156,7 @@ impl Screen {
     }
 
     fn note(&self, text: &str) -> Result<()> {
-        let text = self.paint("2", text);
-        line(&text)
+        line(&self.paint("2", text))
     }
 
     fn act(&self, protocol: &str, text: &str) -> Result<()> {
@@ -118,58 +165,47 @@ impl Screen {
     }
 
     /// Shows the next `count` events as they arrive.
-    fn events(&self, reader: &mut TopicReader, count: usize) -> Result<()> {
+    fn events(&self, tail: &Tail, count: usize) -> Result<()> {
         let started = Instant::now();
         for _ in 0..count {
-            let record = reader
-                .next(Duration::from_secs(30))?
-                .context("no event has arrived within 30 s")?;
-            self.record(&record, Some(started.elapsed()))?;
+            let event = match tail.lines.recv_timeout(ARRIVAL) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => bail!("no event has arrived within {ARRIVAL:?}"),
+                Err(RecvTimeoutError::Disconnected) => bail!("dovecast tail has ended"),
+            };
+            let after = format!("{:>4} ms", started.elapsed().as_millis());
+            line(&format!("{}  {event}", self.paint("2", &after)))?;
         }
         Ok(())
     }
 
-    fn record(&self, record: &Record, after: Option<Duration>) -> Result<()> {
-        let event = parse(&record.value)?;
-        let kind = self.paint(colour(event.kind), &format!("{:<18}", event.kind.name()));
-        let after = after.map_or_else(String::new, |after| format!("{:>4} ms", after.as_millis()));
-        let uid = event
-            .uid
-            .map_or_else(String::new, |uid| format!("uid {uid}"));
-        let shown = format!(
-            "{after:>8}  {kind} {:<10} {uid:<6} {}",
-            event.mailbox,
-            summary(&event)
-        );
-        line(&shown)?;
-        let json = self.paint("2", &String::from_utf8_lossy(&record.value));
-        line(&format!("{:>8}  {json}", ""))
-    }
-
     /// Shows events until Ctrl-C.
-    fn follow(&self, reader: &mut TopicReader, interrupted: &Receiver<()>) -> Result<()> {
+    fn follow(&self, tail: &Tail, interrupted: &Receiver<()>) -> Result<()> {
         while interrupted.try_recv().is_err() {
-            if let Some(record) = reader.next(Duration::from_millis(500))? {
-                self.record(&record, None)?;
+            if let Ok(event) = tail.lines.recv_timeout(Duration::from_millis(500)) {
+                line(&format!("{:>7}  {event}", ""))?;
             }
         }
-        line("")
+        self.note("")
     }
 }
 
-fn how_to_connect(dovecot: &Dovecot, broker: &MockBroker) -> Result<()> {
+fn how_to_connect(dovecot: &Dovecot, server: &Server) -> Result<()> {
     let address = dovecot.address();
     line(&format!(
         "\neverything keeps running; every further event is shown here, Ctrl-C ends it\n\
-         \n  IMAP    {address}:{}  user {USER} (or any other), password {PASSWORD}\
-         \n  LMTP    {address}:{}\
-         \n  Kafka   {}  topic {TOPIC}   (kcat -b {2} -t {TOPIC} -C)\
-         \n  config  {}\
-         \n  log     {}\n",
+         \n  IMAP     {address}:{}  user {USER} (or any other), password {PASSWORD}\
+         \n  LMTP     {address}:{}\
+         \n  metrics  http://{}/metrics\
+         \n  log      {}   ({:?})\
+         \n  config   {}\
+         \n  Dovecot  {}\n",
         dovecot.imap_port(),
         dovecot.lmtp_port(),
-        broker.bootstrap_servers(),
-        dovecot.config_path().display(),
+        server.address()?,
+        server.data_dir().display(),
+        server.command(["tail", "--format", "json"]),
+        server.config_file().display(),
         dovecot.dir().join("dovecot.log").display(),
     ))
 }
@@ -179,30 +215,4 @@ fn line(text: &str) -> Result<()> {
     writeln!(out, "{text}")
         .and_then(|()| out.flush())
         .context("cannot write to the terminal")
-}
-
-const fn colour(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::MessageNew | EventKind::MessageAppend => "1;32",
-        EventKind::FlagsSet | EventKind::FlagsClear => "1;33",
-        EventKind::MessageRead => "1;36",
-        EventKind::MessageTrash | EventKind::MessageExpunge => "1;31",
-        _ => "1;35",
-    }
-}
-
-/// What is worth seeing at a glance.
-fn summary(event: &ParsedEvent) -> String {
-    let texts = [
-        ("from", &event.from),
-        ("subject", &event.subject),
-        ("was", &event.old_mailbox),
-    ];
-    let mut parts: Vec<String> = texts
-        .iter()
-        .filter_map(|(name, text)| text.as_ref().map(|text| format!("{name} {text:?}")))
-        .collect();
-    parts.extend(event.flags.iter().flatten().cloned());
-    parts.extend(event.keywords.iter().flatten().cloned());
-    parts.join("  ")
 }
