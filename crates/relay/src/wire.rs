@@ -514,4 +514,25 @@ mod tests {
         assert_eq!(read_record(&out), Ok(example()));
         assert!(read_record(&out[..out.len() - 1]).is_err());
     }
+
+    #[test]
+    fn the_documented_example_is_what_is_sent() {
+        let document = include_str!("../../../docs/relay-protocol.md");
+        let example = document.split("```hex\n").nth(1).expect("an example");
+        let hex = example.split("```").next().expect("its end");
+        let bytes = hex
+            .split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16));
+        let documented: Vec<u8> = bytes.collect::<Result<_, _>>().expect("hex");
+        let mut sent = Vec::new();
+        let hello = Hello {
+            version: VERSION,
+            host: "mail1",
+            program: "imap",
+            spill: "",
+        };
+        write_hello(&mut sent, &hello);
+        write_ack(&mut sent, 3);
+        assert_eq!(documented, sent);
+    }
 }
