@@ -20,6 +20,7 @@ mod relay;
 mod script;
 mod session;
 mod settings_2_4;
+mod ship;
 
 mod setup;
 mod story;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         relay::cases(),
         session::cases(),
         settings_2_4::cases(),
+        ship::cases(),
         text::cases(),
         valgrind::cases(),
         versions::cases(),

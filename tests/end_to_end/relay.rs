@@ -84,7 +84,7 @@ impl Host {
 }
 
 /// A relay for this Dovecot.
-fn server_for(dovecot: &Dovecot) -> dovecast_testkit::server::Builder {
+pub(crate) fn server_for(dovecot: &Dovecot) -> dovecast_testkit::server::Builder {
     let dir = dovecot.relay_dir();
     Server::builder()
         .relay(dir.join("relay.sock"), dir.join("spill"))

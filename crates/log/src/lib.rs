@@ -10,6 +10,8 @@
 
 pub mod embedded;
 mod error;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod record;
 
 use std::future::Future;
@@ -35,6 +37,8 @@ pub struct Appended {
     pub appended: usize,
     /// Records that were there already, by their id, and were dropped.
     pub duplicates: usize,
+    /// Records that the log never takes, told in its log line; they are lost.
+    pub refused: usize,
 }
 
 /// A topic and its partitions.

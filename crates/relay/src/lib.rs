@@ -12,5 +12,7 @@
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod ship;
 pub mod spill;
 pub mod wire;

@@ -274,8 +274,11 @@ impl Config {
 
     #[cfg(feature = "kafka")]
     /// How records get to Kafka.
-    pub(crate) fn ship_options(&self) -> ShipOptions {
-        ShipOptions
+    pub(crate) fn ship_options() -> ShipOptions {
+        ShipOptions {
+            group: SHIPPER_GROUP.to_owned(),
+            ..ShipOptions::default()
+        }
     }
 
     #[cfg(feature = "kafka")]

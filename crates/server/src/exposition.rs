@@ -27,7 +27,39 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     spill(&mut out, &snapshot.relay);
     log(&mut out, &snapshot.log);
     log_ends(&mut out, snapshot);
+    #[cfg(feature = "kafka")]
+    if let Some(shipper) = &snapshot.shipper {
+        ship(&mut out, shipper);
+    }
     out.text
+}
+
+#[cfg(feature = "kafka")]
+fn ship(out: &mut Exposition, shipper: &ShipStats) {
+    for (name, help, value) in [
+        (
+            "dovecast_ship_records_total",
+            "Records of the spool that Kafka has.",
+            shipper.shipped,
+        ),
+        (
+            "dovecast_ship_refused_records_total",
+            "Records that Kafka never takes; they are lost.",
+            shipper.refused,
+        ),
+        (
+            "dovecast_ship_errors_total",
+            "Appends to Kafka that failed and were tried again.",
+            shipper.errors,
+        ),
+        (
+            "dovecast_ship_damaged_total",
+            "Damaged places of the spool that were passed over.",
+            shipper.damaged,
+        ),
+    ] {
+        out.count(name, help, value);
+    }
 }
 
 fn relay(out: &mut Exposition, relay: &RelayStats) {

@@ -183,7 +183,7 @@ impl Parts {
 #[cfg(feature = "kafka")]
 fn shipper(config: &Config, spool: &Embedded) -> Result<Shipper> {
     let target = KafkaLog::connect(&config.kafka_options()).context("cannot use Kafka")?;
-    Ok(Shipper::start(spool.clone(), target, config.ship_options()))
+    Ok(Shipper::start(spool, target, &Config::ship_options()))
 }
 
 /// What asks the process to end.

@@ -1,0 +1,125 @@
+//! The log in a Kafka cluster, as Kafka users expect it: idempotent producer with acks=all, manual commits, cooperative
+//! rebalancing.
+//!
+//! librdkafka has threads of its own; what of it blocks is done on blocking threads here, and consumers are polled by a
+//! thread each, so that waiting for records can be given up at any time without losing one.
+
+mod consumer;
+mod producer;
+mod status;
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::{Appended, GroupStatus, Log, LogError, NewRecord, StartAt, TopicStatus};
+use producer::Producers;
+
+pub use consumer::{KafkaConsumer, KafkaReader};
+
+/// How long one question to the cluster may take.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Stands for the value of a secret.
+const NOT_SHOWN: &str = "(not shown)";
+
+/// How to reach a cluster.
+#[derive(Clone, Default)]
+pub struct KafkaOptions {
+    /// `host:port,host:port`.
+    pub brokers: String,
+    /// librdkafka's properties; they go before what is set here.
+    pub properties: Vec<(String, String)>,
+}
+
+/// The log in a Kafka cluster; clones are the same.
+#[derive(Clone)]
+pub struct KafkaLog {
+    options: KafkaOptions,
+    producers: Producers,
+}
+
+impl KafkaLog {
+    /// Checks the properties and makes a producer. The cluster need not be there.
+    pub fn connect(options: &KafkaOptions) -> Result<Self, LogError> {
+        Ok(Self {
+            producers: Producers::new(options)?,
+            options: options.clone(),
+        })
+    }
+}
+
+impl Log for KafkaLog {
+    type Reader = KafkaReader;
+    type Consumer = KafkaConsumer;
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
+        self.producers.append(records).await
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicStatus>, LogError> {
+        let options = self.options.clone();
+        blocking(move || status::topics(&options)).await
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupStatus>, LogError> {
+        let options = self.options.clone();
+        blocking(move || status::groups(&options)).await
+    }
+
+    async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
+        KafkaReader::start(&self.options, topic, start)
+    }
+
+    async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {
+        KafkaConsumer::start(&self.options, group, topics)
+    }
+}
+
+impl KafkaOptions {
+    /// The configuration of a client; `defaults` may be overridden by the operator's properties.
+    fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "dovecast");
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+
+    fn io(&self, doing: &'static str, error: &KafkaError) -> LogError {
+        LogError::Io {
+            doing,
+            place: self.brokers.clone(),
+            reason: without_value(error),
+        }
+    }
+}
+
+/// librdkafka repeats the value of a property that it refuses; it may be a password.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(result, _, name, _) => {
+            let what = if *result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
+                "unknown librdkafka property"
+            } else {
+                "invalid value of the librdkafka property"
+            };
+            format!("{what} `{name}` (value {NOT_SHOWN})")
+        }
+        error => error.to_string(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| LogError::Closed)?
+}

@@ -1,0 +1,325 @@
+//! Consumers and readers: each is polled by a thread of its own, which puts records into a bounded channel.
+//!
+//! Where a partition is taken away, what was fetched of it and not handed out is dropped: whoever has it now gets it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::metadata::MetadataPartition;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::{KafkaOptions, REQUEST, blocking};
+use crate::{Consumer, Header, LogError, Position, Reader, Record, StartAt};
+
+/// Records that are fetched and not handed out.
+const FETCHED: usize = 10_000;
+/// Records that are handed out at a time.
+const BATCH: usize = 2_000;
+/// How long one poll waits: a consumer that is dropped ends within it.
+const POLL: Duration = Duration::from_millis(100);
+/// How often a reader looks for new partitions of its topic.
+const LOOK: Duration = Duration::from_secs(5);
+
+const DEFAULTS: [(&str, &str); 6] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("isolation.level", "read_committed"),
+    ("fetch.wait.max.ms", "50"),
+];
+
+/// Partitions that are ours now.
+#[derive(Default)]
+struct Assigned(Mutex<BTreeSet<(String, i32)>>);
+
+impl Assigned {
+    fn change(&self, list: &TopicPartitionList, are_ours: bool) {
+        let mut assigned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for element in list.elements() {
+            let partition = (element.topic().to_owned(), element.partition());
+            if are_ours {
+                assigned.insert(partition);
+            } else {
+                assigned.remove(&partition);
+            }
+        }
+    }
+
+    fn contains(&self, topic: &str, partition: u32) -> bool {
+        let assigned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        i32::try_from(partition)
+            .is_ok_and(|partition| assigned.contains(&(topic.to_owned(), partition)))
+    }
+}
+
+struct Context {
+    assigned: Arc<Assigned>,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            tracing::info!(partitions = list.count(), "partitions are taken away");
+            self.assigned.change(list, false);
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            tracing::info!(partitions = list.count(), "partitions are assigned");
+            self.assigned.change(list, true);
+        }
+    }
+}
+
+/// A consumer that a thread polls.
+struct Polled {
+    options: KafkaOptions,
+    consumer: Arc<BaseConsumer<Context>>,
+    assigned: Arc<Assigned>,
+    records: mpsc::Receiver<Result<Record, LogError>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        // The thread leaves the group and ends.
+        self.is_over.store(true, Ordering::Release);
+    }
+}
+
+impl Polled {
+    fn start(
+        options: &KafkaOptions,
+        group: &str,
+        begin: impl FnOnce(&BaseConsumer<Context>) -> Result<(), LogError>,
+        mut look: impl FnMut(&BaseConsumer<Context>) + Send + 'static,
+    ) -> Result<Self, LogError> {
+        let assigned = Arc::<Assigned>::default();
+        let context = Context {
+            assigned: Arc::clone(&assigned),
+        };
+        let mut defaults = DEFAULTS.to_vec();
+        defaults.push(("group.id", group));
+        let consumer: BaseConsumer<Context> = options
+            .client_config(&defaults)
+            .create_with_context(context)
+            .map_err(|error| options.io("connect to", &error))?;
+        begin(&consumer)?;
+        let consumer = Arc::new(consumer);
+        let (sender, records) = mpsc::channel(FETCHED);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let polled = Self {
+            options: options.clone(),
+            consumer: Arc::clone(&consumer),
+            assigned,
+            records,
+            is_over: Arc::clone(&is_over),
+        };
+        let options = options.clone();
+        std::thread::Builder::new()
+            .name("kafka-consumer".to_owned())
+            .spawn(move || {
+                while !is_over.load(Ordering::Acquire) {
+                    look(&consumer);
+                    let fetched = match consumer.poll(POLL) {
+                        None => continue,
+                        Some(Ok(message)) => Ok(record(&message)),
+                        Some(Err(error)) => Err(options.io("read", &error)),
+                    };
+                    if sender.blocking_send(fetched).is_err() {
+                        break;
+                    }
+                }
+            })
+            .map_err(|error| LogError::Io {
+                doing: "start a consumer of",
+                place: polled.options.brokers.clone(),
+                reason: error.to_string(),
+            })?;
+        Ok(polled)
+    }
+
+    async fn next(&mut self, is_wanted: impl Fn(&Record) -> bool) -> Result<Vec<Record>, LogError> {
+        loop {
+            let mut batch = match self.records.recv().await {
+                None => return Err(LogError::Closed),
+                Some(Err(error)) => return Err(error),
+                Some(Ok(record)) => vec![record],
+            };
+            while batch.len() < BATCH
+                && let Ok(Ok(record)) = self.records.try_recv()
+            {
+                batch.push(record);
+            }
+            batch.retain(&is_wanted);
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+        }
+    }
+}
+
+/// See [`Log::consumer`](crate::Log::consumer).
+pub struct KafkaConsumer(Polled);
+
+impl KafkaConsumer {
+    pub(super) fn start(
+        options: &KafkaOptions,
+        group: &str,
+        topics: &[String],
+    ) -> Result<Self, LogError> {
+        let subscribe = |consumer: &BaseConsumer<Context>| {
+            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+            consumer
+                .subscribe(&topics)
+                .map_err(|error| options.io("subscribe to topics of", &error))
+        };
+        Polled::start(options, group, subscribe, |_| {}).map(Self)
+    }
+}
+
+impl Consumer for KafkaConsumer {
+    async fn next(&mut self) -> Result<Vec<Record>, LogError> {
+        let assigned = Arc::clone(&self.0.assigned);
+        self.0
+            .next(|record| assigned.contains(&record.topic, record.partition))
+            .await
+    }
+
+    async fn commit(&mut self, positions: &[Position]) -> Result<(), LogError> {
+        let mut list = TopicPartitionList::new();
+        for position in positions {
+            if !self
+                .0
+                .assigned
+                .contains(&position.topic, position.partition)
+            {
+                continue;
+            }
+            let partition = i32::try_from(position.partition).unwrap_or(i32::MAX);
+            let offset = i64::try_from(position.offset).unwrap_or(i64::MAX);
+            list.add_partition_offset(&position.topic, partition, Offset::Offset(offset))
+                .map_err(|error| self.0.options.io("commit to", &error))?;
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let (consumer, options) = (Arc::clone(&self.0.consumer), self.0.options.clone());
+        blocking(move || {
+            consumer
+                .commit(&list, CommitMode::Sync)
+                .map_err(|error| options.io("commit to", &error))
+        })
+        .await
+    }
+}
+
+/// See [`Log::reader`](crate::Log::reader).
+pub struct KafkaReader(Polled);
+
+impl KafkaReader {
+    pub(super) fn start(
+        options: &KafkaOptions,
+        topic: &str,
+        start: StartAt,
+    ) -> Result<Self, LogError> {
+        let topic = topic.to_owned();
+        let mut known = BTreeSet::new();
+        let mut start = start;
+        let mut looked: Option<std::time::Instant> = None;
+        let look = move |consumer: &BaseConsumer<Context>| {
+            if looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+                return;
+            }
+            match assign_new(consumer, &topic, start, &mut known) {
+                Ok(is_there) => {
+                    // Until the topic is there it is looked for at each poll; what is made later is read from its beginning.
+                    looked = is_there.then(std::time::Instant::now);
+                    if is_there {
+                        start = StartAt::Beginning;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, topic, "a topic cannot be looked for"),
+            }
+        };
+        Polled::start(options, "dovecast-reader", |_| Ok(()), look).map(Self)
+    }
+}
+
+impl Reader for KafkaReader {
+    async fn next(&mut self) -> Result<Vec<Record>, LogError> {
+        self.0.next(|_| true).await
+    }
+}
+
+/// Assigns partitions that are not known yet; `false`: there are none at all.
+fn assign_new(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    start: StartAt,
+    known: &mut BTreeSet<i32>,
+) -> Result<bool, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
+    let partitions = metadata.topics().iter().find(|found| found.name() == topic);
+    let ids: Vec<i32> = partitions
+        .map(|topic| {
+            topic
+                .partitions()
+                .iter()
+                .map(MetadataPartition::id)
+                .collect()
+        })
+        .unwrap_or_default();
+    let mut list = TopicPartitionList::new();
+    for id in ids.iter().filter(|id| !known.contains(id)) {
+        let (low, high) = consumer.fetch_watermarks(topic, *id, REQUEST)?;
+        let offset = match start {
+            StartAt::Beginning => low,
+            StartAt::End => high,
+            StartAt::Last(records) => {
+                let records = i64::try_from(records).unwrap_or(i64::MAX);
+                high.saturating_sub(records).max(low)
+            }
+        };
+        list.add_partition_offset(topic, *id, Offset::Offset(offset))?;
+    }
+    if list.count() > 0 {
+        consumer.incremental_assign(&list)?;
+        known.extend(ids.iter().copied());
+    }
+    Ok(!ids.is_empty())
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let header = |header: rdkafka::message::Header<'_, &[u8]>| Header {
+        name: Arc::from(header.key),
+        value: Bytes::copy_from_slice(header.value.unwrap_or_default()),
+    };
+    Record {
+        topic: Arc::from(message.topic()),
+        partition: u32::try_from(message.partition()).unwrap_or(0),
+        offset: u64::try_from(message.offset()).unwrap_or(0),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        headers: message
+            .headers()
+            .map(|headers| headers.iter().map(header).collect())
+            .unwrap_or_default(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,92 @@
+//! What the cluster holds, and how far its groups are. Asks, and waits for the answer.
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{KafkaOptions, REQUEST};
+use crate::{GroupStatus, LogError, PartitionStatus, TopicStatus};
+
+fn asker(options: &KafkaOptions, group: &str) -> Result<BaseConsumer, LogError> {
+    options
+        .client_config(&[("group.id", group), ("enable.auto.commit", "false")])
+        .create()
+        .map_err(|error| options.io("connect to", &error))
+}
+
+pub(super) fn topics(options: &KafkaOptions) -> Result<Vec<TopicStatus>, LogError> {
+    let consumer = asker(options, "dovecast-status")?;
+    all_topics(options, &consumer)
+}
+
+fn all_topics(
+    options: &KafkaOptions,
+    consumer: &BaseConsumer,
+) -> Result<Vec<TopicStatus>, LogError> {
+    let error = |error| options.io("ask", &error);
+    let metadata = consumer.fetch_metadata(None, REQUEST).map_err(error)?;
+    let mut topics = Vec::new();
+    // Kafka's own topics begin with two underlines.
+    for topic in metadata
+        .topics()
+        .iter()
+        .filter(|topic| !topic.name().starts_with("__"))
+    {
+        let mut partitions = Vec::new();
+        for partition in topic.partitions() {
+            let (begin, end) = consumer
+                .fetch_watermarks(topic.name(), partition.id(), REQUEST)
+                .map_err(error)?;
+            partitions.push(PartitionStatus {
+                begin: u64::try_from(begin).unwrap_or(0),
+                end: u64::try_from(end).unwrap_or(0),
+            });
+        }
+        topics.push(TopicStatus {
+            name: topic.name().to_owned(),
+            partitions,
+        });
+    }
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(topics)
+}
+
+pub(super) fn groups(options: &KafkaOptions) -> Result<Vec<GroupStatus>, LogError> {
+    let error = |error| options.io("ask", &error);
+    let consumer = asker(options, "dovecast-status")?;
+    let topics = all_topics(options, &consumer)?;
+    let list = consumer.fetch_group_list(None, REQUEST).map_err(error)?;
+    let mut names: Vec<String> = list
+        .groups()
+        .iter()
+        .map(|group| group.name().to_owned())
+        .collect();
+    names.sort();
+    let mut groups = Vec::new();
+    for name in names {
+        let mut asked = TopicPartitionList::new();
+        for topic in &topics {
+            for number in 0..topic.partitions.len() {
+                let number = i32::try_from(number).unwrap_or(i32::MAX);
+                asked.add_partition(&topic.name, number);
+            }
+        }
+        let member = asker(options, &name)?;
+        let committed = member.committed_offsets(asked, REQUEST).map_err(error)?;
+        for element in committed.elements() {
+            let Offset::Offset(offset) = element.offset() else {
+                continue;
+            };
+            let number = usize::try_from(element.partition()).unwrap_or(usize::MAX);
+            let topic = topics.iter().find(|topic| topic.name == element.topic());
+            let end = topic.and_then(|topic| topic.partitions.get(number));
+            groups.push(GroupStatus {
+                group: name.clone(),
+                topic: element.topic().to_owned(),
+                partition: u32::try_from(element.partition()).unwrap_or(0),
+                committed: u64::try_from(offset).unwrap_or(0),
+                end: end.map_or(0, |partition| partition.end),
+            });
+        }
+    }
+    Ok(groups)
+}

@@ -1,0 +1,243 @@
+//! Ships the spool of a relay to another log, Kafka: in order, and each record until it is there.
+//!
+//! One append is under way at a time; what is read from the spool meanwhile is the next one. The spool's group commits its
+//! position only behind what has been appended: after a crash some records are shipped again, with the same ids, and none
+//! is left out.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
+use dovecast_log::{Appended, Consumer, Log, LogError, NewRecord, Position, Record};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+/// How long until a failed append is tried again: at first, and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
+/// How often trouble is told of.
+const REPEAT: Duration = Duration::from_mins(1);
+/// How long a stop waits for the append that is under way.
+const STOP: Duration = Duration::from_secs(5);
+
+/// How a spool is shipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShipOptions {
+    /// The consumer group of the spool that does it.
+    pub group: String,
+    /// Records that are read while an append is under way.
+    pub read_ahead: usize,
+}
+
+impl Default for ShipOptions {
+    fn default() -> Self {
+        Self {
+            group: "kafka".to_owned(),
+            read_ahead: 20_000,
+        }
+    }
+}
+
+/// What a shipper has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShipStats {
+    /// Records that the target has.
+    pub shipped: u64,
+    /// Records that the target never takes; they are lost.
+    pub refused: u64,
+    /// Appends that failed and were tried again.
+    pub errors: u64,
+    /// Damaged places of the spool that were passed over.
+    pub damaged: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    shipped: AtomicU64,
+    refused: AtomicU64,
+    errors: AtomicU64,
+    damaged: AtomicU64,
+}
+
+/// A running shipper.
+pub struct Shipper {
+    counters: Arc<Counters>,
+    stopping: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shipper {
+    /// Begins where the group has committed. Has to be called within a tokio runtime.
+    pub fn start<L: Log + Clone>(spool: &Embedded, target: L, options: &ShipOptions) -> Self {
+        let counters = Arc::<Counters>::default();
+        let stopping = watch::Sender::new(false);
+        let work = Work {
+            consumer: spool.consumer_of_all(&options.group),
+            target,
+            counters: Arc::clone(&counters),
+            read_ahead: options.read_ahead,
+            waiting: Vec::new(),
+        };
+        let task = tokio::spawn(work.run(stopping.subscribe()));
+        Self {
+            counters,
+            stopping,
+            task: Mutex::new(Some(task)),
+        }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> ShipStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ShipStats {
+            shipped: load(&self.counters.shipped),
+            refused: load(&self.counters.refused),
+            errors: load(&self.counters.errors),
+            damaged: load(&self.counters.damaged),
+        }
+    }
+
+    /// Ships no more; what is under way may end, within some seconds.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        let Some(mut task) = self.task.lock().await.take() else {
+            return;
+        };
+        if tokio::time::timeout(STOP, &mut task).await.is_err() {
+            // Shipped again after the next start.
+            task.abort();
+        }
+    }
+}
+
+struct Work<L> {
+    consumer: EmbeddedConsumer,
+    target: L,
+    counters: Arc<Counters>,
+    read_ahead: usize,
+    waiting: Vec<Record>,
+}
+
+type Appending = Pin<Box<dyn Future<Output = (Vec<Position>, Result<Appended, LogError>)> + Send>>;
+
+impl<L: Log + Clone> Work<L> {
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut appending: Option<Appending> = None;
+        loop {
+            let is_stopping = *stopping.borrow_and_update();
+            if appending.is_none() {
+                if is_stopping {
+                    return;
+                }
+                if !self.waiting.is_empty() {
+                    appending = Some(self.append(stopping.clone()));
+                }
+            }
+            let may_read = !is_stopping && self.waiting.len() < self.read_ahead;
+            tokio::select! {
+                (positions, done) = finished(&mut appending) => {
+                    appending = None;
+                    match done {
+                        Ok(appended) => self.commit(&positions, appended).await,
+                        // Only while it is being stopped.
+                        Err(_) => return,
+                    }
+                }
+                read = self.consumer.next(), if may_read => match read {
+                    Ok(records) => self.waiting.extend(records),
+                    Err(LogError::Closed) => return,
+                    Err(error @ LogError::Corrupt { .. }) => {
+                        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+                        tracing::error!(%error, "records of the spool are lost");
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the spool cannot be read");
+                        tokio::time::sleep(AGAIN_SLOWEST).await;
+                    }
+                },
+                changed = stopping.changed() => if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Appends what waits, until it succeeds or the shipper is stopped.
+    fn append(&mut self, stopping: watch::Receiver<bool>) -> Appending {
+        let records = std::mem::take(&mut self.waiting);
+        let positions = behind(&records);
+        let records: Vec<NewRecord> = records.into_iter().map(new_record).collect();
+        let (target, counters) = (self.target.clone(), Arc::clone(&self.counters));
+        Box::pin(async move {
+            let mut delay = AGAIN_FIRST;
+            let mut told: Option<Instant> = None;
+            loop {
+                let error = match target.append(records.clone()).await {
+                    Ok(appended) => return (positions, Ok(appended)),
+                    Err(error) => error,
+                };
+                counters.errors.fetch_add(1, Ordering::Relaxed);
+                if told.is_none_or(|told| told.elapsed() >= REPEAT) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
+                }
+                if *stopping.borrow() {
+                    return (positions, Err(error));
+                }
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(AGAIN_SLOWEST);
+            }
+        })
+    }
+
+    async fn commit(&mut self, positions: &[Position], appended: Appended) {
+        let shipped = appended.appended + appended.duplicates;
+        self.counters
+            .shipped
+            .fetch_add(shipped as u64, Ordering::Relaxed);
+        self.counters
+            .refused
+            .fetch_add(appended.refused as u64, Ordering::Relaxed);
+        if let Err(error) = self.consumer.commit(positions).await {
+            // The next commit says the same and more; after a crash they are shipped again.
+            tracing::warn!(%error, "the position of the shipped spool cannot be kept");
+        }
+    }
+}
+
+async fn finished(
+    appending: &mut Option<Appending>,
+) -> (Vec<Position>, Result<Appended, LogError>) {
+    match appending {
+        Some(appending) => appending.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The positions behind the last record of each partition.
+fn behind(records: &[Record]) -> Vec<Position> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        last.insert((&record.topic, record.partition), record.offset + 1);
+    }
+    let position = |((topic, partition), offset): ((&Arc<str>, u32), u64)| Position {
+        topic: Arc::clone(topic),
+        partition,
+        offset,
+    };
+    last.into_iter().map(position).collect()
+}
+
+fn new_record(record: Record) -> NewRecord {
+    NewRecord {
+        topic: record.topic,
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
+        timestamp_ms: record.timestamp_ms,
+        id: None,
+    }
+}
