@@ -164,6 +164,7 @@ async fn a_record_that_comes_again_is_dropped_and_after_a_reopen_too() {
         Ok(Appended {
             appended,
             duplicates,
+            ..Appended::default()
         })
     };
     assert_eq!(log.append(both).await, expected(2, 1));
