@@ -220,6 +220,11 @@ impl Embedded {
         }
     }
 
+    /// Waits until the log takes nothing more: it is closed, or its writer has died.
+    pub async fn ended(&self) {
+        self.handle.commands.closed().await;
+    }
+
     /// Waits until everything that was appended before is written, and closes the file. Appends fail from now on.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();

@@ -26,6 +26,10 @@ use crate::wire::{FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, VERSION, WireRecord,
 /// How long after a failed attempt the next one is made: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_SLOWEST: Duration = Duration::from_secs(30);
+/// The same for a process that has something to send.
+const RETRY_BUSY: Duration = Duration::from_millis(500);
+/// How long after a failure to spill the next attempt is made, unless the queue is full.
+const SPILL_AGAIN: Duration = Duration::from_secs(1);
 /// How often acknowledgements are looked for: at first, and when none come.
 const LOOK_FIRST: Duration = Duration::from_millis(4);
 const LOOK_SLOWEST: Duration = Duration::from_secs(1);
@@ -69,8 +73,8 @@ pub struct Client {
     spill: Option<spill::Writer>,
     /// The spill file that a hello has named, until the relay has answered.
     named: Option<String>,
-    /// The last attempt to spill has failed; said once.
-    is_spill_broken: bool,
+    /// When the last attempt to spill has failed; said once.
+    spill_failed: Option<Instant>,
     look: Duration,
     news: Vec<News>,
 }
@@ -80,8 +84,11 @@ enum Link {
     Untried,
     Up(Connection),
     Away {
+        /// When the timer tries again.
         until: Instant,
         delay: Duration,
+        /// When the last attempt was made.
+        tried: Instant,
     },
 }
 
@@ -94,7 +101,7 @@ impl Client {
             queue: Queue::default(),
             spill: None,
             named: None,
-            is_spill_broken: false,
+            spill_failed: None,
             look: LOOK_FIRST,
             news: Vec::new(),
         }
@@ -187,7 +194,10 @@ impl Client {
     fn advance(&mut self) {
         self.exchange();
         self.connect_if_due();
-        if !self.queue.is_empty() && matches!(self.link, Link::Away { .. }) {
+        let may_spill = self
+            .spill_failed
+            .is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN);
+        if may_spill && !self.queue.is_empty() && matches!(self.link, Link::Away { .. }) {
             self.spill_all();
         }
     }
@@ -195,8 +205,16 @@ impl Client {
     fn connect_if_due(&mut self) {
         let delay = match &self.link {
             Link::Untried => RETRY_FIRST,
-            Link::Away { until, delay } if Instant::now() >= *until => {
+            Link::Away { until, delay, .. } if Instant::now() >= *until => {
                 (*delay * 2).min(RETRY_SLOWEST)
+            }
+            // What is spilled beside a relay that is back is behind what others send it: not for long.
+            Link::Away { delay, tried, .. }
+                if *delay < RETRY_SLOWEST
+                    && !self.queue.is_empty()
+                    && tried.elapsed() >= RETRY_BUSY =>
+            {
+                *delay
             }
             Link::Up(_) | Link::Away { .. } => return,
         };
@@ -241,10 +259,14 @@ impl Client {
     fn handle(&mut self, done: Result<(), Ended>) {
         match done {
             Ok(()) => {}
-            // A relay that was started anew is there at once.
             Err(Ended::Lost) => {
                 self.queue.begin_again();
-                self.link = Link::Untried;
+                if matches!(&self.link, Link::Up(connection) if connection.is_welcome()) {
+                    // A relay that was started anew is there at once.
+                    self.link = Link::Untried;
+                } else {
+                    self.go_away(RETRY_FIRST, "it closes the connection");
+                }
             }
             Err(Ended::Refused { text, is_lasting }) => {
                 self.queue.begin_again();
@@ -267,6 +289,7 @@ impl Client {
         self.link = Link::Away {
             until: Instant::now() + delay,
             delay,
+            tried: Instant::now(),
         };
     }
 
@@ -279,6 +302,7 @@ impl Client {
             self.link = Link::Away {
                 until: Instant::now() + RETRY_FIRST,
                 delay: RETRY_FIRST,
+                tried: Instant::now(),
             };
         }
     }
@@ -288,11 +312,11 @@ impl Client {
         match self.try_spill() {
             Ok(()) => {
                 self.queue.clear();
-                self.is_spill_broken = false;
+                self.spill_failed = None;
                 true
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.is_spill_broken, true) {
+                if self.spill_failed.replace(Instant::now()).is_none() {
                     let dir = self.options.spill_dir.display();
                     let text = format!("cannot spill events to `{dir}`: {error}");
                     self.news.push(News::Trouble(text));
@@ -325,9 +349,16 @@ impl Client {
                 writer.push(record);
             }
         });
-        match (failed, spill) {
+        match (failed, spill.as_mut()) {
             (Some(error), _) => Err(error),
-            (None, Some(writer)) => writer.flush(),
+            (None, Some(writer)) => {
+                let done = writer.flush();
+                if writer.is_broken() {
+                    // Closed: the relay takes in what is whole of it.
+                    *spill = None;
+                }
+                done
+            }
             (None, None) => Ok(()),
         }
     }

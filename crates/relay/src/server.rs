@@ -34,6 +34,8 @@ pub use stats::RelayStats;
 const BACKLOG: i32 = 4096;
 /// How long after an error (too many open files, for example) the next client is accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long a stop waits for one more client that waits to be accepted.
+const DRAIN: Duration = Duration::from_millis(5);
 /// How long a stop waits for clients to be told what is durable.
 const STOP: Duration = Duration::from_secs(10);
 /// How often a log that takes no records is told of.
@@ -134,6 +136,11 @@ impl RelayServer {
         self.relay.counters.snapshot()
     }
 
+    /// Waits until the relay has ended, which it does by itself only if something is very wrong.
+    pub async fn ended(&self) {
+        self.tasks.lock().await.join_next().await;
+    }
+
     /// Listens no more; what was read is appended and acknowledged. Takes some seconds at most.
     pub async fn stop(&self) {
         self.relay.stopping.send_replace(true);
@@ -155,13 +162,18 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
                 format!("`{}` is there and is no socket", path.display()),
             ));
         }
-        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!("another relay answers at `{}`", path.display()),
-            ));
-        }
-        Ok(_) => fs::remove_file(path)?,
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    format!("another relay answers at `{}`", path.display()),
+                ));
+            }
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -194,6 +206,10 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
             Some(_) = clients.join_next() => {}
             () = stopped(&mut stopping) => break,
         }
+    }
+    // Who waits to be accepted has perhaps sent something and ended.
+    while let Ok(Ok((stream, _))) = tokio::time::timeout(DRAIN, listener.accept()).await {
+        clients.spawn(session::run(Arc::clone(&relay), stream));
     }
     drop(listener);
     while clients.join_next().await.is_some() {}

@@ -14,6 +14,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use uuid::Uuid;
 
 use crate::wire::{self, MAX_FRAME_BYTES, WireRecord};
 
@@ -32,6 +33,7 @@ pub struct Writer {
     bytes: u64,
     max_bytes: u64,
     entries: Vec<u8>,
+    is_broken: bool,
 }
 
 impl Writer {
@@ -42,7 +44,8 @@ impl Writer {
         first: &WireRecord<'_>,
         max_bytes: u64,
     ) -> io::Result<Self> {
-        let name = format!("{:013}-{}{SUFFIX}", first.time_ms, first.id.simple());
+        // Not the clock, which may be set back: ids of one process ascend.
+        let name = format!("{:013}-{}{SUFFIX}", id_ms(first.id), first.id.simple());
         let hidden = dir.join(format!(".{name}"));
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let permissions = Mode::RUSR | Mode::WUSR | Mode::RGRP;
@@ -59,6 +62,7 @@ impl Writer {
             bytes: 0,
             max_bytes,
             entries: MAGIC.to_vec(),
+            is_broken: false,
         };
         let made = writer.begin(permissions, host, program, &path);
         if made.is_err() {
@@ -98,6 +102,11 @@ impl Writer {
         &self.path
     }
 
+    /// Whether it ends within a record now: nothing more may be written to it.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// Takes a record; it is in the file after [`flush`](Self::flush).
     pub fn push(&mut self, record: &WireRecord<'_>) {
         write_entry(&mut self.entries, |out| wire::write_record(out, record));
@@ -116,8 +125,9 @@ impl Writer {
         }
         if let Err(error) = self.file.write_all(&entries) {
             // A half entry would hide all that come after it.
-            self.file.set_len(self.bytes)?;
-            self.file.seek(SeekFrom::Start(self.bytes))?;
+            let cut = self.file.set_len(self.bytes);
+            let back = self.file.seek(SeekFrom::Start(self.bytes));
+            self.is_broken = cut.is_err() || back.is_err();
             return Err(error);
         }
         self.bytes = bytes;
@@ -128,6 +138,12 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// The milliseconds of a UUIDv7.
+fn id_ms(id: Uuid) -> u64 {
+    let [m0, m1, m2, m3, m4, m5, ..] = id.into_bytes();
+    u64::from_be_bytes([0, 0, m0, m1, m2, m3, m4, m5])
 }
 
 fn write_entry(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
@@ -277,8 +293,6 @@ fn head_host(content: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     const WHO: (&str, &str) = ("mail1", "imap");
@@ -332,7 +346,7 @@ mod tests {
         let path = written(dir.path(), 3);
         assert_eq!(
             path.file_name().and_then(|name| name.to_str()),
-            Some("0000000000007-00000000000000000000000000000000.spill")
+            Some("0000000000000-00000000000000000000000000000000.spill")
         );
         let (all, end, error) = read(&path, 0);
         assert!(error.is_none(), "{error:?}");

@@ -154,7 +154,12 @@ impl Parts {
 
     /// Waits until something ends that should not.
     async fn failure(&mut self) -> anyhow::Error {
-        match self.http.join_next().await {
+        let answering = tokio::select! {
+            answering = self.http.join_next() => answering,
+            () = self.relay.ended() => return anyhow!("the relay has ended"),
+            () = self.log.ended() => return anyhow!("the log has ended"),
+        };
+        match answering {
             Some(Ok(Err(error))) => anyhow!(error).context("cannot go on answering HTTP"),
             Some(Err(error)) => anyhow!(error).context("answering HTTP has failed"),
             Some(Ok(Ok(()))) | None => anyhow!("nobody answers HTTP any more"),

@@ -126,6 +126,8 @@ impl EmbeddedConsumer {
     /// Takes the partitions that are ours now; those that were ours before keep their place.
     async fn share(&mut self, topics: &[Arc<Topic>]) -> Result<(), LogError> {
         let is_changed = self.changes.has_changed().unwrap_or(false) || !self.is_shared;
+        // Whoever drops this half-way finds it still to be done.
+        self.is_shared = !is_changed;
         self.changes.borrow_and_update();
         let (place, members) = self.member.groups.share(&self.member.group, self.member.id);
         for topic in topics {

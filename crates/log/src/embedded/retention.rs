@@ -31,13 +31,20 @@ impl Oldest {
     }
 }
 
-/// Removes what is due, up to a bound; says how much was written for it.
-pub(super) fn step(shared: &Shared, connection: &mut Connection) -> Result<u64, StoreError> {
-    let removed = remove(shared, connection).map_err(|error| shared.store.error("trim", &error))?;
-    Ok(removed)
+/// What a step has done.
+pub(super) struct Step {
+    /// Bytes of the batches that were removed.
+    pub(super) bytes: u64,
+    /// There may be more to remove.
+    pub(super) is_more_due: bool,
 }
 
-fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<u64> {
+/// Removes what is due, up to a bound.
+pub(super) fn step(shared: &Shared, connection: &mut Connection) -> Result<Step, StoreError> {
+    remove(shared, connection).map_err(|error| shared.store.error("trim", &error))
+}
+
+fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step> {
     let options = &shared.options;
     let cutoff_ms = options.retention_ms.map_or(i64::MIN, |age_ms| {
         now_ms().saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX))
@@ -79,7 +86,10 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<u64>
         gone.push((first, begin));
     }
     transaction.commit()?;
-    let mut bytes = 0;
+    let mut step = Step {
+        bytes: 0,
+        is_more_due: gone.len() >= BATCHES_PER_STEP,
+    };
     for (batch, begin) in gone {
         let partition = batch.partition();
         let records = begin.saturating_sub(partition.begin());
@@ -87,14 +97,18 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<u64>
             .counters
             .removed
             .fetch_add(records, Ordering::Relaxed);
-        bytes += batch.bytes;
+        step.bytes += batch.bytes;
         partition.set_begin_pos(batch.pos + batch.bytes);
         partition.set_begin(begin);
     }
-    if bytes > 0 {
-        connection.pragma_update(None, "incremental_vacuum", PAGES_PER_STEP)?;
+    if step.bytes > 0 {
+        // It gives back a page for each row that is asked for.
+        let mut vacuum =
+            connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_PER_STEP})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
     }
-    Ok(bytes)
+    Ok(step)
 }
 
 /// The oldest batch of a partition, unless the group that everything is kept for still wants it.

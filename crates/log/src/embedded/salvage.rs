@@ -3,7 +3,7 @@
 //! Each partition is read from both ends, so that damage in the middle costs what is in the middle. Offsets stay what they
 //! were; what is missing is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::batch;
-use super::store::{FILE, StoreError, key, unkey};
+use super::store::{FILE, Store, StoreError, key, unkey};
+use super::topics::Partition;
 use super::writer::Shared;
 use crate::LogError;
 
 /// What SQLite keeps beside the file.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// What the new file is called until it is complete.
+const UNFINISHED: &str = ".new";
 
 /// A row that was saved.
 struct Row {
@@ -30,26 +34,25 @@ struct Row {
     bytes: Vec<u8>,
 }
 
-/// Puts the damaged file aside and makes a new one of what is left in it.
+/// Makes a new file of what is left in the damaged one, and puts that aside. Whatever happens meanwhile, the damaged file stays
+/// in its place until the new one is complete.
 pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
     let path = &shared.store.path;
-    let aside = put_aside(path).map_err(|error| {
+    tracing::error!(reason, file = %path.display(), "the log is damaged, all that can be read of it is saved");
+    let unfinished = Store {
+        path: with_suffix(path, UNFINISHED),
+    };
+    let io = |error: std::io::Error| {
         StoreError::Log(LogError::Io {
-            doing: "put aside",
+            doing: "save the damaged",
             place: path.display().to_string(),
             reason: error.to_string(),
         })
-    })?;
-    tracing::error!(
-        reason,
-        file = %aside.display(),
-        "the log is damaged: it was put aside, and all that can be read of it is taken over"
-    );
-    let new = shared.store.open_writer()?;
-    let sql = |error: rusqlite::Error| shared.store.error("append to", &error);
-    new.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
-    let saved = copy(&aside, &new).map_err(sql)?;
-    new.execute_batch("COMMIT").map_err(sql)?;
+    };
+    remove_unfinished(path).map_err(io)?;
+    let saved = save(shared, &unfinished)?;
+    let aside = put_aside(path).map_err(io)?;
+    fs::rename(&unfinished.path, path).map_err(io)?;
     shared
         .counters
         .damaged
@@ -58,8 +61,42 @@ pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
         batches = saved.batches,
         damaged = saved.damaged,
         missing_records = saved.missing,
+        damaged_file = %aside.display(),
         "what could be read of the damaged log is in the new one"
     );
+    Ok(())
+}
+
+fn save(shared: &Shared, unfinished: &Store) -> Result<Saved, StoreError> {
+    let new = unfinished.open_writer()?;
+    let sql = |error: rusqlite::Error| unfinished.error("append to", &error);
+    new.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
+    let saved = copy(shared, &new).map_err(sql)?;
+    new.execute_batch("COMMIT").map_err(sql)?;
+    // Everything has to be in the file: only that is renamed.
+    unfinished.check_size(&new)?;
+    new.close().map_err(|(_, error)| sql(error))?;
+    Ok(saved)
+}
+
+/// What is left of a rescue that did not come to its end: before the damaged file was put aside it is begun anew, after that
+/// the new file is complete and takes its place.
+pub(super) fn finish_or_forget(path: &Path) -> std::io::Result<()> {
+    let unfinished = with_suffix(path, UNFINISHED);
+    if !path.exists() && unfinished.exists() {
+        return fs::rename(unfinished, path);
+    }
+    remove_unfinished(path)
+}
+
+fn remove_unfinished(path: &Path) -> std::io::Result<()> {
+    let unfinished = with_suffix(path, UNFINISHED);
+    for file in ["", BESIDE[0], BESIDE[1]].map(|suffix| with_suffix(&unfinished, suffix)) {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
@@ -112,13 +149,14 @@ fn fill_up(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn copy(aside: &Path, new: &Connection) -> rusqlite::Result<Saved> {
+fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
     let mut saved = Saved::default();
-    if let Err(error) = fill_up(aside) {
+    let damaged = &shared.store.path;
+    if let Err(error) = fill_up(damaged) {
         tracing::error!(%error, "the damaged log cannot be filled up");
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-    let Ok(old) = Connection::open_with_flags(aside, flags) else {
+    let Ok(old) = Connection::open_with_flags(damaged, flags) else {
         return Ok(saved);
     };
     let mut parts = known_parts(&old);
@@ -134,7 +172,10 @@ fn copy(aside: &Path, new: &Connection) -> rusqlite::Result<Saved> {
         // Perhaps there are partitions whose rows cannot be read, and batches that the other ranges did not reach.
         copy_range(&old, new, (i64::MIN, i64::MAX), &mut parts, &mut saved)?;
     }
-    for (id, part) in &parts {
+    fill_in_numbers(&mut parts);
+    for (id, part) in &mut parts {
+        // An offset that was given once is never given again, though its record may be lost.
+        part.end = part.end.max(known_end(shared, &old, *id).cast_signed());
         part.write(new, *id)?;
         saved.missing += gaps(new, *id, part)?;
     }
@@ -142,6 +183,45 @@ fn copy(aside: &Path, new: &Connection) -> rusqlite::Result<Saved> {
         copy_table(&old, new, table)?;
     }
     Ok(saved)
+}
+
+/// The highest end of a partition that anybody knows of: this process, or a group that has read so far.
+fn known_end(shared: &Shared, old: &Connection, id: u64) -> u64 {
+    let topics = shared.topics.all();
+    let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    let here = partitions.find(|partition| partition.id == id);
+    let committed: Option<i64> = old
+        .query_row(
+            "SELECT max(offset) FROM committed WHERE part = ?1",
+            [id.cast_signed()],
+            |row| row.get(0),
+        )
+        .unwrap_or_default();
+    here.map_or(0, Partition::end)
+        .max(committed.map_or(0, i64::cast_unsigned))
+}
+
+/// A topic has its partitions without gaps: those of which nothing is left are made anew.
+fn fill_in_numbers(parts: &mut BTreeMap<u64, Part>) {
+    let mut topics: BTreeMap<Arc<str>, BTreeSet<u32>> = BTreeMap::new();
+    for part in parts.values() {
+        let numbers = topics.entry(Arc::clone(&part.topic)).or_default();
+        numbers.insert(part.number);
+    }
+    let mut next_id = parts.last_key_value().map_or(0, |(id, _)| id + 1);
+    for (topic, numbers) in topics {
+        let last = numbers.last().copied().unwrap_or_default();
+        for number in (0..last).filter(|number| !numbers.contains(number)) {
+            let part = Part {
+                topic: Arc::clone(&topic),
+                number,
+                begin: 0,
+                end: 0,
+            };
+            parts.insert(next_id, part);
+            next_id += 1;
+        }
+    }
 }
 
 /// A partition, as its row or one of its batches says.

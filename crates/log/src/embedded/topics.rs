@@ -82,9 +82,19 @@ impl Topics {
         topics.get(name).cloned()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Topic>> {
         let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
         topics.values().cloned().collect()
+    }
+
+    /// What is in the log is read anew.
+    pub(super) fn clear(&self) {
+        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        topics.clear();
     }
 
     pub(super) fn insert(&self, topic: Arc<Topic>) {

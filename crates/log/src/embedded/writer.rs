@@ -28,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often retention is looked at.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 
+/// When there was more to remove than one step may.
+const RETENTION_AGAIN: Duration = Duration::from_millis(20);
+
 /// What the writer is asked to do.
 pub(super) enum Command {
     Append {
@@ -106,6 +109,11 @@ impl Writer {
             shared,
         };
         let path = writer.shared.store.path.clone();
+        salvage::finish_or_forget(&path).map_err(|error| LogError::Io {
+            doing: "open",
+            place: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
         if let Err(error) = writer.load() {
             writer.heal(error).map_err(|error| error.into_log(&path))?;
         }
@@ -130,6 +138,7 @@ impl Writer {
         self.connection = None;
         self.shared.pool.clear();
         salvage::salvage(&self.shared, &reason)?;
+        self.shared.topics.clear();
         self.load()
     }
 
@@ -209,52 +218,10 @@ impl Writer {
                 None
             };
         }
-        self.refuse_impossible(&mut taken);
         if !taken.is_empty() {
             self.commit(taken);
         }
         closing
-    }
-
-    /// Answers at once what can never be appended.
-    fn refuse_impossible(&self, commands: &mut Vec<Command>) {
-        let max_topics = self.shared.options.max_topics;
-        let mut room = max_topics.saturating_sub(self.shared.topics.all().len());
-        let mut new = Vec::new();
-        for command in std::mem::take(commands) {
-            let Command::Append {
-                records,
-                mark,
-                reply,
-            } = command
-            else {
-                commands.push(command);
-                continue;
-            };
-            let mut is_refused = false;
-            for record in &records {
-                let is_known =
-                    new.contains(&record.topic) || self.shared.topics.get(&record.topic).is_some();
-                if !is_known && room == 0 {
-                    is_refused = true;
-                    break;
-                }
-                if !is_known {
-                    room -= 1;
-                    new.push(Arc::clone(&record.topic));
-                }
-            }
-            if is_refused {
-                let text = format!("there are {max_topics} topics already, and no more are made");
-                let _ = reply.send(Err(LogError::Invalid(text)));
-            } else {
-                commands.push(Command::Append {
-                    records,
-                    mark,
-                    reply,
-                });
-            }
-        }
     }
 
     fn commit(&mut self, commands: Vec<Command>) {
@@ -355,11 +322,14 @@ impl Writer {
         let round = self.round_robin;
         self.round_robin = self.round_robin.wrapping_add(1);
         for record in records {
+            let Some(topic) = self.topic(transaction, group, &record.topic)? else {
+                appended.refused += 1;
+                continue;
+            };
             if record.id.is_some_and(|id| !self.window.enter(id)) {
                 appended.duplicates += 1;
                 continue;
             }
-            let topic = self.topic(transaction, group, &record.topic)?;
             let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
             let number = match &record.key {
                 Some(key) => partition::of_key(key, count),
@@ -371,18 +341,25 @@ impl Writer {
         Ok(appended)
     }
 
-    /// The topic of this name, made if there is none.
+    /// The topic of this name, made if there is none; `None` if there are too many already.
     fn topic(
         &mut self,
         transaction: &Transaction<'_>,
         group: &mut Group,
         name: &Arc<str>,
-    ) -> rusqlite::Result<Arc<Topic>> {
-        if let Some(topic) = group.new_topics.get(name) {
-            return Ok(Arc::clone(topic));
+    ) -> rusqlite::Result<Option<Arc<Topic>>> {
+        let known = group.new_topics.get(name).cloned();
+        if let Some(topic) = known.or_else(|| self.shared.topics.get(name)) {
+            return Ok(Some(topic));
         }
-        if let Some(topic) = self.shared.topics.get(name) {
-            return Ok(topic);
+        let topics = self.shared.topics.len() + group.new_topics.len();
+        if topics >= self.shared.options.max_topics {
+            tracing::error!(
+                topic = &**name,
+                topics,
+                "no more topics are made, a record is refused"
+            );
+            return Ok(None);
         }
         transaction.execute("INSERT INTO topic (name) VALUES (?1)", [&**name])?;
         let topic_id = transaction.last_insert_rowid();
@@ -405,7 +382,7 @@ impl Writer {
         group
             .new_topics
             .insert(Arc::clone(name), Arc::clone(&topic));
-        Ok(topic)
+        Ok(Some(topic))
     }
 
     fn write_window(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -440,13 +417,15 @@ impl Writer {
         let Some(connection) = &self.connection else {
             return;
         };
-        if std::mem::take(&mut self.unchecked_bytes) == 0 {
+        if self.unchecked_bytes == 0 {
             return;
         }
-        let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        if let Err(error) = done {
+        match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Ok(()) => self.unchecked_bytes = 0,
             // Nothing is lost: it stays in the WAL, and the next checkpoint tries again.
-            tracing::warn!(%error, "the log's write-ahead file could not be brought into its file");
+            Err(error) => {
+                tracing::warn!(%error, "the log's write-ahead file could not be brought into its file");
+            }
         }
     }
 
@@ -456,7 +435,12 @@ impl Writer {
             return;
         };
         match retention::step(&self.shared, connection) {
-            Ok(removed) => self.unchecked_bytes += removed,
+            Ok(step) => {
+                self.unchecked_bytes += step.bytes;
+                if step.is_more_due {
+                    self.retention_at = Instant::now() + RETENTION_AGAIN;
+                }
+            }
             Err(error) => {
                 let error = error.into_log(&self.shared.store.path);
                 tracing::warn!(%error, "old records could not be removed");

@@ -8,14 +8,15 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dovecast_log::embedded::Mark;
 use dovecast_log::{LogError, NewRecord};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use super::Relay;
 use super::records::{Converter, is_topic};
@@ -35,8 +36,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// The spill directory.
 pub(super) struct Intake {
     dir: PathBuf,
-    /// One file is never taken in twice at a time.
-    state: Mutex<State>,
+    /// One file is never taken in twice at a time. Waited for before a blocking thread is taken, or they would run out.
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -99,34 +100,33 @@ impl Intake {
         }
         Ok(Self {
             dir: dir.to_owned(),
-            state: Mutex::default(),
+            state: Arc::default(),
         })
     }
 }
 
-/// Takes in all files, or those up to the one of this name.
-pub(super) async fn take_in(relay: &Arc<Relay>, up_to: Option<String>) {
+/// Takes in all files, or those up to the one of this name; `true` if each could be.
+pub(super) async fn take_in(relay: &Arc<Relay>, up_to: Option<String>) -> bool {
     let (relay, runtime) = (Arc::clone(relay), Handle::current());
+    let mut state = Arc::clone(&relay.intake.state).lock_owned().await;
     let work = tokio::task::spawn_blocking(move || {
-        let mut state = relay
-            .intake
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let worker = Worker {
             relay: &relay,
             runtime,
         };
         match worker.take_files(&mut state, up_to.as_deref()) {
-            Ok(()) | Err(IntakeError::Stopping) => {}
+            Ok(are_taken) => are_taken,
+            Err(IntakeError::Stopping) => false,
             Err(error) => {
                 tracing::error!(%error, "spill files cannot be taken in, tried again later");
+                false
             }
         }
     });
-    if work.await.is_err() {
+    work.await.unwrap_or_else(|_| {
         tracing::error!("taking in spill files has panicked");
-    }
+        false
+    })
 }
 
 struct Worker<'r> {
@@ -135,7 +135,7 @@ struct Worker<'r> {
 }
 
 impl Worker<'_> {
-    fn take_files(&self, state: &mut State, up_to: Option<&str>) -> Result<(), IntakeError> {
+    fn take_files(&self, state: &mut State, up_to: Option<&str>) -> Result<bool, IntakeError> {
         let mut names = self.names()?;
         self.relay
             .counters
@@ -143,24 +143,32 @@ impl Worker<'_> {
             .store(names.len() as u64, Ordering::Relaxed);
         if names.is_empty() && state.marks.is_some() {
             state.refused.clear();
-            return Ok(());
+            return Ok(true);
         }
         self.read_marks(state, &names)?;
         if let Some(up_to) = up_to {
             names.retain(|name| name.as_str() <= up_to);
         }
+        let mut are_taken = true;
         for name in names {
             let path = self.relay.intake.dir.join(&name);
-            match self.take_file(state, &name, &path) {
-                Ok(outcome) => self.conclude(state, &name, &path, outcome)?,
+            let done = self
+                .take_file(state, &name, &path)
+                .and_then(|outcome| self.conclude(state, &name, &path, outcome));
+            match done {
+                Ok(()) => {}
+                // One file must not keep the others out.
                 Err(IntakeError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(IntakeError::Io(error)) => {
-                    tracing::error!(%error, file = name, "a spill file cannot be read");
+                    are_taken = false;
+                    if self.relay.is_trouble_to_be_told() {
+                        tracing::error!(%error, file = name, "a spill file cannot be taken in");
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(are_taken)
     }
 
     /// Complete names, in order.
@@ -209,7 +217,10 @@ impl Worker<'_> {
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(rustix::io::Errno::LOOP) => return Ok(Outcome::Refused("a symbolic link".into())),
-            Err(error) => return Err(io::Error::from(error).into()),
+            Err(error @ (rustix::io::Errno::NOENT | rustix::io::Errno::IO)) => {
+                return Err(io::Error::from(error).into());
+            }
+            Err(error) => return Ok(Outcome::Refused(format!("it cannot be opened: {error}"))),
         };
         let there = file.metadata()?;
         if !there.is_file() {
@@ -224,7 +235,9 @@ impl Worker<'_> {
         }
         // Taken before the end is looked at: what is appended until here is seen.
         let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
-        match self.take_records(state, name, &file) {
+        // A live writer may be as fast as we are.
+        let limit = if is_live { there.len() } else { u64::MAX };
+        match self.take_records(state, name, &file, limit) {
             Ok(()) | Err(Taking::Spill(SpillError::Torn { .. })) if is_live => Ok(Outcome::Live),
             Ok(()) => Ok(Outcome::Done),
             Err(Taking::Spill(SpillError::Io(error))) => Err(error.into()),
@@ -234,7 +247,13 @@ impl Worker<'_> {
     }
 
     /// Appends all whole records from the mark on.
-    fn take_records(&self, state: &mut State, name: &str, file: &File) -> Result<(), Taking> {
+    fn take_records(
+        &self,
+        state: &mut State,
+        name: &str,
+        file: &File,
+        limit: u64,
+    ) -> Result<(), Taking> {
         let mark_name = format!("{MARK_PREFIX}{name}");
         let known = state.marks.iter().flatten();
         let from = known
@@ -248,7 +267,11 @@ impl Worker<'_> {
         let mut begin = reader.position();
         let mut end = begin;
         loop {
-            let next = reader.next();
+            let next = if end >= limit {
+                Ok(None)
+            } else {
+                reader.next()
+            };
             let is_last = !matches!(next, Ok(Some(_)));
             if let Ok(Some((record, behind))) = &next {
                 end = *behind;
@@ -288,6 +311,9 @@ impl Worker<'_> {
                     counters
                         .duplicates
                         .fetch_add(appended.duplicates as u64, Ordering::Relaxed);
+                    counters
+                        .dropped
+                        .fetch_add(appended.refused as u64, Ordering::Relaxed);
                     return Ok(());
                 }
                 Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => {

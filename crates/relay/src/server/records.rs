@@ -1,6 +1,7 @@
 //! A record of the protocol as the log has it.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dovecast_event::{RecordHeaders, UnixMillis};
@@ -16,6 +17,8 @@ pub(super) struct Converter {
     scratch: Vec<u8>,
 }
 
+/// How far ahead of ours a client's clock may be.
+const AHEAD: Duration = Duration::from_mins(5);
 /// Topics that are remembered for one client.
 const REMEMBERED: usize = 16;
 
@@ -51,10 +54,17 @@ impl Converter {
             key: Some(Bytes::copy_from_slice(record.key)),
             value: Bytes::copy_from_slice(record.value),
             headers: list,
-            timestamp_ms: i64::try_from(record.time_ms).unwrap_or(i64::MAX),
+            timestamp_ms: i64::try_from(record.time_ms.min(latest_ms())).unwrap_or(i64::MAX),
             id: Some(record.id.as_u128()),
         }
     }
+}
+
+/// A clock that is far ahead would keep its records for ever: retention goes by this time. The header says what was sent.
+fn latest_ms() -> u64 {
+    let now = SystemTime::now() + AHEAD;
+    let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn interned(known: &mut Vec<Arc<str>>, text: &str) -> Arc<str> {

@@ -18,6 +18,8 @@ use crate::wire::{self, Frame, Refusal, VERSION};
 
 /// What is read at a time.
 const READ_BYTES: usize = 16 * 1024;
+/// What is read of a client when the relay is stopped: more than a socket holds.
+const DRAINED_BYTES: usize = 4 * 1024 * 1024;
 /// How long until a failed append is tried again: at first, and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_SLOWEST: Duration = Duration::from_secs(1);
@@ -95,10 +97,23 @@ async fn welcome<'s>(
         stuck_since: None,
     };
     let hello = tokio::time::timeout(relay.options.hello_time, session.hello());
-    hello.await.unwrap_or_else(|_| {
+    let spill = hello.await.unwrap_or_else(|_| {
         let text = "there was no hello in time".to_owned();
         Err(End::Refused(Refusal::Malformed, text))
     })?;
+    if !spill.is_empty() {
+        let mut stopping = relay.stopping.subscribe();
+        let is_taken = tokio::select! {
+            is_taken = intake::take_in(relay, Some(spill)) => is_taken,
+            () = stopped(&mut stopping) => false,
+        };
+        if !is_taken {
+            // What it sends now would overtake what is in the file.
+            let text = "its spill file cannot be taken in now".to_owned();
+            return Err(End::Refused(Refusal::Busy, text));
+        }
+    }
+    wire::write_welcome(&mut session.outbox);
     Ok(session)
 }
 
@@ -124,7 +139,8 @@ struct Session<'s> {
 type Appending = Pin<Box<dyn Future<Output = (usize, Result<Appended, LogError>)> + Send>>;
 
 impl Session<'_> {
-    async fn hello(&mut self) -> Result<(), End> {
+    /// The name of the spill file that it names.
+    async fn hello(&mut self) -> Result<String, End> {
         loop {
             let frame = wire::read_frame(&self.inbox).map_err(|error| malformed(&error, 0))?;
             if let Some((frame, bytes)) = frame {
@@ -141,11 +157,7 @@ impl Session<'_> {
                 self.converter = Converter::new(hello.host);
                 let spill = hello.spill.to_owned();
                 self.inbox.drain(..bytes);
-                if !spill.is_empty() {
-                    intake::take_in(self.relay, Some(spill)).await;
-                }
-                wire::write_welcome(&mut self.outbox);
-                return Ok(());
+                return Ok(spill);
             }
             self.stream.readable().await.map_err(|_| End::Gone)?;
             self.read();
@@ -196,10 +208,26 @@ impl Session<'_> {
                     self.stuck_since = None;
                 }
                 () = stopped(&mut stopping), if wrong.is_none() => {
+                    self.drain();
                     wrong = Some(End::Refused(Refusal::Stopping, "the relay is being stopped".to_owned()));
                 }
             }
             self.write();
+        }
+    }
+
+    /// The relay stops: what the client has sent already is taken, its process may be gone.
+    fn drain(&mut self) {
+        let mut left = DRAINED_BYTES;
+        loop {
+            let before = self.inbox.len();
+            self.read();
+            let read = self.inbox.len() - before;
+            left = left.saturating_sub(read);
+            let is_wrong = self.read_frames().is_err();
+            if read == 0 || left == 0 || is_wrong || self.is_at_end {
+                return;
+            }
         }
     }
 
@@ -297,6 +325,9 @@ impl Session<'_> {
                 counters
                     .duplicates
                     .fetch_add(appended.duplicates as u64, Ordering::Relaxed);
+                counters
+                    .dropped
+                    .fetch_add(appended.refused as u64, Ordering::Relaxed);
             }
             // The log is closed: the client sends them again to the next relay.
             Err(LogError::Closed) => {
