@@ -4,6 +4,7 @@
 //! connections of their own. Each commit adds one row per partition, which holds the records as a checked batch
 //! ([`batch`]): why, and why SQLite, is in docs/decisions/0001-embedded-log.md.
 
+mod additions;
 mod batch;
 mod group;
 mod load;

@@ -5,12 +5,14 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -316,30 +318,70 @@ impl Server {
 
     /// The records of a topic, from the oldest one to the end, as `dovecast tail --format json` prints them.
     pub fn records(&self, topic: &str) -> Result<Vec<String>> {
+        self.all(topic, "json")
+    }
+
+    /// The values of a topic, from the oldest one to the end. No value may hold a line feed.
+    pub fn values(&self, topic: &str) -> Result<Vec<String>> {
+        self.all(topic, "raw")
+    }
+
+    fn all(&self, topic: &str, format: &str) -> Result<Vec<String>> {
         let all = [
             "tail",
             "--from",
             "beginning",
             "--until-end",
             "--format",
-            "json",
+            format,
         ];
         let lines = self.run(all.into_iter().chain(["--topic", topic]))?;
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
-    /// The values of a topic, from the oldest one to the end. No value may hold a line feed.
-    pub fn values(&self, topic: &str) -> Result<Vec<String>> {
-        let all = [
-            "tail",
-            "--from",
-            "beginning",
-            "--until-end",
-            "--format",
-            "raw",
-        ];
-        let lines = self.run(all.into_iter().chain(["--topic", topic]))?;
-        Ok(lines.lines().map(str::to_owned).collect())
+    /// A `dovecast tail` with these arguments, that goes on until it is dropped.
+    pub fn tail(&self, arguments: &[&str]) -> Result<Tail> {
+        let mut child = self
+            .command(["tail"].iter().chain(arguments))
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run dovecast tail")?;
+        let out = child.stdout.take().context("it has no output")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Tail { child, lines })
+    }
+}
+
+/// A `dovecast tail`, and what it prints.
+#[derive(Debug)]
+pub struct Tail {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Tail {
+    /// The next line; `None` if none comes in time.
+    pub fn next(&self, timeout: Duration) -> Result<Option<String>> {
+        match self.lines.recv_timeout(timeout) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(anyhow!("dovecast tail has ended")),
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // It ends with the server at the latest.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

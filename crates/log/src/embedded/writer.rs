@@ -3,7 +3,6 @@
 //! Nobody is answered before the commit is on the disk, and after a failed commit nothing of it is there. The thread ends
 //! when it is told to close; an error never ends it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,17 +10,15 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::batch::Builder;
+use super::additions::{Group, write_mark, write_positions};
 use super::pool::Pool;
 use super::stats::Counters;
-use super::store::{MAX_OFFSET, MAX_PARTITIONS, Store, StoreError, key};
+use super::store::{MAX_PARTITIONS, Store, StoreError};
 use super::topics::{Partition, Topic, Topics};
 use super::window::Window;
 use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
 use crate::{Appended, LogError, NewRecord};
 
-/// A row is closed when its records take so much.
-const ROW_BYTES: usize = 1024 * 1024;
 /// The WAL is brought into the file when so much was written since, or when nobody wants anything for a while.
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(1);
@@ -77,23 +74,6 @@ pub(super) struct Writer {
     round_robin: u32,
     unchecked_bytes: u64,
     retention_at: Instant,
-}
-
-/// A transaction in the making.
-#[derive(Default)]
-struct Group {
-    new_topics: BTreeMap<Arc<str>, Arc<Topic>>,
-    parts: BTreeMap<u64, Part>,
-    bytes: u64,
-}
-
-/// What a transaction adds to a partition.
-struct Part {
-    topic: Arc<Topic>,
-    number: u32,
-    next_offset: u64,
-    next_pos: u64,
-    open: Option<Builder>,
 }
 
 impl Writer {
@@ -471,90 +451,4 @@ impl Command {
             Self::Close { reply } => drop(reply.send(())),
         }
     }
-}
-
-impl Group {
-    fn push(
-        &mut self,
-        transaction: &Transaction<'_>,
-        topic: &Arc<Topic>,
-        number: u32,
-        record: &NewRecord,
-    ) -> rusqlite::Result<()> {
-        let Some(partition) = topic.partitions.get(number as usize) else {
-            return Ok(());
-        };
-        let part = self.parts.entry(partition.id).or_insert_with(|| Part {
-            topic: Arc::clone(topic),
-            number,
-            next_offset: partition.end(),
-            next_pos: partition.end_pos(),
-            open: None,
-        });
-        let base = part.next_offset.min(MAX_OFFSET - 1);
-        let builder = part
-            .open
-            .get_or_insert_with(|| Builder::new(&topic.name, number, base));
-        builder.push(record);
-        part.next_offset += 1;
-        if builder.len() >= ROW_BYTES {
-            self.bytes += part.write(transaction, partition.id)?;
-        }
-        Ok(())
-    }
-
-    fn write_open(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        for (id, part) in &mut self.parts {
-            self.bytes += part.write(transaction, *id)?;
-        }
-        Ok(())
-    }
-}
-
-impl Part {
-    /// Writes the open row; says how much that is.
-    fn write(&mut self, transaction: &Transaction<'_>, id: u64) -> rusqlite::Result<u64> {
-        let Some(builder) = self.open.take() else {
-            return Ok(0);
-        };
-        let (base, count, time_ms) = (builder.base, builder.count, builder.last_time_ms);
-        let bytes = builder.finish();
-        transaction
-            .prepare_cached(
-                "INSERT INTO batch (key, count, time_ms, pos, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
-                key(id, base),
-                count.cast_signed(),
-                time_ms,
-                self.next_pos.cast_signed(),
-                bytes
-            ])?;
-        self.next_pos += bytes.len() as u64;
-        Ok(bytes.len() as u64)
-    }
-}
-
-fn write_mark(transaction: &Transaction<'_>, mark: Option<&Mark>) -> rusqlite::Result<()> {
-    let Some(mark) = mark else {
-        return Ok(());
-    };
-    transaction
-        .prepare_cached("INSERT OR REPLACE INTO mark (name, value) VALUES (?1, ?2)")?
-        .execute(params![mark.name, mark.value.cast_signed()])
-        .map(|_| ())
-}
-
-fn write_positions(
-    transaction: &Transaction<'_>,
-    group: &str,
-    positions: &[(u64, u64)],
-) -> rusqlite::Result<Appended> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO committed (grp, part, offset) VALUES (?1, ?2, ?3)",
-    )?;
-    for (id, offset) in positions {
-        statement.execute(params![group, id.cast_signed(), offset.cast_signed()])?;
-    }
-    Ok(Appended::default())
 }

@@ -3,17 +3,15 @@
 //!
 //! With `DEMO=keep` everything keeps running until Ctrl-C, and every further event is shown.
 
-use std::io::{BufRead, BufReader, IsTerminal, Write, stdout};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::io::{IsTerminal, Write, stdout};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use dovecast_testkit::dovecot::{Dovecot, MAIL_UID, PASSWORD};
 use dovecast_testkit::imap::ImapClient;
 use dovecast_testkit::plugin::{Build, shared_object};
-use dovecast_testkit::server::Server;
+use dovecast_testkit::server::{Server, Tail};
 
 const TOPIC: &str = "dovecot";
 const USER: &str = "alice@example.com";
@@ -57,7 +55,8 @@ fn main() -> Result<()> {
         .relay(relay.join("relay.sock"), relay.join("spill"))
         .config(&format!("allow = [\"root\", \"{MAIL_UID}\"]"))
         .start()?;
-    let tail = Tail::start(&server, screen.colour)?;
+    // The topic is not there yet: it is read from its beginning.
+    let tail = server.tail(&["--topic", TOPIC, "--from", "beginning"])?;
 
     screen.act("LMTP", &format!("a mail for {USER} is delivered"))?;
     let mut lmtp = dovecot.lmtp()?;
@@ -103,44 +102,6 @@ fn use_mail(screen: &Screen, imap: &mut ImapClient, command: &str) -> Result<()>
     Ok(())
 }
 
-/// A `dovecast tail`, and what it prints.
-struct Tail {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Tail {
-    /// The topic is not there yet: it is read from its beginning.
-    fn start(server: &Server, colour: bool) -> Result<Self> {
-        let mut command = server.command(["tail", "--topic", TOPIC, "--from", "beginning"]);
-        if !colour {
-            command.env("NO_COLOR", "1");
-        }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot run dovecast tail")?;
-        let out = child.stdout.take().context("it has no output")?;
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { child, lines })
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        // It ends with the server at the latest.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The terminal.
 struct Screen {
     colour: bool,
@@ -168,11 +129,9 @@ impl Screen {
     fn events(&self, tail: &Tail, count: usize) -> Result<()> {
         let started = Instant::now();
         for _ in 0..count {
-            let event = match tail.lines.recv_timeout(ARRIVAL) {
-                Ok(event) => event,
-                Err(RecvTimeoutError::Timeout) => bail!("no event has arrived within {ARRIVAL:?}"),
-                Err(RecvTimeoutError::Disconnected) => bail!("dovecast tail has ended"),
-            };
+            let event = tail.next(ARRIVAL)?;
+            let event =
+                event.with_context(|| format!("no event has arrived within {ARRIVAL:?}"))?;
             let after = format!("{:>4} ms", started.elapsed().as_millis());
             line(&format!("{}  {event}", self.paint("2", &after)))?;
         }
@@ -182,7 +141,7 @@ impl Screen {
     /// Shows events until Ctrl-C.
     fn follow(&self, tail: &Tail, interrupted: &Receiver<()>) -> Result<()> {
         while interrupted.try_recv().is_err() {
-            if let Ok(event) = tail.lines.recv_timeout(Duration::from_millis(500)) {
+            if let Some(event) = tail.next(Duration::from_millis(500))? {
                 line(&format!("{:>7}  {event}", ""))?;
             }
         }
