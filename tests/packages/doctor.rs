@@ -119,6 +119,7 @@ pub(crate) fn every_diagnosis(release: Release) -> Result<Result<(), Unavailable
     }
     key_files(&patient)?;
     brokers_and_memory(&patient)?;
+    relay(&patient)?;
     patient.root.configure("this is no configuration\n")?;
     patient.expect(3, "doveconf cannot read the configuration")?;
     Ok(Ok(()))
@@ -232,6 +233,36 @@ fn key_files(patient: &Patient) -> Result<()> {
         .root
         .ok(&["chown", "5000", "/etc/dovecot/client.key"])?;
     patient.expect(0, "nothing is wrong")?;
+    patient.heal()
+}
+
+/// No brokers are asked for where events go to a relay.
+fn relay(patient: &Patient) -> Result<()> {
+    let relay = match patient.root.release {
+        Release::Bookworm => "kafka.notification.transport = relay\n",
+        Release::Trixie => "push_notification_kafka_transport = relay\n",
+    };
+    let dead = "127.255.255.254:9";
+    let with_relay = format!("{relay}{}", patient.driver());
+    patient.configure_with(dead, &ALL, &with_relay, "")?;
+    patient.expect(2, "no relay answers at `/run/dovecast/relay.sock`")?;
+    patient.expect(
+        2,
+        "the spill directory `/var/lib/dovecast/spill` is not there",
+    )?;
+    patient
+        .root
+        .ok(&["install", "-d", "-m", "0755", "/var/lib/dovecast/spill"])?;
+    patient.expect(2, "is not writable by mail_uid 5000")?;
+    patient
+        .root
+        .ok(&["chmod", "3733", "/var/lib/dovecast/spill"])?;
+    let output = patient.root.run(&["dovecast-plugin-check"])?;
+    let said = said(&output);
+    ensure!(
+        !said.contains("spill") && !said.contains("broker"),
+        "more than the relay is wrong: {said}"
+    );
     patient.heal()
 }
 
