@@ -158,12 +158,12 @@ async fn overwritten_pages_cost_what_is_in_them() {
         filled(dir.path(), 400).await;
         let path = dir.path().join("log.db");
         let mut bytes = fs::read(&path).expect("the file");
-        let at = page * 8192;
+        let at = page * 4096;
         assert!(
-            at + 8192 <= bytes.len(),
+            at + 4096 <= bytes.len(),
             "the file is shorter than page {page}"
         );
-        bytes[at..at + 8192].fill(0xa5);
+        bytes[at..at + 4096].fill(0xa5);
         fs::write(&path, bytes).expect("the file");
         // A file without its head or its schema is no database any more.
         let at_least = if page < 8 { 0 } else { 300 };

@@ -111,7 +111,7 @@ impl Store {
             .map_err(sql)?;
         let is_new = self.check_version(&connection)?;
         connection
-            .pragma_update(None, "page_size", 8192)
+            .pragma_update(None, "page_size", 4096)
             .map_err(sql)?;
         connection
             .pragma_update(None, "auto_vacuum", "INCREMENTAL")

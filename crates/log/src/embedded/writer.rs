@@ -25,6 +25,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often retention is looked at.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Every so many commits the ids that are not needed any more are removed.
+const SEEN_TRIMMED: i64 = 64;
 /// When there was more to remove than one step may.
 const RETENTION_AGAIN: Duration = Duration::from_millis(20);
 
@@ -369,9 +371,11 @@ impl Writer {
         let Some((seq, ids)) = self.window.row() else {
             return Ok(());
         };
-        transaction
-            .prepare_cached("DELETE FROM seen WHERE seq < ?1")?
-            .execute([self.window.oldest_seq()])?;
+        if seq % SEEN_TRIMMED == 0 {
+            transaction
+                .prepare_cached("DELETE FROM seen WHERE seq < ?1")?
+                .execute([self.window.oldest_seq()])?;
+        }
         transaction
             .prepare_cached("INSERT INTO seen (seq, ids) VALUES (?1, ?2)")?
             .execute(params![seq, ids])?;
