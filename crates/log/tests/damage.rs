@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
-use dovecast_log::{Log, LogError, NewRecord, Reader, Record, StartAt};
+use dovecast_log::{Consumer, Log, LogError, NewRecord, Position, Reader, Record, StartAt};
 
 fn record(number: u64) -> NewRecord {
     NewRecord {
@@ -27,12 +27,19 @@ fn options() -> EmbeddedOptions {
     }
 }
 
-/// A closed log with so many batches of one record.
+/// A closed log with so many batches of one record, all of which a group has read.
 async fn filled(dir: &Path, records: u64) {
     let log = Embedded::open(dir, &options()).expect("the log opens");
     for number in 0..records {
         log.append(vec![record(number)]).await.expect("room");
     }
+    let mut consumer = log.consumer_of_all("g");
+    let position = Position {
+        topic: Arc::from("events"),
+        partition: 0,
+        offset: records,
+    };
+    consumer.commit(&[position]).await.expect("committed");
     log.close().await;
 }
 
@@ -104,7 +111,8 @@ async fn a_batch_that_is_missing_is_named_and_passed_over() {
 }
 
 /// Opens a damaged log, reads it, appends to it, opens it again: intact records are there, offsets go on.
-async fn check_goes_on(dir: &Path, at_least: usize) {
+/// The offsets that a group has seen are not given again, though their records are lost.
+async fn check_goes_on(dir: &Path, at_least: usize, seen: u64) {
     let log = Embedded::open(dir, &options()).expect("the log opens");
     let (before, _) = read_all(&log).await;
     check_intact(&before);
@@ -121,7 +129,7 @@ async fn check_goes_on(dir: &Path, at_least: usize) {
         log_again.topics().await.expect("topics")[0].partitions[0].end
     };
     let end = end.await;
-    assert!(end > highest, "an offset was used again: {end}");
+    assert!(end > highest.max(seen), "an offset was used again: {end}");
     log.close().await;
     drop(log);
     let log = Embedded::open(dir, &options()).expect("the log opens again");
@@ -139,7 +147,7 @@ async fn a_truncated_file_gives_what_is_left() {
         file.expect("the file")
             .set_len(length * part / 4)
             .expect("cut");
-        check_goes_on(dir.path(), 1).await;
+        check_goes_on(dir.path(), 1, 400).await;
         let aside = fs::read_dir(dir.path())
             .expect("the directory")
             .any(|file| {
@@ -181,6 +189,25 @@ async fn check_goes_on_or_begins_anew(dir: &Path, at_least: usize) {
         ..record(0)
     };
     log.append(vec![new]).await.expect("the log takes records");
+}
+
+#[tokio::test]
+async fn a_rescue_that_was_interrupted_is_begun_anew_or_finished() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path(), 10).await;
+    let (file, unfinished) = (dir.path().join("log.db"), dir.path().join("log.db.new"));
+    // Before the damaged file was put aside: what there is of the new one is worth nothing.
+    fs::write(&unfinished, "half a file").expect("a file");
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    assert_eq!(read_all(&log).await.0.len(), 10);
+    assert!(!unfinished.exists());
+    log.close().await;
+    drop(log);
+    // After it: the new one is complete.
+    fs::rename(&file, &unfinished).expect("renamed");
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    assert_eq!(read_all(&log).await.0.len(), 10);
+    assert!(!unfinished.exists());
 }
 
 #[tokio::test]
