@@ -11,6 +11,7 @@ mod footprint;
 mod latency;
 mod proc;
 mod sessions;
+mod ship;
 mod subject;
 mod workload;
 
@@ -24,7 +25,7 @@ use dovecast_testkit::dovecot::Installation;
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|ship]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
@@ -54,13 +55,14 @@ struct Options {
 
 type Table = fn(&World) -> Result<()>;
 
-const TABLES: [(&str, Table); 6] = [
+const TABLES: [(&str, Table); 7] = [
     ("lmtp", latency::lmtp),
     ("store", latency::store),
     ("footprint", footprint::run),
     ("sessions", sessions::run),
     ("exit", exit::run),
     ("arrival", arrival::run),
+    ("ship", ship::run),
 ];
 
 fn main() -> ExitCode {
