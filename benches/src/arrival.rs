@@ -22,9 +22,12 @@ pub(crate) fn run(world: &World) -> Result<()> {
     let dovecot = world.start(Subject::Relay(Relays::Down), "arrival")?;
     let server = relay_for(&dovecot)?;
     let mut client = select_with_a_mail(&dovecot, "alice")?;
+    // There are no flag events before the first command: none is missed, whenever `tail` is ready.
     let only = [
         "--topic",
         TOPIC,
+        "--from",
+        "beginning",
         "--format",
         "raw",
         "--kind",
