@@ -26,7 +26,8 @@ test: deps-test ## all tests, on a real Dovecot and real brokers
 	cargo test --workspace --exclude dovecast-benches
 
 soak: deps-test ## the long tests of faults in full length
-	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay
+	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
+	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
 
 bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: only that everything runs)
 	cargo bench --package dovecast-benches --bench render

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
@@ -27,6 +28,7 @@ cases![
     a_relay_that_is_killed_again_and_again_under_load_has_each_event_once,
     a_relay_that_is_away_for_a_while_gets_everything_in_order,
     a_relay_that_comes_late_gets_what_all_processes_have_left,
+    many_mail_processes_are_connected_at_once,
     a_hung_relay_is_not_noticed_by_mail,
     a_full_disk_costs_nothing_when_there_is_room_again,
     a_power_cut_costs_nothing_that_was_acknowledged,
@@ -34,13 +36,28 @@ cases![
     every_example_with_a_relay_works,
 ];
 
-/// How often the relay is killed in a row; DOVECAST_SOAK asks for more.
+/// DOVECAST_SOAK asks for the full length.
+fn is_soak() -> bool {
+    std::env::var_os("DOVECAST_SOAK").is_some()
+}
+
+/// How often the relay is killed in a row.
 fn kills() -> usize {
-    if std::env::var_os("DOVECAST_SOAK").is_some() {
-        50
-    } else {
-        10
+    if is_soak() { 50 } else { 10 }
+}
+
+/// How many mail processes are connected at once.
+fn many() -> usize {
+    if is_soak() { 2000 } else { 150 }
+}
+
+/// In a soak: goes on with this for a minute, the length of an outage. Else does nothing.
+pub(crate) fn soak(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + Duration::from_mins(1);
+    while is_soak() && Instant::now() < end {
+        work()?;
     }
+    Ok(())
 }
 
 /// A Dovecot whose events leave by the relay, and a relay in its place, not started yet.
@@ -255,6 +272,7 @@ fn a_relay_that_is_away_for_a_while_gets_everything_in_order(on: Installation) -
     bob.steps(10)?;
     host.server.stop()?;
     alice.steps(200)?;
+    soak(|| alice.steps(20))?;
     bob.steps(10)?;
     // One process ends during the outage, one lives on.
     let bob = bob.logout()?;
@@ -278,6 +296,34 @@ fn a_relay_that_comes_late_gets_what_all_processes_have_left(on: Installation) -
         (dir.count() == 0).then_some(())
     });
     left.context("spill files are left")
+}
+
+fn many_mail_processes_are_connected_at_once(on: Installation) -> Result<()> {
+    let mut host = Host::new(on, FLAG_EVENTS)?;
+    host.server.start_again()?;
+    let mut stories = Vec::new();
+    for user in 0..many() {
+        let mut story = Story::open(&host.dovecot, &format!("user{user}"), 1)?;
+        story.step()?;
+        stories.push(story);
+    }
+    let clients = host.server.metric("dovecast_relay_clients")?;
+    ensure!(
+        clients >= stories.len() as f64,
+        "{clients} clients of {}",
+        stories.len()
+    );
+    // All at once, before and after a restart.
+    stories.iter_mut().try_for_each(Story::step)?;
+    host.server.kill()?;
+    stories.iter_mut().try_for_each(Story::step)?;
+    host.server.start_again()?;
+    stories.iter_mut().try_for_each(Story::step)?;
+    let told: Vec<Told> = stories
+        .into_iter()
+        .map(Story::logout)
+        .collect::<Result<_>>()?;
+    host.check_arrived(&told)
 }
 
 fn a_hung_relay_is_not_noticed_by_mail(on: Installation) -> Result<()> {

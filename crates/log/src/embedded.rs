@@ -299,12 +299,15 @@ impl Log for Embedded {
         Ok(rows.into_iter().filter_map(status).collect())
     }
 
+    async fn positions(&self, topic: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
+        match self.handle.shared.topics.get(topic) {
+            Some(topic) => reader::begin_at(&self.handle.shared, &topic, start).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
-        Ok(EmbeddedReader::new(
-            self.handle.shared.clone(),
-            topic,
-            start,
-        ))
+        EmbeddedReader::open(self.handle.shared.clone(), topic, start).await
     }
 
     async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {

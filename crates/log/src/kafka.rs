@@ -68,6 +68,11 @@ impl Log for KafkaLog {
         blocking(move || status::groups(&options)).await
     }
 
+    async fn positions(&self, topic: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
+        let (options, topic) = (self.options.clone(), topic.to_owned());
+        blocking(move || status::positions(&options, &topic, start)).await
+    }
+
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
         KafkaReader::start(&self.options, topic, start)
     }

@@ -28,6 +28,9 @@ pub enum StartAt {
     End,
     /// So many records before the end, in each partition.
     Last(u64),
+    /// At the oldest record of this time or later, in milliseconds since the epoch. The time is what Kafka calls so: the
+    /// record's own, or that of its append, as the topic has it; the embedded log knows when it was appended.
+    Time(i64),
 }
 
 /// What an append did.
@@ -93,6 +96,13 @@ pub trait Log: Send + Sync + 'static {
 
     /// All groups, by name, topic and partition.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send;
+
+    /// Where a reader that begins so would begin, by partition number; nothing where there is no such topic.
+    fn positions(
+        &self,
+        topic: &str,
+        start: StartAt,
+    ) -> impl Future<Output = Result<Vec<u64>, LogError>> + Send;
 
     /// Reads all partitions of a topic, outside any group. The topic need not exist yet.
     fn reader(

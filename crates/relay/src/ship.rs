@@ -1,8 +1,10 @@
 //! Ships the spool of a relay to another log, Kafka: in order, and each record until it is there.
 //!
 //! One append is under way at a time; what is read from the spool meanwhile is the next one. The spool's group commits its
-//! position only behind what has been appended: after a crash some records are shipped again, with the same ids, and none
-//! is left out.
+//! position only behind what has been appended: after a crash none is left out, and what the target has already is looked
+//! up in it, see `known.rs`.
+
+mod known;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
 use dovecast_log::{Appended, Consumer, Log, LogError, NewRecord, Position, Record};
+use known::Doubtful;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
@@ -22,6 +25,9 @@ const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
 const REPEAT: Duration = Duration::from_mins(1);
 /// How long a stop waits for the append that is under way.
 const STOP: Duration = Duration::from_secs(5);
+
+/// More records than one read of the spool gives.
+const READ_RECORDS: usize = 20_000;
 
 /// How a spool is shipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub struct ShipStats {
     pub errors: u64,
     /// Damaged places of the spool that were passed over.
     pub damaged: u64,
+    /// Records that the target had already, from before a crash, and that were left out.
+    pub known: u64,
 }
 
 #[derive(Default)]
@@ -60,6 +68,7 @@ struct Counters {
     refused: AtomicU64,
     errors: AtomicU64,
     damaged: AtomicU64,
+    known: AtomicU64,
 }
 
 /// A running shipper.
@@ -75,11 +84,13 @@ impl Shipper {
         let counters = Arc::<Counters>::default();
         let stopping = watch::Sender::new(false);
         let work = Work {
+            spool: spool.clone(),
             consumer: spool.consumer_of_all(&options.group),
             target,
             counters: Arc::clone(&counters),
             read_ahead: options.read_ahead,
             waiting: Vec::new(),
+            doubtful: None,
         };
         let task = tokio::spawn(work.run(stopping.subscribe()));
         Self {
@@ -97,6 +108,7 @@ impl Shipper {
             refused: load(&self.counters.refused),
             errors: load(&self.counters.errors),
             damaged: load(&self.counters.damaged),
+            known: load(&self.counters.known),
         }
     }
 
@@ -114,17 +126,26 @@ impl Shipper {
 }
 
 struct Work<L> {
+    spool: Embedded,
     consumer: EmbeddedConsumer,
     target: L,
     counters: Arc<Counters>,
     read_ahead: usize,
     waiting: Vec<Record>,
+    /// `None`: not known yet.
+    doubtful: Option<Doubtful>,
 }
 
 type Appending = Pin<Box<dyn Future<Output = (Vec<Position>, Result<Appended, LogError>)> + Send>>;
 
 impl<L: Log + Clone> Work<L> {
     async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        // Two reads may come on top of what is read ahead.
+        let longest_append = self.read_ahead + 2 * READ_RECORDS;
+        match Doubtful::of(&self.spool, longest_append).await {
+            Ok(doubtful) => self.doubtful = Some(doubtful),
+            Err(error) => tracing::warn!(%error, "all that is shipped is looked up first"),
+        }
         let mut appending: Option<Appending> = None;
         loop {
             let is_stopping = *stopping.borrow_and_update();
@@ -169,27 +190,20 @@ impl<L: Log + Clone> Work<L> {
     fn append(&mut self, stopping: watch::Receiver<bool>) -> Appending {
         let records = std::mem::take(&mut self.waiting);
         let positions = behind(&records);
-        let records: Vec<NewRecord> = records.into_iter().map(new_record).collect();
+        let is_doubtful = match &mut self.doubtful {
+            Some(doubtful) => doubtful.contains_any(&records),
+            None => true,
+        };
         let (target, counters) = (self.target.clone(), Arc::clone(&self.counters));
         Box::pin(async move {
-            let mut delay = AGAIN_FIRST;
-            let mut told: Option<Instant> = None;
-            loop {
-                let error = match target.append(records.clone()).await {
-                    Ok(appended) => return (positions, Ok(appended)),
-                    Err(error) => error,
-                };
-                counters.errors.fetch_add(1, Ordering::Relaxed);
-                if told.is_none_or(|told| told.elapsed() >= REPEAT) {
-                    told = Some(Instant::now());
-                    tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
-                }
-                if *stopping.borrow() {
-                    return (positions, Err(error));
-                }
-                tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(AGAIN_SLOWEST);
-            }
+            let mut again = Again {
+                counters,
+                stopping,
+                delay: AGAIN_FIRST,
+                told: None,
+            };
+            let done = ship(&target, records, is_doubtful, &mut again).await;
+            (positions, done)
         })
     }
 
@@ -204,6 +218,73 @@ impl<L: Log + Clone> Work<L> {
         if let Err(error) = self.consumer.commit(positions).await {
             // The next commit says the same and more; after a crash they are shipped again.
             tracing::warn!(%error, "the position of the shipped spool cannot be kept");
+        }
+    }
+}
+
+/// Repeats what fails, until it succeeds or the shipper is stopped.
+struct Again {
+    counters: Arc<Counters>,
+    stopping: watch::Receiver<bool>,
+    delay: Duration,
+    told: Option<Instant>,
+}
+
+impl Again {
+    /// Waits until it may be tried again; gives the error back where the shipper is being stopped.
+    async fn after(&mut self, error: LogError) -> Result<(), LogError> {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        if self.told.is_none_or(|told| told.elapsed() >= REPEAT) {
+            self.told = Some(Instant::now());
+            tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
+        }
+        if *self.stopping.borrow() {
+            return Err(error);
+        }
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
+        Ok(())
+    }
+}
+
+/// Appends records to the target, without those that it has already.
+async fn ship<L: Log>(
+    target: &L,
+    mut records: Vec<Record>,
+    is_doubtful: bool,
+    again: &mut Again,
+) -> Result<Appended, LogError> {
+    let count = records.len();
+    if is_doubtful {
+        let known = loop {
+            match known::look_up(target, &records).await {
+                Ok(known) => break known,
+                Err(error) => again.after(error).await?,
+            }
+        };
+        if !known.is_whole {
+            tracing::warn!(
+                "there is too much in the target to look up what it has already, some records may be in it twice"
+            );
+        }
+        records.retain(|record| !known.contains(record));
+    }
+    let duplicates = count - records.len();
+    again
+        .counters
+        .known
+        .fetch_add(duplicates as u64, Ordering::Relaxed);
+    if records.is_empty() {
+        return Ok(Appended {
+            duplicates,
+            ..Appended::default()
+        });
+    }
+    let records: Vec<NewRecord> = records.into_iter().map(new_record).collect();
+    loop {
+        match target.append(records.clone()).await {
+            Ok(done) => return Ok(Appended { duplicates, ..done }),
+            Err(error) => again.after(error).await?,
         }
     }
 }

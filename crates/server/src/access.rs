@@ -61,6 +61,14 @@ impl Access {
         }
     }
 
+    pub(crate) async fn positions(&self, topic: &str, from: Begin) -> Result<Vec<u64>> {
+        match self {
+            Self::Server(client) => client.positions(topic, from).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => Ok(log.positions(topic, from.0).await?),
+        }
+    }
+
     pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Feed> {
         match self {
             Self::Server(client) => Ok(Feed::Server(client.read(topic, from).await?)),

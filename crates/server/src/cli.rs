@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dovecast_event::EventSet;
 use dovecast_log::StartAt;
+use jiff::Timestamp;
 
 /// Carries mail-store events out of Dovecot.
 #[derive(Debug, Parser)]
@@ -69,7 +70,7 @@ pub(crate) struct TailArguments {
     /// The topic; it need not exist yet
     #[arg(long, default_value = "dovecot")]
     pub(crate) topic: String,
-    /// `beginning`, `end`, or `last:N`: N records before the end of each partition
+    /// `beginning`, `end`, `last:N` (N records before the end of each partition), or an RFC 3339 time
     #[arg(long, default_value = "end", value_name = "PLACE")]
     pub(crate) from: Begin,
     /// End after so many records
@@ -110,13 +111,17 @@ impl FromStr for Begin {
         let start = match text {
             "beginning" => Some(StartAt::Beginning),
             "end" => Some(StartAt::End),
-            _ => text
-                .strip_prefix("last:")
-                .and_then(|count| count.parse().ok().map(StartAt::Last)),
+            _ => match text.strip_prefix("last:") {
+                Some(count) => count.parse().ok().map(StartAt::Last),
+                None => {
+                    let time = text.parse::<Timestamp>().ok();
+                    time.map(|time| StartAt::Time(time.as_millisecond()))
+                }
+            },
         };
-        start
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is none of `beginning`, `end` and `last:N`"))
+        start.map(Self).ok_or_else(|| {
+            format!("`{text}` is none of `beginning`, `end`, `last:N` and an RFC 3339 time")
+        })
     }
 }
 
@@ -126,6 +131,10 @@ impl std::fmt::Display for Begin {
             StartAt::Beginning => f.write_str("beginning"),
             StartAt::End => f.write_str("end"),
             StartAt::Last(count) => write!(f, "last:{count}"),
+            StartAt::Time(time_ms) => {
+                let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX);
+                write!(f, "{time}")
+            }
         }
     }
 }
@@ -214,7 +223,7 @@ mod tests {
         for (line, expected) in [
             (
                 "tail --from yesterday",
-                "`yesterday` is none of `beginning`, `end` and `last:N`",
+                "`yesterday` is none of `beginning`, `end`, `last:N` and an RFC 3339 time",
             ),
             ("tail --from last:", "`last:` is none of"),
             ("tail --count 0", "0 is not in 1.."),

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `GET /v1/topics` | list of [`json::Topic`] |
 //! | `GET /v1/groups` | list of [`json::GroupPlace`] |
-//! | `GET /v1/records?topic=&from=beginning\|end\|last:N` | a [`json::Line`] per line, until one side closes |
+//! | `GET /v1/records?topic=&from=beginning\|end\|last:N\|TIME` | a [`json::Line`] per line, until one side closes |
+//! | `GET /v1/positions?topic=&from=` | list of offsets: where that begins in each partition |
 //! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and who connects is
@@ -43,6 +44,7 @@ pub(crate) fn router(control: Control) -> Router {
     Router::new()
         .route("/v1/topics", get(topics))
         .route("/v1/groups", get(groups))
+        .route("/v1/positions", get(records::positions))
         .route("/v1/records", get(records::read).post(records::append))
         .fallback(async || {
             Failure(

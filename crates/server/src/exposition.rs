@@ -48,6 +48,11 @@ fn ship(out: &mut Exposition, shipper: &ShipStats) {
             shipper.refused,
         ),
         (
+            "dovecast_ship_known_records_total",
+            "Records that Kafka had already when the relay was started, and that were left out.",
+            shipper.known,
+        ),
+        (
             "dovecast_ship_errors_total",
             "Appends to Kafka that failed and were tried again.",
             shipper.errors,

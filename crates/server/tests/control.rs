@@ -30,7 +30,7 @@ fn a_request_that_makes_no_sense_is_answered_with_what_is_wrong() {
     let cases = [
         ("GET /v2", "", "404", "nothing of this name"),
         ("GET /v1/records", "", "400", "missing field `topic`"),
-        ("GET /v1/records?topic=t&from=noon", "", "400", "`noon` is none of `beginning`, `end` and `last:N`"),
+        ("GET /v1/records?topic=t&from=noon", "", "400", "`noon` is none of `beginning`, `end`, `last:N` and an RFC 3339 time"),
         ("GET /v1/records?topic=t&from=end&till=end", "", "400", "unknown field `till`"),
         (post, "{", "400", "EOF"),
         (post, r#"{"records":[{"topic":"t"}]}"#, "422", "missing field `value`"),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::batch;
 use super::store::{StoreError, key, unkey};
-use super::topics::Topic;
+use super::topics::{Partition, Topic};
 use super::writer::Shared;
 use crate::{LogError, Reader, Record, StartAt};
 
@@ -129,6 +129,14 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
+    /// By place in the topic.
+    fn at(offsets: impl IntoIterator<Item = u64>) -> Self {
+        Self {
+            next: offsets.into_iter().enumerate().collect(),
+            turn: 0,
+        }
+    }
+
     /// The next records of the topic's partitions that are in the cursor, `None` if there are none now. Where retention
     /// was faster than the reader, it goes on at the oldest record, and `skipped` is told.
     pub(super) async fn read(
@@ -183,45 +191,100 @@ impl Cursor {
 pub struct EmbeddedReader {
     shared: Shared,
     topic: String,
-    start: StartAt,
     cursor: Option<Cursor>,
     commits: watch::Receiver<u64>,
 }
 
 impl EmbeddedReader {
-    pub(super) fn new(shared: Shared, topic: &str, start: StartAt) -> Self {
+    pub(super) async fn open(
+        shared: Shared,
+        topic: &str,
+        start: StartAt,
+    ) -> Result<Self, LogError> {
         let commits = shared.commits.subscribe();
-        let mut reader = Self {
+        let cursor = match shared.topics.get(topic) {
+            Some(topic) => Some(Cursor::at(begin_at(&shared, &topic, start).await?)),
+            None => None,
+        };
+        Ok(Self {
             shared,
             topic: topic.to_owned(),
-            start,
-            cursor: None,
+            cursor,
             commits,
-        };
-        reader.find_topic();
-        // A topic that is made later is read from its beginning.
-        reader.start = StartAt::Beginning;
-        reader
+        })
     }
 
     fn find_topic(&mut self) -> Option<Arc<Topic>> {
         let topic = self.shared.topics.get(&self.topic)?;
-        if self.cursor.is_none() {
-            let next = topic.partitions.iter().map(|partition| match self.start {
-                StartAt::Beginning => partition.begin(),
-                StartAt::End => partition.end(),
-                StartAt::Last(records) => partition
-                    .end()
-                    .saturating_sub(records)
-                    .max(partition.begin()),
-            });
-            self.cursor = Some(Cursor {
-                next: next.enumerate().collect(),
-                turn: 0,
-            });
-        }
+        // A topic that is made later is read from its beginning.
+        self.cursor
+            .get_or_insert_with(|| Cursor::at(topic.partitions.iter().map(Partition::begin)));
         Some(topic)
     }
+}
+
+/// See [`Log::positions`](crate::Log::positions).
+pub(super) async fn begin_at(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    start: StartAt,
+) -> Result<Vec<u64>, LogError> {
+    let of_each = |offset: fn(&Partition, u64) -> u64, records| {
+        let partitions = topic.partitions.iter();
+        Ok(partitions.map(|one| offset(one, records)).collect())
+    };
+    let time_ms = match start {
+        StartAt::Beginning => return of_each(|partition, _| partition.begin(), 0),
+        StartAt::End => return of_each(|partition, _| partition.end(), 0),
+        StartAt::Last(records) => {
+            let last = |partition: &Partition, records| {
+                let first = partition.end().saturating_sub(records);
+                first.max(partition.begin())
+            };
+            return of_each(last, records);
+        }
+        StartAt::Time(time_ms) => time_ms,
+    };
+    let (shared, topic) = (shared.clone(), Arc::clone(topic));
+    let search = tokio::task::spawn_blocking(move || {
+        let done = shared.pool.with(&shared.store, |connection| {
+            let partitions = topic.partitions.iter();
+            let found = partitions.map(|partition| first_since(connection, partition, time_ms));
+            found
+                .collect::<rusqlite::Result<Vec<u64>>>()
+                .map_err(|error| shared.store.error("search", &error))
+        });
+        done.map_err(|error| error.into_log(&shared.store.path))
+    });
+    search.await.map_err(|_| LogError::Closed)?
+}
+
+/// The offset of the first batch of this time or later. Times rise with offsets, but for a clock that was set back.
+fn first_since(
+    connection: &Connection,
+    partition: &Partition,
+    time_ms: i64,
+) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT key, time_ms FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1",
+    )?;
+    let (mut low, mut high) = (partition.begin(), partition.end());
+    let mut first = high;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let range = params![key(partition.id, middle), key(partition.id, first)];
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        match statement.query_row(range, row).optional()? {
+            Some((at, time)) if i64::lt(&time, &time_ms) => low = unkey(at).1 + 1,
+            Some((at, _)) => {
+                first = unkey(at).1;
+                high = middle;
+            }
+            None => high = middle,
+        }
+    }
+    // The batch before may begin earlier and reach beyond, where retention has cut it.
+    Ok(first.max(partition.begin()))
 }
 
 impl Reader for EmbeddedReader {

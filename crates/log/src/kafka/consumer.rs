@@ -2,20 +2,19 @@
 //!
 //! Where a partition is taken away, what was fetched of it and not handed out is dropped: whoever has it now gets it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::metadata::MetadataPartition;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{KafkaOptions, REQUEST, blocking};
+use super::{KafkaOptions, blocking, status};
 use crate::{Consumer, Header, LogError, Position, Reader, Record, StartAt};
 
 /// Records that are fetched and not handed out.
@@ -27,6 +26,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often a reader looks for new partitions of its topic.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s together.
+const COMMIT_TRIES: u32 = 150;
+const COMMIT_AGAIN: Duration = Duration::from_millis(200);
+
 const DEFAULTS: [(&str, &str); 6] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("enable.auto.commit", "false"),
@@ -36,28 +39,66 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("fetch.wait.max.ms", "50"),
 ];
 
-/// Partitions that are ours now.
+/// Partitions that are ours now, and since when: each assignment has a number of its own, so that what was fetched of a
+/// partition before it went away and came back is not taken for what comes now.
 #[derive(Default)]
-struct Assigned(Mutex<BTreeSet<(String, i32)>>);
+struct Assigned(Mutex<Assignments>);
+
+#[derive(Default)]
+struct Assignments {
+    latest: u64,
+    since: HashMap<String, HashMap<i32, u64>>,
+}
 
 impl Assigned {
+    fn lock(&self) -> MutexGuard<'_, Assignments> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, list: &TopicPartitionList, are_ours: bool) {
-        let mut assigned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut assigned = self.lock();
+        assigned.latest += 1;
+        let latest = assigned.latest;
         for element in list.elements() {
-            let partition = (element.topic().to_owned(), element.partition());
+            let topic = assigned.since.entry(element.topic().to_owned());
+            let topic = topic.or_default();
             if are_ours {
-                assigned.insert(partition);
+                topic.insert(element.partition(), latest);
             } else {
-                assigned.remove(&partition);
+                topic.remove(&element.partition());
             }
         }
     }
 
-    fn contains(&self, topic: &str, partition: u32) -> bool {
-        let assigned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        i32::try_from(partition)
-            .is_ok_and(|partition| assigned.contains(&(topic.to_owned(), partition)))
+    /// The number of the latest assignment.
+    fn latest(&self) -> u64 {
+        self.lock().latest
     }
+
+    /// Leaves out records that are not ours (any more).
+    fn retain(&self, records: &mut Vec<Fetched>) {
+        let assigned = self.lock();
+        records.retain(|fetched| {
+            assigned.contains(&fetched.record.topic, fetched.record.partition, fetched.at)
+        });
+    }
+}
+
+impl Assignments {
+    /// Whether a partition was ours at an assignment, and still is.
+    fn contains(&self, topic: &str, partition: u32, at: u64) -> bool {
+        let since = || {
+            let partition = i32::try_from(partition).ok()?;
+            self.since.get(topic)?.get(&partition)
+        };
+        since().is_some_and(|since| *since <= at)
+    }
+}
+
+/// A record, and the number of the latest assignment when it was fetched.
+struct Fetched {
+    at: u64,
+    record: Record,
 }
 
 struct Context {
@@ -91,7 +132,7 @@ struct Polled {
     options: KafkaOptions,
     consumer: Arc<BaseConsumer<Context>>,
     assigned: Arc<Assigned>,
-    records: mpsc::Receiver<Result<Record, LogError>>,
+    records: mpsc::Receiver<Result<Fetched, LogError>>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -126,7 +167,7 @@ impl Polled {
         let polled = Self {
             options: options.clone(),
             consumer: Arc::clone(&consumer),
-            assigned,
+            assigned: Arc::clone(&assigned),
             records,
             is_over: Arc::clone(&is_over),
         };
@@ -138,7 +179,11 @@ impl Polled {
                     look(&consumer);
                     let fetched = match consumer.poll(POLL) {
                         None => continue,
-                        Some(Ok(message)) => Ok(record(&message)),
+                        // Assignments change within `poll` only.
+                        Some(Ok(message)) => Ok(Fetched {
+                            at: assigned.latest(),
+                            record: record(&message),
+                        }),
                         Some(Err(error)) => Err(options.io("read", &error)),
                     };
                     if sender.blocking_send(fetched).is_err() {
@@ -154,21 +199,34 @@ impl Polled {
         Ok(polled)
     }
 
-    async fn next(&mut self, is_wanted: impl Fn(&Record) -> bool) -> Result<Vec<Record>, LogError> {
+    /// The next records that `choose` leaves.
+    async fn next(
+        &mut self,
+        choose: impl Fn(&Assigned, &mut Vec<Fetched>),
+    ) -> Result<Vec<Record>, LogError> {
         loop {
             let mut batch = match self.records.recv().await {
                 None => return Err(LogError::Closed),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(record)) => vec![record],
+                Some(Ok(fetched)) => vec![fetched],
             };
+            let mut failed = None;
             while batch.len() < BATCH
-                && let Ok(Ok(record)) = self.records.try_recv()
+                && failed.is_none()
+                && let Ok(fetched) = self.records.try_recv()
             {
-                batch.push(record);
+                match fetched {
+                    Ok(fetched) => batch.push(fetched),
+                    // It is told again, or over.
+                    Err(error) => failed = Some(error),
+                }
             }
-            batch.retain(&is_wanted);
+            if let Some(error) = failed {
+                tracing::warn!(%error, "kafka");
+            }
+            choose(&self.assigned, &mut batch);
             if !batch.is_empty() {
-                return Ok(batch);
+                return Ok(batch.into_iter().map(|fetched| fetched.record).collect());
             }
         }
     }
@@ -195,20 +253,44 @@ impl KafkaConsumer {
 
 impl Consumer for KafkaConsumer {
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
-        let assigned = Arc::clone(&self.0.assigned);
-        self.0
-            .next(|record| assigned.contains(&record.topic, record.partition))
-            .await
+        self.0.next(Assigned::retain).await
     }
 
     async fn commit(&mut self, positions: &[Position]) -> Result<(), LogError> {
+        let mut tries = 1;
+        loop {
+            // Asked anew each time: a rebalance may have taken partitions away.
+            let list = self.ours(positions)?;
+            if list.count() == 0 {
+                return Ok(());
+            }
+            let consumer = Arc::clone(&self.0.consumer);
+            let options = self.0.options.clone();
+            let committed = blocking(move || {
+                Ok(match consumer.commit(&list, CommitMode::Sync) {
+                    Err(error) if is_rebalancing(&error) => Err(error),
+                    done => Ok(done.map_err(|error| options.io("commit to", &error))?),
+                })
+            });
+            match committed.await? {
+                Ok(()) => return Ok(()),
+                Err(error) if tries == COMMIT_TRIES => {
+                    return Err(self.0.options.io("commit to", &error));
+                }
+                Err(_) => tries += 1,
+            }
+            tokio::time::sleep(COMMIT_AGAIN).await;
+        }
+    }
+}
+
+impl KafkaConsumer {
+    /// Those of the positions whose partitions this consumer has.
+    fn ours(&self, positions: &[Position]) -> Result<TopicPartitionList, LogError> {
         let mut list = TopicPartitionList::new();
+        let assigned = self.0.assigned.lock();
         for position in positions {
-            if !self
-                .0
-                .assigned
-                .contains(&position.topic, position.partition)
-            {
+            if !assigned.contains(&position.topic, position.partition, assigned.latest) {
                 continue;
             }
             let partition = i32::try_from(position.partition).unwrap_or(i32::MAX);
@@ -216,17 +298,16 @@ impl Consumer for KafkaConsumer {
             list.add_partition_offset(&position.topic, partition, Offset::Offset(offset))
                 .map_err(|error| self.0.options.io("commit to", &error))?;
         }
-        if list.count() == 0 {
-            return Ok(());
-        }
-        let (consumer, options) = (Arc::clone(&self.0.consumer), self.0.options.clone());
-        blocking(move || {
-            consumer
-                .commit(&list, CommitMode::Sync)
-                .map_err(|error| options.io("commit to", &error))
-        })
-        .await
+        Ok(list)
     }
+}
+
+/// Whether a commit came while the group gives its partitions out anew: it is right again in a moment, or not ours any more.
+fn is_rebalancing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::IllegalGeneration | Code::RebalanceInProgress | Code::UnknownMemberId)
+    )
 }
 
 /// See [`Log::reader`](crate::Log::reader).
@@ -263,7 +344,7 @@ impl KafkaReader {
 
 impl Reader for KafkaReader {
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
-        self.0.next(|_| true).await
+        self.0.next(|_, _| {}).await
     }
 }
 
@@ -274,28 +355,10 @@ fn assign_new(
     start: StartAt,
     known: &mut BTreeSet<i32>,
 ) -> Result<bool, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
-    let partitions = metadata.topics().iter().find(|found| found.name() == topic);
-    let ids: Vec<i32> = partitions
-        .map(|topic| {
-            topic
-                .partitions()
-                .iter()
-                .map(MetadataPartition::id)
-                .collect()
-        })
-        .unwrap_or_default();
+    let ids = status::partitions(consumer, topic)?;
     let mut list = TopicPartitionList::new();
     for id in ids.iter().filter(|id| !known.contains(id)) {
-        let (low, high) = consumer.fetch_watermarks(topic, *id, REQUEST)?;
-        let offset = match start {
-            StartAt::Beginning => low,
-            StartAt::End => high,
-            StartAt::Last(records) => {
-                let records = i64::try_from(records).unwrap_or(i64::MAX);
-                high.saturating_sub(records).max(low)
-            }
-        };
+        let offset = status::offset(consumer, (topic, *id), start)?;
         list.add_partition_offset(topic, *id, Offset::Offset(offset))?;
     }
     if list.count() > 0 {

@@ -1,10 +1,12 @@
 //! What the cluster holds, and how far its groups are. Asks, and waits for the answer.
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaResult;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{KafkaOptions, REQUEST};
-use crate::{GroupStatus, LogError, PartitionStatus, TopicStatus};
+use crate::{GroupStatus, LogError, PartitionStatus, StartAt, TopicStatus};
 
 fn asker(options: &KafkaOptions, group: &str) -> Result<BaseConsumer, LogError> {
     options
@@ -48,6 +50,63 @@ fn all_topics(
     }
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(topics)
+}
+
+/// See [`Log::positions`](crate::Log::positions).
+pub(super) fn positions(
+    options: &KafkaOptions,
+    topic: &str,
+    start: StartAt,
+) -> Result<Vec<u64>, LogError> {
+    let consumer = asker(options, "dovecast-status")?;
+    let found = partitions(&consumer, topic).and_then(|mut ids| {
+        ids.sort_unstable();
+        let offsets = ids.iter().map(|id| offset(&consumer, (topic, *id), start));
+        offsets.collect::<KafkaResult<Vec<i64>>>()
+    });
+    let found = found.map_err(|error| options.io("ask", &error))?;
+    let offsets = found.into_iter().map(|offset| u64::try_from(offset));
+    Ok(offsets.map(|offset| offset.unwrap_or(0)).collect())
+}
+
+/// The numbers of a topic's partitions; none where there is no such topic.
+pub(super) fn partitions<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+) -> KafkaResult<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let ids = |topic: &rdkafka::metadata::MetadataTopic| {
+        let partitions = topic.partitions().iter();
+        partitions.map(MetadataPartition::id).collect()
+    };
+    Ok(found.map(ids).unwrap_or_default())
+}
+
+/// The offset to begin at in one partition.
+pub(super) fn offset<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    (topic, id): (&str, i32),
+    start: StartAt,
+) -> KafkaResult<i64> {
+    let (low, high) = consumer.fetch_watermarks(topic, id, REQUEST)?;
+    Ok(match start {
+        StartAt::Beginning => low,
+        StartAt::End => high,
+        StartAt::Last(records) => {
+            let records = i64::try_from(records).unwrap_or(i64::MAX);
+            high.saturating_sub(records).max(low)
+        }
+        StartAt::Time(time_ms) => {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition_offset(topic, id, Offset::Offset(time_ms))?;
+            let found = consumer.offsets_for_times(asked, REQUEST)?;
+            match found.elements().first().map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                _ => high,
+            }
+        }
+    })
 }
 
 pub(super) fn groups(options: &KafkaOptions) -> Result<Vec<GroupStatus>, LogError> {

@@ -9,7 +9,7 @@ use dovecast_log::{Record, StartAt};
 
 use super::{OutputError, pretty};
 use crate::access::Access;
-use crate::cli::{Format, TailArguments};
+use crate::cli::{Begin, Format, TailArguments};
 use crate::control::client::Item;
 use crate::control::json;
 
@@ -51,18 +51,14 @@ struct End {
 
 impl End {
     async fn now(access: &Access, arguments: &TailArguments) -> Result<Self> {
-        let mut left = HashMap::new();
-        let topics = access.topics().await?;
-        let topic = topics
-            .into_iter()
-            .find(|topic| topic.name == arguments.topic);
-        let partitions = topic.map(|topic| topic.partitions).unwrap_or_default();
-        for (partition, status) in (0..).zip(partitions) {
-            let nothing_asked = matches!(arguments.from.0, StartAt::End | StartAt::Last(0));
-            if status.begin < status.end && !nothing_asked {
-                left.insert(partition, status.end);
-            }
-        }
+        let topic = &arguments.topic;
+        let begin = access.positions(topic, arguments.from).await?;
+        let end = access.positions(topic, Begin(StartAt::End)).await?;
+        let numbered = (0..).zip(begin.into_iter().zip(end));
+        let left = numbered
+            .filter(|(_, (begin, end))| begin < end)
+            .map(|(partition, (_, end))| (partition, end))
+            .collect();
         Ok(Self { left })
     }
 

@@ -71,6 +71,13 @@ impl Client {
         })
     }
 
+    /// Where a reader would begin.
+    pub(crate) async fn positions(&self, topic: &str, from: Begin) -> Result<Vec<u64>> {
+        let topic = percent_encoded(topic);
+        self.get(&format!("/v1/positions?topic={topic}&from={from}"))
+            .await
+    }
+
     /// Begins to read; the place is fixed when this returns.
     pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Lines> {
         let path = format!("/v1/records?topic={}&from={from}", percent_encoded(topic));

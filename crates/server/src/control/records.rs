@@ -24,16 +24,30 @@ pub(super) struct ReadQuery {
     from: String,
 }
 
+fn asked(query: Result<Query<ReadQuery>, QueryRejection>) -> Result<(String, StartAt), Failure> {
+    let bad = |text| Failure(StatusCode::BAD_REQUEST, text);
+    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
+    let Begin(start) = query.from.parse().map_err(bad)?;
+    Ok((query.topic, start))
+}
+
+/// `GET /v1/positions`: nothing where there is no such topic.
+pub(super) async fn positions(
+    State(control): State<Control>,
+    query: Result<Query<ReadQuery>, QueryRejection>,
+) -> Result<Json<Vec<u64>>, Failure> {
+    let (topic, start) = asked(query)?;
+    Ok(Json(control.log.positions(&topic, start).await?))
+}
+
 /// `GET /v1/records`: the body ends when the server is stopped, when reading fails, or when the client goes.
 pub(super) async fn read(
     State(control): State<Control>,
     query: Result<Query<ReadQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let bad = |text| Failure(StatusCode::BAD_REQUEST, text);
-    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
-    let Begin(start): Begin = query.from.parse().map_err(bad)?;
+    let (topic, start) = asked(query)?;
     let lines = Lines {
-        reader: reader(&control.log, &query.topic, start).await?,
+        reader: reader(&control.log, &topic, start).await?,
         stopping: control.stopping,
         is_over: false,
     };

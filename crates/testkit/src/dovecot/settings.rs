@@ -107,9 +107,9 @@ impl Settings {
 }
 
 /// Concurrent processes of one service: room for a thousand IMAP sessions.
-pub(super) const PROCESS_LIMIT: u32 = 2000;
+pub(super) const PROCESS_LIMIT: u32 = 2500;
 /// Connections to one process of a service that all others talk to (auth, anvil, stats, login).
-pub(super) const CLIENT_LIMIT: u32 = 8000;
+pub(super) const CLIENT_LIMIT: u32 = 10000;
 /// Mailboxes with a special use that are created by themselves if the test wants it.
 pub(super) const SPECIAL_USE_MAILBOXES: [&str; 4] = ["Drafts", "Junk", "Sent", "Trash"];
 

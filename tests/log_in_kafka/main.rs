@@ -1,0 +1,386 @@
+//! The log in a real Kafka: groups, rebalancing, commits, outages; what was read is counted against what was appended.
+//!
+//! Where no Kafka can be had each case says so and is counted as ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dovecast_log::kafka::{KafkaConsumer, KafkaLog, KafkaOptions};
+use dovecast_log::{Consumer, Log, LogError, NewRecord, Position, Reader, Record, StartAt};
+use dovecast_testkit::kafka::RealKafka;
+use dovecast_testkit::{Unavailable, process};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+const TOPIC: &str = "events";
+const PARTITIONS: i32 = 6;
+const USERS: u32 = 20;
+const ARRIVAL: Duration = Duration::from_secs(60);
+
+type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
+
+const CASES: [(&str, Case); 6] = [
+    (
+        "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
+        |kafka, runtime| runtime.block_on(shared(kafka)),
+    ),
+    (
+        "what_a_member_has_not_committed_when_it_goes_another_gets",
+        |kafka, runtime| runtime.block_on(uncommitted(kafka)),
+    ),
+    (
+        "members_that_come_and_go_under_load_leave_nothing_out",
+        |kafka, runtime| runtime.block_on(rebalanced(kafka)),
+    ),
+    (
+        "a_commit_for_a_partition_that_was_taken_away_is_left_out",
+        |kafka, runtime| runtime.block_on(late_commit(kafka)),
+    ),
+    (
+        "an_append_waits_for_a_cluster_that_is_away",
+        |kafka, runtime| runtime.block_on(away(kafka)),
+    ),
+    (
+        "a_record_that_is_too_large_is_refused_alone_and_times_are_found",
+        |kafka, runtime| runtime.block_on(refused_and_times(kafka)),
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    let trials = CASES.map(|(name, case)| {
+        Trial::ignorable_test(name, move || match run(case) {
+            Ok(Ok(())) => Ok(Completion::Completed),
+            Ok(Err(unavailable)) => {
+                println!("\n*** {name} SKIPPED: no real Kafka can be had: {unavailable}\n");
+                Ok(Completion::ignored_with(unavailable.to_string()))
+            }
+            Err(error) => Err(Failed::from(format!("{error:?}"))),
+        })
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+fn run(case: Case) -> Result<Result<(), Unavailable>> {
+    let kafka = match RealKafka::start()? {
+        Ok(kafka) => kafka,
+        Err(unavailable) => return Ok(Err(unavailable)),
+    };
+    kafka.create_topic(TOPIC, PARTITIONS)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    case(kafka, &runtime).map(Ok)
+}
+
+fn connect(kafka: &RealKafka) -> Result<KafkaLog> {
+    let properties = [
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "500"),
+    ];
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Ok(KafkaLog::connect(&KafkaOptions {
+        brokers: kafka.bootstrap_plaintext(),
+        properties: properties.map(owned).to_vec(),
+    })?)
+}
+
+fn record(user: u32, number: u32) -> NewRecord {
+    NewRecord {
+        topic: Arc::from(TOPIC),
+        key: Some(format!("user{user}").into()),
+        value: number.to_string().into(),
+        headers: Vec::new(),
+        timestamp_ms: 1_700_000_000_000 + i64::from(number),
+        id: None,
+    }
+}
+
+/// One of each user, with the same number.
+fn round(number: u32) -> Vec<NewRecord> {
+    (0..USERS).map(|user| record(user, number)).collect()
+}
+
+fn behind(records: &[Record]) -> Vec<Position> {
+    let position = |record: &Record| Position {
+        topic: Arc::clone(&record.topic),
+        partition: record.partition,
+        offset: record.offset + 1,
+    };
+    records.iter().map(position).collect()
+}
+
+async fn consumer(log: &KafkaLog) -> Result<KafkaConsumer> {
+    Ok(log.consumer("readers", &[TOPIC.to_owned()]).await?)
+}
+
+/// What was read, by key, in the order in which it was read.
+#[derive(Default)]
+struct Seen(BTreeMap<String, Vec<u32>>);
+
+impl Seen {
+    fn take(&mut self, records: &[Record]) -> Result<()> {
+        for record in records {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let key = text(record.key.as_deref().context("no key")?);
+            self.0
+                .entry(key)
+                .or_default()
+                .push(text(&record.value).parse()?);
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
+    /// That of each user `0..rounds` was read, in order and once.
+    fn check_once(&self, rounds: u32) -> Result<()> {
+        let expected: Vec<u32> = (0..rounds).collect();
+        ensure!(self.0.len() == USERS as usize, "{} users", self.0.len());
+        for (user, numbers) in &self.0 {
+            ensure!(*numbers == expected, "of {user}: {numbers:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Reads and commits until nothing has come for a while after `count` records.
+async fn read(member: &mut KafkaConsumer, seen: &mut Seen, count: usize) -> Result<()> {
+    while seen.count() < count {
+        let records = tokio::time::timeout(ARRIVAL, member.next()).await;
+        let records = records.with_context(|| format!("{} of {count}", seen.count()))??;
+        seen.take(&records)?;
+        member.commit(&behind(&records)).await?;
+    }
+    Ok(())
+}
+
+async fn shared(kafka: RealKafka) -> Result<()> {
+    let log = connect(&kafka)?;
+    let seen = Arc::new(tokio::sync::Mutex::new(Seen::default()));
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let mut member = consumer(&log).await?;
+        let seen = Arc::clone(&seen);
+        members.push(tokio::spawn(async move {
+            let mut partitions = BTreeSet::new();
+            while let Ok(read) = tokio::time::timeout(Duration::from_secs(15), member.next()).await
+            {
+                let records = read?;
+                partitions.extend(records.iter().map(|record| record.partition));
+                seen.lock().await.take(&records)?;
+                member.commit(&behind(&records)).await?;
+            }
+            anyhow::Ok(partitions)
+        }));
+    }
+    // Given out before the first record is there.
+    let is_shared = tokio::task::spawn_blocking({
+        let brokers = kafka.bootstrap_plaintext();
+        move || process::poll_until(ARRIVAL, || (stable_members(&brokers)? == 3).then_some(()))
+    });
+    is_shared.await?.context("the group has no three members")?;
+    for number in 0..50 {
+        log.append(round(number)).await?;
+    }
+    let mut all = BTreeSet::new();
+    for member in members {
+        let mine = member.await??;
+        ensure!(!mine.is_empty(), "a member has read nothing");
+        ensure!(all.is_disjoint(&mine), "{mine:?} were read by another, too");
+        all.extend(mine);
+    }
+    seen.lock().await.check_once(50)?;
+    let groups = log.groups().await?;
+    let lag: u64 = groups.iter().map(|group| group.end - group.committed).sum();
+    ensure!(lag == 0, "{groups:?}");
+    Ok(())
+}
+
+/// Members of a group that has given out its partitions.
+fn stable_members(brokers: &str) -> Option<usize> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let client: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .ok()?;
+    let list = client
+        .fetch_group_list(Some("readers"), Duration::from_secs(5))
+        .ok()?;
+    let group = list.groups().first()?;
+    (group.state() == "Stable").then(|| group.members().len())
+}
+
+async fn uncommitted(kafka: RealKafka) -> Result<()> {
+    let log = connect(&kafka)?;
+    log.append(round(0)).await?;
+    let mut first = consumer(&log).await?;
+    read(&mut first, &mut Seen::default(), USERS as usize).await?;
+    log.append(round(1)).await?;
+    let mut lost = Seen::default();
+    while lost.count() < USERS as usize {
+        lost.take(&tokio::time::timeout(ARRIVAL, first.next()).await??)?;
+    }
+    drop(first);
+    let mut second = consumer(&log).await?;
+    let mut seen = Seen::default();
+    read(&mut second, &mut seen, USERS as usize).await?;
+    ensure!(
+        seen.0.values().all(|numbers| *numbers == [1]),
+        "{:?}",
+        seen.0
+    );
+    Ok(())
+}
+
+async fn rebalanced(kafka: RealKafka) -> Result<()> {
+    const ROUNDS: u32 = 400;
+    let log = connect(&kafka)?;
+    let seen = Arc::new(tokio::sync::Mutex::new(Seen::default()));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let appending = tokio::spawn({
+        let log = log.clone();
+        async move {
+            for number in 0..ROUNDS {
+                log.append(round(number)).await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        }
+    });
+    // One stays, others come, read a little without committing the last of it, and go.
+    let mut members = Vec::new();
+    for at in 0..3_u64 {
+        let (log, seen, is_over) = (log.clone(), Arc::clone(&seen), Arc::clone(&is_over));
+        members.push(tokio::spawn(async move {
+            while !is_over.load(Ordering::Acquire) {
+                let mut member = consumer(&log).await?;
+                let end = Instant::now() + Duration::from_secs(2 + 3 * at);
+                while !is_over.load(Ordering::Acquire) && (at == 0 || Instant::now() < end) {
+                    let next = tokio::time::timeout(Duration::from_millis(500), member.next());
+                    let Ok(records) = next.await else { continue };
+                    let records = records?;
+                    seen.lock().await.take(&records)?;
+                    if at == 0 || Instant::now() < end {
+                        member.commit(&behind(&records)).await?;
+                    }
+                }
+            }
+            anyhow::Ok(())
+        }));
+    }
+    appending.await??;
+    let total = (ROUNDS * USERS) as usize;
+    let deadline = Instant::now() + ARRIVAL;
+    let distinct = loop {
+        let distinct: usize = {
+            let seen = seen.lock().await;
+            let distinct = |numbers: &Vec<u32>| numbers.iter().collect::<BTreeSet<_>>().len();
+            seen.0.values().map(distinct).sum()
+        };
+        if distinct == total || Instant::now() > deadline {
+            break distinct;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    is_over.store(true, Ordering::Release);
+    for member in members {
+        member.await??;
+    }
+    ensure!(distinct == total, "{distinct} of {total} were read");
+    let seen = seen.lock().await;
+    println!("{} records were read again", seen.count() - total);
+    Ok(())
+}
+
+async fn late_commit(kafka: RealKafka) -> Result<()> {
+    let log = connect(&kafka)?;
+    log.append(round(0)).await?;
+    let mut first = consumer(&log).await?;
+    let mut records = Vec::new();
+    while records.len() < USERS as usize {
+        records.extend(tokio::time::timeout(ARRIVAL, first.next()).await??);
+    }
+    // A second member takes half of them over; the first commits what it had read before.
+    let mut second = consumer(&log).await?;
+    let mut seen = Seen::default();
+    let taken = tokio::time::timeout(ARRIVAL, second.next()).await??;
+    seen.take(&taken)?;
+    first.commit(&behind(&records)).await?;
+    let groups = log.groups().await?;
+    let committed: BTreeSet<u32> = groups
+        .iter()
+        .filter(|group| group.group == "readers" && group.committed > 0)
+        .map(|group| group.partition)
+        .collect();
+    let theirs: BTreeSet<u32> = taken.iter().map(|record| record.partition).collect();
+    ensure!(
+        committed.is_disjoint(&theirs) && !committed.is_empty(),
+        "committed {committed:?}, which {theirs:?} are another's"
+    );
+    Ok(())
+}
+
+async fn away(mut kafka: RealKafka) -> Result<()> {
+    let log = connect(&kafka)?;
+    log.append(round(0)).await?;
+    kafka.kill()?;
+    let appending = tokio::spawn({
+        let log = log.clone();
+        async move {
+            for number in 1..20 {
+                log.append(round(number)).await?;
+            }
+            Ok::<(), LogError>(())
+        }
+    });
+    let kafka = tokio::task::spawn_blocking(move || kafka.restart().map(|()| kafka)).await??;
+    tokio::time::timeout(ARRIVAL, appending).await???;
+    let mut seen = Seen::default();
+    let mut reader = log.reader(TOPIC, StartAt::Beginning).await?;
+    while seen.count() < (20 * USERS) as usize {
+        seen.take(&tokio::time::timeout(ARRIVAL, reader.next()).await??)?;
+    }
+    drop(kafka);
+    seen.check_once(20)
+}
+
+async fn refused_and_times(kafka: RealKafka) -> Result<()> {
+    let log = connect(&kafka)?;
+    let mut records = round(0);
+    records.insert(
+        3,
+        NewRecord {
+            value: vec![b'x'; 3_000_000].into(),
+            ..record(3, 9)
+        },
+    );
+    records.extend(round(1000));
+    let appended = log.append(records).await?;
+    ensure!(
+        (appended.appended, appended.refused) == (2 * USERS as usize, 1),
+        "{appended:?}"
+    );
+    let start = StartAt::Time(1_700_000_000_500);
+    let positions = log.positions(TOPIC, start).await?;
+    let ends = log.positions(TOPIC, StartAt::End).await?;
+    let left: u64 = ends.iter().zip(&positions).map(|(end, at)| end - at).sum();
+    ensure!(left == u64::from(USERS), "{positions:?} of {ends:?}");
+    let mut reader = log.reader(TOPIC, start).await?;
+    let mut seen = Seen::default();
+    while seen.count() < USERS as usize {
+        seen.take(&tokio::time::timeout(ARRIVAL, reader.next()).await??)?;
+    }
+    ensure!(
+        seen.0.values().all(|numbers| *numbers == [1000]),
+        "{:?}",
+        seen.0
+    );
+    Ok(())
+}
