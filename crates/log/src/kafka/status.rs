@@ -65,7 +65,7 @@ pub(super) fn positions(
         offsets.collect::<KafkaResult<Vec<i64>>>()
     });
     let found = found.map_err(|error| options.io("ask", &error))?;
-    let offsets = found.into_iter().map(|offset| u64::try_from(offset));
+    let offsets = found.into_iter().map(u64::try_from);
     Ok(offsets.map(|offset| offset.unwrap_or(0)).collect())
 }
 
@@ -101,7 +101,7 @@ pub(super) fn offset<C: ConsumerContext>(
             let mut asked = TopicPartitionList::new();
             asked.add_partition_offset(topic, id, Offset::Offset(time_ms))?;
             let found = consumer.offsets_for_times(asked, REQUEST)?;
-            match found.elements().first().map(|element| element.offset()) {
+            match found.elements().first().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
                 Some(Offset::Offset(offset)) => offset,
                 _ => high,
             }
