@@ -18,7 +18,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 const TOPIC: &str = "events";
 const PARTITIONS: i32 = 6;
 const USERS: u32 = 20;
-const ARRIVAL: Duration = Duration::from_secs(60);
+const ARRIVAL: Duration = Duration::from_mins(1);
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 

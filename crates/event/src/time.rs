@@ -8,6 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(pub u64);
 
+impl UnixMillis {
+    /// Appends `2026-11-20T21:35:28.123Z`.
+    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        write_utc_ms(out, self);
+    }
+}
+
 const PRINTER: DateTimePrinter = DateTimePrinter::new();
 const PRINTER_MS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 

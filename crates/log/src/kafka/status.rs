@@ -101,7 +101,11 @@ pub(super) fn offset<C: ConsumerContext>(
             let mut asked = TopicPartitionList::new();
             asked.add_partition_offset(topic, id, Offset::Offset(time_ms))?;
             let found = consumer.offsets_for_times(asked, REQUEST)?;
-            match found.elements().first().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
+            match found
+                .elements()
+                .first()
+                .map(rdkafka::topic_partition_list::TopicPartitionListElem::offset)
+            {
                 Some(Offset::Offset(offset)) => offset,
                 _ => high,
             }

@@ -1,0 +1,115 @@
+//! What conditions mean, and what is refused where.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::*;
+use crate::NotificationId;
+
+fn notification(message: &str) -> Notification {
+    Notification {
+        id: NotificationId(Uuid::nil()),
+        application: "dovecot".into(),
+        event_type: "MessageNew".into(),
+        level: None,
+        account: "alice".into(),
+        timestamp: Bytes::from_static(br#""2026-11-20T21:35:28.120Z""#),
+        message: Bytes::copy_from_slice(message.as_bytes()),
+    }
+}
+
+#[test]
+fn a_condition_is_true_false_or_cannot_be_told() {
+    let message = notification(
+        r#"{"mailbox":"INBOX","uid":7,"from":"Bob <bob@example.org>","flags":["\\Seen","\\Flagged"],"size":1.5,"nothing":null}"#,
+    );
+    for (text, expected) in [
+        (r#"message.mailbox == "INBOX""#, true),
+        (r#"message.mailbox == "Trash""#, false),
+        (r#"message.subject == "Hi""#, false),
+        ("!has(message.subject)", true),
+        (r#"has(message.subject) && message.subject == "Hi""#, false),
+        ("message.uid > 6 && message.uid < 8", true),
+        ("message.size >= 1.5", true),
+        (r#"message.from.contains("@example.org")"#, true),
+        (r#"message.from.matches("^Bob .*org>$")"#, true),
+        (r#"message.flags.exists(flag, flag == "\\Flagged")"#, true),
+        (r#"message.flags.all(flag, flag.startsWith("\\"))"#, true),
+        (r#""\\Seen" in message.flags"#, true),
+        (r#"message["mailbox"] in ["INBOX", "Sent"]"#, true),
+        (
+            r#"application == "dovecot" && event_type == "MessageNew""#,
+            true,
+        ),
+        ("level == null", true),
+        (r#"account_id.endsWith("ice")"#, true),
+        (r#"timestamp.startsWith("2026-11-20")"#, true),
+        ("message.nothing == null", true),
+        ("size(message.flags) == 2", true),
+        ("message.uid", false),
+        ("message.uid / 0 == 1", false),
+        ("true", true),
+    ] {
+        let condition = Condition::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(condition.holds(&Facts::new(&message)), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    let deep = "(".repeat(31) + "1" + &")".repeat(31);
+    let long = format!("message.a == \"{}\"", "x".repeat(2000));
+    let wide = vec!["1 == 1"; 240].join("||");
+    let chain = format!("message{}", ".a".repeat(150));
+    for (text, place, expected) in [
+        ("", (1, 1), "an expression is expected"),
+        ("message.uid ==", (1, 15), ""),
+        ("message.mailbox = \"INBOX\"", (1, 17), ""),
+        ("mailbox == \"INBOX\"", (1, 1), "unknown name `mailbox`"),
+        ("true &&\n  mesage.uid > 1", (2, 3), "unknown name `mesage`"),
+        ("foo(message)", (1, 4), "unknown function `foo`"),
+        (
+            "message.a.map(x, x).size() > 1",
+            (1, 14),
+            "`map` and `filter` cannot be used here",
+        ),
+        (
+            "message.a.all(x, message.b.all(y, x == y))",
+            (1, 31),
+            "cannot be inside of each other",
+        ),
+        (
+            "message.a.all(x, x.matches('a'))",
+            (1, 27),
+            "cannot be used within",
+        ),
+        ("message.a.matches(message.b)", (1, 18), "constant pattern"),
+        ("message.a.matches('(')", (1, 18), "unclosed group"),
+        (
+            "message.a.matches('(a{1,500}){1,500}')",
+            (1, 18),
+            "too large",
+        ),
+        (&deep, (1, 31), "inside of each other"),
+        (&long, (1, 2001), "2015 characters are more than 2000"),
+        (&wide, (1, 0), "too complex"),
+        (&chain, (1, 0), "too complex"),
+    ] {
+        let error = Condition::new(text).expect_err(text);
+        assert!(error.reason.contains(expected), "{error}: {text}");
+        if place.1 > 0 {
+            assert_eq!((error.line, error.column), place, "{text}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_too_large_or_no_json_matches_no_condition() {
+    let condition = Condition::new("true").expect("a condition");
+    for message in [
+        format!("\"{}\"", "x".repeat(MAX_MESSAGE_BYTES)),
+        "{".to_owned(),
+    ] {
+        assert!(!condition.holds(&Facts::new(&notification(&message))));
+    }
+}

@@ -1,0 +1,143 @@
+//! Filters: which notifications of an account an endpoint wants.
+//!
+//! This is the meaning; [`Index`](crate::Index) finds the same without looking at each filter.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::Notification;
+use crate::condition::{Condition, Facts};
+
+/// Names an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(pub Uuid);
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A set that is left open or chosen. One that was chosen and has become empty, because what was in it is gone, matches nothing:
+/// a filter only ever widens when a person widens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice<T> {
+    /// Anything, and nothing at all.
+    Any,
+    /// These only.
+    These(Vec<T>),
+}
+
+/// An event type, by its application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventType {
+    /// External name.
+    pub application: Box<str>,
+    /// External id.
+    pub name: Box<str>,
+}
+
+/// A level, by its event type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Level {
+    /// Whose level it is.
+    pub event_type: EventType,
+    /// External id.
+    pub name: Box<str>,
+}
+
+/// The filter of one endpoint.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Whose it is.
+    pub endpoint: EndpointId,
+    /// Number of the account.
+    pub account: Box<str>,
+    /// One that is not matches nothing.
+    pub enabled: bool,
+    /// External names.
+    pub applications: Choice<Box<str>>,
+    /// Event types.
+    pub event_types: Choice<EventType>,
+    /// Levels.
+    pub levels: Choice<Level>,
+    /// What must hold besides.
+    pub condition: Option<Arc<Condition>>,
+}
+
+/// Why a notification does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It is another account's.
+    Account,
+    /// The filter is not enabled.
+    Disabled,
+    /// The application is not in the set.
+    Application,
+    /// The event type is not in the set.
+    EventType,
+    /// The level is not in the set.
+    Level,
+    /// The condition does not hold, or cannot be told.
+    Condition,
+}
+
+impl Filter {
+    /// The first reason why a notification does not match; `None`: it does.
+    pub fn mismatch(&self, notification: &Notification) -> Option<Mismatch> {
+        if *self.account != *notification.account {
+            return Some(Mismatch::Account);
+        }
+        if !self.enabled {
+            return Some(Mismatch::Disabled);
+        }
+        let is_type = |of: &EventType| {
+            *of.application == *notification.application && *of.name == *notification.event_type
+        };
+        let is_level = |level: &Level| {
+            is_type(&level.event_type) && Some(&*level.name) == notification.level.as_deref()
+        };
+        if !self
+            .applications
+            .allows(|name| **name == *notification.application)
+        {
+            return Some(Mismatch::Application);
+        }
+        if !self.event_types.allows(is_type) {
+            return Some(Mismatch::EventType);
+        }
+        if !self.levels.allows(is_level) {
+            return Some(Mismatch::Level);
+        }
+        match &self.condition {
+            Some(condition) if !condition.holds(&Facts::new(notification)) => {
+                Some(Mismatch::Condition)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<T> Choice<T> {
+    fn allows(&self, is_it: impl FnMut(&T) -> bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(list) => list.iter().any(is_it),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Account => "the notification is another account's",
+            Self::Disabled => "the filter is not enabled",
+            Self::Application => "the application is not among those of the filter",
+            Self::EventType => "the event type is not among those of the filter",
+            Self::Level => "the level is not among those of the filter",
+            Self::Condition => "the condition does not hold",
+        })
+    }
+}

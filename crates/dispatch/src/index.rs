@@ -1,0 +1,307 @@
+//! Finds the endpoints of a notification, in a time that does not depend on how many filters do not match.
+//!
+//! Each filter stands under the narrowest of what it names: its levels, else its event types, else its applications, else
+//! under nothing but its account. A notification belongs to four such places at most, and all it finds there match, but for
+//! conditions.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use hashbrown::hash_map::{Entry, EntryRef};
+use hashbrown::{Equivalent, HashMap};
+
+use crate::Notification;
+use crate::condition::{Condition, Facts};
+use crate::filter::{Choice, EndpointId, Filter};
+
+/// Everything of an account, whatever the notification's application is.
+const ANY: u32 = 0;
+
+/// All filters.
+#[derive(Debug, Default)]
+pub struct Index {
+    accounts: HashMap<Box<str>, Account>,
+    last_account: u32,
+    /// Applications, event types and levels have numbers; the parent of an application is [`ANY`].
+    classes: HashMap<ClassName, u32>,
+    postings: HashMap<(u32, u32), Posting>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    filters: HashMap<EndpointId, Stored>,
+}
+
+#[derive(Debug)]
+struct Account {
+    number: u32,
+    filters: u32,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ClassName {
+    parent: u32,
+    name: Box<str>,
+}
+
+/// A [`ClassName`] to be looked up.
+#[derive(Clone, Copy)]
+struct ClassRef<'a> {
+    parent: u32,
+    name: &'a str,
+}
+
+impl Hash for ClassRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parent.hash(state);
+        self.name.hash(state);
+    }
+}
+
+impl Equivalent<ClassName> for ClassRef<'_> {
+    fn equivalent(&self, key: &ClassName) -> bool {
+        self.parent == key.parent && self.name == &*key.name
+    }
+}
+
+impl From<&ClassRef<'_>> for ClassName {
+    fn from(class: &ClassRef<'_>) -> Self {
+        Self {
+            parent: class.parent,
+            name: class.name.into(),
+        }
+    }
+}
+
+/// Slots of the filters that stand in one place; nearly always it is one.
+#[derive(Debug)]
+enum Posting {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+#[derive(Debug)]
+struct Slot {
+    endpoint: EndpointId,
+    condition: Option<Arc<Condition>>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    slot: u32,
+    account: u32,
+    filter: Arc<Filter>,
+}
+
+impl Index {
+    /// Puts an endpoint's filter in, in place of the one it had.
+    pub fn insert(&mut self, filter: Arc<Filter>) {
+        self.remove(filter.endpoint);
+        let account = self.account(&filter.account);
+        let slot = self.take_slot(Slot {
+            endpoint: filter.endpoint,
+            condition: filter.condition.clone(),
+        });
+        for class in self.classes(&filter) {
+            match self.postings.entry((account, class)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Posting::One(slot));
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().add(slot),
+            }
+        }
+        let stored = Stored {
+            slot,
+            account,
+            filter,
+        };
+        self.filters.insert(stored.filter.endpoint, stored);
+    }
+
+    /// Takes an endpoint's filter out; `None`: it has none.
+    pub fn remove(&mut self, endpoint: EndpointId) -> Option<Arc<Filter>> {
+        let stored = self.filters.remove(&endpoint)?;
+        for class in self.classes(&stored.filter) {
+            if let Entry::Occupied(mut entry) = self.postings.entry((stored.account, class))
+                && entry.get_mut().remove(stored.slot)
+            {
+                entry.remove();
+            }
+        }
+        if let Some(slot) = self.slots.get_mut(stored.slot as usize) {
+            *slot = None;
+            self.free.push(stored.slot);
+        }
+        if let EntryRef::Occupied(mut account) = self.accounts.entry_ref(&*stored.filter.account) {
+            account.get_mut().filters -= 1;
+            if account.get().filters == 0 {
+                account.remove();
+            }
+        }
+        Some(stored.filter)
+    }
+
+    /// How many filters there are.
+    pub fn len(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// An endpoint's filter.
+    pub fn get(&self, endpoint: EndpointId) -> Option<&Arc<Filter>> {
+        self.filters.get(&endpoint).map(|stored| &stored.filter)
+    }
+
+    /// The endpoints that get a notification, each once, in no order.
+    pub fn matches(&self, notification: &Notification, mut found: impl FnMut(EndpointId)) {
+        let Some(account) = self.accounts.get(&*notification.account) else {
+            return;
+        };
+        let facts = Facts::new(notification);
+        let mut look = |class| {
+            let Some(posting) = self.postings.get(&(account.number, class)) else {
+                return;
+            };
+            for slot in posting.slots() {
+                if let Some(Some(slot)) = self.slots.get(*slot as usize)
+                    && slot.allows(&facts)
+                {
+                    found(slot.endpoint);
+                }
+            }
+        };
+        look(ANY);
+        let names = [
+            Some(&*notification.application),
+            Some(&*notification.event_type),
+            notification.level.as_deref(),
+        ];
+        let mut parent = ANY;
+        for name in names.into_iter().map_while(|name| name) {
+            let Some(class) = self.classes.get(&ClassRef { parent, name }) else {
+                return;
+            };
+            look(*class);
+            parent = *class;
+        }
+    }
+
+    fn account(&mut self, number: &str) -> u32 {
+        let last = &mut self.last_account;
+        let account = self.accounts.entry_ref(number).or_insert_with(|| {
+            *last += 1;
+            Account {
+                number: *last,
+                filters: 0,
+            }
+        });
+        account.filters += 1;
+        account.number
+    }
+
+    fn take_slot(&mut self, slot: Slot) -> u32 {
+        if let Some(free) = self.free.pop() {
+            self.slots[free as usize] = Some(slot);
+            return free;
+        }
+        self.slots.push(Some(slot));
+        // Four thousand million filters do not fit into memory.
+        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The number of a class below `parent`.
+    fn class(&mut self, parent: u32, name: &str) -> u32 {
+        // They are never taken out: there are as many as things that were registered.
+        let next = u32::try_from(self.classes.len() + 1).unwrap_or(u32::MAX);
+        *self
+            .classes
+            .entry_ref(&ClassRef { parent, name })
+            .or_insert(next)
+    }
+
+    /// Where a filter stands, each place once; nowhere if nothing can match it.
+    fn classes(&mut self, filter: &Filter) -> Vec<u32> {
+        if !filter.enabled {
+            return Vec::new();
+        }
+        let is_chosen = |name: &str| match &filter.applications {
+            Choice::Any => true,
+            Choice::These(list) => list.iter().any(|application| **application == *name),
+        };
+        let mut classes = Vec::new();
+        match (&filter.levels, &filter.event_types, &filter.applications) {
+            (Choice::These(levels), event_types, _) => {
+                for level in levels {
+                    let of = &level.event_type;
+                    let is_type_chosen = match event_types {
+                        Choice::Any => true,
+                        Choice::These(list) => list.contains(of),
+                    };
+                    if is_type_chosen && is_chosen(&of.application) {
+                        let application = self.class(ANY, &of.application);
+                        let event_type = self.class(application, &of.name);
+                        classes.push(self.class(event_type, &level.name));
+                    }
+                }
+            }
+            (Choice::Any, Choice::These(event_types), _) => {
+                for of in event_types.iter().filter(|of| is_chosen(&of.application)) {
+                    let application = self.class(ANY, &of.application);
+                    classes.push(self.class(application, &of.name));
+                }
+            }
+            (Choice::Any, Choice::Any, Choice::These(applications)) => {
+                for application in applications {
+                    classes.push(self.class(ANY, application));
+                }
+            }
+            (Choice::Any, Choice::Any, Choice::Any) => classes.push(ANY),
+        }
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+}
+
+impl Slot {
+    fn allows(&self, facts: &Facts<'_>) -> bool {
+        self.condition
+            .as_ref()
+            .is_none_or(|condition| condition.holds(facts))
+    }
+}
+
+impl Posting {
+    fn slots(&self) -> &[u32] {
+        match self {
+            Self::One(slot) => std::slice::from_ref(slot),
+            Self::Many(slots) => slots,
+        }
+    }
+
+    fn add(&mut self, slot: u32) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, slot]),
+            Self::Many(slots) => slots.push(slot),
+        }
+    }
+
+    /// `true`: nothing is left.
+    fn remove(&mut self, slot: u32) -> bool {
+        match self {
+            Self::One(only) => *only == slot,
+            Self::Many(slots) => {
+                // Not kept in order: a place may hold a million.
+                if let Some(at) = slots.iter().position(|other| *other == slot) {
+                    slots.swap_remove(at);
+                }
+                slots.is_empty()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
