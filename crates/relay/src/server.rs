@@ -162,18 +162,13 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
                 format!("`{}` is there and is no socket", path.display()),
             ));
         }
-        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path)?;
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    format!("another relay answers at `{}`", path.display()),
-                ));
-            }
-        },
+        Ok(_) if is_answered(path)? => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("another relay answers at `{}`", path.display()),
+            ));
+        }
+        Ok(_) => fs::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -184,6 +179,17 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
     rustix::net::listen(&socket, BACKLOG)?;
     UnixListener::from_std(socket.into())
+}
+
+/// Whether somebody listens on a socket; without waiting, as a relay with a full backlog would make us.
+fn is_answered(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(rustix::io::Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn run(relay: Arc<Relay>, listener: UnixListener) {

@@ -1,0 +1,233 @@
+//! Which addresses a request may go to: public ones, and networks that the configuration allows.
+//!
+//! Addresses are looked at after the name was resolved, and the connection goes to those that were looked at: a name that
+//! changes in between changes nothing.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Not for hosts of the Internet: the registries of special-purpose addresses of IANA (RFC 6890), multicast and the rest.
+const SPECIAL_V4: [Ipv4Net; 16] = [
+    v4(0, 0, 0, 0, 8),
+    v4(10, 0, 0, 0, 8),
+    v4(100, 64, 0, 0, 10),
+    v4(127, 0, 0, 0, 8),
+    v4(169, 254, 0, 0, 16),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 0, 0, 0, 24),
+    v4(192, 0, 2, 0, 24),
+    v4(192, 31, 196, 0, 24),
+    v4(192, 88, 99, 0, 24),
+    v4(192, 168, 0, 0, 16),
+    v4(198, 18, 0, 0, 15),
+    v4(198, 51, 100, 0, 24),
+    v4(203, 0, 113, 0, 24),
+    v4(224, 0, 0, 0, 4),
+    v4(240, 0, 0, 0, 4),
+];
+/// Public addresses of IPv6 are in here ...
+const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+/// ... but for these.
+const SPECIAL_V6: [Ipv6Net; 4] = [
+    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
+    v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
+];
+/// Addresses with one of IPv4 in their last 32 bits: NAT64.
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
+    let [a, b, c, d, e, f, g, h] = segments;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+}
+
+/// What a lookup gives.
+pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+
+/// Finds the addresses of a name.
+pub trait Resolve: Send + Sync {
+    /// All of them, in the order in which they are to be tried.
+    fn lookup<'a>(&'a self, host: &'a str, port: u16) -> Lookup<'a>;
+}
+
+/// The system's resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn lookup<'a>(&'a self, host: &'a str, port: u16) -> Lookup<'a> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+}
+
+/// Decides where requests may go.
+#[derive(Clone)]
+pub struct Guard {
+    allowed: Arc<[IpNet]>,
+    resolver: Arc<dyn Resolve>,
+}
+
+/// Why there is no address to connect to.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The name has none.
+    #[error("cannot find the address of `{host}`: {error}")]
+    Lookup {
+        /// The name.
+        host: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// It has some, and none of them is allowed.
+    #[error("`{host}` is at {address}, which is not a public address and not in the allowed networks")]
+    NotAllowed {
+        /// The name, or the address itself.
+        host: String,
+        /// The first that was refused.
+        address: IpAddr,
+    },
+}
+
+impl Guard {
+    /// Public addresses, and those of `allowed`.
+    pub fn new(allowed: &[IpNet]) -> Self {
+        Self::with_resolver(allowed, Arc::new(SystemResolver))
+    }
+
+    /// The same with another resolver.
+    pub fn with_resolver(allowed: &[IpNet], resolver: Arc<dyn Resolve>) -> Self {
+        Self {
+            allowed: allowed.into(),
+            resolver,
+        }
+    }
+
+    /// Whether a request may go to this address.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        // What is written as `::ffff:127.0.0.1` is 127.0.0.1.
+        let address = address.to_canonical();
+        is_public(address) || self.allowed.iter().any(|network| network.contains(&address))
+    }
+
+    /// The addresses of a host to which a request may go, at least one.
+    pub async fn addresses(&self, host: &url::Host, port: u16) -> Result<Vec<SocketAddr>, GuardError> {
+        let found = match host {
+            url::Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
+            url::Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
+            url::Host::Domain(name) => {
+                let looked_up = self.resolver.lookup(name, port).await;
+                looked_up.map_err(|error| GuardError::Lookup {
+                    host: name.clone(),
+                    error,
+                })?
+            }
+        };
+        let refused = found.first().map(|address| address.ip().to_canonical());
+        let allowed: Vec<SocketAddr> = found
+            .into_iter()
+            .filter(|address| self.allows(address.ip()))
+            .collect();
+        match refused {
+            _ if !allowed.is_empty() => Ok(allowed),
+            Some(address) => Err(GuardError::NotAllowed {
+                host: host.to_string(),
+                address,
+            }),
+            None => Err(GuardError::Lookup {
+                host: host.to_string(),
+                error: io::Error::other("the name has no address"),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard")
+            .field("allowed", &self.allowed)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !SPECIAL_V4.iter().any(|network| network.contains(&address)),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            let [_, first, second, ..] = address.segments();
+            let of_6to4 = || {
+                let ([a, b], [c, d]) = (first.to_be_bytes(), second.to_be_bytes());
+                is_public(Ipv4Addr::new(a, b, c, d).into())
+            };
+            if NAT64.contains(&address) {
+                return is_public(Ipv4Addr::new(a, b, c, d).into());
+            }
+            GLOBAL_V6.contains(&address)
+                && !SPECIAL_V6.iter().any(|network| network.contains(&address))
+                && (address.segments()[0] != 0x2002 || of_6to4())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_are_allowed() {
+        for (address, expected) in [
+            ("8.8.8.8", true),
+            ("172.32.0.1", true),
+            ("2606:4700::1111", true),
+            ("127.0.0.1", false),
+            ("127.9.9.9", false),
+            ("0.0.0.0", false),
+            ("10.1.2.3", false),
+            ("172.16.0.1", false),
+            ("172.31.255.255", false),
+            ("192.168.1.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("198.18.0.1", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:8.8.8.8", true),
+            ("::127.0.0.1", false),
+            ("64:ff9b::10.0.0.1", false),
+            ("64:ff9b::8.8.8.8", true),
+            ("2002:7f00:1::", false),
+            ("2002:0808:0808::", true),
+            ("2001::1", false),
+            ("2001:db8::1", false),
+            ("fe80::1", false),
+            ("fc00::1", false),
+            ("fd12::1", false),
+            ("ff02::1", false),
+        ] {
+            let parsed: IpAddr = address.parse().expect(address);
+            assert_eq!(Guard::new(&[]).allows(parsed), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_the_configuration_is_allowed_in_each_form() {
+        let guard = Guard::new(&["127.0.0.0/8".parse().expect("a network")]);
+        for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            assert!(guard.allows(address.parse().expect("an address")), "{address}");
+        }
+        assert!(!guard.allows("10.0.0.1".parse().expect("an address")));
+    }
+}
