@@ -1,10 +1,14 @@
 //! Clients of all kinds.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
+use dovecast_relay::server::bind;
 use dovecast_relay::wire::{self, Frame, Hello, Refusal, VERSION};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use crate::{Host, PATIENCE, check_in_order, finish, push, read_to_end, send};
 
@@ -316,4 +320,44 @@ async fn a_flood_does_not_starve_others() {
     let news = finish(flood);
     assert!(!format!("{news:?}").contains("Lost"), "{news:?}");
     check_in_order(&host.arrived(200_001).await);
+}
+
+#[test]
+fn a_start_beside_a_relay_that_takes_nobody_on_does_not_wait() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("relay.sock");
+    let busy = listener_of_one(&path);
+    // Nobody accepts: sooner or later there is no room in its backlog.
+    let mut waiting = Vec::new();
+    while let Some(client) = connect_now(&path) {
+        waiting.push(client);
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let error = bind(&path).expect_err("it is another's");
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}");
+    drop((busy, waiting));
+    bind(&path).expect("what nobody answers is replaced");
+}
+
+fn socket() -> OwnedFd {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket")
+}
+
+fn listener_of_one(path: &Path) -> OwnedFd {
+    let listener = socket();
+    let address = SocketAddrUnix::new(path).expect("an address");
+    rustix::net::bind(&listener, &address).expect("bound");
+    rustix::net::listen(&listener, 1).expect("it listens");
+    listener
+}
+
+/// `None`: the backlog is full.
+fn connect_now(path: &Path) -> Option<OwnedFd> {
+    let client = socket();
+    let address = SocketAddrUnix::new(path).expect("an address");
+    rustix::net::connect(&client, &address)
+        .ok()
+        .map(|()| client)
 }
