@@ -241,7 +241,7 @@ fn event_time(record: &Record) -> Bytes {
     };
     let mut out = vec![b'"'];
     if let Some(time) = header.filter(is_plain) {
-        out.extend_from_slice(time)
+        out.extend_from_slice(time);
     } else {
         let ms = u64::try_from(record.timestamp_ms).unwrap_or(0);
         dovecast_event::UnixMillis(ms).write_rfc3339(&mut out);

@@ -31,24 +31,24 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),
 ];
 /// Public addresses of IPv6 are in here ...
-const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 /// ... but for these.
 const SPECIAL_V6: [Ipv6Net; 4] = [
-    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
-    v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
-    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
-    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
+    v6([0x2001, 0, 0], 23),
+    v6([0x2001, 0xdb8, 0], 32),
+    v6([0x3fff, 0, 0], 20),
+    v6([0x2620, 0x4f, 0x8000], 48),
 ];
 /// Addresses with one of IPv4 in their last 32 bits: NAT64.
-const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
-    let [a, b, c, d, e, f, g, h] = segments;
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+const fn v6(start: [u16; 3], prefix: u8) -> Ipv6Net {
+    let address = Ipv6Addr::new(start[0], start[1], start[2], 0, 0, 0, 0, 0);
+    Ipv6Net::new_assert(address, prefix)
 }
 
 /// What a lookup gives.
@@ -89,7 +89,9 @@ pub enum GuardError {
         error: io::Error,
     },
     /// It has some, and none of them is allowed.
-    #[error("`{host}` is at {address}, which is not a public address and not in the allowed networks")]
+    #[error(
+        "`{host}` is at {address}, which is not a public address and not in the allowed networks"
+    )]
     NotAllowed {
         /// The name, or the address itself.
         host: String,
@@ -116,11 +118,19 @@ impl Guard {
     pub fn allows(&self, address: IpAddr) -> bool {
         // What is written as `::ffff:127.0.0.1` is 127.0.0.1.
         let address = address.to_canonical();
-        is_public(address) || self.allowed.iter().any(|network| network.contains(&address))
+        is_public(address)
+            || self
+                .allowed
+                .iter()
+                .any(|network| network.contains(&address))
     }
 
     /// The addresses of a host to which a request may go, at least one.
-    pub async fn addresses(&self, host: &url::Host, port: u16) -> Result<Vec<SocketAddr>, GuardError> {
+    pub async fn addresses(
+        &self,
+        host: &url::Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, GuardError> {
         let found = match host {
             url::Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
             url::Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
@@ -226,7 +236,10 @@ mod tests {
     fn a_network_of_the_configuration_is_allowed_in_each_form() {
         let guard = Guard::new(&["127.0.0.0/8".parse().expect("a network")]);
         for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
-            assert!(guard.allows(address.parse().expect("an address")), "{address}");
+            assert!(
+                guard.allows(address.parse().expect("an address")),
+                "{address}"
+            );
         }
         assert!(!guard.allows("10.0.0.1".parse().expect("an address")));
     }

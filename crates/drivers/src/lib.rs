@@ -8,6 +8,7 @@
 pub mod guard;
 pub mod http;
 pub mod signature;
+pub mod tls;
 pub mod webhook;
 
 use std::time::Duration;

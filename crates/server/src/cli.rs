@@ -111,13 +111,14 @@ impl FromStr for Begin {
         let start = match text {
             "beginning" => Some(StartAt::Beginning),
             "end" => Some(StartAt::End),
-            _ => match text.strip_prefix("last:") {
-                Some(count) => count.parse().ok().map(StartAt::Last),
-                None => {
+            _ => {
+                if let Some(count) = text.strip_prefix("last:") {
+                    count.parse().ok().map(StartAt::Last)
+                } else {
                     let time = text.parse::<Timestamp>().ok();
                     time.map(|time| StartAt::Time(time.as_millisecond()))
                 }
-            },
+            }
         };
         start.map(Self).ok_or_else(|| {
             format!("`{text}` is none of `beginning`, `end`, `last:N` and an RFC 3339 time")

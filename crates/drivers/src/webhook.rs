@@ -1,0 +1,328 @@
+//! The driver `webhook`: POST of JSON to an http or https URL, signed as Standard Webhooks has it.
+//!
+//! 2xx is success. Redirects are not followed. 408, 409, 425, 429 and 5xx may go well later, and so may everything that keeps a
+//! request from being answered; other answers end the delivery.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request, Response, Uri};
+use url::Url;
+
+use crate::guard::Guard;
+use crate::http::{self, Connection, HttpError, Origin};
+use crate::signature::{Secret, sign};
+use crate::{Attempt, Delivery, Outcome, tls};
+
+/// Of the answer's head so much is kept.
+const HEAD_BYTES: usize = 2048;
+/// Of the answer's body so much is read, and dropped; after more the connection is closed.
+const BODY_BYTES: usize = 64 * 1024;
+/// A `Retry-After` further away counts as this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+/// Headers that only we set.
+const OURS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+/// How a webhook is reached.
+#[derive(Clone, Default)]
+pub struct WebhookOptions {
+    /// `http://` or `https://`.
+    pub url: String,
+    /// Sent with each request.
+    pub headers: Vec<(String, String)>,
+    /// Value of `Authorization`.
+    pub authorization: Option<Authorization>,
+    /// `whsec_...`; each signs. Without any nothing is signed.
+    pub secrets: Vec<String>,
+    /// PEM; replaces the system's authorities.
+    pub server_ca: Option<String>,
+    /// For the whole of an attempt.
+    pub timeout: Duration,
+}
+
+/// RFC 7617 and RFC 6750.
+#[derive(Clone)]
+pub enum Authorization {
+    /// User and password.
+    Basic(String, String),
+    /// A token.
+    Bearer(String),
+}
+
+/// Why a webhook cannot be used. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    /// Not a URL.
+    #[error("`{0}` is not a URL")]
+    Url(String),
+    /// Another scheme, or no host.
+    #[error("`{0}` is not an http or https URL")]
+    Scheme(String),
+    /// A header that cannot be sent, or is ours.
+    #[error("the header `{0}` cannot be set")]
+    Header(String),
+    /// The value of `Authorization` cannot be sent.
+    #[error("the credentials cannot be sent in a header")]
+    Authorization,
+    /// A signing secret.
+    #[error(transparent)]
+    Secret(#[from] crate::signature::BadSecret),
+    /// The chain of certificates, or the system's.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+}
+
+/// A webhook that can be sent to.
+#[derive(Debug)]
+pub struct Webhook {
+    origin: Origin,
+    target: Uri,
+    headers: HeaderMap,
+    secrets: Vec<Secret>,
+    timeout: Duration,
+}
+
+impl Webhook {
+    /// Checks the options.
+    pub fn new(options: &WebhookOptions) -> Result<Self, WebhookError> {
+        let url = Url::parse(&options.url).map_err(|_| WebhookError::Url(options.url.clone()))?;
+        let scheme = || WebhookError::Scheme(shown(&url));
+        let tls = match url.scheme() {
+            "http" => None,
+            "https" => Some(match &options.server_ca {
+                Some(chain) => tls::of_chain(chain)?,
+                None => tls::system()?,
+            }),
+            _ => return Err(scheme()),
+        };
+        let host = url.host().ok_or_else(scheme)?.to_owned();
+        let port = url.port_or_known_default().ok_or_else(scheme)?;
+        let target = match url.query() {
+            Some(query) => Uri::from_str(&format!("{}?{query}", url.path())),
+            None => Uri::from_str(url.path()),
+        };
+        let secrets = options.secrets.iter().map(|secret| Secret::parse(secret));
+        Ok(Self {
+            target: target.map_err(|_| WebhookError::Url(shown(&url)))?,
+            headers: headers(&url, options)?,
+            secrets: secrets.collect::<Result<_, _>>()?,
+            timeout: options.timeout,
+            origin: Origin { host, port, tls },
+        })
+    }
+
+    fn request(&self, delivery: &Delivery) -> Request<Full<Bytes>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let timestamp = now.unwrap_or_default().as_secs().to_string();
+        let mut headers = self.headers.clone();
+        let mut set = |name: &'static str, value: String| {
+            // Ids, numbers and base64 are legal in headers.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        if !self.secrets.is_empty() {
+            let id = &delivery.webhook_id;
+            set(
+                "webhook-signature",
+                sign(&self.secrets, id, &timestamp, &delivery.body),
+            );
+        }
+        set("webhook-id", delivery.webhook_id.clone());
+        set("webhook-timestamp", timestamp);
+        let mut request = Request::new(Full::new(delivery.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// A URL without user and password.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Fails for URLs that can have neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+fn headers(url: &Url, options: &WebhookOptions) -> Result<HeaderMap, WebhookError> {
+    let mut headers = HeaderMap::new();
+    let mut host = url.host_str().unwrap_or_default().to_owned();
+    if let Some(port) = url.port() {
+        host = format!("{host}:{port}");
+    }
+    let host = HeaderValue::try_from(host).map_err(|_| WebhookError::Url(shown(url)))?;
+    headers.insert(HOST, host);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let agent = concat!("dovecast/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    for (name, value) in &options.headers {
+        let bad = || WebhookError::Header(name.clone());
+        let name = HeaderName::from_str(name).map_err(|_| bad())?;
+        if OURS.contains(&name.as_str()) {
+            return Err(bad());
+        }
+        headers.append(name, HeaderValue::from_str(value).map_err(|_| bad())?);
+    }
+    let of_url = || {
+        let password = url.password().unwrap_or_default();
+        (!url.username().is_empty() || !password.is_empty())
+            .then(|| Authorization::Basic(url.username().to_owned(), password.to_owned()))
+    };
+    if let Some(authorization) = options.authorization.clone().or_else(of_url) {
+        headers.insert(AUTHORIZATION, authorization.value()?);
+    }
+    Ok(headers)
+}
+
+impl Authorization {
+    fn value(&self) -> Result<HeaderValue, WebhookError> {
+        let text = match self {
+            Self::Basic(user, password) => {
+                format!(
+                    "Basic {}",
+                    BASE64_STANDARD.encode(format!("{user}:{password}"))
+                )
+            }
+            Self::Bearer(token) => format!("Bearer {token}"),
+        };
+        let mut value = HeaderValue::try_from(text).map_err(|_| WebhookError::Authorization)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// Delivers to a webhook, one after the other, over a connection that is kept.
+pub struct Sender {
+    webhook: Arc<Webhook>,
+    guard: Guard,
+    connection: Option<Connection>,
+}
+
+impl Sender {
+    /// Connects when there is something to deliver.
+    pub fn new(webhook: Arc<Webhook>, guard: Guard) -> Self {
+        Self {
+            webhook,
+            guard,
+            connection: None,
+        }
+    }
+
+    /// One attempt.
+    pub async fn deliver(&mut self, delivery: &Delivery) -> Attempt {
+        let started = Instant::now();
+        let timeout = self.webhook.timeout;
+        let attempt = match tokio::time::timeout(timeout, self.exchange(delivery)).await {
+            Ok(Ok(head)) => judged(&head),
+            Ok(Err(error)) => Attempt::unanswered(error.to_string()),
+            Err(_) => {
+                let ms = timeout.as_millis();
+                Attempt::unanswered(format!("no answer within {ms} ms"))
+            }
+        };
+        if attempt.status.is_none() {
+            self.connection = None;
+        }
+        Attempt {
+            latency: started.elapsed(),
+            ..attempt
+        }
+    }
+
+    /// Waits until the endpoint closes the connection; for ever if there is none.
+    pub async fn closed(&mut self) {
+        match &mut self.connection {
+            Some(connection) => connection.closed().await,
+            None => std::future::pending().await,
+        }
+        self.connection = None;
+    }
+
+    async fn exchange(&mut self, delivery: &Delivery) -> Result<Response<()>, HttpError> {
+        loop {
+            let mut connection = match self.connection.take() {
+                Some(connection) if connection.is_usable() => connection,
+                _ => Connection::open(&self.guard, &self.webhook.origin).await?,
+            };
+            let request = self.webhook.request(delivery);
+            match connection.exchange(request, BODY_BYTES).await {
+                Ok(answer) => {
+                    if answer.is_whole && connection.is_usable() {
+                        self.connection = Some(connection);
+                    }
+                    return Ok(answer.head);
+                }
+                // An old connection that the endpoint has closed meanwhile says nothing about the endpoint.
+                Err(_) if connection.was_used() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Attempt {
+    fn unanswered(reason: String) -> Self {
+        Self {
+            outcome: Outcome::Failed {
+                reason,
+                retry_after: None,
+            },
+            status: None,
+            response_head: String::new(),
+            latency: Duration::ZERO,
+        }
+    }
+}
+
+/// What an answer means.
+fn judged(head: &Response<()>) -> Attempt {
+    let status = head.status().as_u16();
+    let reason = format!("the endpoint answers {}", head.status());
+    let outcome = match status {
+        200..=299 => Outcome::Delivered,
+        408 | 409 | 425 | 429 | 500..=599 => Outcome::Failed {
+            reason,
+            retry_after: retry_after(head),
+        },
+        _ => Outcome::Refused { reason },
+    };
+    Attempt {
+        outcome,
+        status: Some(status),
+        response_head: http::head_text(head, HEAD_BYTES),
+        latency: Duration::ZERO,
+    }
+}
+
+/// RFC 9110, 10.2.3: seconds, or a date.
+fn retry_after(head: &Response<()>) -> Option<Duration> {
+    let value = head.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if let Ok(seconds) = value.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = httpdate::parse_http_date(value).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}

@@ -1,0 +1,48 @@
+//! Webhooks over real sockets: what arrives, byte by byte; what each answer means; where no request goes.
+
+mod addresses;
+mod answers;
+mod receiver;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dovecast_drivers::guard::Guard;
+use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
+use dovecast_drivers::{Delivery, Outcome};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Loopback is allowed: that is where the receivers are.
+fn guard() -> Guard {
+    Guard::new(&["127.0.0.0/8".parse().expect("a network")])
+}
+
+fn options(url: &str) -> WebhookOptions {
+    WebhookOptions {
+        url: url.to_owned(),
+        timeout: Duration::from_secs(20),
+        ..WebhookOptions::default()
+    }
+}
+
+fn sender(options: &WebhookOptions) -> Sender {
+    Sender::new(Arc::new(Webhook::new(options).expect("a webhook")), guard())
+}
+
+fn delivery() -> Delivery {
+    Delivery {
+        webhook_id: "msg_1".to_owned(),
+        body: Bytes::from_static(br#"{"message":"Hi"}"#),
+    }
+}
+
+/// The reason of an attempt that may be repeated.
+fn failed(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
