@@ -309,7 +309,7 @@ fn many_mail_processes_are_connected_at_once(on: Installation) -> Result<()> {
     }
     let clients = host.server.metric("dovecast_relay_clients")?;
     ensure!(
-        clients >= stories.len() as f64,
+        clients >= f64::from(u32::try_from(stories.len())?),
         "{clients} clients of {}",
         stories.len()
     );
