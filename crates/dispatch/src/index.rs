@@ -17,15 +17,15 @@ use crate::filter::{Choice, EndpointId, Filter};
 /// Everything of an account, whatever the notification's application is.
 const ANY: u32 = 0;
 
-/// All filters.
-#[derive(Debug, Default)]
-pub struct Index {
+/// All filters, and with each what is found by it.
+#[derive(Debug)]
+pub struct Index<T> {
     accounts: HashMap<Box<str>, Account>,
     last_account: u32,
     /// Applications, event types and levels have numbers; the parent of an application is [`ANY`].
     classes: HashMap<ClassName, u32>,
     postings: HashMap<(u32, u32), Posting>,
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Option<Slot<T>>>,
     free: Vec<u32>,
     filters: HashMap<EndpointId, Stored>,
 }
@@ -79,8 +79,8 @@ enum Posting {
 }
 
 #[derive(Debug)]
-struct Slot {
-    endpoint: EndpointId,
+struct Slot<T> {
+    target: T,
     condition: Option<Arc<Condition>>,
 }
 
@@ -91,13 +91,27 @@ struct Stored {
     filter: Arc<Filter>,
 }
 
-impl Index {
-    /// Puts an endpoint's filter in, in place of the one it had.
-    pub fn insert(&mut self, filter: Arc<Filter>) {
+impl<T> Default for Index<T> {
+    fn default() -> Self {
+        Self {
+            accounts: HashMap::new(),
+            last_account: ANY,
+            classes: HashMap::new(),
+            postings: HashMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            filters: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Index<T> {
+    /// Puts an endpoint's filter in, in place of the one it had; `target` is what is found by it.
+    pub fn insert(&mut self, filter: Arc<Filter>, target: T) {
         self.remove(filter.endpoint);
         let account = self.account(&filter.account);
         let slot = self.take_slot(Slot {
-            endpoint: filter.endpoint,
+            target,
             condition: filter.condition.clone(),
         });
         for class in self.classes(&filter) {
@@ -154,8 +168,8 @@ impl Index {
         self.filters.get(&endpoint).map(|stored| &stored.filter)
     }
 
-    /// The endpoints that get a notification, each once, in no order.
-    pub fn matches(&self, notification: &Notification, mut found: impl FnMut(EndpointId)) {
+    /// What is found by the filters that a notification matches, each once, in no order.
+    pub fn matches<'a>(&'a self, notification: &Notification, mut found: impl FnMut(&'a T)) {
         let Some(account) = self.accounts.get(&*notification.account) else {
             return;
         };
@@ -168,7 +182,7 @@ impl Index {
                 if let Some(Some(slot)) = self.slots.get(*slot as usize)
                     && slot.allows(&facts)
                 {
-                    found(slot.endpoint);
+                    found(&slot.target);
                 }
             }
         };
@@ -201,7 +215,7 @@ impl Index {
         account.number
     }
 
-    fn take_slot(&mut self, slot: Slot) -> u32 {
+    fn take_slot(&mut self, slot: Slot<T>) -> u32 {
         if let Some(free) = self.free.pop() {
             self.slots[free as usize] = Some(slot);
             return free;
@@ -265,7 +279,7 @@ impl Index {
     }
 }
 
-impl Slot {
+impl<T> Slot<T> {
     fn allows(&self, facts: &Facts<'_>) -> bool {
         self.condition
             .as_ref()

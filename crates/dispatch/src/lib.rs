@@ -1,7 +1,7 @@
-//! What the dispatcher decides: what a notification is, which endpoints get it, how it is written for them.
+//! The dispatcher: what a notification is, which endpoints get it, and that they do.
 //!
-//! No I/O, no clock, no async: records of the log go in, decisions come out. The workers that act on them are in
-//! the server; how a delivery reaches an endpoint is in the drivers.
+//! `notification`, `filter`, `index` and `condition` decide, without I/O, clock or async. `work` acts: reads the log, has drivers
+//! deliver, keeps what is owed. How a delivery reaches an endpoint is in the drivers, all SQL is in the store.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ pub mod condition;
 pub mod filter;
 pub mod index;
 pub mod notification;
+pub mod work;
 
 pub use condition::{Condition, ConditionError};
 pub use filter::{Choice, EndpointId, Filter};

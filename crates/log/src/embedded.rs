@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 use rusqlite::params;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Appended, GroupStatus, Log, LogError, NewRecord, StartAt, TopicStatus};
+use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicStatus};
 use group::Groups;
 use store::Store;
 use writer::{Command, Shared, Writer};
@@ -308,6 +308,10 @@ impl Log for Embedded {
 
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
         EmbeddedReader::open(self.handle.shared.clone(), topic, start).await
+    }
+
+    async fn reader_at(&self, position: &Position) -> Result<Self::Reader, LogError> {
+        Ok(EmbeddedReader::at(self.handle.shared.clone(), position))
     }
 
     async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {

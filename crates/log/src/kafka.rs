@@ -14,7 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::{Appended, GroupStatus, Log, LogError, NewRecord, StartAt, TopicStatus};
+use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicStatus};
 use producer::Producers;
 
 pub use consumer::{KafkaConsumer, KafkaReader};
@@ -75,6 +75,10 @@ impl Log for KafkaLog {
 
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
         KafkaReader::start(&self.options, topic, start)
+    }
+
+    async fn reader_at(&self, position: &Position) -> Result<Self::Reader, LogError> {
+        KafkaReader::at(&self.options, position)
     }
 
     async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {

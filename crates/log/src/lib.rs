@@ -111,6 +111,12 @@ pub trait Log: Send + Sync + 'static {
         start: StartAt,
     ) -> impl Future<Output = Result<Self::Reader, LogError>> + Send;
 
+    /// Reads one partition from an offset on, or from the oldest record behind it.
+    fn reader_at(
+        &self,
+        position: &Position,
+    ) -> impl Future<Output = Result<Self::Reader, LogError>> + Send;
+
     /// Joins a group: of all its consumers each partition has one. Reading begins at what the group has committed, or at
     /// the oldest record.
     fn consumer(

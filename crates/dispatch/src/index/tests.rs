@@ -88,7 +88,7 @@ proptest! {
         for (filter, is_put) in changes {
             if is_put {
                 plain.insert(filter.endpoint, filter.clone());
-                index.insert(Arc::new(filter));
+                index.insert(Arc::new(filter.clone()), filter.endpoint);
             } else {
                 plain.remove(&filter.endpoint);
                 index.remove(filter.endpoint);
@@ -97,7 +97,7 @@ proptest! {
         }
         for notification in &notifications {
             let mut found = Vec::new();
-            index.matches(notification, |endpoint| found.push(endpoint));
+            index.matches(notification, |endpoint| found.push(*endpoint));
             found.sort_unstable();
             let expected: Vec<EndpointId> = plain
                 .values()
@@ -135,7 +135,7 @@ fn a_choice_that_has_become_empty_matches_nothing() {
     };
     let count = |filter: Filter| {
         let mut index = Index::default();
-        index.insert(Arc::new(filter));
+        index.insert(Arc::new(filter), ());
         let mut found = 0;
         index.matches(&notification, |_| found += 1);
         found

@@ -12,7 +12,7 @@ use super::batch;
 use super::store::{StoreError, key, unkey};
 use super::topics::{Partition, Topic};
 use super::writer::Shared;
-use crate::{LogError, Reader, Record, StartAt};
+use crate::{LogError, Position, Reader, Record, StartAt};
 
 /// Records of one partition, read in one go.
 pub(super) struct Fetched {
@@ -212,6 +212,20 @@ impl EmbeddedReader {
             cursor,
             commits,
         })
+    }
+
+    /// Reads one partition.
+    pub(super) fn at(shared: Shared, position: &Position) -> Self {
+        let place = usize::try_from(position.partition).unwrap_or(usize::MAX);
+        Self {
+            commits: shared.commits.subscribe(),
+            shared,
+            topic: position.topic.to_string(),
+            cursor: Some(Cursor {
+                next: BTreeMap::from([(place, position.offset)]),
+                turn: 0,
+            }),
+        }
     }
 
     fn find_topic(&mut self) -> Option<Arc<Topic>> {

@@ -342,6 +342,20 @@ impl KafkaReader {
     }
 }
 
+impl KafkaReader {
+    /// Reads one partition.
+    pub(super) fn at(options: &KafkaOptions, position: &Position) -> Result<Self, LogError> {
+        let failed = |error: KafkaError| options.io("read", &error);
+        let mut list = TopicPartitionList::new();
+        let partition = i32::try_from(position.partition).unwrap_or(i32::MAX);
+        let offset = i64::try_from(position.offset).unwrap_or(i64::MAX);
+        list.add_partition_offset(&position.topic, partition, Offset::Offset(offset))
+            .map_err(failed)?;
+        let assign = |consumer: &BaseConsumer<Context>| consumer.assign(&list).map_err(failed);
+        Polled::start(options, "dovecast-reader", assign, |_| {}).map(Self)
+    }
+}
+
 impl Reader for KafkaReader {
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
         self.0.next(|_, _| {}).await

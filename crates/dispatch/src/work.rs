@@ -1,0 +1,200 @@
+//! The workers: from the log to the endpoints.
+//!
+//! | room | does |
+//! | --- | --- |
+//! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
+//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made |
+//! | `catch_up` | reads ranges again that endpoints owe |
+//! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
+//! | `recorder` | writes down what has happened, many things at a time, and says what may be committed |
+//!
+//! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was read is committed when each of
+//! its deliveries is done or durably owed; whoever dies before reads it again, and receivers know it by its `webhook-id`.
+
+mod breaker;
+mod catch_up;
+mod endpoint;
+mod feed;
+mod item;
+mod lane;
+pub mod ledger;
+mod recorder;
+mod retrier;
+pub mod schedule;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dovecast_drivers::guard::Guard;
+use dovecast_log::{Log, LogError, Record};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+pub use endpoint::{Directory, Endpoint};
+pub use stats::Stats;
+
+use crate::notification::EventAccount;
+use crate::{BadNotification, EndpointId, Notification};
+use lane::Lane;
+use ledger::{Ledger, Millis};
+use recorder::Recorder;
+use stats::Counters;
+
+/// How long a stop waits for attempts that are under way.
+const STOP: Duration = Duration::from_secs(5);
+
+/// What the records of a topic are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Notifications of hooks-backend.
+    Outbox,
+    /// Events of the plugin.
+    Events(EventAccount),
+}
+
+/// What is dispatched, and how much at a time.
+#[derive(Clone, Debug)]
+pub struct DispatchOptions {
+    /// The consumer group.
+    pub group: String,
+    /// By topic.
+    pub sources: BTreeMap<String, Source>,
+    /// Deliveries that may be under way or wait at a time.
+    pub in_flight: u64,
+}
+
+/// Running workers.
+pub struct Dispatcher {
+    counters: Arc<Counters>,
+    stopping: watch::Sender<bool>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What all workers know.
+struct Shared<L, S> {
+    log: L,
+    ledger: S,
+    directory: Arc<Directory>,
+    guard: Guard,
+    options: DispatchOptions,
+    lanes: Mutex<HashMap<EndpointId, Arc<Lane>>>,
+    recorder: Recorder,
+    counters: Arc<Counters>,
+    /// Something that was in flight has ended.
+    room: Notify,
+    is_stopping: AtomicBool,
+    /// What is still under way is waited for no more.
+    is_over: AtomicBool,
+}
+
+impl Dispatcher {
+    /// Begins where the group has committed. Has to be called within a tokio runtime.
+    pub fn start<L: Log + Clone, S: Ledger>(
+        log: L,
+        ledger: S,
+        directory: Arc<Directory>,
+        guard: Guard,
+        options: DispatchOptions,
+    ) -> Self {
+        let counters = Arc::<Counters>::default();
+        let shared = Arc::new(Shared {
+            log,
+            ledger,
+            directory,
+            guard,
+            options,
+            lanes: Mutex::default(),
+            recorder: Recorder::default(),
+            counters: Arc::clone(&counters),
+            room: Notify::new(),
+            is_stopping: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        });
+        let stopping = watch::Sender::new(false);
+        let task = tokio::spawn(feed::run(shared, stopping.subscribe()));
+        Self {
+            counters,
+            stopping,
+            task: tokio::sync::Mutex::new(Some(task)),
+        }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> Stats {
+        self.counters.stats()
+    }
+
+    /// Reads no more; attempts that are under way may end, within some seconds.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        let Some(mut task) = self.task.lock().await.take() else {
+            return;
+        };
+        if tokio::time::timeout(3 * STOP, &mut task).await.is_err() {
+            // What is not committed is read again.
+            task.abort();
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    fn read(&self, record: &Record) -> Result<Notification, BadNotification> {
+        match self.options.sources.get(&*record.topic) {
+            Some(Source::Events(account)) => Notification::from_event(record, account),
+            Some(Source::Outbox) | None => Notification::from_outbox(record),
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lane of an endpoint, with what the endpoint is now.
+    fn lane(&self, endpoint: &Arc<Endpoint>) -> Arc<Lane> {
+        let mut lanes = self.lanes();
+        let lane = lanes
+            .entry(endpoint.id)
+            .or_insert_with(|| Arc::new(Lane::new(Arc::clone(endpoint))));
+        Arc::clone(lane)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// A delivery is under way no more.
+    fn leave(&self, deliveries: u64) {
+        let before = self
+            .counters
+            .in_flight
+            .fetch_sub(deliveries, Ordering::AcqRel);
+        if before >= self.options.in_flight {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Tells of trouble with the ledger, and waits before it is tried again.
+    async fn ledger_failed(&self, told: &mut Option<Instant>, error: &LogError) {
+        stats::count(&self.counters.ledger_errors, 1);
+        if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "deliveries cannot be kept, it is tried again");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn now_ms() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn ms(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

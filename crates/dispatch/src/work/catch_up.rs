@@ -1,0 +1,313 @@
+//! Catching up: an endpoint that owes ranges of the log gets them, read again and through its filter.
+//!
+//! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and has not grown meanwhile, the lane is behind no
+//! more. Others are of lanes that were behind in another process, and do not grow.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Log, LogError, Position, Reader, Record};
+
+use super::Shared;
+use super::item::{Item, Origin, RangeRun};
+use super::lane::{Lane, State};
+use super::ledger::{Ledger, OwedRange, RangeId};
+use super::stats::count;
+
+/// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
+const WINDOW: usize = 4;
+/// How long until what could not go on is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often a range that does not get on is claimed for longer.
+const RENEW: Duration = Duration::from_secs(20);
+
+/// Has somebody catch up with a lane that is behind, if nobody does.
+pub(super) fn start<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    state: &mut State,
+) {
+    let Some(behind) = &mut state.behind else {
+        return;
+    };
+    if !behind.is_caught_up_with {
+        behind.is_caught_up_with = true;
+        tokio::spawn(growing(Arc::clone(shared), Arc::clone(lane)));
+    }
+}
+
+/// Delivers the ranges of a lane that is behind, until it is so no more.
+async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lane>) {
+    let mut readers: HashMap<RangeId, RangeReader<L>> = HashMap::new();
+    while !shared.is_stopping() {
+        let ranges = match lane.state().behind.as_ref() {
+            Some(behind) => ids(&lane, behind),
+            None => return,
+        };
+        let mut has_moved = false;
+        for (id, to) in ranges {
+            let start = id.start;
+            let reader = readers
+                .entry(id)
+                .or_insert_with_key(|id| RangeReader::new(id.clone(), start));
+            has_moved |= reader.step(&shared, &lane, to).await;
+        }
+        if !has_moved && is_caught_up(&shared, &lane, &mut readers) {
+            return;
+        }
+        if !has_moved {
+            rest(&shared, &lane, &mut readers).await;
+        }
+    }
+}
+
+fn ids(lane: &Lane, behind: &super::lane::Behind) -> Vec<(RangeId, u64)> {
+    let id = |((topic, partition), (start, to)): (&(Arc<str>, u32), &(u64, u64))| {
+        let id = RangeId {
+            endpoint: lane.id,
+            topic: Arc::clone(topic),
+            partition: *partition,
+            start: *start,
+        };
+        (id, *to)
+    };
+    behind.ranges.iter().map(id).collect()
+}
+
+/// Takes ranges out that are done; `true`: that was all, and the lane is behind no more.
+fn is_caught_up<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    lane: &Lane,
+    readers: &mut HashMap<RangeId, RangeReader<L>>,
+) -> bool {
+    let mut state = lane.state();
+    let must_wait = state.endpoint.is_paused || state.breaker.is_open();
+    let Some(behind) = &mut state.behind else {
+        return true;
+    };
+    for (id, to) in ids(lane, behind) {
+        let is_done = readers.get(&id).is_some_and(|reader| reader.is_done(to));
+        if is_done {
+            behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
+            readers.remove(&id);
+            shared.ended(id);
+        }
+    }
+    if behind.ranges.is_empty() && !must_wait {
+        state.behind = None;
+        return true;
+    }
+    false
+}
+
+/// Waits until it may go on.
+async fn rest<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut HashMap<RangeId, RangeReader<L>>,
+) {
+    for reader in readers.values_mut() {
+        reader.renew(shared);
+    }
+    let wait = nudge(shared, lane);
+    tokio::select! {
+        () = lane.ended.notified() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// Sees to it that what waits is delivered, or one of it tried where the breaker is open; how long to wait for that.
+fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) -> Duration {
+    let now = Instant::now();
+    let mut state = lane.state();
+    let probe_at = if state.breaker.is_open() {
+        state.probe(now)
+    } else {
+        None
+    };
+    if let Some(at) = probe_at {
+        return at.saturating_duration_since(now).min(AGAIN);
+    }
+    if !state.is_empty() {
+        shared.wake(lane, &mut state);
+    }
+    AGAIN
+}
+
+/// Delivers a range that does not grow.
+pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, range: OwedRange) {
+    let mut reader = RangeReader::new(range.id.clone(), range.from);
+    while !shared.is_stopping() && !reader.is_done(range.to) {
+        let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
+            // Nobody wants it any more.
+            return shared.ended(range.id);
+        };
+        let lane = shared.lane(&endpoint);
+        if !reader.step(&shared, &lane, range.to).await {
+            reader.renew(&shared);
+            let wait = nudge(&shared, &lane);
+            tokio::select! {
+                () = lane.ended.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+    if reader.is_done(range.to) {
+        shared.ended(range.id);
+    }
+}
+
+/// How far one range was read.
+struct RangeReader<L: Log> {
+    run: Arc<RangeRun>,
+    reader: Option<L::Reader>,
+    waiting: VecDeque<Record>,
+    /// Everything before was looked at.
+    next: u64,
+    renewed: Instant,
+}
+
+impl<L: Log> RangeReader<L> {
+    fn new(id: RangeId, from: u64) -> Self {
+        Self {
+            run: RangeRun::new(id, from),
+            reader: None,
+            waiting: VecDeque::new(),
+            next: from,
+            renewed: Instant::now(),
+        }
+    }
+
+    fn is_done(&self, to: u64) -> bool {
+        self.next >= to && self.run.under_way() == 0
+    }
+
+    /// Keeps the range ours, though nothing of it gets done.
+    fn renew<S: Ledger>(&mut self, shared: &Shared<L, S>)
+    where
+        L: Clone,
+    {
+        if self.renewed.elapsed() >= RENEW {
+            self.renewed = Instant::now();
+            let mut happened = shared.recorder.happened();
+            happened.renewed.insert(self.run.id.clone());
+            drop(happened);
+            shared.recorder.news.notify_one();
+        }
+    }
+
+    /// Reads on, and offers what the endpoint wants; `false`: nothing could be done now.
+    async fn step<S: Ledger>(
+        &mut self,
+        shared: &Arc<Shared<L, S>>,
+        lane: &Arc<Lane>,
+        to: u64,
+    ) -> bool
+    where
+        L: Clone,
+    {
+        let window = {
+            let state = lane.state();
+            if state.endpoint.is_paused {
+                return false;
+            }
+            state.endpoint.concurrency.max(1) * WINDOW
+        };
+        if self.next >= to || self.run.under_way() >= window {
+            return false;
+        }
+        if self.waiting.is_empty() {
+            match self.fetch(shared).await {
+                Ok(()) => {}
+                Err(LogError::Corrupt { offsets, .. }) => {
+                    count(&shared.counters.damaged, 1);
+                    self.skip_to(shared, offsets.end);
+                    return true;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
+                    self.reader = None;
+                    tokio::time::sleep(AGAIN).await;
+                    return false;
+                }
+            }
+        }
+        while self.run.under_way() < window
+            && let Some(record) = self.waiting.pop_front()
+        {
+            if record.offset >= to {
+                let end = to.max(self.next);
+                self.waiting.push_front(record);
+                self.skip_to(shared, end);
+                break;
+            }
+            self.offer(shared, lane, &record);
+        }
+        true
+    }
+
+    async fn fetch<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Result<(), LogError>
+    where
+        L: Clone,
+    {
+        let position = Position {
+            topic: Arc::clone(&self.run.id.topic),
+            partition: self.run.id.partition,
+            offset: self.next,
+        };
+        if self.reader.is_none() {
+            self.reader = Some(shared.log.reader_at(&position).await?);
+        }
+        if let Some(reader) = &mut self.reader
+            && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
+        {
+            self.waiting.extend(records?);
+        }
+        Ok(())
+    }
+
+    fn offer<S: Ledger>(&mut self, shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, record: &Record)
+    where
+        L: Clone,
+    {
+        count(
+            &shared.counters.expired,
+            record.offset.saturating_sub(self.next),
+        );
+        let next = record.offset + 1;
+        let wanted = shared.read(record).ok().filter(|notification| {
+            let filter = shared.directory.filter(lane.id);
+            filter.is_some_and(|filter| filter.mismatch(notification).is_none())
+        });
+        if let Some(notification) = wanted {
+            self.run.begin(record.offset);
+            self.next = next;
+            count(&shared.counters.in_flight, 1);
+            let mut state = lane.state();
+            state.offer_range(Item {
+                notification: notification.id,
+                body: notification.body(),
+                failures: 0,
+                since: Instant::now(),
+                origin: Origin::Range {
+                    run: Arc::clone(&self.run),
+                    offset: record.offset,
+                },
+            });
+            shared.wake(lane, &mut state);
+        } else {
+            self.skip_to(shared, next);
+        }
+    }
+
+    fn skip_to<S: Ledger>(&mut self, shared: &Shared<L, S>, next: u64)
+    where
+        L: Clone,
+    {
+        self.next = next;
+        if let Some(from) = self.run.read_to(next) {
+            shared.progress(&self.run.id, from);
+        }
+    }
+}

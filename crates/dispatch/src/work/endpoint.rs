@@ -1,0 +1,86 @@
+//! Endpoints as the workers know them: how each is reached, how often it is tried, how much at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use dovecast_drivers::webhook::Webhook;
+
+use super::schedule::Schedule;
+use crate::{EndpointId, Filter, Index};
+
+/// An endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its name.
+    pub id: EndpointId,
+    /// How it is reached; where that cannot be told, why.
+    pub driver: Result<Arc<Webhook>, String>,
+    /// What is for one that is not active is dropped.
+    pub is_active: bool,
+    /// What is for one that is paused is owed.
+    pub is_paused: bool,
+    /// When failures are tried again.
+    pub schedule: Schedule,
+    /// Deliveries at a time.
+    pub concurrency: usize,
+}
+
+/// All endpoints, and which notifications each wants.
+#[derive(Debug, Default)]
+pub struct Directory(RwLock<Entries>);
+
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    index: Index<Arc<Endpoint>>,
+    endpoints: HashMap<EndpointId, Arc<Endpoint>>,
+}
+
+impl Directory {
+    /// Takes an endpoint in, or what was changed of it.
+    pub fn put(&self, endpoint: Endpoint, filter: Option<Filter>) {
+        let endpoint = Arc::new(endpoint);
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match filter {
+            Some(filter) => entries
+                .index
+                .insert(Arc::new(filter), Arc::clone(&endpoint)),
+            None => drop(entries.index.remove(endpoint.id)),
+        }
+        entries.endpoints.insert(endpoint.id, endpoint);
+    }
+
+    /// Takes an endpoint out.
+    pub fn remove(&self, id: EndpointId) {
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        entries.index.remove(id);
+        entries.endpoints.remove(&id);
+    }
+
+    /// How many endpoints there are.
+    pub fn len(&self) -> usize {
+        self.read().endpoints.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Entries> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
+        self.read().endpoints.get(&id).cloned()
+    }
+
+    pub(super) fn filter(&self, id: EndpointId) -> Option<Arc<Filter>> {
+        self.read().index.get(id).cloned()
+    }
+}
+
+impl Entries {
+    pub(super) fn index(&self) -> &Index<Arc<Endpoint>> {
+        &self.index
+    }
+}

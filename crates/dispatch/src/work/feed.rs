@@ -1,0 +1,285 @@
+//! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and commits what is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Consumer, Log, LogError, Position, Record};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::endpoint::Endpoint;
+use super::item::{Group, Item, Origin};
+use super::ledger::{DeadLetter, Ledger};
+use super::stats::count;
+use super::{STOP, Shared, ms, now_ms, retrier};
+use crate::NotificationId;
+
+/// How long what has happened is gathered before it is written.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often lanes are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long what is claimed is ours.
+pub(super) const LEASE: Duration = Duration::from_mins(3);
+/// A lane in which nothing was for so long is forgotten.
+const FORGET: Duration = Duration::from_mins(5);
+/// Groups that may wait for their commit.
+const OPEN_GROUPS: usize = 10_000;
+
+pub(super) async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
+    let mut told = None;
+    let mut consumer = loop {
+        match shared.log.consumer(&shared.options.group, &topics).await {
+            Ok(consumer) => break consumer,
+            Err(LogError::Closed) => return,
+            Err(error) => trouble(&mut told, &error).await,
+        }
+        if *stopping.borrow() {
+            return;
+        }
+    };
+    let (commits, mut to_commit) = mpsc::unbounded_channel();
+    let mut helpers = JoinSet::new();
+    helpers.spawn(look_after_lanes(Arc::clone(&shared)));
+    helpers.spawn(retrier::run(Arc::clone(&shared)));
+    let recording = tokio::spawn(record(Arc::clone(&shared), commits));
+    loop {
+        let may_read = has_room(&shared);
+        tokio::select! {
+            biased;
+            _ = stopping.changed() => break,
+            Some(positions) = to_commit.recv() => commit(&mut consumer, &positions).await,
+            read = consumer.next(), if may_read => match read {
+                Ok(records) => dispatch(&shared, &records, &stopping).await,
+                Err(LogError::Closed) => break,
+                Err(error @ LogError::Corrupt { .. }) => {
+                    count(&shared.counters.damaged, 1);
+                    tracing::error!(%error, "notifications are lost");
+                }
+                Err(error) => trouble(&mut told, &error).await,
+            },
+            () = shared.room.notified(), if !may_read => {}
+            () = tokio::time::sleep(LOOK), if !may_read => {}
+        }
+    }
+    helpers.shutdown().await;
+    end(&shared).await;
+    // The recorder ends after what is left; its channel closes then.
+    while let Some(positions) = to_commit.recv().await {
+        commit(&mut consumer, &positions).await;
+    }
+    if recording.await.is_err() {
+        tracing::error!("the recorder has failed");
+    }
+}
+
+fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
+    shared.counters.in_flight.load(Ordering::Acquire) < shared.options.in_flight
+        && shared.recorder.open_groups() < OPEN_GROUPS
+}
+
+async fn trouble(told: &mut Option<Instant>, error: &LogError) {
+    if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
+        *told = Some(Instant::now());
+        tracing::warn!(%error, "the log cannot be read, it is tried again");
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}
+
+async fn commit<C: Consumer>(consumer: &mut C, positions: &[Position]) {
+    if let Err(error) = consumer.commit(positions).await {
+        // The next commit says the same and more; after a crash they are read again.
+        tracing::warn!(%error, "the position in the log cannot be kept");
+    }
+}
+
+/// What waits is left alone, what is under way may end.
+async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
+    shared.is_stopping.store(true, Ordering::Release);
+    let lanes: Vec<_> = shared.lanes().values().cloned().collect();
+    for lane in &lanes {
+        let mut state = lane.state();
+        let mut owed = state.take_owed();
+        let waiting = state.take_all();
+        drop(state);
+        // An owed delivery that was to be a probe.
+        let (more, others): (Vec<Item>, Vec<Item>) = waiting
+            .into_iter()
+            .partition(|item| matches!(item.origin, Origin::Owed));
+        owed.extend(more);
+        shared.leave(others.len() as u64);
+        shared.give_back(lane.id, owed, Duration::ZERO);
+    }
+    let deadline = Instant::now() + STOP;
+    while shared.counters.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shared.is_over.store(true, Ordering::Release);
+    shared.recorder.news.notify_one();
+}
+
+/// Finds the endpoints of what was read.
+async fn dispatch<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    records: &[Record],
+    stopping: &watch::Receiver<bool>,
+) {
+    let group = Group::new(behind(records));
+    count(&shared.counters.records, records.len() as u64);
+    let mut found: Vec<Arc<Endpoint>> = Vec::new();
+    for record in records {
+        while shared.counters.in_flight.load(Ordering::Acquire) >= shared.options.in_flight {
+            if *stopping.borrow() {
+                // Not begun: the group is never committed.
+                return;
+            }
+            tokio::select! {
+                () = shared.room.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        let notification = match shared.read(record) {
+            Ok(notification) => notification,
+            Err(error) => {
+                bury(shared, record, &error.to_string());
+                continue;
+            }
+        };
+        {
+            let entries = shared.directory.read();
+            entries
+                .index()
+                .matches(&notification, |endpoint| found.push(Arc::clone(endpoint)));
+        }
+        if found.is_empty() {
+            continue;
+        }
+        count(&shared.counters.matched, 1);
+        let body = notification.body();
+        for endpoint in found.drain(..) {
+            if !endpoint.is_active {
+                count(&shared.counters.dropped, 1);
+                continue;
+            }
+            let item = Item {
+                notification: notification.id,
+                body: body.clone(),
+                failures: 0,
+                since: Instant::now(),
+                origin: Origin::Live {
+                    group: Arc::clone(&group),
+                    topic: Arc::clone(&record.topic),
+                    partition: record.partition,
+                    offset: record.offset,
+                },
+            };
+            shared.offer_live(&endpoint, item);
+        }
+    }
+    shared.recorder.begin(Arc::clone(&group));
+    if group.done() {
+        shared.recorder.news.notify_one();
+    }
+}
+
+/// A record that is no notification is a dead letter; it never stops the partition.
+fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reason: &str) {
+    count(&shared.counters.bad_records, 1);
+    let mut happened = shared.recorder.happened();
+    happened.dead.push(DeadLetter {
+        endpoint: None,
+        notification: NotificationId::of(record),
+        body: record.value.clone(),
+        reason: format!(
+            "{reason} (topic `{}`, partition {}, offset {})",
+            record.topic, record.partition, record.offset
+        ),
+        time_ms: now_ms(),
+        attempts: 0,
+    });
+}
+
+/// The positions behind the last record of each partition.
+fn behind(records: &[Record]) -> Vec<Position> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        last.insert((&record.topic, record.partition), record.offset + 1);
+    }
+    let position = |((topic, partition), offset): ((&Arc<str>, u32), u64)| Position {
+        topic: Arc::clone(topic),
+        partition,
+        offset,
+    };
+    last.into_iter().map(position).collect()
+}
+
+/// Writes what has happened, and tells what may be committed; until the dispatcher stops and nothing is left.
+async fn record<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    commits: mpsc::UnboundedSender<Vec<Position>>,
+) {
+    let mut told = None;
+    loop {
+        shared.recorder.news.notified().await;
+        if !shared.is_stopping() {
+            tokio::time::sleep(GATHER).await;
+        }
+        let is_last = shared.is_stopping();
+        // Before it is taken: what ends now has written down what came of it.
+        let is_idle = shared.counters.in_flight.load(Ordering::Acquire) == 0
+            || shared.is_over.load(Ordering::Acquire);
+        let (mut happened, positions) = shared.recorder.take();
+        happened.lease_until_ms = now_ms() + ms(LEASE);
+        while !happened.is_empty() {
+            match shared.ledger.record(happened.clone()).await {
+                Ok(()) => break,
+                Err(error) if shared.is_stopping() => {
+                    tracing::error!(%error, "what was delivered last cannot be kept, it is delivered again");
+                    return;
+                }
+                Err(error) => shared.ledger_failed(&mut told, &error).await,
+            }
+        }
+        if !positions.is_empty() && commits.send(positions).is_err() {
+            return;
+        }
+        if is_last && is_idle {
+            return;
+        }
+        if is_last {
+            // Attempts outlast the stop; what they come to is found out by trying again.
+            shared.recorder.news.notify_one();
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Lanes whose deliveries wait too long are behind from now on, and those that nobody needs are forgotten.
+async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = Instant::now();
+        let lanes: Vec<_> = shared.lanes().values().cloned().collect();
+        for lane in lanes {
+            let mut state = lane.state();
+            if let Some(endpoint) = shared.directory.endpoint(lane.id) {
+                state.endpoint = endpoint;
+            }
+            if state.is_late(now) {
+                let (grown, shed) = state.fall_behind();
+                shared.deferred(grown, shed);
+            }
+            super::catch_up::start(&shared, &lane, &mut state);
+        }
+        shared.lanes().retain(|_, lane| {
+            let state = lane.state();
+            let is_idle = state.is_empty() && state.workers == 0 && state.behind.is_none();
+            !is_idle || state.breaker.is_open() || now.duration_since(state.used) < FORGET
+        });
+    }
+}

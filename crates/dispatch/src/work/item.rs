@@ -1,0 +1,149 @@
+//! One delivery on its way, and where it comes from: that decides what is kept when it ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use dovecast_log::Position;
+
+use super::ledger::RangeId;
+use crate::NotificationId;
+
+/// A delivery to be made.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) notification: NotificationId,
+    pub(super) body: Bytes,
+    /// Attempts that have failed.
+    pub(super) failures: u32,
+    /// Since when it waits.
+    pub(super) since: Instant,
+    pub(super) origin: Origin,
+}
+
+/// Where a delivery comes from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// Just read from the log; its records are not committed before it is done or owed.
+    Live {
+        group: Arc<Group>,
+        topic: Arc<str>,
+        partition: u32,
+        offset: u64,
+    },
+    /// Owed; claimed by us.
+    Owed,
+    /// Read from a range that is owed.
+    Range { run: Arc<RangeRun>, offset: u64 },
+}
+
+/// Records that were read together. They are committed when nothing of them is left to be done, and nothing of what was read before.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Behind the last record of each partition.
+    pub(super) positions: Vec<Position>,
+    left: AtomicUsize,
+}
+
+impl Group {
+    /// With one thing left: the reading itself.
+    pub(super) fn new(positions: Vec<Position>) -> Arc<Self> {
+        Arc::new(Self {
+            positions,
+            left: AtomicUsize::new(1),
+        })
+    }
+
+    /// One more thing to be done.
+    pub(super) fn add(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One thing is done; `true`: it was the last. What is to be kept of it has to be written down before.
+    pub(super) fn done(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A range that is being delivered: which of its offsets are done.
+#[derive(Debug)]
+pub(super) struct RangeRun {
+    pub(super) id: RangeId,
+    state: Mutex<RunState>,
+}
+
+#[derive(Debug)]
+struct RunState {
+    /// Everything before is done.
+    from: u64,
+    /// What is under way, in order, and whether it is done.
+    under_way: VecDeque<(u64, bool)>,
+    /// Read up to here.
+    read: u64,
+}
+
+impl RangeRun {
+    pub(super) fn new(id: RangeId, from: u64) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            state: Mutex::new(RunState {
+                from,
+                under_way: VecDeque::new(),
+                read: from,
+            }),
+        })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, RunState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A record is to be delivered.
+    pub(super) fn begin(&self, offset: u64) {
+        let mut state = self.state();
+        state.under_way.push_back((offset, false));
+        state.read = offset + 1;
+    }
+
+    /// Everything up to here was looked at. Gives the place before which all is done, if that is news.
+    pub(super) fn read_to(&self, offset: u64) -> Option<u64> {
+        let mut state = self.state();
+        state.read = state.read.max(offset);
+        state.advance()
+    }
+
+    /// A record is done.
+    pub(super) fn done(&self, offset: u64) -> Option<u64> {
+        let mut state = self.state();
+        if let Some(found) = state.under_way.iter_mut().find(|(of, _)| *of == offset) {
+            found.1 = true;
+        }
+        state.advance()
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.state().under_way.len()
+    }
+}
+
+impl RunState {
+    fn advance(&mut self) -> Option<u64> {
+        let before = self.from;
+        while let Some((_, true)) = self.under_way.front() {
+            self.under_way.pop_front();
+        }
+        self.from = match self.under_way.front() {
+            Some((offset, _)) => *offset,
+            None => self.read,
+        };
+        (self.from > before).then_some(self.from)
+    }
+}

@@ -1,0 +1,303 @@
+//! The lane of an endpoint: what waits for it, in order; its breaker; whether it is behind.
+//!
+//! A lane that is behind, because it is slow, its breaker is open or it is paused, owes ranges of the log instead of holding
+//! deliveries. What was in its queue then is the beginning of the ranges.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::breaker::Breaker;
+use super::endpoint::Endpoint;
+use super::item::{Item, Origin};
+use super::ledger::RangeId;
+use crate::EndpointId;
+
+/// How long a delivery may wait in a queue before the lane is behind.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How many may wait.
+const QUEUE: usize = 2_000;
+
+/// A lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) id: EndpointId,
+    state: Mutex<State>,
+    /// Something has ended: the catch-up may go on.
+    pub(super) ended: Notify,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) endpoint: Arc<Endpoint>,
+    queue: VecDeque<Item>,
+    /// Goes before the queue, and while the breaker is open.
+    probe: Option<Item>,
+    pub(super) workers: usize,
+    /// Workers that have nothing to do.
+    sleepers: Vec<Arc<Notify>>,
+    pub(super) breaker: Breaker,
+    pub(super) behind: Option<Behind>,
+    /// When something was last in it.
+    pub(super) used: Instant,
+}
+
+/// What a lane owes since it is behind.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// By topic and partition: where it began, and up to where it goes.
+    pub(super) ranges: BTreeMap<(Arc<str>, u32), (u64, u64)>,
+    /// Somebody is catching up.
+    pub(super) is_caught_up_with: bool,
+}
+
+/// What an attempt did to the breaker.
+pub(super) struct Turned {
+    pub(super) opens: bool,
+    pub(super) closes: bool,
+    pub(super) is_open: bool,
+}
+
+/// What became of an offer.
+#[derive(Debug)]
+pub(super) enum Offered {
+    /// It waits.
+    Queued,
+    /// It is part of a range now, and so is what waited before.
+    Deferred {
+        /// Ranges that are new or have grown, and up to where.
+        grown: Vec<(RangeId, u64)>,
+        /// What waited.
+        shed: Vec<Item>,
+    },
+    /// Not now: the breaker is open, until then.
+    NotNow(Item, Option<Instant>),
+}
+
+impl Lane {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            id: endpoint.id,
+            state: Mutex::new(State {
+                endpoint,
+                queue: VecDeque::new(),
+                probe: None,
+                workers: 0,
+                sleepers: Vec::new(),
+                breaker: Breaker::default(),
+                behind: None,
+                used: Instant::now(),
+            }),
+            ended: Notify::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes what was just read from the log.
+    pub(super) fn offer_live(&mut self, item: Item) -> Offered {
+        self.used = item.since;
+        let is_late = |oldest: &Item| item.since.duration_since(oldest.since) > PATIENCE;
+        if self.behind.is_none() {
+            let must_wait = self.endpoint.is_paused
+                || self.breaker.is_open()
+                || self.queue.len() >= QUEUE
+                || self.queue.front().is_some_and(is_late);
+            if !must_wait {
+                self.queue.push_back(item);
+                return Offered::Queued;
+            }
+        }
+        let (mut grown, shed) = self.fall_behind();
+        if let Origin::Live {
+            topic,
+            partition,
+            offset,
+            ..
+        } = &item.origin
+        {
+            self.defer(&mut grown, (topic, *partition), *offset);
+        }
+        Offered::Deferred { grown, shed }
+    }
+
+    /// Takes what was owed and is due.
+    pub(super) fn offer_owed(&mut self, item: Item) -> Offered {
+        self.used = item.since;
+        if !self.breaker.is_open() {
+            self.queue.push_back(item);
+            return Offered::Queued;
+        }
+        if self.probe.is_none() && self.breaker.allows(item.since) {
+            self.probe = Some(item);
+            return Offered::Queued;
+        }
+        let probe_at = self.breaker.probe_at();
+        Offered::NotNow(item, probe_at)
+    }
+
+    /// Takes what is read again of a range.
+    pub(super) fn offer_range(&mut self, item: Item) {
+        self.used = item.since;
+        self.queue.push_back(item);
+    }
+
+    /// Puts back what was not done: it is the next one.
+    pub(super) fn put_back(&mut self, item: Item) {
+        self.queue.push_front(item);
+    }
+
+    /// The next delivery, if one may be made. Else `sleeper` is woken when there is one.
+    pub(super) fn pop_or_sleep(&mut self, sleeper: &Arc<Notify>) -> Option<Item> {
+        let item = self.pop();
+        if item.is_none() {
+            self.sleepers.push(Arc::clone(sleeper));
+        }
+        item
+    }
+
+    /// Wakes a worker; `false`: none sleeps.
+    pub(super) fn wake(&mut self) -> bool {
+        let sleeper = self.sleepers.pop();
+        if let Some(sleeper) = &sleeper {
+            sleeper.notify_one();
+        }
+        sleeper.is_some()
+    }
+
+    /// A worker wants to end; `false`: it was woken just now.
+    pub(super) fn sign_off(&mut self, sleeper: &Arc<Notify>) -> bool {
+        let place = self
+            .sleepers
+            .iter()
+            .position(|other| Arc::ptr_eq(other, sleeper));
+        if let Some(place) = place {
+            self.sleepers.swap_remove(place);
+            self.workers -= 1;
+        }
+        place.is_some()
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        if let Some(probe) = self.probe.take() {
+            return Some(probe);
+        }
+        if self.breaker.is_open() {
+            return None;
+        }
+        self.queue.pop_front()
+    }
+
+    /// Makes the first that waits the probe of an open breaker, if it is time; else says when it will be.
+    pub(super) fn probe(&mut self, now: Instant) -> Option<Instant> {
+        if self.probe.is_none() && !self.queue.is_empty() && self.breaker.allows(now) {
+            self.probe = self.queue.pop_front();
+            return None;
+        }
+        self.breaker.probe_at()
+    }
+
+    /// An attempt has ended.
+    pub(super) fn breaker_turns(&mut self, is_failure: bool, now: Instant) -> Turned {
+        let (opens, closes) = if is_failure {
+            (self.breaker.failed(now), false)
+        } else {
+            (false, self.breaker.answered())
+        };
+        Turned {
+            opens,
+            closes,
+            is_open: self.breaker.is_open(),
+        }
+    }
+
+    /// Whether what waits waits too long.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let live = self.queue.iter().find(|item| item.is_live());
+        live.is_some_and(|oldest| now.duration_since(oldest.since) > PATIENCE)
+    }
+
+    /// From now on what is read is owed as ranges, with what waits and was just read as their beginning.
+    pub(super) fn fall_behind(&mut self) -> (Vec<(RangeId, u64)>, Vec<Item>) {
+        self.behind.get_or_insert_default();
+        let mut shed = Vec::new();
+        let mut kept = VecDeque::new();
+        for item in self.queue.drain(..) {
+            if item.is_live() {
+                shed.push(item);
+            } else {
+                kept.push_back(item);
+            }
+        }
+        self.queue = kept;
+        let mut grown = Vec::new();
+        for item in &shed {
+            if let Origin::Live {
+                topic,
+                partition,
+                offset,
+                ..
+            } = &item.origin
+            {
+                self.defer(&mut grown, (topic, *partition), *offset);
+            }
+        }
+        (grown, shed)
+    }
+
+    fn defer(&mut self, grown: &mut Vec<(RangeId, u64)>, of: (&Arc<str>, u32), offset: u64) {
+        let (topic, partition) = of;
+        let endpoint = self.endpoint.id;
+        let behind = self.behind.get_or_insert_default();
+        let place = (Arc::clone(topic), partition);
+        let (start, to) = behind.ranges.entry(place).or_insert((offset, offset));
+        *to = (*to).max(offset + 1);
+        let id = RangeId {
+            endpoint,
+            topic: Arc::clone(topic),
+            partition,
+            start: *start,
+        };
+        match grown.iter_mut().find(|(of, _)| *of == id) {
+            Some((_, so_far)) => *so_far = *to,
+            None => grown.push((id, *to)),
+        }
+    }
+
+    /// Owed deliveries that wait: they are given back.
+    pub(super) fn take_owed(&mut self) -> Vec<Item> {
+        let is_owed = |item: &Item| matches!(item.origin, Origin::Owed);
+        let (owed, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_owed);
+        self.queue = kept.into();
+        owed
+    }
+
+    /// Everything that waits.
+    pub(super) fn take_all(&mut self) -> Vec<Item> {
+        self.probe
+            .take()
+            .into_iter()
+            .chain(self.queue.drain(..))
+            .collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.probe.is_none()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() + usize::from(self.probe.is_some())
+    }
+}
+
+impl Item {
+    fn is_live(&self) -> bool {
+        matches!(self.origin, Origin::Live { .. })
+    }
+}

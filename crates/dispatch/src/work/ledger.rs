@@ -1,0 +1,159 @@
+//! What the dispatcher has to keep, and asks of a store: deliveries that are owed, ranges of the log that are owed, dead letters,
+//! attempts, how endpoints are.
+//!
+//! Whoever keeps it promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it or nothing. Several
+//! dispatchers may use one ledger: what one has claimed no other gets before its lease has run out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dovecast_log::LogError;
+
+use crate::{EndpointId, NotificationId};
+
+/// Milliseconds since the epoch.
+pub type Millis = i64;
+
+/// A delivery that has failed, or was not tried yet, and is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Where it goes.
+    pub endpoint: EndpointId,
+    /// What it tells of.
+    pub notification: NotificationId,
+    /// The body.
+    pub body: Bytes,
+    /// Attempts that have failed.
+    pub failures: u32,
+    /// Not before this time.
+    pub due_ms: Millis,
+    /// Why the last attempt has failed; empty before the first.
+    pub reason: String,
+}
+
+/// Names an owed delivery: there is one of a notification and an endpoint.
+pub type OwedId = (EndpointId, NotificationId);
+
+/// Names a range of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RangeId {
+    /// Whose it is.
+    pub endpoint: EndpointId,
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: u32,
+    /// Offset at which it began.
+    pub start: u64,
+}
+
+/// A range of a partition that an endpoint has not got: what of it matches its filter is to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwedRange {
+    /// Its name.
+    pub id: RangeId,
+    /// The first offset that is not done.
+    pub from: u64,
+    /// The offset behind the last.
+    pub to: u64,
+}
+
+/// A delivery that will not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it was to go; `None`: the record was no notification.
+    pub endpoint: Option<EndpointId>,
+    /// What it tells of.
+    pub notification: NotificationId,
+    /// The body, or the record's value.
+    pub body: Bytes,
+    /// Why.
+    pub reason: String,
+    /// When it was given up.
+    pub time_ms: Millis,
+    /// Attempts that were made.
+    pub attempts: u32,
+}
+
+/// One attempt, as it is kept for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// Where it went.
+    pub endpoint: EndpointId,
+    /// What it told of.
+    pub notification: NotificationId,
+    /// When it ended.
+    pub time_ms: Millis,
+    /// The first is 1.
+    pub number: u32,
+    /// Whether the endpoint has it.
+    pub is_delivered: bool,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub latency_us: u64,
+    /// The head of the answer, or why there was none.
+    pub said: String,
+}
+
+/// Everything that has happened since the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// New ones; one that is owed already stays as it is.
+    pub owed: Vec<Owed>,
+    /// Owed ones that have failed again: with the next due time, no longer claimed.
+    pub failed_again: Vec<Owed>,
+    /// Owed ones that were not tried: due at this time, no longer claimed.
+    pub given_back: Vec<(OwedId, Millis)>,
+    /// Owed ones that are done: delivered, or dead letters.
+    pub done: Vec<OwedId>,
+    /// Ranges that are new or grow, and up to where; claimed by us.
+    pub grown: BTreeMap<RangeId, u64>,
+    /// Ranges of which everything before an offset is done; they stay claimed by us.
+    pub progress: BTreeMap<RangeId, u64>,
+    /// Ranges of which everything is done.
+    pub ended: BTreeSet<RangeId>,
+    /// Ranges that stay claimed by us.
+    pub renewed: BTreeSet<RangeId>,
+    /// Until when what is claimed is ours.
+    pub lease_until_ms: Millis,
+    /// Dead letters.
+    pub dead: Vec<DeadLetter>,
+    /// Attempts.
+    pub attempts: Vec<AttemptRow>,
+}
+
+impl Happened {
+    /// Whether there is nothing to be kept.
+    pub fn is_empty(&self) -> bool {
+        let nothing = Self {
+            lease_until_ms: self.lease_until_ms,
+            ..Self::default()
+        };
+        *self == nothing
+    }
+}
+
+/// Keeps it.
+pub trait Ledger: Clone + Send + Sync + 'static {
+    /// All of it, in one transaction.
+    fn record(&self, happened: Happened) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// Owed deliveries that are due, claimed until `lease_until_ms`, the longest due first.
+    fn claim_owed(
+        &self,
+        now_ms: Millis,
+        lease_until_ms: Millis,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send;
+
+    /// Ranges that nobody has claimed, claimed until `lease_until_ms`.
+    fn claim_ranges(
+        &self,
+        now_ms: Millis,
+        lease_until_ms: Millis,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send;
+}

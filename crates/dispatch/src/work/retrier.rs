@@ -1,0 +1,91 @@
+//! Fetches what is owed: deliveries that are due again, and ranges that nobody cares for because their process is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::Log;
+
+use super::feed::LEASE;
+use super::item::{Item, Origin};
+use super::ledger::{Ledger, Owed};
+use super::stats::count;
+use super::{Shared, catch_up, ms, now_ms};
+
+/// How often it is looked for deliveries that are due, and for ranges.
+const LOOK: Duration = Duration::from_millis(500);
+const LOOK_FOR_RANGES: Duration = Duration::from_secs(10);
+/// How many are fetched at a time.
+const MOST: usize = 500;
+const MOST_RANGES: usize = 50;
+/// When a delivery to an endpoint that is paused is looked at again.
+const PAUSED: Duration = Duration::from_mins(1);
+
+pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    let mut told = None;
+    let mut looked: Option<Instant> = None;
+    loop {
+        let mut is_more = false;
+        let has_room =
+            shared.counters.in_flight.load(Ordering::Acquire) < shared.options.in_flight / 2;
+        if has_room {
+            let until = now_ms() + ms(LEASE);
+            match shared.ledger.claim_owed(now_ms(), until, MOST).await {
+                Ok(owed) => {
+                    is_more = owed.len() == MOST;
+                    for owed in owed {
+                        retry(&shared, owed);
+                    }
+                }
+                Err(error) => shared.ledger_failed(&mut told, &error).await,
+            }
+        }
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_RANGES) {
+            looked = Some(Instant::now());
+            let until = now_ms() + ms(LEASE);
+            match shared
+                .ledger
+                .claim_ranges(now_ms(), until, MOST_RANGES)
+                .await
+            {
+                Ok(ranges) => {
+                    for range in ranges {
+                        tokio::spawn(catch_up::fixed(Arc::clone(&shared), range));
+                    }
+                }
+                Err(error) => shared.ledger_failed(&mut told, &error).await,
+            }
+        }
+        if !is_more {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
+    let id = (owed.endpoint, owed.notification);
+    let endpoint = shared.directory.endpoint(owed.endpoint);
+    let mut happened = shared.recorder.happened();
+    match endpoint {
+        Some(endpoint) if endpoint.is_active && !endpoint.is_paused => {
+            drop(happened);
+            let item = Item {
+                notification: owed.notification,
+                body: owed.body,
+                failures: owed.failures,
+                since: Instant::now(),
+                origin: Origin::Owed,
+            };
+            shared.offer_owed(&endpoint, item);
+        }
+        Some(endpoint) if endpoint.is_active => {
+            happened.given_back.push((id, now_ms() + ms(PAUSED)));
+        }
+        // Gone, or not active any more: discarded.
+        _ => {
+            count(&shared.counters.dropped, 1);
+            happened.done.push(id);
+        }
+    }
+    shared.recorder.news.notify_one();
+}

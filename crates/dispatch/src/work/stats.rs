@@ -1,0 +1,67 @@
+//! What the dispatcher has done, for the metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records read.
+    pub records: u64,
+    /// Records that were no notification.
+    pub bad_records: u64,
+    /// Places of the log that could not be read.
+    pub damaged: u64,
+    /// Notifications that at least one filter matched.
+    pub matched: u64,
+    /// Deliveries that endpoints have taken.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Deliveries that ended as dead letters.
+    pub dead: u64,
+    /// Deliveries to endpoints that are not active.
+    pub dropped: u64,
+    /// Deliveries that were left to a range.
+    pub deferred: u64,
+    /// Records of a range that the log no longer had.
+    pub expired: u64,
+    /// Times that the ledger could not be written or read.
+    pub ledger_errors: u64,
+    /// Deliveries under way or waiting, now.
+    pub in_flight: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident),+ $(,)?) => {
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)+
+        }
+
+        impl Counters {
+            pub(super) fn stats(&self) -> Stats {
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+counters![
+    records,
+    bad_records,
+    damaged,
+    matched,
+    delivered,
+    failed,
+    dead,
+    dropped,
+    deferred,
+    expired,
+    ledger_errors,
+    in_flight,
+];
+
+/// Counts up.
+pub(super) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
