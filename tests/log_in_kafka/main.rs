@@ -22,7 +22,7 @@ const ARRIVAL: Duration = Duration::from_mins(1);
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 6] = [
+const CASES: [(&str, Case); 8] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
         |kafka, runtime| runtime.block_on(shared(kafka)),
@@ -42,6 +42,14 @@ const CASES: [(&str, Case); 6] = [
     (
         "an_append_waits_for_a_cluster_that_is_away",
         |kafka, runtime| runtime.block_on(away(kafka)),
+    ),
+    (
+        "a_backlog_for_a_topic_with_small_batches_arrives_but_for_what_is_too_large_itself",
+        |kafka, runtime| runtime.block_on(small_batches(kafka)),
+    ),
+    (
+        "a_member_that_is_slower_than_the_group_allows_for_a_poll_keeps_its_partitions",
+        |kafka, runtime| runtime.block_on(slow_member(kafka)),
     ),
     (
         "a_record_that_is_too_large_is_refused_alone_and_times_are_found",
@@ -78,6 +86,10 @@ fn run(case: Case) -> Result<Result<(), Unavailable>> {
 }
 
 fn connect(kafka: &RealKafka) -> Result<KafkaLog> {
+    connect_with(kafka, &[])
+}
+
+fn connect_with(kafka: &RealKafka, more: &[(&str, &str)]) -> Result<KafkaLog> {
     let properties = [
         ("session.timeout.ms", "6000"),
         ("heartbeat.interval.ms", "500"),
@@ -85,7 +97,7 @@ fn connect(kafka: &RealKafka) -> Result<KafkaLog> {
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     Ok(KafkaLog::connect(&KafkaOptions {
         brokers: kafka.bootstrap_plaintext(),
-        properties: properties.map(owned).to_vec(),
+        properties: properties.iter().chain(more).copied().map(owned).collect(),
     })?)
 }
 
@@ -383,4 +395,53 @@ async fn refused_and_times(kafka: RealKafka) -> Result<()> {
         seen.0
     );
     Ok(())
+}
+
+async fn small_batches(kafka: RealKafka) -> Result<()> {
+    let topic = "small";
+    kafka.create_topic_with(topic, 2, &[("max.message.bytes", "20000")])?;
+    let log = connect(&kafka)?;
+    let new = |number: u32, length| NewRecord {
+        topic: Arc::from(topic),
+        value: format!("{number} {}", "x".repeat(length)).into(),
+        ..record(number % USERS, number)
+    };
+    let mut records: Vec<NewRecord> = (0..3000).map(|number| new(number, 300)).collect();
+    records.insert(1500, new(3000, 50_000));
+    let appended = log.append(records).await?;
+    ensure!(
+        (appended.appended, appended.refused) == (3000, 1),
+        "{appended:?}"
+    );
+    let mut numbers = BTreeSet::new();
+    let mut reader = log.reader(topic, StartAt::Beginning).await?;
+    while numbers.len() < 3000 {
+        for record in tokio::time::timeout(ARRIVAL, reader.next()).await?? {
+            let text = String::from_utf8_lossy(&record.value).into_owned();
+            let number: u32 = text.split(' ').next().unwrap_or_default().parse()?;
+            ensure!(numbers.insert(number), "{number} is there twice");
+        }
+    }
+    ensure!(
+        !numbers.contains(&3000),
+        "the one that is too large is there"
+    );
+    Ok(())
+}
+
+async fn slow_member(kafka: RealKafka) -> Result<()> {
+    const ROUNDS: u32 = 1500;
+    let longest = [("max.poll.interval.ms", "6000")];
+    let log = connect_with(&kafka, &longest)?;
+    for first in (0..ROUNDS).step_by(100) {
+        log.append((first..first + 100).flat_map(round).collect())
+            .await?;
+    }
+    let mut member = consumer(&log).await?;
+    let mut seen = Seen::default();
+    read(&mut member, &mut seen, 1).await?;
+    // Longer than a member may be silent; more is fetched than there is room for.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    read(&mut member, &mut seen, (ROUNDS * USERS) as usize).await?;
+    seen.check_once(ROUNDS)
 }

@@ -19,6 +19,7 @@ mod topics;
 mod window;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -283,20 +284,39 @@ impl Log for Embedded {
             })
             .await?;
         let topics = self.handle.shared.topics.all();
-        let status = |(group, id, offset): (String, i64, i64)| {
-            topics.iter().find_map(|topic| {
-                let is_it = |partition: &&topics::Partition| partition.id == id.cast_unsigned();
-                let partition = topic.partitions.iter().find(is_it)?;
-                Some(GroupStatus {
+        let mut committed: BTreeMap<(String, u64), u64> = BTreeMap::new();
+        for (group, id, offset) in rows {
+            committed.insert((group, id.cast_unsigned()), offset.cast_unsigned());
+        }
+        let mut all = Vec::new();
+        for topic in &topics {
+            for partition in &topic.partitions {
+                // What it has not begun with is owed to it all the same.
+                if let Some(group) = &self.handle.shared.options.retain_for_group {
+                    let place = (group.clone(), partition.id);
+                    committed.entry(place).or_insert(partition.begin());
+                }
+                let of_it = committed.iter().filter(|((_, id), _)| *id == partition.id);
+                all.extend(of_it.map(|((group, _), offset)| GroupStatus {
                     group: group.clone(),
                     topic: topic.name.to_string(),
                     partition: partition.number,
-                    committed: offset.cast_unsigned(),
+                    committed: *offset,
                     end: partition.end(),
-                })
-            })
+                }));
+            }
+        }
+        let place = |status: &GroupStatus| {
+            let GroupStatus {
+                group,
+                topic,
+                partition,
+                ..
+            } = status;
+            (group.clone(), topic.clone(), *partition)
         };
-        Ok(rows.into_iter().filter_map(status).collect())
+        all.sort_by_key(place);
+        Ok(all)
     }
 
     async fn positions(&self, topic: &str, start: StartAt) -> Result<Vec<u64>, LogError> {

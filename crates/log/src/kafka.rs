@@ -50,6 +50,13 @@ impl KafkaLog {
     }
 }
 
+impl KafkaLog {
+    /// How often records had to be handed over again, since it was connected.
+    pub fn failures(&self) -> u64 {
+        self.producers.failures()
+    }
+}
+
 impl Log for KafkaLog {
     type Reader = KafkaReader;
     type Consumer = KafkaConsumer;
@@ -74,7 +81,8 @@ impl Log for KafkaLog {
     }
 
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
-        KafkaReader::start(&self.options, topic, start)
+        let (options, topic) = (self.options.clone(), topic.to_owned());
+        blocking(move || KafkaReader::start(&options, &topic, start)).await
     }
 
     async fn reader_at(&self, position: &Position) -> Result<Self::Reader, LogError> {

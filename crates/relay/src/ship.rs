@@ -1,12 +1,12 @@
 //! Ships the spool of a relay to another log, Kafka: in order, and each record until it is there.
 //!
-//! One append is under way at a time; what is read from the spool meanwhile is the next one. The spool's group commits its
+//! Each topic for itself, so that one that Kafka does not take holds back no other. Of a topic one append is under way at a time; what is read from the spool meanwhile is the next one. The spool's group commits its
 //! position only behind what has been appended: after a crash none is left out, and what the target has already is looked
 //! up in it, see `known.rs`.
 
 mod known;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
 use dovecast_log::{Appended, Consumer, Log, LogError, NewRecord, Position, Record};
 use known::Doubtful;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// How long until a failed append is tried again: at first, and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
@@ -27,7 +27,11 @@ const REPEAT: Duration = Duration::from_mins(1);
 const STOP: Duration = Duration::from_secs(5);
 
 /// More records than one read of the spool gives.
-const READ_RECORDS: usize = 20_000;
+const READ_RECORDS: u64 = 20_000;
+/// How often it is looked for new topics.
+const LOOK: Duration = Duration::from_millis(200);
+/// When a position that could not be kept is tried to be kept again.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a spool is shipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,7 @@ struct Counters {
 pub struct Shipper {
     counters: Arc<Counters>,
     stopping: watch::Sender<bool>,
+    ended: AbortHandle,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -83,20 +88,25 @@ impl Shipper {
     pub fn start<L: Log + Clone>(spool: &Embedded, target: L, options: &ShipOptions) -> Self {
         let counters = Arc::<Counters>::default();
         let stopping = watch::Sender::new(false);
-        let work = Work {
+        let all = All {
             spool: spool.clone(),
-            consumer: spool.consumer_of_all(&options.group),
             target,
+            options: options.clone(),
             counters: Arc::clone(&counters),
-            read_ahead: options.read_ahead,
-            waiting: Vec::new(),
-            doubtful: None,
         };
-        let task = tokio::spawn(work.run(stopping.subscribe()));
+        let task = tokio::spawn(all.run(stopping.subscribe()));
         Self {
             counters,
             stopping,
+            ended: task.abort_handle(),
             task: Mutex::new(Some(task)),
+        }
+    }
+
+    /// Waits until it has ended, which it does not before it is stopped unless something is wrong.
+    pub async fn ended(&self) {
+        while !self.ended.is_finished() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -125,24 +135,86 @@ impl Shipper {
     }
 }
 
+/// All topics of a spool.
+struct All<L> {
+    spool: Embedded,
+    target: L,
+    options: ShipOptions,
+    counters: Arc<Counters>,
+}
+
+impl<L: Log + Clone> All<L> {
+    async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let mut known = BTreeSet::new();
+        let mut topics = JoinSet::new();
+        while !*stopping.borrow_and_update() {
+            match self.spool.topics().await {
+                Ok(found) => {
+                    for topic in found.into_iter().map(|topic| topic.name) {
+                        if known.insert(topic.clone()) {
+                            topics.spawn(self.work(topic).run(stopping.clone()));
+                        }
+                    }
+                }
+                Err(LogError::Closed) => break,
+                Err(error) => tracing::error!(%error, "the spool cannot be looked at"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                changed = stopping.changed() => if changed.is_err() {
+                    break;
+                },
+                Some(ended) = topics.join_next() => if !*stopping.borrow() {
+                    // Without it its topic would be shipped no more, and nobody would know.
+                    tracing::error!(error = ended.err().map(tracing::field::display), "shipping has ended");
+                    return;
+                }
+            }
+        }
+        while topics.join_next().await.is_some() {}
+    }
+
+    fn work(&self, topic: String) -> Work<L> {
+        Work {
+            spool: self.spool.clone(),
+            group: self.options.group.clone(),
+            topic,
+            target: self.target.clone(),
+            counters: Arc::clone(&self.counters),
+            read_ahead: self.options.read_ahead,
+            waiting: Vec::new(),
+            doubtful: None,
+            uncommitted: BTreeMap::new(),
+        }
+    }
+}
+
 struct Work<L> {
     spool: Embedded,
-    consumer: EmbeddedConsumer,
+    group: String,
+    topic: String,
     target: L,
     counters: Arc<Counters>,
     read_ahead: usize,
     waiting: Vec<Record>,
     /// `None`: not known yet.
     doubtful: Option<Doubtful>,
+    /// What the target has, and the spool does not know yet.
+    uncommitted: BTreeMap<(Arc<str>, u32), u64>,
 }
 
 type Appending = Pin<Box<dyn Future<Output = (Vec<Position>, Result<Appended, LogError>)> + Send>>;
 
 impl<L: Log + Clone> Work<L> {
     async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let topics = std::slice::from_ref(&self.topic);
+        let mut consumer = match self.spool.consumer(&self.group, topics).await {
+            Ok(consumer) => consumer,
+            Err(error) => return tracing::error!(%error, "the spool cannot be read"),
+        };
         // Two reads may come on top of what is read ahead.
-        let longest_append = self.read_ahead + 2 * READ_RECORDS;
-        match Doubtful::of(&self.spool, longest_append).await {
+        let longest_append = self.read_ahead as u64 + 2 * READ_RECORDS;
+        match Doubtful::of(&self.spool, &self.group, longest_append).await {
             Ok(doubtful) => self.doubtful = Some(doubtful),
             Err(error) => tracing::warn!(%error, "all that is shipped is looked up first"),
         }
@@ -162,12 +234,13 @@ impl<L: Log + Clone> Work<L> {
                 (positions, done) = finished(&mut appending) => {
                     appending = None;
                     match done {
-                        Ok(appended) => self.commit(&positions, appended).await,
+                        Ok(appended) => self.note(positions, appended),
                         // Only while it is being stopped.
                         Err(_) => return,
                     }
+                    self.commit(&mut consumer).await;
                 }
-                read = self.consumer.next(), if may_read => match read {
+                read = consumer.next(), if may_read => match read {
                     Ok(records) => self.waiting.extend(records),
                     Err(LogError::Closed) => return,
                     Err(error @ LogError::Corrupt { .. }) => {
@@ -179,6 +252,9 @@ impl<L: Log + Clone> Work<L> {
                         tokio::time::sleep(AGAIN_SLOWEST).await;
                     }
                 },
+                () = tokio::time::sleep(COMMIT_AGAIN), if !self.uncommitted.is_empty() => {
+                    self.commit(&mut consumer).await;
+                }
                 changed = stopping.changed() => if changed.is_err() {
                     return;
                 }
@@ -207,17 +283,32 @@ impl<L: Log + Clone> Work<L> {
         })
     }
 
-    async fn commit(&mut self, positions: &[Position], appended: Appended) {
+    fn note(&mut self, positions: Vec<Position>, appended: Appended) {
         let shipped = appended.appended + appended.duplicates;
-        self.counters
-            .shipped
-            .fetch_add(shipped as u64, Ordering::Relaxed);
-        self.counters
-            .refused
-            .fetch_add(appended.refused as u64, Ordering::Relaxed);
-        if let Err(error) = self.consumer.commit(positions).await {
-            // The next commit says the same and more; after a crash they are shipped again.
-            tracing::warn!(%error, "the position of the shipped spool cannot be kept");
+        let add = |counter: &AtomicU64, count: usize| {
+            counter.fetch_add(count as u64, Ordering::Relaxed);
+        };
+        add(&self.counters.shipped, shipped);
+        add(&self.counters.refused, appended.refused);
+        for position in positions {
+            let place = (position.topic, position.partition);
+            self.uncommitted.insert(place, position.offset);
+        }
+    }
+
+    async fn commit(&mut self, consumer: &mut EmbeddedConsumer) {
+        let position = |((topic, partition), offset): (&(Arc<str>, u32), &u64)| Position {
+            topic: Arc::clone(topic),
+            partition: *partition,
+            offset: *offset,
+        };
+        let positions: Vec<Position> = self.uncommitted.iter().map(position).collect();
+        match consumer.commit(&positions).await {
+            Ok(()) => self.uncommitted.clear(),
+            // It is tried again; after a crash the target is asked.
+            Err(error) => {
+                tracing::warn!(%error, "the position of the shipped spool cannot be kept");
+            }
         }
     }
 }
@@ -256,8 +347,9 @@ async fn ship<L: Log>(
 ) -> Result<Appended, LogError> {
     let count = records.len();
     if is_doubtful {
+        let mut look_up = known::LookUp::of(&records);
         let known = loop {
-            match known::look_up(target, &records).await {
+            match look_up.go_on(target).await {
                 Ok(known) => break known,
                 Err(error) => again.after(error).await?,
             }

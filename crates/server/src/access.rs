@@ -1,6 +1,9 @@
 //! How the commands reach the log: through the control socket of a running server, or straight in Kafka.
 
 #[cfg(feature = "kafka")]
+use std::time::Duration;
+
+#[cfg(feature = "kafka")]
 use anyhow::Context;
 use anyhow::Result;
 #[cfg(feature = "kafka")]
@@ -14,6 +17,10 @@ use crate::config::{Config, LogKind};
 use crate::control::client::{Client, Item, Lines};
 #[cfg(feature = "kafka")]
 use crate::control::json::Damaged;
+
+/// How long Kafka may take to have what is sent to it.
+#[cfg(feature = "kafka")]
+const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The log that the configuration speaks of.
 pub(crate) enum Access {
@@ -37,6 +44,14 @@ impl Access {
         }
     }
 
+    /// The log, or the spool before it.
+    pub(crate) fn to_list(config: &Config, is_spool: bool) -> Result<Self> {
+        if is_spool {
+            return Ok(Self::Server(Client::new(&config.control_socket())));
+        }
+        Self::new(config)
+    }
+
     pub(crate) async fn topics(&self) -> Result<Vec<TopicStatus>> {
         match self {
             Self::Server(client) => client.topics().await,
@@ -57,7 +72,14 @@ impl Access {
         match self {
             Self::Server(client) => client.append(&records).await,
             #[cfg(feature = "kafka")]
-            Self::Kafka(log) => Ok(log.append(records).await?),
+            Self::Kafka(log) => {
+                let appending = tokio::time::timeout(APPEND_TIMEOUT, log.append(records));
+                let done = appending.await.with_context(|| {
+                    let seconds = APPEND_TIMEOUT.as_secs();
+                    format!("Kafka has not taken it within {seconds} s; it may still have it")
+                })?;
+                Ok(done?)
+            }
         }
     }
 

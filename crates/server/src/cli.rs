@@ -63,6 +63,9 @@ pub(crate) struct ListArguments {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// With Kafka as the log: of this host's spool, which the running server ships to it
+    #[arg(long)]
+    pub(crate) spool: bool,
 }
 
 #[derive(Debug, Args)]

@@ -116,7 +116,7 @@ impl Parts {
         #[cfg(feature = "kafka")]
         let shipper = match config.log.kind {
             LogKind::Embedded => None,
-            LogKind::Kafka => Some(Arc::new(shipper(config, &log)?)),
+            LogKind::Kafka => Some(shipper(config, &log)?),
         };
         let status = Status {
             log: log.clone(),
@@ -146,7 +146,7 @@ impl Parts {
             log,
             relay,
             #[cfg(feature = "kafka")]
-            shipper,
+            shipper: shipper.map(|(shipper, _)| shipper),
             stopping,
             http,
         })
@@ -154,10 +154,15 @@ impl Parts {
 
     /// Waits until something ends that should not.
     async fn failure(&mut self) -> anyhow::Error {
+        #[cfg(feature = "kafka")]
+        let shipping = shipping_has_ended(self.shipper.as_deref());
+        #[cfg(not(feature = "kafka"))]
+        let shipping = std::future::pending::<()>();
         let answering = tokio::select! {
             answering = self.http.join_next() => answering,
             () = self.relay.ended() => return anyhow!("the relay has ended"),
             () = self.log.ended() => return anyhow!("the log has ended"),
+            () = shipping => return anyhow!("shipping to Kafka has ended"),
         };
         match answering {
             Some(Ok(Err(error))) => anyhow!(error).context("cannot go on answering HTTP"),
@@ -186,9 +191,18 @@ impl Parts {
 }
 
 #[cfg(feature = "kafka")]
-fn shipper(config: &Config, spool: &Embedded) -> Result<Shipper> {
+async fn shipping_has_ended(shipper: Option<&Shipper>) {
+    match shipper {
+        Some(shipper) => shipper.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn shipper(config: &Config, spool: &Embedded) -> Result<(Arc<Shipper>, KafkaLog)> {
     let target = KafkaLog::connect(&config.kafka_options()).context("cannot use Kafka")?;
-    Ok(Shipper::start(spool, target, &Config::ship_options()))
+    let shipper = Shipper::start(spool, target.clone(), &Config::ship_options());
+    Ok((Arc::new(shipper), target))
 }
 
 /// What asks the process to end.

@@ -53,8 +53,8 @@ fn a_record_that_comes_again_with_its_id_is_a_duplicate() {
     let server = server.start().expect("a server");
     let body = r#"{"records":[{"topic":"t","key":"k","value":{"base64":"/wA="},"timestamp_ms":5,"id":"01890a5d-ac96-774b-bcce-b302099a8057"}]}"#;
     for expected in [
-        r#"{"appended":1,"duplicates":0}"#,
-        r#"{"appended":0,"duplicates":1}"#,
+        r#"{"appended":1,"duplicates":0,"refused":0}"#,
+        r#"{"appended":0,"duplicates":1,"refused":0}"#,
     ] {
         assert_eq!(
             ask(&server, "POST /v1/records", body),

@@ -172,9 +172,22 @@ impl RealKafka {
 
     /// Creates a topic and waits until its partitions can be written to. Others appear on demand with 1 partition.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// The same, with settings of the topic.
+    pub fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<()> {
         let what = || format!("cannot create topic `{name}` with `{partitions}` partitions");
         let admin: AdminClient<DefaultClientContext> = self.client().create().with_context(what)?;
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
         let options = AdminOptions::new()
             .request_timeout(Some(ADMIN_TIMEOUT))
             .operation_timeout(Some(ADMIN_TIMEOUT));

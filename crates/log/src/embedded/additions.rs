@@ -7,6 +7,7 @@ use rusqlite::{Transaction, params};
 
 use super::Mark;
 use super::batch::Builder;
+use super::retention::now_ms;
 use super::store::{MAX_OFFSET, key};
 use super::topics::Topic;
 use crate::{Appended, NewRecord};
@@ -75,7 +76,7 @@ impl Part {
         let Some(builder) = self.open.take() else {
             return Ok(0);
         };
-        let (base, count, time_ms) = (builder.base, builder.count, builder.last_time_ms);
+        let (base, count) = (builder.base, builder.count);
         let bytes = builder.finish();
         transaction
             .prepare_cached(
@@ -84,7 +85,7 @@ impl Part {
             .execute(params![
                 key(id, base),
                 count.cast_signed(),
-                time_ms,
+                now_ms(),
                 self.next_pos.cast_signed(),
                 bytes
             ])?;

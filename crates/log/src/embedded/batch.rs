@@ -30,7 +30,6 @@ pub(super) struct Builder {
     bytes: Vec<u8>,
     pub(super) count: u64,
     pub(super) base: u64,
-    pub(super) last_time_ms: i64,
     head: (Arc<str>, u32),
 }
 
@@ -40,7 +39,6 @@ impl Builder {
             bytes: Vec::new(),
             count: 0,
             base,
-            last_time_ms: i64::MIN,
             head: (Arc::clone(topic), partition),
         }
     }
@@ -66,7 +64,6 @@ impl Builder {
             write_header(out, header);
         }
         self.count += 1;
-        self.last_time_ms = self.last_time_ms.max(record.timestamp_ms);
     }
 
     /// The row's content.

@@ -1,4 +1,4 @@
-//! Consumer groups: of all consumers of a group in this process each partition has one. When one joins or leaves, the
+//! Consumer groups: of all consumers of a group, with the same topics, in this process each partition has one. When one joins or leaves, the
 //! partitions are shared anew, and whoever gets one begins at what the group has committed.
 
 use std::collections::BTreeMap;
@@ -68,12 +68,14 @@ impl Groups {
 struct Member {
     groups: Arc<Groups>,
     group: String,
+    /// Group and topics.
+    list: String,
     id: u64,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.groups.leave(&self.group, self.id);
+        self.groups.leave(&self.list, self.id);
     }
 }
 
@@ -96,10 +98,15 @@ impl EmbeddedConsumer {
     pub(super) fn new(handle: Handle, group: &str, wanted: Option<Vec<String>>) -> Self {
         let groups = Arc::clone(&handle.groups);
         let changes = groups.changes.subscribe();
+        // Those with other topics have other partitions.
+        let mut list = wanted.clone().unwrap_or_default();
+        list.sort_unstable();
+        let list = format!("{group}\n{}", list.join("\n"));
         let member = Member {
-            id: groups.join(group),
+            id: groups.join(&list),
             groups,
             group: group.to_owned(),
+            list,
         };
         Self {
             commits: handle.shared.commits.subscribe(),
@@ -129,7 +136,7 @@ impl EmbeddedConsumer {
         // Whoever drops this half-way finds it still to be done.
         self.is_shared = !is_changed;
         self.changes.borrow_and_update();
-        let (place, members) = self.member.groups.share(&self.member.group, self.member.id);
+        let (place, members) = self.member.groups.share(&self.member.list, self.member.id);
         for topic in topics {
             if !is_changed && self.cursors.contains_key(&topic.name) {
                 continue;
@@ -197,7 +204,7 @@ impl Consumer for EmbeddedConsumer {
     }
 
     async fn commit(&mut self, positions: &[Position]) -> Result<(), LogError> {
-        let (place, members) = self.member.groups.share(&self.member.group, self.member.id);
+        let (place, members) = self.member.groups.share(&self.member.list, self.member.id);
         let mut mine = Vec::new();
         for position in positions {
             let at = usize::try_from(position.partition).unwrap_or(usize::MAX);

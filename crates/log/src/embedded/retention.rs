@@ -146,7 +146,7 @@ fn oldest(
     Ok(row.filter(|_| is_done))
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -2,17 +2,17 @@
 //!
 //! Where a partition is taken away, what was fetched of it and not handed out is dropped: whoever has it now gets it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{KafkaOptions, blocking, status};
 use crate::{Consumer, Header, LogError, Position, Reader, Record, StartAt};
@@ -23,6 +23,12 @@ const FETCHED: usize = 10_000;
 const BATCH: usize = 2_000;
 /// How long one poll waits: a consumer that is dropped ends within it.
 const POLL: Duration = Duration::from_millis(100);
+/// The same while there is no room for what was fetched.
+const HELD: Duration = Duration::from_millis(10);
+/// How often trouble is told of.
+const REPEAT: Duration = Duration::from_mins(1);
+/// How often a reader looks for its topic while it is not there.
+const SOON: Duration = Duration::from_millis(200);
 /// How often a reader looks for new partitions of its topic.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -134,6 +140,93 @@ struct Polled {
     assigned: Arc<Assigned>,
     records: mpsc::Receiver<Result<Fetched, LogError>>,
     is_over: Arc<AtomicBool>,
+    /// The assignment, by its number, of what was last handed out of each partition.
+    handed_out: HashMap<(Arc<str>, u32), u64>,
+}
+
+/// The polling thread's side.
+struct Polling {
+    options: KafkaOptions,
+    consumer: Arc<BaseConsumer<Context>>,
+    assigned: Arc<Assigned>,
+    sender: mpsc::Sender<Result<Fetched, LogError>>,
+    /// What there was no room for; the partitions are paused then, and polling goes on, as the group asks for it.
+    held: VecDeque<Result<Fetched, LogError>>,
+    is_paused: bool,
+    told: Option<Instant>,
+}
+
+impl Polling {
+    /// `false`: nobody listens any more.
+    fn step(&mut self) -> bool {
+        while let Some(fetched) = self.held.pop_front() {
+            match self.sender.try_send(fetched) {
+                Ok(()) => {}
+                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Full(fetched)) => {
+                    self.held.push_front(fetched);
+                    break;
+                }
+            }
+        }
+        self.pause(!self.held.is_empty());
+        let wait = if self.is_paused { HELD } else { POLL };
+        match self.consumer.poll(wait) {
+            None => {}
+            // Assignments change within `poll` only.
+            Some(Ok(message)) => self.held.push_back(Ok(Fetched {
+                at: self.assigned.latest(),
+                record: record(&message),
+            })),
+            Some(Err(error)) if passes(&error) => self.tell(&error),
+            Some(Err(error)) => self.held.push_back(Err(self.options.io("read", &error))),
+        }
+        !self.sender.is_closed()
+    }
+
+    /// All that is assigned now; what is assigned later is paused when something of it has come.
+    fn pause(&mut self, is_full: bool) {
+        if !is_full && !self.is_paused {
+            return;
+        }
+        let changed = self.consumer.assignment().and_then(|list| {
+            if is_full {
+                self.consumer.pause(&list)
+            } else {
+                self.consumer.resume(&list)
+            }
+        });
+        match changed {
+            Ok(()) => self.is_paused = is_full,
+            Err(error) => self.tell(&error),
+        }
+    }
+
+    fn tell(&mut self, error: &KafkaError) {
+        if self.told.is_none_or(|told| told.elapsed() >= REPEAT) {
+            self.told = Some(Instant::now());
+            tracing::warn!(%error, "kafka cannot be read now, it is tried again");
+        }
+    }
+}
+
+/// Whether librdkafka goes on by itself.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    )
 }
 
 impl Drop for Polled {
@@ -170,23 +263,23 @@ impl Polled {
             assigned: Arc::clone(&assigned),
             records,
             is_over: Arc::clone(&is_over),
+            handed_out: HashMap::new(),
         };
-        let options = options.clone();
+        let mut polling = Polling {
+            options: options.clone(),
+            consumer,
+            assigned,
+            sender,
+            held: VecDeque::new(),
+            is_paused: false,
+            told: None,
+        };
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
             .spawn(move || {
                 while !is_over.load(Ordering::Acquire) {
-                    look(&consumer);
-                    let fetched = match consumer.poll(POLL) {
-                        None => continue,
-                        // Assignments change within `poll` only.
-                        Some(Ok(message)) => Ok(Fetched {
-                            at: assigned.latest(),
-                            record: record(&message),
-                        }),
-                        Some(Err(error)) => Err(options.io("read", &error)),
-                    };
-                    if sender.blocking_send(fetched).is_err() {
+                    look(&polling.consumer);
+                    if !polling.step() {
                         break;
                     }
                 }
@@ -225,6 +318,10 @@ impl Polled {
                 tracing::warn!(%error, "kafka");
             }
             choose(&self.assigned, &mut batch);
+            for fetched in &batch {
+                let place = (Arc::clone(&fetched.record.topic), fetched.record.partition);
+                self.handed_out.insert(place, fetched.at);
+            }
             if !batch.is_empty() {
                 return Ok(batch.into_iter().map(|fetched| fetched.record).collect());
             }
@@ -290,7 +387,12 @@ impl KafkaConsumer {
         let mut list = TopicPartitionList::new();
         let assigned = self.0.assigned.lock();
         for position in positions {
-            if !assigned.contains(&position.topic, position.partition, assigned.latest) {
+            let place = (Arc::clone(&position.topic), position.partition);
+            let handed_out = self.0.handed_out.get(&place);
+            // One that went away and came back is where whoever had it meanwhile has committed.
+            let is_ours = handed_out
+                .is_some_and(|at| assigned.contains(&position.topic, position.partition, *at));
+            if !is_ours {
                 continue;
             }
             let partition = i32::try_from(position.partition).unwrap_or(i32::MAX);
@@ -314,31 +416,75 @@ fn is_rebalancing(error: &KafkaError) -> bool {
 pub struct KafkaReader(Polled);
 
 impl KafkaReader {
+    /// Asks the cluster, and waits for the answer: the place is fixed when this returns. Where it is away the place is found
+    /// later.
     pub(super) fn start(
         options: &KafkaOptions,
         topic: &str,
         start: StartAt,
     ) -> Result<Self, LogError> {
-        let topic = topic.to_owned();
-        let mut known = BTreeSet::new();
-        let mut start = start;
-        let mut looked: Option<std::time::Instant> = None;
-        let look = move |consumer: &BaseConsumer<Context>| {
-            if looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-                return;
-            }
-            match assign_new(consumer, &topic, start, &mut known) {
-                Ok(is_there) => {
-                    // Until the topic is there it is looked for at each poll; what is made later is read from its beginning.
-                    looked = is_there.then(std::time::Instant::now);
-                    if is_there {
-                        start = StartAt::Beginning;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, topic, "a topic cannot be looked for"),
-            }
+        let partitions = Arc::new(Mutex::new(Partitions {
+            topic: topic.to_owned(),
+            start,
+            known: BTreeSet::new(),
+            looked: None,
+        }));
+        let first = Arc::clone(&partitions);
+        let look = |partitions: &Mutex<Partitions>, consumer: &BaseConsumer<Context>| {
+            let mut partitions = partitions.lock().unwrap_or_else(PoisonError::into_inner);
+            partitions.look(consumer);
         };
-        Polled::start(options, "dovecast-reader", |_| Ok(()), look).map(Self)
+        let begin = move |consumer: &BaseConsumer<Context>| {
+            look(&first, consumer);
+            Ok(())
+        };
+        let again = move |consumer: &BaseConsumer<Context>| look(&partitions, consumer);
+        Polled::start(options, "dovecast-reader", begin, again).map(Self)
+    }
+}
+
+/// The partitions of a reader's topic.
+struct Partitions {
+    topic: String,
+    /// Where those begin that are not known yet.
+    start: StartAt,
+    known: BTreeSet<i32>,
+    looked: Option<Instant>,
+}
+
+impl Partitions {
+    /// Assigns those that are new, if it is time to look.
+    fn look(&mut self, consumer: &BaseConsumer<Context>) {
+        // Until the topic is there it is looked for soon again.
+        let interval = if self.known.is_empty() { SOON } else { LOOK };
+        if self
+            .looked
+            .is_some_and(|looked| looked.elapsed() < interval)
+        {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        match self.assign_new(consumer) {
+            // What is made from now on is read from its beginning.
+            Ok(()) => self.start = StartAt::Beginning,
+            Err(error) => {
+                tracing::warn!(%error, topic = self.topic, "a topic cannot be looked for");
+            }
+        }
+    }
+
+    fn assign_new(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
+        let ids = status::partitions(consumer, &self.topic)?;
+        let mut list = TopicPartitionList::new();
+        for id in ids.iter().filter(|id| !self.known.contains(id)) {
+            let offset = status::offset(consumer, (&self.topic, *id), self.start)?;
+            list.add_partition_offset(&self.topic, *id, Offset::Offset(offset))?;
+        }
+        if list.count() > 0 {
+            consumer.incremental_assign(&list)?;
+            self.known.extend(ids);
+        }
+        Ok(())
     }
 }
 
@@ -362,41 +508,37 @@ impl Reader for KafkaReader {
     }
 }
 
-/// Assigns partitions that are not known yet; `false`: there are none at all.
-fn assign_new(
-    consumer: &BaseConsumer<Context>,
-    topic: &str,
-    start: StartAt,
-    known: &mut BTreeSet<i32>,
-) -> Result<bool, KafkaError> {
-    let ids = status::partitions(consumer, topic)?;
-    let mut list = TopicPartitionList::new();
-    for id in ids.iter().filter(|id| !known.contains(id)) {
-        let offset = status::offset(consumer, (topic, *id), start)?;
-        list.add_partition_offset(topic, *id, Offset::Offset(offset))?;
-    }
-    if list.count() > 0 {
-        consumer.incremental_assign(&list)?;
-        known.extend(ids.iter().copied());
-    }
-    Ok(!ids.is_empty())
-}
-
 fn record(message: &BorrowedMessage<'_>) -> Record {
-    let header = |header: rdkafka::message::Header<'_, &[u8]>| Header {
-        name: Arc::from(header.key),
-        value: Bytes::copy_from_slice(header.value.unwrap_or_default()),
-    };
+    // rdkafka panics on a name that is not UTF-8.
+    let headers = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| headers(message)));
+    let headers = headers.unwrap_or_else(|_| {
+        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            "a record has headers whose names are not UTF-8, it is read without them"
+        );
+        Vec::new()
+    });
     Record {
         topic: Arc::from(message.topic()),
         partition: u32::try_from(message.partition()).unwrap_or(0),
         offset: u64::try_from(message.offset()).unwrap_or(0),
         key: message.key().map(Bytes::copy_from_slice),
         value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
-        headers: message
-            .headers()
-            .map(|headers| headers.iter().map(header).collect())
-            .unwrap_or_default(),
+        headers,
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
     }
+}
+
+fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    let header = |header: rdkafka::message::Header<'_, &[u8]>| Header {
+        name: Arc::from(header.key),
+        value: Bytes::copy_from_slice(header.value.unwrap_or_default()),
+    };
+    let headers = message.headers();
+    headers
+        .map(|headers| headers.iter().map(header).collect())
+        .unwrap_or_default()
 }

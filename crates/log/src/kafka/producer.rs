@@ -1,12 +1,13 @@
 //! The producer: hands records over, waits until all are delivered.
 //!
-//! Nothing expires: while the cluster is away an append waits. A record that no broker will ever take is left out and
-//! counted, the others are delivered. After a fatal error of the idempotent producer the append fails and the next one gets a
-//! new producer.
+//! Nothing expires: while the cluster is away, or does not take the records of a topic, an append waits, and only what was
+//! not delivered is handed over again. A broker judges whole batches: what was in one that is too large or invalid is
+//! handed over alone, and only a record that is refused alone is left out, and counted. After a fatal error of
+//! the idempotent producer there is a new one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -19,6 +20,11 @@ use crate::{Appended, LogError, NewRecord};
 
 /// How long until a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
+/// How long until what failed is handed over again: at first, and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
+/// How often trouble is told of.
+const REPEAT: Duration = Duration::from_mins(1);
 
 const DEFAULTS: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
@@ -36,14 +42,25 @@ type Producer = ThreadedProducer<Context>;
 pub(super) struct Producers {
     options: Arc<KafkaOptions>,
     current: Arc<Mutex<Arc<Producer>>>,
+    failures: Arc<AtomicU64>,
 }
 
-/// Records of one append that are on their way.
+/// Records that were handed over together.
 struct Pending {
     left: AtomicUsize,
-    refused: AtomicUsize,
-    failed: Mutex<Option<KafkaError>>,
+    /// By place; what is not there yet is delivered if it does not come.
+    outcomes: Mutex<Vec<(usize, Outcome)>>,
     done: Notify,
+}
+
+/// What became of a record that was not delivered.
+enum Outcome {
+    /// It will never be taken.
+    Refused(KafkaError),
+    /// Something in its batch will never be taken, perhaps itself.
+    Alone(KafkaError),
+    /// It may be taken later.
+    Again(KafkaError),
 }
 
 struct Context;
@@ -56,27 +73,32 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = Box<Arc<Pending>>;
+    type DeliveryOpaque = Box<(Arc<Pending>, usize)>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Arc<Pending>>) {
-        match result {
-            Ok(_) => {}
-            Err((error, _)) if is_refused(error) => pending.refuse(error),
-            Err((error, _)) => pending.fail(error.clone()),
+    fn delivery(&self, result: &DeliveryResult<'_>, of: Box<(Arc<Pending>, usize)>) {
+        let (pending, place) = *of;
+        if let Err((error, _)) = result {
+            let outcome = match error.rdkafka_error_code() {
+                Some(
+                    Code::MessageSizeTooLarge
+                    | Code::InvalidMessage
+                    | Code::InvalidMessageSize
+                    | Code::InvalidRecord
+                    | Code::InvalidTimestamp
+                    | Code::InvalidDifferentRecord,
+                ) => Outcome::Alone(error.clone()),
+                _ => Outcome::Again(error.clone()),
+            };
+            pending.note(place, outcome);
         }
         pending.finish(1);
     }
 }
 
 impl Pending {
-    fn fail(&self, error: KafkaError) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get_or_insert(error);
-    }
-
-    fn refuse(&self, error: &KafkaError) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%error, "kafka takes a record never, it is lost");
+    fn note(&self, place: usize, outcome: Outcome) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.push((place, outcome));
     }
 
     fn finish(&self, records: usize) {
@@ -86,20 +108,6 @@ impl Pending {
     }
 }
 
-/// Whether no broker will ever take this record.
-fn is_refused(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::MessageSizeTooLarge
-                | Code::InvalidMessage
-                | Code::InvalidMessageSize
-                | Code::InvalidRecord
-                | Code::InvalidTopic
-        )
-    )
-}
-
 impl Producers {
     pub(super) fn new(options: &KafkaOptions) -> Result<Self, LogError> {
         let options = Arc::new(options.clone());
@@ -107,52 +115,100 @@ impl Producers {
         Ok(Self {
             options,
             current: Arc::new(Mutex::new(Arc::new(producer))),
+            failures: Arc::default(),
         })
+    }
+
+    /// How often something had to be handed over again.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn current(&self) -> Arc<Producer> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Returns when all records are delivered or refused.
     pub(super) async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
+        let mut todo: Vec<usize> = (0..records.len()).collect();
+        let mut refused = 0;
+        let mut delay = AGAIN_FIRST;
+        let mut told: Option<Instant> = None;
+        loop {
+            let mut again = Vec::new();
+            let mut failed = None;
+            let mut alone = Vec::new();
+            for (place, outcome) in self.deliver(&records, &todo).await? {
+                match outcome {
+                    Outcome::Refused(error) => refuse(&mut refused, &error),
+                    Outcome::Alone(_) => alone.push(place),
+                    Outcome::Again(error) => {
+                        failed = Some(error);
+                        again.push(place);
+                    }
+                }
+            }
+            alone.sort_unstable();
+            for place in alone {
+                match self.deliver(&records, &[place]).await?.pop() {
+                    None => {}
+                    Some((_, Outcome::Refused(error) | Outcome::Alone(error))) => {
+                        refuse(&mut refused, &error);
+                    }
+                    Some((_, Outcome::Again(error))) => {
+                        failed = Some(error);
+                        again.push(place);
+                    }
+                }
+            }
+            let Some(error) = failed else {
+                return Ok(Appended {
+                    appended: records.len() - refused,
+                    refused,
+                    ..Appended::default()
+                });
+            };
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            if told.is_none_or(|told| told.elapsed() >= REPEAT) {
+                told = Some(Instant::now());
+                let topic = again.first().map(|place| &*records[*place].topic);
+                tracing::warn!(%error, topic, records = again.len(), "kafka does not take records now, they are kept and tried again");
+            }
+            again.sort_unstable();
+            todo = again;
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(AGAIN_SLOWEST);
+        }
+    }
+
+    /// Hands records over, and waits for what becomes of them; gives those that were not delivered.
+    async fn deliver(
+        &self,
+        records: &[NewRecord],
+        places: &[usize],
+    ) -> Result<Vec<(usize, Outcome)>, LogError> {
         let producer = self.current();
         let pending = Arc::new(Pending {
             // One more, so that it does not end before all are handed over.
-            left: AtomicUsize::new(records.len() + 1),
-            refused: AtomicUsize::new(0),
-            failed: Mutex::default(),
+            left: AtomicUsize::new(places.len() + 1),
+            outcomes: Mutex::default(),
             done: Notify::new(),
         });
-        let mut handed_over = 0;
-        for record in &records {
-            if !hand_over(&producer, record, &pending).await {
-                break;
-            }
-            handed_over += 1;
+        for place in places {
+            hand_over(&producer, &records[*place], (&pending, *place)).await;
         }
-        pending.finish(records.len() - handed_over + 1);
+        pending.finish(1);
         while pending.left.load(Ordering::Acquire) > 0 {
             pending.done.notified().await;
         }
-        let failed = {
-            let mut failed = pending
-                .failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            failed.take()
-        };
-        if let Some(error) = failed {
-            if error.rdkafka_error_code() == Some(Code::Fatal) || is_fatal(&producer) {
-                self.replace(&producer)?;
-            }
-            return Err(self.options.io("append to", &error));
+        if is_fatal(&producer) {
+            self.replace(&producer)?;
         }
-        let refused = pending.refused.load(Ordering::Relaxed);
-        Ok(Appended {
-            appended: records.len() - refused,
-            refused,
-            ..Appended::default()
-        })
+        let mut outcomes = pending
+            .outcomes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *outcomes))
     }
 
     /// Unless somebody else has done so already.
@@ -168,6 +224,11 @@ impl Producers {
     }
 }
 
+fn refuse(refused: &mut usize, error: &KafkaError) {
+    *refused += 1;
+    tracing::error!(%error, "kafka takes a record never, it is lost");
+}
+
 fn create(options: &KafkaOptions) -> Result<Producer, LogError> {
     options
         .client_config(&DEFAULTS)
@@ -180,8 +241,11 @@ fn is_fatal(producer: &Producer) -> bool {
     producer.client().fatal_error().is_some()
 }
 
-/// `false`: nothing more of this append is to be handed over.
-async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pending>) -> bool {
+async fn hand_over(
+    producer: &Producer,
+    record: &NewRecord,
+    (pending, place): (&Arc<Pending>, usize),
+) {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for header in &record.headers {
         headers = headers.insert(Header {
@@ -189,7 +253,8 @@ async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pendin
             value: Some(&header.value[..]),
         });
     }
-    let mut message = BaseRecord::with_opaque_to(&record.topic, Box::new(Arc::clone(pending)))
+    let opaque = Box::new((Arc::clone(pending), place));
+    let mut message = BaseRecord::with_opaque_to(&record.topic, opaque)
         .payload(&record.value[..])
         .timestamp(record.timestamp_ms)
         .headers(headers);
@@ -197,21 +262,21 @@ async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pendin
         message = message.key(&key[..]);
     }
     loop {
-        match producer.send(message) {
-            Ok(()) => return true,
+        let error = match producer.send(message) {
+            Ok(()) => return,
             Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
                 message = again;
                 tokio::time::sleep(QUEUE_FULL).await;
+                continue;
             }
-            Err((error, _)) if is_refused(&error) => {
-                pending.refuse(&error);
-                pending.finish(1);
-                return true;
-            }
-            Err((error, _)) => {
-                pending.fail(error);
-                return false;
-            }
-        }
+            Err((error, _)) => error,
+        };
+        // Here it is this record alone that is judged.
+        let outcome = match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge | Code::InvalidTopic) => Outcome::Refused(error),
+            _ => Outcome::Again(error),
+        };
+        pending.note(place, outcome);
+        return pending.finish(1);
     }
 }

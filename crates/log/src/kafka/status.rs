@@ -1,8 +1,8 @@
 //! What the cluster holds, and how far its groups are. Asks, and waits for the answer.
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaResult;
-use rdkafka::metadata::MetadataPartition;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{KafkaOptions, REQUEST};
@@ -76,7 +76,17 @@ pub(super) fn partitions<C: ConsumerContext>(
 ) -> KafkaResult<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let ids = |topic: &rdkafka::metadata::MetadataTopic| {
+    // Only a topic that does not exist has none; anything else passes.
+    if let Some(error) = found.and_then(MetadataTopic::error) {
+        let code = RDKafkaErrorCode::from(error);
+        if !matches!(
+            code,
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic
+        ) {
+            return Err(KafkaError::MetadataFetch(code));
+        }
+    }
+    let ids = |topic: &MetadataTopic| {
         let partitions = topic.partitions().iter();
         partitions.map(MetadataPartition::id).collect()
     };

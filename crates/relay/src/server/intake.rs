@@ -217,10 +217,13 @@ impl Worker<'_> {
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(rustix::io::Errno::LOOP) => return Ok(Outcome::Refused("a symbolic link".into())),
-            Err(error @ (rustix::io::Errno::NOENT | rustix::io::Errno::IO)) => {
-                return Err(io::Error::from(error).into());
-            }
-            Err(error) => return Ok(Outcome::Refused(format!("it cannot be opened: {error}"))),
+            Err(
+                error @ (rustix::io::Errno::ACCESS
+                | rustix::io::Errno::NXIO
+                | rustix::io::Errno::PERM),
+            ) => return Ok(Outcome::Refused(format!("it cannot be opened: {error}"))),
+            // It may be possible in a moment.
+            Err(error) => return Err(io::Error::from(error).into()),
         };
         let there = file.metadata()?;
         if !there.is_file() {

@@ -332,6 +332,9 @@ impl Session<'_> {
             // The log is closed: the client sends them again to the next relay.
             Err(LogError::Closed) => {
                 self.is_at_end = true;
+                // What came behind it must not take its place.
+                self.waiting.clear();
+                self.waiting_bytes = 0;
                 return;
             }
             Err(error) => {

@@ -21,41 +21,45 @@ const SLACK_MS: i64 = 10_000;
 
 /// Which records of the spool may be in the target already.
 pub(super) struct Doubtful {
-    /// Where the partitions of the spool ended when the shipper was started: what came later was never shipped.
+    /// Of each partition: those before this offset. What is behind was not in an append before the shipper was started, because it came
+    /// later, or because an append is no longer.
     ends: HashMap<(Arc<str>, u32), u64>,
-    /// How many records one append may have had: what is behind them was not shipped either.
-    left: usize,
 }
 
 impl Doubtful {
-    pub(super) async fn of(spool: &impl Log, longest_append: usize) -> Result<Self, LogError> {
+    pub(super) async fn of(
+        spool: &impl Log,
+        group: &str,
+        longest_append: u64,
+    ) -> Result<Self, LogError> {
+        let mut committed = HashMap::new();
+        for place in spool.groups().await? {
+            if place.group == group {
+                let partition = (Arc::<str>::from(place.topic), place.partition);
+                committed.insert(partition, place.committed);
+            }
+        }
         let mut ends = HashMap::new();
         for topic in spool.topics().await? {
             let name: Arc<str> = topic.name.into();
             for (number, partition) in (0..).zip(topic.partitions) {
-                ends.insert((Arc::clone(&name), number), partition.end);
+                let place = (Arc::clone(&name), number);
+                let begin = committed.get(&place).copied().unwrap_or(partition.begin);
+                let end = partition.end.min(begin.saturating_add(longest_append));
+                ends.insert(place, end);
             }
         }
-        Ok(Self {
-            ends,
-            left: longest_append,
-        })
+        Ok(Self { ends })
     }
 
     /// Whether these, which are shipped next, have to be looked up.
-    pub(super) fn contains_any(&mut self, records: &[Record]) -> bool {
-        let is_doubtful = |record: &Record| {
+    pub(super) fn contains_any(&self, records: &[Record]) -> bool {
+        records.iter().any(|record| {
             let partition = (Arc::clone(&record.topic), record.partition);
             self.ends
                 .get(&partition)
                 .is_some_and(|end| record.offset < *end)
-        };
-        let found = self.left > 0 && records.iter().any(is_doubtful);
-        self.left = self.left.saturating_sub(records.len());
-        if self.left == 0 {
-            self.ends = HashMap::new();
-        }
-        found
+        })
     }
 }
 
@@ -76,52 +80,96 @@ fn id(record: &Record) -> Option<&[u8]> {
     record.header(header_name::ID)
 }
 
-/// The ids of `records` that are in the target.
-pub(super) async fn look_up<L: Log>(target: &L, records: &[Record]) -> Result<Known, LogError> {
-    let mut oldest = BTreeMap::<Arc<str>, i64>::new();
-    let mut asked = HashSet::new();
-    for record in records {
-        if let Some(id) = id(record) {
-            asked.insert(id);
-            let time = oldest.entry(Arc::clone(&record.topic));
-            let time = time.or_insert(record.timestamp_ms);
-            *time = (*time).min(record.timestamp_ms);
+/// Looks for the ids of records in the target. What goes wrong is tried again from its beginning, within the same bounds.
+pub(super) struct LookUp {
+    asked: HashSet<Vec<u8>>,
+    oldest: BTreeMap<Arc<str>, i64>,
+    bounds: Bounds,
+}
+
+impl LookUp {
+    pub(super) fn of(records: &[Record]) -> Self {
+        let mut oldest = BTreeMap::<Arc<str>, i64>::new();
+        let mut asked = HashSet::new();
+        for record in records {
+            if let Some(id) = id(record) {
+                asked.insert(id.to_owned());
+                let time = oldest.entry(Arc::clone(&record.topic));
+                let time = time.or_insert(record.timestamp_ms);
+                *time = (*time).min(record.timestamp_ms);
+            }
+        }
+        Self {
+            asked,
+            oldest,
+            bounds: Bounds {
+                records: READ_BACK_RECORDS,
+                until: None,
+            },
         }
     }
-    let mut known = Known {
-        ids: HashSet::new(),
-        is_whole: true,
-    };
-    let mut bounds = Bounds {
-        records: READ_BACK_RECORDS,
-        until: Instant::now() + READ_BACK_TIME,
-    };
-    for (topic, time) in oldest {
-        let start = StartAt::Time(time.saturating_sub(SLACK_MS));
-        known.is_whole &= look_in(target, (&topic, start), &mut bounds, |id| {
-            if asked.contains(id) {
-                known.ids.insert(id.to_owned());
+
+    /// An error only where the target cannot be asked at all: nothing can be shipped then, either.
+    pub(super) async fn go_on<L: Log>(&mut self, target: &L) -> Result<Known, LogError> {
+        let mut known = Known {
+            ids: HashSet::new(),
+            is_whole: true,
+        };
+        for (topic, time) in &self.oldest {
+            let start = StartAt::Time(time.saturating_sub(SLACK_MS));
+            let begin = target.positions(topic, start).await?;
+            let end = target.positions(topic, StartAt::End).await?;
+            // From here on it answers.
+            let until = self.bounds.until;
+            self.bounds.until = Some(until.unwrap_or_else(|| Instant::now() + READ_BACK_TIME));
+            let places = Places {
+                topic,
+                start,
+                begin,
+                end,
+            };
+            let shown = look_in(target, places, &mut self.bounds, |id| {
+                if self.asked.contains(id) {
+                    known.ids.insert(id.to_owned());
+                }
+            });
+            match shown.await {
+                Ok(is_whole) => known.is_whole &= is_whole,
+                Err(error) => {
+                    tracing::warn!(%error, topic = &**topic, "what is in the target already cannot be read");
+                    known.is_whole = false;
+                }
             }
-        })
-        .await?;
+        }
+        Ok(known)
     }
-    Ok(known)
+}
+
+/// What of a topic is looked through.
+struct Places<'a> {
+    topic: &'a str,
+    start: StartAt,
+    begin: Vec<u64>,
+    end: Vec<u64>,
 }
 
 struct Bounds {
     records: u64,
-    until: Instant,
+    until: Option<Instant>,
 }
 
-/// Shows all ids of a topic from `start` to its present end; `false`: the bounds were reached before.
+/// Shows all ids of a topic from one place to another; `false`: the bounds were reached before.
 async fn look_in<L: Log>(
     target: &L,
-    (topic, start): (&str, StartAt),
+    Places {
+        topic,
+        start,
+        begin,
+        end,
+    }: Places<'_>,
     bounds: &mut Bounds,
     mut show: impl FnMut(&[u8]),
 ) -> Result<bool, LogError> {
-    let begin = target.positions(topic, start).await?;
-    let end = target.positions(topic, StartAt::End).await?;
     let mut left = BTreeSet::new();
     for (partition, (begin, end)) in (0_u32..).zip(begin.into_iter().zip(&end)) {
         if begin < *end {
@@ -133,7 +181,8 @@ async fn look_in<L: Log>(
     }
     let mut reader = target.reader(topic, start).await?;
     while !left.is_empty() {
-        let time = bounds.until.saturating_duration_since(Instant::now());
+        let until = bounds.until.unwrap_or_else(Instant::now);
+        let time = until.saturating_duration_since(Instant::now());
         let next = tokio::time::timeout(time.min(READ_BACK_IDLE), reader.next());
         let Ok(read) = next.await else {
             return Ok(false);

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use dovecast_event::{RecordHeaders, UnixMillis, header_name};
 use dovecast_log::{Header, NewRecord, Record, StartAt};
@@ -116,7 +116,11 @@ pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
     let topic = Arc::clone(&record.topic);
     // An append says no offset: whoever reads from here on sees it.
     let mut feed = access.read(&topic, Begin(StartAt::End)).await?;
-    access.append(vec![record]).await?;
+    let appended = access.append(vec![record]).await?;
+    ensure!(
+        appended.refused == 0,
+        "the log never takes this record: it is too large, or its topic `{topic}` cannot be made"
+    );
     let found = tokio::time::timeout(LOOK_TIMEOUT, find(&mut feed, &id)).await;
     match found {
         Ok(Ok(Some(Record {

@@ -67,7 +67,7 @@ impl Client {
         Ok(Appended {
             appended: done.appended,
             duplicates: done.duplicates,
-            ..Appended::default()
+            refused: done.refused,
         })
     }
 

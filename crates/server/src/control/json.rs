@@ -229,6 +229,7 @@ impl TryFrom<AppendRecord> for NewRecord {
 pub(crate) struct Appended {
     pub(crate) appended: usize,
     pub(crate) duplicates: usize,
+    pub(crate) refused: usize,
 }
 
 /// Why a request has no other answer.

@@ -130,5 +130,6 @@ pub(super) async fn append(
     Ok(Json(json::Appended {
         appended: done.appended,
         duplicates: done.duplicates,
+        refused: done.refused,
     }))
 }

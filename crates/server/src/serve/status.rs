@@ -9,9 +9,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dovecast_log::Log;
 use dovecast_log::embedded::Embedded;
+#[cfg(feature = "kafka")]
+use dovecast_log::kafka::KafkaLog;
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
-use dovecast_relay::ship::Shipper;
+use dovecast_relay::ship::{ShipStats, Shipper};
 
 use super::Stopping;
 use super::readiness::Readiness;
@@ -23,7 +25,7 @@ pub(crate) struct Status {
     pub(super) log: Embedded,
     pub(super) relay: Arc<RelayServer>,
     #[cfg(feature = "kafka")]
-    pub(super) shipper: Option<Arc<Shipper>>,
+    pub(super) shipper: Option<(Arc<Shipper>, KafkaLog)>,
     pub(super) stopping: Stopping,
     pub(super) readiness: Arc<Mutex<Readiness>>,
 }
@@ -70,7 +72,13 @@ async fn metrics(State(status): State<Status>) -> Response {
             relay: status.relay.stats(),
             log: status.log.stats(),
             #[cfg(feature = "kafka")]
-            shipper: status.shipper.as_ref().map(|shipper| shipper.stats()),
+            shipper: status.shipper.as_ref().map(|(shipper, kafka)| {
+                let stats = shipper.stats();
+                ShipStats {
+                    errors: stats.errors + kafka.failures(),
+                    ..stats
+                }
+            }),
             topics,
             groups,
         },
