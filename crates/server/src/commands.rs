@@ -41,10 +41,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Doctor(doctor) => return Ok(check_dovecot::run(doctor)),
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
         Command::Topics(list) => {
-            wait(lists::topics(&Access::to_list(&load()?, list.spool)?, list))?
+            wait(lists::topics(&Access::to_list(&load()?, list.spool)?, list))?;
         }
         Command::Groups(list) => {
-            wait(lists::groups(&Access::to_list(&load()?, list.spool)?, list))?
+            wait(lists::groups(&Access::to_list(&load()?, list.spool)?, list))?;
         }
         Command::Send(send) => {
             let record = send::record(send)?;

@@ -226,6 +226,10 @@ impl TryFrom<AppendRecord> for NewRecord {
 
 /// What appending did.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields are those of the JSON"
+)]
 pub(crate) struct Appended {
     pub(crate) appended: usize,
     pub(crate) duplicates: usize,

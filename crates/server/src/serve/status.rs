@@ -73,10 +73,10 @@ async fn metrics(State(status): State<Status>) -> Response {
             log: status.log.stats(),
             #[cfg(feature = "kafka")]
             shipper: status.shipper.as_ref().map(|(shipper, kafka)| {
-                let stats = shipper.stats();
+                let shipped = shipper.stats();
                 ShipStats {
-                    errors: stats.errors + kafka.failures(),
-                    ..stats
+                    errors: shipped.errors + kafka.failures(),
+                    ..shipped
                 }
             }),
             topics,
