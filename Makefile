@@ -50,9 +50,10 @@ install: build ## put the plugin into Dovecot's module directory
 	install -m 0644 target/release/libpush_notification_kafka_plugin.so "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new"
 	mv -f "$(DESTDIR)$(MODULE_DIR)/.$(PLUGIN).new" "$(DESTDIR)$(MODULE_DIR)/$(PLUGIN)"
 
-deb: deps-build ## the Debian packages of the plugin for the installed Dovecot, in target/debian (DOVECOT_SYSROOT: for another)
+deb: deps-build ## the Debian packages, in target/debian: the plugin for the installed Dovecot (DOVECOT_SYSROOT: for another), the server
 	packaging/build-deb
 	packaging/build-deb --relay-only
+	packaging/build-deb-server
 
 deps-build:
 	@scripts/install-dependencies build

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use dovecast_testkit::Unavailable;
 use dovecast_testkit::mock_broker::MockBroker;
 
-use crate::root::{Release, Root, package, said};
+use crate::package::{Package, package};
+use crate::root::{Release, Root, said};
 
 const PLUGIN: &str = "usr/lib/dovecot/modules/lib22_push_notification_kafka_plugin.so";
 const SETTINGS_MODULE: &str =
@@ -96,14 +97,8 @@ const ALL: [&str; 3] = ["notify", "push_notification", "push_notification_kafka"
 
 /// Every way to break it, each from a healthy state.
 pub(crate) fn every_diagnosis(release: Release) -> Result<Result<(), Unavailable>> {
-    let package = match package(release)? {
-        Ok(package) => package,
-        Err(unavailable) => return Ok(Err(unavailable)),
-    };
-    let root = match Root::new(release)? {
-        Ok(root) => root,
-        Err(unavailable) => return Ok(Err(unavailable)),
-    };
+    let package = available!(package(Package::Plugin, release));
+    let root = available!(Root::new(release));
     let inside = root.take_in(&package)?;
     root.ok(&["apt-get", "install", "--yes", &inside])?;
     let broker = MockBroker::start(1)?;
@@ -179,7 +174,7 @@ fn module_files(patient: &Patient) -> Result<()> {
         Release::Bookworm => Release::Trixie,
         Release::Trixie => Release::Bookworm,
     };
-    if let Ok(package) = package(other)? {
+    if let Ok(package) = package(Package::Plugin, other)? {
         let tree = patient.root.path("tmp/other");
         let unpacked = Command::new("dpkg-deb")
             .arg("-x")

@@ -2,8 +2,23 @@
 //!
 //! A case that cannot run on this machine says why, loudly, and is counted as ignored.
 
+/// Leaves the case where something cannot be had.
+macro_rules! available {
+    ($result:expr) => {
+        match $result? {
+            Ok(value) => value,
+            Err(unavailable) => return Ok(Err(unavailable)),
+        }
+    };
+}
+
 mod doctor;
+mod documented;
+mod exchange;
+mod package;
 mod root;
+mod server;
+mod service;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,15 +30,15 @@ use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::topic::TopicReader;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use root::{Release, Root, package, said};
+use package::{Package, package};
+use root::{Release, Root, said};
 
-const NAME: &str = "dovecot-push-notification-kafka";
-const MAIL: &[u8] = b"Subject: Hi\r\n\r\nHello.\r\n";
-const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const MAIL: &[u8] = b"Subject: Hi\r\n\r\nHello.\r\n";
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
 
 type Case = fn(Release) -> Result<Result<(), Unavailable>>;
 
-const CASES: [(&str, Case); 4] = [
+const CASES: [(&str, Case); 9] = [
     (
         "installed_enabled_and_removed_as_the_documentation_says",
         installed_and_removed,
@@ -33,6 +48,26 @@ const CASES: [(&str, Case); 4] = [
     (
         "the_check_names_everything_that_is_broken",
         doctor::every_diagnosis,
+    ),
+    (
+        "a_mail_is_seen_in_the_log_of_the_installed_server",
+        server::mail_to_tail,
+    ),
+    (
+        "a_server_that_is_removed_leaves_its_data_and_one_that_is_purged_nothing",
+        server::installed_and_purged,
+    ),
+    (
+        "the_server_is_started_restarted_and_stopped_where_systemd_runs",
+        server::where_systemd_runs,
+    ),
+    (
+        "user_and_directories_are_the_same_with_and_without_systemd",
+        server::with_and_without_systemd,
+    ),
+    (
+        "the_two_plugin_packages_take_each_others_place_while_configured",
+        exchange::there_and_back,
     ),
 ];
 
@@ -59,41 +94,16 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// Leaves the case where something cannot be had.
-macro_rules! available {
-    ($result:expr) => {
-        match $result? {
-            Ok(value) => value,
-            Err(unavailable) => return Ok(Err(unavailable)),
-        }
-    };
-}
-
-/// The first configuration of the release's documentation, with the brokers of this test.
-fn documented(release: Release, brokers: &str) -> String {
-    let document = match release {
-        Release::Bookworm => include_str!("../../docs/dovecot-2.3.md"),
-        Release::Trixie => include_str!("../../docs/dovecot-2.4.md"),
-    };
-    let example = document
-        .split("```dovecot.conf\n")
-        .nth(1)
-        .unwrap_or_default();
-    let example = example.split("```").next().unwrap_or_default();
-    let line = |line: &str| match line.split_once("kafka_brokers =") {
-        Some((before, _)) => format!("{before}kafka_brokers = {brokers}"),
-        None => line.to_owned(),
-    };
-    example.lines().map(|text| line(text) + "\n").collect()
-}
-
 fn installed_and_removed(release: Release) -> Result<Result<(), Unavailable>> {
-    let package = available!(package(release));
+    let package = available!(package(Package::Plugin, release));
     let mut root = available!(Root::new(release));
     let broker = MockBroker::start(1)?;
     let inside = root.take_in(&package)?;
     root.ok(&["apt-get", "install", "--yes", &inside])?;
-    root.configure(&documented(release, &broker.bootstrap_servers()))?;
+    root.configure(&documented::with_brokers(
+        release,
+        &broker.bootstrap_servers(),
+    )?)?;
     let checked = root.ok(&["dovecast-plugin-check"])?;
     ensure!(checked.contains("nothing is wrong"), "{checked}");
 
@@ -112,7 +122,7 @@ fn installed_and_removed(release: Release) -> Result<Result<(), Unavailable>> {
     ensure!(kinds == ["MailboxCreate", "MessageNew"], "{kinds:?}");
 
     // While it is configured it does not go, and mail goes on.
-    let words = root.refused(&["apt-get", "remove", "--yes", NAME])?;
+    let words = root.refused(&["apt-get", "remove", "--yes", Package::Plugin.name()])?;
     ensure!(
         words.contains("still loads push_notification_kafka"),
         "{words}"
@@ -121,7 +131,7 @@ fn installed_and_removed(release: Release) -> Result<Result<(), Unavailable>> {
         .deliver_ok("bob@example.org", &["alice"], MAIL)?;
     root.stop()?;
     root.configure("")?;
-    root.ok(&["apt-get", "remove", "--yes", NAME])?;
+    root.ok(&["apt-get", "remove", "--yes", Package::Plugin.name()])?;
     root.start()?;
     root.lmtp()?
         .deliver_ok("bob@example.org", &["alice"], MAIL)?;
@@ -157,7 +167,7 @@ fn doctored(package: &Path, directory: &Path, from: &str, to: &str) -> Result<Pa
 }
 
 fn another_abi(release: Release) -> Result<Result<(), Unavailable>> {
-    let package = available!(package(release));
+    let package = available!(package(Package::Plugin, release));
     let root = available!(Root::new(release));
     let (abi, others) = match release {
         Release::Bookworm => (
@@ -184,10 +194,13 @@ fn another_abi(release: Release) -> Result<Result<(), Unavailable>> {
 }
 
 fn lintian(release: Release) -> Result<Result<(), Unavailable>> {
-    let package = available!(package(release));
+    let mut packages = Vec::new();
+    for each in [Package::Plugin, Package::RelayOnly, Package::Server] {
+        packages.push(available!(package(each, release)));
+    }
     let output = Command::new("lintian")
         .args(["--fail-on", "error", "--allow-root"])
-        .arg(&package)
+        .args(&packages)
         .output();
     match output {
         Ok(output) => {

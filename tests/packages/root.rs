@@ -4,10 +4,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dovecast_testkit::lmtp::LmtpClient;
 use dovecast_testkit::{Unavailable, loopback, plugin, process, trixie};
 
@@ -107,6 +106,15 @@ impl Root {
         Ok(Ok(root))
     }
 
+    /// Where this root's servers listen, and no other's.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.directory.path().join(inside)
     }
@@ -118,10 +126,29 @@ impl Root {
 
     /// Copies a package in; gives its path inside.
     pub(crate) fn take_in(&self, package: &Path) -> Result<String> {
-        let inside = "/tmp/package.deb";
+        let name = package.file_name().context("a package has a name")?;
+        let inside = format!("/tmp/{}", name.to_string_lossy());
         fs::copy(package, self.path(&inside[1..]))
             .with_context(|| format!("cannot copy {}", package.display()))?;
-        Ok(inside.to_owned())
+        Ok(inside)
+    }
+
+    /// Installs packages with apt; gives what it printed.
+    pub(crate) fn install(&self, packages: &[&Path]) -> Result<String> {
+        let inside: Result<Vec<_>> = packages.iter().map(|path| self.take_in(path)).collect();
+        let inside = inside?;
+        let command = ["apt-get", "install", "--yes", "--reinstall"];
+        let command: Vec<&str> = command
+            .into_iter()
+            .chain(inside.iter().map(String::as_str))
+            .collect();
+        self.ok(&command)
+    }
+
+    pub(crate) fn is_installed(&self, name: &str) -> Result<bool> {
+        let query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}"];
+        let output = self.run(&[query[0], query[1], query[2], name])?;
+        Ok(output.stdout == b"installed")
     }
 
     pub(crate) fn run(&self, command: &[&str]) -> Result<Output> {
@@ -233,37 +260,4 @@ impl Drop for Root {
 pub(crate) fn said(output: &Output) -> String {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// The package for a release's Dovecot, built once.
-pub(crate) fn package(release: Release) -> Result<Result<PathBuf, Unavailable>> {
-    static BUILT: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
-    let slot = &BUILT[release as usize];
-    if let Some(path) = slot.get() {
-        return Ok(Ok(path.clone()));
-    }
-    Ok(build(release)?.map(|path| slot.get_or_init(|| path).clone()))
-}
-
-fn build(release: Release) -> Result<Result<PathBuf, Unavailable>> {
-    let mut build = Command::new(plugin::workspace_root().join("packaging/build-deb"));
-    if release == Release::Trixie {
-        match trixie::Trixie::get()? {
-            Ok(trixie) => build.env("DOVECOT_SYSROOT", trixie.dev_sysroot()),
-            Err(unavailable) => return Ok(Err(unavailable)),
-        };
-    }
-    let output = build
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run packaging/build-deb")?;
-    if !output.status.success() {
-        bail!("packaging/build-deb: {}", said(&output));
-    }
-    let path = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .to_owned();
-    Ok(Ok(plugin::workspace_root().join(path)))
 }

@@ -1,0 +1,85 @@
+//! The packages under test, as `packaging/` builds them, each once.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+use dovecast_testkit::{Unavailable, plugin, trixie};
+
+use crate::root::{Release, said};
+
+/// Which package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Package {
+    /// The plugin with librdkafka.
+    Plugin,
+    /// The plugin for hosts with a relay.
+    RelayOnly,
+    /// The server, the same for every release.
+    Server,
+}
+
+impl Package {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plugin => "dovecot-push-notification-kafka",
+            Self::RelayOnly => "dovecot-push-notification-kafka-relay",
+            Self::Server => "dovecast",
+        }
+    }
+
+    fn command(self) -> Command {
+        let script = |name: &str| Command::new(plugin::workspace_root().join(name));
+        match self {
+            Self::Plugin => script("packaging/build-deb"),
+            Self::RelayOnly => {
+                let mut command = script("packaging/build-deb");
+                command.arg("--relay-only");
+                command
+            }
+            Self::Server => script("packaging/build-deb-server"),
+        }
+    }
+
+    const fn slot(self, release: Release) -> usize {
+        match self {
+            Self::Plugin => release as usize,
+            Self::RelayOnly => 2 + release as usize,
+            Self::Server => 4,
+        }
+    }
+}
+
+/// A package for a release's Dovecot, built once.
+pub(crate) fn package(package: Package, release: Release) -> Result<Result<PathBuf, Unavailable>> {
+    static BUILT: [OnceLock<PathBuf>; 5] = [const { OnceLock::new() }; 5];
+    let slot = &BUILT[package.slot(release)];
+    if let Some(path) = slot.get() {
+        return Ok(Ok(path.clone()));
+    }
+    Ok(build(package, release)?.map(|path| slot.get_or_init(|| path).clone()))
+}
+
+fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailable>> {
+    let mut build = package.command();
+    if release == Release::Trixie && package != Package::Server {
+        match trixie::Trixie::get()? {
+            Ok(trixie) => build.env("DOVECOT_SYSROOT", trixie.dev_sysroot()),
+            Err(unavailable) => return Ok(Err(unavailable)),
+        };
+    }
+    let output = build
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {build:?}"))?;
+    if !output.status.success() {
+        bail!("{build:?}: {}", said(&output));
+    }
+    let path = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned();
+    Ok(Ok(plugin::workspace_root().join(path)))
+}
