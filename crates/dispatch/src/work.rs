@@ -26,7 +26,7 @@ mod stats;
 mod tests;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ pub use stats::Stats;
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use lane::Lane;
-use ledger::{Ledger, Millis};
+use ledger::{Ledger, Millis, RangeId};
 use recorder::Recorder;
 use stats::Counters;
 
@@ -84,6 +84,8 @@ struct Shared<L, S> {
     guard: Guard,
     options: DispatchOptions,
     lanes: Mutex<HashMap<EndpointId, Arc<Lane>>>,
+    /// Ranges of others that we deliver.
+    fixed: Mutex<BTreeSet<RangeId>>,
     recorder: Recorder,
     counters: Arc<Counters>,
     /// Something that was in flight has ended.
@@ -110,6 +112,7 @@ impl Dispatcher {
             guard,
             options,
             lanes: Mutex::default(),
+            fixed: Mutex::default(),
             recorder: Recorder::default(),
             counters: Arc::clone(&counters),
             room: Notify::new(),
@@ -153,6 +156,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fixed(&self) -> MutexGuard<'_, BTreeSet<RangeId>> {
+        self.fixed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lane of an endpoint, with what the endpoint is now.

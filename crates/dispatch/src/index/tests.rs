@@ -137,7 +137,7 @@ fn a_choice_that_has_become_empty_matches_nothing() {
         let mut index = Index::default();
         index.insert(Arc::new(filter), ());
         let mut found = 0;
-        index.matches(&notification, |_| found += 1);
+        index.matches(&notification, |()| found += 1);
         found
     };
     assert_eq!(count(any.clone()), 1);

@@ -42,7 +42,7 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
     let mut readers: HashMap<RangeId, RangeReader<L>> = HashMap::new();
     while !shared.is_stopping() {
         let ranges = match lane.state().behind.as_ref() {
-            Some(behind) => ids(&lane, behind),
+            Some(behind) => behind.ids(lane.id),
             None => return,
         };
         let mut has_moved = false;
@@ -62,19 +62,6 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
     }
 }
 
-fn ids(lane: &Lane, behind: &super::lane::Behind) -> Vec<(RangeId, u64)> {
-    let id = |((topic, partition), (start, to)): (&(Arc<str>, u32), &(u64, u64))| {
-        let id = RangeId {
-            endpoint: lane.id,
-            topic: Arc::clone(topic),
-            partition: *partition,
-            start: *start,
-        };
-        (id, *to)
-    };
-    behind.ranges.iter().map(id).collect()
-}
-
 /// Takes ranges out that are done; `true`: that was all, and the lane is behind no more.
 fn is_caught_up<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
@@ -86,7 +73,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
     let Some(behind) = &mut state.behind else {
         return true;
     };
-    for (id, to) in ids(lane, behind) {
+    for (id, to) in behind.ids(lane.id) {
         let is_done = readers.get(&id).is_some_and(|reader| reader.is_done(to));
         if is_done {
             behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
@@ -137,6 +124,13 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
 
 /// Delivers a range that does not grow.
 pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, range: OwedRange) {
+    shared.fixed().insert(range.id.clone());
+    let id = range.id.clone();
+    deliver_fixed(&shared, range).await;
+    shared.fixed().remove(&id);
+}
+
+async fn deliver_fixed<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, range: OwedRange) {
     let mut reader = RangeReader::new(range.id.clone(), range.from);
     while !shared.is_stopping() && !reader.is_done(range.to) {
         let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
@@ -144,9 +138,9 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
             return shared.ended(range.id);
         };
         let lane = shared.lane(&endpoint);
-        if !reader.step(&shared, &lane, range.to).await {
-            reader.renew(&shared);
-            let wait = nudge(&shared, &lane);
+        if !reader.step(shared, &lane, range.to).await {
+            reader.renew(shared);
+            let wait = nudge(shared, &lane);
             tokio::select! {
                 () = lane.ended.notified() => {}
                 () = tokio::time::sleep(wait) => {}

@@ -98,23 +98,28 @@ async fn commit<C: Consumer>(consumer: &mut C, positions: &[Position]) {
     }
 }
 
-/// What waits is left alone, what is under way may end.
+/// What waits is owed, what is under way may end; nothing is ours any more.
 async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
     shared.is_stopping.store(true, Ordering::Release);
     let lanes: Vec<_> = shared.lanes().values().cloned().collect();
     for lane in &lanes {
         let mut state = lane.state();
-        let mut owed = state.take_owed();
+        let (grown, shed) = state.fall_behind();
+        let ranges = state.behind.as_ref().map(|behind| behind.ids(lane.id));
         let waiting = state.take_all();
         drop(state);
-        // An owed delivery that was to be a probe.
-        let (more, others): (Vec<Item>, Vec<Item>) = waiting
+        shared.deferred(grown, shed);
+        let ranges = ranges.into_iter().flatten().map(|(id, _)| id);
+        shared.recorder.happened().renewed.extend(ranges);
+        // What is of ranges is read again.
+        let (owed, others): (Vec<Item>, Vec<Item>) = waiting
             .into_iter()
             .partition(|item| matches!(item.origin, Origin::Owed));
-        owed.extend(more);
         shared.leave(others.len() as u64);
         shared.give_back(lane.id, owed, Duration::ZERO);
     }
+    let fixed = shared.fixed().clone();
+    shared.recorder.happened().renewed.extend(fixed);
     let deadline = Instant::now() + STOP;
     while shared.counters.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -135,8 +140,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     for record in records {
         while shared.counters.in_flight.load(Ordering::Acquire) >= shared.options.in_flight {
             if *stopping.borrow() {
-                // Not begun: the group is never committed.
-                return;
+                // It is owed in a moment.
+                break;
             }
             tokio::select! {
                 () = shared.room.notified() => {}
@@ -234,7 +239,9 @@ async fn record<L: Log + Clone, S: Ledger>(
         let is_idle = shared.counters.in_flight.load(Ordering::Acquire) == 0
             || shared.is_over.load(Ordering::Acquire);
         let (mut happened, positions) = shared.recorder.take();
-        happened.lease_until_ms = now_ms() + ms(LEASE);
+        // The next one need not wait for what is ours.
+        let lease = if is_last { Duration::ZERO } else { LEASE };
+        happened.lease_until_ms = now_ms() + ms(lease);
         while !happened.is_empty() {
             match shared.ledger.record(happened.clone()).await {
                 Ok(()) => break,

@@ -53,6 +53,22 @@ pub(super) struct Behind {
     pub(super) is_caught_up_with: bool,
 }
 
+impl Behind {
+    /// Its ranges, and up to where each goes.
+    pub(super) fn ids(&self, endpoint: EndpointId) -> Vec<(RangeId, u64)> {
+        let id = |((topic, partition), (start, to)): (&(Arc<str>, u32), &(u64, u64))| {
+            let id = RangeId {
+                endpoint,
+                topic: Arc::clone(topic),
+                partition: *partition,
+                start: *start,
+            };
+            (id, *to)
+        };
+        self.ranges.iter().map(id).collect()
+    }
+}
+
 /// What an attempt did to the breaker.
 pub(super) struct Turned {
     pub(super) opens: bool,
