@@ -22,8 +22,6 @@ mod recorder;
 mod retrier;
 pub mod schedule;
 mod stats;
-#[cfg(test)]
-mod tests;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

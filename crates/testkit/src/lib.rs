@@ -10,6 +10,7 @@ pub mod lmtp;
 pub mod loopback;
 pub mod mock_broker;
 pub mod plugin;
+pub mod postgres;
 pub mod power_cut;
 pub mod process;
 pub mod server;

@@ -1,0 +1,85 @@
+//! Why the store did not do what it was asked for.
+//!
+//! No text of these names a password: where a database is, is told by [`Place`](crate::Place).
+
+use std::io;
+use std::path::PathBuf;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The place is none.
+    #[error("{0}")]
+    Place(#[from] crate::PlaceError),
+    /// The file of SQLite cannot be made.
+    #[error("cannot open `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database is not there, or it does not let us in.
+    #[error("cannot use the database {place}")]
+    Connect {
+        /// Where it is, without user and password.
+        place: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// A later dovecast has been here.
+    #[error(
+        "the schema of the database is version {found}, this dovecast knows versions up to {known}: use the newer dovecast, or restore the database from before the upgrade"
+    )]
+    NewerSchema {
+        /// Its version.
+        found: i64,
+        /// The last one known here.
+        known: i64,
+    },
+    /// The account has an endpoint of this name.
+    #[error("an endpoint named `{0}` is there already")]
+    NameTaken(String),
+    /// A filter names what does not exist.
+    #[error("could not find {kind} with id `{id}`")]
+    Unknown {
+        /// What kind of thing.
+        kind: MemberKind,
+        /// Its id.
+        id: String,
+    },
+    /// There is no such endpoint, or it is another account's.
+    #[error("there is no such endpoint")]
+    NoEndpoint,
+    /// The operating system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// Something else that the database says.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What a filter's sets hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemberKind {
+    /// An application.
+    Application,
+    /// An event type.
+    EventType,
+    /// A level.
+    Level,
+}
+
+impl std::fmt::Display for MemberKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Application => "an application",
+            Self::EventType => "an event type",
+            Self::Level => "a level",
+        })
+    }
+}
+
+/// What the functions of this crate answer.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -1,0 +1,178 @@
+//! The feed of changes: which endpoints have changed since one looked last, so that a dispatcher keeps its filters in
+//! memory and asks nothing per notification.
+//!
+//! A change takes the next number first, and with it the lock on the row that holds it: changes are one after the other,
+//! and whoever has seen a number has seen everything before it.
+
+use std::time::Duration;
+
+use sqlx::{Any, Row, Transaction};
+use tokio::sync::watch;
+
+use crate::error::Result;
+use crate::open::{Database, Store};
+use crate::registry::EndpointId;
+
+/// The channel of LISTEN and NOTIFY.
+pub(crate) const CHANNEL: &str = "dovecast_change";
+/// How often a PostgreSQL is asked, in case that a notification was lost.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Old rows are removed once in so many changes.
+const PRUNE_EVERY: i64 = 64;
+
+#[derive(Debug)]
+pub(crate) struct Feed {
+    last: watch::Sender<i64>,
+    kept: i64,
+}
+
+impl Feed {
+    pub(crate) async fn load(database: &Database, kept: i64) -> Result<Self> {
+        let last = last_seq(database).await?;
+        Ok(Self {
+            last: watch::Sender::new(last),
+            kept,
+        })
+    }
+
+    /// Tells whoever waits.
+    pub(crate) fn publish(&self, seq: i64) {
+        self.last.send_if_modified(|last| {
+            let is_news = seq > *last;
+            *last = seq.max(*last);
+            is_news
+        });
+    }
+
+    /// Resolves when the store is dropped.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
+        self.last.subscribe()
+    }
+}
+
+pub(crate) async fn last_seq(database: &Database) -> Result<i64> {
+    let row = sqlx::query("SELECT seq FROM feed")
+        .fetch_one(&database.pool)
+        .await?;
+    Ok(row.try_get("seq")?)
+}
+
+/// What has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These endpoints: load them again. One that is not there then is gone.
+    Endpoints {
+        /// Each once.
+        ids: Vec<EndpointId>,
+        /// Where to go on.
+        seq: i64,
+    },
+    /// Too much: load all endpoints again, then go on at `seq`.
+    Everything {
+        /// Where to go on.
+        seq: i64,
+    },
+}
+
+impl Store {
+    /// The number of the last change. Who loads all endpoints asks for it first.
+    pub async fn last_change(&self) -> Result<i64> {
+        last_seq(&self.database).await
+    }
+
+    /// Waits until something has changed after `seq`.
+    pub async fn changed(&self, seq: i64) {
+        // The sender lives as long as this.
+        let _ = self.feed.subscribe().wait_for(|last| *last > seq).await;
+    }
+
+    /// What has changed after `seq`.
+    pub async fn changes_since(&self, seq: i64) -> Result<Changes> {
+        let mut tx = self.database.begin_reading().await?;
+        let row = sqlx::query("SELECT seq, pruned_seq FROM feed")
+            .fetch_one(&mut *tx)
+            .await?;
+        let (last, pruned): (i64, i64) = (row.try_get("seq")?, row.try_get("pruned_seq")?);
+        // A number that was never given out is of another database.
+        if seq < pruned || seq > last {
+            return Ok(Changes::Everything { seq: last });
+        }
+        let rows = sqlx::query("SELECT DISTINCT endpoint_id FROM change WHERE seq > $1")
+            .bind(seq)
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        let ids: Result<Vec<_>> = rows
+            .iter()
+            .map(|row| crate::row::id(row, "endpoint_id"))
+            .collect();
+        self.feed.publish(last);
+        Ok(Changes::Endpoints {
+            ids: ids?,
+            seq: last,
+        })
+    }
+
+    /// Begins a change of the registry: every function that writes there goes through it.
+    pub(crate) async fn change(&self) -> Result<Change<'_>> {
+        let mut tx = self.database.begin_writing().await?;
+        let row = sqlx::query("UPDATE feed SET seq = seq + 1 RETURNING seq")
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(Change {
+            seq: row.try_get("seq")?,
+            tx,
+            store: self,
+        })
+    }
+}
+
+/// A transaction that changes the registry, the only one at this moment. Dropped without a commit nothing has happened.
+pub(crate) struct Change<'a> {
+    pub(crate) tx: Transaction<'static, Any>,
+    seq: i64,
+    store: &'a Store,
+}
+
+impl Change<'_> {
+    /// The dispatcher has to look at this endpoint again.
+    pub(crate) async fn touch(&mut self, endpoint: EndpointId) -> Result<()> {
+        sqlx::query("INSERT INTO change (seq, endpoint_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(self.seq)
+            .bind(endpoint.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        if self.seq % PRUNE_EVERY == 0 {
+            self.prune().await?;
+        }
+        if self.store.database.is_postgres {
+            sqlx::query("SELECT pg_notify($1, $2)")
+                .bind(CHANNEL)
+                .bind(self.seq.to_string())
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        self.tx.commit().await?;
+        self.store.feed.publish(self.seq);
+        Ok(())
+    }
+
+    async fn prune(&mut self) -> Result<()> {
+        let upto = self.seq - self.store.feed.kept;
+        if upto <= 0 {
+            return Ok(());
+        }
+        for statement in [
+            "DELETE FROM change WHERE seq <= $1",
+            "UPDATE feed SET pruned_seq = $1",
+        ] {
+            let query = sqlx::query(statement).bind(upto);
+            query.execute(&mut *self.tx).await?;
+        }
+        Ok(())
+    }
+}

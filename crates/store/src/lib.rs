@@ -1,0 +1,28 @@
+//! What dovecast knows besides its log: accounts, applications, endpoints with their filters, API tokens.
+//!
+//! All SQL is in this crate. One set of statements serves SQLite (one machine, a file beside the log) and PostgreSQL (several
+//! nodes); they keep to what both understand: text, 64-bit numbers, `$1`. What is allowed to whom is decided elsewhere;
+//! what belongs to an account takes its id, and finds nothing of others.
+//!
+//! Invariant: a filter only ever widens when a person widens it. See [`Members`].
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod error;
+mod feed;
+mod id;
+mod listen;
+mod open;
+mod place;
+mod registry;
+mod row;
+mod schema;
+mod statement;
+
+pub use error::{MemberKind, Result, StoreError};
+pub use feed::Changes;
+pub use id::Id;
+pub use open::{Store, StoreOptions};
+pub use place::{Place, PlaceError, PostgresUrl};
+pub use registry::*;

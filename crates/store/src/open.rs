@@ -1,0 +1,164 @@
+//! Opening a store: the file or the server, its connections, and what every connection is told first.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyPool, ConnectOptions, Transaction};
+use url::Url;
+
+use crate::error::{Result, StoreError};
+use crate::feed::Feed;
+use crate::place::{Place, PlaceError};
+use crate::{listen, schema};
+
+/// Nobody but the server reads it: secrets are in it.
+const FILE_MODE: u32 = 0o600;
+/// Durable when it is acknowledged; readers do not wait for writers; writers wait for each other.
+const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;";
+/// No default of the server or of the user may weaken what a commit means, or let a forgotten transaction hold the feed.
+const POSTGRES_SETTINGS: &str =
+    "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '60s';";
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Where it is.
+    pub place: Place,
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// How long to wait for one.
+    pub connect_timeout: Duration,
+    /// How many changes the feed remembers; who is further behind loads everything again.
+    pub kept_changes: i64,
+}
+
+impl StoreOptions {
+    /// The usual ones.
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            max_connections: 8,
+            connect_timeout: Duration::from_secs(10),
+            kept_changes: 100_000,
+        }
+    }
+}
+
+/// What dovecast knows besides its log. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) database: Database,
+    pub(crate) feed: Arc<Feed>,
+}
+
+/// The connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pub(crate) pool: AnyPool,
+    pub(crate) is_postgres: bool,
+}
+
+impl Store {
+    /// Opens it, makes it if it is a file that is not there, and brings its schema up to date.
+    pub async fn open(options: &StoreOptions) -> Result<Self> {
+        let database = Database::connect(options).await?;
+        schema::migrate(&database).await?;
+        let feed = Feed::load(&database, options.kept_changes).await?;
+        let store = Self {
+            database,
+            feed: Arc::new(feed),
+        };
+        if let Place::Postgres(url) = &options.place {
+            listen::start(&store, url.clone());
+        }
+        Ok(store)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::raw_sql("SELECT 1")
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends all connections, after what they are doing.
+    pub async fn close(&self) {
+        self.database.pool.close().await;
+    }
+}
+
+impl Database {
+    async fn connect(options: &StoreOptions) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let (url, is_postgres) = match &options.place {
+            Place::Sqlite(path) => (sqlite_url(path)?, false),
+            Place::Postgres(url) => (url.expose().to_owned(), true),
+        };
+        let failed = |source| StoreError::Connect {
+            place: options.place.to_string(),
+            source,
+        };
+        let connect: AnyConnectOptions = url.parse().map_err(failed)?;
+        let connect = connect.disable_statement_logging();
+        let settings = if is_postgres {
+            POSTGRES_SETTINGS
+        } else {
+            SQLITE_SETTINGS
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.connect_timeout)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(settings).execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect_with(connect)
+            .await
+            .map_err(failed)?;
+        Ok(Self { pool, is_postgres })
+    }
+
+    /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting would be a deadlock.
+    pub(crate) async fn begin_writing(&self) -> Result<Transaction<'static, sqlx::Any>> {
+        let begin = if self.is_postgres {
+            "BEGIN"
+        } else {
+            "BEGIN IMMEDIATE"
+        };
+        Ok(self.pool.begin_with(begin).await?)
+    }
+
+    /// A transaction that sees one moment.
+    pub(crate) async fn begin_reading(&self) -> Result<Transaction<'static, sqlx::Any>> {
+        let begin = if self.is_postgres {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        } else {
+            "BEGIN"
+        };
+        Ok(self.pool.begin_with(begin).await?)
+    }
+}
+
+/// Makes the file, so that it has its mode before there is anything in it; SQLite gives the same to its other files.
+fn sqlite_url(path: &Path) -> Result<String> {
+    let made = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(FILE_MODE)
+        .open(path);
+    let failed = |source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    };
+    made.map_err(failed)?;
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let url = Url::from_file_path(&absolute).map_err(|()| PlaceError)?;
+    Ok(format!("sqlite://{}", url.path()))
+}

@@ -1,0 +1,47 @@
+//! The registry: who may have notifications sent, of what, and where to.
+
+mod accounts;
+mod applications;
+mod delivered;
+mod endpoints;
+mod filters;
+mod listing;
+mod records;
+mod registration;
+mod secrets;
+mod tokens;
+
+use crate::id::Id;
+
+pub use accounts::{Account, Profile};
+pub use applications::{Application, EventType, Level};
+pub use delivered::Delivered;
+pub use endpoints::{
+    CreatedEndpoint, DeliveryStatus, Endpoint, EndpointEdit, EndpointKind, FilterEdit, NewEndpoint,
+    RetryPolicy, UnknownWord,
+};
+pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
+pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
+pub use records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Members};
+pub use registration::{
+    NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,
+};
+pub use secrets::SigningSecret;
+pub use tokens::{ApiToken, Caller, NewToken, Scope};
+
+/// Names an account.
+pub type AccountId = Id<Account>;
+/// Names an application.
+pub type ApplicationId = Id<Application>;
+/// Names an endpoint.
+pub type EndpointId = Id<Endpoint>;
+/// Names an event type.
+pub type EventTypeId = Id<EventType>;
+/// Names a filter.
+pub type FilterId = Id<Filter>;
+/// Names a level.
+pub type LevelId = Id<Level>;
+/// Names an API token.
+pub type TokenId = Id<ApiToken>;
+/// Names a user.
+pub type UserId = Id<Profile>;

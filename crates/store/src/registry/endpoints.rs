@@ -1,0 +1,461 @@
+//! Endpoints: where an account wants its notifications.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use super::filters::{self, FilterFields};
+use super::secrets::SigningSecret;
+use super::{AccountId, EndpointId};
+use crate::clock::now_ms;
+use crate::error::{Result, StoreError};
+use crate::feed::Change;
+use crate::open::Store;
+use crate::row;
+use crate::statement::Statement;
+
+/// `SELECT` with the columns of an [`Endpoint`].
+pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.url, endpoint.active, \
+    endpoint.type, endpoint.server_ca_certificate, endpoint.retry_policy, endpoint.last_delivery_status, \
+    endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
+
+/// An endpoint, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Unique in the account.
+    pub name: String,
+    /// Where to.
+    pub url: String,
+    /// One that is not gets nothing.
+    pub active: bool,
+    /// Which driver.
+    pub kind: EndpointKind,
+    /// PEM certificates to trust instead of the system's.
+    pub server_ca_certificate: Option<String>,
+    /// What happens after a failure.
+    pub retry_policy: RetryPolicy,
+    /// How the last attempt went.
+    pub last_delivery_status: Option<DeliveryStatus>,
+    /// When it was.
+    pub last_delivery_ms: Option<i64>,
+    /// When the failures began.
+    pub first_failure_ms: Option<i64>,
+    /// When it was made.
+    pub created_ms: i64,
+    /// When a person changed it last.
+    pub updated_ms: i64,
+}
+
+/// What an endpoint is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEndpoint {
+    /// Unique in the account.
+    pub name: String,
+    /// Where to.
+    pub url: String,
+    /// Whether it gets anything.
+    pub active: bool,
+    /// Which driver.
+    pub kind: EndpointKind,
+    /// PEM certificates to trust.
+    pub server_ca_certificate: Option<String>,
+    /// What happens after a failure.
+    pub retry_policy: RetryPolicy,
+    /// Without one it gets nothing.
+    pub filter: Option<FilterFields>,
+}
+
+/// A new endpoint, and the secret that is shown this once.
+#[derive(Clone, Debug)]
+pub struct CreatedEndpoint {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What its webhooks are signed with.
+    pub secret: SigningSecret,
+}
+
+/// What is to be different; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointEdit {
+    /// Its name.
+    pub name: Option<String>,
+    /// Where to, and by which driver.
+    pub url: Option<(String, EndpointKind)>,
+    /// Whether it gets anything.
+    pub active: Option<bool>,
+    /// PEM certificates to trust.
+    pub server_ca_certificate: Option<Option<String>>,
+    /// What happens after a failure.
+    pub retry_policy: Option<RetryPolicy>,
+    /// Its filter.
+    pub filter: FilterEdit,
+}
+
+/// What becomes of the filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FilterEdit {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes; the endpoint gets nothing.
+    Remove,
+    /// It is made or changed.
+    Put(FilterFields),
+}
+
+/// A word that is none of those which a column may hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not known here")]
+pub struct UnknownWord(String);
+
+/// The driver, as seed 004 calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// A webhook, `http://`.
+    Http,
+    /// A webhook, `https://`.
+    Https,
+}
+
+/// How the last attempt went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryStatus {
+    /// 2xx.
+    Success,
+    /// Anything else.
+    Failure,
+}
+
+/// What happens after a failed attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryPolicy {
+    /// Again and again, for a day.
+    #[default]
+    Default,
+    /// As hooks-backend did: three attempts, then the endpoint is switched off.
+    Hooks,
+}
+
+impl EndpointKind {
+    /// What it is called in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "Endpoints::HttpEndpoint",
+            Self::Https => "Endpoints::HttpsEndpoint",
+        }
+    }
+}
+
+impl DeliveryStatus {
+    /// What it is called in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// What it is called in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Hooks => "hooks",
+        }
+    }
+}
+
+impl FromStr for EndpointKind {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Http, Self::Https]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownWord(text.to_owned()))
+    }
+}
+
+impl FromStr for DeliveryStatus {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Success, Self::Failure]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| UnknownWord(text.to_owned()))
+    }
+}
+
+impl FromStr for RetryPolicy {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        [Self::Default, Self::Hooks]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+            .ok_or_else(|| UnknownWord(text.to_owned()))
+    }
+}
+
+impl fmt::Display for EndpointKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Endpoint {
+    pub(super) fn from_row(found: &AnyRow) -> Result<Self> {
+        let status = row::optional_text(found, "last_delivery_status")?;
+        Ok(Self {
+            id: row::id(found, "id")?,
+            account: row::id(found, "account_id")?,
+            name: row::text(found, "name")?,
+            url: row::text(found, "url")?,
+            active: row::truth(found, "active")?,
+            kind: word(&row::text(found, "type")?, "type")?,
+            server_ca_certificate: row::optional_text(found, "server_ca_certificate")?,
+            retry_policy: word(&row::text(found, "retry_policy")?, "retry_policy")?,
+            last_delivery_status: match status {
+                Some(status) => Some(word(&status, "last_delivery_status")?),
+                None => None,
+            },
+            last_delivery_ms: row::optional_number(found, "last_delivery_ms")?,
+            first_failure_ms: row::optional_number(found, "first_failure_ms")?,
+            created_ms: row::number(found, "created_ms")?,
+            updated_ms: row::number(found, "updated_ms")?,
+        })
+    }
+}
+
+fn word<T: FromStr<Err = UnknownWord>>(text: &str, column: &str) -> Result<T> {
+    Ok(text.parse().map_err(|error| row::wrong(column, error))?)
+}
+
+impl Store {
+    /// An endpoint of this account.
+    pub async fn endpoint(&self, account: AccountId, id: EndpointId) -> Result<Option<Endpoint>> {
+        let mut connection = self.database.pool.acquire().await?;
+        find(&mut connection, account, id).await
+    }
+
+    /// Whether another endpoint of the account has this name.
+    pub async fn is_name_taken(
+        &self,
+        account: AccountId,
+        name: &str,
+        except: Option<EndpointId>,
+    ) -> Result<bool> {
+        let mut connection = self.database.pool.acquire().await?;
+        is_taken(&mut connection, account, name, except).await
+    }
+
+    /// Makes an endpoint and its filter.
+    pub async fn create_endpoint(
+        &self,
+        account: AccountId,
+        new: &NewEndpoint,
+    ) -> Result<CreatedEndpoint> {
+        let secret = SigningSecret::generate()?;
+        let id = EndpointId::new();
+        let mut change = self.change().await?;
+        if is_taken(&mut change.tx, account, &new.name, None).await? {
+            return Err(StoreError::NameTaken(new.name.clone()));
+        }
+        insert(&mut change, (account, id), new, &secret).await?;
+        if let Some(filter) = &new.filter {
+            filters::put(&mut change, id, filter).await?;
+        }
+        change.touch(id).await?;
+        let endpoint = find(&mut change.tx, account, id).await?;
+        change.commit().await?;
+        Ok(CreatedEndpoint {
+            endpoint: endpoint.ok_or(StoreError::NoEndpoint)?,
+            secret,
+        })
+    }
+
+    /// Changes an endpoint and its filter.
+    pub async fn edit_endpoint(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        edit: &EndpointEdit,
+    ) -> Result<Endpoint> {
+        let mut change = self.change().await?;
+        let Some(mut endpoint) = find(&mut change.tx, account, id).await? else {
+            return Err(StoreError::NoEndpoint);
+        };
+        if let Some(name) = &edit.name {
+            if is_taken(&mut change.tx, account, name, Some(id)).await? {
+                return Err(StoreError::NameTaken(name.clone()));
+            }
+            endpoint.name.clone_from(name);
+        }
+        if let Some((url, kind)) = &edit.url {
+            endpoint.url.clone_from(url);
+            endpoint.kind = *kind;
+        }
+        endpoint.active = edit.active.unwrap_or(endpoint.active);
+        if let Some(certificate) = &edit.server_ca_certificate {
+            endpoint.server_ca_certificate.clone_from(certificate);
+        }
+        endpoint.retry_policy = edit.retry_policy.unwrap_or(endpoint.retry_policy);
+        endpoint.updated_ms = now_ms();
+        update(&mut change, &endpoint).await?;
+        match &edit.filter {
+            FilterEdit::Keep => {}
+            FilterEdit::Remove => filters::remove(&mut change, id).await?,
+            FilterEdit::Put(fields) => filters::put(&mut change, id, fields).await?,
+        }
+        change.touch(id).await?;
+        change.commit().await?;
+        Ok(endpoint)
+    }
+
+    /// Deletes an endpoint and its filter; `false`: the account has none of this id.
+    pub async fn delete_endpoint(&self, account: AccountId, id: EndpointId) -> Result<bool> {
+        let mut change = self.change().await?;
+        let done = sqlx::query("DELETE FROM endpoint WHERE id = $1 AND account_id = $2")
+            .bind(id.to_string())
+            .bind(account.to_string())
+            .execute(&mut *change.tx)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        change.touch(id).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    /// Switches an endpoint on or off, for the dispatcher; `false`: there is none of this id.
+    pub async fn set_active(&self, id: EndpointId, active: bool) -> Result<bool> {
+        let mut change = self.change().await?;
+        let done = sqlx::query("UPDATE endpoint SET active = $1, updated_ms = $2 WHERE id = $3")
+            .bind(i64::from(active))
+            .bind(now_ms())
+            .bind(id.to_string())
+            .execute(&mut *change.tx)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        change.touch(id).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    /// Gives an endpoint a new secret. The old one is good for `overlap_ms` longer; the one before it no more.
+    pub async fn rotate_secret(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        overlap_ms: i64,
+    ) -> Result<SigningSecret> {
+        let secret = SigningSecret::generate()?;
+        let mut change = self.change().await?;
+        let done = sqlx::query(
+            "UPDATE endpoint SET previous_secret = secret, previous_secret_until_ms = $1, secret = $2, \
+             updated_ms = $3 WHERE id = $4 AND account_id = $5",
+        )
+        .bind(now_ms() + overlap_ms)
+        .bind(secret.expose())
+        .bind(now_ms())
+        .bind(id.to_string())
+        .bind(account.to_string())
+        .execute(&mut *change.tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NoEndpoint);
+        }
+        change.touch(id).await?;
+        change.commit().await?;
+        Ok(secret)
+    }
+}
+
+async fn find(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    id: EndpointId,
+) -> Result<Option<Endpoint>> {
+    let mut statement = Statement::new(SELECT);
+    statement.push(" FROM endpoint WHERE endpoint.id = ");
+    statement.bind(id.to_string()).push(" AND account_id = ");
+    statement.bind(account.to_string());
+    let found = statement.fetch_all(connection).await?;
+    found.first().map(Endpoint::from_row).transpose()
+}
+
+async fn is_taken(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    name: &str,
+    except: Option<EndpointId>,
+) -> Result<bool> {
+    let found = sqlx::query("SELECT id FROM endpoint WHERE account_id = $1 AND name = $2")
+        .bind(account.to_string())
+        .bind(name)
+        .fetch_optional(connection)
+        .await?;
+    match found {
+        Some(row) => Ok(Some(row::id(&row, "id")?) != except),
+        None => Ok(false),
+    }
+}
+
+async fn insert(
+    change: &mut Change<'_>,
+    (account, id): (AccountId, EndpointId),
+    new: &NewEndpoint,
+    secret: &SigningSecret,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO endpoint (id, account_id, name, url, search_name, search_url, active, type, \
+         server_ca_certificate, retry_policy, secret, created_ms, updated_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+    )
+    .bind(id.to_string())
+    .bind(account.to_string())
+    .bind(&new.name)
+    .bind(&new.url)
+    .bind(new.name.to_lowercase())
+    .bind(new.url.to_lowercase())
+    .bind(i64::from(new.active))
+    .bind(new.kind.as_str())
+    .bind(&new.server_ca_certificate)
+    .bind(new.retry_policy.as_str())
+    .bind(secret.expose())
+    .bind(now_ms())
+    .execute(&mut *change.tx)
+    .await?;
+    Ok(())
+}
+
+async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
+    sqlx::query(
+        "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, type = $6, \
+         server_ca_certificate = $7, retry_policy = $8, updated_ms = $9 WHERE id = $10",
+    )
+    .bind(&endpoint.name)
+    .bind(&endpoint.url)
+    .bind(endpoint.name.to_lowercase())
+    .bind(endpoint.url.to_lowercase())
+    .bind(i64::from(endpoint.active))
+    .bind(endpoint.kind.as_str())
+    .bind(&endpoint.server_ca_certificate)
+    .bind(endpoint.retry_policy.as_str())
+    .bind(endpoint.updated_ms)
+    .bind(endpoint.id.to_string())
+    .execute(&mut *change.tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! Registration: an application says which event types and levels it has, all of them.
+//!
+//! Known ones keep their row, and so stay in the filters that name them; those that are not named any more are removed,
+//! which may leave the set of a filter empty. Such a set matches nothing, see [`super::Members`].
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::applications::{self, Application, EventType, Which};
+use super::{ApplicationId, EndpointId, EventTypeId, FilterId, FilterSet, LevelId};
+use crate::clock::now_ms;
+use crate::error::Result;
+use crate::feed::Change;
+use crate::id::Id;
+use crate::open::Store;
+use crate::row;
+
+/// What an application says about itself. Names are unique where they have to be: the caller has checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What notifications call it.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// In the order in which they are shown.
+    pub event_types: Vec<NewEventType>,
+}
+
+/// An event type of a [`Registration`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEventType {
+    /// What notifications call it.
+    pub external_id: String,
+    /// For people.
+    pub title: String,
+    /// In the order in which they are shown.
+    pub levels: Vec<NewLevel>,
+}
+
+/// A level of a [`NewEventType`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLevel {
+    /// What notifications call it.
+    pub external_id: String,
+    /// For people.
+    pub title: String,
+}
+
+/// One thing that a registration changes. Names are those of notifications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistrationChange {
+    /// A new application.
+    ApplicationAdded,
+    /// Another title.
+    ApplicationRetitled,
+    /// A new event type.
+    EventTypeAdded(String),
+    /// Another title. That a place in the list has changed is not told.
+    EventTypeRetitled(String),
+    /// An event type and its levels are gone.
+    EventTypeRemoved(String),
+    /// A new level (event type, level).
+    LevelAdded(String, String),
+    /// Another title.
+    LevelRetitled(String, String),
+    /// A level is gone.
+    LevelRemoved(String, String),
+}
+
+/// A filter that loses members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TouchedFilter {
+    /// The filter.
+    pub id: FilterId,
+    /// Its endpoint.
+    pub endpoint: EndpointId,
+    /// The number of its account.
+    pub account_number: String,
+    /// Sets that are empty now and match nothing until a person changes them.
+    pub emptied: Vec<FilterSet>,
+}
+
+/// What a registration did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// As it is now.
+    pub application: Application,
+    /// What is different.
+    pub changes: Vec<RegistrationChange>,
+    /// Filters that lost members.
+    pub filters: Vec<TouchedFilter>,
+}
+
+impl Store {
+    /// Registers an application, in one transaction; with `dry_run` nothing is kept.
+    pub async fn register(&self, wanted: &Registration, dry_run: bool) -> Result<Registered> {
+        let mut change = self.change().await?;
+        let known = applications::load(&mut change.tx, Which::Name(&wanted.name)).await?;
+        let known = known.into_iter().next();
+        let mut changes = Vec::new();
+        let id = put_application(&mut change, known.as_ref(), wanted, &mut changes).await?;
+        let event_types = known.map(|known| known.event_types).unwrap_or_default();
+        let removed = Removed::of(&event_types, wanted);
+        let filters = removed.filters(&mut change).await?;
+        removed.delete(&mut change, &mut changes).await?;
+        put_event_types(&mut change, (id, &event_types), wanted, &mut changes).await?;
+        for filter in &filters {
+            change.touch(filter.endpoint).await?;
+        }
+        let loaded = applications::load(&mut change.tx, Which::Id(id)).await?;
+        let application = loaded.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
+        if !dry_run {
+            change.commit().await?;
+        }
+        Ok(Registered {
+            application,
+            changes,
+            filters,
+        })
+    }
+}
+
+async fn put_application(
+    change: &mut Change<'_>,
+    known: Option<&Application>,
+    wanted: &Registration,
+    changes: &mut Vec<RegistrationChange>,
+) -> Result<ApplicationId> {
+    let Some(known) = known else {
+        let id = Id::new();
+        sqlx::query(
+            "INSERT INTO application (id, name, title, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $4)",
+        )
+        .bind(id.to_string())
+        .bind(&wanted.name)
+        .bind(&wanted.title)
+        .bind(now_ms())
+        .execute(&mut *change.tx)
+        .await?;
+        changes.push(RegistrationChange::ApplicationAdded);
+        return Ok(id);
+    };
+    if known.title != wanted.title {
+        sqlx::query("UPDATE application SET title = $1, updated_ms = $2 WHERE id = $3")
+            .bind(&wanted.title)
+            .bind(now_ms())
+            .bind(known.id.to_string())
+            .execute(&mut *change.tx)
+            .await?;
+        changes.push(RegistrationChange::ApplicationRetitled);
+    }
+    Ok(known.id)
+}
+
+/// What is known and not wanted any more.
+struct Removed {
+    event_types: Vec<(EventTypeId, String)>,
+    levels: Vec<(LevelId, String, String)>,
+}
+
+impl Removed {
+    fn of(known: &[EventType], wanted: &Registration) -> Self {
+        let mut removed = Self {
+            event_types: Vec::new(),
+            levels: Vec::new(),
+        };
+        let wanted: HashMap<&str, &NewEventType> = wanted
+            .event_types
+            .iter()
+            .map(|event_type| (&*event_type.external_id, event_type))
+            .collect();
+        for event_type in known {
+            let Some(kept) = wanted.get(&*event_type.external_id) else {
+                removed
+                    .event_types
+                    .push((event_type.id, event_type.external_id.clone()));
+                continue;
+            };
+            let names: BTreeSet<&str> = kept
+                .levels
+                .iter()
+                .map(|level| &*level.external_id)
+                .collect();
+            for level in &event_type.levels {
+                if !names.contains(&*level.external_id) {
+                    let names = (event_type.external_id.clone(), level.external_id.clone());
+                    removed.levels.push((level.id, names.0, names.1));
+                }
+            }
+        }
+        removed
+    }
+
+    /// The filters that name any of it, and what it leaves of them. To be asked before it is deleted.
+    async fn filters(&self, change: &mut Change<'_>) -> Result<Vec<TouchedFilter>> {
+        let mut losses: HashMap<(String, FilterSet), i64> = HashMap::new();
+        for (id, _) in &self.event_types {
+            let of_type = "SELECT filter_id FROM filter_event_type WHERE member_id = $1";
+            count(
+                change,
+                of_type,
+                id.to_string(),
+                FilterSet::EventTypes,
+                &mut losses,
+            )
+            .await?;
+            let of_levels = "SELECT filter_id FROM filter_level JOIN level ON level.id = member_id \
+                             WHERE event_type_id = $1";
+            count(
+                change,
+                of_levels,
+                id.to_string(),
+                FilterSet::Levels,
+                &mut losses,
+            )
+            .await?;
+        }
+        for (id, ..) in &self.levels {
+            let of_level = "SELECT filter_id FROM filter_level WHERE member_id = $1";
+            count(
+                change,
+                of_level,
+                id.to_string(),
+                FilterSet::Levels,
+                &mut losses,
+            )
+            .await?;
+        }
+        let ids: BTreeSet<String> = losses.keys().map(|(id, _)| id.clone()).collect();
+        let mut filters = Vec::new();
+        for id in ids {
+            filters.push(touched(change, id, &losses).await?);
+        }
+        Ok(filters)
+    }
+
+    async fn delete(
+        self,
+        change: &mut Change<'_>,
+        changes: &mut Vec<RegistrationChange>,
+    ) -> Result<()> {
+        for (id, name) in self.event_types {
+            sqlx::query("DELETE FROM event_type WHERE id = $1")
+                .bind(id.to_string())
+                .execute(&mut *change.tx)
+                .await?;
+            changes.push(RegistrationChange::EventTypeRemoved(name));
+        }
+        for (id, event_type, name) in self.levels {
+            sqlx::query("DELETE FROM level WHERE id = $1")
+                .bind(id.to_string())
+                .execute(&mut *change.tx)
+                .await?;
+            changes.push(RegistrationChange::LevelRemoved(event_type, name));
+        }
+        Ok(())
+    }
+}
+
+async fn count(
+    change: &mut Change<'_>,
+    statement: &'static str,
+    member: String,
+    set: FilterSet,
+    losses: &mut HashMap<(String, FilterSet), i64>,
+) -> Result<()> {
+    let rows = sqlx::query(statement)
+        .bind(member)
+        .fetch_all(&mut *change.tx)
+        .await?;
+    for row in rows {
+        *losses
+            .entry((row::text(&row, "filter_id")?, set))
+            .or_default() += 1;
+    }
+    Ok(())
+}
+
+async fn touched(
+    change: &mut Change<'_>,
+    id: String,
+    losses: &HashMap<(String, FilterSet), i64>,
+) -> Result<TouchedFilter> {
+    let row = sqlx::query(
+        "SELECT filter.id, endpoint_id, number, \
+         (SELECT COUNT(*) FROM filter_event_type WHERE filter_id = filter.id) AS event_types, \
+         (SELECT COUNT(*) FROM filter_level WHERE filter_id = filter.id) AS levels \
+         FROM filter JOIN endpoint ON endpoint.id = endpoint_id JOIN account ON account.id = account_id \
+         WHERE filter.id = $1",
+    )
+    .bind(&id)
+    .fetch_one(&mut *change.tx)
+    .await?;
+    let mut emptied = Vec::new();
+    for (set, column) in [
+        (FilterSet::EventTypes, "event_types"),
+        (FilterSet::Levels, "levels"),
+    ] {
+        if losses.get(&(id.clone(), set)) == Some(&row::number(&row, column)?) {
+            emptied.push(set);
+        }
+    }
+    Ok(TouchedFilter {
+        id: row::id(&row, "id")?,
+        endpoint: row::id(&row, "endpoint_id")?,
+        account_number: row::text(&row, "number")?,
+        emptied,
+    })
+}
+
+async fn put_event_types(
+    change: &mut Change<'_>,
+    (application, known): (ApplicationId, &[EventType]),
+    wanted: &Registration,
+    changes: &mut Vec<RegistrationChange>,
+) -> Result<()> {
+    let known: HashMap<&str, (usize, &EventType)> = known
+        .iter()
+        .enumerate()
+        .map(|(place, event_type)| (&*event_type.external_id, (place, event_type)))
+        .collect();
+    for (place, event_type) in wanted.event_types.iter().enumerate() {
+        let name = event_type.external_id.clone();
+        let found = known.get(&*name);
+        let is_same =
+            found.is_some_and(|(was, known)| *was == place && known.title == event_type.title);
+        let id = found.map_or_else(Id::new, |(_, known)| known.id);
+        if !is_same {
+            let statement = "INSERT INTO event_type (id, application_id, external_id, title, position) \
+                             VALUES ($1, $2, $3, $4, $5) \
+                             ON CONFLICT (id) DO UPDATE SET title = excluded.title, position = excluded.position";
+            let of = application.to_string();
+            let row = Row {
+                id: id.to_string(),
+                of,
+                name: &name,
+                title: &event_type.title,
+                place,
+            };
+            row.put(change, statement).await?;
+            match found {
+                None => changes.push(RegistrationChange::EventTypeAdded(name)),
+                Some((_, known)) if known.title != event_type.title => {
+                    changes.push(RegistrationChange::EventTypeRetitled(name));
+                }
+                Some(_) => {}
+            }
+        }
+        let levels = found.map_or(&[][..], |(_, known)| &known.levels);
+        put_levels(change, (id, levels), event_type, changes).await?;
+    }
+    Ok(())
+}
+
+async fn put_levels(
+    change: &mut Change<'_>,
+    (of, known): (EventTypeId, &[super::Level]),
+    wanted: &NewEventType,
+    changes: &mut Vec<RegistrationChange>,
+) -> Result<()> {
+    for (place, level) in wanted.levels.iter().enumerate() {
+        let found = known
+            .iter()
+            .position(|known| known.external_id == level.external_id);
+        if found == Some(place) && known[place].title == level.title {
+            continue;
+        }
+        let id = found.map_or_else(Id::new, |at| known[at].id);
+        let statement = "INSERT INTO level (id, event_type_id, external_id, title, position) VALUES ($1, $2, $3, $4, $5) \
+                         ON CONFLICT (id) DO UPDATE SET title = excluded.title, position = excluded.position";
+        let row = Row {
+            id: id.to_string(),
+            of: of.to_string(),
+            name: &level.external_id,
+            title: &level.title,
+            place,
+        };
+        row.put(change, statement).await?;
+        let names = (wanted.external_id.clone(), level.external_id.clone());
+        match found {
+            None => changes.push(RegistrationChange::LevelAdded(names.0, names.1)),
+            Some(at) if known[at].title != level.title => {
+                changes.push(RegistrationChange::LevelRetitled(names.0, names.1));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A row of `event_type` or `level`.
+struct Row<'a> {
+    id: String,
+    of: String,
+    name: &'a str,
+    title: &'a str,
+    place: usize,
+}
+
+impl Row<'_> {
+    async fn put(self, change: &mut Change<'_>, statement: &'static str) -> Result<()> {
+        sqlx::query(statement)
+            .bind(self.id)
+            .bind(self.of)
+            .bind(self.name)
+            .bind(self.title)
+            .bind(i64::try_from(self.place).unwrap_or(i64::MAX))
+            .execute(&mut *change.tx)
+            .await?;
+        Ok(())
+    }
+}

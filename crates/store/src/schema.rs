@@ -1,0 +1,51 @@
+//! The schema: brought up to date when a store is opened.
+//!
+//! Each file of `migrations/` is one version, part of the binary, and never changed after a release. Nodes that start at the
+//! same time wait for one another; a schema that is newer than the binary is left alone.
+
+use sqlx::Row;
+
+use crate::error::{Result, StoreError};
+use crate::open::Database;
+
+/// Version 1 is the first.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_registry.sql")];
+/// Of PostgreSQL's advisory locks, the one that is ours: "dovecast" in ASCII.
+const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
+
+/// Applies what is missing, all or nothing.
+pub(crate) async fn migrate(database: &Database) -> Result<()> {
+    let mut tx = database.begin_writing().await?;
+    if database.is_postgres {
+        let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(ADVISORY_LOCK);
+        lock.execute(&mut *tx).await?;
+    }
+    sqlx::raw_sql("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+        .execute(&mut *tx)
+        .await?;
+    let found = sqlx::query("SELECT version FROM schema_version")
+        .fetch_optional(&mut *tx)
+        .await?;
+    let found = match found {
+        Some(row) => row.try_get("version")?,
+        None => 0,
+    };
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::NewerSchema { found, known });
+    }
+    let done = usize::try_from(found).unwrap_or_default();
+    for migration in &MIGRATIONS[done..] {
+        sqlx::raw_sql(*migration).execute(&mut *tx).await?;
+    }
+    if found < known {
+        sqlx::raw_sql("DELETE FROM schema_version")
+            .execute(&mut *tx)
+            .await?;
+        let version = sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(known);
+        version.execute(&mut *tx).await?;
+        tracing::info!(from = found, to = known, "the schema is brought up to date");
+    }
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Statements that are put together: constants of this program, and values that are bound.
+//!
+//! sqlx's own builder writes `?` for a value, which PostgreSQL does not understand.
+
+use std::fmt::Write;
+
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::{Any, AnyConnection, Arguments, AssertSqlSafe, Encode, Type};
+
+use crate::error::Result;
+
+pub(crate) struct Statement {
+    text: String,
+    values: AnyArguments,
+    failed: Option<sqlx::Error>,
+}
+
+impl Statement {
+    pub(crate) fn new(text: &'static str) -> Self {
+        Self {
+            text: text.to_owned(),
+            values: AnyArguments::default(),
+            failed: None,
+        }
+    }
+
+    /// More of the text. No input of others ever gets here.
+    pub(crate) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// A value in its place.
+    pub(crate) fn bind<'q, T>(&mut self, value: T) -> &mut Self
+    where
+        T: Encode<'q, Any> + Type<Any>,
+    {
+        if let Err(error) = self.values.add(value) {
+            self.failed = Some(sqlx::Error::Encode(error));
+        }
+        // Writing to a String does not fail.
+        let _ = write!(self.text, "${}", self.values.len());
+        self
+    }
+
+    pub(crate) async fn fetch_all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
+        Ok(query.fetch_all(connection).await?)
+    }
+}

@@ -1,0 +1,205 @@
+//! Endpoints: names, lists, secrets, what deliveries leave on them.
+
+use anyhow::{Result, ensure};
+use dovecast_store::{
+    Delivered, DeliveryStatus, EndpointEdit, EndpointKind, EndpointOrder, EndpointQuery,
+    RetryPolicy, Search, StoreError,
+};
+
+use crate::setup::{Test, cases, create, endpoint};
+
+cases![
+    a_name_is_unique_in_its_account,
+    an_edit_changes_what_it_names_and_nothing_else,
+    what_belongs_to_another_account_is_not_there,
+    a_list_is_searched_sorted_and_cut,
+    a_search_is_literal_and_blind_to_case,
+    a_secret_is_replaced_and_the_old_one_stays_for_a_while,
+    the_newest_attempt_is_shown_and_the_first_failure_of_a_row,
+];
+
+fn query(search: Search) -> EndpointQuery {
+    EndpointQuery {
+        search,
+        order: EndpointOrder::Name,
+        descending: false,
+        limit: 10,
+        offset: 0,
+    }
+}
+
+async fn a_name_is_unique_in_its_account(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let first = create(&store, &account, "a", None).await?;
+    let other = store.account_seen("other").await?;
+    create(&store, &other, "a", None).await?;
+    let taken = store.create_endpoint(account.id, &endpoint("a")).await;
+    ensure!(matches!(taken, Err(StoreError::NameTaken(_))), "{taken:?}");
+    create(&store, &account, "b", None).await?;
+    let rename = |name: &str| EndpointEdit {
+        name: Some(name.to_owned()),
+        ..EndpointEdit::default()
+    };
+    let id = first.endpoint.id;
+    store.edit_endpoint(account.id, id, &rename("a")).await?;
+    let taken = store.edit_endpoint(account.id, id, &rename("b")).await;
+    ensure!(matches!(taken, Err(StoreError::NameTaken(_))), "{taken:?}");
+    ensure!(store.is_name_taken(account.id, "b", Some(id)).await?);
+    ensure!(!store.is_name_taken(account.id, "a", Some(id)).await?);
+    Ok(())
+}
+
+async fn an_edit_changes_what_it_names_and_nothing_else(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let before = create(&store, &account, "a", None).await?.endpoint;
+    let edit = EndpointEdit {
+        url: Some(("http://example.org/".to_owned(), EndpointKind::Http)),
+        active: Some(false),
+        server_ca_certificate: Some(Some("PEM".to_owned())),
+        retry_policy: Some(RetryPolicy::Hooks),
+        ..EndpointEdit::default()
+    };
+    let after = store.edit_endpoint(account.id, before.id, &edit).await?;
+    ensure!((after.name == "a", after.kind) == (true, EndpointKind::Http));
+    ensure!(!after.active && after.retry_policy == RetryPolicy::Hooks);
+    ensure!(after.server_ca_certificate.as_deref() == Some("PEM"));
+    let same = store
+        .edit_endpoint(account.id, before.id, &EndpointEdit::default())
+        .await?;
+    ensure!(same.server_ca_certificate == after.server_ca_certificate && same.url == after.url);
+    let shown = store.endpoint(account.id, before.id).await?;
+    ensure!(shown == Some(same), "{shown:?}");
+    Ok(())
+}
+
+async fn what_belongs_to_another_account_is_not_there(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let id = create(&store, &account, "a", None).await?.endpoint.id;
+    let other = store.account_seen("other").await?.id;
+    ensure!(store.endpoint(other, id).await?.is_none());
+    ensure!(store.filter(other, id).await?.is_none());
+    ensure!(!store.delete_endpoint(other, id).await?);
+    let edited = store
+        .edit_endpoint(other, id, &EndpointEdit::default())
+        .await;
+    ensure!(matches!(edited, Err(StoreError::NoEndpoint)), "{edited:?}");
+    let rotated = store.rotate_secret(other, id, 0).await;
+    ensure!(
+        matches!(rotated, Err(StoreError::NoEndpoint)),
+        "{rotated:?}"
+    );
+    ensure!(store.endpoints(other, &query(Search::All)).await?.total == 0);
+    ensure!(store.delete_endpoint(account.id, id).await?);
+    ensure!(store.endpoint(account.id, id).await?.is_none());
+    Ok(())
+}
+
+async fn a_list_is_searched_sorted_and_cut(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    for (name, url, active) in [
+        ("b", "https://one.example/", true),
+        ("C", "https://two.example/", false),
+        ("a", "https://three.example/", true),
+    ] {
+        let mut new = endpoint(name);
+        (new.url, new.active) = (url.to_owned(), active);
+        store.create_endpoint(account.id, &new).await?;
+    }
+    for (order, descending, expected) in [
+        (EndpointOrder::Name, false, "Cab"),
+        (EndpointOrder::Name, true, "baC"),
+        (EndpointOrder::Url, false, "baC"),
+        (EndpointOrder::Active, false, "Cba"),
+        (EndpointOrder::Active, true, "baC"),
+    ] {
+        let mut query = query(Search::All);
+        (query.order, query.descending) = (order, descending);
+        let page = store.endpoints(account.id, &query).await?;
+        let names: String = page.items.iter().map(|item| &*item.name).collect();
+        ensure!(names == expected, "{order:?} {descending}: {names}");
+    }
+    let mut second = query(Search::Either("example".to_owned()));
+    (second.limit, second.offset) = (1, 1);
+    let page = store.endpoints(account.id, &second).await?;
+    ensure!((page.items.len(), page.total) == (1, 3));
+    ensure!(page.items[0].name == "a");
+    Ok(())
+}
+
+async fn a_search_is_literal_and_blind_to_case(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    for name in ["100%", "a_b", "aXb", "ÄRGER", "back\\slash", "ba!ng"] {
+        create(&store, &account, name, None).await?;
+    }
+    for (text, expected) in [
+        ("%", 1),
+        ("_", 1),
+        ("A_B", 1),
+        ("axb", 1),
+        ("ärger", 1),
+        ("\\", 1),
+        ("!", 1),
+        ("EXAMPLE.ORG", 6),
+        ("nothing", 0),
+    ] {
+        let either = query(Search::Either(text.to_owned()));
+        let found = store.endpoints(account.id, &either).await?.total;
+        ensure!(found == expected, "{text}: {found}");
+    }
+    let each = Search::Each {
+        name: vec!["a".to_owned(), "b".to_owned()],
+        url: vec!["x".to_owned()],
+    };
+    let found = store.endpoints(account.id, &query(each)).await?.total;
+    ensure!(found == 4, "{found}");
+    Ok(())
+}
+
+async fn a_secret_is_replaced_and_the_old_one_stays_for_a_while(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let made = create(&store, &account, "a", None).await?;
+    let id = made.endpoint.id;
+    ensure!(made.secret.expose().starts_with("whsec_"));
+    ensure!(made.secret.expose().len() == 38, "24 bytes in base64");
+    let second = store.rotate_secret(account.id, id, 86_400_000).await?;
+    let loaded = store.load_endpoints(&[id]).await?;
+    ensure!(loaded[0].secrets == [second.clone(), made.secret]);
+    ensure!(loaded[0].previous_secret_until_ms.is_some());
+    let third = store.rotate_secret(account.id, id, 0).await?;
+    let loaded = store.load_endpoints(&[id]).await?;
+    ensure!(loaded[0].secrets == [third]);
+    ensure!(!format!("{loaded:?}").contains(&second.expose()[6..]));
+    Ok(())
+}
+
+async fn the_newest_attempt_is_shown_and_the_first_failure_of_a_row(test: Test) -> Result<()> {
+    use DeliveryStatus::{Failure, Success};
+    let (store, account, _) = test.filled().await?;
+    let id = create(&store, &account, "a", None).await?.endpoint.id;
+    let seq = store.last_change().await?;
+    for (time_ms, status, expected) in [
+        (100, Failure, (100, Failure, Some(100))),
+        (200, Failure, (200, Failure, Some(100))),
+        (150, Success, (200, Failure, Some(100))),
+        (300, Success, (300, Success, None)),
+        (250, Failure, (300, Success, None)),
+        (400, Failure, (400, Failure, Some(400))),
+    ] {
+        store.delivered(id, Delivered { time_ms, status }).await?;
+        let shown = store.endpoint(account.id, id).await?;
+        let shown = shown.map(|shown| {
+            (
+                shown.last_delivery_ms,
+                shown.last_delivery_status,
+                shown.first_failure_ms,
+            )
+        });
+        let expected = Some((Some(expected.0), Some(expected.1), expected.2));
+        ensure!(shown == expected, "{time_ms} {status:?}: {shown:?}");
+    }
+    ensure!(
+        store.last_change().await? == seq,
+        "no change of the registry"
+    );
+    Ok(())
+}

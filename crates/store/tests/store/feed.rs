@@ -1,0 +1,157 @@
+//! The feed: nothing that changes is missed, in whatever order transactions end.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail, ensure};
+use dovecast_store::{Changes, EndpointEdit, EndpointId, FilterSets, Store};
+
+use crate::setup::{Kind, Test, cases, create, endpoint, mail, soon};
+
+cases![
+    every_change_of_an_endpoint_is_told_once,
+    who_waits_is_woken_also_by_another_node,
+    nothing_is_missed_while_many_write,
+    who_is_too_far_behind_loads_everything,
+    all_endpoints_are_loaded_in_pages,
+];
+
+async fn since(store: &Store, seq: &mut i64) -> Result<BTreeSet<EndpointId>> {
+    match store.changes_since(*seq).await? {
+        Changes::Endpoints { ids, seq: next } => {
+            ensure!(next >= *seq);
+            *seq = next;
+            let count = ids.len();
+            let ids: BTreeSet<_> = ids.into_iter().collect();
+            ensure!(ids.len() == count, "one is told twice");
+            Ok(ids)
+        }
+        Changes::Everything { .. } => bail!("everything"),
+    }
+}
+
+async fn every_change_of_an_endpoint_is_told_once(test: Test) -> Result<()> {
+    let (store, account, application) = test.filled().await?;
+    let mut seq = store.last_change().await?;
+    let sets = FilterSets {
+        event_types: vec![application.event_types[1].id],
+        ..FilterSets::default()
+    };
+    let a = create(&store, &account, "a", Some(sets)).await?.endpoint.id;
+    let b = create(&store, &account, "b", None).await?.endpoint.id;
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([a, b]));
+    ensure!(since(&store, &mut seq).await?.is_empty());
+    let edit = EndpointEdit {
+        active: Some(false),
+        ..EndpointEdit::default()
+    };
+    for _ in 0..2 {
+        store.edit_endpoint(account.id, b, &edit).await?;
+    }
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([b]));
+    store.rotate_secret(account.id, a, 0).await?;
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([a]));
+    store.set_active(b, true).await?;
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([b]));
+    // Only the filter that loses something is touched.
+    store.register(&mail(&[("new", &[])]), false).await?;
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([a]));
+    store.delete_endpoint(account.id, b).await?;
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([b]));
+    ensure!(store.load_endpoints(&[b]).await?.is_empty());
+    Ok(())
+}
+
+async fn who_waits_is_woken_also_by_another_node(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    // A file of SQLite has one server; a PostgreSQL may have several.
+    let reader = match test.kind {
+        Kind::Sqlite => store.clone(),
+        Kind::Postgres(_) => test.open().await?,
+    };
+    for name in ["a", "b", "c"] {
+        let seq = reader.last_change().await?;
+        let waiting = reader.clone();
+        let waiting = tokio::spawn(async move { waiting.changed(seq).await });
+        create(&store, &account, name, None).await?;
+        soon(waiting).await??;
+        // What is past is told at once.
+        soon(reader.changed(seq)).await?;
+        let mut seq = seq;
+        ensure!(since(&reader, &mut seq).await?.len() == 1);
+    }
+    Ok(())
+}
+
+async fn nothing_is_missed_while_many_write(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let mut seq = store.last_change().await?;
+    let writing: Vec<_> = (0..4)
+        .map(|writer| {
+            let (store, account) = (store.clone(), account.id);
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                for number in 0..25 {
+                    let new = endpoint(&format!("{writer}-{number}"));
+                    made.push(store.create_endpoint(account, &new).await?.endpoint.id);
+                }
+                Ok::<_, dovecast_store::StoreError>(made)
+            })
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    while seen.len() < 100 {
+        soon(store.changed(seq)).await?;
+        for id in since(&store, &mut seq).await? {
+            ensure!(seen.insert(id), "told before");
+        }
+    }
+    let mut made = BTreeSet::new();
+    for writer in writing {
+        made.extend(writer.await??);
+    }
+    ensure!(seen == made);
+    Ok(())
+}
+
+async fn who_is_too_far_behind_loads_everything(test: Test) -> Result<()> {
+    let mut options = test.options()?;
+    options.kept_changes = 10;
+    let store = Store::open(&options).await?;
+    let account = store.account_seen("1").await?;
+    let id = create(&store, &account, "a", None).await?.endpoint.id;
+    for _ in 0..100 {
+        store.set_active(id, true).await?;
+    }
+    let last = store.last_change().await?;
+    let everything = Changes::Everything { seq: last };
+    ensure!(store.changes_since(0).await? == everything);
+    // A database that was put back to an earlier state.
+    ensure!(store.changes_since(last + 1).await? == everything);
+    let mut seq = last - 10;
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([id]));
+    let kept = test.dump("change")?.lines().count();
+    ensure!(kept < 80, "{kept} rows are kept");
+    Ok(())
+}
+
+async fn all_endpoints_are_loaded_in_pages(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let mut made = Vec::new();
+    for number in 0..7 {
+        let sets = (number % 2 == 0).then(FilterSets::default);
+        let name = number.to_string();
+        made.push(create(&store, &account, &name, sets).await?.endpoint.id);
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.load_endpoints_after(after, 3).await?;
+        let Some(last) = page.last() else {
+            break;
+        };
+        after = Some(last.endpoint.id);
+        seen.extend(page.iter().map(|record| record.endpoint.id));
+    }
+    made.sort();
+    ensure!(seen == made);
+    Ok(())
+}

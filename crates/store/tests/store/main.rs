@@ -1,0 +1,79 @@
+//! The store on SQLite and on a real PostgreSQL: the same cases on both.
+//!
+//! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
+
+mod endpoints;
+mod feed;
+mod filters;
+mod opening;
+mod registration;
+mod setup;
+mod tokens;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use dovecast_testkit::postgres::Postgres;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use setup::{Case, Kind, Test};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let is_listed = arguments.list;
+    // Started here and dropped here: it must not outlive the process, nor the thread.
+    let postgres = if is_listed { None } else { Some(start()) };
+    let cases: Vec<Case> = [
+        endpoints::CASES,
+        feed::CASES,
+        filters::CASES,
+        opening::CASES,
+        registration::CASES,
+        tokens::CASES,
+    ]
+    .concat();
+    let mut trials = Vec::new();
+    for (name, case) in cases {
+        trials.push(Trial::test(format!("sqlite::{name}"), move || {
+            run(case, Kind::Sqlite)
+        }));
+        let postgres = postgres.clone();
+        let full_name = format!("postgres::{name}");
+        trials.push(Trial::ignorable_test(
+            full_name.clone(),
+            move || match postgres {
+                Some(Ok(postgres)) => {
+                    run(case, Kind::Postgres(postgres)).map(|()| Completion::Completed)
+                }
+                Some(Err(reason)) => {
+                    println!("\n*** {full_name} SKIPPED: {reason}\n");
+                    Ok(Completion::ignored_with(reason))
+                }
+                None => Err("only listed".into()),
+            },
+        ));
+    }
+    let ended = libtest_mimic::run(&arguments, trials);
+    drop(postgres);
+    ended.exit_code()
+}
+
+/// What is missing is a reason to skip; what does not work is a failure of every case.
+fn start() -> Result<Arc<Postgres>, String> {
+    match Postgres::start() {
+        Ok(Ok(postgres)) => Ok(Arc::new(postgres)),
+        Ok(Err(unavailable)) => Err(unavailable.to_string()),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn run(case: fn(Test) -> setup::Outcome, kind: Kind) -> Result<(), Failed> {
+    let failed = |error: anyhow::Error| Failed::from(format!("{error:?}"));
+    let test = Test::new(kind).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.into()))?;
+    runtime.block_on(case(test)).map_err(failed)
+}

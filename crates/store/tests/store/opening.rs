@@ -1,0 +1,99 @@
+//! Opening: the schema, several at once, and what is said where it fails.
+
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Result, ensure};
+use dovecast_store::{Place, Store, StoreError, StoreOptions};
+use dovecast_testkit::postgres::PASSWORD;
+
+use crate::setup::{Kind, Test, cases};
+
+cases![
+    what_is_there_is_there_after_it_is_opened_again,
+    several_open_a_new_one_at_once,
+    a_newer_schema_is_refused_and_left_alone,
+    no_error_shows_a_password,
+    the_file_is_for_its_owner_only,
+];
+
+async fn what_is_there_is_there_after_it_is_opened_again(test: Test) -> Result<()> {
+    let (store, account, application) = test.filled().await?;
+    store.close().await;
+    let store = test.open().await?;
+    store.ping().await?;
+    ensure!(store.account_seen(&account.number).await? == account);
+    ensure!(store.application(application.id).await? == Some(application));
+    Ok(())
+}
+
+async fn several_open_a_new_one_at_once(test: Test) -> Result<()> {
+    let options = test.options()?;
+    let opening: Vec<_> = (0..4)
+        .map(|_| {
+            let options = options.clone();
+            tokio::spawn(async move { Store::open(&options).await })
+        })
+        .collect();
+    for store in opening {
+        store.await??.ping().await?;
+    }
+    Ok(())
+}
+
+async fn a_newer_schema_is_refused_and_left_alone(test: Test) -> Result<()> {
+    test.filled().await?.0.close().await;
+    test.execute("UPDATE schema_version SET version = 99")?;
+    let refused = Store::open(&test.options()?).await;
+    let error = refused.err().map(|error| error.to_string());
+    let error = error.unwrap_or_default();
+    ensure!(
+        error.contains("is version 99, this dovecast knows versions up to"),
+        "{error}"
+    );
+    test.execute("UPDATE schema_version SET version = 1")?;
+    ensure!(test.open().await?.applications(10, 0).await?.total == 1);
+    Ok(())
+}
+
+async fn no_error_shows_a_password(test: Test) -> Result<()> {
+    let wrong = match &test.kind {
+        Kind::Sqlite => "sqlite:/dev/null/state.db".to_owned(),
+        Kind::Postgres(_) => format!("{}-not-there", test.url),
+    };
+    let wrong_user = test.url.replace("//dovecast:", "//nobody:");
+    for url in [wrong, wrong_user.replace("sqlite:", "sqlite:/proc")] {
+        let place: Place = url.parse()?;
+        let error = Store::open(&StoreOptions::new(place)).await.err();
+        let Some(error) = error else {
+            anyhow::bail!("`{url}` can be opened");
+        };
+        let said = format!("{error} {error:?}");
+        let chained = format!("{:?}", anyhow::Error::from(error));
+        ensure!(!chained.contains(PASSWORD), "{chained}");
+        ensure!(!said.contains(PASSWORD), "{said}");
+    }
+    Ok(())
+}
+
+async fn the_file_is_for_its_owner_only(test: Test) -> Result<()> {
+    let (store, ..) = test.filled().await?;
+    let Kind::Sqlite = test.kind else {
+        return Ok(());
+    };
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let mode = std::fs::metadata(test.dir.path().join(name))?.permissions();
+        ensure!(mode.mode() & 0o777 == 0o600, "{name}: {mode:?}");
+    }
+    drop(store);
+    let beside: StoreError = match Store::open(&StoreOptions::new(
+        format!("sqlite:{}", test.dir.path().display()).parse()?,
+    ))
+    .await
+    {
+        Ok(_) => anyhow::bail!("a directory is no database"),
+        Err(error) => error,
+    };
+    let said = beside.to_string();
+    ensure!(said.contains("cannot open"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Registration: what stays, what changes, what goes.
+
+use anyhow::{Context, Result, ensure};
+use dovecast_store::{
+    Application, FilterSet, FilterSets, RegistrationChange as Change, TouchedFilter,
+};
+
+use crate::setup::{Test, cases, create, mail};
+
+cases![
+    known_things_keep_their_ids_and_the_order_is_that_of_the_list,
+    what_changes_is_told,
+    a_dry_run_tells_the_same_and_keeps_nothing,
+    the_same_registration_changes_nothing,
+    applications_are_listed_in_pages,
+];
+
+/// `new[low high] gone[]`
+fn shape(application: &Application) -> String {
+    let types = application.event_types.iter().map(|event_type| {
+        let levels = event_type.levels.iter().map(|level| &*level.external_id);
+        let levels: Vec<_> = levels.collect();
+        format!("{}[{}]", event_type.external_id, levels.join(" "))
+    });
+    types.collect::<Vec<_>>().join(" ")
+}
+
+async fn known_things_keep_their_ids_and_the_order_is_that_of_the_list(test: Test) -> Result<()> {
+    let (store, _, before) = test.filled().await?;
+    ensure!(shape(&before) == "new[low high] gone[]");
+    let wanted = mail(&[
+        ("first", &["x"]),
+        ("gone", &["y"]),
+        ("new", &["high", "mid", "low"]),
+    ]);
+    let after = store.register(&wanted, false).await?.application;
+    ensure!(shape(&after) == "first[x] gone[y] new[high mid low]");
+    ensure!(after.id == before.id);
+    ensure!(after.event_types[2].id == before.event_types[0].id);
+    ensure!(after.event_types[2].levels[0] == before.event_types[0].levels[1]);
+    // Places have no gaps that a later one could fall into.
+    for wanted in [
+        &[("new", &["low"] as &[&str])][..],
+        &[("new", &["low", "z"]), ("gone", &[])],
+        &[("gone", &[]), ("first", &[]), ("new", &[])],
+    ] {
+        let after = store.register(&mail(wanted), false).await?.application;
+        let expected: Vec<_> = wanted
+            .iter()
+            .map(|(name, levels)| format!("{name}[{}]", levels.join(" ")))
+            .collect();
+        ensure!(shape(&after) == expected.join(" "));
+        ensure!(store.application(after.id).await?.context("gone")? == after);
+    }
+    Ok(())
+}
+
+async fn what_changes_is_told(test: Test) -> Result<()> {
+    let (store, account, application) = test.filled().await?;
+    let new = &application.event_types[0];
+    let sets = FilterSets {
+        levels: new.levels.iter().map(|level| level.id).collect(),
+        ..FilterSets::default()
+    };
+    let with_levels = create(&store, &account, "levels", Some(sets)).await?;
+    let sets = FilterSets {
+        event_types: vec![application.event_types[1].id],
+        ..FilterSets::default()
+    };
+    let with_type = create(&store, &account, "type", Some(sets)).await?;
+    create(&store, &account, "open", Some(FilterSets::default())).await?;
+    let mut wanted = mail(&[("new", &["high", "mid"]), ("more", &["x"])]);
+    wanted.title.push('!');
+    wanted.event_types[0].title.push('!');
+    wanted.event_types[0].levels[0].title.push('!');
+    let registered = store.register(&wanted, false).await?;
+    let name = str::to_owned;
+    let expected = [
+        Change::ApplicationRetitled,
+        Change::EventTypeRemoved(name("gone")),
+        Change::LevelRemoved(name("new"), name("low")),
+        Change::EventTypeRetitled(name("new")),
+        Change::LevelRetitled(name("new"), name("high")),
+        Change::LevelAdded(name("new"), name("mid")),
+        Change::EventTypeAdded(name("more")),
+        Change::LevelAdded(name("more"), name("x")),
+    ];
+    ensure!(registered.changes == expected, "{:#?}", registered.changes);
+    let mut filters: Vec<_> = registered.filters.iter().map(emptied).collect();
+    filters.sort_by_key(|(endpoint, _)| *endpoint);
+    let expected = [
+        (with_levels.endpoint.id, vec![]),
+        (with_type.endpoint.id, vec![FilterSet::EventTypes]),
+    ];
+    ensure!(filters == expected, "{filters:?}");
+    ensure!(registered.filters[0].account_number == account.number);
+    Ok(())
+}
+
+fn emptied(filter: &TouchedFilter) -> (dovecast_store::EndpointId, Vec<FilterSet>) {
+    (filter.endpoint, filter.emptied.clone())
+}
+
+async fn a_dry_run_tells_the_same_and_keeps_nothing(test: Test) -> Result<()> {
+    let (store, account, application) = test.filled().await?;
+    let sets = FilterSets {
+        event_types: vec![application.event_types[0].id],
+        ..FilterSets::default()
+    };
+    let endpoint = create(&store, &account, "a", Some(sets)).await?.endpoint;
+    let seq = store.last_change().await?;
+    let wanted = mail(&[("other", &[])]);
+    let dry = store.register(&wanted, true).await?;
+    ensure!(store.application(application.id).await? == Some(application));
+    ensure!(store.last_change().await? == seq);
+    let filter = store.filter(account.id, endpoint.id).await?;
+    ensure!(filter.context("no filter")?.stale.is_empty());
+    let done = store.register(&wanted, false).await?;
+    ensure!(dry.changes == done.changes && dry.filters == done.filters);
+    ensure!(shape(&dry.application) == shape(&done.application));
+    Ok(())
+}
+
+async fn the_same_registration_changes_nothing(test: Test) -> Result<()> {
+    let (store, _, application) = test.filled().await?;
+    let same = mail(&[("new", &["low", "high"]), ("gone", &[])]);
+    let registered = store.register(&same, false).await?;
+    ensure!(registered.changes.is_empty() && registered.filters.is_empty());
+    ensure!(registered.application == application);
+    Ok(())
+}
+
+async fn applications_are_listed_in_pages(test: Test) -> Result<()> {
+    let (store, ..) = test.filled().await?;
+    for name in ["b", "a"] {
+        let mut wanted = mail(&[("new", &["low"])]);
+        wanted.name = name.to_owned();
+        store.register(&wanted, false).await?;
+    }
+    let page = store.applications(2, 1).await?;
+    let names: Vec<_> = page.items.iter().map(|item| &*item.name).collect();
+    ensure!(page.total == 3 && names == ["b", "a"], "{names:?}");
+    ensure!(page.items.iter().all(|item| shape(item) == "new[low]"));
+    Ok(())
+}

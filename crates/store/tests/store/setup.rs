@@ -1,0 +1,165 @@
+//! What every case begins with: a database of its own, and some things in it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dovecast_store::{
+    Account, Application, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, NewEndpoint,
+    NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
+};
+use dovecast_testkit::postgres::Postgres;
+use tempfile::TempDir;
+
+pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<()>>>>;
+pub(crate) type Case = (&'static str, fn(Test) -> Outcome);
+
+/// Cases by the names of their functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const CASES: &[crate::setup::Case] = &[
+            $((stringify!($name), |test| Box::pin($name(test)))),*
+        ];
+    };
+}
+pub(crate) use cases;
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres(Arc<Postgres>),
+}
+
+/// A database that nobody else uses.
+pub(crate) struct Test {
+    pub(crate) kind: Kind,
+    pub(crate) url: String,
+    pub(crate) dir: TempDir,
+}
+
+impl Test {
+    pub(crate) fn new(kind: Kind) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let url = match &kind {
+            Kind::Sqlite => format!("sqlite:{}/state.db", dir.path().display()),
+            Kind::Postgres(postgres) => postgres.database()?,
+        };
+        Ok(Self { kind, url, dir })
+    }
+
+    pub(crate) fn options(&self) -> Result<StoreOptions> {
+        let place: Place = self.url.parse()?;
+        let mut options = StoreOptions::new(place);
+        options.max_connections = 4;
+        Ok(options)
+    }
+
+    pub(crate) async fn open(&self) -> Result<Store> {
+        Ok(Store::open(&self.options()?).await?)
+    }
+
+    /// A store with an account and an application.
+    pub(crate) async fn filled(&self) -> Result<(Store, Account, Application)> {
+        let store = self.open().await?;
+        let account = store.account_seen("6089719").await?;
+        let registered = store
+            .register(&mail(&[("new", &["low", "high"]), ("gone", &[])]), false)
+            .await?;
+        Ok((store, account, registered.application))
+    }
+
+    /// Writes past the store.
+    pub(crate) fn execute(&self, statement: &str) -> Result<()> {
+        match &self.kind {
+            Kind::Sqlite => {
+                let path = self.dir.path().join("state.db");
+                rusqlite::Connection::open(path)?.execute_batch(statement)?;
+            }
+            Kind::Postgres(postgres) => {
+                postgres.query(&self.url, statement)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All text there is in a table.
+    pub(crate) fn dump(&self, table: &str) -> Result<String> {
+        match &self.kind {
+            Kind::Sqlite => {
+                let path = self.dir.path().join("state.db");
+                let connection = rusqlite::Connection::open(path)?;
+                let mut statement = connection.prepare(&format!("SELECT * FROM {table}"))?;
+                let columns = statement.column_count();
+                let mut rows = statement.query([])?;
+                let mut text = String::new();
+                while let Some(row) = rows.next()? {
+                    for column in 0..columns {
+                        text.push_str(row.get_ref(column)?.as_str().unwrap_or_default());
+                        text.push('|');
+                    }
+                    text.push('\n');
+                }
+                Ok(text)
+            }
+            Kind::Postgres(postgres) => {
+                postgres.query(&self.url, &format!("SELECT * FROM {table}"))
+            }
+        }
+    }
+}
+
+/// A registration of the application `mail`.
+pub(crate) fn mail(event_types: &[(&str, &[&str])]) -> Registration {
+    Registration {
+        name: "mail".to_owned(),
+        title: "Mail".to_owned(),
+        event_types: event_types
+            .iter()
+            .map(|(name, levels)| NewEventType {
+                external_id: (*name).to_owned(),
+                title: format!("Type {name}"),
+                levels: levels
+                    .iter()
+                    .map(|level| NewLevel {
+                        external_id: (*level).to_owned(),
+                        title: format!("Level {level}"),
+                    })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+pub(crate) fn endpoint(name: &str) -> NewEndpoint {
+    NewEndpoint {
+        name: name.to_owned(),
+        url: format!("https://example.org/{name}"),
+        active: true,
+        kind: EndpointKind::Https,
+        server_ca_certificate: None,
+        retry_policy: RetryPolicy::Default,
+        filter: None,
+    }
+}
+
+pub(crate) async fn create(
+    store: &Store,
+    account: &Account,
+    name: &str,
+    sets: Option<FilterSets>,
+) -> Result<CreatedEndpoint> {
+    let mut new = endpoint(name);
+    new.filter = sets.map(|sets| FilterFields {
+        sets: Some(sets),
+        ..FilterFields::default()
+    });
+    Ok(store.create_endpoint(account.id, &new).await?)
+}
+
+/// Fails instead of hanging.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(Duration::from_secs(30), what)
+        .await
+        .context("not in time")
+}

@@ -1,0 +1,90 @@
+//! Accounts, users and API tokens.
+
+use anyhow::{Result, ensure};
+use dovecast_store::{Caller, Profile, Scope};
+
+use crate::setup::{Test, cases};
+
+cases![
+    accounts_and_users_are_made_once_whoever_asks,
+    a_token_stands_for_its_scope_until_it_is_deleted,
+    only_the_hash_of_a_token_is_kept,
+    the_first_admin_token_is_made_once,
+];
+
+async fn accounts_and_users_are_made_once_whoever_asks(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let asking: Vec<_> = (0..16)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let account = store.account_seen("1").await?;
+                let profile = Profile {
+                    username: "joe".to_owned(),
+                    is_active: true,
+                    ..Profile::default()
+                };
+                Ok::<_, dovecast_store::StoreError>((
+                    account.id,
+                    store.user_seen(account.id, &profile).await?,
+                ))
+            })
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for one in asking {
+        seen.push(one.await??);
+    }
+    ensure!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+    let other = store.account_seen("2").await?;
+    ensure!(other.id != seen[0].0);
+    Ok(())
+}
+
+async fn a_token_stands_for_its_scope_until_it_is_deleted(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let account = store
+        .create_token("ci", Scope::Account("7".to_owned()))
+        .await?;
+    let registration = store.create_token("app", Scope::Registration).await?;
+    let expected = Caller::Account(store.account_seen("7").await?);
+    ensure!(store.caller(&account.secret).await? == Some(expected));
+    ensure!(store.caller(&registration.secret).await? == Some(Caller::Registration));
+    ensure!(store.caller("dct_other").await?.is_none());
+    let listed = store.tokens().await?;
+    ensure!(
+        listed == [account.token.clone(), registration.token],
+        "{listed:?}"
+    );
+    ensure!(account.secret.ends_with(&account.token.last_four));
+    ensure!(store.delete_token(account.token.id).await?);
+    ensure!(!store.delete_token(account.token.id).await?);
+    ensure!(store.caller(&account.secret).await?.is_none());
+    Ok(())
+}
+
+async fn only_the_hash_of_a_token_is_kept(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let token = store.create_token("ci", Scope::Admin).await?;
+    let kept = test.dump("api_token")?;
+    ensure!(kept.contains(&token.token.last_four), "{kept}");
+    ensure!(!kept.contains(&token.secret[4..20]), "{kept}");
+    Ok(())
+}
+
+async fn the_first_admin_token_is_made_once(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let asking: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.first_admin_token("first start").await })
+        })
+        .collect();
+    let mut made = Vec::new();
+    for one in asking {
+        made.extend(one.await??);
+    }
+    ensure!(made.len() == 1, "{} tokens", made.len());
+    ensure!(store.caller(&made[0].secret).await? == Some(Caller::Admin));
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! A private PostgreSQL: Debian's binaries, a directory of its own, an address of its own, gone when it is dropped.
+//!
+//! Nothing of it outlives the process that started it, and no cluster of the system is touched. It does not sync its files:
+//! what is tested on it is what dovecast says to a PostgreSQL, not whether PostgreSQL is durable.
+
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::{Unavailable, loopback, process};
+
+/// Where Debian has them, by version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+const PORT: u16 = 5432;
+const USER: &str = "dovecast";
+/// It stands in URLs, and must be found in no log.
+pub const PASSWORD: &str = "pa55-of-the-tests";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A PostgreSQL that runs.
+#[derive(Debug)]
+pub struct Postgres {
+    child: Child,
+    binaries: PathBuf,
+    address: Ipv4Addr,
+    databases: AtomicU32,
+    dir: TempDir,
+}
+
+impl Postgres {
+    /// Starts one. The thread that starts it has to live as long as it.
+    pub fn start() -> Result<Result<Self, Unavailable>> {
+        let Some(binaries) = binaries() else {
+            return Ok(Err(Unavailable::new(format!(
+                "no PostgreSQL in `{VERSIONS}`: install the package postgresql"
+            ))));
+        };
+        let dir = TempDir::new().context("cannot make a directory")?;
+        let owner = Owner::find()?;
+        owner.give(dir.path())?;
+        let data = dir.path().join("data");
+        let password = dir.path().join("password");
+        fs::write(&password, PASSWORD).context("cannot write a file")?;
+        owner.give(&password)?;
+        let mut initdb = owner.command(&binaries.join("initdb"));
+        initdb.arg("--pgdata").arg(&data);
+        initdb.args(["--username", USER, "--auth=scram-sha-256", "--no-sync"]);
+        // Not the one of bytes: what depends on the locale has to show.
+        initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
+        initdb.arg("--pwfile").arg(&password);
+        run(&mut initdb)?;
+        let address = loopback::unique_address();
+        let log = fs::File::create(dir.path().join("log")).context("cannot make a file")?;
+        let mut postgres = owner.command(&binaries.join("postgres"));
+        postgres.arg("-D").arg(&data);
+        for setting in [
+            format!("listen_addresses={address}"),
+            format!("port={PORT}"),
+            "unix_socket_directories=".to_owned(),
+            "fsync=off".to_owned(),
+            "full_page_writes=off".to_owned(),
+            "max_connections=400".to_owned(),
+            "shared_buffers=32MB".to_owned(),
+        ] {
+            postgres.args(["-c", &setting]);
+        }
+        let child = postgres
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("cannot run postgres")?;
+        let mut started = Self {
+            child,
+            binaries,
+            address,
+            databases: AtomicU32::new(0),
+            dir,
+        };
+        started.wait()?;
+        Ok(Ok(started))
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let ready = process::poll_until(PATIENCE, || match self.child.try_wait() {
+            Ok(None) => {
+                let connected = TcpStream::connect((self.address, PORT)).is_ok();
+                (connected && self.psql("postgres", "SELECT 1").is_ok()).then_some(Ok(()))
+            }
+            ended => Some(Err(ended)),
+        });
+        match ready {
+            Some(Ok(())) => Ok(()),
+            Some(Err(ended)) => bail!("postgres does not start ({ended:?}): {}", self.log()),
+            None => bail!("postgres is not ready after {PATIENCE:?}: {}", self.log()),
+        }
+    }
+
+    /// A new database of its own; its URL.
+    pub fn database(&self) -> Result<String> {
+        let name = format!("d{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        Ok(format!(
+            "postgres://{USER}:{PASSWORD}@{}:{PORT}/{name}",
+            self.address
+        ))
+    }
+
+    /// What a statement answers in the database of a URL, a row per line.
+    pub fn query(&self, url: &str, statement: &str) -> Result<String> {
+        let (_, name) = url.rsplit_once('/').context("a URL without a database")?;
+        self.psql(name, statement)
+    }
+
+    fn psql(&self, database: &str, statement: &str) -> Result<String> {
+        let mut psql = Command::new(self.binaries.join("psql"));
+        psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"]);
+        psql.arg(format!("--host={}", self.address));
+        psql.args(["--username", USER, "--dbname", database, "--command"]);
+        psql.arg(statement).env("PGPASSWORD", PASSWORD);
+        run(&mut psql)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Nobody needs it to be left in order.
+        let _ = process::signal(self.child.id(), "QUIT");
+        let _ = self.child.wait();
+    }
+}
+
+/// The newest version that is installed.
+fn binaries() -> Option<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(VERSIONS)
+        .ok()?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, path)| path.join("initdb").exists() && path.join("psql").exists())
+        .collect();
+    versions.sort();
+    versions.pop().map(|(_, path)| path)
+}
+
+/// PostgreSQL does not run as root.
+enum Owner {
+    Ourselves,
+    Other { uid: u32, gid: u32 },
+}
+
+impl Owner {
+    fn find() -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self::Ourselves);
+        }
+        let number = |option: &str| -> Result<u32> {
+            let output = Command::new("id").args([option, "postgres"]).output();
+            let text = output.context("cannot run `id`")?.stdout;
+            // `nobody`, if the package has not made its user.
+            Ok(String::from_utf8_lossy(&text)
+                .trim()
+                .parse()
+                .unwrap_or(65534))
+        };
+        Ok(Self::Other {
+            uid: number("-u")?,
+            gid: number("-g")?,
+        })
+    }
+
+    fn give(&self, path: &Path) -> Result<()> {
+        let Self::Other { uid, gid } = self else {
+            return Ok(());
+        };
+        let context = || format!("cannot give `{}` away", path.display());
+        chown(path, Some(*uid), Some(*gid)).with_context(context)?;
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(path, Permissions::from_mode(mode)).with_context(context)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = process::detached("setpriv");
+        if let Self::Other { uid, gid } = self {
+            command.arg(format!("--reuid={uid}"));
+            command.arg(format!("--regid={gid}"));
+            command.arg("--clear-groups");
+        }
+        command.args(["--pdeathsig", "QUIT"]).arg(program);
+        command.current_dir("/");
+        command
+    }
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().context("cannot run a command")?;
+    ensure!(
+        output.status.success(),
+        "`{}` fails: {}{}",
+        command.get_program().display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
