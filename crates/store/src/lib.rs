@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod deliveries;
 mod error;
 mod feed;
 mod id;
@@ -20,6 +21,7 @@ mod row;
 mod schema;
 mod statement;
 
+pub use deliveries::{Dropped, KeptAttempt, KeptDeadLetter, KeptPast};
 pub use error::{MemberKind, Result, StoreError};
 pub use feed::Changes;
 pub use id::Id;

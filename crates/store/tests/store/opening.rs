@@ -42,15 +42,15 @@ async fn several_open_a_new_one_at_once(test: Test) -> Result<()> {
 
 async fn a_newer_schema_is_refused_and_left_alone(test: Test) -> Result<()> {
     test.filled().await?.0.close().await;
-    test.execute("UPDATE schema_version SET version = 99")?;
+    test.execute("UPDATE schema_version SET version = version + 100")?;
     let refused = Store::open(&test.options()?).await;
     let error = refused.err().map(|error| error.to_string());
     let error = error.unwrap_or_default();
     ensure!(
-        error.contains("is version 99, this dovecast knows versions up to"),
+        error.contains("this dovecast knows versions up to"),
         "{error}"
     );
-    test.execute("UPDATE schema_version SET version = 1")?;
+    test.execute("UPDATE schema_version SET version = version - 100")?;
     ensure!(test.open().await?.applications(10, 0).await?.total == 1);
     Ok(())
 }

@@ -1,0 +1,120 @@
+//! Claiming what is owed: for a time it is one dispatcher's, and nobody waits for anybody.
+
+use std::sync::Arc;
+
+use dovecast_dispatch::work::ledger::{Millis, Owed, OwedRange, RangeId};
+use dovecast_dispatch::{EndpointId, NotificationId};
+use sqlx::any::AnyRow;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::open::Store;
+use crate::row;
+
+/// `SKIP` stands where PostgreSQL is told not to wait for rows that another one claims at this moment.
+const DUE: &str = "UPDATE owed SET lease_until_ms = $1 WHERE (endpoint_id, notification_id) IN (\
+    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND lease_until_ms < $2 \
+    ORDER BY due_ms LIMIT $3) \
+    RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
+const DUE_POSTGRES: &str = "UPDATE owed SET lease_until_ms = $1 WHERE (endpoint_id, notification_id) IN (\
+    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND lease_until_ms < $2 \
+    ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED) \
+    RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
+const FREE: &str = "UPDATE owed_range SET lease_until_ms = $1 \
+    WHERE (endpoint_id, topic, part, start_offset) IN (\
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE lease_until_ms < $2 LIMIT $3) \
+    RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
+const FREE_POSTGRES: &str = "UPDATE owed_range SET lease_until_ms = $1 \
+    WHERE (endpoint_id, topic, part, start_offset) IN (\
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE lease_until_ms < $2 LIMIT $3 \
+    FOR UPDATE SKIP LOCKED) \
+    RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
+
+impl Store {
+    pub(super) async fn claim_due(
+        &self,
+        now_ms: Millis,
+        lease_until_ms: Millis,
+        most: usize,
+    ) -> Result<Vec<Owed>> {
+        let statement = if self.database.is_postgres {
+            DUE_POSTGRES
+        } else {
+            DUE
+        };
+        let rows = self
+            .claim(statement, (now_ms, lease_until_ms, most))
+            .await?;
+        let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
+        owed.sort_by_key(|owed| owed.due_ms);
+        Ok(owed)
+    }
+
+    pub(super) async fn claim_free_ranges(
+        &self,
+        now_ms: Millis,
+        lease_until_ms: Millis,
+        most: usize,
+    ) -> Result<Vec<OwedRange>> {
+        let statement = if self.database.is_postgres {
+            FREE_POSTGRES
+        } else {
+            FREE
+        };
+        let rows = self
+            .claim(statement, (now_ms, lease_until_ms, most))
+            .await?;
+        rows.iter().map(range).collect()
+    }
+
+    async fn claim(
+        &self,
+        statement: &'static str,
+        (now_ms, lease_until_ms, most): (Millis, Millis, usize),
+    ) -> Result<Vec<AnyRow>> {
+        let rows = sqlx::query(statement)
+            .bind(lease_until_ms)
+            .bind(now_ms)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.database.pool)
+            .await?;
+        Ok(rows)
+    }
+}
+
+pub(super) fn uuid(found: &AnyRow, column: &'static str) -> Result<Uuid> {
+    let text = row::text(found, column)?;
+    Ok(Uuid::try_parse(&text).map_err(|error| row::wrong(column, error))?)
+}
+
+pub(super) fn count<T: TryFrom<i64>>(found: &AnyRow, column: &'static str) -> Result<T>
+where
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let number = row::number(found, column)?;
+    Ok(T::try_from(number).map_err(|error| row::wrong(column, error))?)
+}
+
+fn owed(found: &AnyRow) -> Result<Owed> {
+    Ok(Owed {
+        endpoint: EndpointId(uuid(found, "endpoint_id")?),
+        notification: NotificationId(uuid(found, "notification_id")?),
+        body: row::text(found, "body")?.into(),
+        failures: count(found, "failures")?,
+        due_ms: row::number(found, "due_ms")?,
+        reason: row::text(found, "reason")?,
+    })
+}
+
+fn range(found: &AnyRow) -> Result<OwedRange> {
+    Ok(OwedRange {
+        id: RangeId {
+            endpoint: EndpointId(uuid(found, "endpoint_id")?),
+            topic: Arc::from(row::text(found, "topic")?),
+            partition: count(found, "part")?,
+            start: count(found, "start_offset")?,
+        },
+        from: count(found, "from_offset")?,
+        to: count(found, "to_offset")?,
+    })
+}

@@ -1,0 +1,92 @@
+//! Dead letters: deliveries that will not be made, and records that were no notification, with the reason.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use dovecast_dispatch::work::ledger::DeadLetter;
+use dovecast_dispatch::{EndpointId, NotificationId};
+use sqlx::Any;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use uuid::Uuid;
+
+use super::claims::{count, uuid};
+use crate::error::Result;
+use crate::open::Store;
+use crate::row;
+
+/// A dead letter that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptDeadLetter {
+    /// Its name; later ones are greater.
+    pub id: Uuid,
+    /// What it is.
+    pub letter: DeadLetter,
+}
+
+const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, body, is_base64, reason, time_ms, attempts) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const SELECT: &str = "SELECT id, endpoint_id, notification_id, body, is_base64, reason, time_ms, attempts FROM dead_letter \
+    WHERE id < $1 ORDER BY id DESC LIMIT $2";
+
+pub(super) fn insert(letter: &DeadLetter) -> Query<'static, Any, AnyArguments> {
+    // PostgreSQL takes no NUL in a text.
+    let text = std::str::from_utf8(&letter.body).ok();
+    let text = text.filter(|text| !text.contains('\0'));
+    let (body, is_base64) = match text {
+        Some(text) => (text.to_owned(), 0_i64),
+        None => (BASE64_STANDARD.encode(&letter.body), 1),
+    };
+    sqlx::query(INSERT)
+        .bind(Uuid::now_v7().to_string())
+        .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
+        .bind(letter.notification.to_string())
+        .bind(body)
+        .bind(is_base64)
+        .bind(letter.reason.replace('\0', "\u{fffd}"))
+        .bind(letter.time_ms)
+        .bind(i64::from(letter.attempts))
+}
+
+impl Store {
+    /// The latest dead letters before one, at most so many, the newest first.
+    pub async fn dead_letters(
+        &self,
+        before: Option<Uuid>,
+        most: usize,
+    ) -> Result<Vec<KeptDeadLetter>> {
+        let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+        let rows = sqlx::query(SELECT)
+            .bind(before)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.database.pool)
+            .await?;
+        rows.iter().map(letter).collect()
+    }
+}
+
+fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
+    let body = row::text(found, "body")?;
+    let body = if row::truth(found, "is_base64")? {
+        BASE64_STANDARD
+            .decode(body)
+            .map_err(|error| row::wrong("body", error))?
+            .into()
+    } else {
+        body.into()
+    };
+    let endpoint = match row::optional_text(found, "endpoint_id")? {
+        Some(_) => Some(EndpointId(uuid(found, "endpoint_id")?)),
+        None => None,
+    };
+    Ok(KeptDeadLetter {
+        id: uuid(found, "id")?,
+        letter: DeadLetter {
+            endpoint,
+            notification: NotificationId(uuid(found, "notification_id")?),
+            body,
+            reason: row::text(found, "reason")?,
+            time_ms: row::number(found, "time_ms")?,
+            attempts: count(found, "attempts")?,
+        },
+    })
+}

@@ -1,0 +1,156 @@
+//! Noting what has happened, in one transaction.
+
+use std::collections::BTreeMap;
+
+use dovecast_dispatch::EndpointId;
+use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed, RangeId};
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection};
+
+use super::attempts;
+use crate::error::Result;
+use crate::open::Store;
+
+type Bound<'q> = Query<'q, Any, AnyArguments>;
+
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, lease_until_ms, reason) \
+    VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING";
+const FAIL: &str = "UPDATE owed SET failures = $3, due_ms = $4, lease_until_ms = 0, reason = $5 \
+    WHERE endpoint_id = $1 AND notification_id = $2";
+const GIVE_BACK: &str = "UPDATE owed SET due_ms = $3, lease_until_ms = 0 \
+    WHERE endpoint_id = $1 AND notification_id = $2";
+const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
+const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, lease_until_ms) \
+    VALUES ($1, $2, $3, $4, $4, $5, $6) ON CONFLICT (endpoint_id, topic, part, start_offset) \
+    DO UPDATE SET to_offset = excluded.to_offset, lease_until_ms = excluded.lease_until_ms";
+const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5, lease_until_ms = $6 \
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
+const RENEW: &str = "UPDATE owed_range SET lease_until_ms = $5 \
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
+const END: &str = "DELETE FROM owed_range \
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
+const SUCCESS: &str = "UPDATE endpoint SET last_delivery_status = 'success', last_delivery_ms = $2, first_failure_ms = NULL \
+    WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2)";
+const FAILURE: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, \
+    first_failure_ms = COALESCE(first_failure_ms, $3) \
+    WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2)";
+/// The same after a success that is not noted any more.
+const FAILURE_ANEW: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, first_failure_ms = $3 \
+    WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2)";
+
+impl Store {
+    pub(super) async fn record_happened(&self, happened: &Happened) -> Result<()> {
+        let mut tx = self.database.begin_writing().await?;
+        owed(&mut tx, happened).await?;
+        ranges(&mut tx, happened).await?;
+        for letter in &happened.dead {
+            super::dead_letters::insert(letter)
+                .execute(&mut *tx)
+                .await?;
+        }
+        let mut by_endpoint: BTreeMap<EndpointId, Vec<&AttemptRow>> = BTreeMap::new();
+        for attempt in &happened.attempts {
+            by_endpoint
+                .entry(attempt.endpoint)
+                .or_default()
+                .push(attempt);
+        }
+        for (endpoint, mut rows) in by_endpoint {
+            rows.sort_by_key(|row| row.time_ms);
+            if let Some(insert) = attempts::insert(endpoint, &rows) {
+                insert.execute(&mut *tx).await?;
+            }
+            if let Some(status) = status(endpoint, &rows) {
+                status.execute(&mut *tx).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn owed(connection: &mut AnyConnection, happened: &Happened) -> Result<()> {
+    let of = |statement, owed: &Owed| -> Bound<'static> {
+        sqlx::query(statement)
+            .bind(owed.endpoint.to_string())
+            .bind(owed.notification.to_string())
+    };
+    for owed in &happened.owed {
+        // Bodies are JSON, which is UTF-8.
+        let insert = of(OWE, owed)
+            .bind(String::from_utf8_lossy(&owed.body).into_owned())
+            .bind(i64::from(owed.failures))
+            .bind(owed.due_ms)
+            .bind(owed.reason.clone());
+        insert.execute(&mut *connection).await?;
+    }
+    for owed in &happened.failed_again {
+        let update = of(FAIL, owed)
+            .bind(i64::from(owed.failures))
+            .bind(owed.due_ms)
+            .bind(owed.reason.clone());
+        update.execute(&mut *connection).await?;
+    }
+    for ((endpoint, notification), due_ms) in &happened.given_back {
+        sqlx::query(GIVE_BACK)
+            .bind(endpoint.to_string())
+            .bind(notification.to_string())
+            .bind(due_ms)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (endpoint, notification) in &happened.done {
+        sqlx::query(DONE)
+            .bind(endpoint.to_string())
+            .bind(notification.to_string())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn ranges(connection: &mut AnyConnection, happened: &Happened) -> Result<()> {
+    let offset = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
+    let of = |statement, id: &RangeId| -> Bound<'static> {
+        sqlx::query(statement)
+            .bind(id.endpoint.to_string())
+            .bind(id.topic.to_string())
+            .bind(i64::from(id.partition))
+            .bind(offset(id.start))
+    };
+    let lease = happened.lease_until_ms;
+    for (id, to) in &happened.grown {
+        let grow = of(GROW, id).bind(offset(*to)).bind(lease);
+        grow.execute(&mut *connection).await?;
+    }
+    for (id, from) in &happened.progress {
+        let progress = of(PROGRESS, id).bind(offset(*from)).bind(lease);
+        progress.execute(&mut *connection).await?;
+    }
+    for id in &happened.renewed {
+        of(RENEW, id).bind(lease).execute(&mut *connection).await?;
+    }
+    for id in &happened.ended {
+        of(END, id).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// How the endpoint is after these attempts, which are in order.
+fn status(endpoint: EndpointId, rows: &[&AttemptRow]) -> Option<Bound<'static>> {
+    let last = rows.last()?;
+    let id = endpoint.to_string();
+    if last.is_delivered {
+        return Some(sqlx::query(SUCCESS).bind(id).bind(last.time_ms));
+    }
+    let success = rows.iter().rposition(|row| row.is_delivered);
+    let first_failure = rows.get(success.map_or(0, |place| place + 1))?;
+    let statement = if success.is_some() {
+        FAILURE_ANEW
+    } else {
+        FAILURE
+    };
+    let update = sqlx::query(statement).bind(id).bind(last.time_ms);
+    Some(update.bind(first_failure.time_ms))
+}

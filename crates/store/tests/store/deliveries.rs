@@ -1,0 +1,334 @@
+//! The ledger of the dispatcher: what was noted is there, claimed by one at a time, and the past does not grow for ever.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use dovecast_dispatch::work::ledger::{
+    AttemptRow, DeadLetter, Happened, Ledger, Owed, OwedRange, RangeId,
+};
+use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_store::{KeptPast, Store};
+use uuid::Uuid;
+
+use crate::setup::{Test, cases, create};
+
+cases![
+    an_owed_delivery_is_claimed_once_until_its_lease_ends,
+    what_fails_again_is_given_back_or_is_done_is_so,
+    two_dispatchers_never_claim_the_same,
+    a_range_grows_shrinks_and_ends,
+    everything_is_noted_or_nothing,
+    dead_letters_of_any_bytes_come_back_as_they_were,
+    attempts_are_kept_by_endpoint_and_show_how_it_is,
+    the_past_is_forgotten_by_age_and_by_number,
+];
+
+const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
+
+fn notification(number: u128) -> NotificationId {
+    NotificationId(Uuid::from_u128(number))
+}
+
+fn owed(number: u128, due_ms: i64) -> Owed {
+    Owed {
+        endpoint: ENDPOINT,
+        notification: notification(number),
+        body: Bytes::from(format!(r#"{{"message":"ä{number}"}}"#)),
+        failures: 1,
+        due_ms,
+        reason: "the endpoint answers 503".to_owned(),
+    }
+}
+
+fn happened(change: impl FnOnce(&mut Happened)) -> Happened {
+    let mut happened = Happened::default();
+    change(&mut happened);
+    happened
+}
+
+async fn an_owed_delivery_is_claimed_once_until_its_lease_ends(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let both = vec![owed(1, 100), owed(2, 50), owed(3, 5_000)];
+    store.record(happened(|what| what.owed = both)).await?;
+    // One that is there stays as it is.
+    let again = Owed {
+        failures: 9,
+        ..owed(1, 1)
+    };
+    store
+        .record(happened(|what| what.owed = vec![again]))
+        .await?;
+    ensure!(store.claim_owed(49, 1_000, 10).await? == []);
+    ensure!(store.claim_owed(200, 1_000, 10).await? == [owed(2, 50), owed(1, 100)]);
+    ensure!(store.claim_owed(1_000, 2_000, 10).await? == []);
+    ensure!(store.claim_owed(1_001, 2_000, 1).await? == [owed(2, 50)]);
+    // Another process, another connection.
+    let other = test.open().await?;
+    ensure!(other.claim_owed(1_001, 2_000, 10).await? == [owed(1, 100)]);
+    ensure!(other.claim_owed(6_000, 7_000, 10).await?.len() == 3);
+    Ok(())
+}
+
+async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let all = (1..=4).map(|number| owed(number, 0)).collect();
+    store.record(happened(|what| what.owed = all)).await?;
+    ensure!(store.claim_owed(1, 1_000_000, 10).await?.len() == 4);
+    let failed = Owed {
+        failures: 2,
+        reason: "refused".to_owned(),
+        ..owed(1, 300)
+    };
+    let next = happened(|what| {
+        what.failed_again = vec![failed.clone()];
+        what.given_back = vec![((ENDPOINT, notification(2)), 200)];
+        what.done = vec![(ENDPOINT, notification(3))];
+    });
+    store.record(next).await?;
+    let given_back = Owed {
+        due_ms: 200,
+        ..owed(2, 0)
+    };
+    // The fourth is still claimed, the third is gone.
+    ensure!(store.claim_owed(400, 500, 10).await? == [given_back, failed]);
+    // New and done at once, as when a delivery ends that took its time.
+    let brief = happened(|what| {
+        what.owed = vec![owed(5, 0)];
+        what.done = vec![(ENDPOINT, notification(5))];
+    });
+    store.record(brief).await?;
+    let left = store.claim_owed(2_000_000, 3_000_000, 10).await?;
+    ensure!(
+        left.iter().all(|owed| owed.notification != notification(5)),
+        "{left:?}"
+    );
+    Ok(())
+}
+
+async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
+    let (one, two) = (test.open().await?, test.open().await?);
+    let all = (0..600).map(|number| owed(number, 0)).collect();
+    one.record(happened(|what| what.owed = all)).await?;
+    let claim = |store: Store| async move {
+        let mut claimed = Vec::new();
+        loop {
+            let more = store.claim_owed(1, 1_000, 7).await?;
+            if more.is_empty() {
+                return anyhow::Ok(claimed);
+            }
+            claimed.extend(more.into_iter().map(|owed| owed.notification));
+        }
+    };
+    let (first, second) = tokio::join!(claim(one.clone()), claim(two));
+    let (mut first, second) = (first?, second?);
+    first.extend(second);
+    // Nobody waits for anybody, so one may end while the other holds the rest.
+    first.extend(claim(one).await?);
+    let count = first.len();
+    first.sort_unstable();
+    first.dedup();
+    ensure!(
+        (count, first.len()) == (600, 600),
+        "{count} claims of {}",
+        first.len()
+    );
+    Ok(())
+}
+
+async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let id = RangeId {
+        endpoint: ENDPOINT,
+        topic: Arc::from("hooks.outbox"),
+        partition: 3,
+        start: 10,
+    };
+    let range = |from, to| OwedRange {
+        id: id.clone(),
+        from,
+        to,
+    };
+    for (to, lease) in [(12, 100), (20, 200)] {
+        let grow = happened(|what| {
+            what.grown.insert(id.clone(), to);
+            what.lease_until_ms = lease;
+        });
+        store.record(grow).await?;
+    }
+    ensure!(
+        store.claim_ranges(150, 300, 10).await? == [],
+        "it is claimed by who makes it"
+    );
+    ensure!(store.claim_ranges(201, 300, 10).await? == [range(10, 20)]);
+    let progress = happened(|what| {
+        what.progress.insert(id.clone(), 15);
+        what.lease_until_ms = 400;
+    });
+    store.record(progress).await?;
+    ensure!(store.claim_ranges(350, 500, 10).await? == []);
+    let renew = happened(|what| {
+        what.renewed.insert(id.clone());
+        what.lease_until_ms = 0;
+    });
+    store.record(renew).await?;
+    ensure!(store.claim_ranges(1, 500, 10).await? == [range(15, 20)]);
+    store
+        .record(happened(|what| drop(what.ended.insert(id.clone()))))
+        .await?;
+    ensure!(store.claim_ranges(1_000, 2_000, 10).await? == []);
+    Ok(())
+}
+
+async fn everything_is_noted_or_nothing(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    // As a database does that has lost a table half-way.
+    test.execute("DROP TABLE dead_letter")?;
+    let both = happened(|what| {
+        what.owed = vec![owed(1, 0)];
+        what.dead = vec![letter(b"x")];
+    });
+    let error = store
+        .record(both)
+        .await
+        .expect_err("half of it cannot be noted");
+    ensure!(error.to_string().contains("the store in"), "{error}");
+    ensure!(store.claim_owed(1, 2, 10).await? == []);
+    Ok(())
+}
+
+fn letter(body: &'static [u8]) -> DeadLetter {
+    DeadLetter {
+        endpoint: None,
+        notification: notification(1),
+        body: Bytes::from_static(body),
+        reason: "not a notification".to_owned(),
+        time_ms: 5,
+        attempts: 0,
+    }
+}
+
+async fn dead_letters_of_any_bytes_come_back_as_they_were(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let all: [&'static [u8]; 4] = [b"{}", b"\xff\0\x01", "ä\0".as_bytes(), b""];
+    let mut letters: Vec<DeadLetter> = all.into_iter().map(letter).collect();
+    letters.push(DeadLetter {
+        endpoint: Some(ENDPOINT),
+        attempts: 8,
+        ..letter(b"[]")
+    });
+    let dead = letters.clone();
+    store.record(happened(|what| what.dead = dead)).await?;
+    let page = store.dead_letters(None, 2).await?;
+    let rest = store
+        .dead_letters(page.last().map(|kept| kept.id), 10)
+        .await?;
+    let mut found: Vec<DeadLetter> = page
+        .into_iter()
+        .chain(rest)
+        .map(|kept| kept.letter)
+        .collect();
+    found.reverse();
+    ensure!(found == letters, "{found:?}");
+    Ok(())
+}
+
+fn attempt(endpoint: EndpointId, time_ms: i64, is_delivered: bool) -> AttemptRow {
+    AttemptRow {
+        endpoint,
+        notification: notification(1),
+        time_ms,
+        number: 1,
+        is_delivered,
+        status: is_delivered.then_some(204),
+        latency_us: 900,
+        said: format!("said at {}", time_ms / 10),
+    }
+}
+
+async fn attempts_are_kept_by_endpoint_and_show_how_it_is(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let created = create(&store, &account, "one", None).await?;
+    let id = EndpointId(created.endpoint.id.uuid());
+    let other = EndpointId(Uuid::from_u128(99));
+    let note = |rows: Vec<AttemptRow>| store.record(happened(|what| what.attempts = rows));
+    note(vec![
+        attempt(id, 20, false),
+        attempt(other, 15, true),
+        attempt(id, 10, true),
+    ])
+    .await?;
+    let shown = || async {
+        let endpoint = store.endpoint(account.id, created.endpoint.id).await?;
+        let endpoint = endpoint.context("it is gone")?;
+        anyhow::Ok((
+            endpoint.last_delivery_status.map(|status| status.as_str()),
+            endpoint.last_delivery_ms,
+            endpoint.first_failure_ms,
+        ))
+    };
+    ensure!(
+        shown().await? == (Some("failure"), Some(20), Some(20)),
+        "{:?}",
+        shown().await?
+    );
+    note(vec![attempt(id, 30, false), attempt(id, 40, false)]).await?;
+    ensure!(
+        shown().await? == (Some("failure"), Some(40), Some(20)),
+        "{:?}",
+        shown().await?
+    );
+    note(vec![attempt(id, 35, true)]).await?;
+    ensure!(
+        shown().await? == (Some("failure"), Some(40), Some(20)),
+        "an older one counts"
+    );
+    note(vec![attempt(id, 50, true)]).await?;
+    ensure!(
+        shown().await? == (Some("success"), Some(50), None),
+        "{:?}",
+        shown().await?
+    );
+    let kept = store.attempts(id, 4).await?;
+    let times: Vec<i64> = kept.iter().map(|attempt| attempt.time_ms).collect();
+    ensure!(times == [50, 35, 40, 30], "{times:?}");
+    ensure!(
+        (kept[0].status, kept[2].said.as_str()) == (Some(204), "said at 4"),
+        "{kept:?}"
+    );
+    ensure!(store.attempts(other, 10).await?.len() == 1);
+    Ok(())
+}
+
+async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
+    for time_ms in [1, now - 3, now - 2, now - 1] {
+        let note = happened(|what| {
+            what.attempts = vec![attempt(ENDPOINT, time_ms, true)];
+            what.dead = vec![DeadLetter {
+                time_ms,
+                ..letter(b"{}")
+            }];
+        });
+        store.record(note).await?;
+    }
+    let kept = KeptPast {
+        attempts_ms: 1_000_000,
+        attempt_rows: 2,
+        dead_letters_ms: 1_000_000,
+        dead_letters: 1,
+    };
+    let dropped = store.forget_past(kept).await?;
+    ensure!(
+        (dropped.attempt_rows, dropped.dead_letters) == (2, 3),
+        "{dropped:?}"
+    );
+    ensure!(store.attempts(ENDPOINT, 10).await?.len() == 2);
+    let left = store.dead_letters(None, 10).await?;
+    ensure!(
+        left.len() == 1 && left[0].letter.time_ms == now - 1,
+        "{left:?}"
+    );
+    Ok(())
+}
