@@ -36,9 +36,11 @@ pub struct KeptAttempt {
 #[derive(Default, Serialize, Deserialize)]
 struct Content {
     said: Vec<String>,
-    /// Notification, time, number, delivered, status, microseconds, what was said.
-    rows: Vec<(Uuid, i64, u32, bool, Option<u16>, u64, usize)>,
+    rows: Vec<Row>,
 }
+
+/// Notification, time, number, delivered, status, microseconds, place of what was said.
+type Row = (Uuid, i64, u32, bool, Option<u16>, u64, usize);
 
 const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5)";
 

@@ -1,0 +1,311 @@
+//! Dispatching to a local sink beside a bare HTTP client against the same sink, and matching with many filters.
+//!
+//! Tables in markdown, on standard output. `--quick` shows only that it runs; `dispatch` or `match` runs one part.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use dovecast_dispatch::filter::EventType;
+use dovecast_dispatch::work::schedule::Schedule;
+use dovecast_dispatch::work::{Directory, DispatchOptions, Dispatcher, Endpoint, Source};
+use dovecast_dispatch::{Choice, EndpointId, Filter, Index, Notification, NotificationId};
+use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::{Connection, Origin};
+use dovecast_drivers::webhook::{Webhook, WebhookOptions};
+use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+use dovecast_log::{Log, NewRecord};
+use dovecast_store::{Place, Store, StoreOptions};
+use http_body_util::Full;
+use hyper::{Method, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+const CONNECTIONS: usize = 64;
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OUTBOX: &str = "hooks.outbox";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_quick = arguments.iter().any(|argument| argument == "--quick");
+    let parts = ["dispatch", "match"];
+    let is_all = !arguments.iter().any(|argument| parts.contains(&argument.as_str()));
+    let wants = |part: &str| is_all || arguments.iter().any(|argument| argument == part);
+    if wants("match") {
+        matching(is_quick)?;
+    }
+    if wants("dispatch") {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let count = if is_quick { 2_000 } else { 200_000 };
+        runtime.block_on(dispatching(count, if is_quick { 1 } else { 3 }))?;
+    }
+    Ok(())
+}
+
+/// Answers every request with 204; as cheap as can be, as it runs on the same processors.
+async fn sink() -> Result<(std::net::SocketAddr, Arc<AtomicU64>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let taken = Arc::<AtomicU64>::default();
+    let counter = Arc::clone(&taken);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream, Arc::clone(&counter)));
+        }
+    });
+    Ok((address, taken))
+}
+
+async fn answer(mut stream: TcpStream, taken: Arc<AtomicU64>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut buffer = vec![0; 16 * 1024];
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await.ok()?;
+        if read == 0 {
+            return None;
+        }
+        filled += read;
+        while let Some(length) = request_length(&buffer[..filled]) {
+            buffer.copy_within(length..filled, 0);
+            filled -= length;
+            taken.fetch_add(1, Ordering::Relaxed);
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
+        }
+    }
+}
+
+/// Of a whole request at the beginning.
+fn request_length(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&bytes[..head]).ok()?;
+    let mut lines = text.lines();
+    let length = lines.find_map(|line| line.strip_prefix("content-length: "))?;
+    let whole = head + length.parse::<usize>().ok()?;
+    (whole <= bytes.len()).then_some(whole)
+}
+
+fn loopback() -> Result<Guard> {
+    Ok(Guard::new(&["127.0.0.0/8".parse()?]))
+}
+
+/// A client that does nothing else: requests a second.
+async fn bare(address: std::net::SocketAddr, count: u64) -> Result<f64> {
+    let origin = Origin {
+        host: url::Host::Ipv4([127, 0, 0, 1].into()),
+        port: address.port(),
+        tls: None,
+    };
+    let body = Bytes::from(vec![b'x'; 1024]);
+    let start = Instant::now();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (origin, body, guard) = (origin.clone(), body.clone(), loopback()?);
+        clients.spawn(async move {
+            let mut connection = Connection::open(&guard, &origin).await?;
+            for _ in 0..count / CONNECTIONS as u64 {
+                let mut request = Request::new(Full::new(body.clone()));
+                *request.method_mut() = Method::POST;
+                request
+                    .headers_mut()
+                    .insert("host", hyper::header::HeaderValue::from_static("sink"));
+                connection.exchange(request, 1024).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        done??;
+    }
+    Ok(count as f64 / start.elapsed().as_secs_f64())
+}
+
+/// CPU seconds of this process.
+fn cpu_seconds() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or("").split(' ').collect();
+    let ticks: f64 = fields.get(11).context("no utime")?.parse::<f64>()?
+        + fields.get(12).context("no stime")?.parse::<f64>()?;
+    Ok(ticks / 100.0)
+}
+
+/// Deliveries a second, and CPU seconds for a thousand, the sink's included.
+async fn dispatch(address: std::net::SocketAddr, count: u64, fan_out: u64, taken: &AtomicU64) -> Result<(f64, f64)> {
+    let dir = tempfile::tempdir()?;
+    let log = Embedded::open(&dir.path().join("log"), &EmbeddedOptions::default())?;
+    let place = Place::Sqlite(dir.path().join("state.db"));
+    let store = Store::open(&StoreOptions::new(place)).await?;
+    let directory = Arc::<Directory>::default();
+    for number in 0..fan_out {
+        let id = EndpointId(Uuid::from_u128(number.into()));
+        let webhook = Webhook::new(&WebhookOptions {
+            url: format!("http://{address}/"),
+            secrets: vec![SECRET.to_owned()],
+            timeout: Duration::from_secs(10),
+            ..WebhookOptions::default()
+        })?;
+        let endpoint = Endpoint {
+            id,
+            driver: Ok(Arc::new(webhook)),
+            is_active: true,
+            is_paused: false,
+            schedule: Schedule::default(),
+            concurrency: CONNECTIONS / usize::try_from(fan_out)?.clamp(1, 8),
+        };
+        directory.put(endpoint, Some(open_filter(id, "1")));
+    }
+    let message = "x".repeat(900);
+    let notifications = count / fan_out;
+    for first in (0..notifications).step_by(1000) {
+        let record = |number: u64| NewRecord {
+            topic: Arc::from(OUTBOX),
+            key: Some(Bytes::from((number % 100).to_string())),
+            value: Bytes::from(format!(
+                r#"{{"application":"a","event_type":"e","level":null,"timestamp":"2026-11-20T00:00:00Z","message":"{message}","account_id":"1"}}"#
+            )),
+            headers: Vec::new(),
+            timestamp_ms: 0,
+            id: None,
+        };
+        let last = (first + 1000).min(notifications);
+        log.append((first..last).map(record).collect()).await?;
+    }
+    let before = taken.load(Ordering::Relaxed);
+    let cpu = cpu_seconds()?;
+    let start = Instant::now();
+    let dispatcher = Dispatcher::start(
+        log.clone(),
+        store.clone(),
+        directory,
+        loopback()?,
+        DispatchOptions {
+            group: "dispatch".to_owned(),
+            sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
+            in_flight: 10_000,
+        },
+    );
+    let wanted = notifications * fan_out;
+    while taken.load(Ordering::Relaxed) - before < wanted {
+        ensure!(start.elapsed() < Duration::from_mins(5), "not everything arrives");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let rate = wanted as f64 / start.elapsed().as_secs_f64();
+    let cpu = (cpu_seconds()? - cpu) / (wanted as f64 / 1000.0);
+    dispatcher.stop().await;
+    store.close().await;
+    log.close().await;
+    Ok((rate, cpu))
+}
+
+async fn dispatching(count: u64, rounds: usize) -> Result<()> {
+    println!("\n### Dispatching 1 kB to a local sink, {CONNECTIONS} connections\n");
+    println!("| round | bare client, 1/s | fan-out 1, 1/s | ratio | CPU s per 1000 | fan-out 10, 1/s | ratio | CPU s per 1000 |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for round in 1..=rounds {
+        let (address, taken) = sink().await?;
+        let limit = bare(address, count).await?;
+        let (one, one_cpu) = dispatch(address, count, 1, &taken).await?;
+        let (ten, ten_cpu) = dispatch(address, count, 10, &taken).await?;
+        println!(
+            "| {round} | {limit:.0} | {one:.0} | {:.2} | {one_cpu:.3} | {ten:.0} | {:.2} | {ten_cpu:.3} |",
+            one / limit,
+            ten / limit
+        );
+    }
+    Ok(())
+}
+
+fn open_filter(endpoint: EndpointId, account: &str) -> Filter {
+    Filter {
+        endpoint,
+        account: account.into(),
+        enabled: true,
+        applications: Choice::Any,
+        event_types: Choice::Any,
+        levels: Choice::Any,
+        condition: None,
+    }
+}
+
+/// The cost of a match with few and with many filters, of as many accounts, and all of one account.
+fn matching(is_quick: bool) -> Result<()> {
+    println!("\n### Matching\n");
+    println!("| filters | of accounts | ns per notification | ratio to 1,000 | bytes per filter |");
+    println!("| ---: | ---: | ---: | ---: | ---: |");
+    let sizes: &[u64] = if is_quick { &[1_000] } else { &[1_000, 100_000, 1_000_000] };
+    for is_one_account in [false, true] {
+        let mut first = None;
+        for size in sizes {
+            let before = resident()?;
+            let index = filled(*size, is_one_account);
+            let bytes = resident()?.saturating_sub(before) / size;
+            let ns = match_cost(&index, *size, is_one_account, is_quick);
+            let base = *first.get_or_insert(ns);
+            let accounts = if is_one_account { 1 } else { *size };
+            println!("| {size} | {accounts} | {ns:.0} | {:.2} | {bytes} |", ns / base);
+        }
+    }
+    Ok(())
+}
+
+fn resident() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = text.split(' ').nth(1).context("no resident pages")?;
+    Ok(pages.parse::<u64>()? * 4096)
+}
+
+fn filled(size: u64, is_one_account: bool) -> Index<EndpointId> {
+    let mut index = Index::default();
+    for number in 0..size {
+        let id = EndpointId(Uuid::from_u128(number.into()));
+        let account = if is_one_account { 0 } else { number };
+        // In one account each filter wants an event type of its own.
+        let wanted = EventType {
+            application: "app".into(),
+            name: number.to_string().into(),
+        };
+        let event_types = if is_one_account {
+            Choice::These(vec![wanted])
+        } else {
+            Choice::Any
+        };
+        let filter = Filter {
+            event_types,
+            ..open_filter(id, &format!("account-{account}"))
+        };
+        index.insert(Arc::new(filter), id);
+    }
+    index
+}
+
+fn match_cost(index: &Index<EndpointId>, size: u64, is_one_account: bool, is_quick: bool) -> f64 {
+    let step = 7_919;
+    let notification = |place: u64| {
+        let number = place * step % size;
+        let account = if is_one_account { 0 } else { number };
+        Notification {
+            id: NotificationId(Uuid::from_u128(number.into())),
+            application: "app".into(),
+            event_type: number.to_string().into(),
+            level: None,
+            account: format!("account-{account}").into(),
+            timestamp: Bytes::from_static(b"0"),
+            message: Bytes::from_static(b"0"),
+        }
+    };
+    let notifications: Vec<Notification> = (0..10_000).map(notification).collect();
+    let rounds = if is_quick { 1 } else { 50 };
+    let start = Instant::now();
+    let mut found = 0_u64;
+    for _ in 0..rounds {
+        for notification in &notifications {
+            index.matches(notification, |_| found += 1);
+        }
+    }
+    assert_eq!(found, rounds * 10_000);
+    start.elapsed().as_nanos() as f64 / found as f64
+}
