@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) const LEASE: Duration = Duration::from_mins(3);
 /// A lane in which nothing was for so long is forgotten.
 const FORGET: Duration = Duration::from_mins(5);
+/// How long until a lane that is full is looked at again.
+const FULL: Duration = Duration::from_millis(1);
 /// Groups that may wait for their commit.
 const OPEN_GROUPS: usize = 10_000;
 
@@ -183,7 +185,15 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                     offset: record.offset,
                 },
             };
-            shared.offer_live(&endpoint, item);
+            let mut offered = shared.offer_live(&endpoint, item);
+            while let Err((mut item, lane)) = offered {
+                tokio::select! {
+                    () = lane.ended.notified() => {}
+                    () = tokio::time::sleep(FULL) => {}
+                }
+                item.since = Instant::now();
+                offered = shared.offer_live(&endpoint, item);
+            }
         }
     }
     shared.recorder.begin(Arc::clone(&group));

@@ -19,6 +19,8 @@ use crate::EndpointId;
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How many may wait.
 const QUEUE: usize = 2_000;
+/// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits for it.
+const FAST: Duration = Duration::from_millis(200);
 
 /// A lane.
 #[derive(Debug)]
@@ -88,6 +90,8 @@ pub(super) enum Offered {
         /// What waited.
         shed: Vec<Item>,
     },
+    /// There is no room just now, but there will be in a moment.
+    Full(Item),
     /// Not now: the breaker is open, until then.
     NotNow(Item, Option<Instant>),
 }
@@ -119,18 +123,24 @@ impl State {
     /// Takes what was just read from the log.
     pub(super) fn offer_live(&mut self, item: Item) -> Offered {
         self.used = item.since;
-        let is_late = |oldest: &Item| item.since.duration_since(oldest.since) > PATIENCE;
+        let (mut grown, mut shed) = (Vec::new(), Vec::new());
         if self.behind.is_none() {
+            let waited = self.queue.front().map(|oldest| item.since.duration_since(oldest.since));
+            let waited = waited.unwrap_or_default();
+            let is_full = self.queue.len() >= QUEUE;
             let must_wait = self.endpoint.is_paused
                 || self.breaker.is_open()
-                || self.queue.len() >= QUEUE
-                || self.queue.front().is_some_and(is_late);
+                || waited > PATIENCE
+                || (is_full && waited > FAST);
+            if !must_wait && is_full {
+                return Offered::Full(item);
+            }
             if !must_wait {
                 self.queue.push_back(item);
                 return Offered::Queued;
             }
+            (grown, shed) = self.fall_behind();
         }
-        let (mut grown, shed) = self.fall_behind();
         if let Origin::Live {
             topic,
             partition,

@@ -33,35 +33,38 @@ pub(super) fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> 
 }
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    /// Offers what was just read from the log.
-    pub(super) fn offer_live(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
+    /// Offers what was just read from the log; gives it back where its lane is full and drains fast.
+    pub(super) fn offer_live(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        item: Item,
+    ) -> Result<(), (Item, Arc<Lane>)> {
         let lane = self.lane(endpoint);
-        if let Origin::Live { group, .. } = &item.origin {
-            group.add();
-        }
-        count(&self.counters.in_flight, 1);
+        let Origin::Live { group, .. } = &item.origin else {
+            return Ok(());
+        };
+        let group = Arc::clone(group);
         let mut state = lane.state();
         if !Arc::ptr_eq(&state.endpoint, endpoint) {
             state.endpoint = Arc::clone(endpoint);
         }
-        let group = match &item.origin {
-            Origin::Live { group, .. } => Some(Arc::clone(group)),
-            _ => None,
-        };
         match state.offer_live(item) {
-            Offered::Queued => self.wake(&lane, &mut state),
+            Offered::Queued => {
+                group.add();
+                count(&self.counters.in_flight, 1);
+                self.wake(&lane, &mut state);
+            }
             Offered::Deferred { grown, shed } => {
                 self.deferred(grown, shed);
-                catch_up::start(self, &lane, &mut state);
-                drop(state);
                 count(&self.counters.deferred, 1);
-                self.leave(1);
-                if group.is_some_and(|group| group.done()) {
-                    self.recorder.news.notify_one();
-                }
+                catch_up::start(self, &lane, &mut state);
             }
-            Offered::NotNow(item, _) => drop(item),
+            Offered::Full(item) | Offered::NotNow(item, _) => {
+                drop(state);
+                return Err((item, lane));
+            }
         }
+        Ok(())
     }
 
     /// Offers what was owed and is due.
