@@ -3,10 +3,12 @@
 //! Every value is checked while it is read, so that an error names file, line, column and key. Nothing of `[kafka.properties]`
 //! is ever printed: passwords are among them.
 
+mod http;
 mod limits;
 mod paths;
 mod place;
 mod properties;
+mod store;
 mod users;
 
 use std::fs;
@@ -21,10 +23,13 @@ use dovecast_log::kafka::KafkaOptions;
 use dovecast_relay::server::RelayOptions;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipOptions;
+use dovecast_store::{Place, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use properties::Properties;
+pub(crate) use store::StoreSection;
 pub(crate) use users::Allowed;
 
 /// The default configuration file, as `dovecast config` prints it.
@@ -46,6 +51,7 @@ pub(crate) struct Config {
     #[serde(deserialize_with = "roles")]
     pub(crate) roles: Vec<Role>,
     pub(crate) http: Http,
+    pub(crate) store: StoreSection,
     pub(crate) logging: Logging,
     pub(crate) control: Control,
     pub(crate) relay: Relay,
@@ -58,13 +64,7 @@ pub(crate) struct Config {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     Relay,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Http {
-    #[serde(deserialize_with = "address")]
-    pub(crate) listen: std::net::SocketAddr,
+    Dispatch,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -138,21 +138,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("./dovecast-data"),
-            roles: vec![Role::Relay],
+            roles: vec![Role::Relay, Role::Dispatch],
             http: Http::default(),
+            store: StoreSection::default(),
             logging: Logging::default(),
             control: Control::default(),
             relay: Relay::default(),
             log: Log::default(),
             kafka: Kafka::default(),
-        }
-    }
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            listen: (std::net::Ipv4Addr::LOCALHOST, 8087).into(),
         }
     }
 }
@@ -225,6 +218,11 @@ impl Config {
         toml::from_str(text).map_err(|error| place::describe(text, &error))
     }
 
+    /// Whether this process has a role.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
     /// Where the embedded log is.
     pub(crate) fn log_dir(&self) -> PathBuf {
         self.data_dir.join("log")
@@ -243,6 +241,12 @@ impl Config {
     /// Where mail processes leave spill files.
     pub(crate) fn spill_dir(&self) -> PathBuf {
         self.in_data_dir(self.relay.spill_dir.as_deref(), "spill")
+    }
+
+    /// Where the store is.
+    pub(crate) fn store_options(&self) -> StoreOptions {
+        let file = || Place::Sqlite(self.data_dir.join("state.db"));
+        StoreOptions::new(self.store.url.clone().unwrap_or_else(file))
     }
 
     /// How the embedded log is kept. As a spool it keeps what Kafka has not got.
@@ -323,15 +327,6 @@ fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Err
         ));
     }
     Ok(roles)
-}
-
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<std::net::SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        de::Error::custom(format!(
-            "`{text}` is no address to listen on, expected one such as `127.0.0.1:8087` or `[::1]:8087`"
-        ))
-    })
 }
 
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod api;
 mod cli;
 mod commands;
 mod config;

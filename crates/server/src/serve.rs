@@ -1,6 +1,7 @@
 //! `dovecast serve`: what is started in which order, and how it is stopped.
 //!
-//! The log comes first: its lock decides which of two servers on one directory goes on, before any socket is touched. When
+//! The log comes first: its lock decides which of two servers on one directory goes on, before any socket is touched; then
+//! the store. When
 //! the server stops, mail processes are sent away first, then what they have handed over is made durable and shipped,
 //! then the log is closed. A second signal ends the process at once; the log survives that as it survives any death.
 
@@ -9,10 +10,12 @@ mod listeners;
 mod logging;
 mod readiness;
 mod service_manager;
+mod state;
 mod status;
 mod stopping;
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +28,11 @@ use dovecast_log::kafka::KafkaLog;
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::Shipper;
+use dovecast_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::api::{self, Api};
 use crate::config::{Config, LogKind};
 use crate::control::{self, Control, PeerChecked};
 use listeners::{Listeners, Passed};
@@ -70,8 +75,9 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
         tracing::warn!(user, "`allow`: this host has no such user");
     }
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
+    let store = state::open(config).await?;
     let listeners = Listeners::bind(config, passed)?;
-    let mut parts = Parts::start(config, log, listeners)?;
+    let mut parts = Parts::start(config, (log, store), listeners)?;
     tracing::info!("dovecast is ready");
     service_manager::ready();
 
@@ -96,6 +102,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
 /// What runs.
 struct Parts {
     log: Embedded,
+    store: Option<Store>,
     relay: Arc<RelayServer>,
     #[cfg(feature = "kafka")]
     shipper: Option<Arc<Shipper>>,
@@ -104,7 +111,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn start(config: &Config, log: Embedded, listeners: Listeners) -> Result<Self> {
+    fn start(
+        config: &Config,
+        (log, store): (Embedded, Option<Store>),
+        listeners: Listeners,
+    ) -> Result<Self> {
         let stopping = Stopping::default();
         let relay = RelayServer::start(config.relay_options()?, listeners.relay, log.clone())?;
         let relay = Arc::new(relay);
@@ -130,12 +141,21 @@ impl Parts {
             log: log.clone(),
             stopping: stopping.clone(),
         };
+        let mut router = status::router(status);
+        if let Some(store) = &store {
+            // Nobody here sends tests yet.
+            let api = Api::new(store.clone(), &config.http, None);
+            router = router.merge(api::router(api, &config.http.api_prefix));
+        }
         let mut http = JoinSet::new();
         let until = |stopping: &Stopping| stopping.clone().begun_owned();
         http.spawn(
-            axum::serve(listeners.http, status::router(status))
-                .with_graceful_shutdown(until(&stopping))
-                .into_future(),
+            axum::serve(
+                listeners.http,
+                router.into_make_service_with_connect_info::<SocketAddr>(),
+            )
+            .with_graceful_shutdown(until(&stopping))
+            .into_future(),
         );
         http.spawn(
             axum::serve(PeerChecked(listeners.control), control::router(control))
@@ -144,6 +164,7 @@ impl Parts {
         );
         Ok(Self {
             log,
+            store,
             relay,
             #[cfg(feature = "kafka")]
             shipper: shipper.map(|(shipper, _)| shipper),
@@ -184,6 +205,9 @@ impl Parts {
             .is_err()
         {
             tracing::warn!("requests were cut off");
+        }
+        if let Some(store) = &self.store {
+            store.close().await;
         }
         self.log.close().await;
         tracing::info!("dovecast has stopped");

@@ -5,8 +5,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
+use crate::http::{Answer, Request};
 use crate::{plugin, process};
 
 /// How long a start or a graceful stop may take.
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Builder {
     config: String,
+    http: String,
     binary: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     relay: Option<(PathBuf, PathBuf)>,
@@ -54,6 +56,14 @@ impl Builder {
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// More of the section `[http]`, where only the address is set.
+    #[must_use]
+    pub fn http(mut self, toml: &str) -> Self {
+        self.http.push_str(toml);
+        self.http.push('\n');
         self
     }
 
@@ -96,7 +106,8 @@ impl Builder {
         let in_data_dir = || (data_dir.join("relay.sock"), data_dir.join("spill"));
         let (relay_socket, spill_dir) = self.relay.unwrap_or_else(in_data_dir);
         let config = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\n[relay]\nsocket = '{}'\nspill_dir = '{}'\n{}",
+            "[http]\nlisten = \"127.0.0.1:0\"\n{}[relay]\nsocket = '{}'\nspill_dir = '{}'\n{}",
+            self.http,
             relay_socket.display(),
             spill_dir.display(),
             self.config
@@ -112,6 +123,7 @@ impl Builder {
             spill_dir,
             config_file,
             log_file: dir.path().join("server.log"),
+            output_file: dir.path().join("server.out"),
             running: None,
             environment: self.environment,
             _dir: dir,
@@ -128,6 +140,7 @@ pub struct Server {
     spill_dir: PathBuf,
     config_file: PathBuf,
     log_file: PathBuf,
+    output_file: PathBuf,
     running: Option<Running>,
     environment: Vec<(String, PathBuf)>,
     _dir: TempDir,
@@ -157,7 +170,10 @@ impl Server {
         let mut child = self.spawn()?;
         let ready = process::poll_until(PATIENCE, || match child.try_wait() {
             Ok(None) => address_in(self.server_log().get(logged_before..).unwrap_or_default())
-                .filter(|address| get(*address, "/readyz").is_ok_and(|(status, _)| status == 200))
+                .filter(|address| {
+                    let ready = Request::get("/readyz").send(*address);
+                    ready.is_ok_and(|answer| answer.status == 200)
+                })
                 .map(Ok),
             Ok(Some(status)) => Some(Err(anyhow!("it has ended with {status}"))),
             Err(error) => Some(Err(anyhow!(error))),
@@ -188,17 +204,18 @@ impl Server {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log_file)
-            .with_context(|| format!("cannot open `{}`", self.log_file.display()))?;
+        let append = |path: &Path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.with_context(|| format!("cannot open `{}`", path.display()))
+        };
         let mut command = process::detached(&self.binary);
         command.arg("--config").arg(&self.config_file);
         command.arg("--data-dir").arg(&self.data_dir).arg("serve");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(append(&self.output_file)?);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stderr(log);
+        command.stderr(append(&self.log_file)?);
         command.spawn().context("cannot run dovecast serve")
     }
 
@@ -246,7 +263,24 @@ impl Server {
 
     /// Status and body of a `GET`.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        get(self.address()?, path)
+        let answer = self.ask(&Request::get(path))?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// The answer to a request.
+    pub fn ask(&self, request: &Request) -> Result<Answer> {
+        request.send(self.address()?)
+    }
+
+    /// The admin token that the first start has printed.
+    pub fn admin_token(&self) -> Result<String> {
+        let printed = self.printed();
+        let token = printed
+            .lines()
+            .find_map(|line| line.strip_prefix("admin token, shown this once: "));
+        token
+            .map(str::to_owned)
+            .with_context(|| format!("no admin token in `{printed}`"))
     }
 
     /// The value of a metric without labels, or with exactly these (`name{label="x"}`).
@@ -292,6 +326,11 @@ impl Server {
     pub fn server_log(&self) -> String {
         let bytes = fs::read(&self.log_file).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What it has printed on standard output since the first start.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.output_file).unwrap_or_default()
     }
 
     /// A command on this server.
@@ -427,27 +466,4 @@ fn address_in(log: &str) -> Option<SocketAddr> {
         .unwrap_or(rest.len());
     let port: u16 = rest[..digits].parse().ok()?;
     Some(([127, 0, 0, 1], port).into())
-}
-
-fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
-        .with_context(|| format!("cannot connect to {address}"))?;
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .context("cannot set a timeout")?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).context("cannot ask")?;
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .context("cannot read the answer")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    Ok((
-        status.context("an answer without a status")?,
-        body.to_owned(),
-    ))
 }

@@ -13,7 +13,9 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     let shown: String = DEFAULT_FILE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(key) if key.contains(" = \"./") => format!("{key}\n"),
+            Some(key) if key.contains(" = \"./") || key.contains(" = \"sqlite:./") => {
+                format!("{key}\n")
+            }
             _ => format!("{line}\n"),
         })
         .collect();
@@ -23,6 +25,8 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     assert_eq!(config.control_socket(), default.control_socket());
     assert_eq!(config.relay_socket(), default.relay_socket());
     assert_eq!(config.spill_dir(), default.spill_dir());
+    assert!(config.store.url.is_some());
+    assert_eq!(config.store_options().place, default.store_options().place);
 }
 
 #[test]
@@ -31,7 +35,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
     let cases = [
         ("data_dirs = 'x'", "1:1: unknown field `data_dirs`, expected one of `data_dir`, `roles`"),
         ("\n[relay]\nport = 1", "3:1: unknown field `port`, expected one of `socket`"),
-        ("roles = ['relay', 'sender']", "1:19: `roles`: unknown variant `sender`, expected `relay`"),
+        ("roles = ['relay', 'sender']", "1:19: `roles`: unknown variant `sender`, expected `relay` or `dispatch`"),
         ("roles = []", "1:9: `roles`: an empty list, expected at least one role"),
         ("data_dir = 7", "1:12: `data_dir`: invalid type: integer `7`, expected a string"),
         ("data_dir = ''", "1:12: `data_dir`: `` is no path"),
@@ -39,6 +43,13 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[control]\nsocket = '/a234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789'", "has 110 bytes, expected at most 107 for the path of a socket"),
         ("[http]\nlisten = 'localhost'", "2:10: `listen`: `localhost` is no address to listen on, expected one such as"),
         ("[http]\nlisten = 8087", "2:10: `listen`: invalid type: integer `8087`, expected a string"),
+        ("[http]\napi_prefix = 'api'", "2:14: `api_prefix`: `api` is no prefix of paths, expected one such as `/api/hooks`"),
+        ("[http]\napi_prefix = '/api/'", "`/api/` is no prefix of paths"),
+        ("[http]\napi_prefix = '/a//b'", "`/a//b` is no prefix of paths"),
+        ("[http]\napi_prefix = '/{id}'", "`/{id}` is no prefix of paths"),
+        ("[http]\napi_prefix = '/metrics'", "`/metrics` is no prefix of paths"),
+        ("[http]\ntrusted_proxies = ['proxy']", "2:19: `trusted_proxies`: `proxy` is no address or network, expected one such as `127.0.0.1` or `10.1.0.0/16`"),
+        ("[store]\nurl = 'mysql://a/b'", "2:7: `url`: this is no place of a database, expected `sqlite:FILE` or"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
         ("[logging]\nfilter = 'a=loud'", "2:10: `filter`: `a=loud` is no filter"),
         ("[log]\nkind = 'redis'", "2:8: `kind`: unknown variant `redis`, expected `embedded` or `kafka`"),
@@ -85,6 +96,32 @@ fn an_error_shows_no_value_of_a_kafka_property() {
         .map(String::as_str)
         .collect();
     assert_eq!(values, ["5", "s3cret", "true"]);
+}
+
+#[test]
+fn no_password_of_the_store_is_shown() {
+    for text in [
+        "[store]\nurl = 'pg://me:s3cret@db/hooks'",
+        "[store]\nurl = 'postgres://me:s3cret@db'",
+        "[store]\nurl = ['postgres://me:s3cret@db/hooks']",
+    ] {
+        let error = Config::parse(text).expect_err(text);
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    let config = Config::parse("[store]\nurl = 'postgres://me:s3cret@db/hooks'").expect("a URL");
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    assert_eq!(
+        config.store_options().place.to_string(),
+        "postgres://db/hooks"
+    );
+}
+
+#[test]
+fn a_proxy_is_an_address_or_a_network() {
+    let config = Config::parse("[http]\ntrusted_proxies = ['127.0.0.1', '10.1.0.0/16', '::1']");
+    let proxies = config.expect("proxies").http.trusted_proxies;
+    let shown: Vec<_> = proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["127.0.0.1/32", "10.1.0.0/16", "::1/128"]);
 }
 
 #[test]

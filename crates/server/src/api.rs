@@ -1,0 +1,99 @@
+//! The REST API: applications, endpoints, filters and tokens, as JSON:API.
+//!
+//! Compatible with hooks-backend in paths, shapes, statuses and texts; `docs/rest.md` says all of it. A request is asked who
+//! it comes from first (`identity`), then what it says is read (`body`, `query`), then the store does it. What goes
+//! wrong is an [`ApiError`] from there on.
+
+mod apps;
+mod body;
+mod condition;
+mod documents;
+mod endpoint_fields;
+mod endpoints;
+mod error;
+mod filters;
+mod identity;
+mod query;
+mod reference;
+mod registration;
+mod test_delivery;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, OriginalUri};
+use axum::routing::any;
+use dovecast_store::Store;
+use ipnet::IpNet;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::Http;
+use error::ApiError;
+
+pub(crate) use test_delivery::TestDelivery;
+
+/// The longest body of a request.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct Api {
+    store: Store,
+    trusted_proxies: Arc<[IpNet]>,
+    test_delivery: Option<Arc<dyn TestDelivery>>,
+}
+
+impl Api {
+    pub(crate) fn new(
+        store: Store,
+        http: &Http,
+        test_delivery: Option<Arc<dyn TestDelivery>>,
+    ) -> Self {
+        Self {
+            store,
+            trusted_proxies: http.trusted_proxies.clone().into(),
+            test_delivery,
+        }
+    }
+}
+
+/// The requests below `prefix` and what answers them.
+pub(crate) fn router(api: Api, prefix: &str) -> Router {
+    let (router, document) = described().split_for_parts();
+    let router = router
+        .merge(reference::router(document, prefix))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(api);
+    Router::new()
+        .nest(prefix, router)
+        // This one is not below it, as axum sees it.
+        .route(&format!("{prefix}/"), any(no_route))
+}
+
+/// Requests with their descriptions.
+fn described() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(reference::Reference::openapi())
+        .routes(routes!(apps::list))
+        .routes(routes!(apps::show))
+        .routes(routes!(registration::register))
+        .routes(routes!(endpoints::list, endpoints::create))
+        .routes(routes!(
+            endpoints::show,
+            endpoints::update,
+            endpoints::delete
+        ))
+        .routes(routes!(endpoints::test))
+        .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(filters::show))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+}
+
+async fn no_route(OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::not_found(format!("Could not find route {}", uri.path()))
+}

@@ -1,0 +1,133 @@
+//! Bodies of requests: which type they are of, how long they may be, and what they say as JSON.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Api;
+use super::error::ApiError;
+
+const JSON: [&str; 2] = ["application/json", "application/vnd.api+json"];
+const YAML: [&str; 5] = [
+    "application/yaml",
+    "application/x-yaml",
+    "application/vnd.yaml",
+    "text/yaml",
+    "text/x-yaml",
+];
+
+/// A body in JSON.
+pub(crate) struct JsonBody(pub(crate) Value);
+
+/// A body in JSON or YAML.
+pub(crate) struct AnyBody(pub(crate) Value);
+
+impl JsonBody {
+    /// What stands under `key`, which has to be there.
+    pub(crate) fn under<T: DeserializeOwned>(mut self, key: &str) -> Result<T, ApiError> {
+        let value = match &mut self.0 {
+            Value::Object(object) => object.remove(key),
+            _ => None,
+        };
+        match value {
+            Some(value @ Value::Object(_)) => {
+                serde_json::from_value(value).map_err(ApiError::bad_request)
+            }
+            Some(_) => Err(ApiError::bad_request(format!("`{key}` is no object"))),
+            None => Err(ApiError::bad_request(format!("`{key}` is missing"))),
+        }
+    }
+}
+
+impl FromRequest<Api> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let media_type = media_type(&request);
+        if !JSON.contains(&&*media_type) {
+            return Err(refused(&media_type, "application/vnd.api+json"));
+        }
+        Ok(Self(json(&bytes(request, api).await?)?))
+    }
+}
+
+impl FromRequest<Api> for AnyBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let media_type = media_type(&request);
+        let is_yaml = YAML.contains(&&*media_type);
+        if !is_yaml && !JSON.contains(&&*media_type) {
+            let expected = "application/json or application/yaml";
+            return Err(refused(&media_type, expected));
+        }
+        let bytes = bytes(request, api).await?;
+        let value = if is_yaml {
+            yaml(&bytes)?
+        } else {
+            json(&bytes)?
+        };
+        Ok(Self(value))
+    }
+}
+
+/// Without parameters, in lower case.
+fn media_type(request: &Request) -> String {
+    let value = request.headers().get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok());
+    let essence = value.unwrap_or_default().split(';').next();
+    essence.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn refused(media_type: &str, expected: &str) -> ApiError {
+    let detail = match media_type {
+        "" => format!("There is no Content-Type, expected {expected}"),
+        _ => format!("The Content-Type is {media_type}, expected {expected}"),
+    };
+    ApiError::media_type(detail)
+}
+
+async fn bytes(request: Request, api: &Api) -> Result<Bytes, ApiError> {
+    let read = Bytes::from_request(request, api).await;
+    read.map_err(|rejection: BytesRejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::too_large()
+        } else {
+            ApiError::bad_request("the body cannot be read")
+        }
+    })
+}
+
+fn json(bytes: &[u8]) -> Result<Value, ApiError> {
+    let value = serde_json::from_slice(bytes);
+    storable(value.map_err(|error| ApiError::bad_request(format!("no JSON: {error}")))?)
+}
+
+fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+    // Its budget bounds what aliases multiply.
+    let value = serde_saphyr::from_slice(bytes);
+    storable(value.map_err(|error| ApiError::bad_request(format!("no YAML: {error}")))?)
+}
+
+/// PostgreSQL has no NUL in text; so nobody has one.
+fn storable(value: Value) -> Result<Value, ApiError> {
+    if has_nul(&value) {
+        Err(ApiError::bad_request("there is a NUL character in a text"))
+    } else {
+        Ok(value)
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(object) => object
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}

@@ -1,0 +1,299 @@
+//! What a request says about an endpoint, checked: the body of `POST` and `PUT /endpoints`.
+//!
+//! A key that is not there changes nothing. Unknown keys are ignored.
+
+#![expect(
+    clippy::option_option,
+    reason = "nothing, null and a value are three things to say"
+)]
+
+use dovecast_store::{
+    EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, Id, MemberKind, NewEndpoint,
+    RetryPolicy,
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use url::Url;
+use utoipa::ToSchema;
+
+use super::condition::check_condition;
+use super::error::{ApiError, ErrorObject};
+
+const BLANK: &str = "can't be blank";
+const MAX_NAME_CHARS: usize = 255;
+const MAX_URL_CHARS: usize = 2048;
+
+/// An endpoint that is to be made or changed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct EndpointRequest {
+    endpoint: EndpointFields,
+}
+
+/// What is said about an endpoint.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct EndpointFields {
+    /// Unique in the account.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    /// `http://` or `https://`.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, example = "https://example.org/hook")]
+    url: Option<Option<String>>,
+    /// One that is not gets nothing.
+    active: Option<bool>,
+    /// It follows the URL; one that does not exist is refused.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// `default`, or `hooks` for the schedule of hooks-backend.
+    retry_policy: Option<String>,
+    /// Written, and never shown.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<DataFields>)]
+    data: Option<Option<DataFields>>,
+    /// What it wants.
+    filter: Option<FilterRequest>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct DataFields {
+    /// PEM certificates to trust instead of the system's.
+    server_ca_certificate: Option<String>,
+}
+
+/// What is said about a filter. If one of the sets is named, all three are replaced: one that is not named is empty, and
+/// an empty set is open.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct FilterRequest {
+    /// Take the filter away: the endpoint gets nothing.
+    #[serde(rename = "_destroy")]
+    #[schema(value_type = Option<bool>)]
+    destroy: Option<Value>,
+    /// One that is not matches nothing.
+    enabled: Option<bool>,
+    /// An expression that must hold besides.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    condition: Option<Option<String>>,
+    /// Ids of applications.
+    #[schema(value_type = Option<Vec<String>>)]
+    app_ids: Option<Vec<Value>>,
+    /// Ids of event types.
+    #[schema(value_type = Option<Vec<String>>)]
+    event_type_ids: Option<Vec<Value>>,
+    /// Ids of levels.
+    #[schema(value_type = Option<Vec<String>>)]
+    level_ids: Option<Vec<Value>>,
+}
+
+/// Tells null from nothing.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// As hooks-backend took it, whose clients send forms.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_i64() == Some(1),
+        Value::String(text) => matches!(&**text, "1" | "true"),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// What was found out, and what is wrong.
+#[derive(Default)]
+struct Checked {
+    errors: Vec<ErrorObject>,
+    name: Option<String>,
+    url: Option<(String, EndpointKind)>,
+    certificate: Option<Option<String>>,
+    retry_policy: Option<RetryPolicy>,
+    filter: FilterEdit,
+}
+
+impl EndpointFields {
+    /// The name, as far as there is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_ref()?.as_deref()
+    }
+
+    /// An endpoint to be made.
+    pub(crate) fn into_new(mut self, is_taken: bool) -> Result<NewEndpoint, ApiError> {
+        // What must be there is said to be missing.
+        self.name.get_or_insert(None);
+        self.url.get_or_insert(None);
+        let active = self.active.unwrap_or(true);
+        let checked = self.check(is_taken);
+        match (checked.name, checked.url) {
+            (Some(name), Some((url, kind))) if checked.errors.is_empty() => Ok(NewEndpoint {
+                name,
+                url,
+                active,
+                kind,
+                server_ca_certificate: checked.certificate.flatten(),
+                retry_policy: checked.retry_policy.unwrap_or_default(),
+                filter: match checked.filter {
+                    FilterEdit::Put(fields) => Some(fields),
+                    FilterEdit::Keep | FilterEdit::Remove => None,
+                },
+            }),
+            _ => Err(ApiError::invalid(checked.errors)),
+        }
+    }
+
+    /// A change of an endpoint.
+    pub(crate) fn into_edit(self, is_taken: bool) -> Result<EndpointEdit, ApiError> {
+        let active = self.active;
+        let checked = self.check(is_taken);
+        if !checked.errors.is_empty() {
+            return Err(ApiError::invalid(checked.errors));
+        }
+        Ok(EndpointEdit {
+            name: checked.name,
+            url: checked.url,
+            active,
+            server_ca_certificate: checked.certificate,
+            retry_policy: checked.retry_policy,
+            filter: checked.filter,
+        })
+    }
+
+    fn check(self, is_taken: bool) -> Checked {
+        let mut checked = Checked::default();
+        checked.kind(self.kind.as_deref());
+        if let Some(name) = self.name {
+            checked.name(name, is_taken);
+        }
+        if let Some(url) = self.url {
+            checked.url(url);
+        }
+        if let Some(data) = self.data {
+            let certificate = data.unwrap_or_default().server_ca_certificate;
+            checked.certificate(certificate);
+        }
+        if let Some(policy) = self.retry_policy {
+            match policy.parse() {
+                Ok(policy) => checked.retry_policy = Some(policy),
+                Err(_) => checked.refuse(
+                    "retry_policy",
+                    format!("`{policy}` is neither default nor hooks"),
+                ),
+            }
+        }
+        if let Some(filter) = self.filter {
+            checked.filter(filter);
+        }
+        checked
+    }
+}
+
+impl Checked {
+    fn refuse(&mut self, attribute: &str, detail: impl Into<String>) {
+        self.errors.push(ErrorObject::attribute(attribute, detail));
+    }
+
+    /// It has to exist, and says nothing otherwise: the URL does.
+    fn kind(&mut self, kind: Option<&str>) {
+        let Some(kind) = kind else {
+            return;
+        };
+        let name = kind.strip_prefix("::").unwrap_or(kind);
+        if name != "Endpoint" && name.parse::<EndpointKind>().is_err() {
+            self.refuse("type", format!("Cannot find an endpoint type: {kind}"));
+        }
+    }
+
+    fn name(&mut self, name: Option<String>, is_taken: bool) {
+        match name {
+            Some(name) if name.trim().is_empty() => self.refuse("name", BLANK),
+            None => self.refuse("name", BLANK),
+            Some(_) if is_taken => self.refuse("name", "has already been taken"),
+            Some(name) if name.chars().count() > MAX_NAME_CHARS => self.refuse(
+                "name",
+                format!("is too long (maximum is {MAX_NAME_CHARS} characters)"),
+            ),
+            Some(name) => self.name = Some(name),
+        }
+    }
+
+    fn url(&mut self, url: Option<String>) {
+        let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
+            return self.refuse("url", BLANK);
+        };
+        if text.chars().count() > MAX_URL_CHARS {
+            let detail = format!("is too long (maximum is {MAX_URL_CHARS} characters)");
+            return self.refuse("url", detail);
+        }
+        let url = Url::parse(&text).ok().filter(Url::has_host);
+        let kind = url.and_then(|url| match url.scheme() {
+            "http" => Some(EndpointKind::Http),
+            "https" => Some(EndpointKind::Https),
+            _ => None,
+        });
+        match kind {
+            Some(kind) => self.url = Some((text, kind)),
+            None => self.refuse("url", "is no http or https URL"),
+        }
+    }
+
+    fn certificate(&mut self, certificate: Option<String>) {
+        let certificate = certificate.filter(|pem| !pem.trim().is_empty());
+        if let Some(pem) = &certificate
+            && let Err(error) = dovecast_drivers::tls::of_chain(pem)
+        {
+            let detail = format!("attribute server_ca_certificate contains {error}");
+            self.refuse("data", detail);
+        }
+        self.certificate = Some(certificate);
+    }
+
+    fn filter(&mut self, filter: FilterRequest) {
+        if filter.destroy.as_ref().is_some_and(is_true) {
+            self.filter = FilterEdit::Remove;
+            return;
+        }
+        if let Some(Some(text)) = &filter.condition
+            && let Err(error) = check_condition(text)
+        {
+            let detail = format!(
+                "is no condition: {} (column {})",
+                error.message, error.column
+            );
+            let pointer = "/data/attributes/filter/condition";
+            self.errors.push(ErrorObject::at(pointer, detail));
+        }
+        let is_named = filter.app_ids.is_some()
+            || filter.event_type_ids.is_some()
+            || filter.level_ids.is_some();
+        let sets = is_named.then(|| FilterSets {
+            applications: self.ids(MemberKind::Application, filter.app_ids),
+            event_types: self.ids(MemberKind::EventType, filter.event_type_ids),
+            levels: self.ids(MemberKind::Level, filter.level_ids),
+        });
+        self.filter = FilterEdit::Put(FilterFields {
+            enabled: filter.enabled,
+            condition: filter.condition,
+            sets,
+        });
+    }
+
+    /// What is no id is the id of nothing.
+    fn ids<Of>(&mut self, kind: MemberKind, ids: Option<Vec<Value>>) -> Vec<Id<Of>> {
+        let mut parsed = Vec::new();
+        for id in ids.unwrap_or_default() {
+            let text = match &id {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            match text.parse() {
+                Ok(id) => parsed.push(id),
+                Err(_) => self.errors.push(ErrorObject::unknown_member(kind, &text)),
+            }
+        }
+        parsed
+    }
+}

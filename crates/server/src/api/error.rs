@@ -1,0 +1,203 @@
+//! What a request gets instead of what it asked for: errors as JSON:API writes them.
+//!
+//! What the client can do something about is told to the client; the rest is logged here, and the client gets a 500.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dovecast_store::{MemberKind, StoreError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::documents::MEDIA_TYPE;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// 401, in a shape of its own.
+    Authentication(String),
+    /// Anything else.
+    Errors(StatusCode, Vec<ErrorObject>),
+}
+
+/// One error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct ErrorObject {
+    /// The status of the answer.
+    #[schema(example = "422")]
+    pub(crate) status: String,
+    /// What kind of error it is.
+    pub(crate) title: String,
+    /// What is wrong.
+    #[schema(example = "has already been taken")]
+    pub(crate) detail: String,
+    /// Where it is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<ErrorSource>,
+}
+
+/// Where a request is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ErrorSource {
+    /// A JSON pointer into the body.
+    #[schema(example = "/data/attributes/name")]
+    Pointer(String),
+    /// A parameter of the query.
+    Parameter(String),
+}
+
+/// The errors of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorDocument {
+    errors: Vec<ErrorObject>,
+}
+
+/// A request that does not say who it is from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AuthenticationError {
+    /// What is missing.
+    #[schema(example = "Authentication error: X-RH-IDENTITY header should be provided")]
+    error: String,
+}
+
+impl ApiError {
+    fn one(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
+        Self::Errors(status, vec![ErrorObject::new(status, title, detail)])
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::one(StatusCode::NOT_FOUND, "Record not found", detail)
+    }
+
+    /// There is none of this id, or it is somebody else's.
+    pub(crate) fn no_record(what: &str, id: &str) -> Self {
+        Self::not_found(format!("Could not find {what} with 'id'={id}"))
+    }
+
+    pub(crate) fn bad_request(reason: impl std::fmt::Display) -> Self {
+        let detail = format!("Server cannot accept given parameters: {reason}");
+        Self::one(StatusCode::BAD_REQUEST, "Bad request", detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::one(StatusCode::FORBIDDEN, "Forbidden", detail)
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self::one(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Payload too large",
+            format!("The body is longer than {} bytes", super::MAX_BODY_BYTES),
+        )
+    }
+
+    pub(crate) fn media_type(detail: impl Into<String>) -> Self {
+        Self::one(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Unsupported media type",
+            detail,
+        )
+    }
+
+    pub(crate) fn bad_gateway(detail: impl Into<String>) -> Self {
+        Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", detail)
+    }
+
+    /// Attributes that cannot be, each with its error.
+    pub(crate) fn invalid(errors: Vec<ErrorObject>) -> Self {
+        Self::Errors(StatusCode::UNPROCESSABLE_ENTITY, errors)
+    }
+
+    /// A parameter of the query that cannot be.
+    pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut error = ErrorObject::new(status, "Invalid parameter", detail);
+        error.source = Some(ErrorSource::Parameter(name.to_owned()));
+        Self::invalid(vec![error])
+    }
+}
+
+impl ErrorObject {
+    fn new(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            status: status.as_str().to_owned(),
+            title: title.to_owned(),
+            detail: detail.into(),
+            source: None,
+        }
+    }
+
+    /// Something in the body that cannot be.
+    pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut error = Self::new(status, "Invalid attribute", detail);
+        error.source = Some(ErrorSource::Pointer(pointer.into()));
+        error
+    }
+
+    /// An attribute that cannot be.
+    pub(crate) fn attribute(name: &str, detail: impl Into<String>) -> Self {
+        Self::at(format!("/data/attributes/{name}"), detail)
+    }
+
+    /// A filter that names what is not there.
+    pub(crate) fn unknown_member(kind: MemberKind, id: &str) -> Self {
+        let (what, relation) = match kind {
+            MemberKind::Application => ("App", "apps"),
+            MemberKind::EventType => ("EventType", "event_types"),
+            MemberKind::Level => ("Level", "levels"),
+        };
+        let mut error = Self::at(
+            format!("/data/relationships/filter/{relation}"),
+            format!("Could not find {what} with 'id'={id}"),
+        );
+        "Record not found".clone_into(&mut error.title);
+        error
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NameTaken(_) => Self::invalid(vec![ErrorObject::attribute(
+                "name",
+                "has already been taken",
+            )]),
+            StoreError::Unknown { kind, id } => {
+                Self::invalid(vec![ErrorObject::unknown_member(kind, &id)])
+            }
+            StoreError::NoEndpoint => Self::not_found("Could not find Endpoint"),
+            error => {
+                let error = anyhow::Error::from(error);
+                tracing::error!(error = format!("{error:#}"), "a request has failed");
+                Self::one(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "Internal server error",
+                    "Server encountered an unexpected error",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = match self {
+            Self::Authentication(reason) => {
+                let error = format!("Authentication error: {reason}");
+                let body = Json(AuthenticationError { error });
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+                (StatusCode::UNAUTHORIZED, challenge, body).into_response()
+            }
+            Self::Errors(status, errors) => {
+                (status, Json(ErrorDocument { errors })).into_response()
+            }
+        };
+        let media_type = HeaderValue::from_static(MEDIA_TYPE);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+}

@@ -1,0 +1,40 @@
+//! The filter of an endpoint. It is changed with the endpoint.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::documents::{Document, Filter};
+use super::error::{ApiError, AuthenticationError, ErrorDocument};
+use super::identity::Tenant;
+
+/// A filter.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FilterDocument {
+    data: Filter,
+}
+
+/// The filter of an endpoint.
+#[utoipa::path(
+    get, path = "/endpoints/{id}/filter", tag = "endpoints",
+    operation_id = "showFilter",
+    params(("id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "Done", body = FilterDocument, content_type = "application/vnd.api+json"),
+        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
+        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+    ),
+)]
+pub(crate) async fn show(
+    Tenant(account): Tenant,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Document<FilterDocument>, ApiError> {
+    let none = || ApiError::not_found(format!("Could not find Filter of endpoint with 'id'={id}"));
+    let endpoint = id.parse().map_err(|_| none())?;
+    let filter = api.store.filter(account.id, endpoint).await?;
+    let data = Filter::new(&filter.ok_or_else(none)?);
+    Ok(Document(StatusCode::OK, FilterDocument { data }))
+}

@@ -1,0 +1,246 @@
+//! Who a request comes from: a user behind a proxy that is trusted, or a token.
+//!
+//! What an operation needs is the type of its first argument: [`Known`], [`Tenant`], [`Registrar`], [`Admin`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dovecast_store::{Account, Caller, Profile};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Api;
+use super::error::ApiError;
+
+/// What a proxy in front says about the user, see `docs/rest.md`.
+pub(crate) const IDENTITY: &str = "x-rh-identity";
+
+/// Anybody who is known.
+pub(crate) struct Known;
+/// An account: a user of it, or one of its tokens.
+pub(crate) struct Tenant(pub(crate) Account);
+/// Who may register applications.
+pub(crate) struct Registrar;
+/// Whoever runs this dovecast.
+pub(crate) struct Admin;
+
+impl FromRequestParts<Api> for Known {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        identify(parts, api).await.map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Api> for Tenant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        match identify(parts, api).await? {
+            Caller::Account(account) => Ok(Self(account)),
+            Caller::Admin | Caller::Registration => Err(ApiError::forbidden(
+                "This token belongs to no account: endpoints are seen with a token of their account",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Registrar {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        // It comes from outside, whoever has sent it.
+        if parts.headers.contains_key(IDENTITY) {
+            return Err(ApiError::forbidden(
+                "Requests with X-RH-IDENTITY are not allowed to register apps.",
+            ));
+        }
+        match identify(parts, api).await? {
+            Caller::Admin | Caller::Registration => Ok(Self),
+            Caller::Account(_) => Err(ApiError::forbidden(
+                "Applications are registered with an admin token or a registration token",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        match identify(parts, api).await? {
+            Caller::Admin => Ok(Self),
+            Caller::Account(_) | Caller::Registration => Err(ApiError::forbidden(
+                "Tokens are made and deleted with an admin token",
+            )),
+        }
+    }
+}
+
+impl Api {
+    /// Whether the other end of the connection is a proxy that is believed.
+    pub(crate) fn is_behind_proxy(&self, parts: &Parts) -> bool {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        peer.is_some_and(|ConnectInfo(peer)| {
+            // An IPv4 client of an IPv6 socket.
+            let peer: IpAddr = peer.ip().to_canonical();
+            self.trusted_proxies
+                .iter()
+                .any(|proxy| proxy.contains(&peer))
+        })
+    }
+}
+
+async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
+    let identity = parts.headers.get(IDENTITY);
+    if let Some(identity) = identity.filter(|_| api.is_behind_proxy(parts)) {
+        return user(identity, api).await;
+    }
+    let Some(authorization) = parts.headers.get(AUTHORIZATION) else {
+        let reason = "X-RH-IDENTITY header should be provided";
+        return Err(ApiError::Authentication(reason.to_owned()));
+    };
+    let refused = || ApiError::Authentication("The API token is not valid".to_owned());
+    let token = bearer(authorization).ok_or_else(refused)?;
+    api.store.caller(token).await?.ok_or_else(refused)
+}
+
+fn bearer(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
+}
+
+async fn user(header: &HeaderValue, api: &Api) -> Result<Caller, ApiError> {
+    let identity = parse(header.as_bytes());
+    let Some((number, profile)) = identity else {
+        let reason = "Error parsing the X-RH-IDENTITY header";
+        return Err(ApiError::Authentication(reason.to_owned()));
+    };
+    let account = api.store.account_seen(&number).await?;
+    api.store.user_seen(account.id, &profile).await?;
+    Ok(Caller::Account(account))
+}
+
+/// What the header says in base64.
+#[derive(Deserialize)]
+struct Header {
+    identity: Identity,
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    account_number: Value,
+    user: User,
+    #[serde(default)]
+    internal: Option<Internal>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+    email: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    locale: Option<String>,
+    is_active: Option<bool>,
+    is_org_admin: Option<bool>,
+    is_internal: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Internal {
+    org_id: Option<Value>,
+}
+
+/// The number of the account, and the user.
+fn parse(header: &[u8]) -> Option<(String, Profile)> {
+    // Encoders that break lines are known.
+    let packed: Vec<u8> = header
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let json = STANDARD.decode(packed).ok()?;
+    // PostgreSQL stores no NUL, and nobody has one in a name.
+    if json.windows(6).any(|window| window == br"\u0000") {
+        return None;
+    }
+    let Header { identity } = serde_json::from_slice(&json).ok()?;
+    let number = text(&identity.account_number)?;
+    let user = identity.user;
+    if user.username.trim().is_empty() {
+        return None;
+    }
+    let org_id = identity.internal.and_then(|internal| internal.org_id);
+    let profile = Profile {
+        username: user.username,
+        email: user.email,
+        first_name: user.first_name,
+        last_name: user.last_name,
+        locale: user.locale,
+        org_id: org_id.as_ref().and_then(text),
+        is_active: user.is_active.unwrap_or_default(),
+        is_org_admin: user.is_org_admin.unwrap_or_default(),
+        is_internal: user.is_internal.unwrap_or_default(),
+    };
+    Some((number, profile))
+}
+
+/// A number that is written as a number, or as text.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(json: &str) -> Vec<u8> {
+        STANDARD.encode(json).into_bytes()
+    }
+
+    #[test]
+    fn an_identity_is_read_with_what_it_has() {
+        let all = r#"{"identity":{"account_number":"6089719","type":"User","user":{"username":"joe","email":"joe@example.org",
+            "first_name":"Joe","last_name":"User","is_active":true,"is_org_admin":false,"is_internal":true,
+            "locale":"en_US"},"internal":{"org_id":"3340851"}}}"#;
+        let (number, profile) = parse(&encoded(all)).expect("an identity");
+        assert_eq!((&*number, &*profile.username), ("6089719", "joe"));
+        assert_eq!(profile.org_id.as_deref(), Some("3340851"));
+        assert!(profile.is_active && profile.is_internal && !profile.is_org_admin);
+        let least = r#"{"identity":{"account_number":7,"user":{"username":"joe"}}}"#;
+        assert_eq!(parse(&encoded(least)).expect("an identity").0, "7");
+        let mut broken = encoded(least);
+        broken.insert(20, b' ');
+        assert!(parse(&broken).is_some());
+    }
+
+    #[test]
+    fn what_is_no_identity_is_none() {
+        for json in [
+            "",
+            "{}",
+            r#"{"identity":{}}"#,
+            r#"{"identity":{"account_number":"1"}}"#,
+            r#"{"identity":{"account_number":"","user":{"username":"joe"}}}"#,
+            r#"{"identity":{"account_number":null,"user":{"username":"joe"}}}"#,
+            r#"{"identity":{"account_number":"1","user":{"username":" "}}}"#,
+            r#"{"identity":{"account_number":"1","user":{"username":"a\u0000"}}}"#,
+        ] {
+            assert!(parse(&encoded(json)).is_none(), "{json}");
+        }
+        assert!(parse(b"{}").is_none() && parse(b"\xff").is_none());
+    }
+}

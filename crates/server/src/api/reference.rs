@@ -1,0 +1,82 @@
+//! The description of the API: the OpenAPI document, made of the code, and a page to read it.
+
+use axum::Router;
+use axum::http::header;
+use axum::response::Html;
+use axum::routing::get;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::server::Server;
+use utoipa::{Modify, OpenApi};
+
+use super::Api;
+
+/// Reads the document that stands beside it; no other host is asked for anything.
+const PAGE: &str = include_str!("reference.html");
+
+/// What the document begins with.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "dovecast",
+        description = "Applications, endpoints and filters of dovecast, as JSON:API. Compatible with hooks-backend.",
+        license(name = "Apache-2.0"),
+        version = "1"
+    ),
+    security(("token" = []), ("identity" = [])),
+    modifiers(&Schemes)
+)]
+pub(super) struct Reference;
+
+/// How a request says who it is from.
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API token"))
+            .build();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        let description = "Set by a trusted proxy: base64 of JSON";
+        let identity = ApiKeyValue::with_description("X-RH-IDENTITY", description);
+        let identity = SecurityScheme::ApiKey(ApiKey::Header(identity));
+        components.add_security_scheme("identity", identity);
+    }
+}
+
+/// Serves the document of an API below `prefix`.
+pub(super) fn router(mut document: utoipa::openapi::OpenApi, prefix: &str) -> Router<Api> {
+    document.servers = Some(vec![Server::new(prefix)]);
+    // It is made of constants.
+    let json = document.to_pretty_json().unwrap_or_default();
+    let page = PAGE.replace("{prefix}", prefix);
+    Router::new()
+        .route(
+            "/v1/openapi.json",
+            get(async move || ([(header::CONTENT_TYPE, "application/json")], json.clone())),
+        )
+        .route("/api-docs", get(async move || Html(page.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REVIEWED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+
+    #[test]
+    fn the_reviewed_document_is_that_of_the_code() {
+        let (_, mut document) = super::super::described().split_for_parts();
+        document.servers = Some(vec![Server::new("/api/hooks")]);
+        let made = document.to_pretty_json().expect("a document") + "\n";
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(REVIEWED, &made).expect("write");
+        }
+        let reviewed = std::fs::read_to_string(REVIEWED).unwrap_or_default();
+        assert!(
+            made == reviewed,
+            "docs/openapi.json is of other code: run this test with UPDATE_OPENAPI=1 and review what changes"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Registration: an application says what it sends. Only from inside, with a token of whoever runs this dovecast.
+
+mod fields;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use dovecast_store::{Registered, RegistrationChange, TouchedFilter};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::apps::AppDocument;
+use super::body::AnyBody;
+use super::documents::{Document, relation};
+use super::error::{ApiError, AuthenticationError, ErrorDocument};
+use super::identity::Registrar;
+use super::query::Query;
+
+/// An application as it is registered now; with `dry_run`, as it would be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RegistrationDocument {
+    #[serde(flatten)]
+    app: AppDocument,
+    meta: RegistrationMeta,
+}
+
+/// What a registration has changed; with `dry_run`, what it would change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RegistrationMeta {
+    dry_run: bool,
+    changes: Vec<ChangeNote>,
+    filters: Vec<FilterNote>,
+}
+
+/// A thing that is different.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChangeNote {
+    /// `added`, `retitled` or `removed`.
+    change: &'static str,
+    /// `app`, `event_type` or `level`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The event type, or that of the level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<String>,
+}
+
+/// A filter that loses members.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FilterNote {
+    id: String,
+    endpoint_id: String,
+    account_number: String,
+    /// Of `event_types`, `levels`: what is empty then, and matches nothing.
+    becomes_stale: Vec<&'static str>,
+}
+
+impl From<RegistrationChange> for ChangeNote {
+    fn from(change: RegistrationChange) -> Self {
+        use RegistrationChange as Change;
+        let (change, event_type, level) = match change {
+            Change::ApplicationAdded => ("added", None, None),
+            Change::ApplicationRetitled => ("retitled", None, None),
+            Change::EventTypeAdded(name) => ("added", Some(name), None),
+            Change::EventTypeRetitled(name) => ("retitled", Some(name), None),
+            Change::EventTypeRemoved(name) => ("removed", Some(name), None),
+            Change::LevelAdded(of, name) => ("added", Some(of), Some(name)),
+            Change::LevelRetitled(of, name) => ("retitled", Some(of), Some(name)),
+            Change::LevelRemoved(of, name) => ("removed", Some(of), Some(name)),
+        };
+        let kind = match (&event_type, &level) {
+            (_, Some(_)) => "level",
+            (Some(_), None) => "event_type",
+            (None, None) => "app",
+        };
+        Self {
+            change,
+            kind,
+            event_type,
+            level,
+        }
+    }
+}
+
+impl From<TouchedFilter> for FilterNote {
+    fn from(filter: TouchedFilter) -> Self {
+        Self {
+            id: filter.id.to_string(),
+            endpoint_id: filter.endpoint.to_string(),
+            account_number: filter.account_number,
+            becomes_stale: filter.emptied.into_iter().map(relation).collect(),
+        }
+    }
+}
+
+/// Register an application, or change what is registered. What is not listed any more is removed.
+#[utoipa::path(
+    post, path = "/apps/register", tag = "apps",
+    operation_id = "registerApp",
+    params(("dry_run" = Option<bool>, Query, description = "Only tell what would change")),
+    request_body(content(
+        (fields::RegistrationRequest = "application/json"),
+        (fields::RegistrationRequest = "application/yaml"),
+    )),
+    responses(
+        (status = 200, description = "Done", body = RegistrationDocument, content_type = "application/vnd.api+json"),
+        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
+        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+    ),
+)]
+pub(crate) async fn register(
+    _: Registrar,
+    State(api): State<Api>,
+    query: Query,
+    AnyBody(body): AnyBody,
+) -> Result<Document<RegistrationDocument>, ApiError> {
+    let dry_run = query.is_set("dry_run")?;
+    let registration = fields::read(&body)?;
+    let registered = api.store.register(&registration, dry_run).await?;
+    if !dry_run {
+        log(&registered);
+    }
+    let document = RegistrationDocument {
+        app: AppDocument::new(&registered.application),
+        meta: RegistrationMeta {
+            dry_run,
+            changes: registered
+                .changes
+                .into_iter()
+                .map(ChangeNote::from)
+                .collect(),
+            filters: registered
+                .filters
+                .into_iter()
+                .map(FilterNote::from)
+                .collect(),
+        },
+    };
+    Ok(Document(StatusCode::OK, document))
+}
+
+fn log(registered: &Registered) {
+    let stale = registered
+        .filters
+        .iter()
+        .filter(|filter| !filter.emptied.is_empty());
+    tracing::info!(
+        application.name = registered.application.name,
+        changes = registered.changes.len(),
+        stale_filters = stale.count(),
+        "an application was registered"
+    );
+}

@@ -1,0 +1,189 @@
+//! What a registration says, checked. Everything that is wrong is told, each with its place.
+
+use std::collections::HashSet;
+
+use dovecast_store::{NewEventType, NewLevel, Registration};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::super::error::{ApiError, ErrorObject};
+
+const BLANK: &str = "can't be blank";
+const MAX_CHARS: usize = 255;
+/// Event types and levels of one application.
+const MAX_ITEMS: usize = 10_000;
+
+/// What an application says about itself. It is read by hand, so that all that is wrong is named.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct RegistrationRequest {
+    application: ApplicationFields,
+    event_types: Vec<EventTypeFields>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct ApplicationFields {
+    /// What notifications call it. It never changes.
+    name: String,
+    title: String,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct EventTypeFields {
+    /// What notifications call it; unique in the application.
+    id: String,
+    title: String,
+    /// May be absent.
+    levels: Option<Vec<LevelFields>>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct LevelFields {
+    /// What notifications call it; unique in the event type.
+    id: String,
+    title: String,
+}
+
+/// Reads the body.
+pub(super) fn read(body: &Value) -> Result<Registration, ApiError> {
+    let empty = Map::new();
+    let Some(body) = body.as_object() else {
+        return Err(ApiError::bad_request("the body is no object"));
+    };
+    let application = match body.get("application") {
+        Some(Value::Object(application)) => application,
+        Some(_) => return Err(ApiError::bad_request("`application` is no object")),
+        None => return Err(ApiError::bad_request("`application` is missing")),
+    };
+    let mut reading = Reading::default();
+    let name = reading.text(application, "name", "/application");
+    let title = reading.text(application, "title", "/application");
+    let event_types = match body.get("event_types") {
+        Some(Value::Array(list)) => {
+            let read = list.iter().enumerate().map(|(place, value)| {
+                let place = format!("/event_types/{place}");
+                let fields = reading.object(value, &place, &empty);
+                let levels = reading.levels(fields.get("levels"), &format!("{place}/levels"));
+                NewEventType {
+                    external_id: reading.text(fields, "id", &place),
+                    title: reading.text(fields, "title", &place),
+                    levels,
+                }
+            });
+            read.collect()
+        }
+        None | Some(Value::Null) => {
+            reading.refuse("/event_types", BLANK);
+            Vec::new()
+        }
+        Some(_) => {
+            reading.refuse("/event_types", "is no list");
+            Vec::new()
+        }
+    };
+    let ids = event_types
+        .iter()
+        .map(|one: &NewEventType| &*one.external_id);
+    reading.unique(ids, "/event_types");
+    for (place, event_type) in event_types.iter().enumerate() {
+        let ids = event_type.levels.iter().map(|level| &*level.external_id);
+        reading.unique(ids, &format!("/event_types/{place}/levels"));
+    }
+    let levels = event_types.iter().map(|one| one.levels.len());
+    if event_types.len() + levels.sum::<usize>() > MAX_ITEMS {
+        let detail = format!("is too long (maximum is {MAX_ITEMS} event types and levels)");
+        reading.refuse("/event_types", detail);
+    }
+    if !reading.errors.is_empty() {
+        return Err(ApiError::invalid(reading.errors));
+    }
+    Ok(Registration {
+        name,
+        title,
+        event_types,
+    })
+}
+
+/// What is wrong so far.
+#[derive(Default)]
+struct Reading {
+    errors: Vec<ErrorObject>,
+}
+
+impl Reading {
+    fn refuse(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.errors.push(ErrorObject::at(pointer, detail));
+    }
+
+    fn object<'a>(
+        &mut self,
+        value: &'a Value,
+        place: &str,
+        empty: &'a Map<String, Value>,
+    ) -> &'a Map<String, Value> {
+        if let Value::Object(object) = value {
+            return object;
+        }
+        self.refuse(place, "is no object");
+        empty
+    }
+
+    /// A text that has to be there; YAML writes some as numbers.
+    fn text(&mut self, object: &Map<String, Value>, key: &str, place: &str) -> String {
+        let pointer = format!("{place}/{key}");
+        let text = match object.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::Bool(value)) => value.to_string(),
+            None | Some(Value::Null) => String::new(),
+            Some(Value::Array(_) | Value::Object(_)) => {
+                self.refuse(pointer, "is no text");
+                return String::new();
+            }
+        };
+        if text.trim().is_empty() {
+            self.refuse(pointer, BLANK);
+        } else if text.chars().count() > MAX_CHARS {
+            let detail = format!("is too long (maximum is {MAX_CHARS} characters)");
+            self.refuse(pointer, detail);
+        }
+        text
+    }
+
+    /// A list, or any way of saying that there are none.
+    fn levels(&mut self, value: Option<&Value>, place: &str) -> Vec<NewLevel> {
+        let empty = Map::new();
+        let list = match value {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Object(object)) if object.is_empty() => return Vec::new(),
+            Some(Value::Array(list)) => list,
+            Some(_) => {
+                self.refuse(place, "is no list");
+                return Vec::new();
+            }
+        };
+        let mut levels = Vec::new();
+        for (index, value) in list.iter().enumerate() {
+            let place = format!("{place}/{index}");
+            let fields = self.object(value, &place, &empty);
+            levels.push(NewLevel {
+                external_id: self.text(fields, "id", &place),
+                title: self.text(fields, "title", &place),
+            });
+        }
+        levels
+    }
+
+    fn unique<'a>(&mut self, ids: impl Iterator<Item = &'a str>, place: &str) {
+        let mut seen = HashSet::new();
+        for (index, id) in ids.enumerate() {
+            if !id.is_empty() && !seen.insert(id) {
+                let detail = format!("`{id}` is there more than once");
+                self.refuse(format!("{place}/{index}/id"), detail);
+            }
+        }
+    }
+}

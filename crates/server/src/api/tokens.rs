@@ -1,0 +1,202 @@
+//! API tokens. The token itself is shown by the answer that makes it, and never again.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use dovecast_store::{ApiToken, Scope};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Api;
+use super::body::JsonBody;
+use super::documents::{Document, time};
+use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject};
+use super::identity::Admin;
+
+/// A token, without the secret of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Token {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    attributes: TokenAttributes,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenAttributes {
+    name: String,
+    /// `admin`, `registration` or `account`.
+    scope: &'static str,
+    /// With the scope `account`.
+    account_number: Option<String>,
+    /// The end of the token, to tell tokens apart.
+    last_four: String,
+    /// RFC 3339.
+    created_at: String,
+}
+
+/// All tokens.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenList {
+    data: Vec<Token>,
+}
+
+/// A new token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NewTokenDocument {
+    data: Token,
+    meta: NewTokenMeta,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NewTokenMeta {
+    /// The token, for `Authorization: Bearer`. It is shown here and never again.
+    token: String,
+}
+
+/// What a token is to be.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct TokenRequest {
+    token: TokenFields,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct TokenFields {
+    /// What people call it.
+    name: Option<String>,
+    /// `admin`, `registration` or `account`; the last one without it.
+    scope: Option<String>,
+    /// With the scope `account`.
+    account_number: Option<String>,
+}
+
+impl Token {
+    fn new(token: ApiToken) -> Self {
+        let (scope, account_number) = match token.scope {
+            Scope::Admin => ("admin", None),
+            Scope::Registration => ("registration", None),
+            Scope::Account(number) => ("account", Some(number)),
+        };
+        Self {
+            id: token.id.to_string(),
+            kind: "token",
+            attributes: TokenAttributes {
+                name: token.name,
+                scope,
+                account_number,
+                last_four: token.last_four,
+                created_at: time(token.created_ms),
+            },
+        }
+    }
+}
+
+impl TokenFields {
+    /// Its name and scope.
+    fn check(self) -> Result<(String, Scope), ApiError> {
+        let mut errors = Vec::new();
+        let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let name = filled(self.name);
+        if name.is_none() {
+            errors.push(ErrorObject::attribute("name", "can't be blank"));
+        }
+        let number = filled(self.account_number);
+        let scope = match (self.scope.as_deref().unwrap_or("account"), number) {
+            ("admin", None) => Some(Scope::Admin),
+            ("registration", None) => Some(Scope::Registration),
+            ("account", Some(number)) => Some(Scope::Account(number)),
+            ("account", None) => {
+                errors.push(ErrorObject::attribute("account_number", "can't be blank"));
+                None
+            }
+            ("admin" | "registration", Some(_)) => {
+                let detail = "must be blank with this scope";
+                errors.push(ErrorObject::attribute("account_number", detail));
+                None
+            }
+            (other, _) => {
+                let detail = format!("`{other}` is none of admin, registration, account");
+                errors.push(ErrorObject::attribute("scope", detail));
+                None
+            }
+        };
+        match (name, scope) {
+            (Some(name), Some(scope)) => Ok((name, scope)),
+            _ => Err(ApiError::invalid(errors)),
+        }
+    }
+}
+
+/// All tokens.
+#[utoipa::path(
+    get, path = "/tokens", tag = "tokens",
+    operation_id = "listTokens",
+    responses(
+        (status = 200, description = "Done", body = TokenList, content_type = "application/vnd.api+json"),
+        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
+        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
+    ),
+)]
+pub(crate) async fn list(
+    _: Admin,
+    State(api): State<Api>,
+) -> Result<Document<TokenList>, ApiError> {
+    let tokens = api.store.tokens().await?;
+    let data = tokens.into_iter().map(Token::new).collect();
+    Ok(Document(StatusCode::OK, TokenList { data }))
+}
+
+/// Make a token.
+#[utoipa::path(
+    post, path = "/tokens", tag = "tokens",
+    operation_id = "createToken",
+    request_body(content = TokenRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 201, description = "Made", body = NewTokenDocument, content_type = "application/vnd.api+json"),
+        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
+        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+    ),
+)]
+pub(crate) async fn create(
+    _: Admin,
+    State(api): State<Api>,
+    body: JsonBody,
+) -> Result<Document<NewTokenDocument>, ApiError> {
+    let fields: TokenFields = body.under("token")?;
+    let (name, scope) = fields.check()?;
+    let made = api.store.create_token(&name, scope).await?;
+    tracing::info!(token.id = %made.token.id, "an API token was made");
+    let document = NewTokenDocument {
+        data: Token::new(made.token),
+        meta: NewTokenMeta { token: made.secret },
+    };
+    Ok(Document(StatusCode::CREATED, document))
+}
+
+/// Delete a token: it is refused from now on.
+#[utoipa::path(
+    delete, path = "/tokens/{id}", tag = "tokens",
+    operation_id = "deleteToken",
+    params(("id" = String, Path, description = "Its id")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
+        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+    ),
+)]
+pub(crate) async fn delete(
+    _: Admin,
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let none = || ApiError::no_record("Token", &id);
+    let parsed = id.parse().map_err(|_| none())?;
+    if !api.store.delete_token(parsed).await? {
+        return Err(none());
+    }
+    tracing::info!(token.id = id, "an API token was deleted");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,71 @@
+//! `[http]`: where HTTP is answered, and who is believed there.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de};
+
+/// What is answered beside the API.
+const OTHERS: [&str; 3] = ["/healthz", "/metrics", "/readyz"];
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Http {
+    #[serde(deserialize_with = "address")]
+    pub(crate) listen: SocketAddr,
+    #[serde(deserialize_with = "prefix")]
+    pub(crate) api_prefix: String,
+    #[serde(deserialize_with = "networks")]
+    pub(crate) trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8087).into(),
+            api_prefix: "/api/hooks".to_owned(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        de::Error::custom(format!(
+            "`{text}` is no address to listen on, expected one such as `127.0.0.1:8087` or `[::1]:8087`"
+        ))
+    })
+}
+
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_segment = |segment: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        !segment.is_empty() && segment.chars().all(allowed)
+    };
+    let segments = text.strip_prefix('/');
+    let is_prefix = segments.is_some_and(|segments| segments.split('/').all(is_segment))
+        && !OTHERS.contains(&&*text);
+    if is_prefix {
+        Ok(text)
+    } else {
+        Err(de::Error::custom(format!(
+            "`{text}` is no prefix of paths, expected one such as `/api/hooks`"
+        )))
+    }
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts: Vec<String> = Vec::deserialize(deserializer)?;
+    let networks = texts.iter().map(|text| {
+        let network = text.parse::<IpNet>().ok();
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        network.or_else(address).ok_or_else(|| {
+            de::Error::custom(format!(
+                "`{text}` is no address or network, expected one such as `127.0.0.1` or `10.1.0.0/16`"
+            ))
+        })
+    });
+    networks.collect()
+}

@@ -1,0 +1,17 @@
+//! `[store]`: where the database is. Nothing of the value is ever shown: a password may be in it.
+
+use dovecast_store::{Place, PlaceError};
+use serde::{Deserialize, Deserializer, de};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreSection {
+    #[serde(deserialize_with = "place")]
+    pub(crate) url: Option<Place>,
+}
+
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {
+    // What is no text is not shown either.
+    let text = String::deserialize(deserializer).map_err(|_| de::Error::custom(PlaceError))?;
+    text.parse().map(Some).map_err(de::Error::custom)
+}

@@ -1,0 +1,349 @@
+//! `/endpoints`: made, shown, changed, deleted; its attributes and their errors.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::setup::{World, cases, text};
+
+cases![
+    an_endpoint_is_made_shown_changed_and_deleted,
+    the_type_follows_the_url,
+    an_unknown_type_is_refused_by_its_name,
+    a_url_of_another_scheme_is_refused,
+    a_change_without_a_url_keeps_it,
+    a_name_is_unique_in_the_account,
+    a_missing_name_or_url_is_named,
+    a_body_without_an_endpoint_is_a_bad_request,
+    data_is_written_and_never_shown,
+    a_certificate_that_is_none_is_refused,
+    a_secret_is_shown_once_when_it_is_made,
+    a_test_that_cannot_be_sent_says_why_and_changes_nothing,
+    what_another_account_has_is_not_found,
+    a_retry_policy_is_default_or_hooks,
+    texts_with_a_nul_character_are_refused,
+];
+
+fn an_endpoint_is_made_shown_changed_and_deleted(world: &World) -> Result<()> {
+    let user = world.account();
+    let body = json!({"endpoint": {
+        "name": "hook", "url": "https://example.org/hook", "active": true,
+        "type": "Endpoints::HttpsEndpoint", "data": {},
+        "filter": {"app_ids": [], "event_type_ids": [], "level_ids": []}}});
+    let made = user.post("/endpoints", &body)?.with(201)?;
+    let id = text(&made.json["data"]["id"])?;
+    let expected = json!({"id": id, "type": "endpoint", "attributes": {
+        "name": "hook", "url": "https://example.org/hook", "active": true,
+        "last_delivery_status": null, "last_delivery_time": null, "first_failure_time": null,
+        "type": "Endpoints::HttpsEndpoint", "retry_policy": "default"}});
+    ensure!(made.json["data"] == expected, "{:#}", made.json);
+    let path = format!("/endpoints/{id}");
+    let shown = user.get(&path)?.with(200)?;
+    ensure!(shown.json == json!({"data": expected}), "{:#}", shown.json);
+    let change = json!({"endpoint": {"name": "other", "active": false}});
+    let changed = user.put(&path, &change)?.with(200)?;
+    let attributes = &changed.json["data"]["attributes"];
+    ensure!(attributes["name"] == "other" && attributes["active"] == false);
+    ensure!(user.get(&path)?.with(200)?.json == changed.json);
+    let deleted = user.delete(&path)?.with(204)?;
+    ensure!(deleted.answer.body.is_empty());
+    for said in [
+        user.get(&path)?,
+        user.put(&path, &change)?,
+        user.delete(&path)?,
+    ] {
+        said.not_found(&format!("Could not find Endpoint with 'id'={id}"))?;
+    }
+    Ok(())
+}
+
+fn the_type_follows_the_url(world: &World) -> Result<()> {
+    let user = world.account();
+    let kind = |said: &Value| said["data"]["attributes"]["type"].clone();
+    for (name, url, given, expected) in [
+        ("a", "http://example.org/", None, "Endpoints::HttpEndpoint"),
+        (
+            "b",
+            "https://example.org/",
+            None,
+            "Endpoints::HttpsEndpoint",
+        ),
+        (
+            "c",
+            "HTTPS://example.org/",
+            Some("::Endpoints::HttpEndpoint"),
+            "Endpoints::HttpsEndpoint",
+        ),
+        (
+            "d",
+            "http://example.org/",
+            Some("Endpoints::HttpsEndpoint"),
+            "Endpoints::HttpEndpoint",
+        ),
+        (
+            "e",
+            "http://example.org/",
+            Some("Endpoint"),
+            "Endpoints::HttpEndpoint",
+        ),
+    ] {
+        let mut fields = json!({"name": name, "url": url});
+        if let Some(given) = given {
+            fields["type"] = json!(given);
+        }
+        let made = user
+            .post("/endpoints", &json!({"endpoint": fields}))?
+            .with(201)?;
+        ensure!(kind(&made.json) == expected, "{name}: {}", made.json);
+        let path = format!("/endpoints/{}", text(&made.json["data"]["id"])?);
+        for (url, expected) in [
+            ("https://example.org/", "Endpoints::HttpsEndpoint"),
+            ("http://example.org/", "Endpoints::HttpEndpoint"),
+        ] {
+            let changed = user
+                .put(&path, &json!({"endpoint": {"url": url}}))?
+                .with(200)?;
+            ensure!(kind(&changed.json) == expected, "{}", changed.json);
+        }
+    }
+    Ok(())
+}
+
+fn an_unknown_type_is_refused_by_its_name(world: &World) -> Result<()> {
+    let user = world.account();
+    let place = "/data/attributes/type";
+    for kind in ["Foobar", "::Foobar", "Endpoints::FtpEndpoint", ""] {
+        let fields = json!({"name": "a", "url": "http://example.org/", "type": kind});
+        let said = user.post("/endpoints", &json!({"endpoint": fields}))?;
+        said.refused(422, &format!("Cannot find an endpoint type: {kind}"), place)?;
+    }
+    let id = user.endpoint(&json!({"name": "a", "url": "http://example.org/"}))?;
+    let change = json!({"endpoint": {"type": "Foobar"}});
+    let said = user.put(&format!("/endpoints/{id}"), &change)?;
+    said.refused(422, "Cannot find an endpoint type: Foobar", place)
+}
+
+fn a_url_of_another_scheme_is_refused(world: &World) -> Result<()> {
+    for url in [
+        "ftp://example.org/",
+        "example.org",
+        "http://",
+        "javascript:alert(1)",
+    ] {
+        let body = json!({"endpoint": {"name": "a", "url": url}});
+        let said = world.account().post("/endpoints", &body)?;
+        said.refused(422, "is no http or https URL", "/data/attributes/url")?;
+    }
+    Ok(())
+}
+
+fn a_change_without_a_url_keeps_it(world: &World) -> Result<()> {
+    let user = world.account();
+    let id = user.endpoint(&json!({"name": "a", "url": "https://example.org/x"}))?;
+    let change = json!({"endpoint": {"name": "b"}});
+    let said = user.put(&format!("/endpoints/{id}"), &change)?.with(200)?;
+    let attributes = &said.json["data"]["attributes"];
+    ensure!(attributes["url"] == "https://example.org/x" && attributes["name"] == "b");
+    ensure!(attributes["type"] == "Endpoints::HttpsEndpoint");
+    Ok(())
+}
+
+fn a_name_is_unique_in_the_account(world: &World) -> Result<()> {
+    let (user, other) = (world.account(), world.account());
+    let place = "/data/attributes/name";
+    let fields = json!({"name": "a", "url": "https://example.org/"});
+    user.endpoint(&fields)?;
+    other.endpoint(&fields)?;
+    let body = json!({"endpoint": fields});
+    user.post("/endpoints", &body)?
+        .refused(422, "has already been taken", place)?;
+    // Everything that is wrong is told at once.
+    let said = user.post("/endpoints", &json!({"endpoint": {"name": "a"}}))?;
+    ensure!(said.json["errors"].as_array().map(Vec::len) == Some(2));
+    let id = user.endpoint(&json!({"name": "b", "url": "https://example.org/"}))?;
+    let path = format!("/endpoints/{id}");
+    user.put(&path, &body)?
+        .refused(422, "has already been taken", place)?;
+    user.put(&path, &json!({"endpoint": {"name": "b"}}))?
+        .with(200)?;
+    Ok(())
+}
+
+fn a_missing_name_or_url_is_named(world: &World) -> Result<()> {
+    let user = world.account();
+    for (fields, attribute) in [
+        (json!({"url": "http://example.org/"}), "name"),
+        (json!({"url": "http://example.org/", "name": " "}), "name"),
+        (json!({"url": "http://example.org/", "name": null}), "name"),
+        (json!({"name": "a"}), "url"),
+        (json!({"name": "a", "url": ""}), "url"),
+        (json!({}), "name"),
+        (json!({}), "url"),
+    ] {
+        let said = user.post("/endpoints", &json!({"endpoint": fields}))?;
+        let place = format!("/data/attributes/{attribute}");
+        said.refused(422, "can't be blank", &place)?;
+    }
+    let id = user.endpoint(&json!({"name": "a", "url": "http://example.org/"}))?;
+    let change = json!({"endpoint": {"name": "", "url": null}});
+    let path = format!("/endpoints/{id}");
+    for place in ["/data/attributes/name", "/data/attributes/url"] {
+        user.put(&path, &change)?
+            .refused(422, "can't be blank", place)?;
+    }
+    Ok(())
+}
+
+fn a_body_without_an_endpoint_is_a_bad_request(world: &World) -> Result<()> {
+    let user = world.account();
+    let id = user.endpoint(&json!({"name": "a", "url": "http://example.org/"}))?;
+    let path = format!("/endpoints/{id}");
+    for body in [
+        json!({}),
+        json!([]),
+        json!({"endpoint": 7}),
+        json!({"endpoint": null}),
+        json!({"endpoint": {"name": 7}}),
+        json!({"endpoint": {"active": "perhaps"}}),
+        json!({"endpoint": {"filter": []}}),
+    ] {
+        for said in [user.post("/endpoints", &body)?, user.put(&path, &body)?] {
+            said.refused(400, "Server cannot accept given parameters", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// A certificate that signs itself.
+fn certificate() -> Result<String> {
+    let key = rcgen::KeyPair::generate()?;
+    let parameters = rcgen::CertificateParams::new(vec!["example.org".to_owned()])?;
+    Ok(parameters.self_signed(&key)?.pem())
+}
+
+fn data_is_written_and_never_shown(world: &World) -> Result<()> {
+    let user = world.account();
+    let chain = format!("{}{}", certificate()?, certificate()?);
+    let data = json!({"server_ca_certificate": chain, "anything": "else"});
+    let fields = json!({"name": "a", "url": "https://example.org/", "data": data});
+    let made = user
+        .post("/endpoints", &json!({"endpoint": fields}))?
+        .with(201)?;
+    let path = format!("/endpoints/{}", text(&made.json["data"]["id"])?);
+    for said in [made, user.get(&path)?, user.get("/endpoints")?] {
+        let body = said.answer.body;
+        ensure!(
+            !body.contains("CERTIFICATE") && !body.contains("anything"),
+            "{body}"
+        );
+    }
+    let change = json!({"endpoint": {"data": {"server_ca_certificate": null}}});
+    user.put(&path, &change)?.with(200)?;
+    Ok(())
+}
+
+fn a_certificate_that_is_none_is_refused(world: &World) -> Result<()> {
+    let user = world.account();
+    let id = user.endpoint(&json!({"name": "b", "url": "https://example.org/"}))?;
+    let broken = certificate()?.replacen("MII", "AAA", 1);
+    let half = format!("{}-----BEGIN CERTIFICATE-----\nnonsense", certificate()?);
+    for pem in ["nonsense", &broken, &half] {
+        let data = json!({"server_ca_certificate": pem});
+        let fields = json!({"name": "a", "url": "https://example.org/", "data": data});
+        let detail = "attribute server_ca_certificate contains invalid certificate: ";
+        let place = "/data/attributes/data";
+        user.post("/endpoints", &json!({"endpoint": fields}))?
+            .refused(422, detail, place)?;
+        let change = json!({"endpoint": {"data": data}});
+        user.put(&format!("/endpoints/{id}"), &change)?
+            .refused(422, detail, place)?;
+    }
+    Ok(())
+}
+
+fn a_secret_is_shown_once_when_it_is_made(world: &World) -> Result<()> {
+    let user = world.account();
+    let body = json!({"endpoint": {"name": "a", "url": "https://example.org/"}});
+    let made = user.post("/endpoints", &body)?.with(201)?;
+    let first = text(&made.json["meta"]["signing_secret"])?;
+    ensure!(first.starts_with("whsec_") && first.len() == 38, "{first}");
+    let path = format!("/endpoints/{}", text(&made.json["data"]["id"])?);
+    let rotated = user
+        .ask("POST", &format!("{path}/secret"), None)?
+        .with(200)?;
+    let second = text(&rotated.json["meta"]["signing_secret"])?;
+    ensure!(second.starts_with("whsec_") && second != first);
+    ensure!(rotated.json["data"] == made.json["data"]);
+    for said in [user.get(&path)?, user.get("/endpoints")?] {
+        ensure!(!said.answer.body.contains("whsec_"), "{said:?}");
+    }
+    world
+        .account()
+        .ask("POST", &format!("{path}/secret"), None)?
+        .not_found("Could not find Endpoint")
+}
+
+fn a_test_that_cannot_be_sent_says_why_and_changes_nothing(world: &World) -> Result<()> {
+    let user = world.account();
+    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1/"}))?;
+    let path = format!("/endpoints/{id}");
+    let before = user.get(&path)?;
+    let said = user.ask("POST", &format!("{path}/test"), None)?.with(502)?;
+    ensure!(
+        said.json["errors"][0]["detail"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty())
+    );
+    ensure!(user.get(&path)?.json == before.json);
+    world
+        .account()
+        .ask("POST", &format!("{path}/test"), None)?
+        .not_found("Could not find Endpoint")
+}
+
+fn what_another_account_has_is_not_found(world: &World) -> Result<()> {
+    let (user, other) = (world.account(), world.account());
+    let fields = json!({"name": "a", "url": "http://example.org/", "filter": {}});
+    let id = user.endpoint(&fields)?;
+    let path = format!("/endpoints/{id}");
+    let there = json!({"endpoint": {"name": "b"}});
+    let nowhere = "/endpoints/00000000-0000-0000-0000-000000000000";
+    for (theirs, none) in [
+        (other.get(&path)?, other.get(nowhere)?),
+        (other.put(&path, &there)?, other.put(nowhere, &there)?),
+        (other.delete(&path)?, other.delete(nowhere)?),
+    ] {
+        ensure!(
+            theirs.answer.body.replace(&id, "") == none.answer.body.replace(&nowhere[11..], "")
+        );
+        theirs.not_found("Could not find Endpoint with 'id'=")?;
+    }
+    other
+        .get(&format!("{path}/filter"))?
+        .not_found("Could not find Filter")?;
+    ensure!(other.names("")?.is_empty());
+    ensure!(user.names("")? == ["a"]);
+    other
+        .get("/endpoints/not-an-id")?
+        .not_found("Could not find Endpoint")
+}
+
+fn a_retry_policy_is_default_or_hooks(world: &World) -> Result<()> {
+    let user = world.account();
+    let fields = json!({"name": "a", "url": "http://example.org/", "retry_policy": "hooks"});
+    let id = user.endpoint(&fields)?;
+    let path = format!("/endpoints/{id}");
+    ensure!(user.get(&path)?.json["data"]["attributes"]["retry_policy"] == "hooks");
+    let change = json!({"endpoint": {"retry_policy": "never"}});
+    let place = "/data/attributes/retry_policy";
+    user.put(&path, &change)?
+        .refused(422, "`never` is neither default nor hooks", place)
+}
+
+fn texts_with_a_nul_character_are_refused(world: &World) -> Result<()> {
+    let user = world.account();
+    let body = json!({"endpoint": {"name": "a\u{0}b", "url": "http://example.org/"}});
+    user.post("/endpoints", &body)?
+        .refused(400, "NUL character", "")?;
+    user.get("/endpoints?q=a%00b")?
+        .refused(400, "NUL character", "")
+}

@@ -1,0 +1,208 @@
+//! Who a request is from: proxies, tokens, and who is refused.
+
+use anyhow::{Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dovecast_testkit::http::Request;
+use serde_json::{Value, json};
+
+use crate::setup::{PREFIX, World, bearer, cases, identity, text, unique};
+
+cases![
+    a_request_that_says_nothing_is_unauthenticated,
+    an_identity_that_cannot_be_read_is_unauthenticated,
+    an_identity_is_believed_from_a_trusted_proxy_only,
+    an_account_is_made_when_it_is_first_seen,
+    a_token_of_an_account_sees_that_account,
+    a_token_without_an_account_sees_no_endpoints,
+    tokens_are_made_listed_and_deleted_by_an_admin_only,
+    a_token_request_that_makes_no_sense_is_refused,
+    a_token_that_is_none_is_unauthenticated,
+    the_first_start_prints_an_admin_token_once,
+];
+
+const ROUTES: [(&str, &str); 10] = [
+    ("GET", "/apps"),
+    ("GET", "/apps/1"),
+    ("GET", "/endpoints"),
+    ("POST", "/endpoints"),
+    ("PUT", "/endpoints/1"),
+    ("DELETE", "/endpoints/1"),
+    ("POST", "/endpoints/1/test"),
+    ("POST", "/endpoints/1/secret"),
+    ("GET", "/endpoints/1/filter"),
+    ("GET", "/tokens"),
+];
+
+fn a_request_that_says_nothing_is_unauthenticated(world: &World) -> Result<()> {
+    for (method, path) in ROUTES {
+        let said = world.nobody().ask(method, path, None)?;
+        ensure!(said.answer.header("www-authenticate") == Some("Bearer"));
+        said.unauthenticated("X-RH-IDENTITY header should be provided")?;
+    }
+    Ok(())
+}
+
+fn an_identity_that_cannot_be_read_is_unauthenticated(world: &World) -> Result<()> {
+    let encode = |json: Value| STANDARD.encode(json.to_string());
+    for header in [
+        "nonsense!".to_owned(),
+        STANDARD.encode("{"),
+        encode(json!({})),
+        encode(json!({"identity": {"account_number": "1"}})),
+        encode(json!({"identity": {"user": {"username": "joe"}}})),
+    ] {
+        let user = world.nobody().header("X-RH-IDENTITY", &header);
+        user.get("/apps")?
+            .unauthenticated("Error parsing the X-RH-IDENTITY header")?;
+    }
+    Ok(())
+}
+
+fn an_identity_is_believed_from_a_trusted_proxy_only(world: &World) -> Result<()> {
+    let header = identity(&unique("account"));
+    let request = Request::get(&format!("{PREFIX}/endpoints")).header("X-RH-IDENTITY", &header);
+    ensure!(world.server.ask(&request)?.status == 200);
+    let refused = world.strict.ask(&request)?;
+    ensure!(refused.status == 401, "{refused:?}");
+    let expected =
+        json!({"error": "Authentication error: X-RH-IDENTITY header should be provided"});
+    ensure!(
+        serde_json::from_str::<Value>(&refused.body)? == expected,
+        "{refused:?}"
+    );
+    // There it says nothing, and a token goes on saying who it is.
+    let user = world.strict_admin().header("X-RH-IDENTITY", &header);
+    user.get("/tokens")?.with(200)?;
+    Ok(())
+}
+
+fn an_account_is_made_when_it_is_first_seen(world: &World) -> Result<()> {
+    let number = unique("account");
+    let user = || world.nobody().header("X-RH-IDENTITY", &identity(&number));
+    ensure!(user().names("")?.is_empty());
+    user().endpoint(&json!({"name": "a", "url": "http://example.org/"}))?;
+    // Another user of the account, and the account's number as a number, see the same.
+    ensure!(user().names("")? == ["a"]);
+    ensure!(world.account().names("")?.is_empty());
+    Ok(())
+}
+
+fn a_token_of_an_account_sees_that_account(world: &World) -> Result<()> {
+    let number = unique("account");
+    let body = json!({"token": {"name": "ci", "scope": "account", "account_number": number}});
+    let said = world.admin().post("/tokens", &body)?.with(201)?;
+    let token = bearer(&world.server, &text(&said.json["meta"]["token"])?);
+    token.endpoint(&json!({"name": "a", "url": "http://example.org/"}))?;
+    let user = world.nobody().header("X-RH-IDENTITY", &identity(&number));
+    ensure!(user.names("")? == ["a"] && token.names("")? == ["a"]);
+    Ok(())
+}
+
+fn a_token_without_an_account_sees_no_endpoints(world: &World) -> Result<()> {
+    for (method, path) in &ROUTES[2..9] {
+        let said = world.admin().ask(method, path, None)?;
+        said.refused(403, "This token belongs to no account", "")?;
+    }
+    Ok(())
+}
+
+fn tokens_are_made_listed_and_deleted_by_an_admin_only(world: &World) -> Result<()> {
+    let admin = world.admin();
+    let number = unique("account");
+    let body = json!({"token": {"name": "ci", "account_number": number}});
+    let made = admin.post("/tokens", &body)?.with(201)?;
+    let token = text(&made.json["meta"]["token"])?;
+    let id = text(&made.json["data"]["id"])?;
+    let attributes = &made.json["data"]["attributes"];
+    ensure!(attributes["scope"] == "account" && attributes["account_number"] == *number);
+    ensure!(attributes["name"] == "ci" && made.json["data"]["type"] == "token");
+    ensure!(token.ends_with(attributes["last_four"].as_str().unwrap_or("?")));
+    let listed = admin.get("/tokens")?.with(200)?;
+    let list = listed.json["data"].as_array().cloned().unwrap_or_default();
+    ensure!(list.contains(&made.json["data"]));
+    ensure!(!listed.answer.body.contains(&token));
+    let user = bearer(&world.server, &token);
+    for said in [
+        user.get("/tokens")?,
+        user.post("/tokens", &body)?,
+        user.delete(&format!("/tokens/{id}"))?,
+        world.account().get("/tokens")?,
+    ] {
+        said.refused(403, "with an admin token", "")?;
+    }
+    user.get("/endpoints")?.with(200)?;
+    admin.delete(&format!("/tokens/{id}"))?.with(204)?;
+    user.get("/endpoints")?
+        .unauthenticated("The API token is not valid")?;
+    for id in [&*id, "7"] {
+        admin
+            .delete(&format!("/tokens/{id}"))?
+            .not_found("Could not find Token")?;
+    }
+    Ok(())
+}
+
+fn a_token_request_that_makes_no_sense_is_refused(world: &World) -> Result<()> {
+    for (fields, attribute, detail) in [
+        (json!({"account_number": "1"}), "name", "can't be blank"),
+        (json!({"name": "x"}), "account_number", "can't be blank"),
+        (
+            json!({"name": "x", "scope": "root"}),
+            "scope",
+            "`root` is none of",
+        ),
+        (
+            json!({"name": "x", "scope": "admin", "account_number": "1"}),
+            "account_number",
+            "must be blank",
+        ),
+    ] {
+        let said = world.admin().post("/tokens", &json!({"token": fields}))?;
+        said.refused(422, detail, &format!("/data/attributes/{attribute}"))?;
+    }
+    world
+        .admin()
+        .post("/tokens", &json!({}))?
+        .refused(400, "`token` is missing", "")
+}
+
+fn a_token_that_is_none_is_unauthenticated(world: &World) -> Result<()> {
+    for value in [
+        "Bearer dct_nonsense",
+        "Bearer",
+        "Bearer ",
+        "Basic am9lOnNlY3JldA==",
+        "dct_nonsense",
+    ] {
+        let user = world.nobody().header("Authorization", value);
+        user.get("/apps")?
+            .unauthenticated("The API token is not valid")?;
+    }
+    Ok(())
+}
+
+fn the_first_start_prints_an_admin_token_once(world: &World) -> Result<()> {
+    let mut server = world.fresh()?.start()?;
+    let token = server.admin_token()?;
+    ensure!(!server.server_log().contains(&token));
+    bearer(&server, &token).get("/tokens")?.with(200)?;
+    server.stop()?;
+    server.start_again()?;
+    ensure!(server.printed().matches("admin token").count() == 1);
+    let listed = bearer(&server, &token).get("/tokens")?.with(200)?;
+    ensure!(listed.json["data"].as_array().map(Vec::len) == Some(1));
+    // What was acknowledged is there after a kill.
+    let said = bearer(&server, &token)
+        .post(
+            "/tokens",
+            &json!({"token": {"name": "x", "account_number": "1"}}),
+        )?
+        .with(201)?;
+    let account = text(&said.json["meta"]["token"])?;
+    bearer(&server, &account).endpoint(&json!({"name": "a", "url": "http://example.org/"}))?;
+    server.kill()?;
+    server.start_again()?;
+    ensure!(bearer(&server, &account).names("")? == ["a"]);
+    Ok(())
+}

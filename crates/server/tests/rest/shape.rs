@@ -1,0 +1,128 @@
+//! What all answers have in common, bodies that are refused, and the description of the API.
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::http::Request;
+use serde_json::{Value, json};
+
+use crate::setup::{PREFIX, World, cases};
+
+cases![
+    anything_else_is_not_found_with_its_route,
+    a_body_that_is_no_json_is_a_bad_request,
+    a_body_of_another_type_is_refused,
+    a_body_that_is_too_long_is_refused,
+    the_description_is_served_and_is_the_reviewed_one,
+    a_page_to_read_the_description_needs_no_other_host,
+    the_prefix_is_configurable,
+    without_the_role_there_is_no_api,
+    health_and_metrics_stay_beside_the_api,
+];
+
+fn anything_else_is_not_found_with_its_route(world: &World) -> Result<()> {
+    for (method, path) in [
+        ("GET", "/nothing"),
+        ("GET", ""),
+        ("GET", "/"),
+        ("PATCH", "/endpoints/1"),
+        ("DELETE", "/apps/1"),
+        ("GET", "/apps/register/x"),
+        ("POST", "/endpoints/1/2/3"),
+    ] {
+        let said = world.nobody().ask(method, path, None)?;
+        said.not_found(&format!("Could not find route {PREFIX}{path}"))?;
+    }
+    Ok(())
+}
+
+fn a_body_that_is_no_json_is_a_bad_request(world: &World) -> Result<()> {
+    for body in ["", "{", "endpoint=x", "{\"endpoint\": {}} x", "\u{0}"] {
+        let said = world.account().ask("POST", "/endpoints", Some(body))?;
+        said.refused(400, "Server cannot accept given parameters: no JSON", "")?;
+    }
+    let deep = "[".repeat(100_000);
+    let said = world.account().ask("POST", "/endpoints", Some(&deep))?;
+    said.refused(400, "no JSON", "")
+}
+
+fn a_body_of_another_type_is_refused(world: &World) -> Result<()> {
+    for media_type in [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/yaml",
+        "",
+    ] {
+        let user = world.account().header("Content-Type", media_type);
+        let said = user.ask("POST", "/endpoints", Some("{}"))?;
+        said.refused(415, "expected application/vnd.api+json", "")?;
+    }
+    let user = world.account().header("Content-Type", "application/json");
+    let body = json!({"endpoint": {"name": "a", "url": "http://example.org/"}});
+    user.post("/endpoints", &body)?.with(201)?;
+    Ok(())
+}
+
+fn a_body_that_is_too_long_is_refused(world: &World) -> Result<()> {
+    let fits = format!("{{\"x\": \"{}\"}}", "x".repeat(1024 * 1024 - 20));
+    let said = world.account().ask("POST", "/endpoints", Some(&fits))?;
+    said.refused(400, "`endpoint` is missing", "")?;
+    let long = format!("{{\"x\": \"{}\"}}", "x".repeat(1024 * 1024));
+    let said = world.account().ask("POST", "/endpoints", Some(&long))?;
+    said.refused(413, "1048576 bytes", "")
+}
+
+fn the_description_is_served_and_is_the_reviewed_one(world: &World) -> Result<()> {
+    let said = world.nobody().get("/v1/openapi.json")?;
+    ensure!(said.answer.status == 200);
+    ensure!(said.answer.header("content-type") == Some("application/json"));
+    let version = said.json["openapi"].as_str().context("no version")?;
+    ensure!(version.starts_with("3."), "{version}");
+    let reviewed: Value = serde_json::from_str(include_str!("../../../../docs/openapi.json"))?;
+    ensure!(said.json == reviewed);
+    Ok(())
+}
+
+fn a_page_to_read_the_description_needs_no_other_host(world: &World) -> Result<()> {
+    let said = world.nobody().get("/api-docs")?;
+    let body = &said.answer.body;
+    ensure!(said.answer.status == 200 && body.starts_with("<!DOCTYPE html>"));
+    ensure!(body.contains("\"/api/hooks/v1/openapi.json\""), "{body}");
+    ensure!(!body.contains("://") && !body.contains("src="), "{body}");
+    Ok(())
+}
+
+fn the_prefix_is_configurable(world: &World) -> Result<()> {
+    let server = world.fresh()?.http("api_prefix = '/r/webhooks'").start()?;
+    let (status, _) = server.get("/r/webhooks/apps")?;
+    ensure!(status == 401);
+    let (status, body) = server.get("/r/webhooks/v1/openapi.json")?;
+    let json: Value = serde_json::from_str(&body)?;
+    ensure!(status == 200 && json["servers"][0]["url"] == "/r/webhooks");
+    ensure!(server.get("/api/hooks/apps")?.0 == 404);
+    let (status, body) = server.get("/r/webhooks/x")?;
+    ensure!(status == 404 && body.contains("Could not find route /r/webhooks/x"));
+    Ok(())
+}
+
+fn without_the_role_there_is_no_api(_: &World) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = crate::setup::builder().data_dir(dir.path().join("data"));
+    let mut server = server.prepare()?;
+    let file = server.config_file().to_owned();
+    let config = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, format!("roles = ['relay']\n{config}"))?;
+    server.start_again()?;
+    ensure!(server.get("/api/hooks/apps")?.0 == 404);
+    ensure!(server.get("/readyz")?.0 == 200);
+    ensure!(!server.data_dir().join("state.db").exists());
+    Ok(())
+}
+
+fn health_and_metrics_stay_beside_the_api(world: &World) -> Result<()> {
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        ensure!(
+            world.server.ask(&Request::get(path))?.status == 200,
+            "{path}"
+        );
+    }
+    Ok(())
+}
