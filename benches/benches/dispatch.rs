@@ -33,7 +33,9 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_quick = arguments.iter().any(|argument| argument == "--quick");
     let parts = ["dispatch", "match"];
-    let is_all = !arguments.iter().any(|argument| parts.contains(&argument.as_str()));
+    let is_all = !arguments
+        .iter()
+        .any(|argument| parts.contains(&argument.as_str()));
     let wants = |part: &str| is_all || arguments.iter().any(|argument| argument == part);
     if wants("match") {
         matching(is_quick)?;
@@ -74,7 +76,10 @@ async fn answer(mut stream: TcpStream, taken: Arc<AtomicU64>) -> Option<()> {
             buffer.copy_within(length..filled, 0);
             filled -= length;
             taken.fetch_add(1, Ordering::Relaxed);
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .await
+                .ok()?;
         }
     }
 }
@@ -134,7 +139,12 @@ fn cpu_seconds() -> Result<f64> {
 }
 
 /// Deliveries a second, and CPU seconds for a thousand, the sink's included.
-async fn dispatch(address: std::net::SocketAddr, count: u64, fan_out: u64, taken: &AtomicU64) -> Result<(f64, f64)> {
+async fn dispatch(
+    address: std::net::SocketAddr,
+    count: u64,
+    fan_out: u64,
+    taken: &AtomicU64,
+) -> Result<(f64, f64)> {
     let dir = tempfile::tempdir()?;
     let log = Embedded::open(&dir.path().join("log"), &EmbeddedOptions::default())?;
     let place = Place::Sqlite(dir.path().join("state.db"));
@@ -155,6 +165,7 @@ async fn dispatch(address: std::net::SocketAddr, count: u64, fan_out: u64, taken
             is_paused: false,
             schedule: Schedule::default(),
             concurrency: CONNECTIONS / usize::try_from(fan_out)?.clamp(1, 8),
+            is_switched_off_by_failure: false,
         };
         directory.put(endpoint, Some(open_filter(id, "1")));
     }
@@ -190,7 +201,10 @@ async fn dispatch(address: std::net::SocketAddr, count: u64, fan_out: u64, taken
     );
     let wanted = notifications * fan_out;
     while taken.load(Ordering::Relaxed) - before < wanted {
-        ensure!(start.elapsed() < Duration::from_mins(5), "not everything arrives");
+        ensure!(
+            start.elapsed() < Duration::from_mins(5),
+            "not everything arrives"
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let rate = wanted as f64 / start.elapsed().as_secs_f64();
@@ -203,7 +217,9 @@ async fn dispatch(address: std::net::SocketAddr, count: u64, fan_out: u64, taken
 
 async fn dispatching(count: u64, rounds: usize) -> Result<()> {
     println!("\n### Dispatching 1 kB to a local sink, {CONNECTIONS} connections\n");
-    println!("| round | bare client, 1/s | fan-out 1, 1/s | ratio | CPU s per 1000 | fan-out 10, 1/s | ratio | CPU s per 1000 |");
+    println!(
+        "| round | bare client, 1/s | fan-out 1, 1/s | ratio | CPU s per 1000 | fan-out 10, 1/s | ratio | CPU s per 1000 |"
+    );
     println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for round in 1..=rounds {
         let (address, taken) = sink().await?;
@@ -236,7 +252,11 @@ fn matching(is_quick: bool) -> Result<()> {
     println!("\n### Matching\n");
     println!("| filters | of accounts | ns per notification | ratio to 1,000 | bytes per filter |");
     println!("| ---: | ---: | ---: | ---: | ---: |");
-    let sizes: &[u64] = if is_quick { &[1_000] } else { &[1_000, 100_000, 1_000_000] };
+    let sizes: &[u64] = if is_quick {
+        &[1_000]
+    } else {
+        &[1_000, 100_000, 1_000_000]
+    };
     for is_one_account in [false, true] {
         let mut first = None;
         for size in sizes {
@@ -246,7 +266,10 @@ fn matching(is_quick: bool) -> Result<()> {
             let ns = match_cost(&index, *size, is_one_account, is_quick);
             let base = *first.get_or_insert(ns);
             let accounts = if is_one_account { 1 } else { *size };
-            println!("| {size} | {accounts} | {ns:.0} | {:.2} | {bytes} |", ns / base);
+            println!(
+                "| {size} | {accounts} | {ns:.0} | {:.2} | {bytes} |",
+                ns / base
+            );
         }
     }
     Ok(())

@@ -36,6 +36,7 @@ use tokio::task::JoinHandle;
 
 pub use endpoint::{Directory, Endpoint};
 pub use stats::Stats;
+pub use worker::webhook_id;
 
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};

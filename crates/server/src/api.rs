@@ -6,7 +6,6 @@
 
 mod apps;
 mod body;
-mod condition;
 mod documents;
 mod endpoint_fields;
 mod endpoints;

@@ -3,6 +3,7 @@
 //! Every value is checked while it is read, so that an error names file, line, column and key. Nothing of `[kafka.properties]`
 //! is ever printed: passwords are among them.
 
+mod dispatch;
 mod http;
 mod limits;
 mod paths;
@@ -26,6 +27,7 @@ use dovecast_relay::ship::ShipOptions;
 use dovecast_store::{Place, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use dispatch::Dispatch;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use properties::Properties;
@@ -52,6 +54,7 @@ pub(crate) struct Config {
     pub(crate) roles: Vec<Role>,
     pub(crate) http: Http,
     pub(crate) store: StoreSection,
+    pub(crate) dispatch: Dispatch,
     pub(crate) logging: Logging,
     pub(crate) control: Control,
     pub(crate) relay: Relay,
@@ -141,6 +144,7 @@ impl Default for Config {
             roles: vec![Role::Relay, Role::Dispatch],
             http: Http::default(),
             store: StoreSection::default(),
+            dispatch: Dispatch::default(),
             logging: Logging::default(),
             control: Control::default(),
             relay: Relay::default(),

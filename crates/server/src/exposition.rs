@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use dovecast_dispatch::work::Stats as DispatchStats;
 use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
 use dovecast_log::{GroupStatus, TopicStatus};
 use dovecast_relay::server::RelayStats;
@@ -14,6 +15,7 @@ pub(crate) struct Snapshot {
     pub(crate) log: EmbeddedStats,
     #[cfg(feature = "kafka")]
     pub(crate) shipper: Option<ShipStats>,
+    pub(crate) dispatch: Option<DispatchStats>,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
 }
@@ -31,7 +33,78 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     if let Some(shipper) = &snapshot.shipper {
         ship(&mut out, shipper);
     }
+    if let Some(stats) = &snapshot.dispatch {
+        dispatch(&mut out, stats);
+    }
     out.text
+}
+
+fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
+    for (name, help, value) in [
+        (
+            "dovecast_dispatch_records_total",
+            "Records that were read from the log to be dispatched.",
+            stats.records,
+        ),
+        (
+            "dovecast_dispatch_bad_records_total",
+            "Records that were no notification; they are dead letters.",
+            stats.bad_records,
+        ),
+        (
+            "dovecast_dispatch_damaged_total",
+            "Damaged places of the log that were passed over.",
+            stats.damaged,
+        ),
+        (
+            "dovecast_dispatch_matched_total",
+            "Notifications that the filter of an endpoint matched.",
+            stats.matched,
+        ),
+        (
+            "dovecast_dispatch_delivered_total",
+            "Deliveries that endpoints have taken.",
+            stats.delivered,
+        ),
+        (
+            "dovecast_dispatch_failed_attempts_total",
+            "Attempts that failed and are made again.",
+            stats.failed,
+        ),
+        (
+            "dovecast_dispatch_dead_letters_total",
+            "Deliveries that were refused or failed too often.",
+            stats.dead,
+        ),
+        (
+            "dovecast_dispatch_dropped_total",
+            "Deliveries to endpoints that are not active.",
+            stats.dropped,
+        ),
+        (
+            "dovecast_dispatch_deferred_total",
+            "Deliveries that were left in the log for an endpoint that is slow, down or paused.",
+            stats.deferred,
+        ),
+        (
+            "dovecast_dispatch_expired_records_total",
+            "Records that an endpoint still owed and the log had dropped.",
+            stats.expired,
+        ),
+        (
+            "dovecast_dispatch_store_errors_total",
+            "Times that the store could not be written or read.",
+            stats.ledger_errors,
+        ),
+    ] {
+        out.counter(name, help);
+        out.sample(&[], value);
+    }
+    out.gauge(
+        "dovecast_dispatch_in_flight",
+        "Deliveries that wait or are under way.",
+    );
+    out.sample(&[], stats.in_flight);
 }
 
 #[cfg(feature = "kafka")]

@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod config;
 mod control;
+mod dispatch;
 mod exposition;
 mod serve;
 

@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::api::{self, Api};
 use crate::config::{Config, LogKind};
 use crate::control::{self, Control, PeerChecked};
+use crate::dispatch::{Dispatching, Tester};
 use listeners::{Listeners, Passed};
 
 pub(crate) use status::Status;
@@ -77,7 +78,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
     let store = state::open(config).await?;
     let listeners = Listeners::bind(config, passed)?;
-    let mut parts = Parts::start(config, (log, store), listeners)?;
+    let mut parts = Parts::start(config, (log, store), listeners).await?;
     tracing::info!("dovecast is ready");
     service_manager::ready();
 
@@ -103,6 +104,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
 struct Parts {
     log: Embedded,
     store: Option<Store>,
+    dispatching: Option<Arc<Dispatching>>,
     relay: Arc<RelayServer>,
     #[cfg(feature = "kafka")]
     shipper: Option<Arc<Shipper>>,
@@ -111,7 +113,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn start(
+    async fn start(
         config: &Config,
         (log, store): (Embedded, Option<Store>),
         listeners: Listeners,
@@ -129,7 +131,12 @@ impl Parts {
             LogKind::Embedded => None,
             LogKind::Kafka => Some(shipper(config, &log)?),
         };
+        let dispatching = match &store {
+            Some(store) => Some(Arc::new(Dispatching::start(config, &log, store).await?)),
+            None => None,
+        };
         let status = Status {
+            dispatching: dispatching.clone(),
             log: log.clone(),
             relay: Arc::clone(&relay),
             #[cfg(feature = "kafka")]
@@ -143,8 +150,8 @@ impl Parts {
         };
         let mut router = status::router(status);
         if let Some(store) = &store {
-            // Nobody here sends tests yet.
-            let api = Api::new(store.clone(), &config.http, None);
+            let tester = Arc::new(Tester::new(&config.dispatch));
+            let api = Api::new(store.clone(), &config.http, Some(tester));
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         let mut http = JoinSet::new();
@@ -165,6 +172,7 @@ impl Parts {
         Ok(Self {
             log,
             store,
+            dispatching,
             relay,
             #[cfg(feature = "kafka")]
             shipper: shipper.map(|(shipper, _)| shipper),
@@ -198,6 +206,9 @@ impl Parts {
         #[cfg(feature = "kafka")]
         if let Some(shipper) = &self.shipper {
             shipper.stop().await;
+        }
+        if let Some(dispatching) = &self.dispatching {
+            dispatching.stop().await;
         }
         let answered = async { while self.http.join_next().await.is_some() {} };
         if tokio::time::timeout(REQUESTS_TIMEOUT, answered)

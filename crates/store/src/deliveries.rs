@@ -107,8 +107,14 @@ impl Store {
 
 impl Ledger for Store {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
-        let done = self.record_happened(&happened).await;
-        done.map_err(|error| self.ledger_error("write to", &error))
+        let failed = |error| self.ledger_error("write to", &error);
+        self.record_happened(&happened).await.map_err(failed)?;
+        // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
+        for endpoint in &happened.switched_off {
+            let id = endpoint.0.into();
+            self.set_active(id, false).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     async fn claim_owed(

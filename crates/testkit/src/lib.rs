@@ -4,6 +4,7 @@
 //! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
 
 pub mod dovecot;
+pub mod endpoint;
 pub mod http;
 pub mod imap;
 pub mod kafka;

@@ -23,6 +23,8 @@ pub struct Endpoint {
     pub schedule: Schedule,
     /// Deliveries at a time.
     pub concurrency: usize,
+    /// After a dead letter it is not active any more, as with hooks-backend.
+    pub is_switched_off_by_failure: bool,
 }
 
 /// All endpoints, and which notifications each wants.
@@ -54,6 +56,14 @@ impl Directory {
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
         entries.index.remove(id);
         entries.endpoints.remove(&id);
+    }
+
+    /// Takes those out that are not to be kept.
+    pub fn retain(&self, is_kept: impl Fn(EndpointId) -> bool) {
+        let ids: Vec<EndpointId> = self.read().endpoints.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| !is_kept(*id)) {
+            self.remove(id);
+        }
     }
 
     /// How many endpoints there are.

@@ -125,7 +125,10 @@ impl State {
         self.used = item.since;
         let (mut grown, mut shed) = (Vec::new(), Vec::new());
         if self.behind.is_none() {
-            let waited = self.queue.front().map(|oldest| item.since.duration_since(oldest.since));
+            let waited = self
+                .queue
+                .front()
+                .map(|oldest| item.since.duration_since(oldest.since));
             let waited = waited.unwrap_or_default();
             let is_full = self.queue.len() >= QUEUE;
             let must_wait = self.endpoint.is_paused

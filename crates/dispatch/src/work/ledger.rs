@@ -123,6 +123,8 @@ pub struct Happened {
     pub dead: Vec<DeadLetter>,
     /// Attempts.
     pub attempts: Vec<AttemptRow>,
+    /// Endpoints that are not active from now on.
+    pub switched_off: BTreeSet<EndpointId>,
 }
 
 impl Happened {

@@ -24,7 +24,7 @@ const MARGIN: Duration = Duration::from_mins(1);
 const NOT_NOW: Duration = Duration::from_secs(5);
 
 /// What receivers de-duplicate by: the same for each attempt, after a restart, on each node.
-pub(super) fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String {
+pub fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String {
     format!(
         "msg_{}_{}",
         notification.0.as_simple(),
@@ -325,6 +325,10 @@ fn settle<L: Log + Clone, S: Ledger>(
         end,
     };
     write_down(shared, lane.id, &item, &made);
+    if matches!(made.end, End::Dead) && lane.state().endpoint.is_switched_off_by_failure {
+        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
+        shared.recorder.happened().switched_off.insert(lane.id);
+    }
     if turned.opens {
         opened(shared, lane);
     }

@@ -78,6 +78,7 @@ impl World {
             is_paused: false,
             schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
             concurrency: 8,
+            is_switched_off_by_failure: false,
         };
         change(&mut endpoint);
         let filter = Filter {

@@ -7,6 +7,7 @@
     reason = "nothing, null and a value are three things to say"
 )]
 
+use dovecast_dispatch::Condition;
 use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, Id, MemberKind, NewEndpoint,
     RetryPolicy,
@@ -16,7 +17,6 @@ use serde_json::Value;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::condition::check_condition;
 use super::error::{ApiError, ErrorObject};
 
 const BLANK: &str = "can't be blank";
@@ -257,12 +257,9 @@ impl Checked {
             return;
         }
         if let Some(Some(text)) = &filter.condition
-            && let Err(error) = check_condition(text)
+            && let Err(error) = Condition::new(text)
         {
-            let detail = format!(
-                "is no condition: {} (column {})",
-                error.message, error.column
-            );
+            let detail = format!("is no condition: {error}");
             let pointer = "/data/attributes/filter/condition";
             self.errors.push(ErrorObject::at(pointer, detail));
         }

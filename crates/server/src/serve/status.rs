@@ -17,6 +17,7 @@ use dovecast_relay::ship::{ShipStats, Shipper};
 
 use super::Stopping;
 use super::readiness::Readiness;
+use crate::dispatch::Dispatching;
 use crate::exposition::{self, Snapshot};
 
 /// What is asked about.
@@ -26,6 +27,7 @@ pub(crate) struct Status {
     pub(super) relay: Arc<RelayServer>,
     #[cfg(feature = "kafka")]
     pub(super) shipper: Option<(Arc<Shipper>, KafkaLog)>,
+    pub(super) dispatching: Option<Arc<Dispatching>>,
     pub(super) stopping: Stopping,
     pub(super) readiness: Arc<Mutex<Readiness>>,
 }
@@ -79,6 +81,7 @@ async fn metrics(State(status): State<Status>) -> Response {
                     ..shipped
                 }
             }),
+            dispatch: status.dispatching.as_ref().map(|part| part.stats()),
             topics,
             groups,
         },

@@ -148,7 +148,15 @@ fn a_condition_is_text_that_is_checked(world: &World) -> Result<()> {
     for (condition, detail) in [
         (String::new(), "is no condition: "),
         (" \n".to_owned(), "is no condition: "),
-        ("a".repeat(100_000), "(column "),
+        (
+            "a".repeat(100_000),
+            "100000 characters are more than 2000 (line 1, column 2001)",
+        ),
+        (
+            "true &&\n mesage.uid == 1".to_owned(),
+            "unknown name `mesage`",
+        ),
+        ("message.uid ==".to_owned(), "(line 1, column 15)"),
     ] {
         let body = json!({"endpoint": {"filter": {"condition": condition}}});
         let place = "/data/attributes/filter/condition";

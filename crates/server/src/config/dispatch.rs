@@ -1,0 +1,72 @@
+//! `[dispatch]`: what is dispatched, and how much at a time.
+
+use std::collections::BTreeMap;
+
+use dovecast_dispatch::notification::EventAccount;
+use dovecast_dispatch::work::{DispatchOptions, Source};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de};
+
+use super::http::networks;
+use super::limits::Bounded;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Dispatch {
+    pub(crate) group: String,
+    pub(crate) outbox_topic: String,
+    pub(crate) event_topics: Vec<String>,
+    #[serde(deserialize_with = "account")]
+    pub(crate) event_account: EventAccount,
+    #[serde(deserialize_with = "networks")]
+    pub(crate) allowed_networks: Vec<IpNet>,
+    pub(crate) timeout_seconds: Bounded<1, 45>,
+    pub(crate) concurrency: Bounded<1, 1000>,
+    pub(crate) max_in_flight: Bounded<100, 1_000_000>,
+    pub(crate) attempts_hours: Bounded<1, 8760>,
+    pub(crate) dead_letters_days: Bounded<1, 3650>,
+}
+
+impl Default for Dispatch {
+    fn default() -> Self {
+        Self {
+            group: "dovecast-dispatch".to_owned(),
+            outbox_topic: "hooks.outbox".to_owned(),
+            event_topics: vec!["dovecot".to_owned()],
+            event_account: EventAccount::User,
+            allowed_networks: Vec::new(),
+            timeout_seconds: Bounded::new(10),
+            concurrency: Bounded::new(16),
+            max_in_flight: Bounded::new(10_000),
+            attempts_hours: Bounded::new(72),
+            dead_letters_days: Bounded::new(30),
+        }
+    }
+}
+
+impl Dispatch {
+    pub(crate) fn options(&self) -> DispatchOptions {
+        let mut sources = BTreeMap::new();
+        for topic in &self.event_topics {
+            sources.insert(topic.clone(), Source::Events(self.event_account.clone()));
+        }
+        sources.insert(self.outbox_topic.clone(), Source::Outbox);
+        DispatchOptions {
+            group: self.group.clone(),
+            sources,
+            in_flight: self.max_in_flight.get(),
+        }
+    }
+}
+
+fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventAccount, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match (text.as_str(), text.strip_prefix("fixed:")) {
+        ("user", _) => Ok(EventAccount::User),
+        ("domain", _) => Ok(EventAccount::Domain),
+        (_, Some(account)) if !account.is_empty() => Ok(EventAccount::Fixed(account.into())),
+        _ => Err(de::Error::custom(format!(
+            "`{text}` is none of `user`, `domain` and `fixed:ACCOUNT`"
+        ))),
+    }
+}

@@ -1,0 +1,147 @@
+//! The role `dispatch`: the endpoints of the store, the log, and the workers between them.
+
+mod following;
+mod routes;
+mod tester;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "kafka")]
+use anyhow::Context;
+use anyhow::Result;
+use dovecast_dispatch::work::{Directory, Dispatcher, Stats};
+use dovecast_drivers::guard::Guard;
+use dovecast_event::EventKind;
+use dovecast_log::embedded::Embedded;
+#[cfg(feature = "kafka")]
+use dovecast_log::kafka::KafkaLog;
+use dovecast_store::{KeptPast, NewEventType, Registration, Store};
+use tokio::task::JoinSet;
+
+#[cfg(feature = "kafka")]
+use crate::config::LogKind;
+use crate::config::{Config, Dispatch};
+
+pub(crate) use tester::Tester;
+
+/// How often what is not kept any more is dropped.
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Running workers.
+pub(crate) struct Dispatching {
+    dispatcher: Dispatcher,
+    /// They end when this is dropped.
+    _helpers: JoinSet<()>,
+}
+
+impl Dispatching {
+    /// Knows all endpoints when this returns.
+    pub(crate) async fn start(config: &Config, log: &Embedded, store: &Store) -> Result<Self> {
+        for registration in [events_of_dovecot(), own()] {
+            store.register(&registration, false).await?;
+        }
+        let directory = Arc::<Directory>::default();
+        let defaults = config.dispatch.clone();
+        let begin = following::load(store, &directory, &defaults).await?;
+        let mut helpers = JoinSet::new();
+        helpers.spawn(following::follow(
+            store.clone(),
+            Arc::clone(&directory),
+            defaults,
+            begin,
+        ));
+        helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
+        tracing::info!(
+            endpoints = directory.len(),
+            "the dispatcher knows its endpoints"
+        );
+        Ok(Self {
+            dispatcher: dispatcher(config, log, (store, directory))?,
+            _helpers: helpers,
+        })
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.dispatcher.stats()
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.dispatcher.stop().await;
+    }
+}
+
+fn dispatcher(
+    config: &Config,
+    log: &Embedded,
+    (store, directory): (&Store, Arc<Directory>),
+) -> Result<Dispatcher> {
+    let (store, guard) = (store.clone(), Guard::new(&config.dispatch.allowed_networks));
+    let options = config.dispatch.options();
+    #[cfg(feature = "kafka")]
+    if config.log.kind == LogKind::Kafka {
+        let log = KafkaLog::connect(&config.kafka_options()).context("cannot use Kafka")?;
+        return Ok(Dispatcher::start(log, store, directory, guard, options));
+    }
+    Ok(Dispatcher::start(
+        log.clone(),
+        store,
+        directory,
+        guard,
+        options,
+    ))
+}
+
+/// So that filters can name the events of mail.
+fn events_of_dovecot() -> Registration {
+    let event_type = |kind: EventKind| NewEventType {
+        external_id: kind.name().to_owned(),
+        title: kind.name().to_owned(),
+        levels: Vec::new(),
+    };
+    Registration {
+        name: "dovecot".to_owned(),
+        title: "Dovecot".to_owned(),
+        event_types: EventKind::ALL.into_iter().map(event_type).collect(),
+    }
+}
+
+/// What dovecast itself has to tell.
+fn own() -> Registration {
+    Registration {
+        name: "dovecast".to_owned(),
+        title: "dovecast".to_owned(),
+        event_types: vec![NewEventType {
+            external_id: "endpoint.disabled".to_owned(),
+            title: "An endpoint was disabled".to_owned(),
+            levels: Vec::new(),
+        }],
+    }
+}
+
+fn kept(config: &Dispatch) -> KeptPast {
+    const HOUR_MS: i64 = 60 * 60 * 1000;
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    KeptPast {
+        attempts_ms: number(config.attempts_hours.get()) * HOUR_MS,
+        dead_letters_ms: number(config.dead_letters_days.get()) * 24 * HOUR_MS,
+        ..KeptPast::default()
+    }
+}
+
+async fn forget(store: Store, kept: KeptPast) {
+    loop {
+        match store.forget_past(kept).await {
+            Ok(dropped) if dropped.attempt_rows + dropped.dead_letters > 0 => {
+                tracing::info!(
+                    attempt_rows = dropped.attempt_rows,
+                    dead_letters = dropped.dead_letters,
+                    "what is too old was dropped"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what is too old cannot be dropped now"),
+        }
+        tokio::time::sleep(FORGET_INTERVAL).await;
+    }
+}

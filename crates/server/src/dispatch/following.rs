@@ -1,0 +1,123 @@
+//! Follows what is changed of endpoints, on whichever node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dovecast_dispatch::EndpointId;
+use dovecast_dispatch::work::Directory;
+use dovecast_store::{Changes, EndpointRecord, Result, Store};
+
+use super::routes::route;
+use crate::config::Dispatch;
+
+/// Endpoints of one page.
+const PAGE: i64 = 1_000;
+/// How long until what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// When secrets end, and whose: nothing in the store changes then.
+type Ends = Vec<(i64, dovecast_store::EndpointId)>;
+
+/// Loads all endpoints; gives the number of the change after which to go on.
+pub(super) async fn load(
+    store: &Store,
+    directory: &Directory,
+    config: &Dispatch,
+) -> Result<(i64, Ends)> {
+    let seq = store.last_change().await?;
+    let mut seen = BTreeSet::new();
+    let mut after = None;
+    let mut ends = Vec::new();
+    loop {
+        let page = store.load_endpoints_after(after, PAGE).await?;
+        let Some(last) = page.last() else {
+            break;
+        };
+        after = Some(last.endpoint.id);
+        for record in &page {
+            seen.insert(EndpointId(record.endpoint.id.uuid()));
+            ends.extend(end(record));
+            put(directory, config, record);
+        }
+    }
+    directory.retain(|id| seen.contains(&id));
+    Ok((seq, ends))
+}
+
+fn end(record: &EndpointRecord) -> Option<(i64, dovecast_store::EndpointId)> {
+    let until = record.previous_secret_until_ms;
+    until.map(|until| (until, record.endpoint.id))
+}
+
+fn put(directory: &Directory, config: &Dispatch, record: &EndpointRecord) {
+    let (endpoint, filter) = route(record, config);
+    directory.put(endpoint, filter);
+}
+
+/// Goes on for ever.
+pub(super) async fn follow(
+    store: Store,
+    directory: Arc<Directory>,
+    config: Dispatch,
+    (mut seq, ends): (i64, Ends),
+) {
+    let mut ending: BTreeMap<i64, dovecast_store::EndpointId> = ends.into_iter().collect();
+    loop {
+        let wait = ending.keys().next().map(|until| until - now_ms());
+        let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0) + 1));
+        tokio::select! {
+            () = store.changed(seq) => {}
+            () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
+        }
+        let mut due = ending.split_off(&(now_ms() + 1));
+        std::mem::swap(&mut due, &mut ending);
+        match step(
+            &store,
+            &directory,
+            &config,
+            (seq, due.into_values().collect()),
+        )
+        .await
+        {
+            Ok((next, secrets)) => {
+                seq = next;
+                ending.extend(secrets);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "changes of endpoints cannot be read, it is tried again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Takes what has changed in; gives where to go on, and secrets that end some time.
+async fn step(
+    store: &Store,
+    directory: &Directory,
+    config: &Dispatch,
+    (seq, due): (i64, Vec<dovecast_store::EndpointId>),
+) -> Result<(i64, Ends)> {
+    let (mut ids, next) = match store.changes_since(seq).await? {
+        Changes::Endpoints { ids, seq } => (ids, seq),
+        Changes::Everything { .. } => return load(store, directory, config).await,
+    };
+    ids.extend(due);
+    let mut gone: BTreeSet<_> = ids.iter().copied().collect();
+    let mut ends = Vec::new();
+    for record in store.load_endpoints(&ids).await? {
+        gone.remove(&record.endpoint.id);
+        ends.extend(end(&record));
+        put(directory, config, &record);
+    }
+    for id in gone {
+        directory.remove(EndpointId(id.uuid()));
+    }
+    Ok((next, ends))
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,92 @@
+//! Endpoints of the store as the workers know them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dovecast_dispatch::filter::{EventType, Level};
+use dovecast_dispatch::work::Endpoint;
+use dovecast_dispatch::work::schedule::Schedule;
+use dovecast_dispatch::{Choice, Condition, EndpointId, Filter};
+use dovecast_drivers::webhook::{Webhook, WebhookError, WebhookOptions};
+use dovecast_store::{EndpointRecord, FilterRecord, Members, RetryPolicy, SigningSecret};
+
+use crate::config::Dispatch;
+
+pub(super) fn webhook(record: &EndpointRecord, timeout: Duration) -> Result<Webhook, WebhookError> {
+    let secrets = record.secrets.iter().map(SigningSecret::expose);
+    Webhook::new(&WebhookOptions {
+        url: record.endpoint.url.clone(),
+        secrets: secrets.map(str::to_owned).collect(),
+        server_ca: record.endpoint.server_ca_certificate.clone(),
+        timeout,
+        ..WebhookOptions::default()
+    })
+}
+
+pub(super) fn timeout(config: &Dispatch) -> Duration {
+    Duration::from_secs(config.timeout_seconds.get())
+}
+
+/// How it is reached, and what it wants.
+pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Option<Filter>) {
+    let id = EndpointId(record.endpoint.id.uuid());
+    let driver = webhook(record, timeout(config));
+    if let Err(error) = &driver {
+        tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
+    }
+    let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
+    let endpoint = Endpoint {
+        id,
+        driver: driver.map(Arc::new).map_err(|error| error.to_string()),
+        is_active: record.endpoint.active,
+        is_paused: false,
+        schedule: if is_hooks {
+            Schedule::hooks()
+        } else {
+            Schedule::default()
+        },
+        concurrency: config.concurrency.get_usize(),
+        is_switched_off_by_failure: is_hooks,
+    };
+    let filter = record.filter.as_ref();
+    (endpoint, filter.map(|found| filter_of(id, record, found)))
+}
+
+fn filter_of(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> Filter {
+    let event_type = |application: &str, name: &str| EventType {
+        application: application.into(),
+        name: name.into(),
+    };
+    let mut enabled = found.enabled;
+    let condition = found.condition.as_deref().map(Condition::new);
+    let condition = match condition.transpose() {
+        Ok(condition) => condition.map(Arc::new),
+        Err(error) => {
+            // It was checked when it was saved; a filter never widens because of what cannot be read.
+            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read, it matches nothing");
+            enabled = false;
+            None
+        }
+    };
+    Filter {
+        endpoint,
+        account: record.account_number.as_str().into(),
+        enabled,
+        applications: choice(&found.applications, |name| name.as_str().into()),
+        event_types: choice(&found.event_types, |of| {
+            event_type(&of.application, &of.event_type)
+        }),
+        levels: choice(&found.levels, |of| Level {
+            event_type: event_type(&of.application, &of.event_type),
+            name: of.level.as_str().into(),
+        }),
+        condition,
+    }
+}
+
+fn choice<T, U>(members: &Members<T>, of: impl Fn(&T) -> U) -> Choice<U> {
+    match members {
+        Members::Any => Choice::Any,
+        Members::These(list) => Choice::These(list.iter().map(of).collect()),
+    }
+}

@@ -1,0 +1,139 @@
+//! An endpoint of webhooks on loopback: keeps what it gets, and answers as it is told.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// A request as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Hook {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// A running endpoint. It ends with the process.
+#[derive(Clone)]
+pub struct HookEndpoint {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    status: AtomicU16,
+    hooks: Mutex<Vec<Hook>>,
+    arrived: Condvar,
+}
+
+impl Shared {
+    fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HookEndpoint {
+    /// Answers everything with 204 until it is told otherwise.
+    pub fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
+        let shared = Arc::new(Shared {
+            status: AtomicU16::new(204),
+            hooks: Mutex::default(),
+            arrived: Condvar::new(),
+        });
+        let endpoint = Self {
+            address: listener.local_addr().context("no address")?,
+            shared: Arc::clone(&shared),
+        };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
+                // Whoever goes away in the middle has his reasons.
+                std::thread::spawn(move || serve(stream, &shared).ok());
+            }
+        });
+        Ok(endpoint)
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// The status of all answers from now on. Only what is answered with 2xx is kept.
+    pub fn answer(&self, status: u16) {
+        self.shared.status.store(status, Ordering::Release);
+    }
+
+    /// What was taken so far.
+    pub fn hooks(&self) -> Vec<Hook> {
+        self.shared.hooks().clone()
+    }
+
+    /// Waits until so many were taken.
+    pub fn wait_for(&self, count: usize, timeout: Duration) -> Result<Vec<Hook>> {
+        let hooks = self.shared.hooks();
+        let waited = self
+            .shared
+            .arrived
+            .wait_timeout_while(hooks, timeout, |hooks| hooks.len() < count)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.1.timed_out() {
+            bail!(
+                "{} of {count} webhooks have come: {:#?}",
+                waited.0.len(),
+                *waited.0
+            );
+        }
+        Ok(waited.0.clone())
+    }
+}
+
+fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
+    let mut answers = stream.try_clone()?;
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut headers = Vec::new();
+        loop {
+            line.clear();
+            stream.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
+            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let length = length.map_or(Ok(0), |(_, value)| value.parse())?;
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
+        let hook = Hook {
+            headers,
+            body: String::from_utf8(body)?,
+        };
+        let status = shared.status.load(Ordering::Acquire);
+        if (200..300).contains(&status) {
+            shared.hooks().push(hook);
+            shared.arrived.notify_all();
+        }
+        write!(
+            answers,
+            "HTTP/1.1 {status} Told\r\ncontent-length: 0\r\n\r\n"
+        )?;
+    }
+}
