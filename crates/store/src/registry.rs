@@ -10,16 +10,14 @@ mod records;
 mod registration;
 mod secrets;
 mod tokens;
+mod words;
 
 use crate::id::Id;
 
 pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};
 pub use delivered::Delivered;
-pub use endpoints::{
-    CreatedEndpoint, DeliveryStatus, Endpoint, EndpointEdit, EndpointKind, FilterEdit, NewEndpoint,
-    RetryPolicy, UnknownWord,
-};
+pub use endpoints::{CreatedEndpoint, Endpoint, EndpointEdit, FilterEdit, NewEndpoint};
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
 pub use records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Members};
@@ -28,6 +26,7 @@ pub use registration::{
 };
 pub use secrets::SigningSecret;
 pub use tokens::{ApiToken, Caller, NewToken, Scope};
+pub use words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 
 /// Names an account.
 pub type AccountId = Id<Account>;

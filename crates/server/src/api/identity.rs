@@ -97,9 +97,13 @@ impl Api {
 }
 
 async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
-    let identity = parts.headers.get(IDENTITY);
-    if let Some(identity) = identity.filter(|_| api.is_behind_proxy(parts)) {
-        return user(identity, api).await;
+    let mut identities = parts.headers.get_all(IDENTITY).iter();
+    if let Some(identity) = identities.next().filter(|_| api.is_behind_proxy(parts)) {
+        // One of two would be the client's own, which the proxy has let through.
+        return match identities.next() {
+            None => user(identity, api).await,
+            Some(_) => Err(unreadable()),
+        };
     }
     let Some(authorization) = parts.headers.get(AUTHORIZATION) else {
         let reason = "X-RH-IDENTITY header should be provided";
@@ -120,13 +124,14 @@ fn bearer(authorization: &HeaderValue) -> Option<&str> {
 
 async fn user(header: &HeaderValue, api: &Api) -> Result<Caller, ApiError> {
     let identity = parse(header.as_bytes());
-    let Some((number, profile)) = identity else {
-        let reason = "Error parsing the X-RH-IDENTITY header";
-        return Err(ApiError::Authentication(reason.to_owned()));
-    };
+    let (number, profile) = identity.ok_or_else(unreadable)?;
     let account = api.store.account_seen(&number).await?;
     api.store.user_seen(account.id, &profile).await?;
     Ok(Caller::Account(account))
+}
+
+fn unreadable() -> ApiError {
+    ApiError::Authentication("Error parsing the X-RH-IDENTITY header".to_owned())
 }
 
 /// What the header says in base64.

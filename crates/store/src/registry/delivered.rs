@@ -3,7 +3,7 @@
 //! These do not go through the feed: they change nothing about what an endpoint gets.
 
 use super::EndpointId;
-use super::endpoints::DeliveryStatus;
+use super::words::DeliveryStatus;
 use crate::error::Result;
 use crate::open::Store;
 
