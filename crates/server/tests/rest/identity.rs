@@ -187,7 +187,7 @@ fn a_token_that_is_none_is_unauthenticated(world: &World) -> Result<()> {
 }
 
 fn the_first_start_prints_an_admin_token_once(world: &World) -> Result<()> {
-    let mut server = world.fresh()?.start()?;
+    let mut server = world.fresh()?.0.start()?;
     let token = server.admin_token()?;
     ensure!(!server.server_log().contains(&token));
     bearer(&server, &token).get("/tokens")?.with(200)?;

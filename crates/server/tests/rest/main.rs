@@ -10,6 +10,7 @@
 //! | `POST`, `GET`, `PUT`, `DELETE` of endpoints; attributes | `an_endpoint_is_made_shown_changed_and_deleted` |
 //! | `POST /endpoints/:id/test`: 502 with the reason, no trace | `a_test_that_cannot_be_sent_says_why_and_changes_nothing` |
 //! | `GET /endpoints/:id/filter`, or 404 | `a_filter_is_made_and_shown_with_its_endpoint`, `an_endpoint_without_a_filter_has_none_to_show` |
+//! | answers are `application/vnd.api+json` | `Said::with`, in all of them |
 //! | `/v1/openapi.json`, `/api-docs` | `the_description_is_served_and_is_the_reviewed_one`, `a_page_to_read_the_description_needs_no_other_host` |
 //! | anything else is 404 with its route | `anything_else_is_not_found_with_its_route` |
 //! | `q=text`, `q=name~a,url~b`, case | `a_search_finds_text_in_name_or_url`, `a_search_by_fields_needs_all_of_them` |
@@ -42,8 +43,7 @@
 //! | duplicate ids, blank titles, missing event types | `what_is_wrong_is_named_and_nothing_is_done` |
 //! | a removal never widens a filter | `a_removal_never_widens_a_filter` |
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
-//!
-//! A 500 with its text has no case: nothing that a client sends leads to one.
+//! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
 mod endpoints;

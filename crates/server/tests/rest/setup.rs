@@ -71,11 +71,15 @@ impl World {
         })
     }
 
-    /// Where a server of a case's own may keep its state.
-    pub(crate) fn fresh(&self) -> Result<Builder> {
+    /// A server of a case's own, and its database.
+    pub(crate) fn fresh(&self) -> Result<(Builder, Database)> {
         match &self.postgres {
-            None => Ok(builder()),
-            Some(postgres) => Ok(on(builder(), &postgres.database()?)),
+            None => Ok((builder(), Database::Sqlite)),
+            Some(postgres) => {
+                let url = postgres.database()?;
+                let builder = on(builder(), &url);
+                Ok((builder, Database::Postgres(Arc::clone(postgres), url)))
+            }
         }
     }
 
@@ -113,6 +117,28 @@ impl World {
             .post("/apps/register", &registration(&name))?
             .with(200)?;
         App::of(&answer)
+    }
+}
+
+/// Where a server has its state.
+pub(crate) enum Database {
+    Sqlite,
+    Postgres(Arc<Postgres>, String),
+}
+
+impl Database {
+    /// Changes it behind the server's back.
+    pub(crate) fn execute(&self, server: &Server, statement: &str) -> Result<()> {
+        match self {
+            Self::Sqlite => {
+                let file = server.data_dir().join("state.db");
+                rusqlite::Connection::open(file)?.execute_batch(statement)?;
+            }
+            Self::Postgres(postgres, url) => {
+                postgres.query(url, statement)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::http::Request;
+use dovecast_testkit::postgres::PASSWORD;
 use serde_json::{Value, json};
 
-use crate::setup::{PREFIX, World, cases};
+use crate::setup::{PREFIX, World, bearer, cases};
 
 cases![
     anything_else_is_not_found_with_its_route,
@@ -12,7 +13,9 @@ cases![
     a_body_of_another_type_is_refused,
     a_body_that_is_too_long_is_refused,
     the_description_is_served_and_is_the_reviewed_one,
+    every_call_of_the_description_is_documented,
     a_page_to_read_the_description_needs_no_other_host,
+    what_the_database_does_not_do_is_an_unexpected_error,
     the_prefix_is_configurable,
     without_the_role_there_is_no_api,
     health_and_metrics_stay_beside_the_api,
@@ -81,6 +84,19 @@ fn the_description_is_served_and_is_the_reviewed_one(world: &World) -> Result<()
     Ok(())
 }
 
+fn every_call_of_the_description_is_documented(world: &World) -> Result<()> {
+    let document = include_str!("../../../../docs/rest.md");
+    let said = world.nobody().get("/v1/openapi.json")?;
+    let paths = said.json["paths"].as_object().context("no paths")?;
+    for (path, calls) in paths {
+        for method in calls.as_object().context("no calls")?.keys() {
+            let call = format!("`{} {path}`", method.to_uppercase());
+            ensure!(document.contains(&call), "{call}");
+        }
+    }
+    Ok(())
+}
+
 fn a_page_to_read_the_description_needs_no_other_host(world: &World) -> Result<()> {
     let said = world.nobody().get("/api-docs")?;
     let body = &said.answer.body;
@@ -90,8 +106,31 @@ fn a_page_to_read_the_description_needs_no_other_host(world: &World) -> Result<(
     Ok(())
 }
 
+fn what_the_database_does_not_do_is_an_unexpected_error(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let server = builder.start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    admin.get("/apps")?.with(200)?;
+    database.execute(&server, "ALTER TABLE level RENAME TO elsewhere")?;
+    let said = admin.get("/apps")?;
+    ensure!(said.json["errors"][0]["detail"] == "Server encountered an unexpected error");
+    ensure!(!said.answer.body.contains("level"), "{said:?}");
+    said.refused(500, "Server encountered an unexpected error", "")?;
+    let log = server.server_log();
+    ensure!(
+        log.contains("a request has failed") && log.contains("level"),
+        "{log}"
+    );
+    ensure!(!log.contains(PASSWORD), "{log}");
+    Ok(())
+}
+
 fn the_prefix_is_configurable(world: &World) -> Result<()> {
-    let server = world.fresh()?.http("api_prefix = '/r/webhooks'").start()?;
+    let server = world
+        .fresh()?
+        .0
+        .http("api_prefix = '/r/webhooks'")
+        .start()?;
     let (status, _) = server.get("/r/webhooks/apps")?;
     ensure!(status == 401);
     let (status, body) = server.get("/r/webhooks/v1/openapi.json")?;
