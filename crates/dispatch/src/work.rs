@@ -24,7 +24,7 @@ pub mod schedule;
 mod stats;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,7 +41,7 @@ pub use worker::webhook_id;
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use lane::Lane;
-use ledger::{Ledger, Millis, RangeId};
+use ledger::{Ledger, Millis};
 use recorder::Recorder;
 use stats::Counters;
 
@@ -83,8 +83,6 @@ struct Shared<L, S> {
     guard: Guard,
     options: DispatchOptions,
     lanes: Mutex<HashMap<EndpointId, Arc<Lane>>>,
-    /// Ranges of others that we deliver.
-    fixed: Mutex<BTreeSet<RangeId>>,
     recorder: Recorder,
     counters: Arc<Counters>,
     /// Something that was in flight has ended.
@@ -111,7 +109,6 @@ impl Dispatcher {
             guard,
             options,
             lanes: Mutex::default(),
-            fixed: Mutex::default(),
             recorder: Recorder::default(),
             counters: Arc::clone(&counters),
             room: Notify::new(),
@@ -155,10 +152,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fixed(&self) -> MutexGuard<'_, BTreeSet<RangeId>> {
-        self.fixed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lane of an endpoint, with what the endpoint is now.

@@ -1,14 +1,20 @@
 -- What is owed, what will not be delivered, what was tried. No foreign keys: what is noted after an endpoint is gone must
 -- not fail with everything else that is noted with it; what belongs to nobody is dropped when it is due.
 
--- Deliveries that have failed, or were under way when they were noted. lease_until_ms: until then they are somebody's.
+-- Dispatchers. One that does not say in time that it lives is dead, and what it has claimed is free.
+CREATE TABLE dispatcher (
+    id TEXT PRIMARY KEY,
+    alive_until_ms BIGINT NOT NULL
+);
+
+-- Deliveries that have failed, or were under way when they were noted. claimed_by: the dispatcher that cares for it.
 CREATE TABLE owed (
     endpoint_id TEXT NOT NULL,
     notification_id TEXT NOT NULL,
     body TEXT NOT NULL,
     failures BIGINT NOT NULL,
     due_ms BIGINT NOT NULL,
-    lease_until_ms BIGINT NOT NULL,
+    claimed_by TEXT,
     reason TEXT NOT NULL,
     PRIMARY KEY (endpoint_id, notification_id)
 );
@@ -22,10 +28,9 @@ CREATE TABLE owed_range (
     start_offset BIGINT NOT NULL,
     from_offset BIGINT NOT NULL,
     to_offset BIGINT NOT NULL,
-    lease_until_ms BIGINT NOT NULL,
+    claimed_by TEXT,
     PRIMARY KEY (endpoint_id, topic, part, start_offset)
 );
-CREATE INDEX owed_range_lease ON owed_range (lease_until_ms);
 
 -- is_base64: the body was no text. endpoint_id is missing where a record was no notification.
 CREATE TABLE dead_letter (

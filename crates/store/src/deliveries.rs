@@ -117,23 +117,23 @@ impl Ledger for Store {
         Ok(())
     }
 
-    async fn claim_owed(
-        &self,
-        now_ms: Millis,
-        lease_until_ms: Millis,
-        most: usize,
-    ) -> Result<Vec<Owed>, LogError> {
-        let claimed = self.claim_due(now_ms, lease_until_ms, most).await;
+    async fn beat(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
+        let done = self.say_alive(now_ms, alive_until_ms).await;
+        done.map_err(|error| self.ledger_error("write to", &error))
+    }
+
+    async fn leave(&self) -> Result<(), LogError> {
+        let done = self.say_dead().await;
+        done.map_err(|error| self.ledger_error("write to", &error))
+    }
+
+    async fn claim_owed(&self, now_ms: Millis, most: usize) -> Result<Vec<Owed>, LogError> {
+        let claimed = self.claim_due(now_ms, most).await;
         claimed.map_err(|error| self.ledger_error("read from", &error))
     }
 
-    async fn claim_ranges(
-        &self,
-        now_ms: Millis,
-        lease_until_ms: Millis,
-        most: usize,
-    ) -> Result<Vec<OwedRange>, LogError> {
-        let claimed = self.claim_free_ranges(now_ms, lease_until_ms, most).await;
+    async fn claim_ranges(&self, now_ms: Millis, most: usize) -> Result<Vec<OwedRange>, LogError> {
+        let claimed = self.claim_free_ranges(now_ms, most).await;
         claimed.map_err(|error| self.ledger_error("read from", &error))
     }
 }

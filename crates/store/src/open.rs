@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyPool, ConnectOptions, Transaction};
 use url::Url;
+use uuid::Uuid;
 
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
@@ -53,6 +54,8 @@ impl StoreOptions {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) feed: Arc<Feed>,
+    /// Names what this process claims.
+    pub(crate) node: Uuid,
 }
 
 /// The connections.
@@ -71,6 +74,7 @@ impl Store {
         let store = Self {
             database,
             feed: Arc::new(feed),
+            node: Uuid::now_v7(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone());

@@ -19,8 +19,6 @@ use super::stats::count;
 const WINDOW: usize = 4;
 /// How long until what could not go on is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often a range that does not get on is claimed for longer.
-const RENEW: Duration = Duration::from_secs(20);
 
 /// Has somebody catch up with a lane that is behind, if nobody does.
 pub(super) fn start<L: Log + Clone, S: Ledger>(
@@ -57,7 +55,7 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
             return;
         }
         if !has_moved {
-            rest(&shared, &lane, &mut readers).await;
+            rest(&shared, &lane).await;
         }
     }
 }
@@ -89,14 +87,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
 }
 
 /// Waits until it may go on.
-async fn rest<L: Log + Clone, S: Ledger>(
-    shared: &Arc<Shared<L, S>>,
-    lane: &Arc<Lane>,
-    readers: &mut HashMap<RangeId, RangeReader<L>>,
-) {
-    for reader in readers.values_mut() {
-        reader.renew(shared);
-    }
+async fn rest<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
     let wait = nudge(shared, lane);
     tokio::select! {
         () = lane.ended.notified() => {}
@@ -124,13 +115,7 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
 
 /// Delivers a range that does not grow.
 pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, range: OwedRange) {
-    shared.fixed().insert(range.id.clone());
-    let id = range.id.clone();
-    deliver_fixed(&shared, range).await;
-    shared.fixed().remove(&id);
-}
-
-async fn deliver_fixed<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, range: OwedRange) {
+    let shared = &shared;
     let mut reader = RangeReader::new(range.id.clone(), range.from);
     while !shared.is_stopping() && !reader.is_done(range.to) {
         let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
@@ -139,7 +124,6 @@ async fn deliver_fixed<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, ra
         };
         let lane = shared.lane(&endpoint);
         if !reader.step(shared, &lane, range.to).await {
-            reader.renew(shared);
             let wait = nudge(shared, &lane);
             tokio::select! {
                 () = lane.ended.notified() => {}
@@ -159,7 +143,6 @@ struct RangeReader<L: Log> {
     waiting: VecDeque<Record>,
     /// Everything before was looked at.
     next: u64,
-    renewed: Instant,
 }
 
 impl<L: Log> RangeReader<L> {
@@ -169,26 +152,11 @@ impl<L: Log> RangeReader<L> {
             reader: None,
             waiting: VecDeque::new(),
             next: from,
-            renewed: Instant::now(),
         }
     }
 
     fn is_done(&self, to: u64) -> bool {
         self.next >= to && self.run.under_way() == 0
-    }
-
-    /// Keeps the range ours, though nothing of it gets done.
-    fn renew<S: Ledger>(&mut self, shared: &Shared<L, S>)
-    where
-        L: Clone,
-    {
-        if self.renewed.elapsed() >= RENEW {
-            self.renewed = Instant::now();
-            let mut happened = shared.recorder.happened();
-            happened.renewed.insert(self.run.id.clone());
-            drop(happened);
-            shared.recorder.news.notify_one();
-        }
     }
 
     /// Reads on, and offers what the endpoint wants; `false`: nothing could be done now.

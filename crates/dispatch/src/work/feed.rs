@@ -20,8 +20,9 @@ use crate::NotificationId;
 const GATHER: Duration = Duration::from_millis(20);
 /// How often lanes are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long what is claimed is ours.
-pub(super) const LEASE: Duration = Duration::from_mins(3);
+/// How often we say that we live, and for how long that holds.
+const BEAT: Duration = Duration::from_secs(1);
+const ALIVE: Duration = Duration::from_secs(5);
 /// A lane in which nothing was for so long is forgotten.
 const FORGET: Duration = Duration::from_mins(5);
 /// How long until a lane that is full is looked at again.
@@ -47,6 +48,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
     };
     let (commits, mut to_commit) = mpsc::unbounded_channel();
     let mut helpers = JoinSet::new();
+    helpers.spawn(live(Arc::clone(&shared)));
     helpers.spawn(look_after_lanes(Arc::clone(&shared)));
     helpers.spawn(retrier::run(Arc::clone(&shared)));
     let recording = tokio::spawn(record(Arc::clone(&shared), commits));
@@ -78,6 +80,10 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
     if recording.await.is_err() {
         tracing::error!("the recorder has failed");
     }
+    if let Err(error) = shared.ledger.leave().await {
+        // In some seconds we are taken for dead.
+        tracing::warn!(%error, "what was claimed cannot be given back");
+    }
 }
 
 fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
@@ -107,12 +113,9 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
     for lane in &lanes {
         let mut state = lane.state();
         let (grown, shed) = state.fall_behind();
-        let ranges = state.behind.as_ref().map(|behind| behind.ids(lane.id));
         let waiting = state.take_all();
         drop(state);
         shared.deferred(grown, shed);
-        let ranges = ranges.into_iter().flatten().map(|(id, _)| id);
-        shared.recorder.happened().renewed.extend(ranges);
         // What is of ranges is read again.
         let (owed, others): (Vec<Item>, Vec<Item>) = waiting
             .into_iter()
@@ -120,8 +123,6 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
         shared.leave(others.len() as u64);
         shared.give_back(lane.id, owed, Duration::ZERO);
     }
-    let fixed = shared.fixed().clone();
-    shared.recorder.happened().renewed.extend(fixed);
     let deadline = Instant::now() + STOP;
     while shared.counters.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -248,10 +249,7 @@ async fn record<L: Log + Clone, S: Ledger>(
         // Before it is taken: what ends now has written down what came of it.
         let is_idle = shared.counters.in_flight.load(Ordering::Acquire) == 0
             || shared.is_over.load(Ordering::Acquire);
-        let (mut happened, positions) = shared.recorder.take();
-        // The next one need not wait for what is ours.
-        let lease = if is_last { Duration::ZERO } else { LEASE };
-        happened.lease_until_ms = now_ms() + ms(lease);
+        let (happened, positions) = shared.recorder.take();
         while !happened.is_empty() {
             match shared.ledger.record(happened.clone()).await {
                 Ok(()) => break,
@@ -272,6 +270,17 @@ async fn record<L: Log + Clone, S: Ledger>(
             // Attempts outlast the stop; what they come to is found out by trying again.
             shared.recorder.news.notify_one();
             tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Says that we live.
+async fn live<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    let mut told = None;
+    loop {
+        match shared.ledger.beat(now_ms(), now_ms() + ms(ALIVE)).await {
+            Ok(()) => tokio::time::sleep(BEAT).await,
+            Err(error) => shared.ledger_failed(&mut told, &error).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! attempts, how endpoints are.
 //!
 //! Whoever keeps it promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it or nothing. Several
-//! dispatchers may use one ledger: what one has claimed no other gets before its lease has run out.
+//! dispatchers may use one ledger: what one has claimed no other gets while it lives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -103,6 +103,8 @@ pub struct AttemptRow {
 pub struct Happened {
     /// New ones; one that is owed already stays as it is.
     pub owed: Vec<Owed>,
+    /// New ones that are under way; claimed by us.
+    pub under_way: Vec<Owed>,
     /// Owed ones that have failed again: with the next due time, no longer claimed.
     pub failed_again: Vec<Owed>,
     /// Owed ones that were not tried: due at this time, no longer claimed.
@@ -111,14 +113,10 @@ pub struct Happened {
     pub done: Vec<OwedId>,
     /// Ranges that are new or grow, and up to where; claimed by us.
     pub grown: BTreeMap<RangeId, u64>,
-    /// Ranges of which everything before an offset is done; they stay claimed by us.
+    /// Ranges of which everything before an offset is done.
     pub progress: BTreeMap<RangeId, u64>,
     /// Ranges of which everything is done.
     pub ended: BTreeSet<RangeId>,
-    /// Ranges that stay claimed by us.
-    pub renewed: BTreeSet<RangeId>,
-    /// Until when what is claimed is ours.
-    pub lease_until_ms: Millis,
     /// Dead letters.
     pub dead: Vec<DeadLetter>,
     /// Attempts.
@@ -130,11 +128,7 @@ pub struct Happened {
 impl Happened {
     /// Whether there is nothing to be kept.
     pub fn is_empty(&self) -> bool {
-        let nothing = Self {
-            lease_until_ms: self.lease_until_ms,
-            ..Self::default()
-        };
-        *self == nothing
+        *self == Self::default()
     }
 }
 
@@ -143,19 +137,27 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// All of it, in one transaction.
     fn record(&self, happened: Happened) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// Owed deliveries that are due, claimed until `lease_until_ms`, the longest due first.
+    /// We live, and shall be taken for dead if this is not said again until `alive_until_ms`.
+    fn beat(
+        &self,
+        now_ms: Millis,
+        alive_until_ms: Millis,
+    ) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// We live no more: what we have claimed is free.
+    fn leave(&self) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// Owed deliveries that are due and that nobody who lives has claimed, the longest due first; claimed by us now.
     fn claim_owed(
         &self,
         now_ms: Millis,
-        lease_until_ms: Millis,
         most: usize,
     ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send;
 
-    /// Ranges that nobody has claimed, claimed until `lease_until_ms`.
+    /// Ranges that nobody who lives has claimed; claimed by us now.
     fn claim_ranges(
         &self,
         now_ms: Millis,
-        lease_until_ms: Millis,
         most: usize,
     ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send;
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
-use super::feed::LEASE;
 use super::item::{Item, Origin};
 use super::ledger::{Ledger, Owed};
 use super::stats::count;
@@ -14,7 +13,7 @@ use super::{Shared, catch_up, ms, now_ms};
 
 /// How often it is looked for deliveries that are due, and for ranges.
 const LOOK: Duration = Duration::from_millis(500);
-const LOOK_FOR_RANGES: Duration = Duration::from_secs(10);
+const LOOK_FOR_RANGES: Duration = Duration::from_secs(2);
 /// How many are fetched at a time.
 const MOST: usize = 500;
 const MOST_RANGES: usize = 50;
@@ -29,8 +28,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         let has_room =
             shared.counters.in_flight.load(Ordering::Acquire) < shared.options.in_flight / 2;
         if has_room {
-            let until = now_ms() + ms(LEASE);
-            match shared.ledger.claim_owed(now_ms(), until, MOST).await {
+            match shared.ledger.claim_owed(now_ms(), MOST).await {
                 Ok(owed) => {
                     is_more = owed.len() == MOST;
                     for owed in owed {
@@ -42,12 +40,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         }
         if looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_RANGES) {
             looked = Some(Instant::now());
-            let until = now_ms() + ms(LEASE);
-            match shared
-                .ledger
-                .claim_ranges(now_ms(), until, MOST_RANGES)
-                .await
-            {
+            match shared.ledger.claim_ranges(now_ms(), MOST_RANGES).await {
                 Ok(ranges) => {
                     for range in ranges {
                         tokio::spawn(catch_up::fixed(Arc::clone(&shared), range));

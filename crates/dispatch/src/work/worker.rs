@@ -18,8 +18,6 @@ use crate::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long after an attempt that outlasts its patience somebody else may try.
-const MARGIN: Duration = Duration::from_mins(1);
 /// When a delivery that cannot be made now is asked for again.
 const NOT_NOW: Duration = Duration::from_secs(5);
 
@@ -245,7 +243,7 @@ fn refused(reason: String) -> Attempt {
     }
 }
 
-/// What is under way is owed from now on; nobody tries it before this attempt has ended.
+/// What is under way is owed from now on, and claimed by us.
 fn hand_over<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     endpoint: EndpointId,
@@ -259,10 +257,10 @@ fn hand_over<L: Log + Clone, S: Ledger>(
         notification: item.notification,
         body: item.body.clone(),
         failures: item.failures,
-        due_ms: now_ms() + ms(MARGIN),
+        due_ms: now_ms(),
         reason: "the process ended while it was under way".to_owned(),
     };
-    shared.recorder.happened().owed.push(owed);
+    shared.recorder.happened().under_way.push(owed);
     let origin = std::mem::replace(&mut item.origin, Origin::Owed);
     shared.end(&origin);
 }

@@ -13,8 +13,8 @@ pub(crate) struct Memory(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 pub(crate) struct Kept {
-    pub(crate) owed: BTreeMap<OwedId, (Owed, Millis)>,
-    pub(crate) ranges: BTreeMap<RangeId, (u64, u64, Millis)>,
+    pub(crate) owed: BTreeMap<OwedId, (Owed, bool)>,
+    pub(crate) ranges: BTreeMap<RangeId, (u64, u64, bool)>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) attempts: Vec<AttemptRow>,
     /// Refuses everything.
@@ -26,12 +26,15 @@ impl Memory {
         self.0.lock().expect("not poisoned")
     }
 
-    /// What was claimed by a dispatcher that is gone is free, as if its lease had run out.
+    /// The dispatcher is gone: what it has claimed is free.
     pub(crate) fn run_out(&self) {
         let mut kept = self.kept();
-        kept.owed.values_mut().for_each(|(_, lease)| *lease = 0);
-        kept.owed.values_mut().for_each(|(owed, _)| owed.due_ms = 0);
-        kept.ranges.values_mut().for_each(|(.., lease)| *lease = 0);
+        kept.owed
+            .values_mut()
+            .for_each(|(_, is_claimed)| *is_claimed = false);
+        kept.ranges
+            .values_mut()
+            .for_each(|(.., is_claimed)| *is_claimed = false);
     }
 }
 
@@ -51,34 +54,32 @@ impl Ledger for Memory {
         }
         for owed in happened.owed {
             let id = (owed.endpoint, owed.notification);
-            kept.owed.entry(id).or_insert((owed, 0));
+            kept.owed.entry(id).or_insert((owed, false));
+        }
+        for owed in happened.under_way {
+            let id = (owed.endpoint, owed.notification);
+            kept.owed.entry(id).or_insert((owed, true));
         }
         for owed in happened.failed_again {
             kept.owed
-                .insert((owed.endpoint, owed.notification), (owed, 0));
+                .insert((owed.endpoint, owed.notification), (owed, false));
         }
         for (id, due_ms) in happened.given_back {
-            if let Some((owed, lease)) = kept.owed.get_mut(&id) {
-                (owed.due_ms, *lease) = (due_ms, 0);
+            if let Some((owed, is_claimed)) = kept.owed.get_mut(&id) {
+                (owed.due_ms, *is_claimed) = (due_ms, false);
             }
         }
         for id in happened.done {
             kept.owed.remove(&id);
         }
-        let lease = happened.lease_until_ms;
         for (id, to) in happened.grown {
             let start = id.start;
-            let range = kept.ranges.entry(id).or_insert((start, to, lease));
-            (range.1, range.2) = (to, lease);
+            let range = kept.ranges.entry(id).or_insert((start, to, true));
+            range.1 = to;
         }
         for (id, from) in happened.progress {
             if let Some(range) = kept.ranges.get_mut(&id) {
-                (range.0, range.2) = (from, lease);
-            }
-        }
-        for id in happened.renewed {
-            if let Some(range) = kept.ranges.get_mut(&id) {
-                range.2 = lease;
+                range.0 = from;
             }
         }
         for id in happened.ended {
@@ -89,12 +90,20 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn claim_owed(
-        &self,
-        now_ms: Millis,
-        lease_until_ms: Millis,
-        most: usize,
-    ) -> Result<Vec<Owed>, LogError> {
+    async fn beat(&self, _: Millis, _: Millis) -> Result<(), LogError> {
+        if self.kept().is_away {
+            Err(away())
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn leave(&self) -> Result<(), LogError> {
+        self.run_out();
+        Ok(())
+    }
+
+    async fn claim_owed(&self, now_ms: Millis, most: usize) -> Result<Vec<Owed>, LogError> {
         let mut kept = self.kept();
         if kept.is_away {
             return Err(away());
@@ -102,27 +111,22 @@ impl Ledger for Memory {
         let due = kept
             .owed
             .values_mut()
-            .filter(|(owed, lease)| owed.due_ms <= now_ms && *lease < now_ms);
-        let claim = |(owed, lease): &mut (Owed, Millis)| {
-            *lease = lease_until_ms;
+            .filter(|(owed, is_claimed)| owed.due_ms <= now_ms && !*is_claimed);
+        let claim = |(owed, is_claimed): &mut (Owed, bool)| {
+            *is_claimed = true;
             owed.clone()
         };
         Ok(due.take(most).map(claim).collect())
     }
 
-    async fn claim_ranges(
-        &self,
-        now_ms: Millis,
-        lease_until_ms: Millis,
-        most: usize,
-    ) -> Result<Vec<OwedRange>, LogError> {
+    async fn claim_ranges(&self, _: Millis, most: usize) -> Result<Vec<OwedRange>, LogError> {
         let mut kept = self.kept();
         if kept.is_away {
             return Err(away());
         }
-        let free = kept.ranges.iter_mut().filter(|(_, range)| range.2 < now_ms);
-        let claim = |(id, range): (&RangeId, &mut (u64, u64, Millis))| {
-            range.2 = lease_until_ms;
+        let free = kept.ranges.iter_mut().filter(|(_, range)| !range.2);
+        let claim = |(id, range): (&RangeId, &mut (u64, u64, bool))| {
+            range.2 = true;
             OwedRange {
                 id: id.clone(),
                 from: range.0,

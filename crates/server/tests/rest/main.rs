@@ -46,6 +46,7 @@
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod deliveries;
 mod endpoints;
 mod filters;
 mod identity;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        deliveries::CASES,
         endpoints::CASES,
         filters::CASES,
         identity::CASES,

@@ -40,6 +40,11 @@ pub(crate) fn builder() -> Builder {
     Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"))
 }
 
+/// One that delivers to endpoints on this host.
+pub(crate) fn delivering(builder: Builder) -> Builder {
+    builder.config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
+}
+
 /// `[store]`.
 pub(crate) fn on(builder: Builder, url: &str) -> Builder {
     builder.config(&format!("[store]\nurl = '{url}'"))
@@ -47,7 +52,7 @@ pub(crate) fn on(builder: Builder, url: &str) -> Builder {
 
 impl World {
     pub(crate) fn start(postgres: Option<Arc<Postgres>>) -> Result<Self> {
-        let trusting = || builder().http("trusted_proxies = ['127.0.0.1/32']");
+        let trusting = || delivering(builder().http("trusted_proxies = ['127.0.0.1/32']"));
         let (server, strict) = match &postgres {
             None => (trusting().start()?, builder().start()?),
             Some(postgres) => {

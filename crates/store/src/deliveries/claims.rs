@@ -11,40 +11,82 @@ use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 
-/// `SKIP` stands where PostgreSQL is told not to wait for rows that another one claims at this moment.
-const DUE: &str = "UPDATE owed SET lease_until_ms = $1 WHERE (endpoint_id, notification_id) IN (\
-    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND lease_until_ms < $2 \
+/// Rows of dispatchers that have been dead for so long are removed.
+const DEAD_MS: i64 = 24 * 60 * 60 * 1000;
+/// What nobody who lives has claimed. A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one
+/// writer).
+const DUE: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, notification_id) IN (\
+    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR claimed_by NOT IN (\
+    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) \
     ORDER BY due_ms LIMIT $3) \
     RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
-const DUE_POSTGRES: &str = "UPDATE owed SET lease_until_ms = $1 WHERE (endpoint_id, notification_id) IN (\
-    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND lease_until_ms < $2 \
+const DUE_POSTGRES: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, notification_id) IN (\
+    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR claimed_by NOT IN (\
+    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) \
     ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
-const FREE: &str = "UPDATE owed_range SET lease_until_ms = $1 \
+const FREE: &str = "UPDATE owed_range SET claimed_by = $1 \
     WHERE (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE lease_until_ms < $2 LIMIT $3) \
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR claimed_by NOT IN (\
+    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) LIMIT $3) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
-const FREE_POSTGRES: &str = "UPDATE owed_range SET lease_until_ms = $1 \
+const FREE_POSTGRES: &str = "UPDATE owed_range SET claimed_by = $1 \
     WHERE (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE lease_until_ms < $2 LIMIT $3 \
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR claimed_by NOT IN (\
+    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) LIMIT $3 \
     FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
+const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
+    ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
 
 impl Store {
-    pub(super) async fn claim_due(
-        &self,
-        now_ms: Millis,
-        lease_until_ms: Millis,
-        most: usize,
-    ) -> Result<Vec<Owed>> {
+    pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
+        let mut tx = self.database.begin_writing().await?;
+        sqlx::query(BEAT)
+            .bind(self.dispatcher_id())
+            .bind(alive_until_ms)
+            .execute(&mut *tx)
+            .await?;
+        // A file has one user, so others are of processes that are gone.
+        let (statement, value) = if self.database.is_postgres {
+            (
+                "DELETE FROM dispatcher WHERE id <> $1 AND alive_until_ms < $2",
+                now_ms - DEAD_MS,
+            )
+        } else {
+            (
+                "DELETE FROM dispatcher WHERE id <> $1 AND alive_until_ms < $2",
+                i64::MAX,
+            )
+        };
+        sqlx::query(statement)
+            .bind(self.dispatcher_id())
+            .bind(value)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn say_dead(&self) -> Result<()> {
+        sqlx::query("DELETE FROM dispatcher WHERE id = $1")
+            .bind(self.dispatcher_id())
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) fn dispatcher_id(&self) -> String {
+        self.node.to_string()
+    }
+
+    pub(super) async fn claim_due(&self, now_ms: Millis, most: usize) -> Result<Vec<Owed>> {
         let statement = if self.database.is_postgres {
             DUE_POSTGRES
         } else {
             DUE
         };
-        let rows = self
-            .claim(statement, (now_ms, lease_until_ms, most))
-            .await?;
+        let rows = self.claim(statement, now_ms, most).await?;
         let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
         owed.sort_by_key(|owed| owed.due_ms);
         Ok(owed)
@@ -53,7 +95,6 @@ impl Store {
     pub(super) async fn claim_free_ranges(
         &self,
         now_ms: Millis,
-        lease_until_ms: Millis,
         most: usize,
     ) -> Result<Vec<OwedRange>> {
         let statement = if self.database.is_postgres {
@@ -61,19 +102,18 @@ impl Store {
         } else {
             FREE
         };
-        let rows = self
-            .claim(statement, (now_ms, lease_until_ms, most))
-            .await?;
+        let rows = self.claim(statement, now_ms, most).await?;
         rows.iter().map(range).collect()
     }
 
     async fn claim(
         &self,
         statement: &'static str,
-        (now_ms, lease_until_ms, most): (Millis, Millis, usize),
+        now_ms: Millis,
+        most: usize,
     ) -> Result<Vec<AnyRow>> {
         let rows = sqlx::query(statement)
-            .bind(lease_until_ms)
+            .bind(self.dispatcher_id())
             .bind(now_ms)
             .bind(i64::try_from(most).unwrap_or(i64::MAX))
             .fetch_all(&self.database.pool)

@@ -14,19 +14,17 @@ use crate::open::Store;
 
 type Bound<'q> = Query<'q, Any, AnyArguments>;
 
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, lease_until_ms, reason) \
-    VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING";
-const FAIL: &str = "UPDATE owed SET failures = $3, due_ms = $4, lease_until_ms = 0, reason = $5 \
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason, claimed_by) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+const FAIL: &str = "UPDATE owed SET failures = $3, due_ms = $4, claimed_by = NULL, reason = $5 \
     WHERE endpoint_id = $1 AND notification_id = $2";
-const GIVE_BACK: &str = "UPDATE owed SET due_ms = $3, lease_until_ms = 0 \
+const GIVE_BACK: &str = "UPDATE owed SET due_ms = $3, claimed_by = NULL \
     WHERE endpoint_id = $1 AND notification_id = $2";
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
-const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, lease_until_ms) \
+const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by) \
     VALUES ($1, $2, $3, $4, $4, $5, $6) ON CONFLICT (endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET to_offset = excluded.to_offset, lease_until_ms = excluded.lease_until_ms";
-const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5, lease_until_ms = $6 \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
-const RENEW: &str = "UPDATE owed_range SET lease_until_ms = $5 \
+    DO UPDATE SET to_offset = excluded.to_offset";
+const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
 const END: &str = "DELETE FROM owed_range \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
@@ -42,8 +40,9 @@ const FAILURE_ANEW: &str = "UPDATE endpoint SET last_delivery_status = 'failure'
 impl Store {
     pub(super) async fn record_happened(&self, happened: &Happened) -> Result<()> {
         let mut tx = self.database.begin_writing().await?;
-        owed(&mut tx, happened).await?;
-        ranges(&mut tx, happened).await?;
+        let us = self.dispatcher_id();
+        owed(&mut tx, happened, &us).await?;
+        ranges(&mut tx, happened, &us).await?;
         for letter in &happened.dead {
             super::dead_letters::insert(letter)
                 .execute(&mut *tx)
@@ -70,19 +69,22 @@ impl Store {
     }
 }
 
-async fn owed(connection: &mut AnyConnection, happened: &Happened) -> Result<()> {
+async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> Result<()> {
     let of = |statement, owed: &Owed| -> Bound<'static> {
         sqlx::query(statement)
             .bind(owed.endpoint.to_string())
             .bind(owed.notification.to_string())
     };
-    for owed in &happened.owed {
+    let new = happened.owed.iter().map(|owed| (owed, None));
+    let ours = happened.under_way.iter().map(|owed| (owed, Some(us)));
+    for (owed, claimed_by) in new.chain(ours) {
         // Bodies are JSON, which is UTF-8.
         let insert = of(OWE, owed)
             .bind(String::from_utf8_lossy(&owed.body).into_owned())
             .bind(i64::from(owed.failures))
             .bind(owed.due_ms)
-            .bind(owed.reason.clone());
+            .bind(owed.reason.clone())
+            .bind(claimed_by.map(str::to_owned));
         insert.execute(&mut *connection).await?;
     }
     for owed in &happened.failed_again {
@@ -110,7 +112,7 @@ async fn owed(connection: &mut AnyConnection, happened: &Happened) -> Result<()>
     Ok(())
 }
 
-async fn ranges(connection: &mut AnyConnection, happened: &Happened) -> Result<()> {
+async fn ranges(connection: &mut AnyConnection, happened: &Happened, us: &str) -> Result<()> {
     let offset = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
     let of = |statement, id: &RangeId| -> Bound<'static> {
         sqlx::query(statement)
@@ -119,17 +121,13 @@ async fn ranges(connection: &mut AnyConnection, happened: &Happened) -> Result<(
             .bind(i64::from(id.partition))
             .bind(offset(id.start))
     };
-    let lease = happened.lease_until_ms;
     for (id, to) in &happened.grown {
-        let grow = of(GROW, id).bind(offset(*to)).bind(lease);
+        let grow = of(GROW, id).bind(offset(*to)).bind(us.to_owned());
         grow.execute(&mut *connection).await?;
     }
     for (id, from) in &happened.progress {
-        let progress = of(PROGRESS, id).bind(offset(*from)).bind(lease);
+        let progress = of(PROGRESS, id).bind(offset(*from));
         progress.execute(&mut *connection).await?;
-    }
-    for id in &happened.renewed {
-        of(RENEW, id).bind(lease).execute(&mut *connection).await?;
     }
     for id in &happened.ended {
         of(END, id).execute(&mut *connection).await?;

@@ -11,10 +11,11 @@ use dovecast_dispatch::{EndpointId, NotificationId};
 use dovecast_store::{KeptPast, Store};
 use uuid::Uuid;
 
-use crate::setup::{Test, cases, create};
+use crate::setup::{Kind, Test, cases, create};
 
 cases![
-    an_owed_delivery_is_claimed_once_until_its_lease_ends,
+    an_owed_delivery_is_claimed_once_while_the_claimer_lives,
+    a_dispatcher_that_begins_on_a_file_has_no_rivals,
     what_fails_again_is_given_back_or_is_done_is_so,
     two_dispatchers_never_claim_the_same,
     a_range_grows_shrinks_and_ends,
@@ -47,7 +48,7 @@ fn happened(change: impl FnOnce(&mut Happened)) -> Happened {
     happened
 }
 
-async fn an_owed_delivery_is_claimed_once_until_its_lease_ends(test: Test) -> Result<()> {
+async fn an_owed_delivery_is_claimed_once_while_the_claimer_lives(test: Test) -> Result<()> {
     let store = test.open().await?;
     let both = vec![owed(1, 100), owed(2, 50), owed(3, 5_000)];
     store.record(happened(|what| what.owed = both)).await?;
@@ -59,22 +60,43 @@ async fn an_owed_delivery_is_claimed_once_until_its_lease_ends(test: Test) -> Re
     store
         .record(happened(|what| what.owed = vec![again]))
         .await?;
-    ensure!(store.claim_owed(49, 1_000, 10).await? == []);
-    ensure!(store.claim_owed(200, 1_000, 10).await? == [owed(2, 50), owed(1, 100)]);
-    ensure!(store.claim_owed(1_000, 2_000, 10).await? == []);
-    ensure!(store.claim_owed(1_001, 2_000, 1).await? == [owed(2, 50)]);
-    // Another process, another connection.
-    let other = test.open().await?;
-    ensure!(other.claim_owed(1_001, 2_000, 10).await? == [owed(1, 100)]);
-    ensure!(other.claim_owed(6_000, 7_000, 10).await?.len() == 3);
+    store.beat(0, 1_000).await?;
+    ensure!(store.claim_owed(49, 10).await? == []);
+    ensure!(store.claim_owed(200, 10).await? == [owed(2, 50), owed(1, 100)]);
+    ensure!(store.claim_owed(1_000, 10).await? == []);
+    // It has not said that it lives.
+    ensure!(store.claim_owed(1_001, 1).await? == [owed(2, 50)]);
+    store.beat(1_000, 2_000).await?;
+    ensure!(store.claim_owed(1_500, 10).await? == []);
+    store.leave().await?;
+    let next = test.open().await?;
+    ensure!(next.claim_owed(1_500, 10).await? == [owed(2, 50), owed(1, 100)]);
+    Ok(())
+}
+
+async fn a_dispatcher_that_begins_on_a_file_has_no_rivals(test: Test) -> Result<()> {
+    let (store, next) = (test.open().await?, test.open().await?);
+    store
+        .record(happened(|what| what.under_way = vec![owed(1, 0)]))
+        .await?;
+    store.beat(0, 1_000_000).await?;
+    ensure!(next.claim_owed(1, 10).await? == []);
+    next.beat(1, 1_000_000).await?;
+    // What was killed need not be waited for, unless there may be several.
+    let expected = match test.kind {
+        Kind::Sqlite => vec![owed(1, 0)],
+        Kind::Postgres(_) => Vec::new(),
+    };
+    ensure!(next.claim_owed(2, 10).await? == expected);
     Ok(())
 }
 
 async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<()> {
     let store = test.open().await?;
+    store.beat(0, 1_000_000).await?;
     let all = (1..=4).map(|number| owed(number, 0)).collect();
     store.record(happened(|what| what.owed = all)).await?;
-    ensure!(store.claim_owed(1, 1_000_000, 10).await?.len() == 4);
+    ensure!(store.claim_owed(1, 10).await?.len() == 4);
     let failed = Owed {
         failures: 2,
         reason: "refused".to_owned(),
@@ -91,14 +113,14 @@ async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<(
         ..owed(2, 0)
     };
     // The fourth is still claimed, the third is gone.
-    ensure!(store.claim_owed(400, 500, 10).await? == [given_back, failed]);
+    ensure!(store.claim_owed(400, 10).await? == [given_back, failed]);
     // New and done at once, as when a delivery ends that took its time.
     let brief = happened(|what| {
-        what.owed = vec![owed(5, 0)];
+        what.under_way = vec![owed(5, 0)];
         what.done = vec![(ENDPOINT, notification(5))];
     });
     store.record(brief).await?;
-    let left = store.claim_owed(2_000_000, 3_000_000, 10).await?;
+    let left = store.claim_owed(2_000_000, 10).await?;
     ensure!(
         left.iter().all(|owed| owed.notification != notification(5)),
         "{left:?}"
@@ -108,19 +130,29 @@ async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<(
 
 async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
     let (one, two) = (test.open().await?, test.open().await?);
+    let now = 1;
+    for store in [&one, &two] {
+        store.beat(now, 1_000).await?;
+    }
+    // On a file the second one is alone now, and the first is dead.
+    one.beat(now, 1_000).await?;
+    let rival = match test.kind {
+        Kind::Sqlite => one.clone(),
+        Kind::Postgres(_) => two,
+    };
     let all = (0..600).map(|number| owed(number, 0)).collect();
     one.record(happened(|what| what.owed = all)).await?;
     let claim = |store: Store| async move {
         let mut claimed = Vec::new();
         loop {
-            let more = store.claim_owed(1, 1_000, 7).await?;
+            let more = store.claim_owed(now, 7).await?;
             if more.is_empty() {
                 return anyhow::Ok(claimed);
             }
             claimed.extend(more.into_iter().map(|owed| owed.notification));
         }
     };
-    let (first, second) = tokio::join!(claim(one.clone()), claim(two));
+    let (first, second) = tokio::join!(claim(one.clone()), claim(rival));
     let (mut first, second) = (first?, second?);
     first.extend(second);
     // Nobody waits for anybody, so one may end while the other holds the rest.
@@ -138,6 +170,7 @@ async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
 
 async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
     let store = test.open().await?;
+    store.beat(0, 1_000).await?;
     let id = RangeId {
         endpoint: ENDPOINT,
         topic: Arc::from("hooks.outbox"),
@@ -149,34 +182,24 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
         from,
         to,
     };
-    for (to, lease) in [(12, 100), (20, 200)] {
-        let grow = happened(|what| {
-            what.grown.insert(id.clone(), to);
-            what.lease_until_ms = lease;
-        });
+    for to in [12, 20] {
+        let grow = happened(|what| what.grown.extend([(id.clone(), to)]));
         store.record(grow).await?;
     }
     ensure!(
-        store.claim_ranges(150, 300, 10).await? == [],
+        store.claim_ranges(150, 10).await? == [],
         "it is claimed by who makes it"
     );
-    ensure!(store.claim_ranges(201, 300, 10).await? == [range(10, 20)]);
-    let progress = happened(|what| {
-        what.progress.insert(id.clone(), 15);
-        what.lease_until_ms = 400;
-    });
+    ensure!(store.claim_ranges(1_001, 10).await? == [range(10, 20)]);
+    let progress = happened(|what| what.progress.extend([(id.clone(), 15)]));
     store.record(progress).await?;
-    ensure!(store.claim_ranges(350, 500, 10).await? == []);
-    let renew = happened(|what| {
-        what.renewed.insert(id.clone());
-        what.lease_until_ms = 0;
-    });
-    store.record(renew).await?;
-    ensure!(store.claim_ranges(1, 500, 10).await? == [range(15, 20)]);
-    store
-        .record(happened(|what| what.ended.extend([id.clone()])))
-        .await?;
-    ensure!(store.claim_ranges(1_000, 2_000, 10).await? == []);
+    store.beat(1_001, 2_000).await?;
+    ensure!(store.claim_ranges(1_500, 10).await? == []);
+    store.leave().await?;
+    ensure!(store.claim_ranges(1_500, 10).await? == [range(15, 20)]);
+    let end = happened(|what| what.ended.extend([id.clone()]));
+    store.record(end).await?;
+    ensure!(store.claim_ranges(5_000, 10).await? == []);
     Ok(())
 }
 
@@ -193,7 +216,7 @@ async fn everything_is_noted_or_nothing(test: Test) -> Result<()> {
         .await
         .expect_err("half of it cannot be noted");
     ensure!(error.to_string().contains("the store in"), "{error}");
-    ensure!(store.claim_owed(1, 2, 10).await? == []);
+    ensure!(store.claim_owed(1, 10).await? == []);
     Ok(())
 }
 

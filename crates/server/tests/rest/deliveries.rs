@@ -1,0 +1,381 @@
+//! From a notification to the endpoint: what arrives, who gets what, what becomes of failures, and a server that is killed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_drivers::signature::{Secret, sign};
+use dovecast_testkit::endpoint::{Hook, HookEndpoint};
+use dovecast_testkit::process::poll_until;
+use dovecast_testkit::server::Server;
+use serde_json::{Value, json};
+
+use crate::setup::{User, World, bearer, cases, delivering, text, unique};
+
+cases![
+    a_notification_arrives_as_hooks_backend_sends_it_and_signed,
+    an_event_is_a_notification_of_the_users_account,
+    a_filter_decides_and_a_change_of_it_counts_at_once,
+    a_condition_decides_by_the_message,
+    a_failure_is_shown_and_repaired_by_a_later_attempt,
+    the_policy_of_hooks_backend_switches_an_endpoint_off,
+    a_test_sends_one_and_leaves_no_trace,
+    nothing_goes_to_an_address_that_is_not_allowed,
+    a_rotated_secret_signs_beside_the_old_one,
+    a_server_that_is_killed_again_and_again_delivers_everything,
+];
+
+const ARRIVAL: Duration = Duration::from_secs(30);
+
+/// An account of its own with its number.
+fn account(world: &World) -> Result<(User<'_>, String)> {
+    let number = unique("number");
+    let token = world
+        .admin()
+        .post(
+            "/tokens",
+            &json!({"token": {"name": "t", "scope": "account", "account_number": number}}),
+        )?
+        .with(201)?;
+    let token = text(&token.json["meta"]["token"])?;
+    Ok((bearer(&world.server, &token), number))
+}
+
+fn send(server: &Server, account: &str, more: &[&str]) -> Result<()> {
+    let mut arguments = vec!["send", "--account-id", account];
+    if !more.contains(&"--application") {
+        arguments.extend(["--application", "a", "--event-type", "e"]);
+    }
+    arguments.extend(more);
+    server.run(arguments).map(drop)
+}
+
+fn body(hook: &Hook) -> Result<Value> {
+    Ok(serde_json::from_str(&hook.body)?)
+}
+
+fn messages(hooks: &[Hook]) -> Result<Vec<String>> {
+    hooks
+        .iter()
+        .map(|hook| text(&body(hook)?["message"]))
+        .collect()
+}
+
+fn fields(sink: &HookEndpoint, filter: &Value) -> Value {
+    json!({"name": unique("endpoint"), "url": sink.url(), "active": true, "filter": filter})
+}
+
+fn a_notification_arrives_as_hooks_backend_sends_it_and_signed(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    let made = user
+        .post(
+            "/endpoints",
+            &json!({"endpoint": fields(&sink, &json!({}))}),
+        )?
+        .with(201)?;
+    let id = text(&made.json["data"]["id"])?;
+    let secret = text(&made.json["meta"]["signing_secret"])?;
+    let more = [
+        "--level",
+        "Info",
+        "--timestamp",
+        "2026-11-20T10:00:00Z",
+        "--message-json",
+        r#"{"a":[1,null]}"#,
+    ];
+    send(&world.server, &number, &more)?;
+    let hooks = sink.wait_for(1, ARRIVAL)?;
+    let hook = &hooks[0];
+    ensure!(
+        hook.body
+            == r#"{"timestamp":"2026-11-20T10:00:00.000Z","application":"a","event_type":"e","level":"Info","message":{"a":[1,null]}}"#,
+        "{}",
+        hook.body
+    );
+    ensure!(hook.header("content-type") == Some("application/json"));
+    let webhook_id = hook.header("webhook-id").context("no id")?;
+    let timestamp = hook.header("webhook-timestamp").context("no time")?;
+    let expected = sign(
+        &[Secret::parse(&secret)?],
+        webhook_id,
+        timestamp,
+        hook.body.as_bytes(),
+    );
+    ensure!(
+        hook.header("webhook-signature") == Some(&*expected),
+        "{hook:?}"
+    );
+    // Shown when it is noted.
+    let shown = poll_until(ARRIVAL, || {
+        let said = user.get(&format!("/endpoints/{id}")).ok()?;
+        let status = said.json["data"]["attributes"]["last_delivery_status"].clone();
+        (status != Value::Null).then_some(status)
+    });
+    ensure!(shown == Some(json!("success")), "{shown:?}");
+    Ok(())
+}
+
+fn an_event_is_a_notification_of_the_users_account(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let apps = user.get("/apps?limit=1000")?.with(200)?;
+    let included = apps.json["included"].as_array().context("no list")?;
+    let new = included
+        .iter()
+        .find(|one| one["attributes"]["name"] == "MessageNew");
+    let new = text(&new.context("`MessageNew` is not registered")?["id"])?;
+    let sink = HookEndpoint::start()?;
+    user.endpoint(&fields(&sink, &json!({"event_type_ids": [new]})))?;
+    for kind in ["MessageRead", "MessageNew"] {
+        let event = format!(
+            r#"{{"user":"{number}","mailbox":"INBOX","event":"{kind}","uidvalidity":1,"uid":2}}"#
+        );
+        world.server.run(["send", "--event", &event])?;
+    }
+    let hooks = sink.wait_for(1, ARRIVAL)?;
+    let body = body(&hooks[0])?;
+    ensure!(
+        (
+            &body["application"],
+            &body["event_type"],
+            &body["message"]["uid"]
+        ) == (&json!("dovecot"), &json!("MessageNew"), &json!(2)),
+        "{body}"
+    );
+    ensure!(sink.hooks().len() == 1);
+    Ok(())
+}
+
+fn a_filter_decides_and_a_change_of_it_counts_at_once(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let (other, _) = account(world)?;
+    let app = world.app()?;
+    let (sink, others) = (HookEndpoint::start()?, HookEndpoint::start()?);
+    other.endpoint(&fields(&others, &json!({})))?;
+    let id = user.endpoint(&fields(&sink, &json!({"level_ids": [app.high]})))?;
+    let graded = |level: &str, message: &str| {
+        let more = [
+            "--application",
+            &app.name,
+            "--event-type",
+            "graded",
+            "--level",
+            level,
+            "--message",
+            message,
+        ];
+        send(&world.server, &number, &more)
+    };
+    graded("low", "1")?;
+    graded("high", "2")?;
+    ensure!(messages(&sink.wait_for(1, ARRIVAL)?)? == ["2"]);
+    let path = format!("/endpoints/{id}");
+    let change = json!({"endpoint": {"filter": {"level_ids": [app.low]}}});
+    user.put(&path, &change)?.with(200)?;
+    // Within a second, on this node and on others.
+    std::thread::sleep(Duration::from_millis(1200));
+    graded("high", "3")?;
+    graded("low", "4")?;
+    ensure!(messages(&sink.wait_for(2, ARRIVAL)?)? == ["2", "4"]);
+    user.delete(&path)?.with(204)?;
+    std::thread::sleep(Duration::from_millis(1200));
+    graded("low", "5")?;
+    let left = HookEndpoint::start()?;
+    user.endpoint(&fields(&left, &json!({})))?;
+    std::thread::sleep(Duration::from_millis(1200));
+    graded("low", "6")?;
+    left.wait_for(1, ARRIVAL)?;
+    ensure!(sink.hooks().len() == 2 && others.hooks().is_empty());
+    Ok(())
+}
+
+fn a_condition_decides_by_the_message(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    let condition = json!({"condition": "message.mailbox == \"INBOX\" && message.uid > 3"});
+    user.endpoint(&fields(&sink, &condition))?;
+    for (mailbox, uid) in [("INBOX", 3), ("Trash", 4), ("INBOX", 4)] {
+        let message = json!({"mailbox": mailbox, "uid": uid}).to_string();
+        send(&world.server, &number, &["--message-json", &message])?;
+    }
+    let hooks = sink.wait_for(1, ARRIVAL)?;
+    ensure!(body(&hooks[0])?["message"] == json!({"mailbox": "INBOX", "uid": 4}));
+    Ok(())
+}
+
+/// Waits until the endpoint shows this.
+fn shows(user: &User<'_>, id: &str, attribute: &str, expected: &Value) -> Result<Value> {
+    let mut last = Value::Null;
+    let found = poll_until(ARRIVAL, || {
+        let said = user.get(&format!("/endpoints/{id}")).ok()?;
+        last = said.json["data"]["attributes"].clone();
+        (last[attribute] == *expected).then(|| last.clone())
+    });
+    found.with_context(|| format!("`{attribute}` does not become {expected}: {last}"))
+}
+
+fn a_failure_is_shown_and_repaired_by_a_later_attempt(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    sink.answer(503);
+    let id = user.endpoint(&fields(&sink, &json!({})))?;
+    send(&world.server, &number, &[])?;
+    let shown = shows(&user, &id, "last_delivery_status", &json!("failure"))?;
+    ensure!(
+        shown["first_failure_time"] == shown["last_delivery_time"],
+        "{shown}"
+    );
+    ensure!(shown["active"] == true, "{shown}");
+    sink.answer(200);
+    // The first delay is five seconds.
+    ensure!(sink.wait_for(1, ARRIVAL)?.len() == 1);
+    let shown = shows(&user, &id, "last_delivery_status", &json!("success"))?;
+    ensure!(shown["first_failure_time"] == Value::Null, "{shown}");
+    Ok(())
+}
+
+fn the_policy_of_hooks_backend_switches_an_endpoint_off(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    sink.answer(404);
+    let mut endpoint = fields(&sink, &json!({}));
+    endpoint["retry_policy"] = json!("hooks");
+    let id = user.endpoint(&endpoint)?;
+    send(&world.server, &number, &[])?;
+    shows(&user, &id, "active", &json!(false))?;
+    Ok(())
+}
+
+fn a_test_sends_one_and_leaves_no_trace(world: &World) -> Result<()> {
+    let (user, _) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    let id = user.endpoint(&fields(&sink, &json!({})))?;
+    let path = format!("/endpoints/{id}/test");
+    user.post(&path, &json!({}))?.with(204)?;
+    let hooks = sink.hooks();
+    let body = body(hooks.first().context("nothing has come")?)?;
+    ensure!(
+        (
+            &body["application"],
+            &body["event_type"],
+            &body["level"],
+            &body["message"]
+        ) == (
+            &json!("Test"),
+            &json!("Test"),
+            &json!("Test"),
+            &json!("Test message from webhooks")
+        ),
+        "{body}"
+    );
+    sink.answer(500);
+    let said = user.post(&path, &json!({}))?.with(502)?;
+    ensure!(
+        said.json["errors"][0]["detail"] == "the endpoint answers 500 Internal Server Error",
+        "{said:?}"
+    );
+    let shown = user.get(&format!("/endpoints/{id}"))?.with(200)?;
+    let shown = &shown.json["data"]["attributes"];
+    ensure!(
+        shown["last_delivery_status"] == Value::Null && shown["active"] == true,
+        "{shown}"
+    );
+    Ok(())
+}
+
+fn nothing_goes_to_an_address_that_is_not_allowed(world: &World) -> Result<()> {
+    let server = world.fresh()?.0.start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let new = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
+    let token = text(&admin.post("/tokens", &new)?.with(201)?.json["meta"]["token"])?;
+    let user = bearer(&server, &token);
+    let sink = HookEndpoint::start()?;
+    let id = user.endpoint(&fields(&sink, &json!({})))?;
+    let said = user
+        .post(&format!("/endpoints/{id}/test"), &json!({}))?
+        .with(502)?;
+    let detail = text(&said.json["errors"][0]["detail"])?;
+    ensure!(
+        detail
+            == "`127.0.0.1` is at 127.0.0.1, which is not a public address and not in the allowed networks",
+        "{detail}"
+    );
+    send(&server, "1", &[])?;
+    shows(&user, &id, "last_delivery_status", &json!("failure"))?;
+    ensure!(sink.hooks().is_empty());
+    Ok(())
+}
+
+fn a_rotated_secret_signs_beside_the_old_one(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    let made = user
+        .post(
+            "/endpoints",
+            &json!({"endpoint": fields(&sink, &json!({}))}),
+        )?
+        .with(201)?;
+    let old = text(&made.json["meta"]["signing_secret"])?;
+    let id = text(&made.json["data"]["id"])?;
+    let rotated = user
+        .post(&format!("/endpoints/{id}/secret"), &json!({}))?
+        .with(200)?;
+    let new = text(&rotated.json["meta"]["signing_secret"])?;
+    std::thread::sleep(Duration::from_millis(1200));
+    send(&world.server, &number, &[])?;
+    let hooks = sink.wait_for(1, ARRIVAL)?;
+    let header = |name| hooks[0].header(name).with_context(|| format!("no {name}"));
+    let both = [Secret::parse(&new)?, Secret::parse(&old)?];
+    let expected = sign(
+        &both,
+        header("webhook-id")?,
+        header("webhook-timestamp")?,
+        hooks[0].body.as_bytes(),
+    );
+    ensure!(header("webhook-signature")? == expected, "{hooks:?}");
+    Ok(())
+}
+
+fn a_server_that_is_killed_again_and_again_delivers_everything(world: &World) -> Result<()> {
+    let mut server = delivering(world.fresh()?.0).start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let new = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
+    let token = text(&admin.post("/tokens", &new)?.with(201)?.json["meta"]["token"])?;
+    let (good, bad) = (HookEndpoint::start()?, HookEndpoint::start()?);
+    for sink in [&good, &bad] {
+        bearer(&server, &token).endpoint(&fields(sink, &json!({})))?;
+    }
+    let mut sent = BTreeSet::new();
+    for round in 0..4 {
+        bad.answer(if round % 2 == 0 { 503 } else { 204 });
+        for number in 0..5 {
+            let message = format!("{round}-{number}");
+            send(&server, "1", &["--message", &message])?;
+            sent.insert(message);
+        }
+        server.kill()?;
+        server.start_again()?;
+    }
+    bad.answer(204);
+    for sink in [&good, &bad] {
+        let mut ids = BTreeSet::new();
+        let all = poll_until(4 * ARRIVAL, || {
+            let hooks = sink.hooks();
+            let found: BTreeSet<String> = messages(&hooks).ok()?.into_iter().collect();
+            ids = hooks
+                .iter()
+                .filter_map(|hook| hook.header("webhook-id").map(str::to_owned))
+                .collect();
+            (found == sent).then_some(hooks.len())
+        });
+        let count = all.with_context(|| format!("{} of {} have come", ids.len(), sent.len()))?;
+        ensure!(
+            ids.len() == sent.len(),
+            "{} ids for {} notifications",
+            ids.len(),
+            sent.len()
+        );
+        println!("{} came again", count - sent.len());
+    }
+    Ok(())
+}
