@@ -27,8 +27,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A PostgreSQL that runs.
 #[derive(Debug)]
 pub struct Postgres {
-    child: Child,
+    child: Option<Child>,
     binaries: PathBuf,
+    owner: Owner,
     address: Ipv4Addr,
     databases: AtomicU32,
     dir: TempDir,
@@ -56,12 +57,30 @@ impl Postgres {
         initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
         initdb.arg("--pwfile").arg(&password);
         run(&mut initdb)?;
-        let address = loopback::unique_address();
-        let log = fs::File::create(dir.path().join("log")).context("cannot make a file")?;
-        let mut postgres = owner.command(&binaries.join("postgres"));
-        postgres.arg("-D").arg(&data);
+        let mut started = Self {
+            child: None,
+            binaries,
+            owner,
+            address: loopback::unique_address(),
+            databases: AtomicU32::new(0),
+            dir,
+        };
+        started.start_again()?;
+        Ok(Ok(started))
+    }
+
+    /// Starts it again after [`Self::stop`], with what was in it.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "postgres runs already");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .context("cannot open a file")?;
+        let mut postgres = self.owner.command(&self.binaries.join("postgres"));
+        postgres.arg("-D").arg(self.dir.path().join("data"));
         for setting in [
-            format!("listen_addresses={address}"),
+            format!("listen_addresses={}", self.address),
             format!("port={PORT}"),
             "unix_socket_directories=".to_owned(),
             "fsync=off".to_owned(),
@@ -71,31 +90,30 @@ impl Postgres {
         ] {
             postgres.args(["-c", &setting]);
         }
-        let child = postgres
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("cannot run postgres")?;
-        let mut started = Self {
-            child,
-            binaries,
-            address,
-            databases: AtomicU32::new(0),
-            dir,
-        };
-        started.wait()?;
-        Ok(Ok(started))
+        postgres.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = postgres.stderr(log).spawn();
+        self.child = Some(child.context("cannot run postgres")?);
+        self.wait()
+    }
+
+    /// Ends it and all its connections, and keeps what is in it.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("postgres does not run")?;
+        process::signal(child.id(), "INT")?;
+        child.wait().context("cannot wait for postgres")?;
+        Ok(())
     }
 
     fn wait(&mut self) -> Result<()> {
-        let ready = process::poll_until(PATIENCE, || match self.child.try_wait() {
+        let mut child = self.child.take().context("postgres does not run")?;
+        let ready = process::poll_until(PATIENCE, || match child.try_wait() {
             Ok(None) => {
                 let connected = TcpStream::connect((self.address, PORT)).is_ok();
                 (connected && self.psql("postgres", "SELECT 1").is_ok()).then_some(Ok(()))
             }
             ended => Some(Err(ended)),
         });
+        self.child = Some(child);
         match ready {
             Some(Ok(())) => Ok(()),
             Some(Err(ended)) => bail!("postgres does not start ({ended:?}): {}", self.log()),
@@ -136,8 +154,10 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // Nobody needs it to be left in order.
-        let _ = process::signal(self.child.id(), "QUIT");
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = process::signal(child.id(), "QUIT");
+            let _ = child.wait();
+        }
     }
 }
 
@@ -157,6 +177,7 @@ fn binaries() -> Option<PathBuf> {
 }
 
 /// PostgreSQL does not run as root.
+#[derive(Debug)]
 enum Owner {
     Ourselves,
     Other { uid: u32, gid: u32 },

@@ -21,6 +21,7 @@ cases![
     what_another_account_has_is_not_found,
     a_retry_policy_is_default_or_hooks,
     texts_with_a_nul_character_are_refused,
+    of_many_who_want_a_name_at_once_one_gets_it,
 ];
 
 fn an_endpoint_is_made_shown_changed_and_deleted(world: &World) -> Result<()> {
@@ -346,4 +347,29 @@ fn texts_with_a_nul_character_are_refused(world: &World) -> Result<()> {
         .refused(400, "NUL character", "")?;
     user.get("/endpoints?q=a%00b")?
         .refused(400, "NUL character", "")
+}
+
+fn of_many_who_want_a_name_at_once_one_gets_it(world: &World) -> Result<()> {
+    let user = world.account();
+    let body = json!({"endpoint": {"name": "a", "url": "http://example.org/"}});
+    let said: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| user.post("/endpoints", &body)))
+            .collect();
+        asking
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect()
+    });
+    let mut made = 0;
+    for said in said {
+        let said = said.map_err(|_| anyhow::anyhow!("it panicked"))??;
+        if said.answer.status == 201 {
+            made += 1;
+        } else {
+            said.refused(422, "has already been taken", "/data/attributes/name")?;
+        }
+    }
+    ensure!(made == 1, "{made}");
+    Ok(())
 }

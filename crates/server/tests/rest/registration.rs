@@ -18,6 +18,7 @@ cases![
     a_dry_run_tells_what_would_change_and_does_nothing,
     ids_that_are_numbers_are_texts,
     aliases_that_multiply_are_refused,
+    registrations_at_once_are_one_after_the_other,
 ];
 
 fn register(world: &World, body: &Value) -> Result<Said> {
@@ -377,4 +378,36 @@ fn aliases_that_multiply_are_refused(world: &World) -> Result<()> {
     let user = world.admin().header("Content-Type", "application/yaml");
     user.ask("POST", "/apps/register", Some(&yaml))?
         .refused(400, "no YAML", "")
+}
+
+fn registrations_at_once_are_one_after_the_other(world: &World) -> Result<()> {
+    let name = unique("app");
+    let shapes: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..6)
+            .map(|number| {
+                let mut body = registration(&name);
+                let levels = json!([{"id": format!("l{number}"), "title": "L"}]);
+                body["event_types"] = json!([{"id": "one", "title": "One", "levels": levels}]);
+                scope.spawn(move || register(world, &body)?.with(200))
+            })
+            .collect();
+        asking
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect()
+    });
+    let mut ids = Vec::new();
+    for (number, said) in shapes.into_iter().enumerate() {
+        let said = said.map_err(|_| anyhow::anyhow!("it panicked"))??;
+        // Each sees what it has registered itself, and nothing of the others.
+        ensure!(
+            shape(&said) == format!("one[l{number}]"),
+            "{}",
+            shape(&said)
+        );
+        ids.push(said.json["data"]["id"].clone());
+    }
+    ids.dedup();
+    ensure!(ids.len() == 1, "{ids:?}");
+    Ok(())
 }

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
 use dovecast_store::{Place, Store, StoreError, StoreOptions};
-use dovecast_testkit::postgres::PASSWORD;
+use dovecast_testkit::postgres::{PASSWORD, Postgres};
 
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{Kind, Test, cases, create, soon};
 
 cases![
     what_is_there_is_there_after_it_is_opened_again,
@@ -14,6 +14,7 @@ cases![
     a_newer_schema_is_refused_and_left_alone,
     no_error_shows_a_password,
     the_file_is_for_its_owner_only,
+    a_database_that_was_away_is_used_again_when_it_is_back,
 ];
 
 async fn what_is_there_is_there_after_it_is_opened_again(test: Test) -> Result<()> {
@@ -95,5 +96,29 @@ async fn the_file_is_for_its_owner_only(test: Test) -> Result<()> {
     };
     let said = beside.to_string();
     ensure!(said.contains("cannot open"), "{said}");
+    Ok(())
+}
+
+async fn a_database_that_was_away_is_used_again_when_it_is_back(test: Test) -> Result<()> {
+    let Kind::Postgres(_) = test.kind else {
+        return Ok(());
+    };
+    // Others use the one of the test.
+    let mut postgres = Postgres::start()??;
+    let mut options = StoreOptions::new(postgres.database()?.parse()?);
+    options.connect_timeout = std::time::Duration::from_secs(2);
+    let (writer, reader) = (Store::open(&options).await?, Store::open(&options).await?);
+    let account = writer.account_seen("1").await?;
+    create(&writer, &account, "before", None).await?;
+    let seq = reader.last_change().await?;
+    postgres.stop()?;
+    ensure!(writer.ping().await.is_err());
+    let refused = create(&writer, &account, "meanwhile", None).await;
+    ensure!(refused.is_err());
+    postgres.start_again()?;
+    create(&writer, &account, "after", None).await?;
+    soon(reader.changed(seq)).await?;
+    ensure!(!writer.is_name_taken(account.id, "meanwhile", None).await?);
+    ensure!(writer.is_name_taken(account.id, "before", None).await?);
     Ok(())
 }
