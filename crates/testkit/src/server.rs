@@ -3,16 +3,15 @@
 //! It listens where the system finds a port, and it is ready when [`Server::start`] returns. Killing and starting it again
 //! keeps the directory. The process is killed when this is dropped.
 
+mod builder;
+mod tail;
+
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -21,115 +20,11 @@ use tempfile::TempDir;
 use crate::http::{Answer, Request};
 use crate::{plugin, process};
 
+pub use builder::Builder;
+pub use tail::Tail;
+
 /// How long a start or a graceful stop may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What is to be started.
-#[derive(Debug, Default)]
-pub struct Builder {
-    config: String,
-    http: String,
-    binary: Option<PathBuf>,
-    data_dir: Option<PathBuf>,
-    relay: Option<(PathBuf, PathBuf)>,
-    environment: Vec<(String, PathBuf)>,
-    release: bool,
-}
-
-impl Builder {
-    /// The binary as operators get it; otherwise cargo builds it with its dev profile.
-    #[must_use]
-    pub fn release(mut self) -> Self {
-        self.release = true;
-        self
-    }
-
-    /// A variable of the server's environment.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: impl Into<PathBuf>) -> Self {
-        self.environment.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// More of the configuration: TOML that begins inside `[relay]`, where only socket and directory are set.
-    #[must_use]
-    pub fn config(mut self, toml: &str) -> Self {
-        self.config.push_str(toml);
-        self.config.push('\n');
-        self
-    }
-
-    /// More of the section `[http]`, where only the address is set.
-    #[must_use]
-    pub fn http(mut self, toml: &str) -> Self {
-        self.http.push_str(toml);
-        self.http.push('\n');
-        self
-    }
-
-    /// A binary that is built already; otherwise cargo builds it.
-    #[must_use]
-    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
-        self.binary = Some(path.into());
-        self
-    }
-
-    /// The data directory; otherwise one that is removed in the end.
-    #[must_use]
-    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.data_dir = Some(path.into());
-        self
-    }
-
-    /// The socket of mail processes and the directory of their spill files; otherwise in the data directory.
-    #[must_use]
-    pub fn relay(mut self, socket: impl Into<PathBuf>, spill_dir: impl Into<PathBuf>) -> Self {
-        self.relay = Some((socket.into(), spill_dir.into()));
-        self
-    }
-
-    /// Starts it and waits until it is ready.
-    pub fn start(self) -> Result<Server> {
-        let mut server = self.prepare()?;
-        server.start_again()?;
-        Ok(server)
-    }
-
-    /// Everything but the start.
-    pub fn prepare(self) -> Result<Server> {
-        let dir = TempDir::new().context("cannot make a directory")?;
-        // Mail processes go through it to the socket.
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o711))
-            .context("cannot open the directory to mail processes")?;
-        let config_file = dir.path().join("dovecast.toml");
-        let data_dir = self.data_dir.unwrap_or_else(|| dir.path().join("data"));
-        let in_data_dir = || (data_dir.join("relay.sock"), data_dir.join("spill"));
-        let (relay_socket, spill_dir) = self.relay.unwrap_or_else(in_data_dir);
-        let config = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\n{}[relay]\nsocket = '{}'\nspill_dir = '{}'\n{}",
-            self.http,
-            relay_socket.display(),
-            spill_dir.display(),
-            self.config
-        );
-        fs::write(&config_file, config).context("cannot write the configuration")?;
-        Ok(Server {
-            binary: match self.binary {
-                Some(binary) => binary,
-                None => build(self.release)?,
-            },
-            data_dir,
-            relay_socket,
-            spill_dir,
-            config_file,
-            log_file: dir.path().join("server.log"),
-            output_file: dir.path().join("server.out"),
-            running: None,
-            environment: self.environment,
-            _dir: dir,
-        })
-    }
-}
 
 /// A `dovecast serve`.
 #[derive(Debug)]
@@ -380,47 +275,7 @@ impl Server {
 
     /// A `dovecast tail` with these arguments, that goes on until it is dropped.
     pub fn tail(&self, arguments: &[&str]) -> Result<Tail> {
-        let mut child = self
-            .command(["tail"].iter().chain(arguments))
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot run dovecast tail")?;
-        let out = child.stdout.take().context("it has no output")?;
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Tail { child, lines })
-    }
-}
-
-/// A `dovecast tail`, and what it prints.
-#[derive(Debug)]
-pub struct Tail {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Tail {
-    /// The next line; `None` if none comes in time.
-    pub fn next(&self, timeout: Duration) -> Result<Option<String>> {
-        match self.lines.recv_timeout(timeout) {
-            Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(anyhow!("dovecast tail has ended")),
-        }
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        // It ends with the server at the latest.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Tail::start(&mut self.command(["tail"].iter().chain(arguments)))
     }
 }
 
