@@ -11,7 +11,7 @@ use dovecast_relay::ship::ShipStats;
 
 /// What the parts have counted.
 pub(crate) struct Snapshot {
-    pub(crate) relay: RelayStats,
+    pub(crate) relay: Option<RelayStats>,
     pub(crate) log: EmbeddedStats,
     #[cfg(feature = "kafka")]
     pub(crate) shipper: Option<ShipStats>,
@@ -25,8 +25,10 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     let mut out = Exposition::default();
     out.gauge("dovecast_build_info", "Version of the server.");
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    relay(&mut out, &snapshot.relay);
-    spill(&mut out, &snapshot.relay);
+    if let Some(stats) = &snapshot.relay {
+        relay(&mut out, stats);
+        spill(&mut out, stats);
+    }
     log(&mut out, &snapshot.log);
     log_ends(&mut out, snapshot);
     #[cfg(feature = "kafka")]

@@ -33,7 +33,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
-use crate::config::{Config, LogKind};
+use crate::config::{Config, LogKind, Role};
 use crate::control::{self, Control, PeerChecked};
 use crate::dispatch::{Dispatching, Tester};
 use listeners::{Listeners, Passed};
@@ -72,8 +72,10 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
     directories::make(config)?;
-    for user in config.relay.unknown_users()? {
-        tracing::warn!(user, "`allow`: this host has no such user");
+    if config.has(Role::Relay) {
+        for user in config.relay.unknown_users()? {
+            tracing::warn!(user, "`allow`: this host has no such user");
+        }
     }
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
     let store = state::open(config).await?;
@@ -105,7 +107,7 @@ struct Parts {
     log: Embedded,
     store: Option<Store>,
     dispatching: Option<Arc<Dispatching>>,
-    relay: Arc<RelayServer>,
+    relay: Option<Arc<RelayServer>>,
     #[cfg(feature = "kafka")]
     shipper: Option<Arc<Shipper>>,
     stopping: Stopping,
@@ -119,8 +121,17 @@ impl Parts {
         listeners: Listeners,
     ) -> Result<Self> {
         let stopping = Stopping::default();
-        let relay = RelayServer::start(config.relay_options()?, listeners.relay, log.clone())?;
-        let relay = Arc::new(relay);
+        let relay = match listeners.relay {
+            Some(listener) => {
+                let options = config.relay_options()?;
+                Some(Arc::new(RelayServer::start(
+                    options,
+                    listener,
+                    log.clone(),
+                )?))
+            }
+            None => None,
+        };
         #[cfg(not(feature = "kafka"))]
         ensure!(
             config.log.kind == LogKind::Embedded,
@@ -138,7 +149,7 @@ impl Parts {
         let status = Status {
             dispatching: dispatching.clone(),
             log: log.clone(),
-            relay: Arc::clone(&relay),
+            relay: relay.clone(),
             #[cfg(feature = "kafka")]
             shipper: shipper.clone(),
             stopping: stopping.clone(),
@@ -189,7 +200,7 @@ impl Parts {
         let shipping = std::future::pending::<()>();
         let answering = tokio::select! {
             answering = self.http.join_next() => answering,
-            () = self.relay.ended() => return anyhow!("the relay has ended"),
+            () = relay_has_ended(self.relay.as_deref()) => return anyhow!("the relay has ended"),
             () = self.log.ended() => return anyhow!("the log has ended"),
             () = shipping => return anyhow!("shipping to Kafka has ended"),
         };
@@ -202,7 +213,9 @@ impl Parts {
 
     async fn stop(mut self) {
         self.stopping.begin();
-        self.relay.stop().await;
+        if let Some(relay) = &self.relay {
+            relay.stop().await;
+        }
         #[cfg(feature = "kafka")]
         if let Some(shipper) = &self.shipper {
             shipper.stop().await;
@@ -222,6 +235,13 @@ impl Parts {
         }
         self.log.close().await;
         tracing::info!("dovecast has stopped");
+    }
+}
+
+async fn relay_has_ended(relay: Option<&RelayServer>) {
+    match relay {
+        Some(relay) => relay.ended().await,
+        None => std::future::pending().await,
     }
 }
 

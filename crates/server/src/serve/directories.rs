@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 
 /// Mail processes go through it to the socket and the spill files, and see nothing else.
 const DATA_DIR_MODE: u32 = 0o711;
@@ -22,7 +22,10 @@ const SPILL_DIR_MODE: u32 = 0o3733;
 pub(super) fn make(config: &Config) -> Result<()> {
     make_one(&config.data_dir, DATA_DIR_MODE)?;
     make_one(&config.log_dir(), LOG_DIR_MODE)?;
-    make_one(&config.spill_dir(), SPILL_DIR_MODE)
+    if config.has(Role::Relay) {
+        make_one(&config.spill_dir(), SPILL_DIR_MODE)?;
+    }
+    Ok(())
 }
 
 fn make_one(path: &Path, mode: u32) -> Result<()> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 
 /// Only root and the server's own user may connect.
 const CONTROL_MODE: u32 = 0o600;
@@ -46,6 +46,9 @@ impl Passed {
 
     /// Where mail processes connect to, for the log.
     pub(super) fn relay_place(&self, config: &Config) -> String {
+        if !config.has(Role::Relay) {
+            return "none".to_owned();
+        }
         let passed = self
             .relay
             .as_ref()
@@ -65,7 +68,8 @@ impl Passed {
 
 /// All of them, listening.
 pub(super) struct Listeners {
-    pub(super) relay: tokio::net::UnixListener,
+    /// With the role only.
+    pub(super) relay: Option<tokio::net::UnixListener>,
     pub(super) control: tokio::net::UnixListener,
     pub(super) http: tokio::net::TcpListener,
 }
@@ -80,11 +84,12 @@ impl Listeners {
             })?,
         };
         let relay = match passed.relay {
+            _ if !config.has(Role::Relay) => None,
             Some(relay) => {
                 relay.set_nonblocking(true)?;
-                tokio::net::UnixListener::from_std(relay)?
+                Some(tokio::net::UnixListener::from_std(relay)?)
             }
-            None => bind_relay(&config.relay_socket())?,
+            None => Some(bind_relay(&config.relay_socket())?),
         };
         let control = bind_control(&config.control_socket())?;
         http.set_nonblocking(true)?;

@@ -24,7 +24,7 @@ use crate::exposition::{self, Snapshot};
 #[derive(Clone)]
 pub(crate) struct Status {
     pub(super) log: Embedded,
-    pub(super) relay: Arc<RelayServer>,
+    pub(super) relay: Option<Arc<RelayServer>>,
     #[cfg(feature = "kafka")]
     pub(super) shipper: Option<(Arc<Shipper>, KafkaLog)>,
     pub(super) dispatching: Option<Arc<Dispatching>>,
@@ -71,7 +71,7 @@ async fn metrics(State(status): State<Status>) -> Response {
     let groups = status.log.groups().await;
     let snapshot = match (topics, groups) {
         (Ok(topics), Ok(groups)) => Snapshot {
-            relay: status.relay.stats(),
+            relay: status.relay.as_ref().map(|relay| relay.stats()),
             log: status.log.stats(),
             #[cfg(feature = "kafka")]
             shipper: status.shipper.as_ref().map(|(shipper, kafka)| {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::http::Request;
 use dovecast_testkit::postgres::PASSWORD;
+use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
 use crate::setup::{PREFIX, World, bearer, cases};
@@ -18,6 +19,7 @@ cases![
     what_the_database_does_not_do_is_an_unexpected_error,
     the_prefix_is_configurable,
     without_the_role_there_is_no_api,
+    without_the_role_of_a_relay_there_is_no_relay,
     health_and_metrics_stay_beside_the_api,
 ];
 
@@ -142,17 +144,34 @@ fn the_prefix_is_configurable(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn without_the_role_there_is_no_api(_: &World) -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let server = crate::setup::builder().data_dir(dir.path().join("data"));
-    let mut server = server.prepare()?;
+/// A server of one role only.
+fn with_role(role: &str) -> Result<Server> {
+    let mut server = crate::setup::builder().prepare()?;
     let file = server.config_file().to_owned();
     let config = std::fs::read_to_string(&file)?;
-    std::fs::write(&file, format!("roles = ['relay']\n{config}"))?;
+    std::fs::write(&file, format!("roles = ['{role}']\n{config}"))?;
     server.start_again()?;
+    Ok(server)
+}
+
+fn without_the_role_there_is_no_api(_: &World) -> Result<()> {
+    let server = with_role("relay")?;
     ensure!(server.get("/api/hooks/apps")?.0 == 404);
     ensure!(server.get("/readyz")?.0 == 200);
     ensure!(!server.data_dir().join("state.db").exists());
+    Ok(())
+}
+
+fn without_the_role_of_a_relay_there_is_no_relay(_: &World) -> Result<()> {
+    let mut server = with_role("dispatch")?;
+    ensure!(server.get("/api/hooks/apps")?.0 == 401);
+    ensure!(!server.relay_socket().exists() && !server.spill_dir().exists());
+    let (status, metrics) = server.get("/metrics")?;
+    ensure!(
+        status == 200 && !metrics.contains("dovecast_relay_"),
+        "{metrics}"
+    );
+    ensure!(server.stop()?.success(), "{}", server.server_log());
     Ok(())
 }
 
