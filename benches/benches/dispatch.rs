@@ -2,6 +2,11 @@
 //!
 //! Tables in markdown, on standard output. `--quick` shows only that it runs; `dispatch` or `match` runs one part.
 
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "figures are not exact to so many digits"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -27,6 +27,7 @@ mod story;
 mod text;
 mod valgrind;
 mod versions;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         text::cases(),
         valgrind::cases(),
         versions::cases(),
+        webhook::cases(),
     ]
     .concat();
     let trials = Version::ALL

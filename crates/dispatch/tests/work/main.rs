@@ -23,7 +23,7 @@ use ledger::Memory;
 use sink::{Answer, OK, Sink};
 
 const OUTBOX: &str = "hooks.outbox";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A log, a ledger and endpoints, and perhaps a dispatcher.
 struct World {

@@ -79,10 +79,10 @@ async fn a_topic_that_is_not_taken_holds_back_no_other() {
         .reader("good", StartAt::Beginning)
         .await
         .expect("a reader");
-    let mut shipped = 0;
-    while shipped < 10 {
+    let mut arrived = 0;
+    while arrived < 10 {
         let read = tokio::time::timeout(PATIENCE, reader.next()).await;
-        shipped += read.expect("shipped").expect("read").len();
+        arrived += read.expect("shipped").expect("read").len();
     }
     // What is not shipped is owed, though nothing of it was ever committed.
     let lag = tokio::time::timeout(PATIENCE, async {
