@@ -32,6 +32,7 @@ soak: deps-test ## the long tests of faults in full length
 bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: only that everything runs)
 	cargo bench --package dovecast-benches --bench render
 	cargo bench --package dovecast-benches --bench log -- $(BENCH_OPTIONS)
+	cargo bench --package dovecast-benches --bench dispatch -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- --dovecot 2.4 $(BENCH_OPTIONS)
 

@@ -71,6 +71,10 @@ impl Dispatching {
     }
 }
 
+#[cfg_attr(
+    not(feature = "kafka"),
+    expect(clippy::unnecessary_wraps, reason = "Kafka's properties may be wrong")
+)]
 fn dispatcher(
     config: &Config,
     log: &Embedded,
