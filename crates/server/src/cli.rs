@@ -47,6 +47,14 @@ pub(crate) enum Command {
     Groups(ListArguments),
     /// Append a record, an event or a notification
     Send(SendArguments),
+    /// List all endpoints and how they are
+    Endpoints(DeliveryArguments),
+    /// List the latest attempts at an endpoint
+    Attempts(AttemptsArguments),
+    /// List the latest dead letters, with the reason
+    DeadLetters(DeliveryArguments),
+    /// Say which endpoints of its account get a notification, and why others do not
+    Explain(ExplainArguments),
     /// Say what is wrong with the Dovecot of this host
     Doctor(DoctorArguments),
 }
@@ -66,6 +74,44 @@ pub(crate) struct ListArguments {
     /// With Kafka as the log: of this host's spool, which the running server ships to it
     #[arg(long)]
     pub(crate) spool: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeliveryArguments {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// So many at most (endpoints: all)
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) most: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttemptsArguments {
+    /// Its id
+    pub(crate) endpoint: uuid::Uuid,
+    #[command(flatten)]
+    pub(crate) list: DeliveryArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) notification: ExplainedArguments,
+}
+
+/// The notification that is explained.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A notification")]
+pub(crate) struct ExplainedArguments {
+    /// Its JSON, as it stands in `hooks.outbox`
+    #[arg(required_unless_present = "application")]
+    pub(crate) value: Option<String>,
+    #[command(flatten)]
+    pub(crate) fields: NotificationArguments,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The commands. Each prints what it was asked for on standard output.
 
 mod check_dovecot;
+mod deliveries;
 mod lists;
 mod notification;
 mod pretty;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use crate::access::Access;
 use crate::cli::{Arguments, Command, ConfigArguments, Place};
 use crate::config::{Config, DEFAULT_FILE};
+use crate::control::client::Client;
 use crate::serve;
 
 /// What the systemd unit starts the service with.
@@ -46,12 +48,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Groups(list) => {
             wait(lists::groups(&Access::to_list(&load()?, list.spool)?, list))?;
         }
+        Command::Endpoints(list) => wait(deliveries::endpoints(&client(&load()?), list))?,
+        Command::Attempts(attempts) => wait(deliveries::attempts(&client(&load()?), attempts))?,
+        Command::DeadLetters(list) => wait(deliveries::dead_letters(&client(&load()?), list))?,
+        Command::Explain(explain) => wait(deliveries::explain(&client(&load()?), explain))?,
         Command::Send(send) => {
             let record = send::record(send)?;
             wait(send::run(&Access::new(&load()?)?, record))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The running server.
+fn client(config: &Config) -> Client {
+    Client::new(&config.control_socket())
 }
 
 /// The configuration of the server that a command is about. Where the command line does not say it, that is a server that

@@ -6,12 +6,17 @@
 //! | `GET /v1/groups` | list of [`json::GroupPlace`] |
 //! | `GET /v1/records?topic=&from=beginning\|end\|last:N\|TIME` | a [`json::Line`] per line, until one side closes |
 //! | `GET /v1/positions?topic=&from=` | list of offsets: where that begins in each partition |
+//! | `GET /v1/endpoints` | list of [`json::EndpointLine`] |
+//! | `GET /v1/attempts?endpoint=&most=` | list of [`json::AttemptLine`], the newest first |
+//! | `GET /v1/dead-letters?most=` | list of [`json::DeadLetterLine`], the newest first |
+//! | `POST /v1/explain` with a notification | list of [`json::Explanation`]: what each endpoint of its account makes of it |
 //! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and who connects is
 //! looked at again (SO_PEERCRED).
 
 pub(crate) mod client;
+mod deliveries;
 pub(crate) mod json;
 mod listener;
 mod records;
@@ -21,10 +26,12 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
+use dovecast_store::{Store, StoreError};
 
+use crate::config::Dispatch;
 use crate::serve::Stopping;
 
 pub(crate) use listener::PeerChecked;
@@ -36,6 +43,9 @@ const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) log: Embedded,
+    /// Of a dispatcher.
+    pub(crate) store: Option<Store>,
+    pub(crate) dispatch: Dispatch,
     pub(crate) stopping: Stopping,
 }
 
@@ -44,6 +54,10 @@ pub(crate) fn router(control: Control) -> Router {
     Router::new()
         .route("/v1/topics", get(topics))
         .route("/v1/groups", get(groups))
+        .route("/v1/endpoints", get(deliveries::endpoints))
+        .route("/v1/attempts", get(deliveries::attempts))
+        .route("/v1/dead-letters", get(deliveries::dead_letters))
+        .route("/v1/explain", post(deliveries::explain))
         .route("/v1/positions", get(records::positions))
         .route("/v1/records", get(records::read).post(records::append))
         .fallback(async || {
@@ -83,6 +97,12 @@ impl From<LogError> for Failure {
             }
         };
         Self(status, error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }
 

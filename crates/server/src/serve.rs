@@ -156,6 +156,8 @@ impl Parts {
             readiness: Arc::default(),
         };
         let control = Control {
+            store: store.clone(),
+            dispatch: config.dispatch.clone(),
             log: log.clone(),
             stopping: stopping.clone(),
         };

@@ -12,6 +12,7 @@ use crate::error::{Result, StoreError};
 use crate::open::Store;
 
 pub use attempts::KeptAttempt;
+pub use claims::OwedCount;
 pub use dead_letters::KeptDeadLetter;
 
 /// How much of the past is kept.

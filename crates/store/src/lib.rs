@@ -21,7 +21,7 @@ mod row;
 mod schema;
 mod statement;
 
-pub use deliveries::{Dropped, KeptAttempt, KeptDeadLetter, KeptPast};
+pub use deliveries::{Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount};
 pub use error::{MemberKind, Result, StoreError};
 pub use feed::Changes;
 pub use id::Id;

@@ -58,7 +58,7 @@ pub(super) async fn groups(access: &Access, arguments: &ListArguments) -> Result
 }
 
 /// A table; the first `texts` columns are text, the others numbers.
-fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]], texts: usize) -> String {
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]], texts: usize) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let mut table = String::new();

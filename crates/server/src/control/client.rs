@@ -12,6 +12,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use uuid::Uuid;
 
 use super::json::{self, Damaged, Line};
 use crate::cli::Begin;
@@ -76,6 +77,28 @@ impl Client {
         let topic = percent_encoded(topic);
         self.get(&format!("/v1/positions?topic={topic}&from={from}"))
             .await
+    }
+
+    pub(crate) async fn endpoints(&self) -> Result<Vec<json::EndpointLine>> {
+        self.get("/v1/endpoints").await
+    }
+
+    pub(crate) async fn attempts(
+        &self,
+        endpoint: Uuid,
+        most: usize,
+    ) -> Result<Vec<json::AttemptLine>> {
+        self.get(&format!("/v1/attempts?endpoint={endpoint}&most={most}"))
+            .await
+    }
+
+    pub(crate) async fn dead_letters(&self, most: usize) -> Result<Vec<json::DeadLetterLine>> {
+        self.get(&format!("/v1/dead-letters?most={most}")).await
+    }
+
+    pub(crate) async fn explain(&self, notification: String) -> Result<Vec<json::Explanation>> {
+        let body = notification.into();
+        read_json(self.request(Method::POST, "/v1/explain", body).await?).await
     }
 
     /// Begins to read; the place is fixed when this returns.

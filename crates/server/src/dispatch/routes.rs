@@ -48,11 +48,17 @@ pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Op
         concurrency: config.concurrency.get_usize(),
         is_switched_off_by_failure: is_hooks,
     };
-    let filter = record.filter.as_ref();
-    (endpoint, filter.map(|found| filter_of(id, record, found)))
+    (endpoint, filter_of(record))
 }
 
-fn filter_of(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> Filter {
+/// What an endpoint wants; `None`: nothing.
+pub(crate) fn filter_of(record: &EndpointRecord) -> Option<Filter> {
+    let endpoint = EndpointId(record.endpoint.id.uuid());
+    let found = record.filter.as_ref()?;
+    Some(read(endpoint, record, found))
+}
+
+fn read(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> Filter {
     let event_type = |application: &str, name: &str| EventType {
         application: application.into(),
         name: name.into(),

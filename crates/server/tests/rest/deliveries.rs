@@ -22,6 +22,7 @@ cases![
     a_test_sends_one_and_leaves_no_trace,
     nothing_goes_to_an_address_that_is_not_allowed,
     a_rotated_secret_signs_beside_the_old_one,
+    the_commands_show_what_became_of_deliveries_and_why,
     a_server_that_is_killed_again_and_again_delivers_everything,
 ];
 
@@ -333,6 +334,67 @@ fn a_rotated_secret_signs_beside_the_old_one(world: &World) -> Result<()> {
         hooks[0].body.as_bytes(),
     );
     ensure!(header("webhook-signature")? == expected, "{hooks:?}");
+    Ok(())
+}
+
+fn the_commands_show_what_became_of_deliveries_and_why(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let app = world.app()?;
+    let (taking, refusing) = (HookEndpoint::start()?, HookEndpoint::start()?);
+    refusing.answer(410);
+    let mut taken = fields(&taking, &json!({"event_type_ids": [app.plain]}));
+    taken["name"] = json!("taking");
+    let taken = user.endpoint(&taken)?;
+    let mut refused = fields(&refusing, &json!({}));
+    refused["name"] = json!("refusing");
+    let refused = user.endpoint(&refused)?;
+    let plain = ["--application", &app.name, "--event-type", "plain"];
+    send(&world.server, &number, &plain)?;
+    taking.wait_for(1, ARRIVAL)?;
+    shows(&user, &refused, "last_delivery_status", &json!("failure"))?;
+    shows(&user, &taken, "last_delivery_status", &json!("success"))?;
+    let run = |arguments: &[&str]| world.server.run(arguments);
+
+    let endpoints = run(&["endpoints"])?;
+    let line = |id: &str| endpoints.lines().find(|line| line.starts_with(id));
+    let shown = line(&refused).context("it is not listed")?;
+    ensure!(
+        [&*number, "refusing", "active", "failure"]
+            .iter()
+            .all(|word| shown.contains(word)),
+        "{shown}"
+    );
+    let attempts = run(&["attempts", &taken])?;
+    ensure!(
+        attempts.lines().count() == 2 && attempts.contains("HTTP/1.1 204 No Content"),
+        "{attempts}"
+    );
+    let letters = run(&["dead-letters", "--json", "--most", "1000"])?;
+    let letters: Vec<Value> = serde_json::from_str(&letters)?;
+    let letter = letters.iter().find(|letter| letter["endpoint"] == *refused);
+    let letter = letter.context("no dead letter")?;
+    ensure!(
+        letter["reason"] == "the endpoint answers 410 Gone" && letter["attempts"] == 1,
+        "{letter}"
+    );
+    let mut explain = vec!["explain", "--account-id", &number];
+    explain.extend(["--application", &app.name, "--event-type", "graded"]);
+    let explained = run(&explain)?;
+    let about = |id: &str| explained.lines().find(|line| line.starts_with(id));
+    let (no, yes) = (
+        about(&taken).context("not told")?,
+        about(&refused).context("not told")?,
+    );
+    ensure!(
+        no.ends_with("no: the event type is not among those of the filter"),
+        "{no}"
+    );
+    ensure!(yes.ends_with("yes"), "{yes}");
+    let nobody = run(&[
+        "explain",
+        r#"{"application":"a","event_type":"e","level":null,"timestamp":"t","message":1,"account_id":"nobody"}"#,
+    ])?;
+    ensure!(nobody == "the account has no endpoints\n", "{nobody}");
     Ok(())
 }
 

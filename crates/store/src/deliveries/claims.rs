@@ -1,5 +1,6 @@
 //! Claiming what is owed: for a time it is one dispatcher's, and nobody waits for anybody.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dovecast_dispatch::work::ledger::{Millis, Owed, OwedRange, RangeId};
@@ -106,6 +107,36 @@ impl Store {
         rows.iter().map(range).collect()
     }
 
+    /// Of each endpoint that owes anything: single deliveries, and ranges of the log.
+    pub async fn owed_counts(&self) -> Result<BTreeMap<EndpointId, OwedCount>> {
+        let mut counts: BTreeMap<EndpointId, OwedCount> = BTreeMap::new();
+        for (statement, is_range) in [
+            (
+                "SELECT endpoint_id, COUNT(*) AS number FROM owed GROUP BY endpoint_id",
+                false,
+            ),
+            (
+                "SELECT endpoint_id, COUNT(*) AS number FROM owed_range GROUP BY endpoint_id",
+                true,
+            ),
+        ] {
+            for found in sqlx::query(statement)
+                .fetch_all(&self.database.pool)
+                .await?
+            {
+                let id = EndpointId(uuid(&found, "endpoint_id")?);
+                let count = counts.entry(id).or_default();
+                let number = count_of(&found)?;
+                if is_range {
+                    count.ranges = number;
+                } else {
+                    count.deliveries = number;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
     async fn claim(
         &self,
         statement: &'static str,
@@ -120,6 +151,19 @@ impl Store {
             .await?;
         Ok(rows)
     }
+}
+
+/// What an endpoint owes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwedCount {
+    /// Deliveries that have failed, or are under way for long.
+    pub deliveries: u64,
+    /// Ranges of the log.
+    pub ranges: u64,
+}
+
+fn count_of(found: &AnyRow) -> Result<u64> {
+    count(found, "number")
 }
 
 pub(super) fn uuid(found: &AnyRow, column: &'static str) -> Result<Uuid> {

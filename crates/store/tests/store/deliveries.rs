@@ -62,6 +62,11 @@ async fn an_owed_delivery_is_claimed_once_while_the_claimer_lives(test: Test) ->
         .await?;
     store.beat(0, 1_000).await?;
     ensure!(store.claim_owed(49, 10).await? == []);
+    let counts = store.owed_counts().await?;
+    ensure!(
+        counts.len() == 1 && counts[&ENDPOINT].deliveries == 3,
+        "{counts:?}"
+    );
     ensure!(store.claim_owed(200, 10).await? == [owed(2, 50), owed(1, 100)]);
     ensure!(store.claim_owed(1_000, 10).await? == []);
     // It has not said that it lives.

@@ -1,0 +1,116 @@
+//! `dovecast endpoints`, `attempts`, `dead-letters` and `explain`: what a running dispatcher knows.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::lists::aligned;
+use super::{notification, print};
+use crate::cli::{AttemptsArguments, DeliveryArguments, ExplainArguments};
+use crate::control::client::Client;
+
+fn print_json(lines: &impl Serialize) -> Result<()> {
+    print(&(serde_json::to_string(lines)? + "\n"))
+}
+
+fn time(ms: Option<i64>) -> String {
+    let time = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
+}
+
+fn rows<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Vec<[String; COLUMNS]> {
+    vec![head.map(str::to_owned)]
+}
+
+pub(super) async fn endpoints(client: &Client, arguments: &DeliveryArguments) -> Result<()> {
+    let lines = client.endpoints().await?;
+    if arguments.json {
+        return print_json(&lines);
+    }
+    let mut table = rows([
+        "ENDPOINT", "ACCOUNT", "NAME", "URL", "STATE", "LAST", "AT", "OWED", "RANGES",
+    ]);
+    for line in lines {
+        let state = match (line.active, line.has_filter) {
+            (false, _) => "inactive",
+            (true, false) => "no filter",
+            (true, true) => "active",
+        };
+        table.push([
+            line.id.to_string(),
+            line.account,
+            line.name,
+            line.url,
+            state.to_owned(),
+            line.last_delivery_status.unwrap_or_else(|| "-".to_owned()),
+            time(line.last_delivery_ms),
+            line.owed_deliveries.to_string(),
+            line.owed_ranges.to_string(),
+        ]);
+    }
+    print(&aligned(&table, 7))
+}
+
+pub(super) async fn attempts(client: &Client, arguments: &AttemptsArguments) -> Result<()> {
+    let lines = client
+        .attempts(arguments.endpoint, arguments.list.most)
+        .await?;
+    if arguments.list.json {
+        return print_json(&lines);
+    }
+    let mut table = rows(["AT", "NOTIFICATION", "DELIVERED", "SAID", "ATTEMPT", "MS"]);
+    for line in lines {
+        table.push([
+            time(Some(line.time_ms)),
+            line.notification.to_string(),
+            if line.delivered { "yes" } else { "no" }.to_owned(),
+            line.said.lines().next().unwrap_or_default().to_owned(),
+            line.number.to_string(),
+            (line.latency_us / 1000).to_string(),
+        ]);
+    }
+    print(&aligned(&table, 4))
+}
+
+pub(super) async fn dead_letters(client: &Client, arguments: &DeliveryArguments) -> Result<()> {
+    let lines = client.dead_letters(arguments.most).await?;
+    if arguments.json {
+        return print_json(&lines);
+    }
+    let mut table = rows(["AT", "NOTIFICATION", "ENDPOINT", "REASON", "ATTEMPTS"]);
+    for line in lines {
+        let endpoint = line.endpoint.map(|id| id.to_string());
+        table.push([
+            time(Some(line.time_ms)),
+            line.notification.to_string(),
+            endpoint.unwrap_or_else(|| "-".to_owned()),
+            line.reason,
+            line.attempts.to_string(),
+        ]);
+    }
+    print(&aligned(&table, 4))
+}
+
+pub(super) async fn explain(client: &Client, arguments: &ExplainArguments) -> Result<()> {
+    let asked = &arguments.notification;
+    let json = match &asked.value {
+        Some(value) => value.clone(),
+        None => notification::render(&asked.fields, jiff::Timestamp::now())?
+            .context("no notification is given")?,
+    };
+    let lines = client.explain(json).await?;
+    if arguments.json {
+        return print_json(&lines);
+    }
+    if lines.is_empty() {
+        return print("the account has no endpoints\n");
+    }
+    let mut table = rows(["ENDPOINT", "NAME", "URL", "GETS IT"]);
+    for line in lines {
+        let verdict = match line.reason {
+            None => "yes".to_owned(),
+            Some(reason) => format!("no: {reason}"),
+        };
+        table.push([line.endpoint.to_string(), line.name, line.url, verdict]);
+    }
+    print(&aligned(&table, 4))
+}

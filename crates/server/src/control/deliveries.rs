@@ -1,0 +1,143 @@
+//! What became of deliveries, and why, over the control socket.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use dovecast_dispatch::{EndpointId, Notification};
+use dovecast_log::Record;
+use dovecast_store::{EndpointRecord, Store};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{Control, Failure, json};
+use crate::dispatch::filter_of;
+
+/// Endpoints of one page.
+const PAGE: i64 = 1_000;
+/// More is not shown at a time.
+const MOST: usize = 10_000;
+
+fn store(control: &Control) -> Result<&Store, Failure> {
+    control.store.as_ref().ok_or_else(|| {
+        let text = "this server has not the role `dispatch`".to_owned();
+        Failure(StatusCode::NOT_FOUND, text)
+    })
+}
+
+async fn each_endpoint(
+    store: &Store,
+    mut show: impl FnMut(&EndpointRecord),
+) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let page = store.load_endpoints_after(after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = Some(last.endpoint.id);
+        page.iter().for_each(&mut show);
+    }
+}
+
+/// `GET /v1/endpoints`.
+pub(super) async fn endpoints(
+    State(control): State<Control>,
+) -> Result<Json<Vec<json::EndpointLine>>, Failure> {
+    let store = store(&control)?;
+    let owed = store.owed_counts().await?;
+    let mut lines = Vec::new();
+    each_endpoint(store, |record| {
+        let owed = owed.get(&EndpointId(record.endpoint.id.uuid())).copied();
+        lines.push(json::EndpointLine::of(record, owed.unwrap_or_default()));
+    })
+    .await?;
+    Ok(Json(lines))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttemptsQuery {
+    endpoint: Uuid,
+    most: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MostQuery {
+    most: usize,
+}
+
+fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+    let bad = |rejection: QueryRejection| Failure(StatusCode::BAD_REQUEST, rejection.body_text());
+    let Query(query) = query.map_err(bad)?;
+    Ok(query)
+}
+
+/// `GET /v1/attempts`.
+pub(super) async fn attempts(
+    State(control): State<Control>,
+    query: Result<Query<AttemptsQuery>, QueryRejection>,
+) -> Result<Json<Vec<json::AttemptLine>>, Failure> {
+    let query = read(query)?;
+    let id = EndpointId(query.endpoint);
+    let kept = store(&control)?.attempts(id, query.most.min(MOST)).await?;
+    Ok(Json(
+        kept.into_iter().map(json::AttemptLine::from).collect(),
+    ))
+}
+
+/// `GET /v1/dead-letters`.
+pub(super) async fn dead_letters(
+    State(control): State<Control>,
+    query: Result<Query<MostQuery>, QueryRejection>,
+) -> Result<Json<Vec<json::DeadLetterLine>>, Failure> {
+    let query = read(query)?;
+    let kept = store(&control)?
+        .dead_letters(None, query.most.min(MOST))
+        .await?;
+    Ok(Json(
+        kept.into_iter().map(json::DeadLetterLine::from).collect(),
+    ))
+}
+
+/// `POST /v1/explain`: the body is what stands in `hooks.outbox`.
+pub(super) async fn explain(
+    State(control): State<Control>,
+    body: Bytes,
+) -> Result<Json<Vec<json::Explanation>>, Failure> {
+    let record = Record {
+        topic: Arc::from(control.dispatch.outbox_topic.as_str()),
+        partition: 0,
+        offset: 0,
+        key: None,
+        value: body,
+        headers: Vec::new(),
+        timestamp_ms: 0,
+    };
+    let notification = Notification::from_outbox(&record)
+        .map_err(|error| Failure(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let mut explanations = Vec::new();
+    each_endpoint(store(&control)?, |record| {
+        if record.account_number != *notification.account {
+            return;
+        }
+        let reason = match filter_of(record) {
+            _ if !record.endpoint.active => Some("the endpoint is not active".to_owned()),
+            None => Some("the endpoint has no filter".to_owned()),
+            Some(filter) => filter.mismatch(&notification).map(|why| why.to_string()),
+        };
+        explanations.push(json::Explanation {
+            endpoint: record.endpoint.id.uuid(),
+            name: record.endpoint.name.clone(),
+            url: record.endpoint.url.clone(),
+            matches: reason.is_none(),
+            reason,
+        });
+    })
+    .await?;
+    Ok(Json(explanations))
+}
