@@ -104,17 +104,26 @@ pub(crate) fn fill(dovecot: &Dovecot, user: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// The process that serves the latest IMAP session of `user`.
+/// The process that serves the latest IMAP session of `user` that has not ended. The log may be behind.
 pub(crate) fn session_pid(dovecot: &Dovecot, user: &str) -> Result<u32> {
     let login = format!(" user=<{user}>, method=");
-    dovecot.wait_for_log(&login, ARRIVAL)?;
-    let log = dovecot.log();
-    let line = log.lines().rfind(|line| line.contains(&login));
-    let pid = line
-        .and_then(|line| line.split_once("mpid="))
-        .and_then(|(_, rest)| rest.split(',').next());
-    pid.and_then(|pid| pid.parse().ok())
-        .with_context(|| format!("no process id in the log line {line:?}"))
+    let found = process::poll_until(ARRIVAL, || {
+        let log = dovecot.log();
+        let pid = |line: &str| -> Option<u32> {
+            let (_, rest) = line.split_once("mpid=")?;
+            rest.split(',').next()?.parse().ok()
+        };
+        let has_ended = |pid: u32| {
+            let of_it = format!("imap({user})<{pid}>");
+            let mut lines = log.lines().filter(|line| line.contains(&of_it));
+            lines.any(|line| line.contains(": Disconnected"))
+        };
+        let logins = log.lines().filter(|line| line.contains(&login));
+        let pids: Vec<u32> = logins.filter_map(pid).collect();
+        let mut alive = pids.into_iter().rev();
+        alive.find(|pid| !has_ended(*pid) && process::is_running(*pid))
+    });
+    found.with_context(|| format!("no session of `{user}` in the log:\n{}", dovecot.log()))
 }
 
 /// Waits for the end of a session's process.
