@@ -13,6 +13,7 @@ mod proc;
 mod sessions;
 mod ship;
 mod subject;
+mod webhook;
 mod workload;
 
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use dovecast_testkit::dovecot::Installation;
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|ship]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|webhook|ship]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
@@ -55,13 +56,14 @@ struct Options {
 
 type Table = fn(&World) -> Result<()>;
 
-const TABLES: [(&str, Table); 7] = [
+const TABLES: [(&str, Table); 8] = [
     ("lmtp", latency::lmtp),
     ("store", latency::store),
     ("footprint", footprint::run),
     ("sessions", sessions::run),
     ("exit", exit::run),
     ("arrival", arrival::run),
+    ("webhook", webhook::run),
     ("ship", ship::run),
 ];
 

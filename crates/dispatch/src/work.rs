@@ -32,7 +32,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dovecast_drivers::guard::Guard;
 use dovecast_log::{Log, LogError, Record};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 pub use endpoint::{Directory, Endpoint};
 pub use stats::Stats;
@@ -72,6 +72,7 @@ pub struct DispatchOptions {
 pub struct Dispatcher {
     counters: Arc<Counters>,
     stopping: watch::Sender<bool>,
+    ended: AbortHandle,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -120,7 +121,15 @@ impl Dispatcher {
         Self {
             counters,
             stopping,
+            ended: task.abort_handle(),
             task: tokio::sync::Mutex::new(Some(task)),
+        }
+    }
+
+    /// Waits until it has ended, which it does not before it is stopped unless something is wrong.
+    pub async fn ended(&self) {
+        while !self.ended.is_finished() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 

@@ -187,12 +187,19 @@ fn headers(url: &Url, options: &WebhookOptions) -> Result<HeaderMap, WebhookErro
     let of_url = || {
         let password = url.password().unwrap_or_default();
         (!url.username().is_empty() || !password.is_empty())
-            .then(|| Authorization::Basic(url.username().to_owned(), password.to_owned()))
+            .then(|| Authorization::Basic(decoded(url.username()), decoded(password)))
     };
     if let Some(authorization) = options.authorization.clone().or_else(of_url) {
         headers.insert(AUTHORIZATION, authorization.value()?);
     }
     Ok(headers)
+}
+
+/// As they were before they were written into a URL.
+fn decoded(part: &str) -> String {
+    percent_encoding::percent_decode_str(part)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 impl Authorization {

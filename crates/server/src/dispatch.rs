@@ -67,6 +67,11 @@ impl Dispatching {
         self.dispatcher.stats()
     }
 
+    /// Waits until it has ended, which it should not.
+    pub(crate) async fn ended(&self) {
+        self.dispatcher.ended().await;
+    }
+
     pub(crate) async fn stop(&self) {
         self.dispatcher.stop().await;
     }

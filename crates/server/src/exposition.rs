@@ -98,6 +98,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             "Times that the store could not be written or read.",
             stats.ledger_errors,
         ),
+        (
+            "dovecast_dispatch_lost_attempts_total",
+            "Attempts that are not in the history, because the store was away.",
+            stats.attempts_lost,
+        ),
     ] {
         out.counter(name, help);
         out.sample(&[], value);

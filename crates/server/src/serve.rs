@@ -200,10 +200,12 @@ impl Parts {
         let shipping = shipping_has_ended(self.shipper.as_deref());
         #[cfg(not(feature = "kafka"))]
         let shipping = std::future::pending::<()>();
+        let dispatching = dispatching_has_ended(self.dispatching.as_deref());
         let answering = tokio::select! {
             answering = self.http.join_next() => answering,
             () = relay_has_ended(self.relay.as_deref()) => return anyhow!("the relay has ended"),
             () = self.log.ended() => return anyhow!("the log has ended"),
+            () = dispatching => return anyhow!("the dispatcher has ended"),
             () = shipping => return anyhow!("shipping to Kafka has ended"),
         };
         match answering {
@@ -243,6 +245,13 @@ impl Parts {
 async fn relay_has_ended(relay: Option<&RelayServer>) {
     match relay {
         Some(relay) => relay.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn dispatching_has_ended(dispatching: Option<&Dispatching>) {
+    match dispatching {
+        Some(dispatching) => dispatching.ended().await,
         None => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -15,6 +15,8 @@ pub struct Hook {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: String,
+    /// When it was there.
+    pub arrived: Instant,
 }
 
 impl Hook {
@@ -125,6 +127,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         let hook = Hook {
             headers,
             body: String::from_utf8(body)?,
+            arrived: Instant::now(),
         };
         let status = shared.status.load(Ordering::Acquire);
         if (200..300).contains(&status) {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError, Position, Reader, Record};
+use dovecast_log::{Log, LogError, Position, Reader, Record, StartAt};
 
 use super::Shared;
 use super::item::{Item, Origin, RangeRun};
@@ -76,7 +76,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
         if is_done {
             behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
             readers.remove(&id);
-            shared.ended(id);
+            shared.ended(id, to);
         }
     }
     if behind.ranges.is_empty() && !must_wait {
@@ -120,7 +120,7 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
     while !shared.is_stopping() && !reader.is_done(range.to) {
         let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
             // Nobody wants it any more.
-            return shared.ended(range.id);
+            return shared.ended(range.id, range.to);
         };
         let lane = shared.lane(&endpoint);
         if !reader.step(shared, &lane, range.to).await {
@@ -132,7 +132,7 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
         }
     }
     if reader.is_done(range.to) {
-        shared.ended(range.id);
+        shared.ended(range.id, range.to);
     }
 }
 
@@ -174,7 +174,12 @@ impl<L: Log> RangeReader<L> {
             if state.endpoint.is_paused {
                 return false;
             }
-            state.endpoint.concurrency.max(1) * WINDOW
+            if state.breaker.is_open() {
+                // Enough to probe with.
+                1
+            } else {
+                state.endpoint.concurrency.max(1) * WINDOW
+            }
         };
         if self.next >= to || self.run.under_way() >= window {
             return false;
@@ -195,6 +200,9 @@ impl<L: Log> RangeReader<L> {
                 }
             }
         }
+        if self.waiting.is_empty() {
+            return self.skip_expired(shared, to).await;
+        }
         while self.run.under_way() < window
             && let Some(record) = self.waiting.pop_front()
         {
@@ -206,6 +214,24 @@ impl<L: Log> RangeReader<L> {
             }
             self.offer(shared, lane, &record);
         }
+        true
+    }
+
+    /// Passes over what the log has dropped, where nothing has come after it; `false`: it has dropped nothing.
+    async fn skip_expired<S: Ledger>(&mut self, shared: &Shared<L, S>, to: u64) -> bool
+    where
+        L: Clone,
+    {
+        let topic = &self.run.id.topic;
+        let begins = shared.log.positions(topic, StartAt::Beginning).await;
+        let place = usize::try_from(self.run.id.partition).unwrap_or(usize::MAX);
+        let begin = begins.ok().and_then(|begins| begins.get(place).copied());
+        let Some(begin) = begin.filter(|begin| *begin > self.next) else {
+            return false;
+        };
+        let next = begin.min(to);
+        count(&shared.counters.expired, next - self.next);
+        self.skip_to(shared, next);
         true
     }
 
@@ -245,7 +271,6 @@ impl<L: Log> RangeReader<L> {
         if let Some(notification) = wanted {
             self.run.begin(record.offset);
             self.next = next;
-            count(&shared.counters.in_flight, 1);
             let mut state = lane.state();
             state.offer_range(Item {
                 notification: notification.id,
@@ -256,6 +281,7 @@ impl<L: Log> RangeReader<L> {
                     run: Arc::clone(&self.run),
                     offset: record.offset,
                 },
+                in_flight: 0,
             });
             shared.wake(lane, &mut state);
         } else {

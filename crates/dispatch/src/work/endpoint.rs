@@ -9,7 +9,7 @@ use super::schedule::Schedule;
 use crate::{EndpointId, Filter, Index};
 
 /// An endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Its name.
     pub id: EndpointId,

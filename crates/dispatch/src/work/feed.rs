@@ -9,6 +9,7 @@ use dovecast_log::{Consumer, Log, LogError, Position, Record};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Group, Item, Origin};
 use super::ledger::{DeadLetter, Ledger};
@@ -48,6 +49,13 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
     };
     let (commits, mut to_commit) = mpsc::unbounded_channel();
     let mut helpers = JoinSet::new();
+    // Before anything is claimed.
+    while let Err(error) = shared.ledger.beat(now_ms(), now_ms() + ms(ALIVE)).await {
+        if *stopping.borrow() {
+            return;
+        }
+        shared.ledger_failed(&mut told, &error).await;
+    }
     helpers.spawn(live(Arc::clone(&shared)));
     helpers.spawn(look_after_lanes(Arc::clone(&shared)));
     helpers.spawn(retrier::run(Arc::clone(&shared)));
@@ -67,6 +75,10 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
                 }
                 Err(error) => trouble(&mut told, &error).await,
             },
+            Some(_) = helpers.join_next() => {
+                tracing::error!("a part of the dispatcher has failed");
+                break;
+            }
             () = shared.room.notified(), if !may_read => {}
             () = tokio::time::sleep(LOOK), if !may_read => {}
         }
@@ -120,7 +132,7 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
         let (owed, others): (Vec<Item>, Vec<Item>) = waiting
             .into_iter()
             .partition(|item| matches!(item.origin, Origin::Owed));
-        shared.leave(others.len() as u64);
+        shared.leave(others.iter().map(|item| item.in_flight).sum());
         shared.give_back(lane.id, owed, Duration::ZERO);
     }
     let deadline = Instant::now() + STOP;
@@ -185,6 +197,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                     partition: record.partition,
                     offset: record.offset,
                 },
+                in_flight: 1,
             };
             let mut offered = shared.offer_live(&endpoint, item);
             while let Err((mut item, lane)) = offered {
@@ -293,8 +306,19 @@ async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) 
         let lanes: Vec<_> = shared.lanes().values().cloned().collect();
         for lane in lanes {
             let mut state = lane.state();
-            if let Some(endpoint) = shared.directory.endpoint(lane.id) {
-                state.endpoint = endpoint;
+            match shared.directory.endpoint(lane.id) {
+                Some(endpoint) => state.endpoint = endpoint,
+                // What is left for it is discarded.
+                None if state.endpoint.is_active => {
+                    let mut gone = Endpoint::clone(&state.endpoint);
+                    (gone.is_active, gone.is_paused) = (false, false);
+                    state.endpoint = Arc::new(gone);
+                    state.breaker = Breaker::default();
+                    for _ in 0..state.waiting() {
+                        shared.wake(&lane, &mut state);
+                    }
+                }
+                None => {}
             }
             if state.is_late(now) {
                 let (grown, shed) = state.fall_behind();

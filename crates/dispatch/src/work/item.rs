@@ -23,6 +23,8 @@ pub(super) struct Item {
     /// Since when it waits.
     pub(super) since: Instant,
     pub(super) origin: Origin,
+    /// Of those in flight; what is read again of a range is bounded by its window.
+    pub(super) in_flight: u64,
 }
 
 /// Where a delivery comes from.

@@ -115,8 +115,10 @@ pub struct Happened {
     pub grown: BTreeMap<RangeId, u64>,
     /// Ranges of which everything before an offset is done.
     pub progress: BTreeMap<RangeId, u64>,
-    /// Ranges of which everything is done.
-    pub ended: BTreeSet<RangeId>,
+    /// Ranges of which everything is done that is before an offset; one that goes further stays.
+    pub ended: BTreeMap<RangeId, u64>,
+    /// Owed ones whose endpoint we do not know, or know not to be active: they go unless the ledger knows better.
+    pub unwanted: Vec<OwedId>,
     /// Dead letters.
     pub dead: Vec<DeadLetter>,
     /// Attempts.

@@ -17,6 +17,8 @@ const LOOK_FOR_RANGES: Duration = Duration::from_secs(2);
 /// How many are fetched at a time.
 const MOST: usize = 500;
 const MOST_RANGES: usize = 50;
+/// The same where the endpoint is not known here.
+const UNKNOWN: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
 const PAUSED: Duration = Duration::from_mins(1);
 
@@ -68,16 +70,18 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
                 failures: owed.failures,
                 since: Instant::now(),
                 origin: Origin::Owed,
+                in_flight: 1,
             };
             shared.offer_owed(&endpoint, item);
         }
         Some(endpoint) if endpoint.is_active => {
             happened.given_back.push((id, now_ms() + ms(PAUSED)));
         }
-        // Gone, or not active any more: discarded.
+        // Gone, or not active any more; or so new that we have not heard of it.
         _ => {
             count(&shared.counters.dropped, 1);
-            happened.done.push(id);
+            happened.unwanted.push(id);
+            happened.given_back.push((id, now_ms() + ms(UNKNOWN)));
         }
     }
     shared.recorder.news.notify_one();

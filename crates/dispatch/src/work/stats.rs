@@ -27,6 +27,8 @@ pub struct Stats {
     pub expired: u64,
     /// Times that the ledger could not be written or read.
     pub ledger_errors: u64,
+    /// Attempts that were not noted because the ledger was away.
+    pub attempts_lost: u64,
     /// Deliveries under way or waiting, now.
     pub in_flight: u64,
 }
@@ -58,6 +60,7 @@ counters![
     deferred,
     expired,
     ledger_errors,
+    attempts_lost,
     in_flight,
 ];
 

@@ -8,6 +8,7 @@ use dovecast_drivers::{Attempt, Delivery, Outcome};
 use dovecast_log::Log;
 use tokio::sync::Notify;
 
+use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Item, Origin};
 use super::lane::{Lane, Offered, PATIENCE};
@@ -18,6 +19,8 @@ use crate::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(30);
+/// Attempts that may wait to be noted.
+const MOST_ATTEMPTS: usize = 50_000;
 /// When a delivery that cannot be made now is asked for again.
 const NOT_NOW: Duration = Duration::from_secs(5);
 
@@ -105,7 +108,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Owed deliveries that are not made now: they are owed as before.
     pub(super) fn give_back(&self, endpoint: EndpointId, items: Vec<Item>, wait: Duration) {
         let due_ms = now_ms() + ms(wait);
-        self.leave(items.len() as u64);
+        self.leave(items.iter().map(|item| item.in_flight).sum());
         let ids = items.into_iter().map(|item| (endpoint, item.notification));
         let mut happened = self.recorder.happened();
         happened.given_back.extend(ids.map(|id| (id, due_ms)));
@@ -130,9 +133,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    pub(super) fn ended(&self, range: RangeId) {
+    pub(super) fn ended(&self, range: RangeId, to: u64) {
         let mut happened = self.recorder.happened();
-        happened.ended.insert(range);
+        happened.ended.insert(range, to);
         drop(happened);
         self.recorder.news.notify_one();
     }
@@ -155,8 +158,12 @@ async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lan
         };
         let Some(item) = item else {
             let sender = worker.as_mut().and_then(|(_, sender)| sender.as_mut());
-            if !is_woken(&sleeper, sender).await && lane.state().sign_off(&sleeper) {
-                return;
+            if !is_woken(&sleeper, sender).await {
+                if lane.state().sign_off(&sleeper) {
+                    return;
+                }
+                // Somebody has woken it at the same time: that must not be taken for another time.
+                sleeper.notified().await;
             }
             continue;
         };
@@ -223,14 +230,22 @@ async fn attempt<L: Log + Clone, S: Ledger>(
 }
 
 /// The endpoint was switched off while this waited.
-fn discard<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, lane: &Lane, item: &Item) {
+fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: &Item) {
     count(&shared.counters.dropped, 1);
     if matches!(item.origin, Origin::Owed) {
         let mut happened = shared.recorder.happened();
         happened.done.push((lane.id, item.notification));
     }
+    {
+        // It may have been the probe.
+        let mut state = lane.state();
+        state.breaker = Breaker::default();
+        for _ in 0..state.waiting().min(state.endpoint.concurrency) {
+            shared.wake(lane, &mut state);
+        }
+    }
     shared.end(&item.origin);
-    shared.leave(1);
+    shared.leave(item.in_flight);
     lane.ended.notify_one();
 }
 
@@ -331,13 +346,15 @@ fn settle<L: Log + Clone, S: Ledger>(
         opened(shared, lane);
     }
     if matches!(made.end, End::Later) && !shared.is_stopping() {
+        // A probe is none of its attempts.
+        item.failures -= 1;
         lane.state().put_back(item);
     } else if let End::Later = made.end {
         // It is read again by whoever goes on with the range.
-        shared.leave(1);
+        shared.leave(item.in_flight);
     } else {
         shared.end(&item.origin);
-        shared.leave(1);
+        shared.leave(item.in_flight);
     }
     if turned.closes {
         let mut state = lane.state();
@@ -400,6 +417,11 @@ fn write_down<L: Log + Clone, S: Ledger>(
     } else {
         &made.reason
     };
+    if happened.attempts.len() >= MOST_ATTEMPTS {
+        // The ledger is away: the deliveries count, their history does not.
+        count(&shared.counters.attempts_lost, 1);
+        return;
+    }
     happened.attempts.push(AttemptRow {
         endpoint,
         notification: item.notification,

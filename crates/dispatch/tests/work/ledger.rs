@@ -69,7 +69,7 @@ impl Ledger for Memory {
                 (owed.due_ms, *is_claimed) = (due_ms, false);
             }
         }
-        for id in happened.done {
+        for id in happened.unwanted.into_iter().chain(happened.done) {
             kept.owed.remove(&id);
         }
         for (id, to) in happened.grown {
@@ -82,8 +82,10 @@ impl Ledger for Memory {
                 range.0 = from;
             }
         }
-        for id in happened.ended {
-            kept.ranges.remove(&id);
+        for (id, to) in happened.ended {
+            if kept.ranges.get(&id).is_some_and(|range| range.1 <= to) {
+                kept.ranges.remove(&id);
+            }
         }
         kept.dead.extend(happened.dead);
         kept.attempts.extend(happened.attempts);

@@ -1,6 +1,6 @@
 //! Follows what is changed of endpoints, on whichever node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -62,26 +62,25 @@ pub(super) async fn follow(
     config: Dispatch,
     (mut seq, ends): (i64, Ends),
 ) {
-    let mut ending: BTreeMap<i64, dovecast_store::EndpointId> = ends.into_iter().collect();
+    let mut ending: BTreeSet<(i64, dovecast_store::EndpointId)> = ends.into_iter().collect();
     loop {
-        let wait = ending.keys().next().map(|until| until - now_ms());
+        let wait = ending.first().map(|(until, _)| until - now_ms());
         let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0) + 1));
         tokio::select! {
             () = store.changed(seq) => {}
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
         }
-        let mut due = ending.split_off(&(now_ms() + 1));
-        std::mem::swap(&mut due, &mut ending);
-        match step(
-            &store,
-            &directory,
-            &config,
-            (seq, due.into_values().collect()),
-        )
-        .await
-        {
+        let now = now_ms();
+        let due: Vec<_> = ending
+            .iter()
+            .filter(|(until, _)| *until <= now)
+            .copied()
+            .collect();
+        let whose = due.iter().map(|(_, id)| *id).collect();
+        match step(&store, &directory, &config, (seq, whose)).await {
             Ok((next, secrets)) => {
                 seq = next;
+                ending.retain(|end| !due.contains(end));
                 ending.extend(secrets);
             }
             Err(error) => {

@@ -2,6 +2,8 @@
 //!
 //! The row's content is JSON: what was said, each once, and an array for each attempt that names what was said by its place.
 
+use std::collections::HashMap;
+
 use dovecast_dispatch::work::ledger::AttemptRow;
 use dovecast_dispatch::{EndpointId, NotificationId};
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,9 @@ struct Content {
 /// Notification, time, number, delivered, status, microseconds, place of what was said.
 type Row = (Uuid, i64, u32, bool, Option<u16>, u64, usize);
 
+/// Attempts of one row.
+pub(super) const MOST: usize = 1_000;
+
 const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5)";
 
 /// Attempts in the order of their times; `None`: there are none.
@@ -51,9 +56,9 @@ pub(super) fn insert(
 ) -> Option<Query<'static, Any, AnyArguments>> {
     let (first, last) = (rows.first()?, rows.last()?);
     let mut content = Content::default();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for row in rows {
-        let known = content.said.iter().rposition(|said| *said == row.said);
-        let said = known.unwrap_or_else(|| {
+        let said = *places.entry(&row.said).or_insert_with(|| {
             content.said.push(row.said.clone());
             content.said.len() - 1
         });

@@ -17,24 +17,24 @@ const DEAD_MS: i64 = 24 * 60 * 60 * 1000;
 /// What nobody who lives has claimed. A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one
 /// writer).
 const DUE: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, notification_id) IN (\
-    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR claimed_by NOT IN (\
-    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) \
+    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR (claimed_by <> $1 \
+    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) \
     ORDER BY due_ms LIMIT $3) \
     RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
 const DUE_POSTGRES: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, notification_id) IN (\
-    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR claimed_by NOT IN (\
-    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) \
+    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR (claimed_by <> $1 \
+    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) \
     ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
 const FREE: &str = "UPDATE owed_range SET claimed_by = $1 \
     WHERE (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR claimed_by NOT IN (\
-    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) LIMIT $3) \
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR (claimed_by <> $1 \
+    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
 const FREE_POSTGRES: &str = "UPDATE owed_range SET claimed_by = $1 \
     WHERE (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR claimed_by NOT IN (\
-    SELECT id FROM dispatcher WHERE alive_until_ms >= $2)) LIMIT $3 \
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR (claimed_by <> $1 \
+    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3 \
     FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \

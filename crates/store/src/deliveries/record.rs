@@ -23,11 +23,16 @@ const GIVE_BACK: &str = "UPDATE owed SET due_ms = $3, claimed_by = NULL \
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by) \
     VALUES ($1, $2, $3, $4, $4, $5, $6) ON CONFLICT (endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET to_offset = excluded.to_offset";
+    DO UPDATE SET claimed_by = excluded.claimed_by, to_offset = \
+    CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
 const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
 const END: &str = "DELETE FROM owed_range \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5";
+const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
+    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
+/// Of a reason so much is kept.
+const REASON_CHARS: usize = 2000;
 const SUCCESS: &str = "UPDATE endpoint SET last_delivery_status = 'success', last_delivery_ms = $2, first_failure_ms = NULL \
     WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2)";
 const FAILURE: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, \
@@ -57,8 +62,10 @@ impl Store {
         }
         for (endpoint, mut rows) in by_endpoint {
             rows.sort_by_key(|row| row.time_ms);
-            if let Some(insert) = attempts::insert(endpoint, &rows) {
-                insert.execute(&mut *tx).await?;
+            for part in rows.chunks(attempts::MOST) {
+                if let Some(insert) = attempts::insert(endpoint, part) {
+                    insert.execute(&mut *tx).await?;
+                }
             }
             if let Some(status) = status(endpoint, &rows) {
                 status.execute(&mut *tx).await?;
@@ -83,7 +90,7 @@ async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> 
             .bind(String::from_utf8_lossy(&owed.body).into_owned())
             .bind(i64::from(owed.failures))
             .bind(owed.due_ms)
-            .bind(owed.reason.clone())
+            .bind(reason(&owed.reason))
             .bind(claimed_by.map(str::to_owned));
         insert.execute(&mut *connection).await?;
     }
@@ -91,7 +98,7 @@ async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> 
         let update = of(FAIL, owed)
             .bind(i64::from(owed.failures))
             .bind(owed.due_ms)
-            .bind(owed.reason.clone());
+            .bind(reason(&owed.reason));
         update.execute(&mut *connection).await?;
     }
     for ((endpoint, notification), due_ms) in &happened.given_back {
@@ -99,6 +106,13 @@ async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> 
             .bind(endpoint.to_string())
             .bind(notification.to_string())
             .bind(due_ms)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (endpoint, notification) in &happened.unwanted {
+        sqlx::query(UNWANTED)
+            .bind(endpoint.to_string())
+            .bind(notification.to_string())
             .execute(&mut *connection)
             .await?;
     }
@@ -110,6 +124,13 @@ async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> 
             .await?;
     }
     Ok(())
+}
+
+/// PostgreSQL takes no NUL, and a peer may say anything.
+fn reason(text: &str) -> String {
+    let kept = text.chars().take(REASON_CHARS);
+    kept.map(|char| if char == '\0' { '\u{fffd}' } else { char })
+        .collect()
 }
 
 async fn ranges(connection: &mut AnyConnection, happened: &Happened, us: &str) -> Result<()> {
@@ -129,8 +150,9 @@ async fn ranges(connection: &mut AnyConnection, happened: &Happened, us: &str) -
         let progress = of(PROGRESS, id).bind(offset(*from));
         progress.execute(&mut *connection).await?;
     }
-    for id in &happened.ended {
-        of(END, id).execute(&mut *connection).await?;
+    for (id, to) in &happened.ended {
+        let end = of(END, id).bind(offset(*to));
+        end.execute(&mut *connection).await?;
     }
     Ok(())
 }
