@@ -9,7 +9,7 @@ use crate::{UnixMillis, time};
 
 /// Names of the record headers.
 pub mod header_name {
-    /// UUIDv7 of the event; the same however often the record is sent.
+    /// UUID of the event, version 7 or made of the mail; the same however often the record is sent.
     pub const ID: &str = "dovecast-id";
     /// When the event was observed, RFC 3339 in UTC with milliseconds.
     pub const TIME: &str = "dovecast-time";

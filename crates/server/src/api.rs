@@ -12,6 +12,7 @@ mod endpoints;
 mod error;
 mod filters;
 mod identity;
+mod messages;
 mod query;
 mod reference;
 mod registration;
@@ -30,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Http;
+use crate::sources::Destination;
 use error::ApiError;
 
 pub(crate) use test_delivery::TestDelivery;
@@ -41,6 +43,8 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Api {
     store: Store,
+    /// Where notifications go.
+    outbox: Destination,
     trusted_proxies: Arc<[IpNet]>,
     test_delivery: Option<Arc<dyn TestDelivery>>,
 }
@@ -48,11 +52,13 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn new(
         store: Store,
+        outbox: Destination,
         http: &Http,
         test_delivery: Option<Arc<dyn TestDelivery>>,
     ) -> Self {
         Self {
             store,
+            outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
             test_delivery,
         }
@@ -89,6 +95,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::rotate_secret))
         .routes(routes!(filters::show))
+        .routes(routes!(messages::create))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
 }

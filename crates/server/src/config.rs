@@ -6,6 +6,7 @@
 mod dispatch;
 mod http;
 mod limits;
+mod ox;
 mod paths;
 mod place;
 mod properties;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) use dispatch::Dispatch;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
+pub(crate) use ox::{Credentials, Ox};
 pub(crate) use properties::Properties;
 pub(crate) use store::StoreSection;
 pub(crate) use users::Allowed;
@@ -55,6 +57,7 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     pub(crate) store: StoreSection,
     pub(crate) dispatch: Dispatch,
+    pub(crate) ox: Ox,
     pub(crate) logging: Logging,
     pub(crate) control: Control,
     pub(crate) relay: Relay,
@@ -145,6 +148,7 @@ impl Default for Config {
             http: Http::default(),
             store: StoreSection::default(),
             dispatch: Dispatch::default(),
+            ox: Ox::default(),
             logging: Logging::default(),
             control: Control::default(),
             relay: Relay::default(),

@@ -15,7 +15,9 @@ mod config;
 mod control;
 mod dispatch;
 mod exposition;
+mod headers;
 mod serve;
+mod sources;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -36,6 +36,8 @@ use crate::api::{self, Api};
 use crate::config::{Config, LogKind, Role};
 use crate::control::{self, Control, PeerChecked};
 use crate::dispatch::{Dispatching, Tester};
+use crate::sources::ox::{self, OxSource};
+use crate::sources::{Destination, Intake};
 use listeners::{Listeners, Passed};
 
 pub(crate) use status::Status;
@@ -161,10 +163,18 @@ impl Parts {
             log: log.clone(),
             stopping: stopping.clone(),
         };
-        let mut router = status::router(status);
+        #[cfg(feature = "kafka")]
+        let intake = match &shipper {
+            Some((_, kafka)) => Intake::Kafka(kafka.clone()),
+            None => Intake::Embedded(log.clone()),
+        };
+        #[cfg(not(feature = "kafka"))]
+        let intake = Intake::Embedded(log.clone());
+        let mut router = status::router(status).merge(ox(config, &intake)?);
         if let Some(store) = &store {
             let tester = Arc::new(Tester::new(&config.dispatch));
-            let api = Api::new(store.clone(), &config.http, Some(tester));
+            let outbox = Destination::new(intake, &config.dispatch.outbox_topic);
+            let api = Api::new(store.clone(), outbox, &config.http, Some(tester));
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         let mut http = JoinSet::new();
@@ -240,6 +250,19 @@ impl Parts {
         self.log.close().await;
         tracing::info!("dovecast has stopped");
     }
+}
+
+/// What Dovecot's own driver speaks to.
+fn ox(config: &Config, intake: &Intake) -> Result<axum::Router> {
+    let credentials = config.ox.credentials.as_ref();
+    let topic = config.dispatch.event_topics.first();
+    if credentials.is_some() && topic.is_none() {
+        return Err(anyhow!(
+            "[ox] needs a topic in `event_topics` of [dispatch]"
+        ));
+    }
+    let destination = Destination::new(intake.clone(), topic.map_or("dovecot", String::as_str));
+    Ok(ox::router(OxSource::new(credentials, destination)))
 }
 
 async fn relay_has_ended(relay: Option<&RelayServer>) {

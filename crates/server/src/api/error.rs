@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::documents::MEDIA_TYPE;
+use crate::sources::NotTaken;
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -98,6 +99,15 @@ impl ApiError {
             "Unsupported media type",
             detail,
         )
+    }
+
+    /// The log does not have it.
+    pub(crate) fn not_taken(reason: NotTaken) -> Self {
+        let (status, title) = match reason {
+            NotTaken::Refused => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
+            NotTaken::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Not taken"),
+        };
+        Self::one(status, title, reason.to_string())
     }
 
     pub(crate) fn bad_gateway(detail: impl Into<String>) -> Self {

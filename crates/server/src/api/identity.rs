@@ -1,6 +1,6 @@
 //! Who a request comes from: a user behind a proxy that is trusted, or a token.
 //!
-//! What an operation needs is the type of its first argument: [`Known`], [`Tenant`], [`Registrar`], [`Admin`].
+//! What an operation needs is the type of its first argument: [`Known`], [`Tenant`], [`Registrar`], [`Sender`], [`Admin`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +26,11 @@ pub(crate) struct Known;
 pub(crate) struct Tenant(pub(crate) Account);
 /// Who may register applications.
 pub(crate) struct Registrar;
+/// Who may send notifications: for one account, or for any.
+pub(crate) enum Sender {
+    Account(Account),
+    Anybody,
+}
 /// Whoever runs this dovecast.
 pub(crate) struct Admin;
 
@@ -64,6 +69,26 @@ impl FromRequestParts<Api> for Registrar {
             Caller::Admin | Caller::Registration => Ok(Self),
             Caller::Account(_) => Err(ApiError::forbidden(
                 "Applications are registered with an admin token or a registration token",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Sender {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        // Users get notifications; applications send them.
+        if parts.headers.contains_key(IDENTITY) {
+            return Err(ApiError::forbidden(
+                "Requests with X-RH-IDENTITY are not allowed to send notifications.",
+            ));
+        }
+        match identify(parts, api).await? {
+            Caller::Account(account) => Ok(Self::Account(account)),
+            Caller::Admin => Ok(Self::Anybody),
+            Caller::Registration => Err(ApiError::forbidden(
+                "Notifications are sent with an admin token or a token of their account",
             )),
         }
     }

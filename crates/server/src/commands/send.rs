@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
-use dovecast_event::{RecordHeaders, UnixMillis, header_name};
-use dovecast_log::{Header, NewRecord, Record, StartAt};
+use dovecast_event::header_name;
+use dovecast_log::{NewRecord, Record, StartAt};
 use uuid::Uuid;
 
 use super::{notification, print};
 use crate::access::{Access, Feed};
 use crate::cli::{Begin, SendArguments};
 use crate::control::client::Item;
+use crate::headers::{event_headers, header};
 
 /// The topic of events.
 const EVENTS_TOPIC: &str = "dovecot";
@@ -76,34 +77,6 @@ fn standard_input() -> Result<Bytes> {
         .read_to_end(&mut value)
         .context("cannot read the value from standard input")?;
     Ok(value.into())
-}
-
-fn header(name: &str, value: &[u8]) -> Header {
-    Header {
-        name: name.into(),
-        value: Bytes::copy_from_slice(value),
-    }
-}
-
-/// The headers of an event that is a transaction of its own.
-fn event_headers(id: Uuid, now: jiff::Timestamp) -> Vec<Header> {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let mut headers = Vec::new();
-    RecordHeaders {
-        id,
-        time: UnixMillis(u64::try_from(now.as_millisecond()).unwrap_or(0)),
-        host: &host,
-        txn: Uuid::now_v7(),
-        txn_seq: 0,
-        txn_last: true,
-    }
-    .write(&mut Vec::new(), |name, value| {
-        headers.push(header(name, value));
-    });
-    headers
 }
 
 /// Appends the record, and prints its topic, partition and offset.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 /// What is answered beside the API.
-const OTHERS: [&str; 3] = ["/healthz", "/metrics", "/readyz"];
+const OTHERS: [&str; 4] = ["/healthz", "/metrics", "/readyz", crate::sources::ox::PATH];
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

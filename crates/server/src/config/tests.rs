@@ -53,6 +53,12 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[dispatch]\nevent_account = 'mailbox'", "2:17: `event_account`: `mailbox` is none of `user`, `domain` and `fixed:ACCOUNT`"),
         ("[dispatch]\nallowed_networks = ['lan']", "2:20: `allowed_networks`: `lan` is no address or network"),
         ("[dispatch]\ntimeout_seconds = 60", "integer `60`, expected a number from 1 to 45"),
+        ("[ox]\nuser = 'a'", "`user` in [ox] is nothing without `password`"),
+        ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
+        ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is no user of basic authentication"),
+        ("[ox]\nuser = 'a'\npassword = ''", "3:12: `password`: the password is empty"),
+        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected `user` or `password`"),
+        ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is no prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
         ("[logging]\nfilter = 'a=loud'", "2:10: `filter`: `a=loud` is no filter"),
         ("[log]\nkind = 'redis'", "2:8: `kind`: unknown variant `redis`, expected `embedded` or `kafka`"),
@@ -117,6 +123,26 @@ fn no_password_of_the_store_is_shown() {
         config.store_options().place.to_string(),
         "postgres://db/hooks"
     );
+}
+
+#[test]
+fn no_password_of_ox_is_shown() {
+    for text in [
+        "[ox]\npassword = 's3cret'",
+        "[ox]\nuser = 'a'\npassword = ['s3cret']",
+        "[ox]\nuser = 'a'\npassword = 53637",
+        "[ox]\nuser = 'a:b'\npassword = 's3cret'",
+        "[ox]\nuser = 'a'\npassword = 's3cret' oops",
+    ] {
+        let error = Config::parse(text).expect_err(text);
+        assert!(
+            !error.contains("s3cret") && !error.contains("53637"),
+            "{error}"
+        );
+    }
+    let config = Config::parse("[ox]\nuser = 'a'\npassword = 's3cret'").expect("both");
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    assert!(config.ox.credentials.is_some_and(|ox| ox.user == "a"));
 }
 
 #[test]

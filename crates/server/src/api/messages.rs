@@ -1,0 +1,203 @@
+//! Notifications over HTTP: what an application would write into the topic `hooks.outbox`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use dovecast_event::header_name;
+use dovecast_log::NewRecord;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Api;
+use super::body::JsonBody;
+use super::documents::Document;
+use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject};
+use super::identity::Sender;
+use crate::headers::header;
+
+/// Of a body.
+const FIELDS: [&str; 6] = [
+    "application",
+    "event_type",
+    "level",
+    "timestamp",
+    "message",
+    "account_id",
+];
+
+/// A notification that is sent.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct MessageRequest {
+    /// The name of the application.
+    application: String,
+    /// The id of the event type.
+    event_type: String,
+    /// The id of the level; null: none.
+    #[schema(required)]
+    level: Option<String>,
+    /// RFC 3339; now without it.
+    timestamp: Option<String>,
+    /// Anything; endpoints get it as it is.
+    message: Value,
+    /// The number of the account; a token of an account may leave it out.
+    account_id: Option<String>,
+}
+
+/// A notification that was taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MessageDocument {
+    data: Message,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Message {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The `dovecast-id` of its record.
+    id: String,
+}
+
+/// As it stands in the topic.
+#[derive(Serialize)]
+struct Notification {
+    application: String,
+    event_type: String,
+    level: Option<String>,
+    account_id: String,
+    timestamp: String,
+    message: Value,
+}
+
+/// Send a notification: it is durable when this is answered.
+#[utoipa::path(
+    post, path = "/messages", tag = "messages",
+    operation_id = "createMessage",
+    security(("token" = [])),
+    request_body(content = MessageRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 201, description = "It is in the log", body = MessageDocument, content_type = "application/vnd.api+json"),
+        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
+        (status = 403, description = "Not with this token, or not for this account", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 413, description = "It is too large", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 503, description = "The log cannot take it now", body = ErrorDocument, content_type = "application/vnd.api+json"),
+    ),
+)]
+pub(crate) async fn create(
+    sender: Sender,
+    State(api): State<Api>,
+    JsonBody(body): JsonBody,
+) -> Result<Document<MessageDocument>, ApiError> {
+    let Value::Object(fields) = body else {
+        return Err(ApiError::bad_request("the body is no object"));
+    };
+    let now = Timestamp::now();
+    let notification = read(fields, &sender, now)?;
+    let id = Uuid::now_v7();
+    let value = serde_json::to_vec(&notification).map_err(ApiError::bad_request)?;
+    let shown = id.hyphenated().to_string();
+    let record = NewRecord {
+        topic: Arc::clone(&api.outbox.topic),
+        key: Some(Bytes::from(notification.account_id)),
+        value: value.into(),
+        headers: vec![header(header_name::ID, shown.as_bytes())],
+        timestamp_ms: now.as_millisecond(),
+        id: Some(id.as_u128()),
+    };
+    let taken = api.outbox.append(record).await;
+    taken.map_err(ApiError::not_taken)?;
+    let data = Message {
+        kind: "message",
+        id: shown,
+    };
+    Ok(Document(StatusCode::CREATED, MessageDocument { data }))
+}
+
+fn read(
+    mut fields: Map<String, Value>,
+    sender: &Sender,
+    now: Timestamp,
+) -> Result<Notification, ApiError> {
+    let mut errors = Vec::new();
+    for name in fields.keys().filter(|name| !FIELDS.contains(&&***name)) {
+        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        errors.push(ErrorObject::at(pointer, "is not a field of a notification"));
+    }
+    let mut noted = |name: &str, read: Result<String, &str>| {
+        read.map_err(|detail| errors.push(ErrorObject::at(format!("/{name}"), detail)))
+            .ok()
+    };
+    let application = noted("application", filled(fields.get("application")));
+    let event_type = noted("event_type", filled(fields.get("event_type")));
+    let level = match fields.get("level") {
+        Some(Value::Null) => Some(None),
+        None => noted("level", Err("is missing; null: none")).map(Some),
+        value => noted("level", filled(value)).map(Some),
+    };
+    let timestamp = noted("timestamp", timestamp(fields.get("timestamp"), now));
+    let account_id = noted("account_id", account(fields.get("account_id"), sender));
+    let message = fields.remove("message");
+    if message.is_none() {
+        noted("message", Err("is missing"));
+    }
+    let (Some(application), Some(event_type), Some(level)) = (application, event_type, level)
+    else {
+        return Err(ApiError::invalid(errors));
+    };
+    let (Some(timestamp), Some(account_id), Some(message), true) =
+        (timestamp, account_id, message, errors.is_empty())
+    else {
+        return Err(ApiError::invalid(errors));
+    };
+    if let Sender::Account(account) = sender
+        && account.number != account_id
+    {
+        return Err(ApiError::forbidden(
+            "This token sends notifications for its own account only",
+        ));
+    }
+    Ok(Notification {
+        application,
+        event_type,
+        level,
+        account_id,
+        timestamp,
+        message,
+    })
+}
+
+fn filled(value: Option<&Value>) -> Result<String, &'static str> {
+    match value {
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.clone()),
+        None | Some(Value::Null | Value::String(_)) => Err("can't be blank"),
+        Some(_) => Err("is no text"),
+    }
+}
+
+fn timestamp(value: Option<&Value>, now: Timestamp) -> Result<String, &'static str> {
+    let time = match value {
+        None => Ok(now),
+        Some(Value::String(text)) => text.parse().map_err(drop),
+        Some(_) => Err(()),
+    };
+    match time {
+        Ok(time) => Ok(format!("{time:.3}")),
+        Err(()) => Err("is no RFC 3339 time"),
+    }
+}
+
+/// Senders that write numbers as numbers are known.
+fn account(value: Option<&Value>, sender: &Sender) -> Result<String, &'static str> {
+    match (value, sender) {
+        (None, Sender::Account(account)) => Ok(account.number.clone()),
+        (Some(Value::Number(number)), _) => Ok(number.to_string()),
+        (value, _) => filled(value),
+    }
+}

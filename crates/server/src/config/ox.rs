@@ -1,0 +1,73 @@
+//! `[ox]`: who may send notifications as Dovecot's own driver `ox` does. The password is never shown.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Nobody may as long as the section is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub(crate) struct Ox {
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// What a request has to know.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// As it stands in the file.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+struct Written {
+    #[serde(deserialize_with = "user")]
+    user: Option<String>,
+    #[serde(deserialize_with = "password")]
+    password: Option<String>,
+}
+
+impl TryFrom<Written> for Ox {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let credentials = match (written.user, written.password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => Some(Credentials { user, password }),
+            (Some(_), None) => return Err("`user` in [ox] is nothing without `password`"),
+            (None, Some(_)) => return Err("`password` in [ox] is nothing without `user`"),
+        };
+        Ok(Self { credentials })
+    }
+}
+
+fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let user = String::deserialize(deserializer)?;
+    if user.is_empty() || user.contains(':') || user.contains(char::is_control) {
+        return Err(de::Error::custom(format!(
+            "`{}` is no user of basic authentication, expected a name without a colon",
+            user.escape_debug()
+        )));
+    }
+    Ok(Some(user))
+}
+
+fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    // What is no text is not shown either.
+    let password = String::deserialize(deserializer)
+        .map_err(|_| de::Error::custom("this is no password, expected a text"))?;
+    if password.is_empty() {
+        return Err(de::Error::custom("the password is empty"));
+    }
+    Ok(Some(password))
+}

@@ -1,0 +1,35 @@
+//! Headers of the records that are made here, and not by a mail process.
+
+use bytes::Bytes;
+use dovecast_event::{RecordHeaders, UnixMillis};
+use dovecast_log::Header;
+use uuid::Uuid;
+
+/// One header.
+pub(crate) fn header(name: &str, value: &[u8]) -> Header {
+    Header {
+        name: name.into(),
+        value: Bytes::copy_from_slice(value),
+    }
+}
+
+/// The headers of an event that is a transaction of its own.
+pub(crate) fn event_headers(id: Uuid, now: jiff::Timestamp) -> Vec<Header> {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let mut headers = Vec::new();
+    RecordHeaders {
+        id,
+        time: UnixMillis(u64::try_from(now.as_millisecond()).unwrap_or(0)),
+        host: &host,
+        txn: Uuid::now_v7(),
+        txn_seq: 0,
+        txn_last: true,
+    }
+    .write(&mut Vec::new(), |name, value| {
+        headers.push(header(name, value));
+    });
+    headers
+}

@@ -1,0 +1,180 @@
+//! What Dovecot's own driver `ox` sends: `PUT /preliminary/http-notify/v1/notify`, for a Dovecot without our plugin.
+//!
+//! A request is asked who it comes from before its body is read. The answer is `{"success":true}` once the event is in the
+//! log; any other has the reason. The driver repeats nothing but what was not answered.
+
+mod decoded;
+mod notification;
+
+use std::sync::Arc;
+
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::put;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use dovecast_log::NewRecord;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Destination, NotTaken};
+use crate::config::Credentials;
+use crate::headers::event_headers;
+use notification::{BadBody, Notification};
+
+/// The driver knows no other one.
+pub(crate) const PATH: &str = "/preliminary/http-notify/v1/notify";
+/// The longest body of a request. The driver's own ones have a few headers and 200 characters of text.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub(crate) struct OxSource {
+    /// Of `user:password`; `None`: nobody may send.
+    expected: Option<[u8; 32]>,
+    destination: Destination,
+}
+
+impl OxSource {
+    pub(crate) fn new(credentials: Option<&Credentials>, destination: Destination) -> Self {
+        let expected = credentials.map(|Credentials { user, password }| {
+            Sha256::digest(format!("{user}:{password}").as_bytes()).into()
+        });
+        Self {
+            expected,
+            destination,
+        }
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let expected = self.expected.ok_or(Refusal::NotConfigured)?;
+        let said = basic(headers).ok_or(Refusal::Unauthenticated)?;
+        let said: [u8; 32] = Sha256::digest(&said).into();
+        // All of it is looked at, whatever differs first.
+        let difference = said
+            .iter()
+            .zip(expected)
+            .fold(0, |found, (said, expected)| {
+                std::hint::black_box(found | (said ^ expected))
+            });
+        if difference == 0 {
+            Ok(())
+        } else {
+            Err(Refusal::Unauthenticated)
+        }
+    }
+}
+
+/// `user:password`.
+fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let (scheme, said) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("basic")
+        .then(|| STANDARD.decode(said.trim()).ok())?
+}
+
+/// The one request there is.
+pub(crate) fn router(source: OxSource) -> Router {
+    Router::new()
+        .route(PATH, put(notify))
+        .with_state(Arc::new(source))
+}
+
+async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Response {
+    match take(&source, request).await {
+        Ok(()) => Json(Answer::taken()).into_response(),
+        Err(refusal) => {
+            tracing::debug!(reason = %refusal, "a notification of ox was refused");
+            refusal.into_response()
+        }
+    }
+}
+
+async fn take(source: &OxSource, request: Request) -> Result<(), Refusal> {
+    source.check(request.headers())?;
+    let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
+    let notification = Notification::read(&body.map_err(|_| Refusal::Unread)?)?;
+    let record = record(&source.destination, &notification)?;
+    Ok(source.destination.append(record).await?)
+}
+
+/// The event, as our plugin would have sent it.
+fn record(destination: &Destination, notification: &Notification) -> Result<NewRecord, Refusal> {
+    let (id, now) = (notification.id(), jiff::Timestamp::now());
+    let value = notification.event().map_err(|_| Refusal::Unread)?;
+    Ok(NewRecord {
+        topic: Arc::clone(&destination.topic),
+        key: Some(Bytes::copy_from_slice(notification.user.as_bytes())),
+        value: value.into(),
+        headers: event_headers(id, now),
+        timestamp_ms: now.as_millisecond(),
+        id: Some(id.as_u128()),
+    })
+}
+
+/// Why a notification was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("`user` and `password` of [ox] are not configured")]
+    NotConfigured,
+    #[error("user or password are not those of [ox]")]
+    Unauthenticated,
+    #[error("the body cannot be read, or is longer than {MAX_BODY_BYTES} bytes")]
+    Unread,
+    #[error(transparent)]
+    Body(#[from] BadBody),
+    #[error(transparent)]
+    Log(#[from] NotTaken),
+}
+
+#[derive(Serialize)]
+struct Answer {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Answer {
+    const fn taken() -> Self {
+        Self {
+            success: true,
+            error: None,
+        }
+    }
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotConfigured => StatusCode::FORBIDDEN,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unread | Self::Log(NotTaken::Refused) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BadBody::Json(_) | BadBody::NoObject) => StatusCode::BAD_REQUEST,
+            Self::Body(BadBody::Field { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Log(NotTaken::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let answer = Answer {
+            success: false,
+            error: Some(self.to_string()),
+        };
+        let answer = (self.status(), Json(answer));
+        match self {
+            Self::Unauthenticated => {
+                let challenge = [(WWW_AUTHENTICATE, "Basic realm=\"dovecast\"")];
+                (challenge, answer).into_response()
+            }
+            Self::Log(NotTaken::Unavailable) => ([(RETRY_AFTER, "5")], answer).into_response(),
+            _ => answer.into_response(),
+        }
+    }
+}
