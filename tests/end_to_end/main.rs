@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod logs;
 mod options;
+mod ox;
 mod processes;
 mod real_kafka;
 mod real_outages;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         load::cases(),
         logs::cases(),
         options::cases(),
+        ox::cases(),
         processes::cases(),
         real_kafka::cases(),
         real_outages::cases(),
