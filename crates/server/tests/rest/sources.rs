@@ -1,0 +1,327 @@
+//! What comes over HTTP into the log: notifications of applications, and what Dovecot's own driver `ox` sends.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::http::{Answer, Request};
+use dovecast_testkit::mock_broker::MockBroker;
+use dovecast_testkit::server::Server;
+use dovecast_testkit::topic::TopicReader;
+use serde_json::{Value, json};
+
+use crate::setup::{User, World, bearer, cases, delivering, identity, text, unique};
+
+cases![
+    a_message_is_delivered_as_it_was_sent,
+    an_account_sends_for_itself_only,
+    only_an_admin_or_account_token_sends,
+    a_wrong_message_is_refused_with_its_fields,
+    what_ox_sends_is_delivered_once,
+    what_ox_sends_is_refused_with_the_reason,
+    without_credentials_nobody_may_send_as_ox,
+    a_server_with_kafka_appends_there,
+];
+
+const ARRIVAL: Duration = Duration::from_secs(30);
+const OX: &str = "/preliminary/http-notify/v1/notify";
+const PASSWORD: &str = "s3:cret";
+
+/// A token of a new account, and the account's number.
+fn token(world: &World, scope: &str) -> Result<(String, String)> {
+    let number = unique("number");
+    let mut fields = json!({"name": "t", "scope": scope});
+    if scope == "account" {
+        fields["account_number"] = json!(number);
+    }
+    let made = world.admin().post("/tokens", &json!({"token": fields}))?;
+    Ok((text(&made.with(201)?.json["meta"]["token"])?, number))
+}
+
+fn endpoint(user: &User<'_>) -> Result<HookEndpoint> {
+    let sink = HookEndpoint::start()?;
+    let name = unique("endpoint");
+    user.endpoint(&json!({"name": name, "url": sink.url(), "active": true, "filter": {}}))?;
+    // The dispatcher knows it within a second; nothing shows that from outside.
+    std::thread::sleep(Duration::from_millis(1500));
+    Ok(sink)
+}
+
+fn message(account: &str) -> Value {
+    json!({"application": "a", "event_type": "e", "level": null, "timestamp": "2026-11-20T10:00:00+01:00",
+        "message": {"a": [1, null]}, "account_id": account})
+}
+
+fn a_message_is_delivered_as_it_was_sent(world: &World) -> Result<()> {
+    let (token, number) = token(world, "account")?;
+    let sink = endpoint(&bearer(&world.server, &token))?;
+    let said = world.admin().post("/messages", &message(&number))?;
+    let said = said.with(201)?;
+    let id = text(&said.json["data"]["id"])?;
+    ensure!(
+        said.json == json!({"data": {"type": "message", "id": id}}),
+        "{said:?}"
+    );
+    let hook = sink.wait_for(1, ARRIVAL)?.remove(0);
+    ensure!(
+        hook.body
+            == r#"{"timestamp":"2026-11-20T09:00:00.000Z","application":"a","event_type":"e","level":null,"message":{"a":[1,null]}}"#,
+        "{}",
+        hook.body
+    );
+    let records = world.server.records("hooks.outbox")?;
+    ensure!(records.iter().any(|record| record.contains(&id)));
+    Ok(())
+}
+
+fn an_account_sends_for_itself_only(world: &World) -> Result<()> {
+    let (token, number) = token(world, "account")?;
+    let user = bearer(&world.server, &token);
+    let sink = endpoint(&user)?;
+    let mut own = message(&number);
+    user.post("/messages", &own)?.with(201)?;
+    let fields = own.as_object_mut().context("no object")?;
+    fields.remove("account_id");
+    fields.remove("timestamp");
+    fields.insert("level".to_owned(), json!("high"));
+    user.post("/messages", &own)?.with(201)?;
+    let hooks = sink.wait_for(2, ARRIVAL)?;
+    let bodies: Vec<Value> = hooks
+        .iter()
+        .map(|hook| serde_json::from_str(&hook.body))
+        .collect::<Result<_, _>>()?;
+    let graded = bodies.iter().find(|body| body["level"] == "high");
+    let time = text(&graded.context("not there")?["timestamp"])?;
+    ensure!(time.ends_with('Z') && time.len() == 24, "{time}");
+    user.post("/messages", &message("another"))?
+        .refused(403, "its own account only", "")
+}
+
+fn only_an_admin_or_account_token_sends(world: &World) -> Result<()> {
+    let body = message("1");
+    world
+        .nobody()
+        .post("/messages", &body)?
+        .unauthenticated("X-RH-IDENTITY header should be provided")?;
+    bearer(&world.server, "dct_wrong")
+        .post("/messages", &body)?
+        .unauthenticated("The API token is not valid")?;
+    let (registrar, _) = token(world, "registration")?;
+    bearer(&world.server, &registrar)
+        .post("/messages", &body)?
+        .refused(403, "an admin token or a token of their account", "")?;
+    let text = "Requests with X-RH-IDENTITY are not allowed to send notifications.";
+    for user in [
+        world.account(),
+        world.admin().header("X-RH-IDENTITY", &identity("1")),
+    ] {
+        user.post("/messages", &body)?.refused(403, text, "")?;
+    }
+    Ok(())
+}
+
+fn a_wrong_message_is_refused_with_its_fields(world: &World) -> Result<()> {
+    let admin = world.admin();
+    let with = |field: &str, value: Option<Value>| -> Value {
+        let mut body = message("1");
+        if let Some(fields) = body.as_object_mut() {
+            match value {
+                Some(value) => fields.insert(field.to_owned(), value),
+                None => fields.remove(field),
+            };
+        }
+        body
+    };
+    for (field, value, detail) in [
+        ("application", None, "can't be blank"),
+        ("application", Some(json!(" ")), "can't be blank"),
+        ("application", Some(json!(1)), "is no text"),
+        ("event_type", None, "can't be blank"),
+        ("level", None, "is missing"),
+        ("level", Some(json!([])), "is no text"),
+        ("timestamp", Some(json!("today")), "is no RFC 3339 time"),
+        ("timestamp", Some(json!(1)), "is no RFC 3339 time"),
+        ("message", None, "is missing"),
+        ("account_id", None, "can't be blank"),
+        ("account_id", Some(json!({})), "is no text"),
+        ("severity", Some(json!(1)), "is not a field"),
+    ] {
+        let said = admin.post("/messages", &with(field, value))?;
+        said.refused(422, detail, &format!("/{field}"))?;
+    }
+    let said = admin.post("/messages", &with("a/b~", Some(json!(1))))?;
+    said.refused(422, "is not a field", "/a~1b~0")?;
+    let said = admin.post("/messages", &json!({}))?.with(422)?;
+    let errors = said.json["errors"].as_array().context("no errors")?;
+    ensure!(errors.len() == 5, "{errors:?}");
+    let number = with("account_id", Some(json!(7)));
+    admin.post("/messages", &number)?.with(201)?;
+    admin
+        .ask("POST", "/messages", Some("[]"))?
+        .refused(400, "no object", "")?;
+    admin
+        .ask("POST", "/messages", Some("{"))?
+        .refused(400, "no JSON", "")?;
+    let plain = world.admin().header("Content-Type", "text/plain");
+    plain
+        .post("/messages", &message("1"))?
+        .refused(415, "text/plain", "")?;
+    let long = with("message", Some(json!("x".repeat(1024 * 1024))));
+    admin
+        .post("/messages", &long)?
+        .refused(413, "1048576 bytes", "")
+}
+
+/// A server that takes what ox sends, and delivers it.
+fn ox_server(world: &World) -> Result<Server> {
+    let credentials = format!("[ox]\nuser = 'dovecot'\npassword = '{PASSWORD}'");
+    delivering(world.fresh()?.0).config(&credentials).start()
+}
+
+/// As Dovecot's driver does it.
+fn put(server: &Server, login: Option<&str>, body: impl Into<Vec<u8>>) -> Result<Answer> {
+    let mut request = Request::new("PUT", &format!("{OX}?from=dovecot"))
+        .header("Content-Type", "application/json; charset=utf-8");
+    if let Some(login) = login {
+        let login = format!("Basic {}", STANDARD.encode(login));
+        request = request.header("Authorization", &login);
+    }
+    server.ask(&request.body(body))
+}
+
+fn login() -> String {
+    format!("dovecot:{PASSWORD}")
+}
+
+fn mail(user: &str, uid: u32) -> Value {
+    json!({"user": user, "event": "messageNew", "folder": "INBOX", "imap-uidvalidity": 1_795_210_528, "imap-uid": uid,
+        "from": "=?utf-8?q?B=C3=B6b?= <bob@example.org>, eve@example.org", "subject": "=?utf-8?b?w7w=?=",
+        "snippet": "Hello", "unseen": 3})
+}
+
+fn what_ox_sends_is_delivered_once(world: &World) -> Result<()> {
+    let mut server = ox_server(world)?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let new = json!({"token": {"name": "t", "account_number": "alice@example.org"}});
+    let token = text(&admin.post("/tokens", &new)?.with(201)?.json["meta"]["token"])?;
+    let sink = endpoint(&bearer(&server, &token))?;
+    let first = mail("alice@example.org", 1);
+    for _ in 0..2 {
+        let answer = put(&server, Some(&login()), first.to_string())?;
+        ensure!(
+            answer.status == 200 && answer.body == r#"{"success":true}"#,
+            "{answer:?}"
+        );
+    }
+    sink.wait_for(1, ARRIVAL)?;
+    // The window of ids survives.
+    ensure!(server.stop()?.success());
+    server.start_again()?;
+    ensure!(put(&server, Some(&login()), first.to_string())?.status == 200);
+    let mut second = mail("alice@example.org", 2);
+    second["event"] = json!("MessageNew");
+    second["from"] = json!("nobody at all");
+    ensure!(put(&server, Some(&login()), second.to_string())?.status == 200);
+    let hooks = sink.wait_for(2, ARRIVAL)?;
+    let values = server.values("dovecot")?;
+    ensure!(
+        values[0]
+            == r#"{"user":"alice@example.org","mailbox":"INBOX","event":"MessageNew","uidvalidity":1795210528,"uid":1,"from":"=?utf-8?q?B=C3=B6b?= <bob@example.org>, eve@example.org","snippet":"Hello","subject":"=?utf-8?b?w7w=?=","unseen":3,"fromAddress":"bob@example.org","fromDisplayName":"Böb","subjectDecoded":"ü"}"#,
+        "{values:?}"
+    );
+    ensure!(
+        values.len() == 2 && hooks.len() == 2,
+        "{values:?} {hooks:?}"
+    );
+    let body: Value = serde_json::from_str(&hooks[0].body)?;
+    ensure!(body["application"] == "dovecot" && body["event_type"] == "MessageNew");
+    ensure!(body["message"] == serde_json::from_str::<Value>(&values[0])?);
+    let record = server.records("dovecot")?.remove(0);
+    for header in [
+        "dovecast-id",
+        "dovecast-time",
+        "dovecast-host",
+        "dovecast-txn-last",
+    ] {
+        ensure!(record.contains(header), "no {header}: {record}");
+    }
+    ensure!(!server.server_log().contains(PASSWORD));
+    Ok(())
+}
+
+fn what_ox_sends_is_refused_with_the_reason(world: &World) -> Result<()> {
+    let server = ox_server(world)?;
+    let body = mail("alice", 1).to_string();
+    let (wrong, other) = ("dovecot:wrong", format!("dovecat:{PASSWORD}"));
+    for login in [None, Some(""), Some("dovecot"), Some(wrong), Some(&*other)] {
+        let answer = put(&server, login, body.clone())?;
+        let challenge = answer.header("www-authenticate");
+        ensure!(
+            answer.status == 401 && challenge == Some("Basic realm=\"dovecast\""),
+            "{login:?}: {answer:?}"
+        );
+    }
+    let long = format!("{{\"user\":\"{}\"}}", "x".repeat(256 * 1024));
+    let mut read = mail("alice", 1);
+    read["event"] = json!("MessageRead");
+    for (body, status, reason) in [
+        (String::new(), 400, "no JSON"),
+        ("[]".to_owned(), 400, "no JSON object"),
+        ("{}".to_owned(), 422, "`event`"),
+        (read.to_string(), 422, "`event`"),
+        (mail("", 1).to_string(), 422, "`user`"),
+        (mail("alice", 0).to_string(), 422, "`imap-uid`"),
+        (long, 413, "262144 bytes"),
+    ] {
+        let answer = put(&server, Some(&login()), body)?;
+        let json: Value = serde_json::from_str(&answer.body)?;
+        let error = text(&json["error"])?;
+        ensure!(
+            answer.status == status && json["success"] == false && error.contains(reason),
+            "{answer:?}"
+        );
+    }
+    ensure!(server.ask(&Request::get(OX))?.status == 405);
+    ensure!(server.values("dovecot")?.is_empty());
+    Ok(())
+}
+
+fn without_credentials_nobody_may_send_as_ox(world: &World) -> Result<()> {
+    for login in [None, Some(login())] {
+        let answer = put(&world.server, login.as_deref(), mail("a", 1).to_string())?;
+        ensure!(
+            answer.status == 403 && answer.body.contains("not configured"),
+            "{answer:?}"
+        );
+    }
+    Ok(())
+}
+
+fn a_server_with_kafka_appends_there(world: &World) -> Result<()> {
+    let broker = MockBroker::start(1)?;
+    let brokers = broker.bootstrap_servers();
+    let kafka = format!("[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{brokers}']");
+    let credentials = format!("[ox]\nuser = 'dovecot'\npassword = '{PASSWORD}'");
+    let server = world
+        .fresh()?
+        .0
+        .config(&credentials)
+        .config(&kafka)
+        .start()?;
+    let body = mail("alice", 1).to_string();
+    for _ in 0..2 {
+        let answer = put(&server, Some(&login()), body.clone())?;
+        ensure!(answer.status == 200, "{answer:?}: {}", server.server_log());
+    }
+    let admin = bearer(&server, &server.admin_token()?);
+    admin.post("/messages", &message("1"))?.with(201)?;
+    let settings = [("bootstrap.servers".to_owned(), brokers)];
+    let records = TopicReader::new(&settings, "dovecot")?.read(2, ARRIVAL)?;
+    let id = |place: usize| records[place].header("dovecast-id").map(<[u8]>::to_vec);
+    ensure!(id(0).is_some() && id(0) == id(1), "{records:?}");
+    let sent = TopicReader::new(&settings, "hooks.outbox")?.read(1, ARRIVAL)?;
+    ensure!(sent.len() == 1);
+    Ok(())
+}
