@@ -323,5 +323,13 @@ fn a_server_with_kafka_appends_there(world: &World) -> Result<()> {
     ensure!(id(0).is_some() && id(0) == id(1), "{records:?}");
     let sent = TopicReader::new(&settings, "hooks.outbox")?.read(1, ARRIVAL)?;
     ensure!(sent.len() == 1);
-    Ok(())
+    drop(broker);
+    let answer = put(&server, Some(&login()), mail("alice", 2).to_string())?;
+    ensure!(
+        answer.status == 503 && answer.header("retry-after") == Some("5"),
+        "{answer:?}"
+    );
+    admin
+        .post("/messages", &message("1"))?
+        .refused(503, "cannot take this now", "")
 }
