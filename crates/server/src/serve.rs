@@ -163,13 +163,7 @@ impl Parts {
             log: log.clone(),
             stopping: stopping.clone(),
         };
-        #[cfg(feature = "kafka")]
-        let intake = match &shipper {
-            Some((_, kafka)) => Intake::Kafka(kafka.clone()),
-            None => Intake::Embedded(log.clone()),
-        };
-        #[cfg(not(feature = "kafka"))]
-        let intake = Intake::Embedded(log.clone());
+        let intake = Intake::open(config, &log)?;
         let mut router = status::router(status).merge(ox(config, &intake)?);
         if let Some(store) = &store {
             let tester = Arc::new(Tester::new(&config.dispatch));

@@ -3,13 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "kafka")]
+use anyhow::Context;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
 use dovecast_log::{Appended, Log, LogError, NewRecord};
 
+use crate::config::{Config, LogKind};
+
 /// How long the log may take; nobody waits longer for an answer.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Kafka's client forgets what it could not deliver in this time: who has sent it has been told, or is about to be.
+#[cfg(feature = "kafka")]
+const KAFKA_KEEPS_MS: &str = "8000";
 
 /// The log.
 #[derive(Clone)]
@@ -38,6 +46,23 @@ pub(crate) enum NotTaken {
 }
 
 impl Intake {
+    /// A connection of its own: what waits here does not stand in the way of what is shipped.
+    pub(crate) fn open(config: &Config, log: &Embedded) -> anyhow::Result<Self> {
+        match config.log.kind {
+            LogKind::Embedded => Ok(Self::Embedded(log.clone())),
+            #[cfg(not(feature = "kafka"))]
+            LogKind::Kafka => anyhow::bail!(crate::config::NO_KAFKA),
+            #[cfg(feature = "kafka")]
+            LogKind::Kafka => {
+                let mut options = config.kafka_options();
+                let keeps = ("message.timeout.ms".to_owned(), KAFKA_KEEPS_MS.to_owned());
+                options.properties.extend([keeps]);
+                let log = KafkaLog::connect(&options).context("cannot use Kafka")?;
+                Ok(Self::Kafka(log))
+            }
+        }
+    }
+
     async fn append(&self, record: NewRecord) -> Result<Appended, LogError> {
         match self {
             Self::Embedded(log) => log.append(vec![record]).await,
