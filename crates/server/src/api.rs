@@ -20,12 +20,16 @@ mod test_delivery;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, OriginalUri};
+use axum::extract::{DefaultBodyLimit, OriginalUri, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::any;
 use dovecast_store::Store;
 use ipnet::IpNet;
+use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -36,6 +40,8 @@ use error::ApiError;
 
 pub(crate) use test_delivery::TestDelivery;
 
+/// How long an answer waits until what it has changed counts.
+const FOLLOW: Duration = Duration::from_secs(2);
 /// The longest body of a request.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
@@ -47,6 +53,8 @@ pub(crate) struct Api {
     outbox: Destination,
     trusted_proxies: Arc<[IpNet]>,
     test_delivery: Option<Arc<dyn TestDelivery>>,
+    /// The number of the last change that counts for deliveries of this process.
+    follows: watch::Receiver<i64>,
 }
 
 impl Api {
@@ -54,15 +62,30 @@ impl Api {
         store: Store,
         outbox: Destination,
         http: &Http,
-        test_delivery: Option<Arc<dyn TestDelivery>>,
+        (test_delivery, follows): (Option<Arc<dyn TestDelivery>>, watch::Receiver<i64>),
     ) -> Self {
         Self {
             store,
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
             test_delivery,
+            follows,
         }
     }
+}
+
+/// What a request has changed counts here when it is answered; on other nodes it does within a second.
+async fn count_at_once(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let may_change = !request.method().is_safe();
+    let response = next.run(request).await;
+    if may_change {
+        let known = api.store.known_change();
+        let mut follows = api.follows.clone();
+        let counts = follows.wait_for(|applied| *applied >= known);
+        // Late is better than never answered.
+        let _ = tokio::time::timeout(FOLLOW, counts).await;
+    }
+    response
 }
 
 /// The requests below `prefix` and what answers them.
@@ -73,6 +96,7 @@ pub(crate) fn router(api: Api, prefix: &str) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(api.clone(), count_at_once))
         .with_state(api);
     Router::new()
         .nest(prefix, router)

@@ -17,6 +17,7 @@ use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 #[cfg(feature = "kafka")]
@@ -32,6 +33,8 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 /// Running workers.
 pub(crate) struct Dispatching {
     dispatcher: Dispatcher,
+    /// The number of the last change that counts.
+    follows: watch::Receiver<i64>,
     /// They end when this is dropped.
     _helpers: JoinSet<()>,
 }
@@ -44,13 +47,16 @@ impl Dispatching {
         }
         let directory = Arc::<Directory>::default();
         let defaults = config.dispatch.clone();
-        let begin = following::load(store, &directory, &defaults).await?;
+        let (seq, ends) = following::load(store, &directory, &defaults).await?;
+        let applied = watch::Sender::new(seq);
+        let follows = applied.subscribe();
         let mut helpers = JoinSet::new();
         helpers.spawn(following::follow(
             store.clone(),
             Arc::clone(&directory),
             defaults,
-            begin,
+            ends,
+            applied,
         ));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         tracing::info!(
@@ -59,8 +65,14 @@ impl Dispatching {
         );
         Ok(Self {
             dispatcher: dispatcher(config, log, (store, directory))?,
+            follows,
             _helpers: helpers,
         })
+    }
+
+    /// For whoever wants to know that a change counts here.
+    pub(crate) fn follows(&self) -> watch::Receiver<i64> {
+        self.follows.clone()
     }
 
     pub(crate) fn stats(&self) -> Stats {

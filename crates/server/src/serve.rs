@@ -165,10 +165,11 @@ impl Parts {
         };
         let intake = Intake::open(config, &log)?;
         let mut router = status::router(status).merge(ox(config, &intake)?);
-        if let Some(store) = &store {
+        if let (Some(store), Some(dispatching)) = (&store, &dispatching) {
             let tester = Arc::new(Tester::new(&config.dispatch));
             let outbox = Destination::new(intake, &config.dispatch.outbox_topic);
-            let api = Api::new(store.clone(), outbox, &config.http, Some(tester));
+            let follows = dispatching.follows();
+            let api = Api::new(store.clone(), outbox, &config.http, (Some(tester), follows));
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         let mut http = JoinSet::new();

@@ -80,6 +80,11 @@ impl Store {
         last_seq(&self.database).await
     }
 
+    /// The number of the last change that this process knows of, its own included.
+    pub fn known_change(&self) -> i64 {
+        *self.feed.subscribe().borrow()
+    }
+
     /// Waits until something has changed after `seq`.
     pub async fn changed(&self, seq: i64) {
         // The sender lives as long as this.

@@ -200,7 +200,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 in_flight: 1,
             };
             let mut offered = shared.offer_live(&endpoint, item);
-            while let Err((mut item, lane)) = offered {
+            while let Some((mut item, lane)) = offered {
                 tokio::select! {
                     () = lane.ended.notified() => {}
                     () = tokio::time::sleep(FULL) => {}

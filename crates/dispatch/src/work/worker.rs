@@ -39,10 +39,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
         item: Item,
-    ) -> Result<(), (Item, Arc<Lane>)> {
+    ) -> Option<(Item, Arc<Lane>)> {
         let lane = self.lane(endpoint);
         let Origin::Live { group, .. } = &item.origin else {
-            return Ok(());
+            return None;
         };
         let group = Arc::clone(group);
         let mut state = lane.state();
@@ -62,10 +62,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             }
             Offered::Full(item) | Offered::NotNow(item, _) => {
                 drop(state);
-                return Err((item, lane));
+                return Some((item, lane));
             }
         }
-        Ok(())
+        None
     }
 
     /// Offers what was owed and is due.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::Directory;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
+use tokio::sync::watch;
 
 use super::routes::route;
 use crate::config::Dispatch;
@@ -60,8 +61,10 @@ pub(super) async fn follow(
     store: Store,
     directory: Arc<Directory>,
     config: Dispatch,
-    (mut seq, ends): (i64, Ends),
+    ends: Ends,
+    applied: watch::Sender<i64>,
 ) {
+    let mut seq = *applied.borrow();
     let mut ending: BTreeSet<(i64, dovecast_store::EndpointId)> = ends.into_iter().collect();
     loop {
         let wait = ending.first().map(|(until, _)| until - now_ms());
@@ -80,6 +83,7 @@ pub(super) async fn follow(
         match step(&store, &directory, &config, (seq, whose)).await {
             Ok((next, secrets)) => {
                 seq = next;
+                applied.send_replace(seq);
                 ending.retain(|end| !due.contains(end));
                 ending.extend(secrets);
             }
