@@ -1,8 +1,9 @@
 //! An endpoint of webhooks on loopback: keeps what it gets, and answers as it is told.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,10 @@ pub struct HookEndpoint {
 
 struct Shared {
     status: AtomicU16,
+    /// Of one in so many messages the first request is refused; 0: of none.
+    refused_once: AtomicU64,
+    /// By `webhook-id`.
+    refused: Mutex<HashSet<String>>,
     hooks: Mutex<Vec<Hook>>,
     arrived: Condvar,
 }
@@ -43,6 +48,21 @@ struct Shared {
 impl Shared {
     fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a message is answered with.
+    fn status(&self, hook: &Hook) -> u16 {
+        let every = self.refused_once.load(Ordering::Acquire);
+        if let Some(id) = hook.header("webhook-id")
+            && every > 0
+            && id.bytes().map(u64::from).sum::<u64>() % every == 0
+        {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if refused.insert(id.to_owned()) {
+                return 503;
+            }
+        }
+        self.status.load(Ordering::Acquire)
     }
 }
 
@@ -52,6 +72,8 @@ impl HookEndpoint {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
         let shared = Arc::new(Shared {
             status: AtomicU16::new(204),
+            refused_once: AtomicU64::new(0),
+            refused: Mutex::default(),
             hooks: Mutex::default(),
             arrived: Condvar::new(),
         });
@@ -77,6 +99,11 @@ impl HookEndpoint {
     /// The status of all answers from now on. Only what is answered with 2xx is kept.
     pub fn answer(&self, status: u16) {
         self.shared.status.store(status, Ordering::Release);
+    }
+
+    /// Answers the first request of about one in `every` messages with 503 (0: of none); the next one is answered as ever.
+    pub fn refuse_once(&self, every: u64) {
+        self.shared.refused_once.store(every, Ordering::Release);
     }
 
     /// What was taken so far.
@@ -129,7 +156,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
             body: String::from_utf8(body)?,
             arrived: Instant::now(),
         };
-        let status = shared.status.load(Ordering::Acquire);
+        let status = shared.status(&hook);
         if (200..300).contains(&status) {
             shared.hooks().push(hook);
             shared.arrived.notify_all();

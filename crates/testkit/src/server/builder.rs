@@ -12,6 +12,7 @@ use super::{Server, build};
 /// What is to be started.
 #[derive(Debug, Default)]
 pub struct Builder {
+    roles: Option<String>,
     config: String,
     http: String,
     binary: Option<PathBuf>,
@@ -26,6 +27,13 @@ impl Builder {
     #[must_use]
     pub fn release(mut self) -> Self {
         self.release = true;
+        self
+    }
+
+    /// What it does; otherwise everything.
+    #[must_use]
+    pub fn roles(mut self, roles: &[&str]) -> Self {
+        self.roles = Some(format!("roles = {roles:?}\n"));
         self
     }
 
@@ -91,7 +99,8 @@ impl Builder {
         let in_data_dir = || (data_dir.join("relay.sock"), data_dir.join("spill"));
         let (relay_socket, spill_dir) = self.relay.unwrap_or_else(in_data_dir);
         let config = format!(
-            "[http]\nlisten = \"127.0.0.1:0\"\n{}[relay]\nsocket = '{}'\nspill_dir = '{}'\n{}",
+            "{}[http]\nlisten = \"127.0.0.1:0\"\n{}[relay]\nsocket = '{}'\nspill_dir = '{}'\n{}",
+            self.roles.unwrap_or_default(),
             self.http,
             relay_socket.display(),
             spill_dir.display(),

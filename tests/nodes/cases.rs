@@ -1,0 +1,226 @@
+//! The cases.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::endpoint::HookEndpoint;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Services, eventually, messages};
+use crate::load::{append, notification};
+
+pub(crate) type Case = fn(&mut Services) -> Result<()>;
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const CASES: &[(&str, Case)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+cases![
+    two_nodes_share_the_work_and_each_notification_arrives,
+    a_rolling_restart_loses_nothing,
+    a_node_that_is_killed_loses_nothing_and_nothing_is_stuck,
+    a_kafka_that_is_away_for_a_while_loses_nothing,
+    a_postgresql_that_is_away_for_a_while_loses_nothing,
+    a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two,
+    nodes_that_join_under_load_lose_nothing,
+];
+
+/// Longer than a dispatcher that says nothing is taken for alive, and than the session of a consumer.
+const AWAY: Duration = Duration::from_secs(8);
+/// After this, what a dead node had is another one's.
+const TAKEN_OVER: Duration = Duration::from_secs(30);
+
+fn two_nodes_share_the_work_and_each_notification_arrives(services: &mut Services) -> Result<()> {
+    let cluster = Cluster::start(services, "share", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 200)?;
+    }
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    println!(
+        "the nodes have delivered {} and {}",
+        cluster.delivered(0)?,
+        cluster.delivered(1)?
+    );
+    Ok(())
+}
+
+fn a_rolling_restart_loses_nothing(services: &mut Services) -> Result<()> {
+    let mut cluster = Cluster::start(services, "restart", 3)?;
+    let load = cluster.load()?;
+    for node in 0..3 {
+        cluster.delivers(node, 50)?;
+    }
+    for node in 0..3 {
+        // The second one is stopped while it owes a range of the log.
+        if node == 1 {
+            cluster.defers(node)?;
+        }
+        let stopped = cluster.nodes[node].stop()?;
+        cluster.recovers();
+        ensure!(stopped.success(), "{stopped}");
+        load.goes_on(100)?;
+        cluster.nodes[node].start_again()?;
+        cluster.delivers(node, 50)?;
+    }
+    let sent = load.stop()?;
+    let arrived = cluster.arrives(sent)?;
+    ensure!(
+        arrived.again <= sent as usize / 5,
+        "{} deliveries came again, which a graceful stop is to spare",
+        arrived.again
+    );
+    Ok(())
+}
+
+fn a_node_that_is_killed_loses_nothing_and_nothing_is_stuck(services: &mut Services) -> Result<()> {
+    let mut cluster = Cluster::start(services, "kill", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    // It has claimed both: deliveries that are owed, and ranges.
+    cluster.defers(0)?;
+    cluster.nodes[0].kill()?;
+    let killed = Instant::now();
+    cluster.recovers();
+    cluster.nodes.remove(0);
+    load.goes_on(1000)?;
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    let taken_over = killed.elapsed();
+    println!(
+        "all was done {:.1} s after the kill",
+        taken_over.as_secs_f32()
+    );
+    ensure!(
+        taken_over < TAKEN_OVER,
+        "what the dead node had is done after {taken_over:?}"
+    );
+    Ok(())
+}
+
+fn a_kafka_that_is_away_for_a_while_loses_nothing(services: &mut Services) -> Result<()> {
+    let cluster = Cluster::start(services, "kafka", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    cluster.services.kafka.kill()?;
+    std::thread::sleep(AWAY);
+    cluster.services.kafka.restart()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    Ok(())
+}
+
+fn a_postgresql_that_is_away_for_a_while_loses_nothing(services: &mut Services) -> Result<()> {
+    let cluster = Cluster::start(services, "postgresql", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    // Of both: each owes ranges, and neither can say that it lives.
+    cluster.defers(0)?;
+    cluster.services.postgres.stop()?;
+    cluster.recovers();
+    std::thread::sleep(AWAY);
+    cluster.services.postgres.start_again()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    Ok(())
+}
+
+fn a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two(
+    services: &mut Services,
+) -> Result<()> {
+    /// Enough for all partitions.
+    const EACH: u32 = 60;
+    let cluster = Cluster::start(services, "filter", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    let levels = cluster.register()?;
+    let sink = HookEndpoint::start()?;
+    let filter = |level: usize| json!({"level_ids": [levels[level]]});
+    let id = cluster.endpoint(&sink.url(), &filter(0))?;
+    let log = cluster.log()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut next = 1_000_000;
+    let mut expected = Vec::new();
+    for (node, level) in [(1, 0), (1, 1), (0, 0), (1, 1)] {
+        let change = json!({"endpoint": {"filter": filter(level)}});
+        cluster.ask(node, "PUT", &format!("/endpoints/{id}"), &change)?;
+        std::thread::sleep(Duration::from_millis(1500));
+        let before = [cluster.delivered(0)?, cluster.delivered(1)?];
+        for (place, name) in ["low", "high"].into_iter().enumerate() {
+            let records = (next..next + EACH).map(|n| notification(&cluster.account, name, n));
+            append(&runtime, &log, records.collect())?;
+            if place == level {
+                expected.extend(next..next + EACH);
+            }
+            next += EACH;
+        }
+        eventually(
+            Duration::from_secs(20),
+            || format!("{} of {} have come", sink.hooks().len(), expected.len()),
+            || Ok(sink.hooks().len() >= expected.len()),
+        )?;
+        let came: Vec<u32> = messages(&sink.hooks()).into_keys().collect();
+        ensure!(came == expected, "{came:?}, not {expected:?}");
+        for (node, before) in before.into_iter().enumerate() {
+            ensure!(
+                cluster.delivered(node)? > before,
+                "node {node} has delivered nothing"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn nodes_that_join_under_load_lose_nothing(services: &mut Services) -> Result<()> {
+    let mut cluster = Cluster::start(services, "join", 1)?;
+    let load = cluster.load()?;
+    cluster.delivers(0, 200)?;
+    for node in 1..3 {
+        cluster.join()?;
+        cluster.delivers(node, 100)?;
+    }
+    cluster.delivers(0, 100)?;
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    Ok(())
+}
+
+impl Cluster<'_> {
+    /// Registers an application with the levels `low` and `high`; their ids.
+    fn register(&self) -> Result<Vec<Value>> {
+        let levels = json!([{"id": "low", "title": "Low"}, {"id": "high", "title": "High"}]);
+        let registration = json!({
+            "application": {"name": "nodes", "title": "Nodes"},
+            "event_types": [{"id": "graded", "title": "Graded", "levels": levels}]});
+        let made = self.ask_as_admin("/apps/register", &registration)?;
+        let included = made["included"].as_array().context("no list")?;
+        let level = |name: &str| -> Result<Value> {
+            let found = included
+                .iter()
+                .find(|one| one["attributes"]["name"] == name);
+            Ok(found.with_context(|| format!("no {name}"))?["id"].clone())
+        };
+        Ok(vec![level("low")?, level("high")?])
+    }
+}
