@@ -45,13 +45,6 @@ pub(crate) struct Cluster<'a> {
     database: String,
 }
 
-/// What a case has shown.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    /// Requests beyond the first that succeeded, at both endpoints together.
-    pub(crate) again: usize,
-}
-
 impl<'a> Cluster<'a> {
     /// Starts so many nodes, of a group and an account of this name.
     pub(crate) fn start(services: &'a mut Services, name: &str, nodes: usize) -> Result<Self> {
@@ -171,7 +164,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Waits until all `0..sent` have arrived at both endpoints and nothing is owed or uncommitted. Says what came again.
-    pub(crate) fn arrives(&self, sent: u32) -> Result<Arrived> {
+    pub(crate) fn arrives(&self, sent: u32) -> Result<()> {
         let begin = Instant::now();
         let sinks = [("good", &self.good), ("bad", &self.bad)];
         for (name, sink) in sinks {
@@ -194,7 +187,6 @@ impl<'a> Cluster<'a> {
             || Ok(self.owed()? == "0|0|0" && self.lag()? == 0),
         )
         .with_context(|| self.state())?;
-        let mut again = 0;
         let mut came_again = Vec::new();
         for (name, sink) in sinks {
             let hooks = sink.hooks();
@@ -202,7 +194,6 @@ impl<'a> Cluster<'a> {
                 ensure!(ids.len() == 1, "{number} came under several names: {ids:?}");
             }
             let more = hooks.len() - sent as usize;
-            again += more;
             came_again.push(format!("{more} again at the {name} one"));
         }
         println!(
@@ -212,7 +203,16 @@ impl<'a> Cluster<'a> {
             waited.as_secs_f32(),
             begin.elapsed().as_secs_f32()
         );
-        Ok(Arrived { again })
+        Ok(())
+    }
+
+    /// How many have come again so far, at both endpoints.
+    pub(crate) fn again(&self) -> usize {
+        let again = |sink: &HookEndpoint| {
+            let hooks = sink.hooks();
+            hooks.len() - messages(&hooks).len()
+        };
+        again(&self.good) + again(&self.bad)
     }
 
     /// Owed deliveries, owed ranges, dead letters.
