@@ -426,19 +426,22 @@ async fn a_ledger_that_is_away_holds_back_commits_and_loses_nothing() {
     world.put(1, &good, |_| {});
     world.put(2, &bad, |_| {});
     world.start();
+    // It begins with a ledger.
+    world.notify(1).await;
+    world.committed().await;
     world.ledger.kept().is_away = true;
     world.notify(5).await;
-    until("asked", || async { bad.asked() >= 5 }).await;
-    until_taken(&good, 5).await;
+    until("asked", || async { bad.asked() >= 6 }).await;
+    until_taken(&good, 6).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let groups = world.log.groups().await.expect("groups");
     assert!(
-        groups.iter().all(|group| group.committed == 0),
+        groups.iter().map(|group| group.committed).sum::<u64>() == 1,
         "{groups:?}"
     );
     bad.answer(OK);
     world.ledger.kept().is_away = false;
-    until_taken(&bad, 5).await;
+    until_taken(&bad, 6).await;
     world.committed().await;
     world.stop().await;
 }
@@ -462,4 +465,50 @@ async fn an_endpoint_that_is_not_active_or_gone_gets_nothing() {
     world.committed().await;
     world.stop().await;
     assert_eq!((inactive.asked(), gone.distinct()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn very_many_dead_endpoints_hold_back_none_that_lives() {
+    let mut world = World::new();
+    let (dead, alive) = (Sink::start().await, Sink::start().await);
+    dead.answer(Answer { status: 503, ..OK });
+    for number in 0..300 {
+        world.put(100 + number, &dead, |_| {});
+    }
+    world.put(1, &alive, |_| {});
+    world.start();
+    for round in 1..=3 {
+        world.notify(500).await;
+        until_taken(&alive, 500 * round).await;
+    }
+    world.committed().await;
+    world.stop().await;
+    assert_eq!(alive.repeated(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_was_switched_off_while_it_was_down_works_when_it_is_switched_on() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    sink.answer(Answer { status: 503, ..OK });
+    world.put(1, &sink, |_| {});
+    world.start();
+    world.notify(200).await;
+    until("a range is owed", || async {
+        !world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.put(1, &sink, |endpoint| endpoint.is_active = false);
+    sink.answer(OK);
+    // What was left for it is discarded.
+    until("nothing is owed", || async {
+        let kept = world.ledger.kept();
+        kept.ranges.is_empty() && kept.owed.is_empty()
+    })
+    .await;
+    world.put(1, &sink, |_| {});
+    let before = sink.distinct();
+    world.notify(50).await;
+    until("taken", || async { sink.distinct() >= before + 50 }).await;
+    world.stop().await;
 }
