@@ -17,7 +17,8 @@ cases![
     an_event_is_a_notification_of_the_users_account,
     a_filter_decides_and_a_change_of_it_counts_at_once,
     a_condition_decides_by_the_message,
-    a_failure_is_shown_and_repaired_by_a_later_attempt,
+    a_failure_is_shown_and_repaired_by_a_later_success,
+    what_was_refused_once_comes_by_a_later_attempt,
     the_policy_of_hooks_backend_switches_an_endpoint_off,
     a_test_sends_one_and_leaves_no_trace,
     nothing_goes_to_an_address_that_is_not_allowed,
@@ -215,18 +216,28 @@ fn shows(user: &User<'_>, id: &str, attribute: &str, expected: &Value) -> Result
     found.with_context(|| format!("`{attribute}` does not become {expected}: {last}"))
 }
 
-fn a_failure_is_shown_and_repaired_by_a_later_attempt(world: &World) -> Result<()> {
+fn a_failure_is_shown_and_repaired_by_a_later_success(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    sink.answer(503);
+    let id = user.endpoint(&fields(&sink, &json!({})))?;
+    send(&world.server, &number, &[])?;
+    let shown = shows(&user, &id, "last_delivery_status", &json!("failure"))?;
+    ensure!(shown["first_failure_time"] != Value::Null, "{shown}");
+    ensure!(shown["active"] == true, "{shown}");
+    sink.answer(204);
+    send(&world.server, &number, &[])?;
+    let shown = shows(&user, &id, "last_delivery_status", &json!("success"))?;
+    ensure!(shown["first_failure_time"] == Value::Null, "{shown}");
+    Ok(())
+}
+
+fn what_was_refused_once_comes_by_a_later_attempt(world: &World) -> Result<()> {
     let (user, number) = account(world)?;
     let sink = HookEndpoint::start()?;
     sink.refuse_once(1);
     let id = user.endpoint(&fields(&sink, &json!({})))?;
     send(&world.server, &number, &[])?;
-    let shown = shows(&user, &id, "last_delivery_status", &json!("failure"))?;
-    ensure!(
-        shown["first_failure_time"] == shown["last_delivery_time"],
-        "{shown}"
-    );
-    ensure!(shown["active"] == true, "{shown}");
     // The first delay is five seconds.
     ensure!(sink.wait_for(1, ARRIVAL)?.len() == 1);
     let shown = shows(&user, &id, "last_delivery_status", &json!("success"))?;
