@@ -3,6 +3,7 @@
 mod attempts;
 mod claims;
 mod dead_letters;
+mod ours;
 mod record;
 
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
@@ -14,6 +15,7 @@ use crate::open::Store;
 pub use attempts::KeptAttempt;
 pub use claims::OwedCount;
 pub use dead_letters::KeptDeadLetter;
+pub(crate) use ours::Ours;
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,9 @@ impl Store {
 impl Ledger for Store {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
         let failed = |error| self.ledger_error("write to", &error);
+        self.ours.will_record(&happened);
         self.record_happened(&happened).await.map_err(failed)?;
+        self.ours.recorded(&happened);
         // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
         for endpoint in &happened.switched_off {
             let id = endpoint.0.into();

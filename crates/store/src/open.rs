@@ -11,6 +11,7 @@ use sqlx::{AnyPool, ConnectOptions, Transaction};
 use url::Url;
 use uuid::Uuid;
 
+use crate::deliveries::Ours;
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
@@ -56,6 +57,7 @@ pub struct Store {
     pub(crate) feed: Arc<Feed>,
     /// Names what this process claims.
     pub(crate) node: Uuid,
+    pub(crate) ours: Arc<Ours>,
 }
 
 /// The connections.
@@ -75,6 +77,7 @@ impl Store {
             database,
             feed: Arc::new(feed),
             node: Uuid::now_v7(),
+            ours: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone());

@@ -37,6 +37,8 @@ const FREE_POSTGRES: &str = "UPDATE owed_range SET claimed_by = $1 \
     AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3 \
     FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
+const OURS: &str = "SELECT endpoint_id, notification_id, body, failures, due_ms, reason FROM owed WHERE claimed_by = $1";
+const OUR_RANGES: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset FROM owed_range WHERE claimed_by = $1";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
 
@@ -87,8 +89,19 @@ impl Store {
         } else {
             DUE
         };
+        if self.ours.is_owed_unsure() {
+            let found = self.ours.new_owed(owed_of(&self.claimed(OURS).await?)?);
+            self.ours.set_owed_unsure(false);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        // The answer may be lost after the commit.
+        self.ours.set_owed_unsure(true);
         let rows = self.claim(statement, now_ms, most).await?;
-        let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
+        let mut owed = owed_of(&rows)?;
+        self.ours.claimed_owed(&owed);
+        self.ours.set_owed_unsure(false);
         owed.sort_by_key(|owed| owed.due_ms);
         Ok(owed)
     }
@@ -103,8 +116,26 @@ impl Store {
         } else {
             FREE
         };
+        if self.ours.are_ranges_unsure() {
+            let ranges = ranges_of(&self.claimed(OUR_RANGES).await?)?;
+            let found = self.ours.new_ranges(ranges);
+            self.ours.set_ranges_unsure(false);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        self.ours.set_ranges_unsure(true);
         let rows = self.claim(statement, now_ms, most).await?;
-        rows.iter().map(range).collect()
+        let ranges = ranges_of(&rows)?;
+        self.ours.claimed_ranges(&ranges);
+        self.ours.set_ranges_unsure(false);
+        Ok(ranges)
+    }
+
+    /// What is claimed by us.
+    async fn claimed(&self, statement: &'static str) -> Result<Vec<AnyRow>> {
+        let query = sqlx::query(statement).bind(self.dispatcher_id());
+        Ok(query.fetch_all(&self.database.pool).await?)
     }
 
     /// Of each endpoint that owes anything: single deliveries, and ranges of the log.
@@ -177,6 +208,14 @@ where
 {
     let number = row::number(found, column)?;
     Ok(T::try_from(number).map_err(|error| row::wrong(column, error))?)
+}
+
+fn owed_of(rows: &[AnyRow]) -> Result<Vec<Owed>> {
+    rows.iter().map(owed).collect()
+}
+
+fn ranges_of(rows: &[AnyRow]) -> Result<Vec<OwedRange>> {
+    rows.iter().map(range).collect()
 }
 
 fn owed(found: &AnyRow) -> Result<Owed> {
