@@ -202,6 +202,7 @@ async fn dispatch(
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
             in_flight: 10_000,
+            readers: 16,
         },
     );
     let wanted = notifications * fan_out;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made |
-//! | `catch_up` | reads ranges again that endpoints owe |
+//! | `catch_up`, `readers` | reads ranges again that endpoints owe, with so many readers at a time |
 //! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
 //! | `recorder` | writes down what has happened, many things at a time, and says what may be committed |
 //!
@@ -18,6 +18,7 @@ mod feed;
 mod item;
 mod lane;
 pub mod ledger;
+mod readers;
 mod recorder;
 mod retrier;
 pub mod schedule;
@@ -42,6 +43,7 @@ use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use lane::Lane;
 use ledger::{Ledger, Millis};
+use readers::Readers;
 use recorder::Recorder;
 use stats::Counters;
 
@@ -66,11 +68,14 @@ pub struct DispatchOptions {
     pub sources: BTreeMap<String, Source>,
     /// Deliveries that may be under way or wait at a time.
     pub in_flight: u64,
+    /// Readers of the log that may be open at a time to catch up.
+    pub readers: usize,
 }
 
 /// Running workers.
 pub struct Dispatcher {
     counters: Arc<Counters>,
+    readers: Arc<Readers>,
     stopping: watch::Sender<bool>,
     ended: AbortHandle,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -86,6 +91,7 @@ struct Shared<L, S> {
     lanes: Mutex<HashMap<EndpointId, Arc<Lane>>>,
     recorder: Recorder,
     counters: Arc<Counters>,
+    readers: Arc<Readers>,
     /// Something that was in flight has ended.
     room: Notify,
     is_stopping: AtomicBool,
@@ -103,6 +109,7 @@ impl Dispatcher {
         options: DispatchOptions,
     ) -> Self {
         let counters = Arc::<Counters>::default();
+        let readers = Arc::new(Readers::new(options.readers));
         let shared = Arc::new(Shared {
             log,
             ledger,
@@ -112,6 +119,7 @@ impl Dispatcher {
             lanes: Mutex::default(),
             recorder: Recorder::default(),
             counters: Arc::clone(&counters),
+            readers: Arc::clone(&readers),
             room: Notify::new(),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -120,6 +128,7 @@ impl Dispatcher {
         let task = tokio::spawn(feed::run(shared, stopping.subscribe()));
         Self {
             counters,
+            readers,
             stopping,
             ended: task.abort_handle(),
             task: tokio::sync::Mutex::new(Some(task)),
@@ -135,7 +144,10 @@ impl Dispatcher {
 
     /// What was done so far.
     pub fn stats(&self) -> Stats {
-        self.counters.stats()
+        Stats {
+            readers: u64::try_from(self.readers.open()).unwrap_or(u64::MAX),
+            ..self.counters.stats()
+        }
     }
 
     /// Reads no more; attempts that are under way may end, within some seconds.

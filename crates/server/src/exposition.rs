@@ -112,6 +112,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
         "Deliveries that wait or are under way.",
     );
     out.sample(&[], stats.in_flight);
+    out.gauge(
+        "dovecast_dispatch_readers",
+        "Readers of the log that are open for endpoints that catch up.",
+    );
+    out.sample(&[], stats.readers);
 }
 
 #[cfg(feature = "kafka")]

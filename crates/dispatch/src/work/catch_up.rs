@@ -13,6 +13,7 @@ use super::Shared;
 use super::item::{Item, Origin, RangeRun};
 use super::lane::{Lane, State};
 use super::ledger::{Ledger, OwedRange, RangeId};
+use super::readers::Place;
 use super::stats::count;
 
 /// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
@@ -45,17 +46,44 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
         };
         let mut has_moved = false;
         for (id, to) in ranges {
-            let start = id.start;
-            let reader = readers
-                .entry(id)
-                .or_insert_with_key(|id| RangeReader::new(id.clone(), start));
-            has_moved |= reader.step(&shared, &lane, to).await;
+            has_moved |= go_on(&shared, &lane, &mut readers, (id, to)).await;
         }
-        if !has_moved && is_caught_up(&shared, &lane, &mut readers) {
+        if has_moved {
+            continue;
+        }
+        if is_caught_up(&shared, &lane, &mut readers) {
             return;
         }
-        if !has_moved {
-            rest(&shared, &lane).await;
+        for reader in readers.values_mut() {
+            reader.make_way(&shared, &lane);
+        }
+        rest(&shared, &lane).await;
+    }
+}
+
+/// Goes on with one range of a lane; `false`: nothing could be done now.
+async fn go_on<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut HashMap<RangeId, RangeReader<L>>,
+    (id, to): (RangeId, u64),
+) -> bool {
+    let start = id.start;
+    let mut place = None;
+    loop {
+        let reader = readers
+            .entry(id.clone())
+            .or_insert_with_key(|id| RangeReader::new(id.clone(), start));
+        reader.place = place.take().or(reader.place.take());
+        match reader.step(shared, lane, to).await {
+            Step::Moved => return true,
+            Step::Nothing => return false,
+            Step::WantsReader => place = shared.readers.try_take(),
+        }
+        if place.is_none() {
+            // Whoever waits for a place holds none.
+            readers.values_mut().for_each(RangeReader::close);
+            place = shared.readers.take().await;
         }
     }
 }
@@ -67,7 +95,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
     readers: &mut HashMap<RangeId, RangeReader<L>>,
 ) -> bool {
     let mut state = lane.state();
-    let must_wait = state.endpoint.is_paused || state.breaker.is_open();
+    let must_wait = state.must_wait();
     let Some(behind) = &mut state.behind else {
         return true;
     };
@@ -123,11 +151,12 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
             return shared.ended(range.id, range.to);
         };
         let lane = shared.lane(&endpoint);
-        if !reader.step(shared, &lane, range.to).await {
-            let wait = nudge(shared, &lane);
-            tokio::select! {
-                () = lane.ended.notified() => {}
-                () = tokio::time::sleep(wait) => {}
+        match reader.step(shared, &lane, range.to).await {
+            Step::Moved => {}
+            Step::WantsReader => reader.place = shared.readers.take().await,
+            Step::Nothing => {
+                reader.make_way(shared, &lane);
+                rest(shared, &lane).await;
             }
         }
     }
@@ -136,10 +165,22 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
     }
 }
 
+/// What came of going on with a range.
+enum Step {
+    /// There may be more to do.
+    Moved,
+    /// Nothing could be done now.
+    Nothing,
+    /// It has to be read, and that takes a place for a reader.
+    WantsReader,
+}
+
 /// How far one range was read.
 struct RangeReader<L: Log> {
     run: Arc<RangeRun>,
+    /// There is none without a place.
     reader: Option<L::Reader>,
+    place: Option<Place>,
     waiting: VecDeque<Record>,
     /// Everything before was looked at.
     next: u64,
@@ -150,6 +191,7 @@ impl<L: Log> RangeReader<L> {
         Self {
             run: RangeRun::new(id, from),
             reader: None,
+            place: None,
             waiting: VecDeque::new(),
             next: from,
         }
@@ -159,20 +201,40 @@ impl<L: Log> RangeReader<L> {
         self.next >= to && self.run.under_way() == 0
     }
 
-    /// Reads on, and offers what the endpoint wants; `false`: nothing could be done now.
+    /// Reads no more for now, and gives its place away.
+    fn close(&mut self) {
+        self.reader = None;
+        self.place = None;
+    }
+
+    /// Keeps nothing that others want, or that is of no use for now.
+    fn make_way<S: Ledger>(&mut self, shared: &Shared<L, S>, lane: &Lane)
+    where
+        L: Clone,
+    {
+        if lane.state().must_wait() {
+            self.close();
+            // It is read again.
+            self.waiting.clear();
+        } else if shared.readers.are_wanted() {
+            self.close();
+        }
+    }
+
+    /// Reads on, and offers what the endpoint wants.
     async fn step<S: Ledger>(
         &mut self,
         shared: &Arc<Shared<L, S>>,
         lane: &Arc<Lane>,
         to: u64,
-    ) -> bool
+    ) -> Step
     where
         L: Clone,
     {
         let window = {
             let state = lane.state();
             if state.endpoint.is_paused {
-                return false;
+                return Step::Nothing;
             }
             if state.breaker.is_open() {
                 // Enough to probe with.
@@ -182,26 +244,37 @@ impl<L: Log> RangeReader<L> {
             }
         };
         if self.next >= to || self.run.under_way() >= window {
-            return false;
+            return Step::Nothing;
         }
         if self.waiting.is_empty() {
+            let readers = &shared.readers;
+            if self.place.as_ref().is_some_and(Place::is_over) && readers.are_wanted() {
+                self.close();
+            }
+            if self.place.is_none() {
+                return Step::WantsReader;
+            }
             match self.fetch(shared).await {
                 Ok(()) => {}
                 Err(LogError::Corrupt { offsets, .. }) => {
                     count(&shared.counters.damaged, 1);
                     self.skip_to(shared, offsets.end);
-                    return true;
+                    return Step::Moved;
                 }
                 Err(error) => {
                     tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
                     self.reader = None;
                     tokio::time::sleep(AGAIN).await;
-                    return false;
+                    return Step::Nothing;
                 }
             }
         }
         if self.waiting.is_empty() {
-            return self.skip_expired(shared, to).await;
+            return if self.skip_expired(shared, to).await {
+                Step::Moved
+            } else {
+                Step::Nothing
+            };
         }
         while self.run.under_way() < window
             && let Some(record) = self.waiting.pop_front()
@@ -214,7 +287,7 @@ impl<L: Log> RangeReader<L> {
             }
             self.offer(shared, lane, &record);
         }
-        true
+        Step::Moved
     }
 
     /// Passes over what the log has dropped, where nothing has come after it; `false`: it has dropped nothing.

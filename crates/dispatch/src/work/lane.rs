@@ -120,6 +120,11 @@ impl Lane {
 }
 
 impl State {
+    /// Whether what is owed has to wait for a person or for the breaker.
+    pub(super) fn must_wait(&self) -> bool {
+        self.endpoint.is_paused || self.breaker.is_open()
+    }
+
     /// Takes what was just read from the log.
     pub(super) fn offer_live(&mut self, item: Item) -> Offered {
         self.used = item.since;

@@ -31,6 +31,8 @@ pub struct Stats {
     pub attempts_lost: u64,
     /// Deliveries under way or waiting, now.
     pub in_flight: u64,
+    /// Readers that catch up, now.
+    pub readers: u64,
 }
 
 macro_rules! counters {
@@ -42,7 +44,7 @@ macro_rules! counters {
 
         impl Counters {
             pub(super) fn stats(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ }
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ ..Stats::default() }
             }
         }
     };

@@ -23,6 +23,7 @@ use ledger::Memory;
 use sink::{Answer, OK, Sink};
 
 const OUTBOX: &str = "hooks.outbox";
+const READERS: usize = 2;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A log, a ledger and endpoints, and perhaps a dispatcher.
@@ -54,6 +55,7 @@ impl World {
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
             in_flight: 5_000,
+            readers: READERS,
         };
         self.dispatcher = Some(Dispatcher::start(
             self.log.clone(),
@@ -414,6 +416,38 @@ async fn a_paused_endpoint_gets_its_backlog_when_it_goes_on() {
         world.ledger.kept().ranges.is_empty()
     })
     .await;
+    world.stop().await;
+    assert_eq!(sink.repeated(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_catch_up_at_once_share_few_readers() {
+    const ENDPOINTS: u32 = 30;
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    for number in 0..ENDPOINTS {
+        world.put(number.into(), &sink, |endpoint| endpoint.is_paused = true);
+    }
+    world.start();
+    world.notify(500).await;
+    world.committed().await;
+    let readers = |world: &World| world.dispatcher.as_ref().expect("it runs").stats().readers;
+    assert_eq!(readers(&world), 0, "who is paused reads nothing");
+    for number in 0..ENDPOINTS {
+        world.put(number.into(), &sink, |_| {});
+    }
+    let mut most = 0;
+    until("everybody has everything", || {
+        most = most.max(readers(&world));
+        async { sink.distinct() == 500 * ENDPOINTS as usize }
+    })
+    .await;
+    assert!((1..=READERS as u64).contains(&most), "{most}");
+    until("nothing is owed", || async {
+        world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    assert_eq!(readers(&world), 0);
     world.stop().await;
     assert_eq!(sink.repeated(), 0);
 }

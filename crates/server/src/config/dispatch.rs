@@ -23,6 +23,7 @@ pub(crate) struct Dispatch {
     pub(crate) timeout_seconds: Bounded<1, 45>,
     pub(crate) concurrency: Bounded<1, 1000>,
     pub(crate) max_in_flight: Bounded<100, 1_000_000>,
+    pub(crate) max_readers: Bounded<1, 10_000>,
     pub(crate) attempts_hours: Bounded<1, 8760>,
     pub(crate) dead_letters_days: Bounded<1, 3650>,
 }
@@ -38,6 +39,7 @@ impl Default for Dispatch {
             timeout_seconds: Bounded::new(10),
             concurrency: Bounded::new(16),
             max_in_flight: Bounded::new(10_000),
+            max_readers: Bounded::new(16),
             attempts_hours: Bounded::new(72),
             dead_letters_days: Bounded::new(30),
         }
@@ -55,6 +57,7 @@ impl Dispatch {
             group: self.group.clone(),
             sources,
             in_flight: self.max_in_flight.get(),
+            readers: self.max_readers.get_usize(),
         }
     }
 }

@@ -182,11 +182,6 @@ async fn a_claim_whose_answer_is_lost_is_taken_up(test: Test) -> Result<()> {
         partition: 0,
         start: 5,
     };
-    let range = OwedRange {
-        id: id.clone(),
-        from: 5,
-        to: 9,
-    };
     store.beat(0, 1_000).await?;
     let kept = vec![owed(1, 1), owed(2, 2)];
     store.record(happened(|what| what.owed = kept)).await?;
