@@ -6,6 +6,7 @@
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made |
 //! | `catch_up`, `readers` | reads ranges again that endpoints owe, with so many readers at a time |
 //! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
+//! | `trace` | lets a person follow one notification |
 //! | `recorder` | writes down what has happened, many things at a time, and says what may be committed |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was read is committed when each of
@@ -23,6 +24,7 @@ mod recorder;
 mod retrier;
 pub mod schedule;
 mod stats;
+mod trace;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};

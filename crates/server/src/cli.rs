@@ -108,7 +108,7 @@ pub(crate) struct ExplainArguments {
 #[command(next_help_heading = "A notification")]
 pub(crate) struct ExplainedArguments {
     /// Its JSON, as it stands in `hooks.outbox`
-    #[arg(required_unless_present = "application")]
+    #[arg(required_unless_present = "account_id")]
     pub(crate) value: Option<String>,
     #[command(flatten)]
     pub(crate) fields: NotificationArguments,
@@ -203,36 +203,39 @@ pub(crate) struct SendArguments {
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
     /// The value is an event in the plugin's JSON, and is checked
-    #[arg(long, conflicts_with = "application")]
+    #[arg(long, conflicts_with = "account_id")]
     pub(crate) event: bool,
+    /// So many of it (1 to 1000000), each with an id of its own
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
     #[command(flatten)]
     pub(crate) notification: NotificationArguments,
 }
 
-/// The six fields of a notification.
+/// The six fields of a notification, as `rake notifications:send` of hooks-backend names them. An account alone makes one.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct NotificationArguments {
-    /// Its application
-    #[arg(long, requires_all = ["event_type", "account_id"], conflicts_with = "value")]
+    /// The account it is for
+    #[arg(short = 'u', long, conflicts_with = "value")]
+    pub(crate) account_id: Option<String>,
+    /// Its application; without it one for tests: `TestApp`, with the event type `TestEvent` and the level `Info`
+    #[arg(short = 'a', long, requires_all = ["event_type", "account_id"])]
     pub(crate) application: Option<String>,
     /// Its event type
-    #[arg(long, requires = "application")]
+    #[arg(short = 'e', long, requires = "account_id")]
     pub(crate) event_type: Option<String>,
-    /// Its level; null without it
-    #[arg(long, requires = "application")]
+    /// Its level; where an application is given: null without it
+    #[arg(short = 'l', long, requires = "account_id")]
     pub(crate) level: Option<String>,
-    /// The account it is for
-    #[arg(long, requires = "application")]
-    pub(crate) account_id: Option<String>,
     /// Its time, RFC 3339; now without it
-    #[arg(long, requires = "application")]
+    #[arg(long, requires = "account_id")]
     pub(crate) timestamp: Option<jiff::Timestamp>,
-    /// Its message, text; empty without it
-    #[arg(long, requires = "application")]
+    /// Its message, text; `Hello world!` without it
+    #[arg(short = 'm', long, requires = "account_id")]
     pub(crate) message: Option<String>,
     /// Its message, any JSON
-    #[arg(long, value_name = "JSON", requires = "application", conflicts_with = "message", value_parser = json)]
+    #[arg(long, value_name = "JSON", requires = "account_id", conflicts_with = "message", value_parser = json)]
     pub(crate) message_json: Option<serde_json::Value>,
 }
 
@@ -285,7 +288,9 @@ mod tests {
             ("send --header a", "`a` is not `NAME=VALUE`"),
             ("send --header =a", "`=a` is not `NAME=VALUE`"),
             ("send --application a", "--event-type <EVENT_TYPE>"),
-            ("send --level info", "--application <APPLICATION>"),
+            ("send --level info", "--account-id <ACCOUNT_ID>"),
+            ("send -u 7 -a b", "--event-type <EVENT_TYPE>"),
+            ("send -u 7 --count 0", "0 is not in 1..=1000000"),
             (
                 "send --event --application a --event-type b --account-id 1",
                 "cannot be used with",

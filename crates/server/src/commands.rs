@@ -53,8 +53,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::DeadLetters(list) => wait(deliveries::dead_letters(&client(&load()?), list))?,
         Command::Explain(explain) => wait(deliveries::explain(&client(&load()?), explain))?,
         Command::Send(send) => {
-            let record = send::record(send)?;
-            wait(send::run(&Access::new(&load()?)?, record))?;
+            let config = load()?;
+            let record = send::record(send, &config.dispatch)?;
+            let access = Access::new(&config)?;
+            match send.count {
+                1 => wait(send::run(&access, record))?,
+                count => wait(send::run_many(&access, &record, count))?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

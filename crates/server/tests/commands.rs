@@ -1,5 +1,6 @@
 //! The commands, on a real `dovecast serve`.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
@@ -132,6 +133,26 @@ fn events_are_checked_keyed_by_user_and_filtered() {
         said.starts_with("dovecast: the value is no event: ") && said.contains("mailbox"),
         "{said}"
     );
+}
+
+#[test]
+fn many_of_a_notification_have_ids_of_their_own() {
+    let server = server();
+    let said = server.run(["send", "-u", "7", "--count", "1234"]);
+    assert_eq!(said.expect("send"), "hooks.outbox 1234 records\n");
+    let records = server.records("hooks.outbox").expect("records");
+    let id = |record: &String| {
+        let record: serde_json::Value = serde_json::from_str(record).expect("JSON");
+        assert!(
+            record["value"]
+                .as_str()
+                .is_some_and(|value| value.contains(r#""application":"TestApp""#)),
+            "{record}"
+        );
+        record["headers"][0]["value"].to_string()
+    };
+    let ids: BTreeSet<String> = records.iter().map(id).collect();
+    assert_eq!((records.len(), ids.len()), (1234, 1234));
 }
 
 #[test]

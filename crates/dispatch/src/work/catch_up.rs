@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position, Reader, Record, StartAt};
 
-use super::Shared;
 use super::item::{Item, Origin, RangeRun};
 use super::lane::{Lane, State};
 use super::ledger::{Ledger, OwedRange, RangeId};
 use super::readers::Place;
 use super::stats::count;
+use super::{Shared, trace};
 
 /// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
 const WINDOW: usize = 4;
@@ -355,6 +355,7 @@ impl<L: Log> RangeReader<L> {
                     offset: record.offset,
                 },
                 in_flight: 0,
+                span: trace::read(notification.id, record),
             });
             shared.wake(lane, &mut state);
         } else {

@@ -14,7 +14,7 @@ use super::endpoint::Endpoint;
 use super::item::{Group, Item, Origin};
 use super::ledger::{DeadLetter, Ledger};
 use super::stats::count;
-use super::{STOP, Shared, ms, now_ms, retrier};
+use super::{STOP, Shared, ms, now_ms, retrier, trace};
 use crate::NotificationId;
 
 /// How long what has happened is gathered before it is written.
@@ -176,6 +176,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 .index()
                 .matches(&notification, |endpoint| found.push(Arc::clone(endpoint)));
         }
+        let span = trace::read(notification.id, record);
+        trace::matched(&span, found.len());
         if found.is_empty() {
             continue;
         }
@@ -198,6 +200,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                     offset: record.offset,
                 },
                 in_flight: 1,
+                span: span.clone(),
             };
             let mut offered = shared.offer_live(&endpoint, item);
             while let Some((mut item, lane)) = offered {

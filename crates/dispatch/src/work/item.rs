@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use dovecast_log::Position;
+use tracing::Span;
 
 use super::ledger::RangeId;
 use crate::NotificationId;
@@ -25,6 +26,7 @@ pub(super) struct Item {
     pub(super) origin: Origin,
     /// Of those in flight; what is read again of a range is bounded by its window.
     pub(super) in_flight: u64,
+    pub(super) span: Span,
 }
 
 /// Where a delivery comes from.

@@ -9,7 +9,7 @@ use dovecast_log::Log;
 use super::item::{Item, Origin};
 use super::ledger::{Ledger, Owed};
 use super::stats::count;
-use super::{Shared, catch_up, ms, now_ms};
+use super::{Shared, catch_up, ms, now_ms, trace};
 
 /// How often it is looked for deliveries that are due, and for ranges.
 const LOOK: Duration = Duration::from_millis(500);
@@ -71,6 +71,7 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
                 since: Instant::now(),
                 origin: Origin::Owed,
                 in_flight: 1,
+                span: trace::owed(owed.notification, owed.failures),
             };
             shared.offer_owed(&endpoint, item);
         }

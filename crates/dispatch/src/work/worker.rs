@@ -7,6 +7,7 @@ use dovecast_drivers::webhook::Sender;
 use dovecast_drivers::{Attempt, Delivery, Outcome};
 use dovecast_log::Log;
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
@@ -14,7 +15,7 @@ use super::item::{Item, Origin};
 use super::lane::{Lane, Offered, PATIENCE};
 use super::ledger::{AttemptRow, DeadLetter, Ledger, Millis, Owed, RangeId};
 use super::stats::count;
-use super::{Shared, catch_up, ms, now_ms};
+use super::{Shared, catch_up, ms, now_ms, trace};
 use crate::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
@@ -49,6 +50,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if !Arc::ptr_eq(&state.endpoint, endpoint) {
             state.endpoint = Arc::clone(endpoint);
         }
+        let span = item.span.clone();
         match state.offer_live(item) {
             Offered::Queued => {
                 group.add();
@@ -56,6 +58,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 self.wake(&lane, &mut state);
             }
             Offered::Deferred { grown, shed } => {
+                trace::deferred(&span, lane.id);
                 self.deferred(grown, shed);
                 count(&self.counters.deferred, 1);
                 catch_up::start(self, &lane, &mut state);
@@ -93,10 +96,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Ranges have grown, and these deliveries are part of them now.
     pub(super) fn deferred(&self, grown: Vec<(RangeId, u64)>, shed: Vec<Item>) {
+        let endpoint = grown.first().map(|(range, _)| range.endpoint);
         self.recorder.happened().grown.extend(grown);
         count(&self.counters.deferred, shed.len() as u64);
         self.leave(shed.len() as u64);
         for item in shed {
+            if let Some(endpoint) = endpoint {
+                trace::deferred(&item.span, endpoint);
+            }
             if let Origin::Live { group, .. } = item.origin
                 && group.done()
             {
@@ -210,9 +217,10 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         webhook_id: webhook_id(item.notification, lane.id),
         body: item.body.clone(),
     };
+    let span = trace::attempt(&item.span, lane.id, item.failures + 1);
     let made = match (sender, &endpoint.driver) {
         (Some(sender), _) => {
-            let mut delivering = std::pin::pin!(sender.deliver(&delivery));
+            let mut delivering = std::pin::pin!(sender.deliver(&delivery).instrument(span.clone()));
             tokio::select! {
                 biased;
                 made = &mut delivering => made,
@@ -226,6 +234,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         (None, Err(reason)) => refused(reason.clone()),
         (None, Ok(_)) => refused(String::new()),
     };
+    trace::tried(&span, &made);
     settle(shared, lane, item, made);
 }
 

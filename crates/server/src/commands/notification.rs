@@ -5,15 +5,18 @@ use serde::Serialize;
 
 use crate::cli::NotificationArguments;
 
-/// The topic of notifications.
-pub(super) const TOPIC: &str = "hooks.outbox";
+/// What stands in notifications for tests.
+const APPLICATION: &str = "TestApp";
+const EVENT_TYPE: &str = "TestEvent";
+const LEVEL: &str = "Info";
+const MESSAGE: &str = "Hello world!";
 
 #[derive(Serialize)]
 struct Notification<'a> {
     application: &'a str,
-    event_type: Option<&'a str>,
+    event_type: &'a str,
     level: Option<&'a str>,
-    account_id: Option<&'a str>,
+    account_id: &'a str,
     timestamp: String,
     message: serde_json::Value,
 }
@@ -23,15 +26,19 @@ pub(super) fn render(
     arguments: &NotificationArguments,
     now: jiff::Timestamp,
 ) -> Result<Option<String>> {
-    let Some(application) = &arguments.application else {
+    let Some(account_id) = &arguments.account_id else {
         return Ok(None);
     };
-    let text = || arguments.message.clone().unwrap_or_default().into();
+    let is_test = arguments.application.is_none();
+    let text = || arguments.message.as_deref().unwrap_or(MESSAGE).into();
     let notification = Notification {
-        application,
-        event_type: arguments.event_type.as_deref(),
-        level: arguments.level.as_deref(),
-        account_id: arguments.account_id.as_deref(),
+        application: arguments.application.as_deref().unwrap_or(APPLICATION),
+        event_type: arguments.event_type.as_deref().unwrap_or(EVENT_TYPE),
+        level: arguments
+            .level
+            .as_deref()
+            .or_else(|| is_test.then_some(LEVEL)),
+        account_id,
         timestamp: format!("{:.3}", arguments.timestamp.unwrap_or(now)),
         message: arguments.message_json.clone().unwrap_or_else(text),
     };
@@ -58,6 +65,18 @@ mod tests {
     }
 
     #[test]
+    fn an_account_alone_gets_a_test() {
+        check(
+            &["-u", "7"],
+            r#"{"application":"TestApp","event_type":"TestEvent","level":"Info","account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":"Hello world!"}"#,
+        );
+        check(
+            &["-u7", "-aApp", "-eNew", "-lHigh", "-m", "Hi"],
+            r#"{"application":"App","event_type":"New","level":"High","account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":"Hi"}"#,
+        );
+    }
+
+    #[test]
     fn a_notification_has_exactly_six_fields() {
         check(
             &[
@@ -68,7 +87,7 @@ mod tests {
                 "--account-id",
                 "7",
             ],
-            r#"{"application":"App","event_type":"New","level":null,"account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":""}"#,
+            r#"{"application":"App","event_type":"New","level":null,"account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":"Hello world!"}"#,
         );
         check(
             &[

@@ -1,4 +1,4 @@
-//! `dovecast send`: appends one record and says where it is.
+//! `dovecast send`: appends one record and says where it is, or many.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -7,45 +7,39 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use dovecast_event::header_name;
-use dovecast_log::{NewRecord, Record, StartAt};
+use dovecast_log::{Header, NewRecord, Record, StartAt};
 use uuid::Uuid;
 
 use super::{notification, print};
 use crate::access::{Access, Feed};
 use crate::cli::{Begin, SendArguments};
+use crate::config::Dispatch;
 use crate::control::client::Item;
 use crate::headers::{event_headers, header};
 
-/// The topic of events.
-const EVENTS_TOPIC: &str = "dovecot";
 /// How long to look for the record after it is durable, in order to say its offset.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Records of one append.
+const BATCH: usize = 500;
 
 /// The record that the command line, or standard input, speaks of.
-pub(super) fn record(arguments: &SendArguments) -> Result<NewRecord> {
+pub(super) fn record(arguments: &SendArguments, topics: &Dispatch) -> Result<NewRecord> {
     let now = jiff::Timestamp::now();
     let rendered = notification::render(&arguments.notification, now)?;
+    let mut topic = rendered.as_ref().map(|_| topics.outbox_topic.as_str());
     let value: Bytes = match (rendered, &arguments.value) {
         (Some(json), _) => json.into(),
         (None, Some(value)) => value.clone().into(),
         (None, None) => standard_input()?,
     };
     let id = Uuid::now_v7();
-    let mut headers = vec![header(
-        header_name::ID,
-        id.hyphenated().to_string().as_bytes(),
-    )];
+    let mut headers = vec![id_header(id)];
     let mut key = arguments.notification.account_id.clone();
-    let mut topic = arguments
-        .notification
-        .application
-        .as_ref()
-        .map(|_| notification::TOPIC);
     if arguments.event {
         let event = dovecast_event::parse(&value).map_err(|error| not_an_event(&error))?;
         headers = event_headers(id, now);
         key = Some(event.user);
-        topic = Some(EVENTS_TOPIC);
+        topic = topics.event_topics.first().map(String::as_str);
     }
     let own = arguments.headers.iter();
     headers.extend(own.map(|(name, value)| header(name, value.as_bytes())));
@@ -60,6 +54,22 @@ pub(super) fn record(arguments: &SendArguments) -> Result<NewRecord> {
         timestamp_ms: now.as_millisecond(),
         id: Some(id.as_u128()),
     })
+}
+
+fn id_header(id: Uuid) -> Header {
+    header(header_name::ID, id.hyphenated().to_string().as_bytes())
+}
+
+/// The same record again, with an id of its own.
+fn another(record: &NewRecord) -> NewRecord {
+    let id = Uuid::now_v7();
+    let mut other = record.clone();
+    other.id = Some(id.as_u128());
+    let ids = other.headers.iter_mut();
+    for found in ids.filter(|header| &*header.name == header_name::ID) {
+        *found = id_header(id);
+    }
+    other
 }
 
 /// The error with what is behind it. Its text shows field names and kinds, no contents.
@@ -79,6 +89,28 @@ fn standard_input() -> Result<Bytes> {
     Ok(value.into())
 }
 
+/// Appends so many of the record, and prints how many there are in which topic.
+pub(super) async fn run_many(access: &Access, record: &NewRecord, count: u32) -> Result<()> {
+    let mut left = usize::try_from(count)?;
+    while left > 0 {
+        let batch = left.min(BATCH);
+        let records = (0..batch).map(|_| another(record)).collect();
+        let appended = access.append(records).await?;
+        taken(record, appended.refused)?;
+        left -= batch;
+    }
+    print(&format!("{} {count} records\n", record.topic))
+}
+
+fn taken(record: &NewRecord, refused: usize) -> Result<()> {
+    ensure!(
+        refused == 0,
+        "the log never takes this record: it is too large, or its topic `{}` cannot be made",
+        record.topic
+    );
+    Ok(())
+}
+
 /// Appends the record, and prints its topic, partition and offset.
 pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
     let id = record
@@ -89,11 +121,8 @@ pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
     let topic = Arc::clone(&record.topic);
     // An append says no offset: whoever reads from here on sees it.
     let mut feed = access.read(&topic, Begin(StartAt::End)).await?;
-    let appended = access.append(vec![record]).await?;
-    ensure!(
-        appended.refused == 0,
-        "the log never takes this record: it is too large, or its topic `{topic}` cannot be made"
-    );
+    let appended = access.append(vec![record.clone()]).await?;
+    taken(&record, appended.refused)?;
     let found = tokio::time::timeout(LOOK_TIMEOUT, find(&mut feed, &id)).await;
     match found {
         Ok(Ok(Some(Record {

@@ -50,6 +50,7 @@ mod apps;
 mod deliveries;
 mod endpoints;
 mod filters;
+mod follow;
 mod identity;
 mod lists;
 mod registration;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         deliveries::CASES,
         endpoints::CASES,
         filters::CASES,
+        follow::CASES,
         identity::CASES,
         lists::CASES,
         registration::CASES,

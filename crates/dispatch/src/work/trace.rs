@@ -1,0 +1,53 @@
+//! Spans that follow a notification by its id, from the log to the attempt. At the level `debug`: where nobody asks for it they cost
+//! a comparison.
+//!
+//! `notification{id, topic, partition, offset}` begins when a record is read, and again when a delivery is owed and due
+//! (`notification{id, failures}`). Each `attempt{endpoint, number}` is within one. No span and no event holds a message.
+
+use dovecast_drivers::{Attempt, Outcome};
+use dovecast_log::Record;
+use tracing::{Span, debug, debug_span};
+
+use crate::{EndpointId, NotificationId};
+
+/// It was read from the log.
+pub(super) fn read(id: NotificationId, record: &Record) -> Span {
+    debug_span!(
+        "notification",
+        %id,
+        topic = &*record.topic,
+        partition = record.partition,
+        offset = record.offset
+    )
+}
+
+/// A delivery of it was owed and is due.
+pub(super) fn owed(id: NotificationId, failures: u32) -> Span {
+    debug_span!("notification", %id, failures)
+}
+
+/// So many endpoints want it.
+pub(super) fn matched(notification: &Span, endpoints: usize) {
+    notification.in_scope(|| debug!(endpoints, "matched"));
+}
+
+/// It waits in the log: the endpoint is behind.
+pub(super) fn deferred(notification: &Span, endpoint: EndpointId) {
+    notification.in_scope(|| debug!(%endpoint, "left to a range of the log"));
+}
+
+/// It is tried now; the first attempt is 1.
+pub(super) fn attempt(notification: &Span, endpoint: EndpointId, number: u32) -> Span {
+    debug_span!(parent: notification, "attempt", %endpoint, number)
+}
+
+/// What came of an attempt.
+pub(super) fn tried(attempt: &Span, made: &Attempt) {
+    let status = made.status;
+    let latency_us = u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX);
+    attempt.in_scope(|| match &made.outcome {
+        Outcome::Delivered => debug!(status, latency_us, "delivered"),
+        Outcome::Failed { reason, .. } => debug!(status, latency_us, reason, "failed"),
+        Outcome::Refused { reason } => debug!(status, latency_us, reason, "refused"),
+    });
+}
