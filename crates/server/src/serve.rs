@@ -36,8 +36,8 @@ use crate::api::{self, Api};
 use crate::config::{Config, LogKind, Role};
 use crate::control::{self, Control, PeerChecked};
 use crate::dispatch::{Dispatching, Tester};
+use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
-use crate::sources::{Destination, Intake};
 use listeners::{Listeners, Passed};
 
 pub(crate) use status::Status;
@@ -163,11 +163,10 @@ impl Parts {
             log: log.clone(),
             stopping: stopping.clone(),
         };
-        let intake = Intake::open(config, &log)?;
-        let mut router = status::router(status).merge(ox(config, &intake)?);
+        let mut router = status::router(status).merge(ox(config, &log)?);
         if let (Some(store), Some(dispatching)) = (&store, &dispatching) {
             let tester = Arc::new(Tester::new(&config.dispatch));
-            let outbox = Destination::new(intake, &config.dispatch.outbox_topic);
+            let outbox = Destination::new(&log, &config.dispatch.outbox_topic);
             let follows = dispatching.follows();
             let api = Api::new(store.clone(), outbox, &config.http, (Some(tester), follows));
             router = router.merge(api::router(api, &config.http.api_prefix));
@@ -248,7 +247,7 @@ impl Parts {
 }
 
 /// What Dovecot's own driver speaks to.
-fn ox(config: &Config, intake: &Intake) -> Result<axum::Router> {
+fn ox(config: &Config, log: &Embedded) -> Result<axum::Router> {
     let credentials = config.ox.credentials.as_ref();
     let topic = config.dispatch.event_topics.first();
     if credentials.is_some() && topic.is_none() {
@@ -256,7 +255,7 @@ fn ox(config: &Config, intake: &Intake) -> Result<axum::Router> {
             "[ox] needs a topic in `event_topics` of [dispatch]"
         ));
     }
-    let destination = Destination::new(intake.clone(), topic.map_or("dovecot", String::as_str));
+    let destination = Destination::new(log, topic.map_or("dovecot", String::as_str));
     Ok(ox::router(OxSource::new(credentials, destination)))
 }
 

@@ -5,4 +5,4 @@
 mod destination;
 pub(crate) mod ox;
 
-pub(crate) use destination::{Destination, Intake, NotTaken};
+pub(crate) use destination::{Destination, NotTaken};
