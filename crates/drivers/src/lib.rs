@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod guard;
+pub mod headers;
 pub mod http;
 pub mod signature;
 pub mod tls;

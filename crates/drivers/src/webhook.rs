@@ -7,8 +7,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
@@ -18,9 +16,12 @@ use hyper::{Method, Request, Response, Uri};
 use url::Url;
 
 use crate::guard::Guard;
+use crate::headers::{self, CredentialError, HeaderError};
 use crate::http::{self, Connection, HttpError, Origin};
 use crate::signature::{Secret, sign};
 use crate::{Attempt, Delivery, Outcome, tls};
+
+pub use crate::headers::Authorization;
 
 /// Of the answer's head so much is kept.
 const HEAD_BYTES: usize = 2048;
@@ -28,25 +29,12 @@ const HEAD_BYTES: usize = 2048;
 const BODY_BYTES: usize = 64 * 1024;
 /// A `Retry-After` further away counts as this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
-/// Headers that only we set.
-const OURS: [&str; 9] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "te",
-    "transfer-encoding",
-    "webhook-id",
-    "webhook-signature",
-    "webhook-timestamp",
-];
-
 /// How a webhook is reached.
 #[derive(Clone, Default)]
 pub struct WebhookOptions {
     /// `http://` or `https://`.
     pub url: String,
-    /// Sent with each request.
+    /// Sent with each request. They go before ours (`user-agent`), and before what the URL says (`Authorization`).
     pub headers: Vec<(String, String)>,
     /// Value of `Authorization`.
     pub authorization: Option<Authorization>,
@@ -56,15 +44,6 @@ pub struct WebhookOptions {
     pub server_ca: Option<String>,
     /// For the whole of an attempt.
     pub timeout: Duration,
-}
-
-/// RFC 7617 and RFC 6750.
-#[derive(Clone)]
-pub enum Authorization {
-    /// User and password.
-    Basic(String, String),
-    /// A token.
-    Bearer(String),
 }
 
 /// Why a webhook cannot be used. Shows no secret.
@@ -77,11 +56,11 @@ pub enum WebhookError {
     #[error("`{0}` is not an http or https URL")]
     Scheme(String),
     /// A header that cannot be sent, or is ours.
-    #[error("the header `{0}` cannot be set")]
-    Header(String),
+    #[error("`{0}` {1}")]
+    Header(String, HeaderError),
     /// The value of `Authorization` cannot be sent.
-    #[error("the credentials cannot be sent in a header")]
-    Authorization,
+    #[error(transparent)]
+    Authorization(#[from] CredentialError),
     /// A signing secret.
     #[error(transparent)]
     Secret(#[from] crate::signature::BadSecret),
@@ -122,7 +101,7 @@ impl Webhook {
         let secrets = options.secrets.iter().map(|secret| Secret::parse(secret));
         Ok(Self {
             target: target.map_err(|_| WebhookError::Url(shown(&url)))?,
-            headers: headers(&url, options)?,
+            headers: head(&url, options)?,
             secrets: secrets.collect::<Result<_, _>>()?,
             timeout: options.timeout,
             origin: Origin { host, port, tls },
@@ -165,7 +144,7 @@ fn shown(url: &Url) -> String {
     url.into()
 }
 
-fn headers(url: &Url, options: &WebhookOptions) -> Result<HeaderMap, WebhookError> {
+fn head(url: &Url, options: &WebhookOptions) -> Result<HeaderMap, WebhookError> {
     let mut headers = HeaderMap::new();
     let mut host = url.host_str().unwrap_or_default().to_owned();
     if let Some(port) = url.port() {
@@ -176,17 +155,18 @@ fn headers(url: &Url, options: &WebhookOptions) -> Result<HeaderMap, WebhookErro
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let agent = concat!("dovecast/", env!("CARGO_PKG_VERSION"));
     headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    let mut of_endpoint = HeaderMap::new();
     for (name, value) in &options.headers {
-        let bad = || WebhookError::Header(name.clone());
-        let name = HeaderName::from_str(name).map_err(|_| bad())?;
-        if OURS.contains(&name.as_str()) {
-            return Err(bad());
-        }
-        headers.append(name, HeaderValue::from_str(value).map_err(|_| bad())?);
+        let bad = |error| WebhookError::Header(name.clone(), error);
+        let (name, value) = headers::check(name, value).map_err(bad)?;
+        of_endpoint.append(name, value);
     }
+    // One that says who it is itself is taken at its word.
+    headers.extend(of_endpoint);
     let of_url = || {
         let password = url.password().unwrap_or_default();
-        (!url.username().is_empty() || !password.is_empty())
+        let is_there = !url.username().is_empty() || !password.is_empty();
+        (is_there && !headers.contains_key(AUTHORIZATION))
             .then(|| Authorization::Basic(decoded(url.username()), decoded(password)))
     };
     if let Some(authorization) = options.authorization.clone().or_else(of_url) {
@@ -200,23 +180,6 @@ fn decoded(part: &str) -> String {
     percent_encoding::percent_decode_str(part)
         .decode_utf8_lossy()
         .into_owned()
-}
-
-impl Authorization {
-    fn value(&self) -> Result<HeaderValue, WebhookError> {
-        let text = match self {
-            Self::Basic(user, password) => {
-                format!(
-                    "Basic {}",
-                    BASE64_STANDARD.encode(format!("{user}:{password}"))
-                )
-            }
-            Self::Bearer(token) => format!("Bearer {token}"),
-        };
-        let mut value = HeaderValue::try_from(text).map_err(|_| WebhookError::Authorization)?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
 }
 
 /// Delivers to a webhook, one after the other, over a connection that is kept.

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::config::LogKind;
 use crate::config::{Config, Dispatch};
 
-pub(crate) use routes::filter_of;
+pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
 /// How often what is not kept any more is dropped.

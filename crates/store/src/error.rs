@@ -49,6 +49,9 @@ pub enum StoreError {
         /// Its id.
         id: String,
     },
+    /// `Authorization` is among the headers of an endpoint, and it has credentials as well.
+    #[error("an endpoint cannot have both credentials and a header `Authorization`")]
+    AuthorizationTwice,
     /// There is no such endpoint, or it is another account's.
     #[error("there is no such endpoint")]
     NoEndpoint,

@@ -8,6 +8,7 @@ mod filters;
 mod listing;
 mod records;
 mod registration;
+mod requests;
 mod secrets;
 mod tokens;
 mod words;
@@ -24,6 +25,7 @@ pub use records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Member
 pub use registration::{
     NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,
 };
+pub use requests::{Credentials, CustomHeaders};
 pub use secrets::SigningSecret;
 pub use tokens::{ApiToken, Caller, NewToken, Scope};
 pub use words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};

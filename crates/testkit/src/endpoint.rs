@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 /// A request as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
+    /// Request line and headers as they came, without the line ends.
+    pub head: Vec<String>,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
@@ -130,6 +132,10 @@ impl HookEndpoint {
     }
 }
 
+fn without_end(line: &str) -> &str {
+    line.strip_suffix("\r\n").unwrap_or(line)
+}
+
 fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
     let mut answers = stream.try_clone()?;
     let mut stream = BufReader::new(stream);
@@ -138,13 +144,15 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         if stream.read_line(&mut line)? == 0 {
             return Ok(());
         }
+        let mut head = vec![without_end(&line).to_owned()];
         let mut headers = Vec::new();
         loop {
             line.clear();
             stream.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else {
+            let Some((name, value)) = without_end(&line).split_once(": ") else {
                 break;
             };
+            head.push(without_end(&line).to_owned());
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
         let length = headers.iter().find(|(name, _)| name == "content-length");
@@ -152,6 +160,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
         let hook = Hook {
+            head,
             headers,
             body: String::from_utf8(body)?,
             arrived: Instant::now(),

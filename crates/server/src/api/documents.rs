@@ -202,7 +202,7 @@ impl Level {
     }
 }
 
-/// An endpoint. Certificates and secrets are never shown.
+/// An endpoint. What is in `data`, and secrets, are never shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Endpoint {
     id: String,
@@ -229,6 +229,8 @@ pub(crate) struct EndpointAttributes {
     kind: &'static str,
     /// `default` or `hooks`.
     retry_policy: &'static str,
+    /// How long it may take to answer; null: as long as the configuration says.
+    timeout_seconds: Option<u32>,
 }
 
 impl Endpoint {
@@ -247,6 +249,7 @@ impl Endpoint {
                 first_failure_time: endpoint.first_failure_ms.map(time),
                 kind: endpoint.kind.as_str(),
                 retry_policy: endpoint.retry_policy.as_str(),
+                timeout_seconds: endpoint.timeout_seconds,
             },
         }
     }

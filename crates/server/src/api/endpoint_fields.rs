@@ -7,6 +7,8 @@
     reason = "nothing, null and a value are three things to say"
 )]
 
+mod data;
+
 use dovecast_dispatch::Condition;
 use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, Id, MemberKind, NewEndpoint,
@@ -18,10 +20,13 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorObject};
+use data::{CheckedData, DataFields};
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
 const MAX_URL_CHARS: usize = 2048;
+/// The longest that an attempt may take, as in the configuration.
+const MAX_TIMEOUT_SECONDS: u32 = 45;
 
 /// An endpoint that is to be made or changed.
 #[derive(ToSchema)]
@@ -48,18 +53,16 @@ pub(crate) struct EndpointFields {
     kind: Option<String>,
     /// `default`, or `hooks` for the schedule of hooks-backend.
     retry_policy: Option<String>,
-    /// Written, and never shown.
+    /// How long it may take to answer; null: as long as the configuration says.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 45)]
+    timeout_seconds: Option<Option<Value>>,
+    /// Written, and never shown; null removes all of it.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<DataFields>)]
     data: Option<Option<DataFields>>,
     /// What it wants.
     filter: Option<FilterRequest>,
-}
-
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct DataFields {
-    /// PEM certificates to trust instead of the system's.
-    server_ca_certificate: Option<String>,
 }
 
 /// What is said about a filter. If one of the sets is named, all three are replaced: one that is not named is empty, and
@@ -110,8 +113,9 @@ struct Checked {
     errors: Vec<ErrorObject>,
     name: Option<String>,
     url: Option<(String, EndpointKind)>,
-    certificate: Option<Option<String>>,
+    data: CheckedData,
     retry_policy: Option<RetryPolicy>,
+    timeout_seconds: Option<Option<u32>>,
     filter: FilterEdit,
 }
 
@@ -134,8 +138,11 @@ impl EndpointFields {
                 url,
                 active,
                 kind,
-                server_ca_certificate: checked.certificate.flatten(),
+                server_ca_certificate: checked.data.certificate.flatten(),
+                headers: checked.data.headers.flatten(),
+                credentials: checked.data.credentials.flatten(),
                 retry_policy: checked.retry_policy.unwrap_or_default(),
+                timeout_seconds: checked.timeout_seconds.flatten(),
                 filter: match checked.filter {
                     FilterEdit::Put(fields) => Some(fields),
                     FilterEdit::Keep | FilterEdit::Remove => None,
@@ -156,8 +163,11 @@ impl EndpointFields {
             name: checked.name,
             url: checked.url,
             active,
-            server_ca_certificate: checked.certificate,
+            server_ca_certificate: checked.data.certificate,
+            headers: checked.data.headers,
+            credentials: checked.data.credentials,
             retry_policy: checked.retry_policy,
+            timeout_seconds: checked.timeout_seconds,
             filter: checked.filter,
         })
     }
@@ -172,8 +182,8 @@ impl EndpointFields {
             checked.url(url);
         }
         if let Some(data) = self.data {
-            let certificate = data.unwrap_or_default().server_ca_certificate;
-            checked.certificate(certificate);
+            let data = data.unwrap_or_else(DataFields::removed);
+            checked.data = data.check(&mut checked.errors);
         }
         if let Some(policy) = self.retry_policy {
             match policy.parse() {
@@ -183,6 +193,9 @@ impl EndpointFields {
                     format!("`{policy}` is neither default nor hooks"),
                 ),
             }
+        }
+        if let Some(timeout) = self.timeout_seconds {
+            checked.timeout(timeout.as_ref());
         }
         if let Some(filter) = self.filter {
             checked.filter(filter);
@@ -240,15 +253,20 @@ impl Checked {
         }
     }
 
-    fn certificate(&mut self, certificate: Option<String>) {
-        let certificate = certificate.filter(|pem| !pem.trim().is_empty());
-        if let Some(pem) = &certificate
-            && let Err(error) = dovecast_drivers::tls::of_chain(pem)
-        {
-            let detail = format!("attribute server_ca_certificate contains {error}");
-            self.refuse("data", detail);
+    fn timeout(&mut self, timeout: Option<&Value>) {
+        let seconds = timeout.map(|value| {
+            let seconds = value
+                .as_u64()
+                .and_then(|seconds| u32::try_from(seconds).ok());
+            seconds.filter(|seconds| (1..=MAX_TIMEOUT_SECONDS).contains(seconds))
+        });
+        match seconds {
+            Some(None) => {
+                let detail = format!("is no number from 1 to {MAX_TIMEOUT_SECONDS}");
+                self.refuse("timeout_seconds", detail);
+            }
+            seconds => self.timeout_seconds = Some(seconds.flatten()),
         }
-        self.certificate = Some(certificate);
     }
 
     fn filter(&mut self, filter: FilterRequest) {

@@ -177,6 +177,10 @@ impl From<StoreError> for ApiError {
             StoreError::Unknown { kind, id } => {
                 Self::invalid(vec![ErrorObject::unknown_member(kind, &id)])
             }
+            StoreError::AuthorizationTwice => Self::invalid(vec![ErrorObject::attribute(
+                "data/headers/Authorization",
+                "cannot be set beside `authorization`",
+            )]),
             StoreError::NoEndpoint => Self::not_found("Could not find Endpoint"),
             error => {
                 let error = anyhow::Error::from(error);

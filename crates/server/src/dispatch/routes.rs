@@ -7,24 +7,37 @@ use dovecast_dispatch::filter::{EventType, Level};
 use dovecast_dispatch::work::Endpoint;
 use dovecast_dispatch::work::schedule::Schedule;
 use dovecast_dispatch::{Choice, Condition, EndpointId, Filter};
-use dovecast_drivers::webhook::{Webhook, WebhookError, WebhookOptions};
-use dovecast_store::{EndpointRecord, FilterRecord, Members, RetryPolicy, SigningSecret};
+use dovecast_drivers::webhook::{Authorization, Webhook, WebhookError, WebhookOptions};
+use dovecast_store::{
+    Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy, SigningSecret,
+};
 
 use crate::config::Dispatch;
 
+/// `timeout`: of an endpoint that has none of its own.
 pub(super) fn webhook(record: &EndpointRecord, timeout: Duration) -> Result<Webhook, WebhookError> {
+    let own = record.endpoint.timeout_seconds;
     let secrets = record.secrets.iter().map(SigningSecret::expose);
     Webhook::new(&WebhookOptions {
         url: record.endpoint.url.clone(),
         secrets: secrets.map(str::to_owned).collect(),
         server_ca: record.endpoint.server_ca_certificate.clone(),
-        timeout,
-        ..WebhookOptions::default()
+        headers: record.headers.expose().to_vec(),
+        authorization: record.credentials.as_ref().map(authorization),
+        timeout: own.map_or(timeout, |own| Duration::from_secs(own.into())),
     })
 }
 
 pub(super) fn timeout(config: &Dispatch) -> Duration {
     Duration::from_secs(config.timeout_seconds.get())
+}
+
+/// As the driver takes it.
+pub(crate) fn authorization(credentials: &Credentials) -> Authorization {
+    match credentials.clone() {
+        Credentials::Basic { username, password } => Authorization::Basic(username, password),
+        Credentials::Bearer { token } => Authorization::Bearer(token),
+    }
 }
 
 /// How it is reached, and what it wants.

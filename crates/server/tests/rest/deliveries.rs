@@ -27,10 +27,10 @@ cases![
     a_server_that_is_killed_again_and_again_delivers_everything,
 ];
 
-const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
 
 /// An account of its own with its number.
-fn account(world: &World) -> Result<(User<'_>, String)> {
+pub(crate) fn account(world: &World) -> Result<(User<'_>, String)> {
     let number = unique("number");
     let token = world
         .admin()
@@ -43,7 +43,7 @@ fn account(world: &World) -> Result<(User<'_>, String)> {
     Ok((bearer(&world.server, &token), number))
 }
 
-fn send(server: &Server, account: &str, more: &[&str]) -> Result<()> {
+pub(crate) fn send(server: &Server, account: &str, more: &[&str]) -> Result<()> {
     let mut arguments = vec!["send", "--account-id", account];
     if !more.contains(&"--application") {
         arguments.extend(["--application", "a", "--event-type", "e"]);
@@ -63,7 +63,7 @@ fn messages(hooks: &[Hook]) -> Result<Vec<String>> {
         .collect()
 }
 
-fn fields(sink: &HookEndpoint, filter: &Value) -> Value {
+pub(crate) fn fields(sink: &HookEndpoint, filter: &Value) -> Value {
     json!({"name": unique("endpoint"), "url": sink.url(), "active": true, "filter": filter})
 }
 
@@ -206,7 +206,7 @@ fn a_condition_decides_by_the_message(world: &World) -> Result<()> {
 }
 
 /// Waits until the endpoint shows this.
-fn shows(user: &User<'_>, id: &str, attribute: &str, expected: &Value) -> Result<Value> {
+pub(crate) fn shows(user: &User<'_>, id: &str, attribute: &str, expected: &Value) -> Result<Value> {
     let mut last = Value::Null;
     let found = poll_until(ARRIVAL, || {
         let said = user.get(&format!("/endpoints/{id}")).ok()?;

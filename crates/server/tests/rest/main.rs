@@ -43,6 +43,7 @@
 //! | duplicate ids, blank titles, missing event types | `what_is_wrong_is_named_and_nothing_is_done` |
 //! | a removal never widens a filter | `a_removal_never_widens_a_filter` |
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
+//! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | notifications over HTTP, Dovecot's own driver | `sources` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
@@ -54,6 +55,7 @@ mod follow;
 mod identity;
 mod lists;
 mod registration;
+mod requests;
 mod setup;
 mod shape;
 mod sources;
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         identity::CASES,
         lists::CASES,
         registration::CASES,
+        requests::CASES,
         shape::CASES,
         sources::CASES,
     ]

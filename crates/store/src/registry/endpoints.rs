@@ -6,6 +6,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::filters::{self, FilterFields};
+use super::requests::{self, Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
 use super::words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 use super::{AccountId, EndpointId};
@@ -18,7 +19,7 @@ use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
 pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.url, endpoint.active, \
-    endpoint.type, endpoint.server_ca_certificate, endpoint.retry_policy, endpoint.last_delivery_status, \
+    endpoint.type, endpoint.server_ca_certificate, endpoint.retry_policy, endpoint.timeout_seconds, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
 
 /// An endpoint, without its secrets.
@@ -40,6 +41,8 @@ pub struct Endpoint {
     pub server_ca_certificate: Option<String>,
     /// What happens after a failure.
     pub retry_policy: RetryPolicy,
+    /// How long an attempt may take; without it as the configuration says.
+    pub timeout_seconds: Option<u32>,
     /// How the last attempt went.
     pub last_delivery_status: Option<DeliveryStatus>,
     /// When it was.
@@ -65,8 +68,14 @@ pub struct NewEndpoint {
     pub kind: EndpointKind,
     /// PEM certificates to trust.
     pub server_ca_certificate: Option<String>,
+    /// Sent with each request.
+    pub headers: Option<CustomHeaders>,
+    /// Who we are to it.
+    pub credentials: Option<Credentials>,
     /// What happens after a failure.
     pub retry_policy: RetryPolicy,
+    /// How long an attempt may take.
+    pub timeout_seconds: Option<u32>,
     /// Without one it gets nothing.
     pub filter: Option<FilterFields>,
 }
@@ -91,8 +100,14 @@ pub struct EndpointEdit {
     pub active: Option<bool>,
     /// PEM certificates to trust.
     pub server_ca_certificate: Option<Option<String>>,
+    /// Sent with each request.
+    pub headers: Option<Option<CustomHeaders>>,
+    /// Who we are to it.
+    pub credentials: Option<Option<Credentials>>,
     /// What happens after a failure.
     pub retry_policy: Option<RetryPolicy>,
+    /// How long an attempt may take.
+    pub timeout_seconds: Option<Option<u32>>,
     /// Its filter.
     pub filter: FilterEdit,
 }
@@ -121,6 +136,12 @@ impl Endpoint {
             kind: word(&row::text(found, "type")?, "type")?,
             server_ca_certificate: row::optional_text(found, "server_ca_certificate")?,
             retry_policy: word(&row::text(found, "retry_policy")?, "retry_policy")?,
+            timeout_seconds: match row::optional_number(found, "timeout_seconds")? {
+                Some(seconds) => Some(
+                    u32::try_from(seconds).map_err(|error| row::wrong("timeout_seconds", error))?,
+                ),
+                None => None,
+            },
             last_delivery_status: match status {
                 Some(status) => Some(word(&status, "last_delivery_status")?),
                 None => None,
@@ -168,6 +189,12 @@ impl Store {
             return Err(StoreError::NameTaken(new.name.clone()));
         }
         insert(&mut change, (account, id), new, &secret).await?;
+        let carried = EndpointEdit {
+            headers: new.headers.clone().map(Some),
+            credentials: new.credentials.clone().map(Some),
+            ..EndpointEdit::default()
+        };
+        requests::put(&mut change, id, &carried).await?;
         if let Some(filter) = &new.filter {
             filters::put(&mut change, id, filter).await?;
         }
@@ -206,8 +233,10 @@ impl Store {
             endpoint.server_ca_certificate.clone_from(certificate);
         }
         endpoint.retry_policy = edit.retry_policy.unwrap_or(endpoint.retry_policy);
+        endpoint.timeout_seconds = edit.timeout_seconds.unwrap_or(endpoint.timeout_seconds);
         endpoint.updated_ms = now_ms();
         update(&mut change, &endpoint).await?;
+        requests::put(&mut change, id, edit).await?;
         match &edit.filter {
             FilterEdit::Keep => {}
             FilterEdit::Remove => filters::remove(&mut change, id).await?,
@@ -318,8 +347,8 @@ async fn insert(
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO endpoint (id, account_id, name, url, search_name, search_url, active, type, \
-         server_ca_certificate, retry_policy, secret, created_ms, updated_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+         server_ca_certificate, retry_policy, secret, created_ms, updated_ms, timeout_seconds) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
     )
     .bind(id.to_string())
     .bind(account.to_string())
@@ -333,6 +362,7 @@ async fn insert(
     .bind(new.retry_policy.as_str())
     .bind(secret.expose())
     .bind(now_ms())
+    .bind(new.timeout_seconds.map(i64::from))
     .execute(&mut *change.tx)
     .await?;
     Ok(())
@@ -341,7 +371,7 @@ async fn insert(
 async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
     sqlx::query(
         "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, type = $6, \
-         server_ca_certificate = $7, retry_policy = $8, updated_ms = $9 WHERE id = $10",
+         server_ca_certificate = $7, retry_policy = $8, updated_ms = $9, timeout_seconds = $10 WHERE id = $11",
     )
     .bind(&endpoint.name)
     .bind(&endpoint.url)
@@ -352,6 +382,7 @@ async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
     .bind(&endpoint.server_ca_certificate)
     .bind(endpoint.retry_policy.as_str())
     .bind(endpoint.updated_ms)
+    .bind(endpoint.timeout_seconds.map(i64::from))
     .bind(endpoint.id.to_string())
     .execute(&mut *change.tx)
     .await?;

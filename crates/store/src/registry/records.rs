@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 
 use super::EndpointId;
 use super::endpoints::{Endpoint, SELECT};
+use super::requests::{self, Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
 use crate::clock::now_ms;
 use crate::error::Result;
@@ -24,6 +25,10 @@ pub struct EndpointRecord {
     pub endpoint: Endpoint,
     /// What notifications call its account.
     pub account_number: String,
+    /// Sent with each request.
+    pub headers: CustomHeaders,
+    /// Who we are to it.
+    pub credentials: Option<Credentials>,
     /// What its webhooks are signed with, the newest first.
     pub secrets: Vec<SigningSecret>,
     /// When the last of [`Self::secrets`] ends, if there are two.
@@ -159,7 +164,10 @@ fn from_row(found: &AnyRow) -> Result<EndpointRecord> {
         let previous = row::optional_text(found, "previous_secret")?;
         secrets.extend(previous.map(SigningSecret::from_row));
     }
+    let (headers, credentials) = requests::from_row(found)?;
     Ok(EndpointRecord {
+        headers,
+        credentials,
         endpoint: Endpoint::from_row(found)?,
         account_number: row::text(found, "number")?,
         secrets,
@@ -185,7 +193,7 @@ fn open_or_empty<T>(found: &AnyRow, column: &str) -> Result<Members<T>> {
     })
 }
 
-const HEAD: &str = ", number, secret, previous_secret, previous_secret_until_ms, filter.id AS filter_id, \
+const HEAD: &str = ", number, headers, credentials, secret, previous_secret, previous_secret_until_ms, filter.id AS filter_id, \
     enabled, condition, applications_any, event_types_any, levels_any FROM endpoint \
     JOIN account ON account.id = endpoint.account_id \
     LEFT JOIN filter ON filter.endpoint_id = endpoint.id WHERE endpoint.id IN ";

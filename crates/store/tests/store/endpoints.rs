@@ -1,9 +1,9 @@
 //! Endpoints: names, lists, secrets, what deliveries leave on them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dovecast_store::{
-    Delivered, DeliveryStatus, EndpointEdit, EndpointKind, EndpointOrder, EndpointQuery,
-    RetryPolicy, Search, StoreError,
+    Credentials, CustomHeaders, Delivered, DeliveryStatus, EndpointEdit, EndpointKind,
+    EndpointOrder, EndpointQuery, EndpointRecord, RetryPolicy, Search, StoreError,
 };
 
 use crate::setup::{Test, cases, create, endpoint};
@@ -11,6 +11,8 @@ use crate::setup::{Test, cases, create, endpoint};
 cases![
     a_name_is_unique_in_its_account,
     an_edit_changes_what_it_names_and_nothing_else,
+    what_requests_carry_is_kept_until_it_is_removed_and_not_shown,
+    credentials_and_a_header_of_them_are_not_kept_together,
     what_belongs_to_another_account_is_not_there,
     a_list_is_searched_sorted_and_cut,
     a_search_is_literal_and_blind_to_case,
@@ -69,6 +71,98 @@ async fn an_edit_changes_what_it_names_and_nothing_else(test: Test) -> Result<()
     ensure!(same.server_ca_certificate == after.server_ca_certificate && same.url == after.url);
     let shown = store.endpoint(account.id, before.id).await?;
     ensure!(shown == Some(same), "{shown:?}");
+    Ok(())
+}
+
+fn headers(name: &str) -> CustomHeaders {
+    CustomHeaders::new(vec![(name.to_owned(), "geheim".to_owned())])
+}
+
+fn bearer() -> Credentials {
+    Credentials::Bearer {
+        token: "geheim".to_owned(),
+    }
+}
+
+async fn what_requests_carry_is_kept_until_it_is_removed_and_not_shown(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let basic = Credentials::Basic {
+        username: "u".to_owned(),
+        password: "geheim".to_owned(),
+    };
+    let mut new = endpoint("a");
+    (new.headers, new.credentials) = (Some(headers("X-Key")), Some(basic.clone()));
+    new.timeout_seconds = Some(7);
+    let id = store.create_endpoint(account.id, &new).await?.endpoint.id;
+    let load = async || -> Result<EndpointRecord> {
+        let mut found = store.load_endpoints(&[id]).await?;
+        found.pop().context("it is gone")
+    };
+    let edit = async |edit: EndpointEdit| store.edit_endpoint(account.id, id, &edit).await;
+    for _ in 0..2 {
+        let found = load().await?;
+        ensure!(found.headers == headers("X-Key") && found.credentials == Some(basic.clone()));
+        ensure!(found.endpoint.timeout_seconds == Some(7));
+        ensure!(!format!("{found:?}").contains("geheim"), "{found:?}");
+        edit(EndpointEdit::default()).await?;
+    }
+    edit(EndpointEdit {
+        headers: Some(None),
+        credentials: Some(Some(bearer())),
+        timeout_seconds: Some(None),
+        ..EndpointEdit::default()
+    })
+    .await?;
+    let found = load().await?;
+    ensure!(found.headers == CustomHeaders::default());
+    ensure!(found.credentials == Some(bearer()) && found.endpoint.timeout_seconds.is_none());
+    edit(EndpointEdit {
+        credentials: Some(None),
+        ..EndpointEdit::default()
+    })
+    .await?;
+    ensure!(load().await?.credentials.is_none());
+    Ok(())
+}
+
+async fn credentials_and_a_header_of_them_are_not_kept_together(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let mut new = endpoint("a");
+    (new.headers, new.credentials) = (Some(headers("AUTHORIZATION")), Some(bearer()));
+    let made = store.create_endpoint(account.id, &new).await;
+    ensure!(
+        matches!(made, Err(StoreError::AuthorizationTwice)),
+        "{made:?}"
+    );
+    new.credentials = None;
+    let id = store.create_endpoint(account.id, &new).await?.endpoint.id;
+    let add = EndpointEdit {
+        name: Some("b".to_owned()),
+        credentials: Some(Some(bearer())),
+        ..EndpointEdit::default()
+    };
+    let added = store.edit_endpoint(account.id, id, &add).await;
+    ensure!(
+        matches!(added, Err(StoreError::AuthorizationTwice)),
+        "{added:?}"
+    );
+    // Nothing of it is done.
+    let found = store.endpoint(account.id, id).await?;
+    ensure!(found.is_some_and(|found| found.name == "a"));
+    let instead = EndpointEdit {
+        headers: Some(None),
+        ..add
+    };
+    store.edit_endpoint(account.id, id, &instead).await?;
+    let back = EndpointEdit {
+        headers: Some(Some(headers("authorization"))),
+        ..EndpointEdit::default()
+    };
+    let back = store.edit_endpoint(account.id, id, &back).await;
+    ensure!(
+        matches!(back, Err(StoreError::AuthorizationTwice)),
+        "{back:?}"
+    );
     Ok(())
 }
 

@@ -138,7 +138,10 @@ pub(crate) fn endpoint(name: &str) -> NewEndpoint {
         active: true,
         kind: EndpointKind::Https,
         server_ca_certificate: None,
+        headers: None,
+        credentials: None,
         retry_policy: RetryPolicy::Default,
+        timeout_seconds: None,
         filter: None,
     }
 }

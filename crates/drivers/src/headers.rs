@@ -1,0 +1,182 @@
+//! Headers of an endpoint's own: which may be set, and what `Authorization` is made of.
+//!
+//! Values may be secrets: no error here shows one, and what is made of them does not show them either.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::header::{HeaderName, HeaderValue};
+
+/// Headers that only we set, or that are about the connection and not about the request (RFC 9110, 7.6.1).
+const OURS: [&str; 12] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// What all headers of Standard Webhooks begin with.
+const OF_WEBHOOKS: &str = "webhook-";
+
+/// Why a header cannot be set. Shows neither its name nor its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// RFC 9110, 5.1.
+    #[error("is no name of a header")]
+    Name,
+    /// It would change what the request is, or how long it is.
+    #[error("is a header that cannot be set")]
+    Ours,
+    /// RFC 9110, 5.5.
+    #[error("has a value that is not ASCII, or has a control character or a blank at its ends")]
+    Value,
+}
+
+/// RFC 7617 and RFC 6750.
+#[derive(Clone)]
+pub enum Authorization {
+    /// User and password.
+    Basic(String, String),
+    /// A token.
+    Bearer(String),
+}
+
+/// Why credentials cannot be sent. Shows nothing of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// It ends where the password begins.
+    #[error("the user name has a colon or a control character")]
+    Username,
+    /// Control characters.
+    #[error("the password has a control character")]
+    Password,
+    /// Only visible ASCII goes into a header.
+    #[error("the token is empty or has characters that are not visible ASCII")]
+    Token,
+}
+
+/// A header as it is sent, its value not to be shown.
+pub fn check(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
+    let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name)?;
+    if OURS.contains(&name.as_str()) || name.as_str().starts_with(OF_WEBHOOKS) {
+        return Err(HeaderError::Ours);
+    }
+    let is_plain = value.is_ascii() && value.trim_ascii() == value;
+    let sent = HeaderValue::try_from(value).ok().filter(|_| is_plain);
+    let mut sent = sent.ok_or(HeaderError::Value)?;
+    sent.set_sensitive(true);
+    Ok((name, sent))
+}
+
+impl Authorization {
+    /// The header's value.
+    pub fn value(&self) -> Result<HeaderValue, CredentialError> {
+        let has_control = |text: &str| text.chars().any(char::is_control);
+        let text = match self {
+            Self::Basic(user, _) if user.contains(':') || has_control(user) => {
+                return Err(CredentialError::Username);
+            }
+            Self::Basic(_, password) if has_control(password) => {
+                return Err(CredentialError::Password);
+            }
+            Self::Basic(user, password) => {
+                let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
+                format!("Basic {pair}")
+            }
+            Self::Bearer(token) => {
+                let is_visible = token.bytes().all(|byte| byte.is_ascii_graphic());
+                if token.is_empty() || !is_visible {
+                    return Err(CredentialError::Token);
+                }
+                format!("Bearer {token}")
+            }
+        };
+        // Of both only visible ASCII and one blank are left.
+        let mut value = HeaderValue::try_from(text).map_err(|_| CredentialError::Token)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Basic(..) => "Basic(not shown)",
+            Self::Bearer(_) => "Bearer(not shown)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_headers_of_ones_own_are_taken_and_their_values_not_shown() {
+        for (name, value, expected) in [
+            ("X-Api-Key", "geheim", None),
+            ("accept", "", None),
+            ("Authorization", "Key geheim", None),
+            ("X-Tab", "a\tb", None),
+            ("", "a", Some(HeaderError::Name)),
+            ("a b", "a", Some(HeaderError::Name)),
+            ("a:", "a", Some(HeaderError::Name)),
+            ("grün", "a", Some(HeaderError::Name)),
+            ("HOST", "a", Some(HeaderError::Ours)),
+            ("Content-Length", "0", Some(HeaderError::Ours)),
+            ("content-type", "a", Some(HeaderError::Ours)),
+            ("Connection", "close", Some(HeaderError::Ours)),
+            ("Keep-Alive", "1", Some(HeaderError::Ours)),
+            ("Proxy-Connection", "a", Some(HeaderError::Ours)),
+            ("TE", "trailers", Some(HeaderError::Ours)),
+            ("Transfer-Encoding", "chunked", Some(HeaderError::Ours)),
+            ("Upgrade", "h2c", Some(HeaderError::Ours)),
+            ("Webhook-Id", "1", Some(HeaderError::Ours)),
+            ("webhook-anything", "1", Some(HeaderError::Ours)),
+            ("x", "a\r\nhost: b", Some(HeaderError::Value)),
+            ("x", "a\0", Some(HeaderError::Value)),
+            ("x", " a", Some(HeaderError::Value)),
+            ("x", "a\t", Some(HeaderError::Value)),
+            ("x", "grün", Some(HeaderError::Value)),
+        ] {
+            let checked = check(name, value);
+            assert_eq!(checked.as_ref().err(), expected.as_ref(), "{name}: {value}");
+            assert!(!format!("{checked:?}").contains("geheim"));
+        }
+    }
+
+    #[test]
+    fn credentials_are_checked_and_not_shown() {
+        let basic = |user: &str, password: &str| Authorization::Basic(user.into(), password.into());
+        let bearer = |token: &str| Authorization::Bearer(token.into());
+        for (authorization, expected) in [
+            (basic("u", "p:w"), Ok("Basic dTpwOnc=")),
+            (basic("ü", "ö"), Ok("Basic w7w6w7Y=")),
+            (basic("", ""), Ok("Basic Og==")),
+            (bearer("geheim|1.2=="), Ok("Bearer geheim|1.2==")),
+            (basic("a:b", "geheim"), Err(CredentialError::Username)),
+            (basic("a\n", "geheim"), Err(CredentialError::Username)),
+            (basic("a", "geheim\n"), Err(CredentialError::Password)),
+            (bearer(""), Err(CredentialError::Token)),
+            (bearer("geheim geheim"), Err(CredentialError::Token)),
+            (bearer("geheim\n"), Err(CredentialError::Token)),
+            (bearer("ü"), Err(CredentialError::Token)),
+        ] {
+            let value = authorization.value();
+            let shown = format!("{authorization:?} {value:?}");
+            assert!(!shown.contains("geheim"), "{shown}");
+            let value = value.map(|value| value.to_str().map(str::to_owned));
+            let expected = expected.map(|text| Ok(text.to_owned()));
+            assert_eq!(
+                value.map(|value| value.map_err(|_| ())),
+                expected.map(|text: Result<String, ()>| text)
+            );
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `data` of an endpoint: what is written and never shown. No error repeats a value.
+
+use std::collections::BTreeSet;
+
+use dovecast_drivers::headers;
+use dovecast_store::{Credentials, CustomHeaders};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::said;
+use crate::api::error::ErrorObject;
+use crate::dispatch::authorization;
+
+const PLACE: &str = "/data/attributes/data";
+/// Headers of one endpoint.
+const MAX_HEADERS: usize = 20;
+/// Of their names and values together.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// Of a user name, a password, a token.
+const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
+
+/// A key that is not there changes nothing; one that is null is removed.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct DataFields {
+    /// PEM certificates to trust instead of the system's.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    server_ca_certificate: Option<Option<String>>,
+    /// Sent with each request: values by names, at most 20. Neither those of the connection and the body nor `webhook-...`.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<Option<Value>>,
+    /// Sent as the header `Authorization`.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<AuthorizationFields>)]
+    authorization: Option<Option<Value>>,
+}
+
+/// Who dovecast is to the endpoint.
+#[derive(ToSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) enum AuthorizationFields {
+    /// User and password.
+    Basic { username: String, password: String },
+    /// A token.
+    Bearer { token: String },
+}
+
+/// What was found out.
+#[derive(Default)]
+pub(super) struct CheckedData {
+    pub(super) certificate: Option<Option<String>>,
+    pub(super) headers: Option<Option<CustomHeaders>>,
+    pub(super) credentials: Option<Option<Credentials>>,
+}
+
+impl DataFields {
+    /// All keys are null.
+    pub(super) fn removed() -> Self {
+        Self {
+            server_ca_certificate: Some(None),
+            headers: Some(None),
+            authorization: Some(None),
+        }
+    }
+
+    pub(super) fn check(self, errors: &mut Vec<ErrorObject>) -> CheckedData {
+        CheckedData {
+            certificate: self
+                .server_ca_certificate
+                .map(|pem| certificate(pem, errors)),
+            headers: self.headers.map(|value| custom_headers(value?, errors)),
+            credentials: self.authorization.map(|value| credentials(value?, errors)),
+        }
+    }
+}
+
+fn certificate(pem: Option<String>, errors: &mut Vec<ErrorObject>) -> Option<String> {
+    let pem = pem.filter(|pem| !pem.trim().is_empty());
+    if let Some(pem) = &pem
+        && let Err(error) = dovecast_drivers::tls::of_chain(pem)
+    {
+        let detail = format!("attribute server_ca_certificate contains {error}");
+        errors.push(ErrorObject::at(PLACE, detail));
+    }
+    pem
+}
+
+fn custom_headers(value: Value, errors: &mut Vec<ErrorObject>) -> Option<CustomHeaders> {
+    let place = format!("{PLACE}/headers");
+    let Value::Object(object) = value else {
+        errors.push(ErrorObject::at(place, "is no object of names and values"));
+        return None;
+    };
+    let mut refuse = |name: &str, detail: String| {
+        // RFC 6901, 3.
+        let escaped = name.replace('~', "~0").replace('/', "~1");
+        errors.push(ErrorObject::at(format!("{place}/{escaped}"), detail));
+    };
+    let (mut names, mut found) = (BTreeSet::new(), Vec::new());
+    for (name, value) in object {
+        let Value::String(value) = value else {
+            refuse(&name, "is no text".to_owned());
+            continue;
+        };
+        if let Err(error) = headers::check(&name, &value) {
+            refuse(&name, error.to_string());
+        } else if !names.insert(name.to_ascii_lowercase()) {
+            refuse(&name, "is there more than once".to_owned());
+        } else {
+            found.push((name, value));
+        }
+    }
+    let bytes: usize = found
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if found.len() > MAX_HEADERS {
+        let detail = format!("are too many (maximum is {MAX_HEADERS})");
+        errors.push(ErrorObject::at(place, detail));
+    } else if bytes > MAX_HEADER_BYTES {
+        let detail = format!("are too long (maximum is {MAX_HEADER_BYTES} bytes)");
+        errors.push(ErrorObject::at(place, detail));
+    }
+    (!found.is_empty()).then(|| CustomHeaders::new(found))
+}
+
+fn credentials(value: Value, errors: &mut Vec<ErrorObject>) -> Option<Credentials> {
+    let place = format!("{PLACE}/authorization");
+    let Value::Object(mut object) = value else {
+        errors.push(ErrorObject::at(place, "is no object"));
+        return None;
+    };
+    let kind = object.remove("type");
+    let read = match kind.as_ref().and_then(Value::as_str) {
+        Some("basic") => {
+            let username = part(&mut object, "username", errors);
+            let password = part(&mut object, "password", errors);
+            let pair = username.zip(password);
+            pair.map(|(username, password)| Credentials::Basic { username, password })
+        }
+        Some("bearer") => {
+            let token = part(&mut object, "token", errors);
+            token.map(|token| Credentials::Bearer { token })
+        }
+        _ => {
+            let detail = "is neither `basic` nor `bearer`";
+            errors.push(ErrorObject::at(format!("{place}/type"), detail));
+            None
+        }
+    };
+    if let Some(Err(error)) = read.as_ref().map(|read| authorization(read).value()) {
+        errors.push(ErrorObject::at(place, error.to_string()));
+    }
+    read
+}
+
+fn part(
+    object: &mut Map<String, Value>,
+    key: &str,
+    errors: &mut Vec<ErrorObject>,
+) -> Option<String> {
+    let detail = match object.remove(key) {
+        Some(Value::String(text)) if text.len() <= MAX_CREDENTIAL_BYTES => return Some(text),
+        Some(Value::String(_)) => {
+            format!("is too long (maximum is {MAX_CREDENTIAL_BYTES} bytes)")
+        }
+        Some(Value::Null) | None => super::BLANK.to_owned(),
+        Some(_) => "is no text".to_owned(),
+    };
+    let place = format!("{PLACE}/authorization/{key}");
+    errors.push(ErrorObject::at(place, detail));
+    None
+}
