@@ -56,7 +56,7 @@ fn body(hook: &Hook) -> Result<Value> {
     Ok(serde_json::from_str(&hook.body)?)
 }
 
-fn messages(hooks: &[Hook]) -> Result<Vec<String>> {
+pub(crate) fn messages(hooks: &[Hook]) -> Result<Vec<String>> {
     hooks
         .iter()
         .map(|hook| text(&body(hook)?["message"]))

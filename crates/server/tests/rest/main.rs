@@ -37,17 +37,19 @@
 //! | registration in JSON and YAML | `an_application_is_registered_in_json`, `an_application_is_registered_in_yaml` |
 //! | 403 with an identity; a token is needed | `a_request_with_an_identity_is_forbidden`, `only_an_admin_or_registration_token_registers` |
 //! | found by name, title updated | `an_application_is_found_by_name_and_its_title_updated` |
+//! | all but the name is changed: added, retitled, moved, removed, in JSON and YAML | `definitions` |
 //! | rows are kept, unlisted ones go | `known_things_keep_their_ids_and_unlisted_ones_go` |
 //! | the order of listing | `the_order_of_the_list_is_kept_and_shown` |
 //! | `levels` may be `[]`, `{}` or absent | `levels_may_be_a_list_or_an_empty_object_or_absent_every_time` |
 //! | duplicate ids, blank titles, missing event types | `what_is_wrong_is_named_and_nothing_is_done` |
-//! | a removal never widens a filter | `a_removal_never_widens_a_filter` |
+//! | a removal never widens a filter | `a_removal_never_widens_a_filter`; what is delivered then: `definitions` |
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | notifications over HTTP, Dovecot's own driver | `sources` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod definitions;
 mod deliveries;
 mod endpoints;
 mod filters;
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        definitions::CASES,
         deliveries::CASES,
         endpoints::CASES,
         filters::CASES,

@@ -26,7 +26,7 @@ fn register(world: &World, body: &Value) -> Result<Said> {
 }
 
 /// `plain[] graded[low high]`
-fn shape(said: &Said) -> String {
+pub(crate) fn shape(said: &Said) -> String {
     let all = said.json["included"]
         .as_array()
         .cloned()
