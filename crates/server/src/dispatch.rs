@@ -1,5 +1,6 @@
 //! The role `dispatch`: the endpoints of the store, the log, and the workers between them.
 
+mod announcer;
 mod following;
 mod routes;
 mod tester;
@@ -23,12 +24,17 @@ use tokio::task::JoinSet;
 #[cfg(feature = "kafka")]
 use crate::config::LogKind;
 use crate::config::{Config, Dispatch};
+use crate::sources::Destination;
 
 pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
 /// How often what is not kept any more is dropped.
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+
+/// The application of what dovecast itself has to tell, and of that: an endpoint was disabled.
+const OWN: &str = "dovecast";
+const DISABLED: &str = "endpoint.disabled";
 
 /// Running workers.
 pub(crate) struct Dispatching {
@@ -59,6 +65,11 @@ impl Dispatching {
             applied,
         ));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
+        helpers.spawn(announcer::run(
+            store.clone(),
+            Destination::new(log, &config.dispatch.outbox_topic),
+            config.dispatch.clone(),
+        ));
         tracing::info!(
             endpoints = directory.len(),
             "the dispatcher knows its endpoints"
@@ -131,10 +142,10 @@ fn events_of_dovecot() -> Registration {
 /// What dovecast itself has to tell.
 fn own() -> Registration {
     Registration {
-        name: "dovecast".to_owned(),
+        name: OWN.to_owned(),
         title: "dovecast".to_owned(),
         event_types: vec![NewEventType {
-            external_id: "endpoint.disabled".to_owned(),
+            external_id: DISABLED.to_owned(),
             title: "An endpoint was disabled".to_owned(),
             levels: Vec::new(),
         }],

@@ -16,6 +16,7 @@ pub use attempts::KeptAttempt;
 pub use claims::OwedCount;
 pub use dead_letters::KeptDeadLetter;
 pub(crate) use ours::Ours;
+pub(crate) use record::reason;
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +116,9 @@ impl Ledger for Store {
         self.record_happened(&happened).await.map_err(failed)?;
         self.ours.recorded(&happened);
         // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
-        for endpoint in &happened.switched_off {
+        for (endpoint, reason) in &happened.switched_off {
             let id = endpoint.0.into();
-            self.set_active(id, false).await.map_err(failed)?;
+            self.disable(id, reason).await.map_err(failed)?;
         }
         Ok(())
     }

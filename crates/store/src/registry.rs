@@ -3,6 +3,7 @@
 mod accounts;
 mod applications;
 mod delivered;
+mod disabling;
 mod endpoints;
 mod filters;
 mod listing;
@@ -18,6 +19,7 @@ use crate::id::Id;
 pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};
 pub use delivered::Delivered;
+pub use disabling::Announcement;
 pub use endpoints::{CreatedEndpoint, Endpoint, EndpointEdit, FilterEdit, NewEndpoint};
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};

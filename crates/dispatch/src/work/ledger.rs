@@ -4,7 +4,7 @@
 //! Whoever keeps it promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it or nothing. Several
 //! dispatchers may use one ledger: what one has claimed no other gets while it lives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -123,8 +123,8 @@ pub struct Happened {
     pub dead: Vec<DeadLetter>,
     /// Attempts.
     pub attempts: Vec<AttemptRow>,
-    /// Endpoints that are not active from now on.
-    pub switched_off: BTreeSet<EndpointId>,
+    /// Endpoints that are not active from now on, and why.
+    pub switched_off: BTreeMap<EndpointId, String>,
 }
 
 impl Happened {

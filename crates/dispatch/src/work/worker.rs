@@ -349,7 +349,8 @@ fn settle<L: Log + Clone, S: Ledger>(
     write_down(shared, lane.id, &item, &made);
     if matches!(made.end, End::Dead) && lane.state().endpoint.is_switched_off_by_failure {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
-        shared.recorder.happened().switched_off.insert(lane.id);
+        let mut happened = shared.recorder.happened();
+        happened.switched_off.insert(lane.id, made.reason.clone());
     }
     if turned.opens {
         opened(shared, lane);

@@ -24,6 +24,7 @@ pub(crate) struct Dispatch {
     pub(crate) concurrency: Bounded<1, 1000>,
     pub(crate) max_in_flight: Bounded<100, 1_000_000>,
     pub(crate) max_readers: Bounded<1, 10_000>,
+    pub(crate) disable_after_hours: Bounded<0, 8760>,
     pub(crate) attempts_hours: Bounded<1, 8760>,
     pub(crate) dead_letters_days: Bounded<1, 3650>,
 }
@@ -40,6 +41,7 @@ impl Default for Dispatch {
             concurrency: Bounded::new(16),
             max_in_flight: Bounded::new(10_000),
             max_readers: Bounded::new(16),
+            disable_after_hours: Bounded::new(120),
             attempts_hours: Bounded::new(72),
             dead_letters_days: Bounded::new(30),
         }

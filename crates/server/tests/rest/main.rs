@@ -51,6 +51,7 @@
 mod apps;
 mod definitions;
 mod deliveries;
+mod disabling;
 mod endpoints;
 mod filters;
 mod follow;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
     let cases: Vec<Case> = [
         apps::CASES,
         definitions::CASES,
+        disabling::CASES,
         deliveries::CASES,
         endpoints::CASES,
         filters::CASES,

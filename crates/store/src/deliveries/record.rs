@@ -127,7 +127,7 @@ async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> 
 }
 
 /// PostgreSQL takes no NUL, and a peer may say anything.
-fn reason(text: &str) -> String {
+pub(crate) fn reason(text: &str) -> String {
     let kept = text.chars().take(REASON_CHARS);
     kept.map(|char| if char == '\0' { '\u{fffd}' } else { char })
         .collect()

@@ -228,7 +228,12 @@ impl Store {
             endpoint.url.clone_from(url);
             endpoint.kind = *kind;
         }
-        endpoint.active = edit.active.unwrap_or(endpoint.active);
+        let was_active = endpoint.active;
+        endpoint.active = edit.active.unwrap_or(was_active);
+        if endpoint.active && !was_active {
+            // What has failed before counts no more.
+            endpoint.first_failure_ms = None;
+        }
         if let Some(certificate) = &edit.server_ca_certificate {
             endpoint.server_ca_certificate.clone_from(certificate);
         }
@@ -253,23 +258,6 @@ impl Store {
         let done = sqlx::query("DELETE FROM endpoint WHERE id = $1 AND account_id = $2")
             .bind(id.to_string())
             .bind(account.to_string())
-            .execute(&mut *change.tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Ok(false);
-        }
-        change.touch(id).await?;
-        change.commit().await?;
-        Ok(true)
-    }
-
-    /// Switches an endpoint on or off, for the dispatcher; `false`: there is none of this id.
-    pub async fn set_active(&self, id: EndpointId, active: bool) -> Result<bool> {
-        let mut change = self.change().await?;
-        let done = sqlx::query("UPDATE endpoint SET active = $1, updated_ms = $2 WHERE id = $3")
-            .bind(i64::from(active))
-            .bind(now_ms())
-            .bind(id.to_string())
             .execute(&mut *change.tx)
             .await?;
         if done.rows_affected() == 0 {
@@ -371,7 +359,8 @@ async fn insert(
 async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
     sqlx::query(
         "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, type = $6, \
-         server_ca_certificate = $7, retry_policy = $8, updated_ms = $9, timeout_seconds = $10 WHERE id = $11",
+         server_ca_certificate = $7, retry_policy = $8, updated_ms = $9, timeout_seconds = $10, \
+         first_failure_ms = CASE WHEN active < $5 THEN NULL ELSE first_failure_ms END WHERE id = $11",
     )
     .bind(&endpoint.name)
     .bind(&endpoint.url)

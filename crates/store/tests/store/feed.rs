@@ -50,7 +50,15 @@ async fn every_change_of_an_endpoint_is_told_once(test: Test) -> Result<()> {
     ensure!(since(&store, &mut seq).await? == BTreeSet::from([b]));
     store.rotate_secret(account.id, a, 0).await?;
     ensure!(since(&store, &mut seq).await? == BTreeSet::from([a]));
-    store.set_active(b, true).await?;
+    ensure!(!store.disable(b, "it is not active").await?);
+    ensure!(since(&store, &mut seq).await?.is_empty());
+    ensure!(store.disable(a, "").await?);
+    ensure!(since(&store, &mut seq).await? == BTreeSet::from([a]));
+    let edit = EndpointEdit {
+        active: Some(true),
+        ..EndpointEdit::default()
+    };
+    store.edit_endpoint(account.id, b, &edit).await?;
     ensure!(since(&store, &mut seq).await? == BTreeSet::from([b]));
     // Only the filter that loses something is touched.
     store.register(&mail(&[("new", &[])]), false).await?;
@@ -120,7 +128,7 @@ async fn who_is_too_far_behind_loads_everything(test: Test) -> Result<()> {
     let account = store.account_seen("1").await?;
     let id = create(&store, &account, "a", None).await?.endpoint.id;
     for _ in 0..100 {
-        store.set_active(id, true).await?;
+        store.rotate_secret(account.id, id, 0).await?;
     }
     let last = store.last_change().await?;
     let everything = Changes::Everything { seq: last };
