@@ -170,6 +170,8 @@ async fn dispatch(
             is_paused: false,
             schedule: Schedule::default(),
             concurrency: CONNECTIONS / usize::try_from(fan_out)?.clamp(1, 8),
+            rate_limit: None,
+            fallback: None,
             is_switched_off_by_failure: false,
         };
         directory.put(endpoint, Some(open_filter(id, "1")));

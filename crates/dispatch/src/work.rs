@@ -3,7 +3,7 @@
 //! | room | does |
 //! | --- | --- |
 //! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
-//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made |
+//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
 //! | `catch_up`, `readers` | reads ranges again that endpoints owe, with so many readers at a time |
 //! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
 //! | `trace` | lets a person follow one notification |
@@ -19,6 +19,7 @@ mod feed;
 mod item;
 mod lane;
 pub mod ledger;
+mod pace;
 mod readers;
 mod recorder;
 mod retrier;

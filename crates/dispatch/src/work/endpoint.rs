@@ -1,6 +1,7 @@
 //! Endpoints as the workers know them: how each is reached, how often it is tried, how much at a time.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use dovecast_drivers::webhook::Webhook;
@@ -23,6 +24,10 @@ pub struct Endpoint {
     pub schedule: Schedule,
     /// Deliveries at a time.
     pub concurrency: usize,
+    /// Deliveries in a second at most, from this process.
+    pub rate_limit: Option<NonZeroU32>,
+    /// Gets what ends as a dead letter here.
+    pub fallback: Option<EndpointId>,
     /// After a dead letter it is not active any more, as with hooks-backend.
     pub is_switched_off_by_failure: bool,
 }

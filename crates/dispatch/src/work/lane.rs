@@ -13,12 +13,15 @@ use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Item, Origin};
 use super::ledger::RangeId;
+use super::pace::Pace;
 use crate::EndpointId;
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How many may wait.
 const QUEUE: usize = 2_000;
+/// The same of owed deliveries: those of an endpoint that is slow leave room for others.
+const OWED: usize = 500;
 /// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits for it.
 const FAST: Duration = Duration::from_millis(200);
 
@@ -41,6 +44,7 @@ pub(super) struct State {
     /// Workers that have nothing to do.
     sleepers: Vec<Arc<Notify>>,
     pub(super) breaker: Breaker,
+    pace: Pace,
     pub(super) behind: Option<Behind>,
     /// When something was last in it.
     pub(super) used: Instant,
@@ -78,6 +82,17 @@ pub(super) struct Turned {
     pub(super) is_open: bool,
 }
 
+/// What a worker is to do.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This.
+    Deliver(Item),
+    /// Nothing before that time: the endpoint has a rate limit.
+    NotBefore(Instant),
+    /// Nothing; it is woken when there is something.
+    Sleep,
+}
+
 /// What became of an offer.
 #[derive(Debug)]
 pub(super) enum Offered {
@@ -92,7 +107,7 @@ pub(super) enum Offered {
     },
     /// There is no room just now, but there will be in a moment.
     Full(Item),
-    /// Not now: the breaker is open, until then.
+    /// Not now: there is no room, or the breaker is open, until then.
     NotNow(Item, Option<Instant>),
 }
 
@@ -107,6 +122,7 @@ impl Lane {
                 workers: 0,
                 sleepers: Vec::new(),
                 breaker: Breaker::default(),
+                pace: Pace::default(),
                 behind: None,
                 used: Instant::now(),
             }),
@@ -164,6 +180,9 @@ impl State {
     /// Takes what was owed and is due.
     pub(super) fn offer_owed(&mut self, item: Item) -> Offered {
         self.used = item.since;
+        if !self.breaker.is_open() && self.queue.len() >= OWED {
+            return Offered::NotNow(item, None);
+        }
         if !self.breaker.is_open() {
             self.queue.push_back(item);
             return Offered::Queued;
@@ -188,12 +207,12 @@ impl State {
     }
 
     /// The next delivery, if one may be made. Else `sleeper` is woken when there is one.
-    pub(super) fn pop_or_sleep(&mut self, sleeper: &Arc<Notify>) -> Option<Item> {
-        let item = self.pop();
-        if item.is_none() {
+    pub(super) fn pop_or_sleep(&mut self, sleeper: &Arc<Notify>) -> Next {
+        let next = self.pop(Instant::now());
+        if matches!(next, Next::Sleep) {
             self.sleepers.push(Arc::clone(sleeper));
         }
-        item
+        next
     }
 
     /// Wakes a worker; `false`: none sleeps.
@@ -218,14 +237,21 @@ impl State {
         place.is_some()
     }
 
-    fn pop(&mut self) -> Option<Item> {
+    fn pop(&mut self, now: Instant) -> Next {
         if let Some(probe) = self.probe.take() {
-            return Some(probe);
+            return Next::Deliver(probe);
         }
-        if self.breaker.is_open() {
-            return None;
+        if self.breaker.is_open() || self.queue.is_empty() {
+            return Next::Sleep;
         }
-        self.queue.pop_front()
+        // What is discarded is not delivered.
+        let limit = self.endpoint.rate_limit.filter(|_| self.endpoint.is_active);
+        if let Some(limit) = limit
+            && let Err(at) = self.pace.take(limit, now)
+        {
+            return Next::NotBefore(at);
+        }
+        self.queue.pop_front().map_or(Next::Sleep, Next::Deliver)
     }
 
     /// Makes the first that waits the probe of an open breaker, if it is time; else says when it will be.

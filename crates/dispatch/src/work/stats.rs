@@ -19,6 +19,8 @@ pub struct Stats {
     pub failed: u64,
     /// Deliveries that ended as dead letters.
     pub dead: u64,
+    /// Of those, deliveries that another endpoint gets instead.
+    pub fallen_back: u64,
     /// Deliveries to endpoints that are not active.
     pub dropped: u64,
     /// Deliveries that were left to a range.
@@ -58,6 +60,7 @@ counters![
     delivered,
     failed,
     dead,
+    fallen_back,
     dropped,
     deferred,
     expired,

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Item, Origin};
-use super::lane::{Lane, Offered, PATIENCE};
+use super::lane::{Lane, Next, Offered, PATIENCE};
 use super::ledger::{AttemptRow, DeadLetter, Ledger, Millis, Owed, RangeId};
 use super::stats::count;
 use super::{Shared, catch_up, ms, now_ms, trace};
@@ -159,20 +159,27 @@ async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lan
     let sleeper = Arc::new(Notify::new());
     let mut worker: Option<(Arc<Endpoint>, Option<Sender>)> = None;
     loop {
-        let (item, endpoint) = {
+        let (next, endpoint) = {
             let mut state = lane.state();
             (state.pop_or_sleep(&sleeper), Arc::clone(&state.endpoint))
         };
-        let Some(item) = item else {
-            let sender = worker.as_mut().and_then(|(_, sender)| sender.as_mut());
-            if !is_woken(&sleeper, sender).await {
-                if lane.state().sign_off(&sleeper) {
-                    return;
-                }
-                // Somebody has woken it at the same time: that must not be taken for another time.
-                sleeper.notified().await;
+        let item = match next {
+            Next::Deliver(item) => item,
+            Next::NotBefore(at) => {
+                tokio::time::sleep_until(at.into()).await;
+                continue;
             }
-            continue;
+            Next::Sleep => {
+                let sender = worker.as_mut().and_then(|(_, sender)| sender.as_mut());
+                if !is_woken(&sleeper, sender).await {
+                    if lane.state().sign_off(&sleeper) {
+                        return;
+                    }
+                    // Somebody has woken it at the same time: that must not be taken for another time.
+                    sleeper.notified().await;
+                }
+                continue;
+            }
         };
         if worker
             .as_ref()
@@ -346,8 +353,9 @@ fn settle<L: Log + Clone, S: Ledger>(
         },
         end,
     };
-    write_down(shared, lane.id, &item, &made);
-    if matches!(made.end, End::Dead) && lane.state().endpoint.is_switched_off_by_failure {
+    let endpoint = Arc::clone(&lane.state().endpoint);
+    write_down(shared, &endpoint, &item, &made);
+    if matches!(made.end, End::Dead) && endpoint.is_switched_off_by_failure {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
         let mut happened = shared.recorder.happened();
         happened.switched_off.insert(lane.id, made.reason.clone());
@@ -377,10 +385,11 @@ fn settle<L: Log + Clone, S: Ledger>(
 
 fn write_down<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
-    endpoint: EndpointId,
+    of: &Endpoint,
     item: &Item,
     made: &Made,
 ) {
+    let endpoint = of.id;
     let time_ms = now_ms();
     let is_owed = matches!(item.origin, Origin::Owed);
     let attempts = match made.end {
@@ -409,6 +418,15 @@ fn write_down<L: Log + Clone, S: Ledger>(
         }
         End::Dead => {
             count(&shared.counters.dead, 1);
+            if let Some(fallback) = of.fallback {
+                count(&shared.counters.fallen_back, 1);
+                happened.owed.push(Owed {
+                    endpoint: fallback,
+                    failures: 0,
+                    reason: format!("it could not be delivered to the endpoint {endpoint}"),
+                    ..owed(time_ms)
+                });
+            }
             happened.dead.push(DeadLetter {
                 endpoint: Some(endpoint),
                 notification: item.notification,

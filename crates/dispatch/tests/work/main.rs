@@ -5,6 +5,7 @@ mod ledger;
 mod sink;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,24 +68,10 @@ impl World {
     }
 
     fn put(&self, number: u128, sink: &Sink, change: impl FnOnce(&mut Endpoint)) {
-        let id = EndpointId(Uuid::from_u128(number));
-        let webhook = Webhook::new(&WebhookOptions {
-            url: format!("http://{}/", sink.address),
-            timeout: Duration::from_secs(3),
-            ..WebhookOptions::default()
-        });
-        let mut endpoint = Endpoint {
-            id,
-            driver: Ok(Arc::new(webhook.expect("a webhook"))),
-            is_active: true,
-            is_paused: false,
-            schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
-            concurrency: 8,
-            is_switched_off_by_failure: false,
-        };
+        let mut endpoint = endpoint(number, sink);
         change(&mut endpoint);
         let filter = Filter {
-            endpoint: id,
+            endpoint: endpoint.id,
             account: "1".into(),
             enabled: true,
             applications: Choice::Any,
@@ -93,6 +80,11 @@ impl World {
             condition: None,
         };
         self.directory.put(endpoint, Some(filter));
+    }
+
+    /// Nothing of the log is for it.
+    fn put_without_filter(&self, number: u128, sink: &Sink) {
+        self.directory.put(endpoint(number, sink), None);
     }
 
     async fn append(&self, values: impl IntoIterator<Item = String>) {
@@ -131,6 +123,25 @@ impl World {
 
     async fn stop(&mut self) {
         self.dispatcher.take().expect("it runs").stop().await;
+    }
+}
+
+fn endpoint(number: u128, sink: &Sink) -> Endpoint {
+    let webhook = Webhook::new(&WebhookOptions {
+        url: format!("http://{}/", sink.address),
+        timeout: Duration::from_secs(3),
+        ..WebhookOptions::default()
+    });
+    Endpoint {
+        id: EndpointId(Uuid::from_u128(number)),
+        driver: Ok(Arc::new(webhook.expect("a webhook"))),
+        is_active: true,
+        is_paused: false,
+        schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
+        concurrency: 8,
+        rate_limit: None,
+        fallback: None,
+        is_switched_off_by_failure: false,
     }
 }
 
@@ -418,6 +429,55 @@ async fn a_paused_endpoint_gets_its_backlog_when_it_goes_on() {
     .await;
     world.stop().await;
     assert_eq!(sink.repeated(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_with_a_rate_limit_gets_no_more_and_slows_no_other() {
+    let mut world = World::new();
+    let (limited, other) = (Sink::start().await, Sink::start().await);
+    world.put(1, &limited, |endpoint| {
+        endpoint.rate_limit = NonZeroU32::new(40)
+    });
+    world.put(2, &other, |_| {});
+    world.start();
+    let start = Instant::now();
+    world.notify(200).await;
+    until_taken(&other, 200).await;
+    assert!(limited.distinct() < 200, "the other one does not wait");
+    until_taken(&limited, 200).await;
+    // The first is free, and timers may be 10 ms early: faster would be too fast.
+    assert!(start.elapsed() >= Duration::from_millis(199 * 25 - 10));
+    until("nothing is owed", || async {
+        world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.stop().await;
+    assert_eq!(limited.repeated(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_endpoint_refuses_its_fallback_gets() {
+    let mut world = World::new();
+    let (refusing, fallback) = (Sink::start().await, Sink::start().await);
+    refusing.answer(Answer { status: 410, ..OK });
+    world.put(1, &refusing, |endpoint| {
+        endpoint.fallback = Some(EndpointId(Uuid::from_u128(2)));
+    });
+    world.put_without_filter(2, &fallback);
+    world.start();
+    world.notify(30).await;
+    until_taken(&fallback, 30).await;
+    until("nothing is owed", || async {
+        world.ledger.kept().owed.is_empty()
+    })
+    .await;
+    assert_eq!(
+        world.ledger.kept().dead.len(),
+        30,
+        "they are kept all the same"
+    );
+    world.stop().await;
+    assert_eq!((fallback.repeated(), refusing.repeated()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
