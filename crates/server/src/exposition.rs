@@ -79,6 +79,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             stats.dead,
         ),
         (
+            "dovecast_dispatch_fallbacks_total",
+            "Dead letters that a fallback endpoint gets.",
+            stats.fallen_back,
+        ),
+        (
             "dovecast_dispatch_dropped_total",
             "Deliveries to endpoints that are not active.",
             stats.dropped,

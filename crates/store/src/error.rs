@@ -52,6 +52,9 @@ pub enum StoreError {
     /// `Authorization` is among the headers of an endpoint, and it has credentials as well.
     #[error("an endpoint cannot have both credentials and a header `Authorization`")]
     AuthorizationTwice,
+    /// An endpoint cannot have this fallback.
+    #[error("the fallback {0}")]
+    Fallback(&'static str),
     /// There is no such endpoint, or it is another account's.
     #[error("there is no such endpoint")]
     NoEndpoint,

@@ -2,6 +2,8 @@
 //!
 //! These types are the contract with clients: names and nesting are hooks-backend's. What was added since stands after it.
 
+use std::num::NonZeroU32;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -231,6 +233,14 @@ pub(crate) struct EndpointAttributes {
     retry_policy: &'static str,
     /// How long it may take to answer; null: as long as the configuration says.
     timeout_seconds: Option<u32>,
+    /// What is for it is kept until it is so no more.
+    paused: bool,
+    /// Deliveries in a second at most, from each node; null: no limit.
+    rate_limit: Option<u32>,
+    /// Seconds until each further attempt; null: as the retry policy says.
+    retry_delays: Option<Vec<u32>>,
+    /// The id of the endpoint that gets what cannot be delivered here.
+    fallback_id: Option<String>,
 }
 
 impl Endpoint {
@@ -250,6 +260,10 @@ impl Endpoint {
                 kind: endpoint.kind.as_str(),
                 retry_policy: endpoint.retry_policy.as_str(),
                 timeout_seconds: endpoint.timeout_seconds,
+                paused: endpoint.flow.paused,
+                rate_limit: endpoint.flow.rate_limit.map(NonZeroU32::get),
+                retry_delays: endpoint.flow.retry_delays.clone(),
+                fallback_id: endpoint.flow.fallback.map(|id| id.to_string()),
             },
         }
     }

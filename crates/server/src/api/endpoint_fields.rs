@@ -8,11 +8,12 @@
 )]
 
 mod data;
+mod flow;
 
 use dovecast_dispatch::Condition;
 use dovecast_store::{
-    EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, Id, MemberKind, NewEndpoint,
-    RetryPolicy,
+    EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
+    NewEndpoint, RetryPolicy,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -21,6 +22,7 @@ use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorObject};
 use data::{CheckedData, DataFields};
+use flow::FlowFields;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
@@ -57,6 +59,8 @@ pub(crate) struct EndpointFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 45)]
     timeout_seconds: Option<Option<Value>>,
+    #[serde(flatten)]
+    flow: FlowFields,
     /// Written, and never shown; null removes all of it.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<DataFields>)]
@@ -116,6 +120,7 @@ struct Checked {
     data: CheckedData,
     retry_policy: Option<RetryPolicy>,
     timeout_seconds: Option<Option<u32>>,
+    flow: FlowEdit,
     filter: FilterEdit,
 }
 
@@ -143,6 +148,7 @@ impl EndpointFields {
                 credentials: checked.data.credentials.flatten(),
                 retry_policy: checked.retry_policy.unwrap_or_default(),
                 timeout_seconds: checked.timeout_seconds.flatten(),
+                flow: checked.flow,
                 filter: match checked.filter {
                     FilterEdit::Put(fields) => Some(fields),
                     FilterEdit::Keep | FilterEdit::Remove => None,
@@ -168,6 +174,7 @@ impl EndpointFields {
             credentials: checked.data.credentials,
             retry_policy: checked.retry_policy,
             timeout_seconds: checked.timeout_seconds,
+            flow: checked.flow,
             filter: checked.filter,
         })
     }
@@ -197,6 +204,7 @@ impl EndpointFields {
         if let Some(timeout) = self.timeout_seconds {
             checked.timeout(timeout.as_ref());
         }
+        checked.flow = self.flow.check(&mut checked.errors);
         if let Some(filter) = self.filter {
             checked.filter(filter);
         }

@@ -181,6 +181,9 @@ impl From<StoreError> for ApiError {
                 "data/headers/Authorization",
                 "cannot be set beside `authorization`",
             )]),
+            StoreError::Fallback(detail) => {
+                Self::invalid(vec![ErrorObject::attribute("fallback_id", detail)])
+            }
             StoreError::NoEndpoint => Self::not_found("Could not find Endpoint"),
             error => {
                 let error = anyhow::Error::from(error);

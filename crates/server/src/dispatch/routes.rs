@@ -14,6 +14,9 @@ use dovecast_store::{
 
 use crate::config::Dispatch;
 
+/// Of delays that an endpoint has of its own, as of the usual ones.
+const JITTER_PERCENT: u32 = 20;
+
 /// `timeout`: of an endpoint that has none of its own.
 pub(super) fn webhook(record: &EndpointRecord, timeout: Duration) -> Result<Webhook, WebhookError> {
     let own = record.endpoint.timeout_seconds;
@@ -48,17 +51,25 @@ pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Op
         tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
     }
     let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
+    let flow = &record.endpoint.flow;
     let endpoint = Endpoint {
         id,
         driver: driver.map(Arc::new).map_err(|error| error.to_string()),
         is_active: record.endpoint.active,
-        is_paused: false,
-        schedule: if is_hooks {
-            Schedule::hooks()
-        } else {
-            Schedule::default()
+        is_paused: flow.paused,
+        schedule: match &flow.retry_delays {
+            Some(delays) => {
+                let delays = delays
+                    .iter()
+                    .map(|delay| Duration::from_secs((*delay).into()));
+                Schedule::new(delays.collect(), JITTER_PERCENT)
+            }
+            None if is_hooks => Schedule::hooks(),
+            None => Schedule::default(),
         },
         concurrency: config.concurrency.get_usize(),
+        rate_limit: flow.rate_limit,
+        fallback: flow.fallback.map(|id| EndpointId(id.uuid())),
         is_switched_off_by_failure: is_hooks,
     };
     (endpoint, filter_of(record))

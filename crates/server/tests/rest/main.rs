@@ -54,6 +54,7 @@ mod deliveries;
 mod disabling;
 mod endpoints;
 mod filters;
+mod flow;
 mod follow;
 mod identity;
 mod lists;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         deliveries::CASES,
         endpoints::CASES,
         filters::CASES,
+        flow::CASES,
         follow::CASES,
         identity::CASES,
         lists::CASES,

@@ -6,6 +6,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::filters::{self, FilterFields};
+use super::flow::{self, Flow, FlowEdit};
 use super::requests::{self, Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
 use super::words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
@@ -19,7 +20,8 @@ use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
 pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.url, endpoint.active, \
-    endpoint.type, endpoint.server_ca_certificate, endpoint.retry_policy, endpoint.timeout_seconds, endpoint.last_delivery_status, \
+    endpoint.type, endpoint.server_ca_certificate, endpoint.retry_policy, endpoint.timeout_seconds, endpoint.paused, \
+    endpoint.rate_limit, endpoint.retry_delays, endpoint.fallback_id, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
 
 /// An endpoint, without its secrets.
@@ -43,6 +45,8 @@ pub struct Endpoint {
     pub retry_policy: RetryPolicy,
     /// How long an attempt may take; without it as the configuration says.
     pub timeout_seconds: Option<u32>,
+    /// Whether, how fast, how often again.
+    pub flow: Flow,
     /// How the last attempt went.
     pub last_delivery_status: Option<DeliveryStatus>,
     /// When it was.
@@ -76,6 +80,8 @@ pub struct NewEndpoint {
     pub retry_policy: RetryPolicy,
     /// How long an attempt may take.
     pub timeout_seconds: Option<u32>,
+    /// Whether, how fast, how often again.
+    pub flow: FlowEdit,
     /// Without one it gets nothing.
     pub filter: Option<FilterFields>,
 }
@@ -108,6 +114,8 @@ pub struct EndpointEdit {
     pub retry_policy: Option<RetryPolicy>,
     /// How long an attempt may take.
     pub timeout_seconds: Option<Option<u32>>,
+    /// Whether, how fast, how often again.
+    pub flow: FlowEdit,
     /// Its filter.
     pub filter: FilterEdit,
 }
@@ -142,6 +150,7 @@ impl Endpoint {
                 ),
                 None => None,
             },
+            flow: Flow::from_row(found)?,
             last_delivery_status: match status {
                 Some(status) => Some(word(&status, "last_delivery_status")?),
                 None => None,
@@ -195,6 +204,9 @@ impl Store {
             ..EndpointEdit::default()
         };
         requests::put(&mut change, id, &carried).await?;
+        let mut flow = Flow::default();
+        flow.edited(&new.flow);
+        flow::put(&mut change, (account, id), &flow).await?;
         if let Some(filter) = &new.filter {
             filters::put(&mut change, id, filter).await?;
         }
@@ -242,6 +254,10 @@ impl Store {
         endpoint.updated_ms = now_ms();
         update(&mut change, &endpoint).await?;
         requests::put(&mut change, id, edit).await?;
+        if edit.flow != FlowEdit::default() {
+            endpoint.flow.edited(&edit.flow);
+            flow::put(&mut change, (account, id), &endpoint.flow).await?;
+        }
         match &edit.filter {
             FilterEdit::Keep => {}
             FilterEdit::Remove => filters::remove(&mut change, id).await?,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dovecast_store::{
-    Account, Application, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, NewEndpoint,
-    NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
+    Account, Application, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
+    NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
 use tempfile::TempDir;
@@ -142,6 +142,7 @@ pub(crate) fn endpoint(name: &str) -> NewEndpoint {
         credentials: None,
         retry_policy: RetryPolicy::Default,
         timeout_seconds: None,
+        flow: FlowEdit::default(),
         filter: None,
     }
 }

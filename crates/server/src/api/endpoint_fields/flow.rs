@@ -1,0 +1,102 @@
+//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `fallback_id`.
+
+use std::num::NonZeroU32;
+
+use dovecast_store::FlowEdit;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::said;
+use crate::api::error::ErrorObject;
+
+const MAX_RATE: u32 = 10_000;
+const MAX_DELAYS: usize = 20;
+/// Of one delay, in seconds: a week.
+const MAX_DELAY: u32 = 7 * 24 * 60 * 60;
+
+/// A key that is not there changes nothing; one that is null is removed.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct FlowFields {
+    /// What is for it is kept until it is so no more.
+    paused: Option<bool>,
+    /// Deliveries in a second at most, from each node.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    rate_limit: Option<Option<Value>>,
+    /// Seconds until each further attempt, instead of those of the retry policy; none: there is one attempt.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<Vec<u32>>)]
+    retry_delays: Option<Option<Value>>,
+    /// The id of an endpoint that gets what cannot be delivered here. It has none itself.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    fallback_id: Option<Option<Value>>,
+}
+
+impl FlowFields {
+    pub(super) fn check(&self, errors: &mut Vec<ErrorObject>) -> FlowEdit {
+        let limit = Attribute {
+            name: "rate_limit",
+            said: self.rate_limit.as_ref(),
+            detail: format!("is no number from 1 to {MAX_RATE}"),
+        };
+        let delays = Attribute {
+            name: "retry_delays",
+            said: self.retry_delays.as_ref(),
+            detail: format!(
+                "is no array of at most {MAX_DELAYS} numbers from 1 to {MAX_DELAY} (seconds)"
+            ),
+        };
+        let fallback = Attribute {
+            name: "fallback_id",
+            said: self.fallback_id.as_ref(),
+            detail: "is no other endpoint of the account".to_owned(),
+        };
+        FlowEdit {
+            paused: self.paused,
+            rate_limit: limit.read(errors, |value| NonZeroU32::new(number(value, MAX_RATE)?)),
+            retry_delays: delays.read(errors, seconds),
+            fallback: fallback.read(errors, |value| value.as_str()?.parse().ok()),
+        }
+    }
+}
+
+/// What is said about an attribute that may be null, and what is wrong if it is nothing else.
+struct Attribute<'a> {
+    name: &'static str,
+    said: Option<&'a Option<Value>>,
+    detail: String,
+}
+
+impl Attribute<'_> {
+    fn read<T>(
+        self,
+        errors: &mut Vec<ErrorObject>,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let Some(value) = self.said? else {
+            return Some(None);
+        };
+        let read = read(value);
+        if read.is_none() {
+            errors.push(ErrorObject::attribute(self.name, self.detail));
+        }
+        Some(read)
+    }
+}
+
+fn number(value: &Value, most: u32) -> Option<u32> {
+    let number = u32::try_from(value.as_u64()?).ok()?;
+    (1..=most).contains(&number).then_some(number)
+}
+
+fn seconds(value: &Value) -> Option<Vec<u32>> {
+    let delays = value
+        .as_array()
+        .filter(|delays| delays.len() <= MAX_DELAYS)?;
+    delays
+        .iter()
+        .map(|delay| number(delay, MAX_DELAY))
+        .collect()
+}
