@@ -1,10 +1,5 @@
 //! How deliveries flow to an endpoint: whether, how fast, how often again, and to whom instead.
 
-#![expect(
-    clippy::option_option,
-    reason = "nothing, null and a value are three things to say"
-)]
-
 use std::num::NonZeroU32;
 
 use sqlx::any::AnyRow;
