@@ -436,7 +436,7 @@ async fn an_endpoint_with_a_rate_limit_gets_no_more_and_slows_no_other() {
     let mut world = World::new();
     let (limited, other) = (Sink::start().await, Sink::start().await);
     world.put(1, &limited, |endpoint| {
-        endpoint.rate_limit = NonZeroU32::new(40)
+        endpoint.rate_limit = NonZeroU32::new(40);
     });
     world.put(2, &other, |_| {});
     world.start();
