@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use dovecast_event::{EventKind, header_name};
+use dovecast_event::{EventKind, brief, header_name};
 use dovecast_log::Record;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, Visitor};
@@ -67,7 +67,7 @@ pub struct Notification {
     pub message: Bytes,
 }
 
-/// Why a record is no notification. It goes to dead letters with this.
+/// Why a record is no notification. It goes to dead letters with this, so it never cites all of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadNotification {
     /// Not JSON, a field is missing or too many, or of another type.
@@ -161,7 +161,7 @@ impl Notification {
     /// Reads a record of `hooks.outbox`.
     pub fn from_outbox(record: &Record) -> Result<Self, BadNotification> {
         let outbox: Outbox<'_> = serde_json::from_slice(&record.value)
-            .map_err(|error| BadNotification::Outbox(error.to_string()))?;
+            .map_err(|error| BadNotification::Outbox(brief(&error.to_string())))?;
         let part = |raw: &RawValue| record.value.slice_ref(raw.get().as_bytes());
         Ok(Self {
             id: NotificationId::of(record),
@@ -184,15 +184,17 @@ impl Notification {
             #[serde(borrow, deserialize_with = "text")]
             event: Text<'a>,
         }
-        let event: Event<'_> = serde_json::from_slice(&record.value)
-            .map_err(|error| BadNotification::Event(error.to_string()))?;
+        let bad = |error: &dyn fmt::Display| BadNotification::Event(brief(&error.to_string()));
+        // It is delivered as a part of JSON. The reader of JSON would not look at the texts of fields that it passes over.
+        let value = std::str::from_utf8(&record.value).map_err(|error| bad(&error))?;
+        let event: Event<'_> = serde_json::from_str(value).map_err(|error| bad(&error))?;
         let kind = EventKind::from_name(&event.event)
-            .ok_or_else(|| BadNotification::Event(format!("unknown event `{}`", event.event)))?;
+            .ok_or_else(|| bad(&format_args!("unknown event `{}`", event.event)))?;
         let account = match account {
             EventAccount::User => event.user.into(),
             EventAccount::Domain => match event.user.rsplit_once('@') {
                 Some((_, domain)) if !domain.is_empty() => domain.into(),
-                _ => return Err(BadNotification::NoDomain(event.user.into_owned())),
+                _ => return Err(BadNotification::NoDomain(brief(&event.user))),
             },
             EventAccount::Fixed(account) => account.clone(),
         };

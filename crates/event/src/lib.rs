@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod brief;
 mod event;
 mod flags;
 mod json;
@@ -18,6 +19,7 @@ mod record;
 mod render;
 mod time;
 
+pub use brief::brief;
 pub use event::{
     Context, Details, Event, Field, FlagChange, FullMessage, MailDate, MailboxStatus, MessageId,
     NewMessage, OldFlags,
@@ -25,7 +27,7 @@ pub use event::{
 pub use flags::Flags;
 pub use json::replace_invalid_utf8;
 pub use kind::{EventKind, EventSet, UnknownEvent};
-pub use parse::{ParseError, ParsedEvent, parse};
+pub use parse::{JsonError, ParseError, ParsedEvent, parse};
 pub use record::{HeaderError, ParsedHeaders, RecordHeaders, header_name};
 pub use render::render;
 pub use time::UnixMillis;

@@ -8,15 +8,18 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::EventKind;
+use crate::{EventKind, brief};
 
 /// Why a record's value is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
+    /// JSON is UTF-8, in fields that nobody knows, too.
+    #[error("not UTF-8")]
+    Encoding(#[from] std::str::Utf8Error),
     /// Not JSON, or a known field has another type.
     #[error("not the JSON of an event")]
-    Json(#[from] serde_json::Error),
-    /// `event` is none of the twelve kinds.
+    Json(#[from] JsonError),
+    /// `event` is none of the twelve kinds; a long one is not shown in full.
     #[error("unknown event `{0}`")]
     UnknownEvent(String),
     /// A field that this kind always has is missing.
@@ -27,6 +30,17 @@ pub enum ParseError {
         /// The field's name in the JSON.
         field: &'static str,
     },
+}
+
+/// What is wrong, and where. It may cite what was read, but never all of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(String);
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(brief(&error.to_string()))
+    }
 }
 
 /// An event as its JSON tells it. Fields that a kind does not have, or that the plugin was told to leave out, are `None`.
@@ -121,8 +135,10 @@ struct Wire {
 
 /// Reads the value of a record.
 pub fn parse(json: &[u8]) -> Result<ParsedEvent, ParseError> {
-    let wire: Wire = serde_json::from_slice(json)?;
-    let kind = EventKind::from_name(&wire.event).ok_or(ParseError::UnknownEvent(wire.event))?;
+    let json = std::str::from_utf8(json)?;
+    let wire: Wire = serde_json::from_str(json).map_err(JsonError::from)?;
+    let kind = EventKind::from_name(&wire.event)
+        .ok_or_else(|| ParseError::UnknownEvent(brief(&wire.event)))?;
     let event = ParsedEvent {
         user: wire.user,
         userdb: wire.userdb,
@@ -233,6 +249,31 @@ mod tests {
         assert_eq!(
             event.userdb,
             [("z".into(), "1".into()), ("a".into(), "2".into())]
+        );
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_wherever_it_stands() {
+        let json =
+            b"{\"user\":\"u\",\"mailbox\":\"m\",\"event\":\"MailboxDelete\",\"new\":\"\xff\"}";
+        let error = parse(json).expect_err("no UTF-8");
+        assert_eq!(error.to_string(), "not UTF-8");
+    }
+
+    #[test]
+    fn an_error_is_short_whatever_was_read() {
+        let long = "x".repeat(100_000);
+        let text = error(&format!(r#"{{"user":"u","mailbox":"m","event":"{long}"}}"#));
+        assert!(text.len() < 400, "{}", text.len());
+        let wrong = format!(r#"{{"user":"u","mailbox":"m","uid":"{long}"}}"#);
+        let error = parse(wrong.as_bytes()).expect_err("a wrong type");
+        let cause = std::error::Error::source(&error)
+            .expect("its cause")
+            .to_string();
+        assert!(cause.len() < 400, "{}", cause.len());
+        assert!(
+            cause.contains("\", expected u32 at line 1 column "),
+            "{cause}"
         );
     }
 

@@ -138,6 +138,35 @@ fn what_is_no_event_is_refused_with_the_reason() {
 }
 
 #[test]
+fn what_is_not_utf_8_never_becomes_a_body() {
+    let mut event = record("");
+    event.value = Bytes::from_static(b"{\"user\":\"a\",\"event\":\"MessageNew\",\"new\":\"\xff\"}");
+    let error = Notification::from_event(&event, &EventAccount::User).expect_err("no UTF-8");
+    let expected = "not an event: invalid utf-8 sequence of 1 bytes from index 40";
+    assert_eq!(error.to_string(), expected);
+    assert!(Notification::from_outbox(&event).is_err());
+}
+
+#[test]
+fn a_reason_is_short_whatever_was_read() {
+    let long = "x".repeat(100_000);
+    for value in [
+        format!(r#"{{"user":"{long}","event":"MessageNew"}}"#),
+        format!(r#"{{"user":"a","event":"{long}"}}"#),
+        format!(r#"{{"user":["{long}"],"event":"MessageNew"}}"#),
+        format!(r#"{{"{long}":1}}"#),
+    ] {
+        let record = record(&value);
+        let event = Notification::from_event(&record, &EventAccount::Domain);
+        let outbox = Notification::from_outbox(&record);
+        for error in [event.expect_err("no event"), outbox.expect_err("none")] {
+            let length = error.to_string().len();
+            assert!(length < 400, "{length}");
+        }
+    }
+}
+
+#[test]
 fn the_id_is_the_header_or_else_the_place_and_always_the_same() {
     let plain = record("{}");
     let named = with_header(
