@@ -14,7 +14,7 @@ endif
 MODULE_DIR ?= $(shell . /usr/lib/dovecot/dovecot-config 2>/dev/null && echo $$dovecot_moduledir)
 PLUGIN := lib22_push_notification_kafka_plugin.so
 
-.PHONY: help demo test soak bench lint build install deb deps-build deps-run deps-test
+.PHONY: help demo test soak fuzz bench lint build install deb deps-build deps-run deps-test
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -25,9 +25,13 @@ demo: deps-run ## a Dovecot, `dovecast serve`, a mail, and its events as they ar
 test: deps-test ## all tests, on a real Dovecot and real brokers
 	cargo test --workspace --exclude dovecast-benches
 
-soak: deps-test ## the long tests of faults in full length
+soak: deps-test fuzz ## the long tests of faults in full length, and fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
+
+FUZZ_SECONDS ?= 60
+fuzz: deps-build ## what reads bytes from outside, tried with any bytes (FUZZ_SECONDS=60: each so long; TARGETS: only these)
+	scripts/fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 
 bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: only that everything runs)
 	cargo bench --package dovecast-benches --bench render

@@ -1,0 +1,44 @@
+//! Everything that reads bytes from outside, tried with any bytes: by libFuzzer (`scripts/fuzz`), and by `cargo test` with
+//! the inputs that are kept in `inputs/`.
+//!
+//! A target says more than that nothing panics: what is read is written and read again, two ways to read the same agree,
+//! an error is short and says where, and memory is bounded by the length of the input. It has no I/O of its own and does the
+//! same each time. What does not hold is a panic.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a panic is how a target speaks"
+)]
+
+pub mod event;
+mod expect;
+mod json;
+pub mod outbox;
+#[cfg(feature = "libfuzzer")]
+mod running;
+
+#[cfg(feature = "libfuzzer")]
+pub use running::run;
+
+/// A reader and what is true of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Of its program (`fuzz-NAME`), and of the directory of its inputs.
+    pub name: &'static str,
+    /// Tries one input.
+    pub run: fn(&[u8]) -> Outcome,
+}
+
+/// What a reader made of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It could be read.
+    Read,
+    /// It was an error.
+    Refused,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 2] = [event::TARGET, outbox::TARGET];
