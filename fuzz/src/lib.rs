@@ -2,8 +2,8 @@
 //! the inputs that are kept in `inputs/`.
 //!
 //! A target says more than that nothing panics: what is read is written and read again, two ways to read the same agree,
-//! an error is short and says where, and memory is bounded by the length of the input. It has no I/O of its own and does the
-//! same each time. What does not hold is a panic.
+//! an error is short and says where, and memory is bounded by the length of the input. It does the same
+//! each time and touches no disk. What does not hold is a panic.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -16,8 +16,10 @@ pub mod event;
 mod expect;
 mod json;
 pub mod outbox;
+pub mod relay;
 #[cfg(feature = "libfuzzer")]
 mod running;
+pub mod spill;
 
 #[cfg(feature = "libfuzzer")]
 pub use running::run;
@@ -41,4 +43,4 @@ pub enum Outcome {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 2] = [event::TARGET, outbox::TARGET];
+pub const TARGETS: [Target; 4] = [event::TARGET, outbox::TARGET, relay::TARGET, spill::TARGET];
