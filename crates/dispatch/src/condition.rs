@@ -1,10 +1,11 @@
 //! Conditions: expressions of CEL, the Common Expression Language, over a notification.
 //!
-//! Checked when they are saved, so that what they cost when they run is bounded: in length and depth, one loop inside of
-//! another at most none, nothing that builds lists, regular expressions that are constant and small. What cannot be told (a field that is
-//! not there) does not hold.
+//! Checked when they are saved, so that what they cost can be told: in length and depth, no loop inside of another, nothing
+//! that builds lists, regular expressions that are constant and small. One that would cost too much on a notification is not run
+//! on it. What cannot be told (a field that is not there) does not hold.
 
 mod check;
+mod cost;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::fmt;
 use cel::{Context, Program, Value};
 
 use crate::Notification;
+use cost::Cost;
 
 /// Names a condition may use.
 pub const VARIABLES: [&str; 6] = [
@@ -22,8 +24,10 @@ pub const VARIABLES: [&str; 6] = [
     "message",
     "timestamp",
 ];
-/// Messages that are longer are not looked into: conditions on them do not hold.
-const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+/// Notifications that are longer are not looked into: conditions on them do not hold.
+const MAX_BYTES: usize = 256 * 1024;
+/// What one run may cost, in about bytes that are looked at: tens of milliseconds.
+const MAX_COST: u64 = 16 * 1024 * 1024;
 /// The parser and what follows it are recursive; this is more than an expression of the longest length takes.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -31,6 +35,7 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 pub struct Condition {
     text: Box<str>,
     program: Program,
+    cost: Cost,
 }
 
 /// Why an expression is refused.
@@ -56,6 +61,7 @@ impl Condition {
         })?;
         Ok(Self {
             text: text.into(),
+            cost: Cost::of(program.expression()),
             program,
         })
     }
@@ -67,9 +73,11 @@ impl Condition {
 
     /// Whether it is true for a notification.
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
-        match facts.context() {
-            Some(context) => matches!(self.program.execute(context), Ok(Value::Bool(true))),
-            None => false,
+        match facts.read() {
+            Some(read) if self.cost.at_most(read.bytes, read.longest) <= MAX_COST => {
+                matches!(self.program.execute(&read.context), Ok(Value::Bool(true)))
+            }
+            _ => false,
         }
     }
 }
@@ -83,7 +91,16 @@ impl fmt::Debug for Condition {
 /// A notification as conditions see it; read when the first condition asks.
 pub struct Facts<'a> {
     notification: &'a Notification,
-    context: OnceCell<Option<Context<'static, 'static>>>,
+    read: OnceCell<Option<Read>>,
+}
+
+/// What was read.
+struct Read {
+    context: Context<'static, 'static>,
+    /// Of everything that a condition can name.
+    bytes: usize,
+    /// Items of the longest list or object.
+    longest: usize,
 }
 
 impl<'a> Facts<'a> {
@@ -91,34 +108,56 @@ impl<'a> Facts<'a> {
     pub fn new(notification: &'a Notification) -> Self {
         Self {
             notification,
-            context: OnceCell::new(),
+            read: OnceCell::new(),
         }
     }
 
-    fn context(&self) -> Option<&Context<'static, 'static>> {
-        let context = self.context.get_or_init(|| read(self.notification));
-        context.as_ref()
+    fn read(&self) -> Option<&Read> {
+        self.read.get_or_init(|| read(self.notification)).as_ref()
     }
 }
 
-fn read(notification: &Notification) -> Option<Context<'static, 'static>> {
-    if notification.message.len() > MAX_MESSAGE_BYTES {
+fn read(notification: &Notification) -> Option<Read> {
+    let level = notification.level.as_deref();
+    let bytes = notification.message.len()
+        + notification.timestamp.len()
+        + notification.application.len()
+        + notification.event_type.len()
+        + notification.account.len()
+        + level.map_or(0, str::len);
+    if bytes > MAX_BYTES {
         return None;
     }
-    let json = |bytes: &[u8]| {
-        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-        cel::to_value(value).ok()
-    };
+    let message: serde_json::Value = serde_json::from_slice(&notification.message).ok()?;
+    let timestamp: serde_json::Value = serde_json::from_slice(&notification.timestamp).ok()?;
+    let longest = longest(&message).max(longest(&timestamp));
     let text = |text: &str| Value::from(text.to_owned());
     let mut context = Context::default();
-    context.add_variable_from_value("message", json(&notification.message)?);
-    context.add_variable_from_value("timestamp", json(&notification.timestamp)?);
+    context.add_variable_from_value("message", cel::to_value(message).ok()?);
+    context.add_variable_from_value("timestamp", cel::to_value(timestamp).ok()?);
     context.add_variable_from_value("application", text(&notification.application));
     context.add_variable_from_value("event_type", text(&notification.event_type));
     context.add_variable_from_value("account_id", text(&notification.account));
-    let level = notification.level.as_deref();
     context.add_variable_from_value("level", level.map_or(Value::Null, text));
-    Some(context)
+    Some(Read {
+        context,
+        bytes,
+        longest,
+    })
+}
+
+/// Items of the longest list or object in it.
+fn longest(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .fold(items.len(), |most, item| most.max(longest(item))),
+        Value::Object(fields) => fields
+            .values()
+            .fold(fields.len(), |most, field| most.max(longest(field))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
 }
 
 fn on_a_large_stack<T: Send>(

@@ -68,6 +68,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ("mailbox == \"INBOX\"", (1, 1), "unknown name `mailbox`"),
         ("true &&\n  mesage.uid > 1", (2, 3), "unknown name `mesage`"),
         ("foo(message)", (1, 4), "unknown function `foo`"),
+        ("_foo(message)", (1, 5), "unknown function `_foo`"),
         (
             "message.a.map(x, x).size() > 1",
             (1, 14),
@@ -106,10 +107,80 @@ fn what_is_wrong_is_told_with_its_place() {
 #[test]
 fn a_message_that_is_too_large_or_no_json_matches_no_condition() {
     let condition = Condition::new("true").expect("a condition");
-    for message in [
-        format!("\"{}\"", "x".repeat(MAX_MESSAGE_BYTES)),
-        "{".to_owned(),
-    ] {
+    for message in [format!("\"{}\"", "x".repeat(MAX_BYTES)), "{".to_owned()] {
         assert!(!condition.holds(&Facts::new(&notification(&message))));
+    }
+}
+
+#[test]
+fn the_deepest_expression_has_room_on_the_stack_of_a_worker() {
+    let message = notification(r#"{"a":[1],"b":"x"}"#);
+    let sum = |count: usize| vec!["message.b"; count].join("+");
+    let not = |count: usize| "!(".repeat(count) + "true" + &")".repeat(count);
+    let lists = |count: usize| "[".repeat(count) + "]".repeat(count).as_str() + " != []";
+    let choices = |count: usize| "false ? true : ".repeat(count) + "true";
+    let in_a_loop = |count: usize| format!("message.a.all(x, size({}) > 0)", sum(count));
+    let deepest = |of: &dyn Fn(usize) -> String| {
+        let fits = (1..100).map(of).map(|text| Condition::new(&text));
+        fits.map_while(Result::ok)
+            .last()
+            .expect("one that is short")
+    };
+    for deepest in [
+        deepest(&|count| format!("size({}) > 0", sum(count))),
+        deepest(&in_a_loop),
+        deepest(&lists),
+        deepest(&choices),
+        deepest(&|count| not(2 * count)),
+    ] {
+        let text = deepest.text();
+        assert!(text.len() > 50, "{text}");
+        // Threads of the runtime have 2 MiB, of which some is taken.
+        let holds = std::thread::scope(|scope| {
+            let run = || deepest.holds(&Facts::new(&message));
+            let thread = std::thread::Builder::new().stack_size(1024 * 1024 * 3 / 2);
+            thread.spawn_scoped(scope, run).expect("a thread").join()
+        });
+        assert!(holds.expect("no panic"), "{text}");
+    }
+}
+
+#[test]
+fn what_would_cost_too_much_is_not_run_and_does_not_hold() {
+    let list = |count: usize| vec!["1"; count].join(",");
+    let message = |items: usize, chars: usize| {
+        notification(&format!(
+            r#"{{"list":[{}],"other":[{}],"text":"{}"}}"#,
+            list(items),
+            list(items / 2),
+            "x".repeat(chars)
+        ))
+    };
+    let copies = vec!["message.text"; 24].join("+");
+    let patterns = vec!["message.text.matches('(x{1,40}){1,10}$')"; 45].join("&&");
+    for text in [
+        "message.list.all(x, x in message.list)",
+        "message.list.all(x, message.text.contains('x'))",
+        "message.list.all(x, message.other != message.list)",
+        "message.list.all(x, [message, message] != [])",
+        &format!("message.list.all(x, size({copies}) > 0)"),
+        &format!("size({copies}) > 0"),
+        &patterns,
+    ] {
+        let condition = Condition::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert!(condition.holds(&Facts::new(&message(2, 3))), "{text}");
+        let large = message(20_000, 150_000);
+        assert!(!condition.holds(&Facts::new(&large)), "{text}");
+    }
+    // What looks at each item once may be run on anything.
+    for text in [
+        "message.list.exists(x, x == 2) || message.list.all(x, x < 3)",
+        "message.text.contains('y') || size(message.list) > 7",
+        "message.text.matches('x+$')",
+        "has(message.list) && message.text.startsWith('xx')",
+    ] {
+        let condition = Condition::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let large = message(40_000, 100_000);
+        assert!(condition.holds(&Facts::new(&large)), "{text}");
     }
 }
