@@ -12,6 +12,7 @@
     reason = "a panic is how a target speaks"
 )]
 
+pub mod condition;
 pub mod event;
 mod expect;
 mod json;
@@ -43,4 +44,10 @@ pub enum Outcome {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [event::TARGET, outbox::TARGET, relay::TARGET, spill::TARGET];
+pub const TARGETS: [Target; 5] = [
+    condition::TARGET,
+    event::TARGET,
+    outbox::TARGET,
+    relay::TARGET,
+    spill::TARGET,
+];
