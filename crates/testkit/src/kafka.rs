@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use self::broker_process::BrokerProcess;
 use self::certificates::Certificates;
 use self::java::Java;
+use crate::cut_proxy::CutProxy;
 use crate::loopback;
 pub use crate::unavailable::Unavailable;
 
@@ -34,6 +35,8 @@ const PLAINTEXT_PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;
 const SASL_SSL_PORT: u16 = 9094;
 const MUTUAL_TLS_PORT: u16 = 9095;
+/// Of the first listener behind a proxy; the next one has the next port.
+const PROXIED_PORT: u16 = 9100;
 
 const SASL_USER: &str = "dovecast";
 const SASL_PASSWORD: &str = "testkit-secret";
@@ -57,6 +60,7 @@ pub struct RealKafka {
     java: Java,
     address: Ipv4Addr,
     certificates: Certificates,
+    proxies: Vec<CutProxy>,
     directory: TempDir,
 }
 
@@ -65,6 +69,14 @@ impl RealKafka {
     ///
     /// The outer error is a failure; the inner one says that this machine lacks what it takes.
     pub fn start() -> Result<Result<RealKafka, Unavailable>> {
+        Self::start_with_proxies(0)
+    }
+
+    /// The same, with so many ways to it that can be cut, each for itself.
+    ///
+    /// A client is sent to the address that the listener it asks advertises; so there is a listener for each proxy, which
+    /// advertises the proxy.
+    pub fn start_with_proxies(proxies: u16) -> Result<Result<RealKafka, Unavailable>> {
         let libs = match jars::find()? {
             Ok(libs) => libs,
             Err(unavailable) => return Ok(Err(unavailable)),
@@ -79,11 +91,15 @@ impl RealKafka {
             .context("cannot create a directory for Kafka")?;
         let address = loopback::unique_address();
         let certificates = Certificates::create(directory.path(), address)?;
+        let proxies = (0..proxies)
+            .map(|number| CutProxy::start((address, PROXIED_PORT + number)))
+            .collect::<Result<Vec<_>>>()?;
         let mut kafka = RealKafka {
             process: None,
             java,
             address,
             certificates,
+            proxies,
             directory,
         };
         let settings = kafka.server_settings();
@@ -96,6 +112,12 @@ impl RealKafka {
     /// `host:port` of the listener without TLS or login.
     pub fn bootstrap_plaintext(&self) -> String {
         format!("{}:{PLAINTEXT_PORT}", self.address)
+    }
+
+    /// A way to it that can be cut: it leads to a listener without TLS or login. See [`RealKafka::start_with_proxies`].
+    pub fn proxy(&self, number: usize) -> Result<&CutProxy> {
+        let proxy = self.proxies.get(number);
+        proxy.with_context(|| format!("Kafka was started without a proxy `{number}`"))
     }
 
     /// `host:port` of the listener with TLS and SCRAM-SHA-512; it asks for no client certificate.
@@ -267,11 +289,28 @@ impl RealKafka {
         let data = self.directory.path().join("data");
         let key_store = &self.certificates.server_key_store;
         let authority = &self.certificates.ca;
+        let open = format!(
+            "OPEN://{address}:{PLAINTEXT_PORT},LOGIN://{address}:{SASL_SSL_PORT},\
+             MUTUAL://{address}:{MUTUAL_TLS_PORT}"
+        );
+        let mut kinds =
+            vec!["OPEN:PLAINTEXT,LOGIN:SASL_SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT".to_owned()];
+        let mut listeners = vec![format!("{open},CONTROLLER://{address}:{CONTROLLER_PORT}")];
+        let mut advertised = vec![open];
+        for proxy in &self.proxies {
+            let (at, port) = (proxy.address(), proxy.address().port());
+            kinds.push(format!("PROXIED{port}:PLAINTEXT"));
+            listeners.push(format!("PROXIED{port}://{address}:{port}"));
+            advertised.push(format!("PROXIED{port}://{at}"));
+        }
+        let [kinds, listeners, advertised] =
+            [kinds, listeners, advertised].map(|several| several.join(","));
         format!(
             "{FIXED_SETTINGS}\
              controller.quorum.bootstrap.servers={address}:{CONTROLLER_PORT}\n\
-             listeners=OPEN://{address}:{PLAINTEXT_PORT},LOGIN://{address}:{SASL_SSL_PORT},\
-             MUTUAL://{address}:{MUTUAL_TLS_PORT},CONTROLLER://{address}:{CONTROLLER_PORT}\n\
+             listener.security.protocol.map={kinds}\n\
+             listeners={listeners}\n\
+             advertised.listeners={advertised}\n\
              ssl.keystore.location={}\n\
              ssl.truststore.location={}\n\
              log.dirs={}\n",

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::cut_proxy::CutProxy;
 use crate::{Unavailable, loopback, process};
 
 /// Where Debian has them, by version.
@@ -129,6 +130,17 @@ impl Postgres {
             "postgres://{USER}:{PASSWORD}@{}:{PORT}/{name}",
             self.address
         ))
+    }
+
+    /// A way to it that can be cut.
+    pub fn proxy(&self) -> Result<CutProxy> {
+        CutProxy::start((self.address, PORT))
+    }
+
+    /// The URL of the same database by way of a proxy.
+    pub fn url_through(&self, proxy: &CutProxy, url: &str) -> String {
+        let direct = format!("{}:{PORT}", self.address);
+        url.replace(&direct, &proxy.address().to_string())
     }
 
     /// What a statement answers in the database of a URL, a row per line.
