@@ -254,7 +254,12 @@ impl Config {
     /// Where the store is.
     pub(crate) fn store_options(&self) -> StoreOptions {
         let file = || Place::Sqlite(self.data_dir.join("state.db"));
-        StoreOptions::new(self.store.url.clone().unwrap_or_else(file))
+        let timeout = Duration::from_secs(self.store.timeout_seconds.get());
+        StoreOptions {
+            connect_timeout: timeout,
+            statement_timeout: timeout,
+            ..StoreOptions::new(self.store.url.clone().unwrap_or_else(file))
+        }
     }
 
     /// How the embedded log is kept. As a spool it keeps what Kafka has not got.

@@ -6,10 +6,13 @@ mod dead_letters;
 mod ours;
 mod record;
 
+use std::io;
+use std::time::Duration;
+
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
 use dovecast_log::LogError;
 
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
 
 pub use attempts::KeptAttempt;
@@ -17,6 +20,9 @@ pub use claims::OwedCount;
 pub use dead_letters::KeptDeadLetter;
 pub(crate) use ours::Ours;
 pub(crate) use record::reason;
+
+/// How long it may take to say that we live.
+const BEAT: Duration = Duration::from_secs(3);
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,43 +62,54 @@ impl Store {
     /// Drops what is not kept any more.
     pub async fn forget_past(&self, kept: KeptPast) -> Result<Dropped> {
         let now = crate::clock::now_ms();
-        let mut dropped = Dropped::default();
-        for (statement, value, count) in [
-            (
-                "DELETE FROM attempts WHERE last_ms < $1",
-                now - kept.attempts_ms,
-                &mut dropped.attempt_rows,
-            ),
-            (
-                "DELETE FROM dead_letter WHERE time_ms < $1",
-                now - kept.dead_letters_ms,
-                &mut dropped.dead_letters,
-            ),
-        ] {
-            *count += self.delete(statement, value).await?;
-        }
         // Ids rise with time.
-        dropped.attempt_rows += self
-            .delete(
-                "DELETE FROM attempts WHERE id <= (SELECT id FROM attempts ORDER BY id DESC LIMIT 1 OFFSET $1)",
+        let attempt_rows = [
+            (
+                "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE last_ms < $1 LIMIT $2)",
+                now - kept.attempts_ms,
+            ),
+            (
+                "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE id <= \
+                 (SELECT id FROM attempts ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2)",
                 kept.attempt_rows,
-            )
-            .await?;
-        dropped.dead_letters += self
-            .delete(
-                "DELETE FROM dead_letter WHERE id <= (SELECT id FROM dead_letter ORDER BY id DESC LIMIT 1 OFFSET $1)",
+            ),
+        ];
+        let dead_letters = [
+            (
+                "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE time_ms < $1 LIMIT $2)",
+                now - kept.dead_letters_ms,
+            ),
+            (
+                "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE id <= \
+                 (SELECT id FROM dead_letter ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2)",
                 kept.dead_letters,
-            )
-            .await?;
+            ),
+        ];
+        let mut dropped = Dropped::default();
+        for (statement, value) in attempt_rows {
+            dropped.attempt_rows += self.delete(statement, value).await?;
+        }
+        for (statement, value) in dead_letters {
+            dropped.dead_letters += self.delete(statement, value).await?;
+        }
         Ok(dropped)
     }
 
+    /// Some at a time, so that no statement takes long.
     async fn delete(&self, statement: &'static str, value: i64) -> Result<u64> {
-        let done = sqlx::query(statement)
-            .bind(value)
-            .execute(&self.database.pool)
-            .await?;
-        Ok(done.rows_affected())
+        const AT_A_TIME: u32 = 5_000;
+        let mut rows = 0;
+        loop {
+            let done = sqlx::query(statement)
+                .bind(value)
+                .bind(i64::from(AT_A_TIME))
+                .execute(&self.database.pool)
+                .await?;
+            rows += done.rows_affected();
+            if done.rows_affected() < u64::from(AT_A_TIME) {
+                return Ok(rows);
+            }
+        }
     }
 
     fn ledger_error(&self, doing: &'static str, error: &StoreError) -> LogError {
@@ -104,7 +121,7 @@ impl Store {
         LogError::Io {
             doing,
             place: format!("the store in {place}"),
-            reason: error.to_string(),
+            reason: with_sources(error),
         }
     }
 }
@@ -124,7 +141,13 @@ impl Ledger for Store {
     }
 
     async fn beat(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
-        let done = self.say_alive(now_ms, alive_until_ms).await;
+        // Said again on another connection before we are taken for dead.
+        let done = tokio::time::timeout(BEAT, self.say_alive(now_ms, alive_until_ms)).await;
+        let done = done.unwrap_or_else(|_| {
+            let said = format!("no answer within {} s", BEAT.as_secs());
+            let late = io::Error::new(io::ErrorKind::TimedOut, said);
+            Err(StoreError::Database(sqlx::Error::Io(late)))
+        });
         done.map_err(|error| self.ledger_error("write to", &error))
     }
 

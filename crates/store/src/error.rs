@@ -12,7 +12,7 @@ pub enum StoreError {
     /// The place is none.
     #[error("{0}")]
     Place(#[from] crate::PlaceError),
-    /// The file of SQLite cannot be made.
+    /// The file of SQLite cannot be made, or a file of certificates cannot be read.
     #[error("cannot open `{}`", path.display())]
     File {
         /// The file.
@@ -89,3 +89,15 @@ impl std::fmt::Display for MemberKind {
 
 /// What the functions of this crate answer.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// An error and its sources in one line, for a log.
+pub(crate) fn with_sources(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Any, Row, Transaction};
+use sqlx::Row;
 use tokio::sync::watch;
 
+use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::{Database, Store};
 use crate::registry::EndpointId;
@@ -134,7 +135,7 @@ impl Store {
 
 /// A transaction that changes the registry, the only one at this moment. Dropped without a commit nothing has happened.
 pub(crate) struct Change<'a> {
-    pub(crate) tx: Transaction<'static, Any>,
+    pub(crate) tx: Transaction,
     seq: i64,
     store: &'a Store,
 }

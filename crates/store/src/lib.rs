@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod connection;
 mod deliveries;
 mod error;
 mod feed;
@@ -20,6 +21,7 @@ mod registry;
 mod row;
 mod schema;
 mod statement;
+mod waiting;
 
 pub use deliveries::{Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount};
 pub use error::{MemberKind, Result, StoreError};

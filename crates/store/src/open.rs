@@ -1,29 +1,32 @@
 //! Opening a store: the file or the server, its connections, and what every connection is told first.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, ConnectOptions, Transaction};
+use sqlx::ConnectOptions;
+use sqlx::any::AnyConnectOptions;
 use url::Url;
 use uuid::Uuid;
 
+use crate::connection::{Pool, PoolOptions, Transaction};
 use crate::deliveries::Ours;
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
-use crate::{listen, schema};
+use crate::{listen, schema, waiting};
 
 /// Nobody but the server reads it: secrets are in it.
 const FILE_MODE: u32 = 0o600;
 /// Durable when it is acknowledged; readers do not wait for writers; writers wait for each other.
 const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;";
-/// No default of the server or of the user may weaken what a commit means, or let a forgotten transaction hold the feed.
-const POSTGRES_SETTINGS: &str =
-    "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '60s';";
+/// A transaction of a node that is gone holds its locks no longer than this.
+const IDLE_IN_TRANSACTION_MS: u128 = 5_000;
+/// For how long the connections of a node that is gone are kept, in which nothing is under way.
+const KEEPALIVE: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
+    SET tcp_user_timeout = 60000;";
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct StoreOptions {
     pub max_connections: u32,
     /// How long to wait for one.
     pub connect_timeout: Duration,
+    /// How long a PostgreSQL may take to answer one statement.
+    pub statement_timeout: Duration,
     /// How many changes the feed remembers; who is further behind loads everything again.
     pub kept_changes: i64,
 }
@@ -45,6 +50,7 @@ impl StoreOptions {
             place,
             max_connections: 8,
             connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(10),
             kept_changes: 100_000,
         }
     }
@@ -63,7 +69,7 @@ pub struct Store {
 /// The connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
-    pub(crate) pool: AnyPool,
+    pub(crate) pool: Pool,
     pub(crate) is_postgres: bool,
 }
 
@@ -80,7 +86,7 @@ impl Store {
             ours: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
-            listen::start(&store, url.clone());
+            listen::start(&store, url.clone(), options);
         }
         Ok(store)
     }
@@ -112,28 +118,32 @@ impl Database {
         };
         let connect: AnyConnectOptions = url.parse().map_err(failed)?;
         let connect = connect.disable_statement_logging();
-        let settings = if is_postgres {
-            POSTGRES_SETTINGS
-        } else {
-            SQLITE_SETTINGS
+        let statement_timeout = options.statement_timeout;
+        let pool = PoolOptions {
+            max_connections: options.max_connections,
+            connect: options.connect_timeout,
+            limit: is_postgres.then_some(statement_timeout),
+            settings: if is_postgres {
+                postgres_settings(statement_timeout)
+            } else {
+                SQLITE_SETTINGS.to_owned()
+            },
         };
-        let pool = AnyPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.connect_timeout)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    sqlx::raw_sql(settings).execute(connection).await?;
-                    Ok(())
-                })
-            })
-            .connect_with(connect)
-            .await
-            .map_err(failed)?;
+        if let Place::Postgres(url) = &options.place {
+            // What comes out of TLS names no file.
+            for path in url.files() {
+                File::open(&path).map_err(|source| StoreError::File { path, source })?;
+            }
+            let found = waiting::until_there(&connect, options.connect_timeout).await;
+            found.map_err(failed)?;
+        }
+        let pool = Pool::new(connect, pool);
+        pool.acquire().await.map_err(failed)?;
         Ok(Self { pool, is_postgres })
     }
 
     /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting would be a deadlock.
-    pub(crate) async fn begin_writing(&self) -> Result<Transaction<'static, sqlx::Any>> {
+    pub(crate) async fn begin_writing(&self) -> Result<Transaction> {
         let begin = if self.is_postgres {
             "BEGIN"
         } else {
@@ -143,7 +153,7 @@ impl Database {
     }
 
     /// A transaction that sees one moment.
-    pub(crate) async fn begin_reading(&self) -> Result<Transaction<'static, sqlx::Any>> {
+    pub(crate) async fn begin_reading(&self) -> Result<Transaction> {
         let begin = if self.is_postgres {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         } else {
@@ -151,6 +161,15 @@ impl Database {
         };
         Ok(self.pool.begin_with(begin).await?)
     }
+}
+
+/// No default of the server or of the user may weaken what a commit means, or let what is forgotten hold the feed.
+pub(crate) fn postgres_settings(statement_timeout: Duration) -> String {
+    let timeout_ms = statement_timeout.as_millis();
+    format!(
+        "SET synchronous_commit = on; SET statement_timeout = {timeout_ms}; \
+         SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; {KEEPALIVE}"
+    )
 }
 
 /// Makes the file, so that it has its mode before there is anything in it; SQLite gives the same to its other files.

@@ -24,6 +24,16 @@ impl PostgresUrl {
     pub(crate) fn expose(&self) -> &str {
         self.0.as_str()
     }
+
+    /// The files that it names: of authorities, of a certificate, of a key.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        const NAMES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+        self.0.query_pairs().filter_map(|(name, value)| {
+            // It may be there itself instead of its name.
+            let is_file = NAMES.contains(&&*name) && !value.starts_with("-----BEGIN");
+            is_file.then(|| PathBuf::from(&*value))
+        })
+    }
 }
 
 /// Why a text names no database. It does not show the text: a password may be in it.

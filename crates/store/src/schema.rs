@@ -3,7 +3,9 @@
 //! Each file of `migrations/` is one version, part of the binary, and never changed after a release. Nodes that start at the
 //! same time wait for one another; a schema that is newer than the binary is left alone.
 
-use sqlx::Row;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::error::{Result, StoreError};
 use crate::open::Database;
@@ -19,10 +21,17 @@ const MIGRATIONS: [&str; 5] = [
 /// Of PostgreSQL's advisory locks, the one that is ours: "dovecast" in ASCII.
 const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
 
+/// How long one may take, and the wait for another node that is at it.
+const MIGRATION: Duration = Duration::from_mins(10);
+
 /// Applies what is missing, all or nothing.
 pub(crate) async fn migrate(database: &Database) -> Result<()> {
     let mut tx = database.begin_writing().await?;
     if database.is_postgres {
+        tx.limit(MIGRATION);
+        let limit = format!("SET LOCAL statement_timeout = {}", MIGRATION.as_millis());
+        let limit = sqlx::raw_sql(AssertSqlSafe(limit));
+        limit.execute(&mut *tx).await?;
         let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(ADVISORY_LOCK);
         lock.execute(&mut *tx).await?;
     }

@@ -5,8 +5,9 @@
 use std::fmt::Write;
 
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, AnyConnection, Arguments, AssertSqlSafe, Encode, Type};
+use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 
+use crate::connection::Connection;
 use crate::error::Result;
 
 pub(crate) struct Statement {
@@ -43,7 +44,7 @@ impl Statement {
         self
     }
 
-    pub(crate) async fn fetch_all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>> {
+    pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<AnyRow>> {
         if let Some(error) = self.failed {
             return Err(error.into());
         }

@@ -3,11 +3,23 @@
 use dovecast_store::{Place, PlaceError};
 use serde::{Deserialize, Deserializer, de};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+use super::limits::Bounded;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     #[serde(deserialize_with = "place")]
     pub(crate) url: Option<Place>,
+    pub(crate) timeout_seconds: Bounded<1, 300>,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self {
+            url: None,
+            timeout_seconds: Bounded::new(10),
+        }
+    }
 }
 
 fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::connection::Connection;
 use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed, RangeId};
+use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection};
 
 use super::attempts;
 use crate::error::Result;
@@ -76,7 +77,7 @@ impl Store {
     }
 }
 
-async fn owed(connection: &mut AnyConnection, happened: &Happened, us: &str) -> Result<()> {
+async fn owed(connection: &mut Connection, happened: &Happened, us: &str) -> Result<()> {
     let of = |statement, owed: &Owed| -> Bound<'static> {
         sqlx::query(statement)
             .bind(owed.endpoint.to_string())
@@ -133,7 +134,7 @@ pub(crate) fn reason(text: &str) -> String {
         .collect()
 }
 
-async fn ranges(connection: &mut AnyConnection, happened: &Happened, us: &str) -> Result<()> {
+async fn ranges(connection: &mut Connection, happened: &Happened, us: &str) -> Result<()> {
     let offset = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
     let of = |statement, id: &RangeId| -> Bound<'static> {
         sqlx::query(statement)

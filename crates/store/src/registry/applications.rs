@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::AnyConnection;
+use crate::connection::Connection;
 use sqlx::any::AnyRow;
 
 use super::listing::Page;
@@ -81,7 +81,7 @@ impl Store {
 
 /// Three statements, however many there are.
 pub(super) async fn load(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     which: Which<'_>,
 ) -> Result<Vec<Application>> {
     let mut levels_of: HashMap<EventTypeId, Vec<Level>> = HashMap::new();
@@ -131,7 +131,7 @@ const LEVELS: (&str, &str) = (
 );
 
 async fn fetch(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     (before, after): (&'static str, &'static str),
     which: Which<'_>,
 ) -> Result<Vec<AnyRow>> {

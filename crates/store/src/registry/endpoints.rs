@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use sqlx::AnyConnection;
+use crate::connection::Connection;
 use sqlx::any::AnyRow;
 
 use super::filters::{self, FilterFields};
@@ -314,7 +314,7 @@ impl Store {
 }
 
 async fn find(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     account: AccountId,
     id: EndpointId,
 ) -> Result<Option<Endpoint>> {
@@ -327,7 +327,7 @@ async fn find(
 }
 
 async fn is_taken(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     account: AccountId,
     name: &str,
     except: Option<EndpointId>,

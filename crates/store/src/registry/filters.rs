@@ -2,7 +2,8 @@
 //!
 //! Whether an empty set means anything is a column that only a person's request sets, see `migrations/0001_registry.sql`.
 
-use sqlx::{AnyConnection, AssertSqlSafe};
+use crate::connection::Connection;
+use sqlx::AssertSqlSafe;
 
 use super::{AccountId, ApplicationId, EndpointId, EventTypeId, FilterId, LevelId};
 use crate::error::{MemberKind, Result, StoreError};
@@ -148,7 +149,7 @@ impl Store {
 }
 
 async fn members<Of>(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     filter: FilterId,
     set: FilterSet,
 ) -> Result<Vec<crate::id::Id<Of>>> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::AnyConnection;
+use crate::connection::Connection;
 use sqlx::any::AnyRow;
 
 use super::EndpointId;
@@ -113,7 +113,7 @@ impl Store {
     }
 }
 
-async fn load(connection: &mut AnyConnection, ids: &[EndpointId]) -> Result<Vec<EndpointRecord>> {
+async fn load(connection: &mut Connection, ids: &[EndpointId]) -> Result<Vec<EndpointRecord>> {
     let mut head = Statement::new(SELECT);
     head.push(HEAD);
     let rows = fetch(connection, head, ids).await?;
@@ -213,7 +213,7 @@ const LEVELS: &str = "SELECT endpoint_id, application.name AS application, \
     JOIN application ON application.id = event_type.application_id WHERE endpoint_id IN ";
 
 async fn members<T>(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     ids: &[EndpointId],
     head: &'static str,
     read: impl Fn(&AnyRow) -> Result<T>,
@@ -228,7 +228,7 @@ async fn members<T>(
 
 /// `statement` ends where the list begins.
 async fn fetch(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     mut statement: Statement,
     ids: &[EndpointId],
 ) -> Result<Vec<AnyRow>> {

@@ -2,6 +2,7 @@
 //!
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
+mod cuts;
 mod deliveries;
 mod endpoints;
 mod feed;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     // Started here and dropped here: it must not outlive the process, nor the thread.
     let postgres = if is_listed { None } else { Some(start()) };
     let cases: Vec<Case> = [
+        cuts::CASES,
         deliveries::CASES,
         endpoints::CASES,
         feed::CASES,
