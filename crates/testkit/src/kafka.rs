@@ -6,7 +6,6 @@
 //! There are no access rules: every user may do everything, on either listener.
 
 mod broker_process;
-mod certificates;
 mod jars;
 mod java;
 
@@ -25,8 +24,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use self::broker_process::BrokerProcess;
-use self::certificates::Certificates;
 use self::java::Java;
+use crate::certificates::Certificates;
 use crate::cut_proxy::CutProxy;
 use crate::loopback;
 pub use crate::unavailable::Unavailable;

@@ -3,6 +3,7 @@
 //! Used by the end-to-end tests, the benchmarks and the demo. Nothing here is linked into what operators install.
 //! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
 
+mod certificates;
 pub mod cut_proxy;
 pub mod dovecot;
 pub mod endpoint;

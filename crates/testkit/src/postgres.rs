@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::certificates::Certificates;
 use crate::cut_proxy::CutProxy;
 use crate::{Unavailable, loopback, process};
 
@@ -23,6 +24,8 @@ const PORT: u16 = 5432;
 const USER: &str = "dovecast";
 /// It stands in URLs, and must be found in no log.
 pub const PASSWORD: &str = "pa55-of-the-tests";
+/// Who may come in: with TLS and a password.
+const ONLY_TLS: &str = "hostssl all all 0.0.0.0/0 scram-sha-256\n";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A PostgreSQL that runs.
@@ -33,12 +36,23 @@ pub struct Postgres {
     owner: Owner,
     address: Ipv4Addr,
     databases: AtomicU32,
+    /// With TLS.
+    certificates: Option<Certificates>,
     dir: TempDir,
 }
 
 impl Postgres {
     /// Starts one. The thread that starts it has to live as long as it.
     pub fn start() -> Result<Result<Self, Unavailable>> {
+        Self::start_as(false)
+    }
+
+    /// The same, with TLS, and without who does not use it. Its certificate is for its address, of an authority of its own.
+    pub fn start_with_tls() -> Result<Result<Self, Unavailable>> {
+        Self::start_as(true)
+    }
+
+    fn start_as(has_tls: bool) -> Result<Result<Self, Unavailable>> {
         let Some(binaries) = binaries() else {
             return Ok(Err(Unavailable::new(format!(
                 "no PostgreSQL in `{VERSIONS}`: install the package postgresql"
@@ -58,12 +72,22 @@ impl Postgres {
         initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
         initdb.arg("--pwfile").arg(&password);
         run(&mut initdb)?;
+        let address = loopback::unique_address();
+        let certificates = if has_tls {
+            fs::write(data.join("pg_hba.conf"), ONLY_TLS).context("cannot write a file")?;
+            let made = Certificates::create(dir.path(), address)?;
+            owner.give(&made.server_key_store)?;
+            Some(made)
+        } else {
+            None
+        };
         let mut started = Self {
             child: None,
             binaries,
             owner,
-            address: loopback::unique_address(),
+            address,
             databases: AtomicU32::new(0),
+            certificates,
             dir,
         };
         started.start_again()?;
@@ -90,6 +114,14 @@ impl Postgres {
             "shared_buffers=32MB".to_owned(),
         ] {
             postgres.args(["-c", &setting]);
+        }
+        if let Some(certificates) = &self.certificates {
+            // The file holds both.
+            let file = certificates.server_key_store.display();
+            postgres.args(["-c", "ssl=on"]);
+            for name in ["ssl_cert_file", "ssl_key_file"] {
+                postgres.args(["-c", &format!("{name}={file}")]);
+            }
         }
         postgres.stdin(Stdio::null()).stdout(Stdio::null());
         let child = postgres.stderr(log).spawn();
@@ -130,6 +162,12 @@ impl Postgres {
             "postgres://{USER}:{PASSWORD}@{}:{PORT}/{name}",
             self.address
         ))
+    }
+
+    /// The authority of its certificate (PEM), with TLS.
+    pub fn ca_path(&self) -> Result<&Path> {
+        let certificates = self.certificates.as_ref();
+        Ok(&certificates.context("postgres has no TLS")?.ca)
     }
 
     /// A way to it that can be cut.

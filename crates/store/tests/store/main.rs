@@ -10,6 +10,7 @@ mod filters;
 mod opening;
 mod registration;
 mod setup;
+mod tls;
 mod tokens;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         filters::CASES,
         opening::CASES,
         registration::CASES,
+        tls::CASES,
         tokens::CASES,
     ]
     .concat();

@@ -1,4 +1,4 @@
-//! The certificates of one broker under test: an authority, a server and a client, made at start, PEM files.
+//! The certificates of one server under test, a broker or a database: an authority, a server and a client, made at start, PEM files.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,20 +11,21 @@ use rcgen::{
 };
 
 /// Where the PEM files lie.
-pub(super) struct Certificates {
+#[derive(Debug)]
+pub(crate) struct Certificates {
     /// The authority's certificate.
-    pub(super) ca: PathBuf,
+    pub(crate) ca: PathBuf,
     /// The server's private key followed by its certificate, as Kafka wants a PEM key store.
-    pub(super) server_key_store: PathBuf,
+    pub(crate) server_key_store: PathBuf,
     /// The client's certificate.
-    pub(super) client_certificate: PathBuf,
+    pub(crate) client_certificate: PathBuf,
     /// The client's private key (PKCS #8, not encrypted).
-    pub(super) client_key: PathBuf,
+    pub(crate) client_key: PathBuf,
 }
 
 impl Certificates {
     /// Makes them in `directory`; the server's is for the IP address `server`.
-    pub(super) fn create(directory: &Path, server: Ipv4Addr) -> Result<Certificates> {
+    pub(crate) fn create(directory: &Path, server: Ipv4Addr) -> Result<Certificates> {
         let ca_key = KeyPair::generate().context("cannot make the authority's key")?;
         let mut ca_params = named("dovecast test authority", Vec::new())?;
         ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
