@@ -217,6 +217,11 @@ impl Server {
         &self.config_file
     }
 
+    /// Where it logs.
+    pub fn log_path(&self) -> &Path {
+        &self.log_file
+    }
+
     /// What it has logged since the first start.
     pub fn server_log(&self) -> String {
         let bytes = fs::read(&self.log_file).unwrap_or_default();

@@ -1,0 +1,98 @@
+//! `dovecast serve` is started while its PostgreSQL is not there: it waits for a while, and says what is wrong.
+
+use std::io::Write;
+use std::process::Output;
+use std::thread;
+use std::time::Duration;
+
+use dovecast_testkit::postgres::{PASSWORD, Postgres};
+use dovecast_testkit::process;
+use dovecast_testkit::server::{Builder, Server};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A PostgreSQL and the URL of a database; `None`, with a word, where this machine has none.
+fn postgres() -> Option<(Postgres, String)> {
+    match Postgres::start().expect("a PostgreSQL") {
+        Ok(postgres) => {
+            let url = postgres.database().expect("a database");
+            Some((postgres, url))
+        }
+        Err(unavailable) => {
+            // Past the capture of the harness.
+            writeln!(std::io::stdout(), "\n*** SKIPPED: {unavailable}\n").expect("standard output");
+            None
+        }
+    }
+}
+
+fn dispatcher(url: &str, timeout_seconds: u32) -> Builder {
+    Server::builder()
+        .binary(env!("CARGO_BIN_EXE_dovecast"))
+        .roles(&["dispatch"])
+        .config(&format!(
+            "[store]\nurl = '{url}'\ntimeout_seconds = {timeout_seconds}\n"
+        ))
+}
+
+/// It has failed, has said all of this, and no password.
+fn check(ended: &Output, says: &[&str]) {
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    for what in says {
+        assert!(said.contains(what), "no `{what}` in: {said}");
+    }
+    assert!(!said.contains(PASSWORD), "{said}");
+}
+
+#[test]
+fn where_nobody_listens_it_ends_and_names_place_and_reason() {
+    let Some((mut postgres, url)) = postgres() else {
+        return;
+    };
+    postgres.stop().expect("stopped");
+    let (_, place) = url.split_once('@').expect("a password");
+    let place = format!("cannot use the database postgres://{place}");
+    let server = dispatcher(&url, 1).prepare().expect("a server");
+    let ended = server.start_and_end().expect("it ends");
+    check(&ended, &["[store] url", &place, "Connection refused"]);
+}
+
+#[test]
+fn where_nobody_answers_it_ends_and_names_place_and_reason() {
+    let Some((postgres, url)) = postgres() else {
+        return;
+    };
+    let link = postgres.proxy().expect("a link");
+    link.cut();
+    let url = postgres.url_through(&link, &url);
+    let (_, place) = url.split_once('@').expect("a password");
+    let place = format!("cannot use the database postgres://{place}");
+    let server = dispatcher(&url, 1).prepare().expect("a server");
+    let ended = server.start_and_end().expect("it ends");
+    check(&ended, &[&place, "no answer within 1 s"]);
+}
+
+#[test]
+fn a_database_that_comes_while_it_waits_is_used() {
+    let Some((mut postgres, url)) = postgres() else {
+        return;
+    };
+    postgres.stop().expect("stopped");
+    let server = dispatcher(&url, 60).prepare().expect("a server");
+    let log = server.log_path().to_owned();
+    let starting = thread::spawn(move || {
+        let mut server = server;
+        server.start_again().map(|()| server)
+    });
+    let begun = process::poll_until(PATIENCE, || {
+        std::fs::read_to_string(&log)
+            .is_ok_and(|log| log.contains("dovecast starts"))
+            .then_some(())
+    });
+    begun.expect("it has begun");
+    // It outlives only the thread that has started it.
+    postgres.start_again().expect("started");
+    let server = starting.join().expect("no panic").expect("it is ready");
+    assert!(server.server_log().contains("the store is open"));
+}
