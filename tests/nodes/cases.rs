@@ -13,9 +13,11 @@ pub(crate) type Case = fn(&mut Services) -> Result<()>;
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
-        pub(crate) const CASES: &[(&str, Case)] = &[$((stringify!($name), $name)),*];
+        pub(crate) const CASES: &[(&str, crate::cases::Case)] =
+            &[$((stringify!($name), $name)),*];
     };
 }
+pub(crate) use cases;
 
 cases![
     two_nodes_share_the_work_and_each_notification_arrives,
@@ -25,6 +27,7 @@ cases![
     a_postgresql_that_is_away_for_a_while_loses_nothing,
     a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two,
     nodes_that_join_under_load_lose_nothing,
+    a_node_that_joins_and_leaves_again_and_again_loses_nothing,
 ];
 
 /// Longer than a dispatcher that says nothing is taken for alive, and than the session of a consumer.
@@ -93,7 +96,6 @@ fn a_node_that_is_killed_loses_nothing_and_nothing_is_stuck(services: &mut Servi
     cluster.nodes[0].kill()?;
     let killed = Instant::now();
     cluster.recovers();
-    cluster.nodes.remove(0);
     load.goes_on(1000)?;
     let sent = load.stop()?;
     cluster.arrives(sent)?;
@@ -207,6 +209,33 @@ fn nodes_that_join_under_load_lose_nothing(services: &mut Services) -> Result<()
         cluster.delivers(node, 100)?;
     }
     cluster.delivers(0, 100)?;
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    Ok(())
+}
+
+fn a_node_that_joins_and_leaves_again_and_again_loses_nothing(
+    services: &mut Services,
+) -> Result<()> {
+    const TIMES: usize = 3;
+    let mut cluster = Cluster::start(services, "leave", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    cluster.join()?;
+    for time in 1..=TIMES {
+        cluster.delivers(2, 50)?;
+        let stopped = cluster.nodes[2].stop()?;
+        ensure!(stopped.success(), "{stopped}");
+        load.goes_on(100)?;
+        if time < TIMES {
+            cluster.nodes[2].start_again()?;
+        }
+    }
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
     let sent = load.stop()?;
     cluster.arrives(sent)?;
     Ok(())

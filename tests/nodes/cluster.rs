@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use dovecast_log::Log as _;
 use dovecast_log::kafka::{KafkaLog, KafkaOptions};
+use dovecast_testkit::cut_proxy::CutProxy;
 use dovecast_testkit::endpoint::{Hook, HookEndpoint};
 use dovecast_testkit::http::Request;
 use dovecast_testkit::kafka::RealKafka;
@@ -18,6 +19,9 @@ use crate::load::Load;
 pub(crate) const TOPIC: &str = "hooks.outbox";
 pub(crate) const PARTITIONS: i32 = 6;
 
+/// As many nodes are started in a case at most, and as many ways there are to each service.
+pub(crate) const NODES: u16 = 3;
+
 /// How long what nodes do by themselves may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,6 +32,8 @@ const REFUSED_ONCE: u64 = 7;
 pub(crate) struct Services {
     pub(crate) kafka: RealKafka,
     pub(crate) postgres: Postgres,
+    /// The way of each node to PostgreSQL; Kafka has its own.
+    pub(crate) to_postgres: Vec<CutProxy>,
 }
 
 /// The nodes of a case, and its endpoints.
@@ -75,20 +81,32 @@ impl<'a> Cluster<'a> {
         Ok(cluster)
     }
 
-    /// One node more.
+    /// One node more, with its own way to Kafka and to PostgreSQL.
     pub(crate) fn join(&mut self) -> Result<()> {
+        let number = self.nodes.len();
+        let to_kafka = self.services.kafka.proxy(number)?.address();
+        let to_postgres = self.to_postgres(number)?;
+        let database = self
+            .services
+            .postgres
+            .url_through(to_postgres, &self.database);
         let config = format!(
-            "[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{}']\n\
+            "[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{to_kafka}']\n\
              [kafka.properties]\n'session.timeout.ms' = 6000\n'heartbeat.interval.ms' = 500\n\
-             [store]\nurl = '{}'\n\
+             [store]\nurl = '{database}'\n\
              [dispatch]\nallowed_networks = ['127.0.0.0/8']\ngroup = '{}'\noutbox_topic = '{TOPIC}'\n",
-            self.services.kafka.bootstrap_plaintext(),
-            self.database,
             self.account
         );
         let node = Server::builder().roles(&["dispatch"]).config(&config);
         self.nodes.push(node.start()?);
         Ok(())
+    }
+
+    /// The way of a node to PostgreSQL.
+    pub(crate) fn to_postgres(&self, node: usize) -> Result<&CutProxy> {
+        let ways = &self.services.to_postgres;
+        ways.get(node)
+            .with_context(|| format!("no way for node {node}"))
     }
 
     /// Makes an endpoint of the account; its id.
@@ -219,8 +237,13 @@ impl<'a> Cluster<'a> {
     fn owed(&self) -> Result<String> {
         let counts = "SELECT (SELECT count(*) FROM owed), (SELECT count(*) FROM owed_range), \
              (SELECT count(*) FROM dead_letter)";
-        let counts = self.services.postgres.query(&self.database, counts)?;
-        Ok(counts.trim().to_owned())
+        self.query(counts)
+    }
+
+    /// What a statement answers in the database of the nodes.
+    pub(crate) fn query(&self, statement: &str) -> Result<String> {
+        let answer = self.services.postgres.query(&self.database, statement)?;
+        Ok(answer.trim().to_owned())
     }
 
     /// Records that the group has not committed.

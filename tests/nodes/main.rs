@@ -1,11 +1,12 @@
-//! Several nodes on one Kafka and one PostgreSQL: they share the work, are restarted and killed, are joined by others, and their services go
-//! away and come back. Each case counts: every notification arrives at each endpoint, what comes again has the same `webhook-id`,
+//! Several nodes on one Kafka and one PostgreSQL: they share the work, are restarted and killed, are joined by others, are cut off, and their
+//! services go away and come back. Each case counts: every notification arrives at each endpoint, what comes again has the same `webhook-id`,
 //! and in the end nothing is owed, dead or uncommitted.
 //!
 //! Where there is no Kafka or no PostgreSQL each case says so and is counted as ignored.
 
 mod cases;
 mod cluster;
+mod cuts;
 mod load;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use dovecast_testkit::postgres::Postgres;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use cases::{CASES, Case};
-use cluster::{PARTITIONS, Services, TOPIC};
+use cluster::{NODES, PARTITIONS, Services, TOPIC};
 
 /// Started by the first case, and anew after one that has failed: who knows what it left.
 type Shared = Arc<Mutex<Option<Services>>>;
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     let shared = Shared::default();
-    let trials = CASES.iter().copied().map(|(name, case)| {
+    let cases = CASES.iter().chain(cuts::CASES).copied();
+    let trials = cases.map(|(name, case)| {
         let shared = Arc::clone(&shared);
         Trial::ignorable_test(name, move || match run(case, &shared) {
             Ok(Ok(())) => Ok(Completion::Completed),
@@ -65,10 +67,15 @@ fn start() -> Result<Result<Services, Unavailable>> {
         Ok(postgres) => postgres,
         Err(unavailable) => return Ok(Err(unavailable)),
     };
-    let kafka = match RealKafka::start()? {
+    let kafka = match RealKafka::start_with_proxies(NODES)? {
         Ok(kafka) => kafka,
         Err(unavailable) => return Ok(Err(unavailable)),
     };
     kafka.create_topic(TOPIC, PARTITIONS)?;
-    Ok(Ok(Services { kafka, postgres }))
+    let to_postgres = (0..NODES).map(|_| postgres.proxy());
+    Ok(Ok(Services {
+        kafka,
+        to_postgres: to_postgres.collect::<Result<_>>()?,
+        postgres,
+    }))
 }

@@ -1,0 +1,198 @@
+//! One node of three is cut off from Kafka or from PostgreSQL, and comes back without being started again.
+//!
+//! Nobody tells it: its connections stay, and nothing is heard on them. Afterwards they go on, as TCP does after a short cut, or they stay
+//! silent for ever, as behind a firewall that has forgotten them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::cut_proxy::CutProxy;
+
+use crate::cases::cases;
+use crate::cluster::{Cluster, Services, eventually};
+
+cases![
+    a_node_that_is_cut_off_from_kafka_loses_nothing,
+    a_node_whose_connections_to_kafka_are_forgotten_comes_back,
+    a_node_that_is_cut_off_from_postgresql_loses_nothing_and_nothing_is_stuck,
+    a_node_whose_connections_to_postgresql_are_forgotten_comes_back,
+    a_node_that_is_cut_off_from_postgresql_can_be_stopped,
+];
+
+/// Longer than a consumer's session and than a dispatcher that says nothing is taken for alive.
+const CUT: Duration = Duration::from_secs(15);
+/// What a dispatcher that is cut off has claimed is another one's after this: five seconds until it is taken for dead, the wait for what its
+/// last transaction holds, and a look.
+const TAKEN_OVER: Duration = Duration::from_secs(20);
+
+fn a_node_that_is_cut_off_from_kafka_loses_nothing(services: &mut Services) -> Result<()> {
+    cut_off_from_kafka(services, "no-kafka", CutProxy::heal)
+}
+
+fn a_node_whose_connections_to_kafka_are_forgotten_comes_back(
+    services: &mut Services,
+) -> Result<()> {
+    cut_off_from_kafka(services, "lost-kafka", |proxy| {
+        proxy.forget();
+        proxy.heal();
+    })
+}
+
+fn cut_off_from_kafka(services: &mut Services, name: &str, heal: impl Fn(&CutProxy)) -> Result<()> {
+    let cluster = Cluster::start(services, name, 3)?;
+    let load = cluster.load()?;
+    for node in 0..3 {
+        cluster.delivers(node, 100)?;
+    }
+    // It owes ranges of the log, which it has to read again.
+    cluster.defers(0)?;
+    let before = cluster.again();
+    let link = cluster.services.kafka.proxy(0)?;
+    link.cut();
+    let cut = Instant::now();
+    cluster.recovers();
+    for node in 1..3 {
+        cluster.delivers(node, 200)?;
+    }
+    std::thread::sleep(CUT.saturating_sub(cut.elapsed()));
+    heal(link);
+    cluster.delivers(0, 50)?;
+    println!(
+        "it delivers again {:.1} s after the cut",
+        cut.elapsed().as_secs_f32()
+    );
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    println!("came again since the cut: {}", cluster.again() - before);
+    Ok(())
+}
+
+fn a_node_that_is_cut_off_from_postgresql_loses_nothing_and_nothing_is_stuck(
+    services: &mut Services,
+) -> Result<()> {
+    cut_off_from_postgresql(services, "no-postgresql", CutProxy::heal)
+}
+
+fn a_node_whose_connections_to_postgresql_are_forgotten_comes_back(
+    services: &mut Services,
+) -> Result<()> {
+    cut_off_from_postgresql(services, "lost-postgresql", |proxy| {
+        proxy.forget();
+        proxy.heal();
+    })
+}
+
+fn cut_off_from_postgresql(
+    services: &mut Services,
+    name: &str,
+    heal: impl Fn(&CutProxy),
+) -> Result<()> {
+    let cluster = Cluster::start(services, name, 3)?;
+    let load = cluster.load()?;
+    for node in 0..3 {
+        cluster.delivers(node, 100)?;
+    }
+    // It has claimed both: deliveries that are owed, and ranges.
+    cluster.defers(0)?;
+    let before = cluster.again();
+    let link = cluster.to_postgres(0)?;
+    link.cut();
+    let cut = Instant::now();
+    let claims = cluster.claims()?;
+    cluster.recovers();
+    let dead = cluster.is_taken_for_dead()?;
+    ensure!(
+        claims.lines().any(|claimed_by| claimed_by == dead),
+        "{dead} had claimed nothing: {claims}"
+    );
+    eventually(
+        TAKEN_OVER.saturating_sub(cut.elapsed()),
+        || {
+            format!(
+                "what {dead} has claimed is another one's: {:?}",
+                cluster.claims()
+            )
+        },
+        || Ok(!cluster.claims()?.contains(&dead)),
+    )?;
+    println!(
+        "taken over {:.1} s after the cut",
+        cut.elapsed().as_secs_f32()
+    );
+    // The others write, whatever the last transaction of the one holds.
+    for node in 1..3 {
+        cluster.delivers(node, 200)?;
+    }
+    std::thread::sleep(CUT.saturating_sub(cut.elapsed()));
+    let healed = Instant::now();
+    heal(link);
+    eventually(
+        TAKEN_OVER,
+        || format!("{dead} lives again"),
+        || Ok(cluster.alive()?.contains(&dead)),
+    )?;
+    println!(
+        "it lives again {:.1} s after that",
+        healed.elapsed().as_secs_f32()
+    );
+    cluster.delivers(0, 50)?;
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    println!("came again since the cut: {}", cluster.again() - before);
+    Ok(())
+}
+
+fn a_node_that_is_cut_off_from_postgresql_can_be_stopped(services: &mut Services) -> Result<()> {
+    let mut cluster = Cluster::start(services, "stop-without", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    cluster.defers(0)?;
+    cluster.to_postgres(0)?.cut();
+    cluster.recovers();
+    let dead = cluster.is_taken_for_dead()?;
+    let stopped = cluster.nodes[0].stop()?;
+    println!("{dead} has ended with {stopped}");
+    cluster.to_postgres(0)?.heal();
+    ensure!(stopped.success(), "{stopped}");
+    load.goes_on(200)?;
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    Ok(())
+}
+
+impl Cluster<'_> {
+    /// Who has claimed anything, each once.
+    fn claims(&self) -> Result<String> {
+        self.query(
+            "SELECT claimed_by FROM owed WHERE claimed_by IS NOT NULL \
+             UNION SELECT claimed_by FROM owed_range WHERE claimed_by IS NOT NULL",
+        )
+    }
+
+    /// The dispatchers that live.
+    fn alive(&self) -> Result<String> {
+        self.query(&format!(
+            "SELECT id FROM dispatcher WHERE alive_until_ms >= {NOW_MS}"
+        ))
+    }
+
+    /// Waits until a dispatcher has not said for a while that it lives; its id.
+    fn is_taken_for_dead(&self) -> Result<String> {
+        let lapsed = format!("SELECT id FROM dispatcher WHERE alive_until_ms < {NOW_MS}");
+        let lapsed = || self.query(&lapsed);
+        eventually(
+            TAKEN_OVER,
+            || "a dispatcher is taken for dead".to_owned(),
+            || Ok(!lapsed()?.is_empty()),
+        )?;
+        let lapsed = lapsed()?;
+        ensure!(lapsed.lines().count() == 1, "{lapsed}");
+        let id = lapsed.lines().next().context("it lives again")?;
+        Ok(id.to_owned())
+    }
+}
+
+/// The time in PostgreSQL, which here is that of the nodes.
+const NOW_MS: &str = "(extract(epoch FROM clock_timestamp()) * 1000)";
