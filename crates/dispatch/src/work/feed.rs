@@ -30,6 +30,8 @@ const FORGET: Duration = Duration::from_mins(5);
 const FULL: Duration = Duration::from_millis(1);
 /// Groups that may wait for their commit.
 const OPEN_GROUPS: usize = 10_000;
+/// While the ledger is away nothing more is read when so many times the deliveries that may be in flight have happened.
+const UNWRITTEN: u64 = 10;
 
 pub(super) async fn run<L: Log + Clone, S: Ledger>(
     shared: Arc<Shared<L, S>>,
@@ -99,8 +101,10 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
 }
 
 fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
+    let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
     shared.counters.in_flight.load(Ordering::Acquire) < shared.options.in_flight
         && shared.recorder.open_groups() < OPEN_GROUPS
+        && waiting < shared.options.in_flight * UNWRITTEN
 }
 
 async fn trouble(told: &mut Option<Instant>, error: &LogError) {

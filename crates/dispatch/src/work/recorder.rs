@@ -39,6 +39,13 @@ impl Recorder {
         groups.len()
     }
 
+    /// How much waits to be written: more than is being written now.
+    pub(super) fn waiting(&self) -> usize {
+        let happened = self.happened();
+        let owed = happened.owed.len() + happened.under_way.len() + happened.failed_again.len();
+        happened.attempts.len() + happened.dead.len() + owed
+    }
+
     /// What is to be written, and what may be committed after that.
     pub(super) fn take(&self) -> (Happened, Vec<Position>) {
         let mut positions = BTreeMap::new();

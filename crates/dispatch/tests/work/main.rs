@@ -34,6 +34,7 @@ struct World {
     ledger: Memory,
     directory: Arc<Directory>,
     dispatcher: Option<Dispatcher>,
+    in_flight: u64,
     sent: u32,
 }
 
@@ -47,6 +48,7 @@ impl World {
             ledger: Memory::default(),
             directory: Arc::default(),
             dispatcher: None,
+            in_flight: 5_000,
             sent: 0,
         }
     }
@@ -55,7 +57,7 @@ impl World {
         let options = DispatchOptions {
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
-            in_flight: 5_000,
+            in_flight: self.in_flight,
             readers: READERS,
         };
         self.dispatcher = Some(Dispatcher::start(
@@ -538,6 +540,38 @@ async fn a_ledger_that_is_away_holds_back_commits_and_loses_nothing() {
     until_taken(&bad, 6).await;
     world.committed().await;
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_ledger_is_away_a_bounded_number_is_delivered() {
+    const COUNT: u32 = 12_000;
+    let mut world = World::new();
+    world.in_flight = 100;
+    let sink = Sink::start().await;
+    world.put(1, &sink, |_| {});
+    world.start();
+    // It begins with a ledger.
+    world.notify(1).await;
+    world.committed().await;
+    world.ledger.kept().is_away = true;
+    for _ in 0..12 {
+        world.notify(COUNT / 12).await;
+    }
+    until_taken(&sink, 1_000).await;
+    until("no more is delivered", || async {
+        let before = sink.asked();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        sink.asked() == before
+    })
+    .await;
+    let asked = sink.asked();
+    // What was read together is delivered together.
+    assert!(asked < COUNT as usize / 2, "{asked}");
+    world.ledger.kept().is_away = false;
+    until_taken(&sink, COUNT + 1).await;
+    world.committed().await;
+    world.stop().await;
+    assert_eq!(sink.repeated(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
