@@ -14,6 +14,7 @@ use crate::cluster::{Cluster, Services, eventually};
 cases![
     a_node_that_is_cut_off_from_kafka_loses_nothing,
     a_node_whose_connections_to_kafka_are_forgotten_comes_back,
+    a_node_that_is_cut_off_from_kafka_can_be_stopped,
     a_node_that_is_cut_off_from_postgresql_loses_nothing_and_nothing_is_stuck,
     a_node_whose_connections_to_postgresql_are_forgotten_comes_back,
     a_node_that_is_cut_off_from_postgresql_can_be_stopped,
@@ -64,6 +65,24 @@ fn cut_off_from_kafka(services: &mut Services, name: &str, heal: impl Fn(&CutPro
     let sent = load.stop()?;
     cluster.arrives(sent)?;
     println!("came again since the cut: {}", cluster.again() - before);
+    Ok(())
+}
+
+fn a_node_that_is_cut_off_from_kafka_can_be_stopped(services: &mut Services) -> Result<()> {
+    let mut cluster = Cluster::start(services, "stop-no-kafka", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    cluster.defers(0)?;
+    cluster.services.kafka.proxy(0)?.cut();
+    cluster.recovers();
+    cluster.delivers(1, 200)?;
+    let stopped = cluster.nodes[0].stop()?;
+    cluster.services.kafka.proxy(0)?.heal();
+    ensure!(stopped.success(), "{stopped}");
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
     Ok(())
 }
 
