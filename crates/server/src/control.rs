@@ -102,7 +102,8 @@ impl From<LogError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        let said = format!("{:#}", anyhow::Error::from(error));
+        Self(StatusCode::INTERNAL_SERVER_ERROR, said)
     }
 }
 

@@ -173,7 +173,10 @@ async fn forget(store: Store, kept: KeptPast) {
                 );
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "what is too old cannot be dropped now"),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "what is too old cannot be dropped now");
+            }
         }
         tokio::time::sleep(FORGET_INTERVAL).await;
     }

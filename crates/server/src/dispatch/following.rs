@@ -88,7 +88,11 @@ pub(super) async fn follow(
                 ending.extend(secrets);
             }
             Err(error) => {
-                tracing::warn!(%error, "changes of endpoints cannot be read, it is tried again");
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(
+                    error,
+                    "changes of endpoints cannot be read, it is tried again"
+                );
                 tokio::time::sleep(AGAIN).await;
             }
         }
