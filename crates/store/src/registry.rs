@@ -2,6 +2,7 @@
 
 mod accounts;
 mod applications;
+mod deletion;
 mod delivered;
 mod disabling;
 mod endpoints;

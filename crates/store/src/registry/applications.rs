@@ -77,6 +77,14 @@ impl Store {
         tx.commit().await?;
         Ok(found.into_iter().next())
     }
+
+    /// The application that notifications call so.
+    pub async fn application_named(&self, name: &str) -> Result<Option<Application>> {
+        let mut tx = self.database.begin_reading().await?;
+        let found = load(&mut tx, Which::Name(name)).await?;
+        tx.commit().await?;
+        Ok(found.into_iter().next())
+    }
 }
 
 /// Three statements, however many there are.

@@ -3,6 +3,7 @@
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
 mod cuts;
+mod deletion;
 mod deliveries;
 mod endpoints;
 mod feed;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let postgres = if is_listed { None } else { Some(start()) };
     let cases: Vec<Case> = [
         cuts::CASES,
+        deletion::CASES,
         deliveries::CASES,
         endpoints::CASES,
         feed::CASES,

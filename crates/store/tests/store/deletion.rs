@@ -1,0 +1,134 @@
+//! Deleting accounts and applications: everything of them goes, nothing of others.
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use dovecast_dispatch::NotificationId;
+use dovecast_dispatch::work::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
+use dovecast_store::{Account, Changes, EndpointId, FilterSet, FilterSets, Profile, Scope, Store};
+use uuid::Uuid;
+
+use crate::setup::{Test, cases, create};
+
+cases![
+    an_account_goes_with_everything_of_it_and_nothing_of_others,
+    an_application_goes_and_no_filter_widens,
+    what_is_not_there_is_not_deleted,
+];
+
+/// An account with one of everything.
+async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
+    let account = store.account_seen(number).await?;
+    let profile = Profile {
+        username: "joe".to_owned(),
+        ..Profile::default()
+    };
+    store.user_seen(account.id, &profile).await?;
+    let scope = Scope::Account(number.to_owned());
+    store.create_token("token", scope).await?;
+    let created = create(store, &account, "a", Some(FilterSets::default())).await?;
+    let id = created.endpoint.id;
+    let endpoint = dovecast_dispatch::EndpointId(id.uuid());
+    let notification = NotificationId(Uuid::from_u128(1));
+    store
+        .record(Happened {
+            owed: vec![Owed {
+                endpoint,
+                notification,
+                body: Bytes::from_static(b"{}"),
+                failures: 1,
+                due_ms: 0,
+                reason: String::new(),
+            }],
+            dead: vec![DeadLetter {
+                endpoint: Some(endpoint),
+                notification,
+                body: Bytes::from_static(b"{}"),
+                reason: String::new(),
+                time_ms: 0,
+                attempts: 1,
+            }],
+            attempts: vec![AttemptRow {
+                endpoint,
+                notification,
+                time_ms: 0,
+                number: 1,
+                is_delivered: false,
+                status: None,
+                latency_us: 0,
+                said: String::new(),
+            }],
+            ..Happened::default()
+        })
+        .await?;
+    Ok((account, id))
+}
+
+/// What is left of an endpoint: itself, what it owes, dead letters, attempts.
+async fn left(store: &Store, id: EndpointId) -> Result<[usize; 4]> {
+    let endpoint = dovecast_dispatch::EndpointId(id.uuid());
+    let owed = store.owed_counts().await?;
+    let dead = store.dead_letters(None, 10).await?;
+    let dead = dead
+        .iter()
+        .filter(|kept| kept.letter.endpoint == Some(endpoint));
+    Ok([
+        store.load_endpoints(&[id]).await?.len(),
+        usize::from(owed.contains_key(&endpoint)),
+        dead.count(),
+        store.attempts(endpoint, 10).await?.len(),
+    ])
+}
+
+async fn an_account_goes_with_everything_of_it_and_nothing_of_others(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let (gone, endpoint) = busy(&store, "gone").await?;
+    let (_, other) = busy(&store, "other").await?;
+    let before = left(&store, endpoint).await?;
+    ensure!(before == [1; 4], "{before:?}");
+    let seq = store.last_change().await?;
+    ensure!(store.delete_account("gone").await?);
+    let Changes::Endpoints { ids, .. } = store.changes_since(seq).await? else {
+        anyhow::bail!("everything has changed");
+    };
+    ensure!(ids == [endpoint], "the dispatcher is not told: {ids:?}");
+    ensure!(left(&store, other).await? == [1; 4]);
+    ensure!(left(&store, endpoint).await? == [0; 4]);
+    let scopes: Vec<_> = store.tokens().await?.into_iter().map(|t| t.scope).collect();
+    ensure!(scopes == [Scope::Account("other".to_owned())], "{scopes:?}");
+    ensure!(store.account_seen("gone").await?.id != gone.id);
+    Ok(())
+}
+
+async fn an_application_goes_and_no_filter_widens(test: Test) -> Result<()> {
+    let (store, account, application) = test.filled().await?;
+    let sets = FilterSets {
+        applications: vec![application.id],
+        event_types: vec![application.event_types[0].id],
+        ..FilterSets::default()
+    };
+    let named = create(&store, &account, "a", Some(sets)).await?.endpoint.id;
+    let open = create(&store, &account, "b", Some(FilterSets::default())).await?;
+    let seq = store.last_change().await?;
+    ensure!(store.delete_application(application.id).await?);
+    ensure!(store.application(application.id).await?.is_none());
+    let Changes::Endpoints { ids, .. } = store.changes_since(seq).await? else {
+        anyhow::bail!("everything has changed");
+    };
+    ensure!(ids == [named], "the dispatcher is not told: {ids:?}");
+    let filter = store
+        .filter(account.id, named)
+        .await?
+        .context("no filter")?;
+    ensure!(filter.stale == [FilterSet::Applications, FilterSet::EventTypes]);
+    let filter = store.filter(account.id, open.endpoint.id).await?;
+    ensure!(filter.context("no filter")?.stale.is_empty());
+    Ok(())
+}
+
+async fn what_is_not_there_is_not_deleted(test: Test) -> Result<()> {
+    let (store, _, application) = test.filled().await?;
+    ensure!(!store.delete_account("nobody").await?);
+    ensure!(store.delete_application(application.id).await?);
+    ensure!(!store.delete_application(application.id).await?);
+    Ok(())
+}
