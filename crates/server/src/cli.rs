@@ -1,5 +1,7 @@
 //! The command line.
 
+mod bench;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dovecast_event::EventSet;
 use dovecast_log::StartAt;
 use jiff::Timestamp;
+
+pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 
 /// Carries mail-store events out of Dovecot.
 #[derive(Debug, Parser)]
@@ -55,6 +59,8 @@ pub(crate) enum Command {
     DeadLetters(DeliveryArguments),
     /// Say which endpoints of its account get a notification, and why others do not
     Explain(ExplainArguments),
+    /// Measure a running server
+    Bench(BenchArguments),
     /// Say what is wrong with the Dovecot of this host
     Doctor(DoctorArguments),
 }
@@ -303,6 +309,9 @@ mod tests {
                 "send --application a --event-type b --account-id 1 --timestamp today",
                 "today",
             ),
+            ("bench", "dispatch"),
+            ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
+            ("bench dispatch --listen here", "here"),
             ("follow", "unrecognized subcommand 'follow'"),
         ] {
             let words = ["dovecast"].into_iter().chain(line.split(' '));

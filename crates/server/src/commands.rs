@@ -1,5 +1,6 @@
 //! The commands. Each prints what it was asked for on standard output.
 
+mod bench;
 mod check_dovecot;
 mod deliveries;
 mod lists;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::access::Access;
-use crate::cli::{Arguments, Command, ConfigArguments, Place};
+use crate::cli::{Arguments, Command, ConfigArguments, Place, Subject};
 use crate::config::{Config, DEFAULT_FILE};
 use crate::control::client::Client;
 use crate::serve;
@@ -52,6 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Attempts(attempts) => wait(deliveries::attempts(&client(&load()?), attempts))?,
         Command::DeadLetters(list) => wait(deliveries::dead_letters(&client(&load()?), list))?,
         Command::Explain(explain) => wait(deliveries::explain(&client(&load()?), explain))?,
+        Command::Bench(bench) => match &bench.subject {
+            Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,
+        },
         Command::Send(send) => {
             let config = load()?;
             let record = send::record(send, &config.dispatch)?;

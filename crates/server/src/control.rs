@@ -10,16 +10,20 @@
 //! | `GET /v1/attempts?endpoint=&most=` | list of [`json::AttemptLine`], the newest first |
 //! | `GET /v1/dead-letters?most=` | list of [`json::DeadLetterLine`], the newest first |
 //! | `POST /v1/explain` with a notification | list of [`json::Explanation`]: what each endpoint of its account makes of it |
+//! | `POST /v1/benchmark?url=` | a [`json::Benchmark`], and a [`json::BenchmarkEnd`] after the body of the request has ended |
 //! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and who connects is
 //! looked at again (SO_PEERCRED).
 
+mod benchmark;
 pub(crate) mod client;
 mod deliveries;
 pub(crate) mod json;
 mod listener;
 mod records;
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
@@ -30,6 +34,7 @@ use axum::routing::{get, post};
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
 use dovecast_store::{Store, StoreError};
+use tokio::sync::{Mutex, watch};
 
 use crate::config::Dispatch;
 use crate::serve::Stopping;
@@ -46,6 +51,10 @@ pub(crate) struct Control {
     /// Of a dispatcher.
     pub(crate) store: Option<Store>,
     pub(crate) dispatch: Dispatch,
+    /// The number of the last change that counts for deliveries of this process.
+    pub(crate) follows: Option<watch::Receiver<i64>>,
+    /// One benchmark at a time.
+    pub(crate) benchmark: Arc<Mutex<()>>,
     pub(crate) stopping: Stopping,
 }
 
@@ -58,6 +67,7 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/attempts", get(deliveries::attempts))
         .route("/v1/dead-letters", get(deliveries::dead_letters))
         .route("/v1/explain", post(deliveries::explain))
+        .route("/v1/benchmark", post(benchmark::run))
         .route("/v1/positions", get(records::positions))
         .route("/v1/records", get(records::read).post(records::append))
         .fallback(async || {

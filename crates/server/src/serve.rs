@@ -160,6 +160,8 @@ impl Parts {
         let control = Control {
             store: store.clone(),
             dispatch: config.dispatch.clone(),
+            follows: dispatching.as_deref().map(Dispatching::follows),
+            benchmark: Arc::default(),
             log: log.clone(),
             stopping: stopping.clone(),
         };

@@ -1,5 +1,7 @@
 //! The other side of the control socket. One connection per request.
 
+mod benchmark;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bytes::{Buf, Bytes, BytesMut};
 use dovecast_log::{Appended, GroupStatus, NewRecord, PartitionStatus, Record, TopicStatus};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -16,6 +18,8 @@ use uuid::Uuid;
 
 use super::json::{self, Damaged, Line};
 use crate::cli::Begin;
+
+pub(crate) use benchmark::Benchmark;
 
 /// The longest line that is read: more than any record can be.
 const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -116,6 +120,15 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming> {
+        self.request_with(method, path, Full::new(body)).await
+    }
+
+    async fn request_with<B>(&self, method: Method, path: &str, body: B) -> Result<Incoming>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let socket = self.socket.display();
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
             format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` (--config and --data-dir say which)")
@@ -129,7 +142,7 @@ impl Client {
             .uri(path)
             .header("host", "dovecast")
             .header("content-type", "application/json")
-            .body(Full::new(body))?;
+            .body(body)?;
         let answer = sender
             .send_request(request)
             .await

@@ -237,6 +237,22 @@ pub(crate) struct Appended {
     pub(crate) refused: usize,
 }
 
+/// What a benchmark of the dispatcher sends, and where that goes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Benchmark {
+    pub(crate) application: String,
+    pub(crate) event_type: String,
+    pub(crate) level: String,
+    pub(crate) account_id: String,
+    pub(crate) endpoint: Uuid,
+}
+
+/// What was made for it is removed, or why not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BenchmarkEnd {
+    pub(crate) error: Option<String>,
+}
+
 /// Why a request has no other answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failed {
