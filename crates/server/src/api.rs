@@ -14,6 +14,7 @@ mod filters;
 mod identity;
 mod messages;
 mod query;
+mod redelivery;
 mod reference;
 mod registration;
 mod test_delivery;
@@ -118,6 +119,7 @@ fn described() -> OpenApiRouter<Api> {
         ))
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(redelivery::redeliver))
         .routes(routes!(filters::show))
         .routes(routes!(messages::create))
         .routes(routes!(tokens::list, tokens::create))

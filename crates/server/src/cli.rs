@@ -57,6 +57,12 @@ pub(crate) enum Command {
     Attempts(AttemptsArguments),
     /// List the latest dead letters, with the reason
     DeadLetters(DeliveryArguments),
+    /// Deliver again what is a dead letter, or still stands in the log
+    Redeliver(RedeliverArguments),
+    /// List the applications with their event types and levels
+    Apps(JsonArguments),
+    /// List what endpoints want, in words
+    Filters(FiltersArguments),
     /// Say which endpoints of its account get a notification, and why others do not
     Explain(ExplainArguments),
     /// Measure a running server
@@ -101,10 +107,85 @@ pub(crate) struct AttemptsArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct JsonArguments {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FiltersArguments {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only of this endpoint
+    #[arg(long, value_name = "ID")]
+    pub(crate) endpoint: Option<uuid::Uuid>,
+    /// Only of this account
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) account_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedeliverArguments {
+    /// The id of the endpoint
+    pub(crate) endpoint: uuid::Uuid,
+    /// The id of a notification, or a `webhook-id`
+    #[arg(required_unless_present = "since")]
+    pub(crate) notification: Option<NotificationName>,
+    /// All dead letters of the endpoint since this time, RFC 3339
+    #[arg(long, value_name = "TIME", conflicts_with = "notification")]
+    pub(crate) since: Option<Timestamp>,
+    /// Where the log is looked through for what is no dead letter, as for `tail`; without it where its id says
+    #[arg(long, value_name = "PLACE", conflicts_with = "since")]
+    pub(crate) from: Option<Begin>,
+}
+
+/// The id of a notification, or of its delivery to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotificationName {
+    pub(crate) id: uuid::Uuid,
+    pub(crate) endpoint: Option<uuid::Uuid>,
+}
+
+impl FromStr for NotificationName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is neither the id of a notification nor a `webhook-id`");
+        let parse = |text: &str| uuid::Uuid::try_parse(text).map_err(|_| bad());
+        let Some(pair) = text.strip_prefix("msg_") else {
+            let id = parse(text)?;
+            return Ok(Self { id, endpoint: None });
+        };
+        let (id, endpoint) = pair.split_once('_').ok_or_else(bad)?;
+        Ok(Self {
+            id: parse(id)?,
+            endpoint: Some(parse(endpoint)?),
+        })
+    }
+}
+
+impl std::fmt::Display for NotificationName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.endpoint {
+            None => self.id.fmt(f),
+            Some(endpoint) => {
+                let (id, endpoint) = (self.id.as_simple(), endpoint.as_simple());
+                write!(f, "msg_{id}_{endpoint}")
+            }
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExplainArguments {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Where the log is looked through for an id, as for `tail`; without it where the id says
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: Option<Begin>,
     #[command(flatten)]
     pub(crate) notification: ExplainedArguments,
 }
@@ -113,7 +194,7 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct ExplainedArguments {
-    /// Its JSON, as it stands in `hooks.outbox`
+    /// Its JSON, as it stands in `hooks.outbox`, its id, or a `webhook-id`
     #[arg(required_unless_present = "account_id")]
     pub(crate) value: Option<String>,
     #[command(flatten)]
@@ -312,6 +393,19 @@ mod tests {
             ("bench", "dispatch"),
             ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
             ("bench dispatch --listen here", "here"),
+            ("redeliver 7", "7"),
+            (
+                "redeliver 00000000-0000-0000-0000-000000000007",
+                "<NOTIFICATION>",
+            ),
+            (
+                "redeliver 00000000-0000-0000-0000-000000000007 msg_7",
+                "`msg_7` is neither the id of a notification nor a `webhook-id`",
+            ),
+            (
+                "redeliver 00000000-0000-0000-0000-000000000007 --since today",
+                "today",
+            ),
             ("follow", "unrecognized subcommand 'follow'"),
         ] {
             let words = ["dovecast"].into_iter().chain(line.split(' '));
@@ -319,6 +413,20 @@ mod tests {
             let error = error.to_string();
             assert!(error.contains(expected), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_notification_is_named_by_its_id_or_by_a_webhook_id() {
+        let (id, endpoint) = (
+            "019aa3b1-6e58-7d0c-8f00-000000000001",
+            uuid::Uuid::from_u128(7),
+        );
+        let named: NotificationName = id.parse().expect("an id");
+        assert_eq!((named.to_string(), named.endpoint), (id.to_owned(), None));
+        let text = format!("msg_{}_{}", id.replace('-', ""), endpoint.as_simple());
+        let of: NotificationName = text.parse().expect("a webhook-id");
+        assert_eq!((of.id, of.endpoint), (named.id, Some(endpoint)));
+        assert_eq!(of.to_string(), text);
     }
 
     #[test]

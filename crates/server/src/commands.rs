@@ -6,6 +6,9 @@ mod deliveries;
 mod lists;
 mod notification;
 mod pretty;
+mod redeliver;
+mod registry;
+mod search;
 mod send;
 mod tail;
 
@@ -52,7 +55,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Endpoints(list) => wait(deliveries::endpoints(&client(&load()?), list))?,
         Command::Attempts(attempts) => wait(deliveries::attempts(&client(&load()?), attempts))?,
         Command::DeadLetters(list) => wait(deliveries::dead_letters(&client(&load()?), list))?,
-        Command::Explain(explain) => wait(deliveries::explain(&client(&load()?), explain))?,
+        Command::Explain(explain) => {
+            let config = load()?;
+            wait(deliveries::explain(&client(&config), &config, explain))?;
+        }
+        Command::Redeliver(redeliver) => {
+            let config = load()?;
+            wait(redeliver::run(&client(&config), &config, redeliver))?;
+        }
+        Command::Apps(list) => wait(registry::apps(&client(&load()?), list))?,
+        Command::Filters(filters) => wait(registry::filters(&client(&load()?), filters))?,
         Command::Bench(bench) => match &bench.subject {
             Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,
         },

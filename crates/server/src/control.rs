@@ -11,6 +11,10 @@
 //! | `GET /v1/dead-letters?most=` | list of [`json::DeadLetterLine`], the newest first |
 //! | `POST /v1/explain` with a notification | list of [`json::Explanation`]: what each endpoint of its account makes of it |
 //! | `POST /v1/benchmark?url=` | a [`json::Benchmark`], and a [`json::BenchmarkEnd`] after the body of the request has ended |
+//! | `POST /v1/explain-record` with a [`json::ReadRecord`] | the same |
+//! | `POST /v1/redeliver` with [`json::Redeliver`] | [`json::Redelivered`] |
+//! | `GET /v1/apps` | list of [`json::AppLine`] |
+//! | `GET /v1/filters` | list of [`json::FilterLine`] |
 //! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and who connects is
@@ -22,6 +26,8 @@ mod deliveries;
 pub(crate) mod json;
 mod listener;
 mod records;
+mod redelivery;
+mod registry;
 
 use std::sync::Arc;
 
@@ -68,6 +74,10 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/dead-letters", get(deliveries::dead_letters))
         .route("/v1/explain", post(deliveries::explain))
         .route("/v1/benchmark", post(benchmark::run))
+        .route("/v1/explain-record", post(deliveries::explain_record))
+        .route("/v1/redeliver", post(redelivery::redeliver))
+        .route("/v1/apps", get(registry::apps))
+        .route("/v1/filters", get(registry::filters))
         .route("/v1/positions", get(records::positions))
         .route("/v1/records", get(records::read).post(records::append))
         .fallback(async || {

@@ -5,6 +5,7 @@ mod claims;
 mod dead_letters;
 mod ours;
 mod record;
+mod redelivery;
 
 use std::io;
 use std::time::Duration;

@@ -249,7 +249,11 @@ fn parse(id: &str) -> Result<EndpointId, ApiError> {
     id.parse().map_err(|_| ApiError::no_record("Endpoint", id))
 }
 
-async fn find(api: &Api, account: &Account, id: &str) -> Result<store::Endpoint, ApiError> {
+pub(super) async fn find(
+    api: &Api,
+    account: &Account,
+    id: &str,
+) -> Result<store::Endpoint, ApiError> {
     let found = api.store.endpoint(account.id, parse(id)?).await?;
     found.ok_or_else(|| ApiError::no_record("Endpoint", id))
 }

@@ -4,11 +4,13 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::lists::aligned;
-use super::{notification, print};
-use crate::cli::{AttemptsArguments, DeliveryArguments, ExplainArguments};
+use super::{notification, print, search};
+use crate::access::Access;
+use crate::cli::{AttemptsArguments, DeliveryArguments, ExplainArguments, NotificationName};
+use crate::config::Config;
 use crate::control::client::Client;
 
-fn print_json(lines: &impl Serialize) -> Result<()> {
+pub(super) fn print_json(lines: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string(lines)? + "\n"))
 }
 
@@ -17,7 +19,7 @@ fn time(ms: Option<i64>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
 }
 
-fn rows<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Vec<[String; COLUMNS]> {
+pub(super) fn rows<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Vec<[String; COLUMNS]> {
     vec![head.map(str::to_owned)]
 }
 
@@ -90,14 +92,28 @@ pub(super) async fn dead_letters(client: &Client, arguments: &DeliveryArguments)
     print(&aligned(&table, 4))
 }
 
-pub(super) async fn explain(client: &Client, arguments: &ExplainArguments) -> Result<()> {
+pub(super) async fn explain(
+    client: &Client,
+    config: &Config,
+    arguments: &ExplainArguments,
+) -> Result<()> {
     let asked = &arguments.notification;
-    let json = match &asked.value {
-        Some(value) => value.clone(),
-        None => notification::render(&asked.fields, jiff::Timestamp::now())?
-            .context("no notification is given")?,
+    let name = asked.value.as_deref().map(str::parse::<NotificationName>);
+    let lines = match (name, &asked.value) {
+        (Some(Ok(name)), _) => {
+            let access = Access::new(config)?;
+            let record = search::find(&access, config, (name.id, arguments.from)).await?;
+            let mut lines = client.explain_record(&record).await?;
+            lines.retain(|line| name.endpoint.is_none_or(|of| of == line.endpoint));
+            lines
+        }
+        (_, Some(value)) => client.explain(value.clone()).await?,
+        (_, None) => {
+            let json = notification::render(&asked.fields, jiff::Timestamp::now())?;
+            let json = json.context("no notification is given")?;
+            client.explain(json).await?
+        }
     };
-    let lines = client.explain(json).await?;
     if arguments.json {
         return print_json(&lines);
     }

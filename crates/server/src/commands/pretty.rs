@@ -86,7 +86,7 @@ fn colour(kind: EventKind) -> &'static str {
 }
 
 /// White space becomes a blank, other control characters and what changes the direction of a line U+FFFD.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let of = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => '\u{fffd}',

@@ -16,7 +16,7 @@ use crate::control::json;
 pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()> {
     let mut feed = access.read(&arguments.topic, arguments.from).await?;
     let mut end = if arguments.until_end {
-        Some(End::now(access, arguments).await?)
+        Some(End::now(access, &arguments.topic, arguments.from).await?)
     } else {
         None
     };
@@ -44,15 +44,14 @@ pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()
     Ok(())
 }
 
-/// Where the partitions end: what is left of them is what `--until-end` waits for.
-struct End {
+/// Where the partitions end: what is left of them is what is read, and no more.
+pub(super) struct End {
     left: HashMap<u32, u64>,
 }
 
 impl End {
-    async fn now(access: &Access, arguments: &TailArguments) -> Result<Self> {
-        let topic = &arguments.topic;
-        let begin = access.positions(topic, arguments.from).await?;
+    pub(super) async fn now(access: &Access, topic: &str, from: Begin) -> Result<Self> {
+        let begin = access.positions(topic, from).await?;
         let end = access.positions(topic, Begin(StartAt::End)).await?;
         let numbered = (0..).zip(begin.into_iter().zip(end));
         let left = numbered
@@ -62,12 +61,12 @@ impl End {
         Ok(Self { left })
     }
 
-    fn is_reached(&self) -> bool {
+    pub(super) fn is_reached(&self) -> bool {
         self.left.is_empty()
     }
 
     /// Whether what ends before `next_offset` was there when the end was looked at.
-    fn takes(&mut self, partition: u32, next_offset: u64) -> bool {
+    pub(super) fn takes(&mut self, partition: u32, next_offset: u64) -> bool {
         let Some(end) = self.left.get(&partition).copied() else {
             return false;
         };

@@ -15,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dovecast_drivers::guard::Guard;
 use dovecast_store::{
-    Application, ApplicationId, EndpointKind, FilterFields, FilterSets, NewEndpoint, NewEventType,
-    NewLevel, Registration, Result as StoreResult, RetryPolicy, Store,
+    Application, ApplicationId, EndpointKind, FilterFields, FilterSets, FlowEdit, NewEndpoint,
+    NewEventType, NewLevel, Registration, Result as StoreResult, RetryPolicy, Store,
 };
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
@@ -127,6 +127,10 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
         kind: EndpointKind::Http,
         server_ca_certificate: None,
         retry_policy: RetryPolicy::Default,
+        headers: None,
+        credentials: None,
+        timeout_seconds: None,
+        flow: FlowEdit::default(),
         filter: Some(FilterFields {
             sets: Some(sets),
             ..FilterFields::default()

@@ -105,6 +105,28 @@ impl Client {
         read_json(self.request(Method::POST, "/v1/explain", body).await?).await
     }
 
+    pub(crate) async fn explain_record(&self, record: &Record) -> Result<Vec<json::Explanation>> {
+        let body = serde_json::to_vec(&json::ReadRecord::from(record))?;
+        let answer = self.request(Method::POST, "/v1/explain-record", body.into());
+        read_json(answer.await?).await
+    }
+
+    /// How many deliveries are due now.
+    pub(crate) async fn redeliver(&self, what: &json::Redeliver) -> Result<u64> {
+        let body = serde_json::to_vec(what)?;
+        let answer = self.request(Method::POST, "/v1/redeliver", body.into());
+        let done: json::Redelivered = read_json(answer.await?).await?;
+        Ok(done.redelivered)
+    }
+
+    pub(crate) async fn apps(&self) -> Result<Vec<json::AppLine>> {
+        self.get("/v1/apps").await
+    }
+
+    pub(crate) async fn filters(&self) -> Result<Vec<json::FilterLine>> {
+        self.get("/v1/filters").await
+    }
+
     /// Begins to read; the place is fixed when this returns.
     pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Lines> {
         let path = format!("/v1/records?topic={}&from={from}", percent_encoded(topic));

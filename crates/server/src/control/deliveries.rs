@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use dovecast_store::{EndpointRecord, Store};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Control, Failure, json};
+use super::{Control, Failure, json, redelivery};
 use crate::dispatch::filter_of;
 
 /// Endpoints of one page.
@@ -21,14 +21,14 @@ const PAGE: i64 = 1_000;
 /// More is not shown at a time.
 const MOST: usize = 10_000;
 
-fn store(control: &Control) -> Result<&Store, Failure> {
+pub(super) fn store(control: &Control) -> Result<&Store, Failure> {
     control.store.as_ref().ok_or_else(|| {
         let text = "this server has not the role `dispatch`".to_owned();
         Failure(StatusCode::NOT_FOUND, text)
     })
 }
 
-async fn each_endpoint(
+pub(super) async fn each_endpoint(
     store: &Store,
     mut show: impl FnMut(&EndpointRecord),
 ) -> Result<(), Failure> {
@@ -104,6 +104,15 @@ pub(super) async fn dead_letters(
     ))
 }
 
+/// Why an endpoint does not get a notification; `None`: it does.
+pub(super) fn verdict(record: &EndpointRecord, notification: &Notification) -> Option<String> {
+    match filter_of(record) {
+        _ if !record.endpoint.active => Some("the endpoint is not active".to_owned()),
+        None => Some("the endpoint has no filter".to_owned()),
+        Some(filter) => filter.mismatch(notification).map(|why| why.to_string()),
+    }
+}
+
 /// `POST /v1/explain`: the body is what stands in `hooks.outbox`.
 pub(super) async fn explain(
     State(control): State<Control>,
@@ -120,16 +129,30 @@ pub(super) async fn explain(
     };
     let notification = Notification::from_outbox(&record)
         .map_err(|error| Failure(StatusCode::BAD_REQUEST, error.to_string()))?;
+    explained(&control, &notification).await
+}
+
+/// `POST /v1/explain-record`: the same of a record of the log.
+pub(super) async fn explain_record(
+    State(control): State<Control>,
+    body: Result<Json<json::ReadRecord>, JsonRejection>,
+) -> Result<Json<Vec<json::Explanation>>, Failure> {
+    let bad = |rejection: JsonRejection| Failure(rejection.status(), rejection.body_text());
+    let Json(record) = body.map_err(bad)?;
+    let notification = redelivery::notification(&control, record)?;
+    explained(&control, &notification).await
+}
+
+async fn explained(
+    control: &Control,
+    notification: &Notification,
+) -> Result<Json<Vec<json::Explanation>>, Failure> {
     let mut explanations = Vec::new();
-    each_endpoint(store(&control)?, |record| {
+    each_endpoint(store(control)?, |record| {
         if record.account_number != *notification.account {
             return;
         }
-        let reason = match filter_of(record) {
-            _ if !record.endpoint.active => Some("the endpoint is not active".to_owned()),
-            None => Some("the endpoint has no filter".to_owned()),
-            Some(filter) => filter.mismatch(&notification).map(|why| why.to_string()),
-        };
+        let reason = verdict(record, notification);
         explanations.push(json::Explanation {
             endpoint: record.endpoint.id.uuid(),
             name: record.endpoint.name.clone(),

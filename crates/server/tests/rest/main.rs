@@ -44,11 +44,14 @@
 //! | duplicate ids, blank titles, missing event types | `what_is_wrong_is_named_and_nothing_is_done` |
 //! | a removal never widens a filter | `a_removal_never_widens_a_filter`; what is delivered then: `definitions` |
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
+//! | what the commands list of it | `commands` |
+//! | dead letters are delivered again | `redelivery` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | notifications over HTTP, Dovecot's own driver | `sources` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
@@ -58,6 +61,7 @@ mod flow;
 mod follow;
 mod identity;
 mod lists;
+mod redelivery;
 mod registration;
 mod requests;
 mod setup;
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        commands::CASES,
         definitions::CASES,
         disabling::CASES,
         deliveries::CASES,
@@ -96,6 +101,7 @@ fn main() -> ExitCode {
         follow::CASES,
         identity::CASES,
         lists::CASES,
+        redelivery::CASES,
         registration::CASES,
         requests::CASES,
         shape::CASES,

@@ -314,13 +314,13 @@ fn with_kafka_it_is_taken_whether_kafka_is_there_or_not(world: &World) -> Result
     let taken = |uid| {
         let answer = put(&server, Some(&login()), mail("alice", uid).to_string())?;
         ensure!(answer.status == 200, "{answer:?}: {}", server.server_log());
-        admin.post("/messages", &message("1"))?.with(201).map(drop)
+        admin.post("/messages", &message("1"))?.with(201)
     };
     // The same mail twice.
     taken(1)?;
     taken(1)?;
     broker.set_down()?;
-    taken(2)?;
+    let said = taken(2)?;
     broker.set_up()?;
     let settings = [("bootstrap.servers".to_owned(), brokers)];
     let events = TopicReader::new(&settings, "dovecot")?.read(2, ARRIVAL)?;
@@ -331,6 +331,10 @@ fn with_kafka_it_is_taken_whether_kafka_is_there_or_not(world: &World) -> Result
     ensure!(uids == [1, 2], "{events:?}");
     let sent = TopicReader::new(&settings, "hooks.outbox")?.read(3, ARRIVAL)?;
     ensure!(sent.len() == 3);
+    // What the commands know by its id they find there.
+    let id = text(&said.json["data"]["id"])?;
+    let explained = server.run(["explain", &id, "--from", "beginning"])?;
+    ensure!(explained == "the account has no endpoints\n", "{explained}");
     Ok(())
 }
 

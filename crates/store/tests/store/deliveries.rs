@@ -22,6 +22,9 @@ cases![
     a_range_grows_shrinks_and_ends,
     everything_is_noted_or_nothing,
     dead_letters_of_any_bytes_come_back_as_they_were,
+    a_dead_letter_is_owed_again_due_now_and_dead_no_more,
+    dead_letters_since_a_time_are_owed_again_however_many,
+    what_is_owed_for_later_is_due_now_when_it_is_redelivered,
     attempts_are_kept_by_endpoint_and_show_how_it_is,
     the_past_is_forgotten_by_age_and_by_number,
 ];
@@ -413,6 +416,110 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
     ensure!(
         left.len() == 1 && left[0].letter.time_ms == now - 1,
         "{left:?}"
+    );
+    Ok(())
+}
+
+fn dead(endpoint: EndpointId, number: u128, time_ms: i64) -> DeadLetter {
+    DeadLetter {
+        endpoint: Some(endpoint),
+        notification: notification(number),
+        body: owed(number, 0).body,
+        reason: "refused".to_owned(),
+        time_ms,
+        attempts: 8,
+    }
+}
+
+/// What is due at the end of time: notification, body, failures.
+async fn due(store: &Store) -> Result<Vec<(NotificationId, Bytes, u32)>> {
+    store.beat(0, i64::MAX).await?;
+    let mut due = store.claim_owed(i64::MAX - 1, 10_000).await?;
+    due.sort_by_key(|owed| owed.notification);
+    let due = due.into_iter();
+    Ok(due
+        .map(|owed| (owed.notification, owed.body, owed.failures))
+        .collect())
+}
+
+async fn a_dead_letter_is_owed_again_due_now_and_dead_no_more(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let other = EndpointId(Uuid::from_u128(8));
+    // It may be one twice: in the log, and read again after a crash.
+    let letters = vec![
+        dead(ENDPOINT, 1, 5),
+        dead(ENDPOINT, 1, 6),
+        dead(ENDPOINT, 2, 7),
+        dead(other, 1, 8),
+    ];
+    store.record(happened(|what| what.dead = letters)).await?;
+    ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
+    let left = store.dead_letters(None, 10).await?;
+    let left: Vec<_> = left
+        .iter()
+        .map(|kept| (kept.letter.endpoint, kept.letter.notification))
+        .collect();
+    ensure!(
+        left == [
+            (Some(other), notification(1)),
+            (Some(ENDPOINT), notification(2))
+        ]
+    );
+    // It is owed, and may be said again.
+    ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
+    ensure!(!store.redeliver(ENDPOINT, notification(3)).await?);
+    let found = due(&store).await?;
+    ensure!(
+        found == [(notification(1), owed(1, 0).body, 0)],
+        "{found:?}"
+    );
+    Ok(())
+}
+
+async fn dead_letters_since_a_time_are_owed_again_however_many(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let many = (1..=1_234).map(|number| dead(ENDPOINT, number, i64::try_from(number).unwrap_or(0)));
+    let other = dead(EndpointId(Uuid::from_u128(8)), 1_000, 1_000);
+    let record = DeadLetter {
+        endpoint: None,
+        ..dead(ENDPOINT, 1_000, 1_000)
+    };
+    let letters = many.chain([other, record]).collect();
+    store.record(happened(|what| what.dead = letters)).await?;
+    ensure!(store.redeliver_since(ENDPOINT, 101).await? == 1_134);
+    ensure!(store.redeliver_since(ENDPOINT, 101).await? == 0);
+    ensure!(store.dead_letters(None, 10_000).await?.len() == 102);
+    let found = due(&store).await?;
+    ensure!(found.len() == 1_134 && found[0] == (notification(101), owed(101, 0).body, 0));
+    Ok(())
+}
+
+async fn what_is_owed_for_later_is_due_now_when_it_is_redelivered(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let far = i64::MAX - 1;
+    let all = vec![owed(1, far), owed(2, far), owed(3, far)];
+    store.record(happened(|what| what.owed = all)).await?;
+    ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
+    store
+        .owe_now(ENDPOINT, notification(2), &owed(2, 0).body)
+        .await?;
+    store.owe_now(ENDPOINT, notification(4), b"{}").await?;
+    store.beat(0, i64::MAX).await?;
+    let mut found = store.claim_owed(far - 1, 10).await?;
+    found.sort_by_key(|owed| owed.notification);
+    let found: Vec<_> = found
+        .iter()
+        .map(|owed| (owed.notification, owed.failures))
+        .collect();
+    // What has failed before has failed.
+    ensure!(
+        found
+            == [
+                (notification(1), 1),
+                (notification(2), 1),
+                (notification(4), 0)
+            ],
+        "{found:?}"
     );
     Ok(())
 }

@@ -1,0 +1,48 @@
+//! `dovecast redeliver`: what is dead, or still in the log, is owed again.
+
+use anyhow::{Result, ensure};
+
+use super::{print, search};
+use crate::access::Access;
+use crate::cli::RedeliverArguments;
+use crate::config::Config;
+use crate::control::client::Client;
+use crate::control::json::{ReadRecord, Redeliver, Redelivery};
+
+pub(super) async fn run(
+    client: &Client,
+    config: &Config,
+    arguments: &RedeliverArguments,
+) -> Result<()> {
+    let ask = async |what| {
+        let endpoint = arguments.endpoint;
+        client.redeliver(&Redeliver { endpoint, what }).await
+    };
+    let count = match (&arguments.notification, arguments.since) {
+        (Some(notification), _) => {
+            ensure!(
+                notification
+                    .endpoint
+                    .is_none_or(|of| of == arguments.endpoint),
+                "`{notification}` is the delivery to another endpoint"
+            );
+            let id = notification.id;
+            match ask(Redelivery::Notification(id)).await? {
+                0 => {
+                    let access = Access::new(config)?;
+                    let record = search::find(&access, config, (id, arguments.from)).await?;
+                    let record = ReadRecord::from(&record);
+                    ask(Redelivery::Record(Box::new(record))).await?
+                }
+                count => count,
+            }
+        }
+        (None, Some(since)) => ask(Redelivery::SinceMs(since.as_millisecond())).await?,
+        // The command line wants one of them.
+        (None, None) => 0,
+    };
+    print(&match count {
+        1 => "1 delivery is due now\n".to_owned(),
+        count => format!("{count} deliveries are due now\n"),
+    })
+}

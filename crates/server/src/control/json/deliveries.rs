@@ -1,0 +1,134 @@
+//! Endpoints, and what became of deliveries.
+
+use dovecast_store::{EndpointRecord, KeptAttempt, KeptDeadLetter, OwedCount};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Octets, ReadRecord};
+
+/// An endpoint and how it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EndpointLine {
+    pub(crate) id: Uuid,
+    pub(crate) account: String,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) active: bool,
+    pub(crate) has_filter: bool,
+    pub(crate) last_delivery_status: Option<String>,
+    pub(crate) last_delivery_ms: Option<i64>,
+    pub(crate) first_failure_ms: Option<i64>,
+    pub(crate) owed_deliveries: u64,
+    pub(crate) owed_ranges: u64,
+}
+
+impl EndpointLine {
+    pub(crate) fn of(record: &EndpointRecord, owed: OwedCount) -> Self {
+        let endpoint = &record.endpoint;
+        Self {
+            id: endpoint.id.uuid(),
+            account: record.account_number.clone(),
+            name: endpoint.name.clone(),
+            url: endpoint.url.clone(),
+            active: endpoint.active,
+            has_filter: record.filter.is_some(),
+            last_delivery_status: endpoint
+                .last_delivery_status
+                .map(|status| status.as_str().to_owned()),
+            last_delivery_ms: endpoint.last_delivery_ms,
+            first_failure_ms: endpoint.first_failure_ms,
+            owed_deliveries: owed.deliveries,
+            owed_ranges: owed.ranges,
+        }
+    }
+}
+
+/// One attempt.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AttemptLine {
+    pub(crate) notification: Uuid,
+    pub(crate) time_ms: i64,
+    pub(crate) number: u32,
+    pub(crate) delivered: bool,
+    pub(crate) status: Option<u16>,
+    pub(crate) latency_us: u64,
+    pub(crate) said: String,
+}
+
+impl From<KeptAttempt> for AttemptLine {
+    fn from(kept: KeptAttempt) -> Self {
+        Self {
+            notification: kept.notification.0,
+            time_ms: kept.time_ms,
+            number: kept.number,
+            delivered: kept.is_delivered,
+            status: kept.status,
+            latency_us: kept.latency_us,
+            said: kept.said,
+        }
+    }
+}
+
+/// One dead letter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DeadLetterLine {
+    pub(crate) id: Uuid,
+    pub(crate) endpoint: Option<Uuid>,
+    pub(crate) notification: Uuid,
+    pub(crate) time_ms: i64,
+    pub(crate) attempts: u32,
+    pub(crate) reason: String,
+    pub(crate) body: Octets,
+}
+
+impl From<KeptDeadLetter> for DeadLetterLine {
+    fn from(kept: KeptDeadLetter) -> Self {
+        let letter = kept.letter;
+        Self {
+            id: kept.id,
+            endpoint: letter.endpoint.map(|id| id.0),
+            notification: letter.notification.0,
+            time_ms: letter.time_ms,
+            attempts: letter.attempts,
+            reason: letter.reason,
+            body: (&letter.body[..]).into(),
+        }
+    }
+}
+
+/// What an endpoint makes of a notification.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Explanation {
+    pub(crate) endpoint: Uuid,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) matches: bool,
+    /// Why not.
+    pub(crate) reason: Option<String>,
+}
+
+/// What is to be delivered again.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Redeliver {
+    pub(crate) endpoint: Uuid,
+    pub(crate) what: Redelivery,
+}
+
+/// See [`Redeliver`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Redelivery {
+    /// The dead letters since this time.
+    SinceMs(i64),
+    /// A dead letter, or what is owed for later, by the notification's id.
+    Notification(Uuid),
+    /// A record of the log.
+    Record(Box<ReadRecord>),
+}
+
+/// How many deliveries are due now.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Redelivered {
+    pub(crate) redelivered: u64,
+}

@@ -1,0 +1,77 @@
+//! Redelivery over the control socket.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use dovecast_dispatch::work::Source;
+use dovecast_dispatch::{EndpointId, Notification, NotificationId};
+use dovecast_log::Record;
+use dovecast_store::{EndpointRecord, Store};
+
+use super::deliveries::{store, verdict};
+use super::json::{self, Redelivery};
+use super::{Control, Failure};
+
+/// `POST /v1/redeliver`.
+pub(super) async fn redeliver(
+    State(control): State<Control>,
+    body: Result<Json<json::Redeliver>, JsonRejection>,
+) -> Result<Json<json::Redelivered>, Failure> {
+    let bad = |rejection: JsonRejection| Failure(rejection.status(), rejection.body_text());
+    let Json(asked) = body.map_err(bad)?;
+    let store = store(&control)?;
+    let id = EndpointId(asked.endpoint);
+    let endpoint = endpoint(store, id).await?;
+    let redelivered = match asked.what {
+        Redelivery::SinceMs(since_ms) => store.redeliver_since(id, since_ms).await?,
+        Redelivery::Notification(notification) => {
+            let done = store.redeliver(id, NotificationId(notification)).await?;
+            u64::from(done)
+        }
+        Redelivery::Record(record) => {
+            let notification = notification(&control, *record)?;
+            if let Some(reason) = verdict(&endpoint, &notification) {
+                return Err(Failure(StatusCode::CONFLICT, reason));
+            }
+            store
+                .owe_now(id, notification.id, &notification.body())
+                .await?;
+            1
+        }
+    };
+    Ok(Json(json::Redelivered { redelivered }))
+}
+
+/// One that gets anything.
+async fn endpoint(store: &Store, id: EndpointId) -> Result<EndpointRecord, Failure> {
+    let found = store.load_endpoints(&[id.0.into()]).await?.pop();
+    let Some(found) = found else {
+        let text = format!("there is no endpoint `{id}`");
+        return Err(Failure(StatusCode::NOT_FOUND, text));
+    };
+    if !found.endpoint.active {
+        let text = "the endpoint is not active, nothing is delivered to it";
+        return Err(Failure(StatusCode::CONFLICT, text.to_owned()));
+    }
+    Ok(found)
+}
+
+/// What the dispatcher takes a record for.
+pub(super) fn notification(
+    control: &Control,
+    record: json::ReadRecord,
+) -> Result<Notification, Failure> {
+    let bad = |text| Failure(StatusCode::BAD_REQUEST, text);
+    let record = Record::try_from(record).map_err(bad)?;
+    let sources = control.dispatch.options().sources;
+    let read = match sources.get(&*record.topic) {
+        Some(Source::Outbox) => Notification::from_outbox(&record),
+        Some(Source::Events(account)) => Notification::from_event(&record, account),
+        None => {
+            let topic = &record.topic;
+            return Err(bad(format!("nothing of the topic `{topic}` is dispatched")));
+        }
+    };
+    read.map_err(|error| bad(error.to_string()))
+}
