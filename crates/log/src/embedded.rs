@@ -21,6 +21,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -194,6 +195,26 @@ impl Embedded {
             marks.collect()
         })
         .await
+    }
+
+    /// A number that no other log has, made when it is asked for first.
+    pub async fn identity(&self) -> Result<u64, LogError> {
+        const NAME: &str = "identity";
+        if let Some(mark) = self
+            .marks()
+            .await?
+            .into_iter()
+            .find(|mark| mark.name == NAME)
+        {
+            return Ok(mark.value);
+        }
+        let mark = Mark {
+            name: NAME.to_owned(),
+            value: random(),
+        };
+        let value = mark.value;
+        self.append_marked(Vec::new(), mark).await?;
+        Ok(value)
     }
 
     /// Forgets a mark.
@@ -373,4 +394,9 @@ fn io_error(doing: &'static str, place: &Path, error: &std::io::Error) -> LogErr
 fn is_topic(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+/// The keys of a hasher are random.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

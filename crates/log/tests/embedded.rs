@@ -183,6 +183,19 @@ async fn a_record_that_comes_again_is_dropped_and_after_a_reopen_too() {
 }
 
 #[tokio::test]
+async fn each_log_has_an_identity_that_stays() {
+    let (one, other) = (tempfile::tempdir(), tempfile::tempdir());
+    let (one, other) = (one.expect("a directory"), other.expect("a directory"));
+    let log = open(one.path());
+    let identity = log.identity().await.expect("room");
+    assert_eq!(log.identity().await, Ok(identity));
+    log.close().await;
+    drop(log);
+    assert_eq!(open(one.path()).identity().await, Ok(identity));
+    assert_ne!(open(other.path()).identity().await, Ok(identity));
+}
+
+#[tokio::test]
 async fn marks_come_with_their_records() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = open(dir.path());

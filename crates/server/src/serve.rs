@@ -80,7 +80,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
         }
     }
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
-    let store = state::open(config).await?;
+    let store = state::open(config, &log).await?;
     let listeners = Listeners::bind(config, passed)?;
     let mut parts = Parts::start(config, (log, store), listeners).await?;
     tracing::info!("dovecast is ready");

@@ -41,6 +41,9 @@ pub struct StoreOptions {
     pub statement_timeout: Duration,
     /// How many changes the feed remembers; who is further behind loads everything again.
     pub kept_changes: i64,
+    /// Names the log that this node reads, if not all who use the store read the same. What is owed of a log only those who
+    /// read it take up.
+    pub log: String,
 }
 
 impl StoreOptions {
@@ -52,6 +55,7 @@ impl StoreOptions {
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(10),
             kept_changes: 100_000,
+            log: String::new(),
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct Store {
     pub(crate) feed: Arc<Feed>,
     /// Names what this process claims.
     pub(crate) node: Uuid,
+    /// See [`StoreOptions::log`].
+    pub(crate) log: Arc<str>,
     pub(crate) ours: Arc<Ours>,
 }
 
@@ -83,6 +89,7 @@ impl Store {
             database,
             feed: Arc::new(feed),
             node: Uuid::now_v7(),
+            log: options.log.as_str().into(),
             ours: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {

@@ -3,16 +3,21 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-use dovecast_store::Store;
+use dovecast_log::embedded::Embedded;
+use dovecast_store::{Place, Store};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, LogKind, Role};
 
 /// Opens the store of a dispatcher.
-pub(super) async fn open(config: &Config) -> Result<Option<Store>> {
+pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store>> {
     if !config.has(Role::Dispatch) {
         return Ok(None);
     }
-    let options = config.store_options();
+    let mut options = config.store_options();
+    // Nobody else has a file, and all have the same Kafka.
+    if let (Place::Postgres(_), LogKind::Embedded) = (&options.place, config.log.kind) {
+        options.log = format!("{:016x}", log.identity().await?);
+    }
     let store = Store::open(&options)
         .await
         .context("cannot open the store ([store] url)")?;

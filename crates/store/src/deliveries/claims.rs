@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use dovecast_dispatch::work::ledger::{Millis, Owed, OwedRange, RangeId};
 use dovecast_dispatch::{EndpointId, NotificationId};
-use sqlx::any::AnyRow;
+use sqlx::Any;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -27,18 +29,18 @@ const DUE_POSTGRES: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, 
     ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
 const FREE: &str = "UPDATE owed_range SET claimed_by = $1 \
-    WHERE (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR (claimed_by <> $1 \
+    WHERE log = $4 AND (endpoint_id, topic, part, start_offset) IN (\
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE log = $4 AND (claimed_by IS NULL OR (claimed_by <> $1 \
     AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
 const FREE_POSTGRES: &str = "UPDATE owed_range SET claimed_by = $1 \
-    WHERE (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE (claimed_by IS NULL OR (claimed_by <> $1 \
+    WHERE log = $4 AND (endpoint_id, topic, part, start_offset) IN (\
+    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE log = $4 AND (claimed_by IS NULL OR (claimed_by <> $1 \
     AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3 \
     FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
 const OURS: &str = "SELECT endpoint_id, notification_id, body, failures, due_ms, reason FROM owed WHERE claimed_by = $1";
-const OUR_RANGES: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset FROM owed_range WHERE claimed_by = $1";
+const OUR_RANGES: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset FROM owed_range WHERE claimed_by = $1 AND log = $2";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
 
@@ -90,7 +92,9 @@ impl Store {
             DUE
         };
         if self.ours.is_owed_unsure() {
-            let found = self.ours.new_owed(owed_of(&self.claimed(OURS).await?)?);
+            let claimed = self.claimed(OURS);
+            let owed = owed_of(&claimed.fetch_all(&self.database.pool).await?)?;
+            let found = self.ours.new_owed(owed);
             self.ours.set_owed_unsure(false);
             if !found.is_empty() {
                 return Ok(found);
@@ -98,7 +102,8 @@ impl Store {
         }
         // The answer may be lost after the commit.
         self.ours.set_owed_unsure(true);
-        let rows = self.claim(statement, now_ms, most).await?;
+        let claim = self.claim(statement, now_ms, most);
+        let rows = claim.fetch_all(&self.database.pool).await?;
         let mut owed = owed_of(&rows)?;
         self.ours.claimed_owed(&owed);
         self.ours.set_owed_unsure(false);
@@ -117,7 +122,8 @@ impl Store {
             FREE
         };
         if self.ours.are_ranges_unsure() {
-            let ranges = ranges_of(&self.claimed(OUR_RANGES).await?)?;
+            let claimed = self.claimed(OUR_RANGES).bind(self.log.to_string());
+            let ranges = ranges_of(&claimed.fetch_all(&self.database.pool).await?)?;
             let found = self.ours.new_ranges(ranges);
             self.ours.set_ranges_unsure(false);
             if !found.is_empty() {
@@ -125,7 +131,10 @@ impl Store {
             }
         }
         self.ours.set_ranges_unsure(true);
-        let rows = self.claim(statement, now_ms, most).await?;
+        let claim = self
+            .claim(statement, now_ms, most)
+            .bind(self.log.to_string());
+        let rows = claim.fetch_all(&self.database.pool).await?;
         let ranges = ranges_of(&rows)?;
         self.ours.claimed_ranges(&ranges);
         self.ours.set_ranges_unsure(false);
@@ -133,9 +142,8 @@ impl Store {
     }
 
     /// What is claimed by us.
-    async fn claimed(&self, statement: &'static str) -> Result<Vec<AnyRow>> {
-        let query = sqlx::query(statement).bind(self.dispatcher_id());
-        Ok(query.fetch_all(&self.database.pool).await?)
+    fn claimed(&self, statement: &'static str) -> Query<'static, Any, AnyArguments> {
+        sqlx::query(statement).bind(self.dispatcher_id())
     }
 
     /// Of each endpoint that owes anything: single deliveries, and ranges of the log.
@@ -168,19 +176,16 @@ impl Store {
         Ok(counts)
     }
 
-    async fn claim(
+    fn claim(
         &self,
         statement: &'static str,
         now_ms: Millis,
         most: usize,
-    ) -> Result<Vec<AnyRow>> {
-        let rows = sqlx::query(statement)
+    ) -> Query<'static, Any, AnyArguments> {
+        sqlx::query(statement)
             .bind(self.dispatcher_id())
             .bind(now_ms)
             .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&self.database.pool)
-            .await?;
-        Ok(rows)
     }
 }
 

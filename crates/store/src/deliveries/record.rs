@@ -22,14 +22,14 @@ const FAIL: &str = "UPDATE owed SET failures = $3, due_ms = $4, claimed_by = NUL
 const GIVE_BACK: &str = "UPDATE owed SET due_ms = $3, claimed_by = NULL \
     WHERE endpoint_id = $1 AND notification_id = $2";
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
-const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by) \
-    VALUES ($1, $2, $3, $4, $4, $5, $6) ON CONFLICT (endpoint_id, topic, part, start_offset) \
+const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
+    VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
     DO UPDATE SET claimed_by = excluded.claimed_by, to_offset = \
     CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
 const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4";
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6";
 const END: &str = "DELETE FROM owed_range \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5";
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5 AND log = $6";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
 /// Of a reason so much is kept.
@@ -48,7 +48,7 @@ impl Store {
         let mut tx = self.database.begin_writing().await?;
         let us = self.dispatcher_id();
         owed(&mut tx, happened, &us).await?;
-        ranges(&mut tx, happened, &us).await?;
+        ranges(&mut tx, happened, (&us, &self.log)).await?;
         for letter in &happened.dead {
             super::dead_letters::insert(letter)
                 .execute(&mut *tx)
@@ -134,7 +134,11 @@ pub(crate) fn reason(text: &str) -> String {
         .collect()
 }
 
-async fn ranges(connection: &mut Connection, happened: &Happened, us: &str) -> Result<()> {
+async fn ranges(
+    connection: &mut Connection,
+    happened: &Happened,
+    (us, log): (&str, &str),
+) -> Result<()> {
     let offset = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
     let of = |statement, id: &RangeId| -> Bound<'static> {
         sqlx::query(statement)
@@ -144,15 +148,18 @@ async fn ranges(connection: &mut Connection, happened: &Happened, us: &str) -> R
             .bind(offset(id.start))
     };
     for (id, to) in &happened.grown {
-        let grow = of(GROW, id).bind(offset(*to)).bind(us.to_owned());
+        let grow = of(GROW, id)
+            .bind(offset(*to))
+            .bind(us.to_owned())
+            .bind(log.to_owned());
         grow.execute(&mut *connection).await?;
     }
     for (id, from) in &happened.progress {
-        let progress = of(PROGRESS, id).bind(offset(*from));
+        let progress = of(PROGRESS, id).bind(offset(*from)).bind(log.to_owned());
         progress.execute(&mut *connection).await?;
     }
     for (id, to) in &happened.ended {
-        let end = of(END, id).bind(offset(*to));
+        let end = of(END, id).bind(offset(*to)).bind(log.to_owned());
         end.execute(&mut *connection).await?;
     }
     Ok(())

@@ -20,6 +20,7 @@ cases![
     two_dispatchers_never_claim_the_same,
     a_claim_whose_answer_is_lost_is_taken_up,
     a_range_grows_shrinks_and_ends,
+    ranges_of_one_log_are_nothing_to_who_reads_another,
     everything_is_noted_or_nothing,
     dead_letters_of_any_bytes_come_back_as_they_were,
     a_dead_letter_is_owed_again_due_now_and_dead_no_more,
@@ -199,8 +200,8 @@ async fn a_claim_whose_answer_is_lost_is_taken_up(test: Test) -> Result<()> {
     // As if the answers had been lost on their way: the rows are claimed, and whoever claimed them was told of a failure.
     test.execute(
         "UPDATE owed SET claimed_by = (SELECT id FROM dispatcher); \
-         INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by) \
-         SELECT endpoint_id, 'lost', 1, 2, 3, 4, claimed_by FROM owed_range; \
+         INSERT INTO owed_range (log, endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by) \
+         SELECT log, endpoint_id, 'lost', 1, 2, 3, 4, claimed_by FROM owed_range; \
          ALTER TABLE owed RENAME TO hidden; ALTER TABLE owed_range RENAME TO hidden_range",
     )?;
     ensure!(store.claim_owed(10, 10).await.is_err());
@@ -262,6 +263,45 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
     ensure!(other.claim_ranges(5_000, 10).await? == [range(15, 20)]);
     store.record(end(20)).await?;
     ensure!(store.claim_ranges(6_000, 10).await? == []);
+    Ok(())
+}
+
+async fn ranges_of_one_log_are_nothing_to_who_reads_another(test: Test) -> Result<()> {
+    let mut options = test.options()?;
+    options.log = "here".to_owned();
+    let here = Store::open(&options).await?;
+    options.log = "there".to_owned();
+    let there = Store::open(&options).await?;
+    let id = RangeId {
+        endpoint: ENDPOINT,
+        topic: Arc::from("t"),
+        partition: 0,
+        start: 5,
+    };
+    let grown = |to| {
+        happened(|what| {
+            what.grown.insert(id.clone(), to);
+        })
+    };
+    here.record(grown(9)).await?;
+    there.record(grown(7)).await?;
+    here.leave().await?;
+    there.leave().await?;
+    let ended = happened(|what| {
+        what.ended.insert(id.clone(), 9);
+    });
+    there.record(ended).await?;
+    let range = OwedRange {
+        id: id.clone(),
+        from: 5,
+        to: 9,
+    };
+    options.log = "there".to_owned();
+    let next = Store::open(&options).await?;
+    ensure!(next.claim_ranges(10, 10).await? == []);
+    options.log = "here".to_owned();
+    let next = Store::open(&options).await?;
+    ensure!(next.claim_ranges(10, 10).await? == [range]);
     Ok(())
 }
 
