@@ -8,7 +8,7 @@ use dovecast_dispatch::work::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Owed, OwedRange, RangeId,
 };
 use dovecast_dispatch::{EndpointId, NotificationId};
-use dovecast_store::{KeptPast, Store};
+use dovecast_store::{KeptPast, Store, StoreOptions};
 use uuid::Uuid;
 
 use crate::setup::{Kind, Test, cases, create};
@@ -267,11 +267,16 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
 }
 
 async fn ranges_of_one_log_are_nothing_to_who_reads_another(test: Test) -> Result<()> {
-    let mut options = test.options()?;
-    options.log = "here".to_owned();
-    let here = Store::open(&options).await?;
-    options.log = "there".to_owned();
-    let there = Store::open(&options).await?;
+    let options = test.options()?;
+    let open = async |log: &str| {
+        let log = log.to_owned();
+        Store::open(&StoreOptions {
+            log,
+            ..options.clone()
+        })
+        .await
+    };
+    let (here, there) = (open("here").await?, open("there").await?);
     let id = RangeId {
         endpoint: ENDPOINT,
         topic: Arc::from("t"),
@@ -296,12 +301,8 @@ async fn ranges_of_one_log_are_nothing_to_who_reads_another(test: Test) -> Resul
         from: 5,
         to: 9,
     };
-    options.log = "there".to_owned();
-    let next = Store::open(&options).await?;
-    ensure!(next.claim_ranges(10, 10).await? == []);
-    options.log = "here".to_owned();
-    let next = Store::open(&options).await?;
-    ensure!(next.claim_ranges(10, 10).await? == [range]);
+    ensure!(open("there").await?.claim_ranges(10, 10).await? == []);
+    ensure!(open("here").await?.claim_ranges(10, 10).await? == [range]);
     Ok(())
 }
 
