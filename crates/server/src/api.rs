@@ -14,6 +14,7 @@ mod filters;
 mod identity;
 mod messages;
 mod query;
+pub(crate) mod readers;
 mod redelivery;
 mod reference;
 mod registration;

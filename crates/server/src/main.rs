@@ -1,45 +1,9 @@
-//! `dovecast`: takes the events of this host's mail processes into a durable log, and shows what is in it.
-//!
-//! `serve` is the server; the other commands are clients of one that runs, or of the Kafka cluster it ships to. Standard
-//! output carries what was asked for and nothing else; what went wrong is one line on standard error.
-//!
-//! Exit codes: 0 done, 1 it failed, 2 the command line makes no sense. `doctor` has its own: see [`cli`].
+//! The binary `dovecast`.
 
 #![forbid(unsafe_code)]
 
-mod access;
-mod api;
-mod cli;
-mod commands;
-mod config;
-mod control;
-mod dispatch;
-mod exposition;
-mod headers;
-mod serve;
-mod sources;
-
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
-    match commands::run(&arguments) {
-        Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Where standard error is closed too the exit code still says it.
-            let _ = writeln!(io::stderr(), "dovecast: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Whoever read our output has enough of it (`dovecast tail | head`).
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<commands::OutputError>()
-        .is_some_and(|output| output.0.kind() == io::ErrorKind::BrokenPipe)
+    dovecast_server::run()
 }

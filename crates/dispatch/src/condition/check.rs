@@ -2,6 +2,7 @@
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 use cel::{IdedExpr, ParseErrors, Program};
+use dovecast_event::brief;
 use regex::RegexBuilder;
 
 use super::{ConditionError, VARIABLES};
@@ -56,7 +57,7 @@ pub(super) fn parse_error(errors: &ParseErrors) -> ConditionError {
     let place = |at: isize| usize::try_from(at).unwrap_or(1).max(1);
     match errors.errors.first() {
         Some(error) => ConditionError {
-            reason: error.msg.lines().next().unwrap_or_default().to_owned(),
+            reason: brief(error.msg.lines().next().unwrap_or_default()),
             line: place(error.pos.0),
             column: place(error.pos.1),
         },
@@ -100,7 +101,7 @@ impl Check<'_> {
             .take_while(|char| **char != '\n')
             .count();
         Err(ConditionError {
-            reason: reason.into(),
+            reason: brief(&reason.into()),
             line: lines + 1,
             column: column + 1,
         })

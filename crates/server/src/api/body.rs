@@ -19,6 +19,10 @@ const YAML: [&str; 5] = [
     "text/x-yaml",
 ];
 
+/// What aliases of YAML may stand for: so many events of the parser, and so many bytes.
+const MAX_REPLAYED: usize = 20_000;
+const MAX_REPLAYED_BYTES: usize = 64 * 1024 * 1024;
+
 /// A body in JSON.
 pub(crate) struct JsonBody(pub(crate) Value);
 
@@ -101,14 +105,17 @@ async fn bytes(request: Request, api: &Api) -> Result<Bytes, ApiError> {
     })
 }
 
-fn json(bytes: &[u8]) -> Result<Value, ApiError> {
+pub(super) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
     let value = serde_json::from_slice(bytes);
     storable(value.map_err(|error| ApiError::bad_request(format!("no JSON: {error}")))?)
 }
 
-fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
-    // Its budget bounds what aliases multiply.
-    let value = serde_saphyr::from_slice(bytes);
+pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
+    // The budget of the reader counts what aliases stand for, not how long it is; at most it is the body each time.
+    let replayed = MAX_REPLAYED.min(MAX_REPLAYED_BYTES / bytes.len().max(1));
+    let limits = serde_saphyr::alias_limits! { max_total_replayed_events: replayed };
+    let options = serde_saphyr::options! { alias_limits: limits };
+    let value = serde_saphyr::from_slice_with_options(bytes, options);
     storable(value.map_err(|error| ApiError::bad_request(format!("no YAML: {error}")))?)
 }
 
@@ -129,5 +136,26 @@ fn has_nul(value: &Value) -> bool {
             .iter()
             .any(|(key, value)| key.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::yaml as read;
+
+    #[test]
+    fn aliases_may_not_multiply_a_long_text() {
+        let yaml = |chars: usize, aliases: usize| {
+            // The reader wants some anchors for many aliases.
+            let anchors: Vec<String> = (0..aliases).map(|number| format!("&a{number} 1")).collect();
+            format!(
+                "a: &a \"{}\"\nb: [{}]\nc: [{}]\n",
+                "x".repeat(chars),
+                anchors.join(","),
+                vec!["*a"; aliases].join(",")
+            )
+        };
+        assert!(read(yaml(100, 1000).as_bytes()).is_ok());
+        assert!(read(yaml(800_000, 1000).as_bytes()).is_err());
     }
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorObject};
+use super::error::{ApiError, ErrorObject, Errors};
 use data::{CheckedData, DataFields};
 use flow::FlowFields;
 
@@ -114,7 +114,7 @@ fn is_true(value: &Value) -> bool {
 /// What was found out, and what is wrong.
 #[derive(Default)]
 struct Checked {
-    errors: Vec<ErrorObject>,
+    errors: Errors,
     name: Option<String>,
     url: Option<(String, EndpointKind)>,
     data: CheckedData,

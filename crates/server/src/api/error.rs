@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dovecast_event::brief;
 use dovecast_store::{MemberKind, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -20,6 +21,10 @@ pub(crate) enum ApiError {
     /// Anything else.
     Errors(StatusCode, Vec<ErrorObject>),
 }
+
+/// What is wrong with a body. A body of a megabyte can be wrong in hundreds of thousands of places: so many are told.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<ErrorObject>);
 
 /// One error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -115,8 +120,8 @@ impl ApiError {
     }
 
     /// Attributes that cannot be, each with its error.
-    pub(crate) fn invalid(errors: Vec<ErrorObject>) -> Self {
-        Self::Errors(StatusCode::UNPROCESSABLE_ENTITY, errors)
+    pub(crate) fn invalid(errors: impl Into<Errors>) -> Self {
+        Self::Errors(StatusCode::UNPROCESSABLE_ENTITY, errors.into().0)
     }
 
     /// A parameter of the query that cannot be.
@@ -128,12 +133,34 @@ impl ApiError {
     }
 }
 
+impl Errors {
+    const MOST: usize = 100;
+
+    pub(crate) fn push(&mut self, error: ErrorObject) {
+        if self.0.len() < Self::MOST {
+            self.0.push(error);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<ErrorObject>> for Errors {
+    fn from(mut errors: Vec<ErrorObject>) -> Self {
+        errors.truncate(Self::MOST);
+        Self(errors)
+    }
+}
+
 impl ErrorObject {
+    /// A long detail, which cites what was said, loses its middle.
     fn new(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
         Self {
             status: status.as_str().to_owned(),
             title: title.to_owned(),
-            detail: detail.into(),
+            detail: brief(&detail.into()),
             source: None,
         }
     }
@@ -142,7 +169,7 @@ impl ErrorObject {
     pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let mut error = Self::new(status, "Invalid attribute", detail);
-        error.source = Some(ErrorSource::Pointer(pointer.into()));
+        error.source = Some(ErrorSource::Pointer(brief(&pointer.into())));
         error
     }
 

@@ -20,6 +20,9 @@ use super::error::ApiError;
 /// What a proxy in front says about the user, see `docs/rest.md`.
 pub(crate) const IDENTITY: &str = "x-rh-identity";
 
+/// The longest number of an account, and the longest name of a user: they are looked up, and PostgreSQL's indexes take no long texts.
+const MAX_CHARS: usize = 255;
+
 /// Anybody who is known.
 pub(crate) struct Known;
 /// An account: a user of it, or one of its tokens.
@@ -191,7 +194,7 @@ struct Internal {
 }
 
 /// The number of the account, and the user.
-fn parse(header: &[u8]) -> Option<(String, Profile)> {
+pub(super) fn parse(header: &[u8]) -> Option<(String, Profile)> {
     // Encoders that break lines are known.
     let packed: Vec<u8> = header
         .iter()
@@ -206,7 +209,8 @@ fn parse(header: &[u8]) -> Option<(String, Profile)> {
     let Header { identity } = serde_json::from_slice(&json).ok()?;
     let number = text(&identity.account_number)?;
     let user = identity.user;
-    if user.username.trim().is_empty() {
+    let is_long = |text: &str| text.chars().count() > MAX_CHARS;
+    if user.username.trim().is_empty() || is_long(&user.username) || is_long(&number) {
         return None;
     }
     let org_id = identity.internal.and_then(|internal| internal.org_id);
@@ -259,6 +263,7 @@ mod tests {
 
     #[test]
     fn what_is_no_identity_is_none() {
+        let long = "1".repeat(256);
         for json in [
             "",
             "{}",
@@ -268,6 +273,8 @@ mod tests {
             r#"{"identity":{"account_number":null,"user":{"username":"joe"}}}"#,
             r#"{"identity":{"account_number":"1","user":{"username":" "}}}"#,
             r#"{"identity":{"account_number":"1","user":{"username":"a\u0000"}}}"#,
+            &format!(r#"{{"identity":{{"account_number":"{long}","user":{{"username":"a"}}}}}}"#),
+            &format!(r#"{{"identity":{{"account_number":"1","user":{{"username":"{long}"}}}}}}"#),
         ] {
             assert!(parse(&encoded(json)).is_none(), "{json}");
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
-use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject};
+use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Sender;
 use crate::headers::header;
 
@@ -65,7 +65,7 @@ pub(crate) struct Message {
 
 /// As it stands in the topic.
 #[derive(Serialize)]
-struct Notification {
+pub(super) struct Notification {
     application: String,
     event_type: String,
     level: Option<String>,
@@ -120,12 +120,12 @@ pub(crate) async fn create(
     Ok(Document(StatusCode::CREATED, MessageDocument { data }))
 }
 
-fn read(
+pub(super) fn read(
     mut fields: Map<String, Value>,
     sender: &Sender,
     now: Timestamp,
 ) -> Result<Notification, ApiError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     for name in fields.keys().filter(|name| !FIELDS.contains(&&***name)) {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         errors.push(ErrorObject::at(pointer, "is not a field of a notification"));

@@ -35,17 +35,8 @@ impl FromRequestParts<Api> for Query {
             Some(OriginalUri(uri)) => uri.clone(),
             None => parts.uri.clone(),
         };
-        let parameters: Vec<(String, String)> =
-            form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-                .into_owned()
-                .collect();
-        if parameters.iter().any(|(_, value)| value.contains('\0')) {
-            return Err(ApiError::bad_request(
-                "there is a NUL character in the query",
-            ));
-        }
         let base = format!("{}{}", origin(parts, api), uri.path());
-        Ok(Self { base, parameters })
+        Self::read(base, uri.query().unwrap_or_default())
     }
 }
 
@@ -71,6 +62,19 @@ fn origin(parts: &Parts, api: &Api) -> String {
 }
 
 impl Query {
+    /// Reads what is behind the `?`; `base` is what is before it.
+    pub(super) fn read(base: String, query: &str) -> Result<Self, ApiError> {
+        let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect();
+        if parameters.iter().any(|(_, value)| value.contains('\0')) {
+            return Err(ApiError::bad_request(
+                "there is a NUL character in the query",
+            ));
+        }
+        Ok(Self { base, parameters })
+    }
+
     /// What a parameter says, if it says anything.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let last = self.parameters.iter().rfind(|(key, _)| key == name);

@@ -1,6 +1,6 @@
 //! Registration: an application says what it sends. Only from inside, with a token of whoever runs this dovecast.
 
-mod fields;
+pub(super) mod fields;
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, time};
-use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject};
+use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Admin;
 
 /// A token, without the secret of it.
@@ -94,7 +94,7 @@ impl Token {
 impl TokenFields {
     /// Its name and scope.
     fn check(self) -> Result<(String, Scope), ApiError> {
-        let mut errors = Vec::new();
+        let mut errors = Errors::default();
         let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         let name = filled(self.name);
         if name.is_none() {

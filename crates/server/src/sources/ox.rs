@@ -21,6 +21,7 @@ use bytes::Bytes;
 use dovecast_log::NewRecord;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::{Destination, NotTaken};
 use crate::config::Credentials;
@@ -114,6 +115,27 @@ fn record(destination: &Destination, notification: &Notification) -> Result<NewR
         headers: event_headers(id, now),
         timestamp_ms: now.as_millisecond(),
         id: Some(id.as_u128()),
+    })
+}
+
+/// A mail that a body tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OxMail {
+    /// Whose it is.
+    pub user: String,
+    /// The same for the same mail, however often it is told of.
+    pub id: Uuid,
+    /// The value of its record.
+    pub event: Vec<u8>,
+}
+
+/// The body of a request. An error is told in words.
+pub fn read(body: &[u8]) -> Result<OxMail, String> {
+    let notification = Notification::read(body).map_err(|error| error.to_string())?;
+    Ok(OxMail {
+        id: notification.id(),
+        event: notification.event().map_err(|error| error.to_string())?,
+        user: notification.user,
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::said;
-use crate::api::error::ErrorObject;
+use crate::api::error::{ErrorObject, Errors};
 use crate::dispatch::authorization;
 
 const PLACE: &str = "/data/attributes/data";
@@ -66,7 +66,7 @@ impl DataFields {
         }
     }
 
-    pub(super) fn check(self, errors: &mut Vec<ErrorObject>) -> CheckedData {
+    pub(super) fn check(self, errors: &mut Errors) -> CheckedData {
         CheckedData {
             certificate: self
                 .server_ca_certificate
@@ -77,7 +77,7 @@ impl DataFields {
     }
 }
 
-fn certificate(pem: Option<String>, errors: &mut Vec<ErrorObject>) -> Option<String> {
+fn certificate(pem: Option<String>, errors: &mut Errors) -> Option<String> {
     let pem = pem.filter(|pem| !pem.trim().is_empty());
     if let Some(pem) = &pem
         && let Err(error) = dovecast_drivers::tls::of_chain(pem)
@@ -88,7 +88,7 @@ fn certificate(pem: Option<String>, errors: &mut Vec<ErrorObject>) -> Option<Str
     pem
 }
 
-fn custom_headers(value: Value, errors: &mut Vec<ErrorObject>) -> Option<CustomHeaders> {
+fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
     let place = format!("{PLACE}/headers");
     let Value::Object(object) = value else {
         errors.push(ErrorObject::at(place, "is no object of names and values"));
@@ -127,7 +127,7 @@ fn custom_headers(value: Value, errors: &mut Vec<ErrorObject>) -> Option<CustomH
     (!found.is_empty()).then(|| CustomHeaders::new(found))
 }
 
-fn credentials(value: Value, errors: &mut Vec<ErrorObject>) -> Option<Credentials> {
+fn credentials(value: Value, errors: &mut Errors) -> Option<Credentials> {
     let place = format!("{PLACE}/authorization");
     let Value::Object(mut object) = value else {
         errors.push(ErrorObject::at(place, "is no object"));
@@ -157,11 +157,7 @@ fn credentials(value: Value, errors: &mut Vec<ErrorObject>) -> Option<Credential
     read
 }
 
-fn part(
-    object: &mut Map<String, Value>,
-    key: &str,
-    errors: &mut Vec<ErrorObject>,
-) -> Option<String> {
+fn part(object: &mut Map<String, Value>, key: &str, errors: &mut Errors) -> Option<String> {
     let detail = match object.remove(key) {
         Some(Value::String(text)) if text.len() <= MAX_CREDENTIAL_BYTES => return Some(text),
         Some(Value::String(_)) => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::said;
-use crate::api::error::ErrorObject;
+use crate::api::error::{ErrorObject, Errors};
 
 const MAX_RATE: u32 = 10_000;
 const MAX_DELAYS: usize = 20;
@@ -35,7 +35,7 @@ pub(crate) struct FlowFields {
 }
 
 impl FlowFields {
-    pub(super) fn check(&self, errors: &mut Vec<ErrorObject>) -> FlowEdit {
+    pub(super) fn check(&self, errors: &mut Errors) -> FlowEdit {
         let limit = Attribute {
             name: "rate_limit",
             said: self.rate_limit.as_ref(),
@@ -70,11 +70,7 @@ struct Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    fn read<T>(
-        self,
-        errors: &mut Vec<ErrorObject>,
-        read: impl Fn(&Value) -> Option<T>,
-    ) -> Option<Option<T>> {
+    fn read<T>(self, errors: &mut Errors, read: impl Fn(&Value) -> Option<T>) -> Option<Option<T>> {
         let Some(value) = self.said? else {
             return Some(None);
         };

@@ -6,7 +6,7 @@ use dovecast_store::{NewEventType, NewLevel, Registration};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::error::{ApiError, ErrorObject};
+use super::super::error::{ApiError, ErrorObject, Errors};
 
 const BLANK: &str = "can't be blank";
 const MAX_CHARS: usize = 255;
@@ -48,7 +48,7 @@ pub(crate) struct LevelFields {
 }
 
 /// Reads the body.
-pub(super) fn read(body: &Value) -> Result<Registration, ApiError> {
+pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
     let empty = Map::new();
     let Some(body) = body.as_object() else {
         return Err(ApiError::bad_request("the body is no object"));
@@ -110,7 +110,7 @@ pub(super) fn read(body: &Value) -> Result<Registration, ApiError> {
 /// What is wrong so far.
 #[derive(Default)]
 struct Reading {
-    errors: Vec<ErrorObject>,
+    errors: Errors,
 }
 
 impl Reading {

@@ -1,0 +1,126 @@
+//! The readers of the REST API as functions of bytes, see [`crate::readers`].
+
+use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::body::{self, JsonBody};
+use super::endpoint_fields::EndpointFields;
+use super::error::{ApiError, ErrorSource};
+use super::identity::Sender;
+use super::query::Query;
+use super::{messages, registration as registrations};
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Form {
+    Json,
+    Yaml,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Of HTTP.
+    pub status: u16,
+    /// All that is told.
+    pub complaints: Vec<Complaint>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// What.
+    pub detail: String,
+    /// A JSON pointer into the body, or the name of a parameter.
+    pub place: Option<String>,
+}
+
+/// The part of a list that a query asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// What the store is asked.
+    pub query: EndpointQuery,
+    /// To the first part, to the last one, to the next and to the previous one as far as there are.
+    pub links: Vec<String>,
+}
+
+/// The body of `POST /apps/register`.
+pub fn registration(form: Form, bytes: &[u8]) -> Result<Registration, Refused> {
+    let value = match form {
+        Form::Json => body::json(bytes)?,
+        Form::Yaml => body::yaml(bytes)?,
+    };
+    Ok(registrations::fields::read(&value)?)
+}
+
+/// The body of `POST /endpoints`.
+pub fn new_endpoint(bytes: &[u8]) -> Result<NewEndpoint, Refused> {
+    Ok(endpoint(bytes)?.into_new(false)?)
+}
+
+/// The body of `PUT /endpoints/{id}`.
+pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
+    Ok(endpoint(bytes)?.into_edit(false)?)
+}
+
+fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {
+    JsonBody(body::json(bytes)?).under("endpoint")
+}
+
+/// The body of `POST /messages`, sent with an admin token at `now`: the value of its record.
+pub fn message(bytes: &[u8], now: Timestamp) -> Result<Vec<u8>, Refused> {
+    let Value::Object(fields) = body::json(bytes)? else {
+        return Err(ApiError::bad_request("the body is no object").into());
+    };
+    let notification = messages::read(fields, &Sender::Anybody, now)?;
+    Ok(serde_json::to_vec(&notification).map_err(ApiError::bad_request)?)
+}
+
+/// The header `X-RH-IDENTITY`: the number of the account, and the user.
+pub fn identity(header: &[u8]) -> Option<(String, Profile)> {
+    super::identity::parse(header)
+}
+
+/// The query of `GET /endpoints`, of which there are `total`; `base` is what is before the `?`.
+pub fn list(base: &str, query: &str, total: i64) -> Result<List, Refused> {
+    let query = Query::read(base.to_owned(), query)?;
+    let (_, links) = query.describe(query.part()?, total);
+    let links = [
+        Some(links.first),
+        Some(links.last),
+        links.next,
+        links.previous,
+    ];
+    Ok(List {
+        query: query.endpoints()?,
+        links: links.into_iter().flatten().collect(),
+    })
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Authentication(detail) => Self {
+                status: 401,
+                complaints: vec![Complaint {
+                    detail,
+                    place: None,
+                }],
+            },
+            ApiError::Errors(status, errors) => Self {
+                status: status.as_u16(),
+                complaints: errors
+                    .into_iter()
+                    .map(|error| Complaint {
+                        detail: error.detail,
+                        place: error.source.map(|source| match source {
+                            ErrorSource::Pointer(place) | ErrorSource::Parameter(place) => place,
+                        }),
+                    })
+                    .collect(),
+            },
+        }
+    }
+}
