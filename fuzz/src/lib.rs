@@ -13,10 +13,16 @@
 )]
 
 pub mod condition;
+pub mod endpoint;
 pub mod event;
 mod expect;
+pub mod identity;
 mod json;
+pub mod message;
 pub mod outbox;
+pub mod ox;
+pub mod query;
+pub mod registration;
 pub mod relay;
 #[cfg(feature = "libfuzzer")]
 mod running;
@@ -44,10 +50,16 @@ pub enum Outcome {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 11] = [
     condition::TARGET,
+    endpoint::TARGET,
     event::TARGET,
+    identity::TARGET,
+    message::TARGET,
     outbox::TARGET,
+    ox::TARGET,
+    query::TARGET,
+    registration::TARGET,
     relay::TARGET,
     spill::TARGET,
 ];

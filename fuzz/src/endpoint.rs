@@ -1,0 +1,84 @@
+//! The body that makes an endpoint, or changes one, with its filter.
+
+use dovecast_dispatch::Condition;
+use dovecast_server::readers::{changed_endpoint, new_endpoint};
+use dovecast_store::{EndpointKind, FilterEdit, FilterFields};
+
+use crate::expect::{complaints, within};
+use crate::{Outcome, Target};
+
+/// See the module.
+pub const TARGET: Target = Target {
+    name: "endpoint",
+    run,
+};
+
+const MAX_NAME_CHARS: usize = 255;
+const MAX_URL_CHARS: usize = 2048;
+
+fn run(bytes: &[u8]) -> Outcome {
+    let most = bytes.len() * 256 + 1024 * 1024;
+    let changed = within(most, || changed_endpoint(bytes));
+    match within(most, || new_endpoint(bytes)) {
+        Ok(new) => {
+            is_name(&new.name);
+            is_url(&new.url, new.kind);
+            let filter = new.filter.as_ref();
+            filter.into_iter().for_each(is_filter);
+            // What may be made may be said of one that is there.
+            let changed = changed.expect("a change");
+            assert_eq!(changed.name.as_ref(), Some(&new.name));
+            assert_eq!(changed.url, Some((new.url, new.kind)));
+            assert_eq!(changed.active.unwrap_or(true), new.active);
+            assert_eq!(changed.retry_policy.unwrap_or_default(), new.retry_policy);
+            match changed.filter {
+                FilterEdit::Put(fields) => assert_eq!(Some(fields), new.filter),
+                FilterEdit::Keep | FilterEdit::Remove => assert!(new.filter.is_none()),
+            }
+            Outcome::Read
+        }
+        Err(refused) => {
+            complaints(&refused, &[400, 422]);
+            match changed {
+                Ok(changed) => {
+                    changed.name.iter().for_each(|name| is_name(name));
+                    changed
+                        .url
+                        .iter()
+                        .for_each(|(url, kind)| is_url(url, *kind));
+                    if let FilterEdit::Put(fields) = &changed.filter {
+                        is_filter(fields);
+                    }
+                }
+                Err(refused) => complaints(&refused, &[400, 422]),
+            }
+            Outcome::Refused
+        }
+    }
+}
+
+fn is_name(name: &str) {
+    assert!(!name.trim().is_empty() && name.chars().count() <= MAX_NAME_CHARS);
+    assert!(!name.contains('\0'));
+}
+
+fn is_url(url: &str, kind: EndpointKind) {
+    assert!(url.chars().count() <= MAX_URL_CHARS && !url.contains('\0'));
+    let scheme = match kind {
+        EndpointKind::Http => "http:",
+        EndpointKind::Https => "https:",
+    };
+    // White space around an URL, and within it, does not count.
+    let start: String = url
+        .chars()
+        .filter(|char| *char > ' ')
+        .take(scheme.len())
+        .collect();
+    assert!(start.eq_ignore_ascii_case(scheme), "{url:?} is {kind:?}");
+}
+
+fn is_filter(filter: &FilterFields) {
+    if let Some(Some(text)) = &filter.condition {
+        assert!(Condition::new(text).is_ok());
+    }
+}
