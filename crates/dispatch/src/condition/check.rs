@@ -19,18 +19,21 @@ const MAX_REGEX_BYTES: usize = 64 * 1024;
 
 /// Looks at the text, before the parser does.
 pub(super) fn text(text: &str) -> Result<(), ConditionError> {
-    let at = |column: usize, reason: String| ConditionError {
-        reason,
-        line: 1,
-        column,
+    let at = |chars_before: usize, reason: String| {
+        let (line, column) = place(text.chars().take(chars_before));
+        ConditionError {
+            reason,
+            line,
+            column,
+        }
     };
     if text.trim().is_empty() {
-        return Err(at(1, "an expression is expected".to_owned()));
+        return Err(at(0, "an expression is expected".to_owned()));
     }
     let chars = text.chars().count();
     if chars > MAX_CHARS {
         return Err(at(
-            MAX_CHARS + 1,
+            MAX_CHARS,
             format!("{chars} characters are more than {MAX_CHARS}"),
         ));
     }
@@ -44,12 +47,20 @@ pub(super) fn text(text: &str) -> Result<(), ConditionError> {
         }
         if depth > MAX_NESTING || questions > MAX_NESTING {
             return Err(at(
-                place + 1,
+                place,
                 format!("more than {MAX_NESTING} brackets or `?` are inside of each other"),
             ));
         }
     }
     Ok(())
+}
+
+/// Line and column, from 1, of what comes after these.
+fn place(before: impl Iterator<Item = char>) -> (usize, usize) {
+    before.fold((1, 1), |(line, column), char| match char {
+        '\n' => (line + 1, 1),
+        _ => (line, column + 1),
+    })
 }
 
 /// The first error of the parser.
@@ -93,17 +104,11 @@ impl Check<'_> {
         let offset = info
             .offset_for(at.id)
             .map_or(0, |(start, _)| start as usize);
-        let before: Vec<char> = info.source.chars().take(offset).collect();
-        let lines = before.iter().filter(|char| **char == '\n').count();
-        let column = before
-            .iter()
-            .rev()
-            .take_while(|char| **char != '\n')
-            .count();
+        let (line, column) = place(info.source.chars().take(offset));
         Err(ConditionError {
             reason: brief(&reason.into()),
-            line: lines + 1,
-            column: column + 1,
+            line,
+            column,
         })
     }
 

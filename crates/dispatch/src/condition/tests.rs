@@ -92,6 +92,11 @@ fn what_is_wrong_is_told_with_its_place() {
             "too large",
         ),
         (&deep, (1, 31), "inside of each other"),
+        (
+            &format!("true &&\n {deep}"),
+            (2, 32),
+            "inside of each other",
+        ),
         (&long, (1, 2001), "2015 characters are more than 2000"),
         (&wide, (1, 0), "too complex"),
         (&chain, (1, 0), "too complex"),
