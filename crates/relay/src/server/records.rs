@@ -17,15 +17,19 @@ pub(super) struct Converter {
     scratch: Vec<u8>,
 }
 
+/// The longest name of a host that a header takes, in bytes (RFC 1035 section 2.3.4). It stands in every record: with one as long as
+/// a hello has room for, records of some bytes would take 64 kB each.
+const MAX_HOST_BYTES: usize = 255;
 /// How far ahead of ours a client's clock may be.
 const AHEAD: Duration = Duration::from_mins(5);
 /// Topics that are remembered for one client.
 const REMEMBERED: usize = 16;
 
 impl Converter {
+    /// A longer name of the host is cut.
     pub(super) fn new(host: &str) -> Self {
         Self {
-            host: host.to_owned(),
+            host: host[..host.floor_char_boundary(MAX_HOST_BYTES)].to_owned(),
             topics: Vec::new(),
             names: Vec::new(),
             scratch: Vec::new(),
@@ -82,4 +86,32 @@ fn interned(known: &mut Vec<Arc<str>>, text: &str) -> Arc<str> {
 pub(super) fn is_topic(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+#[cfg(test)]
+mod tests {
+    use dovecast_event::header_name;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_long_name_of_a_host_does_not_stand_in_every_record() {
+        let record = WireRecord {
+            topic: "dovecot",
+            key: b"",
+            value: b"",
+            time_ms: 0,
+            id: Uuid::nil(),
+            txn: Uuid::nil(),
+            txn_seq: 0,
+            txn_last: true,
+        };
+        for (host, expected) in [("mail1", 5), (&"é".repeat(30_000), 254)] {
+            let record = Converter::new(host).convert(&record);
+            let mut headers = record.headers.iter();
+            let header = headers.find(|header| &*header.name == header_name::HOST);
+            assert_eq!(header.map(|header| header.value.len()), Some(expected));
+        }
+    }
 }
