@@ -1,8 +1,12 @@
 //! The body that makes an endpoint, or changes one, with its filter.
 
 use dovecast_dispatch::Condition;
+use dovecast_drivers::webhook::{self, Authorization, Webhook, WebhookOptions};
 use dovecast_server::readers::{changed_endpoint, new_endpoint};
-use dovecast_store::{EndpointKind, FilterEdit, FilterFields};
+use dovecast_store::{
+    Credentials, CustomHeaders, EndpointKind, FilterEdit, FilterFields, NewEndpoint,
+};
+use url::Url;
 
 use crate::expect::{complaints, within};
 use crate::{Outcome, Target};
@@ -23,6 +27,7 @@ fn run(bytes: &[u8]) -> Outcome {
         Ok(new) => {
             is_name(&new.name);
             is_url(&new.url, new.kind);
+            can_be_delivered_to(&new);
             let filter = new.filter.as_ref();
             filter.into_iter().for_each(is_filter);
             // What may be made may be said of one that is there.
@@ -75,6 +80,34 @@ fn is_url(url: &str, kind: EndpointKind) {
         .take(scheme.len())
         .collect();
     assert!(start.eq_ignore_ascii_case(scheme), "{url:?} is {kind:?}");
+}
+
+/// What was taken the driver can use. (The system's certificates are not looked for.)
+fn can_be_delivered_to(new: &NewEndpoint) {
+    let authorization = new
+        .credentials
+        .clone()
+        .map(|credentials| match credentials {
+            Credentials::Basic { username, password } => Authorization::Basic(username, password),
+            Credentials::Bearer { token } => Authorization::Bearer(token),
+        });
+    assert!(webhook::check_url(&new.url).is_ok());
+    let mut url = Url::parse(&new.url).expect("a URL");
+    if new.server_ca_certificate.is_none() {
+        // Fails for none of the URLs that are taken.
+        url.set_scheme("http").expect("another scheme");
+    }
+    let headers = new.headers.as_ref().map(CustomHeaders::expose);
+    let options = WebhookOptions {
+        url: url.into(),
+        headers: headers.unwrap_or_default().to_vec(),
+        authorization,
+        server_ca: new.server_ca_certificate.clone(),
+        ..WebhookOptions::default()
+    };
+    if let Err(error) = Webhook::new(&options) {
+        panic!("{:?} is taken, and cannot be used: {error}", new.url);
+    }
 }
 
 fn is_filter(filter: &FilterFields) {

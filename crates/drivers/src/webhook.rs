@@ -94,13 +94,9 @@ impl Webhook {
         };
         let host = url.host().ok_or_else(scheme)?.to_owned();
         let port = url.port_or_known_default().ok_or_else(scheme)?;
-        let target = match url.query() {
-            Some(query) => Uri::from_str(&format!("{}?{query}", url.path())),
-            None => Uri::from_str(url.path()),
-        };
         let secrets = options.secrets.iter().map(|secret| Secret::parse(secret));
         Ok(Self {
-            target: target.map_err(|_| WebhookError::Url(shown(&url)))?,
+            target: target(&url)?,
             headers: head(&url, options)?,
             secrets: secrets.collect::<Result<_, _>>()?,
             timeout: options.timeout,
@@ -136,6 +132,21 @@ impl Webhook {
 }
 
 /// A URL without user and password.
+/// Whether requests can be made for a URL: its path goes into one, and the user that it names.
+pub fn check_url(text: &str) -> Result<(), WebhookError> {
+    let url = Url::parse(text).map_err(|_| WebhookError::Url(text.to_owned()))?;
+    target(&url)?;
+    head(&url, &WebhookOptions::default()).map(drop)
+}
+
+fn target(url: &Url) -> Result<Uri, WebhookError> {
+    let target = match url.query() {
+        Some(query) => Uri::from_str(&format!("{}?{query}", url.path())),
+        None => Uri::from_str(url.path()),
+    };
+    target.map_err(|_| WebhookError::Url(shown(url)))
+}
+
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     // Fails for URLs that can have neither.

@@ -11,6 +11,7 @@ mod data;
 mod flow;
 
 use dovecast_dispatch::Condition;
+use dovecast_drivers::webhook;
 use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
     NewEndpoint, RetryPolicy,
@@ -255,9 +256,10 @@ impl Checked {
             "https" => Some(EndpointKind::Https),
             _ => None,
         });
-        match kind {
-            Some(kind) => self.url = Some((text, kind)),
-            None => self.refuse("url", "is no http or https URL"),
+        match (kind, webhook::check_url(&text)) {
+            (Some(kind), Ok(())) => self.url = Some((text, kind)),
+            (Some(_), Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
+            (None, _) => self.refuse("url", "is no http or https URL"),
         }
     }
 

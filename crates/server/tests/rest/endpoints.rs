@@ -135,7 +135,10 @@ fn a_url_of_another_scheme_is_refused(world: &World) -> Result<()> {
         let said = world.account().post("/endpoints", &body)?;
         said.refused(422, "is no http or https URL", "/data/attributes/url")?;
     }
-    Ok(())
+    let body = json!({"endpoint": {"name": "a", "url": "http://a%0ab:secret@example.org/"}});
+    let said = world.account().post("/endpoints", &body)?;
+    let detail = "cannot be used: the user name has a colon or a control character";
+    said.refused(422, detail, "/data/attributes/url")
 }
 
 fn a_change_without_a_url_keeps_it(world: &World) -> Result<()> {
