@@ -1,5 +1,7 @@
 //! `/metrics`: the text of Prometheus, written from what the parts have counted.
 
+mod requests;
+
 use std::fmt::Write;
 
 use dovecast_dispatch::work::Stats as DispatchStats;
@@ -9,6 +11,8 @@ use dovecast_relay::server::RelayStats;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipStats;
 
+use crate::serve::http::stats::HttpCounts;
+
 /// What the parts have counted.
 pub(crate) struct Snapshot {
     pub(crate) relay: Option<RelayStats>,
@@ -16,6 +20,7 @@ pub(crate) struct Snapshot {
     #[cfg(feature = "kafka")]
     pub(crate) shipper: Option<ShipStats>,
     pub(crate) dispatch: Option<DispatchStats>,
+    pub(crate) http: HttpCounts,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
 }
@@ -38,6 +43,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     if let Some(stats) = &snapshot.dispatch {
         dispatch(&mut out, stats);
     }
+    requests::requests(&mut out, &snapshot.http);
     out.text
 }
 

@@ -6,6 +6,7 @@
 //! then the log is closed. A second signal ends the process at once; the log survives that as it survives any death.
 
 mod directories;
+pub(crate) mod http;
 mod listeners;
 mod logging;
 mod readiness;
@@ -13,9 +14,9 @@ mod service_manager;
 mod state;
 mod status;
 mod stopping;
+mod store_health;
 
 use std::future::IntoFuture;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,9 @@ use crate::control::{self, Control, PeerChecked};
 use crate::dispatch::{Dispatching, Tester};
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
+use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
+use store_health::StoreHealth;
 
 pub(crate) use status::Status;
 pub(crate) use stopping::Stopping;
@@ -148,7 +151,10 @@ impl Parts {
             Some(store) => Some(Arc::new(Dispatching::start(config, &log, store).await?)),
             None => None,
         };
+        let http_stats = Arc::<HttpStats>::default();
         let status = Status {
+            http: Arc::clone(&http_stats),
+            store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
             dispatching: dispatching.clone(),
             log: log.clone(),
             relay: relay.clone(),
@@ -174,18 +180,15 @@ impl Parts {
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         let mut http = JoinSet::new();
-        let until = |stopping: &Stopping| stopping.clone().begun_owned();
-        http.spawn(
-            axum::serve(
-                listeners.http,
-                router.into_make_service_with_connect_info::<SocketAddr>(),
-            )
-            .with_graceful_shutdown(until(&stopping))
-            .into_future(),
-        );
+        http.spawn(http::serve(
+            listeners.http,
+            router,
+            (config.http.clone(), http_stats),
+            stopping.clone(),
+        ));
         http.spawn(
             axum::serve(PeerChecked(listeners.control), control::router(control))
-                .with_graceful_shutdown(until(&stopping))
+                .with_graceful_shutdown(stopping.clone().begun_owned())
                 .into_future(),
         );
         Ok(Self {

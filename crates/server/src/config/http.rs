@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
+use super::limits::Bounded;
+
 /// What is answered beside the API.
 const OTHERS: [&str; 4] = ["/healthz", "/metrics", "/readyz", crate::sources::ox::PATH];
 
@@ -17,6 +19,9 @@ pub(crate) struct Http {
     pub(crate) api_prefix: String,
     #[serde(deserialize_with = "networks")]
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) max_connections: Bounded<10, 100_000>,
+    pub(crate) header_timeout_seconds: Bounded<1, 3600>,
+    pub(crate) request_timeout_seconds: Bounded<1, 3600>,
 }
 
 impl Default for Http {
@@ -25,6 +30,9 @@ impl Default for Http {
             listen: (Ipv4Addr::LOCALHOST, 8087).into(),
             api_prefix: "/api/hooks".to_owned(),
             trusted_proxies: Vec::new(),
+            max_connections: Bounded::new(1000),
+            header_timeout_seconds: Bounded::new(10),
+            request_timeout_seconds: Bounded::new(60),
         }
     }
 }

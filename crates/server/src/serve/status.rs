@@ -16,7 +16,9 @@ use dovecast_relay::server::RelayServer;
 use dovecast_relay::ship::{ShipStats, Shipper};
 
 use super::Stopping;
+use super::http::stats::HttpStats;
 use super::readiness::Readiness;
+use super::store_health::StoreHealth;
 use crate::dispatch::Dispatching;
 use crate::exposition::{self, Snapshot};
 
@@ -30,6 +32,9 @@ pub(crate) struct Status {
     pub(super) dispatching: Option<Arc<Dispatching>>,
     pub(super) stopping: Stopping,
     pub(super) readiness: Arc<Mutex<Readiness>>,
+    /// Of a dispatcher.
+    pub(super) store: Option<Arc<StoreHealth>>,
+    pub(super) http: Arc<HttpStats>,
 }
 
 /// The requests and what answers them.
@@ -41,28 +46,30 @@ pub(super) fn router(status: Status) -> Router {
         .with_state(status)
 }
 
-/// 200 while mail processes can hand over events, and 503 with the reason while they cannot.
+/// 200 while mail processes can hand over events and the store answers, and 503 with the reason while not.
 async fn ready(State(status): State<Status>) -> Response {
+    let not = |reason: &'static str| (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     if status.stopping.has_begun() {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the server is being stopped\n",
-        )
-            .into_response();
+        return not("the server is being stopped\n");
     }
-    let counted = status.log.stats();
-    let mut readiness = status
-        .readiness
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    if readiness.is_failing(counted.commits, counted.errors) {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the log takes no records\n",
-        )
-            .into_response();
+    if status.is_log_failing() {
+        return not("the log takes no records\n");
+    }
+    if let Some(store) = &status.store
+        && !store.answers().await
+    {
+        return not("the store does not answer\n");
     }
     "ok\n".into_response()
+}
+
+impl Status {
+    fn is_log_failing(&self) -> bool {
+        let counted = self.log.stats();
+        let readiness = self.readiness.lock();
+        let mut readiness = readiness.unwrap_or_else(PoisonError::into_inner);
+        readiness.is_failing(counted.commits, counted.errors)
+    }
 }
 
 /// The text format of Prometheus, version 0.0.4.
@@ -82,6 +89,7 @@ async fn metrics(State(status): State<Status>) -> Response {
                 }
             }),
             dispatch: status.dispatching.as_ref().map(|part| part.stats()),
+            http: status.http.counts(),
             topics,
             groups,
         },

@@ -1,8 +1,11 @@
 //! What all answers have in common, bodies that are refused, and the description of the API.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::http::Request;
 use dovecast_testkit::postgres::PASSWORD;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
@@ -17,6 +20,7 @@ cases![
     every_call_of_the_description_is_documented,
     a_page_to_read_the_description_needs_no_other_host,
     what_the_database_does_not_do_is_an_unexpected_error,
+    a_server_is_ready_while_its_store_answers,
     the_prefix_is_configurable,
     without_the_role_there_is_no_api,
     without_the_role_of_a_relay_there_is_no_relay,
@@ -123,6 +127,36 @@ fn what_the_database_does_not_do_is_an_unexpected_error(world: &World) -> Result
         log.contains("a request has failed") && log.contains("level"),
         "{log}"
     );
+    ensure!(!log.contains(PASSWORD), "{log}");
+    Ok(())
+}
+
+fn a_server_is_ready_while_its_store_answers(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let server = builder.start()?;
+    let becomes = |expected: (u16, &str)| -> Result<()> {
+        let mut last = None;
+        let found = poll_until(Duration::from_secs(30), || {
+            last = server.get("/readyz").ok();
+            let (status, text) = last.as_ref()?;
+            ((*status, &**text) == expected).then_some(())
+        });
+        found.with_context(|| format!("it is {last:?}, not {expected:?}"))
+    };
+    becomes((200, "ok\n"))?;
+    database.execute(&server, "ALTER TABLE feed RENAME TO elsewhere")?;
+    becomes((503, "the store does not answer\n"))?;
+    // It says so once, and lives.
+    for _ in 0..10 {
+        ensure!(server.get("/healthz")?.0 == 200);
+        server.get("/readyz")?;
+    }
+    database.execute(&server, "ALTER TABLE elsewhere RENAME TO feed")?;
+    becomes((200, "ok\n"))?;
+    let log = server.server_log();
+    for line in ["the store does not answer", "the store answers again"] {
+        ensure!(log.matches(line).count() == 1, "{log}");
+    }
     ensure!(!log.contains(PASSWORD), "{log}");
     Ok(())
 }
