@@ -1,34 +1,20 @@
-//! An endpoint of webhooks on loopback: keeps what it gets, and answers as it is told.
+//! Endpoints of webhooks on loopback: one keeps what it gets and answers with the status it is told ([`HookEndpoint`]), one answers
+//! with bytes ([`ScriptedEndpoint`]).
+
+mod hook;
+mod scripted;
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// A request as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
-    /// Request line and headers as they came, without the line ends.
-    pub head: Vec<String>,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: String,
-    /// When it was there.
-    pub arrived: Instant,
-}
-
-impl Hook {
-    /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
-    }
-}
+pub use hook::Hook;
+pub use scripted::{Answer, OK, ScriptedEndpoint};
 
 /// A running endpoint. It ends with the process.
 #[derive(Clone)]
@@ -84,10 +70,10 @@ impl HookEndpoint {
             shared: Arc::clone(&shared),
         };
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            for (connection, stream) in listener.incoming().flatten().enumerate() {
                 let shared = Arc::clone(&shared);
                 // Whoever goes away in the middle has his reasons.
-                std::thread::spawn(move || serve(stream, &shared).ok());
+                std::thread::spawn(move || serve(stream, &shared, connection).ok());
             }
         });
         Ok(endpoint)
@@ -132,39 +118,10 @@ impl HookEndpoint {
     }
 }
 
-fn without_end(line: &str) -> &str {
-    line.strip_suffix("\r\n").unwrap_or(line)
-}
-
-fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
+fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> Result<()> {
     let mut answers = stream.try_clone()?;
     let mut stream = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let mut head = vec![without_end(&line).to_owned()];
-        let mut headers = Vec::new();
-        loop {
-            line.clear();
-            stream.read_line(&mut line)?;
-            let Some((name, value)) = without_end(&line).split_once(": ") else {
-                break;
-            };
-            head.push(without_end(&line).to_owned());
-            headers.push((name.to_ascii_lowercase(), value.to_owned()));
-        }
-        let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length.map_or(Ok(0), |(_, value)| value.parse())?;
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body)?;
-        let hook = Hook {
-            head,
-            headers,
-            body: String::from_utf8(body)?,
-            arrived: Instant::now(),
-        };
+    while let Some(hook) = Hook::read(&mut stream, connection)? {
         let status = shared.status(&hook);
         if (200..300).contains(&status) {
             shared.hooks().push(hook);
@@ -175,4 +132,5 @@ fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
             "HTTP/1.1 {status} Told\r\ncontent-length: 0\r\n\r\n"
         )?;
     }
+    Ok(())
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dovecast_drivers::Outcome;
 use dovecast_drivers::guard::{Guard, Lookup, Resolve};
 use dovecast_drivers::webhook::{Sender, Webhook};
+use dovecast_testkit::endpoint::OK;
 
-use crate::receiver::{OK, Receiver};
-use crate::{delivery, failed, options};
+use crate::{delivery, endpoint, failed, options};
 
 /// A name server that says something else each time.
 struct Changing {
@@ -35,7 +35,7 @@ fn to(url: &str, guard: Guard) -> Sender {
 
 #[tokio::test]
 async fn a_request_to_an_address_that_is_not_public_is_not_sent() {
-    let receiver = Receiver::start(&[OK]);
+    let receiver = endpoint([OK]);
     let port = receiver.address.port();
     for host in [
         "127.0.0.1",
@@ -64,7 +64,7 @@ async fn a_request_to_an_address_that_is_not_public_is_not_sent() {
 
 #[tokio::test]
 async fn a_name_is_asked_once_and_the_connection_goes_where_it_was_checked() {
-    let receiver = Receiver::start(&[OK]);
+    let receiver = endpoint([OK]);
     let allowed = ["127.0.0.0/8".parse().expect("a network")];
     let private: SocketAddr = "10.0.0.1:80".parse().expect("an address");
     // Allowed when it is asked, and private for whoever asked again.
@@ -79,7 +79,10 @@ async fn a_name_is_asked_once_and_the_connection_goes_where_it_was_checked() {
         Outcome::Delivered
     );
     assert_eq!(resolver.asked.load(Ordering::Relaxed), 1);
-    assert_eq!(receiver.next().header("host"), Some("changing.example"));
+    assert_eq!(
+        receiver.next().expect("a request").header("host"),
+        Some("changing.example")
+    );
     // A new connection is checked anew.
     let mut sender = to("http://changing.example/", guard);
     let reason = failed(sender.deliver(&delivery()).await.outcome);

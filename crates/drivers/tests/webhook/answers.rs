@@ -5,13 +5,13 @@ use std::time::Duration;
 use dovecast_drivers::Outcome;
 use dovecast_drivers::signature::{Secret, sign};
 use dovecast_drivers::webhook::{Authorization, Webhook, WebhookOptions};
+use dovecast_testkit::endpoint::{Answer, OK};
 
-use crate::receiver::{Answer, OK, Receiver};
-use crate::{SECRET, delivery, failed, options, sender};
+use crate::{SECRET, delivery, endpoint, failed, options, sender};
 
 #[tokio::test]
 async fn the_request_is_what_the_specification_says() {
-    let receiver = Receiver::start(&[OK]);
+    let receiver = endpoint([OK]);
     let options = WebhookOptions {
         headers: vec![("X-Team".to_owned(), "mail".to_owned())],
         authorization: Some(Authorization::Bearer("abc".to_owned())),
@@ -29,7 +29,7 @@ async fn the_request_is_what_the_specification_says() {
             .starts_with("HTTP/1.1 204 No Content\r\n")
     );
 
-    let request = receiver.next();
+    let request = receiver.next().expect("a request");
     let timestamp = request
         .header("webhook-timestamp")
         .expect("a time")
@@ -39,9 +39,9 @@ async fn the_request_is_what_the_specification_says() {
         &[secret.clone(), secret],
         "msg_1",
         &timestamp,
-        &request.body,
+        request.body.as_bytes(),
     );
-    assert_eq!(request.body, delivery().body);
+    assert_eq!(request.body.as_bytes(), delivery().body);
     assert_eq!(
         request.head,
         [
@@ -146,13 +146,13 @@ async fn each_answer_means_what_it_should() {
             is_failed,
         ),
     ] {
-        let receiver = Receiver::start(Box::leak(Box::new([Answer::Bytes(answer)])));
+        let receiver = endpoint([Answer::Bytes(answer)]);
         let attempt = sender(&options(&receiver.url("/")))
             .deliver(&delivery())
             .await;
         assert_eq!(attempt.status, Some(status), "{answer}: {attempt:?}");
         assert!(is_expected(&attempt.outcome), "{answer}: {attempt:?}");
-        receiver.next();
+        receiver.next().expect("a request");
         assert!(receiver.has_none(), "{answer}: asked twice");
     }
 }
@@ -170,14 +170,14 @@ async fn what_is_no_answer_is_a_failure_that_says_why() {
             "end of file before message length reached",
         ),
     ] {
-        let receiver = Receiver::start(Box::leak(Box::new([answer])));
+        let receiver = endpoint([answer]);
         let attempt = sender(&options(&receiver.url("/")))
             .deliver(&delivery())
             .await;
         let reason = failed(attempt.outcome);
         assert!(reason.contains(expected), "{expected}: {reason}");
     }
-    let receiver = Receiver::start(&[Answer::Silence]);
+    let receiver = endpoint([Answer::Silence]);
     let mut impatient = options(&receiver.url("/"));
     impatient.timeout = Duration::from_millis(50);
     let reason = failed(sender(&impatient).deliver(&delivery()).await.outcome);
@@ -201,7 +201,7 @@ async fn what_is_no_answer_is_a_failure_that_says_why() {
 
 #[tokio::test]
 async fn a_connection_is_used_again_and_one_that_was_closed_meanwhile_is_no_failure() {
-    let receiver = Receiver::start(&[
+    let receiver = endpoint([
         OK,
         OK,
         Answer::Last("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
@@ -211,12 +211,12 @@ async fn a_connection_is_used_again_and_one_that_was_closed_meanwhile_is_no_fail
     for expected in [0, 0, 0] {
         let attempt = sender.deliver(&delivery()).await;
         assert_eq!(attempt.outcome, Outcome::Delivered);
-        assert_eq!(receiver.next().connection, expected);
+        assert_eq!(receiver.next().expect("a request").connection, expected);
     }
     // Closed by the endpoint, seen or not.
     let attempt = sender.deliver(&delivery()).await;
     assert_eq!(attempt.outcome, Outcome::Delivered);
-    assert_eq!(receiver.next().connection, 1);
+    assert_eq!(receiver.next().expect("a request").connection, 1);
     assert!(receiver.has_none());
 }
 
@@ -230,14 +230,14 @@ async fn an_answer_without_end_is_cut_off() {
         )
         .into_boxed_str(),
     );
-    let receiver = Receiver::start(Box::leak(Box::new([Answer::Last(long), OK])));
+    let receiver = endpoint([Answer::Last(long), OK]);
     let mut sender = sender(&options(&receiver.url("/")));
     let attempt = sender.deliver(&delivery()).await;
     assert_eq!(attempt.outcome, Outcome::Delivered);
     assert_eq!(attempt.response_head.len(), 2048);
-    receiver.next();
+    receiver.next().expect("a request");
     sender.deliver(&delivery()).await;
-    assert_eq!(receiver.next().connection, 1);
+    assert_eq!(receiver.next().expect("a request").connection, 1);
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_webhook_that_cannot_be_sent_to_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_header_of_the_endpoint_goes_before_ours_and_before_the_url() {
-    let receiver = Receiver::start(&[OK]);
+    let receiver = endpoint([OK]);
     let url = receiver.url("/").replace("http://", "http://user:geheim@");
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let options = WebhookOptions {
@@ -305,7 +305,7 @@ async fn a_header_of_the_endpoint_goes_before_ours_and_before_the_url() {
         ..options(&url)
     };
     sender(&options).deliver(&delivery()).await;
-    let request = receiver.next();
+    let request = receiver.next().expect("a request");
     let all = |name: &str| -> Vec<String> {
         let lines = request.head.iter().filter_map(|line| line.split_once(": "));
         let found = lines.filter(|(found, _)| *found == name);

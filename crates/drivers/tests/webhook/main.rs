@@ -2,7 +2,6 @@
 
 mod addresses;
 mod answers;
-mod receiver;
 mod tls;
 
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
 use dovecast_drivers::{Delivery, Outcome};
+use dovecast_testkit::endpoint::{Answer, ScriptedEndpoint};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -30,6 +30,11 @@ fn options(url: &str) -> WebhookOptions {
 
 fn sender(options: &WebhookOptions) -> Sender {
     Sender::new(Arc::new(Webhook::new(options).expect("a webhook")), guard())
+}
+
+/// Answers request after request with these; the last one goes on.
+fn endpoint(answers: impl Into<Vec<Answer>>) -> ScriptedEndpoint {
+    ScriptedEndpoint::start(answers).expect("an endpoint")
 }
 
 fn delivery() -> Delivery {
