@@ -94,6 +94,7 @@ pub(crate) async fn redeliver(
             1
         }
     };
+    tracing::info!(endpoint.id = %endpoint, redelivered, "deliveries are due again, as a request says");
     let meta = RedeliverMeta { redelivered };
     Ok(Document(StatusCode::ACCEPTED, RedeliverDocument { meta }))
 }

@@ -31,7 +31,7 @@ impl Default for Http {
             api_prefix: "/api/hooks".to_owned(),
             trusted_proxies: Vec::new(),
             max_connections: Bounded::new(1000),
-            header_timeout_seconds: Bounded::new(10),
+            header_timeout_seconds: Bounded::new(75),
             request_timeout_seconds: Bounded::new(60),
         }
     }

@@ -40,6 +40,7 @@ pub(super) async fn redeliver(
             1
         }
     };
+    tracing::info!(endpoint.id = %id, redelivered, "deliveries are due again, as a command says");
     Ok(Json(json::Redelivered { redelivered }))
 }
 
