@@ -3,7 +3,6 @@
 mod attempts;
 mod claims;
 mod dead_letters;
-mod ours;
 mod record;
 mod redelivery;
 
@@ -18,8 +17,8 @@ use crate::open::Store;
 
 pub use attempts::KeptAttempt;
 pub use claims::OwedCount;
+pub(crate) use claims::Unsure;
 pub use dead_letters::KeptDeadLetter;
-pub(crate) use ours::Ours;
 pub(crate) use record::reason;
 
 /// How long it may take to say that we live.
@@ -130,9 +129,7 @@ impl Store {
 impl Ledger for Store {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
         let failed = |error| self.ledger_error("write to", &error);
-        self.ours.will_record(&happened);
         self.record_happened(&happened).await.map_err(failed)?;
-        self.ours.recorded(&happened);
         // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
         for (endpoint, reason) in &happened.switched_off {
             let id = endpoint.0.into();

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -12,7 +12,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::connection::{Pool, PoolOptions, Transaction};
-use crate::deliveries::Ours;
+use crate::deliveries::Unsure;
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
@@ -69,7 +69,7 @@ pub struct Store {
     pub(crate) node: Uuid,
     /// See [`StoreOptions::log`].
     pub(crate) log: Arc<str>,
-    pub(crate) ours: Arc<Ours>,
+    pub(crate) unsure: Arc<Mutex<Unsure>>,
 }
 
 /// The connections.
@@ -90,7 +90,7 @@ impl Store {
             feed: Arc::new(feed),
             node: Uuid::now_v7(),
             log: options.log.as_str().into(),
-            ours: Arc::default(),
+            unsure: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);

@@ -1,15 +1,16 @@
 //! Claiming what is owed: for a time it is one dispatcher's, and nobody waits for anybody.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::{Millis, Owed, OwedRange, RangeId};
+use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId, OwedRange, RangeId};
 use dovecast_dispatch::{EndpointId, NotificationId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use uuid::Uuid;
 
+use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -39,10 +40,20 @@ const FREE_POSTGRES: &str = "UPDATE owed_range SET claimed_by = $1 \
     AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3 \
     FOR UPDATE SKIP LOCKED) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
-const OURS: &str = "SELECT endpoint_id, notification_id, body, failures, due_ms, reason FROM owed WHERE claimed_by = $1";
-const OUR_RANGES: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset FROM owed_range WHERE claimed_by = $1 AND log = $2";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
+
+const FREE_OWED: &str = "UPDATE owed SET claimed_by = NULL \
+    WHERE claimed_by = $1 AND endpoint_id = $2 AND notification_id = $3";
+const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
+    WHERE claimed_by = $1 AND endpoint_id = $2 AND topic = $3 AND part = $4 AND start_offset = $5 AND log = $6";
+
+/// What was claimed in transactions of which it is not known whether they were committed: it is ours, and nobody here knows of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unsure {
+    owed: Vec<OwedId>,
+    ranges: Vec<RangeId>,
+}
 
 impl Store {
     pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
@@ -91,22 +102,12 @@ impl Store {
         } else {
             DUE
         };
-        if self.ours.is_owed_unsure() {
-            let claimed = self.claimed(OURS);
-            let owed = owed_of(&claimed.fetch_all(&self.database.pool).await?)?;
-            let found = self.ours.new_owed(owed);
-            self.ours.set_owed_unsure(false);
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        // The answer may be lost after the commit.
-        self.ours.set_owed_unsure(true);
         let claim = self.claim(statement, now_ms, most);
-        let rows = claim.fetch_all(&self.database.pool).await?;
-        let mut owed = owed_of(&rows)?;
-        self.ours.claimed_owed(&owed);
-        self.ours.set_owed_unsure(false);
+        let (tx, rows) = self.claimed(claim).await?;
+        let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
+        let ids = owed.iter().map(|owed| (owed.endpoint, owed.notification));
+        self.commit_claim(tx, |unsure| unsure.owed.extend(ids))
+            .await?;
         owed.sort_by_key(|owed| owed.due_ms);
         Ok(owed)
     }
@@ -121,29 +122,89 @@ impl Store {
         } else {
             FREE
         };
-        if self.ours.are_ranges_unsure() {
-            let claimed = self.claimed(OUR_RANGES).bind(self.log.to_string());
-            let ranges = ranges_of(&claimed.fetch_all(&self.database.pool).await?)?;
-            let found = self.ours.new_ranges(ranges);
-            self.ours.set_ranges_unsure(false);
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        self.ours.set_ranges_unsure(true);
-        let claim = self
-            .claim(statement, now_ms, most)
-            .bind(self.log.to_string());
-        let rows = claim.fetch_all(&self.database.pool).await?;
-        let ranges = ranges_of(&rows)?;
-        self.ours.claimed_ranges(&ranges);
-        self.ours.set_ranges_unsure(false);
+        let claim = self.claim(statement, now_ms, most);
+        let (tx, rows) = self.claimed(claim.bind(self.log.to_string())).await?;
+        let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
+        let ids = ranges.iter().map(|range| range.id.clone());
+        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
+            .await?;
         Ok(ranges)
     }
 
-    /// What is claimed by us.
-    fn claimed(&self, statement: &'static str) -> Query<'static, Any, AnyArguments> {
-        sqlx::query(statement).bind(self.dispatcher_id())
+    fn claim(
+        &self,
+        statement: &'static str,
+        now_ms: Millis,
+        most: usize,
+    ) -> Query<'static, Any, AnyArguments> {
+        sqlx::query(statement)
+            .bind(self.dispatcher_id())
+            .bind(now_ms)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    }
+
+    /// Claims in a transaction: what the answer does not reach us of is claimed by nobody.
+    async fn claimed(
+        &self,
+        claim: Query<'static, Any, AnyArguments>,
+    ) -> Result<(Transaction, Vec<AnyRow>)> {
+        self.release_unsure().await?;
+        let mut tx = self.database.begin_writing().await?;
+        let rows = claim.fetch_all(&mut *tx).await?;
+        Ok((tx, rows))
+    }
+
+    /// Where it is not known whether the claim has been committed, it is kept in mind what was in it.
+    async fn commit_claim(&self, tx: Transaction, keep: impl FnOnce(&mut Unsure)) -> Result<()> {
+        let committed = tx.commit().await;
+        if committed.is_err() {
+            keep(&mut self.unsure());
+        }
+        Ok(committed?)
+    }
+
+    fn unsure(&self) -> MutexGuard<'_, Unsure> {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees what may be claimed by us without our knowing. It is kept in mind until that is done.
+    async fn release_unsure(&self) -> Result<()> {
+        let unsure = std::mem::take(&mut *self.unsure());
+        if unsure == Unsure::default() {
+            return Ok(());
+        }
+        let released = self.release(&unsure).await;
+        if released.is_err() {
+            let mut kept = self.unsure();
+            kept.owed.extend(unsure.owed);
+            kept.ranges.extend(unsure.ranges);
+        }
+        released
+    }
+
+    async fn release(&self, unsure: &Unsure) -> Result<()> {
+        let mut tx = self.database.begin_writing().await?;
+        for (endpoint, notification) in &unsure.owed {
+            sqlx::query(FREE_OWED)
+                .bind(self.dispatcher_id())
+                .bind(endpoint.to_string())
+                .bind(notification.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
+        for id in &unsure.ranges {
+            sqlx::query(FREE_RANGE)
+                .bind(self.dispatcher_id())
+                .bind(id.endpoint.to_string())
+                .bind(id.topic.to_string())
+                .bind(i64::from(id.partition))
+                .bind(i64::try_from(id.start).unwrap_or(i64::MAX))
+                .bind(self.log.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Of each endpoint that owes anything: single deliveries, and ranges of the log.
@@ -175,18 +236,6 @@ impl Store {
         }
         Ok(counts)
     }
-
-    fn claim(
-        &self,
-        statement: &'static str,
-        now_ms: Millis,
-        most: usize,
-    ) -> Query<'static, Any, AnyArguments> {
-        sqlx::query(statement)
-            .bind(self.dispatcher_id())
-            .bind(now_ms)
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-    }
 }
 
 /// What an endpoint owes.
@@ -213,14 +262,6 @@ where
 {
     let number = row::number(found, column)?;
     Ok(T::try_from(number).map_err(|error| row::wrong(column, error))?)
-}
-
-fn owed_of(rows: &[AnyRow]) -> Result<Vec<Owed>> {
-    rows.iter().map(owed).collect()
-}
-
-fn ranges_of(rows: &[AnyRow]) -> Result<Vec<OwedRange>> {
-    rows.iter().map(range).collect()
 }
 
 fn owed(found: &AnyRow) -> Result<Owed> {

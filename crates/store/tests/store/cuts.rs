@@ -24,14 +24,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const CALLS: usize = 10;
 
 /// A database by way of a link that can be cut.
-struct Linked<'a> {
-    postgres: &'a Postgres,
-    link: CutProxy,
+pub(crate) struct Linked<'a> {
+    pub(crate) postgres: &'a Postgres,
+    pub(crate) link: CutProxy,
     options: StoreOptions,
 }
 
 impl<'a> Linked<'a> {
-    fn new(test: &'a Test) -> Result<Option<Self>> {
+    pub(crate) fn new(test: &'a Test) -> Result<Option<Self>> {
         let Kind::Postgres(postgres) = &test.kind else {
             return Ok(None);
         };
@@ -47,7 +47,7 @@ impl<'a> Linked<'a> {
         }))
     }
 
-    async fn open(&self) -> Result<Store> {
+    pub(crate) async fn open(&self) -> Result<Store> {
         Ok(Store::open(&self.options).await?)
     }
 }
@@ -170,7 +170,7 @@ async fn a_store_that_is_not_heard_can_be_closed(test: Test) -> Result<()> {
     Ok(())
 }
 
-async fn until<T>(look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn until<T>(look: impl Fn() -> Result<Option<T>>) -> Result<T> {
     loop {
         if let Some(found) = look().context("cannot look")? {
             return Ok(found);

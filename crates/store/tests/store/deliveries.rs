@@ -18,7 +18,6 @@ cases![
     a_dispatcher_that_begins_on_a_file_has_no_rivals,
     what_fails_again_is_given_back_or_is_done_is_so,
     two_dispatchers_never_claim_the_same,
-    a_claim_whose_answer_is_lost_is_taken_up,
     a_range_grows_shrinks_and_ends,
     ranges_of_one_log_are_nothing_to_who_reads_another,
     everything_is_noted_or_nothing,
@@ -175,55 +174,6 @@ async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
         "{count} claims of {}",
         first.len()
     );
-    Ok(())
-}
-
-async fn a_claim_whose_answer_is_lost_is_taken_up(test: Test) -> Result<()> {
-    let store = test.open().await?;
-    let id = RangeId {
-        endpoint: ENDPOINT,
-        topic: Arc::from("t"),
-        partition: 0,
-        start: 5,
-    };
-    store.beat(0, 1_000).await?;
-    let kept = vec![owed(1, 1), owed(2, 2)];
-    store.record(happened(|what| what.owed = kept)).await?;
-    let under_way = vec![owed(3, 3)];
-    store
-        .record(happened(|what| {
-            what.under_way = under_way;
-            what.grown.insert(id, 9);
-        }))
-        .await?;
-    ensure!(store.claim_owed(1, 10).await? == [owed(1, 1)]);
-    // As if the answers had been lost on their way: the rows are claimed, and whoever claimed them was told of a failure.
-    test.execute(
-        "UPDATE owed SET claimed_by = (SELECT id FROM dispatcher); \
-         INSERT INTO owed_range (log, endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by) \
-         SELECT log, endpoint_id, 'lost', 1, 2, 3, 4, claimed_by FROM owed_range; \
-         ALTER TABLE owed RENAME TO hidden; ALTER TABLE owed_range RENAME TO hidden_range",
-    )?;
-    ensure!(store.claim_owed(10, 10).await.is_err());
-    ensure!(store.claim_ranges(10, 10).await.is_err());
-    ensure!(store.claim_owed(10, 10).await.is_err());
-    test.execute(
-        "ALTER TABLE hidden RENAME TO owed; ALTER TABLE hidden_range RENAME TO owed_range",
-    )?;
-    ensure!(store.claim_owed(10, 10).await? == [owed(2, 2)]);
-    ensure!(store.claim_owed(10, 10).await? == []);
-    let found = store.claim_ranges(10, 10).await?;
-    let lost = OwedRange {
-        id: RangeId {
-            endpoint: ENDPOINT,
-            topic: Arc::from("lost"),
-            partition: 1,
-            start: 2,
-        },
-        from: 3,
-        to: 4,
-    };
-    ensure!(found == [lost], "{found:?}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod deliveries;
 mod endpoints;
 mod feed;
 mod filters;
+mod lost_answers;
 mod opening;
 mod registration;
 mod setup;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         endpoints::CASES,
         feed::CASES,
         filters::CASES,
+        lost_answers::CASES,
         opening::CASES,
         registration::CASES,
         tls::CASES,
