@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Names one `Of`. In the database, in JSON and in logs it is the text of the UUID.
@@ -24,6 +25,23 @@ impl<Of> Id<Of> {
     pub fn uuid(self) -> Uuid {
         self.uuid
     }
+}
+
+/// An id that is the same whenever the same is written, so that what is written again is known. Later ones are greater, and of one
+/// millisecond those with a greater place among what is written together (the first 4096 of it).
+pub(crate) fn repeatable(time_ms: i64, place: usize, what: &[&[u8]]) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in what {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let hash = hash.finalize();
+    let mut bytes = [0; 10];
+    bytes.copy_from_slice(&hash[..10]);
+    let [_, _, .., high, low] = place.min(0xfff).to_be_bytes();
+    (bytes[0], bytes[1]) = (high, low);
+    let time_ms = u64::try_from(time_ms).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(time_ms, &bytes).into_uuid()
 }
 
 impl<Of> From<Uuid> for Id<Of> {

@@ -13,6 +13,7 @@ use sqlx::query::Query;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::id::repeatable;
 use crate::open::Store;
 use crate::row;
 
@@ -47,11 +48,12 @@ type Row = (Uuid, i64, u32, bool, Option<u16>, u64, usize);
 /// Attempts of one row.
 pub(super) const MOST: usize = 1_000;
 
-const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5)";
+const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 
-/// Attempts in the order of their times; `None`: there are none.
+/// Attempts in the order of their times, inserted once, however often that is tried; `None`: there are none.
 pub(super) fn insert(
     endpoint: EndpointId,
+    place: usize,
     rows: &[&AttemptRow],
 ) -> Option<Query<'static, Any, AnyArguments>> {
     let (first, last) = (rows.first()?, rows.last()?);
@@ -74,8 +76,13 @@ pub(super) fn insert(
     }
     // Strings and numbers can always be written. PostgreSQL takes no NUL; as JSON it is escaped.
     let content = serde_json::to_string(&content).unwrap_or_default();
+    let id = repeatable(
+        last.time_ms,
+        place,
+        &[endpoint.0.as_bytes(), content.as_bytes()],
+    );
     let insert = sqlx::query(INSERT)
-        .bind(Uuid::now_v7().to_string())
+        .bind(id.to_string())
         .bind(endpoint.to_string())
         .bind(first.time_ms)
         .bind(last.time_ms)

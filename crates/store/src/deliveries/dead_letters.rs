@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::claims::{count, uuid};
 use crate::error::Result;
+use crate::id::repeatable;
 use crate::open::Store;
 use crate::row;
 
@@ -24,11 +25,22 @@ pub struct KeptDeadLetter {
 }
 
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, body, is_base64, reason, time_ms, attempts) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 const SELECT: &str = "SELECT id, endpoint_id, notification_id, body, is_base64, reason, time_ms, attempts FROM dead_letter \
     WHERE id < $1 ORDER BY id DESC LIMIT $2";
 
-pub(super) fn insert(letter: &DeadLetter) -> Query<'static, Any, AnyArguments> {
+/// Inserts it once, however often that is tried.
+pub(super) fn insert(place: usize, letter: &DeadLetter) -> Query<'static, Any, AnyArguments> {
+    let endpoint = letter.endpoint.map(|endpoint| endpoint.0.into_bytes());
+    let id = repeatable(
+        letter.time_ms,
+        place,
+        &[
+            endpoint.as_ref().map_or(&[], |id| &id[..]),
+            letter.notification.0.as_bytes(),
+            letter.reason.as_bytes(),
+        ],
+    );
     // PostgreSQL takes no NUL in a text.
     let text = std::str::from_utf8(&letter.body).ok();
     let text = text.filter(|text| !text.contains('\0'));
@@ -37,7 +49,7 @@ pub(super) fn insert(letter: &DeadLetter) -> Query<'static, Any, AnyArguments> {
         None => (BASE64_STANDARD.encode(&letter.body), 1),
     };
     sqlx::query(INSERT)
-        .bind(Uuid::now_v7().to_string())
+        .bind(id.to_string())
         .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
         .bind(letter.notification.to_string())
         .bind(body)

@@ -49,8 +49,8 @@ impl Store {
         let us = self.dispatcher_id();
         owed(&mut tx, happened, &us).await?;
         ranges(&mut tx, happened, (&us, &self.log)).await?;
-        for letter in &happened.dead {
-            super::dead_letters::insert(letter)
+        for (place, letter) in happened.dead.iter().enumerate() {
+            super::dead_letters::insert(place, letter)
                 .execute(&mut *tx)
                 .await?;
         }
@@ -63,8 +63,8 @@ impl Store {
         }
         for (endpoint, mut rows) in by_endpoint {
             rows.sort_by_key(|row| row.time_ms);
-            for part in rows.chunks(attempts::MOST) {
-                if let Some(insert) = attempts::insert(endpoint, part) {
+            for (place, part) in rows.chunks(attempts::MOST).enumerate() {
+                if let Some(insert) = attempts::insert(endpoint, place, part) {
                     insert.execute(&mut *tx).await?;
                 }
             }
