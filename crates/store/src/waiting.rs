@@ -38,13 +38,13 @@ pub(crate) async fn until_there(
 
 fn passes(error: &Error) -> bool {
     match error {
-        Error::Io(error) => matches!(
+        // A name that is not found may be one that is not found yet. Certificates are invalid data.
+        Error::Io(error) => !matches!(
             error.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionReset
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable
-                | ErrorKind::UnexpectedEof
+            ErrorKind::InvalidData
+                | ErrorKind::InvalidInput
+                | ErrorKind::PermissionDenied
+                | ErrorKind::Unsupported
         ),
         Error::Database(error) => error.code().is_some_and(|code| PASSES.contains(&&*code)),
         _ => false,
