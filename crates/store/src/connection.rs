@@ -21,7 +21,7 @@ use sqlx::{
 /// So much longer than PostgreSQL itself a statement is waited for.
 const GRACE: Duration = Duration::from_secs(1);
 /// What says nothing for so long when it is asked whether it is there is not used again.
-const CHECK: Duration = Duration::from_secs(1);
+const CHECK: Duration = Duration::from_secs(2);
 
 /// Connections to one database. Clones are the same.
 #[derive(Clone, Debug)]
@@ -65,14 +65,15 @@ impl Pool {
     /// Connects to nothing yet.
     pub(crate) fn new(connect: AnyConnectOptions, options: PoolOptions) -> Self {
         let limit = options.limit;
+        let patience = limit.map(|_| CHECK);
         let settings = options.settings;
         let inner = AnyPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.connect)
             // It is tested below, within a limit.
             .test_before_acquire(false)
-            .before_acquire(|connection, _| check(connection).map_ok(|()| true).boxed())
-            .after_release(|connection, _| check(connection).map_ok(|()| true).boxed())
+            .before_acquire(move |connection, _| check(connection, patience).boxed())
+            .after_release(move |connection, _| check(connection, patience).boxed())
             .after_connect(move |connection, _| {
                 let settings = sqlx::AssertSqlSafe(settings.clone());
                 Box::pin(async move {
@@ -124,8 +125,9 @@ impl Pool {
 }
 
 /// Whether it answers; what was left of a statement that nobody waits for is read first.
-async fn check(connection: &mut AnyConnection) -> Result<(), Error> {
-    within(Some(CHECK), connection.ping()).await
+async fn check(connection: &mut AnyConnection, patience: Option<Duration>) -> Result<bool, Error> {
+    within(patience, connection.ping()).await?;
+    Ok(true)
 }
 
 /// Does something, or gives up.
