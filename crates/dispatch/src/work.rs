@@ -29,7 +29,7 @@ mod trace;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,6 +52,9 @@ use stats::Counters;
 
 /// How long a stop waits for attempts that are under way.
 const STOP: Duration = Duration::from_secs(5);
+
+/// For how long it holds that we live.
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// What the records of a topic are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +100,8 @@ struct Shared<L, S> {
     readers: Arc<Readers>,
     /// Something that was in flight has ended.
     room: Notify,
+    /// Until when the others take us for alive, as we have last said.
+    alive_until_ms: AtomicI64,
     is_stopping: AtomicBool,
     /// What is still under way is waited for no more.
     is_over: AtomicBool,
@@ -124,6 +129,7 @@ impl Dispatcher {
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
             room: Notify::new(),
+            alive_until_ms: AtomicI64::new(0),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
@@ -189,6 +195,20 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Says that we live, and shall for a while.
+    async fn beat(&self) -> Result<(), LogError> {
+        let now_ms = now_ms();
+        let until_ms = now_ms + ms(ALIVE);
+        self.ledger.beat(now_ms, until_ms).await?;
+        self.alive_until_ms.store(until_ms, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether what we have claimed is still ours; else others may be at it.
+    fn is_alive(&self) -> bool {
+        now_ms() <= self.alive_until_ms.load(Ordering::Acquire)
     }
 
     /// A delivery is under way no more.

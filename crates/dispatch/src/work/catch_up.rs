@@ -231,6 +231,10 @@ impl<L: Log> RangeReader<L> {
     where
         L: Clone,
     {
+        if !shared.is_alive() {
+            // Its progress could not be noted, and others may deliver it by now.
+            return Step::Nothing;
+        }
         let window = {
             let state = lane.state();
             if state.endpoint.is_paused {

@@ -14,16 +14,15 @@ use super::endpoint::Endpoint;
 use super::item::{Group, Item, Origin};
 use super::ledger::{DeadLetter, Ledger};
 use super::stats::count;
-use super::{STOP, Shared, ms, now_ms, retrier, trace};
+use super::{STOP, Shared, now_ms, retrier, trace};
 use crate::NotificationId;
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often lanes are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often we say that we live, and for how long that holds.
+/// How often we say that we live.
 const BEAT: Duration = Duration::from_secs(1);
-const ALIVE: Duration = Duration::from_secs(5);
 /// A lane in which nothing was for so long is forgotten.
 const FORGET: Duration = Duration::from_mins(5);
 /// How long until a lane that is full is looked at again.
@@ -52,7 +51,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
     let (commits, mut to_commit) = mpsc::unbounded_channel();
     let mut helpers = JoinSet::new();
     // Before anything is claimed.
-    while let Err(error) = shared.ledger.beat(now_ms(), now_ms() + ms(ALIVE)).await {
+    while let Err(error) = shared.beat().await {
         if *stopping.borrow() {
             return;
         }
@@ -298,7 +297,7 @@ async fn record<L: Log + Clone, S: Ledger>(
 async fn live<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut told = None;
     loop {
-        match shared.ledger.beat(now_ms(), now_ms() + ms(ALIVE)).await {
+        match shared.beat().await {
             Ok(()) => tokio::time::sleep(BEAT).await,
             Err(error) => shared.ledger_failed(&mut told, &error).await,
         }

@@ -575,6 +575,31 @@ async fn while_the_ledger_is_away_a_bounded_number_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_say_that_it_lives_leaves_ranges_to_others() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    world.put(1, &sink, |endpoint| endpoint.is_paused = true);
+    world.start();
+    world.notify(1_000).await;
+    until("ranges are owed", || async {
+        !world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.committed().await;
+    world.ledger.kept().is_away = true;
+    // Taken for dead after five seconds.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    world.put(1, &sink, |_| {});
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(sink.asked(), 0);
+    world.ledger.kept().is_away = false;
+    until_taken(&sink, 1_000).await;
+    world.committed().await;
+    world.stop().await;
+    assert_eq!(sink.repeated(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_not_active_or_gone_gets_nothing() {
     let mut world = World::new();
     let (inactive, gone) = (Sink::start().await, Sink::start().await);

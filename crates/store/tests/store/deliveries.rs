@@ -513,6 +513,8 @@ async fn what_is_owed_for_later_is_due_now_when_it_is_redelivered(test: Test) ->
             ],
         "{found:?}"
     );
+    Ok(())
+}
 
 /// Whoever has no answer does not know whether it was noted.
 async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
