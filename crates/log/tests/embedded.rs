@@ -46,15 +46,34 @@ fn value(record: &Record) -> String {
 
 /// All records there are now, and what was found damaged.
 async fn read_all(log: &Embedded, topic: &str) -> (Vec<Record>, Vec<LogError>) {
+    let ends = log.positions(topic, StartAt::End).await.expect("positions");
+    let mut next = log
+        .positions(topic, StartAt::Beginning)
+        .await
+        .expect("positions");
     let mut reader = log
         .reader(topic, StartAt::Beginning)
         .await
         .expect("a reader");
     let (mut records, mut damage) = (Vec::new(), Vec::new());
-    while let Ok(next) = tokio::time::timeout(Duration::from_millis(200), reader.next()).await {
-        match next {
-            Ok(more) => records.extend(more),
-            Err(error) => damage.push(error),
+    while next.iter().zip(&ends).any(|(next, end)| next < end) {
+        let more = tokio::time::timeout(ARRIVAL, reader.next()).await;
+        match more.expect("what is there comes") {
+            Ok(more) => {
+                for record in &more {
+                    next[record.partition as usize] = record.offset + 1;
+                }
+                records.extend(more);
+            }
+            Err(error) => {
+                if let LogError::Corrupt {
+                    partition, offsets, ..
+                } = &error
+                {
+                    next[*partition as usize] = offsets.end;
+                }
+                damage.push(error);
+            }
         }
     }
     (records, damage)
