@@ -26,7 +26,7 @@ pub const VARIABLES: [&str; 6] = [
 ];
 /// Notifications that are longer are not looked into: conditions on them do not hold.
 const MAX_BYTES: usize = 256 * 1024;
-/// What one run may cost, in about bytes that are looked at: tens of milliseconds.
+/// What one run may cost, in about bytes that are looked at: a tenth of a second, at most.
 const MAX_COST: u64 = 16 * 1024 * 1024;
 /// The parser and what follows it are recursive; this is more than an expression of the longest length takes.
 const STACK_BYTES: usize = 64 * 1024 * 1024;

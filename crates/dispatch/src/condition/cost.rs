@@ -10,6 +10,8 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators,
 };
 
+/// A step of the interpreter.
+const STEP: u64 = 8;
 /// Values that are made anew, in pieces of some bytes.
 const COPY: u64 = 8;
 /// A regular expression looks at a byte with many states at once, and is compiled each time.
@@ -113,7 +115,7 @@ impl<'a> Counting<'a> {
 
     /// How long the value of an expression is; what it takes is spent.
     fn size(&mut self, at: &'a IdedExpr) -> Size {
-        self.spend(1, Size::ONE);
+        self.spend(STEP, Size::ONE);
         match &at.expr {
             Expr::Unspecified | Expr::Struct(_) => Size::ONE,
             Expr::Literal(literal) => literal_size(literal),

@@ -162,6 +162,7 @@ fn what_would_cost_too_much_is_not_run_and_does_not_hold() {
         ))
     };
     let copies = vec!["message.text"; 24].join("+");
+    let steps = vec!["x == 1"; 100].join("&&");
     let patterns = vec!["message.text.matches('(x{1,40}){1,10}$')"; 45].join("&&");
     for text in [
         "message.list.all(x, x in message.list)",
@@ -170,6 +171,7 @@ fn what_would_cost_too_much_is_not_run_and_does_not_hold() {
         "message.list.all(x, [message, message] != [])",
         &format!("message.list.all(x, size({copies}) > 0)"),
         &format!("size({copies}) > 0"),
+        &format!("message.list.all(x, {steps})"),
         &patterns,
     ] {
         let condition = Condition::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
