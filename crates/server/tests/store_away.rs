@@ -1,4 +1,5 @@
-//! `dovecast serve` is started while its PostgreSQL is not there: it waits for a while, and says what is wrong.
+//! `dovecast serve` is started while its PostgreSQL is not there: it waits for a while, and says what is wrong. And one whose
+//! PostgreSQL goes away.
 
 use std::io::Write;
 use std::process::Output;
@@ -95,4 +96,32 @@ fn a_database_that_comes_while_it_waits_is_used() {
     postgres.start_again().expect("started");
     let server = starting.join().expect("no panic").expect("it is ready");
     assert!(server.server_log().contains("the store is open"));
+}
+
+#[test]
+fn a_server_that_hears_nothing_of_its_database_is_not_ready_until_it_does() {
+    let Some((postgres, url)) = postgres() else {
+        return;
+    };
+    let link = postgres.proxy().expect("a link");
+    let url = postgres.url_through(&link, &url);
+    let server = dispatcher(&url, 5).start().expect("a server");
+    let becomes = |expected: (u16, &str)| {
+        let found = process::poll_until(PATIENCE, || {
+            let (status, text) = server.get("/readyz").ok()?;
+            ((status, &*text) == expected).then_some(())
+        });
+        found.unwrap_or_else(|| panic!("not {expected:?}: {}", server.server_log()));
+    };
+    becomes((200, "ok\n"));
+    for _ in 0..2 {
+        link.cut();
+        becomes((503, "the store does not answer\n"));
+        // What asks nothing of it is answered.
+        assert_eq!(server.get("/healthz").expect("health").0, 200);
+        assert_eq!(server.get("/metrics").expect("metrics").0, 200);
+        link.heal();
+        becomes((200, "ok\n"));
+    }
+    assert!(!server.server_log().contains(PASSWORD));
 }

@@ -1,9 +1,13 @@
 //! Whether the store answers: asked when somebody wants to know, and at most once a second.
+//!
+//! A question that is not answered is not broken off, which would leave a connection in the middle of it: it ends by the store's
+//! own limit, and until then no other one is asked.
 
 use std::time::{Duration, Instant};
 
-use dovecast_store::Store;
+use dovecast_store::{Result, Store};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 /// An answer is as good for so long.
 const KEPT: Duration = Duration::from_secs(1);
@@ -13,46 +17,61 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// A store, and what it said last.
 pub(super) struct StoreHealth {
     store: Store,
-    last: Mutex<Option<Last>>,
+    state: Mutex<State>,
 }
 
-struct Last {
-    asked: Instant,
+struct State {
+    asked: Option<Instant>,
     answers: bool,
+    /// A question that is still open.
+    open: Option<JoinHandle<Result<i64>>>,
 }
 
 impl StoreHealth {
     pub(super) fn new(store: Store) -> Self {
+        let state = State {
+            asked: None,
+            answers: true,
+            open: None,
+        };
         Self {
             store,
-            last: Mutex::new(None),
+            state: Mutex::new(state),
         }
     }
 
     /// Whoever asks meanwhile waits for the same answer.
     pub(super) async fn answers(&self) -> bool {
-        let mut last = self.last.lock().await;
-        if let Some(known) = &*last
-            && known.asked.elapsed() < KEPT
-        {
-            return known.answers;
+        let mut state = self.state.lock().await;
+        if state.asked.is_none_or(|asked| asked.elapsed() >= KEPT) {
+            let error = self.ask(&mut state.open).await;
+            match &error {
+                Some(error) if state.answers => {
+                    tracing::warn!(error, "the store does not answer");
+                }
+                None if !state.answers => tracing::info!("the store answers again"),
+                _ => {}
+            }
+            state.answers = error.is_none();
+            state.asked = Some(Instant::now());
         }
-        let did = last.as_ref().is_none_or(|last| last.answers);
-        let asked = tokio::time::timeout(TIMEOUT, self.store.last_change()).await;
-        let error = match asked {
+        state.answers
+    }
+
+    /// What is wrong.
+    async fn ask(&self, open: &mut Option<JoinHandle<Result<i64>>>) -> Option<String> {
+        let asking = open.get_or_insert_with(|| {
+            let store = self.store.clone();
+            tokio::spawn(async move { store.last_change().await })
+        });
+        let Ok(answered) = tokio::time::timeout(TIMEOUT, asking).await else {
+            return Some(format!("no answer within {} s", TIMEOUT.as_secs()));
+        };
+        *open = None;
+        match answered {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::from(error))),
-            Err(_) => Some(format!("no answer within {} s", TIMEOUT.as_secs())),
-        };
-        match &error {
-            Some(error) if did => tracing::warn!(error, "the store does not answer"),
-            None if !did => tracing::info!("the store answers again"),
-            _ => {}
+            Err(error) => Some(error.to_string()),
         }
-        *last = Some(Last {
-            asked: Instant::now(),
-            answers: error.is_none(),
-        });
-        error.is_none()
     }
 }
