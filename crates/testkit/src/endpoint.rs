@@ -99,6 +99,17 @@ impl HookEndpoint {
         self.shared.hooks().clone()
     }
 
+    /// What was taken after the first `seen`.
+    pub fn hooks_after(&self, seen: usize) -> Vec<Hook> {
+        let hooks = self.shared.hooks();
+        hooks.get(seen..).unwrap_or_default().to_vec()
+    }
+
+    /// How many were taken so far.
+    pub fn count(&self) -> usize {
+        self.shared.hooks().len()
+    }
+
     /// Waits until so many were taken.
     pub fn wait_for(&self, count: usize, timeout: Duration) -> Result<Vec<Hook>> {
         let hooks = self.shared.hooks();
@@ -119,6 +130,7 @@ impl HookEndpoint {
 }
 
 fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> Result<()> {
+    stream.set_nodelay(true)?;
     let mut answers = stream.try_clone()?;
     let mut stream = BufReader::new(stream);
     while let Some(hook) = Hook::read(&mut stream, connection)? {
@@ -127,10 +139,9 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> Result<()> {
             shared.hooks().push(hook);
             shared.arrived.notify_all();
         }
-        write!(
-            answers,
-            "HTTP/1.1 {status} Told\r\ncontent-length: 0\r\n\r\n"
-        )?;
+        // In one piece: each write is a packet.
+        let answer = format!("HTTP/1.1 {status} Told\r\ncontent-length: 0\r\n\r\n");
+        answers.write_all(answer.as_bytes())?;
     }
     Ok(())
 }

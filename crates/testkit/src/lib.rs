@@ -4,6 +4,7 @@
 //! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
 
 mod certificates;
+pub mod crash;
 pub mod cut_proxy;
 pub mod dovecot;
 pub mod endpoint;
@@ -11,6 +12,7 @@ pub mod http;
 pub mod imap;
 pub mod kafka;
 pub mod lmtp;
+pub mod load;
 pub mod loopback;
 pub mod mock_broker;
 pub mod plugin;

@@ -3,6 +3,7 @@
 //! It listens where the system finds a port, and it is ready when [`Server::start`] returns. Killing and starting it again
 //! keeps the directory. The process is killed when this is dropped.
 
+mod account;
 mod builder;
 mod tail;
 
