@@ -5,6 +5,8 @@
 
 mod arrival;
 mod broker;
+mod crash;
+mod dispatch;
 mod exit;
 mod figures;
 mod footprint;
@@ -26,7 +28,7 @@ use dovecast_testkit::dovecot::Installation;
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|webhook|ship]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|webhook|ship|dispatch|crash]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
@@ -54,17 +56,25 @@ struct Options {
     variants: Vec<Variant>,
 }
 
-type Table = fn(&World) -> Result<()>;
+#[derive(Clone, Copy)]
+enum Table {
+    /// With a Dovecot.
+    Mail(fn(&World) -> Result<()>),
+    /// Of the server alone; gets the rounds that the command line says.
+    Server(fn(Option<usize>) -> Result<()>),
+}
 
-const TABLES: [(&str, Table); 8] = [
-    ("lmtp", latency::lmtp),
-    ("store", latency::store),
-    ("footprint", footprint::run),
-    ("sessions", sessions::run),
-    ("exit", exit::run),
-    ("arrival", arrival::run),
-    ("webhook", webhook::run),
-    ("ship", ship::run),
+const TABLES: [(&str, Table); 10] = [
+    ("lmtp", Table::Mail(latency::lmtp)),
+    ("store", Table::Mail(latency::store)),
+    ("footprint", Table::Mail(footprint::run)),
+    ("sessions", Table::Mail(sessions::run)),
+    ("exit", Table::Mail(exit::run)),
+    ("arrival", Table::Mail(arrival::run)),
+    ("webhook", Table::Mail(webhook::run)),
+    ("ship", Table::Mail(ship::run)),
+    ("dispatch", Table::Server(dispatch::run)),
+    ("crash", Table::Server(crash::run)),
 ];
 
 fn main() -> ExitCode {
@@ -89,17 +99,30 @@ fn run() -> Result<()> {
     }
     let options = parse(first.into_iter().chain(arguments))?;
     let rounds = options.rounds.or(options.quick.then_some(QUICK_ROUNDS));
-    let world = World::new(
-        options.dovecot,
-        rounds,
-        options.config,
-        options.subjects,
-        options.variants,
-    )?;
-    for (name, table) in TABLES {
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            table(&world).with_context(|| format!("table `{name}`"))?;
-        }
+    let is_wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let wanted: Vec<_> = TABLES
+        .into_iter()
+        .filter(|(name, _)| is_wanted(name))
+        .collect();
+    let mut world = None;
+    for (name, table) in wanted {
+        let printed = match table {
+            Table::Server(table) => table(rounds),
+            Table::Mail(table) => {
+                if world.is_none() {
+                    world = Some(World::new(
+                        options.dovecot,
+                        rounds,
+                        options.config.clone(),
+                        options.subjects.clone(),
+                        options.variants.clone(),
+                    )?);
+                }
+                world.as_ref().map_or(Ok(()), table)
+            }
+        };
+        printed.with_context(|| format!("table `{name}`"))?;
     }
     Ok(())
 }

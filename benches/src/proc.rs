@@ -29,6 +29,28 @@ impl CpuTime {
     }
 }
 
+/// Time on a CPU of all threads there have been; the kernel counts it in ticks of 10 ms.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
+    // Behind the name, which may hold anything: see proc_pid_stat(5), fields 14 and 15.
+    let fields = text.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks = fields.skip(11).take(2).map(str::parse::<u64>);
+    let ticks: u64 = ticks
+        .sum::<Result<u64, _>>()
+        .with_context(|| format!("`{text}` has no times"))?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// The most memory it has had resident, kB.
+pub(crate) fn peak_rss_kb(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kb = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    kb.with_context(|| format!("`{path}` has no `VmHWM`"))
+}
+
 fn task(pid: u32, tid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/task/{tid}/schedstat");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;

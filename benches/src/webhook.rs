@@ -4,10 +4,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use dovecast_testkit::dovecot::MAIL_UID;
 use dovecast_testkit::endpoint::HookEndpoint;
-use dovecast_testkit::http::Request;
 use dovecast_testkit::server::Server;
 
 use crate::figures::{print_head, print_row};
@@ -40,19 +39,8 @@ pub(crate) fn run(world: &World) -> Result<()> {
         .start()?;
     let sink = HookEndpoint::start()?;
     let condition = "message.event == 'FlagsSet' || message.event == 'FlagsClear'";
-    let admin = server.admin_token()?;
-    let token = ask(
-        &server,
-        (&admin, "/tokens"),
-        r#"{"token":{"name":"bench","scope":"account","account_number":"alice"}}"#,
-    )?;
-    let endpoint = format!(
-        r#"{{"endpoint":{{"name":"sink","url":"{}","active":true,"filter":{{"condition":"{condition}"}}}}}}"#,
-        sink.url()
-    );
-    let token = token.split("\"token\":\"").nth(1).context("no token")?;
-    let token = token.split('"').next().context("no token")?;
-    ask(&server, (token, "/endpoints"), &endpoint)?;
+    let token = server.account_token("alice")?;
+    server.endpoint(&token, ("sink", &sink.url()), condition)?;
     let mut client = select_with_a_mail(&dovecot, "alice")?;
     let mut done = 0;
     for rate in [50_u32, 200] {
@@ -91,15 +79,4 @@ pub(crate) fn run(world: &World) -> Result<()> {
     }
     client.logout()?;
     Ok(())
-}
-
-/// Asks the REST API; the answer's body.
-fn ask(server: &Server, (token, path): (&str, &str), body: &str) -> Result<String> {
-    let request = Request::new("POST", &format!("/api/hooks{path}"))
-        .header("Authorization", &format!("Bearer {token}"))
-        .header("Content-Type", "application/json")
-        .body(body);
-    let answer = server.ask(&request)?;
-    ensure!(answer.status == 201, "POST {path}: {answer:?}");
-    Ok(answer.body)
 }
