@@ -9,8 +9,9 @@ mod cost;
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
-use cel::{Context, Program, Value};
+use cel::{Context, Env, Program, Value};
 
 use crate::Notification;
 use cost::Cost;
@@ -117,6 +118,9 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// Functions and operators of the language; to make them costs more than most conditions.
+static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
 fn read(notification: &Notification) -> Option<Read> {
     let level = notification.level.as_deref();
     let bytes = notification.message.len()
@@ -132,7 +136,7 @@ fn read(notification: &Notification) -> Option<Read> {
     let timestamp: serde_json::Value = serde_json::from_slice(&notification.timestamp).ok()?;
     let longest = longest(&message).max(longest(&timestamp));
     let text = |text: &str| Value::from(text.to_owned());
-    let mut context = Context::default();
+    let mut context = Context::with_env(Arc::clone(&STANDARD));
     context.add_variable_from_value("message", cel::to_value(message).ok()?);
     context.add_variable_from_value("timestamp", cel::to_value(timestamp).ok()?);
     context.add_variable_from_value("application", text(&notification.application));
