@@ -3,6 +3,7 @@
 //! Nobody tells it: its connections stay, and nothing is heard on them. Afterwards they go on, as TCP does after a short cut, or they stay
 //! silent for ever, as behind a firewall that has forgotten them.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +26,9 @@ const CUT: Duration = Duration::from_secs(15);
 /// What a dispatcher that is cut off has claimed is another one's after this: five seconds until it is taken for dead, the wait for what its
 /// last transaction holds, and a look.
 const TAKEN_OVER: Duration = Duration::from_secs(20);
+
+/// The same of ranges that a node cannot read: it tries for five seconds, and is told nothing for some more.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(45);
 
 fn a_node_that_is_cut_off_from_kafka_loses_nothing(services: &mut Services) -> Result<()> {
     cut_off_from_kafka(services, "no-kafka", CutProxy::heal)
@@ -51,10 +55,27 @@ fn cut_off_from_kafka(services: &mut Services, name: &str, heal: impl Fn(&CutPro
     let link = cluster.services.kafka.proxy(0)?;
     link.cut();
     let cut = Instant::now();
+    let owed = cluster.owed_ranges()?;
+    ensure!(!owed.is_empty(), "no range is owed");
     cluster.recovers();
     for node in 1..3 {
         cluster.delivers(node, 200)?;
     }
+    // It lives, and knows that it cannot read them.
+    eventually(
+        LEFT_TO_OTHERS.saturating_sub(cut.elapsed()),
+        || {
+            format!(
+                "the ranges are done, or another one's: {:?}",
+                cluster.owed_ranges()
+            )
+        },
+        || Ok(cluster.owed_ranges()?.is_disjoint(&owed)),
+    )?;
+    println!(
+        "what was owed is done or another one's {:.1} s after the cut",
+        cut.elapsed().as_secs_f32()
+    );
     std::thread::sleep(CUT.saturating_sub(cut.elapsed()));
     heal(link);
     cluster.delivers(0, 50)?;
@@ -191,6 +212,13 @@ impl Cluster<'_> {
     }
 
     /// The dispatchers that live.
+    /// Ranges that are owed, with who has claimed them.
+    fn owed_ranges(&self) -> Result<BTreeSet<String>> {
+        let rows = self
+            .query("SELECT endpoint_id, topic, part, start_offset, claimed_by FROM owed_range")?;
+        Ok(rows.lines().map(str::to_owned).collect())
+    }
+
     fn alive(&self) -> Result<String> {
         self.query(&format!(
             "SELECT id FROM dispatcher WHERE alive_until_ms >= {NOW_MS}"

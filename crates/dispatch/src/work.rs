@@ -102,6 +102,8 @@ struct Shared<L, S> {
     room: Notify,
     /// Until when the others take us for alive, as we have last said.
     alive_until_ms: AtomicI64,
+    /// Until when no range is taken up, because the log could not be read.
+    unreadable_until_ms: AtomicI64,
     is_stopping: AtomicBool,
     /// What is still under way is waited for no more.
     is_over: AtomicBool,
@@ -130,6 +132,7 @@ impl Dispatcher {
             readers: Arc::clone(&readers),
             room: Notify::new(),
             alive_until_ms: AtomicI64::new(0),
+            unreadable_until_ms: AtomicI64::new(0),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });

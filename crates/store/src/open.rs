@@ -16,6 +16,7 @@ use crate::deliveries::Unsure;
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
+use crate::registry::Callers;
 use crate::{listen, schema, waiting};
 
 /// Nobody but the server reads it: secrets are in it.
@@ -70,6 +71,7 @@ pub struct Store {
     /// See [`StoreOptions::log`].
     pub(crate) log: Arc<str>,
     pub(crate) unsure: Arc<Mutex<Unsure>>,
+    pub(crate) callers: Arc<Callers>,
 }
 
 /// The connections.
@@ -91,6 +93,7 @@ impl Store {
             node: Uuid::now_v7(),
             log: options.log.as_str().into(),
             unsure: Arc::default(),
+            callers: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);

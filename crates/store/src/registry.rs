@@ -2,6 +2,7 @@
 
 mod accounts;
 mod applications;
+mod callers;
 mod deletion;
 mod delivered;
 mod disabling;
@@ -17,6 +18,8 @@ mod tokens;
 mod words;
 
 use crate::id::Id;
+
+pub(crate) use callers::Callers;
 
 pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};

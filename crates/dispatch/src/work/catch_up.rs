@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position, Reader, Record, StartAt};
@@ -14,10 +15,16 @@ use super::lane::{Lane, State};
 use super::ledger::{Ledger, OwedRange, RangeId};
 use super::readers::Place;
 use super::stats::count;
-use super::{Shared, trace};
+use super::{Shared, ms, now_ms, trace};
 
 /// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
 const WINDOW: usize = 4;
+/// How long the log may take to say where it begins ...
+const ASKED: Duration = Duration::from_secs(3);
+/// ... and how long it may not be readable before others get a try ...
+const UNREADABLE: Duration = Duration::from_secs(5);
+/// ... and before we take anything up again.
+const REST: Duration = Duration::from_secs(15);
 /// How long until what could not go on is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -79,12 +86,39 @@ async fn go_on<L: Log + Clone, S: Ledger>(
             Step::Moved => return true,
             Step::Nothing => return false,
             Step::WantsReader => place = shared.readers.try_take(),
+            Step::Unreadable => {
+                if let Some(behind) = &mut lane.state().behind {
+                    behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
+                }
+                readers.remove(&id);
+                shared.give_up(id);
+                return true;
+            }
         }
         if place.is_none() {
             // Whoever waits for a place holds none.
             readers.values_mut().for_each(RangeReader::close);
             place = shared.readers.take().await;
         }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    /// Somebody else may be able to read this range.
+    fn give_up(&self, id: RangeId) {
+        tracing::warn!(
+            endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
+            "the log cannot be read: what an endpoint owes of it is left to others"
+        );
+        self.unreadable_until_ms
+            .store(now_ms() + ms(REST), Ordering::Release);
+        self.recorder.happened().released.push(id);
+        self.recorder.news.notify_one();
+    }
+
+    /// Whether ranges can be read here, as far as is known.
+    pub(super) fn can_read(&self) -> bool {
+        now_ms() > self.unreadable_until_ms.load(Ordering::Acquire)
     }
 }
 
@@ -154,6 +188,7 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
         match reader.step(shared, &lane, range.to).await {
             Step::Moved => {}
             Step::WantsReader => reader.place = shared.readers.take().await,
+            Step::Unreadable => return shared.give_up(range.id),
             Step::Nothing => {
                 reader.make_way(shared, &lane);
                 rest(shared, &lane).await;
@@ -173,6 +208,8 @@ enum Step {
     Nothing,
     /// It has to be read, and that takes a place for a reader.
     WantsReader,
+    /// The log cannot be read here: others may be able to.
+    Unreadable,
 }
 
 /// How far one range was read.
@@ -184,6 +221,8 @@ struct RangeReader<L: Log> {
     waiting: VecDeque<Record>,
     /// Everything before was looked at.
     next: u64,
+    /// Since when the log could not be read.
+    failing: Option<Instant>,
 }
 
 impl<L: Log> RangeReader<L> {
@@ -194,6 +233,7 @@ impl<L: Log> RangeReader<L> {
             place: None,
             waiting: VecDeque::new(),
             next: from,
+            failing: None,
         }
     }
 
@@ -269,17 +309,14 @@ impl<L: Log> RangeReader<L> {
                     tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
                     self.reader = None;
                     tokio::time::sleep(AGAIN).await;
-                    return Step::Nothing;
+                    return self.unread();
                 }
             }
         }
         if self.waiting.is_empty() {
-            return if self.skip_expired(shared, to).await {
-                Step::Moved
-            } else {
-                Step::Nothing
-            };
+            return self.skip_expired(shared, to).await;
         }
+        self.failing = None;
         while self.run.under_way() < window
             && let Some(record) = self.waiting.pop_front()
         {
@@ -294,22 +331,37 @@ impl<L: Log> RangeReader<L> {
         Step::Moved
     }
 
-    /// Passes over what the log has dropped, where nothing has come after it; `false`: it has dropped nothing.
-    async fn skip_expired<S: Ledger>(&mut self, shared: &Shared<L, S>, to: u64) -> bool
+    /// The log could not be read.
+    fn unread(&mut self) -> Step {
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        // What is under way may still end here.
+        if since.elapsed() > UNREADABLE && self.run.under_way() == 0 {
+            Step::Unreadable
+        } else {
+            Step::Nothing
+        }
+    }
+
+    /// Nothing has come: passes over what the log has dropped.
+    async fn skip_expired<S: Ledger>(&mut self, shared: &Shared<L, S>, to: u64) -> Step
     where
         L: Clone,
     {
         let topic = &self.run.id.topic;
-        let begins = shared.log.positions(topic, StartAt::Beginning).await;
+        let begins = shared.log.positions(topic, StartAt::Beginning);
+        let Ok(Ok(begins)) = tokio::time::timeout(ASKED, begins).await else {
+            return self.unread();
+        };
+        self.failing = None;
         let place = usize::try_from(self.run.id.partition).unwrap_or(usize::MAX);
-        let begin = begins.ok().and_then(|begins| begins.get(place).copied());
+        let begin = begins.get(place).copied();
         let Some(begin) = begin.filter(|begin| *begin > self.next) else {
-            return false;
+            return Step::Nothing;
         };
         let next = begin.min(to);
         count(&shared.counters.expired, next - self.next);
         self.skip_to(shared, next);
-        true
+        Step::Moved
     }
 
     async fn fetch<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Result<(), LogError>

@@ -117,6 +117,8 @@ pub struct Happened {
     pub progress: BTreeMap<RangeId, u64>,
     /// Ranges of which everything is done that is before an offset; one that goes further stays.
     pub ended: BTreeMap<RangeId, u64>,
+    /// Ranges that we cannot read: no longer claimed.
+    pub released: Vec<RangeId>,
     /// Owed ones whose endpoint we do not know, or know not to be active: they go unless the ledger knows better.
     pub unwanted: Vec<OwedId>,
     /// Dead letters.

@@ -40,7 +40,8 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                 Err(error) => shared.ledger_failed(&mut told, &error).await,
             }
         }
-        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_RANGES) {
+        let may_look = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_RANGES);
+        if may_look && shared.can_read() {
             looked = Some(Instant::now());
             match shared.ledger.claim_ranges(now_ms(), MOST_RANGES).await {
                 Ok(ranges) => {

@@ -87,6 +87,11 @@ impl Ledger for Memory {
                 kept.ranges.remove(&id);
             }
         }
+        for id in happened.released {
+            if let Some(range) = kept.ranges.get_mut(&id) {
+                range.2 = false;
+            }
+        }
         kept.dead.extend(happened.dead);
         kept.attempts.extend(happened.attempts);
         Ok(())

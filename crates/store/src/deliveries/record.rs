@@ -17,19 +17,22 @@ type Bound<'q> = Query<'q, Any, AnyArguments>;
 
 const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason, claimed_by) \
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+/// Who was taken for dead meanwhile takes nothing away from those who care for it now.
 const FAIL: &str = "UPDATE owed SET failures = $3, due_ms = $4, claimed_by = NULL, reason = $5 \
-    WHERE endpoint_id = $1 AND notification_id = $2";
+    WHERE endpoint_id = $1 AND notification_id = $2 AND (claimed_by IS NULL OR claimed_by = $6)";
 const GIVE_BACK: &str = "UPDATE owed SET due_ms = $3, claimed_by = NULL \
-    WHERE endpoint_id = $1 AND notification_id = $2";
+    WHERE endpoint_id = $1 AND notification_id = $2 AND (claimed_by IS NULL OR claimed_by = $4)";
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
     VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
     DO UPDATE SET claimed_by = excluded.claimed_by, to_offset = \
     CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
 const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6";
+    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND from_offset < $5";
 const END: &str = "DELETE FROM owed_range \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5 AND log = $6";
+const RELEASE: &str = "UPDATE owed_range SET claimed_by = NULL WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
+    AND start_offset = $4 AND log = $5 AND claimed_by = $6";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
 /// Of a reason so much is kept.
@@ -99,7 +102,8 @@ async fn owed(connection: &mut Connection, happened: &Happened, us: &str) -> Res
         let update = of(FAIL, owed)
             .bind(i64::from(owed.failures))
             .bind(owed.due_ms)
-            .bind(reason(&owed.reason));
+            .bind(reason(&owed.reason))
+            .bind(us.to_owned());
         update.execute(&mut *connection).await?;
     }
     for ((endpoint, notification), due_ms) in &happened.given_back {
@@ -107,6 +111,7 @@ async fn owed(connection: &mut Connection, happened: &Happened, us: &str) -> Res
             .bind(endpoint.to_string())
             .bind(notification.to_string())
             .bind(due_ms)
+            .bind(us.to_owned())
             .execute(&mut *connection)
             .await?;
     }
@@ -161,6 +166,10 @@ async fn ranges(
     for (id, to) in &happened.ended {
         let end = of(END, id).bind(offset(*to)).bind(log.to_owned());
         end.execute(&mut *connection).await?;
+    }
+    for id in &happened.released {
+        let release = of(RELEASE, id).bind(log.to_owned()).bind(us.to_owned());
+        release.execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -45,7 +45,9 @@ impl Store {
             let query = sqlx::query(statement).bind(&account);
             query.execute(&mut *change.tx).await?;
         }
-        change.commit().await?;
+        let committed = change.commit().await;
+        self.callers.forget();
+        committed?;
         Ok(true)
     }
 

@@ -19,6 +19,8 @@ cases![
     what_fails_again_is_given_back_or_is_done_is_so,
     two_dispatchers_never_claim_the_same,
     a_range_grows_shrinks_and_ends,
+    who_was_taken_for_dead_takes_nothing_back,
+    a_range_that_cannot_be_read_is_left_to_others,
     ranges_of_one_log_are_nothing_to_who_reads_another,
     everything_is_noted_or_nothing,
     dead_letters_of_any_bytes_come_back_as_they_were,
@@ -214,6 +216,72 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
     ensure!(other.claim_ranges(5_000, 10).await? == [range(15, 20)]);
     store.record(end(20)).await?;
     ensure!(store.claim_ranges(6_000, 10).await? == []);
+    Ok(())
+}
+
+async fn who_was_taken_for_dead_takes_nothing_back(test: Test) -> Result<()> {
+    let (one, two) = (test.open().await?, test.open().await?);
+    let id = RangeId {
+        endpoint: ENDPOINT,
+        topic: Arc::from("t"),
+        partition: 0,
+        start: 5,
+    };
+    one.beat(0, 10).await?;
+    let under_way = vec![owed(1, 1), owed(2, 1)];
+    let begun = happened(|what| {
+        what.under_way = under_way;
+        what.grown.insert(id.clone(), 9);
+        what.progress.insert(id.clone(), 6);
+    });
+    one.record(begun).await?;
+    two.beat(20, 100).await?;
+    ensure!(two.claim_owed(20, 10).await?.len() == 2);
+    ensure!(two.claim_ranges(20, 10).await?.len() == 1);
+    let further = happened(|what| {
+        what.progress.insert(id.clone(), 8);
+    });
+    two.record(further).await?;
+    let late = happened(|what| {
+        what.failed_again = vec![owed(1, 21)];
+        what.given_back = vec![((ENDPOINT, notification(2)), 21)];
+        what.progress.insert(id.clone(), 7);
+        what.released = vec![id.clone()];
+    });
+    one.record(late).await?;
+    one.beat(20, 100).await?;
+    let three = match test.kind {
+        // Whoever opens a file is alone with it.
+        Kind::Sqlite => one,
+        Kind::Postgres(_) => test.open().await?,
+    };
+    if matches!(test.kind, Kind::Postgres(_)) {
+        ensure!(three.claim_owed(50, 10).await? == []);
+        ensure!(three.claim_ranges(50, 10).await? == []);
+    }
+    two.leave().await?;
+    let range = OwedRange { id, from: 8, to: 9 };
+    ensure!(three.claim_ranges(50, 10).await? == [range]);
+    Ok(())
+}
+
+async fn a_range_that_cannot_be_read_is_left_to_others(test: Test) -> Result<()> {
+    let (one, two) = (test.open().await?, test.open().await?);
+    let id = RangeId {
+        endpoint: ENDPOINT,
+        topic: Arc::from("t"),
+        partition: 0,
+        start: 5,
+    };
+    let grown = happened(|what| {
+        what.grown.insert(id.clone(), 9);
+    });
+    one.record(grown).await?;
+    one.beat(0, 100).await?;
+    let released = happened(|what| what.released = vec![id.clone()]);
+    one.record(released).await?;
+    let range = OwedRange { id, from: 5, to: 9 };
+    ensure!(two.claim_ranges(1, 10).await? == [range]);
     Ok(())
 }
 

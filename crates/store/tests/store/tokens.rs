@@ -1,13 +1,16 @@
 //! Accounts, users and API tokens.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use dovecast_store::{Caller, Profile, Scope};
 
-use crate::setup::{Test, cases};
+use crate::setup::{Test, cases, soon};
 
 cases![
     accounts_and_users_are_made_once_whoever_asks,
     a_token_stands_for_its_scope_until_it_is_deleted,
+    a_token_that_another_node_deletes_is_good_for_a_moment_only,
     only_the_hash_of_a_token_is_kept,
     the_first_admin_token_is_made_once,
 ];
@@ -61,6 +64,21 @@ async fn a_token_stands_for_its_scope_until_it_is_deleted(test: Test) -> Result<
     ensure!(!store.delete_token(account.token.id).await?);
     ensure!(store.caller(&account.secret).await?.is_none());
     Ok(())
+}
+
+async fn a_token_that_another_node_deletes_is_good_for_a_moment_only(test: Test) -> Result<()> {
+    let (here, there) = (test.open().await?, test.open().await?);
+    let token = here.create_token("ci", Scope::Admin).await?;
+    ensure!(there.caller(&token.secret).await? == Some(Caller::Admin));
+    ensure!(here.delete_token(token.token.id).await?);
+    ensure!(here.caller(&token.secret).await?.is_none());
+    let refused = async {
+        while there.caller(&token.secret).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    soon(refused).await?
 }
 
 async fn only_the_hash_of_a_token_is_kept(test: Test) -> Result<()> {
