@@ -19,6 +19,7 @@ use super::documents::Document;
 use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Sender;
 use crate::headers::header;
+use crate::outbox::Notification;
 
 /// Of a body.
 const FIELDS: [&str; 6] = [
@@ -61,17 +62,6 @@ pub(crate) struct Message {
     kind: &'static str,
     /// The `dovecast-id` of its record.
     id: String,
-}
-
-/// As it stands in the topic.
-#[derive(Serialize)]
-pub(super) struct Notification {
-    application: String,
-    event_type: String,
-    level: Option<String>,
-    account_id: String,
-    timestamp: String,
-    message: Value,
 }
 
 /// Send a notification: it is durable when this is answered.
@@ -124,7 +114,7 @@ pub(super) fn read(
     mut fields: Map<String, Value>,
     sender: &Sender,
     now: Timestamp,
-) -> Result<Notification, ApiError> {
+) -> Result<Notification<String, Value>, ApiError> {
     let mut errors = Errors::default();
     for name in fields.keys().filter(|name| !FIELDS.contains(&&***name)) {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));

@@ -1,25 +1,15 @@
-//! A notification, as it stands in the topic `hooks.outbox`: exactly six fields.
+//! The notification that a command line speaks of.
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
 use crate::cli::NotificationArguments;
+use crate::outbox::Notification;
 
 /// What stands in notifications for tests.
 const APPLICATION: &str = "TestApp";
 const EVENT_TYPE: &str = "TestEvent";
 const LEVEL: &str = "Info";
 const MESSAGE: &str = "Hello world!";
-
-#[derive(Serialize)]
-struct Notification<'a> {
-    application: &'a str,
-    event_type: &'a str,
-    level: Option<&'a str>,
-    account_id: &'a str,
-    timestamp: String,
-    message: serde_json::Value,
-}
 
 /// Its JSON; `None`: the command line is not about one.
 pub(super) fn render(

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{DISABLED, OWN};
 use crate::config::Dispatch;
 use crate::headers::header;
+use crate::outbox::Notification;
 use crate::sources::{Destination, NotTaken};
 
 /// How often it is looked for endpoints that have failed for too long ...
@@ -22,17 +23,6 @@ const LOOK: Duration = Duration::from_mins(1);
 const TELL: Duration = Duration::from_secs(1);
 /// Announcements that are read at a time.
 const MOST: i64 = 100;
-
-/// As it stands in the topic.
-#[derive(Serialize)]
-struct Notification<'a> {
-    application: &'a str,
-    event_type: &'a str,
-    level: Option<&'a str>,
-    account_id: &'a str,
-    timestamp: String,
-    message: Message<'a>,
-}
 
 #[derive(Serialize)]
 struct Message<'a> {
