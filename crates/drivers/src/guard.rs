@@ -89,9 +89,7 @@ pub enum GuardError {
         error: io::Error,
     },
     /// It has some, and none of them is allowed.
-    #[error(
-        "`{host}` is at {address}, which is not a public address and not in the allowed networks"
-    )]
+    #[error("`{host}` is at no public address, and at none of the allowed networks")]
     NotAllowed {
         /// The name, or the address itself.
         host: String,

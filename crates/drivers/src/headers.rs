@@ -6,11 +6,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// Headers that only we set, or that are about the connection and not about the request (RFC 9110, 7.6.1).
-const OURS: [&str; 12] = [
+/// Headers that only we set, that are about the connection and not about the request (RFC 9110, 7.6.1), or that say who somebody is
+/// to those who believe a proxy.
+const OURS: [&str; 18] = [
     "connection",
     "content-length",
     "content-type",
+    "forwarded",
     "host",
     "keep-alive",
     "proxy-authenticate",
@@ -20,6 +22,11 @@ const OURS: [&str; 12] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-rh-identity",
 ];
 /// What all headers of Standard Webhooks begin with.
 const OF_WEBHOOKS: &str = "webhook-";

@@ -242,6 +242,7 @@ impl Parts {
             .is_err()
         {
             tracing::warn!("requests were cut off");
+            self.http.abort_all();
         }
         if let Some(store) = &self.store {
             store.close().await;

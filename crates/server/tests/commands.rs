@@ -146,7 +146,7 @@ fn many_of_a_notification_have_ids_of_their_own() {
         assert!(
             record["value"]
                 .as_str()
-                .is_some_and(|value| value.contains(r#""application":"TestApp""#)),
+                .is_some_and(|value| value.contains(r#""application":"BenchmarkApp""#)),
             "{record}"
         );
         record["headers"][0]["value"].to_string()

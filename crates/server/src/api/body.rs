@@ -26,6 +26,9 @@ const MAX_REPLAYED_BYTES: usize = 64 * 1024 * 1024;
 /// A body in JSON.
 pub(crate) struct JsonBody(pub(crate) Value);
 
+/// A body that is said to be JSON, as it came.
+pub(crate) struct JsonBytes(pub(crate) Bytes);
+
 /// A body in JSON or YAML.
 pub(crate) struct AnyBody(pub(crate) Value);
 
@@ -50,11 +53,20 @@ impl FromRequest<Api> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let JsonBytes(bytes) = JsonBytes::from_request(request, api).await?;
+        Ok(Self(json(&bytes)?))
+    }
+}
+
+impl FromRequest<Api> for JsonBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let media_type = media_type(&request);
         if !JSON.contains(&&*media_type) {
             return Err(refused(&media_type, "application/vnd.api+json"));
         }
-        Ok(Self(json(&bytes(request, api).await?)?))
+        Ok(Self(bytes(request, api).await?))
     }
 }
 

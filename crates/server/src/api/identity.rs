@@ -17,6 +17,8 @@ use serde_json::Value;
 use super::Api;
 use super::error::ApiError;
 
+/// What every delivery of a webhook has, and no endpoint can take away.
+const WEBHOOK_ID: &str = "webhook-id";
 /// What a proxy in front says about the user, see `docs/rest.md`.
 pub(crate) const IDENTITY: &str = "x-rh-identity";
 
@@ -125,6 +127,12 @@ impl Api {
 }
 
 async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
+    // Whoever has an endpoint chooses where deliveries go: none may act here, as a message that goes round or as somebody else.
+    if parts.headers.contains_key(WEBHOOK_ID) {
+        return Err(ApiError::forbidden(
+            "A delivery of a webhook is no request to this API",
+        ));
+    }
     let mut identities = parts.headers.get_all(IDENTITY).iter();
     if let Some(identity) = identities.next().filter(|_| api.is_behind_proxy(parts)) {
         // One of two would be the client's own, which the proxy has let through.

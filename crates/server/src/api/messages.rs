@@ -1,5 +1,7 @@
 //! Notifications over HTTP: what an application would write into the topic `hooks.outbox`.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,12 +11,13 @@ use dovecast_event::header_name;
 use dovecast_log::NewRecord;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
-use super::body::JsonBody;
+use super::body::{self, JsonBytes};
 use super::documents::Document;
 use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Sender;
@@ -83,13 +86,10 @@ pub(crate) struct Message {
 pub(crate) async fn create(
     sender: Sender,
     State(api): State<Api>,
-    JsonBody(body): JsonBody,
+    JsonBytes(body): JsonBytes,
 ) -> Result<Document<MessageDocument>, ApiError> {
-    let Value::Object(fields) = body else {
-        return Err(ApiError::bad_request("the body is no object"));
-    };
     let now = Timestamp::now();
-    let notification = read(fields, &sender, now)?;
+    let notification = read(&body, &sender, now)?;
     let id = Uuid::now_v7();
     let value = serde_json::to_vec(&notification).map_err(ApiError::bad_request)?;
     let shown = id.hyphenated().to_string();
@@ -110,11 +110,17 @@ pub(crate) async fn create(
     Ok(Document(StatusCode::CREATED, MessageDocument { data }))
 }
 
-pub(super) fn read(
-    mut fields: Map<String, Value>,
+pub(super) fn read<'a>(
+    body: &'a [u8],
     sender: &Sender,
     now: Timestamp,
-) -> Result<Notification<String, Value>, ApiError> {
+) -> Result<Notification<String, &'a RawValue>, ApiError> {
+    let Value::Object(fields) = body::json(body)? else {
+        return Err(ApiError::bad_request("the body is no object"));
+    };
+    // Endpoints get it byte by byte, with numbers that no program here understands.
+    let mut messages: HashMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_slice(body).map_err(ApiError::bad_request)?;
     let mut errors = Errors::default();
     for name in fields.keys().filter(|name| !FIELDS.contains(&&***name)) {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
@@ -133,7 +139,7 @@ pub(super) fn read(
     };
     let timestamp = noted("timestamp", timestamp(fields.get("timestamp"), now));
     let account_id = noted("account_id", account(fields.get("account_id"), sender));
-    let message = fields.remove("message");
+    let message = messages.remove("message");
     if message.is_none() {
         noted("message", Err("is missing"));
     }

@@ -2,7 +2,6 @@
 
 use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::body::{self, JsonBody};
 use super::endpoint_fields::EndpointFields;
@@ -71,10 +70,7 @@ fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {
 
 /// The body of `POST /messages`, sent with an admin token at `now`: the value of its record.
 pub fn message(bytes: &[u8], now: Timestamp) -> Result<Vec<u8>, Refused> {
-    let Value::Object(fields) = body::json(bytes)? else {
-        return Err(ApiError::bad_request("the body is no object").into());
-    };
-    let notification = messages::read(fields, &Sender::Anybody, now)?;
+    let notification = messages::read(bytes, &Sender::Anybody, now)?;
     Ok(serde_json::to_vec(&notification).map_err(ApiError::bad_request)?)
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn explain(
         }
         (_, Some(value)) => client.explain(value.clone()).await?,
         (_, None) => {
-            let json = notification::render(&asked.fields, jiff::Timestamp::now())?;
+            let json = notification::render(&asked.fields, 1, jiff::Timestamp::now())?;
             let json = json.context("no notification is given")?;
             client.explain(json).await?
         }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::pretty::printable;
 use super::print;
 use crate::access::Access;
 use crate::cli::ListArguments;
@@ -59,6 +60,11 @@ pub(super) async fn groups(access: &Access, arguments: &ListArguments) -> Result
 
 /// A table; the first `texts` columns are text, the others numbers.
 pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]], texts: usize) -> String {
+    // Names and reasons are others': nothing of them steers a terminal.
+    let rows: Vec<[String; COLUMNS]> = rows
+        .iter()
+        .map(|row| std::array::from_fn(|column| printable(&row[column])))
+        .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let mut table = String::new();
@@ -83,6 +89,12 @@ pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]], texts: u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_steers_no_terminal() {
+        let rows = [["a\u{1b}[2Jb\r\n", "1"]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows, 1), "a\u{fffd}[2Jb    1\n");
+    }
 
     #[test]
     fn texts_stand_at_the_left_and_numbers_at_the_right() {

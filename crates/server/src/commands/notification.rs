@@ -7,6 +7,8 @@ use crate::outbox::Notification;
 
 /// What stands in notifications for tests.
 const APPLICATION: &str = "TestApp";
+/// The same where there are many.
+const BENCHMARK_APPLICATION: &str = "BenchmarkApp";
 const EVENT_TYPE: &str = "TestEvent";
 const LEVEL: &str = "Info";
 const MESSAGE: &str = "Hello world!";
@@ -14,6 +16,7 @@ const MESSAGE: &str = "Hello world!";
 /// Its JSON; `None`: the command line is not about one.
 pub(super) fn render(
     arguments: &NotificationArguments,
+    count: u32,
     now: jiff::Timestamp,
 ) -> Result<Option<String>> {
     let Some(account_id) = &arguments.account_id else {
@@ -22,7 +25,11 @@ pub(super) fn render(
     let is_test = arguments.application.is_none();
     let text = || arguments.message.as_deref().unwrap_or(MESSAGE).into();
     let notification = Notification {
-        application: arguments.application.as_deref().unwrap_or(APPLICATION),
+        application: arguments.application.as_deref().unwrap_or(if count > 1 {
+            BENCHMARK_APPLICATION
+        } else {
+            APPLICATION
+        }),
         event_type: arguments.event_type.as_deref().unwrap_or(EVENT_TYPE),
         level: arguments
             .level
@@ -50,7 +57,7 @@ mod tests {
             panic!("another command");
         };
         let now = jiff::Timestamp::from_millisecond(1_795_210_528_120).expect("a time");
-        let json = render(&send.notification, now).expect("JSON");
+        let json = render(&send.notification, send.count, now).expect("JSON");
         assert_eq!(json.as_deref(), Some(expected));
     }
 
@@ -59,6 +66,10 @@ mod tests {
         check(
             &["-u", "7"],
             r#"{"application":"TestApp","event_type":"TestEvent","level":"Info","account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":"Hello world!"}"#,
+        );
+        check(
+            &["-u7", "--count=2"],
+            r#"{"application":"BenchmarkApp","event_type":"TestEvent","level":"Info","account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":"Hello world!"}"#,
         );
         check(
             &["-u7", "-aApp", "-eNew", "-lHigh", "-m", "Hi"],

@@ -25,7 +25,7 @@ const BATCH: usize = 500;
 /// The record that the command line, or standard input, speaks of.
 pub(super) fn record(arguments: &SendArguments, topics: &Dispatch) -> Result<NewRecord> {
     let now = jiff::Timestamp::now();
-    let rendered = notification::render(&arguments.notification, now)?;
+    let rendered = notification::render(&arguments.notification, arguments.count, now)?;
     let mut topic = rendered.as_ref().map(|_| topics.outbox_topic.as_str());
     let value: Bytes = match (rendered, &arguments.value) {
         (Some(json), _) => json.into(),

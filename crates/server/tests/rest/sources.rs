@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::{Answer, Request};
 use dovecast_testkit::mock_broker::MockBroker;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use dovecast_testkit::topic::TopicReader;
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use crate::setup::{User, World, bearer, cases, delivering, identity, text, uniqu
 
 cases![
     a_message_is_delivered_as_it_was_sent,
+    a_message_is_delivered_byte_by_byte,
+    a_delivery_is_no_request,
     an_account_sends_for_itself_only,
     only_an_admin_or_account_token_sends,
     a_wrong_message_is_refused_with_its_fields,
@@ -73,6 +76,46 @@ fn a_message_is_delivered_as_it_was_sent(world: &World) -> Result<()> {
     );
     let records = world.server.records("hooks.outbox")?;
     ensure!(records.iter().any(|record| record.contains(&id)));
+    Ok(())
+}
+
+fn a_message_is_delivered_byte_by_byte(world: &World) -> Result<()> {
+    let (token, _) = token(world, "account")?;
+    let sink = endpoint(&bearer(&world.server, &token))?;
+    let message = r#"{"b": 12345678901234567890123, "a":[1e2, -0.0],  "a":"\u00e4\/"}"#;
+    let body = format!(
+        r#"{{"application":"a","event_type":"e","level":null,"message":"first","message":{message}}}"#
+    );
+    let request = Request::new("POST", "/api/hooks/messages")
+        .header("Authorization", &format!("Bearer {token}"))
+        .header("Content-Type", "application/json")
+        .body(body);
+    let answer = world.server.ask(&request)?;
+    ensure!(answer.status == 201, "{answer:?}");
+    let hook = sink.wait_for(1, ARRIVAL)?.remove(0);
+    ensure!(hook.body.contains(message), "{}", hook.body);
+    Ok(())
+}
+
+/// An endpoint whose URL is this API, with a token: its deliveries would go round for ever.
+fn a_delivery_is_no_request(world: &World) -> Result<()> {
+    let (token, number) = token(world, "account")?;
+    let user = bearer(&world.server, &token);
+    let url = format!("http://{}/api/hooks/messages", world.server.address()?);
+    let authorization = json!({"type": "bearer", "token": token});
+    let id = user.endpoint(&json!({
+        "name": "round", "url": url, "filter": {}, "data": {"authorization": authorization},
+    }))?;
+    world.server.run(["send", "-u", &number, "-m", "round"])?;
+    let letters = poll_until(ARRIVAL, || {
+        let letters = world.server.run(["dead-letters", "--json"]).ok()?;
+        letters.contains(&id).then_some(letters)
+    });
+    let letters = letters.context("no dead letter")?;
+    ensure!(letters.contains("the endpoint answers 403"), "{letters}");
+    let records = world.server.values("hooks.outbox")?;
+    let round = records.iter().filter(|value| value.contains(&number));
+    ensure!(round.count() == 1, "{records:?}");
     Ok(())
 }
 

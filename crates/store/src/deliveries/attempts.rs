@@ -94,7 +94,7 @@ impl Store {
     /// The latest attempts at an endpoint, at most so many, the newest first.
     pub async fn attempts(&self, endpoint: EndpointId, most: usize) -> Result<Vec<KeptAttempt>> {
         let mut attempts = Vec::new();
-        let mut before = "~".to_owned();
+        let mut before = "g".to_owned();
         while attempts.len() < most {
             let found = sqlx::query(
                 "SELECT id, content FROM attempts WHERE endpoint_id = $1 AND id < $2 ORDER BY id DESC LIMIT 20",

@@ -66,7 +66,7 @@ impl Store {
         before: Option<Uuid>,
         most: usize,
     ) -> Result<Vec<KeptDeadLetter>> {
-        let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+        let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
         let rows = sqlx::query(SELECT)
             .bind(before)
             .bind(i64::try_from(most).unwrap_or(i64::MAX))

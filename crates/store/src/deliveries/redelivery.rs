@@ -14,11 +14,11 @@ use crate::row;
 
 /// Dead letters of one transaction.
 const PART: i64 = 500;
-/// One that is owed anyhow is due now, too.
+/// One that is owed anyhow is due now, too, as if for the first time.
 const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason) \
     VALUES ($1, $2, $3, 0, $4, '') ON CONFLICT (endpoint_id, notification_id) \
-    DO UPDATE SET due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
-const DUE_NOW: &str = "UPDATE owed SET due_ms = $3 \
+    DO UPDATE SET failures = 0, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
+const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
