@@ -29,7 +29,7 @@ mod trace;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -98,6 +98,8 @@ struct Shared<L, S> {
     recorder: Recorder,
     counters: Arc<Counters>,
     readers: Arc<Readers>,
+    /// Owed deliveries that are claimed by us.
+    claimed: Arc<AtomicUsize>,
     /// Something that was in flight has ended.
     room: Notify,
     /// Until when the others take us for alive, as we have last said.
@@ -130,6 +132,7 @@ impl Dispatcher {
             recorder: Recorder::default(),
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
+            claimed: Arc::default(),
             room: Notify::new(),
             alive_until_ms: AtomicI64::new(0),
             unreadable_until_ms: AtomicI64::new(0),

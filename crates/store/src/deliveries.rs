@@ -9,6 +9,7 @@ mod redelivery;
 use std::io;
 use std::time::Duration;
 
+use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
 use dovecast_log::LogError;
 
@@ -154,8 +155,13 @@ impl Ledger for Store {
         done.map_err(|error| self.ledger_error("write to", &error))
     }
 
-    async fn claim_owed(&self, now_ms: Millis, most: usize) -> Result<Vec<Owed>, LogError> {
-        let claimed = self.claim_due(now_ms, most).await;
+    async fn claim_owed_except(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        except: Vec<EndpointId>,
+    ) -> Result<Vec<Owed>, LogError> {
+        let claimed = self.claim_due(now_ms, most, &except).await;
         claimed.map_err(|error| self.ledger_error("read from", &error))
     }
 

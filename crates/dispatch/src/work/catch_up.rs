@@ -25,6 +25,10 @@ const ASKED: Duration = Duration::from_secs(3);
 const UNREADABLE: Duration = Duration::from_secs(5);
 /// ... and before we take anything up again.
 const REST: Duration = Duration::from_secs(15);
+/// How long a reader that has given nothing yet is kept, whoever wants its place.
+const GRACE: Duration = Duration::from_secs(5);
+/// Records of a range that are kept while it has no reader.
+const KEPT: usize = 64;
 /// How long until what could not go on is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -181,8 +185,10 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
     let mut reader = RangeReader::new(range.id.clone(), range.from);
     while !shared.is_stopping() && !reader.is_done(range.to) {
         let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
-            // Nobody wants it any more.
-            return shared.ended(range.id, range.to);
+            // Nobody wants it any more; or it is so new that we have not heard of it.
+            shared.recorder.happened().unwanted_ranges.push(range.id);
+            shared.recorder.news.notify_one();
+            return;
         };
         let lane = shared.lane(&endpoint);
         match reader.step(shared, &lane, range.to).await {
@@ -223,6 +229,8 @@ struct RangeReader<L: Log> {
     next: u64,
     /// Since when the log could not be read.
     failing: Option<Instant>,
+    /// Something has come since the reader was opened.
+    has_given: bool,
 }
 
 impl<L: Log> RangeReader<L> {
@@ -234,6 +242,7 @@ impl<L: Log> RangeReader<L> {
             waiting: VecDeque::new(),
             next: from,
             failing: None,
+            has_given: false,
         }
     }
 
@@ -245,6 +254,15 @@ impl<L: Log> RangeReader<L> {
     fn close(&mut self) {
         self.reader = None;
         self.place = None;
+        self.has_given = false;
+        // What is left out is read again.
+        self.waiting.truncate(KEPT);
+    }
+
+    /// Whether it may be closed for others: it has been good for something, or will not be.
+    fn may_make_way(&self) -> bool {
+        let place = self.place.as_ref();
+        self.has_given || place.is_some_and(|place| place.is_older_than(GRACE))
     }
 
     /// Keeps nothing that others want, or that is of no use for now.
@@ -256,7 +274,7 @@ impl<L: Log> RangeReader<L> {
             self.close();
             // It is read again.
             self.waiting.clear();
-        } else if shared.readers.are_wanted() {
+        } else if shared.readers.are_wanted() && self.may_make_way() {
             self.close();
         }
     }
@@ -287,12 +305,15 @@ impl<L: Log> RangeReader<L> {
                 state.endpoint.concurrency.max(1) * WINDOW
             }
         };
-        if self.next >= to || self.run.under_way() >= window {
+        // All ranges of a lane share its queue.
+        let is_full = self.run.under_way() >= window || lane.state().waiting() >= window;
+        if self.next >= to || is_full {
             return Step::Nothing;
         }
         if self.waiting.is_empty() {
             let readers = &shared.readers;
-            if self.place.as_ref().is_some_and(Place::is_over) && readers.are_wanted() {
+            let is_over = self.place.as_ref().is_some_and(Place::is_over);
+            if is_over && self.may_make_way() && readers.are_wanted() {
                 self.close();
             }
             if self.place.is_none() {
@@ -379,7 +400,12 @@ impl<L: Log> RangeReader<L> {
         if let Some(reader) = &mut self.reader
             && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
         {
-            self.waiting.extend(records?);
+            // A log that has lost its end begins anew.
+            let records = records?.into_iter();
+            let next = self.next;
+            self.waiting
+                .extend(records.filter(|record| record.offset >= next));
+            self.has_given |= !self.waiting.is_empty();
         }
         Ok(())
     }
@@ -412,6 +438,8 @@ impl<L: Log> RangeReader<L> {
                 },
                 in_flight: 0,
                 span: trace::read(notification.id, record),
+                probes: 0,
+                _claim: None,
             });
             shared.wake(lane, &mut state);
         } else {

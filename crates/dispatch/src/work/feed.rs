@@ -204,6 +204,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 },
                 in_flight: 1,
                 span: span.clone(),
+                probes: 0,
+                _claim: None,
             };
             let mut offered = shared.offer_live(&endpoint, item);
             while let Some((mut item, lane)) = offered {
@@ -313,9 +315,17 @@ async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) 
         for lane in lanes {
             let mut state = lane.state();
             match shared.directory.endpoint(lane.id) {
-                Some(endpoint) => state.endpoint = endpoint,
+                Some(endpoint) => {
+                    let goes_on = state.endpoint.is_paused && !endpoint.is_paused;
+                    state.endpoint = endpoint;
+                    if goes_on {
+                        for _ in 0..state.waiting().min(state.endpoint.concurrency) {
+                            shared.wake(&lane, &mut state);
+                        }
+                    }
+                }
                 // What is left for it is discarded.
-                None if state.endpoint.is_active => {
+                None if state.endpoint.is_active || state.must_wait() => {
                     let mut gone = Endpoint::clone(&state.endpoint);
                     (gone.is_active, gone.is_paused) = (false, false);
                     state.endpoint = Arc::new(gone);
@@ -325,6 +335,12 @@ async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) 
                     }
                 }
                 None => {}
+            }
+            if state.endpoint.is_paused {
+                let owed = state.take_owed();
+                if !owed.is_empty() {
+                    shared.give_back(lane.id, owed, retrier::PAUSED);
+                }
             }
             if state.is_late(now) {
                 let (grown, shed) = state.fall_behind();

@@ -27,6 +27,27 @@ pub(super) struct Item {
     /// Of those in flight; what is read again of a range is bounded by its window.
     pub(super) in_flight: u64,
     pub(super) span: Span,
+    /// How often it was a probe that failed.
+    pub(super) probes: u32,
+    /// Where it was owed.
+    pub(super) _claim: Option<Claim>,
+}
+
+/// Counts what is claimed and not done.
+#[derive(Debug)]
+pub(super) struct Claim(Arc<AtomicUsize>);
+
+impl Claim {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where a delivery comes from.

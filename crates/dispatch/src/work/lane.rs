@@ -21,7 +21,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How many may wait.
 const QUEUE: usize = 2_000;
 /// The same of owed deliveries: those of an endpoint that is slow leave room for others.
-const OWED: usize = 500;
+const OWED: usize = 1_000;
+/// With so many, no more are claimed for it.
+const ENOUGH_OWED: usize = 100;
 /// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits for it.
 const FAST: Duration = Duration::from_millis(200);
 
@@ -136,6 +138,15 @@ impl Lane {
 }
 
 impl State {
+    /// Whether nothing more that is owed is to be claimed for now.
+    pub(super) fn has_enough(&self, now: Instant) -> bool {
+        let probe_at = self.breaker.probe_at();
+        let may_probe = probe_at.is_some_and(|at| at <= now) && self.queue.is_empty();
+        self.endpoint.is_paused
+            || (self.breaker.is_open() && !may_probe)
+            || self.queue.len() >= ENOUGH_OWED
+    }
+
     /// Whether what is owed has to wait for a person or for the breaker.
     pub(super) fn must_wait(&self) -> bool {
         self.endpoint.is_paused || self.breaker.is_open()
@@ -241,7 +252,7 @@ impl State {
         if let Some(probe) = self.probe.take() {
             return Next::Deliver(probe);
         }
-        if self.breaker.is_open() || self.queue.is_empty() {
+        if self.must_wait() || self.queue.is_empty() {
             return Next::Sleep;
         }
         // What is discarded is not delivered.

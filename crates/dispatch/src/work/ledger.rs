@@ -117,6 +117,8 @@ pub struct Happened {
     pub progress: BTreeMap<RangeId, u64>,
     /// Ranges of which everything is done that is before an offset; one that goes further stays.
     pub ended: BTreeMap<RangeId, u64>,
+    /// Ranges whose endpoint we do not know: they go unless the ledger knows it, and are claimed no longer.
+    pub unwanted_ranges: Vec<RangeId>,
     /// Ranges that we cannot read: no longer claimed.
     pub released: Vec<RangeId>,
     /// Owed ones whose endpoint we do not know, or know not to be active: they go unless the ledger knows better.
@@ -156,6 +158,16 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         &self,
         now_ms: Millis,
         most: usize,
+    ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send {
+        self.claim_owed_except(now_ms, most, Vec::new())
+    }
+
+    /// The same without those to some endpoints.
+    fn claim_owed_except(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        except: Vec<EndpointId>,
     ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send;
 
     /// Ranges that nobody who lives has claimed; claimed by us now.

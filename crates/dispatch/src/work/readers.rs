@@ -69,7 +69,11 @@ impl Place {
 
     /// Whether it is another one's turn, where others wait.
     pub(super) fn is_over(&self) -> bool {
-        self.since.elapsed() > SLICE
+        self.is_older_than(SLICE)
+    }
+
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        self.since.elapsed() > age
     }
 }
 

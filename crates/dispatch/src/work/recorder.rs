@@ -42,7 +42,10 @@ impl Recorder {
     /// How much waits to be written: more than is being written now.
     pub(super) fn waiting(&self) -> usize {
         let happened = self.happened();
-        let owed = happened.owed.len() + happened.under_way.len() + happened.failed_again.len();
+        let owed = happened.owed.len()
+            + happened.under_way.len()
+            + happened.failed_again.len()
+            + happened.given_back.len();
         happened.attempts.len() + happened.dead.len() + owed
     }
 

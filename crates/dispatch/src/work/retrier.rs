@@ -6,31 +6,35 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
-use super::item::{Item, Origin};
+use super::item::{Claim, Item, Origin};
 use super::ledger::{Ledger, Owed};
 use super::stats::count;
 use super::{Shared, catch_up, ms, now_ms, trace};
+use crate::EndpointId;
 
 /// How often it is looked for deliveries that are due, and for ranges.
 const LOOK: Duration = Duration::from_millis(500);
 const LOOK_FOR_RANGES: Duration = Duration::from_secs(2);
+/// While so much is not written, nothing is claimed.
+const UNWRITTEN: usize = 20_000;
 /// How many are fetched at a time.
 const MOST: usize = 500;
 const MOST_RANGES: usize = 50;
 /// The same where the endpoint is not known here.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
-const PAUSED: Duration = Duration::from_mins(1);
+pub(super) const PAUSED: Duration = Duration::from_mins(1);
 
 pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut told = None;
     let mut looked: Option<Instant> = None;
     loop {
         let mut is_more = false;
-        let has_room =
-            shared.counters.in_flight.load(Ordering::Acquire) < shared.options.in_flight / 2;
-        if has_room {
-            match shared.ledger.claim_owed(now_ms(), MOST).await {
+        let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
+        if claimed < shared.options.in_flight / 2 && shared.recorder.waiting() < UNWRITTEN {
+            let except = have_enough(&shared);
+            let claim = shared.ledger.claim_owed_except(now_ms(), MOST, except);
+            match claim.await {
                 Ok(owed) => {
                     is_more = owed.len() == MOST;
                     for owed in owed {
@@ -58,6 +62,14 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     }
 }
 
+/// Endpoints for which nothing is claimed now: they are paused or down, or have enough to do.
+fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<EndpointId> {
+    let now = Instant::now();
+    let lanes: Vec<_> = shared.lanes().values().cloned().collect();
+    let have_enough = lanes.iter().filter(|lane| lane.state().has_enough(now));
+    have_enough.map(|lane| lane.id).collect()
+}
+
 fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
     let id = (owed.endpoint, owed.notification);
     let endpoint = shared.directory.endpoint(owed.endpoint);
@@ -73,10 +85,14 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
                 origin: Origin::Owed,
                 in_flight: 1,
                 span: trace::owed(owed.notification, owed.failures),
+                probes: 0,
+                _claim: Some(Claim::new(&shared.claimed)),
             };
             shared.offer_owed(&endpoint, item);
         }
         Some(endpoint) if endpoint.is_active => {
+            // So that no more of it are claimed.
+            drop(shared.lane(&endpoint));
             happened.given_back.push((id, now_ms() + ms(PAUSED)));
         }
         // Gone, or not active any more; or so new that we have not heard of it.

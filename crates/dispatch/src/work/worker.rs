@@ -302,6 +302,7 @@ struct Made {
     response_head: String,
     latency: Duration,
     reason: String,
+    is_failure: bool,
     end: End,
 }
 
@@ -329,7 +330,13 @@ fn settle<L: Log + Clone, S: Ledger>(
     let end = match &attempt.outcome {
         Outcome::Delivered => End::Delivered,
         Outcome::Refused { .. } => End::Dead,
-        Outcome::Failed { .. } if turned.is_open && matches!(item.origin, Origin::Range { .. }) => {
+        // The endpoint was not there. Where it has answered, or the same has failed before, it may be this notification.
+        Outcome::Failed { .. }
+            if turned.is_open
+                && matches!(item.origin, Origin::Range { .. })
+                && attempt.status.is_none()
+                && item.probes == 0 =>
+        {
             End::Later
         }
         Outcome::Failed { retry_after, .. } => {
@@ -351,6 +358,7 @@ fn settle<L: Log + Clone, S: Ledger>(
             Outcome::Delivered => String::new(),
             Outcome::Failed { reason, .. } | Outcome::Refused { reason } => reason,
         },
+        is_failure,
         end,
     };
     let endpoint = Arc::clone(&lane.state().endpoint);
@@ -366,6 +374,7 @@ fn settle<L: Log + Clone, S: Ledger>(
     if matches!(made.end, End::Later) && !shared.is_stopping() {
         // A probe is none of its attempts.
         item.failures -= 1;
+        item.probes += 1;
         lane.state().put_back(item);
     } else if let End::Later = made.end {
         // It is read again by whoever goes on with the range.
@@ -392,10 +401,8 @@ fn write_down<L: Log + Clone, S: Ledger>(
     let endpoint = of.id;
     let time_ms = now_ms();
     let is_owed = matches!(item.origin, Origin::Owed);
-    let attempts = match made.end {
-        End::Delivered | End::Dead if made.status.is_some() => item.failures.max(1),
-        _ => item.failures,
-    };
+    // A refusal is no failure that is counted.
+    let attempts = item.failures + u32::from(!made.is_failure && made.status.is_some());
     let owed = |due_ms| Owed {
         endpoint,
         notification: item.notification,
@@ -454,7 +461,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
         endpoint,
         notification: item.notification,
         time_ms,
-        number: item.failures + u32::from(!matches!(made.end, End::Again { .. } | End::Later)),
+        number: item.failures + u32::from(!made.is_failure),
         is_delivered: matches!(made.end, End::Delivered),
         status: made.status,
         latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),

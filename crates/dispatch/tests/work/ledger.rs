@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Millis, Owed, OwedId, OwedRange, RangeId,
 };
@@ -87,6 +88,9 @@ impl Ledger for Memory {
                 kept.ranges.remove(&id);
             }
         }
+        for id in happened.unwanted_ranges {
+            kept.ranges.remove(&id);
+        }
         for id in happened.released {
             if let Some(range) = kept.ranges.get_mut(&id) {
                 range.2 = false;
@@ -110,7 +114,12 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn claim_owed(&self, now_ms: Millis, most: usize) -> Result<Vec<Owed>, LogError> {
+    async fn claim_owed_except(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        except: Vec<EndpointId>,
+    ) -> Result<Vec<Owed>, LogError> {
         let mut kept = self.kept();
         if kept.is_away {
             return Err(away());
@@ -118,7 +127,8 @@ impl Ledger for Memory {
         let due = kept
             .owed
             .values_mut()
-            .filter(|(owed, is_claimed)| owed.due_ms <= now_ms && !*is_claimed);
+            .filter(|(owed, is_claimed)| owed.due_ms <= now_ms && !*is_claimed)
+            .filter(|(owed, _)| !except.contains(&owed.endpoint));
         let claim = |(owed, is_claimed): &mut (Owed, bool)| {
             *is_claimed = true;
             owed.clone()

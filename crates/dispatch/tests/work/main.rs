@@ -106,12 +106,8 @@ impl World {
     async fn notify(&mut self, count: u32) {
         let numbers = self.sent..self.sent + count;
         self.sent += count;
-        let value = |number| {
-            format!(
-                r#"{{"application":"a","event_type":"e","level":null,"timestamp":"t","message":{number},"account_id":"1"}}"#
-            )
-        };
-        self.append(numbers.map(value)).await;
+        self.append(numbers.map(|number| notification(&number.to_string())))
+            .await;
     }
 
     /// Everything that was read is committed.
@@ -126,6 +122,12 @@ impl World {
     async fn stop(&mut self) {
         self.dispatcher.take().expect("it runs").stop().await;
     }
+}
+
+fn notification(message: &str) -> String {
+    format!(
+        r#"{{"application":"a","event_type":"e","level":null,"timestamp":"t","message":{message},"account_id":"1"}}"#
+    )
 }
 
 fn endpoint(number: u128, sink: &Sink) -> Endpoint {
@@ -480,6 +482,34 @@ async fn what_one_endpoint_refuses_its_fallback_gets() {
     );
     world.stop().await;
     assert_eq!((fallback.repeated(), refusing.repeated()), (0, 0));
+}
+
+/// Ten open the breaker, and the next one is what it would probe with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_that_an_endpoint_always_refuses_hold_back_no_others() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    sink.refuse("poison");
+    world.put(1, &sink, |endpoint| {
+        endpoint.schedule = Schedule::new(vec![Duration::from_millis(100); 2], 0);
+        endpoint.concurrency = 1;
+    });
+    // One by one they have the same key, and are behind one another.
+    for number in 0..11 {
+        let poison = format!(r#""poison {number}""#);
+        world.append([notification(&poison)]).await;
+    }
+    for number in 0..20 {
+        world.append([notification(&number.to_string())]).await;
+    }
+    world.start();
+    until_taken(&sink, 20).await;
+    until("no range is owed", || async {
+        world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.stop().await;
+    assert_eq!(sink.repeated(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

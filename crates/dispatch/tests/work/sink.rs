@@ -29,6 +29,8 @@ pub(crate) struct Sink {
 
 struct State {
     answer: Answer,
+    /// What is refused with 503, by what stands in the body.
+    poison: Option<String>,
     /// How often each id was taken.
     taken: BTreeMap<String, usize>,
     /// Bodies that were taken, in order.
@@ -43,6 +45,7 @@ impl Sink {
             address: listener.local_addr().expect("an address"),
             state: Arc::new(Mutex::new(State {
                 answer: OK,
+                poison: None,
                 taken: BTreeMap::new(),
                 bodies: Vec::new(),
                 asked: 0,
@@ -61,6 +64,11 @@ impl Sink {
 
     pub(crate) fn answer(&self, answer: Answer) {
         self.state.lock().expect("not poisoned").answer = answer;
+    }
+
+    /// Refuses what has this in its body, and nothing else.
+    pub(crate) fn refuse(&self, poison: &str) {
+        self.state.lock().expect("not poisoned").poison = Some(poison.to_owned());
     }
 
     /// How many different ids were taken.
@@ -108,7 +116,13 @@ impl Sink {
             let answer = {
                 let mut state = self.state.lock().expect("not poisoned");
                 state.asked += 1;
-                state.answer
+                let text = String::from_utf8_lossy(&body);
+                let is_poison = state
+                    .poison
+                    .as_ref()
+                    .is_some_and(|poison| text.contains(poison));
+                let refused = Answer { status: 503, ..OK };
+                if is_poison { refused } else { state.answer }
             };
             match answer.after {
                 None => std::future::pending::<()>().await,

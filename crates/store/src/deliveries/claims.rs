@@ -5,30 +5,21 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId, OwedRange, RangeId};
 use dovecast_dispatch::{EndpointId, NotificationId};
-use sqlx::Any;
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::Query;
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
+use crate::statement::Statement;
 
 /// Rows of dispatchers that have been dead for so long are removed.
 const DEAD_MS: i64 = 24 * 60 * 60 * 1000;
+/// Of endpoints whose deliveries are not claimed, so many are named in a statement; others are given back.
+const MOST_EXCEPT: usize = 500;
 /// What nobody who lives has claimed. A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one
 /// writer).
-const DUE: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, notification_id) IN (\
-    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR (claimed_by <> $1 \
-    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) \
-    ORDER BY due_ms LIMIT $3) \
-    RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
-const DUE_POSTGRES: &str = "UPDATE owed SET claimed_by = $1 WHERE (endpoint_id, notification_id) IN (\
-    SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= $2 AND (claimed_by IS NULL OR (claimed_by <> $1 \
-    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) \
-    ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED) \
-    RETURNING endpoint_id, notification_id, body, failures, due_ms, reason";
 const FREE: &str = "UPDATE owed_range SET claimed_by = $1 \
     WHERE log = $4 AND (endpoint_id, topic, part, start_offset) IN (\
     SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE log = $4 AND (claimed_by IS NULL OR (claimed_by <> $1 \
@@ -96,14 +87,41 @@ impl Store {
         self.node.to_string()
     }
 
-    pub(super) async fn claim_due(&self, now_ms: Millis, most: usize) -> Result<Vec<Owed>> {
-        let statement = if self.database.is_postgres {
-            DUE_POSTGRES
-        } else {
-            DUE
-        };
-        let claim = self.claim(statement, now_ms, most);
-        let (tx, rows) = self.claimed(claim).await?;
+    pub(super) async fn claim_due(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        except: &[EndpointId],
+    ) -> Result<Vec<Owed>> {
+        let us = self.dispatcher_id();
+        let mut claim = Statement::new("UPDATE owed SET claimed_by = ");
+        claim.bind(us.clone());
+        claim.push(
+            " WHERE (endpoint_id, notification_id) IN (SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= ",
+        );
+        claim.bind(now_ms);
+        claim
+            .push(" AND (claimed_by IS NULL OR (claimed_by <> ")
+            .bind(us);
+        claim.push(" AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= ");
+        claim.bind(now_ms).push(")))");
+        let mut comma = " AND endpoint_id NOT IN (";
+        for endpoint in except.iter().take(MOST_EXCEPT) {
+            claim.push(comma).bind(endpoint.to_string());
+            comma = ", ";
+        }
+        if !except.is_empty() {
+            claim.push(")");
+        }
+        claim.push(" ORDER BY due_ms LIMIT ");
+        claim.bind(i64::try_from(most).unwrap_or(i64::MAX));
+        if self.database.is_postgres {
+            claim.push(" FOR UPDATE SKIP LOCKED");
+        }
+        claim.push(") RETURNING endpoint_id, notification_id, body, failures, due_ms, reason");
+        self.release_unsure().await?;
+        let mut tx = self.database.begin_writing().await?;
+        let rows = claim.fetch_all(&mut tx).await?;
         let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
         let ids = owed.iter().map(|owed| (owed.endpoint, owed.notification));
         self.commit_claim(tx, |unsure| unsure.owed.extend(ids))
@@ -122,8 +140,15 @@ impl Store {
         } else {
             FREE
         };
-        let claim = self.claim(statement, now_ms, most);
-        let (tx, rows) = self.claimed(claim.bind(self.log.to_string())).await?;
+        self.release_unsure().await?;
+        let mut tx = self.database.begin_writing().await?;
+        let rows = sqlx::query(statement)
+            .bind(self.dispatcher_id())
+            .bind(now_ms)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .bind(self.log.to_string())
+            .fetch_all(&mut *tx)
+            .await?;
         let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
         let ids = ranges.iter().map(|range| range.id.clone());
         self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
@@ -131,28 +156,7 @@ impl Store {
         Ok(ranges)
     }
 
-    fn claim(
-        &self,
-        statement: &'static str,
-        now_ms: Millis,
-        most: usize,
-    ) -> Query<'static, Any, AnyArguments> {
-        sqlx::query(statement)
-            .bind(self.dispatcher_id())
-            .bind(now_ms)
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-    }
-
-    /// Claims in a transaction: what the answer does not reach us of is claimed by nobody.
-    async fn claimed(
-        &self,
-        claim: Query<'static, Any, AnyArguments>,
-    ) -> Result<(Transaction, Vec<AnyRow>)> {
-        self.release_unsure().await?;
-        let mut tx = self.database.begin_writing().await?;
-        let rows = claim.fetch_all(&mut *tx).await?;
-        Ok((tx, rows))
-    }
+    // A claim is a transaction: what the answer does not reach us of is claimed by nobody.
 
     /// Where it is not known whether the claim has been committed, it is kept in mind what was in it.
     async fn commit_claim(&self, tx: Transaction, keep: impl FnOnce(&mut Unsure)) -> Result<()> {

@@ -31,6 +31,8 @@ const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND from_offset < $5";
 const END: &str = "DELETE FROM owed_range \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5 AND log = $6";
+const UNWANTED_RANGE: &str = "DELETE FROM owed_range WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
+    AND start_offset = $4 AND log = $5 AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1)";
 const RELEASE: &str = "UPDATE owed_range SET claimed_by = NULL WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
     AND start_offset = $4 AND log = $5 AND claimed_by = $6";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
@@ -167,7 +169,11 @@ async fn ranges(
         let end = of(END, id).bind(offset(*to)).bind(log.to_owned());
         end.execute(&mut *connection).await?;
     }
-    for id in &happened.released {
+    for id in &happened.unwanted_ranges {
+        let unwanted = of(UNWANTED_RANGE, id).bind(log.to_owned());
+        unwanted.execute(&mut *connection).await?;
+    }
+    for id in happened.released.iter().chain(&happened.unwanted_ranges) {
         let release = of(RELEASE, id).bind(log.to_owned()).bind(us.to_owned());
         release.execute(&mut *connection).await?;
     }
