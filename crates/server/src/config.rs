@@ -344,6 +344,16 @@ fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Err
 
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
+    // A word alone would be taken for the name of a module, of which there is none.
+    let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let wrong = text.split(',').map(str::trim).find(|part| {
+        !part.contains(['=', '[']) && !is_level(part) && !part.starts_with("dovecast")
+    });
+    if let Some(wrong) = wrong {
+        return Err(de::Error::custom(format!(
+            "`{wrong}` is no level, expected error, warn, info, debug, trace or off, or a filter such as `info,dovecast_relay=debug`"
+        )));
+    }
     match tracing_subscriber::EnvFilter::try_new(&text) {
         Ok(_) => Ok(text),
         Err(error) => Err(de::Error::custom(format!(

@@ -45,6 +45,16 @@ impl Feed {
         });
     }
 
+    /// This is the number in the database now. Lower than what was known it is of another one, such as one that was put back to an
+    /// earlier state; or one of our own changes has come in between, and whoever is woken finds nothing new.
+    pub(crate) fn found(&self, seq: i64) {
+        self.last.send_if_modified(|last| {
+            let is_news = seq != *last;
+            *last = seq;
+            is_news
+        });
+    }
+
     /// Resolves when the store is dropped.
     pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
         self.last.subscribe()
@@ -86,10 +96,10 @@ impl Store {
         *self.feed.subscribe().borrow()
     }
 
-    /// Waits until something has changed after `seq`.
+    /// Waits until something has changed after `seq`, or `seq` is of no use any more.
     pub async fn changed(&self, seq: i64) {
         // The sender lives as long as this.
-        let _ = self.feed.subscribe().wait_for(|last| *last > seq).await;
+        let _ = self.feed.subscribe().wait_for(|last| *last != seq).await;
     }
 
     /// What has changed after `seq`.

@@ -55,7 +55,7 @@ async fn listen(feed: Weak<Feed>, database: Database, url: PostgresUrl, patience
         };
         match feed::last_seq(&database).await {
             Ok(seq) => {
-                feed.publish(seq);
+                feed.found(seq);
                 was_heard = true;
             }
             Err(error) if was_heard && !database.pool.is_closed() => {

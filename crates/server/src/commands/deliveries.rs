@@ -32,10 +32,11 @@ pub(super) async fn endpoints(client: &Client, arguments: &DeliveryArguments) ->
         "ENDPOINT", "ACCOUNT", "NAME", "URL", "STATE", "LAST", "AT", "OWED", "RANGES",
     ]);
     for line in lines {
-        let state = match (line.active, line.has_filter) {
-            (false, _) => "inactive",
-            (true, false) => "no filter",
-            (true, true) => "active",
+        let state = match (line.active, line.paused, line.has_filter) {
+            (false, _, _) => "inactive",
+            (true, true, _) => "paused",
+            (true, false, false) => "no filter",
+            (true, false, true) => "active",
         };
         table.push([
             line.id.to_string(),

@@ -63,6 +63,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected `user` or `password`"),
         ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is no prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
+        ("[logging]\nfilter = 'inof'", "2:10: `filter`: `inof` is no level, expected error, warn, info"),
         ("[logging]\nfilter = 'a=loud'", "2:10: `filter`: `a=loud` is no filter"),
         ("[log]\nkind = 'redis'", "2:8: `kind`: unknown variant `redis`, expected `embedded` or `kafka`"),
         ("[log]\npartitions = 0", "2:14: `partitions`: invalid value: integer `0`, expected a number from 1 to 1024"),

@@ -143,6 +143,12 @@ fn a_paused_endpoint_gets_everything_when_it_goes_on(world: &World) -> Result<()
     world.server.run(["send", "-u", &number, "--count", "40"])?;
     other.wait_for(40, ARRIVAL)?;
     ensure!(sink.hooks().is_empty());
+    let listed = world.server.run(["endpoints"])?;
+    let line = listed.lines().find(|line| line.starts_with(&id));
+    ensure!(
+        line.is_some_and(|line| line.contains(" paused ")),
+        "{listed}"
+    );
     change(&user, &id, &json!({"paused": false}))?;
     sink.wait_for(40, ARRIVAL)?;
     Ok(())

@@ -10,6 +10,7 @@ use crate::setup::{Kind, Test, cases, create, endpoint, mail, soon};
 cases![
     every_change_of_an_endpoint_is_told_once,
     who_waits_is_woken_also_by_another_node,
+    a_database_that_was_put_back_is_read_anew,
     nothing_is_missed_while_many_write,
     who_is_too_far_behind_loads_everything,
     all_endpoints_are_loaded_in_pages,
@@ -87,6 +88,21 @@ async fn who_waits_is_woken_also_by_another_node(test: Test) -> Result<()> {
         let mut seq = seq;
         ensure!(since(&reader, &mut seq).await?.len() == 1);
     }
+    Ok(())
+}
+
+async fn a_database_that_was_put_back_is_read_anew(test: Test) -> Result<()> {
+    if let Kind::Sqlite = test.kind {
+        // A file is not put back beneath a server.
+        return Ok(());
+    }
+    let (store, account, _) = test.filled().await?;
+    create(&store, &account, "a", None).await?;
+    let seq = store.last_change().await?;
+    test.execute("UPDATE feed SET seq = seq - 1")?;
+    soon(store.changed(seq)).await?;
+    let everything = Changes::Everything { seq: seq - 1 };
+    ensure!(store.changes_since(seq).await? == everything);
     Ok(())
 }
 

@@ -141,8 +141,12 @@ impl Screen {
     /// Shows events until Ctrl-C.
     fn follow(&self, tail: &Tail, interrupted: &Receiver<()>) -> Result<()> {
         while interrupted.try_recv().is_err() {
-            if let Some(event) = tail.next(Duration::from_millis(500))? {
-                line(&format!("{:>7}  {event}", ""))?;
+            match tail.next(Duration::from_millis(500)) {
+                Ok(Some(event)) => line(&format!("{:>7}  {event}", ""))?,
+                Ok(None) => {}
+                // A terminal's Ctrl-C ends both at once.
+                Err(_) if interrupted.recv_timeout(Duration::from_secs(1)).is_ok() => break,
+                Err(error) => return Err(error),
             }
         }
         self.note("")
@@ -155,7 +159,7 @@ fn how_to_connect(dovecot: &Dovecot, server: &Server) -> Result<()> {
         "\neverything keeps running; every further event is shown here, Ctrl-C ends it\n\
          \n  IMAP     {address}:{}  user {USER} (or any other), password {PASSWORD}\
          \n  LMTP     {address}:{}\
-         \n  metrics  http://{}/metrics\
+         \n  HTTP     http://{}   (/metrics, /api/hooks; the admin token is in server.out beside the config)\
          \n  log      {}   ({:?})\
          \n  config   {}\
          \n  Dovecot  {}\n",

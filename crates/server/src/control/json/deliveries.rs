@@ -15,6 +15,8 @@ pub(crate) struct EndpointLine {
     pub(crate) url: String,
     pub(crate) active: bool,
     pub(crate) has_filter: bool,
+    /// What is for it is kept until it goes on.
+    pub(crate) paused: bool,
     pub(crate) last_delivery_status: Option<String>,
     pub(crate) last_delivery_ms: Option<i64>,
     pub(crate) first_failure_ms: Option<i64>,
@@ -32,6 +34,7 @@ impl EndpointLine {
             url: endpoint.url.clone(),
             active: endpoint.active,
             has_filter: record.filter.is_some(),
+            paused: record.endpoint.flow.paused,
             last_delivery_status: endpoint
                 .last_delivery_status
                 .map(|status| status.as_str().to_owned()),
