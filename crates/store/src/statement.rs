@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
 use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 
 use crate::connection::Connection;
@@ -45,10 +46,18 @@ impl Statement {
     }
 
     pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<AnyRow>> {
+        Ok(self.query()?.fetch_all(connection).await?)
+    }
+
+    /// How many rows it has changed.
+    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64> {
+        Ok(self.query()?.execute(connection).await?.rows_affected())
+    }
+
+    fn query(self) -> Result<Query<'static, Any, AnyArguments>> {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
-        Ok(query.fetch_all(connection).await?)
+        Ok(sqlx::query_with(AssertSqlSafe(self.text), self.values))
     }
 }

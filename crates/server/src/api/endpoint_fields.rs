@@ -10,6 +10,8 @@
 mod data;
 mod flow;
 
+use std::collections::HashSet;
+
 use dovecast_dispatch::Condition;
 use dovecast_drivers::webhook;
 use dovecast_store::{
@@ -28,6 +30,8 @@ use flow::FlowFields;
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
 const MAX_URL_CHARS: usize = 2048;
+/// Of one set of a filter.
+const MAX_MEMBERS: usize = 1000;
 /// The longest that an attempt may take, as in the configuration.
 const MAX_TIMEOUT_SECONDS: u32 = 45;
 
@@ -84,13 +88,13 @@ pub(crate) struct FilterRequest {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     condition: Option<Option<String>>,
-    /// Ids of applications.
+    /// Ids of applications, at most 1000.
     #[schema(value_type = Option<Vec<String>>)]
     app_ids: Option<Vec<Value>>,
-    /// Ids of event types.
+    /// Ids of event types, at most 1000.
     #[schema(value_type = Option<Vec<String>>)]
     event_type_ids: Option<Vec<Value>>,
-    /// Ids of levels.
+    /// Ids of levels, at most 1000.
     #[schema(value_type = Option<Vec<String>>)]
     level_ids: Option<Vec<Value>>,
 }
@@ -306,18 +310,23 @@ impl Checked {
         });
     }
 
-    /// What is no id is the id of nothing.
+    /// Each once. What is no id is the id of nothing.
     fn ids<Of>(&mut self, kind: MemberKind, ids: Option<Vec<Value>>) -> Vec<Id<Of>> {
-        let mut parsed = Vec::new();
+        let (mut parsed, mut seen) = (Vec::new(), HashSet::new());
         for id in ids.unwrap_or_default() {
             let text = match &id {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),
             };
             match text.parse() {
-                Ok(id) => parsed.push(id),
+                Ok(id) if seen.insert(id) => parsed.push(id),
+                Ok(_) => {}
                 Err(_) => self.errors.push(ErrorObject::unknown_member(kind, &text)),
             }
+        }
+        if parsed.len() > MAX_MEMBERS {
+            let detail = format!("are too many (maximum is {MAX_MEMBERS})");
+            self.errors.push(ErrorObject::members(kind, detail));
         }
         parsed
     }

@@ -178,17 +178,24 @@ impl ErrorObject {
         Self::at(format!("/data/attributes/{name}"), detail)
     }
 
+    /// A set of a filter that cannot be.
+    pub(crate) fn members(kind: MemberKind, detail: impl Into<String>) -> Self {
+        let relation = match kind {
+            MemberKind::Application => "apps",
+            MemberKind::EventType => "event_types",
+            MemberKind::Level => "levels",
+        };
+        Self::at(format!("/data/relationships/filter/{relation}"), detail)
+    }
+
     /// A filter that names what is not there.
     pub(crate) fn unknown_member(kind: MemberKind, id: &str) -> Self {
-        let (what, relation) = match kind {
-            MemberKind::Application => ("App", "apps"),
-            MemberKind::EventType => ("EventType", "event_types"),
-            MemberKind::Level => ("Level", "levels"),
+        let what = match kind {
+            MemberKind::Application => "App",
+            MemberKind::EventType => "EventType",
+            MemberKind::Level => "Level",
         };
-        let mut error = Self::at(
-            format!("/data/relationships/filter/{relation}"),
-            format!("Could not find {what} with 'id'={id}"),
-        );
+        let mut error = Self::members(kind, format!("Could not find {what} with 'id'={id}"));
         "Record not found".clone_into(&mut error.title);
         error
     }

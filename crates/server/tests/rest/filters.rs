@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::setup::{App, User, World, cases, registration, text};
+use crate::setup::{App, User, World, cases, registration, text, unique};
 
 cases![
     a_filter_is_made_and_shown_with_its_endpoint,
@@ -14,6 +14,7 @@ cases![
     a_filter_is_switched_on_and_off,
     a_condition_is_text_that_is_checked,
     an_unknown_member_is_refused_when_made_and_when_changed,
+    a_set_has_a_thousand_members_at_most_each_once,
     a_removal_never_widens_a_filter,
 ];
 
@@ -192,6 +193,43 @@ fn an_unknown_member_is_refused_when_made_and_when_changed(world: &World) -> Res
     // Nothing of a refused request is done.
     ensure!(user.names("")? == ["a"]);
     ensure!(sizes(&filter(&user, &path)?) == [1, 2, 1]);
+    Ok(())
+}
+
+fn a_set_has_a_thousand_members_at_most_each_once(world: &World) -> Result<()> {
+    let (user, name) = (world.account(), unique("wide"));
+    let mut body = registration(&name);
+    body["event_types"] = (0..1001)
+        .map(|number| json!({"id": format!("type-{number}"), "title": "One"}))
+        .collect();
+    let said = world.admin().post("/apps/register", &body)?.with(200)?;
+    let included = said.json["included"].as_array().context("no list")?;
+    let ids: Vec<&Value> = included.iter().map(|one| &one["id"]).collect();
+    ensure!(ids.len() == 1001);
+    let path = made(&user, &json!({"event_type_ids": ids[..1000]}))?;
+    let put = |ids: &[&Value]| {
+        let body = json!({"endpoint": {"filter": {"event_type_ids": ids}}});
+        user.put(&path, &body)
+    };
+    let place = "/data/relationships/filter/event_types";
+    put(&ids)?.refused(422, "are too many (maximum is 1000)", place)?;
+    // One that does not exist is found among those that do, wherever it stands.
+    let nothing = json!("00000000-0000-0000-0000-000000000000");
+    for place_of_it in [0, 499, 500, 999] {
+        let mut wrong = ids[..1000].to_vec();
+        wrong[place_of_it] = &nothing;
+        let detail = "Could not find EventType with 'id'=00000000-0000-0000-0000-000000000000";
+        put(&wrong)?.refused(422, detail, place)?;
+    }
+    // Nothing of what was refused is done.
+    let shown = filter(&user, &path)?;
+    ensure!(sizes(&shown) == [0, 1000, 0], "{shown}");
+    let data = shown["relationships"]["event_types"]["data"].as_array();
+    let members = data.context("no list")?.iter().map(|one| &one["id"]);
+    ensure!(members.eq(ids[..1000].iter().copied()), "{shown}");
+    // What is there twice is one.
+    put(&vec![ids[1000]; 20_000])?.with(200)?;
+    ensure!(sizes(&filter(&user, &path)?) == [0, 1, 0]);
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Whether an empty set means anything is a column that only a person's request sets, see `migrations/0001_registry.sql`.
 
+use std::collections::HashSet;
+
 use crate::connection::Connection;
 use sqlx::AssertSqlSafe;
 
@@ -10,6 +12,10 @@ use crate::error::{MemberKind, Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
+use crate::statement::Statement;
+
+/// Members that one statement puts into a set; SQLite takes 32,766 values.
+const CHUNK: usize = 500;
 
 /// A filter, by ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,33 +232,15 @@ async fn replace(
     set: FilterSet,
     ids: &[String],
 ) -> Result<()> {
-    let (table, members, any) = (set.table(), set.member_table(), set.any_column());
+    let (table, any) = (set.table(), set.any_column());
     // Made of constants.
     let delete = AssertSqlSafe(format!("DELETE FROM {table} WHERE filter_id = $1"));
     sqlx::query(delete)
         .bind(filter.to_string())
         .execute(&mut *change.tx)
         .await?;
-    for id in ids {
-        let find = AssertSqlSafe(format!("SELECT id FROM {members} WHERE id = $1"));
-        let found = sqlx::query(find)
-            .bind(id)
-            .fetch_optional(&mut *change.tx)
-            .await?;
-        if found.is_none() {
-            return Err(StoreError::Unknown {
-                kind: set.member_kind(),
-                id: id.clone(),
-            });
-        }
-        let insert = AssertSqlSafe(format!(
-            "INSERT INTO {table} (filter_id, member_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-        ));
-        sqlx::query(insert)
-            .bind(filter.to_string())
-            .bind(id)
-            .execute(&mut *change.tx)
-            .await?;
+    for ids in distinct(ids).chunks(CHUNK) {
+        insert_members(change, filter, set, ids).await?;
     }
     let mark = AssertSqlSafe(format!("UPDATE filter SET {any} = $1 WHERE id = $2"));
     sqlx::query(mark)
@@ -261,6 +249,52 @@ async fn replace(
         .execute(&mut *change.tx)
         .await?;
     Ok(())
+}
+
+/// Each id once, in the order in which they came.
+fn distinct(ids: &[String]) -> Vec<&str> {
+    let mut seen = HashSet::new();
+    let ids = ids.iter().map(String::as_str);
+    ids.filter(|id| seen.insert(*id)).collect()
+}
+
+/// Puts members into a set in which none of them is.
+async fn insert_members(
+    change: &mut Change<'_>,
+    filter: FilterId,
+    set: FilterSet,
+    ids: &[&str],
+) -> Result<()> {
+    let mut insert = Statement::new("INSERT INTO ");
+    insert.push(set.table());
+    insert.push(" (filter_id, member_id) SELECT ");
+    insert.bind(filter.to_string()).push(", id FROM ");
+    insert.push(set.member_table()).push(" WHERE ");
+    one_of(&mut insert, ids);
+    let inserted = insert.execute(&mut change.tx).await?;
+    if usize::try_from(inserted) == Ok(ids.len()) {
+        return Ok(());
+    }
+    let mut find = Statement::new("SELECT id FROM ");
+    find.push(set.member_table()).push(" WHERE ");
+    one_of(&mut find, ids);
+    let mut known = HashSet::new();
+    for found in find.fetch_all(&mut change.tx).await? {
+        known.insert(row::text(&found, "id")?);
+    }
+    let unknown = ids.iter().find(|id| !known.contains(**id));
+    Err(StoreError::Unknown {
+        kind: set.member_kind(),
+        id: unknown.copied().unwrap_or_default().to_owned(),
+    })
+}
+
+fn one_of(statement: &mut Statement, ids: &[&str]) {
+    for (place, id) in ids.iter().enumerate() {
+        statement.push(if place == 0 { "id IN (" } else { ", " });
+        statement.bind((*id).to_owned());
+    }
+    statement.push(")");
 }
 
 /// Takes the filter of an endpoint away.
