@@ -54,6 +54,8 @@ pub(crate) struct Api {
     /// Where notifications go.
     outbox: Destination,
     trusted_proxies: Arc<[IpNet]>,
+    /// Of one account.
+    max_endpoints: u64,
     test_delivery: Option<Arc<dyn TestDelivery>>,
     /// The number of the last change that counts for deliveries of this process.
     follows: watch::Receiver<i64>,
@@ -70,6 +72,7 @@ impl Api {
             store,
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
+            max_endpoints: http.max_endpoints.get(),
             test_delivery,
             follows,
         }

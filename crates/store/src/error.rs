@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The account has an endpoint of this name.
     #[error("an endpoint named `{0}` is there already")]
     NameTaken(String),
+    /// The account has so many endpoints, and may have no more.
+    #[error("the account has {0} endpoints, and may have no more")]
+    TooManyEndpoints(u64),
     /// A filter names what does not exist.
     #[error("could not find {kind} with id `{id}`")]
     Unknown {

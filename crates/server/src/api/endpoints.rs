@@ -104,7 +104,8 @@ pub(crate) async fn create(
     let fields: EndpointFields = body.under("endpoint")?;
     let taken = is_taken(&api, &account, &fields, None).await?;
     let new = fields.into_new(taken)?;
-    let made = api.store.create_endpoint(account.id, &new).await?;
+    let most = api.max_endpoints;
+    let made = api.store.create_endpoint(account.id, &new, most).await?;
     let document = SecretDocument {
         data: Endpoint::new(&made.endpoint),
         meta: SecretMeta {

@@ -208,6 +208,10 @@ impl From<StoreError> for ApiError {
                 "name",
                 "has already been taken",
             )]),
+            StoreError::TooManyEndpoints(most) => Self::invalid(vec![ErrorObject::at(
+                "/data",
+                format!("cannot be made: the account has {most} endpoints, and may have no more"),
+            )]),
             StoreError::Unknown { kind, id } => {
                 Self::invalid(vec![ErrorObject::unknown_member(kind, &id)])
             }

@@ -19,6 +19,8 @@ pub(crate) struct Http {
     pub(crate) api_prefix: String,
     #[serde(deserialize_with = "networks")]
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Of one account.
+    pub(crate) max_endpoints: Bounded<1, 1_000_000>,
     pub(crate) max_connections: Bounded<10, 100_000>,
     pub(crate) header_timeout_seconds: Bounded<1, 3600>,
     pub(crate) request_timeout_seconds: Bounded<1, 3600>,
@@ -30,6 +32,7 @@ impl Default for Http {
             listen: (Ipv4Addr::LOCALHOST, 8087).into(),
             api_prefix: "/api/hooks".to_owned(),
             trusted_proxies: Vec::new(),
+            max_endpoints: Bounded::new(1000),
             max_connections: Bounded::new(1000),
             header_timeout_seconds: Bounded::new(75),
             request_timeout_seconds: Bounded::new(60),

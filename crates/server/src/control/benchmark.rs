@@ -136,7 +136,9 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
             ..FilterFields::default()
         }),
     };
-    let created = store.create_endpoint(account.id, &endpoint).await?;
+    let created = store
+        .create_endpoint(account.id, &endpoint, u64::MAX)
+        .await?;
     Ok(json::Benchmark {
         application: APPLICATION.to_owned(),
         event_type: EVENT_TYPE.to_owned(),

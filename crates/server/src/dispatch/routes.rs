@@ -24,7 +24,7 @@ pub(super) fn webhook(record: &EndpointRecord, timeout: Duration) -> Result<Webh
     Webhook::new(&WebhookOptions {
         url: record.endpoint.url.clone(),
         secrets: secrets.map(str::to_owned).collect(),
-        server_ca: record.endpoint.server_ca_certificate.clone(),
+        server_ca: record.server_ca_certificate.clone(),
         headers: record.headers.expose().to_vec(),
         authorization: record.credentials.as_ref().map(authorization),
         timeout: own.map_or(timeout, |own| Duration::from_secs(own.into())),

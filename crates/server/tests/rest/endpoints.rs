@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::setup::{World, cases, text};
+use crate::setup::{User, World, bearer, cases, text};
 
 cases![
     an_endpoint_is_made_shown_changed_and_deleted,
@@ -16,6 +16,8 @@ cases![
     a_body_without_an_endpoint_is_a_bad_request,
     data_is_written_and_never_shown,
     a_certificate_that_is_none_is_refused,
+    certificates_have_a_length_at_most,
+    an_account_has_so_many_endpoints_at_most,
     a_secret_is_shown_once_when_it_is_made,
     a_test_that_cannot_be_sent_says_why_and_changes_nothing,
     what_another_account_has_is_not_found,
@@ -262,6 +264,49 @@ fn a_certificate_that_is_none_is_refused(world: &World) -> Result<()> {
         user.put(&format!("/endpoints/{id}"), &change)?
             .refused(422, detail, place)?;
     }
+    Ok(())
+}
+
+fn certificates_have_a_length_at_most(world: &World) -> Result<()> {
+    let user = world.account();
+    let id = user.endpoint(&json!({"name": "a", "url": "https://example.org/"}))?;
+    let one = certificate()?;
+    let fit = 64 * 1024 / one.len();
+    let put = |count: usize| {
+        let data = json!({"server_ca_certificate": one.repeat(count)});
+        user.put(
+            &format!("/endpoints/{id}"),
+            &json!({"endpoint": {"data": data}}),
+        )
+    };
+    put(fit)?.with(200)?;
+    let detail = "attribute server_ca_certificate is too long (maximum is 65536 bytes)";
+    put(fit + 1)?.refused(422, detail, "/data/attributes/data")
+}
+
+fn an_account_has_so_many_endpoints_at_most(world: &World) -> Result<()> {
+    let server = world.fresh()?.0.http("max_endpoints = 2").start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let account = |number: &str| -> Result<User<'_>> {
+        let token = json!({"name": "x", "scope": "account", "account_number": number});
+        let said = admin.post("/tokens", &json!({"token": token}))?.with(201)?;
+        Ok(bearer(&server, &text(&said.json["meta"]["token"])?))
+    };
+    let fields = |name: &str| json!({"name": name, "url": "https://example.org/"});
+    let (one, other) = (account("one")?, account("other")?);
+    let first = format!("/endpoints/{}", one.endpoint(&fields("a"))?);
+    one.endpoint(&fields("b"))?;
+    let detail = "the account has 2 endpoints, and may have no more";
+    one.post("/endpoints", &json!({"endpoint": fields("c")}))?
+        .refused(422, detail, "/data")?;
+    ensure!(one.names("")? == ["a", "b"]);
+    // What is there can be changed, and makes room for another when it goes; others have their own.
+    one.put(&first, &json!({"endpoint": {"name": "d"}}))?
+        .with(200)?;
+    other.endpoint(&fields("c"))?;
+    one.delete(&first)?.with(204)?;
+    one.endpoint(&fields("c"))?;
+    ensure!(one.names("")? == ["b", "c"]);
     Ok(())
 }
 

@@ -20,11 +20,11 @@ use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
 pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.url, endpoint.active, \
-    endpoint.type, endpoint.server_ca_certificate, endpoint.retry_policy, endpoint.timeout_seconds, endpoint.paused, \
+    endpoint.type, endpoint.retry_policy, endpoint.timeout_seconds, endpoint.paused, \
     endpoint.rate_limit, endpoint.retry_delays, endpoint.fallback_id, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
 
-/// An endpoint, without its secrets.
+/// An endpoint, without what is written and never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its id.
@@ -39,8 +39,6 @@ pub struct Endpoint {
     pub active: bool,
     /// Which driver.
     pub kind: EndpointKind,
-    /// PEM certificates to trust instead of the system's.
-    pub server_ca_certificate: Option<String>,
     /// What happens after a failure.
     pub retry_policy: RetryPolicy,
     /// How long an attempt may take; without it as the configuration says.
@@ -142,7 +140,6 @@ impl Endpoint {
             url: row::text(found, "url")?,
             active: row::truth(found, "active")?,
             kind: word(&row::text(found, "type")?, "type")?,
-            server_ca_certificate: row::optional_text(found, "server_ca_certificate")?,
             retry_policy: word(&row::text(found, "retry_policy")?, "retry_policy")?,
             timeout_seconds: match row::optional_number(found, "timeout_seconds")? {
                 Some(seconds) => Some(
@@ -185,15 +182,19 @@ impl Store {
         is_taken(&mut connection, account, name, except).await
     }
 
-    /// Makes an endpoint and its filter.
+    /// Makes an endpoint and its filter, if the account has fewer than `most` then.
     pub async fn create_endpoint(
         &self,
         account: AccountId,
         new: &NewEndpoint,
+        most: u64,
     ) -> Result<CreatedEndpoint> {
         let secret = SigningSecret::generate()?;
         let id = EndpointId::new();
         let mut change = self.change().await?;
+        if count(&mut change.tx, account).await? >= i64::try_from(most).unwrap_or(i64::MAX) {
+            return Err(StoreError::TooManyEndpoints(most));
+        }
         if is_taken(&mut change.tx, account, &new.name, None).await? {
             return Err(StoreError::NameTaken(new.name.clone()));
         }
@@ -246,13 +247,13 @@ impl Store {
             // What has failed before counts no more.
             endpoint.first_failure_ms = None;
         }
-        if let Some(certificate) = &edit.server_ca_certificate {
-            endpoint.server_ca_certificate.clone_from(certificate);
-        }
         endpoint.retry_policy = edit.retry_policy.unwrap_or(endpoint.retry_policy);
         endpoint.timeout_seconds = edit.timeout_seconds.unwrap_or(endpoint.timeout_seconds);
         endpoint.updated_ms = now_ms();
         update(&mut change, &endpoint).await?;
+        if let Some(certificate) = &edit.server_ca_certificate {
+            trust(&mut change, id, certificate.as_deref()).await?;
+        }
         requests::put(&mut change, id, edit).await?;
         if edit.flow != FlowEdit::default() {
             endpoint.flow.edited(&edit.flow);
@@ -326,6 +327,14 @@ async fn find(
     found.first().map(Endpoint::from_row).transpose()
 }
 
+async fn count(connection: &mut Connection, account: AccountId) -> Result<i64> {
+    let found = sqlx::query("SELECT COUNT(*) AS total FROM endpoint WHERE account_id = $1")
+        .bind(account.to_string())
+        .fetch_one(connection)
+        .await?;
+    row::number(&found, "total")
+}
+
 async fn is_taken(
     connection: &mut Connection,
     account: AccountId,
@@ -375,8 +384,8 @@ async fn insert(
 async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
     sqlx::query(
         "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, type = $6, \
-         server_ca_certificate = $7, retry_policy = $8, updated_ms = $9, timeout_seconds = $10, \
-         first_failure_ms = CASE WHEN active < $5 THEN NULL ELSE first_failure_ms END WHERE id = $11",
+         retry_policy = $7, updated_ms = $8, timeout_seconds = $9, \
+         first_failure_ms = CASE WHEN active < $5 THEN NULL ELSE first_failure_ms END WHERE id = $10",
     )
     .bind(&endpoint.name)
     .bind(&endpoint.url)
@@ -384,12 +393,20 @@ async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
     .bind(endpoint.url.to_lowercase())
     .bind(i64::from(endpoint.active))
     .bind(endpoint.kind.as_str())
-    .bind(&endpoint.server_ca_certificate)
     .bind(endpoint.retry_policy.as_str())
     .bind(endpoint.updated_ms)
     .bind(endpoint.timeout_seconds.map(i64::from))
     .bind(endpoint.id.to_string())
     .execute(&mut *change.tx)
     .await?;
+    Ok(())
+}
+
+async fn trust(change: &mut Change<'_>, id: EndpointId, certificate: Option<&str>) -> Result<()> {
+    sqlx::query("UPDATE endpoint SET server_ca_certificate = $1 WHERE id = $2")
+        .bind(certificate)
+        .bind(id.to_string())
+        .execute(&mut *change.tx)
+        .await?;
     Ok(())
 }

@@ -25,6 +25,8 @@ pub struct EndpointRecord {
     pub endpoint: Endpoint,
     /// What notifications call its account.
     pub account_number: String,
+    /// PEM certificates to trust instead of the system's.
+    pub server_ca_certificate: Option<String>,
     /// Sent with each request.
     pub headers: CustomHeaders,
     /// Who we are to it.
@@ -166,6 +168,7 @@ fn from_row(found: &AnyRow) -> Result<EndpointRecord> {
     }
     let (headers, credentials) = requests::from_row(found)?;
     Ok(EndpointRecord {
+        server_ca_certificate: row::optional_text(found, "server_ca_certificate")?,
         headers,
         credentials,
         endpoint: Endpoint::from_row(found)?,
@@ -193,8 +196,8 @@ fn open_or_empty<T>(found: &AnyRow, column: &str) -> Result<Members<T>> {
     })
 }
 
-const HEAD: &str = ", number, headers, credentials, secret, previous_secret, previous_secret_until_ms, filter.id AS filter_id, \
-    enabled, condition, applications_any, event_types_any, levels_any FROM endpoint \
+const HEAD: &str = ", number, server_ca_certificate, headers, credentials, secret, previous_secret, previous_secret_until_ms, \
+    filter.id AS filter_id, enabled, condition, applications_any, event_types_any, levels_any FROM endpoint \
     JOIN account ON account.id = endpoint.account_id \
     LEFT JOIN filter ON filter.endpoint_id = endpoint.id WHERE endpoint.id IN ";
 const APPLICATIONS: &str = "SELECT endpoint_id, application.name AS application FROM filter \

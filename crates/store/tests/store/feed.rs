@@ -116,7 +116,13 @@ async fn nothing_is_missed_while_many_write(test: Test) -> Result<()> {
                 let mut made = Vec::new();
                 for number in 0..25 {
                     let new = endpoint(&format!("{writer}-{number}"));
-                    made.push(store.create_endpoint(account, &new).await?.endpoint.id);
+                    made.push(
+                        store
+                            .create_endpoint(account, &new, u64::MAX)
+                            .await?
+                            .endpoint
+                            .id,
+                    );
                 }
                 Ok::<_, dovecast_store::StoreError>(made)
             })

@@ -118,7 +118,11 @@ async fn what_is_not_said_about_a_filter_stays(test: Test) -> Result<()> {
             ..FilterSets::default()
         }),
     });
-    let id = store.create_endpoint(account.id, &new).await?.endpoint.id;
+    let id = store
+        .create_endpoint(account.id, &new, u64::MAX)
+        .await?
+        .endpoint
+        .id;
     let edit = EndpointEdit {
         filter: FilterEdit::Put(FilterFields {
             condition: Some(None),
@@ -146,7 +150,7 @@ async fn a_filter_with_an_unknown_member_changes_nothing(test: Test) -> Result<(
         sets: Some(unknown.clone()),
         ..FilterFields::default()
     });
-    let refused = store.create_endpoint(account.id, &new).await;
+    let refused = store.create_endpoint(account.id, &new, u64::MAX).await;
     ensure!(
         matches!(refused, Err(StoreError::Unknown { .. })),
         "{refused:?}"

@@ -158,7 +158,7 @@ pub(crate) async fn create(
         sets: Some(sets),
         ..FilterFields::default()
     });
-    Ok(store.create_endpoint(account.id, &new).await?)
+    Ok(store.create_endpoint(account.id, &new, u64::MAX).await?)
 }
 
 /// Fails instead of hanging.

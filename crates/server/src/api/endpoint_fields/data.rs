@@ -13,6 +13,8 @@ use crate::api::error::{ErrorObject, Errors};
 use crate::dispatch::authorization;
 
 const PLACE: &str = "/data/attributes/data";
+/// Of the certificates of one endpoint.
+const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 /// Headers of one endpoint.
 const MAX_HEADERS: usize = 20;
 /// Of their names and values together.
@@ -23,7 +25,7 @@ const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 /// A key that is not there changes nothing; one that is null is removed.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct DataFields {
-    /// PEM certificates to trust instead of the system's.
+    /// PEM certificates to trust instead of the system's, at most 64 KiB.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     server_ca_certificate: Option<Option<String>>,
@@ -79,6 +81,16 @@ impl DataFields {
 
 fn certificate(pem: Option<String>, errors: &mut Errors) -> Option<String> {
     let pem = pem.filter(|pem| !pem.trim().is_empty());
+    if pem
+        .as_ref()
+        .is_some_and(|pem| pem.len() > MAX_CERTIFICATE_BYTES)
+    {
+        let detail = format!(
+            "attribute server_ca_certificate is too long (maximum is {MAX_CERTIFICATE_BYTES} bytes)"
+        );
+        errors.push(ErrorObject::at(PLACE, detail));
+        return None;
+    }
     if let Some(pem) = &pem
         && let Err(error) = dovecast_drivers::tls::of_chain(pem)
     {
