@@ -69,7 +69,7 @@ pub(crate) struct EndpointFields {
     /// Written, and never shown; null removes all of it.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<DataFields>)]
-    data: Option<Option<DataFields>>,
+    data: Option<Option<Value>>,
     /// What it wants.
     filter: Option<FilterRequest>,
 }
@@ -194,8 +194,7 @@ impl EndpointFields {
             checked.url(url);
         }
         if let Some(data) = self.data {
-            let data = data.unwrap_or_else(DataFields::removed);
-            checked.data = data.check(&mut checked.errors);
+            checked.data = data::check(data, &mut checked.errors);
         }
         if let Some(policy) = self.retry_policy {
             match policy.parse() {

@@ -16,6 +16,8 @@ cases![
     a_body_without_an_endpoint_is_a_bad_request,
     data_is_written_and_never_shown,
     a_certificate_that_is_none_is_refused,
+    a_blank_certificate_does_not_remove_the_one_that_is_there,
+    data_that_is_no_object_is_refused_without_its_value,
     certificates_have_a_length_at_most,
     an_account_has_so_many_endpoints_at_most,
     a_secret_is_shown_once_when_it_is_made,
@@ -264,6 +266,66 @@ fn a_certificate_that_is_none_is_refused(world: &World) -> Result<()> {
         user.put(&format!("/endpoints/{id}"), &change)?
             .refused(422, detail, place)?;
     }
+    Ok(())
+}
+
+fn a_blank_certificate_does_not_remove_the_one_that_is_there(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let server = builder.start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let token = json!({"token": {"name": "x", "scope": "account", "account_number": "one"}});
+    let said = admin.post("/tokens", &token)?.with(201)?;
+    let user = bearer(&server, &text(&said.json["meta"]["token"])?);
+    let data = json!({"server_ca_certificate": certificate()?});
+    let fields = json!({"name": "a", "url": "https://example.org/", "data": data});
+    let path = format!("/endpoints/{}", user.endpoint(&fields)?);
+    let kept = || {
+        let statement = "SELECT COUNT(*) FROM endpoint WHERE server_ca_certificate IS NOT NULL";
+        database.count(&server, statement)
+    };
+    for pem in ["", " \n"] {
+        let body = json!({"endpoint": {"data": {"server_ca_certificate": pem}}});
+        let detail = "attribute server_ca_certificate can't be blank";
+        user.put(&path, &body)?
+            .refused(422, detail, "/data/attributes/data")?;
+        ensure!(kept()? == 1);
+    }
+    let body = json!({"endpoint": {"data": {"server_ca_certificate": null}}});
+    user.put(&path, &body)?.with(200)?;
+    ensure!(kept()? == 0);
+    Ok(())
+}
+
+fn data_that_is_no_object_is_refused_without_its_value(world: &World) -> Result<()> {
+    let user = world.account();
+    let id = user.endpoint(&json!({"name": "b", "url": "https://example.org/"}))?;
+    let pem = certificate()?;
+    for (data, detail) in [
+        (json!("Bearer geheim"), "is no object"),
+        (json!(["geheim"]), "is no object"),
+        (json!([pem]), "is no object"),
+        (json!(271_828), "is no object"),
+        (
+            json!({"server_ca_certificate": ["geheim"]}),
+            "attribute server_ca_certificate is no text",
+        ),
+        (
+            json!({"server_ca_certificate": 271_828}),
+            "attribute server_ca_certificate is no text",
+        ),
+    ] {
+        let fields = json!({"name": "a", "url": "https://example.org/", "data": data});
+        let made = user.post("/endpoints", &json!({"endpoint": fields}))?;
+        let change = json!({"endpoint": {"data": data}});
+        let changed = user.put(&format!("/endpoints/{id}"), &change)?;
+        for said in [made, changed] {
+            let body = &said.answer.body;
+            let is_told = ["geheim", "CERTIFICATE", "271828"].map(|value| body.contains(value));
+            ensure!(is_told == [false; 3], "{body}");
+            said.refused(422, detail, "/data/attributes/data")?;
+        }
+    }
+    ensure!(user.names("")? == ["b"]);
     Ok(())
 }
 

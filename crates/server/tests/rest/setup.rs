@@ -147,6 +147,22 @@ impl Database {
         }
         Ok(())
     }
+
+    /// What a statement counts.
+    pub(crate) fn count(&self, server: &Server, statement: &str) -> Result<i64> {
+        match self {
+            Self::Sqlite => {
+                let file = server.data_dir().join("state.db");
+                let connection = rusqlite::Connection::open(file)?;
+                Ok(connection.query_row(statement, [], |row| row.get(0))?)
+            }
+            Self::Postgres(postgres, url) => {
+                let shown = postgres.query(url, statement)?;
+                let count = shown.trim().parse();
+                count.with_context(|| format!("no number: {shown}"))
+            }
+        }
+    }
 }
 
 pub(crate) fn bearer<'a>(server: &'a Server, token: &str) -> User<'a> {

@@ -1,14 +1,12 @@
-//! `data` of an endpoint: what is written and never shown. No error repeats a value.
+//! `data` of an endpoint: what is written and never shown. No error repeats a value: it is read by hand, because those of serde do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dovecast_drivers::headers;
 use dovecast_store::{Credentials, CustomHeaders};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::said;
 use crate::api::error::{ErrorObject, Errors};
 use crate::dispatch::authorization;
 
@@ -23,20 +21,15 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 
 /// A key that is not there changes nothing; one that is null is removed.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct DataFields {
     /// PEM certificates to trust instead of the system's, at most 64 KiB.
-    #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>)]
-    server_ca_certificate: Option<Option<String>>,
+    server_ca_certificate: Option<String>,
     /// Sent with each request: values by names, at most 20. Neither those of the connection and the body nor `webhook-...`.
-    #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<Option<Value>>,
+    headers: Option<BTreeMap<String, String>>,
     /// Sent as the header `Authorization`.
-    #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<AuthorizationFields>)]
-    authorization: Option<Option<Value>>,
+    authorization: Option<AuthorizationFields>,
 }
 
 /// Who dovecast is to the endpoint.
@@ -58,46 +51,51 @@ pub(super) struct CheckedData {
     pub(super) credentials: Option<Option<Credentials>>,
 }
 
-impl DataFields {
-    /// All keys are null.
-    pub(super) fn removed() -> Self {
-        Self {
-            server_ca_certificate: Some(None),
-            headers: Some(None),
-            authorization: Some(None),
+/// What is said, `None`: null, which removes all of it.
+pub(super) fn check(said: Option<Value>, errors: &mut Errors) -> CheckedData {
+    let mut object = match said {
+        Some(Value::Object(object)) => object,
+        Some(_) => {
+            errors.push(ErrorObject::at(PLACE, "is no object"));
+            return CheckedData::default();
         }
-    }
-
-    pub(super) fn check(self, errors: &mut Errors) -> CheckedData {
-        CheckedData {
-            certificate: self
-                .server_ca_certificate
-                .map(|pem| certificate(pem, errors)),
-            headers: self.headers.map(|value| custom_headers(value?, errors)),
-            credentials: self.authorization.map(|value| credentials(value?, errors)),
+        None => {
+            return CheckedData {
+                certificate: Some(None),
+                headers: Some(None),
+                credentials: Some(None),
+            };
         }
+    };
+    CheckedData {
+        certificate: key(&mut object, "server_ca_certificate")
+            .map(|value| certificate(&value?, errors)),
+        headers: key(&mut object, "headers").map(|value| custom_headers(value?, errors)),
+        credentials: key(&mut object, "authorization").map(|value| credentials(value?, errors)),
     }
 }
 
-fn certificate(pem: Option<String>, errors: &mut Errors) -> Option<String> {
-    let pem = pem.filter(|pem| !pem.trim().is_empty());
-    if pem
-        .as_ref()
-        .is_some_and(|pem| pem.len() > MAX_CERTIFICATE_BYTES)
-    {
-        let detail = format!(
-            "attribute server_ca_certificate is too long (maximum is {MAX_CERTIFICATE_BYTES} bytes)"
-        );
-        errors.push(ErrorObject::at(PLACE, detail));
-        return None;
-    }
-    if let Some(pem) = &pem
-        && let Err(error) = dovecast_drivers::tls::of_chain(pem)
-    {
-        let detail = format!("attribute server_ca_certificate contains {error}");
-        errors.push(ErrorObject::at(PLACE, detail));
-    }
-    pem
+/// What a key says, if it is there; `Some(None)`: null.
+fn key(object: &mut Map<String, Value>, name: &str) -> Option<Option<Value>> {
+    let value = object.remove(name)?;
+    Some((!value.is_null()).then_some(value))
+}
+
+fn certificate(value: &Value, errors: &mut Errors) -> Option<String> {
+    let detail = match value.as_str() {
+        None => "is no text".to_owned(),
+        Some(pem) if pem.trim().is_empty() => super::BLANK.to_owned(),
+        Some(pem) if pem.len() > MAX_CERTIFICATE_BYTES => {
+            format!("is too long (maximum is {MAX_CERTIFICATE_BYTES} bytes)")
+        }
+        Some(pem) => match dovecast_drivers::tls::of_chain(pem) {
+            Ok(_) => return Some(pem.to_owned()),
+            Err(error) => format!("contains {error}"),
+        },
+    };
+    let detail = format!("attribute server_ca_certificate {detail}");
+    errors.push(ErrorObject::at(PLACE, detail));
+    None
 }
 
 fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
