@@ -54,7 +54,7 @@ pub(crate) struct SecretMeta {
         ("limit" = Option<u32>, Query, description = "At most so many; 10, and 1000 at most"),
         ("offset" = Option<u32>, Query, description = "Skip so many"),
         ("order" = Option<String>, Query, description = "`name`, `url` or `active`, and `asc` or `desc`", example = "name desc"),
-        ("q" = Option<String>, Query, description = "Text of name or URL, or `name~TEXT,url~TEXT`"),
+        ("q" = Option<String>, Query, description = "Text of name or URL, or `name~TEXT,url~TEXT`: 20 of these, and 2048 characters at most"),
     ),
     responses(
         (status = 200, description = "Done", body = EndpointList, content_type = "application/vnd.api+json"),

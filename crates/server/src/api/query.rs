@@ -14,6 +14,11 @@ const DEFAULT_LIMIT: i64 = 10;
 /// Who asks for more gets so many.
 const MAX_LIMIT: i64 = 1000;
 
+/// Of `q`: patterns have a length at most in SQLite.
+const MAX_SEARCH_CHARS: usize = 2048;
+/// Of `q`: expressions have a depth at most in SQLite.
+const MAX_CONDITIONS: usize = 20;
+
 /// The parameters of a request, and what links begin with.
 pub(crate) struct Query {
     base: String,
@@ -190,8 +195,16 @@ fn search(text: &str) -> Result<Search, ApiError> {
     if text.is_empty() {
         return Ok(Search::All);
     }
+    if text.chars().count() > MAX_SEARCH_CHARS {
+        let detail = format!("is too long (maximum is {MAX_SEARCH_CHARS} characters)");
+        return Err(ApiError::parameter("q", detail));
+    }
     if !text.contains(['~', ',']) {
         return Ok(Search::Either(text.to_owned()));
+    }
+    if text.split(',').count() > MAX_CONDITIONS {
+        let detail = format!("has too many conditions (maximum is {MAX_CONDITIONS})");
+        return Err(ApiError::parameter("q", detail));
     }
     let (mut name, mut url) = (Vec::new(), Vec::new());
     for condition in text.split(',') {

@@ -12,6 +12,9 @@ use super::documents::{Document, time};
 use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Admin;
 
+/// Of a name, and of an account's number.
+const MAX_CHARS: usize = 255;
+
 /// A token, without the secret of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Token {
@@ -62,11 +65,11 @@ pub(crate) struct TokenRequest {
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct TokenFields {
-    /// What people call it.
+    /// What people call it; at most 255 characters.
     name: Option<String>,
     /// `admin`, `registration` or `account`; the last one without it.
     scope: Option<String>,
-    /// With the scope `account`.
+    /// With the scope `account`; at most 255 characters.
     account_number: Option<String>,
 }
 
@@ -101,6 +104,15 @@ impl TokenFields {
             errors.push(ErrorObject::attribute("name", "can't be blank"));
         }
         let number = filled(self.account_number);
+        for (attribute, text) in [("name", &name), ("account_number", &number)] {
+            if text
+                .as_ref()
+                .is_some_and(|text| text.chars().count() > MAX_CHARS)
+            {
+                let detail = format!("is too long (maximum is {MAX_CHARS} characters)");
+                errors.push(ErrorObject::attribute(attribute, detail));
+            }
+        }
         let scope = match (self.scope.as_deref().unwrap_or("account"), number) {
             ("admin", None) => Some(Scope::Admin),
             ("registration", None) => Some(Scope::Registration),
@@ -121,7 +133,7 @@ impl TokenFields {
             }
         };
         match (name, scope) {
-            (Some(name), Some(scope)) => Ok((name, scope)),
+            (Some(name), Some(scope)) if errors.is_empty() => Ok((name, scope)),
             _ => Err(ApiError::invalid(errors)),
         }
     }

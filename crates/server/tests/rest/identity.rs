@@ -161,10 +161,25 @@ fn a_token_request_that_makes_no_sense_is_refused(world: &World) -> Result<()> {
             "account_number",
             "must be blank",
         ),
+        (
+            json!({"name": "x".repeat(256), "account_number": "1"}),
+            "name",
+            "is too long (maximum is 255 characters)",
+        ),
+        (
+            json!({"name": "x", "account_number": "1".repeat(256)}),
+            "account_number",
+            "is too long (maximum is 255 characters)",
+        ),
     ] {
         let said = world.admin().post("/tokens", &json!({"token": fields}))?;
         said.refused(422, detail, &format!("/data/attributes/{attribute}"))?;
     }
+    let longest = json!({"name": "x".repeat(255), "account_number": "1".repeat(255)});
+    world
+        .admin()
+        .post("/tokens", &json!({"token": longest}))?
+        .with(201)?;
     world
         .admin()
         .post("/tokens", &json!({}))?

@@ -14,6 +14,7 @@ cases![
     a_search_finds_text_in_name_or_url,
     a_search_by_fields_needs_all_of_them,
     a_search_that_makes_no_sense_is_refused,
+    a_search_has_so_many_conditions_and_characters_at_most,
     percent_and_underscore_mean_themselves,
     a_part_that_is_no_number_is_refused,
 ];
@@ -189,6 +190,29 @@ fn a_search_that_makes_no_sense_is_refused(world: &World) -> Result<()> {
     ] {
         let said = world.account().get(&format!("/endpoints?q={query}"))?;
         said.refused(422, detail, "q")?;
+    }
+    Ok(())
+}
+
+fn a_search_has_so_many_conditions_and_characters_at_most(world: &World) -> Result<()> {
+    let user = filled(world, &["alpha"])?;
+    let conditions = |count: usize| vec!["name~a"; count].join(",");
+    ensure!(user.names(&format!("q={}", conditions(20)))? == ["alpha"]);
+    for count in [21, 290] {
+        let said = user.get(&format!("/endpoints?q={}", conditions(count)))?;
+        said.refused(422, "has too many conditions (maximum is 20)", "q")?;
+    }
+    // As long in the pattern as it can be: each is escaped, or becomes more in lower case.
+    for longest in ["_".repeat(2048), "%C4%B0".repeat(2048)] {
+        ensure!(user.names(&format!("q={longest}"))?.is_empty());
+        ensure!(
+            user.names(&format!("q=name~{}", &longest[..1200]))?
+                .is_empty()
+        );
+    }
+    for count in [2049, 50_001] {
+        let said = user.get(&format!("/endpoints?q={}", "x".repeat(count)))?;
+        said.refused(422, "is too long (maximum is 2048 characters)", "q")?;
     }
     Ok(())
 }
