@@ -13,6 +13,7 @@ mod error;
 mod filters;
 mod identity;
 mod messages;
+mod path;
 mod query;
 pub(crate) mod readers;
 mod redelivery;

@@ -1,6 +1,6 @@
 //! Applications: what there is that notifications come from.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use super::Api;
 use super::documents::{App, Document, Included, ListLinks, ListMeta};
 use super::error::{ApiError, AuthenticationError, ErrorDocument};
 use super::identity::Known;
+use super::path::Named;
 use super::query::Query;
 
 /// Applications with their event types and levels.
@@ -85,7 +86,7 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     _: Known,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Document<AppDocument>, ApiError> {
     let none = || ApiError::no_record("App", &id);
     let parsed = id.parse().map_err(|_| none())?;

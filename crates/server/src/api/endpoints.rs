@@ -1,6 +1,6 @@
 //! Endpoints: where an account wants its notifications. Everything here is about the account of the request only.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_store as store;
 use dovecast_store::{Account, EndpointId};
@@ -13,6 +13,7 @@ use super::documents::{Document, Endpoint, ListLinks, ListMeta};
 use super::endpoint_fields::{EndpointFields, EndpointRequest};
 use super::error::{ApiError, AuthenticationError, ErrorDocument};
 use super::identity::Tenant;
+use super::path::Named;
 use super::query::{Part, Query};
 
 /// How long an old secret is good after it was replaced.
@@ -129,7 +130,7 @@ pub(crate) async fn create(
 pub(crate) async fn show(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Document<EndpointDocument>, ApiError> {
     let endpoint = find(&api, &account, &id).await?;
     let data = Endpoint::new(&endpoint);
@@ -153,7 +154,7 @@ pub(crate) async fn show(
 pub(crate) async fn update(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     body: JsonBody,
 ) -> Result<Document<EndpointDocument>, ApiError> {
     let known = find(&api, &account, &id).await?;
@@ -179,7 +180,7 @@ pub(crate) async fn update(
 pub(crate) async fn delete(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
     let parsed = parse(&id)?;
     if !api.store.delete_endpoint(account.id, parsed).await? {
@@ -203,7 +204,7 @@ pub(crate) async fn delete(
 pub(crate) async fn test(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
     let known = find(&api, &account, &id).await?;
     let records = api.store.load_endpoints(&[known.id]).await?;
@@ -231,7 +232,7 @@ pub(crate) async fn test(
 pub(crate) async fn rotate_secret(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Document<SecretDocument>, ApiError> {
     let known = find(&api, &account, &id).await?;
     let rotated = api

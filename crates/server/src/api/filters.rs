@@ -1,6 +1,6 @@
 //! The filter of an endpoint. It is changed with the endpoint.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use super::Api;
 use super::documents::{Document, Filter};
 use super::error::{ApiError, AuthenticationError, ErrorDocument};
 use super::identity::Tenant;
+use super::path::Named;
 
 /// A filter.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,7 +31,7 @@ pub(crate) struct FilterDocument {
 pub(crate) async fn show(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Document<FilterDocument>, ApiError> {
     let none = || ApiError::not_found(format!("Could not find Filter of endpoint with 'id'={id}"));
     let endpoint = id.parse().map_err(|_| none())?;

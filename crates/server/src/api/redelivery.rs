@@ -1,6 +1,6 @@
 //! Redelivery, for whose endpoint it is: dead letters are owed again.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_dispatch::{EndpointId, NotificationId};
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use super::documents::Document;
 use super::endpoints::find;
 use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject};
 use super::identity::Tenant;
+use super::path::Named;
 use crate::cli::NotificationName;
 
 /// What is to be delivered again.
@@ -67,7 +68,7 @@ enum Asked {
 pub(crate) async fn redeliver(
     Tenant(account): Tenant,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     body: JsonBody,
 ) -> Result<Document<RedeliverDocument>, ApiError> {
     let known = find(&api, &account, &id).await?;

@@ -1,6 +1,6 @@
 //! API tokens. The token itself is shown by the answer that makes it, and never again.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_store::{ApiToken, Scope};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use super::body::JsonBody;
 use super::documents::{Document, time};
 use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Admin;
+use super::path::Named;
 
 /// Of a name, and of an account's number.
 const MAX_CHARS: usize = 255;
@@ -202,7 +203,7 @@ pub(crate) async fn create(
 pub(crate) async fn delete(
     _: Admin,
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
     let none = || ApiError::no_record("Token", &id);
     let parsed = id.parse().map_err(|_| none())?;

@@ -13,6 +13,7 @@ use crate::setup::{PREFIX, World, bearer, cases};
 
 cases![
     anything_else_is_not_found_with_its_route,
+    an_id_that_is_no_text_is_not_found,
     a_body_that_is_no_json_is_a_bad_request,
     a_body_of_another_type_is_refused,
     a_body_that_is_too_long_is_refused,
@@ -40,6 +41,27 @@ fn anything_else_is_not_found_with_its_route(world: &World) -> Result<()> {
         let said = world.nobody().ask(method, path, None)?;
         said.not_found(&format!("Could not find route {PREFIX}{path}"))?;
     }
+    Ok(())
+}
+
+fn an_id_that_is_no_text_is_not_found(world: &World) -> Result<()> {
+    let (tenant, admin) = (world.account(), world.admin());
+    let body = json!({"endpoint": {}, "redeliver": {}});
+    for (user, method, path) in [
+        (&tenant, "GET", "/apps/%ff"),
+        (&tenant, "GET", "/endpoints/%ff"),
+        (&tenant, "PUT", "/endpoints/%ff"),
+        (&tenant, "DELETE", "/endpoints/%ff"),
+        (&tenant, "POST", "/endpoints/a%c3/test"),
+        (&tenant, "POST", "/endpoints/%ff/secret"),
+        (&tenant, "POST", "/endpoints/%ff/redeliver"),
+        (&tenant, "GET", "/endpoints/%ff/filter"),
+        (&admin, "DELETE", "/tokens/%ff"),
+    ] {
+        let said = user.ask(method, path, Some(&body.to_string()))?;
+        said.not_found(&format!("Could not find route {PREFIX}{path}"))?;
+    }
+    world.nobody().get("/endpoints/%ff")?.with(401)?;
     Ok(())
 }
 
