@@ -1,6 +1,6 @@
 //! What a request says about an endpoint, checked: the body of `POST` and `PUT /endpoints`.
 //!
-//! A key that is not there changes nothing. Unknown keys are ignored.
+//! A key that is not there changes nothing. Unknown keys are ignored, but for those of a filter.
 
 #![expect(
     clippy::option_option,
@@ -10,7 +10,7 @@
 mod data;
 mod flow;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use dovecast_dispatch::Condition;
 use dovecast_drivers::webhook;
@@ -18,6 +18,7 @@ use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
     NewEndpoint, RetryPolicy,
 };
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use url::Url;
@@ -97,6 +98,14 @@ pub(crate) struct FilterRequest {
     /// Ids of levels, at most 1000.
     #[schema(value_type = Option<Vec<String>>)]
     level_ids: Option<Vec<Value>>,
+    /// As clients send it back.
+    #[serde(default, rename = "id")]
+    #[schema(ignore)]
+    _id: IgnoredAny,
+    /// Whoever misspells a set means to narrow the filter, and would open it.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// Tells null from nothing.
@@ -283,6 +292,14 @@ impl Checked {
     }
 
     fn filter(&mut self, filter: FilterRequest) {
+        for name in filter.unknown.keys() {
+            let pointer = format!(
+                "/data/attributes/filter/{}",
+                name.replace('~', "~0").replace('/', "~1")
+            );
+            self.errors
+                .push(ErrorObject::at(pointer, "is no attribute of a filter"));
+        }
         if filter.destroy.as_ref().is_some_and(is_true) {
             self.filter = FilterEdit::Remove;
             return;

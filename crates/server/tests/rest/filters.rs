@@ -15,6 +15,7 @@ cases![
     a_condition_is_text_that_is_checked,
     an_unknown_member_is_refused_when_made_and_when_changed,
     a_set_has_a_thousand_members_at_most_each_once,
+    a_misspelled_set_is_refused_and_opens_nothing,
     a_removal_never_widens_a_filter,
 ];
 
@@ -166,6 +167,24 @@ fn a_condition_is_text_that_is_checked(world: &World) -> Result<()> {
     ensure!(filter(&user, &path)?["attributes"]["condition"] == text);
     change(&user, &path, &json!({"condition": null}))?;
     ensure!(filter(&user, &path)?["attributes"]["condition"] == Value::Null);
+    Ok(())
+}
+
+fn a_misspelled_set_is_refused_and_opens_nothing(world: &World) -> Result<()> {
+    let user = world.account();
+    let filter = json!({"event_type": ["x"], "id": "as it was shown"});
+    let made = json!({"name": "a", "url": "https://example.org/", "filter": filter});
+    let place = "/data/attributes/filter/event_type";
+    let detail = "is no attribute of a filter";
+    user.post("/endpoints", &json!({"endpoint": made}))?
+        .refused(422, detail, place)?;
+    let id = user.endpoint(&json!({"name": "a", "url": "https://example.org/"}))?;
+    user.put(
+        &format!("/endpoints/{id}"),
+        &json!({"endpoint": {"filter": filter}}),
+    )?
+    .refused(422, detail, place)?;
+    user.get(&format!("/endpoints/{id}/filter"))?.with(404)?;
     Ok(())
 }
 
