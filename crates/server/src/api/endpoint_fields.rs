@@ -105,7 +105,7 @@ pub(crate) struct FilterRequest {
     /// Whoever misspells a set means to narrow the filter, and would open it.
     #[serde(flatten)]
     #[schema(ignore)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: BTreeMap<String, Value>,
 }
 
 /// Tells null from nothing.
