@@ -40,7 +40,7 @@ impl AppDocument {
     get, path = "/apps", tag = "apps",
     operation_id = "listApps",
     params(
-        ("limit" = Option<u32>, Query, description = "At most so many; 10, and 1000 at most"),
+        ("limit" = Option<u32>, Query, description = "At most so many; 1000, which is the most"),
         ("offset" = Option<u32>, Query, description = "Skip so many"),
     ),
     responses(
@@ -54,7 +54,7 @@ pub(crate) async fn list(
     State(api): State<Api>,
     query: Query,
 ) -> Result<Document<AppList>, ApiError> {
-    let part = query.part()?;
+    let part = query.whole()?;
     let page = api.store.applications(part.limit, part.offset).await?;
     let (meta, links) = query.describe(part, page.total);
     let (mut data, mut included) = (Vec::new(), Vec::new());

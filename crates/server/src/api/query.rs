@@ -101,6 +101,15 @@ impl Query {
 
     /// `limit` and `offset`.
     pub(crate) fn part(&self) -> Result<Part, ApiError> {
+        self.part_of(DEFAULT_LIMIT)
+    }
+
+    /// The same of a list that is wanted as a whole.
+    pub(crate) fn whole(&self) -> Result<Part, ApiError> {
+        self.part_of(MAX_LIMIT)
+    }
+
+    fn part_of(&self, default_limit: i64) -> Result<Part, ApiError> {
         let number = |name: &str, default: i64, least: i64| match self.get(name) {
             None => Ok(default),
             Some(text) => match text.parse::<i64>() {
@@ -112,7 +121,7 @@ impl Query {
             },
         };
         Ok(Part {
-            limit: number("limit", DEFAULT_LIMIT, 1)?.min(MAX_LIMIT),
+            limit: number("limit", default_limit, 1)?.min(MAX_LIMIT),
             offset: number("offset", 0, 0)?,
         })
     }

@@ -3,11 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::setup::{World, bearer, cases, text};
+use crate::setup::{World, bearer, cases, registration, text, unique};
 
 cases![
     an_application_is_shown_with_its_event_types_and_levels,
     all_applications_are_listed_for_everybody_who_is_known,
+    without_a_limit_all_applications_are_listed,
     an_application_that_is_not_there_is_not_found,
 ];
 
@@ -64,8 +65,29 @@ fn all_applications_are_listed_for_everybody_who_is_known(world: &World) -> Resu
         previous.ends_with("/api/hooks/apps?limit=1&offset=0"),
         "{previous}"
     );
-    let said = world.account().get("/apps")?.with(200)?;
-    ensure!(said.json["meta"]["limit"] == 10 && said.json["meta"]["offset"] == 0);
+    Ok(())
+}
+
+fn without_a_limit_all_applications_are_listed(world: &World) -> Result<()> {
+    let (builder, _database) = world.fresh()?;
+    let server = builder.start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let before = admin.get("/apps")?.with(200)?;
+    let before = before.json["data"].as_array().map_or(0, Vec::len);
+    for _ in 0..12 {
+        admin
+            .post("/apps/register", &registration(&unique("app")))?
+            .with(200)?;
+    }
+    let said = admin.get("/apps")?.with(200)?;
+    let total = before + 12;
+    ensure!(said.json["data"].as_array().map(Vec::len) == Some(total));
+    let meta = json!({"total": total, "limit": 1000, "offset": 0});
+    ensure!(said.json["meta"] == meta, "{}", said.json["meta"]);
+    let links = &said.json["links"];
+    ensure!(links["next"] == Value::Null && links["previous"] == Value::Null);
+    let first = text(&links["first"])?;
+    ensure!(first.ends_with("/apps?limit=1000&offset=0"), "{first}");
     Ok(())
 }
 
