@@ -13,6 +13,7 @@ cases![
     an_identity_that_cannot_be_read_is_unauthenticated,
     an_identity_is_believed_from_a_trusted_proxy_only,
     an_account_is_made_when_it_is_first_seen,
+    a_user_is_made_when_it_is_first_seen,
     a_token_of_an_account_sees_that_account,
     a_token_without_an_account_sees_no_endpoints,
     tokens_are_made_listed_and_deleted_by_an_admin_only,
@@ -89,6 +90,29 @@ fn an_account_is_made_when_it_is_first_seen(world: &World) -> Result<()> {
     // Another user of the account, and the account's number as a number, see the same.
     ensure!(user().names("")? == ["a"]);
     ensure!(world.account().names("")?.is_empty());
+    Ok(())
+}
+
+fn a_user_is_made_when_it_is_first_seen(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let server = builder.http("trusted_proxies = ['127.0.0.1/32']").start()?;
+    let users = |condition: &str| {
+        let select = "SELECT COUNT(*) FROM account_user JOIN account ON account.id = account_id";
+        database.count(&server, &format!("{select} WHERE {condition}"))
+    };
+    ensure!(users("TRUE")? == 0);
+    // The same user of two accounts is two; who comes again is known.
+    for number in ["one", "one", "two"] {
+        let asked = Request::get(&format!("{PREFIX}/apps"));
+        let answer = server.ask(&asked.header("X-RH-IDENTITY", &identity(number)))?;
+        ensure!(answer.status == 200, "{answer:?}");
+    }
+    ensure!(users("TRUE")? == 2);
+    for number in ["one", "two"] {
+        let joe = "username = 'joe' AND email = 'joe@example.org' AND locale = 'en_US' AND org_id = '3340851'";
+        let flags = "is_active = 1 AND is_org_admin = 1 AND is_internal = 0";
+        ensure!(users(&format!("number = '{number}' AND {joe} AND {flags}"))? == 1);
+    }
     Ok(())
 }
 
