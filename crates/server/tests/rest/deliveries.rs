@@ -258,7 +258,7 @@ fn the_policy_of_hooks_backend_switches_an_endpoint_off(world: &World) -> Result
 }
 
 fn a_test_sends_one_and_leaves_no_trace(world: &World) -> Result<()> {
-    let (user, _) = account(world)?;
+    let (user, number) = account(world)?;
     let sink = HookEndpoint::start()?;
     let id = user.endpoint(&fields(&sink, &json!({})))?;
     let path = format!("/endpoints/{id}/test");
@@ -291,6 +291,19 @@ fn a_test_sends_one_and_leaves_no_trace(world: &World) -> Result<()> {
         shown["last_delivery_status"] == Value::Null && shown["active"] == true,
         "{shown}"
     );
+    // What is sent afterwards is noted afterwards: by then a test that was queued would be owed.
+    sink.answer(204);
+    send(&world.server, &number, &[])?;
+    shows(&user, &id, "last_delivery_status", &json!("success"))?;
+    let listed: Value = serde_json::from_str(&world.server.run(["endpoints", "--json"])?)?;
+    let listed = listed.as_array().context("no list")?;
+    let listed = listed.iter().find(|line| line["id"] == json!(id));
+    let listed = listed.context("it is not listed")?;
+    ensure!(
+        listed["owed_deliveries"] == 0 && listed["owed_ranges"] == 0,
+        "{listed}"
+    );
+    ensure!(sink.hooks().len() == 2, "a test was repeated");
     Ok(())
 }
 
