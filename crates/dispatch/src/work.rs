@@ -29,7 +29,7 @@ mod trace;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -104,6 +104,8 @@ struct Shared<L, S> {
     room: Notify,
     /// Until when the others take us for alive, as we have last said.
     alive_until_ms: AtomicI64,
+    /// How often we have begun to live: what was claimed in another life others may have claimed since.
+    lives: AtomicU64,
     /// Until when no range is taken up, because the log could not be read.
     unreadable_until_ms: AtomicI64,
     is_stopping: AtomicBool,
@@ -135,6 +137,7 @@ impl Dispatcher {
             claimed: Arc::default(),
             room: Notify::new(),
             alive_until_ms: AtomicI64::new(0),
+            lives: AtomicU64::new(0),
             unreadable_until_ms: AtomicI64::new(0),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -208,7 +211,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let now_ms = now_ms();
         let until_ms = now_ms + ms(ALIVE);
         self.ledger.beat(now_ms, until_ms).await?;
-        self.alive_until_ms.store(until_ms, Ordering::Release);
+        let before = self.alive_until_ms.swap(until_ms, Ordering::AcqRel);
+        if before < now_ms {
+            self.lives.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(())
     }
 

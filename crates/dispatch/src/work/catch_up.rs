@@ -81,10 +81,11 @@ async fn go_on<L: Log + Clone, S: Ledger>(
 ) -> bool {
     let start = id.start;
     let mut place = None;
+    let life = shared.lives.load(Ordering::Acquire);
     loop {
         let reader = readers
             .entry(id.clone())
-            .or_insert_with_key(|id| RangeReader::new(id.clone(), start));
+            .or_insert_with_key(|id| RangeReader::new(id.clone(), start, life));
         reader.place = place.take().or(reader.place.take());
         match reader.step(shared, lane, to).await {
             Step::Moved => return true,
@@ -96,6 +97,14 @@ async fn go_on<L: Log + Clone, S: Ledger>(
                 }
                 readers.remove(&id);
                 shared.give_up(id);
+                return true;
+            }
+            Step::Lapsed => {
+                if let Some(behind) = &mut lane.state().behind {
+                    behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
+                }
+                readers.remove(&id);
+                shared.release(id);
                 return true;
             }
         }
@@ -116,6 +125,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         );
         self.unreadable_until_ms
             .store(now_ms() + ms(REST), Ordering::Release);
+        self.release(id);
+    }
+
+    /// If it is still ours, whoever asks gets it.
+    fn release(&self, id: RangeId) {
         self.recorder.happened().released.push(id);
         self.recorder.news.notify_one();
     }
@@ -182,7 +196,8 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
 /// Delivers a range that does not grow.
 pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, range: OwedRange) {
     let shared = &shared;
-    let mut reader = RangeReader::new(range.id.clone(), range.from);
+    let life = shared.lives.load(Ordering::Acquire);
+    let mut reader = RangeReader::new(range.id.clone(), range.from, life);
     while !shared.is_stopping() && !reader.is_done(range.to) {
         let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
             // Nobody wants it any more; or it is so new that we have not heard of it.
@@ -195,6 +210,7 @@ pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, 
             Step::Moved => {}
             Step::WantsReader => reader.place = shared.readers.take().await,
             Step::Unreadable => return shared.give_up(range.id),
+            Step::Lapsed => return shared.release(range.id),
             Step::Nothing => {
                 reader.make_way(shared, &lane);
                 rest(shared, &lane).await;
@@ -216,6 +232,8 @@ enum Step {
     WantsReader,
     /// The log cannot be read here: others may be able to.
     Unreadable,
+    /// It may be another one's: we were taken for dead.
+    Lapsed,
 }
 
 /// How far one range was read.
@@ -231,10 +249,12 @@ struct RangeReader<L: Log> {
     failing: Option<Instant>,
     /// Something has come since the reader was opened.
     has_given: bool,
+    /// In which of our lives it was claimed.
+    life: u64,
 }
 
 impl<L: Log> RangeReader<L> {
-    fn new(id: RangeId, from: u64) -> Self {
+    fn new(id: RangeId, from: u64, life: u64) -> Self {
         Self {
             run: RangeRun::new(id, from),
             reader: None,
@@ -243,6 +263,7 @@ impl<L: Log> RangeReader<L> {
             next: from,
             failing: None,
             has_given: false,
+            life,
         }
     }
 
@@ -292,6 +313,13 @@ impl<L: Log> RangeReader<L> {
         if !shared.is_alive() {
             // Its progress could not be noted, and others may deliver it by now.
             return Step::Nothing;
+        }
+        if self.life != shared.lives.load(Ordering::Acquire) {
+            return if self.run.under_way() == 0 {
+                Step::Lapsed
+            } else {
+                Step::Nothing
+            };
         }
         let window = {
             let state = lane.state();

@@ -55,7 +55,7 @@ async fn a_request_to_an_address_that_is_not_public_is_not_sent() {
         let mut sender = to(&format!("http://{host}:{port}/"), Guard::new(&[]));
         let reason = failed(sender.deliver(&delivery()).await.outcome);
         assert!(
-            reason.contains("is not a public address"),
+            reason.contains("is at no public address"),
             "{host}: {reason}"
         );
     }
