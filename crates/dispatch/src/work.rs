@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
-//! | `catch_up`, `readers` | reads ranges again that endpoints owe, with so many readers at a time |
+//! | `catch_up`, `range_reader`, `readers` | ranges that endpoints owe are read again, with so many readers at a time |
 //! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
 //! | `trace` | lets a person follow one notification |
 //! | `recorder` | writes down what has happened, many things at a time, and says what may be committed |
@@ -20,6 +20,7 @@ mod item;
 mod lane;
 pub mod ledger;
 mod pace;
+mod range_reader;
 mod readers;
 mod recorder;
 mod retrier;
@@ -221,6 +222,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Whether what we have claimed is still ours; else others may be at it.
     fn is_alive(&self) -> bool {
         now_ms() <= self.alive_until_ms.load(Ordering::Acquire)
+    }
+
+    /// Whether ranges can be read here, as far as is known.
+    fn can_read(&self) -> bool {
+        now_ms() > self.unreadable_until_ms.load(Ordering::Acquire)
     }
 
     /// A delivery is under way no more.

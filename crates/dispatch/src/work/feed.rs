@@ -319,9 +319,7 @@ async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) 
                     let goes_on = state.endpoint.is_paused && !endpoint.is_paused;
                     state.endpoint = endpoint;
                     if goes_on {
-                        for _ in 0..state.waiting().min(state.endpoint.concurrency) {
-                            shared.wake(&lane, &mut state);
-                        }
+                        shared.wake_all(&lane, &mut state);
                     }
                 }
                 // What is left for it is discarded.
@@ -330,9 +328,7 @@ async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) 
                     (gone.is_active, gone.is_paused) = (false, false);
                     state.endpoint = Arc::new(gone);
                     state.breaker = Breaker::default();
-                    for _ in 0..state.waiting() {
-                        shared.wake(&lane, &mut state);
-                    }
+                    shared.wake_all(&lane, &mut state);
                 }
                 None => {}
             }

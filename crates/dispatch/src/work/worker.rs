@@ -94,6 +94,13 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
+    /// The same for all that waits.
+    pub(super) fn wake_all(self: &Arc<Self>, lane: &Arc<Lane>, state: &mut super::lane::State) {
+        for _ in 0..state.waiting().min(state.endpoint.concurrency) {
+            self.wake(lane, state);
+        }
+    }
+
     /// Ranges have grown, and these deliveries are part of them now.
     pub(super) fn deferred(&self, grown: Vec<(RangeId, u64)>, shed: Vec<Item>) {
         let endpoint = grown.first().map(|(range, _)| range.endpoint);
@@ -256,9 +263,7 @@ fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
         // It may have been the probe.
         let mut state = lane.state();
         state.breaker = Breaker::default();
-        for _ in 0..state.waiting().min(state.endpoint.concurrency) {
-            shared.wake(lane, &mut state);
-        }
+        shared.wake_all(lane, &mut state);
     }
     shared.end(&item.origin);
     shared.leave(item.in_flight);
@@ -385,9 +390,7 @@ fn settle<L: Log + Clone, S: Ledger>(
     }
     if turned.closes {
         let mut state = lane.state();
-        for _ in 0..state.waiting().min(state.endpoint.concurrency) {
-            shared.wake(lane, &mut state);
-        }
+        shared.wake_all(lane, &mut state);
     }
     lane.ended.notify_one();
 }

@@ -1,0 +1,305 @@
+//! One range of the log that an endpoint owes: reads it, offers what the endpoint wants, and knows how far it is.
+//!
+//! A reader may be a connection with its buffers, so each needs a place among the few there are, and makes way for others.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Log, LogError, Position, Reader, Record, StartAt};
+
+use super::item::{Item, Origin, RangeRun};
+use super::lane::Lane;
+use super::ledger::{Ledger, RangeId};
+use super::readers::Place;
+use super::stats::count;
+use super::{Shared, ms, now_ms, trace};
+
+/// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
+const WINDOW: usize = 4;
+/// How long the log may take to say where it begins ...
+const ASKED: Duration = Duration::from_secs(3);
+/// ... and how long it may not be readable before others get a try ...
+const UNREADABLE: Duration = Duration::from_secs(5);
+/// ... and before we take anything up again.
+const REST: Duration = Duration::from_secs(15);
+/// How long a reader that has given nothing yet is kept, whoever wants its place.
+const GRACE: Duration = Duration::from_secs(5);
+/// Records of a range that are kept while it has no reader.
+const KEPT: usize = 64;
+/// How long until what could not go on is looked at again.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+
+/// What came of going on with a range.
+pub(super) enum Step {
+    /// There may be more to do.
+    Moved,
+    /// Nothing could be done now.
+    Nothing,
+    /// It has to be read, and that takes a place for a reader.
+    WantsReader,
+    /// It is not ours any more, or we cannot read it: it is left to others.
+    Left,
+}
+
+/// How far one range was read.
+pub(super) struct RangeReader<L: Log> {
+    run: Arc<RangeRun>,
+    /// There is none without a place.
+    reader: Option<L::Reader>,
+    pub(super) place: Option<Place>,
+    waiting: VecDeque<Record>,
+    /// Everything before was looked at.
+    next: u64,
+    /// Since when the log could not be read.
+    failing: Option<Instant>,
+    /// Something has come since the reader was opened.
+    has_given: bool,
+    /// In which of our lives it was claimed.
+    life: u64,
+}
+
+impl<L: Log> RangeReader<L> {
+    pub(super) fn new(id: RangeId, from: u64, life: u64) -> Self {
+        Self {
+            run: RangeRun::new(id, from),
+            reader: None,
+            place: None,
+            waiting: VecDeque::new(),
+            next: from,
+            failing: None,
+            has_given: false,
+            life,
+        }
+    }
+
+    pub(super) fn is_done(&self, to: u64) -> bool {
+        self.next >= to && self.run.under_way() == 0
+    }
+
+    /// Reads no more for now, and gives its place away.
+    pub(super) fn close(&mut self) {
+        self.reader = None;
+        self.place = None;
+        self.has_given = false;
+        // What is left out is read again.
+        self.waiting.truncate(KEPT);
+    }
+
+    /// Whether it may be closed for others: it has been good for something, or will not be.
+    fn may_make_way(&self) -> bool {
+        let place = self.place.as_ref();
+        self.has_given || place.is_some_and(|place| place.is_older_than(GRACE))
+    }
+
+    /// Keeps nothing that others want, or that is of no use for now.
+    pub(super) fn make_way<S: Ledger>(&mut self, shared: &Shared<L, S>, lane: &Lane)
+    where
+        L: Clone,
+    {
+        if lane.state().must_wait() {
+            self.close();
+            // It is read again.
+            self.waiting.clear();
+        } else if shared.readers.are_wanted() && self.may_make_way() {
+            self.close();
+        }
+    }
+
+    /// Reads on, and offers what the endpoint wants.
+    pub(super) async fn step<S: Ledger>(
+        &mut self,
+        shared: &Arc<Shared<L, S>>,
+        lane: &Arc<Lane>,
+        to: u64,
+    ) -> Step
+    where
+        L: Clone,
+    {
+        if !shared.is_alive() {
+            // Its progress could not be noted, and others may deliver it by now.
+            return Step::Nothing;
+        }
+        if self.life != shared.lives.load(Ordering::Acquire) {
+            // We were taken for dead: it may be another one's.
+            return if self.run.under_way() == 0 {
+                Step::Left
+            } else {
+                Step::Nothing
+            };
+        }
+        let (window, waiting) = {
+            let state = lane.state();
+            if state.endpoint.is_paused {
+                return Step::Nothing;
+            }
+            let window = if state.breaker.is_open() {
+                // Enough to probe with.
+                1
+            } else {
+                state.endpoint.concurrency.max(1) * WINDOW
+            };
+            // All ranges of a lane share its queue.
+            (window, state.waiting())
+        };
+        if self.next >= to || self.run.under_way() >= window || waiting >= window {
+            return Step::Nothing;
+        }
+        if self.waiting.is_empty() {
+            let readers = &shared.readers;
+            let is_over = self.place.as_ref().is_some_and(Place::is_over);
+            if is_over && self.may_make_way() && readers.are_wanted() {
+                self.close();
+            }
+            if self.place.is_none() {
+                return Step::WantsReader;
+            }
+            match self.fetch(shared).await {
+                Ok(()) => {}
+                Err(LogError::Corrupt { offsets, .. }) => {
+                    count(&shared.counters.damaged, 1);
+                    self.skip_to(shared, offsets.end);
+                    return Step::Moved;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
+                    self.reader = None;
+                    tokio::time::sleep(AGAIN).await;
+                    return self.unread(shared);
+                }
+            }
+        }
+        if self.waiting.is_empty() {
+            return self.skip_expired(shared, to).await;
+        }
+        self.failing = None;
+        while self.run.under_way() < window
+            && let Some(record) = self.waiting.pop_front()
+        {
+            if record.offset >= to {
+                let end = to.max(self.next);
+                self.waiting.push_front(record);
+                self.skip_to(shared, end);
+                break;
+            }
+            self.offer(shared, lane, &record);
+        }
+        Step::Moved
+    }
+
+    /// The log could not be read.
+    fn unread<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Step
+    where
+        L: Clone,
+    {
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        // What is under way may still end here.
+        if since.elapsed() <= UNREADABLE || self.run.under_way() > 0 {
+            return Step::Nothing;
+        }
+        let id = &self.run.id;
+        tracing::warn!(
+            endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
+            "the log cannot be read: what an endpoint owes of it is left to others"
+        );
+        shared
+            .unreadable_until_ms
+            .store(now_ms() + ms(REST), Ordering::Release);
+        Step::Left
+    }
+
+    /// Nothing has come: passes over what the log has dropped.
+    async fn skip_expired<S: Ledger>(&mut self, shared: &Shared<L, S>, to: u64) -> Step
+    where
+        L: Clone,
+    {
+        let topic = &self.run.id.topic;
+        let begins = shared.log.positions(topic, StartAt::Beginning);
+        let Ok(Ok(begins)) = tokio::time::timeout(ASKED, begins).await else {
+            return self.unread(shared);
+        };
+        self.failing = None;
+        let place = usize::try_from(self.run.id.partition).unwrap_or(usize::MAX);
+        let begin = begins.get(place).copied();
+        let Some(begin) = begin.filter(|begin| *begin > self.next) else {
+            return Step::Nothing;
+        };
+        let next = begin.min(to);
+        count(&shared.counters.expired, next - self.next);
+        self.skip_to(shared, next);
+        Step::Moved
+    }
+
+    async fn fetch<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Result<(), LogError>
+    where
+        L: Clone,
+    {
+        let position = Position {
+            topic: Arc::clone(&self.run.id.topic),
+            partition: self.run.id.partition,
+            offset: self.next,
+        };
+        if self.reader.is_none() {
+            self.reader = Some(shared.log.reader_at(&position).await?);
+        }
+        if let Some(reader) = &mut self.reader
+            && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
+        {
+            // A log that has lost its end begins anew.
+            let records = records?.into_iter();
+            let next = self.next;
+            self.waiting
+                .extend(records.filter(|record| record.offset >= next));
+            self.has_given |= !self.waiting.is_empty();
+        }
+        Ok(())
+    }
+
+    fn offer<S: Ledger>(&mut self, shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, record: &Record)
+    where
+        L: Clone,
+    {
+        count(
+            &shared.counters.expired,
+            record.offset.saturating_sub(self.next),
+        );
+        let next = record.offset + 1;
+        let wanted = shared.read(record).ok().filter(|notification| {
+            let filter = shared.directory.filter(lane.id);
+            filter.is_some_and(|filter| filter.mismatch(notification).is_none())
+        });
+        if let Some(notification) = wanted {
+            self.run.begin(record.offset);
+            self.next = next;
+            let mut state = lane.state();
+            state.offer_range(Item {
+                notification: notification.id,
+                body: notification.body(),
+                failures: 0,
+                since: Instant::now(),
+                origin: Origin::Range {
+                    run: Arc::clone(&self.run),
+                    offset: record.offset,
+                },
+                in_flight: 0,
+                span: trace::read(notification.id, record),
+                probes: 0,
+                _claim: None,
+            });
+            shared.wake(lane, &mut state);
+        } else {
+            self.skip_to(shared, next);
+        }
+    }
+
+    fn skip_to<S: Ledger>(&mut self, shared: &Shared<L, S>, next: u64)
+    where
+        L: Clone,
+    {
+        self.next = next;
+        if let Some(from) = self.run.read_to(next) {
+            shared.progress(&self.run.id, from);
+        }
+    }
+}
