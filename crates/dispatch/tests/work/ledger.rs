@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{
@@ -20,6 +21,18 @@ pub(crate) struct Kept {
     pub(crate) attempts: Vec<AttemptRow>,
     /// Refuses everything.
     pub(crate) is_away: bool,
+    /// Writes that were refused.
+    pub(crate) refused: usize,
+    /// Until when the dispatcher has said that it lives.
+    alive_until_ms: Millis,
+}
+
+impl Kept {
+    /// Whether others would take the dispatcher for dead.
+    pub(crate) fn is_dead(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("after 1970").as_millis() > self.alive_until_ms.unsigned_abs().into()
+    }
 }
 
 impl Memory {
@@ -51,6 +64,7 @@ impl Ledger for Memory {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
         let mut kept = self.kept();
         if kept.is_away {
+            kept.refused += 1;
             return Err(away());
         }
         for owed in happened.owed {
@@ -101,12 +115,13 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn beat(&self, _: Millis, _: Millis) -> Result<(), LogError> {
-        if self.kept().is_away {
-            Err(away())
-        } else {
-            Ok(())
+    async fn beat(&self, _: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
+        let mut kept = self.kept();
+        if kept.is_away {
+            return Err(away());
         }
+        kept.alive_until_ms = alive_until_ms;
+        Ok(())
     }
 
     async fn leave(&self) -> Result<(), LogError> {
