@@ -9,6 +9,7 @@ use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::kafka::{KafkaLog, KafkaOptions};
 use dovecast_log::{Header, Log, NewRecord};
 use dovecast_relay::ship::{ShipOptions, Shipper};
+use dovecast_testkit::clock;
 use dovecast_testkit::kafka::RealKafka;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -80,7 +81,7 @@ fn record(topic: &str, number: usize) -> NewRecord {
             header("dovecast-txn", b"01900000-0000-7000-8000-000000000002"),
             header("dovecast-txn-seq", b"0"),
         ],
-        timestamp_ms: 1_795_210_528_120,
+        timestamp_ms: clock::now_ms(),
         id: None,
     }
 }

@@ -4,20 +4,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_log::kafka::{KafkaConsumer, KafkaLog, KafkaOptions};
 use dovecast_log::{Consumer, Log, LogError, NewRecord, Position, Reader, Record, StartAt};
 use dovecast_testkit::kafka::RealKafka;
-use dovecast_testkit::{Unavailable, process};
+use dovecast_testkit::{Unavailable, clock, process};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 const TOPIC: &str = "events";
 const PARTITIONS: i32 = 6;
 const USERS: u32 = 20;
+/// The time of the record with number 0; the numbers of others are added as milliseconds.
+static START_MS: LazyLock<i64> = LazyLock::new(clock::now_ms);
 const ARRIVAL: Duration = Duration::from_mins(1);
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
@@ -107,7 +109,7 @@ fn record(user: u32, number: u32) -> NewRecord {
         key: Some(format!("user{user}").into()),
         value: number.to_string().into(),
         headers: Vec::new(),
-        timestamp_ms: 1_700_000_000_000 + i64::from(number),
+        timestamp_ms: *START_MS + i64::from(number),
         id: None,
     }
 }
@@ -379,7 +381,7 @@ async fn refused_and_times(kafka: RealKafka) -> Result<()> {
         (appended.appended, appended.refused) == (2 * USERS as usize, 1),
         "{appended:?}"
     );
-    let start = StartAt::Time(1_700_000_000_500);
+    let start = StartAt::Time(*START_MS + 500);
     let positions = log.positions(TOPIC, start).await?;
     let ends = log.positions(TOPIC, StartAt::End).await?;
     let left: u64 = ends.iter().zip(&positions).map(|(end, at)| end - at).sum();

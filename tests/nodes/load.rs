@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use dovecast_log::kafka::KafkaLog;
 use dovecast_log::{Header, Log as _, NewRecord};
+use dovecast_testkit::clock;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -100,7 +101,7 @@ pub(crate) fn notification(account: &str, level: &str, number: u32) -> NewRecord
             name: Arc::from("dovecast-id"),
             value: Uuid::now_v7().to_string().into(),
         }],
-        timestamp_ms: 1_795_000_000_000 + i64::from(number),
+        timestamp_ms: clock::now_ms(),
         id: None,
     }
 }

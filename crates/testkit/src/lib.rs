@@ -4,6 +4,7 @@
 //! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
 
 mod certificates;
+pub mod clock;
 pub mod crash;
 pub mod cut_proxy;
 pub mod dovecot;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use dovecast_testkit::kafka::RealKafka;
 use dovecast_testkit::topic::{Record, TopicReader};
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
@@ -93,6 +95,7 @@ fn a_real_kafka_keeps_what_it_was_given_over_both_listeners() {
     assert_eq!(read_back(&sasl_ssl, "on-demand"), ["created by asking"]);
 
     wrong_credentials_are_refused(&kafka);
+    nothing_is_deleted_for_its_age_or_size(&kafka);
 
     kafka.pause().expect("paused");
     assert!(stays_silent(&plaintext), "a frozen broker answered");
@@ -133,6 +136,21 @@ fn wrong_credentials_are_refused(kafka: &RealKafka) {
         .filter(|(name, _)| name != "ssl.certificate.location" && name != "ssl.key.location")
         .collect();
     assert!(stays_silent(&no_certificate), "no certificate, yet let in");
+}
+
+/// What a test appended is there whatever time it carries and whatever the clock says.
+fn nothing_is_deleted_for_its_age_or_size(kafka: &RealKafka) {
+    let admin: AdminClient<DefaultClientContext> = config(&kafka.client_settings_plaintext())
+        .create()
+        .expect("an admin client");
+    let topic = ResourceSpecifier::Topic("events");
+    let described = admin.describe_configs([&topic], &AdminOptions::new());
+    let described = futures_executor::block_on(described).expect("an answer");
+    let settings = described[0].as_ref().expect("the topic's settings");
+    for name in ["retention.ms", "retention.bytes"] {
+        let value = settings.get(name).and_then(|entry| entry.value.as_deref());
+        assert_eq!(value, Some("-1"), "{name}");
+    }
 }
 
 fn with(settings: &Settings, name: &str, value: &str) -> Settings {
