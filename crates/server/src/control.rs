@@ -122,8 +122,12 @@ impl From<LogError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let said = format!("{:#}", anyhow::Error::from(error));
-        Self(StatusCode::INTERNAL_SERVER_ERROR, said)
+        let status = if error.is_unavailable() {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self(status, format!("{:#}", anyhow::Error::from(error)))
     }
 }
 

@@ -116,7 +116,7 @@ fn a_server_that_hears_nothing_of_its_database_is_not_ready_until_it_does() {
     becomes((200, "ok\n"));
     for _ in 0..2 {
         link.cut();
-        becomes((503, "the store does not answer\n"));
+        becomes((503, "the store takes no writes\n"));
         // What asks nothing of it is answered.
         assert_eq!(server.get("/healthz").expect("health").0, 200);
         assert_eq!(server.get("/metrics").expect("metrics").0, 200);

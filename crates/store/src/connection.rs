@@ -6,6 +6,12 @@
 //! is ended there first, with its own error, and what a node that is gone has locked is free soon.
 //!
 //! A file of SQLite has no limits: it is there, and waits for locks no longer than its `busy_timeout`.
+//!
+//! Transactions are begun and ended here by plain statements, not by sqlx: sqlx counts how deep a connection is in transactions, and
+//! its count is wrong for ever once a `ROLLBACK` fails, as it does after SQLite has rolled back by itself on a full disk. A connection
+//! goes back to the pool only when it is known to be in no transaction; else it is closed (see [`settle`]).
+
+mod failure;
 
 use std::io;
 use std::time::Duration;
@@ -18,6 +24,8 @@ use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _, Either, Error, Execute, Executor, SqlStr,
 };
 
+pub(crate) use failure::is_unavailable;
+
 /// So much longer than PostgreSQL itself a statement is waited for.
 const GRACE: Duration = Duration::from_secs(1);
 /// What says nothing for so long when it is asked whether it is there is not used again.
@@ -29,21 +37,28 @@ pub(crate) struct Pool {
     inner: AnyPool,
     /// How long a statement may take.
     limit: Option<Duration>,
-    /// How long a connection may take.
-    connect: Duration,
 }
 
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    raw: Raw,
+    /// `None` once it is given back.
+    raw: Option<PoolConnection<Any>>,
     limit: Option<Duration>,
+    state: State,
 }
 
-#[derive(Debug)]
-enum Raw {
-    Pooled(PoolConnection<Any>),
-    Transaction(sqlx::Transaction<'static, Any>),
+/// What has to be done with a connection before another one uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    Idle,
+    /// It may be in a transaction, of which no statement has failed.
+    Begun,
+    /// The same, and a statement of it has failed or was given up: nothing of it may be committed.
+    Spoiled,
+    /// Something has failed that may have to do with the connection itself: it is closed.
+    Broken,
 }
 
 /// A transaction; dropped without a commit nothing has happened.
@@ -85,23 +100,24 @@ impl Pool {
         Self {
             inner,
             limit: limit.map(|limit| limit + GRACE),
-            connect: options.connect,
         }
     }
 
     pub(crate) async fn acquire(&self) -> Result<Connection, Error> {
         Ok(Connection {
-            raw: Raw::Pooled(self.inner.acquire().await?),
+            raw: Some(self.inner.acquire().await?),
             limit: self.limit,
+            state: State::Idle,
         })
     }
 
     pub(crate) async fn begin_with(&self, begin: &'static str) -> Result<Transaction, Error> {
-        let limit = self.limit.map(|limit| limit + self.connect);
-        Ok(Transaction(Connection {
-            raw: Raw::Transaction(within(limit, self.inner.begin_with(begin)).await?),
-            limit: self.limit,
-        }))
+        let mut connection = self.acquire().await?;
+        // Who waits for this no more leaves it to the drop to find out whether it has begun.
+        connection.state = State::Spoiled;
+        connection.tell(begin).await?;
+        connection.state = State::Begun;
+        Ok(Transaction(connection))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -144,13 +160,89 @@ async fn within<T>(
     })
 }
 
+/// Makes sure that a connection is in no transaction; where that is not certain it is an error.
+///
+/// `ROLLBACK` fails where there is no transaction any more, because SQLite has rolled back by itself; so it is a transaction that
+/// can be begun that shows that there is none.
+async fn settle(connection: &mut AnyConnection, is_limited: bool) -> Result<(), Error> {
+    let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+    if is_limited {
+        return rolled_back.map(|_| ());
+    }
+    for statement in ["BEGIN", "ROLLBACK"] {
+        sqlx::raw_sql(statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 impl Connection {
-    fn raw(&mut self) -> &mut AnyConnection {
+    /// The connection, for a statement whose end is told to [`Self::ended`]. Until then it counts as failed: who is dropped in the
+    /// middle of it tells nothing.
+    fn begin_statement(&mut self) -> Result<&mut AnyConnection, Error> {
+        match self.state {
+            State::Idle => {}
+            State::Begun => self.state = State::Spoiled,
+            State::Spoiled | State::Broken => return Err(spoiled()),
+        }
         match &mut self.raw {
-            Raw::Pooled(connection) => connection,
-            Raw::Transaction(transaction) => transaction,
+            Some(raw) => Ok(raw),
+            None => Err(Error::PoolClosed),
         }
     }
+
+    fn ended<T>(&mut self, was: State, result: Result<T, Error>) -> Result<T, Error> {
+        match &result {
+            Ok(_) => self.state = was,
+            Err(error) if !failure::spares_connection(error) => self.state = State::Broken,
+            // A transaction is spoiled from the beginning of the statement on.
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// A statement about the transaction itself, whatever has become of it.
+    async fn tell(&mut self, statement: &'static str) -> Result<(), Error> {
+        let Some(raw) = &mut self.raw else {
+            return Err(Error::PoolClosed);
+        };
+        let told = within(self.limit, sqlx::raw_sql(statement).execute(&mut **raw)).await;
+        if let Err(error) = &told
+            && !failure::spares_connection(error)
+        {
+            self.state = State::Broken;
+        }
+        told.map(|_| ())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(mut raw) = self.raw.take() else {
+            return;
+        };
+        let limit = self.limit;
+        match self.state {
+            State::Idle => {}
+            State::Broken => raw.close_on_drop(),
+            State::Begun | State::Spoiled => {
+                let settled = async move {
+                    let settled = within(limit, settle(&mut raw, limit.is_some())).await;
+                    if let Err(error) = settled {
+                        tracing::debug!(%error, "a connection whose transaction cannot be rolled back is closed");
+                        raw.close_on_drop();
+                    }
+                };
+                // Outside of a runtime nothing can be asked of it, nor can the pool take it back.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(settled);
+                }
+            }
+        }
+    }
+}
+
+fn spoiled() -> Error {
+    Error::Protocol("a statement of this transaction has failed".to_owned())
 }
 
 impl Transaction {
@@ -160,11 +252,16 @@ impl Transaction {
     }
 
     /// Where this fails it is not known what became of it.
-    pub(crate) async fn commit(self) -> Result<(), Error> {
-        match self.0.raw {
-            Raw::Transaction(transaction) => within(self.0.limit, transaction.commit()).await,
-            Raw::Pooled(_) => Ok(()),
+    ///
+    /// What a statement of has failed is never committed: PostgreSQL would answer `COMMIT` with a rollback, and no error.
+    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        if self.0.state != State::Begun {
+            return Err(spoiled());
         }
+        self.0.state = State::Spoiled;
+        self.0.tell("COMMIT").await?;
+        self.0.state = State::Idle;
+        Ok(())
     }
 }
 
@@ -193,10 +290,12 @@ impl<'c> Executor<'c> for &'c mut Connection {
         E: 'q + Execute<'q, Any>,
     {
         // All of it is waited for together.
-        let limit = self.limit;
         let steps = async move {
-            let steps = self.raw().fetch_many(query).try_collect::<Vec<Step>>();
-            let steps = within(limit, steps).await?;
+            let (limit, was) = (self.limit, self.state);
+            let raw = self.begin_statement()?;
+            let steps = raw.fetch_many(query).try_collect::<Vec<Step>>();
+            let steps = within(limit, steps).await;
+            let steps = self.ended(was, steps)?;
             Ok(stream::iter(steps.into_iter().map(Ok)))
         };
         steps.try_flatten_stream().boxed()
@@ -207,8 +306,13 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Any>,
     {
-        let limit = self.limit;
-        within(limit, self.raw().fetch_optional(query)).boxed()
+        let fetched = async move {
+            let (limit, was) = (self.limit, self.state);
+            let raw = self.begin_statement()?;
+            let fetched = within(limit, raw.fetch_optional(query)).await;
+            self.ended(was, fetched)
+        };
+        fetched.boxed()
     }
 
     fn prepare_with<'e>(
@@ -219,8 +323,13 @@ impl<'c> Executor<'c> for &'c mut Connection {
     where
         'c: 'e,
     {
-        let limit = self.limit;
-        within(limit, self.raw().prepare_with(sql, parameters)).boxed()
+        let prepared = async move {
+            let (limit, was) = (self.limit, self.state);
+            let raw = self.begin_statement()?;
+            let prepared = within(limit, raw.prepare_with(sql, parameters)).await;
+            self.ended(was, prepared)
+        };
+        prepared.boxed()
     }
 }
 

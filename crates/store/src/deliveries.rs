@@ -7,6 +7,7 @@ mod record;
 mod redelivery;
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_dispatch::EndpointId;
@@ -130,7 +131,10 @@ impl Store {
 impl Ledger for Store {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
         let failed = |error| self.ledger_error("write to", &error);
-        self.record_happened(&happened).await.map_err(failed)?;
+        let recorded = self.record_happened(&happened).await;
+        self.cannot_record
+            .store(recorded.is_err(), Ordering::Release);
+        recorded.map_err(failed)?;
         // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
         for (endpoint, reason) in &happened.switched_off {
             let id = endpoint.0.into();

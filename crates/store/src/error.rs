@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::connection::is_unavailable;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,9 +66,23 @@ pub enum StoreError {
     /// The operating system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),
+    /// The database takes a write, but not what has happened to deliveries.
+    #[error("what has happened to deliveries cannot be written")]
+    CannotRecord,
     /// Something else that the database says.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the database could not be used, and may be usable again later: who asks again then may succeed.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } | Self::Database(source) => is_unavailable(source),
+            Self::CannotRecord => true,
+            _ => false,
+        }
+    }
 }
 
 /// What a filter's sets hold.

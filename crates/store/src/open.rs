@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ const IDLE_IN_TRANSACTION_MS: u128 = 5_000;
 /// For how long the connections of a node that is gone are kept, in which nothing is under way.
 const KEEPALIVE: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
     SET tcp_user_timeout = 60000;";
+
+/// A write that changes nothing that anybody reads. Who has no row yet is not alive by this one.
+const PROBE: &str = "INSERT INTO dispatcher (id, alive_until_ms, probes) VALUES ($1, 0, 1) \
+    ON CONFLICT (id) DO UPDATE SET probes = dispatcher.probes + 1";
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -72,6 +77,8 @@ pub struct Store {
     pub(crate) log: Arc<str>,
     pub(crate) unsure: Arc<Mutex<Unsure>>,
     pub(crate) callers: Arc<Callers>,
+    /// Whether the last attempt to write down what has happened to deliveries has failed.
+    pub(crate) cannot_record: Arc<AtomicBool>,
 }
 
 /// The connections.
@@ -94,6 +101,7 @@ impl Store {
             log: options.log.as_str().into(),
             unsure: Arc::default(),
             callers: Arc::default(),
+            cannot_record: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
@@ -106,6 +114,27 @@ impl Store {
         sqlx::raw_sql("SELECT 1")
             .execute(&self.database.pool)
             .await?;
+        Ok(())
+    }
+
+    /// Whether the database answers and takes a write: one row is written, in a transaction of its own.
+    ///
+    /// A small write may find room on a disk that is full for larger ones; so while what has happened to deliveries cannot be
+    /// written, this fails as well.
+    pub async fn check_writable(&self) -> Result<()> {
+        let mut tx = self.database.begin_writing().await?;
+        sqlx::query("SELECT seq FROM feed")
+            .fetch_one(&mut *tx)
+            .await?;
+        // SQLite writes no row that is the same as before.
+        sqlx::query(PROBE)
+            .bind(self.dispatcher_id())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        if self.cannot_record.load(Ordering::Acquire) {
+            return Err(StoreError::CannotRecord);
+        }
         Ok(())
     }
 

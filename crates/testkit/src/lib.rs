@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod power_cut;
 pub mod process;
 pub mod server;
+pub mod small_disk;
 pub mod topic;
 pub mod trixie;
 mod unavailable;

@@ -1,6 +1,9 @@
 //! What a request gets instead of what it asked for: errors as JSON:API writes them.
 //!
-//! What the client can do something about is told to the client; the rest is logged here, and the client gets a 500.
+//! What the client can do something about is told to the client; the rest is logged here, and the client gets a 500, or a 503 where the
+//! same request may succeed later.
+
+mod unavailable;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -223,6 +226,14 @@ impl From<StoreError> for ApiError {
                 Self::invalid(vec![ErrorObject::attribute("fallback_id", detail)])
             }
             StoreError::NoEndpoint => Self::not_found("Could not find Endpoint"),
+            error if error.is_unavailable() => {
+                unavailable::log(error);
+                Self::one(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "Service unavailable",
+                    "The database cannot be used at the moment",
+                )
+            }
             error => {
                 let error = anyhow::Error::from(error);
                 tracing::error!(error = format!("{error:#}"), "a request has failed");
@@ -249,6 +260,10 @@ impl IntoResponse for ApiError {
                 (status, Json(ErrorDocument { errors })).into_response()
             }
         };
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = HeaderValue::from_static(unavailable::RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
         let media_type = HeaderValue::from_static(MEDIA_TYPE);
         response
             .headers_mut()

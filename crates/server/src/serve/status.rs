@@ -46,7 +46,7 @@ pub(super) fn router(status: Status) -> Router {
         .with_state(status)
 }
 
-/// 200 while mail processes can hand over events and the store answers, and 503 with the reason while not.
+/// 200 while mail processes can hand over events and the store takes writes, and 503 with the reason while not.
 async fn ready(State(status): State<Status>) -> Response {
     let not = |reason: &'static str| (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     if status.stopping.has_begun() {
@@ -56,9 +56,9 @@ async fn ready(State(status): State<Status>) -> Response {
         return not("the log takes no records\n");
     }
     if let Some(store) = &status.store
-        && !store.answers().await
+        && !store.takes_writes().await
     {
-        return not("the store does not answer\n");
+        return not("the store takes no writes\n");
     }
     "ok\n".into_response()
 }

@@ -1,7 +1,7 @@
-//! Whether the store answers: asked when somebody wants to know, and at most once a second.
+//! Whether the store takes writes: one row is written when somebody wants to know, and at most once a second, however many ask.
 //!
-//! A question that is not answered is not broken off, which would leave a connection in the middle of it: it ends by the store's
-//! own limit, and until then no other one is asked.
+//! A write that is not answered is not broken off, which would leave a connection in the middle of it: it ends by the store's
+//! own limit, and until then no other one is begun.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 /// An answer is as good for so long.
 const KEPT: Duration = Duration::from_secs(1);
-/// A store that takes longer does not answer.
+/// A store that takes longer takes no writes.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A store, and what it said last.
@@ -22,16 +22,16 @@ pub(super) struct StoreHealth {
 
 struct State {
     asked: Option<Instant>,
-    answers: bool,
-    /// A question that is still open.
-    open: Option<JoinHandle<Result<i64>>>,
+    takes_writes: bool,
+    /// A write that has not ended.
+    open: Option<JoinHandle<Result<()>>>,
 }
 
 impl StoreHealth {
     pub(super) fn new(store: Store) -> Self {
         let state = State {
             asked: None,
-            answers: true,
+            takes_writes: true,
             open: None,
         };
         Self {
@@ -41,35 +41,35 @@ impl StoreHealth {
     }
 
     /// Whoever asks meanwhile waits for the same answer.
-    pub(super) async fn answers(&self) -> bool {
+    pub(super) async fn takes_writes(&self) -> bool {
         let mut state = self.state.lock().await;
         if state.asked.is_none_or(|asked| asked.elapsed() >= KEPT) {
             let error = self.ask(&mut state.open).await;
             match &error {
-                Some(error) if state.answers => {
-                    tracing::warn!(error, "the store does not answer");
+                Some(error) if state.takes_writes => {
+                    tracing::warn!(error, "the store takes no writes");
                 }
-                None if !state.answers => tracing::info!("the store answers again"),
+                None if !state.takes_writes => tracing::info!("the store takes writes again"),
                 _ => {}
             }
-            state.answers = error.is_none();
+            state.takes_writes = error.is_none();
             state.asked = Some(Instant::now());
         }
-        state.answers
+        state.takes_writes
     }
 
     /// What is wrong.
-    async fn ask(&self, open: &mut Option<JoinHandle<Result<i64>>>) -> Option<String> {
+    async fn ask(&self, open: &mut Option<JoinHandle<Result<()>>>) -> Option<String> {
         let asking = open.get_or_insert_with(|| {
             let store = self.store.clone();
-            tokio::spawn(async move { store.last_change().await })
+            tokio::spawn(async move { store.check_writable().await })
         });
         let Ok(answered) = tokio::time::timeout(TIMEOUT, asking).await else {
             return Some(format!("no answer within {} s", TIMEOUT.as_secs()));
         };
         *open = None;
         match answered {
-            Ok(Ok(_)) => None,
+            Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::from(error))),
             Err(error) => Some(error.to_string()),
         }

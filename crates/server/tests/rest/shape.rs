@@ -21,7 +21,7 @@ cases![
     every_call_of_the_description_is_documented,
     a_page_to_read_the_description_needs_no_other_host,
     what_the_database_does_not_do_is_an_unexpected_error,
-    a_server_is_ready_while_its_store_answers,
+    a_server_is_ready_while_its_store_takes_writes,
     the_prefix_is_configurable,
     without_the_role_there_is_no_api,
     without_the_role_of_a_relay_there_is_no_relay,
@@ -153,7 +153,7 @@ fn what_the_database_does_not_do_is_an_unexpected_error(world: &World) -> Result
     Ok(())
 }
 
-fn a_server_is_ready_while_its_store_answers(world: &World) -> Result<()> {
+fn a_server_is_ready_while_its_store_takes_writes(world: &World) -> Result<()> {
     let (builder, database) = world.fresh()?;
     let server = builder.start()?;
     let becomes = |expected: (u16, &str)| -> Result<()> {
@@ -167,7 +167,7 @@ fn a_server_is_ready_while_its_store_answers(world: &World) -> Result<()> {
     };
     becomes((200, "ok\n"))?;
     database.execute(&server, "ALTER TABLE feed RENAME TO elsewhere")?;
-    becomes((503, "the store does not answer\n"))?;
+    becomes((503, "the store takes no writes\n"))?;
     // It says so once, and lives.
     for _ in 0..10 {
         ensure!(server.get("/healthz")?.0 == 200);
@@ -176,7 +176,7 @@ fn a_server_is_ready_while_its_store_answers(world: &World) -> Result<()> {
     database.execute(&server, "ALTER TABLE elsewhere RENAME TO feed")?;
     becomes((200, "ok\n"))?;
     let log = server.server_log();
-    for line in ["the store does not answer", "the store answers again"] {
+    for line in ["the store takes no writes", "the store takes writes again"] {
         ensure!(log.matches(line).count() == 1, "{log}");
     }
     ensure!(!log.contains(PASSWORD), "{log}");

@@ -83,7 +83,7 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn dispatcher_id(&self) -> String {
+    pub(crate) fn dispatcher_id(&self) -> String {
         self.node.to_string()
     }
 

@@ -6,6 +6,7 @@ mod cuts;
 mod deletion;
 mod deliveries;
 mod endpoints;
+mod failing;
 mod feed;
 mod filters;
 mod lost_answers;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         deletion::CASES,
         deliveries::CASES,
         endpoints::CASES,
+        failing::CASES,
         feed::CASES,
         filters::CASES,
         lost_answers::CASES,

@@ -1,0 +1,194 @@
+//! A running `dovecast serve` whose `state.db` cannot be written for a while: it says so, and goes on by itself afterwards, with
+//! everything that it owes.
+//!
+//! Where nothing may be mounted the case of the full disk says so, loudly, and counts as ignored.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::Unavailable;
+use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::http::{Answer, Request};
+use dovecast_testkit::process::poll_until;
+use dovecast_testkit::server::{Builder, Server};
+use dovecast_testkit::small_disk::{SmallDisk, limit_files};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serde_json::{Value, json};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_dovecast");
+const PATIENCE: Duration = Duration::from_mins(1);
+/// More than there are connections to the store.
+const REQUESTS: usize = 20;
+const NOTIFICATIONS: usize = 20;
+
+fn main() -> ExitCode {
+    let trials = vec![
+        Trial::ignorable_test(
+            "a_disk_that_is_full_for_a_while_loses_nothing_and_needs_no_restart",
+            || match a_disk_that_is_full_for_a_while() {
+                Ok(Ok(())) => Ok(Completion::Completed),
+                Ok(Err(unavailable)) => {
+                    println!("\n*** full disk SKIPPED: {unavailable}\n");
+                    Ok(Completion::ignored_with(unavailable.to_string()))
+                }
+                Err(error) => Err(Failed::from(format!("{error:?}"))),
+            },
+        ),
+        Trial::test("writes_that_fail_for_a_while_spoil_no_connection", || {
+            match writes_that_fail_for_a_while() {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Failed::from(format!("{error:?}"))),
+            }
+        }),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A server and its admin.
+struct World {
+    server: Server,
+    token: String,
+}
+
+impl World {
+    fn start(builder: Builder) -> Result<Self> {
+        let builder = builder.config("[dispatch]\nallowed_networks = ['127.0.0.0/8']");
+        let server = builder.start()?;
+        let token = server.admin_token()?;
+        Ok(Self { server, token })
+    }
+
+    fn ask(&self, token: &str, request: Request) -> Result<Answer> {
+        let bearer = format!("Bearer {token}");
+        let request = request.header("authorization", &bearer);
+        self.server
+            .ask(&request.header("content-type", "application/json"))
+    }
+
+    fn make(&self, token: &str, what: &str, fields: &Value) -> Result<Answer> {
+        let path = format!("/api/hooks/{what}");
+        self.ask(token, Request::new("POST", &path).body(fields.to_string()))
+    }
+
+    fn make_token(&self) -> Result<Answer> {
+        let fields = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
+        self.make(&self.token, "tokens", &fields)
+    }
+
+    fn becomes(&self, expected: (u16, &str)) -> Result<()> {
+        let mut last = None;
+        let found = poll_until(PATIENCE, || {
+            last = self.server.get("/readyz").ok();
+            let (status, text) = last.as_ref()?;
+            ((*status, &**text) == expected).then_some(())
+        });
+        found.with_context(|| {
+            format!(
+                "it is {last:?}, not {expected:?}: {}",
+                self.server.server_log()
+            )
+        })
+    }
+
+    /// More requests than there are connections are refused, and told when to come again.
+    fn refuses_writes(&self) -> Result<()> {
+        for _ in 0..REQUESTS {
+            let answer = self.make_token()?;
+            ensure!(
+                answer.status == 503 && answer.header("retry-after") == Some("5"),
+                "{answer:?}"
+            );
+        }
+        ensure!(self.server.get("/healthz")?.0 == 200);
+        Ok(())
+    }
+
+    fn takes_writes(&self) -> Result<()> {
+        for _ in 0..REQUESTS {
+            let answer = self.make_token()?;
+            ensure!(
+                answer.status == 201,
+                "{answer:?} {}",
+                self.server.server_log()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn a_disk_that_is_full_for_a_while() -> Result<Result<(), Unavailable>> {
+    let disk = match SmallDisk::mount(8)? {
+        Ok(disk) => disk,
+        Err(unavailable) => return Ok(Err(unavailable)),
+    };
+    let url = format!("[store]\nurl = 'sqlite:{}/state.db'", disk.path().display());
+    let world = World::start(Server::builder().binary(BINARY).config(&url))?;
+    let made = world.make_token()?;
+    let made: Value = serde_json::from_str(&made.body)?;
+    let token = made["meta"]["token"].as_str().context("no token")?;
+    let sink = HookEndpoint::start()?;
+    let fields = json!({"endpoint": {
+        "name": "sink", "url": sink.url(), "active": true, "filter": {},
+        "retry_delays": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    }});
+    let made = world.make(token, "endpoints", &fields)?;
+    ensure!(made.status == 201, "{made:?}");
+
+    disk.fill()?;
+    world.refuses_writes()?;
+    world.becomes((503, "the store takes no writes\n"))?;
+    // What can be read is shown.
+    let shown = world.ask(token, Request::get("/api/hooks/endpoints"))?;
+    ensure!(shown.status == 200, "{shown:?}");
+    // Some arrive, the others are owed: neither can be written down.
+    sink.refuse_once(2);
+    let count = NOTIFICATIONS.to_string();
+    let send = ["send", "--account-id", "1", "--application", "a"];
+    let more = ["--event-type", "e", "--count", &count];
+    world.server.run(send.into_iter().chain(more))?;
+    sink.wait_for(1, PATIENCE)?;
+    let errors = poll_until(PATIENCE, || {
+        let errors = world.server.metric("dovecast_dispatch_store_errors_total");
+        errors.ok().filter(|errors| *errors > 0.0)
+    });
+    errors.context("nothing was to be written down")?;
+
+    disk.make_room()?;
+    world.becomes((200, "ok\n"))?;
+    world.takes_writes()?;
+    let arrived = poll_until(PATIENCE, || {
+        let hooks = sink.hooks();
+        let ids: BTreeSet<_> = hooks
+            .iter()
+            .filter_map(|hook| hook.header("webhook-id"))
+            .collect();
+        (ids.len() == NOTIFICATIONS).then_some(())
+    });
+    let log = world.server.server_log();
+    arrived.with_context(|| format!("only {} have arrived: {log}", sink.count()))?;
+    Ok(Ok(()))
+}
+
+/// What the kernel says of a file that is too long for its process is an I/O error for SQLite.
+fn writes_that_fail_for_a_while() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // A signal that is ignored stays ignored. What is logged goes through a pipe, which no limit bounds.
+    let script = dir.path().join("dovecast");
+    let text = format!("#!/bin/bash\ntrap '' XFSZ\nexec '{BINARY}' \"$@\" 2> >(exec cat >&2)\n");
+    std::fs::write(&script, text)?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let world = World::start(Server::builder().binary(script))?;
+    world.takes_writes()?;
+    for _ in 0..2 {
+        limit_files(world.server.pid(), Some(1))?;
+        world.refuses_writes()?;
+        world.becomes((503, "the store takes no writes\n"))?;
+        limit_files(world.server.pid(), None)?;
+        world.becomes((200, "ok\n"))?;
+        world.takes_writes()?;
+    }
+    Ok(())
+}

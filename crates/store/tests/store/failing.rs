@@ -1,0 +1,176 @@
+//! A database that fails for a while, in statements and in commits: no connection is spoiled, nothing is done by half, and
+//! afterwards everything goes on.
+//!
+//! What a full disk does is done here by triggers: SQLite rolls back by itself, PostgreSQL refuses the statement or the commit.
+//! The real full disk is a test of the server.
+
+use anyhow::{Result, ensure};
+use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed};
+use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_store::{Scope, Store};
+use uuid::Uuid;
+
+use crate::setup::{Kind, Test, cases, soon};
+
+cases![
+    a_statement_that_fails_spoils_no_connection,
+    a_commit_that_fails_spoils_no_connection,
+    a_call_that_is_given_up_spoils_no_connection,
+    a_database_that_takes_no_writes_is_told_from_one_that_is_wrong,
+    what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes,
+];
+
+/// More than there are connections.
+const CALLS: usize = 12;
+
+/// Tokens cannot be made. `when`: in the statement, or else in the commit.
+fn fail(test: &Test, in_commit: bool) -> Result<()> {
+    match (&test.kind, in_commit) {
+        // As SQLite itself does when the disk is full: the transaction is over when the statement returns.
+        (Kind::Sqlite, false) => test.execute(
+            "CREATE TRIGGER failing BEFORE INSERT ON api_token BEGIN SELECT RAISE(ROLLBACK, 'full'); END",
+        ),
+        // A reference that is looked at in the commit, to what is not there.
+        (Kind::Sqlite, true) => test.execute(
+            "CREATE TABLE looked_at_late (id TEXT REFERENCES account (id) DEFERRABLE INITIALLY DEFERRED); \
+             CREATE TRIGGER failing BEFORE INSERT ON api_token BEGIN INSERT INTO looked_at_late VALUES ('x'); END",
+        ),
+        (Kind::Postgres(_), _) => {
+            test.execute(
+                "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$",
+            )?;
+            test.execute(if in_commit {
+                "CREATE CONSTRAINT TRIGGER failing AFTER INSERT ON api_token DEFERRABLE INITIALLY DEFERRED \
+                 FOR EACH ROW EXECUTE FUNCTION fail()"
+            } else {
+                "CREATE TRIGGER failing BEFORE INSERT ON api_token FOR EACH ROW EXECUTE FUNCTION fail()"
+            })
+        }
+    }
+}
+
+fn mend(test: &Test) -> Result<()> {
+    match test.kind {
+        Kind::Sqlite => test.execute("DROP TRIGGER failing"),
+        Kind::Postgres(_) => test.execute("DROP TRIGGER failing ON api_token"),
+    }
+}
+
+async fn goes_on(store: &Store) -> Result<()> {
+    for _ in 0..CALLS {
+        soon(store.create_token("t", Scope::Admin)).await??;
+        soon(store.check_writable()).await??;
+    }
+    Ok(())
+}
+
+async fn a_statement_that_fails_spoils_no_connection(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    fail(&test, false)?;
+    for _ in 0..CALLS {
+        ensure!(soon(store.create_token("t", Scope::Admin)).await?.is_err());
+        // Others are not concerned.
+        soon(store.check_writable()).await??;
+    }
+    mend(&test)?;
+    goes_on(&store).await?;
+    ensure!(store.tokens().await?.len() == CALLS);
+    Ok(())
+}
+
+async fn a_commit_that_fails_spoils_no_connection(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    fail(&test, true)?;
+    for _ in 0..CALLS {
+        ensure!(soon(store.create_token("t", Scope::Admin)).await?.is_err());
+        soon(store.check_writable()).await??;
+    }
+    mend(&test)?;
+    goes_on(&store).await?;
+    ensure!(store.tokens().await?.len() == CALLS);
+    Ok(())
+}
+
+/// Dropped after each number of steps in turn, so somewhere in the middle of each statement.
+async fn a_call_that_is_given_up_spoils_no_connection(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    for steps in 0..40 {
+        let mut call = Box::pin(store.create_token("t", Scope::Admin));
+        for _ in 0..steps {
+            if futures_util::future::poll_immediate(&mut call)
+                .await
+                .is_some()
+            {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(call);
+        soon(store.check_writable()).await??;
+    }
+    let made = store.tokens().await?.len();
+    goes_on(&store).await?;
+    ensure!(store.tokens().await?.len() == made + CALLS);
+    Ok(())
+}
+
+async fn a_database_that_takes_no_writes_is_told_from_one_that_is_wrong(test: Test) -> Result<()> {
+    let Kind::Postgres(postgres) = &test.kind else {
+        // Of a file that is full or fails the server's own tests tell.
+        return Ok(());
+    };
+    let store = test.open().await?;
+    goes_on(&store).await?;
+    // As after a failover, when the connections are to what was the primary.
+    let database = postgres.query(&test.url, "SELECT current_database()")?;
+    let database = database.trim();
+    let read_only =
+        |on| format!("ALTER DATABASE \"{database}\" SET default_transaction_read_only = {on}");
+    test.execute(&read_only("on"))?;
+    // Who is connected is so still; connections that are made from now on are read only.
+    test.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )?;
+    soon(async { while store.ping().await.is_err() {} }).await?;
+    for _ in 0..CALLS {
+        let error = soon(store.create_token("t", Scope::Admin)).await?;
+        let error = error.err().map(|error| error.is_unavailable());
+        ensure!(error == Some(true), "{error:?}");
+        ensure!(soon(store.check_writable()).await?.is_err());
+    }
+    test.execute(&format!("BEGIN READ WRITE; {}; COMMIT", read_only("off")))?;
+    // Each connection that could not write is replaced by one that can.
+    goes_on(&store).await?;
+    test.execute("ALTER TABLE feed RENAME TO elsewhere")?;
+    let error = store.check_writable().await.err();
+    ensure!(error.is_some_and(|error| !error.is_unavailable()));
+    Ok(())
+}
+
+async fn what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let owed = Owed {
+        endpoint: EndpointId(Uuid::from_u128(7)),
+        notification: NotificationId(Uuid::from_u128(1)),
+        body: bytes::Bytes::from_static(b"{}"),
+        failures: 1,
+        due_ms: 0,
+        reason: String::new(),
+    };
+    let happened = Happened {
+        owed: vec![owed],
+        ..Happened::default()
+    };
+    store.check_writable().await?;
+    test.execute("ALTER TABLE owed RENAME TO elsewhere")?;
+    ensure!(store.record(happened.clone()).await.is_err());
+    ensure!(store.check_writable().await.is_err());
+    test.execute("ALTER TABLE elsewhere RENAME TO owed")?;
+    store.record(happened).await?;
+    store.check_writable().await?;
+    Ok(())
+}
