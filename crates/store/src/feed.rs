@@ -45,12 +45,20 @@ impl Feed {
         });
     }
 
-    /// This is the number in the database now. Lower than what was known it is of another one, such as one that was put back to an
-    /// earlier state; or one of our own changes has come in between, and whoever is woken finds nothing new.
-    pub(crate) fn found(&self, seq: i64) {
+    /// The number that is known now.
+    pub(crate) fn known(&self) -> i64 {
+        *self.last.borrow()
+    }
+
+    /// The number that was found in the database by a question that was asked when `known` was known.
+    ///
+    /// A change that was committed meanwhile has a number that the question may not have seen: then the higher one holds. Where nothing
+    /// has come in between, a lower number is of another database, such as one that was put back to an earlier state.
+    pub(crate) fn found(&self, known: i64, seq: i64) {
         self.last.send_if_modified(|last| {
-            let is_news = seq != *last;
-            *last = seq;
+            let found = if *last == known { seq } else { seq.max(*last) };
+            let is_news = found != *last;
+            *last = found;
             is_news
         });
     }
@@ -93,7 +101,7 @@ impl Store {
 
     /// The number of the last change that this process knows of, its own included.
     pub fn known_change(&self) -> i64 {
-        *self.feed.subscribe().borrow()
+        self.feed.known()
     }
 
     /// Waits until something has changed after `seq`, or `seq` is of no use any more.
@@ -190,5 +198,34 @@ impl Change<'_> {
             query.execute(&mut *self.tx).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `known` when the question was asked, what was published before its answer, the answer, and what is known then.
+    #[test]
+    fn an_answer_that_is_overtaken_by_a_change_does_not_take_it_back() {
+        for (known, published, answer, expected) in [
+            (10, None, 10, 10),
+            (10, None, 12, 12),
+            // A database that was put back.
+            (10, None, 3, 3),
+            // Our own change was committed after the question was answered, and is known before the answer is here.
+            (10, Some(11), 10, 11),
+            (10, Some(11), 14, 14),
+        ] {
+            let feed = Feed {
+                last: watch::Sender::new(known),
+                kept: 1,
+            };
+            if let Some(seq) = published {
+                feed.publish(seq);
+            }
+            feed.found(known, answer);
+            assert_eq!(feed.known(), expected, "{known} {published:?} {answer}");
+        }
     }
 }

@@ -53,9 +53,10 @@ async fn listen(feed: Weak<Feed>, database: Database, url: PostgresUrl, patience
         let Some(feed) = feed.upgrade() else {
             return;
         };
+        let known = feed.known();
         match feed::last_seq(&database).await {
             Ok(seq) => {
-                feed.found(seq);
+                feed.found(known, seq);
                 was_heard = true;
             }
             Err(error) if was_heard && !database.pool.is_closed() => {
