@@ -2,6 +2,8 @@
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
+mod removed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +26,7 @@ const ARRIVAL: Duration = Duration::from_mins(1);
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 8] = [
+const CASES: [(&str, Case); 9] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
         |kafka, runtime| runtime.block_on(shared(kafka)),
@@ -56,6 +58,10 @@ const CASES: [(&str, Case); 8] = [
     (
         "a_record_that_is_too_large_is_refused_alone_and_times_are_found",
         |kafka, runtime| runtime.block_on(refused_and_times(kafka)),
+    ),
+    (
+        "records_that_were_removed_are_told_apart_from_what_transactions_leave",
+        |kafka, runtime| runtime.block_on(removed::told_apart_from_transactions(kafka)),
     ),
 ];
 

@@ -33,6 +33,16 @@ pub enum LogError {
         /// What is wrong with them.
         reason: String,
     },
+    /// Records were removed, by retention or by hand, before this reader came to them. The reader goes on behind them.
+    #[error("offsets {} to {} of `{topic}` partition {partition} were removed from the log before they were read", offsets.start, offsets.end.saturating_sub(1))]
+    Expired {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: u32,
+        /// Which records.
+        offsets: Range<u64>,
+    },
     /// Another process has the store.
     #[error("another process uses the log at `{place}`; there can be only one")]
     Locked {

@@ -4,10 +4,18 @@
 //! librdkafka has threads of its own; what of it blocks is done on blocking threads here, and consumers are polled by a
 //! thread each, so that waiting for records can be given up at any time without losing one.
 
+mod assigned;
 mod consumer;
+mod gaps;
+mod library_log;
+mod polling;
 mod producer;
+mod reader;
+mod records;
 mod status;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -17,7 +25,8 @@ use rdkafka::types::RDKafkaConfRes;
 use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicStatus};
 use producer::Producers;
 
-pub use consumer::{KafkaConsumer, KafkaReader};
+pub use consumer::KafkaConsumer;
+pub use reader::KafkaReader;
 
 /// How long one question to the cluster may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -38,14 +47,24 @@ pub struct KafkaOptions {
 pub struct KafkaLog {
     options: KafkaOptions,
     producers: Producers,
+    counters: Arc<Counters>,
+}
+
+/// Of all clients of a log.
+#[derive(Default)]
+struct Counters {
+    failures: AtomicU64,
+    renewed: AtomicU64,
 }
 
 impl KafkaLog {
     /// Checks the properties and makes a producer. The cluster need not be there.
     pub fn connect(options: &KafkaOptions) -> Result<Self, LogError> {
+        let counters = Arc::<Counters>::default();
         Ok(Self {
-            producers: Producers::new(options)?,
+            producers: Producers::new(options, &counters)?,
             options: options.clone(),
+            counters,
         })
     }
 }
@@ -53,7 +72,12 @@ impl KafkaLog {
 impl KafkaLog {
     /// How often records had to be handed over again, since it was connected.
     pub fn failures(&self) -> u64 {
-        self.producers.failures()
+        self.counters.failures.load(Ordering::Relaxed)
+    }
+
+    /// How often a producer or a consumer had failed for good, and another one was made.
+    pub fn renewed(&self) -> u64 {
+        self.counters.renewed.load(Ordering::Relaxed)
     }
 }
 
@@ -81,16 +105,17 @@ impl Log for KafkaLog {
     }
 
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
-        let (options, topic) = (self.options.clone(), topic.to_owned());
-        blocking(move || KafkaReader::start(&options, &topic, start)).await
+        let (options, counters) = (self.options.clone(), Arc::clone(&self.counters));
+        let topic = topic.to_owned();
+        blocking(move || KafkaReader::start((&options, &counters), &topic, start)).await
     }
 
     async fn reader_at(&self, position: &Position) -> Result<Self::Reader, LogError> {
-        KafkaReader::at(&self.options, position)
+        KafkaReader::at((&self.options, &self.counters), position)
     }
 
     async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {
-        KafkaConsumer::start(&self.options, group, topics)
+        KafkaConsumer::start((&self.options, &self.counters), group, topics)
     }
 }
 
@@ -98,6 +123,8 @@ impl KafkaOptions {
     /// The configuration of a client; `defaults` may be overridden by the operator's properties.
     fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
+        let has_debug = self.properties.iter().any(|(name, _)| name == "debug");
+        config.set_log_level(library_log::level(has_debug));
         config.set("client.id", "dovecast");
         for (name, value) in defaults {
             config.set(*name, *value);

@@ -4,10 +4,12 @@
 //! - an append that has returned `Ok` is durable;
 //! - records of one key are in one partition, in the order in which they were appended;
 //! - an I/O error is not corruption, and corruption is not the end of the log: a reader is told which offsets are damaged
-//!   and goes on behind them.
+//!   and goes on behind them;
+//! - no reader passes over records that retention has removed without being told which.
 
 #![forbid(unsafe_code)]
 
+mod budget;
 pub mod embedded;
 mod error;
 #[cfg(feature = "kafka")]
@@ -16,6 +18,7 @@ mod record;
 
 use std::future::Future;
 
+pub use budget::{Budget, Held};
 pub use error::LogError;
 pub use record::{Header, NewRecord, Position, Record};
 
@@ -129,12 +132,14 @@ pub trait Log: Send + Sync + 'static {
 /// Reads records.
 pub trait Reader: Send {
     /// The next records, at least one: waits for it. Those of a partition are in order. May be dropped while it waits.
+    /// After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on behind what is lost.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 }
 
 /// Reads records as a member of a group.
 pub trait Consumer: Send {
     /// The next records of the partitions this consumer has, at least one: waits for it. May be dropped while it waits.
+    /// After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on behind what is lost.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 
     /// Says that everything before these positions is done with. Partitions that this consumer has not any more are left out.

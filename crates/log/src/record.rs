@@ -40,7 +40,19 @@ pub struct Record {
     pub timestamp_ms: i64,
 }
 
+/// What a record, or a header, takes in memory besides its bytes: its own fields and those of its buffers.
+const RECORD_MEMORY_BYTES: usize = 256;
+const HEADER_MEMORY_BYTES: usize = 128;
+
 impl Record {
+    /// What the record takes in memory, rather too much than too little.
+    pub fn memory_bytes(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter();
+        let headers = headers.map(|header| header.value.len() + HEADER_MEMORY_BYTES);
+        RECORD_MEMORY_BYTES + key + self.value.len() + headers.sum::<usize>()
+    }
+
     /// The value of the last header of this name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         let header = self.headers.iter().rfind(|header| &*header.name == name)?;

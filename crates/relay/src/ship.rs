@@ -243,7 +243,7 @@ impl<L: Log + Clone> Work<L> {
                 read = consumer.next(), if may_read => match read {
                     Ok(records) => self.waiting.extend(records),
                     Err(LogError::Closed) => return,
-                    Err(error @ LogError::Corrupt { .. }) => {
+                    Err(error @ (LogError::Corrupt { .. } | LogError::Expired { .. })) => {
                         self.counters.damaged.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(%error, "records of the spool are lost");
                     }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use dovecast_log::kafka::KafkaLog;
 use dovecast_log::{Appended, GroupStatus, NewRecord, TopicStatus};
 #[cfg(feature = "kafka")]
-use dovecast_log::{Log, LogError, Reader};
+use dovecast_log::{Log, Reader};
 
 use crate::cli::Begin;
 use crate::config::{Config, LogKind};
@@ -115,17 +115,7 @@ impl Feed {
             #[cfg(feature = "kafka")]
             Self::Kafka(reader) => match reader.next().await {
                 Ok(records) => Ok(Some(records.into_iter().map(Item::Record).collect())),
-                Err(LogError::Corrupt {
-                    partition,
-                    offsets,
-                    reason,
-                    ..
-                }) => Ok(Some(vec![Item::Damaged(Damaged {
-                    partition,
-                    next_offset: offsets.end,
-                    reason,
-                })])),
-                Err(error) => Err(error.into()),
+                Err(error) => Ok(Some(vec![Item::Damaged(Damaged::of(error)?)])),
             },
         }
     }

@@ -112,9 +112,10 @@ impl From<LogError> for Failure {
             LogError::Invalid(_) => StatusCode::BAD_REQUEST,
             LogError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             LogError::Closed => StatusCode::SERVICE_UNAVAILABLE,
-            LogError::Io { .. } | LogError::Corrupt { .. } | LogError::Locked { .. } => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            LogError::Io { .. }
+            | LogError::Corrupt { .. }
+            | LogError::Expired { .. }
+            | LogError::Locked { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
     }

@@ -8,22 +8,16 @@ mod tester;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "kafka")]
-use anyhow::Context;
 use anyhow::Result;
 use dovecast_dispatch::work::{Directory, Dispatcher, Stats};
 use dovecast_drivers::guard::Guard;
 use dovecast_event::EventKind;
-use dovecast_log::embedded::Embedded;
-#[cfg(feature = "kafka")]
-use dovecast_log::kafka::KafkaLog;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-#[cfg(feature = "kafka")]
-use crate::config::LogKind;
 use crate::config::{Config, Dispatch};
+use crate::logs::Logs;
 use crate::sources::Destination;
 
 pub(crate) use routes::{authorization, filter_of};
@@ -47,7 +41,7 @@ pub(crate) struct Dispatching {
 
 impl Dispatching {
     /// Knows all endpoints when this returns.
-    pub(crate) async fn start(config: &Config, log: &Embedded, store: &Store) -> Result<Self> {
+    pub(crate) async fn start(config: &Config, logs: &Logs, store: &Store) -> Result<Self> {
         for registration in [events_of_dovecot(), own()] {
             store.register(&registration, false).await?;
         }
@@ -67,7 +61,7 @@ impl Dispatching {
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         helpers.spawn(announcer::run(
             store.clone(),
-            Destination::new(log, &config.dispatch.outbox_topic),
+            Destination::new(&logs.own, &config.dispatch.outbox_topic),
             config.dispatch.clone(),
         ));
         tracing::info!(
@@ -75,7 +69,7 @@ impl Dispatching {
             "the dispatcher knows its endpoints"
         );
         Ok(Self {
-            dispatcher: dispatcher(config, log, (store, directory))?,
+            dispatcher: dispatcher(config, logs, (store, directory)),
             follows,
             _helpers: helpers,
         })
@@ -100,29 +94,18 @@ impl Dispatching {
     }
 }
 
-#[cfg_attr(
-    not(feature = "kafka"),
-    expect(clippy::unnecessary_wraps, reason = "Kafka's properties may be wrong")
-)]
 fn dispatcher(
     config: &Config,
-    log: &Embedded,
+    logs: &Logs,
     (store, directory): (&Store, Arc<Directory>),
-) -> Result<Dispatcher> {
+) -> Dispatcher {
     let (store, guard) = (store.clone(), Guard::new(&config.dispatch.allowed_networks));
     let options = config.dispatch.options();
     #[cfg(feature = "kafka")]
-    if config.log.kind == LogKind::Kafka {
-        let log = KafkaLog::connect(&config.kafka_options()).context("cannot use Kafka")?;
-        return Ok(Dispatcher::start(log, store, directory, guard, options));
+    if let Some(log) = &logs.kafka {
+        return Dispatcher::start(log.clone(), store, directory, guard, options);
     }
-    Ok(Dispatcher::start(
-        log.clone(),
-        store,
-        directory,
-        guard,
-        options,
-    ))
+    Dispatcher::start(logs.own.clone(), store, directory, guard, options)
 }
 
 /// So that filters can name the events of mail.

@@ -19,6 +19,9 @@ pub(crate) struct Snapshot {
     pub(crate) log: EmbeddedStats,
     #[cfg(feature = "kafka")]
     pub(crate) shipper: Option<ShipStats>,
+    /// Clients of Kafka that were replaced.
+    #[cfg(feature = "kafka")]
+    pub(crate) renewed: Option<u64>,
     pub(crate) dispatch: Option<DispatchStats>,
     pub(crate) http: HttpCounts,
     pub(crate) topics: Vec<TopicStatus>,
@@ -39,6 +42,14 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     #[cfg(feature = "kafka")]
     if let Some(shipper) = &snapshot.shipper {
         ship(&mut out, shipper);
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(renewed) = snapshot.renewed {
+        out.count(
+            "dovecast_kafka_renewed_clients_total",
+            "Producers and consumers of Kafka that had failed for good and were replaced.",
+            renewed,
+        );
     }
     if let Some(stats) = &snapshot.dispatch {
         dispatch(&mut out, stats);
@@ -101,7 +112,7 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
         ),
         (
             "dovecast_dispatch_expired_records_total",
-            "Records that an endpoint still owed and the log had dropped.",
+            "Records that the log had removed before they were read, live or for an endpoint that catches up.",
             stats.expired,
         ),
         (

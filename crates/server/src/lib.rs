@@ -18,6 +18,7 @@ mod control;
 mod dispatch;
 mod exposition;
 mod headers;
+mod logs;
 mod outbox;
 pub mod readers;
 mod serve;

@@ -20,8 +20,6 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(not(feature = "kafka"))]
-use anyhow::ensure;
 use anyhow::{Context, Result, anyhow};
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
@@ -34,9 +32,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
-use crate::config::{Config, LogKind, Role};
+use crate::config::{Config, Role};
 use crate::control::{self, Control, PeerChecked};
 use crate::dispatch::{Dispatching, Tester};
+use crate::logs::Logs;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
 use http::stats::HttpStats;
@@ -137,18 +136,11 @@ impl Parts {
             }
             None => None,
         };
-        #[cfg(not(feature = "kafka"))]
-        ensure!(
-            config.log.kind == LogKind::Embedded,
-            crate::config::NO_KAFKA
-        );
+        let logs = Logs::of(config, &log)?;
         #[cfg(feature = "kafka")]
-        let shipper = match config.log.kind {
-            LogKind::Embedded => None,
-            LogKind::Kafka => Some(shipper(config, &log)?),
-        };
+        let shipper = logs.kafka.as_ref().map(|kafka| shipper(&log, kafka));
         let dispatching = match &store {
-            Some(store) => Some(Arc::new(Dispatching::start(config, &log, store).await?)),
+            Some(store) => Some(Arc::new(Dispatching::start(config, &logs, store).await?)),
             None => None,
         };
         let http_stats = Arc::<HttpStats>::default();
@@ -288,10 +280,9 @@ async fn shipping_has_ended(shipper: Option<&Shipper>) {
 }
 
 #[cfg(feature = "kafka")]
-fn shipper(config: &Config, spool: &Embedded) -> Result<(Arc<Shipper>, KafkaLog)> {
-    let target = KafkaLog::connect(&config.kafka_options()).context("cannot use Kafka")?;
+fn shipper(spool: &Embedded, target: &KafkaLog) -> (Arc<Shipper>, KafkaLog) {
     let shipper = Shipper::start(spool, target.clone(), &Config::ship_options());
-    Ok((Arc::new(shipper), target))
+    (Arc::new(shipper), target.clone())
 }
 
 /// What asks the process to end.

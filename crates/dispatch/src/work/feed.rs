@@ -74,6 +74,13 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
                     count(&shared.counters.damaged, 1);
                     tracing::error!(%error, "notifications are lost");
                 }
+                Err(LogError::Expired { topic, partition, offsets }) => {
+                    count(&shared.counters.expired, offsets.end - offsets.start);
+                    tracing::error!(
+                        topic, partition, from = offsets.start, to = offsets.end,
+                        "notifications were removed from the log before they were read, and reach nobody"
+                    );
+                }
                 Err(error) => trouble(&mut told, &error).await,
             },
             Some(_) = helpers.join_next() => {

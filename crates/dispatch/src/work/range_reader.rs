@@ -162,6 +162,12 @@ impl<L: Log> RangeReader<L> {
                     self.skip_to(shared, offsets.end);
                     return Step::Moved;
                 }
+                Err(LogError::Expired { offsets, .. }) => {
+                    let end = offsets.end.min(to);
+                    count(&shared.counters.expired, end.saturating_sub(offsets.start));
+                    self.skip_to(shared, end.max(self.next));
+                    return Step::Moved;
+                }
                 Err(error) => {
                     tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
                     self.reader = None;
@@ -260,10 +266,6 @@ impl<L: Log> RangeReader<L> {
     where
         L: Clone,
     {
-        count(
-            &shared.counters.expired,
-            record.offset.saturating_sub(self.next),
-        );
         let next = record.offset + 1;
         let wanted = shared.read(record).ok().filter(|notification| {
             let filter = shared.directory.filter(lane.id);

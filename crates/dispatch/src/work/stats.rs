@@ -25,7 +25,7 @@ pub struct Stats {
     pub dropped: u64,
     /// Deliveries that were left to a range.
     pub deferred: u64,
-    /// Records of a range that the log no longer had.
+    /// Records that the log had removed before they were read, live or in a range.
     pub expired: u64,
     /// Times that the ledger could not be written or read.
     pub ledger_errors: u64,

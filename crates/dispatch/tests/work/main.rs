@@ -3,6 +3,7 @@
 
 mod away;
 mod behind;
+mod expired;
 mod ledger;
 mod sink;
 mod world;

@@ -35,8 +35,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_log(&EmbeddedOptions::default())
+    }
+
+    pub(crate) fn with_log(options: &EmbeddedOptions) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let log = Embedded::open(dir.path(), &EmbeddedOptions::default()).expect("a log");
+        let log = Embedded::open(dir.path(), options).expect("a log");
         Self {
             _dir: dir,
             log,

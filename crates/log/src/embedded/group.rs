@@ -2,7 +2,6 @@
 //! partitions are shared anew, and whoever gets one begins at what the group has committed.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{OptionalExtension, params};
@@ -164,18 +163,7 @@ impl EmbeddedConsumer {
             let Some(cursor) = self.cursors.get_mut(&topic.name) else {
                 continue;
             };
-            let group = &self.member.group;
-            let skipped = |partition, offsets: Range<u64>| {
-                tracing::warn!(
-                    group,
-                    topic = &*topic.name,
-                    partition,
-                    from = offsets.start,
-                    to = offsets.end,
-                    "a group was slower than retention, and goes on at the oldest record"
-                );
-            };
-            if let Some(records) = cursor.read(&self.handle.shared, topic, skipped).await? {
+            if let Some(records) = cursor.read(&self.handle.shared, topic).await? {
                 self.turn = (at + 1) % topics.len();
                 return Ok(Some(records));
             }
@@ -188,17 +176,16 @@ impl Consumer for EmbeddedConsumer {
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
         loop {
             self.commits.borrow_and_update();
-            match self.try_next().await? {
-                Some(records) if records.is_empty() => {}
-                Some(records) => return Ok(records),
-                None => tokio::select! {
-                    changed = self.commits.changed() => changed.map_err(|_| LogError::Closed)?,
-                    changed = self.changes.changed() => {
-                        changed.map_err(|_| LogError::Closed)?;
-                        // `share` has to see it.
-                        self.is_shared = false;
-                    }
-                },
+            if let Some(records) = self.try_next().await? {
+                return Ok(records);
+            }
+            tokio::select! {
+                changed = self.commits.changed() => changed.map_err(|_| LogError::Closed)?,
+                changed = self.changes.changed() => {
+                    changed.map_err(|_| LogError::Closed)?;
+                    // `share` has to see it.
+                    self.is_shared = false;
+                }
             }
         }
     }

@@ -138,12 +138,11 @@ impl Cursor {
     }
 
     /// The next records of the topic's partitions that are in the cursor, `None` if there are none now. Where retention
-    /// was faster than the reader, it goes on at the oldest record, and `skipped` is told.
+    /// was faster than the reader, that is returned, and reading goes on at the oldest record.
     pub(super) async fn read(
         &mut self,
         shared: &Shared,
         topic: &Arc<Topic>,
-        mut skipped: impl FnMut(u32, Range<u64>),
     ) -> Result<Option<Vec<Record>>, LogError> {
         let places: Vec<usize> = self.next.keys().copied().collect();
         for i in 0..places.len() {
@@ -155,8 +154,8 @@ impl Cursor {
             };
             let begin = partition.begin();
             if *next < begin {
-                skipped(partition.number, *next..begin);
-                *next = begin;
+                let offsets = std::mem::replace(next, begin)..begin;
+                return Err(expired(topic, partition, offsets));
             }
             if *next >= partition.end() {
                 continue;
@@ -166,9 +165,10 @@ impl Cursor {
                 return Ok(None);
             };
             // Retention may have come between.
-            if fetched.damage.is_some() && partition.begin() > from {
-                *next = partition.begin();
-                return Ok(Some(Vec::new()));
+            let begin = partition.begin();
+            if fetched.damage.is_some() && begin > from {
+                *next = begin;
+                return Err(expired(topic, partition, from..begin));
             }
             *next = fetched.next;
             self.turn = (self.turn + i + 1) % places.len();
@@ -183,6 +183,14 @@ impl Cursor {
             };
         }
         Ok(None)
+    }
+}
+
+fn expired(topic: &Topic, partition: &Partition, offsets: Range<u64>) -> LogError {
+    LogError::Expired {
+        topic: topic.name.to_string(),
+        partition: partition.number,
+        offsets,
     }
 }
 
@@ -307,21 +315,9 @@ impl Reader for EmbeddedReader {
             self.commits.borrow_and_update();
             if let Some(topic) = self.find_topic()
                 && let Some(cursor) = &mut self.cursor
+                && let Some(records) = cursor.read(&self.shared, &topic).await?
             {
-                let skipped = |partition, offsets: Range<u64>| {
-                    tracing::warn!(
-                        topic = &*topic.name,
-                        partition,
-                        from = offsets.start,
-                        to = offsets.end,
-                        "a reader was slower than retention, and goes on at the oldest record"
-                    );
-                };
-                match cursor.read(&self.shared, &topic, skipped).await? {
-                    Some(records) if records.is_empty() => continue,
-                    Some(records) => return Ok(records),
-                    None => {}
-                }
+                return Ok(records);
             }
             self.commits.changed().await.map_err(|_| LogError::Closed)?;
         }

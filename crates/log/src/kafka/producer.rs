@@ -5,17 +5,19 @@
 //! handed over alone, and only a record that is refused alone is left out, and counted. After a fatal error of
 //! the idempotent producer there is a new one.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use super::KafkaOptions;
+use super::library_log::{self, ClientErrors};
+use super::{Counters, KafkaOptions};
 use crate::{Appended, LogError, NewRecord};
 
 /// How long until a full queue is tried again.
@@ -42,7 +44,7 @@ type Producer = ThreadedProducer<Context>;
 pub(super) struct Producers {
     options: Arc<KafkaOptions>,
     current: Arc<Mutex<Arc<Producer>>>,
-    failures: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
 
 /// Records that were handed over together.
@@ -63,12 +65,17 @@ enum Outcome {
     Again(KafkaError),
 }
 
-struct Context;
+#[derive(Default)]
+struct Context(ClientErrors);
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        library_log::line(level, facility, text);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         // librdkafka goes on by itself; what it cannot do comes back as a delivery.
-        tracing::warn!(%error, reason, "kafka");
+        self.0.note(&error, reason);
     }
 }
 
@@ -109,19 +116,14 @@ impl Pending {
 }
 
 impl Producers {
-    pub(super) fn new(options: &KafkaOptions) -> Result<Self, LogError> {
+    pub(super) fn new(options: &KafkaOptions, counters: &Arc<Counters>) -> Result<Self, LogError> {
         let options = Arc::new(options.clone());
         let producer = create(&options)?;
         Ok(Self {
             options,
             current: Arc::new(Mutex::new(Arc::new(producer))),
-            failures: Arc::default(),
+            counters: Arc::clone(counters),
         })
-    }
-
-    /// How often something had to be handed over again.
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
     }
 
     fn current(&self) -> Arc<Producer> {
@@ -168,7 +170,7 @@ impl Producers {
                     ..Appended::default()
                 });
             };
-            self.failures.fetch_add(1, Ordering::Relaxed);
+            self.counters.failures.fetch_add(1, Ordering::Relaxed);
             if told.is_none_or(|told| told.elapsed() >= REPEAT) {
                 told = Some(Instant::now());
                 let topic = again.first().map(|place| &*records[*place].topic);
@@ -201,7 +203,7 @@ impl Producers {
         while pending.left.load(Ordering::Acquire) > 0 {
             pending.done.notified().await;
         }
-        if is_fatal(&producer) {
+        if fatal(&producer).is_some() {
             self.replace(&producer)?;
         }
         let mut outcomes = pending
@@ -215,8 +217,13 @@ impl Producers {
     fn replace(&self, broken: &Arc<Producer>) -> Result<(), LogError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, broken) {
-            tracing::error!("the producer has failed for good, another one is made");
+            let reason = fatal(broken).unwrap_or_default();
+            tracing::error!(
+                reason,
+                "the producer has failed for good, another one is made"
+            );
             let old = std::mem::replace(&mut *current, Arc::new(create(&self.options)?));
+            self.counters.renewed.fetch_add(1, Ordering::Relaxed);
             // Its end may take a while.
             std::thread::spawn(move || drop(old));
         }
@@ -232,13 +239,15 @@ fn refuse(refused: &mut usize, error: &KafkaError) {
 fn create(options: &KafkaOptions) -> Result<Producer, LogError> {
     options
         .client_config(&DEFAULTS)
-        .create_with_context(Context)
+        .create_with_context(Context::default())
         .map_err(|error| options.io("connect to", &error))
 }
 
-fn is_fatal(producer: &Producer) -> bool {
+/// Why a producer has failed for good, if it has.
+fn fatal(producer: &Producer) -> Option<String> {
     use rdkafka::producer::Producer as _;
-    producer.client().fatal_error().is_some()
+    let (_, reason) = producer.client().fatal_error()?;
+    Some(reason)
 }
 
 async fn hand_over(

@@ -1,17 +1,20 @@
 //! What the cluster holds, and how far its groups are. Asks, and waits for the answer.
 
+use std::sync::Arc;
+
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::assigned::Context;
 use super::{KafkaOptions, REQUEST};
 use crate::{GroupStatus, LogError, PartitionStatus, StartAt, TopicStatus};
 
-fn asker(options: &KafkaOptions, group: &str) -> Result<BaseConsumer, LogError> {
+fn asker(options: &KafkaOptions, group: &str) -> Result<BaseConsumer<Context>, LogError> {
     options
         .client_config(&[("group.id", group), ("enable.auto.commit", "false")])
-        .create()
+        .create_with_context(Context::new(&Arc::default()))
         .map_err(|error| options.io("connect to", &error))
 }
 
@@ -22,7 +25,7 @@ pub(super) fn topics(options: &KafkaOptions) -> Result<Vec<TopicStatus>, LogErro
 
 fn all_topics(
     options: &KafkaOptions,
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<Context>,
 ) -> Result<Vec<TopicStatus>, LogError> {
     let error = |error| options.io("ask", &error);
     let metadata = consumer.fetch_metadata(None, REQUEST).map_err(error)?;

@@ -188,7 +188,7 @@ async fn look_in<L: Log>(
             return Ok(false);
         };
         let records = match read {
-            Err(LogError::Corrupt { .. }) => continue,
+            Err(LogError::Corrupt { .. } | LogError::Expired { .. }) => continue,
             read => read?,
         };
         for record in &records {

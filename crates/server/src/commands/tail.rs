@@ -109,7 +109,7 @@ impl<'a> Printer<'a> {
                 // Standard output is for records; a closed standard error is no reason to end.
                 let _ = writeln!(
                     io::stderr(),
-                    "dovecast: records of partition {} before offset {} are damaged: {}",
+                    "dovecast: records of partition {} before offset {} cannot be read: {}",
                     damaged.partition,
                     damaged.next_offset,
                     damaged.reason

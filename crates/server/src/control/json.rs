@@ -8,7 +8,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use dovecast_log::{GroupStatus, Header, NewRecord, PartitionStatus, Record, TopicStatus};
+use dovecast_log::{
+    GroupStatus, Header, LogError, NewRecord, PartitionStatus, Record, TopicStatus,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -178,6 +180,35 @@ pub(crate) struct Damaged {
     /// Offset of the first that can be read again.
     pub(crate) next_offset: u64,
     pub(crate) reason: String,
+}
+
+impl Damaged {
+    /// What a reader has passed over; any other error is given back.
+    pub(crate) fn of(error: LogError) -> Result<Self, LogError> {
+        match error {
+            LogError::Corrupt {
+                partition,
+                offsets,
+                reason,
+                ..
+            } => Ok(Self {
+                partition,
+                next_offset: offsets.end,
+                reason,
+            }),
+            LogError::Expired {
+                partition, offsets, ..
+            } => Ok(Self {
+                partition,
+                next_offset: offsets.end,
+                reason: format!(
+                    "{} were removed from the log before they were read",
+                    offsets.end - offsets.start
+                ),
+            }),
+            error => Err(error),
+        }
+    }
 }
 
 /// Records to append.

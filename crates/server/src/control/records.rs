@@ -87,23 +87,13 @@ impl Lines {
                     write_line(&mut chunk, &Line::Record(record.into()));
                 }
             }
-            Err(LogError::Corrupt {
-                partition,
-                offsets,
-                reason,
-                ..
-            }) => {
-                let damaged = json::Damaged {
-                    partition,
-                    next_offset: offsets.end,
-                    reason,
-                };
-                write_line(&mut chunk, &Line::Damaged(damaged));
-            }
-            Err(error) => {
-                self.is_over = true;
-                write_line(&mut chunk, &Line::Failed(error.to_string()));
-            }
+            Err(error) => match json::Damaged::of(error) {
+                Ok(damaged) => write_line(&mut chunk, &Line::Damaged(damaged)),
+                Err(error) => {
+                    self.is_over = true;
+                    write_line(&mut chunk, &Line::Failed(error.to_string()));
+                }
+            },
         }
         Some(chunk.into())
     }

@@ -88,6 +88,8 @@ async fn metrics(State(status): State<Status>) -> Response {
                     ..shipped
                 }
             }),
+            #[cfg(feature = "kafka")]
+            renewed: status.shipper.as_ref().map(|(_, kafka)| kafka.renewed()),
             dispatch: status.dispatching.as_ref().map(|part| part.stats()),
             http: status.http.counts(),
             topics,

@@ -1,0 +1,131 @@
+//! Which partitions a member of a group has, and what librdkafka tells a consumer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use super::library_log::{self, ClientErrors};
+
+/// Partitions that are ours now, and since when: each assignment has a number of its own, so that what was fetched of a
+/// partition before it went away and came back is not taken for what comes now.
+#[derive(Default)]
+pub(super) struct Assigned(Mutex<Assignments>);
+
+#[derive(Default)]
+struct Assignments {
+    latest: u64,
+    since: HashMap<String, HashMap<i32, u64>>,
+}
+
+impl Assigned {
+    fn lock(&self) -> MutexGuard<'_, Assignments> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, list: &TopicPartitionList, are_ours: bool) {
+        let mut assigned = self.lock();
+        assigned.latest += 1;
+        let latest = assigned.latest;
+        for element in list.elements() {
+            let topic = assigned.since.entry(element.topic().to_owned());
+            let topic = topic.or_default();
+            if are_ours {
+                topic.insert(element.partition(), latest);
+            } else {
+                topic.remove(&element.partition());
+            }
+        }
+    }
+
+    /// The number of the latest assignment; 0 before the first.
+    pub(super) fn latest(&self) -> u64 {
+        self.lock().latest
+    }
+
+    /// The number of the assignment in which a partition became ours.
+    pub(super) fn since(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.lock().since(topic, partition)
+    }
+
+    /// Whether a partition was ours at an assignment, and still is.
+    pub(super) fn contains(&self, topic: &str, partition: u32, at: u64) -> bool {
+        self.since(topic, partition)
+            .is_some_and(|since| since <= at)
+    }
+
+    /// All partitions that are ours, with the number of their assignment.
+    pub(super) fn all(&self) -> Vec<(String, u32, u64)> {
+        let assigned = self.lock();
+        let mut all = Vec::new();
+        for (topic, partitions) in &assigned.since {
+            for (partition, since) in partitions {
+                if let Ok(partition) = u32::try_from(*partition) {
+                    all.push((topic.clone(), partition, *since));
+                }
+            }
+        }
+        all
+    }
+
+    /// Nothing is ours any more.
+    pub(super) fn clear(&self) {
+        let mut assigned = self.lock();
+        // A reader has no assignments.
+        if assigned.latest > 0 {
+            assigned.latest += 1;
+        }
+        assigned.since.clear();
+    }
+}
+
+impl Assignments {
+    fn since(&self, topic: &str, partition: u32) -> Option<u64> {
+        let partition = i32::try_from(partition).ok()?;
+        self.since.get(topic)?.get(&partition).copied()
+    }
+}
+
+/// What librdkafka calls.
+pub(super) struct Context {
+    assigned: Arc<Assigned>,
+    errors: ClientErrors,
+}
+
+impl Context {
+    pub(super) fn new(assigned: &Arc<Assigned>) -> Self {
+        Self {
+            assigned: Arc::clone(assigned),
+            errors: ClientErrors::default(),
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        library_log::line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.errors.note(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            tracing::info!(partitions = list.count(), "partitions are taken away");
+            self.assigned.change(list, false);
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            tracing::info!(partitions = list.count(), "partitions are assigned");
+            self.assigned.change(list, true);
+        }
+    }
+}

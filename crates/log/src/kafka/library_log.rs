@@ -1,0 +1,52 @@
+//! What librdkafka says, as lines of our log: its own log lines, and errors of a client as a whole.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+
+/// How often the errors of one client are logged.
+const ERROR_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What librdkafka is asked for, with its property `debug` or without; the filter of our log decides what of it is shown.
+pub(super) fn level(has_debug: bool) -> RDKafkaLogLevel {
+    if has_debug {
+        RDKafkaLogLevel::Debug
+    } else {
+        RDKafkaLogLevel::Info
+    }
+}
+
+/// Logs a line of librdkafka. Which of them are worth somebody's sleep is not known here, so none is an error unless
+/// librdkafka takes it for critical.
+pub(super) fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    use RDKafkaLogLevel as Level;
+    match level {
+        Level::Emerg | Level::Alert | Level::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{text}");
+        }
+        Level::Error | Level::Warning => {
+            tracing::warn!(target: "librdkafka", facility, "{text}");
+        }
+        Level::Notice | Level::Info => tracing::info!(target: "librdkafka", facility, "{text}"),
+        Level::Debug => tracing::debug!(target: "librdkafka", facility, "{text}"),
+    }
+}
+
+/// The errors of one client, logged once a minute: librdkafka goes on by itself, and repeats them while a cluster is away.
+#[derive(Default)]
+pub(super) struct ClientErrors {
+    logged: Mutex<Option<Instant>>,
+}
+
+impl ClientErrors {
+    /// Logs an error, if it is time.
+    pub(super) fn note(&self, error: &KafkaError, reason: &str) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| logged.elapsed() >= ERROR_INTERVAL) {
+            *logged = Some(Instant::now());
+            tracing::warn!(%error, reason, "kafka");
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! What consumers and readers have in common: a thread polls librdkafka and puts records into a bounded channel.
+//!
+//! The channel is bounded in bytes; while it is full the partitions are paused, and polling goes on, as the group asks for it.
+//! Where a partition is taken away, what was fetched of it and not handed out is dropped: whoever has it now gets it. Records
+//! that were removed before they were read are found by their offsets, see [`super::gaps`]. A consumer that has failed for
+//! good is replaced by a new one, which goes on where that one was.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::assigned::{Assigned, Context};
+use super::gaps::{Found, Gaps};
+use super::{Counters, KafkaOptions, REQUEST};
+use crate::{Budget, Held, LogError, Record};
+
+/// Records that are fetched and not handed out, at most.
+const FETCHED_RECORDS: usize = 10_000;
+/// Records that are handed out at a time, at most, and when no more are added to them.
+const BATCH_RECORDS: usize = 2_000;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How long one poll waits: a consumer that is dropped ends within it.
+const POLL: Duration = Duration::from_millis(100);
+/// How long one poll waits while there is no room for what was fetched.
+const POLL_PAUSED: Duration = Duration::from_millis(10);
+/// How often trouble is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing is polled.
+const OLDEST_OFFSET: Duration = Duration::from_secs(3);
+/// How long until a consumer that has failed for good is replaced: at first, and at most.
+const RENEWAL_FIRST: Duration = Duration::from_secs(1);
+const RENEWAL_SLOWEST: Duration = Duration::from_mins(1);
+
+const DEFAULTS: [(&str, &str); 8] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("isolation.level", "read_committed"),
+    ("fetch.wait.max.ms", "50"),
+    // What librdkafka fetches ahead of our own channel, and one fetch; its default is 64 MB. Its pause when there is
+    // enough of it is a second, by default.
+    ("queued.max.messages.kbytes", "4096"),
+    ("fetch.queue.backoff.ms", "20"),
+];
+
+/// What a consumer reads, and where it begins.
+pub(super) trait Source: Send + 'static {
+    /// Its group.
+    fn group(&self) -> &str;
+
+    /// Fetched records take this much memory, at most, before they are handed out.
+    fn fetched_bytes(&self) -> usize;
+
+    /// Makes a new consumer read. One that replaces another goes on at what `gaps` knows to be next.
+    fn begin(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        gaps: &mut Gaps,
+    ) -> Result<(), KafkaError>;
+
+    /// Is called before each poll.
+    fn look(&mut self, _: &BaseConsumer<Context>, _: &mut Gaps) {}
+
+    /// Finds out where partitions begin of which the first record has come.
+    fn find_begin(&mut self, _: &BaseConsumer<Context>, _: &Assigned, _: &mut Gaps) {}
+}
+
+/// Something of a partition, and the number of the latest assignment when it was fetched.
+pub(super) struct Fetched {
+    pub(super) at: u64,
+    pub(super) item: Item,
+    _held: Held,
+}
+
+pub(super) enum Item {
+    Record(Record),
+    Expired {
+        topic: Arc<str>,
+        partition: u32,
+        offsets: Range<u64>,
+    },
+}
+
+impl Item {
+    /// Topic and partition.
+    pub(super) fn place(&self) -> (&Arc<str>, u32) {
+        match self {
+            Self::Record(record) => (&record.topic, record.partition),
+            Self::Expired {
+                topic, partition, ..
+            } => (topic, *partition),
+        }
+    }
+}
+
+/// The present consumer of a thread that replaces it when it has failed for good.
+#[derive(Clone)]
+pub(super) struct Current(Arc<Mutex<Arc<BaseConsumer<Context>>>>);
+
+impl Current {
+    fn new(consumer: &Arc<BaseConsumer<Context>>) -> Self {
+        Self(Arc::new(Mutex::new(Arc::clone(consumer))))
+    }
+
+    pub(super) fn get(&self) -> Arc<BaseConsumer<Context>> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, consumer: &Arc<BaseConsumer<Context>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(consumer);
+    }
+}
+
+/// A consumer that a thread polls.
+pub(super) struct Polled {
+    pub(super) options: KafkaOptions,
+    pub(super) consumer: Current,
+    pub(super) assigned: Arc<Assigned>,
+    records: mpsc::Receiver<Result<Fetched, LogError>>,
+    /// What came behind the records that were handed out last.
+    failed: Option<LogError>,
+    is_over: Arc<AtomicBool>,
+    /// The assignment, by its number, of what was last handed out of each partition.
+    pub(super) handed_out: HashMap<(Arc<str>, u32), u64>,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        // The thread leaves the group and ends.
+        self.is_over.store(true, Ordering::Release);
+    }
+}
+
+impl Polled {
+    pub(super) fn start(
+        (options, counters): (&KafkaOptions, &Arc<Counters>),
+        mut source: impl Source,
+    ) -> Result<Self, LogError> {
+        let assigned = Arc::<Assigned>::default();
+        let mut gaps = Gaps::default();
+        let consumer = create(options, source.group(), &assigned)
+            .and_then(|consumer| {
+                source.begin(&consumer, &mut gaps)?;
+                Ok(Arc::new(consumer))
+            })
+            .map_err(|error| options.io("connect to", &error))?;
+        let current = Current::new(&consumer);
+        let (sender, records) = mpsc::channel(FETCHED_RECORDS);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let polling = Polling {
+            options: options.clone(),
+            counters: Arc::clone(counters),
+            budget: Budget::new(source.fetched_bytes()),
+            source,
+            current: current.clone(),
+            consumer,
+            assigned: Arc::clone(&assigned),
+            gaps,
+            sender,
+            held: VecDeque::new(),
+            is_paused: false,
+            logged: None,
+            renewal_delay: RENEWAL_FIRST,
+            is_over: Arc::clone(&is_over),
+        };
+        let polled = Self {
+            options: options.clone(),
+            consumer: current,
+            assigned,
+            records,
+            failed: None,
+            is_over,
+            handed_out: HashMap::new(),
+        };
+        std::thread::Builder::new()
+            .name("kafka-consumer".to_owned())
+            .spawn(move || polling.run())
+            .map_err(|error| LogError::Io {
+                doing: "start a consumer of",
+                place: polled.options.brokers.clone(),
+                reason: error.to_string(),
+            })?;
+        Ok(polled)
+    }
+
+    /// The next records that are wanted.
+    pub(super) async fn next(
+        &mut self,
+        is_wanted: impl Fn(&Assigned, &Fetched) -> bool,
+    ) -> Result<Vec<Record>, LogError> {
+        loop {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            let mut records = Vec::new();
+            let mut bytes = 0;
+            let mut received = self.records.recv().await;
+            if received.is_none() {
+                return Err(LogError::Closed);
+            }
+            while let Some(fetched) = received.take() {
+                match fetched {
+                    Ok(fetched) if is_wanted(&self.assigned, &fetched) => {
+                        if let Some(record) = self.hand_out(fetched) {
+                            bytes += record.memory_bytes();
+                            records.push(record);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => self.failed = Some(error),
+                }
+                if self.failed.is_none() && records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+                    received = self.records.try_recv().ok();
+                }
+            }
+            if !records.is_empty() {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// A record; what is none is returned as an error, behind the records before it.
+    fn hand_out(&mut self, Fetched { at, item, .. }: Fetched) -> Option<Record> {
+        let (topic, partition) = item.place();
+        self.handed_out.insert((Arc::clone(topic), partition), at);
+        match item {
+            Item::Record(record) => Some(record),
+            Item::Expired {
+                topic,
+                partition,
+                offsets,
+            } => {
+                self.failed = Some(LogError::Expired {
+                    topic: topic.to_string(),
+                    partition,
+                    offsets,
+                });
+                None
+            }
+        }
+    }
+}
+
+fn create(
+    options: &KafkaOptions,
+    group: &str,
+    assigned: &Arc<Assigned>,
+) -> Result<BaseConsumer<Context>, KafkaError> {
+    let mut defaults = DEFAULTS.to_vec();
+    defaults.push(("group.id", group));
+    options
+        .client_config(&defaults)
+        .create_with_context(Context::new(assigned))
+}
+
+/// The polling thread's side.
+struct Polling<S> {
+    options: KafkaOptions,
+    counters: Arc<Counters>,
+    budget: Budget,
+    source: S,
+    current: Current,
+    consumer: Arc<BaseConsumer<Context>>,
+    assigned: Arc<Assigned>,
+    gaps: Gaps,
+    sender: mpsc::Sender<Result<Fetched, LogError>>,
+    /// What there was no room for.
+    held: VecDeque<Result<Fetched, LogError>>,
+    is_paused: bool,
+    logged: Option<Instant>,
+    renewal_delay: Duration,
+    is_over: Arc<AtomicBool>,
+}
+
+impl<S: Source> Polling<S> {
+    fn run(mut self) {
+        while self.goes_on() {
+            self.source.look(&self.consumer, &mut self.gaps);
+            self.hand_over();
+            self.pause();
+            self.poll();
+            for (topic, partition) in self.gaps.due(Instant::now()) {
+                self.ask(&topic, partition);
+            }
+        }
+    }
+
+    /// Whether anybody still listens.
+    fn goes_on(&self) -> bool {
+        !self.is_over.load(Ordering::Acquire) && !self.sender.is_closed()
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(fetched) = self.held.pop_front() {
+            if let Err(TrySendError::Full(fetched)) = self.sender.try_send(fetched) {
+                self.held.push_front(fetched);
+                return;
+            }
+        }
+    }
+
+    fn poll(&mut self) {
+        let wait = if self.is_paused { POLL_PAUSED } else { POLL };
+        let consumer = Arc::clone(&self.consumer);
+        match consumer.poll(wait) {
+            None => {}
+            Some(Ok(message)) => self.take(&message),
+            Some(Err(error)) if consumer.client().fatal_error().is_some() => {
+                self.renew(&error);
+            }
+            Some(Err(error)) if passes(&error) => self.log(&error),
+            Some(Err(error)) => self.held.push_back(Err(self.options.io("read", &error))),
+        }
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        self.renewal_delay = RENEWAL_FIRST;
+        let record = super::records::record(message);
+        // Assignments change within `poll` only.
+        let at = self.assigned.latest();
+        if let Some(since) = self.since(&record.topic, record.partition) {
+            self.follow(&record, since);
+        }
+        self.hold(at, record.memory_bytes(), Item::Record(record));
+    }
+
+    /// The assignment in which a partition became ours; readers have none.
+    fn since(&self, topic: &str, partition: u32) -> Option<u64> {
+        match self.assigned.latest() {
+            0 => Some(0),
+            _ => self.assigned.since(topic, partition),
+        }
+    }
+
+    fn hold(&mut self, at: u64, bytes: usize, item: Item) {
+        self.held.push_back(Ok(Fetched {
+            at,
+            item,
+            _held: self.budget.hold(bytes),
+        }));
+    }
+
+    /// Looks whether a record is the next of its partition, before it is handed over.
+    fn follow(&mut self, record: &Record, since: u64) {
+        let (topic, partition) = (&record.topic, record.partition);
+        if !self.gaps.knows(topic, partition, since) {
+            self.source
+                .find_begin(&self.consumer, &self.assigned, &mut self.gaps);
+        }
+        match self.gaps.note(topic, partition, (since, record.offset)) {
+            Found::Next => {}
+            Found::Back { expected } => tracing::warn!(
+                topic = &**topic,
+                partition,
+                expected,
+                found = record.offset,
+                "a partition goes back: it was truncated, restored or made anew; it is read again from there"
+            ),
+            Found::Gap => {
+                if self.gaps.is_due(topic, partition, Instant::now()) {
+                    self.ask(topic, partition);
+                }
+            }
+        }
+    }
+
+    /// Asks for the oldest offset of a partition: what is missing before that was removed.
+    fn ask(&mut self, topic: &Arc<str>, partition: u32) {
+        let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        let asked = self
+            .consumer
+            .fetch_watermarks(topic, number, OLDEST_OFFSET.min(REQUEST));
+        let oldest = match asked {
+            Ok((low, _)) => u64::try_from(low).ok(),
+            Err(error) => {
+                self.log(&error);
+                None
+            }
+        };
+        let at = self.assigned.latest();
+        for offsets in self
+            .gaps
+            .answered(topic, partition, (oldest, Instant::now()))
+        {
+            tracing::error!(
+                topic = &**topic,
+                partition,
+                from = offsets.start,
+                to = offsets.end,
+                "records were removed from the log before they were read"
+            );
+            let expired = Item::Expired {
+                topic: Arc::clone(topic),
+                partition,
+                offsets,
+            };
+            self.hold(at, 0, expired);
+        }
+    }
+
+    /// All that is assigned now; what is assigned later is paused when something of it has come. What librdkafka has fetched
+    /// of paused partitions it fetches again, so reading goes on only when there is room for much of it.
+    fn pause(&mut self) {
+        let has_room = self.held.is_empty()
+            && if self.is_paused {
+                self.budget.is_half_free() && self.sender.capacity() >= FETCHED_RECORDS / 2
+            } else {
+                !self.budget.is_spent()
+            };
+        if has_room && !self.is_paused {
+            return;
+        }
+        let changed = self.consumer.assignment().and_then(|list| {
+            if has_room {
+                self.consumer.resume(&list)
+            } else {
+                self.consumer.pause(&list)
+            }
+        });
+        match changed {
+            Ok(()) => self.is_paused = !has_room,
+            Err(error) => self.log(&error),
+        }
+    }
+
+    fn log(&mut self, error: &KafkaError) {
+        if self
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
+        {
+            self.logged = Some(Instant::now());
+            tracing::warn!(%error, "kafka cannot be read now, it is tried again");
+        }
+    }
+
+    /// Makes another consumer, until one works: librdkafka repeats a fatal error for ever. Two that replace each other, because
+    /// they have one `group.instance.id`, do so seldom.
+    fn renew(&mut self, error: &KafkaError) {
+        let fatal = self.consumer.client().fatal_error();
+        let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
+        tracing::error!(%error, reason, "the consumer has failed for good, another one is made");
+        // What was fetched and not handed out is another member's now.
+        self.assigned.clear();
+        while self.goes_on() {
+            self.wait(self.renewal_delay);
+            self.renewal_delay = (self.renewal_delay * 2).min(RENEWAL_SLOWEST);
+            let made =
+                create(&self.options, self.source.group(), &self.assigned).and_then(|consumer| {
+                    self.source.begin(&consumer, &mut self.gaps)?;
+                    Ok(Arc::new(consumer))
+                });
+            match made {
+                Ok(consumer) => {
+                    self.counters.renewed.fetch_add(1, Ordering::Relaxed);
+                    self.current.replace(&consumer);
+                    let old = std::mem::replace(&mut self.consumer, consumer);
+                    self.is_paused = false;
+                    // Its end may take a while.
+                    std::thread::spawn(move || drop(old));
+                    return;
+                }
+                Err(error) => self.log(&error),
+            }
+        }
+    }
+
+    /// Waits, but for no longer than anybody listens.
+    fn wait(&self, delay: Duration) {
+        let end = Instant::now() + delay;
+        while self.goes_on() && Instant::now() < end {
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// Whether librdkafka goes on by itself.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::PollExceeded
+                | Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    )
+}
