@@ -26,7 +26,7 @@ const ARRIVAL: Duration = Duration::from_mins(1);
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 9] = [
+const CASES: [(&str, Case); 10] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
         |kafka, runtime| runtime.block_on(shared(kafka)),
@@ -62,6 +62,10 @@ const CASES: [(&str, Case); 9] = [
     (
         "records_that_were_removed_are_told_apart_from_what_transactions_leave",
         |kafka, runtime| runtime.block_on(removed::told_apart_from_transactions(kafka)),
+    ),
+    (
+        "what_a_topic_takes_is_known_from_its_settings",
+        |kafka, runtime| runtime.block_on(removed::settings(kafka)),
     ),
 ];
 

@@ -103,3 +103,40 @@ pub(crate) async fn told_apart_from_transactions(kafka: RealKafka) -> Result<()>
     );
     Ok(())
 }
+
+pub(crate) async fn settings(kafka: RealKafka) -> Result<()> {
+    let own = [
+        ("max.message.bytes", "20000"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ];
+    kafka.create_topic_with("own", 1, &own)?;
+    let log = connect(&kafka)?;
+    let names = ["own", "none", crate::TOPIC].map(str::to_owned);
+    let found = log.topic_settings(&names).await?;
+    ensure!(
+        found.keys().eq(["events", "own"]),
+        "{:?}",
+        found.keys().collect::<Vec<_>>()
+    );
+    let get = |topic: &str, name| found[topic].get(name).map(str::to_owned);
+    ensure!(get("own", "message.timestamp.type").as_deref() == Some("LogAppendTime"));
+    ensure!(get("events", "message.timestamp.type").as_deref() == Some("CreateTime"));
+    let max = |topic| log.limits().max_bytes(topic);
+    ensure!(max("own") < 20_000 && max("own") > 15_000, "{}", max("own"));
+    ensure!(max("events") > 990_000, "{}", max("events"));
+    // What fits is taken, and what does not is not, as exactly as that can be said.
+    let record = |length: usize| dovecast_log::NewRecord {
+        topic: "own".into(),
+        value: "x".repeat(length).into(),
+        key: None,
+        ..crate::record(0, 0)
+    };
+    let fits = log.append(vec![record(max("own"))]).await?;
+    ensure!((fits.appended, fits.refused) == (1, 0), "{fits:?}");
+    let too_large = log.append(vec![record(20_001)]).await?;
+    ensure!(
+        (too_large.appended, too_large.refused) == (0, 1),
+        "{too_large:?}"
+    );
+    Ok(())
+}

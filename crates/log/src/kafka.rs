@@ -12,8 +12,10 @@ mod polling;
 mod producer;
 mod reader;
 mod records;
+mod settings;
 mod status;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use producer::Producers;
 
 pub use consumer::KafkaConsumer;
 pub use reader::KafkaReader;
+pub use settings::{RecordLimits, TopicSettings, record_bytes};
 
 /// How long one question to the cluster may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -48,6 +51,7 @@ pub struct KafkaLog {
     options: KafkaOptions,
     producers: Producers,
     counters: Arc<Counters>,
+    limits: RecordLimits,
 }
 
 /// Of all clients of a log.
@@ -65,6 +69,7 @@ impl KafkaLog {
             producers: Producers::new(options, &counters)?,
             options: options.clone(),
             counters,
+            limits: RecordLimits::of(options),
         })
     }
 }
@@ -73,6 +78,23 @@ impl KafkaLog {
     /// How often records had to be handed over again, since it was connected.
     pub fn failures(&self) -> u64 {
         self.counters.failures.load(Ordering::Relaxed)
+    }
+
+    /// What the cluster's settings of topics are; topics that are not there are left out.
+    pub async fn topic_settings(
+        &self,
+        topics: &[String],
+    ) -> Result<BTreeMap<String, TopicSettings>, LogError> {
+        let found = settings::of_topics(&self.options, topics).await?;
+        for (topic, settings) in &found {
+            self.limits.learn(topic, settings);
+        }
+        Ok(found)
+    }
+
+    /// How large records may be: what the producer takes, and less where [`KafkaLog::topic_settings`] has said so.
+    pub fn limits(&self) -> &RecordLimits {
+        &self.limits
     }
 
     /// How often a producer or a consumer had failed for good, and another one was made.

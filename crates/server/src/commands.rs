@@ -2,6 +2,8 @@
 
 mod bench;
 mod check_dovecot;
+#[cfg(feature = "kafka")]
+mod check_topics;
 mod deliveries;
 mod lists;
 mod notification;
@@ -18,6 +20,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use dovecast_doctor::Finding;
+#[cfg(feature = "kafka")]
+use dovecast_doctor::Severity;
 
 use crate::access::Access;
 use crate::cli::{Arguments, Command, ConfigArguments, Place, Subject};
@@ -44,7 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             serve::run(&config)?;
         }
         Command::Config(config) => check_config(config)?,
-        Command::Doctor(doctor) => return Ok(check_dovecot::run(doctor)),
+        Command::Doctor(doctor) => {
+            return Ok(check_dovecot::run(doctor, topics(load())?));
+        }
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
         Command::Topics(list) => {
             wait(lists::topics(&Access::to_list(&load()?, list.spool)?, list))?;
@@ -98,8 +105,27 @@ fn of_running_server(place: &Place) -> Result<Config> {
     Config::load(place.config.as_deref(), place.data_dir.as_deref())
 }
 
+/// What is wrong with the topics in Kafka, for a configuration that can be read.
+#[cfg(feature = "kafka")]
+fn topics(config: Result<Config>) -> Result<Vec<Finding>> {
+    match config {
+        Ok(config) => wait(async { Ok(check_topics::findings(&config).await) }),
+        Err(error) => Ok(vec![Finding {
+            severity: Severity::Warning,
+            text: format!("the configuration of dovecast cannot be read: {error:#}"),
+        }]),
+    }
+}
+
+/// Without Kafka there are none.
+#[cfg(not(feature = "kafka"))]
+#[expect(clippy::unnecessary_wraps, reason = "with Kafka it may fail")]
+fn topics(_: Result<Config>) -> Result<Vec<Finding>> {
+    Ok(Vec::new())
+}
+
 /// Runs a command that waits for sockets.
-fn wait(command: impl Future<Output = Result<()>>) -> Result<()> {
+fn wait<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

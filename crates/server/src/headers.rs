@@ -1,8 +1,8 @@
-//! Headers of the records that are made here, and not by a mail process.
+//! Headers of records: of those that are made here, and not by a mail process, and what is read of all.
 
 use bytes::Bytes;
-use dovecast_event::{RecordHeaders, UnixMillis};
-use dovecast_log::Header;
+use dovecast_event::{RecordHeaders, UnixMillis, header_name};
+use dovecast_log::{Header, Record};
 use uuid::Uuid;
 
 /// One header.
@@ -32,4 +32,12 @@ pub(crate) fn event_headers(id: Uuid, now: jiff::Timestamp) -> Vec<Header> {
         headers.push(header(name, value));
     });
     headers
+}
+
+/// When the event of a record was observed: what its header says. Kafka's time of a record is when it was shipped.
+pub(crate) fn event_time_ms(record: &Record) -> i64 {
+    let header = record.header(header_name::TIME);
+    let text = header.and_then(|value| std::str::from_utf8(value).ok());
+    let time = text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    time.map_or(record.timestamp_ms, jiff::Timestamp::as_millisecond)
 }

@@ -1,8 +1,8 @@
 //! What the target has already of the records that are shipped first.
 //!
 //! A shipper that ended between the target's answer and its own commit would ship a batch again. So before the first append
-//! the target is read back, from the time of the oldest record of that batch, and what is found there by its `dovecast-id` is
-//! left out.
+//! the target is read back, from the time on since which something was shipped and not committed, and what is found there by its
+//! `dovecast-id` is left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -88,15 +88,17 @@ pub(super) struct LookUp {
 }
 
 impl LookUp {
-    pub(super) fn of(records: &[Record]) -> Self {
+    /// Where it is not known since when something may have been shipped, it is not before the time of the oldest record.
+    pub(super) fn of(records: &[Record], since_ms: Option<i64>) -> Self {
         let mut oldest = BTreeMap::<Arc<str>, i64>::new();
         let mut asked = HashSet::new();
         for record in records {
             if let Some(id) = id(record) {
                 asked.insert(id.to_owned());
                 let time = oldest.entry(Arc::clone(&record.topic));
-                let time = time.or_insert(record.timestamp_ms);
-                *time = (*time).min(record.timestamp_ms);
+                let own = since_ms.unwrap_or(record.timestamp_ms);
+                let time = time.or_insert(own);
+                *time = (*time).min(own);
             }
         }
         Self {

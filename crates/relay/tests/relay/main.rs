@@ -1,6 +1,7 @@
 //! Client and relay together, over a real socket and a real log: what came out is counted against what went in.
 
 mod clients;
+mod ship_times;
 mod ships;
 mod spills;
 

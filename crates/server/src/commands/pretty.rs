@@ -5,6 +5,8 @@
 use dovecast_event::{EventKind, ParsedEvent};
 use dovecast_log::Record;
 
+use crate::headers::event_time_ms;
+
 const RESET: &str = "\x1b[0m";
 const DIM: &str = "\x1b[2m";
 /// How much of a value is shown that is no event.
@@ -19,7 +21,7 @@ pub(super) fn line(record: &Record, event: Option<&ParsedEvent>, has_colours: bo
             text
         }
     };
-    let time = paint(DIM, time(record.timestamp_ms));
+    let time = paint(DIM, time(event_time_ms(record)));
     let Some(event) = event else {
         let key = record.key.as_deref().map(String::from_utf8_lossy);
         let key = printable(&key.unwrap_or_default());
@@ -133,6 +135,27 @@ mod tests {
             true,
             "\x1b[2m2026-11-20T21:35:28.120Z\x1b[0m  u                         B                     \x1b[33mMailboxRename     \x1b[0m          from A",
         );
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_event_and_not_that_of_shipping() {
+        for (header, expected) in [
+            ("2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05.678Z"),
+            ("2026-01-02T05:04:05.678+02:00", "2026-01-02T03:04:05.678Z"),
+            ("yesterday", "2026-11-20T21:35:28.120Z"),
+        ] {
+            let record = Record {
+                topic: "t".into(),
+                partition: 0,
+                offset: 0,
+                key: None,
+                value: Bytes::new(),
+                headers: vec![crate::headers::header("dovecast-time", header.as_bytes())],
+                timestamp_ms: 1_795_210_528_120,
+            };
+            let line = line(&record, None, false);
+            assert!(line.starts_with(expected), "{header}: {line}");
+        }
     }
 
     #[test]

@@ -1,0 +1,300 @@
+//! Ships one topic of a spool: one append is under way at a time; what is read from the spool meanwhile is the next one.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dovecast_event::{UnixMillis, header_name};
+use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
+use dovecast_log::{Appended, Consumer, Header, Log, LogError, NewRecord, Position, Record};
+use tokio::sync::watch;
+
+use super::known::{Doubtful, LookUp};
+use super::since::{Since, now_ms};
+use super::{Counters, ShipOptions};
+
+/// How long until a failed append is tried again: at first, and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
+/// How often trouble is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// More records than one read of the spool gives.
+const READ_RECORDS: u64 = 20_000;
+/// When a position that could not be kept is tried to be kept again.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
+/// `2026-11-20T21:35:28.123Z`.
+const TIME_BYTES: usize = 24;
+
+/// Ships one topic.
+pub(super) struct Work<L> {
+    spool: Embedded,
+    group: String,
+    topic: String,
+    target: L,
+    counters: Arc<Counters>,
+    read_ahead: usize,
+    waiting: Vec<Record>,
+    /// `None`: not known yet.
+    doubtful: Option<Doubtful>,
+    since: Since,
+    /// What the target has, and the spool does not know yet.
+    uncommitted: BTreeMap<(Arc<str>, u32), u64>,
+}
+
+type Appending = Pin<Box<dyn Future<Output = (Vec<Position>, Result<Appended, LogError>)> + Send>>;
+
+impl<L: Log + Clone> Work<L> {
+    pub(super) fn new(
+        (spool, target): (Embedded, L),
+        (options, topic): (&ShipOptions, String),
+        counters: &Arc<Counters>,
+    ) -> Self {
+        Self {
+            spool,
+            group: options.group.clone(),
+            topic,
+            target,
+            counters: Arc::clone(counters),
+            read_ahead: options.read_ahead,
+            waiting: Vec::new(),
+            doubtful: None,
+            since: Since::default(),
+            uncommitted: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let topics = std::slice::from_ref(&self.topic);
+        let mut consumer = match self.spool.consumer(&self.group, topics).await {
+            Ok(consumer) => consumer,
+            Err(error) => return tracing::error!(%error, "the spool cannot be read"),
+        };
+        // Two reads may come on top of what is read ahead.
+        let longest_append = self.read_ahead as u64 + 2 * READ_RECORDS;
+        match Doubtful::of(&self.spool, &self.group, longest_append).await {
+            Ok(doubtful) => self.doubtful = Some(doubtful),
+            Err(error) => tracing::warn!(%error, "all that is shipped is looked up first"),
+        }
+        match Since::of(&self.spool, &self.topic).await {
+            Ok(since) => self.since = since,
+            Err(error) => tracing::warn!(%error, "when it was shipped last is not known"),
+        }
+        let mut appending: Option<Appending> = None;
+        loop {
+            let is_stopping = *stopping.borrow_and_update();
+            if appending.is_none() {
+                if is_stopping {
+                    return;
+                }
+                if !self.waiting.is_empty() {
+                    appending = Some(self.append(stopping.clone()));
+                }
+            }
+            let may_read = !is_stopping && self.waiting.len() < self.read_ahead;
+            tokio::select! {
+                (positions, done) = finished(&mut appending) => {
+                    appending = None;
+                    match done {
+                        Ok(appended) => self.note(positions, appended),
+                        // Only while it is being stopped.
+                        Err(_) => return,
+                    }
+                    self.commit(&mut consumer).await;
+                }
+                read = consumer.next(), if may_read => match read {
+                    Ok(records) => self.waiting.extend(records),
+                    Err(LogError::Closed) => return,
+                    Err(error @ (LogError::Corrupt { .. } | LogError::Expired { .. })) => {
+                        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+                        tracing::error!(%error, "records of the spool are lost");
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the spool cannot be read");
+                        tokio::time::sleep(AGAIN_SLOWEST).await;
+                    }
+                },
+                () = tokio::time::sleep(COMMIT_AGAIN), if !self.uncommitted.is_empty() => {
+                    self.commit(&mut consumer).await;
+                }
+                changed = stopping.changed() => if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Appends what waits, until it succeeds or the shipper is stopped.
+    fn append(&mut self, stopping: watch::Receiver<bool>) -> Appending {
+        let records = std::mem::take(&mut self.waiting);
+        let positions = behind(&records);
+        let is_doubtful = match &mut self.doubtful {
+            Some(doubtful) => doubtful.contains_any(&records),
+            None => true,
+        };
+        let look_up = is_doubtful.then(|| LookUp::of(&records, self.since.time_ms()));
+        let mark = (!is_doubtful && self.uncommitted.is_empty())
+            .then(|| self.since.renew(&self.topic))
+            .flatten();
+        let (spool, target) = (self.spool.clone(), self.target.clone());
+        let mut again = Again {
+            counters: Arc::clone(&self.counters),
+            stopping,
+            delay: AGAIN_FIRST,
+            told: None,
+        };
+        Box::pin(async move {
+            if let Some(mark) = mark
+                && let Err(error) = spool.append_marked(Vec::new(), mark).await
+            {
+                // After a crash more is looked through.
+                tracing::warn!(%error, "the time of shipping cannot be kept");
+            }
+            let done = ship(&target, records, look_up, &mut again).await;
+            (positions, done)
+        })
+    }
+
+    fn note(&mut self, positions: Vec<Position>, appended: Appended) {
+        let shipped = appended.appended + appended.duplicates;
+        let add = |counter: &AtomicU64, count: usize| {
+            counter.fetch_add(count as u64, Ordering::Relaxed);
+        };
+        add(&self.counters.shipped, shipped);
+        add(&self.counters.refused, appended.refused);
+        for position in positions {
+            let place = (position.topic, position.partition);
+            self.uncommitted.insert(place, position.offset);
+        }
+    }
+
+    async fn commit(&mut self, consumer: &mut EmbeddedConsumer) {
+        let position = |((topic, partition), offset): (&(Arc<str>, u32), &u64)| Position {
+            topic: Arc::clone(topic),
+            partition: *partition,
+            offset: *offset,
+        };
+        let positions: Vec<Position> = self.uncommitted.iter().map(position).collect();
+        match consumer.commit(&positions).await {
+            Ok(()) => self.uncommitted.clear(),
+            // It is tried again; after a crash the target is asked.
+            Err(error) => {
+                tracing::warn!(%error, "the position of the shipped spool cannot be kept");
+            }
+        }
+    }
+}
+
+/// Repeats what fails, until it succeeds or the shipper is stopped.
+struct Again {
+    counters: Arc<Counters>,
+    stopping: watch::Receiver<bool>,
+    delay: Duration,
+    told: Option<Instant>,
+}
+
+impl Again {
+    /// Waits until it may be tried again; gives the error back where the shipper is being stopped.
+    async fn after(&mut self, error: LogError) -> Result<(), LogError> {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        if self.told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
+            self.told = Some(Instant::now());
+            tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
+        }
+        if *self.stopping.borrow() {
+            return Err(error);
+        }
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
+        Ok(())
+    }
+}
+
+/// Appends records to the target, without those that it has already; where that is in doubt they are looked up.
+async fn ship<L: Log>(
+    target: &L,
+    mut records: Vec<Record>,
+    look_up: Option<LookUp>,
+    again: &mut Again,
+) -> Result<Appended, LogError> {
+    let count = records.len();
+    if let Some(mut look_up) = look_up {
+        let known = loop {
+            match look_up.go_on(target).await {
+                Ok(known) => break known,
+                Err(error) => again.after(error).await?,
+            }
+        };
+        if !known.is_whole {
+            tracing::warn!(
+                "there is too much in the target to look up what it has already, some records may be in it twice"
+            );
+        }
+        records.retain(|record| !known.contains(record));
+    }
+    let duplicates = count - records.len();
+    again
+        .counters
+        .known
+        .fetch_add(duplicates as u64, Ordering::Relaxed);
+    if records.is_empty() {
+        return Ok(Appended {
+            duplicates,
+            ..Appended::default()
+        });
+    }
+    let now_ms = now_ms();
+    let records = records.into_iter().map(|record| new_record(record, now_ms));
+    let records: Vec<NewRecord> = records.collect();
+    loop {
+        match target.append(records.clone()).await {
+            Ok(done) => return Ok(Appended { duplicates, ..done }),
+            Err(error) => again.after(error).await?,
+        }
+    }
+}
+
+async fn finished(
+    appending: &mut Option<Appending>,
+) -> (Vec<Position>, Result<Appended, LogError>) {
+    match appending {
+        Some(appending) => appending.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The positions behind the last record of each partition.
+fn behind(records: &[Record]) -> Vec<Position> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        last.insert((&record.topic, record.partition), record.offset + 1);
+    }
+    let position = |((topic, partition), offset): ((&Arc<str>, u32), u64)| Position {
+        topic: Arc::clone(topic),
+        partition,
+        offset,
+    };
+    last.into_iter().map(position).collect()
+}
+
+/// A record as it is shipped. A log removes records by their time, and readers have as long as it keeps them: so it is the time
+/// of shipping, and the record's own time stands in its header.
+fn new_record(mut record: Record, now_ms: i64) -> NewRecord {
+    if record.header(header_name::TIME).is_none() {
+        let mut time = Vec::with_capacity(TIME_BYTES);
+        UnixMillis(u64::try_from(record.timestamp_ms).unwrap_or(0)).write_rfc3339(&mut time);
+        record.headers.push(Header {
+            name: Arc::from(header_name::TIME),
+            value: time.into(),
+        });
+    }
+    NewRecord {
+        topic: record.topic,
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
+        timestamp_ms: now_ms,
+        id: None,
+    }
+}

@@ -1,0 +1,123 @@
+//! `dovecast doctor`, about the topics in Kafka: whether what is shipped stays there until it is read.
+
+use std::time::Duration;
+
+use dovecast_doctor::{Finding, Severity};
+use dovecast_log::kafka::{KafkaLog, TopicSettings};
+
+use crate::config::{Config, LogKind};
+
+/// How long a topic should keep records at least: a dispatcher may be down over a weekend.
+const RETENTION: Duration = Duration::from_hours(72);
+/// What a topic should take: librdkafka's default of what a producer sends.
+const RECORD_BYTES: i64 = 1_000_000;
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+/// What is wrong with the topics that the configuration names; nothing without Kafka.
+pub(super) async fn findings(config: &Config) -> Vec<Finding> {
+    if config.log.kind != LogKind::Kafka {
+        return Vec::new();
+    }
+    let topics: Vec<String> = config.dispatch.options().sources.into_keys().collect();
+    let asked = match KafkaLog::connect(&config.kafka_options()) {
+        Ok(kafka) => kafka.topic_settings(&topics).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(found) => found
+            .iter()
+            .flat_map(|(topic, settings)| of_topic(topic, settings))
+            .collect(),
+        Err(error) => vec![warning(format!(
+            "Kafka cannot be asked for the settings of its topics: {error}"
+        ))],
+    }
+}
+
+fn of_topic(topic: &str, settings: &TopicSettings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let policy = settings.get("cleanup.policy").unwrap_or("delete");
+    if policy.contains("compact") {
+        findings.push(Finding {
+            severity: Severity::Problem,
+            text: format!(
+                "topic `{topic}` has cleanup.policy={policy}: Kafka keeps the last event of each user only, set `delete`"
+            ),
+        });
+    }
+    let retention_ms = settings.number("retention.ms");
+    let wanted_ms = i64::try_from(RETENTION.as_millis()).unwrap_or(i64::MAX);
+    if let Some(ms) = retention_ms.filter(|ms| (0..wanted_ms).contains(ms)) {
+        findings.push(warning(format!(
+            "topic `{topic}` has retention.ms={ms}: what is not read within {} hours reaches nobody, set {} at least",
+            ms / HOUR_MS,
+            wanted_ms
+        )));
+    }
+    // Without an end it does not matter from when on it counts.
+    if settings.get("message.timestamp.type") == Some("CreateTime") && retention_ms != Some(-1) {
+        findings.push(warning(format!(
+            "topic `{topic}` has message.timestamp.type=CreateTime: Kafka removes records by the clocks of who sends them, set `LogAppendTime`"
+        )));
+    }
+    let bytes = settings.number("max.message.bytes");
+    if let Some(bytes) = bytes.filter(|bytes| *bytes < RECORD_BYTES) {
+        findings.push(warning(format!(
+            "topic `{topic}` has max.message.bytes={bytes}: larger notifications are refused, and larger events are lost, set {RECORD_BYTES} at least"
+        )));
+    }
+    findings
+}
+
+fn warning(text: String) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<const N: usize>(settings: [(&str, &str); N], expected: &[&str]) {
+        let findings = of_topic("t", &TopicSettings::from(settings));
+        let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn a_topic_that_loses_events_before_they_are_read_is_named() {
+        check(
+            [
+                ("cleanup.policy", "delete"),
+                ("retention.ms", "604800000"),
+                ("message.timestamp.type", "LogAppendTime"),
+                ("max.message.bytes", "1048588"),
+            ],
+            &[],
+        );
+        check(
+            [
+                ("retention.ms", "-1"),
+                ("message.timestamp.type", "CreateTime"),
+            ],
+            &[],
+        );
+        check([], &[]);
+        check(
+            [
+                ("cleanup.policy", "compact,delete"),
+                ("retention.ms", "7200000"),
+                ("message.timestamp.type", "CreateTime"),
+                ("max.message.bytes", "20000"),
+            ],
+            &[
+                "problem: topic `t` has cleanup.policy=compact,delete: Kafka keeps the last event of each user only, set `delete`",
+                "warning: topic `t` has retention.ms=7200000: what is not read within 2 hours reaches nobody, set 259200000 at least",
+                "warning: topic `t` has message.timestamp.type=CreateTime: Kafka removes records by the clocks of who sends them, set `LogAppendTime`",
+                "warning: topic `t` has max.message.bytes=20000: larger notifications are refused, and larger events are lost, set 1000000 at least",
+            ],
+        );
+    }
+}
