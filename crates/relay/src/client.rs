@@ -7,8 +7,9 @@
 //!   notices by their ids;
 //! - where the bound is reached, and at the end of the process, they go to a spill file.
 //!
-//! Records of one process stay in order: while there is a spill file that the relay does not know of, nothing is sent
-//! before it is named in a hello.
+//! Records of one process stay in order, however the relay turns it away: there is one spill file at most, every hello names it
+//! until a relay has answered that it has what is in it, and what is turned away meanwhile is appended to it. The file stays open
+//! and locked until then, so that no second one can be taken in before it.
 
 mod connection;
 mod queue;
@@ -70,13 +71,39 @@ pub struct Client {
     options: Options,
     link: Link,
     queue: Queue,
-    spill: Option<spill::Writer>,
-    /// The spill file that a hello has named, until the relay has answered.
-    named: Option<String>,
+    spill: Spill,
+    /// Delay after the last attempt that no relay has welcomed; `None`: the last one was welcomed.
+    delay: Option<Duration>,
     /// When the last attempt to spill has failed; said once.
     spill_failed: Option<Instant>,
     look: Duration,
     news: Vec<News>,
+}
+
+/// The spill file that no relay has confirmed yet.
+enum Spill {
+    /// Everything older than the queue is with the relay.
+    None,
+    /// More may be appended.
+    Open(spill::Writer),
+    /// Complete; its name. Nothing can be spilled until a relay has it: a second file could be taken in before it.
+    Closed(String),
+}
+
+impl Spill {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Open(writer) => Some(writer.name()),
+            Self::Closed(name) => Some(name),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Self::Open(writer) = self {
+            *self = Self::Closed(writer.name().to_owned());
+        }
+    }
 }
 
 enum Link {
@@ -99,8 +126,8 @@ impl Client {
             options,
             link: Link::Untried,
             queue: Queue::default(),
-            spill: None,
-            named: None,
+            spill: Spill::None,
+            delay: None,
             spill_failed: None,
             look: LOOK_FIRST,
             news: Vec::new(),
@@ -155,15 +182,29 @@ impl Client {
             self.look = LOOK_FIRST;
         }
         if let Link::Away { until, .. } = self.link {
-            let is_needed = self.spill.is_some() || !self.queue.is_empty();
-            return is_needed.then(|| until.saturating_duration_since(Instant::now()));
+            return self
+                .is_needed()
+                .then(|| until.saturating_duration_since(Instant::now()));
         }
-        if self.queue.is_empty() {
+        if !self.is_needed() {
             return None;
         }
         let look = self.look;
         self.look = (look * 2).min(LOOK_SLOWEST);
         Some(look)
+    }
+
+    /// Whether a relay has to take or confirm something.
+    fn is_needed(&self) -> bool {
+        self.spill.name().is_some() || !self.queue.is_empty()
+    }
+
+    /// Connects at the next chance, even if a relay has turned the client away a moment ago: for whoever knows that it is different.
+    pub fn retry_now(&mut self) {
+        self.delay = None;
+        if matches!(self.link, Link::Away { .. }) {
+            self.link = Link::Untried;
+        }
     }
 
     /// The process ends: waits until everything is acknowledged, until `deadline` at most, and spills the rest.
@@ -186,7 +227,8 @@ impl Client {
                 "not acknowledged before the process ended, and not spilled",
             );
         }
-        self.spill = None;
+        // Unlocked: the relay may take it for complete.
+        self.spill.close();
         self.link = Link::Untried;
     }
 
@@ -203,42 +245,35 @@ impl Client {
     }
 
     fn connect_if_due(&mut self) {
-        let delay = match &self.link {
-            Link::Untried => RETRY_FIRST,
-            Link::Away { until, delay, .. } if Instant::now() >= *until => {
-                (*delay * 2).min(RETRY_SLOWEST)
-            }
+        let is_due = match &self.link {
+            Link::Untried => true,
+            Link::Up(_) => false,
             // What is spilled beside a relay that is back is behind what others send it: not for long.
-            Link::Away { delay, tried, .. }
-                if *delay < RETRY_SLOWEST
-                    && !self.queue.is_empty()
-                    && tried.elapsed() >= RETRY_BUSY =>
-            {
-                *delay
+            Link::Away {
+                until,
+                delay,
+                tried,
+            } => {
+                let is_busy = *delay < RETRY_SLOWEST && !self.queue.is_empty();
+                Instant::now() >= *until || is_busy && tried.elapsed() >= RETRY_BUSY
             }
-            Link::Up(_) | Link::Away { .. } => return,
         };
-        if self.queue.is_empty() && self.spill.is_none() {
+        if !is_due || !self.is_needed() {
             return;
         }
-        let spill = self.spill.as_ref().map(|writer| writer.name().to_owned());
-        let spill = spill.or_else(|| self.named.clone());
         let hello = Hello {
             version: VERSION,
             host: &self.options.host,
             program: &self.options.program,
-            spill: spill.as_deref().unwrap_or_default(),
+            spill: self.spill.name().unwrap_or_default(),
         };
         match Connection::open(&self.options.socket, &hello) {
             Ok(connection) => {
-                // Closed before the hello is sent: the relay takes it in whole.
-                self.spill = None;
-                self.named = spill;
                 self.queue.begin_again();
                 self.link = Link::Up(connection);
                 self.exchange();
             }
-            Err(error) => self.go_away(delay, &format!("cannot connect: {error}")),
+            Err(error) => self.go_away(false, &format!("cannot connect: {error}")),
         }
     }
 
@@ -251,7 +286,9 @@ impl Client {
             .receive(&mut self.queue)
             .and_then(|()| connection.send(&mut self.queue));
         if connection.is_welcome() {
-            self.named = None;
+            // The relay has all that is in the file.
+            self.spill = Spill::None;
+            self.delay = None;
         }
         self.handle(done);
     }
@@ -265,27 +302,33 @@ impl Client {
                     // A relay that was started anew is there at once.
                     self.link = Link::Untried;
                 } else {
-                    self.go_away(RETRY_FIRST, "it closes the connection");
+                    self.go_away(false, "it closes the connection");
                 }
             }
             Err(Ended::Refused { text, is_lasting }) => {
                 self.queue.begin_again();
-                let delay = if is_lasting {
-                    RETRY_SLOWEST
-                } else {
-                    RETRY_FIRST
-                };
-                self.go_away(delay, &format!("it refuses: {text}"));
+                self.go_away(is_lasting, &format!("it refuses: {text}"));
             }
         }
     }
 
-    fn go_away(&mut self, delay: Duration, reason: &str) {
+    /// No relay has welcomed the last attempt; `is_lasting`: nor will one in a moment.
+    fn go_away(&mut self, is_lasting: bool, reason: &str) {
         if !matches!(self.link, Link::Away { .. }) {
             let socket = self.options.socket.display();
             let text = format!("the relay at `{socket}` is away, events are spilled: {reason}");
             self.news.push(News::Trouble(text));
         }
+        let delay = match self.delay {
+            _ if is_lasting => RETRY_SLOWEST,
+            None => RETRY_FIRST,
+            Some(delay) => (delay * 2).min(RETRY_SLOWEST),
+        };
+        self.delay = Some(delay);
+        self.stay_away(delay);
+    }
+
+    fn stay_away(&mut self, delay: Duration) {
         self.link = Link::Away {
             until: Instant::now() + delay,
             delay,
@@ -299,11 +342,7 @@ impl Client {
         self.advance();
         if self.queue.bytes() + bytes > self.options.queue_bytes && self.spill_all() {
             // What comes next must not overtake what is in the file: the next connection names it first.
-            self.link = Link::Away {
-                until: Instant::now() + RETRY_FIRST,
-                delay: RETRY_FIRST,
-                tried: Instant::now(),
-            };
+            self.stay_away(RETRY_FIRST);
         }
     }
 
@@ -338,28 +377,32 @@ impl Client {
             if failed.is_some() {
                 return;
             }
-            if spill.is_none() {
+            if matches!(spill, Spill::None) {
                 let who = (options.host.as_str(), options.program.as_str());
                 match spill::Writer::create(&options.spill_dir, who, record, options.spill_bytes) {
-                    Ok(writer) => *spill = Some(writer),
+                    Ok(writer) => *spill = Spill::Open(writer),
                     Err(error) => failed = Some(error),
                 }
             }
-            if let Some(writer) = spill {
+            if let Spill::Open(writer) = spill {
                 writer.push(record);
             }
         });
-        match (failed, spill.as_mut()) {
+        match (failed, &mut *spill) {
             (Some(error), _) => Err(error),
-            (None, Some(writer)) => {
+            (None, Spill::Open(writer)) => {
                 let done = writer.flush();
                 if writer.is_broken() {
-                    // Closed: the relay takes in what is whole of it.
-                    *spill = None;
+                    // The relay takes in what is whole of it.
+                    spill.close();
                 }
                 done
             }
-            (None, None) => Ok(()),
+            (None, Spill::Closed(name)) => {
+                let text = format!("the relay has to take in `{name}` first");
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
+            }
+            (None, Spill::None) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! client is heard, later whenever there are new ones.
 
 mod intake;
+mod limit;
 mod peers;
 mod records;
 mod session;
@@ -14,9 +15,9 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -25,6 +26,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use intake::Intake;
+use limit::LineLimit;
 use peers::Peers;
 use stats::Counters;
 
@@ -82,22 +84,7 @@ struct Relay {
     peers: Peers,
     intake: Intake,
     stopping: watch::Sender<bool>,
-    trouble_told: std::sync::Mutex<Option<Instant>>,
-}
-
-impl Relay {
-    /// Whether it is time to tell that the log takes no records.
-    fn is_trouble_to_be_told(&self) -> bool {
-        let mut told = self
-            .trouble_told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let is_due = told.is_none_or(|told| told.elapsed() >= TROUBLE_REPEAT);
-        if is_due {
-            *told = Some(Instant::now());
-        }
-        is_due
-    }
+    trouble_lines: LineLimit,
 }
 
 /// A running relay.
@@ -121,7 +108,7 @@ impl RelayServer {
             counters: Counters::default(),
             peers,
             stopping: watch::Sender::new(false),
-            trouble_told: std::sync::Mutex::default(),
+            trouble_lines: LineLimit::new(1, TROUBLE_REPEAT),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(run(Arc::clone(&relay), listener));
@@ -193,7 +180,7 @@ fn is_answered(path: &Path) -> io::Result<bool> {
 }
 
 async fn run(relay: Arc<Relay>, listener: UnixListener) {
-    intake::take_in(&relay, None).await;
+    intake::take_all(&relay).await;
     let mut stopping = relay.stopping.subscribe();
     let mut clients = JoinSet::new();
     let scanning = tokio::spawn(scan(Arc::clone(&relay)));
@@ -232,7 +219,7 @@ async fn scan(relay: Arc<Relay>) {
             () = tokio::time::sleep(relay.options.spill_interval) => {}
             () = stopped(&mut stopping) => return,
         }
-        intake::take_in(&relay, None).await;
+        intake::take_all(&relay).await;
     }
 }
 

@@ -13,7 +13,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::wire::{self, MAX_FRAME_BYTES, WireRecord};
@@ -23,6 +24,22 @@ pub const MAGIC: &[u8] = b"dovecast-spill 1\n";
 /// How the names of spill files end.
 pub const SUFFIX: &str = ".spill";
 const ENTRY_HEAD_BYTES: usize = 8;
+/// The longest name of a file (NAME_MAX of Linux's file systems).
+#[cfg(feature = "server")]
+const MAX_NAME_BYTES: usize = 255;
+/// Names beside the first that are tried for a file. One is taken where a file without records could not be written to, so that
+/// the next one begins with the same record.
+const MAX_TAKEN_NAMES: usize = 8;
+
+/// Whether a client can have given a spill file this name: that of a file in the directory, which is seen, of visible ASCII.
+#[cfg(feature = "server")]
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    name.ends_with(SUFFIX)
+        && !name.starts_with('.')
+        && name.len() <= MAX_NAME_BYTES
+        && name.bytes().all(is_legal)
+}
 
 /// A spill file that is being written.
 #[derive(Debug)]
@@ -45,7 +62,29 @@ impl Writer {
         max_bytes: u64,
     ) -> io::Result<Self> {
         // Not the clock, which may be set back: ids of one process ascend.
-        let name = format!("{:013}-{}{SUFFIX}", id_ms(first.id), first.id.simple());
+        let stem = format!("{:013}-{}", id_ms(first.id), first.id.simple());
+        let mut taken = 0;
+        loop {
+            let name = match taken {
+                0 => format!("{stem}{SUFFIX}"),
+                taken => format!("{stem}-{taken}{SUFFIX}"),
+            };
+            let made = Self::create_as(dir, name, (host, program), max_bytes);
+            let is_taken =
+                matches!(&made, Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
+            if !is_taken || taken == MAX_TAKEN_NAMES {
+                return made;
+            }
+            taken += 1;
+        }
+    }
+
+    fn create_as(
+        dir: &Path,
+        name: String,
+        (host, program): (&str, &str),
+        max_bytes: u64,
+    ) -> io::Result<Self> {
         let hidden = dir.join(format!(".{name}"));
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let permissions = Mode::RUSR | Mode::WUSR | Mode::RGRP;
@@ -87,7 +126,7 @@ impl Writer {
             wire::write_text16(out, program);
         });
         self.flush()?;
-        std::fs::rename(&self.path, path)?;
+        rename_new(&self.path, path)?;
         path.clone_into(&mut self.path);
         Ok(())
     }
@@ -137,6 +176,14 @@ impl Writer {
             self.entries.clear();
         }
         Ok(())
+    }
+}
+
+/// Renames a file to a name that nothing has yet, where the file system can make sure of that.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
+        done => Ok(done?),
     }
 }
 

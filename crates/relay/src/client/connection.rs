@@ -60,14 +60,18 @@ impl Connection {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         // Where the relay's backlog is full this fails at once, too.
         connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self::over(socket, hello))
+    }
+
+    fn over(socket: OwnedFd, hello: &Hello<'_>) -> Self {
         let mut head = Vec::new();
         wire::write_hello(&mut head, hello);
-        Ok(Self {
+        Self {
             socket,
             head,
             inbox: Vec::new(),
             is_welcome: false,
-        })
+        }
     }
 
     /// Whether the relay has answered the hello.
@@ -75,8 +79,17 @@ impl Connection {
         self.is_welcome
     }
 
-    /// Sends as much as the socket takes.
+    /// Sends as much as the socket takes. Where the relay has closed the connection, the error is what it said before.
     pub(super) fn send(&mut self, queue: &mut Queue) -> Result<(), Ended> {
+        let sent = self.send_all(queue);
+        match sent {
+            // A refusal is told right after the connection was accepted, perhaps before anything could be sent.
+            Err(Ended::Lost) => self.receive(queue).and(Err(Ended::Lost)),
+            done => done,
+        }
+    }
+
+    fn send_all(&mut self, queue: &mut Queue) -> Result<(), Ended> {
         while !self.head.is_empty() {
             let Some(sent) = self.send_some(&self.head)? else {
                 return Ok(());
@@ -170,5 +183,37 @@ impl Connection {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::socketpair;
+
+    use super::*;
+    use crate::wire::VERSION;
+
+    #[test]
+    fn a_refusal_is_read_though_the_relay_has_closed_before_anything_was_sent() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let (ours, relays) = pair.expect("sockets");
+        let hello = Hello {
+            version: VERSION,
+            host: "mail1",
+            program: "lmtp",
+            spill: "",
+        };
+        let mut connection = Connection::over(ours, &hello);
+        let mut said = Vec::new();
+        wire::write_refused(&mut said, Refusal::Peer, "uid 5000 may not send");
+        send(&relays, &said, SendFlags::NOSIGNAL).expect("room");
+        drop(relays);
+        let ended = connection.send(&mut Queue::default());
+        let Err(Ended::Refused { text, is_lasting }) = ended else {
+            panic!("not refused: {ended:?}");
+        };
+        assert_eq!(text, "uid 5000 may not send");
+        assert!(is_lasting);
     }
 }

@@ -1,74 +1,77 @@
-//! Takes spill files in: in the order of their names, each record once.
+//! Takes spill files in: each record once, in the order of its file.
 //!
 //! How far a file is taken in is a mark in the log, set together with the records. A file whose writer lives is taken in as
-//! far as it goes and stays; one that is complete is deleted, one that ends within a record is put aside. Files are made by
-//! mail users: nothing but a regular file with one name, of a user who may send, is touched.
+//! far as it goes and stays; one that is complete is deleted, one that ends within a record is put aside.
+//!
+//! Files are made by mail users, who may put anything into the directory. So no file stands in the way of another, nor of a
+//! client that does not name it: a client waits for the file it names and looks at no other; files are read a slice at a time, and
+//! those who wait take turns; what cannot be taken in is left, and the next file is taken.
 
-use std::fs::{self, File};
+mod aside;
+mod claims;
+mod file;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirEntry};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dovecast_log::embedded::Mark;
 use dovecast_log::{LogError, NewRecord};
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::JoinSet;
 
-use super::Relay;
-use super::records::{Converter, is_topic};
-use crate::spill::{Reader, SUFFIX, SpillError};
+use super::limit::LineLimit;
+use super::{Relay, TROUBLE_REPEAT, stopped};
+use crate::spill::{SUFFIX, is_name};
+use aside::{put_aside, trim};
+use claims::Claims;
+use file::{Ending, Slice};
 
 /// Sticky, the relay's group, everybody may make files and nobody may look.
 const DIRECTORY_MODE: u32 = 0o3733;
-/// One append takes so many records, or so many bytes.
-const BATCH_RECORDS: usize = 1000;
-const BATCH_BYTES: u64 = 1024 * 1024;
-/// Files that are put aside because they are torn; the oldest go.
-const KEPT_TORN: usize = 100;
-const TORN_SUFFIX: &str = ".torn";
+/// Slices of files that are read and appended at a time; bounds memory and blocking threads, whatever number of clients name a file.
+const SLICES_AT_A_TIME: usize = 8;
+/// Marks that are forgotten in one go: the log makes one commit of them.
+const FORGOTTEN_AT_A_TIME: usize = 500;
+/// Lines a minute about files that are refused: a user can make any number of them.
+const REFUSED_LINES: u32 = 20;
 const MARK_PREFIX: &str = "spill/";
-const AGAIN: Duration = Duration::from_millis(500);
+const APPEND_RETRY: Duration = Duration::from_millis(500);
 
 /// The spill directory.
 pub(super) struct Intake {
     dir: PathBuf,
-    /// One file is never taken in twice at a time. Waited for before a blocking thread is taken, or they would run out.
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Files that were refused, by inode: told once each, bounded by what is in the directory.
-    refused: Vec<u64>,
-    /// How far files are taken in; `None`: not read from the log yet.
-    marks: Option<Vec<Mark>>,
+    /// One file is never taken in twice at a time.
+    claims: Arc<Claims>,
+    turns: Semaphore,
+    /// Whether files were put aside since those were counted.
+    is_more_aside: AtomicBool,
+    /// How far files are taken in, by name; read from the log once.
+    marks: OnceCell<Mutex<HashMap<String, u64>>>,
+    /// Files that were refused, by inode: counted and told once each, bounded by what is in the directory.
+    refused: Mutex<HashSet<u64>>,
+    refused_lines: LineLimit,
+    failed_lines: LineLimit,
 }
 
 /// What became of a file.
-enum Outcome {
-    /// Taken in to its end, and gone.
-    Done,
-    /// Its writer may append more.
-    Live,
-    /// It ends within a record, or is no spill file.
-    Torn(String),
-    /// It is left as it is.
-    Refused(String),
-}
-
-/// Why a file cannot be taken in now.
-#[derive(Debug, thiserror::Error)]
-enum IntakeError {
-    #[error("the relay is being stopped")]
-    Stopping,
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// All that was in it when it was looked at is in the log.
+    All,
+    /// Left as it is until somebody changes something.
+    Refused {
+        reason: String,
+        /// Whether the reason is its owner.
+        is_owner: bool,
+    },
+    /// May be possible in a moment.
+    NotNow,
 }
 
 impl Intake {
@@ -100,326 +103,310 @@ impl Intake {
         }
         Ok(Self {
             dir: dir.to_owned(),
-            state: Arc::default(),
+            claims: Arc::default(),
+            turns: Semaphore::new(SLICES_AT_A_TIME),
+            is_more_aside: AtomicBool::new(false),
+            marks: OnceCell::new(),
+            refused: Mutex::default(),
+            refused_lines: LineLimit::new(REFUSED_LINES, TROUBLE_REPEAT),
+            failed_lines: LineLimit::new(1, TROUBLE_REPEAT),
         })
     }
-}
 
-/// Takes in all files, or those up to the one of this name; `true` if each could be.
-pub(super) async fn take_in(relay: &Arc<Relay>, up_to: Option<String>) -> bool {
-    let (relay, runtime) = (Arc::clone(relay), Handle::current());
-    let mut state = Arc::clone(&relay.intake.state).lock_owned().await;
-    let work = tokio::task::spawn_blocking(move || {
-        let worker = Worker {
-            relay: &relay,
-            runtime,
-        };
-        match worker.take_files(&mut state, up_to.as_deref()) {
-            Ok(are_taken) => are_taken,
-            Err(IntakeError::Stopping) => false,
-            Err(error) => {
-                tracing::error!(%error, "spill files cannot be taken in, tried again later");
-                false
-            }
-        }
-    });
-    work.await.unwrap_or_else(|_| {
-        tracing::error!("taking in spill files has panicked");
-        false
-    })
-}
-
-struct Worker<'r> {
-    relay: &'r Relay,
-    runtime: Handle,
-}
-
-impl Worker<'_> {
-    fn take_files(&self, state: &mut State, up_to: Option<&str>) -> Result<bool, IntakeError> {
-        let mut names = self.names()?;
-        self.relay
-            .counters
-            .spill_pending
-            .store(names.len() as u64, Ordering::Relaxed);
-        if names.is_empty() && state.marks.is_some() {
-            state.refused.clear();
-            return Ok(true);
-        }
-        self.read_marks(state, &names)?;
-        if let Some(up_to) = up_to {
-            names.retain(|name| name.as_str() <= up_to);
-        }
-        let mut are_taken = true;
-        for name in names {
-            let path = self.relay.intake.dir.join(&name);
-            let done = self
-                .take_file(state, &name, &path)
-                .and_then(|outcome| self.conclude(state, &name, &path, outcome));
-            match done {
-                Ok(()) => {}
-                // One file must not keep the others out.
-                Err(IntakeError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(IntakeError::Io(error)) => {
-                    are_taken = false;
-                    if self.relay.is_trouble_to_be_told() {
-                        tracing::error!(%error, file = name, "a spill file cannot be taken in");
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(are_taken)
-    }
-
-    /// Complete names, in order.
-    fn names(&self) -> Result<Vec<String>, IntakeError> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.relay.intake.dir)? {
-            let name = entry?.file_name();
-            if let Some(name) = name.to_str()
-                && name.ends_with(SUFFIX)
-                && !name.starts_with('.')
-            {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    /// Once: marks of files that are gone are forgotten.
-    fn read_marks(&self, state: &mut State, names: &[String]) -> Result<(), IntakeError> {
-        if state.marks.is_some() {
-            return Ok(());
-        }
-        let mut kept = Vec::new();
-        for mark in self.runtime.block_on(self.relay.log.marks())? {
-            match mark.name.strip_prefix(MARK_PREFIX) {
-                Some(name) if !names.iter().any(|there| there == name) => {
-                    self.runtime
-                        .block_on(self.relay.log.forget_mark(&mark.name))?;
-                }
-                Some(_) => kept.push(mark),
-                None => {}
-            }
-        }
-        state.marks = Some(kept);
-        Ok(())
-    }
-
-    fn take_file(
-        &self,
-        state: &mut State,
-        name: &str,
-        path: &Path,
-    ) -> Result<Outcome, IntakeError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(rustix::io::Errno::LOOP) => return Ok(Outcome::Refused("a symbolic link".into())),
-            Err(
-                error @ (rustix::io::Errno::ACCESS
-                | rustix::io::Errno::NXIO
-                | rustix::io::Errno::PERM),
-            ) => return Ok(Outcome::Refused(format!("it cannot be opened: {error}"))),
-            // It may be possible in a moment.
-            Err(error) => return Err(io::Error::from(error).into()),
-        };
-        let there = file.metadata()?;
-        if !there.is_file() {
-            return Ok(Outcome::Refused("no regular file".into()));
-        }
-        if there.nlink() != 1 {
-            return Ok(Outcome::Refused("it has other names, too".into()));
-        }
-        if !self.relay.peers.may_send(there.uid()) {
-            let text = format!("uid {} may not send", there.uid());
-            return Ok(Outcome::Refused(text));
-        }
-        // Taken before the end is looked at: what is appended until here is seen.
-        let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
-        // A live writer may be as fast as we are.
-        let limit = if is_live { there.len() } else { u64::MAX };
-        match self.take_records(state, name, &file, limit) {
-            Ok(()) | Err(Taking::Spill(SpillError::Torn { .. })) if is_live => Ok(Outcome::Live),
-            Ok(()) => Ok(Outcome::Done),
-            Err(Taking::Spill(SpillError::Io(error))) => Err(error.into()),
-            Err(Taking::Spill(error)) => Ok(Outcome::Torn(error.to_string())),
-            Err(Taking::Intake(error)) => Err(error),
-        }
-    }
-
-    /// Appends all whole records from the mark on.
-    fn take_records(
-        &self,
-        state: &mut State,
-        name: &str,
-        file: &File,
-        limit: u64,
-    ) -> Result<(), Taking> {
-        let mark_name = format!("{MARK_PREFIX}{name}");
-        let known = state.marks.iter().flatten();
-        let from = known
-            .filter(|mark| mark.name == mark_name)
-            .map(|mark| mark.value)
-            .next();
-        let mut reader =
-            Reader::open(file.try_clone().map_err(SpillError::Io)?, from.unwrap_or(0))?;
-        let mut converter = Converter::new(reader.host());
-        let mut batch = Vec::new();
-        let mut begin = reader.position();
-        let mut end = begin;
-        loop {
-            let next = if end >= limit {
-                Ok(None)
-            } else {
-                reader.next()
-            };
-            let is_last = !matches!(next, Ok(Some(_)));
-            if let Ok(Some((record, behind))) = &next {
-                end = *behind;
-                if is_topic(record.topic) {
-                    batch.push(converter.convert(record));
-                } else {
-                    self.relay.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(file = name, "a spilled record names no topic, it is lost");
-                }
-            }
-            let is_full = batch.len() >= BATCH_RECORDS || end - begin >= BATCH_BYTES;
-            if end > begin && (is_full || is_last) {
-                let mark = Mark {
-                    name: mark_name.clone(),
-                    value: end,
-                };
-                self.append(&std::mem::take(&mut batch), &mark)?;
-                remember(state, mark);
-                begin = end;
-            }
-            if is_last {
-                return next.map(|_| ()).map_err(Taking::Spill);
-            }
-        }
-    }
-
-    fn append(&self, records: &[NewRecord], mark: &Mark) -> Result<(), IntakeError> {
-        let counters = &self.relay.counters;
-        loop {
-            let appending = self.relay.log.append_marked(records.to_vec(), mark.clone());
-            match self.runtime.block_on(appending) {
-                Ok(appended) => {
-                    let taken = appended.appended + appended.duplicates;
-                    counters
-                        .spill_records
-                        .fetch_add(taken as u64, Ordering::Relaxed);
-                    counters
-                        .duplicates
-                        .fetch_add(appended.duplicates as u64, Ordering::Relaxed);
-                    counters
-                        .dropped
-                        .fetch_add(appended.refused as u64, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => {
-                    counters.append_errors.fetch_add(1, Ordering::Relaxed);
-                    if self.relay.is_trouble_to_be_told() {
-                        tracing::error!(%error, "the log takes no spilled records");
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-            let mut stopping = self.relay.stopping.subscribe();
-            let stopped = self.runtime.block_on(async {
-                let stopped = stopping.wait_for(|stopping| *stopping);
-                tokio::time::timeout(AGAIN, stopped).await.is_ok()
+    async fn marks(&self, relay: &Relay) -> Result<MutexGuard<'_, HashMap<String, u64>>, LogError> {
+        let marks = self.marks.get_or_try_init(|| async {
+            let marks = relay.log.marks().await?.into_iter().filter_map(|mark| {
+                let name = mark.name.strip_prefix(MARK_PREFIX)?;
+                Some((name.to_owned(), mark.value))
             });
-            if stopped {
-                return Err(IntakeError::Stopping);
+            Ok::<_, LogError>(Mutex::new(marks.collect()))
+        });
+        Ok(marks.await?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes in the file that a client names.
+pub(super) async fn take_named(relay: &Arc<Relay>, name: &str) -> Taken {
+    let _claim = relay.intake.claims.claim(name).await;
+    take_file(relay, name).await
+}
+
+/// Takes in all files, in the order of their names; those that cannot be are left for the next time.
+pub(super) async fn take_all(relay: &Arc<Relay>) {
+    let listing = Arc::clone(relay);
+    let listed = tokio::task::spawn_blocking(move || list(&listing.intake.dir)).await;
+    let Listed { names, others } = match listed.map_err(io::Error::other).flatten() {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::error!(%error, "the spill directory cannot be read, tried again later");
+            return;
+        }
+    };
+    let pending = (names.len() + others.len()) as u64;
+    relay
+        .counters
+        .spill_pending
+        .store(pending, Ordering::Relaxed);
+    let there: HashSet<u64> = names
+        .iter()
+        .chain(&others)
+        .map(|(_, inode)| *inode)
+        .collect();
+    relay.intake.refused().retain(|inode| there.contains(inode));
+    for (name, inode) in others {
+        refuse(relay, &name, inode, "its name is none of a spill file");
+    }
+    for (name, _) in names {
+        if *relay.stopping.borrow() {
+            return;
+        }
+        // Whoever has it takes it in.
+        if let Some(_claim) = relay.intake.claims.try_claim(&name) {
+            take_file(relay, &name).await;
+        }
+    }
+    if let Err(error) = forget_marks(relay).await {
+        failed(relay, &error, "marks of spill files that are gone");
+    }
+    if relay.intake.is_more_aside.swap(false, Ordering::Relaxed) {
+        let dir = relay.intake.dir.clone();
+        let trimmed = tokio::task::spawn_blocking(move || trim(&dir)).await;
+        if let Err(error) = trimmed.map_err(io::Error::other).flatten() {
+            failed(relay, &error.into(), "torn files that are too many");
+        }
+    }
+}
+
+/// What is in the spill directory: names and inodes, in order.
+struct Listed {
+    names: Vec<(String, u64)>,
+    /// With the suffix of a spill file, and not made by a client.
+    others: Vec<(String, u64)>,
+}
+
+fn list(dir: &Path) -> io::Result<Listed> {
+    let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<DirEntry>>>()?;
+    let mut names: Vec<(String, u64)> = entries
+        .iter()
+        .map(|entry| {
+            (
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.ino(),
+            )
+        })
+        .filter(|(name, _)| name.ends_with(SUFFIX) && !name.starts_with('.'))
+        .collect();
+    names.sort_unstable();
+    let (names, others) = names.into_iter().partition(|(name, _)| is_name(name));
+    Ok(Listed { names, others })
+}
+
+/// Takes in what is in a file now. The caller has its claim.
+async fn take_file(relay: &Arc<Relay>, name: &str) -> Taken {
+    let mut goal = None;
+    loop {
+        let slice = match take_slice(relay, name, goal).await {
+            Ok(slice) => slice,
+            Err(IntakeError::Stopping | IntakeError::Log(LogError::Closed)) => {
+                return Taken::NotNow;
+            }
+            Err(error) => {
+                failed(relay, &error, name);
+                return Taken::NotNow;
+            }
+        };
+        goal = Some(slice.goal);
+        match slice.ending {
+            None => {}
+            Some(Ending::Gone | Ending::Live) => return Taken::All,
+            Some(Ending::Refused { reason, is_owner }) => {
+                refuse(relay, name, slice.inode, &reason);
+                return Taken::Refused { reason, is_owner };
+            }
+            // All of it is in the log, whether it can be removed or not.
+            Some(ending) => {
+                if let Err(error) = conclude(relay, name, slice.inode, ending).await {
+                    failed(relay, &error, name);
+                }
+                return Taken::All;
             }
         }
     }
+}
 
-    fn conclude(
-        &self,
-        state: &mut State,
-        name: &str,
-        path: &Path,
-        outcome: Outcome,
-    ) -> Result<(), IntakeError> {
-        let counters = &self.relay.counters;
-        match outcome {
-            Outcome::Live => return Ok(()),
-            Outcome::Done => {
-                fs::remove_file(path)?;
-                counters.spill_files.fetch_add(1, Ordering::Relaxed);
-            }
-            Outcome::Torn(reason) => {
-                counters.spill_torn.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    file = name,
-                    reason,
-                    "a spill file is torn: its whole records are taken in, the file is kept"
-                );
-                let mut aside = path.as_os_str().to_owned();
-                aside.push(TORN_SUFFIX);
-                fs::rename(path, aside)?;
-                self.trim_torn()?;
-            }
-            Outcome::Refused(reason) => {
-                let inode = fs::symlink_metadata(path)?.ino();
-                if !state.refused.contains(&inode) {
-                    state.refused.push(inode);
-                    counters.spill_refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(file = name, reason, "a spill file is not taken in");
+/// Appends the next slice of a file.
+async fn take_slice(
+    relay: &Arc<Relay>,
+    name: &str,
+    goal: Option<u64>,
+) -> Result<Slice, IntakeError> {
+    if *relay.stopping.borrow() {
+        return Err(IntakeError::Stopping);
+    }
+    // Kept until the records are appended: so many slices are in memory at most.
+    let _turn = relay.intake.turns.acquire().await;
+    let from = relay.intake.marks(relay).await?.get(name).copied();
+    let (reading, path) = (Arc::clone(relay), relay.intake.dir.join(name));
+    let read = move || file::read_slice(&reading, &path, from.unwrap_or(0), goal);
+    let mut slice = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|_| IntakeError::Panicked)??;
+    if slice.end > slice.begin {
+        append(relay, std::mem::take(&mut slice.records), name, slice.end).await?;
+        let mut marks = relay.intake.marks(relay).await?;
+        marks.insert(name.to_owned(), slice.end);
+    }
+    Ok(slice)
+}
+
+async fn append(
+    relay: &Relay,
+    records: Vec<NewRecord>,
+    name: &str,
+    end: u64,
+) -> Result<(), IntakeError> {
+    let counters = &relay.counters;
+    let mut stopping = relay.stopping.subscribe();
+    let mark = Mark {
+        name: format!("{MARK_PREFIX}{name}"),
+        value: end,
+    };
+    loop {
+        match relay.log.append_marked(records.clone(), mark.clone()).await {
+            Ok(appended) => {
+                for (counter, count) in [
+                    (&counters.spill_records, appended.appended),
+                    (&counters.spill_records, appended.duplicates),
+                    (&counters.duplicates, appended.duplicates),
+                    (&counters.dropped, appended.refused),
+                ] {
+                    counter.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 return Ok(());
             }
+            Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => {
+                counters.append_errors.fetch_add(1, Ordering::Relaxed);
+                if relay.trouble_lines.take() {
+                    tracing::error!(%error, "the log takes no spilled records");
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        // The file is gone: its name never comes again.
-        let mark_name = format!("{MARK_PREFIX}{name}");
-        if let Some(marks) = &mut state.marks {
-            marks.retain(|mark| mark.name != mark_name);
+        tokio::select! {
+            () = tokio::time::sleep(APPEND_RETRY) => {}
+            () = stopped(&mut stopping) => return Err(IntakeError::Stopping),
         }
-        self.runtime
-            .block_on(self.relay.log.forget_mark(&mark_name))?;
-        Ok(())
     }
+}
 
-    fn trim_torn(&self) -> io::Result<()> {
-        let mut torn: Vec<PathBuf> = fs::read_dir(&self.relay.intake.dir)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.to_string_lossy().ends_with(TORN_SUFFIX))
-            .collect();
-        torn.sort_unstable();
-        let too_many = torn.len().saturating_sub(KEPT_TORN);
-        for path in torn.into_iter().take(too_many) {
-            fs::remove_file(path)?;
+/// A file is at its end: it is removed, or put aside.
+async fn conclude(
+    relay: &Arc<Relay>,
+    name: &str,
+    inode: u64,
+    ending: Ending,
+) -> Result<(), IntakeError> {
+    let path = relay.intake.dir.join(name);
+    let torn = match ending {
+        Ending::Torn(reason) => Some(reason),
+        _ => None,
+    };
+    let is_torn = torn.is_some();
+    let moving = move || {
+        // Its owner may have put another one in its place.
+        if fs::symlink_metadata(&path)?.ino() != inode {
+            return Ok(());
         }
-        Ok(())
+        if is_torn {
+            put_aside(&path)
+        } else {
+            fs::remove_file(&path)
+        }
+    };
+    let moved = tokio::task::spawn_blocking(moving)
+        .await
+        .map_err(|_| IntakeError::Panicked)?;
+    match moved {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        done => done?,
+    }
+    let Some(reason) = torn else {
+        let counter = &relay.counters.spill_files;
+        counter.fetch_add(1, Ordering::Relaxed);
+        return Ok(());
+    };
+    relay.intake.is_more_aside.store(true, Ordering::Relaxed);
+    let counter = &relay.counters.spill_torn;
+    counter.fetch_add(1, Ordering::Relaxed);
+    if relay.intake.refused_lines.take() {
+        tracing::warn!(
+            file = name,
+            reason,
+            "a spill file is torn: its whole records are taken in, the file is kept"
+        );
+    }
+    Ok(())
+}
+
+fn refuse(relay: &Relay, name: &str, inode: u64, reason: &str) {
+    if !relay.intake.refused().insert(inode) {
+        return;
+    }
+    let counter = &relay.counters.spill_refused;
+    counter.fetch_add(1, Ordering::Relaxed);
+    if relay.intake.refused_lines.take() {
+        tracing::warn!(file = name, reason, "a spill file is not taken in");
     }
 }
 
-/// Why the records of a file end.
-enum Taking {
-    Spill(SpillError),
-    Intake(IntakeError),
-}
-
-impl From<SpillError> for Taking {
-    fn from(error: SpillError) -> Self {
-        Self::Spill(error)
+fn failed(relay: &Relay, error: &IntakeError, name: &str) {
+    if relay.intake.failed_lines.take() {
+        tracing::error!(%error, file = name, "a spill file cannot be taken in, tried again later");
     }
 }
 
-impl From<IntakeError> for Taking {
-    fn from(error: IntakeError) -> Self {
-        Self::Intake(error)
+/// Forgets the marks of files that are gone: their names never come again.
+async fn forget_marks(relay: &Arc<Relay>) -> Result<(), IntakeError> {
+    let names: Vec<String> = relay.intake.marks(relay).await?.keys().cloned().collect();
+    let dir = relay.intake.dir.clone();
+    let is_gone = move |name: &String| {
+        let there = fs::symlink_metadata(dir.join(name));
+        there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let finding = move || names.into_iter().filter(is_gone).collect::<Vec<_>>();
+    let gone = tokio::task::spawn_blocking(finding)
+        .await
+        .map_err(|_| IntakeError::Panicked)?;
+    for some in gone.chunks(FORGOTTEN_AT_A_TIME) {
+        let mut forgetting = JoinSet::new();
+        for name in some {
+            let (relay, name) = (Arc::clone(relay), name.clone());
+            forgetting.spawn(async move {
+                let mark_name = format!("{MARK_PREFIX}{name}");
+                relay.log.forget_mark(&mark_name).await.map(|()| name)
+            });
+        }
+        while let Some(done) = forgetting.join_next().await {
+            let name = done.map_err(|_| IntakeError::Panicked)??;
+            relay.intake.marks(relay).await?.remove(&name);
+        }
     }
+    Ok(())
 }
 
-fn remember(state: &mut State, mark: Mark) {
-    let marks = state.marks.get_or_insert_default();
-    match marks.iter_mut().find(|known| known.name == mark.name) {
-        Some(known) => known.value = mark.value,
-        None => marks.push(mark),
-    }
+/// Why a file cannot be taken in now.
+#[derive(Debug, thiserror::Error)]
+enum IntakeError {
+    #[error("the relay is being stopped")]
+    Stopping,
+    #[error("taking it in has panicked")]
+    Panicked,
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use dovecast_log::{Appended, Log, LogError, NewRecord};
 use tokio::net::UnixStream;
 
+use super::intake::Taken;
 use super::records::{Converter, is_topic};
 use super::{Relay, intake, stopped};
+use crate::spill::is_name;
 use crate::wire::{self, Frame, Refusal, VERSION};
 
 /// What is read at a time.
@@ -23,6 +25,8 @@ const DRAINED_BYTES: usize = 4 * 1024 * 1024;
 /// How long until a failed append is tried again: at first, and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_SLOWEST: Duration = Duration::from_secs(1);
+
+const STOPPING: &str = "the relay is being stopped";
 
 /// Why a session ends.
 enum End {
@@ -35,16 +39,16 @@ enum End {
 /// Serves a client until it goes or is sent away.
 pub(super) async fn run(relay: Arc<Relay>, stream: UnixStream) {
     let clients = relay.counters.clients.fetch_add(1, Ordering::Relaxed);
-    let end = match welcome(&relay, &stream, clients).await {
+    let (end, mut unwritten) = match welcome(&relay, &stream, clients).await {
         Ok(session) => session.serve().await,
-        Err(end) => end,
+        Err(end) => (end, Vec::new()),
     };
     if let End::Refused(reason, text) = end {
         count(&relay, reason);
-        let mut frame = Vec::new();
-        wire::write_refused(&mut frame, reason, &text);
+        // Behind the rest of a frame that is on its way.
+        wire::write_refused(&mut unwritten, reason, &text);
         // Who does not read it will find the connection closed.
-        let _ = stream_write(&stream, &frame);
+        let _ = stream_write(&stream, &unwritten);
     }
     relay.counters.clients.fetch_sub(1, Ordering::Relaxed);
 }
@@ -102,19 +106,40 @@ async fn welcome<'s>(
         Err(End::Refused(Refusal::Malformed, text))
     })?;
     if !spill.is_empty() {
-        let mut stopping = relay.stopping.subscribe();
-        let is_taken = tokio::select! {
-            is_taken = intake::take_in(relay, Some(spill)) => is_taken,
-            () = stopped(&mut stopping) => false,
-        };
-        if !is_taken {
-            // What it sends now would overtake what is in the file.
-            let text = "its spill file cannot be taken in now".to_owned();
-            return Err(End::Refused(Refusal::Busy, text));
+        if !is_name(&spill) {
+            let text = format!("`{}` is no name of a spill file", spill.escape_debug());
+            return Err(End::Refused(Refusal::Malformed, text));
         }
+        let mut stopping = relay.stopping.subscribe();
+        let taken = tokio::select! {
+            taken = intake::take_named(relay, &spill) => taken,
+            () = stopped(&mut stopping) => return Err(End::Refused(Refusal::Stopping, STOPPING.to_owned())),
+        };
+        // What it sends now would overtake what is in the file.
+        turn_away(taken)?;
     }
     wire::write_welcome(&mut session.outbox);
     Ok(session)
+}
+
+/// A client is heard when all of the spill file that it names is in the log.
+fn turn_away(taken: Taken) -> Result<(), End> {
+    let (refusal, text) = match taken {
+        Taken::All => return Ok(()),
+        Taken::Refused { reason, is_owner } => {
+            let refusal = if is_owner {
+                Refusal::Peer
+            } else {
+                Refusal::Busy
+            };
+            (refusal, format!("its spill file is not taken in: {reason}"))
+        }
+        Taken::NotNow => {
+            let text = "its spill file cannot be taken in now".to_owned();
+            (Refusal::Busy, text)
+        }
+    };
+    Err(End::Refused(refusal, text))
 }
 
 struct Session<'s> {
@@ -167,7 +192,8 @@ impl Session<'_> {
         }
     }
 
-    async fn serve(mut self) -> End {
+    /// Returns why it ends, and what could not be written until then.
+    async fn serve(mut self) -> (End, Vec<u8>) {
         let mut stopping = self.relay.stopping.subscribe();
         let mut appending: Option<Appending> = None;
         let mut wrong = self.read_frames().err();
@@ -177,7 +203,7 @@ impl Session<'_> {
             }
             if appending.is_none() && (wrong.is_some() || self.is_at_end) {
                 self.write();
-                return wrong.unwrap_or(End::Gone);
+                return (wrong.unwrap_or(End::Gone), self.outbox);
             }
             let may_read = wrong.is_none()
                 && !self.is_at_end
@@ -209,7 +235,7 @@ impl Session<'_> {
                 }
                 () = stopped(&mut stopping), if wrong.is_none() => {
                     self.drain();
-                    wrong = Some(End::Refused(Refusal::Stopping, "the relay is being stopped".to_owned()));
+                    wrong = Some(End::Refused(Refusal::Stopping, STOPPING.to_owned()));
                 }
             }
             self.write();
@@ -409,7 +435,7 @@ pub(super) async fn append(relay: &Relay, records: Vec<NewRecord>) -> Result<App
             done => return done,
         };
         relay.counters.append_errors.fetch_add(1, Ordering::Relaxed);
-        if relay.is_trouble_to_be_told() {
+        if relay.trouble_lines.take() {
             tracing::error!(%error, "the log takes no records; clients are not acknowledged until it does");
         }
         if *relay.stopping.borrow() {

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 
 use crate::{Host, PATIENCE, check_in_order, finish, push, read_to_end, send};
 
-fn hello(spill: &str) -> Vec<u8> {
+pub(crate) fn hello(spill: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let hello = Hello {
         version: VERSION,

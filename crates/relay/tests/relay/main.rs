@@ -1,6 +1,8 @@
 //! Client and relay together, over a real socket and a real log: what came out is counted against what went in.
 
 mod clients;
+mod hostile;
+mod order;
 mod ship_times;
 mod ships;
 mod spills;
@@ -149,6 +151,11 @@ fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
+}
+
+/// Whether a file has the name of one that was put aside.
+fn is_aside(name: &str) -> bool {
+    Path::new(name).extension() == Some("torn".as_ref())
 }
 
 /// Sends records of a user, numbered from `from` on: one transaction each.

@@ -1,0 +1,170 @@
+//! A slice of one spill file: as much as one append takes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use dovecast_log::NewRecord;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::super::Relay;
+use super::super::records::{Converter, is_topic};
+use crate::spill::{Reader, SpillError};
+
+/// One append takes so many records, or so many bytes.
+const SLICE_RECORDS: usize = 1000;
+const SLICE_BYTES: u64 = 1024 * 1024;
+
+/// Whole records of a file, and where they are.
+#[derive(Default)]
+pub(super) struct Slice {
+    pub(super) records: Vec<NewRecord>,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    /// Where the file ended when it was looked at first: one that grows as fast as it is read is read so far.
+    pub(super) goal: u64,
+    pub(super) inode: u64,
+    /// `None`: there is more.
+    pub(super) ending: Option<Ending>,
+}
+
+/// What is behind the last slice.
+pub(super) enum Ending {
+    /// Nothing has that name, or not any more.
+    Gone,
+    /// Its writer may append more.
+    Live,
+    /// Nothing: the file is complete.
+    Done,
+    /// No whole record, or no spill file at all.
+    Torn(String),
+    /// The file is not one to be taken in.
+    Refused { reason: String, is_owner: bool },
+}
+
+impl Ending {
+    fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused {
+            reason: reason.into(),
+            is_owner: false,
+        }
+    }
+}
+
+/// Reads from `from` on, where the mark is, up to `goal`.
+pub(super) fn read_slice(
+    relay: &Relay,
+    path: &Path,
+    from: u64,
+    goal: Option<u64>,
+) -> io::Result<Slice> {
+    let mut slice = Slice {
+        begin: from,
+        end: from,
+        goal: goal.unwrap_or_default(),
+        ..Slice::default()
+    };
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            slice.inode = inode(path);
+            slice.ending = Some(why_not(error)?);
+            return Ok(slice);
+        }
+    };
+    // Taken before the end is looked at: what is appended until here is seen.
+    let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
+    let there = file.metadata()?;
+    slice.inode = there.ino();
+    slice.goal = goal.unwrap_or(there.len());
+    if let Some(refused) = refusal(relay, &there) {
+        slice.ending = Some(refused);
+        return Ok(slice);
+    }
+    slice.ending = match read(relay, path, file, &mut slice) {
+        Ok(Reached::Slice) => None,
+        Ok(Reached::Goal) if is_live || slice.end < there.len() => Some(Ending::Live),
+        Ok(Reached::Goal | Reached::End) if !is_live => Some(Ending::Done),
+        Ok(_) | Err(SpillError::Torn { .. }) if is_live => Some(Ending::Live),
+        Ok(_) => Some(Ending::Done),
+        Err(SpillError::Io(error)) => return Err(error),
+        Err(error) => Some(Ending::Torn(error.to_string())),
+    };
+    Ok(slice)
+}
+
+fn open(path: &Path) -> Result<File, Errno> {
+    // Without waiting for the other end of a pipe, or for a lease that its owner has taken.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+}
+
+/// What an error of opening says about the file; those that are about this process or the disk are errors.
+fn why_not(error: Errno) -> io::Result<Ending> {
+    match error {
+        Errno::NOENT => Ok(Ending::Gone),
+        Errno::LOOP => Ok(Ending::refused("a symbolic link")),
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::INTR => Err(error.into()),
+        error => Ok(Ending::refused(format!("it cannot be opened: {error}"))),
+    }
+}
+
+fn inode(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |there| there.ino())
+}
+
+fn refusal(relay: &Relay, there: &std::fs::Metadata) -> Option<Ending> {
+    if !there.is_file() {
+        return Some(Ending::refused("no regular file"));
+    }
+    if there.nlink() > 1 {
+        return Some(Ending::refused("it has other names, too"));
+    }
+    if !relay.peers.may_send(there.uid()) {
+        return Some(Ending::Refused {
+            reason: format!("uid {} may not send", there.uid()),
+            is_owner: true,
+        });
+    }
+    None
+}
+
+/// Where reading a slice has stopped.
+enum Reached {
+    /// It is large enough.
+    Slice,
+    Goal,
+    End,
+}
+
+fn read(relay: &Relay, path: &Path, file: File, slice: &mut Slice) -> Result<Reached, SpillError> {
+    let mut reader = Reader::open(file, slice.begin)?;
+    let mut converter = Converter::new(reader.host());
+    slice.begin = reader.position();
+    slice.end = slice.begin;
+    let mut read = 0;
+    loop {
+        if slice.end >= slice.goal {
+            return Ok(Reached::Goal);
+        }
+        if read >= SLICE_RECORDS || slice.end - slice.begin >= SLICE_BYTES {
+            return Ok(Reached::Slice);
+        }
+        let Some((record, behind)) = reader.next()? else {
+            return Ok(Reached::End);
+        };
+        slice.end = behind;
+        read += 1;
+        if is_topic(record.topic) {
+            slice.records.push(converter.convert(&record));
+        } else {
+            relay.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            if relay.trouble_lines.take() {
+                tracing::error!(file = %path.display(), "a spilled record names no topic, it is lost");
+            }
+        }
+    }
+}
