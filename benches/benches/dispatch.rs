@@ -116,7 +116,8 @@ async fn bare(address: std::net::SocketAddr, count: u64) -> Result<f64> {
     for _ in 0..CONNECTIONS {
         let (origin, body, guard) = (origin.clone(), body.clone(), loopback()?);
         clients.spawn(async move {
-            let mut connection = Connection::open(&guard, &origin).await?;
+            let addresses = guard.addresses(&origin.host, origin.port).await?;
+            let mut connection = Connection::open(&addresses, &origin).await?;
             for _ in 0..count / CONNECTIONS as u64 {
                 let mut request = Request::new(Full::new(body.clone()));
                 *request.method_mut() = Method::POST;
@@ -165,6 +166,7 @@ async fn dispatch(
         })?;
         let endpoint = Endpoint {
             id,
+            account: "1".into(),
             driver: Ok(Arc::new(webhook)),
             is_active: true,
             is_paused: false,

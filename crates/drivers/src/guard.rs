@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::names;
+
 /// Not for hosts of the Internet: the registries of special-purpose addresses of IANA (RFC 6890), multicast and the rest.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 0, 8),
@@ -56,18 +58,8 @@ pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> +
 
 /// Finds the addresses of a name.
 pub trait Resolve: Send + Sync {
-    /// All of them, in the order in which they are to be tried.
-    fn lookup<'a>(&'a self, host: &'a str, port: u16) -> Lookup<'a>;
-}
-
-/// The system's resolver.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemResolver;
-
-impl Resolve for SystemResolver {
-    fn lookup<'a>(&'a self, host: &'a str, port: u16) -> Lookup<'a> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
-    }
+    /// All of them, in the order in which they are to be tried; for an endpoint of this account.
+    fn lookup<'a>(&'a self, account: &'a str, host: &'a str, port: u16) -> Lookup<'a>;
 }
 
 /// Decides where requests may go.
@@ -75,6 +67,18 @@ impl Resolve for SystemResolver {
 pub struct Guard {
     allowed: Arc<[IpNet]>,
     resolver: Arc<dyn Resolve>,
+    account: Arc<str>,
+}
+
+/// Addresses that were checked: requests go to these only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(Vec<SocketAddr>);
+
+impl Addresses {
+    /// In the order in which they are to be tried; at least one.
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().copied()
+    }
 }
 
 /// Why there is no address to connect to.
@@ -101,7 +105,7 @@ pub enum GuardError {
 impl Guard {
     /// Public addresses, and those of `allowed`.
     pub fn new(allowed: &[IpNet]) -> Self {
-        Self::with_resolver(allowed, Arc::new(SystemResolver))
+        Self::with_resolver(allowed, Arc::clone(names::system()) as Arc<dyn Resolve>)
     }
 
     /// The same with another resolver.
@@ -109,6 +113,16 @@ impl Guard {
         Self {
             allowed: allowed.into(),
             resolver,
+            account: Arc::from(""),
+        }
+    }
+
+    /// This guard for requests to an endpoint of an account: what the account's names may take of the resolver is bounded.
+    #[must_use]
+    pub fn for_account(&self, account: Arc<str>) -> Self {
+        Self {
+            account,
+            ..self.clone()
         }
     }
 
@@ -124,16 +138,12 @@ impl Guard {
     }
 
     /// The addresses of a host to which a request may go, at least one.
-    pub async fn addresses(
-        &self,
-        host: &url::Host,
-        port: u16,
-    ) -> Result<Vec<SocketAddr>, GuardError> {
+    pub async fn addresses(&self, host: &url::Host, port: u16) -> Result<Addresses, GuardError> {
         let found = match host {
             url::Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
             url::Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
             url::Host::Domain(name) => {
-                let looked_up = self.resolver.lookup(name, port).await;
+                let looked_up = self.resolver.lookup(&self.account, name, port).await;
                 looked_up.map_err(|error| GuardError::Lookup {
                     host: name.clone(),
                     error,
@@ -146,7 +156,7 @@ impl Guard {
             .filter(|address| self.allows(address.ip()))
             .collect();
         match refused {
-            _ if !allowed.is_empty() => Ok(allowed),
+            _ if !allowed.is_empty() => Ok(Addresses(allowed)),
             Some(address) => Err(GuardError::NotAllowed {
                 host: host.to_string(),
                 address,

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::guard::{Guard, GuardError};
+use crate::guard::{Addresses, GuardError};
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -79,9 +79,9 @@ pub struct Answer {
 }
 
 impl Connection {
-    /// Resolves, checks, connects.
-    pub async fn open(guard: &Guard, origin: &Origin) -> Result<Self, HttpError> {
-        let tcp = connect(guard, origin).await?;
+    /// Connects to the first of the addresses that takes it.
+    pub async fn open(addresses: &Addresses, origin: &Origin) -> Result<Self, HttpError> {
+        let tcp = connect(addresses).await?;
         let stream: Box<dyn Stream> = match &origin.tls {
             None => Box::new(tcp),
             Some(config) => {
@@ -182,9 +182,9 @@ fn drive(driver: &mut Driver, is_over: &mut bool, context: &mut Context<'_>) {
     }
 }
 
-async fn connect(guard: &Guard, origin: &Origin) -> Result<TcpStream, HttpError> {
+async fn connect(addresses: &Addresses) -> Result<TcpStream, HttpError> {
     let mut failed = None;
-    for address in guard.addresses(&origin.host, origin.port).await? {
+    for address in addresses.iter() {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true).map_err(HttpError::Connect)?;

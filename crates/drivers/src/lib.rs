@@ -8,6 +8,7 @@
 pub mod guard;
 pub mod headers;
 pub mod http;
+pub mod names;
 pub mod signature;
 pub mod tls;
 pub mod webhook;

@@ -198,6 +198,8 @@ pub struct Sender {
     webhook: Arc<Webhook>,
     guard: Guard,
     connection: Option<Connection>,
+    /// Whether the attempt that is under way waits for the addresses of its host.
+    is_looking_up: bool,
 }
 
 impl Sender {
@@ -207,6 +209,7 @@ impl Sender {
             webhook,
             guard,
             connection: None,
+            is_looking_up: false,
         }
     }
 
@@ -214,12 +217,18 @@ impl Sender {
     pub async fn deliver(&mut self, delivery: &Delivery) -> Attempt {
         let started = Instant::now();
         let timeout = self.webhook.timeout;
+        self.is_looking_up = false;
         let attempt = match tokio::time::timeout(timeout, self.exchange(delivery)).await {
             Ok(Ok(head)) => judged(&head),
             Ok(Err(error)) => Attempt::unanswered(error.to_string()),
             Err(_) => {
                 let ms = timeout.as_millis();
-                Attempt::unanswered(format!("no answer within {ms} ms"))
+                Attempt::unanswered(if self.is_looking_up {
+                    let host = &self.webhook.origin.host;
+                    format!("the address of `{host}` was not found within {ms} ms")
+                } else {
+                    format!("no answer within {ms} ms")
+                })
             }
         };
         if attempt.status.is_none() {
@@ -244,7 +253,7 @@ impl Sender {
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) if connection.is_usable() => connection,
-                _ => Connection::open(&self.guard, &self.webhook.origin).await?,
+                _ => self.connect().await?,
             };
             let request = self.webhook.request(delivery);
             match connection.exchange(request, BODY_BYTES).await {
@@ -259,6 +268,14 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, HttpError> {
+        let origin = &self.webhook.origin;
+        self.is_looking_up = true;
+        let addresses = self.guard.addresses(&origin.host, origin.port).await;
+        self.is_looking_up = false;
+        Connection::open(&addresses?, origin).await
     }
 }
 

@@ -1,10 +1,12 @@
 //! `/metrics`: the text of Prometheus, written from what the parts have counted.
 
+mod names;
 mod requests;
 
 use std::fmt::Write;
 
 use dovecast_dispatch::work::Stats as DispatchStats;
+use dovecast_drivers::names::NameStats;
 use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
 use dovecast_log::{GroupStatus, TopicStatus};
 use dovecast_relay::server::RelayStats;
@@ -23,6 +25,8 @@ pub(crate) struct Snapshot {
     #[cfg(feature = "kafka")]
     pub(crate) renewed: Option<u64>,
     pub(crate) dispatch: Option<DispatchStats>,
+    /// Of endpoints.
+    pub(crate) names: NameStats,
     pub(crate) http: HttpCounts,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
@@ -53,6 +57,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     }
     if let Some(stats) = &snapshot.dispatch {
         dispatch(&mut out, stats);
+        names::names(&mut out, &snapshot.names);
     }
     requests::requests(&mut out, &snapshot.http);
     out.text

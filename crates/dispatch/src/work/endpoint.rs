@@ -14,6 +14,8 @@ use crate::{EndpointId, Filter, Index};
 pub struct Endpoint {
     /// Its name.
     pub id: EndpointId,
+    /// Number of the account that it belongs to; what an account may take of threads that all share is bounded.
+    pub account: Arc<str>,
     /// How it is reached; where that cannot be told, why.
     pub driver: Result<Arc<Webhook>, String>,
     /// What is for one that is not active is dropped.

@@ -193,8 +193,8 @@ async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lan
             .is_none_or(|(of, _)| !Arc::ptr_eq(of, &endpoint))
         {
             let webhook = endpoint.driver.as_ref().ok();
-            let sender =
-                webhook.map(|webhook| Sender::new(Arc::clone(webhook), shared.guard.clone()));
+            let guard = || shared.guard.for_account(Arc::clone(&endpoint.account));
+            let sender = webhook.map(|webhook| Sender::new(Arc::clone(webhook), guard()));
             worker = Some((Arc::clone(&endpoint), sender));
         }
         if let Some((endpoint, sender)) = &mut worker {

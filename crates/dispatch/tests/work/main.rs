@@ -5,6 +5,7 @@ mod away;
 mod behind;
 mod expired;
 mod ledger;
+mod names;
 mod sink;
 mod world;
 

@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) directory: Arc<Directory>,
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(crate) in_flight: u64,
+    pub(crate) guard: Guard,
     sent: u32,
 }
 
@@ -48,6 +49,7 @@ impl World {
             directory: Arc::default(),
             dispatcher: None,
             in_flight: 5_000,
+            guard: Guard::new(&["127.0.0.0/8".parse().expect("a network")]),
             sent: 0,
         }
     }
@@ -63,7 +65,7 @@ impl World {
             self.log.clone(),
             self.ledger.clone(),
             Arc::clone(&self.directory),
-            Guard::new(&["127.0.0.0/8".parse().expect("a network")]),
+            self.guard.clone(),
             options,
         ));
     }
@@ -73,7 +75,7 @@ impl World {
         change(&mut endpoint);
         let filter = Filter {
             endpoint: endpoint.id,
-            account: "1".into(),
+            account: Box::from(&*endpoint.account),
             enabled: true,
             applications: Choice::Any,
             event_types: Choice::Any,
@@ -124,8 +126,12 @@ impl World {
 }
 
 pub(crate) fn notification(message: &str) -> String {
+    notification_of("1", message)
+}
+
+pub(crate) fn notification_of(account: &str, message: &str) -> String {
     format!(
-        r#"{{"application":"a","event_type":"e","level":null,"timestamp":"t","message":{message},"account_id":"1"}}"#
+        r#"{{"application":"a","event_type":"e","level":null,"timestamp":"t","message":{message},"account_id":"{account}"}}"#
     )
 }
 
@@ -137,6 +143,7 @@ pub(crate) fn endpoint(number: u128, sink: &Sink) -> Endpoint {
     });
     Endpoint {
         id: EndpointId(Uuid::from_u128(number)),
+        account: "1".into(),
         driver: Ok(Arc::new(webhook.expect("a webhook"))),
         is_active: true,
         is_paused: false,

@@ -19,7 +19,7 @@ struct Changing {
 }
 
 impl Resolve for Changing {
-    fn lookup<'a>(&'a self, _: &'a str, _: u16) -> Lookup<'a> {
+    fn lookup<'a>(&'a self, _: &'a str, _: &'a str, _: u16) -> Lookup<'a> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let answer = self.answers.get(asked).cloned();
         Box::pin(async move { answer.ok_or_else(|| io::Error::other("asked too often")) })

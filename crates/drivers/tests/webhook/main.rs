@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answers;
+mod names;
 mod tls;
 
 use std::sync::Arc;

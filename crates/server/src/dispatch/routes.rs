@@ -54,6 +54,7 @@ pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Op
     let flow = &record.endpoint.flow;
     let endpoint = Endpoint {
         id,
+        account: record.account_number.as_str().into(),
         driver: driver.map(Arc::new).map_err(|error| error.to_string()),
         is_active: record.endpoint.active,
         is_paused: flow.paused,

@@ -51,7 +51,11 @@ impl TestDelivery for Tester {
                 webhook_id: webhook_id(notification.id, endpoint),
                 body: notification.body(),
             };
-            let mut sender = Sender::new(Arc::new(webhook), self.guard.clone());
+            let mut sender = Sender::new(
+                Arc::new(webhook),
+                self.guard
+                    .for_account(record.account_number.as_str().into()),
+            );
             match sender.deliver(&delivery).await.outcome {
                 Outcome::Delivered => Ok(()),
                 Outcome::Failed { reason, .. } | Outcome::Refused { reason } => Err(reason),

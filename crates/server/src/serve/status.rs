@@ -91,6 +91,7 @@ async fn metrics(State(status): State<Status>) -> Response {
             #[cfg(feature = "kafka")]
             renewed: status.shipper.as_ref().map(|(_, kafka)| kafka.renewed()),
             dispatch: status.dispatching.as_ref().map(|part| part.stats()),
+            names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
             topics,
             groups,

@@ -1,0 +1,38 @@
+//! What is counted of the lookups of names.
+
+use dovecast_drivers::names::NameStats;
+
+use super::Exposition;
+
+pub(super) fn names(out: &mut Exposition, stats: &NameStats) {
+    for (name, help, value) in [
+        (
+            "dovecast_names_lookups_total",
+            "Names of endpoints that were looked up; what was found is kept for some seconds.",
+            stats.lookups,
+        ),
+        (
+            "dovecast_names_failed_total",
+            "Names of endpoints for which no address was found.",
+            stats.failed,
+        ),
+        (
+            "dovecast_names_held_back_total",
+            "Lookups that had to wait, because as many were under way as there may be, for their account or in all.",
+            stats.held_back,
+        ),
+    ] {
+        out.counter(name, help);
+        out.sample(&[], value);
+    }
+    out.gauge(
+        "dovecast_names_under_way",
+        "Names of endpoints that are being looked up.",
+    );
+    out.sample(&[], stats.under_way);
+    out.gauge(
+        "dovecast_names_waiting",
+        "Names of endpoints that wait to be looked up.",
+    );
+    out.sample(&[], stats.waiting);
+}
