@@ -3,7 +3,11 @@
 //! | room | does |
 //! | --- | --- |
 //! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
+//! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
+//! | `lanes` | looks after all lanes now and then |
+//! | `outcome` | how a delivery goes on after an attempt |
+//! | `locks` | locks of which a thread holds one at a time |
 //! | `catch_up`, `range_reader`, `readers` | ranges that endpoints owe are read again, with so many readers at a time |
 //! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
 //! | `trace` | lets a person follow one notification |
@@ -18,7 +22,11 @@ mod endpoint;
 mod feed;
 mod item;
 mod lane;
+mod lanes;
 pub mod ledger;
+mod locks;
+mod offer;
+mod outcome;
 mod pace;
 mod range_reader;
 mod readers;
@@ -31,7 +39,7 @@ mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dovecast_drivers::guard::Guard;
@@ -47,6 +55,7 @@ use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use lane::Lane;
 use ledger::{Ledger, Millis};
+use locks::{Held, Lock};
 use readers::Readers;
 use recorder::Recorder;
 use stats::Counters;
@@ -95,7 +104,7 @@ struct Shared<L, S> {
     directory: Arc<Directory>,
     guard: Guard,
     options: DispatchOptions,
-    lanes: Mutex<HashMap<EndpointId, Arc<Lane>>>,
+    lanes: Lock<HashMap<EndpointId, Arc<Lane>>>,
     recorder: Recorder,
     counters: Arc<Counters>,
     readers: Arc<Readers>,
@@ -131,7 +140,7 @@ impl Dispatcher {
             directory,
             guard,
             options,
-            lanes: Mutex::default(),
+            lanes: Lock::new("lanes", HashMap::new()),
             recorder: Recorder::default(),
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
@@ -190,8 +199,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lanes(&self) -> Held<MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>>> {
+        self.lanes.lock()
     }
 
     /// The lane of an endpoint, with what the endpoint is now.

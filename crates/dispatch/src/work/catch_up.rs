@@ -11,21 +11,17 @@ use std::time::{Duration, Instant};
 use dovecast_log::Log;
 
 use super::Shared;
-use super::lane::{Lane, State};
+use super::lane::Lane;
 use super::ledger::{Ledger, OwedRange, RangeId};
 use super::range_reader::{AGAIN, RangeReader, Step};
 
 /// Has somebody catch up with a lane that is behind, if nobody does.
-pub(super) fn start<L: Log + Clone, S: Ledger>(
-    shared: &Arc<Shared<L, S>>,
-    lane: &Arc<Lane>,
-    state: &mut State,
-) {
-    let Some(behind) = &mut state.behind else {
-        return;
+pub(super) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    let is_wanted = match &mut lane.state().behind {
+        Some(behind) => !std::mem::replace(&mut behind.is_caught_up_with, true),
+        None => false,
     };
-    if !behind.is_caught_up_with {
-        behind.is_caught_up_with = true;
+    if is_wanted {
         tokio::spawn(growing(Arc::clone(shared), Arc::clone(lane)));
     }
 }
@@ -75,8 +71,13 @@ async fn go_on<L: Log + Clone, S: Ledger>(
             Step::Nothing => return false,
             Step::WantsReader => place = shared.readers.try_take(),
             Step::Left => {
-                if let Some(behind) = &mut lane.state().behind {
-                    behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
+                let is_out = match &mut lane.state().behind {
+                    Some(behind) => behind.remove(&id, to),
+                    None => true,
+                };
+                if !is_out {
+                    // It grows just now: the recorder has to know that before it hears that the range is left.
+                    return false;
                 }
                 readers.remove(&id);
                 shared.release(id);
@@ -105,24 +106,34 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
     lane: &Lane,
     readers: &mut HashMap<RangeId, RangeReader<L>>,
 ) -> bool {
-    let mut state = lane.state();
-    let must_wait = state.must_wait();
-    let Some(behind) = &mut state.behind else {
-        return true;
+    let ranges = match &lane.state().behind {
+        Some(behind) => behind.ids(lane.id),
+        None => return true,
     };
-    for (id, to) in behind.ids(lane.id) {
-        let is_done = readers.get(&id).is_some_and(|reader| reader.is_done(to));
-        if is_done {
-            behind.ranges.remove(&(Arc::clone(&id.topic), id.partition));
-            readers.remove(&id);
-            shared.ended(id, to);
+    let is_done = |(id, to): &(RangeId, u64)| {
+        let reader = readers.get(id);
+        reader.is_some_and(|reader| reader.is_done(*to))
+    };
+    let mut done: Vec<_> = ranges.into_iter().filter(is_done).collect();
+    let is_all = {
+        let mut state = lane.state();
+        let must_wait = state.must_wait();
+        let Some(behind) = &mut state.behind else {
+            return true;
+        };
+        // What has grown meanwhile goes on.
+        done.retain(|(id, to)| behind.remove(id, *to));
+        let is_all = behind.is_empty() && !must_wait;
+        if is_all {
+            state.behind = None;
         }
+        is_all
+    };
+    for (id, to) in done {
+        readers.remove(&id);
+        shared.ended(id, to);
     }
-    if behind.ranges.is_empty() && !must_wait {
-        state.behind = None;
-        return true;
-    }
-    false
+    is_all
 }
 
 /// Waits until it may go on.
@@ -137,18 +148,20 @@ async fn rest<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<
 /// Sees to it that what waits is delivered, or one of it tried where the breaker is open; how long to wait for that.
 fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) -> Duration {
     let now = Instant::now();
-    let mut state = lane.state();
-    let probe_at = if state.breaker.is_open() {
-        state.probe(now)
-    } else {
-        None
+    let hired = {
+        let mut state = lane.state();
+        let probe_at = if state.breaker.is_open() {
+            state.probe(now)
+        } else {
+            None
+        };
+        if let Some(at) = probe_at {
+            return at.saturating_duration_since(now).min(AGAIN);
+        }
+        let waiting = state.waiting();
+        state.call(waiting.min(1))
     };
-    if let Some(at) = probe_at {
-        return at.saturating_duration_since(now).min(AGAIN);
-    }
-    if !state.is_empty() {
-        shared.wake(lane, &mut state);
-    }
+    shared.hire(lane, hired);
     AGAIN
 }
 

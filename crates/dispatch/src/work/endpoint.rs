@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLockReadGuard};
 
 use dovecast_drivers::webhook::Webhook;
 
+use super::locks::{Held, ReadWriteLock};
 use super::schedule::Schedule;
 use crate::{EndpointId, Filter, Index};
 
@@ -35,8 +36,14 @@ pub struct Endpoint {
 }
 
 /// All endpoints, and which notifications each wants.
-#[derive(Debug, Default)]
-pub struct Directory(RwLock<Entries>);
+#[derive(Debug)]
+pub struct Directory(ReadWriteLock<Entries>);
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self(ReadWriteLock::new("directory", Entries::default()))
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Entries {
@@ -48,7 +55,7 @@ impl Directory {
     /// Takes an endpoint in, or what was changed of it.
     pub fn put(&self, endpoint: Endpoint, filter: Option<Filter>) {
         let endpoint = Arc::new(endpoint);
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.write();
         match filter {
             Some(filter) => entries
                 .index
@@ -60,7 +67,7 @@ impl Directory {
 
     /// Takes an endpoint out.
     pub fn remove(&self, id: EndpointId) {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.write();
         entries.index.remove(id);
         entries.endpoints.remove(&id);
     }
@@ -83,8 +90,8 @@ impl Directory {
         self.len() == 0
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Entries> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn read(&self) -> Held<RwLockReadGuard<'_, Entries>> {
+        self.0.read()
     }
 
     pub(super) fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {

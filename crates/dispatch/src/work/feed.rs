@@ -9,22 +9,19 @@ use dovecast_log::{Consumer, Log, LogError, Position, Record};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Group, Item, Origin};
 use super::ledger::{DeadLetter, Ledger};
 use super::stats::count;
-use super::{STOP, Shared, now_ms, retrier, trace};
+use super::{STOP, Shared, lanes, now_ms, retrier, trace};
 use crate::NotificationId;
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
-/// How often lanes are looked at.
+/// How often it is looked whether there is room again.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often we say that we live.
 const BEAT: Duration = Duration::from_secs(1);
-/// A lane in which nothing was for so long is forgotten.
-const FORGET: Duration = Duration::from_mins(5);
 /// How long until a lane that is full is looked at again.
 const FULL: Duration = Duration::from_millis(1);
 /// Groups that may wait for their commit.
@@ -58,7 +55,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
         shared.ledger_failed(&mut told, &error).await;
     }
     helpers.spawn(live(Arc::clone(&shared)));
-    helpers.spawn(look_after_lanes(Arc::clone(&shared)));
+    helpers.spawn(lanes::look_after(Arc::clone(&shared)));
     helpers.spawn(retrier::run(Arc::clone(&shared)));
     let recording = tokio::spawn(record(Arc::clone(&shared), commits));
     loop {
@@ -133,11 +130,12 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
     shared.is_stopping.store(true, Ordering::Release);
     let lanes: Vec<_> = shared.lanes().values().cloned().collect();
     for lane in &lanes {
-        let mut state = lane.state();
-        let (grown, shed) = state.fall_behind();
-        let waiting = state.take_all();
-        drop(state);
-        shared.deferred(grown, shed);
+        let (grown, shed, waiting) = {
+            let mut state = lane.state();
+            let (grown, shed) = state.fall_behind();
+            (grown, shed, state.take_all())
+        };
+        shared.deferred(lane, &grown, shed);
         // What is of ranges is read again.
         let (owed, others): (Vec<Item>, Vec<Item>) = waiting
             .into_iter()
@@ -234,8 +232,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
 /// A record that is no notification is a dead letter; it never stops the partition.
 fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reason: &str) {
     count(&shared.counters.bad_records, 1);
-    let mut happened = shared.recorder.happened();
-    happened.dead.push(DeadLetter {
+    let letter = DeadLetter {
         endpoint: None,
         notification: NotificationId::of(record),
         body: record.value.clone(),
@@ -245,7 +242,8 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reaso
         ),
         time_ms: now_ms(),
         attempts: 0,
-    });
+    };
+    shared.recorder.happened().dead.push(letter);
 }
 
 /// The positions behind the last record of each partition.
@@ -310,51 +308,5 @@ async fn live<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             Ok(()) => tokio::time::sleep(BEAT).await,
             Err(error) => shared.ledger_failed(&mut told, &error).await,
         }
-    }
-}
-
-/// Lanes whose deliveries wait too long are behind from now on, and those that nobody needs are forgotten.
-async fn look_after_lanes<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let now = Instant::now();
-        let lanes: Vec<_> = shared.lanes().values().cloned().collect();
-        for lane in lanes {
-            let mut state = lane.state();
-            match shared.directory.endpoint(lane.id) {
-                Some(endpoint) => {
-                    let goes_on = state.endpoint.is_paused && !endpoint.is_paused;
-                    state.endpoint = endpoint;
-                    if goes_on {
-                        shared.wake_all(&lane, &mut state);
-                    }
-                }
-                // What is left for it is discarded.
-                None if state.endpoint.is_active || state.must_wait() => {
-                    let mut gone = Endpoint::clone(&state.endpoint);
-                    (gone.is_active, gone.is_paused) = (false, false);
-                    state.endpoint = Arc::new(gone);
-                    state.breaker = Breaker::default();
-                    shared.wake_all(&lane, &mut state);
-                }
-                None => {}
-            }
-            if state.endpoint.is_paused {
-                let owed = state.take_owed();
-                if !owed.is_empty() {
-                    shared.give_back(lane.id, owed, retrier::PAUSED);
-                }
-            }
-            if state.is_late(now) {
-                let (grown, shed) = state.fall_behind();
-                shared.deferred(grown, shed);
-            }
-            super::catch_up::start(&shared, &lane, &mut state);
-        }
-        shared.lanes().retain(|_, lane| {
-            let state = lane.state();
-            let is_idle = state.is_empty() && state.workers == 0 && state.behind.is_none();
-            !is_idle || state.breaker.is_open() || now.duration_since(state.used) < FORGET
-        });
     }
 }

@@ -1,10 +1,8 @@
 //! One delivery on its way, and where it comes from: that decides what is kept when it ends.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +10,7 @@ use dovecast_log::Position;
 use tracing::Span;
 
 use super::ledger::RangeId;
+use super::locks::{Held, Lock};
 use crate::NotificationId;
 
 /// A delivery to be made.
@@ -102,7 +101,7 @@ impl Group {
 #[derive(Debug)]
 pub(super) struct RangeRun {
     pub(super) id: RangeId,
-    state: Mutex<RunState>,
+    state: Lock<RunState>,
 }
 
 #[derive(Debug)]
@@ -119,16 +118,19 @@ impl RangeRun {
     pub(super) fn new(id: RangeId, from: u64) -> Arc<Self> {
         Arc::new(Self {
             id,
-            state: Mutex::new(RunState {
-                from,
-                under_way: VecDeque::new(),
-                read: from,
-            }),
+            state: Lock::new(
+                "range",
+                RunState {
+                    from,
+                    under_way: VecDeque::new(),
+                    read: from,
+                },
+            ),
         })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, RunState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<MutexGuard<'_, RunState>> {
+        self.state.lock()
     }
 
     /// A record is to be delivered.

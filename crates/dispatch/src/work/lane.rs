@@ -4,7 +4,7 @@
 //! deliveries. What was in its queue then is the beginning of the ranges.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Item, Origin};
 use super::ledger::RangeId;
+use super::locks::{Held, Lock};
 use super::pace::Pace;
 use crate::EndpointId;
 
@@ -31,7 +32,7 @@ const FAST: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) id: EndpointId,
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Something has ended: the catch-up may go on.
     pub(super) ended: Notify,
 }
@@ -50,30 +51,66 @@ pub(super) struct State {
     pub(super) behind: Option<Behind>,
     /// When something was last in it.
     pub(super) used: Instant,
+    /// Whether it is no longer the lane of its endpoint, because it was idle for long.
+    is_retired: bool,
 }
 
 /// What a lane owes since it is behind.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
-    /// By topic and partition: where it began, and up to where it goes.
-    pub(super) ranges: BTreeMap<(Arc<str>, u32), (u64, u64)>,
+    /// By topic and partition.
+    ranges: BTreeMap<(Arc<str>, u32), Span>,
     /// Somebody is catching up.
     pub(super) is_caught_up_with: bool,
 }
 
+/// A range that grows.
+#[derive(Debug)]
+struct Span {
+    /// Where it began.
+    start: u64,
+    /// Up to where it goes.
+    to: u64,
+    /// Up to where the recorder knows of it. What is behind that is not delivered yet: the recorder would hear of its end first.
+    recorded: u64,
+}
+
 impl Behind {
-    /// Its ranges, and up to where each goes.
+    /// Its ranges, and up to where each may be delivered.
     pub(super) fn ids(&self, endpoint: EndpointId) -> Vec<(RangeId, u64)> {
-        let id = |((topic, partition), (start, to)): (&(Arc<str>, u32), &(u64, u64))| {
+        let id = |((topic, partition), span): (&(Arc<str>, u32), &Span)| {
             let id = RangeId {
                 endpoint,
                 topic: Arc::clone(topic),
                 partition: *partition,
-                start: *start,
+                start: span.start,
             };
-            (id, *to)
+            (id, span.recorded)
         };
         self.ranges.iter().map(id).collect()
+    }
+
+    /// The recorder knows of a range up to there.
+    fn recorded(&mut self, id: &RangeId, to: u64) {
+        let span = self.ranges.get_mut(&(Arc::clone(&id.topic), id.partition));
+        if let Some(span) = span.filter(|span| span.start == id.start) {
+            span.recorded = span.recorded.max(to);
+        }
+    }
+
+    /// Takes a range out, unless it goes further than that; `true`: it is out.
+    pub(super) fn remove(&mut self, id: &RangeId, to: u64) -> bool {
+        let place = (Arc::clone(&id.topic), id.partition);
+        let span = self.ranges.get(&place);
+        let is_all = span.is_some_and(|span| span.start == id.start && span.to <= to);
+        if is_all {
+            self.ranges.remove(&place);
+        }
+        is_all
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
     }
 }
 
@@ -117,27 +154,71 @@ impl Lane {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
             id: endpoint.id,
-            state: Mutex::new(State {
-                endpoint,
-                queue: VecDeque::new(),
-                probe: None,
-                workers: 0,
-                sleepers: Vec::new(),
-                breaker: Breaker::default(),
-                pace: Pace::default(),
-                behind: None,
-                used: Instant::now(),
-            }),
+            state: Lock::new("lane", State::new(endpoint)),
             ended: Notify::new(),
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> Held<MutexGuard<'_, State>> {
+        self.state.lock()
     }
 }
 
 impl State {
+    fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            endpoint,
+            queue: VecDeque::new(),
+            probe: None,
+            workers: 0,
+            sleepers: Vec::new(),
+            breaker: Breaker::default(),
+            pace: Pace::default(),
+            behind: None,
+            used: Instant::now(),
+            is_retired: false,
+        }
+    }
+
+    /// Whether another lane is the endpoint's by now.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// Ends the use of a lane that has held nothing for so long; `true`: it is retired.
+    pub(super) fn retire(&mut self, now: Instant, idle: Duration) -> bool {
+        let is_idle = self.is_empty() && self.workers == 0 && self.behind.is_none();
+        self.is_retired =
+            is_idle && !self.breaker.is_open() && now.duration_since(self.used) >= idle;
+        self.is_retired
+    }
+
+    /// The recorder knows that ranges have grown.
+    pub(super) fn recorded(&mut self, grown: &[(RangeId, u64)]) {
+        for (id, to) in grown {
+            if let Some(behind) = &mut self.behind {
+                behind.recorded(id, *to);
+            }
+        }
+    }
+
+    /// Has so many more deliveries taken care of: wakes workers, and says how many are to be hired.
+    pub(super) fn call(&mut self, deliveries: usize) -> usize {
+        let mut hired = 0;
+        for _ in 0..deliveries {
+            if !self.wake() && self.workers < self.endpoint.concurrency.max(1) {
+                self.workers += 1;
+                hired += 1;
+            }
+        }
+        hired
+    }
+
+    /// The same for all that waits.
+    pub(super) fn call_for_all(&mut self) -> usize {
+        self.call(self.waiting().min(self.endpoint.concurrency.max(1)))
+    }
+
     /// Whether nothing more that is owed is to be claimed for now.
     pub(super) fn has_enough(&self, now: Instant) -> bool {
         let probe_at = self.breaker.probe_at();
@@ -227,7 +308,7 @@ impl State {
     }
 
     /// Wakes a worker; `false`: none sleeps.
-    pub(super) fn wake(&mut self) -> bool {
+    fn wake(&mut self) -> bool {
         let sleeper = self.sleepers.pop();
         if let Some(sleeper) = &sleeper {
             sleeper.notify_one();
@@ -327,17 +408,21 @@ impl State {
         let endpoint = self.endpoint.id;
         let behind = self.behind.get_or_insert_default();
         let place = (Arc::clone(topic), partition);
-        let (start, to) = behind.ranges.entry(place).or_insert((offset, offset));
-        *to = (*to).max(offset + 1);
+        let span = behind.ranges.entry(place).or_insert(Span {
+            start: offset,
+            to: offset,
+            recorded: offset,
+        });
+        span.to = span.to.max(offset + 1);
         let id = RangeId {
             endpoint,
             topic: Arc::clone(topic),
             partition,
-            start: *start,
+            start: span.start,
         };
         match grown.iter_mut().find(|(of, _)| *of == id) {
-            Some((_, so_far)) => *so_far = *to,
-            None => grown.push((id, *to)),
+            Some((_, so_far)) => *so_far = span.to,
+            None => grown.push((id, span.to)),
         }
     }
 

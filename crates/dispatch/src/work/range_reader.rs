@@ -274,8 +274,7 @@ impl<L: Log> RangeReader<L> {
         if let Some(notification) = wanted {
             self.run.begin(record.offset);
             self.next = next;
-            let mut state = lane.state();
-            state.offer_range(Item {
+            let item = Item {
                 notification: notification.id,
                 body: notification.body(),
                 failures: 0,
@@ -288,8 +287,13 @@ impl<L: Log> RangeReader<L> {
                 span: trace::read(notification.id, record),
                 probes: 0,
                 _claim: None,
-            });
-            shared.wake(lane, &mut state);
+            };
+            let hired = {
+                let mut state = lane.state();
+                state.offer_range(item);
+                state.call(1)
+            };
+            shared.hire(lane, hired);
         } else {
             self.skip_to(shared, next);
         }

@@ -4,39 +4,64 @@
 //! what has happened afterwards, has all that belongs to them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use dovecast_log::Position;
 use tokio::sync::Notify;
 
 use super::item::Group;
-use super::ledger::Happened;
+use super::ledger::{Happened, RangeId};
+use super::locks::{Held, Lock};
 
 /// What waits to be written, and the groups in the order in which they were read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recorder {
-    happened: Mutex<Happened>,
-    groups: Mutex<VecDeque<Arc<Group>>>,
+    happened: Lock<Happened>,
+    groups: Lock<VecDeque<Arc<Group>>>,
     /// There is something to be written.
     pub(super) news: Notify,
 }
 
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            happened: Lock::new("happened", Happened::default()),
+            groups: Lock::new("groups", VecDeque::new()),
+            news: Notify::new(),
+        }
+    }
+}
+
 impl Recorder {
     /// What has happened, to be added to.
-    pub(super) fn happened(&self) -> MutexGuard<'_, Happened> {
-        self.happened.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn happened(&self) -> Held<MutexGuard<'_, Happened>> {
+        self.happened.lock()
+    }
+
+    /// Ranges have grown. Several threads may say so of one range, in any order.
+    pub(super) fn grown(&self, ranges: &[(RangeId, u64)]) {
+        let mut happened = self.happened();
+        for (id, to) in ranges {
+            let grown = happened.grown.entry(id.clone()).or_insert(*to);
+            *grown = (*grown).max(*to);
+        }
+    }
+
+    /// Everything of a range is done that is before an offset.
+    pub(super) fn progress(&self, range: &RangeId, from: u64) {
+        let mut happened = self.happened();
+        let progress = happened.progress.entry(range.clone()).or_insert(from);
+        *progress = (*progress).max(from);
     }
 
     /// A group was read.
     pub(super) fn begin(&self, group: Arc<Group>) {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.push_back(group);
+        self.groups.lock().push_back(group);
     }
 
     /// Groups that were read and are not committed.
     pub(super) fn open_groups(&self) -> usize {
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.len()
+        self.groups.lock().len()
     }
 
     /// How much waits to be written: more than is being written now.
@@ -53,7 +78,7 @@ impl Recorder {
     pub(super) fn take(&self) -> (Happened, Vec<Position>) {
         let mut positions = BTreeMap::new();
         {
-            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut groups = self.groups.lock();
             while let Some(group) = groups.pop_front_if(|group| group.is_done()) {
                 for position in &group.positions {
                     let place = (Arc::clone(&position.topic), position.partition);

@@ -72,11 +72,8 @@ fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<Endpoint
 
 fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
     let id = (owed.endpoint, owed.notification);
-    let endpoint = shared.directory.endpoint(owed.endpoint);
-    let mut happened = shared.recorder.happened();
-    match endpoint {
+    match shared.directory.endpoint(owed.endpoint) {
         Some(endpoint) if endpoint.is_active && !endpoint.is_paused => {
-            drop(happened);
             let item = Item {
                 notification: owed.notification,
                 body: owed.body,
@@ -93,11 +90,13 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
         Some(endpoint) if endpoint.is_active => {
             // So that no more of it are claimed.
             drop(shared.lane(&endpoint));
-            happened.given_back.push((id, now_ms() + ms(PAUSED)));
+            let again = (id, now_ms() + ms(PAUSED));
+            shared.recorder.happened().given_back.push(again);
         }
         // Gone, or not active any more; or so new that we have not heard of it.
         _ => {
             count(&shared.counters.dropped, 1);
+            let mut happened = shared.recorder.happened();
             happened.unwanted.push(id);
             happened.given_back.push((id, now_ms() + ms(UNKNOWN)));
         }

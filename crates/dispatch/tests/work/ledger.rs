@@ -1,6 +1,6 @@
 //! A ledger in memory that keeps its promises, outlives dispatchers, and can be looked into.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,8 +10,17 @@ use dovecast_dispatch::work::ledger::{
 };
 use dovecast_log::LogError;
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Memory(Arc<Mutex<Kept>>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Kept {
+            most_except: usize::MAX,
+            ..Kept::default()
+        })))
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Kept {
@@ -19,6 +28,8 @@ pub(crate) struct Kept {
     pub(crate) ranges: BTreeMap<RangeId, (u64, u64, bool)>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) attempts: Vec<AttemptRow>,
+    /// Endpoints that a claim can leave out.
+    pub(crate) most_except: usize,
     /// Refuses everything.
     pub(crate) is_away: bool,
     /// Writes that were refused.
@@ -136,6 +147,7 @@ impl Ledger for Memory {
         except: Vec<EndpointId>,
     ) -> Result<Vec<Owed>, LogError> {
         let mut kept = self.kept();
+        let except: BTreeSet<_> = except.into_iter().take(kept.most_except).collect();
         if kept.is_away {
             return Err(away());
         }

@@ -6,6 +6,7 @@ mod behind;
 mod expired;
 mod ledger;
 mod names;
+mod paused;
 mod sink;
 mod world;
 

@@ -1,0 +1,177 @@
+//! Offers deliveries to lanes, and writes down what is owed instead of being made.
+//!
+//! No two locks are held at a time (`locks`), so each function here goes from one to the next: first the lane decides, then the recorder hears of
+//! it, then the lane is told that the recorder knows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dovecast_log::Log;
+
+use super::endpoint::Endpoint;
+use super::item::{Item, Origin};
+use super::lane::{Lane, Offered, State};
+use super::ledger::{Ledger, RangeId};
+use super::stats::count;
+use super::{Shared, catch_up, ms, now_ms, trace, worker};
+use crate::EndpointId;
+
+/// When a delivery that cannot be made now is asked for again.
+pub(super) const NOT_NOW: Duration = Duration::from_secs(5);
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    /// Does something with the lane of an endpoint, which is told what the endpoint is now.
+    fn with_lane<R>(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        act: impl FnOnce(&mut State) -> R,
+    ) -> (Arc<Lane>, R) {
+        loop {
+            let lane = self.lane(endpoint);
+            let mut state = lane.state();
+            if !state.is_retired() {
+                if !Arc::ptr_eq(&state.endpoint, endpoint) {
+                    state.endpoint = Arc::clone(endpoint);
+                }
+                let done = act(&mut state);
+                drop(state);
+                return (lane, done);
+            }
+            drop(state);
+            self.forget(&lane);
+        }
+    }
+
+    /// Takes a retired lane out.
+    pub(super) fn forget(&self, retired: &Arc<Lane>) {
+        let mut lanes = self.lanes();
+        if lanes
+            .get(&retired.id)
+            .is_some_and(|lane| Arc::ptr_eq(lane, retired))
+        {
+            lanes.remove(&retired.id);
+        }
+    }
+
+    /// Offers what was just read from the log; gives it back where its lane is full and drains fast.
+    pub(super) fn offer_live(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        item: Item,
+    ) -> Option<(Item, Arc<Lane>)> {
+        let Origin::Live { group, .. } = &item.origin else {
+            return None;
+        };
+        let (group, span) = (Arc::clone(group), item.span.clone());
+        let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
+            let offered = state.offer_live(item);
+            if !matches!(offered, Offered::Queued) {
+                return (offered, 0);
+            }
+            // Before a worker can take it: what was not added cannot be done.
+            group.add();
+            count(&self.counters.in_flight, 1);
+            (offered, state.call(1))
+        });
+        match offered {
+            Offered::Queued => self.hire(&lane, hired),
+            Offered::Deferred { grown, shed } => {
+                trace::deferred(&span, lane.id);
+                count(&self.counters.deferred, 1);
+                self.deferred(&lane, &grown, shed);
+                catch_up::start(self, &lane);
+            }
+            Offered::Full(item) | Offered::NotNow(item, _) => return Some((item, lane)),
+        }
+        None
+    }
+
+    /// Offers what was owed and is due.
+    pub(super) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
+        count(&self.counters.in_flight, 1);
+        let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
+            let offered = state.offer_owed(item);
+            let hired = if matches!(offered, Offered::Queued) {
+                state.call(1)
+            } else {
+                0
+            };
+            (offered, hired)
+        });
+        if let Offered::NotNow(item, probe_at) = offered {
+            let wait = probe_at.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
+            self.give_back(lane.id, vec![item], wait.max(NOT_NOW));
+        } else {
+            self.hire(&lane, hired);
+        }
+    }
+
+    /// Begins workers that the lane counts already.
+    pub(super) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, workers: usize) {
+        for _ in 0..workers {
+            tokio::spawn(worker::run(Arc::clone(self), Arc::clone(lane)));
+        }
+    }
+
+    /// Sees to it that somebody takes what waits.
+    pub(super) fn wake_all(self: &Arc<Self>, lane: &Arc<Lane>) {
+        let hired = lane.state().call_for_all();
+        self.hire(lane, hired);
+    }
+
+    /// Ranges of a lane have grown, and these deliveries are part of them now.
+    pub(super) fn deferred(&self, lane: &Lane, grown: &[(RangeId, u64)], shed: Vec<Item>) {
+        self.recorder.grown(grown);
+        // From here on it may be delivered, and its end written down.
+        lane.state().recorded(grown);
+        count(&self.counters.deferred, shed.len() as u64);
+        self.leave(shed.len() as u64);
+        for item in shed {
+            trace::deferred(&item.span, lane.id);
+            if let Origin::Live { group, .. } = item.origin
+                && group.done()
+            {
+                self.recorder.news.notify_one();
+            }
+        }
+    }
+
+    /// Owed deliveries that are not made now: they are owed as before.
+    pub(super) fn give_back(&self, endpoint: EndpointId, items: Vec<Item>, wait: Duration) {
+        let due_ms = now_ms() + ms(wait);
+        self.leave(items.iter().map(|item| item.in_flight).sum());
+        let ids = items.into_iter().map(|item| (endpoint, item.notification));
+        let mut happened = self.recorder.happened();
+        happened.given_back.extend(ids.map(|id| (id, due_ms)));
+        drop(happened);
+        self.recorder.news.notify_one();
+    }
+
+    /// The item is not under way any more, and what came of it is written down.
+    pub(super) fn end(&self, origin: &Origin) {
+        match origin {
+            Origin::Live { group, .. } => {
+                if group.done() {
+                    self.recorder.news.notify_one();
+                }
+            }
+            Origin::Owed => self.recorder.news.notify_one(),
+            Origin::Range { run, offset } => {
+                if let Some(from) = run.done(*offset) {
+                    self.progress(&run.id, from);
+                }
+            }
+        }
+    }
+
+    /// Everything of a range is delivered that is before an offset.
+    pub(super) fn ended(&self, range: RangeId, to: u64) {
+        self.recorder.happened().ended.insert(range, to);
+        self.recorder.news.notify_one();
+    }
+
+    pub(super) fn progress(&self, range: &RangeId, from: u64) {
+        self.recorder.progress(range, from);
+        self.recorder.news.notify_one();
+    }
+}

@@ -1,0 +1,207 @@
+//! What comes of an attempt: how the delivery goes on, and what is written down of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dovecast_drivers::{Attempt, Outcome};
+use dovecast_log::Log;
+
+use super::endpoint::Endpoint;
+use super::item::{Item, Origin};
+use super::lane::{Lane, Turned};
+use super::ledger::{AttemptRow, DeadLetter, Ledger, Millis, Owed};
+use super::offer::NOT_NOW;
+use super::stats::count;
+use super::{Shared, catch_up, ms, now_ms};
+
+/// Attempts that may wait to be noted.
+const MOST_ATTEMPTS: usize = 50_000;
+
+/// What came of an attempt.
+struct Made {
+    status: Option<u16>,
+    response_head: String,
+    latency: Duration,
+    reason: String,
+    is_failure: bool,
+    end: End,
+}
+
+/// How it goes on.
+enum End {
+    Delivered,
+    Dead,
+    Again {
+        due_ms: Millis,
+    },
+    /// The range it is of waits for the breaker.
+    Later,
+}
+
+/// Writes down what came of an attempt.
+pub(super) fn settle<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    mut item: Item,
+    attempt: Attempt,
+) {
+    let is_failure = matches!(attempt.outcome, Outcome::Failed { .. });
+    item.failures += u32::from(is_failure);
+    let (turned, endpoint) = {
+        let mut state = lane.state();
+        let turned = state.breaker_turns(is_failure, Instant::now());
+        (turned, Arc::clone(&state.endpoint))
+    };
+    let end = end_of(&item, &attempt, &turned, &endpoint);
+    let made = Made {
+        status: attempt.status,
+        response_head: attempt.response_head,
+        latency: attempt.latency,
+        reason: match attempt.outcome {
+            Outcome::Delivered => String::new(),
+            Outcome::Failed { reason, .. } | Outcome::Refused { reason } => reason,
+        },
+        is_failure,
+        end,
+    };
+    write_down(shared, &endpoint, &item, &made);
+    if matches!(made.end, End::Dead) && endpoint.is_switched_off_by_failure {
+        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
+        let mut happened = shared.recorder.happened();
+        happened.switched_off.insert(lane.id, made.reason.clone());
+    }
+    if turned.opens {
+        opened(shared, lane);
+    }
+    if matches!(made.end, End::Later) && !shared.is_stopping() {
+        // A probe is none of its attempts.
+        item.failures -= 1;
+        item.probes += 1;
+        lane.state().put_back(item);
+    } else if let End::Later = made.end {
+        // It is read again by whoever goes on with the range.
+        shared.leave(item.in_flight);
+    } else {
+        shared.end(&item.origin);
+        shared.leave(item.in_flight);
+    }
+    if turned.closes {
+        shared.wake_all(lane);
+    }
+    lane.ended.notify_one();
+}
+
+/// How the delivery goes on.
+fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) -> End {
+    match &attempt.outcome {
+        Outcome::Delivered => End::Delivered,
+        Outcome::Refused { .. } => End::Dead,
+        // The endpoint was not there. Where it has answered, or the same has failed before, it may be this notification.
+        Outcome::Failed { .. }
+            if turned.is_open
+                && matches!(item.origin, Origin::Range { .. })
+                && attempt.status.is_none()
+                && item.probes == 0 =>
+        {
+            End::Later
+        }
+        Outcome::Failed { retry_after, .. } => {
+            let chance = item.notification.0.as_u64_pair().1 ^ u64::from(item.failures);
+            let delay = endpoint.schedule.delay(item.failures, *retry_after, chance);
+            delay.map_or(End::Dead, |delay| End::Again {
+                due_ms: now_ms().saturating_add(ms(delay)),
+            })
+        }
+    }
+}
+
+fn write_down<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    of: &Endpoint,
+    item: &Item,
+    made: &Made,
+) {
+    let endpoint = of.id;
+    let time_ms = now_ms();
+    let is_owed = matches!(item.origin, Origin::Owed);
+    // A refusal is no failure that is counted.
+    let attempts = item.failures + u32::from(!made.is_failure && made.status.is_some());
+    let owed = |due_ms| Owed {
+        endpoint,
+        notification: item.notification,
+        body: item.body.clone(),
+        failures: item.failures,
+        due_ms,
+        reason: made.reason.clone(),
+    };
+    let mut happened = shared.recorder.happened();
+    match made.end {
+        End::Delivered => count(&shared.counters.delivered, 1),
+        End::Later => count(&shared.counters.failed, 1),
+        End::Again { due_ms } => {
+            count(&shared.counters.failed, 1);
+            if is_owed {
+                happened.failed_again.push(owed(due_ms));
+            } else {
+                happened.owed.push(owed(due_ms));
+            }
+        }
+        End::Dead => {
+            count(&shared.counters.dead, 1);
+            if let Some(fallback) = of.fallback {
+                count(&shared.counters.fallen_back, 1);
+                happened.owed.push(Owed {
+                    endpoint: fallback,
+                    failures: 0,
+                    reason: format!("it could not be delivered to the endpoint {endpoint}"),
+                    ..owed(time_ms)
+                });
+            }
+            happened.dead.push(DeadLetter {
+                endpoint: Some(endpoint),
+                notification: item.notification,
+                body: item.body.clone(),
+                reason: made.reason.clone(),
+                time_ms,
+                attempts,
+            });
+        }
+    }
+    if is_owed && matches!(made.end, End::Delivered | End::Dead) {
+        happened.done.push((endpoint, item.notification));
+    }
+    let said = if made.status.is_some() {
+        &made.response_head
+    } else {
+        &made.reason
+    };
+    if happened.attempts.len() >= MOST_ATTEMPTS {
+        // The ledger is away: the deliveries count, their history does not.
+        count(&shared.counters.attempts_lost, 1);
+        return;
+    }
+    happened.attempts.push(AttemptRow {
+        endpoint,
+        notification: item.notification,
+        time_ms,
+        number: item.failures + u32::from(!made.is_failure),
+        is_delivered: matches!(made.end, End::Delivered),
+        status: made.status,
+        latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
+        said: said.clone(),
+    });
+}
+
+/// The breaker has opened: what waits is owed, as ranges or as it was.
+fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    tracing::warn!(endpoint.id = %lane.id, "an endpoint fails again and again, it is left alone but for a probe now and then");
+    let (grown, shed, owed, wait) = {
+        let mut state = lane.state();
+        let (grown, shed) = state.fall_behind();
+        (grown, shed, state.take_owed(), state.breaker.probe_at())
+    };
+    shared.deferred(lane, &grown, shed);
+    catch_up::start(shared, lane);
+    let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
+    shared.give_back(lane.id, owed, wait.max(NOT_NOW));
+}
