@@ -16,7 +16,9 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::filter::EventType;
 use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::work::{Directory, DispatchOptions, Dispatcher, Endpoint, Source};
+use dovecast_dispatch::work::{
+    Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
+};
 use dovecast_dispatch::{Choice, EndpointId, Filter, Index, Notification, NotificationId};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::{Connection, Origin};
@@ -207,6 +209,7 @@ async fn dispatch(
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
             in_flight: 10_000,
             readers: 16,
+            conditions: EvaluatorLimits::default(),
         },
     );
     let wanted = notifications * fan_out;

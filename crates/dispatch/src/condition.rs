@@ -2,7 +2,8 @@
 //!
 //! Checked when they are saved, so that what they cost can be told: in length and depth, no loop inside of another, nothing
 //! that builds lists, regular expressions that are constant and small. One that would cost too much on a notification is not run
-//! on it. What cannot be told (a field that is not there) does not hold.
+//! on it. What cannot be told (a field that is not there) does not hold. What a condition costs is told before it is run, in steps:
+//! whoever has many of them to run bounds their sum.
 
 mod check;
 mod cost;
@@ -27,8 +28,10 @@ pub const VARIABLES: [&str; 6] = [
 ];
 /// Notifications that are longer are not looked into: conditions on them do not hold.
 const MAX_BYTES: usize = 256 * 1024;
-/// What one run may cost, in about bytes that are looked at: a tenth of a second, at most.
+/// What one run may cost, in steps, which are about bytes that are looked at: a tenth of a second, at most.
 const MAX_COST: u64 = 16 * 1024 * 1024;
+/// Steps that it takes to read a byte of a notification.
+const READ_COST: u64 = 16;
 /// The parser and what follows it are recursive; this is more than an expression of the longest length takes.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -49,6 +52,17 @@ pub struct ConditionError {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
+}
+
+/// What a condition comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is true.
+    Holds,
+    /// It is not, or cannot be told.
+    Fails,
+    /// It was not run: the notification is too long, or it would cost too much on it.
+    TooCostly,
 }
 
 impl Condition {
@@ -74,12 +88,43 @@ impl Condition {
 
     /// Whether it is true for a notification.
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
-        match facts.read() {
-            Some(read) if self.cost.at_most(read.bytes, read.longest) <= MAX_COST => {
-                matches!(self.program.execute(&read.context), Ok(Value::Bool(true)))
-            }
-            _ => false,
+        self.evaluate(facts) == Verdict::Holds
+    }
+
+    /// Runs it on a notification, unless that would cost too much.
+    pub fn evaluate(&self, facts: &Facts<'_>) -> Verdict {
+        if facts.notification.bytes() > MAX_BYTES {
+            return Verdict::TooCostly;
         }
+        let Some(read) = facts.read() else {
+            return Verdict::Fails;
+        };
+        if self.cost.at_most(read.bytes, read.longest) > MAX_COST {
+            return Verdict::TooCostly;
+        }
+        match self.program.execute(&read.context) {
+            Ok(Value::Bool(true)) => Verdict::Holds,
+            _ => Verdict::Fails,
+        }
+    }
+
+    /// Steps that [`Condition::evaluate`] takes at most; the notification is read for it.
+    pub fn cost(&self, facts: &Facts<'_>) -> u64 {
+        let steps = facts
+            .read()
+            .map_or(0, |read| self.cost.at_most(read.bytes, read.longest));
+        // What costs too much is not run.
+        if steps > MAX_COST { 0 } else { steps }
+    }
+
+    /// The same without reading the notification, so it may be much too high.
+    pub fn cost_unread(&self, notification: &Notification) -> u64 {
+        let bytes = notification.bytes();
+        if bytes > MAX_BYTES {
+            return 0;
+        }
+        // An item of a list takes two bytes.
+        self.cost.at_most(bytes, bytes / 2 + 1).min(MAX_COST)
     }
 }
 
@@ -113,6 +158,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Steps that it takes to read a notification.
+    pub fn cost(notification: &Notification) -> u64 {
+        (notification.bytes() as u64).saturating_mul(READ_COST)
+    }
+
     fn read(&self) -> Option<&Read> {
         self.read.get_or_init(|| read(self.notification)).as_ref()
     }
@@ -123,12 +173,7 @@ static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 fn read(notification: &Notification) -> Option<Read> {
     let level = notification.level.as_deref();
-    let bytes = notification.message.len()
-        + notification.timestamp.len()
-        + notification.application.len()
-        + notification.event_type.len()
-        + notification.account.len()
-        + level.map_or(0, str::len);
+    let bytes = notification.bytes();
     if bytes > MAX_BYTES {
         return None;
     }

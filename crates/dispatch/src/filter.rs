@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::Notification;
-use crate::condition::{Condition, Facts};
+use crate::condition::{Condition, Facts, Verdict};
 
 /// Names an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,11 +82,23 @@ pub enum Mismatch {
     Level,
     /// The condition does not hold, or cannot be told.
     Condition,
+    /// The condition was not run, because it would cost too much on the notification.
+    Cost,
 }
 
 impl Filter {
     /// The first reason why a notification does not match; `None`: it does.
+    ///
+    /// The condition is run here, whatever it costs.
     pub fn mismatch(&self, notification: &Notification) -> Option<Mismatch> {
+        self.mismatch_of_sets(notification).or_else(|| {
+            let condition = self.condition.as_ref()?;
+            Mismatch::of(condition.evaluate(&Facts::new(notification)))
+        })
+    }
+
+    /// The first reason besides the condition.
+    pub fn mismatch_of_sets(&self, notification: &Notification) -> Option<Mismatch> {
         if *self.account != *notification.account {
             return Some(Mismatch::Account);
         }
@@ -111,11 +123,17 @@ impl Filter {
         if !self.levels.allows(is_level) {
             return Some(Mismatch::Level);
         }
-        match &self.condition {
-            Some(condition) if !condition.holds(&Facts::new(notification)) => {
-                Some(Mismatch::Condition)
-            }
-            _ => None,
+        None
+    }
+}
+
+impl Mismatch {
+    /// Of what a condition comes to.
+    pub fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Holds => None,
+            Verdict::Fails => Some(Self::Condition),
+            Verdict::TooCostly => Some(Self::Cost),
         }
     }
 }
@@ -138,6 +156,9 @@ impl fmt::Display for Mismatch {
             Self::EventType => "the event type is not among those of the filter",
             Self::Level => "the level is not among those of the filter",
             Self::Condition => "the condition does not hold",
+            Self::Cost => {
+                "the condition is not run, it would cost too much on a notification of this size"
+            }
         })
     }
 }

@@ -168,21 +168,32 @@ impl<T> Index<T> {
         self.filters.get(&endpoint).map(|stored| &stored.filter)
     }
 
-    /// What is found by the filters that a notification matches, each once, in no order.
+    /// What is found by the filters that a notification matches, each once, in no order. Conditions are run, whatever they cost.
     pub fn matches<'a>(&'a self, notification: &Notification, mut found: impl FnMut(&'a T)) {
+        let facts = Facts::new(notification);
+        self.candidates(notification, |target, condition| {
+            if condition.is_none_or(|condition| condition.holds(&facts)) {
+                found(target);
+            }
+        });
+    }
+
+    /// What is found by the filters that a notification matches but for their conditions, and those.
+    pub fn candidates<'a>(
+        &'a self,
+        notification: &Notification,
+        mut found: impl FnMut(&'a T, Option<&'a Arc<Condition>>),
+    ) {
         let Some(account) = self.accounts.get(&*notification.account) else {
             return;
         };
-        let facts = Facts::new(notification);
         let mut look = |class| {
             let Some(posting) = self.postings.get(&(account.number, class)) else {
                 return;
             };
             for slot in posting.slots() {
-                if let Some(Some(slot)) = self.slots.get(*slot as usize)
-                    && slot.allows(&facts)
-                {
-                    found(&slot.target);
+                if let Some(Some(slot)) = self.slots.get(*slot as usize) {
+                    found(&slot.target, slot.condition.as_ref());
                 }
             }
         };
@@ -276,14 +287,6 @@ impl<T> Index<T> {
         classes.sort_unstable();
         classes.dedup();
         classes
-    }
-}
-
-impl<T> Slot<T> {
-    fn allows(&self, facts: &Facts<'_>) -> bool {
-        self.condition
-            .as_ref()
-            .is_none_or(|condition| condition.holds(facts))
     }
 }
 

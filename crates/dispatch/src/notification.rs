@@ -158,6 +158,16 @@ fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::E
 }
 
 impl Notification {
+    /// How long everything is together that a condition can name.
+    pub fn bytes(&self) -> usize {
+        self.message.len()
+            + self.timestamp.len()
+            + self.application.len()
+            + self.event_type.len()
+            + self.account.len()
+            + self.level.as_deref().map_or(0, str::len)
+    }
+
     /// Reads a record of `hooks.outbox`.
     pub fn from_outbox(record: &Record) -> Result<Self, BadNotification> {
         let outbox: Outbox<'_> = serde_json::from_slice(&record.value)

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
+//! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
 //! | `lanes` | looks after all lanes now and then |
 //! | `outcome` | how a delivery goes on after an attempt |
@@ -19,12 +20,14 @@
 mod breaker;
 mod catch_up;
 mod endpoint;
+mod evaluator;
 mod feed;
 mod item;
 mod lane;
 mod lanes;
 pub mod ledger;
 mod locks;
+mod matching;
 mod offer;
 mod outcome;
 mod pace;
@@ -48,6 +51,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 pub use endpoint::{Directory, Endpoint};
+pub use evaluator::{Evaluator, EvaluatorLimits};
 pub use stats::Stats;
 pub use worker::webhook_id;
 
@@ -86,12 +90,15 @@ pub struct DispatchOptions {
     pub in_flight: u64,
     /// Readers of the log that may be open at a time to catch up.
     pub readers: usize,
+    /// Costly conditions at a time.
+    pub conditions: EvaluatorLimits,
 }
 
 /// Running workers.
 pub struct Dispatcher {
     counters: Arc<Counters>,
     readers: Arc<Readers>,
+    evaluator: Arc<Evaluator>,
     stopping: watch::Sender<bool>,
     ended: AbortHandle,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -108,6 +115,8 @@ struct Shared<L, S> {
     recorder: Recorder,
     counters: Arc<Counters>,
     readers: Arc<Readers>,
+    evaluator: Arc<Evaluator>,
+    reports: matching::Reports,
     /// Owed deliveries that are claimed by us.
     claimed: Arc<AtomicUsize>,
     /// Something that was in flight has ended.
@@ -134,6 +143,7 @@ impl Dispatcher {
     ) -> Self {
         let counters = Arc::<Counters>::default();
         let readers = Arc::new(Readers::new(options.readers));
+        let evaluator = Arc::new(Evaluator::new(options.conditions));
         let shared = Arc::new(Shared {
             log,
             ledger,
@@ -144,6 +154,8 @@ impl Dispatcher {
             recorder: Recorder::default(),
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
+            evaluator: Arc::clone(&evaluator),
+            reports: matching::Reports::default(),
             claimed: Arc::default(),
             room: Notify::new(),
             alive_until_ms: AtomicI64::new(0),
@@ -157,6 +169,7 @@ impl Dispatcher {
         Self {
             counters,
             readers,
+            evaluator,
             stopping,
             ended: task.abort_handle(),
             task: tokio::sync::Mutex::new(Some(task)),
@@ -174,8 +187,14 @@ impl Dispatcher {
     pub fn stats(&self) -> Stats {
         Stats {
             readers: u64::try_from(self.readers.open()).unwrap_or(u64::MAX),
+            conditions_waiting: u64::try_from(self.evaluator.waiting()).unwrap_or(u64::MAX),
             ..self.counters.stats()
         }
+    }
+
+    /// Whoever asks whether a filter matches has it found out where the dispatcher does, and waits for the same turns.
+    pub fn evaluator(&self) -> Arc<Evaluator> {
+        Arc::clone(&self.evaluator)
     }
 
     /// Reads no more; attempts that are under way may end, within some seconds.

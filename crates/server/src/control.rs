@@ -37,6 +37,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use dovecast_dispatch::work::Evaluator;
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
 use dovecast_store::{Store, StoreError};
@@ -59,6 +60,8 @@ pub(crate) struct Control {
     pub(crate) dispatch: Dispatch,
     /// The number of the last change that counts for deliveries of this process.
     pub(crate) follows: Option<watch::Receiver<i64>>,
+    /// Of a dispatcher: what evaluates conditions, an account's in turn with others'.
+    pub(crate) evaluator: Option<Arc<Evaluator>>,
     /// One benchmark at a time.
     pub(crate) benchmark: Arc<Mutex<()>>,
     pub(crate) stopping: Stopping,

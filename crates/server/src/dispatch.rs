@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use dovecast_dispatch::work::{Directory, Dispatcher, Stats};
+use dovecast_dispatch::work::{Directory, Dispatcher, Evaluator, Stats};
 use dovecast_drivers::guard::Guard;
 use dovecast_event::EventKind;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
@@ -82,6 +82,11 @@ impl Dispatching {
 
     pub(crate) fn stats(&self) -> Stats {
         self.dispatcher.stats()
+    }
+
+    /// What evaluates conditions.
+    pub(crate) fn evaluator(&self) -> Arc<Evaluator> {
+        self.dispatcher.evaluator()
     }
 
     /// Waits until it has ended, which it should not.

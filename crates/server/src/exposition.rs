@@ -116,6 +116,16 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             stats.deferred,
         ),
         (
+            "dovecast_dispatch_conditions_deferred_total",
+            "Of the deferred, deliveries whose condition exceeded what may be evaluated for its account at a time.",
+            stats.conditions_deferred,
+        ),
+        (
+            "dovecast_dispatch_conditions_not_run_total",
+            "Conditions that were not run, because they would cost too much on a notification: they do not hold.",
+            stats.conditions_not_run,
+        ),
+        (
             "dovecast_dispatch_expired_records_total",
             "Records that the log had removed before they were read, live or for an endpoint that catches up.",
             stats.expired,
@@ -144,6 +154,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
         "Readers of the log that are open for endpoints that catch up.",
     );
     out.sample(&[], stats.readers);
+    out.gauge(
+        "dovecast_dispatch_conditions_waiting",
+        "Notifications that wait until their account's conditions are evaluated.",
+    );
+    out.sample(&[], stats.conditions_waiting);
 }
 
 #[cfg(feature = "kafka")]

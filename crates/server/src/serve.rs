@@ -159,6 +159,7 @@ impl Parts {
             store: store.clone(),
             dispatch: config.dispatch.clone(),
             follows: dispatching.as_deref().map(Dispatching::follows),
+            evaluator: dispatching.as_deref().map(Dispatching::evaluator),
             benchmark: Arc::default(),
             log: log.clone(),
             stopping: stopping.clone(),

@@ -177,7 +177,12 @@ fn what_would_cost_too_much_is_not_run_and_does_not_hold() {
         let condition = Condition::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(condition.holds(&Facts::new(&message(2, 3))), "{text}");
         let large = message(20_000, 150_000);
-        assert!(!condition.holds(&Facts::new(&large)), "{text}");
+        let facts = Facts::new(&large);
+        assert_eq!(condition.evaluate(&facts), Verdict::TooCostly, "{text}");
+        assert_eq!(condition.cost(&facts), 0, "{text}: it is not run");
+        let small = message(20, 30);
+        let told = condition.cost(&Facts::new(&small));
+        assert!(condition.cost_unread(&small) >= told, "{text}");
     }
     // What looks at each item once may be run on anything.
     for text in [

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::endpoint::Endpoint;
 use super::item::{Group, Item, Origin};
 use super::ledger::{DeadLetter, Ledger};
+use super::matching::{Found, Live};
 use super::stats::count;
 use super::{STOP, Shared, lanes, now_ms, retrier, trace};
 use crate::NotificationId;
@@ -19,7 +20,7 @@ use crate::NotificationId;
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often it is looked whether there is room again.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 /// How often we say that we live.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long until a lane that is full is looked at again.
@@ -159,7 +160,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
 ) {
     let group = Group::new(behind(records));
     count(&shared.counters.records, records.len() as u64);
-    let mut found: Vec<Arc<Endpoint>> = Vec::new();
+    let mut found = Found::default();
     for record in records {
         while shared.counters.in_flight.load(Ordering::Acquire) >= shared.options.in_flight {
             if *stopping.borrow() {
@@ -178,54 +179,48 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 continue;
             }
         };
-        {
-            let entries = shared.directory.read();
-            entries
-                .index()
-                .matches(&notification, |endpoint| found.push(Arc::clone(endpoint)));
-        }
+        shared.find(&notification, &mut found);
         let span = trace::read(notification.id, record);
-        trace::matched(&span, found.len());
+        trace::matched(&span, found.wanted.len());
         if found.is_empty() {
             continue;
         }
-        count(&shared.counters.matched, 1);
-        let body = notification.body();
-        for endpoint in found.drain(..) {
-            if !endpoint.is_active {
-                count(&shared.counters.dropped, 1);
-                continue;
-            }
-            let item = Item {
-                notification: notification.id,
-                body: body.clone(),
-                failures: 0,
-                since: Instant::now(),
-                origin: Origin::Live {
-                    group: Arc::clone(&group),
-                    topic: Arc::clone(&record.topic),
-                    partition: record.partition,
-                    offset: record.offset,
-                },
-                in_flight: 1,
-                span: span.clone(),
-                probes: 0,
-                _claim: None,
-            };
-            let mut offered = shared.offer_live(&endpoint, item);
-            while let Some((mut item, lane)) = offered {
-                tokio::select! {
-                    () = lane.ended.notified() => {}
-                    () = tokio::time::sleep(FULL) => {}
-                }
-                item.since = Instant::now();
-                offered = shared.offer_live(&endpoint, item);
-            }
+        let mut live = Live::new(&notification, record, &group, span);
+        if !found.wanted.is_empty() {
+            live.is_matched = true;
+            count(&shared.counters.matched, 1);
+        }
+        for endpoint in found.wanted.drain(..) {
+            offer(shared, &endpoint, &live).await;
+        }
+        if !found.costly.is_empty() {
+            shared.find_later(notification, live, found.costly.drain(..));
         }
     }
     shared.recorder.begin(Arc::clone(&group));
     if group.done() {
         shared.recorder.news.notify_one();
+    }
+}
+
+/// Offers what was just read to an endpoint; waits a moment where its lane is full and drains fast.
+pub(super) async fn offer<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    endpoint: &Arc<Endpoint>,
+    live: &Live,
+) {
+    if !endpoint.is_active {
+        count(&shared.counters.dropped, 1);
+        return;
+    }
+    let mut offered = shared.offer_live(endpoint, live.item());
+    while let Some((mut item, lane)) = offered {
+        tokio::select! {
+            () = lane.ended.notified() => {}
+            () = tokio::time::sleep(FULL) => {}
+        }
+        item.since = Instant::now();
+        offered = shared.offer_live(endpoint, item);
     }
 }
 

@@ -269,6 +269,23 @@ impl State {
         Offered::Deferred { grown, shed }
     }
 
+    /// Leaves what was just read from the log to a range, whether there would be room for it or not.
+    pub(super) fn leave_live(&mut self, item: Item) -> Offered {
+        let (mut grown, mut shed) = self.fall_behind();
+        let mut offered = self.offer_live(item);
+        if let Offered::Deferred {
+            grown: of_item,
+            shed: items,
+        } = &mut offered
+        {
+            // What waited comes first.
+            grown.append(of_item);
+            shed.append(items);
+            (*of_item, *items) = (grown, shed);
+        }
+        offered
+    }
+
     /// Takes what was owed and is due.
     pub(super) fn offer_owed(&mut self, item: Item) -> Offered {
         self.used = item.since;

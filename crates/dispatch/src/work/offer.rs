@@ -86,6 +86,16 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         None
     }
 
+    /// Leaves a notification to a range of an endpoint: whether it is for it is found out when that is read.
+    pub(super) fn leave_live(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
+        let (lane, offered) = self.with_lane(endpoint, |state| state.leave_live(item));
+        if let Offered::Deferred { grown, shed } = offered {
+            self.deferred(&lane, &grown, shed);
+            count(&self.counters.deferred, 1);
+            catch_up::start(self, &lane);
+        }
+    }
+
     /// Offers what was owed and is due.
     pub(super) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
         count(&self.counters.in_flight, 1);

@@ -189,7 +189,7 @@ impl<L: Log> RangeReader<L> {
                 self.skip_to(shared, end);
                 break;
             }
-            self.offer(shared, lane, &record);
+            self.offer(shared, lane, &record).await;
         }
         Step::Moved
     }
@@ -262,15 +262,21 @@ impl<L: Log> RangeReader<L> {
         Ok(())
     }
 
-    fn offer<S: Ledger>(&mut self, shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, record: &Record)
-    where
+    async fn offer<S: Ledger>(
+        &mut self,
+        shared: &Arc<Shared<L, S>>,
+        lane: &Arc<Lane>,
+        record: &Record,
+    ) where
         L: Clone,
     {
         let next = record.offset + 1;
-        let wanted = shared.read(record).ok().filter(|notification| {
-            let filter = shared.directory.filter(lane.id);
-            filter.is_some_and(|filter| filter.mismatch(notification).is_none())
-        });
+        let mut wanted = shared.read(record).ok();
+        if let Some(notification) = &wanted
+            && !shared.wants(lane.id, notification).await
+        {
+            wanted = None;
+        }
         if let Some(notification) = wanted {
             self.run.begin(record.offset);
             self.next = next;

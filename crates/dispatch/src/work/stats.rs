@@ -25,6 +25,10 @@ pub struct Stats {
     pub dropped: u64,
     /// Deliveries that were left to a range.
     pub deferred: u64,
+    /// Of those, deliveries whose condition would have exceeded what its account may have evaluated.
+    pub conditions_deferred: u64,
+    /// Conditions that were not run, because they would cost too much on a notification: they do not hold.
+    pub conditions_not_run: u64,
     /// Records that the log had removed before they were read, live or in a range.
     pub expired: u64,
     /// Times that the ledger could not be written or read.
@@ -33,6 +37,8 @@ pub struct Stats {
     pub attempts_lost: u64,
     /// Deliveries under way or waiting, now.
     pub in_flight: u64,
+    /// Notifications that wait for costly conditions, now.
+    pub conditions_waiting: u64,
     /// Readers that catch up, now.
     pub readers: u64,
 }
@@ -63,6 +69,8 @@ counters![
     fallen_back,
     dropped,
     deferred,
+    conditions_deferred,
+    conditions_not_run,
     expired,
     ledger_errors,
     attempts_lost,

@@ -3,6 +3,7 @@
 
 mod away;
 mod behind;
+mod conditions;
 mod expired;
 mod ledger;
 mod names;

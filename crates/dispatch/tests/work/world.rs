@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::work::{Directory, DispatchOptions, Dispatcher, Endpoint, Source};
+use dovecast_dispatch::work::{
+    Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
+};
 use dovecast_dispatch::{Choice, EndpointId, Filter};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
@@ -31,6 +33,7 @@ pub(crate) struct World {
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(crate) in_flight: u64,
     pub(crate) guard: Guard,
+    pub(crate) conditions: EvaluatorLimits,
     sent: u32,
 }
 
@@ -49,6 +52,7 @@ impl World {
             directory: Arc::default(),
             dispatcher: None,
             in_flight: 5_000,
+            conditions: EvaluatorLimits::default(),
             guard: Guard::new(&["127.0.0.0/8".parse().expect("a network")]),
             sent: 0,
         }
@@ -60,6 +64,7 @@ impl World {
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
             in_flight: self.in_flight,
             readers: READERS,
+            conditions: self.conditions,
         };
         self.dispatcher = Some(Dispatcher::start(
             self.log.clone(),

@@ -7,7 +7,8 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use dovecast_dispatch::{EndpointId, Notification};
+use dovecast_dispatch::work::Evaluator;
+use dovecast_dispatch::{EndpointId, Filter, Notification};
 use dovecast_log::Record;
 use dovecast_store::{EndpointRecord, Store};
 use serde::Deserialize;
@@ -22,10 +23,16 @@ const PAGE: i64 = 1_000;
 const MOST: usize = 10_000;
 
 pub(super) fn store(control: &Control) -> Result<&Store, Failure> {
-    control.store.as_ref().ok_or_else(|| {
-        let text = "this server has not the role `dispatch`".to_owned();
-        Failure(StatusCode::NOT_FOUND, text)
-    })
+    control.store.as_ref().ok_or_else(no_dispatcher)
+}
+
+fn evaluator(control: &Control) -> Result<&Evaluator, Failure> {
+    control.evaluator.as_deref().ok_or_else(no_dispatcher)
+}
+
+fn no_dispatcher() -> Failure {
+    let text = "this server has not the role `dispatch`".to_owned();
+    Failure(StatusCode::NOT_FOUND, text)
 }
 
 pub(super) async fn each_endpoint(
@@ -104,13 +111,27 @@ pub(super) async fn dead_letters(
     ))
 }
 
-/// Why an endpoint does not get a notification; `None`: it does.
-pub(super) fn verdict(record: &EndpointRecord, notification: &Notification) -> Option<String> {
-    match filter_of(record) {
-        _ if !record.endpoint.active => Some("the endpoint is not active".to_owned()),
-        None => Some("the endpoint has no filter".to_owned()),
-        Some(filter) => filter.mismatch(notification).map(|why| why.to_string()),
+/// What an endpoint wants; an error says why it gets nothing.
+pub(super) fn wanted(record: &EndpointRecord) -> Result<Filter, String> {
+    if !record.endpoint.active {
+        return Err("the endpoint is not active".to_owned());
     }
+    filter_of(record).ok_or_else(|| "the endpoint has no filter".to_owned())
+}
+
+/// Why an endpoint does not get a notification; `None`: it does. A costly condition waits for its account's turn, as it does
+/// when the notification is dispatched.
+pub(super) async fn verdict(
+    control: &Control,
+    wanted: Result<Filter, String>,
+    notification: &Notification,
+) -> Result<Option<String>, Failure> {
+    let filter = match wanted {
+        Ok(filter) => filter,
+        Err(reason) => return Ok(Some(reason)),
+    };
+    let mismatch = evaluator(control)?.mismatch(&filter, notification).await;
+    Ok(mismatch.map(|why| why.to_string()))
 }
 
 /// `POST /v1/explain`: the body is what stands in `hooks.outbox`.
@@ -147,20 +168,31 @@ async fn explained(
     control: &Control,
     notification: &Notification,
 ) -> Result<Json<Vec<json::Explanation>>, Failure> {
-    let mut explanations = Vec::new();
+    let mut of_account = Vec::new();
     each_endpoint(store(control)?, |record| {
-        if record.account_number != *notification.account {
-            return;
+        if record.account_number == *notification.account {
+            let endpoint = &record.endpoint;
+            let named = (
+                endpoint.id.uuid(),
+                endpoint.name.clone(),
+                endpoint.url.clone(),
+            );
+            of_account.push((named, wanted(record)));
         }
-        let reason = verdict(record, notification);
+    })
+    .await?;
+    let mut explanations = Vec::new();
+    for ((endpoint, name, url), wanted) in of_account {
+        let reason = verdict(control, wanted, notification).await?;
         explanations.push(json::Explanation {
-            endpoint: record.endpoint.id.uuid(),
-            name: record.endpoint.name.clone(),
-            url: record.endpoint.url.clone(),
+            endpoint,
+            name,
+            url,
             matches: reason.is_none(),
             reason,
         });
-    })
-    .await?;
+        // What is cheap is evaluated here: others have their turn.
+        tokio::task::yield_now().await;
+    }
     Ok(Json(explanations))
 }

@@ -9,7 +9,7 @@ use dovecast_dispatch::{EndpointId, Notification, NotificationId};
 use dovecast_log::Record;
 use dovecast_store::{EndpointRecord, Store};
 
-use super::deliveries::{store, verdict};
+use super::deliveries::{store, verdict, wanted};
 use super::json::{self, Redelivery};
 use super::{Control, Failure};
 
@@ -31,7 +31,7 @@ pub(super) async fn redeliver(
         }
         Redelivery::Record(record) => {
             let notification = notification(&control, *record)?;
-            if let Some(reason) = verdict(&endpoint, &notification) {
+            if let Some(reason) = verdict(&control, wanted(&endpoint), &notification).await? {
                 return Err(Failure(StatusCode::CONFLICT, reason));
             }
             store

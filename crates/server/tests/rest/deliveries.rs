@@ -17,6 +17,7 @@ cases![
     an_event_is_a_notification_of_the_users_account,
     a_filter_decides_and_a_change_of_it_counts_at_once,
     a_condition_decides_by_the_message,
+    a_condition_that_would_cost_too_much_is_explained_and_counted,
     a_failure_is_shown_and_repaired_by_a_later_success,
     what_was_refused_once_comes_by_a_later_attempt,
     the_policy_of_hooks_backend_switches_an_endpoint_off,
@@ -202,6 +203,34 @@ fn a_condition_decides_by_the_message(world: &World) -> Result<()> {
     }
     let hooks = sink.wait_for(1, ARRIVAL)?;
     ensure!(body(&hooks[0])?["message"] == json!({"mailbox": "INBOX", "uid": 4}));
+    Ok(())
+}
+
+fn a_condition_that_would_cost_too_much_is_explained_and_counted(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let sink = HookEndpoint::start()?;
+    let condition = json!({"condition": "message.list.all(x, x in message.list)"});
+    let id = user.endpoint(&fields(&sink, &condition))?;
+    let cheap = json!({"condition": "has(message.list)"});
+    user.endpoint(&fields(&sink, &cheap))?;
+    // Longer than what is evaluated at once.
+    let message = json!({"list": vec![10; 10_000]}).to_string();
+    let of_message = ["--message-json", &message];
+    send(&world.server, &number, &of_message)?;
+    sink.wait_for(1, ARRIVAL)?;
+    let not_run = "dovecast_dispatch_conditions_not_run_total";
+    ensure!(world.server.metric(not_run)? > 0.0, "it is not counted");
+    let mut explain = vec!["explain", "--account-id", &number];
+    explain.extend(["--application", "a", "--event-type", "e"]);
+    explain.extend(of_message);
+    let explained = world.server.run(explain)?;
+    let line = explained.lines().find(|line| line.starts_with(&id));
+    ensure!(
+        line.is_some_and(|line| line.ends_with(
+            "no: the condition is not run, it would cost too much on a notification of this size"
+        )),
+        "{explained}"
+    );
     Ok(())
 }
 

@@ -1,0 +1,279 @@
+//! Which endpoints a notification is for: what is cheap to tell is told at once, the rest is evaluated elsewhere, and offered then.
+//!
+//! The directory is locked to collect candidates, never while a condition is run. What exceeds what an account may have evaluated
+//! is left to a range of the log of each endpoint: nothing is lost, and only who has such conditions waits for them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dovecast_log::{Log, Record};
+use tracing::Span;
+
+use super::endpoint::Endpoint;
+use super::evaluator::{AtOnce, Verdicts};
+use super::item::{Group, Item, Origin};
+use super::ledger::Ledger;
+use super::locks::Lock;
+use super::stats::count;
+use super::{Shared, feed};
+use crate::condition::{Condition, Verdict};
+use crate::filter::Mismatch;
+use crate::{EndpointId, Notification, NotificationId};
+
+/// How often is logged what becomes of the conditions of an account.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
+/// Accounts of which is known when something was logged last.
+const REPORTED_ACCOUNTS: usize = 1_000;
+
+/// An endpoint that gets a notification if its condition holds.
+type Candidate = (Arc<Endpoint>, Arc<Condition>);
+
+/// A notification that was just read, and where from.
+pub(super) struct Live {
+    pub(super) notification: NotificationId,
+    pub(super) body: Bytes,
+    pub(super) group: Arc<Group>,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: u32,
+    pub(super) offset: u64,
+    pub(super) span: Span,
+    /// Whether it was for an endpoint already, and is counted.
+    pub(super) is_matched: bool,
+}
+
+impl Live {
+    pub(super) fn new(
+        notification: &Notification,
+        record: &Record,
+        group: &Arc<Group>,
+        span: Span,
+    ) -> Self {
+        Self {
+            notification: notification.id,
+            body: notification.body(),
+            group: Arc::clone(group),
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+            span,
+            is_matched: false,
+        }
+    }
+
+    /// Its delivery to one endpoint.
+    pub(super) fn item(&self) -> Item {
+        Item {
+            notification: self.notification,
+            body: self.body.clone(),
+            failures: 0,
+            since: Instant::now(),
+            origin: Origin::Live {
+                group: Arc::clone(&self.group),
+                topic: Arc::clone(&self.topic),
+                partition: self.partition,
+                offset: self.offset,
+            },
+            in_flight: 1,
+            span: self.span.clone(),
+            probes: 0,
+            _claim: None,
+        }
+    }
+}
+
+/// Endpoints of a notification.
+#[derive(Default)]
+pub(super) struct Found {
+    /// It is for these.
+    pub(super) wanted: Vec<Arc<Endpoint>>,
+    /// For these it is if the condition holds, which costs too much to be told at once.
+    pub(super) costly: Vec<Candidate>,
+}
+
+impl Found {
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.costly.is_empty()
+    }
+}
+
+/// When was logged last what, by account.
+#[derive(Debug)]
+pub(super) struct Reports(Lock<HashMap<(Box<str>, Report), Instant>>);
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self(Lock::new("reports", HashMap::new()))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Report {
+    NotRun,
+    Deferred,
+}
+
+impl Reports {
+    /// Whether it is time to log it again.
+    fn is_due(&self, account: &str, report: Report) -> bool {
+        let now = Instant::now();
+        let mut logged = self.0.lock();
+        let key = (Box::from(account), report);
+        let is_recent = |at: &Instant| now.duration_since(*at) < REPORT_INTERVAL;
+        if logged.get(&key).is_some_and(is_recent) {
+            return false;
+        }
+        if logged.len() >= REPORTED_ACCOUNTS {
+            logged.retain(|_, at| is_recent(at));
+        }
+        let has_room = logged.len() < REPORTED_ACCOUNTS;
+        if has_room {
+            logged.insert(key, now);
+        }
+        has_room
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    /// Finds the endpoints of a notification.
+    pub(super) fn find(&self, notification: &Notification, found: &mut Found) {
+        let mut conditional: Vec<Candidate> = Vec::new();
+        {
+            let entries = self.directory.read();
+            entries
+                .index()
+                .candidates(notification, |endpoint, condition| match condition {
+                    None => found.wanted.push(Arc::clone(endpoint)),
+                    Some(condition) => {
+                        conditional.push((Arc::clone(endpoint), Arc::clone(condition)));
+                    }
+                });
+        }
+        if conditional.is_empty() {
+            return;
+        }
+        let mut at_once = AtOnce::new(notification);
+        for (endpoint, condition) in conditional {
+            match at_once.evaluate(&condition) {
+                Some(Verdict::Holds) => found.wanted.push(endpoint),
+                Some(Verdict::Fails) => {}
+                Some(Verdict::TooCostly) => self.not_run(notification, endpoint.id),
+                None if !endpoint.is_active => count(&self.counters.dropped, 1),
+                None => found.costly.push((endpoint, condition)),
+            }
+        }
+    }
+
+    /// Has conditions evaluated, and offers the notification to endpoints whose condition holds; leaves it to ranges where there is no
+    /// room for that, or the endpoint has to read its ranges anyway.
+    pub(super) fn find_later(
+        self: &Arc<Self>,
+        notification: Notification,
+        live: Live,
+        costly: impl Iterator<Item = Candidate>,
+    ) {
+        let (behind, mut candidates): (Vec<Candidate>, Vec<Candidate>) =
+            costly.partition(|(endpoint, _)| self.is_behind(endpoint.id));
+        for (endpoint, _) in behind {
+            self.leave_live(&endpoint, live.item());
+        }
+        let conditions = candidates
+            .iter()
+            .map(|(_, condition)| Arc::clone(condition));
+        let offered = self.evaluator.offer(&notification, conditions.collect());
+        let taken = offered.as_ref().map_or(0, |(count, _)| *count);
+        let left = candidates.split_off(taken);
+        if let Some((first, _)) = left.first()
+            && self.reports.is_due(&notification.account, Report::Deferred)
+        {
+            tracing::warn!(
+                account = &*notification.account, endpoint.id = %first.id, endpoints = left.len(), notification.id = %notification.id,
+                "conditions of an account exceed what may be evaluated for it, endpoints get notifications later"
+            );
+        }
+        count(&self.counters.conditions_deferred, left.len() as u64);
+        for (endpoint, _) in left {
+            self.leave_live(&endpoint, live.item());
+        }
+        if let Some((_, verdicts)) = offered {
+            live.group.add();
+            let shared = Arc::clone(self);
+            tokio::spawn(shared.offer_later(notification, live, candidates, verdicts));
+        }
+    }
+
+    async fn offer_later(
+        self: Arc<Self>,
+        notification: Notification,
+        live: Live,
+        candidates: Vec<Candidate>,
+        verdicts: Verdicts,
+    ) {
+        let Ok(verdicts) = verdicts.await else {
+            // The evaluator is gone: the record is not committed, and read again.
+            return;
+        };
+        let mut is_counted = live.is_matched;
+        for ((endpoint, _), verdict) in candidates.into_iter().zip(verdicts) {
+            if verdict == Verdict::Holds && !self.has_room().await {
+                // It is stopped: the record is not committed, and read again.
+                return;
+            }
+            if verdict == Verdict::Holds && !is_counted {
+                is_counted = true;
+                count(&self.counters.matched, 1);
+            }
+            match verdict {
+                Verdict::Holds => feed::offer(&self, &endpoint, &live).await,
+                Verdict::Fails => {}
+                Verdict::TooCostly => self.not_run(&notification, endpoint.id),
+            }
+        }
+        if live.group.done() {
+            self.recorder.news.notify_one();
+        }
+    }
+
+    /// Waits until more may be in flight; `false`: the dispatcher is stopped.
+    async fn has_room(&self) -> bool {
+        while self.counters.in_flight.load(Ordering::Acquire) >= self.options.in_flight {
+            if self.is_stopping() {
+                return false;
+            }
+            tokio::select! {
+                () = self.room.notified() => {}
+                () = tokio::time::sleep(feed::LOOK) => {}
+            }
+        }
+        !self.is_stopping()
+    }
+
+    /// Whether a notification that is read again is for an endpoint; costly conditions wait for their turn.
+    pub(super) async fn wants(&self, id: EndpointId, notification: &Notification) -> bool {
+        let Some(filter) = self.directory.filter(id) else {
+            return false;
+        };
+        let mismatch = self.evaluator.mismatch(&filter, notification).await;
+        if mismatch == Some(Mismatch::Cost) {
+            self.not_run(notification, id);
+        }
+        mismatch.is_none()
+    }
+
+    fn is_behind(&self, id: EndpointId) -> bool {
+        let lane = self.lanes().get(&id).cloned();
+        lane.is_some_and(|lane| lane.state().behind.is_some())
+    }
+
+    fn not_run(&self, notification: &Notification, endpoint: EndpointId) {
+        count(&self.counters.conditions_not_run, 1);
+        if self.reports.is_due(&notification.account, Report::NotRun) {
+            tracing::warn!(
+                account = &*notification.account, endpoint.id = %endpoint, notification.id = %notification.id,
+                "the condition of an endpoint is not run, it would cost too much on a notification of this size"
+            );
+        }
+    }
+}
