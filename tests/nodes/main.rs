@@ -4,6 +4,7 @@
 //!
 //! Where there is no Kafka or no PostgreSQL each case says so and is counted as ignored.
 
+mod anew;
 mod cases;
 mod cluster;
 mod cuts;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     let shared = Shared::default();
-    let cases = CASES.iter().chain(cuts::CASES).copied();
+    let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES).copied();
     let trials = cases.map(|(name, case)| {
         let shared = Arc::clone(&shared);
         Trial::ignorable_test(name, move || match run(case, &shared) {

@@ -9,14 +9,18 @@
 //! | `lanes` | looks after all lanes now and then |
 //! | `outcome` | how a delivery goes on after an attempt |
 //! | `locks` | locks of which a thread holds one at a time |
-//! | `catch_up`, `range_reader`, `readers` | ranges that endpoints owe are read again, with so many readers at a time |
-//! | `retrier` | fetches owed deliveries that are due, and ranges that nobody cares for |
+//! | `behind` | the ranges of the log that a lane owes |
+//! | `catch_up`, `range_reader`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
+//! | `retrier` | fetches owed deliveries that are due |
+//! | `take_up` | claims ranges that nobody delivers, and delivers them |
 //! | `trace` | lets a person follow one notification |
 //! | `recorder` | writes down what has happened, many things at a time, and says what may be committed |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was read is committed when each of
 //! its deliveries is done or durably owed; whoever dies before reads it again, and receivers know it by its `webhook-id`.
 
+mod behind;
+mod bounds;
 mod breaker;
 mod catch_up;
 mod endpoint;
@@ -37,6 +41,8 @@ mod recorder;
 mod retrier;
 pub mod schedule;
 mod stats;
+mod take_up;
+mod told;
 mod trace;
 mod worker;
 
@@ -57,12 +63,15 @@ pub use worker::webhook_id;
 
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
+use bounds::KnownBounds;
 use lane::Lane;
 use ledger::{Ledger, Millis};
 use locks::{Held, Lock};
 use readers::Readers;
 use recorder::Recorder;
 use stats::Counters;
+use take_up::TakenUp;
+use told::Told;
 
 /// How long a stop waits for attempts that are under way.
 const STOP: Duration = Duration::from_secs(5);
@@ -117,6 +126,10 @@ struct Shared<L, S> {
     readers: Arc<Readers>,
     evaluator: Arc<Evaluator>,
     reports: matching::Reports,
+    bounds: KnownBounds,
+    taken_up: TakenUp,
+    /// When it was last told of ranges that the log does not have.
+    missing_told: Told,
     /// Owed deliveries that are claimed by us.
     claimed: Arc<AtomicUsize>,
     /// Something that was in flight has ended.
@@ -156,6 +169,9 @@ impl Dispatcher {
             readers: Arc::clone(&readers),
             evaluator: Arc::clone(&evaluator),
             reports: matching::Reports::default(),
+            bounds: KnownBounds::default(),
+            taken_up: TakenUp::default(),
+            missing_told: Told::default(),
             claimed: Arc::default(),
             room: Notify::new(),
             alive_until_ms: AtomicI64::new(0),

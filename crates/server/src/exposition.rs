@@ -131,6 +131,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             stats.expired,
         ),
         (
+            "dovecast_dispatch_missing_records_total",
+            "Records that an endpoint still owed and that lie behind the end of the log: it was made anew, truncated or restored.",
+            stats.missing,
+        ),
+        (
             "dovecast_dispatch_store_errors_total",
             "Times that the store could not be written or read.",
             stats.ledger_errors,

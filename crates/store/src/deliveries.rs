@@ -169,8 +169,18 @@ impl Ledger for Store {
         claimed.map_err(|error| self.ledger_error("read from", &error))
     }
 
-    async fn claim_ranges(&self, now_ms: Millis, most: usize) -> Result<Vec<OwedRange>, LogError> {
-        let claimed = self.claim_free_ranges(now_ms, most).await;
+    async fn owing_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>, LogError> {
+        let owing = self.owing_free_ranges(now_ms).await;
+        owing.map_err(|error| self.ledger_error("read from", &error))
+    }
+
+    async fn claim_ranges_of(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        endpoints: Vec<EndpointId>,
+    ) -> Result<Vec<OwedRange>, LogError> {
+        let claimed = self.claim_free_ranges(now_ms, most, &endpoints).await;
         claimed.map_err(|error| self.ledger_error("read from", &error))
     }
 }

@@ -230,6 +230,23 @@ impl RealKafka {
         Ok(())
     }
 
+    /// Deletes a topic, with all that is in it, and waits until it is gone.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let what = || format!("cannot delete topic `{name}`");
+        let admin: AdminClient<DefaultClientContext> = self.client().create().with_context(what)?;
+        let options = AdminOptions::new()
+            .request_timeout(Some(ADMIN_TIMEOUT))
+            .operation_timeout(Some(ADMIN_TIMEOUT));
+        let results = futures_executor::block_on(admin.delete_topics(&[name], &options))
+            .with_context(what)?;
+        for result in results {
+            result
+                .map_err(|(_, code)| anyhow!(code))
+                .with_context(what)?;
+        }
+        Ok(())
+    }
+
     /// Freezes the broker (SIGSTOP): connections stay open, nothing is answered.
     pub fn pause(&self) -> Result<()> {
         self.running()?.signal(Signal::STOP)

@@ -1,9 +1,10 @@
 //! Catching up: an endpoint that owes ranges of the log gets them, read again and through its filter.
 //!
 //! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and has not grown meanwhile, the lane is behind no
-//! more. Others are of lanes that were behind in another process, and do not grow.
+//! more. Others are of lanes that were behind in another process, and do not grow: see `take_up`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use dovecast_log::Log;
 
 use super::Shared;
 use super::lane::Lane;
-use super::ledger::{Ledger, OwedRange, RangeId};
+use super::ledger::{Ledger, RangeId};
 use super::range_reader::{AGAIN, RangeReader, Step};
+use super::stats::count;
 
 /// Has somebody catch up with a lane that is behind, if nobody does.
 pub(super) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
@@ -28,12 +30,20 @@ pub(super) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane:
 
 /// Delivers the ranges of a lane that is behind, until it is so no more.
 async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lane>) {
-    let mut readers: HashMap<RangeId, RangeReader<L>> = HashMap::new();
+    let mut readers: Open<L> = HashMap::new();
     while !shared.is_stopping() {
-        let ranges = match lane.state().behind.as_ref() {
-            Some(behind) => behind.ids(lane.id),
+        let (ranges, covered) = match lane.state().behind.as_mut() {
+            Some(behind) => {
+                let covered = behind.take_covered(lane.id);
+                (behind.ids(lane.id), covered)
+            }
             None => return,
         };
+        for (id, to) in covered {
+            // What is under way of it comes again with the range that covers it.
+            readers.remove(&id);
+            shared.ended(id, to);
+        }
         let mut has_moved = false;
         for (id, to) in ranges {
             has_moved |= go_on(&shared, &lane, &mut readers, (id, to)).await;
@@ -47,42 +57,104 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
         for reader in readers.values_mut() {
             reader.make_way(&shared, &lane);
         }
+        for id in readers.keys() {
+            is_read_to(&lane, &readers, id);
+        }
         rest(&shared, &lane).await;
     }
 }
 
-/// Goes on with one range of a lane; `false`: nothing could be done now.
+/// Goes on with one range of a lane that is behind; `false`: nothing could be done now.
 async fn go_on<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut HashMap<RangeId, RangeReader<L>>,
+    readers: &mut Open<L>,
     (id, to): (RangeId, u64),
 ) -> bool {
-    let start = id.start;
-    let mut place = None;
-    let life = shared.lives.load(Ordering::Acquire);
-    loop {
-        let reader = readers
-            .entry(id.clone())
-            .or_insert_with_key(|id| RangeReader::new(id.clone(), start, life));
-        reader.place = place.take().or(reader.place.take());
-        match reader.step(shared, lane, to).await {
-            Step::Moved => return true,
-            Step::Nothing => return false,
-            Step::WantsReader => place = shared.readers.try_take(),
-            Step::Left => {
-                let is_out = match &mut lane.state().behind {
-                    Some(behind) => behind.remove(&id, to),
-                    None => true,
-                };
-                if !is_out {
-                    // It grows just now: the recorder has to know that before it hears that the range is left.
-                    return false;
-                }
-                readers.remove(&id);
-                shared.release(id);
+    let is_set_back = match &mut lane.state().behind {
+        Some(behind) => behind.take_set_back(&id),
+        None => false,
+    };
+    if is_set_back {
+        readers.remove(&id);
+    }
+    let range = Going {
+        from: id.start,
+        to,
+        life: shared.lives.load(Ordering::Acquire),
+        id: &id,
+    };
+    let step = step(shared, lane, readers, range).await;
+    is_read_to(lane, readers, &id);
+    match step {
+        Step::Moved => true,
+        Step::Nothing | Step::WantsReader => false,
+        Step::Missing { end } => {
+            let missing = match &mut lane.state().behind {
+                Some(behind) => behind.is_missing(&id),
+                None => None,
+            };
+            if let (Some(to), Some(reader)) = (missing, readers.remove(&id)) {
+                shared.missing(&id, reader.position()..to, end);
+                shared.ended(id, to);
                 return true;
             }
+            false
+        }
+        Step::Left => {
+            let is_out = match &mut lane.state().behind {
+                Some(behind) => behind.remove(&id, to),
+                None => true,
+            };
+            if is_out {
+                readers.remove(&id);
+                shared.release(id);
+            }
+            // Else it grows just now: the recorder has to know that before it hears that the range is left.
+            is_out
+        }
+    }
+}
+
+/// The lane knows how far a range was read.
+fn is_read_to<L: Log>(lane: &Lane, readers: &Open<L>, id: &RangeId) {
+    if let Some(reader) = readers.get(id)
+        && let Some(behind) = &mut lane.state().behind
+    {
+        behind.read_to(id, reader.position());
+    }
+}
+
+/// The ranges of an endpoint that are being read.
+pub(super) type Open<L> = HashMap<RangeId, RangeReader<L>>;
+
+/// A range that is gone on with.
+#[derive(Clone, Copy)]
+pub(super) struct Going<'a> {
+    pub(super) id: &'a RangeId,
+    /// Where it begins, if it has not begun.
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// In which of our lives it was claimed.
+    pub(super) life: u64,
+}
+
+/// Goes on with one of the ranges of an endpoint, when there is a place for its reader.
+pub(super) async fn step<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+    range: Going<'_>,
+) -> Step {
+    let mut place = None;
+    loop {
+        let reader = readers
+            .entry(range.id.clone())
+            .or_insert_with_key(|id| RangeReader::new(id.clone(), range.from, range.life));
+        reader.place = place.take().or(reader.place.take());
+        match reader.step(shared, lane, range.to).await {
+            Step::WantsReader => place = shared.readers.try_take(),
+            step => return step,
         }
         if place.is_none() {
             // Whoever waits for a place holds none.
@@ -94,9 +166,21 @@ async fn go_on<L: Log + Clone, S: Ledger>(
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// If the range is still ours, whoever asks gets it.
-    fn release(&self, id: RangeId) {
+    pub(super) fn release(&self, id: RangeId) {
         self.recorder.happened().released.push(id);
         self.recorder.news.notify_one();
+    }
+
+    /// The log does not have what is left of a range.
+    pub(super) fn missing(&self, id: &RangeId, left: Range<u64>, end: u64) {
+        count(&self.counters.missing, left.end.saturating_sub(left.start));
+        if let Some(untold) = self.missing_told.tell() {
+            tracing::error!(
+                endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
+                from = left.start, to = left.end, end, untold,
+                "an endpoint owes records that the log does not have: it was made anew, truncated or restored"
+            );
+        }
     }
 }
 
@@ -104,7 +188,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 fn is_caught_up<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     lane: &Lane,
-    readers: &mut HashMap<RangeId, RangeReader<L>>,
+    readers: &mut Open<L>,
 ) -> bool {
     let ranges = match &lane.state().behind {
         Some(behind) => behind.ids(lane.id),
@@ -137,7 +221,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
 }
 
 /// Waits until it may go on.
-async fn rest<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+pub(super) async fn rest<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
     let wait = nudge(shared, lane);
     tokio::select! {
         () = lane.ended.notified() => {}
@@ -163,32 +247,4 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
     };
     shared.hire(lane, hired);
     AGAIN
-}
-
-/// Delivers a range that does not grow.
-pub(super) async fn fixed<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, range: OwedRange) {
-    let shared = &shared;
-    let life = shared.lives.load(Ordering::Acquire);
-    let mut reader = RangeReader::new(range.id.clone(), range.from, life);
-    while !shared.is_stopping() && !reader.is_done(range.to) {
-        let Some(endpoint) = shared.directory.endpoint(range.id.endpoint) else {
-            // Nobody wants it any more; or it is so new that we have not heard of it.
-            shared.recorder.happened().unwanted_ranges.push(range.id);
-            shared.recorder.news.notify_one();
-            return;
-        };
-        let lane = shared.lane(&endpoint);
-        match reader.step(shared, &lane, range.to).await {
-            Step::Moved => {}
-            Step::WantsReader => reader.place = shared.readers.take().await,
-            Step::Left => return shared.release(range.id),
-            Step::Nothing => {
-                reader.make_way(shared, &lane);
-                rest(shared, &lane).await;
-            }
-        }
-    }
-    if reader.is_done(range.to) {
-        shared.ended(range.id, range.to);
-    }
 }

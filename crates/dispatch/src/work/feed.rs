@@ -14,7 +14,7 @@ use super::item::{Group, Item, Origin};
 use super::ledger::{DeadLetter, Ledger};
 use super::matching::{Found, Live};
 use super::stats::count;
-use super::{STOP, Shared, lanes, now_ms, retrier, trace};
+use super::{STOP, Shared, lanes, now_ms, retrier, take_up, trace};
 use crate::NotificationId;
 
 /// How long what has happened is gathered before it is written.
@@ -58,6 +58,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
     helpers.spawn(live(Arc::clone(&shared)));
     helpers.spawn(lanes::look_after(Arc::clone(&shared)));
     helpers.spawn(retrier::run(Arc::clone(&shared)));
+    helpers.spawn(take_up::run(Arc::clone(&shared)));
     let recording = tokio::spawn(record(Arc::clone(&shared), commits));
     loop {
         let may_read = has_room(&shared);

@@ -112,6 +112,8 @@ struct RunState {
     under_way: VecDeque<(u64, bool)>,
     /// Read up to here.
     read: u64,
+    /// What was a probe that failed, and how often.
+    probed: Option<(u64, u32)>,
 }
 
 impl RangeRun {
@@ -124,6 +126,7 @@ impl RangeRun {
                     from,
                     under_way: VecDeque::new(),
                     read: from,
+                    probed: None,
                 },
             ),
         })
@@ -154,6 +157,30 @@ impl RangeRun {
             found.1 = true;
         }
         state.advance()
+    }
+
+    /// Takes back what waits, but for what is behind something that does not: what was begun last, so that it is read again. Gives the
+    /// first offset that was taken back.
+    pub(super) fn take_back(&self, waiting: &[(u64, u32)]) -> Option<u64> {
+        let mut state = self.state();
+        let mut first = None;
+        while let Some((offset, false)) = state.under_way.back().copied()
+            && let Some((_, probes)) = waiting.iter().find(|(of, _)| *of == offset)
+        {
+            state.under_way.pop_back();
+            state.read = offset;
+            if *probes > 0 {
+                state.probed = Some((offset, *probes));
+            }
+            first = Some(offset);
+        }
+        first
+    }
+
+    /// How often a record was a probe that failed before it was taken back.
+    pub(super) fn probes(&self, offset: u64) -> u32 {
+        let probed = self.state().probed;
+        probed.map_or(0, |(of, probes)| if of == offset { probes } else { 0 })
     }
 
     pub(super) fn under_way(&self) -> usize {

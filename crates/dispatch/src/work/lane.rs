@@ -3,15 +3,16 @@
 //! A lane that is behind, because it is slow, its breaker is open or it is paused, owes ranges of the log instead of holding
 //! deliveries. What was in its queue then is the beginning of the ranges.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::behind::Behind;
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
-use super::item::{Item, Origin};
+use super::item::{Item, Origin, RangeRun};
 use super::ledger::RangeId;
 use super::locks::{Held, Lock};
 use super::pace::Pace;
@@ -53,65 +54,6 @@ pub(super) struct State {
     pub(super) used: Instant,
     /// Whether it is no longer the lane of its endpoint, because it was idle for long.
     is_retired: bool,
-}
-
-/// What a lane owes since it is behind.
-#[derive(Debug, Default)]
-pub(super) struct Behind {
-    /// By topic and partition.
-    ranges: BTreeMap<(Arc<str>, u32), Span>,
-    /// Somebody is catching up.
-    pub(super) is_caught_up_with: bool,
-}
-
-/// A range that grows.
-#[derive(Debug)]
-struct Span {
-    /// Where it began.
-    start: u64,
-    /// Up to where it goes.
-    to: u64,
-    /// Up to where the recorder knows of it. What is behind that is not delivered yet: the recorder would hear of its end first.
-    recorded: u64,
-}
-
-impl Behind {
-    /// Its ranges, and up to where each may be delivered.
-    pub(super) fn ids(&self, endpoint: EndpointId) -> Vec<(RangeId, u64)> {
-        let id = |((topic, partition), span): (&(Arc<str>, u32), &Span)| {
-            let id = RangeId {
-                endpoint,
-                topic: Arc::clone(topic),
-                partition: *partition,
-                start: span.start,
-            };
-            (id, span.recorded)
-        };
-        self.ranges.iter().map(id).collect()
-    }
-
-    /// The recorder knows of a range up to there.
-    fn recorded(&mut self, id: &RangeId, to: u64) {
-        let span = self.ranges.get_mut(&(Arc::clone(&id.topic), id.partition));
-        if let Some(span) = span.filter(|span| span.start == id.start) {
-            span.recorded = span.recorded.max(to);
-        }
-    }
-
-    /// Takes a range out, unless it goes further than that; `true`: it is out.
-    pub(super) fn remove(&mut self, id: &RangeId, to: u64) -> bool {
-        let place = (Arc::clone(&id.topic), id.partition);
-        let span = self.ranges.get(&place);
-        let is_all = span.is_some_and(|span| span.start == id.start && span.to <= to);
-        if is_all {
-            self.ranges.remove(&place);
-        }
-        is_all
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
 }
 
 /// What an attempt did to the breaker.
@@ -421,25 +363,11 @@ impl State {
     }
 
     fn defer(&mut self, grown: &mut Vec<(RangeId, u64)>, of: (&Arc<str>, u32), offset: u64) {
-        let (topic, partition) = of;
-        let endpoint = self.endpoint.id;
         let behind = self.behind.get_or_insert_default();
-        let place = (Arc::clone(topic), partition);
-        let span = behind.ranges.entry(place).or_insert(Span {
-            start: offset,
-            to: offset,
-            recorded: offset,
-        });
-        span.to = span.to.max(offset + 1);
-        let id = RangeId {
-            endpoint,
-            topic: Arc::clone(topic),
-            partition,
-            start: span.start,
-        };
+        let (id, to) = behind.defer(self.endpoint.id, of, offset);
         match grown.iter_mut().find(|(of, _)| *of == id) {
-            Some((_, so_far)) => *so_far = span.to,
-            None => grown.push((id, span.to)),
+            Some((_, so_far)) => *so_far = to,
+            None => grown.push((id, to)),
         }
     }
 
@@ -449,6 +377,31 @@ impl State {
         let (owed, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_owed);
         self.queue = kept.into();
         owed
+    }
+
+    /// The offsets of a range that wait, and how often each was a probe.
+    pub(super) fn waiting_of(&self, run: &Arc<RangeRun>) -> Vec<(u64, u32)> {
+        let of_run = |item: &Item| match &item.origin {
+            Origin::Range { run: of, offset } if Arc::ptr_eq(of, run) => {
+                Some((*offset, item.probes))
+            }
+            _ => None,
+        };
+        self.queue.iter().filter_map(of_run).collect()
+    }
+
+    /// What waits of a range from an offset on waits no more.
+    pub(super) fn drop_waiting_of(&mut self, run: &Arc<RangeRun>, from: u64) {
+        self.queue.retain(|item| match &item.origin {
+            Origin::Range { run: of, offset } => !Arc::ptr_eq(of, run) || *offset < from,
+            _ => true,
+        });
+    }
+
+    /// Whether nothing may be sent now, not even a probe.
+    pub(super) fn is_barred(&self, now: Instant) -> bool {
+        let may_probe = self.breaker.probe_at().is_some_and(|at| at <= now);
+        self.endpoint.is_paused || (self.breaker.is_open() && !may_probe)
     }
 
     /// Everything that waits.

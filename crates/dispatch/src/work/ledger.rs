@@ -170,10 +170,30 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         except: Vec<EndpointId>,
     ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send;
 
-    /// Ranges that nobody who lives has claimed; claimed by us now.
+    /// Endpoints that owe ranges which nobody who lives has claimed: first those that owe the lowest offsets.
+    fn owing_ranges(
+        &self,
+        now_ms: Millis,
+    ) -> impl Future<Output = Result<Vec<EndpointId>, LogError>> + Send;
+
+    /// Ranges of these endpoints that nobody who lives has claimed, of each at most so many, those with the lowest offsets; claimed by us
+    /// now.
+    fn claim_ranges_of(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        endpoints: Vec<EndpointId>,
+    ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send;
+
+    /// The same of all endpoints.
     fn claim_ranges(
         &self,
         now_ms: Millis,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send;
+    ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send {
+        async move {
+            let endpoints = self.owing_ranges(now_ms).await?;
+            self.claim_ranges_of(now_ms, most, endpoints).await
+        }
+    }
 }

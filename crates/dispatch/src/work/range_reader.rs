@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError, Position, Reader, Record, StartAt};
+use dovecast_log::{Log, LogError, Position, Reader, Record};
 
 use super::item::{Item, Origin, RangeRun};
 use super::lane::Lane;
@@ -18,9 +18,7 @@ use super::{Shared, ms, now_ms, trace};
 
 /// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
 const WINDOW: usize = 4;
-/// How long the log may take to say where it begins ...
-const ASKED: Duration = Duration::from_secs(3);
-/// ... and how long it may not be readable before others get a try ...
+/// How long the log may not be readable before others get a try ...
 const UNREADABLE: Duration = Duration::from_secs(5);
 /// ... and before we take anything up again.
 const REST: Duration = Duration::from_secs(15);
@@ -39,6 +37,11 @@ pub(super) enum Step {
     Nothing,
     /// It has to be read, and that takes a place for a reader.
     WantsReader,
+    /// Nothing is under way, and the log ends here, before what is left of it.
+    Missing {
+        /// The offset the next record will get.
+        end: u64,
+    },
     /// It is not ours any more, or we cannot read it: it is left to others.
     Left,
 }
@@ -74,8 +77,18 @@ impl<L: Log> RangeReader<L> {
         }
     }
 
+    /// Everything before was looked at.
+    pub(super) fn position(&self) -> u64 {
+        self.next
+    }
+
     pub(super) fn is_done(&self, to: u64) -> bool {
-        self.next >= to && self.run.under_way() == 0
+        self.next >= to && self.is_idle()
+    }
+
+    /// Whether nothing of it waits or is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.run.under_way() == 0
     }
 
     /// Reads no more for now, and gives its place away.
@@ -98,12 +111,23 @@ impl<L: Log> RangeReader<L> {
     where
         L: Clone,
     {
-        if lane.state().must_wait() {
+        if lane.state().is_barred(Instant::now()) {
             self.close();
             // It is read again.
             self.waiting.clear();
+            self.take_back(lane);
         } else if shared.readers.are_wanted() && self.may_make_way() {
             self.close();
+        }
+    }
+
+    /// What waits in the lane is read again, when the endpoint may be there: who is away for long holds nothing.
+    fn take_back(&mut self, lane: &Lane) {
+        let waiting = lane.state().waiting_of(&self.run);
+        // What is taken by a worker meanwhile comes twice.
+        if let Some(first) = self.run.take_back(&waiting) {
+            lane.state().drop_waiting_of(&self.run, first);
+            self.next = first;
         }
     }
 
@@ -131,7 +155,7 @@ impl<L: Log> RangeReader<L> {
         }
         let (window, waiting) = {
             let state = lane.state();
-            if state.endpoint.is_paused {
+            if state.is_barred(Instant::now()) {
                 return Step::Nothing;
             }
             let window = if state.breaker.is_open() {
@@ -146,6 +170,7 @@ impl<L: Log> RangeReader<L> {
         if self.next >= to || self.run.under_way() >= window || waiting >= window {
             return Step::Nothing;
         }
+        let began = Instant::now();
         if self.waiting.is_empty() {
             let readers = &shared.readers;
             let is_over = self.place.as_ref().is_some_and(Place::is_over);
@@ -172,12 +197,20 @@ impl<L: Log> RangeReader<L> {
                     tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
                     self.reader = None;
                     tokio::time::sleep(AGAIN).await;
-                    return self.unread(shared);
+                    // It may be that there is no such offset any more.
+                    return match self.check_bounds(shared, to, began).await {
+                        None | Some(Step::Nothing) => self.unread(shared),
+                        Some(step) => step,
+                    };
                 }
             }
         }
         if self.waiting.is_empty() {
-            return self.skip_expired(shared, to).await;
+            let Some(step) = self.check_bounds(shared, to, began).await else {
+                return self.unread(shared);
+            };
+            self.failing = None;
+            return step;
         }
         self.failing = None;
         while self.run.under_way() < window
@@ -215,26 +248,36 @@ impl<L: Log> RangeReader<L> {
         Step::Left
     }
 
-    /// Nothing has come: passes over what the log has dropped.
-    async fn skip_expired<S: Ledger>(&mut self, shared: &Shared<L, S>, to: u64) -> Step
+    /// Nothing has come: passes over what the log has dropped, and notices where it ends; `None`: the log does not answer.
+    async fn check_bounds<S: Ledger>(
+        &mut self,
+        shared: &Shared<L, S>,
+        to: u64,
+        since: Instant,
+    ) -> Option<Step>
     where
         L: Clone,
     {
         let topic = &self.run.id.topic;
-        let begins = shared.log.positions(topic, StartAt::Beginning);
-        let Ok(Ok(begins)) = tokio::time::timeout(ASKED, begins).await else {
-            return self.unread(shared);
-        };
-        self.failing = None;
+        let known = shared.bounds.since(&shared.log, topic, since).await;
+        let partitions = known.ok()?;
+        if partitions.is_empty() {
+            // A topic that is not there may come, with all that was in it.
+            return Some(Step::Nothing);
+        }
         let place = usize::try_from(self.run.id.partition).unwrap_or(usize::MAX);
-        let begin = begins.get(place).copied();
-        let Some(begin) = begin.filter(|begin| *begin > self.next) else {
-            return Step::Nothing;
-        };
-        let next = begin.min(to);
-        count(&shared.counters.expired, next - self.next);
-        self.skip_to(shared, next);
-        Step::Moved
+        // One that has fewer partitions was made anew.
+        let bounds = partitions.get(place).copied().unwrap_or_default();
+        if bounds.begin > self.next {
+            let next = bounds.begin.min(to);
+            count(&shared.counters.expired, next - self.next);
+            self.skip_to(shared, next);
+            return Some(Step::Moved);
+        }
+        if bounds.end <= self.next && self.run.under_way() == 0 {
+            return Some(Step::Missing { end: bounds.end });
+        }
+        Some(Step::Nothing)
     }
 
     async fn fetch<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Result<(), LogError>
@@ -252,12 +295,15 @@ impl<L: Log> RangeReader<L> {
         if let Some(reader) = &mut self.reader
             && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
         {
-            // A log that has lost its end begins anew.
-            let records = records?.into_iter();
             let next = self.next;
+            let records = records?.into_iter();
             self.waiting
                 .extend(records.filter(|record| record.offset >= next));
             self.has_given |= !self.waiting.is_empty();
+            if self.waiting.is_empty() {
+                // A log that was made anew is read from its beginning by whoever was beyond its end.
+                self.reader = None;
+            }
         }
         Ok(())
     }
@@ -291,7 +337,7 @@ impl<L: Log> RangeReader<L> {
                 },
                 in_flight: 0,
                 span: trace::read(notification.id, record),
-                probes: 0,
+                probes: self.run.probes(record.offset),
                 _claim: None,
             };
             let hired = {

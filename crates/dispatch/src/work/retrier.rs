@@ -1,4 +1,4 @@
-//! Fetches what is owed: deliveries that are due again, and ranges that nobody cares for because their process is gone.
+//! Fetches deliveries that are owed and due again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,17 +9,15 @@ use dovecast_log::Log;
 use super::item::{Claim, Item, Origin};
 use super::ledger::{Ledger, Owed};
 use super::stats::count;
-use super::{Shared, catch_up, ms, now_ms, trace};
+use super::{Shared, ms, now_ms, trace};
 use crate::EndpointId;
 
-/// How often it is looked for deliveries that are due, and for ranges.
+/// How often it is looked for deliveries that are due.
 const LOOK: Duration = Duration::from_millis(500);
-const LOOK_FOR_RANGES: Duration = Duration::from_secs(2);
 /// While so much is not written, nothing is claimed.
 const UNWRITTEN: usize = 20_000;
 /// How many are fetched at a time.
 const MOST: usize = 500;
-const MOST_RANGES: usize = 50;
 /// The same where the endpoint is not known here.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
@@ -27,7 +25,6 @@ pub(super) const PAUSED: Duration = Duration::from_mins(1);
 
 pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut told = None;
-    let mut looked: Option<Instant> = None;
     loop {
         let mut is_more = false;
         let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
@@ -39,18 +36,6 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                     is_more = owed.len() == MOST;
                     for owed in owed {
                         retry(&shared, owed);
-                    }
-                }
-                Err(error) => shared.ledger_failed(&mut told, &error).await,
-            }
-        }
-        let may_look = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_RANGES);
-        if may_look && shared.can_read() {
-            looked = Some(Instant::now());
-            match shared.ledger.claim_ranges(now_ms(), MOST_RANGES).await {
-                Ok(ranges) => {
-                    for range in ranges {
-                        tokio::spawn(catch_up::fixed(Arc::clone(&shared), range));
                     }
                 }
                 Err(error) => shared.ledger_failed(&mut told, &error).await,

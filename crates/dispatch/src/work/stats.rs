@@ -31,6 +31,8 @@ pub struct Stats {
     pub conditions_not_run: u64,
     /// Records that the log had removed before they were read, live or in a range.
     pub expired: u64,
+    /// Records of a range that lie behind the end of the log: it was made anew, truncated or restored.
+    pub missing: u64,
     /// Times that the ledger could not be written or read.
     pub ledger_errors: u64,
     /// Attempts that were not noted because the ledger was away.
@@ -72,6 +74,7 @@ counters![
     conditions_deferred,
     conditions_not_run,
     expired,
+    missing,
     ledger_errors,
     attempts_lost,
     in_flight,

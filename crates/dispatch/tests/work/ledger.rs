@@ -32,6 +32,8 @@ pub(crate) struct Kept {
     pub(crate) most_except: usize,
     /// Refuses everything.
     pub(crate) is_away: bool,
+    /// The most ranges that were claimed in one go.
+    pub(crate) most_claimed: usize,
     /// Writes that were refused.
     pub(crate) refused: usize,
     /// Until when the dispatcher has said that it lives.
@@ -163,20 +165,41 @@ impl Ledger for Memory {
         Ok(due.take(most).map(claim).collect())
     }
 
-    async fn claim_ranges(&self, _: Millis, most: usize) -> Result<Vec<OwedRange>, LogError> {
+    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LogError> {
+        let kept = self.kept();
+        if kept.is_away {
+            return Err(away());
+        }
+        let free = kept.ranges.iter().filter(|(_, range)| !range.2);
+        let mut owing: Vec<EndpointId> = free.map(|(id, _)| id.endpoint).collect();
+        owing.dedup();
+        Ok(owing)
+    }
+
+    async fn claim_ranges_of(
+        &self,
+        _: Millis,
+        most: usize,
+        endpoints: Vec<EndpointId>,
+    ) -> Result<Vec<OwedRange>, LogError> {
         let mut kept = self.kept();
         if kept.is_away {
             return Err(away());
         }
-        let free = kept.ranges.iter_mut().filter(|(_, range)| !range.2);
-        let claim = |(id, range): (&RangeId, &mut (u64, u64, bool))| {
-            range.2 = true;
-            OwedRange {
-                id: id.clone(),
-                from: range.0,
-                to: range.1,
+        let mut claimed = Vec::new();
+        for endpoint in endpoints {
+            let ranges = kept.ranges.iter_mut();
+            let free = ranges.filter(|(id, range)| id.endpoint == endpoint && !range.2);
+            for (id, range) in free.take(most) {
+                range.2 = true;
+                claimed.push(OwedRange {
+                    id: id.clone(),
+                    from: range.0,
+                    to: range.1,
+                });
             }
-        };
-        Ok(free.take(most).map(claim).collect())
+        }
+        kept.most_claimed = kept.most_claimed.max(claimed.len());
+        Ok(claimed)
     }
 }

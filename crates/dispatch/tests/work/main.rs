@@ -1,6 +1,7 @@
 //! The workers with a real log and real endpoints: what arrives is counted against what was notified, whatever an endpoint, the
 //! ledger or the process does meanwhile.
 
+mod anew;
 mod away;
 mod behind;
 mod conditions;
@@ -9,6 +10,7 @@ mod ledger;
 mod names;
 mod paused;
 mod sink;
+mod take_up;
 mod world;
 
 use std::time::Duration;

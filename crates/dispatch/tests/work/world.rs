@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dovecast_dispatch::work::schedule::Schedule;
 use dovecast_dispatch::work::{
-    Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
+    Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source, Stats,
 };
 use dovecast_dispatch::{Choice, EndpointId, Filter};
 use dovecast_drivers::guard::Guard;
@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A log, a ledger and endpoints, and perhaps a dispatcher.
 pub(crate) struct World {
-    _dir: TempDir,
+    dir: TempDir,
     pub(crate) log: Embedded,
     pub(crate) ledger: Memory,
     pub(crate) directory: Arc<Directory>,
@@ -46,7 +46,7 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory");
         let log = Embedded::open(dir.path(), options).expect("a log");
         Self {
-            _dir: dir,
+            dir,
             log,
             ledger: Memory::default(),
             directory: Arc::default(),
@@ -123,6 +123,17 @@ impl World {
             !groups.is_empty() && groups.iter().all(|group| group.committed == group.end)
         })
         .await;
+    }
+
+    /// The log is gone, as when its directory was removed: there is an empty one. Nothing may run.
+    pub(crate) fn lose_log(&mut self) {
+        let dir = tempfile::tempdir().expect("a directory");
+        self.log = Embedded::open(dir.path(), &EmbeddedOptions::default()).expect("a log");
+        self.dir = dir;
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.dispatcher.as_ref().expect("it runs").stats()
     }
 
     pub(crate) async fn stop(&mut self) {

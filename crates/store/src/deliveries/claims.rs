@@ -18,19 +18,13 @@ use crate::statement::Statement;
 const DEAD_MS: i64 = 24 * 60 * 60 * 1000;
 /// Of endpoints whose deliveries are not claimed, so many are named in a statement; others are given back.
 const MOST_EXCEPT: usize = 500;
-/// What nobody who lives has claimed. A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one
-/// writer).
-const FREE: &str = "UPDATE owed_range SET claimed_by = $1 \
-    WHERE log = $4 AND (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE log = $4 AND (claimed_by IS NULL OR (claimed_by <> $1 \
-    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3) \
-    RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
-const FREE_POSTGRES: &str = "UPDATE owed_range SET claimed_by = $1 \
-    WHERE log = $4 AND (endpoint_id, topic, part, start_offset) IN (\
-    SELECT endpoint_id, topic, part, start_offset FROM owed_range WHERE log = $4 AND (claimed_by IS NULL OR (claimed_by <> $1 \
-    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) LIMIT $3 \
-    FOR UPDATE SKIP LOCKED) \
-    RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
+/// Endpoints of whose ranges nobody who lives has claimed some.
+const OWING: &str = "SELECT endpoint_id, MIN(from_offset) AS first_offset FROM owed_range \
+    WHERE log = $3 AND (claimed_by IS NULL OR (claimed_by <> $1 \
+    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) \
+    GROUP BY endpoint_id ORDER BY first_offset, endpoint_id";
+/// So many endpoints are named in a statement that claims ranges.
+const ENDPOINTS_PER_CLAIM: usize = 500;
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
 
@@ -130,30 +124,82 @@ impl Store {
         Ok(owed)
     }
 
+    /// Endpoints that owe ranges which are free, those with the lowest offsets first.
+    pub(super) async fn owing_free_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>> {
+        // It is not found while it is ours.
+        self.release_unsure().await?;
+        let rows = sqlx::query(OWING)
+            .bind(self.dispatcher_id())
+            .bind(now_ms)
+            .bind(self.log.to_string())
+            .fetch_all(&self.database.pool)
+            .await?;
+        let ids = rows.iter().map(|row| uuid(row, "endpoint_id"));
+        ids.map(|id| Ok(EndpointId(id?))).collect()
+    }
+
+    /// Claims ranges of these endpoints that are free, of each so many at most.
     pub(super) async fn claim_free_ranges(
         &self,
         now_ms: Millis,
         most: usize,
+        endpoints: &[EndpointId],
     ) -> Result<Vec<OwedRange>> {
-        let statement = if self.database.is_postgres {
-            FREE_POSTGRES
-        } else {
-            FREE
-        };
         self.release_unsure().await?;
-        let mut tx = self.database.begin_writing().await?;
-        let rows = sqlx::query(statement)
-            .bind(self.dispatcher_id())
-            .bind(now_ms)
+        let mut all = Vec::new();
+        for some in endpoints.chunks(ENDPOINTS_PER_CLAIM) {
+            let claim = self.range_claim(now_ms, most, some);
+            let mut tx = self.database.begin_writing().await?;
+            let rows = claim.fetch_all(&mut tx).await?;
+            let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
+            let ids = ranges.iter().map(|range| range.id.clone());
+            self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
+                .await?;
+            all.extend(ranges);
+        }
+        all.sort_by_key(|range| range.from);
+        Ok(all)
+    }
+
+    /// A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one writer).
+    fn range_claim(&self, now_ms: Millis, most: usize, endpoints: &[EndpointId]) -> Statement {
+        const PLACE: &str = "endpoint_id, topic, part, start_offset";
+        let (us, log) = (self.dispatcher_id(), self.log.to_string());
+        let mut claim = Statement::new("UPDATE owed_range SET claimed_by = ");
+        let is_free = |claim: &mut Statement| {
+            claim.push("log = ").bind(log.clone());
+            claim
+                .push(" AND (claimed_by IS NULL OR (claimed_by <> ")
+                .bind(us.clone());
+            claim
+                .push(" AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= ");
+            claim.bind(now_ms).push(")))");
+        };
+        claim
+            .bind(us.clone())
+            .push(" WHERE log = ")
+            .bind(log.clone());
+        claim.push(" AND (").push(PLACE).push(") IN (SELECT ");
+        claim.push(PLACE).push(" FROM owed_range WHERE ");
+        is_free(&mut claim);
+        claim.push(" AND (").push(PLACE).push(") IN (SELECT ");
+        claim.push(PLACE).push(" FROM (SELECT ").push(PLACE);
+        claim.push(", ROW_NUMBER() OVER (PARTITION BY endpoint_id ORDER BY from_offset) AS place FROM owed_range WHERE ");
+        is_free(&mut claim);
+        let mut comma = " AND endpoint_id IN (";
+        for endpoint in endpoints {
+            claim.push(comma).bind(endpoint.to_string());
+            comma = ", ";
+        }
+        claim.push(")) AS ranked WHERE place <= ");
+        claim
             .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .bind(self.log.to_string())
-            .fetch_all(&mut *tx)
-            .await?;
-        let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
-        let ids = ranges.iter().map(|range| range.id.clone());
-        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
-            .await?;
-        Ok(ranges)
+            .push(")");
+        if self.database.is_postgres {
+            claim.push(" FOR UPDATE SKIP LOCKED");
+        }
+        claim.push(") RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset");
+        claim
     }
 
     // A claim is a transaction: what the answer does not reach us of is claimed by nobody.

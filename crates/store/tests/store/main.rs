@@ -11,6 +11,7 @@ mod feed;
 mod filters;
 mod lost_answers;
 mod opening;
+mod ranges;
 mod registration;
 mod setup;
 mod tls;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         filters::CASES,
         lost_answers::CASES,
         opening::CASES,
+        ranges::CASES,
         registration::CASES,
         tls::CASES,
         tokens::CASES,

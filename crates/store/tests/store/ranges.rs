@@ -1,0 +1,114 @@
+//! Ranges that nobody delivers: who owes them, and how they are claimed.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use dovecast_dispatch::EndpointId;
+use dovecast_dispatch::work::ledger::{Happened, Ledger, RangeId};
+use uuid::Uuid;
+
+use crate::setup::{Kind, Test, cases};
+
+cases![
+    of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed,
+    who_owes_what_is_claimed_by_one_that_lives_is_not_named,
+];
+
+fn endpoint(number: u128) -> EndpointId {
+    EndpointId(Uuid::from_u128(number))
+}
+
+fn range(number: u128, partition: u32, start: u64) -> RangeId {
+    RangeId {
+        endpoint: endpoint(number),
+        topic: Arc::from("t"),
+        partition,
+        start,
+    }
+}
+
+fn owes(ids: impl IntoIterator<Item = RangeId>) -> Happened {
+    let grown = ids.into_iter().map(|id| {
+        let to = id.start + 10;
+        (id, to)
+    });
+    Happened {
+        grown: grown.collect(),
+        ..Happened::default()
+    }
+}
+
+/// What was claimed: endpoint, partition, start.
+async fn claimed(
+    ledger: &impl Ledger,
+    now_ms: i64,
+    most: usize,
+    of: &[u128],
+) -> Result<Vec<(u128, u32, u64)>> {
+    let of = of.iter().copied().map(endpoint).collect();
+    let ranges = ledger.claim_ranges_of(now_ms, most, of).await?;
+    let mut found: Vec<_> = ranges
+        .into_iter()
+        .map(|range| {
+            (
+                range.id.endpoint.0.as_u128(),
+                range.id.partition,
+                range.id.start,
+            )
+        })
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+async fn of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let of = |number, starts: [u64; 4]| {
+        (0..)
+            .zip(starts)
+            .map(move |(partition, start)| range(number, partition, start))
+    };
+    let all = of(1, [40, 30, 20, 10])
+        .chain(of(2, [5, 6, 7, 8]))
+        .chain(of(3, [100, 0, 1, 100]));
+    store.record(owes(all)).await?;
+    store.leave().await?;
+    // Claimed by one that does not live.
+    let store = match test.kind {
+        Kind::Sqlite => {
+            drop(store);
+            test.open().await?
+        }
+        Kind::Postgres(_) => test.open().await?,
+    };
+    store.beat(0, 1_000).await?;
+    ensure!(store.owing_ranges(1).await? == [3, 2, 1].map(endpoint));
+    ensure!(
+        claimed(&store, 1, 2, &[1, 3, 9]).await? == [(1, 2, 20), (1, 3, 10), (3, 1, 0), (3, 2, 1)]
+    );
+    ensure!(store.owing_ranges(1).await? == [2, 1, 3].map(endpoint));
+    ensure!(claimed(&store, 1, 1, &[1, 2]).await? == [(1, 1, 30), (2, 0, 5)]);
+    ensure!(
+        claimed(&store, 1, 10, &[1, 2]).await? == [(1, 0, 40), (2, 1, 6), (2, 2, 7), (2, 3, 8)]
+    );
+    ensure!(claimed(&store, 1, 10, &[]).await? == []);
+    ensure!(store.owing_ranges(1).await? == [3].map(endpoint));
+    Ok(())
+}
+
+async fn who_owes_what_is_claimed_by_one_that_lives_is_not_named(test: Test) -> Result<()> {
+    let (one, two) = (test.open().await?, test.open().await?);
+    one.record(owes([range(1, 0, 5)])).await?;
+    one.beat(0, 100).await?;
+    ensure!(two.owing_ranges(100).await? == []);
+    ensure!(claimed(&two, 100, 1, &[1]).await? == []);
+    ensure!(two.owing_ranges(101).await? == [endpoint(1)]);
+    let released = Happened {
+        released: vec![range(1, 0, 5)],
+        ..Happened::default()
+    };
+    one.record(released).await?;
+    ensure!(two.owing_ranges(100).await? == [endpoint(1)]);
+    ensure!(claimed(&two, 100, 1, &[1]).await? == [(1, 0, 5)]);
+    Ok(())
+}
