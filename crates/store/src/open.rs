@@ -71,8 +71,8 @@ impl StoreOptions {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) feed: Arc<Feed>,
-    /// Names what this process claims.
-    pub(crate) node: Uuid,
+    /// Names what this process claims, until it says that it lives no more; then another name does.
+    pub(crate) node: Arc<Mutex<Uuid>>,
     /// See [`StoreOptions::log`].
     pub(crate) log: Arc<str>,
     pub(crate) unsure: Arc<Mutex<Unsure>>,
@@ -97,7 +97,7 @@ impl Store {
         let store = Self {
             database,
             feed: Arc::new(feed),
-            node: Uuid::now_v7(),
+            node: Arc::new(Mutex::new(Uuid::now_v7())),
             log: options.log.as_str().into(),
             unsure: Arc::default(),
             callers: Arc::default(),

@@ -70,15 +70,22 @@ impl Store {
     }
 
     pub(super) async fn say_dead(&self) -> Result<()> {
+        let us = self.dispatcher_id();
+        // What stays claimed by the old name is free for all, and so for a dispatcher that begins in this process.
+        *self.node() = Uuid::now_v7();
         sqlx::query("DELETE FROM dispatcher WHERE id = $1")
-            .bind(self.dispatcher_id())
+            .bind(us)
             .execute(&self.database.pool)
             .await?;
         Ok(())
     }
 
     pub(crate) fn dispatcher_id(&self) -> String {
-        self.node.to_string()
+        self.node().to_string()
+    }
+
+    fn node(&self) -> MutexGuard<'_, Uuid> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn claim_due(

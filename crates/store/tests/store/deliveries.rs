@@ -15,6 +15,7 @@ use crate::setup::{Kind, Test, cases, create};
 
 cases![
     an_owed_delivery_is_claimed_once_while_the_claimer_lives,
+    what_is_left_claimed_is_free_for_whoever_begins_in_the_same_process,
     a_dispatcher_that_begins_on_a_file_has_no_rivals,
     what_fails_again_is_given_back_or_is_done_is_so,
     two_dispatchers_never_claim_the_same,
@@ -83,6 +84,32 @@ async fn an_owed_delivery_is_claimed_once_while_the_claimer_lives(test: Test) ->
     store.leave().await?;
     let next = test.open().await?;
     ensure!(next.claim_owed(1_500, 10).await? == [owed(2, 50), owed(1, 100)]);
+    Ok(())
+}
+
+async fn what_is_left_claimed_is_free_for_whoever_begins_in_the_same_process(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let range = RangeId {
+        endpoint: ENDPOINT,
+        topic: Arc::from("events"),
+        partition: 0,
+        start: 3,
+    };
+    store.beat(0, 1_000).await?;
+    let what = |what: &mut Happened| {
+        what.under_way = vec![owed(1, 0)];
+        what.grown.insert(range.clone(), 9);
+    };
+    store.record(happened(what)).await?;
+    ensure!(store.claim_owed(1, 10).await? == []);
+    ensure!(store.claim_ranges(1, 10).await? == []);
+    store.leave().await?;
+    store.beat(1, 1_001).await?;
+    ensure!(store.claim_owed(1, 10).await? == [owed(1, 0)]);
+    let ranges = store.claim_ranges(1, 10).await?;
+    ensure!(ranges.len() == 1 && ranges[0].id == range, "{ranges:?}");
     Ok(())
 }
 
