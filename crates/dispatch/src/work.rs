@@ -7,6 +7,7 @@
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
 //! | `lanes` | looks after all lanes now and then |
+//! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome` | how a delivery goes on after an attempt |
 //! | `locks` | locks of which a thread holds one at a time |
 //! | `behind` | the ranges of the log that a lane owes |
@@ -30,11 +31,13 @@ mod item;
 mod lane;
 mod lanes;
 pub mod ledger;
+mod life;
 mod locks;
 mod matching;
 mod offer;
 mod outcome;
 mod pace;
+mod panics;
 mod range_reader;
 mod readers;
 mod recorder;
@@ -53,7 +56,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dovecast_drivers::guard::Guard;
 use dovecast_log::{Log, LogError, Record};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 pub use endpoint::{Directory, Endpoint};
@@ -64,9 +67,12 @@ pub use worker::webhook_id;
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use bounds::KnownBounds;
+use item::Room;
 use lane::Lane;
-use ledger::{Ledger, Millis};
+use ledger::{Happened, Ledger, Millis};
+use life::Parts;
 use locks::{Held, Lock};
+use panics::{Panicked, Panics, answered};
 use readers::Readers;
 use recorder::Recorder;
 use stats::Counters;
@@ -121,7 +127,7 @@ struct Shared<L, S> {
     guard: Guard,
     options: DispatchOptions,
     lanes: Lock<HashMap<EndpointId, Arc<Lane>>>,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     counters: Arc<Counters>,
     readers: Arc<Readers>,
     evaluator: Arc<Evaluator>,
@@ -132,8 +138,9 @@ struct Shared<L, S> {
     missing_told: Told,
     /// Owed deliveries that are claimed by us.
     claimed: Arc<AtomicUsize>,
-    /// Something that was in flight has ended.
-    room: Notify,
+    /// Deliveries that may be in flight.
+    room: Arc<Room>,
+    panics: Panics,
     /// Until when the others take us for alive, as we have last said.
     alive_until_ms: AtomicI64,
     /// How often we have begun to live: what was claimed in another life others may have claimed since.
@@ -157,31 +164,18 @@ impl Dispatcher {
         let counters = Arc::<Counters>::default();
         let readers = Arc::new(Readers::new(options.readers));
         let evaluator = Arc::new(Evaluator::new(options.conditions));
-        let shared = Arc::new(Shared {
+        let parts = Parts {
             log,
             ledger,
             directory,
             guard,
             options,
-            lanes: Lock::new("lanes", HashMap::new()),
-            recorder: Recorder::default(),
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
             evaluator: Arc::clone(&evaluator),
-            reports: matching::Reports::default(),
-            bounds: KnownBounds::default(),
-            taken_up: TakenUp::default(),
-            missing_told: Told::default(),
-            claimed: Arc::default(),
-            room: Notify::new(),
-            alive_until_ms: AtomicI64::new(0),
-            lives: AtomicU64::new(0),
-            unreadable_until_ms: AtomicI64::new(0),
-            is_stopping: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
-        });
+        };
         let stopping = watch::Sender::new(false);
-        let task = tokio::spawn(feed::run(shared, stopping.subscribe()));
+        let task = tokio::spawn(life::run(parts, stopping.subscribe()));
         Self {
             counters,
             readers,
@@ -227,6 +221,33 @@ impl Dispatcher {
 }
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    fn new(parts: &Parts<L, S>) -> Self {
+        Self {
+            log: parts.log.clone(),
+            ledger: parts.ledger.clone(),
+            directory: Arc::clone(&parts.directory),
+            guard: parts.guard.clone(),
+            options: parts.options.clone(),
+            lanes: Lock::new("lanes", HashMap::new()),
+            recorder: Arc::default(),
+            counters: Arc::clone(&parts.counters),
+            readers: Arc::clone(&parts.readers),
+            evaluator: Arc::clone(&parts.evaluator),
+            reports: matching::Reports::default(),
+            bounds: KnownBounds::default(),
+            taken_up: TakenUp::default(),
+            missing_told: Told::default(),
+            claimed: Arc::default(),
+            room: Room::new(parts.options.in_flight, &parts.counters),
+            panics: Panics::default(),
+            alive_until_ms: AtomicI64::new(0),
+            lives: AtomicU64::new(0),
+            unreadable_until_ms: AtomicI64::new(0),
+            is_stopping: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
     fn read(&self, record: &Record) -> Result<Notification, BadNotification> {
         match self.options.sources.get(&*record.topic) {
             Some(Source::Events(account)) => Notification::from_event(record, account),
@@ -255,7 +276,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     async fn beat(&self) -> Result<(), LogError> {
         let now_ms = now_ms();
         let until_ms = now_ms + ms(ALIVE);
-        self.ledger.beat(now_ms, until_ms).await?;
+        self.ask(async { self.ledger.beat(now_ms, until_ms).await })
+            .await?;
         let before = self.alive_until_ms.swap(until_ms, Ordering::AcqRel);
         if before < now_ms {
             self.lives.fetch_add(1, Ordering::AcqRel);
@@ -273,15 +295,26 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         now_ms() > self.unreadable_until_ms.load(Ordering::Acquire)
     }
 
-    /// A delivery is under way no more.
-    fn leave(&self, deliveries: u64) {
-        let before = self
-            .counters
-            .in_flight
-            .fetch_sub(deliveries, Ordering::AcqRel);
-        if before >= self.options.in_flight {
-            self.room.notify_waiters();
-        }
+    /// A part has panicked.
+    fn panicked(&self, part: &'static str, panicked: &Panicked) {
+        self.panics.note(&self.counters.panics, part, panicked);
+    }
+
+    /// Asks the ledger, where a panic is an error like others.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, LogError>>) -> Result<T, LogError> {
+        answered("the store", call, |panicked| {
+            self.panicked("store", panicked);
+        })
+        .await
+    }
+
+    async fn record(&self, happened: Happened) -> Result<(), LogError> {
+        self.ask(async { self.ledger.record(happened).await }).await
+    }
+
+    /// Nothing that was claimed is ours any more.
+    async fn leave(&self) -> Result<(), LogError> {
+        self.ask(async { self.ledger.leave().await }).await
     }
 
     /// Tells of trouble with the ledger, and waits before it is tried again.

@@ -145,6 +145,16 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             "Attempts that are not in the history, because the store was away.",
             stats.attempts_lost,
         ),
+        (
+            "dovecast_dispatch_panics_total",
+            "Panics in the dispatcher, a fault of the program; each is in the log, and what it was about is made again.",
+            stats.panics,
+        ),
+        (
+            "dovecast_dispatch_restarts_total",
+            "Times that the dispatcher was begun anew within the process after a fault.",
+            stats.restarts,
+        ),
     ] {
         out.counter(name, help);
         out.sample(&[], value);

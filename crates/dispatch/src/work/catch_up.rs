@@ -14,6 +14,7 @@ use dovecast_log::Log;
 use super::Shared;
 use super::lane::Lane;
 use super::ledger::{Ledger, RangeId};
+use super::panics::{REST, caught};
 use super::range_reader::{AGAIN, RangeReader, Step};
 use super::stats::count;
 
@@ -31,6 +32,18 @@ pub(super) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane:
 /// Delivers the ranges of a lane that is behind, until it is so no more.
 async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lane>) {
     let mut readers: Open<L> = HashMap::new();
+    while let Err(panicked) = caught(grow(&shared, &lane, &mut readers)).await {
+        shared.panicked("catch_up", &panicked);
+        readers.values_mut().for_each(RangeReader::begin_anew);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn grow<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+) {
     while !shared.is_stopping() {
         let (ranges, covered) = match lane.state().behind.as_mut() {
             Some(behind) => {
@@ -46,21 +59,21 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
         }
         let mut has_moved = false;
         for (id, to) in ranges {
-            has_moved |= go_on(&shared, &lane, &mut readers, (id, to)).await;
+            has_moved |= go_on(shared, lane, readers, (id, to)).await;
         }
         if has_moved {
             continue;
         }
-        if is_caught_up(&shared, &lane, &mut readers) {
+        if is_caught_up(shared, lane, readers) {
             return;
         }
         for reader in readers.values_mut() {
-            reader.make_way(&shared, &lane);
+            reader.make_way(shared, lane);
         }
         for id in readers.keys() {
-            is_read_to(&lane, &readers, id);
+            is_read_to(lane, readers, id);
         }
-        rest(&shared, &lane).await;
+        rest(shared, lane).await;
     }
 }
 

@@ -10,15 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::endpoint::Endpoint;
-use super::item::{Group, Item, Origin};
+use super::item::{Group, Item};
 use super::ledger::{DeadLetter, Ledger};
+use super::life::keep_up;
 use super::matching::{Found, Live};
+use super::panics::{caught, caught_now};
 use super::stats::count;
-use super::{STOP, Shared, lanes, now_ms, retrier, take_up, trace};
-use crate::NotificationId;
+use super::{STOP, Shared, lanes, now_ms, recorder, retrier, take_up, trace};
+use crate::{BadNotification, NotificationId};
 
-/// How long what has happened is gathered before it is written.
-const GATHER: Duration = Duration::from_millis(20);
 /// How often it is looked whether there is room again.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 /// How often we say that we live.
@@ -30,20 +30,29 @@ const OPEN_GROUPS: usize = 10_000;
 /// While the ledger is away nothing more is read when so many times the deliveries that may be in flight have happened.
 const UNWRITTEN: u64 = 10;
 
+/// Why a life of the dispatcher is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It was stopped, or its log is closed.
+    Stopped,
+    /// A part of it has failed: another life may do better.
+    Failed,
+}
+
 pub(super) async fn run<L: Log + Clone, S: Ledger>(
     shared: Arc<Shared<L, S>>,
     mut stopping: watch::Receiver<bool>,
-) {
+) -> Ended {
     let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
     let mut told = None;
     let mut consumer = loop {
         match shared.log.consumer(&shared.options.group, &topics).await {
             Ok(consumer) => break consumer,
-            Err(LogError::Closed) => return,
+            Err(LogError::Closed) => return Ended::Stopped,
             Err(error) => trouble(&mut told, &error).await,
         }
         if *stopping.borrow() {
-            return;
+            return Ended::Stopped;
         }
     };
     let (commits, mut to_commit) = mpsc::unbounded_channel();
@@ -51,63 +60,97 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
     // Before anything is claimed.
     while let Err(error) = shared.beat().await {
         if *stopping.borrow() {
-            return;
+            return Ended::Stopped;
         }
         shared.ledger_failed(&mut told, &error).await;
     }
-    helpers.spawn(live(Arc::clone(&shared)));
-    helpers.spawn(lanes::look_after(Arc::clone(&shared)));
-    helpers.spawn(retrier::run(Arc::clone(&shared)));
-    helpers.spawn(take_up::run(Arc::clone(&shared)));
-    let recording = tokio::spawn(record(Arc::clone(&shared), commits));
-    loop {
+    helpers.spawn(keep_up(Arc::clone(&shared), "heartbeat", live));
+    helpers.spawn(keep_up(Arc::clone(&shared), "lanes", lanes::look_after));
+    helpers.spawn(keep_up(Arc::clone(&shared), "retrier", retrier::run));
+    helpers.spawn(keep_up(Arc::clone(&shared), "take_up", take_up::run));
+    let recording = tokio::spawn(recorder::run(Arc::clone(&shared), commits));
+    let ended = loop {
         let may_read = has_room(&shared);
         tokio::select! {
             biased;
-            _ = stopping.changed() => break,
-            Some(positions) = to_commit.recv() => commit(&mut consumer, &positions).await,
-            read = consumer.next(), if may_read => match read {
-                Ok(records) => dispatch(&shared, &records, &stopping).await,
-                Err(LogError::Closed) => break,
-                Err(error @ LogError::Corrupt { .. }) => {
-                    count(&shared.counters.damaged, 1);
-                    tracing::error!(%error, "notifications are lost");
+            _ = stopping.changed() => break Ended::Stopped,
+            Some(positions) = to_commit.recv() => {
+                if !commit(&shared, &mut consumer, &positions).await {
+                    break Ended::Failed;
                 }
-                Err(LogError::Expired { topic, partition, offsets }) => {
-                    count(&shared.counters.expired, offsets.end - offsets.start);
-                    tracing::error!(
-                        topic, partition, from = offsets.start, to = offsets.end,
-                        "notifications were removed from the log before they were read, and reach nobody"
-                    );
-                }
-                Err(error) => trouble(&mut told, &error).await,
-            },
-            Some(_) = helpers.join_next() => {
-                tracing::error!("a part of the dispatcher has failed");
-                break;
             }
-            () = shared.room.notified(), if !may_read => {}
+            read = caught(consumer.next()), if may_read => {
+                // Of a consumer that has panicked nothing is known: another one reads again what is not committed.
+                let taken = match read {
+                    Ok(read) => caught(take(&shared, read, &stopping, &mut told)).await,
+                    Err(panicked) => Err(panicked),
+                };
+                match taken {
+                    Ok(None) => {}
+                    Ok(Some(ended)) => break ended,
+                    Err(panicked) => {
+                        shared.panicked("feed", &panicked);
+                        break Ended::Failed;
+                    }
+                }
+            },
+            Some(_) = helpers.join_next() => break Ended::Failed,
+            () = shared.room.news(), if !may_read => {}
             () = tokio::time::sleep(LOOK), if !may_read => {}
         }
-    }
+    };
     helpers.shutdown().await;
     end(&shared).await;
     // The recorder ends after what is left; its channel closes then.
     while let Some(positions) = to_commit.recv().await {
-        commit(&mut consumer, &positions).await;
+        commit(&shared, &mut consumer, &positions).await;
     }
     if recording.await.is_err() {
         tracing::error!("the recorder has failed");
     }
-    if let Err(error) = shared.ledger.leave().await {
+    if let Err(error) = shared.leave().await {
         // In some seconds we are taken for dead.
         tracing::warn!(%error, "what was claimed cannot be given back");
     }
+    ended
+}
+
+/// Takes what was read; `Some`: nothing more can be.
+async fn take<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    read: Result<Vec<Record>, LogError>,
+    stopping: &watch::Receiver<bool>,
+    told: &mut Option<Instant>,
+) -> Option<Ended> {
+    match read {
+        Ok(records) => dispatch(shared, &records, stopping).await,
+        Err(LogError::Closed) => return Some(Ended::Stopped),
+        Err(error @ LogError::Corrupt { .. }) => {
+            count(&shared.counters.damaged, 1);
+            tracing::error!(%error, "notifications are lost");
+        }
+        Err(LogError::Expired {
+            topic,
+            partition,
+            offsets,
+        }) => {
+            count(&shared.counters.expired, offsets.end - offsets.start);
+            tracing::error!(
+                topic,
+                partition,
+                from = offsets.start,
+                to = offsets.end,
+                "notifications were removed from the log before they were read, and reach nobody"
+            );
+        }
+        Err(error) => trouble(told, &error).await,
+    }
+    None
 }
 
 fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
-    shared.counters.in_flight.load(Ordering::Acquire) < shared.options.in_flight
+    !shared.room.is_full()
         && shared.recorder.open_groups() < OPEN_GROUPS
         && waiting < shared.options.in_flight * UNWRITTEN
 }
@@ -120,10 +163,23 @@ async fn trouble(told: &mut Option<Instant>, error: &LogError) {
     tokio::time::sleep(Duration::from_millis(500)).await;
 }
 
-async fn commit<C: Consumer>(consumer: &mut C, positions: &[Position]) {
-    if let Err(error) = consumer.commit(positions).await {
-        // The next commit says the same and more; after a crash they are read again.
-        tracing::warn!(%error, "the position in the log cannot be kept");
+/// `false`: the consumer has panicked.
+async fn commit<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    consumer: &mut L::Consumer,
+    positions: &[Position],
+) -> bool {
+    match caught(consumer.commit(positions)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            // The next commit says the same and more; after a crash they are read again.
+            tracing::warn!(%error, "the position in the log cannot be kept");
+            true
+        }
+        Err(panicked) => {
+            shared.panicked("feed", &panicked);
+            false
+        }
     }
 }
 
@@ -139,14 +195,12 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
         };
         shared.deferred(lane, &grown, shed);
         // What is of ranges is read again.
-        let (owed, others): (Vec<Item>, Vec<Item>) = waiting
-            .into_iter()
-            .partition(|item| matches!(item.origin, Origin::Owed));
-        shared.leave(others.iter().map(|item| item.in_flight).sum());
-        shared.give_back(lane.id, owed, Duration::ZERO);
+        let (owed, others): (Vec<Item>, Vec<Item>) = waiting.into_iter().partition(Item::is_owed);
+        others.into_iter().for_each(Item::abandon);
+        shared.give_back(owed, Duration::ZERO);
     }
     let deadline = Instant::now() + STOP;
-    while shared.counters.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+    while shared.room.in_flight() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     shared.is_over.store(true, Ordering::Release);
@@ -161,47 +215,76 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
 ) {
     let group = Group::new(behind(records));
     count(&shared.counters.records, records.len() as u64);
-    let mut found = Found::default();
     for record in records {
-        while shared.counters.in_flight.load(Ordering::Acquire) >= shared.options.in_flight {
+        while shared.room.is_full() {
             if *stopping.borrow() {
                 // It is owed in a moment.
                 break;
             }
             tokio::select! {
-                () = shared.room.notified() => {}
+                () = shared.room.news() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        let notification = match shared.read(record) {
-            Ok(notification) => notification,
-            Err(error) => {
+        let matched = match caught_now(|| matched(shared, record, &group)) {
+            Ok(Ok(Some(matched))) => matched,
+            Ok(Ok(None)) => continue,
+            Ok(Err(error)) => {
                 bury(shared, record, &error.to_string());
                 continue;
             }
+            Err(panicked) => {
+                shared.panicked("feed", &panicked);
+                bury(
+                    shared,
+                    record,
+                    &format!("reading it has panicked: {panicked}"),
+                );
+                continue;
+            }
         };
-        shared.find(&notification, &mut found);
-        let span = trace::read(notification.id, record);
-        trace::matched(&span, found.wanted.len());
-        if found.is_empty() {
-            continue;
-        }
-        let mut live = Live::new(&notification, record, &group, span);
-        if !found.wanted.is_empty() {
-            live.is_matched = true;
-            count(&shared.counters.matched, 1);
-        }
-        for endpoint in found.wanted.drain(..) {
-            offer(shared, &endpoint, &live).await;
+        let Matched { live, found } = matched;
+        for endpoint in &found.wanted {
+            if let Err(panicked) = caught(offer(shared, endpoint, &live)).await {
+                // What was dropped so is owed.
+                shared.panicked("feed", &panicked);
+            }
         }
         if !found.costly.is_empty() {
-            shared.find_later(notification, live, found.costly.drain(..));
+            shared.find_later(live, found.costly);
         }
     }
     shared.recorder.begin(Arc::clone(&group));
     if group.done() {
         shared.recorder.news.notify_one();
     }
+}
+
+/// A notification, and who wants it or may want it.
+struct Matched {
+    live: Live,
+    found: Found,
+}
+
+fn matched<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    group: &Arc<Group>,
+) -> Result<Option<Matched>, BadNotification> {
+    let notification = shared.read(record)?;
+    let mut found = Found::default();
+    shared.find(&notification, &mut found);
+    let span = trace::read(notification.id, record);
+    trace::matched(&span, found.wanted.len());
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let mut live = Live::new(notification, record, group, span);
+    if !found.wanted.is_empty() {
+        live.is_matched = true;
+        count(&shared.counters.matched, 1);
+    }
+    Ok(Some(Matched { live, found }))
 }
 
 /// Offers what was just read to an endpoint; waits a moment where its lane is full and drains fast.
@@ -214,7 +297,9 @@ pub(super) async fn offer<L: Log + Clone, S: Ledger>(
         count(&shared.counters.dropped, 1);
         return;
     }
-    let mut offered = shared.offer_live(endpoint, live.item());
+    let mut item = live.item(&shared.recorder, endpoint.id);
+    item.place = Some(shared.room.take());
+    let mut offered = shared.offer_live(endpoint, item);
     while let Some((mut item, lane)) = offered {
         tokio::select! {
             () = lane.ended.notified() => {}
@@ -226,7 +311,11 @@ pub(super) async fn offer<L: Log + Clone, S: Ledger>(
 }
 
 /// A record that is no notification is a dead letter; it never stops the partition.
-fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reason: &str) {
+pub(super) fn bury<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    reason: &str,
+) {
     count(&shared.counters.bad_records, 1);
     let letter = DeadLetter {
         endpoint: None,
@@ -254,46 +343,6 @@ fn behind(records: &[Record]) -> Vec<Position> {
         offset,
     };
     last.into_iter().map(position).collect()
-}
-
-/// Writes what has happened, and tells what may be committed; until the dispatcher stops and nothing is left.
-async fn record<L: Log + Clone, S: Ledger>(
-    shared: Arc<Shared<L, S>>,
-    commits: mpsc::UnboundedSender<Vec<Position>>,
-) {
-    let mut told = None;
-    loop {
-        shared.recorder.news.notified().await;
-        if !shared.is_stopping() {
-            tokio::time::sleep(GATHER).await;
-        }
-        let is_last = shared.is_stopping();
-        // Before it is taken: what ends now has written down what came of it.
-        let is_idle = shared.counters.in_flight.load(Ordering::Acquire) == 0
-            || shared.is_over.load(Ordering::Acquire);
-        let (happened, positions) = shared.recorder.take();
-        while !happened.is_empty() {
-            match shared.ledger.record(happened.clone()).await {
-                Ok(()) => break,
-                Err(error) if shared.is_stopping() => {
-                    tracing::error!(%error, "what was delivered last cannot be kept, it is delivered again");
-                    return;
-                }
-                Err(error) => shared.ledger_failed(&mut told, &error).await,
-            }
-        }
-        if !positions.is_empty() && commits.send(positions).is_err() {
-            return;
-        }
-        if is_last && is_idle {
-            return;
-        }
-        if is_last {
-            // Attempts outlast the stop; what they come to is found out by trying again.
-            shared.recorder.news.notify_one();
-            tokio::time::sleep(LOOK).await;
-        }
-    }
 }
 
 /// Says that we live.

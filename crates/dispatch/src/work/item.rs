@@ -7,15 +7,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use dovecast_log::Position;
+use tokio::sync::Notify;
 use tracing::Span;
 
 use super::ledger::RangeId;
 use super::locks::{Held, Lock};
-use crate::NotificationId;
+use super::recorder::Recorder;
+use super::stats::Counters;
+use crate::{EndpointId, NotificationId};
 
-/// A delivery to be made.
+/// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so, and it is made again some time later.
 #[derive(Debug)]
 pub(super) struct Item {
+    pub(super) endpoint: EndpointId,
     pub(super) notification: NotificationId,
     pub(super) body: Bytes,
     /// Attempts that have failed.
@@ -23,13 +27,118 @@ pub(super) struct Item {
     /// Since when it waits.
     pub(super) since: Instant,
     pub(super) origin: Origin,
-    /// Of those in flight; what is read again of a range is bounded by its window.
-    pub(super) in_flight: u64,
     pub(super) span: Span,
     /// How often it was a probe that failed.
     pub(super) probes: u32,
+    /// What is read again of a range has none: it is bounded by its window.
+    pub(super) place: Option<InFlight>,
     /// Where it was owed.
-    pub(super) _claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
+    recorder: Arc<Recorder>,
+    is_settled: bool,
+}
+
+/// What is delivered, and where.
+#[derive(Debug)]
+pub(super) struct What {
+    pub(super) endpoint: EndpointId,
+    pub(super) notification: NotificationId,
+    pub(super) body: Bytes,
+    /// Attempts that have failed.
+    pub(super) failures: u32,
+    pub(super) span: Span,
+}
+
+impl Item {
+    pub(super) fn new(recorder: &Arc<Recorder>, what: What, origin: Origin) -> Self {
+        Self {
+            endpoint: what.endpoint,
+            notification: what.notification,
+            body: what.body,
+            failures: what.failures,
+            since: Instant::now(),
+            origin,
+            span: what.span,
+            probes: 0,
+            place: None,
+            claim: None,
+            recorder: Arc::clone(recorder),
+            is_settled: false,
+        }
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self.origin, Origin::Owed)
+    }
+
+    /// What came of it is written down.
+    pub(super) fn settle(mut self) {
+        self.is_settled = true;
+        self.recorder.end(&self.origin);
+    }
+
+    /// Leaves it as it was: what it is of is read again.
+    pub(super) fn abandon(mut self) {
+        self.is_settled = true;
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.recorder.dropped(self);
+        }
+    }
+}
+
+/// How many deliveries are in flight, and may be.
+#[derive(Debug)]
+pub(super) struct Room {
+    most: u64,
+    counters: Arc<Counters>,
+    /// There is room again.
+    news: Notify,
+}
+
+impl Room {
+    pub(super) fn new(most: u64, counters: &Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            counters: Arc::clone(counters),
+            news: Notify::new(),
+        })
+    }
+
+    pub(super) fn take(self: &Arc<Self>) -> InFlight {
+        self.counters.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(Arc::clone(self))
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.counters.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight() >= self.most
+    }
+
+    /// Waits until it may be worth another look.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
+    }
+}
+
+/// Counts a delivery as in flight until it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Room>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let before = self.0.counters.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if before >= self.0.most {
+            self.0.news.notify_waiters();
+        }
+    }
 }
 
 /// Counts what is claimed and not done.
@@ -63,6 +172,22 @@ pub(super) enum Origin {
     Owed,
     /// Read from a range that is owed.
     Range { run: Arc<RangeRun>, offset: u64 },
+}
+
+impl Origin {
+    /// Just read; one more thing to be done of its group.
+    pub(super) fn live(
+        group: &Arc<Group>,
+        (topic, partition, offset): (&Arc<str>, u32, u64),
+    ) -> Self {
+        group.add();
+        Self::Live {
+            group: Arc::clone(group),
+            topic: Arc::clone(topic),
+            partition,
+            offset,
+        }
+    }
 }
 
 /// Records that were read together. They are committed when nothing of them is left to be done, and nothing of what was read before.

@@ -79,11 +79,11 @@ pub(super) enum Next {
 pub(super) enum Offered {
     /// It waits.
     Queued,
-    /// It is part of a range now, and so is what waited before.
+    /// What was offered is part of a range now, and so is what waited before.
     Deferred {
         /// Ranges that are new or have grown, and up to where.
         grown: Vec<(RangeId, u64)>,
-        /// What waited.
+        /// All of that.
         shed: Vec<Item>,
     },
     /// There is no room just now, but there will be in a moment.
@@ -208,6 +208,7 @@ impl State {
         {
             self.defer(&mut grown, (topic, *partition), *offset);
         }
+        shed.push(item);
         Offered::Deferred { grown, shed }
     }
 
@@ -286,6 +287,22 @@ impl State {
             self.workers -= 1;
         }
         place.is_some()
+    }
+
+    /// A worker has panicked: it does not sleep, and what it had was no success.
+    pub(super) fn panicked(&mut self, sleeper: &Arc<Notify>, now: Instant) -> Turned {
+        self.sleepers.retain(|other| !Arc::ptr_eq(other, sleeper));
+        self.breaker_turns(true, now)
+    }
+
+    /// A worker is gone that has not signed off.
+    pub(super) fn lost_worker(&mut self) {
+        self.workers = self.workers.saturating_sub(1);
+    }
+
+    /// Whether something could be done, and no worker is there to do it.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.workers == 0 && !self.is_empty() && (self.probe.is_some() || !self.must_wait())
     }
 
     fn pop(&mut self, now: Instant) -> Next {
@@ -391,11 +408,15 @@ impl State {
     }
 
     /// What waits of a range from an offset on waits no more.
-    pub(super) fn drop_waiting_of(&mut self, run: &Arc<RangeRun>, from: u64) {
-        self.queue.retain(|item| match &item.origin {
-            Origin::Range { run: of, offset } => !Arc::ptr_eq(of, run) || *offset < from,
-            _ => true,
-        });
+    #[must_use]
+    pub(super) fn take_waiting_of(&mut self, run: &Arc<RangeRun>, from: u64) -> Vec<Item> {
+        let is_of_run = |item: &Item| match &item.origin {
+            Origin::Range { run: of, offset } => Arc::ptr_eq(of, run) && *offset >= from,
+            _ => false,
+        };
+        let (taken, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_of_run);
+        self.queue = kept.into();
+        taken
     }
 
     /// Whether nothing may be sent now, not even a probe.

@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::item::Item;
 use super::lane::{Lane, State};
 use super::ledger::{Ledger, RangeId};
+use super::panics::caught_now;
 use super::{Shared, catch_up, retrier};
 
 /// How often lanes are looked at.
@@ -23,7 +24,9 @@ pub(super) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, 
         tokio::time::sleep(LANE_CHECK_INTERVAL).await;
         let lanes: Vec<_> = shared.lanes().values().cloned().collect();
         for lane in lanes {
-            look_at(&shared, &lane);
+            if let Err(panicked) = caught_now(|| look_at(&shared, &lane)) {
+                shared.panicked("lanes", &panicked);
+            }
             if lane.state().retire(Instant::now(), IDLE_LANE_KEPT) {
                 shared.forget(&lane);
             }
@@ -47,7 +50,7 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
     let found = look(&mut lane.state(), endpoint);
     shared.hire(lane, found.hired);
     if !found.owed.is_empty() {
-        shared.give_back(lane.id, found.owed, retrier::PAUSED);
+        shared.give_back(found.owed, retrier::PAUSED);
     }
     shared.deferred(lane, &found.grown, found.late);
     catch_up::start(shared, lane);
@@ -72,6 +75,9 @@ fn look(state: &mut State, endpoint: Option<Arc<Endpoint>>) -> Found {
             found.hired = state.call_for_all();
         }
         None => {}
+    }
+    if found.hired == 0 && state.is_deserted() {
+        found.hired = state.call_for_all();
     }
     if state.endpoint.is_paused {
         found.owed = state.take_owed();

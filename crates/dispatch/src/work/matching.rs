@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,14 +13,16 @@ use tracing::Span;
 
 use super::endpoint::Endpoint;
 use super::evaluator::{AtOnce, Verdicts};
-use super::item::{Group, Item, Origin};
+use super::item::{Group, Item, Origin, What};
 use super::ledger::Ledger;
 use super::locks::Lock;
+use super::panics::caught;
+use super::recorder::Recorder;
 use super::stats::count;
 use super::{Shared, feed};
 use crate::condition::{Condition, Verdict};
 use crate::filter::Mismatch;
-use crate::{EndpointId, Notification, NotificationId};
+use crate::{EndpointId, Notification};
 
 /// How often is logged what becomes of the conditions of an account.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
@@ -33,7 +34,7 @@ type Candidate = (Arc<Endpoint>, Arc<Condition>);
 
 /// A notification that was just read, and where from.
 pub(super) struct Live {
-    pub(super) notification: NotificationId,
+    pub(super) notification: Notification,
     pub(super) body: Bytes,
     pub(super) group: Arc<Group>,
     pub(super) topic: Arc<str>,
@@ -46,14 +47,14 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(
-        notification: &Notification,
+        notification: Notification,
         record: &Record,
         group: &Arc<Group>,
         span: Span,
     ) -> Self {
         Self {
-            notification: notification.id,
             body: notification.body(),
+            notification,
             group: Arc::clone(group),
             topic: Arc::clone(&record.topic),
             partition: record.partition,
@@ -63,24 +64,17 @@ impl Live {
         }
     }
 
-    /// Its delivery to one endpoint.
-    pub(super) fn item(&self) -> Item {
-        Item {
-            notification: self.notification,
+    /// Its delivery to one endpoint: one more thing to be done of its group.
+    pub(super) fn item(&self, recorder: &Arc<Recorder>, endpoint: EndpointId) -> Item {
+        let what = What {
+            endpoint,
+            notification: self.notification.id,
             body: self.body.clone(),
             failures: 0,
-            since: Instant::now(),
-            origin: Origin::Live {
-                group: Arc::clone(&self.group),
-                topic: Arc::clone(&self.topic),
-                partition: self.partition,
-                offset: self.offset,
-            },
-            in_flight: 1,
             span: self.span.clone(),
-            probes: 0,
-            _claim: None,
-        }
+        };
+        let place = (&self.topic, self.partition, self.offset);
+        Item::new(recorder, what, Origin::live(&self.group, place))
     }
 }
 
@@ -91,6 +85,14 @@ pub(super) struct Found {
     pub(super) wanted: Vec<Arc<Endpoint>>,
     /// For these it is if the condition holds, which costs too much to be told at once.
     pub(super) costly: Vec<Candidate>,
+}
+
+/// How far a notification was offered after its conditions were evaluated.
+enum Offering {
+    /// To each endpoint whose condition holds.
+    Done,
+    /// Not to all: there are no verdicts, or the dispatcher stops.
+    Unknown,
 }
 
 impl Found {
@@ -168,21 +170,16 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Has conditions evaluated, and offers the notification to endpoints whose condition holds; leaves it to ranges where there is no
     /// room for that, or the endpoint has to read its ranges anyway.
-    pub(super) fn find_later(
-        self: &Arc<Self>,
-        notification: Notification,
-        live: Live,
-        costly: impl Iterator<Item = Candidate>,
-    ) {
-        let (behind, mut candidates): (Vec<Candidate>, Vec<Candidate>) =
-            costly.partition(|(endpoint, _)| self.is_behind(endpoint.id));
-        for (endpoint, _) in behind {
-            self.leave_live(&endpoint, live.item());
-        }
+    pub(super) fn find_later(self: &Arc<Self>, live: Live, costly: Vec<Candidate>) {
+        let notification = &live.notification;
+        let (behind, mut candidates): (Vec<Candidate>, Vec<Candidate>) = costly
+            .into_iter()
+            .partition(|(endpoint, _)| self.is_behind(endpoint.id));
+        self.leave_all(&live, behind);
         let conditions = candidates
             .iter()
             .map(|(_, condition)| Arc::clone(condition));
-        let offered = self.evaluator.offer(&notification, conditions.collect());
+        let offered = self.evaluator.offer(notification, conditions.collect());
         let taken = offered.as_ref().map_or(0, |(count, _)| *count);
         let left = candidates.split_off(taken);
         if let Some((first, _)) = left.first()
@@ -194,41 +191,39 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             );
         }
         count(&self.counters.conditions_deferred, left.len() as u64);
-        for (endpoint, _) in left {
-            self.leave_live(&endpoint, live.item());
-        }
+        self.leave_all(&live, left);
         if let Some((_, verdicts)) = offered {
             live.group.add();
             let shared = Arc::clone(self);
-            tokio::spawn(shared.offer_later(notification, live, candidates, verdicts));
+            tokio::spawn(shared.offer_later(live, candidates, verdicts));
+        }
+    }
+
+    fn leave_all(self: &Arc<Self>, live: &Live, candidates: Vec<Candidate>) {
+        for (endpoint, _) in candidates {
+            self.leave_live(&endpoint, live.item(&self.recorder, endpoint.id));
         }
     }
 
     async fn offer_later(
         self: Arc<Self>,
-        notification: Notification,
         live: Live,
         candidates: Vec<Candidate>,
         verdicts: Verdicts,
     ) {
-        let Ok(verdicts) = verdicts.await else {
-            // The evaluator is gone: the record is not committed, and read again.
-            return;
+        let offered = match verdicts.await {
+            Ok(verdicts) => caught(self.offer_to(&live, &candidates, &verdicts)).await,
+            Err(_) => Ok(Offering::Unknown),
         };
-        let mut is_counted = live.is_matched;
-        for ((endpoint, _), verdict) in candidates.into_iter().zip(verdicts) {
-            if verdict == Verdict::Holds && !self.has_room().await {
-                // It is stopped: the record is not committed, and read again.
-                return;
-            }
-            if verdict == Verdict::Holds && !is_counted {
-                is_counted = true;
-                count(&self.counters.matched, 1);
-            }
-            match verdict {
-                Verdict::Holds => feed::offer(&self, &endpoint, &live).await,
-                Verdict::Fails => {}
-                Verdict::TooCostly => self.not_run(&notification, endpoint.id),
+        match offered {
+            Ok(Offering::Done) => {}
+            // What is not committed is read again.
+            _ if self.is_stopping() => return,
+            // Whoever reads the ranges asks again; what was offered already comes twice.
+            Ok(Offering::Unknown) => self.leave_all(&live, candidates),
+            Err(panicked) => {
+                self.panicked("matching", &panicked);
+                self.leave_all(&live, candidates);
             }
         }
         if live.group.done() {
@@ -236,14 +231,40 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
+    /// Offers a notification to endpoints whose condition holds.
+    async fn offer_to(
+        self: &Arc<Self>,
+        live: &Live,
+        candidates: &[Candidate],
+        verdicts: &[Verdict],
+    ) -> Offering {
+        let mut is_counted = live.is_matched;
+        for ((endpoint, _), verdict) in candidates.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Holds => {
+                    if !self.has_room().await {
+                        return Offering::Unknown;
+                    }
+                    if !std::mem::replace(&mut is_counted, true) {
+                        count(&self.counters.matched, 1);
+                    }
+                    feed::offer(self, endpoint, live).await;
+                }
+                Verdict::Fails => {}
+                Verdict::TooCostly => self.not_run(&live.notification, endpoint.id),
+            }
+        }
+        Offering::Done
+    }
+
     /// Waits until more may be in flight; `false`: the dispatcher is stopped.
     async fn has_room(&self) -> bool {
-        while self.counters.in_flight.load(Ordering::Acquire) >= self.options.in_flight {
+        while self.room.is_full() {
             if self.is_stopping() {
                 return false;
             }
             tokio::select! {
-                () = self.room.notified() => {}
+                () = self.room.news() => {}
                 () = tokio::time::sleep(feed::LOOK) => {}
             }
         }

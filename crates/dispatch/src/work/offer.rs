@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use dovecast_log::Log;
 
 use super::endpoint::Endpoint;
-use super::item::{Item, Origin};
+use super::item::Item;
 use super::lane::{Lane, Offered, State};
 use super::ledger::{Ledger, RangeId};
 use super::stats::count;
 use super::{Shared, catch_up, ms, now_ms, trace, worker};
-use crate::EndpointId;
 
 /// When a delivery that cannot be made now is asked for again.
 pub(super) const NOT_NOW: Duration = Duration::from_secs(5);
@@ -59,25 +58,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         endpoint: &Arc<Endpoint>,
         item: Item,
     ) -> Option<(Item, Arc<Lane>)> {
-        let Origin::Live { group, .. } = &item.origin else {
-            return None;
-        };
-        let (group, span) = (Arc::clone(group), item.span.clone());
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
             let offered = state.offer_live(item);
-            if !matches!(offered, Offered::Queued) {
-                return (offered, 0);
-            }
-            // Before a worker can take it: what was not added cannot be done.
-            group.add();
-            count(&self.counters.in_flight, 1);
-            (offered, state.call(1))
+            let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
+            (offered, hired)
         });
         match offered {
             Offered::Queued => self.hire(&lane, hired),
             Offered::Deferred { grown, shed } => {
-                trace::deferred(&span, lane.id);
-                count(&self.counters.deferred, 1);
                 self.deferred(&lane, &grown, shed);
                 catch_up::start(self, &lane);
             }
@@ -91,26 +79,20 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let (lane, offered) = self.with_lane(endpoint, |state| state.leave_live(item));
         if let Offered::Deferred { grown, shed } = offered {
             self.deferred(&lane, &grown, shed);
-            count(&self.counters.deferred, 1);
             catch_up::start(self, &lane);
         }
     }
 
     /// Offers what was owed and is due.
     pub(super) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
-        count(&self.counters.in_flight, 1);
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
             let offered = state.offer_owed(item);
-            let hired = if matches!(offered, Offered::Queued) {
-                state.call(1)
-            } else {
-                0
-            };
+            let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
             (offered, hired)
         });
         if let Offered::NotNow(item, probe_at) = offered {
             let wait = probe_at.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
-            self.give_back(lane.id, vec![item], wait.max(NOT_NOW));
+            self.give_back(vec![item], wait.max(NOT_NOW));
         } else {
             self.hire(&lane, hired);
         }
@@ -119,7 +101,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Begins workers that the lane counts already.
     pub(super) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, workers: usize) {
         for _ in 0..workers {
-            tokio::spawn(worker::run(Arc::clone(self), Arc::clone(lane)));
+            worker::hire(self, lane);
         }
     }
 
@@ -135,43 +117,21 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         // From here on it may be delivered, and its end written down.
         lane.state().recorded(grown);
         count(&self.counters.deferred, shed.len() as u64);
-        self.leave(shed.len() as u64);
         for item in shed {
             trace::deferred(&item.span, lane.id);
-            if let Origin::Live { group, .. } = item.origin
-                && group.done()
-            {
-                self.recorder.news.notify_one();
-            }
+            item.settle();
         }
     }
 
     /// Owed deliveries that are not made now: they are owed as before.
-    pub(super) fn give_back(&self, endpoint: EndpointId, items: Vec<Item>, wait: Duration) {
+    pub(super) fn give_back(&self, items: Vec<Item>, wait: Duration) {
         let due_ms = now_ms() + ms(wait);
-        self.leave(items.iter().map(|item| item.in_flight).sum());
-        let ids = items.into_iter().map(|item| (endpoint, item.notification));
-        let mut happened = self.recorder.happened();
-        happened.given_back.extend(ids.map(|id| (id, due_ms)));
-        drop(happened);
-        self.recorder.news.notify_one();
-    }
-
-    /// The item is not under way any more, and what came of it is written down.
-    pub(super) fn end(&self, origin: &Origin) {
-        match origin {
-            Origin::Live { group, .. } => {
-                if group.done() {
-                    self.recorder.news.notify_one();
-                }
-            }
-            Origin::Owed => self.recorder.news.notify_one(),
-            Origin::Range { run, offset } => {
-                if let Some(from) = run.done(*offset) {
-                    self.progress(&run.id, from);
-                }
-            }
+        {
+            let ids = items.iter().map(|item| (item.endpoint, item.notification));
+            let mut happened = self.recorder.happened();
+            happened.given_back.extend(ids.map(|id| (id, due_ms)));
         }
+        items.into_iter().for_each(Item::settle);
     }
 
     /// Everything of a range is delivered that is before an offset.

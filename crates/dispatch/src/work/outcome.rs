@@ -80,10 +80,9 @@ pub(super) fn settle<L: Log + Clone, S: Ledger>(
         lane.state().put_back(item);
     } else if let End::Later = made.end {
         // It is read again by whoever goes on with the range.
-        shared.leave(item.in_flight);
+        item.abandon();
     } else {
-        shared.end(&item.origin);
-        shared.leave(item.in_flight);
+        item.settle();
     }
     if turned.closes {
         shared.wake_all(lane);
@@ -123,7 +122,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
 ) {
     let endpoint = of.id;
     let time_ms = now_ms();
-    let is_owed = matches!(item.origin, Origin::Owed);
+    let is_owed = item.is_owed();
     // A refusal is no failure that is counted.
     let attempts = item.failures + u32::from(!made.is_failure && made.status.is_some());
     let owed = |due_ms| Owed {
@@ -193,7 +192,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
 }
 
 /// The breaker has opened: what waits is owed, as ranges or as it was.
-fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+pub(super) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
     tracing::warn!(endpoint.id = %lane.id, "an endpoint fails again and again, it is left alone but for a probe now and then");
     let (grown, shed, owed, wait) = {
         let mut state = lane.state();
@@ -203,5 +202,5 @@ fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane
     shared.deferred(lane, &grown, shed);
     catch_up::start(shared, lane);
     let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
-    shared.give_back(lane.id, owed, wait.max(NOT_NOW));
+    shared.give_back(owed, wait.max(NOT_NOW));
 }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position, Reader, Record};
 
-use super::item::{Item, Origin, RangeRun};
+use super::feed::bury;
+use super::item::{Item, Origin, RangeRun, What};
 use super::lane::Lane;
 use super::ledger::{Ledger, RangeId};
+use super::panics::{answered, caught_now};
 use super::readers::Place;
 use super::stats::count;
 use super::{Shared, ms, now_ms, trace};
@@ -100,6 +102,12 @@ impl<L: Log> RangeReader<L> {
         self.waiting.truncate(KEPT);
     }
 
+    /// Reads again what was not looked at to its end.
+    pub(super) fn begin_anew(&mut self) {
+        self.close();
+        self.waiting.clear();
+    }
+
     /// Whether it may be closed for others: it has been good for something, or will not be.
     fn may_make_way(&self) -> bool {
         let place = self.place.as_ref();
@@ -126,7 +134,8 @@ impl<L: Log> RangeReader<L> {
         let waiting = lane.state().waiting_of(&self.run);
         // What is taken by a worker meanwhile comes twice.
         if let Some(first) = self.run.take_back(&waiting) {
-            lane.state().drop_waiting_of(&self.run, first);
+            let taken = lane.state().take_waiting_of(&self.run, first);
+            taken.into_iter().for_each(Item::abandon);
             self.next = first;
         }
     }
@@ -180,7 +189,11 @@ impl<L: Log> RangeReader<L> {
             if self.place.is_none() {
                 return Step::WantsReader;
             }
-            match self.fetch(shared).await {
+            let fetched = self.fetch(shared);
+            let fetched = answered("the log", fetched, |panicked| {
+                shared.panicked("log", panicked);
+            });
+            match fetched.await {
                 Ok(()) => {}
                 Err(LogError::Corrupt { offsets, .. }) => {
                     count(&shared.counters.damaged, 1);
@@ -317,29 +330,35 @@ impl<L: Log> RangeReader<L> {
         L: Clone,
     {
         let next = record.offset + 1;
-        let mut wanted = shared.read(record).ok();
+        let read = caught_now(|| shared.read(record).ok());
+        let mut wanted = read.unwrap_or_else(|panicked| {
+            shared.panicked("catch_up", &panicked);
+            let reason = format!("reading it has panicked: {panicked}");
+            bury(shared, record, &reason);
+            None
+        });
         if let Some(notification) = &wanted
             && !shared.wants(lane.id, notification).await
         {
             wanted = None;
         }
         if let Some(notification) = wanted {
-            self.run.begin(record.offset);
-            self.next = next;
-            let item = Item {
+            let what = What {
+                endpoint: lane.id,
                 notification: notification.id,
                 body: notification.body(),
                 failures: 0,
-                since: Instant::now(),
-                origin: Origin::Range {
-                    run: Arc::clone(&self.run),
-                    offset: record.offset,
-                },
-                in_flight: 0,
                 span: trace::read(notification.id, record),
-                probes: self.run.probes(record.offset),
-                _claim: None,
             };
+            let probes = self.run.probes(record.offset);
+            self.run.begin(record.offset);
+            let origin = Origin::Range {
+                run: Arc::clone(&self.run),
+                offset: record.offset,
+            };
+            let mut item = Item::new(&shared.recorder, what, origin);
+            item.probes = probes;
+            self.next = next;
             let hired = {
                 let mut state = lane.state();
                 state.offer_range(item);

@@ -4,14 +4,26 @@
 //! what has happened afterwards, has all that belongs to them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
-use dovecast_log::Position;
-use tokio::sync::Notify;
+use dovecast_log::{Log, Position};
+use tokio::sync::{Notify, mpsc};
 
-use super::item::Group;
-use super::ledger::{Happened, RangeId};
+use super::item::{Group, Item, Origin};
+use super::ledger::{Happened, Ledger, Owed, RangeId};
 use super::locks::{Held, Lock};
+use super::panics::{REST, caught};
+use super::{Shared, ms, now_ms};
+
+/// How long what has happened is gathered before it is written.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often it is looked whether attempts that outlast the stop have ended.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it meets each time is met seldom.
+const DROPPED_FIRST: Duration = Duration::from_secs(5);
+const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 
 /// What waits to be written, and the groups in the order in which they were read.
 #[derive(Debug)]
@@ -54,6 +66,48 @@ impl Recorder {
         *progress = (*progress).max(from);
     }
 
+    /// A delivery is not under way any more, and what came of it is written down.
+    pub(super) fn end(&self, origin: &Origin) {
+        match origin {
+            Origin::Live { group, .. } => {
+                if group.done() {
+                    self.news.notify_one();
+                }
+            }
+            Origin::Owed => self.news.notify_one(),
+            Origin::Range { run, offset } => {
+                if let Some(from) = run.done(*offset) {
+                    self.progress(&run.id, from);
+                    self.news.notify_one();
+                }
+            }
+        }
+    }
+
+    /// A delivery was dropped on the way: it is owed, as after a failure.
+    pub(super) fn dropped(&self, item: &Item) {
+        let doublings = item.failures.min(16);
+        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
+        let owed = Owed {
+            endpoint: item.endpoint,
+            notification: item.notification,
+            body: item.body.clone(),
+            failures: item.failures.saturating_add(1),
+            due_ms: now_ms().saturating_add(ms(delay)),
+            reason: "the dispatcher failed while it was under way".to_owned(),
+        };
+        {
+            let mut happened = self.happened();
+            if item.is_owed() {
+                happened.failed_again.push(owed);
+            } else {
+                happened.owed.push(owed);
+            }
+        }
+        self.end(&item.origin);
+        self.news.notify_one();
+    }
+
     /// A group was read.
     pub(super) fn begin(&self, group: Arc<Group>) {
         self.groups.lock().push_back(group);
@@ -93,5 +147,84 @@ impl Recorder {
             offset,
         };
         (happened, positions.into_iter().map(position).collect())
+    }
+}
+
+/// What is being written: kept where writing it has failed, or panicked.
+struct Batch {
+    happened: Happened,
+    positions: Vec<Position>,
+    /// The dispatcher stops ...
+    is_last: bool,
+    /// ... and nothing else can happen.
+    is_idle: bool,
+}
+
+/// Writes what has happened, and says what may be committed; until the dispatcher stops and nothing is left.
+pub(super) async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    commits: mpsc::UnboundedSender<Vec<Position>>,
+) {
+    let mut batch = None;
+    while let Err(panicked) = caught(write(&shared, &commits, &mut batch)).await {
+        shared.panicked("recorder", &panicked);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn write<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    commits: &mpsc::UnboundedSender<Vec<Position>>,
+    pending: &mut Option<Batch>,
+) {
+    let mut told = None;
+    loop {
+        if pending.is_none() {
+            *pending = Some(gather(shared).await);
+        }
+        let Some(batch) = pending else {
+            return;
+        };
+        while !batch.happened.is_empty() {
+            match shared.record(batch.happened.clone()).await {
+                Ok(()) => batch.happened = Happened::default(),
+                Err(error) if shared.is_stopping() => {
+                    tracing::error!(%error, "what was delivered last cannot be kept, it is delivered again");
+                    return;
+                }
+                Err(error) => shared.ledger_failed(&mut told, &error).await,
+            }
+        }
+        let positions = std::mem::take(&mut batch.positions);
+        if !positions.is_empty() && commits.send(positions).is_err() {
+            return;
+        }
+        if batch.is_last && batch.is_idle {
+            return;
+        }
+        if batch.is_last {
+            // Attempts outlast the stop; what they come to is found out by trying again.
+            shared.recorder.news.notify_one();
+            tokio::time::sleep(STOP_CHECK_INTERVAL).await;
+        }
+        *pending = None;
+    }
+}
+
+/// What has happened since the last time.
+async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
+    shared.recorder.news.notified().await;
+    if !shared.is_stopping() {
+        tokio::time::sleep(GATHER).await;
+    }
+    let is_last = shared.is_stopping();
+    // Before it is taken: what ends now has written down what came of it.
+    let is_idle = shared.room.in_flight() == 0 || shared.is_over.load(Ordering::Acquire);
+    let (happened, positions) = shared.recorder.take();
+    Batch {
+        happened,
+        positions,
+        is_last,
+        is_idle,
     }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
-use super::item::{Claim, Item, Origin};
+use super::item::{Claim, Item, Origin, What};
 use super::ledger::{Ledger, Owed};
+use super::panics::caught_now;
 use super::stats::count;
 use super::{Shared, ms, now_ms, trace};
 use crate::EndpointId;
@@ -30,12 +31,16 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
         if claimed < shared.options.in_flight / 2 && shared.recorder.waiting() < UNWRITTEN {
             let except = have_enough(&shared);
-            let claim = shared.ledger.claim_owed_except(now_ms(), MOST, except);
-            match claim.await {
+            let ledger = &shared.ledger;
+            let claim = async { ledger.claim_owed_except(now_ms(), MOST, except).await };
+            match shared.ask(claim).await {
                 Ok(owed) => {
                     is_more = owed.len() == MOST;
                     for owed in owed {
-                        retry(&shared, owed);
+                        // What is dropped by a panic is owed: each for itself, they are all claimed by now.
+                        if let Err(panicked) = caught_now(|| retry(&shared, owed)) {
+                            shared.panicked("retrier", &panicked);
+                        }
                     }
                 }
                 Err(error) => shared.ledger_failed(&mut told, &error).await,
@@ -59,17 +64,16 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
     let id = (owed.endpoint, owed.notification);
     match shared.directory.endpoint(owed.endpoint) {
         Some(endpoint) if endpoint.is_active && !endpoint.is_paused => {
-            let item = Item {
+            let what = What {
+                endpoint: owed.endpoint,
                 notification: owed.notification,
                 body: owed.body,
                 failures: owed.failures,
-                since: Instant::now(),
-                origin: Origin::Owed,
-                in_flight: 1,
                 span: trace::owed(owed.notification, owed.failures),
-                probes: 0,
-                _claim: Some(Claim::new(&shared.claimed)),
             };
+            let mut item = Item::new(&shared.recorder, what, Origin::Owed);
+            item.claim = Some(Claim::new(&shared.claimed));
+            item.place = Some(shared.room.take());
             shared.offer_owed(&endpoint, item);
         }
         Some(endpoint) if endpoint.is_active => {

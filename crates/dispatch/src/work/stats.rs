@@ -37,6 +37,10 @@ pub struct Stats {
     pub ledger_errors: u64,
     /// Attempts that were not noted because the ledger was away.
     pub attempts_lost: u64,
+    /// Panics of parts of the dispatcher.
+    pub panics: u64,
+    /// Times that the dispatcher was begun anew after a fault.
+    pub restarts: u64,
     /// Deliveries under way or waiting, now.
     pub in_flight: u64,
     /// Notifications that wait for costly conditions, now.
@@ -77,6 +81,8 @@ counters![
     missing,
     ledger_errors,
     attempts_lost,
+    panics,
+    restarts,
     in_flight,
 ];
 

@@ -18,6 +18,7 @@ use super::catch_up::{Going, Open, rest, step};
 use super::lane::Lane;
 use super::ledger::{Ledger, OwedRange, RangeId};
 use super::locks::{Held, Lock};
+use super::panics::caught;
 use super::range_reader::{RangeReader, Step};
 use super::{Shared, now_ms};
 use crate::EndpointId;
@@ -176,7 +177,13 @@ fn give<L: Log + Clone, S: Ledger>(
             endpoint,
             begun: Vec::new(),
         };
-        tokio::spawn(deliver(turn));
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            if let Err(panicked) = caught(deliver(turn)).await {
+                // What it had was released when it was dropped.
+                shared.panicked("take_up", &panicked);
+            }
+        });
     }
 }
 

@@ -1,8 +1,9 @@
 //! Workers of a lane: each has one connection, takes the next delivery, and writes down what came of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::Sender;
 use dovecast_drivers::{Attempt, Delivery, Outcome};
 use dovecast_log::Log;
@@ -14,7 +15,8 @@ use super::endpoint::Endpoint;
 use super::item::{Item, Origin};
 use super::lane::{Lane, Next, PATIENCE};
 use super::ledger::{Ledger, Owed};
-use super::outcome::settle;
+use super::outcome::{opened, settle};
+use super::panics::{REST, caught};
 use super::stats::count;
 use super::{Shared, now_ms, trace};
 use crate::{EndpointId, NotificationId};
@@ -31,13 +33,72 @@ pub fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String 
     )
 }
 
-pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lane>) {
+/// A worker, as its lane counts it.
+struct Employed {
+    lane: Arc<Lane>,
+    has_signed_off: bool,
+}
+
+impl Drop for Employed {
+    fn drop(&mut self) {
+        if !self.has_signed_off {
+            self.lane.state().lost_worker();
+        }
+    }
+}
+
+/// Begins a worker that the lane counts already.
+pub(super) fn hire<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    let employed = Employed {
+        lane: Arc::clone(lane),
+        has_signed_off: false,
+    };
+    tokio::spawn(run(Arc::clone(shared), employed));
+}
+
+async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed: Employed) {
+    let lane = Arc::clone(&employed.lane);
     let sleeper = Arc::new(Notify::new());
-    let mut worker: Option<(Arc<Endpoint>, Option<Sender>)> = None;
+    while let Err(panicked) = caught(work(&shared, &lane, &sleeper)).await {
+        shared.panicked("worker", &panicked);
+        // What it had in hand is owed since it was dropped. It may have been the probe.
+        let turned = lane.state().panicked(&sleeper, Instant::now());
+        if turned.opens {
+            opened(&shared, &lane);
+        }
+        lane.ended.notify_one();
+        tokio::time::sleep(REST).await;
+    }
+    employed.has_signed_off = true;
+}
+
+/// What a worker delivers with.
+struct Hand {
+    endpoint: Arc<Endpoint>,
+    /// `None`: the endpoint cannot be reached as it is.
+    sender: Option<Sender>,
+}
+
+impl Hand {
+    fn new(endpoint: Arc<Endpoint>, guard: &Guard) -> Self {
+        let webhook = endpoint.driver.as_ref().ok();
+        let guard = || guard.for_account(Arc::clone(&endpoint.account));
+        let sender = webhook.map(|webhook| Sender::new(Arc::clone(webhook), guard()));
+        Self { endpoint, sender }
+    }
+}
+
+/// Delivers until it has signed off.
+async fn work<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    sleeper: &Arc<Notify>,
+) {
+    let mut hand: Option<Hand> = None;
     loop {
         let (next, endpoint) = {
             let mut state = lane.state();
-            (state.pop_or_sleep(&sleeper), Arc::clone(&state.endpoint))
+            (state.pop_or_sleep(sleeper), Arc::clone(&state.endpoint))
         };
         let item = match next {
             Next::Deliver(item) => item,
@@ -46,9 +107,9 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, la
                 continue;
             }
             Next::Sleep => {
-                let sender = worker.as_mut().and_then(|(_, sender)| sender.as_mut());
-                if !is_woken(&sleeper, sender).await {
-                    if lane.state().sign_off(&sleeper) {
+                let sender = hand.as_mut().and_then(|hand| hand.sender.as_mut());
+                if !is_woken(sleeper, sender).await {
+                    if lane.state().sign_off(sleeper) {
                         return;
                     }
                     // Somebody has woken it at the same time: that must not be taken for another time.
@@ -57,18 +118,12 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, la
                 continue;
             }
         };
-        if worker
-            .as_ref()
-            .is_none_or(|(of, _)| !Arc::ptr_eq(of, &endpoint))
-        {
-            let webhook = endpoint.driver.as_ref().ok();
-            let guard = || shared.guard.for_account(Arc::clone(&endpoint.account));
-            let sender = webhook.map(|webhook| Sender::new(Arc::clone(webhook), guard()));
-            worker = Some((Arc::clone(&endpoint), sender));
-        }
-        if let Some((endpoint, sender)) = &mut worker {
-            attempt(&shared, &lane, (endpoint, sender), item).await;
-        }
+        let mut with = match hand.take() {
+            Some(hand) if Arc::ptr_eq(&hand.endpoint, &endpoint) => hand,
+            _ => Hand::new(endpoint, &shared.guard),
+        };
+        attempt(shared, lane, &mut with, item).await;
+        hand = Some(with);
     }
 }
 
@@ -90,20 +145,21 @@ async fn is_woken(sleeper: &Notify, sender: Option<&mut Sender>) -> bool {
 async fn attempt<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    (endpoint, sender): (&Arc<Endpoint>, &mut Option<Sender>),
+    hand: &mut Hand,
     mut item: Item,
 ) {
-    if !endpoint.is_active {
-        return discard(shared, lane, &item);
+    if !hand.endpoint.is_active {
+        return discard(shared, lane, item);
     }
     let delivery = Delivery {
         webhook_id: webhook_id(item.notification, lane.id),
         body: item.body.clone(),
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
-    let made = match (sender, &endpoint.driver) {
+    let made = match (&mut hand.sender, &hand.endpoint.driver) {
         (Some(sender), _) => {
-            let mut delivering = std::pin::pin!(sender.deliver(&delivery).instrument(span.clone()));
+            let delivering = caught(sender.deliver(&delivery)).instrument(span.clone());
+            let mut delivering = std::pin::pin!(delivering);
             tokio::select! {
                 biased;
                 made = &mut delivering => made,
@@ -114,25 +170,30 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                 }
             }
         }
-        (None, Err(reason)) => refused(reason.clone()),
-        (None, Ok(_)) => refused(String::new()),
+        (None, Err(reason)) => Ok(refused(reason.clone())),
+        (None, Ok(_)) => Ok(refused(String::new())),
     };
+    let made = made.unwrap_or_else(|panicked| {
+        shared.panicked("driver", &panicked);
+        // Of its connection nothing is known.
+        *hand = Hand::new(Arc::clone(&hand.endpoint), &shared.guard);
+        failed(format!("the driver has panicked: {panicked}"))
+    });
     trace::tried(&span, &made);
     settle(shared, lane, item, made);
 }
 
 /// The endpoint was switched off while this waited.
-fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: &Item) {
+fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
     count(&shared.counters.dropped, 1);
-    if matches!(item.origin, Origin::Owed) {
+    if item.is_owed() {
         let done = (lane.id, item.notification);
         shared.recorder.happened().done.push(done);
     }
     // It may have been the probe.
     lane.state().breaker = Breaker::default();
     shared.wake_all(lane);
-    shared.end(&item.origin);
-    shared.leave(item.in_flight);
+    item.settle();
     lane.ended.notify_one();
 }
 
@@ -145,13 +206,24 @@ fn refused(reason: String) -> Attempt {
     }
 }
 
+fn failed(reason: String) -> Attempt {
+    let outcome = Outcome::Failed {
+        reason: reason.clone(),
+        retry_after: None,
+    };
+    Attempt {
+        outcome,
+        ..refused(reason)
+    }
+}
+
 /// What is under way is owed from now on, and claimed by us.
 fn hand_over<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     endpoint: EndpointId,
     item: &mut Item,
 ) {
-    if matches!(item.origin, Origin::Owed) {
+    if item.is_owed() {
         return;
     }
     let owed = Owed {
@@ -164,5 +236,5 @@ fn hand_over<L: Log + Clone, S: Ledger>(
     };
     shared.recorder.happened().under_way.push(owed);
     let origin = std::mem::replace(&mut item.origin, Origin::Owed);
-    shared.end(&origin);
+    shared.recorder.end(&origin);
 }

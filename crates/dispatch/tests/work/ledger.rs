@@ -30,6 +30,8 @@ pub(crate) struct Kept {
     pub(crate) attempts: Vec<AttemptRow>,
     /// Endpoints that a claim can leave out.
     pub(crate) most_except: usize,
+    /// Panics so many times before it does anything else.
+    pub(crate) panics: usize,
     /// Refuses everything.
     pub(crate) is_away: bool,
     /// The most ranges that were claimed in one go.
@@ -51,6 +53,17 @@ impl Kept {
 impl Memory {
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().expect("not poisoned")
+    }
+
+    /// As the dispatcher sees it.
+    fn asked(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = self.kept();
+        if kept.panics > 0 {
+            kept.panics -= 1;
+            drop(kept);
+            panic!("the ledger panics");
+        }
+        kept
     }
 
     /// The dispatcher is gone: what it has claimed is free.
@@ -75,7 +88,7 @@ fn away() -> LogError {
 
 impl Ledger for Memory {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
-        let mut kept = self.kept();
+        let mut kept = self.asked();
         if kept.is_away {
             kept.refused += 1;
             return Err(away());
@@ -129,7 +142,7 @@ impl Ledger for Memory {
     }
 
     async fn beat(&self, _: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
-        let mut kept = self.kept();
+        let mut kept = self.asked();
         if kept.is_away {
             return Err(away());
         }
@@ -166,7 +179,7 @@ impl Ledger for Memory {
     }
 
     async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LogError> {
-        let kept = self.kept();
+        let kept = self.asked();
         if kept.is_away {
             return Err(away());
         }
@@ -182,7 +195,7 @@ impl Ledger for Memory {
         most: usize,
         endpoints: Vec<EndpointId>,
     ) -> Result<Vec<OwedRange>, LogError> {
-        let mut kept = self.kept();
+        let mut kept = self.asked();
         if kept.is_away {
             return Err(away());
         }

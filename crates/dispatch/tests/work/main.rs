@@ -8,6 +8,7 @@ mod conditions;
 mod expired;
 mod ledger;
 mod names;
+mod panics;
 mod paused;
 mod sink;
 mod take_up;

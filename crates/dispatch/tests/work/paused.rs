@@ -11,7 +11,7 @@ use crate::world::{World, until, until_taken};
 /// Endpoints that are paused: enough for looking after their lanes to take a while.
 const ENDPOINTS: u128 = 5_000;
 /// How often all that is owed is due.
-const ROUNDS: u32 = 15;
+const ROUNDS: u32 = 8;
 
 /// The retrier, looking after lanes and the feed go through the same lanes at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -41,7 +41,7 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
         for (owed, _) in world.ledger.kept().owed.values_mut() {
             owed.due_ms = 0;
         }
-        world.notify(20).await;
+        world.notify(10).await;
         until("what is owed is given back", || async {
             let kept = world.ledger.kept();
             let due = kept.owed.values().filter(|(owed, _)| owed.due_ms == 0);
@@ -49,7 +49,7 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
         })
         .await;
     }
-    until_taken(&sink, 20 * ROUNDS).await;
+    until_taken(&sink, 10 * ROUNDS).await;
     world.committed().await;
     {
         let kept = world.ledger.kept();

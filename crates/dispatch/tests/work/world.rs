@@ -59,6 +59,11 @@ impl World {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_with(self.log.clone());
+    }
+
+    /// With a log that is ours, or does more than it.
+    pub(crate) fn start_with(&mut self, log: impl Log + Clone) {
         let options = DispatchOptions {
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
@@ -67,7 +72,7 @@ impl World {
             conditions: self.conditions,
         };
         self.dispatcher = Some(Dispatcher::start(
-            self.log.clone(),
+            log,
             self.ledger.clone(),
             Arc::clone(&self.directory),
             self.guard.clone(),
