@@ -15,6 +15,7 @@ mod retention;
 mod salvage;
 mod stats;
 mod store;
+mod threads;
 mod topics;
 mod window;
 mod writer;
@@ -272,7 +273,8 @@ impl Embedded {
         query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LogError> {
         let shared = self.handle.shared.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let pool = Arc::clone(&shared.pool);
+        let read = pool.run(move || {
             let done = shared.pool.with(&shared.store, |connection| {
                 query(connection).map_err(|error| shared.store.error("read", &error))
             });

@@ -219,7 +219,8 @@ impl Consumer for EmbeddedConsumer {
 /// What a group has committed of each partition of a topic; the oldest record where it has nothing.
 async fn committed(shared: &Shared, group: &str, topic: &Arc<Topic>) -> Result<Vec<u64>, LogError> {
     let (shared, group, topic) = (shared.clone(), group.to_owned(), Arc::clone(topic));
-    let read = tokio::task::spawn_blocking(move || {
+    let pool = Arc::clone(&shared.pool);
+    let read = pool.run(move || {
         let done = shared.pool.with(&shared.store, |connection| {
             let mut all = Vec::new();
             for partition in &topic.partitions {

@@ -1,19 +1,30 @@
-//! Connections that read, used again and again.
+//! Connections that read, used again and again, on threads that do nothing else.
 
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::store::{Store, StoreError};
+use tokio::sync::oneshot;
 
-/// So many are kept; more are opened when needed, and closed after use.
-const KEPT: usize = 4;
+use super::store::{Store, StoreError};
+use super::threads::{THREADS, Threads};
+
+/// So many are kept: one for each thread.
+const KEPT: usize = THREADS;
 
 /// Idle connections to the present file.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<(u64, Vec<Connection>)>);
+pub(super) struct Pool(Mutex<(u64, Vec<Connection>)>, Threads);
 
 impl Pool {
+    /// Runs `read`, which uses the pool, on a thread that does nothing else; the answer fails if that panics.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        self.1.run(read)
+    }
+
     /// Runs `read` with a connection.
     pub(super) fn with<T>(
         &self,

@@ -32,7 +32,8 @@ pub(super) async fn fetch(
     from: u64,
 ) -> Result<Option<Fetched>, LogError> {
     let (shared, topic) = (shared.clone(), Arc::clone(topic));
-    let read = tokio::task::spawn_blocking(move || {
+    let pool = Arc::clone(&shared.pool);
+    let read = pool.run(move || {
         let done = shared.pool.with(&shared.store, |connection| {
             read(&shared, connection, &topic, (place, from))
                 .map_err(|error| shared.store.error("read", &error))
@@ -268,7 +269,8 @@ pub(super) async fn begin_at(
         StartAt::Time(time_ms) => time_ms,
     };
     let (shared, topic) = (shared.clone(), Arc::clone(topic));
-    let search = tokio::task::spawn_blocking(move || {
+    let pool = Arc::clone(&shared.pool);
+    let search = pool.run(move || {
         let done = shared.pool.with(&shared.store, |connection| {
             let partitions = topic.partitions.iter();
             let found = partitions.map(|partition| first_since(connection, partition, time_ms));
