@@ -1,4 +1,8 @@
 //! Removes the oldest batches: those that are too old, and those that are too much.
+//!
+//! A batch has the time of the clock when it was appended, and a clock may have been wrong. The order within a partition is right
+//! whatever the clock said; across partitions a batch counts with at most the time of what was appended behind it, and now
+//! ([`Oldest::counted_ms`]), and with at least the time of what was removed before it. So no partition stands in for the others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::store::{StoreError, key, unkey};
+use super::store::{MAX_OFFSET, StoreError, key, unkey};
 use super::topics::{Partition, Topic};
 use super::writer::Shared;
 
@@ -20,7 +24,10 @@ struct Oldest {
     topic: Arc<Topic>,
     place: usize,
     end: u64,
+    /// What the clock said when it was appended, or what the one before it counted with, if that is later.
     time_ms: i64,
+    /// Earlier than `time_ms` where the clock was ahead then: the time of the first batch behind those.
+    counted_ms: i64,
     pos: u64,
     bytes: u64,
 }
@@ -28,6 +35,11 @@ struct Oldest {
 impl Oldest {
     fn partition(&self) -> &Partition {
         &self.topic.partitions[self.place]
+    }
+
+    /// Whether it was appended while the clock was ahead.
+    fn is_ahead(&self) -> bool {
+        self.counted_ms < self.time_ms
     }
 }
 
@@ -46,8 +58,9 @@ pub(super) fn step(shared: &Shared, connection: &mut Connection) -> Result<Step,
 
 fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step> {
     let options = &shared.options;
+    let now_ms = now_ms();
     let cutoff_ms = options.retention_ms.map_or(i64::MIN, |age_ms| {
-        now_ms().saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX))
+        now_ms.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX))
     });
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut all = Vec::new();
@@ -55,16 +68,23 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step
     for topic in shared.topics.all() {
         for place in 0..topic.partitions.len() {
             total += topic.partitions[place].bytes();
-            all.extend(oldest(shared, &transaction, &topic, place)?);
+            let removed_ms = topic.partitions[place].removed_ms();
+            let wanted = Wanted {
+                topic: &topic,
+                place,
+                removed_ms,
+            };
+            all.extend(oldest(shared, &transaction, now_ms, &wanted)?);
         }
     }
-    let mut gone: Vec<(Oldest, u64)> = Vec::new();
+    let mut gone: Vec<(Oldest, u64, i64)> = Vec::new();
     while gone.len() < BATCHES_PER_STEP {
-        // The oldest of all; where the clock was set back, what says it is the oldest.
-        let Some(i) = (0..all.len()).min_by_key(|i| all[*i].time_ms) else {
+        let Some((i, counted_ms)) = oldest_of(&all) else {
             break;
         };
-        let is_too_old = all[i].time_ms < cutoff_ms;
+        // A time that has passed is believed here: it was perhaps a later one that was behind.
+        let is_too_old = all[i].time_ms.min(now_ms) < cutoff_ms
+            || all[i].time_ms > now_ms && counted_ms < cutoff_ms;
         let is_too_much = options.retention_bytes.is_some_and(|bytes| total > bytes);
         if !is_too_old && !is_too_much {
             break;
@@ -82,15 +102,20 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step
                 first.partition().end().cast_signed()
             ])?;
         total = total.saturating_sub(first.bytes);
-        all.extend(oldest(shared, &transaction, &first.topic, first.place)?);
-        gone.push((first, begin));
+        let wanted = Wanted {
+            topic: &first.topic,
+            place: first.place,
+            removed_ms: counted_ms,
+        };
+        all.extend(oldest(shared, &transaction, now_ms, &wanted)?);
+        gone.push((first, begin, counted_ms));
     }
     transaction.commit()?;
     let mut step = Step {
         bytes: 0,
         is_more_due: gone.len() >= BATCHES_PER_STEP,
     };
-    for (batch, begin) in gone {
+    for (batch, begin, counted_ms) in gone {
         let partition = batch.partition();
         let records = begin.saturating_sub(partition.begin());
         shared
@@ -100,6 +125,7 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step
         step.bytes += batch.bytes;
         partition.set_begin_pos(batch.pos + batch.bytes);
         partition.set_begin(begin);
+        partition.set_removed_ms(counted_ms);
     }
     if step.bytes > 0 {
         // It gives back a page for each row that is asked for.
@@ -111,30 +137,60 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step
     Ok(step)
 }
 
+/// The oldest of all, and the time it counts with.
+fn oldest_of(all: &[Oldest]) -> Option<(usize, i64)> {
+    // There is one clock: batches of all partitions that were appended while it was ahead are older than what came when it was right
+    // again. Among themselves their times are right.
+    let ahead = all.iter().filter(|oldest| oldest.is_ahead());
+    let right_again_ms = ahead.map(|oldest| oldest.counted_ms).min();
+    let order = |oldest: &Oldest| {
+        let counted_ms = right_again_ms.filter(|_| oldest.is_ahead());
+        (counted_ms.unwrap_or(oldest.time_ms), oldest.time_ms)
+    };
+    let place = (0..all.len()).min_by_key(|i| order(&all[*i]))?;
+    Some((place, order(&all[place]).0))
+}
+
+/// Which partition's oldest batch is looked for.
+struct Wanted<'t> {
+    topic: &'t Arc<Topic>,
+    place: usize,
+    /// What the batch before it counted with.
+    removed_ms: i64,
+}
+
 /// The oldest batch of a partition, unless the group that everything is kept for still wants it.
 fn oldest(
     shared: &Shared,
     connection: &Connection,
-    topic: &Arc<Topic>,
-    place: usize,
+    now_ms: i64,
+    wanted: &Wanted<'_>,
 ) -> rusqlite::Result<Option<Oldest>> {
-    let id = topic.partitions[place].id;
-    let row = connection
+    let id = wanted.topic.partitions[wanted.place].id;
+    let mut row = connection
         .prepare_cached(
             "SELECT key, count, time_ms, pos, length(bytes) FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1",
         )?
         .query_row(params![key(id, 0), key(id + 1, 0)], |row| {
             let base = unkey(row.get(0)?).1;
             Ok(Oldest {
-                topic: Arc::clone(topic),
-                place,
+                topic: Arc::clone(wanted.topic),
+                place: wanted.place,
                 end: base + row.get::<_, i64>(1)?.cast_unsigned(),
-                time_ms: row.get(2)?,
+                time_ms: row.get::<_, i64>(2)?.max(wanted.removed_ms),
+                counted_ms: 0,
                 pos: row.get::<_, i64>(3)?.cast_unsigned(),
                 bytes: row.get::<_, i64>(4)?.cast_unsigned(),
             })
         })
         .optional()?;
+    if let Some(oldest) = &mut row {
+        let behind_ms = first_before(connection, id, oldest)?.unwrap_or(oldest.time_ms);
+        oldest.counted_ms = oldest
+            .time_ms
+            .min(now_ms)
+            .min(behind_ms.max(wanted.removed_ms));
+    }
     let (Some(oldest), Some(group)) = (&row, &shared.options.retain_for_group) else {
         return Ok(row);
     };
@@ -146,9 +202,58 @@ fn oldest(
     Ok(row.filter(|_| is_done))
 }
 
+/// The time of the first batch behind the oldest that is earlier: the clock was set back there. `None`: the last one is not, either
+/// the clock never was, or what it said then has passed.
+fn first_before(
+    connection: &Connection,
+    id: u64,
+    oldest: &Oldest,
+) -> rusqlite::Result<Option<i64>> {
+    // The last batch that begins at an offset or before it.
+    let mut statement = connection.prepare_cached(
+        "SELECT key, time_ms FROM batch WHERE key >= ?1 AND key <= ?2 ORDER BY key DESC LIMIT 1",
+    )?;
+    let mut batch_at = |offset: u64| {
+        let range = params![key(id, oldest.end), key(id, offset)];
+        let read = |row: &rusqlite::Row<'_>| Ok((unkey(row.get(0)?).1, row.get::<_, i64>(1)?));
+        statement.query_row(range, read).optional()
+    };
+    let Some(mut found) = batch_at(MAX_OFFSET - 1)? else {
+        return Ok(None);
+    };
+    if found.1 >= oldest.time_ms {
+        return Ok(None);
+    }
+    // Up to here no batch is known to be earlier. The clock may have been ahead more than once: in growing steps, the first place is
+    // found where it was right for as long as it was ahead.
+    let mut low = oldest.end;
+    let mut stride = 1;
+    while low + stride < found.0 {
+        match batch_at(low + stride)? {
+            Some(batch) if batch.1 < oldest.time_ms => {
+                found = batch;
+                break;
+            }
+            _ => low += stride + 1,
+        }
+        stride *= 2;
+    }
+    while low < found.0 {
+        let middle = low.midpoint(found.0);
+        match batch_at(middle)? {
+            Some(batch) if batch.1 < oldest.time_ms => found = batch,
+            _ => low = middle + 1,
+        }
+    }
+    Ok(Some(found.1))
+}
+
 pub(super) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What is in the log, as everybody in the process sees it: topics, partitions, their ends. Kept by the writer.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::{PartitionStatus, TopicStatus};
@@ -23,6 +23,8 @@ pub(super) struct Partition {
     /// Bytes of all batches there ever were, and of those that are gone.
     end_pos: AtomicU64,
     begin_pos: AtomicU64,
+    /// The time that the last batch counted with that was removed.
+    removed_ms: AtomicI64,
 }
 
 impl Partition {
@@ -35,6 +37,7 @@ impl Partition {
             end: AtomicU64::new(0),
             end_pos: AtomicU64::new(0),
             begin_pos: AtomicU64::new(0),
+            removed_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -61,6 +64,14 @@ impl Partition {
 
     pub(super) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn removed_ms(&self) -> i64 {
+        self.removed_ms.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_removed_ms(&self, time_ms: i64) {
+        self.removed_ms.store(time_ms, Ordering::Release);
     }
 
     pub(super) fn set_begin(&self, begin: u64) {

@@ -1,0 +1,200 @@
+//! Clocks that are wrong for a while, against logs whose clock was right.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::super::{EmbeddedOptions, load, store::Store};
+use super::*;
+
+const SECOND: i64 = 1000;
+const HOUR: i64 = 3600 * SECOND;
+const YEAR: i64 = 365 * 24 * HOUR;
+/// Bytes of a batch.
+const BYTES: u64 = 10;
+/// How much of what is appended goes to each partition, of ten.
+const SHARES: [u8; 10] = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3];
+
+/// A log of so many batches, one a second until now, as a clock that was wrong has stamped them.
+struct Case {
+    batches: i64,
+    /// From this batch to before that one the clock was wrong by so much.
+    wrong: &'static [(i64, i64, i64)],
+    /// Partitions get nothing from here on.
+    idle: &'static [(u64, i64)],
+}
+
+/// How many batches are left of each partition.
+fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> [u64; 4] {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shared = Shared {
+        store: Store::in_dir(dir.path()),
+        options: Arc::new(EmbeddedOptions {
+            retention_bytes: keep.0.map(|batches| batches * BYTES),
+            retention_ms: keep.1,
+            ..EmbeddedOptions::default()
+        }),
+        topics: Arc::default(),
+        pool: Arc::default(),
+        counters: Arc::default(),
+        commits: watch::Sender::new(0),
+        damage: Arc::default(),
+    };
+    let mut connection = shared.store.open_writer().expect("a store");
+    fill(case, is_clock_right, &connection);
+    load::load(&shared, &connection).expect("a log");
+    while step(&shared, &mut connection).expect("room").is_more_due {}
+    let left = |partition: i64| {
+        connection
+            .query_row(
+                "SELECT count(*) FROM batch WHERE key >= ?1 AND key < ?2",
+                params![
+                    key(partition.cast_unsigned(), 0),
+                    key(partition.cast_unsigned() + 1, 0)
+                ],
+                |row| row.get::<_, i64>(0),
+            )
+            .expect("a number")
+            .cast_unsigned()
+    };
+    [0, 1, 2, 3].map(left)
+}
+
+fn fill(case: &Case, is_clock_right: bool, connection: &Connection) {
+    connection
+        .execute_batch("BEGIN; INSERT INTO topic (id, name) VALUES (1, 'dovecot');")
+        .expect("a topic");
+    for id in 0..4 {
+        connection
+            .execute(
+                "INSERT INTO part (id, topic, number) VALUES (?1, 1, ?1)",
+                [id],
+            )
+            .expect("a partition");
+    }
+    let mut offsets = [0_u64; 4];
+    let now_ms = now_ms();
+    for i in 0..case.batches {
+        // Scattered, so that partitions have batches in common seconds and none.
+        let partition = u64::from(SHARES[usize::try_from(i * 7 % 10).expect("small")]);
+        if case
+            .idle
+            .iter()
+            .any(|(idle, from)| *idle == partition && i >= *from)
+        {
+            continue;
+        }
+        let mut time_ms = now_ms - (case.batches - i) * SECOND;
+        for (from, to, by_ms) in case.wrong {
+            if !is_clock_right && (*from..*to).contains(&i) {
+                time_ms += by_ms;
+            }
+        }
+        let offset = &mut offsets[usize::try_from(partition).expect("small")];
+        let pos = (*offset * BYTES).cast_signed();
+        let bytes = vec![0_u8; usize::try_from(BYTES).expect("small")];
+        connection
+            .execute(
+                "INSERT INTO batch (key, count, time_ms, pos, bytes) VALUES (?1, 1, ?2, ?3, ?4)",
+                params![key(partition, *offset), time_ms, pos, bytes],
+            )
+            .expect("room");
+        *offset += 1;
+    }
+    connection.execute_batch("COMMIT").expect("room");
+}
+
+#[test]
+fn a_clock_that_was_wrong_does_not_decide_which_partition_is_emptied() {
+    let wrong: [&[(i64, i64, i64)]; 7] = [
+        &[],
+        &[(0, 1000, YEAR)],
+        &[(1000, 2000, YEAR)],
+        &[(1000, 2000, HOUR)],
+        &[(500, 900, HOUR), (1500, 2500, YEAR)],
+        &[(2000, 3000, YEAR)],
+        &[(0, 3000, YEAR)],
+    ];
+    for wrong in wrong {
+        let case = Case {
+            batches: 3000,
+            wrong,
+            idle: &[],
+        };
+        for keep in [2900, 1982, 1000, 10] {
+            let expected = left(&case, true, (Some(keep), None));
+            assert_eq!(expected.iter().sum::<u64>(), keep);
+            let left = left(&case, false, (Some(keep), None));
+            assert_eq!(left, expected, "{wrong:?}, {keep} are kept");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_was_behind_empties_no_partition() {
+    let case = Case {
+        batches: 3000,
+        wrong: &[(1000, 2000, -YEAR)],
+        idle: &[],
+    };
+    for keep in [2900, 1982, 1000] {
+        let expected = left(&case, true, (Some(keep), None));
+        let left = left(&case, false, (Some(keep), None));
+        // Not to the batch: what is removed goes by the partition that came first to where the clock was behind.
+        let is_near = left
+            .iter()
+            .zip(expected)
+            .all(|(left, expected)| left.abs_diff(expected) <= expected / 10);
+        assert!(is_near, "{left:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn a_partition_that_got_nothing_since_the_clock_was_ahead_is_emptied_with_the_others() {
+    let case = Case {
+        batches: 3000,
+        wrong: &[(500, 1500, YEAR)],
+        idle: &[(3, 1500)],
+    };
+    for keep in [2000, 1500, 1000] {
+        let expected = left(&case, true, (Some(keep), None));
+        assert_eq!(
+            left(&case, false, (Some(keep), None)),
+            expected,
+            "{keep} are kept"
+        );
+    }
+}
+
+#[test]
+fn age_is_not_what_a_wrong_clock_said() {
+    const KEPT_MS: u64 = 1_000_500;
+    let expected = [400, 200, 200, 200];
+    for (wrong, what) in [
+        (&[][..], "right"),
+        (&[(0, 2500, YEAR)], "ahead until lately"),
+        (&[(0, 500, YEAR)], "ahead at first"),
+    ] {
+        let case = Case {
+            batches: 3000,
+            wrong,
+            idle: &[],
+        };
+        let left = left(&case, false, (None, Some(KEPT_MS)));
+        let is_kept = left
+            .iter()
+            .zip(expected)
+            .all(|(left, expected)| *left >= expected);
+        assert!(is_kept, "{what}: {left:?}");
+        if wrong.first().is_none_or(|(_, to, _)| *to < 2000) {
+            assert_eq!(left, expected, "{what}");
+        }
+    }
+    // What is younger than the step back of the clock is not older than it was before.
+    let case = Case {
+        batches: 3000,
+        wrong: &[(2400, 2900, -YEAR)],
+        idle: &[],
+    };
+    assert_eq!(left(&case, false, (None, Some(KEPT_MS))), expected);
+}
