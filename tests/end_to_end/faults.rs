@@ -270,7 +270,8 @@ fn a_topic_that_is_forbidden_costs_its_events_only(on: Installation) -> Result<(
 
 fn a_slow_broker_gets_everything_before_the_process_ends(on: Installation) -> Result<()> {
     let setup = Setup::start(on, FLAG_EVENTS, |builder| {
-        builder.kafka("kafka_flush_time_in_ms", "10000")
+        // Longer than anything takes: a bound for a session that hangs.
+        builder.kafka("kafka_flush_time_in_ms", "60000")
     })?;
     let mut alice = Story::open(&setup.dovecot, "alice", 5)?;
     setup

@@ -1,7 +1,5 @@
 //! A Dovecot without our plugin: its own driver `ox` feeds `dovecast serve`, and a webhook tells of the mail.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::dovecot::{Dovecot, Installation};
 use dovecast_testkit::endpoint::HookEndpoint;
@@ -119,7 +117,7 @@ fn a_wrong_password_is_told_in_dovecots_log_and_costs_no_mail(on: Installation) 
     let server = server()?;
     let dovecot = dovecot(on, &server, "wrong", "")?;
     deliver(&dovecot)?;
-    dovecot.wait_for_log("401", Duration::from_secs(10))?;
+    dovecot.wait_for_log("401", ARRIVAL)?;
     ensure!(server.values("dovecot")?.is_empty());
     let mut imap = dovecot.login("alice")?;
     imap.ok("SELECT INBOX")?;

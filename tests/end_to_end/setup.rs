@@ -9,7 +9,7 @@ use dovecast_testkit::plugin::{Build, modules};
 use dovecast_testkit::topic::{Record, TopicReader};
 
 /// How long a record may take to arrive before a test fails.
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(20);
+pub(crate) const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 /// A running Dovecot that publishes to a mock broker.
 pub(crate) struct Setup {

@@ -21,7 +21,7 @@ pub(crate) const MAIL: &[u8] =
 
 /// How long a process may take to end: the times for flush and destroy (a second each) and a loaded machine. That it
 /// does end is checked by it, not how fast.
-pub(crate) const EXIT: Duration = Duration::from_secs(10);
+pub(crate) const EXIT: Duration = dovecast_testkit::PATIENCE;
 
 /// What a user did: one line per event, in order.
 #[derive(Clone, Debug)]

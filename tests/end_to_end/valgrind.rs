@@ -28,7 +28,7 @@ const KNOWN_LEAK: [&str; 3] = [
 ];
 
 /// Valgrind makes everything thirty times slower.
-const SLOW: Duration = Duration::from_mins(1);
+const SLOW: Duration = dovecast_testkit::PATIENCE;
 
 /// Runs a service's program under valgrind, which writes one XML file per process.
 fn watched(service: &str, reports: &Path) -> String {

@@ -22,7 +22,7 @@ const PARTITIONS: i32 = 6;
 const USERS: u32 = 20;
 /// The time of the record with number 0; the numbers of others are added as milliseconds.
 static START_MS: LazyLock<i64> = LazyLock::new(clock::now_ms);
-const ARRIVAL: Duration = Duration::from_mins(1);
+const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
@@ -186,6 +186,8 @@ async fn read(member: &mut KafkaConsumer, seen: &mut Seen, count: usize) -> Resu
 }
 
 async fn shared(kafka: RealKafka) -> Result<()> {
+    const ROUNDS: u32 = 50;
+    const LOOK: Duration = Duration::from_millis(500);
     let log = connect(&kafka)?;
     let seen = Arc::new(tokio::sync::Mutex::new(Seen::default()));
     let mut members = Vec::new();
@@ -194,9 +196,13 @@ async fn shared(kafka: RealKafka) -> Result<()> {
         let seen = Arc::clone(&seen);
         members.push(tokio::spawn(async move {
             let mut partitions = BTreeSet::new();
-            while let Ok(read) = tokio::time::timeout(Duration::from_secs(15), member.next()).await
-            {
-                let records = read?;
+            let deadline = Instant::now() + ARRIVAL;
+            while seen.lock().await.count() < (ROUNDS * USERS) as usize {
+                ensure!(Instant::now() < deadline, "not everything has come");
+                // Another one may read the last of them.
+                let next = tokio::time::timeout(LOOK, member.next());
+                let Ok(records) = next.await else { continue };
+                let records = records?;
                 partitions.extend(records.iter().map(|record| record.partition));
                 seen.lock().await.take(&records)?;
                 member.commit(&behind(&records)).await?;
@@ -210,7 +216,7 @@ async fn shared(kafka: RealKafka) -> Result<()> {
         move || process::poll_until(ARRIVAL, || (stable_members(&brokers)? == 3).then_some(()))
     });
     is_shared.await?.context("the group has no three members")?;
-    for number in 0..50 {
+    for number in 0..ROUNDS {
         log.append(round(number)).await?;
     }
     let mut all = BTreeSet::new();
@@ -220,7 +226,7 @@ async fn shared(kafka: RealKafka) -> Result<()> {
         ensure!(all.is_disjoint(&mine), "{mine:?} were read by another, too");
         all.extend(mine);
     }
-    seen.lock().await.check_once(50)?;
+    seen.lock().await.check_once(ROUNDS)?;
     let groups = log.groups().await?;
     let lag: u64 = groups.iter().map(|group| group.end - group.committed).sum();
     ensure!(lag == 0, "{groups:?}");
@@ -234,9 +240,7 @@ fn stable_members(brokers: &str) -> Option<usize> {
         .set("bootstrap.servers", brokers)
         .create()
         .ok()?;
-    let list = client
-        .fetch_group_list(Some("readers"), Duration::from_secs(5))
-        .ok()?;
+    let list = client.fetch_group_list(Some("readers"), ARRIVAL).ok()?;
     let group = list.groups().first()?;
     (group.state() == "Stable").then(|| group.members().len())
 }

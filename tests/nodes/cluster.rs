@@ -23,7 +23,7 @@ pub(crate) const PARTITIONS: i32 = 6;
 pub(crate) const NODES: u16 = 3;
 
 /// How long what nodes do by themselves may take.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 const LOOK: Duration = Duration::from_millis(100);
 /// Of one in so many messages the first request is refused, at the endpoint that fails now and then.
 const REFUSED_ONCE: u64 = 7;

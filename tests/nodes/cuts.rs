@@ -23,12 +23,6 @@ cases![
 
 /// Longer than a consumer's session and than a dispatcher that says nothing is taken for alive.
 const CUT: Duration = Duration::from_secs(15);
-/// What a dispatcher that is cut off has claimed is another one's after this: five seconds until it is taken for dead, the wait for what its
-/// last transaction holds, and a look.
-const TAKEN_OVER: Duration = Duration::from_secs(20);
-
-/// The same of ranges that a node cannot read: it tries for five seconds, and is told nothing for some more.
-const LEFT_TO_OTHERS: Duration = Duration::from_secs(45);
 
 fn a_node_that_is_cut_off_from_kafka_loses_nothing(services: &mut Services) -> Result<()> {
     cut_off_from_kafka(services, "no-kafka", CutProxy::heal)
@@ -63,7 +57,7 @@ fn cut_off_from_kafka(services: &mut Services, name: &str, heal: impl Fn(&CutPro
     }
     // It lives, and knows that it cannot read them.
     eventually(
-        LEFT_TO_OTHERS.saturating_sub(cut.elapsed()),
+        PATIENCE,
         || {
             format!(
                 "the ranges are done, or another one's: {:?}",
@@ -155,7 +149,7 @@ fn cut_off_from_postgresql(
     let dead = cluster.is_taken_for_dead()?;
     ensure!(dead == first, "{dead} and not {first} is taken for dead");
     eventually(
-        TAKEN_OVER.saturating_sub(cut.elapsed()),
+        PATIENCE,
         || {
             format!(
                 "what {dead} has claimed is another one's: {:?}",
@@ -176,7 +170,7 @@ fn cut_off_from_postgresql(
     let healed = Instant::now();
     heal(link);
     eventually(
-        TAKEN_OVER,
+        PATIENCE,
         || format!("{dead} lives again"),
         || Ok(cluster.alive()?.contains(&dead)),
     )?;
@@ -220,7 +214,6 @@ impl Cluster<'_> {
         )
     }
 
-    /// The dispatchers that live.
     /// Ranges that are owed, with who has claimed them.
     fn owed_ranges(&self) -> Result<BTreeSet<String>> {
         let rows = self
@@ -228,6 +221,7 @@ impl Cluster<'_> {
         Ok(rows.lines().map(str::to_owned).collect())
     }
 
+    /// The dispatchers that live.
     fn alive(&self) -> Result<String> {
         self.query(&format!(
             "SELECT id FROM dispatcher WHERE alive_until_ms >= {NOW_MS}"
@@ -246,7 +240,7 @@ impl Cluster<'_> {
         let lapsed = format!("SELECT id FROM dispatcher WHERE alive_until_ms < {NOW_MS}");
         let lapsed = || self.query(&lapsed);
         eventually(
-            TAKEN_OVER,
+            PATIENCE,
             || "a dispatcher is taken for dead".to_owned(),
             || Ok(!lapsed()?.is_empty()),
         )?;

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// More than partitions, so that each has its share.
 const KEYS: u32 = 50;
 /// An append waits for a Kafka that is away.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 
 /// A load; its messages are the numbers from 0 on.
 pub(crate) struct Load {

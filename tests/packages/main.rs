@@ -34,7 +34,7 @@ use package::{Package, package};
 use root::{Release, Root, said};
 
 pub(crate) const MAIL: &[u8] = b"Subject: Hi\r\n\r\nHello.\r\n";
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 type Case = fn(Release) -> Result<Result<(), Unavailable>>;
 

@@ -9,7 +9,7 @@ use dovecast_testkit::process;
 use dovecast_testkit::server::{Builder, Server};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 /// More than is sent within any test.
 const FOR_LONG: &[&str] = &["bench", "dispatch", "--counts", "500000"];
 

@@ -8,7 +8,7 @@ use dovecast_testkit::http::Request;
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 
 fn server(http: &str) -> Server {
     let builder = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));

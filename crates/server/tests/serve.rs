@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use dovecast_testkit::process;
 use dovecast_testkit::server::{Builder, Server};
@@ -196,7 +195,7 @@ fn only_root_and_its_own_user_get_through_the_control_socket() {
     fs::set_permissions(server.control_socket(), fs::Permissions::from_mode(0o666)).expect("chmod");
     let refused = as_nobody();
     assert_eq!(refused.status.code(), Some(1));
-    let warned = process::poll_until(Duration::from_secs(5), || {
+    let warned = process::poll_until(dovecast_testkit::PATIENCE, || {
         server.server_log().contains("peer.uid=65534").then_some(())
     });
     assert!(warned.is_some(), "{}", server.server_log());
@@ -226,7 +225,7 @@ fn sockets_and_readiness_go_through_systemd_where_it_is_there() {
     let dir = tempfile::tempdir().expect("a directory");
     let notify = std::os::unix::net::UnixDatagram::bind(dir.path().join("notify")).expect("bind");
     notify
-        .set_read_timeout(Some(Duration::from_secs(30)))
+        .set_read_timeout(Some(dovecast_testkit::PATIENCE))
         .expect("a timeout");
     let server = builder().prepare().expect("a server");
     let passed = dir.path().join("passed.sock");

@@ -10,7 +10,7 @@ use dovecast_testkit::postgres::{PASSWORD, Postgres};
 use dovecast_testkit::process;
 use dovecast_testkit::server::{Builder, Server};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 
 /// A PostgreSQL and the URL of a database; `None`, with a word, where this machine has none.
 fn postgres() -> Option<(Postgres, String)> {

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::PATIENCE;
 use crate::endpoint::{Hook, HookEndpoint};
 use crate::load::{Load, LoadOptions, Sent};
 use crate::process::poll_until;
 use crate::server::Builder;
-
-/// How long everything may take to arrive. What has not is lost.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How it is done.
 #[derive(Clone, Copy, Debug)]

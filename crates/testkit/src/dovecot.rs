@@ -30,7 +30,7 @@ pub use installation::Installation;
 
 use crate::imap::ImapClient;
 use crate::lmtp::LmtpClient;
-use crate::process;
+use crate::{PATIENCE, process};
 use layout::Layout;
 
 /// Everybody's password.
@@ -42,8 +42,6 @@ pub const IMAP_PORT: u16 = 143;
 /// The port of LMTP on [`Dovecot::address`].
 pub const LMTP_PORT: u16 = 24;
 
-/// How long Dovecot may take to start, to reload, and to stop with all its processes.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Services whose processes make room for new ones when the configuration is read again.
 const REPLACED_BY_RELOAD: [&str; 4] = ["auth", "config", "imap-login", "lmtp"];
 /// Services whose processes wait for their clients when the master ends.

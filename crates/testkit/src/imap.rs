@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use name::{astring, literal, mutf7};
 
 /// How long the server may be silent within one command.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = crate::PATIENCE;
 
 /// How much of a command and its answer an error shows, in bytes.
 const SHOWN_BYTES: usize = 300;

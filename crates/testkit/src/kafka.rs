@@ -47,9 +47,9 @@ const FIXED_SETTINGS: &str = include_str!("kafka/server.properties");
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 
 /// Three seconds on an idle machine; tests run many at a time.
-const START_TIMEOUT: Duration = Duration::from_secs(90);
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = crate::PATIENCE;
+const STOP_TIMEOUT: Duration = crate::PATIENCE;
+const ADMIN_TIMEOUT: Duration = crate::PATIENCE;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A broker of its own, with its data in a temporary directory; both are gone when this is dropped.

@@ -26,4 +26,10 @@ pub mod topic;
 pub mod trixie;
 mod unavailable;
 
+use std::time::Duration;
+
 pub use unavailable::Unavailable;
+
+/// How long a test waits for what has to happen: far more than it takes, because tests share their machine with others. What
+/// must not happen is waited for with times of its own.
+pub const PATIENCE: Duration = Duration::from_mins(2);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 /// How long the server may take for one reply.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = crate::PATIENCE;
 
 /// One reply: `250 2.0.0 <user> id Saved` is code 250 and the rest; the lines of a longer one are joined by `\n`.
 #[derive(Clone, Debug, Eq, PartialEq)]

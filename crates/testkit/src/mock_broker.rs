@@ -199,7 +199,7 @@ mod tests {
                 .send(BaseRecord::<(), str>::to("events").payload(value))
                 .expect("queued");
         };
-        let timeout = Duration::from_secs(10);
+        let timeout = crate::PATIENCE;
 
         send("before");
         let report = reports.recv_timeout(timeout).expect("a report");
@@ -229,7 +229,7 @@ mod tests {
             producer
                 .send(BaseRecord::<(), str>::to("events").payload(value))
                 .expect("queued");
-            producer.flush(Duration::from_secs(10)).expect("flushed");
+            producer.flush(crate::PATIENCE).expect("flushed");
         }
         let results: Vec<bool> = reports.try_iter().map(|report| report.is_ok()).collect();
         assert_eq!(results, [false, true]);
@@ -246,7 +246,7 @@ mod tests {
         let ask = || {
             let start = Instant::now();
             client
-                .fetch_metadata(Some("events"), Duration::from_secs(10))
+                .fetch_metadata(Some("events"), crate::PATIENCE)
                 .expect("metadata");
             start.elapsed()
         };

@@ -9,14 +9,13 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::certificates::Certificates;
 use crate::cut_proxy::CutProxy;
-use crate::{Unavailable, loopback, process};
+use crate::{PATIENCE, Unavailable, loopback, process};
 
 /// Where Debian has them, by version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -26,7 +25,6 @@ const USER: &str = "dovecast";
 pub const PASSWORD: &str = "pa55-of-the-tests";
 /// Who may come in: with TLS and a password.
 const ONLY_TLS: &str = "hostssl all all 0.0.0.0/0 scram-sha-256\n";
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A PostgreSQL that runs.
 #[derive(Debug)]

@@ -304,7 +304,7 @@ mod tests {
                 .contains(&(child.id(), "sleep".to_owned()))
         );
         signal(child.id(), "KILL").expect("kill");
-        wait_exit(child.id(), Duration::from_secs(5)).expect("exit");
+        wait_exit(child.id(), crate::PATIENCE).expect("exit");
         assert_eq!(child.wait().expect("wait").signal(), Some(9));
         assert!(signal(child.id(), "TERM").is_err());
     }
@@ -316,7 +316,7 @@ mod tests {
             .name("named".to_owned())
             .spawn(move || wait.recv())
             .expect("a thread");
-        let found = poll_until(Duration::from_secs(5), || {
+        let found = poll_until(crate::PATIENCE, || {
             let threads = threads(std::process::id()).expect("threads");
             let named = threads.iter().any(|thread| thread.name == "named");
             named.then_some(threads)

@@ -13,19 +13,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::http::{Answer, Request};
-use crate::{plugin, process};
+use crate::{PATIENCE, plugin, process};
 
 pub use builder::Builder;
 pub use tail::Tail;
-
-/// How long a start or a graceful stop may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A `dovecast serve`.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use rdkafka::metadata::MetadataPartition;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 /// How long [`TopicReader::drain`] tries before it gives up on a broker.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+const DRAIN_TIMEOUT: Duration = crate::PATIENCE;
 
 /// How long one request for metadata or offsets may take before it is tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -372,7 +372,7 @@ mod tests {
     use super::*;
     use crate::mock_broker::MockBroker;
 
-    const TIMEOUT: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = crate::PATIENCE;
 
     fn settings(broker: &MockBroker) -> Vec<(String, String)> {
         vec![("bootstrap.servers".to_owned(), broker.bootstrap_servers())]

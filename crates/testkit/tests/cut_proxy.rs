@@ -9,7 +9,7 @@ use dovecast_testkit::loopback;
 
 /// Long enough for what is on its way to arrive.
 const SILENCE: Duration = Duration::from_millis(300);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 
 /// A server, the forwarder before it, and a connection through both.
 struct Through {

@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = dovecast_testkit::PATIENCE;
 
 type Settings = Vec<(String, String)>;
 

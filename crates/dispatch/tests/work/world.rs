@@ -22,7 +22,7 @@ use crate::sink::Sink;
 
 pub(crate) const OUTBOX: &str = "hooks.outbox";
 pub(crate) const READERS: usize = 2;
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A log, a ledger and endpoints, and perhaps a dispatcher.
 pub(crate) struct World {

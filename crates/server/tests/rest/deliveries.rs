@@ -28,7 +28,7 @@ cases![
     a_server_that_is_killed_again_and_again_delivers_everything,
 ];
 
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 /// An account of its own with its number.
 pub(crate) fn account(world: &World) -> Result<(User<'_>, String)> {

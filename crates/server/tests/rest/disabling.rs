@@ -16,7 +16,7 @@ cases![
     an_endpoint_that_has_failed_for_less_is_not_disabled,
 ];
 
-const ARRIVAL: Duration = Duration::from_secs(30);
+const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 fn start(world: &World) -> Result<(Server, String)> {
     let server = delivering(world.fresh()?.0).start()?;

@@ -19,7 +19,7 @@ cases![
     an_endpoint_without_retries_leaves_it_to_its_fallback,
 ];
 
-const ARRIVAL: Duration = Duration::from_secs(30);
+const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 const URL: &str = "https://example.org/";
 
 fn shown(user: &User<'_>, id: &str) -> Result<Value> {

@@ -11,7 +11,7 @@ use crate::setup::{World, bearer, cases, delivering, text};
 
 cases![a_notification_is_followed_by_its_id];
 
-const ARRIVAL: Duration = Duration::from_secs(30);
+const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 fn a_notification_is_followed_by_its_id(world: &World) -> Result<()> {
     let builder = delivering(world.fresh()?.0);

@@ -1,7 +1,5 @@
 //! What all answers have in common, bodies that are refused, and the description of the API.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::http::Request;
 use dovecast_testkit::postgres::PASSWORD;
@@ -158,7 +156,7 @@ fn a_server_is_ready_while_its_store_takes_writes(world: &World) -> Result<()> {
     let server = builder.start()?;
     let becomes = |expected: (u16, &str)| -> Result<()> {
         let mut last = None;
-        let found = poll_until(Duration::from_secs(30), || {
+        let found = poll_until(dovecast_testkit::PATIENCE, || {
             last = server.get("/readyz").ok();
             let (status, text) = last.as_ref()?;
             ((*status, &**text) == expected).then_some(())

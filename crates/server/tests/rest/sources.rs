@@ -28,7 +28,7 @@ cases![
     with_kafka_it_is_taken_whether_kafka_is_there_or_not,
 ];
 
-const ARRIVAL: Duration = Duration::from_secs(30);
+const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 const OX: &str = "/preliminary/http-notify/v1/notify";
 const PASSWORD: &str = "s3:cret";
 

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dovecast_store::{
@@ -163,7 +162,7 @@ pub(crate) async fn create(
 
 /// Fails instead of hanging.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> Result<T> {
-    tokio::time::timeout(Duration::from_secs(30), what)
+    tokio::time::timeout(dovecast_testkit::PATIENCE, what)
         .await
         .context("not in time")
 }

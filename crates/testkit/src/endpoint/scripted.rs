@@ -3,14 +3,11 @@
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::Hook;
-
-/// How long a request may take to come.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::PATIENCE;
 
 /// What is done with a request.
 #[derive(Clone, Copy, Debug)]

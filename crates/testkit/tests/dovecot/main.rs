@@ -17,7 +17,7 @@ use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
 const MAIL: &[u8] =
     b"From: Bob <bob@sender.example>\nTo: you\nSubject: Hello\n\nHello,\n.\n..two dots\nbye\n";
 const SENDER: &str = "bob@sender.example";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = dovecast_testkit::PATIENCE;
 
 /// Makes a test of each function for each version of Dovecot.
 macro_rules! cases {
