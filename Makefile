@@ -5,11 +5,13 @@
 SHELL := /bin/bash
 ifeq ($(shell id -u),0)
 AS_ROOT :=
+RUNNER := $(CURDIR)/scripts/at-test-clock
 else
 AS_ROOT := sudo --preserve-env env PATH="$$PATH" HOME="$$HOME"
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env env PATH=$(PATH) HOME=$(HOME)
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env env PATH=$(PATH) HOME=$(HOME)
+RUNNER := sudo --preserve-env env PATH=$(PATH) HOME=$(HOME) $(CURDIR)/scripts/at-test-clock
 endif
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(RUNNER)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := $(RUNNER)
 
 MODULE_DIR ?= $(shell . /usr/lib/dovecot/dovecot-config 2>/dev/null && echo $$dovecot_moduledir)
 PLUGIN := lib22_push_notification_kafka_plugin.so
@@ -22,8 +24,9 @@ help: ## show this list
 demo: deps-run ## a Dovecot, `dovecast serve`, a mail, and its events as they arrive (DEMO=keep: keep it running)
 	@cargo run --quiet --package dovecast-testkit --bin dovecast-demo
 
-test: deps-test ## all tests, on a real Dovecot and real brokers
-	cargo test --workspace --exclude dovecast-benches
+TESTS ?= --workspace --exclude dovecast-benches
+test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
+	cargo test $(TESTS)
 
 soak: deps-test fuzz ## the long tests of faults in full length, and fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::

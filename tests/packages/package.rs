@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
-use dovecast_testkit::{Unavailable, plugin, trixie};
+use dovecast_testkit::{Unavailable, clock, plugin, trixie};
 
 use crate::root::{Release, said};
 
@@ -69,7 +69,7 @@ fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailab
             Err(unavailable) => return Ok(Err(unavailable)),
         };
     }
-    let output = build
+    let output = clock::true_time(&mut build)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {build:?}"))?;

@@ -4,11 +4,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::lmtp::LmtpClient;
-use dovecast_testkit::{Unavailable, loopback, plugin, process, trixie};
+use dovecast_testkit::{PATIENCE, Unavailable, clock, loopback, plugin, process, trixie};
 
 /// A Debian release with the Dovecot it comes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ fn pristine(release: Release) -> Result<Result<PathBuf, Unavailable>> {
     fs::create_dir_all(&roots).with_context(|| format!("cannot create {}", roots.display()))?;
     let unfinished = tempfile::tempdir_in(&roots)?;
     let tree = unfinished.path().join("root");
-    let output = Command::new("mmdebstrap")
+    let output = clock::true_time(&mut Command::new("mmdebstrap"))
         .args(["--quiet", "--variant=apt"])
         .arg("--include=dovecot-core,dovecot-imapd,dovecot-lmtpd")
         .args([release.name(), &tree.to_string_lossy(), &mirror])
@@ -152,7 +151,7 @@ impl Root {
     }
 
     pub(crate) fn run(&self, command: &[&str]) -> Result<Output> {
-        Command::new("chroot")
+        clock::true_time(&mut Command::new("chroot"))
             .arg(self.directory.path())
             .args(command)
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -222,14 +221,14 @@ impl Root {
     }
 
     pub(crate) fn start(&mut self) -> Result<()> {
-        let child = Command::new("chroot")
+        let child = clock::true_time(&mut Command::new("chroot"))
             .arg(self.directory.path())
             .args(["dovecot", "-F"])
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start Dovecot in the root")?;
         self.dovecot = Some(child);
-        process::poll_until(Duration::from_secs(20), || self.lmtp().ok())
+        process::poll_until(PATIENCE, || self.lmtp().ok())
             .map(drop)
             .with_context(|| format!("Dovecot does not answer:\n{}", self.log()))
     }

@@ -13,7 +13,7 @@ use dovecast_testkit::process;
 
 use crate::root::Root;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 const LOG: &str = "var/log/dovecast.log";
 const NOTIFY: &str = "run/notify";
 
@@ -90,6 +90,8 @@ fn command(root: &Root) -> Result<Command> {
     command.env("LISTEN_FDNAMES", "relay:http");
     command.env("NOTIFY_SOCKET", format!("/{NOTIFY}"));
     command.stdin(Stdio::null());
+    // The library of another clock is not in the root.
+    dovecast_testkit::clock::true_time(&mut command);
     Ok(command)
 }
 

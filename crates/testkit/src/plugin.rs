@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 
 use crate::dovecot::Installation;
-use crate::process;
+use crate::{clock, process};
 
 /// File name of the plugin as cargo builds it.
 const PLUGIN: &str = "libpush_notification_kafka_plugin.so";
@@ -86,6 +86,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
         cargo.env_remove(name);
     }
     as_the_user_behind_sudo(&mut cargo);
+    clock::true_time(&mut cargo);
     cargo
 }
 

@@ -12,6 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::clock;
+
 const SOURCE: &str = include_str!("power_cut/recorder.c");
 /// Kind, lengths of path and data, offset.
 const ENTRY_HEAD_BYTES: usize = 17;
@@ -61,8 +63,13 @@ impl Recorder {
 
     /// What the process has to have in its environment.
     pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
+        let mut preloaded = self.temp.path().join("recorder.so").into_os_string();
+        if let Some(library) = clock::shifting_library() {
+            preloaded.push(":");
+            preloaded.push(library);
+        }
         [
-            ("LD_PRELOAD", self.temp.path().join("recorder.so")),
+            ("LD_PRELOAD", preloaded.into()),
             ("POWER_CUT_DIR", self.watched.clone()),
             ("POWER_CUT_TRACE", self.trace()),
         ]

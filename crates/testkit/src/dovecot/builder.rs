@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::layout::Layout;
 use super::settings::{PluginSetting, Settings, User};
 use super::{Dovecot, Installation, prepare};
-use crate::loopback;
+use crate::{clock, loopback};
 
 /// The format of the mailboxes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -275,6 +275,12 @@ impl Builder {
                     installation.temp_parent().display()
                 )
             })?;
+        if let Some(library) = clock::shifting_library() {
+            settings.files.push(library);
+            settings
+                .imported
+                .extend(clock::VARIABLES.map(str::to_owned));
+        }
         let layout = installation.layout(temp.path());
         let address = loopback::unique_address();
         if settings.relay {

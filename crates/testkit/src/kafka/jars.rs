@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Unavailable;
+use crate::clock;
 
 /// What to fetch, and in which version.
 const POM: &str = include_str!("../../kafka-pom.xml");
@@ -78,7 +79,7 @@ fn lock(path: &Path) -> Result<File> {
 fn fetch(directory: &Path) -> Result<Result<(), Unavailable>> {
     let pom = directory.join("pom.xml");
     fs::write(&pom, POM).with_context(|| format!("cannot write `{}`", pom.display()))?;
-    let output = Command::new("mvn")
+    let output = clock::true_time(&mut Command::new("mvn"))
         .args(["-B", "-q", "-f"])
         .arg(&pom)
         // By its full name: the short one is looked up in an index first, and fails without saying why.

@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{HEADERS, PACKAGES};
-use crate::Unavailable;
+use crate::{Unavailable, clock};
 
 const SUITE: &str = "trixie";
 /// Where Debian has the keys of its archives.
@@ -152,6 +152,7 @@ Debug::NoLocking "true";
 fn apt_command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    clock::true_time(&mut command);
     command
 }
 
