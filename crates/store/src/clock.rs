@@ -1,7 +1,73 @@
-//! The time, as rows hold it: milliseconds since 1970.
+//! The time: of the wall, as rows hold it, and one that is never set.
+//!
+//! Whoever sets a machine's clock must not disable, drop or hold up anything by that. So a duration
+//! that decides something is measured by the steady clock where one process sees both of its ends,
+//! and a time of the wall that lies ahead of now is never waited for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// How far a time may lie ahead of this node's clock and still be believed: clocks of nodes differ,
+/// and are set by little all the time. What is further ahead was written before the clock was set
+/// back.
+pub(crate) const SKEW_MS: i64 = 60_000;
+
+/// Where the time comes from. Clones are the same clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<Hands>>);
+
+/// Of a clock that stands until it is moved.
+#[derive(Debug)]
+struct Hands {
+    wall_ms: AtomicI64,
+    steady_ms: AtomicI64,
+}
+
+impl Clock {
+    /// A clock that shows this time until it is moved, for tests of what happens when time passes
+    /// or is set.
+    pub fn standing(wall_ms: i64) -> Self {
+        Self(Some(Arc::new(Hands {
+            wall_ms: AtomicI64::new(wall_ms),
+            steady_ms: AtomicI64::new(0),
+        })))
+    }
+
+    /// Time passes. The system's clock does so by itself.
+    pub fn pass(&self, ms: i64) {
+        self.set(ms);
+        if let Some(hands) = &self.0 {
+            hands.steady_ms.fetch_add(ms, Ordering::AcqRel);
+        }
+    }
+
+    /// The clock is set, forward or back, and no time passes. The system's clock is not set.
+    pub fn set(&self, by_ms: i64) {
+        if let Some(hands) = &self.0 {
+            hands.wall_ms.fetch_add(by_ms, Ordering::AcqRel);
+        }
+    }
+
+    /// Milliseconds since 1970, as far as the clock is right.
+    pub(crate) fn now_ms(&self) -> i64 {
+        match &self.0 {
+            Some(hands) => hands.wall_ms.load(Ordering::Acquire),
+            None => now_ms(),
+        }
+    }
+
+    /// Milliseconds since some moment in the life of this process.
+    pub(crate) fn steady_ms(&self) -> i64 {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.0 {
+            Some(hands) => hands.steady_ms.load(Ordering::Acquire),
+            None => i64::try_from(BEGINNING.elapsed().as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// The system's clock: milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
     // A clock before 1970 is taken for 1970.
     let since = SystemTime::now()

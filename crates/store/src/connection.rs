@@ -7,9 +7,10 @@
 //!
 //! A file of SQLite has no limits: it is there, and waits for locks no longer than its `busy_timeout`.
 //!
-//! Transactions are begun and ended here by plain statements, not by sqlx: sqlx counts how deep a connection is in transactions, and
-//! its count is wrong for ever once a `ROLLBACK` fails, as it does after SQLite has rolled back by itself on a full disk. A connection
-//! goes back to the pool only when it is known to be in no transaction; else it is closed (see [`settle`]).
+//! Transactions are begun and ended here by plain statements, not by sqlx: sqlx counts how deep a
+//! connection is in transactions, and its count is wrong for ever once a `ROLLBACK` fails, as it
+//! does after SQLite has rolled back by itself on a full disk. A connection goes back to the pool
+//! only when it is known to be in no transaction; else it is closed (see [`settle`]).
 
 mod failure;
 
@@ -162,8 +163,8 @@ async fn within<T>(
 
 /// Makes sure that a connection is in no transaction; where that is not certain it is an error.
 ///
-/// `ROLLBACK` fails where there is no transaction any more, because SQLite has rolled back by itself; so it is a transaction that
-/// can be begun that shows that there is none.
+/// `ROLLBACK` fails where there is no transaction any more, because SQLite has rolled back by
+/// itself; so it is a transaction that can be begun that shows that there is none.
 async fn settle(connection: &mut AnyConnection, is_limited: bool) -> Result<(), Error> {
     let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
     if is_limited {
@@ -176,8 +177,8 @@ async fn settle(connection: &mut AnyConnection, is_limited: bool) -> Result<(), 
 }
 
 impl Connection {
-    /// The connection, for a statement whose end is told to [`Self::ended`]. Until then it counts as failed: who is dropped in the
-    /// middle of it tells nothing.
+    /// The connection, for a statement whose end is told to [`Self::ended`]. Until then it counts
+    /// as failed: who is dropped in the middle of it tells nothing.
     fn begin_statement(&mut self) -> Result<&mut AnyConnection, Error> {
         match self.state {
             State::Idle => {}
@@ -253,7 +254,8 @@ impl Transaction {
 
     /// Where this fails it is not known what became of it.
     ///
-    /// What a statement of has failed is never committed: PostgreSQL would answer `COMMIT` with a rollback, and no error.
+    /// What a statement of has failed is never committed: PostgreSQL would answer `COMMIT` with a
+    /// rollback, and no error.
     pub(crate) async fn commit(mut self) -> Result<(), Error> {
         if self.0.state != State::Begun {
             return Err(spoiled());

@@ -2,9 +2,14 @@
 
 mod attempts;
 mod claims;
+mod counts;
 mod dead_letters;
+mod due;
+mod held;
+mod past;
 mod record;
 mod redelivery;
+mod status;
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -18,102 +23,18 @@ use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
 
 pub use attempts::KeptAttempt;
-pub use claims::OwedCount;
 pub(crate) use claims::Unsure;
+pub use counts::OwedCount;
 pub use dead_letters::KeptDeadLetter;
+pub(crate) use held::Held;
+pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
+pub(crate) use status::{Failing, failure, success};
 
 /// How long it may take to say that we live.
 const BEAT: Duration = Duration::from_secs(3);
 
-/// How much of the past is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptPast {
-    /// Attempts that are older are dropped ...
-    pub attempts_ms: i64,
-    /// ... and the oldest of more than so many rows; a row holds the attempts at one endpoint that were noted together.
-    pub attempt_rows: i64,
-    /// Dead letters that are older are dropped ...
-    pub dead_letters_ms: i64,
-    /// ... and the oldest of more than so many.
-    pub dead_letters: i64,
-}
-
-impl Default for KeptPast {
-    fn default() -> Self {
-        const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-        Self {
-            attempts_ms: 3 * DAY_MS,
-            attempt_rows: 500_000,
-            dead_letters_ms: 30 * DAY_MS,
-            dead_letters: 1_000_000,
-        }
-    }
-}
-
-/// What was dropped of the past.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Rows of attempts.
-    pub attempt_rows: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
-}
-
 impl Store {
-    /// Drops what is not kept any more.
-    pub async fn forget_past(&self, kept: KeptPast) -> Result<Dropped> {
-        let now = crate::clock::now_ms();
-        // Ids rise with time.
-        let attempt_rows = [
-            (
-                "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE last_ms < $1 LIMIT $2)",
-                now - kept.attempts_ms,
-            ),
-            (
-                "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE id <= \
-                 (SELECT id FROM attempts ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2)",
-                kept.attempt_rows,
-            ),
-        ];
-        let dead_letters = [
-            (
-                "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE time_ms < $1 LIMIT $2)",
-                now - kept.dead_letters_ms,
-            ),
-            (
-                "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE id <= \
-                 (SELECT id FROM dead_letter ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2)",
-                kept.dead_letters,
-            ),
-        ];
-        let mut dropped = Dropped::default();
-        for (statement, value) in attempt_rows {
-            dropped.attempt_rows += self.delete(statement, value).await?;
-        }
-        for (statement, value) in dead_letters {
-            dropped.dead_letters += self.delete(statement, value).await?;
-        }
-        Ok(dropped)
-    }
-
-    /// Some at a time, so that no statement takes long.
-    async fn delete(&self, statement: &'static str, value: i64) -> Result<u64> {
-        const AT_A_TIME: u32 = 5_000;
-        let mut rows = 0;
-        loop {
-            let done = sqlx::query(statement)
-                .bind(value)
-                .bind(i64::from(AT_A_TIME))
-                .execute(&self.database.pool)
-                .await?;
-            rows += done.rows_affected();
-            if done.rows_affected() < u64::from(AT_A_TIME) {
-                return Ok(rows);
-            }
-        }
-    }
-
     fn ledger_error(&self, doing: &'static str, error: &StoreError) -> LogError {
         let place = if self.database.is_postgres {
             "PostgreSQL"

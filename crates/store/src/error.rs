@@ -75,7 +75,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the database could not be used, and may be usable again later: who asks again then may succeed.
+    /// Whether the database could not be used, and may be usable again later: who asks again then
+    /// may succeed.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Connect { source, .. } | Self::Database(source) => is_unavailable(source),

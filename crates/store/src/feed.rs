@@ -50,10 +50,12 @@ impl Feed {
         *self.last.borrow()
     }
 
-    /// The number that was found in the database by a question that was asked when `known` was known.
+    /// The number that was found in the database by a question that was asked when `known` was
+    /// known.
     ///
-    /// A change that was committed meanwhile has a number that the question may not have seen: then the higher one holds. Where nothing
-    /// has come in between, a lower number is of another database, such as one that was put back to an earlier state.
+    /// A change that was committed meanwhile has a number that the question may not have seen: then
+    /// the higher one holds. Where nothing has come in between, a lower number is of another
+    /// database, such as one that was put back to an earlier state.
     pub(crate) fn found(&self, known: i64, seq: i64) {
         self.last.send_if_modified(|last| {
             let found = if *last == known { seq } else { seq.max(*last) };
@@ -205,7 +207,8 @@ impl Change<'_> {
 mod tests {
     use super::*;
 
-    /// `known` when the question was asked, what was published before its answer, the answer, and what is known then.
+    /// `known` when the question was asked, what was published before its answer, the answer, and
+    /// what is known then.
     #[test]
     fn an_answer_that_is_overtaken_by_a_change_does_not_take_it_back() {
         for (known, published, answer, expected) in [
@@ -213,7 +216,8 @@ mod tests {
             (10, None, 12, 12),
             // A database that was put back.
             (10, None, 3, 3),
-            // Our own change was committed after the question was answered, and is known before the answer is here.
+            // Our own change was committed after the question was answered, and is known before the
+            // answer is here.
             (10, Some(11), 10, 11),
             (10, Some(11), 14, 14),
         ] {

@@ -23,6 +23,7 @@ mod schema;
 mod statement;
 mod waiting;
 
+pub use clock::Clock;
 pub use deliveries::{Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount};
 pub use error::{MemberKind, Result, StoreError};
 pub use feed::Changes;

@@ -12,8 +12,9 @@ use sqlx::any::AnyConnectOptions;
 use url::Url;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::connection::{Pool, PoolOptions, Transaction};
-use crate::deliveries::Unsure;
+use crate::deliveries::{Failing, Held, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
@@ -50,6 +51,8 @@ pub struct StoreOptions {
     /// Names the log that this node reads, if not all who use the store read the same. What is owed of a log only those who
     /// read it take up.
     pub log: String,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 impl StoreOptions {
@@ -62,6 +65,7 @@ impl StoreOptions {
             statement_timeout: Duration::from_secs(10),
             kept_changes: 100_000,
             log: String::new(),
+            clock: Clock::default(),
         }
     }
 }
@@ -77,6 +81,13 @@ pub struct Store {
     pub(crate) log: Arc<str>,
     pub(crate) unsure: Arc<Mutex<Unsure>>,
     pub(crate) callers: Arc<Callers>,
+    pub(crate) clock: Clock,
+    /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
+    pub(crate) page_after: Arc<Mutex<String>>,
+    pub(crate) held: Arc<Mutex<Held>>,
+    pub(crate) failing: Arc<Mutex<Failing>>,
+    /// When the past was last forgotten, by the steady clock.
+    pub(crate) forgot_ms: Arc<Mutex<Option<i64>>>,
     /// Whether the last attempt to write down what has happened to deliveries has failed.
     pub(crate) cannot_record: Arc<AtomicBool>,
 }
@@ -101,6 +112,11 @@ impl Store {
             log: options.log.as_str().into(),
             unsure: Arc::default(),
             callers: Arc::default(),
+            clock: options.clock.clone(),
+            page_after: Arc::default(),
+            held: Arc::default(),
+            failing: Arc::default(),
+            forgot_ms: Arc::default(),
             cannot_record: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
@@ -117,10 +133,11 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the database answers and takes a write: one row is written, in a transaction of its own.
+    /// Whether the database answers and takes a write: one row is written, in a transaction of its
+    /// own.
     ///
-    /// A small write may find room on a disk that is full for larger ones; so while what has happened to deliveries cannot be
-    /// written, this fails as well.
+    /// A small write may find room on a disk that is full for larger ones; so while what has
+    /// happened to deliveries cannot be written, this fails as well.
     pub async fn check_writable(&self) -> Result<()> {
         let mut tx = self.database.begin_writing().await?;
         sqlx::query("SELECT seq FROM feed")

@@ -32,6 +32,12 @@ impl Statement {
         self
     }
 
+    /// What there is so far.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// A value in its place.
     pub(crate) fn bind<'q, T>(&mut self, value: T) -> &mut Self
     where
@@ -58,6 +64,8 @@ impl Statement {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        Ok(sqlx::query_with(AssertSqlSafe(self.text), self.values))
+        // Its like may never come again: it does not push out what does.
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
+        Ok(query.persistent(false))
     }
 }

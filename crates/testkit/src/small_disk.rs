@@ -1,4 +1,5 @@
-//! A file system of some megabytes that can be filled up (tmpfs), and files that cannot grow (`RLIMIT_FSIZE`).
+//! A file system of some megabytes that can be filled up (tmpfs), and files that cannot grow
+//! (`RLIMIT_FSIZE`).
 //!
 //! Mounting needs root. Where it is not permitted that is [`Unavailable`], not an error.
 
@@ -73,7 +74,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Who still uses a file on it keeps that, and nobody finds it. There is nobody to tell of a failure.
+        // Who still uses a file on it keeps that, and nobody finds it. There is nobody to tell of a
+        // failure.
         let _ = Command::new("umount")
             .arg("--lazy")
             .arg(self.path())
@@ -81,8 +83,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Bounds how long the files of a process may become (`None`: as long as they like). A write beyond fails with `EFBIG` if the
-/// process ignores SIGXFSZ, which else ends it.
+/// Bounds how long the files of a process may become (`None`: as long as they like). A write beyond
+/// fails with `EFBIG` if the process ignores SIGXFSZ, which else ends it.
 pub fn limit_files(pid: u32, bytes: Option<u64>) -> Result<()> {
     let bytes = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let output = Command::new("prlimit")

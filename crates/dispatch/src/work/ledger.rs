@@ -107,8 +107,9 @@ pub struct Happened {
     pub under_way: Vec<Owed>,
     /// Owed ones that have failed again: with the next due time, no longer claimed.
     pub failed_again: Vec<Owed>,
-    /// Owed ones that were not tried: due at this time, no longer claimed.
-    pub given_back: Vec<(OwedId, Millis)>,
+    /// Owed ones that were not tried: due at another time, no longer claimed. Whole, so that one
+    /// that the ledger has lost is there again.
+    pub given_back: Vec<Owed>,
     /// Owed ones that are done: delivered, or dead letters.
     pub done: Vec<OwedId>,
     /// Ranges that are new or grow, and up to where; claimed by us.

@@ -11,7 +11,7 @@ use dovecast_log::Log;
 use super::endpoint::Endpoint;
 use super::item::Item;
 use super::lane::{Lane, Offered, State};
-use super::ledger::{Ledger, RangeId};
+use super::ledger::{Ledger, Owed, RangeId};
 use super::stats::count;
 use super::{Shared, catch_up, ms, now_ms, trace, worker};
 
@@ -127,9 +127,16 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(super) fn give_back(&self, items: Vec<Item>, wait: Duration) {
         let due_ms = now_ms() + ms(wait);
         {
-            let ids = items.iter().map(|item| (item.endpoint, item.notification));
-            let mut happened = self.recorder.happened();
-            happened.given_back.extend(ids.map(|id| (id, due_ms)));
+            let owed = items.iter().map(|item| Owed {
+                endpoint: item.endpoint,
+                notification: item.notification,
+                body: item.body.clone(),
+                failures: item.failures,
+                due_ms,
+                // That which the ledger knows stays.
+                reason: String::new(),
+            });
+            self.recorder.happened().given_back.extend(owed);
         }
         items.into_iter().for_each(Item::settle);
     }

@@ -79,7 +79,8 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
         Some(endpoint) if endpoint.is_active => {
             // So that no more of it are claimed.
             drop(shared.lane(&endpoint));
-            let again = (id, now_ms() + ms(PAUSED));
+            let due_ms = now_ms() + ms(PAUSED);
+            let again = Owed { due_ms, ..owed };
             shared.recorder.happened().given_back.push(again);
         }
         // Gone, or not active any more; or so new that we have not heard of it.
@@ -87,7 +88,8 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
             count(&shared.counters.dropped, 1);
             let mut happened = shared.recorder.happened();
             happened.unwanted.push(id);
-            happened.given_back.push((id, now_ms() + ms(UNKNOWN)));
+            let due_ms = now_ms() + ms(UNKNOWN);
+            happened.given_back.push(Owed { due_ms, ..owed });
         }
     }
     shared.recorder.news.notify_one();

@@ -105,10 +105,11 @@ impl Ledger for Memory {
             kept.owed
                 .insert((owed.endpoint, owed.notification), (owed, false));
         }
-        for (id, due_ms) in happened.given_back {
-            if let Some((owed, is_claimed)) = kept.owed.get_mut(&id) {
-                (owed.due_ms, *is_claimed) = (due_ms, false);
-            }
+        for owed in happened.given_back {
+            let id = (owed.endpoint, owed.notification);
+            let due_ms = owed.due_ms;
+            let (owed, is_claimed) = kept.owed.entry(id).or_insert((owed, false));
+            (owed.due_ms, *is_claimed) = (due_ms, false);
         }
         for id in happened.unwanted.into_iter().chain(happened.done) {
             kept.owed.remove(&id);

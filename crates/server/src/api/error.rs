@@ -1,7 +1,7 @@
 //! What a request gets instead of what it asked for: errors as JSON:API writes them.
 //!
-//! What the client can do something about is told to the client; the rest is logged here, and the client gets a 500, or a 503 where the
-//! same request may succeed later.
+//! What the client can do something about is told to the client; the rest is logged here, and the
+//! client gets a 500, or a 503 where the same request may succeed later.
 
 mod unavailable;
 

@@ -46,7 +46,8 @@ pub(super) fn router(status: Status) -> Router {
         .with_state(status)
 }
 
-/// 200 while mail processes can hand over events and the store takes writes, and 503 with the reason while not.
+/// 200 while mail processes can hand over events and the store takes writes, and 503 with the
+/// reason while not.
 async fn ready(State(status): State<Status>) -> Response {
     let not = |reason: &'static str| (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     if status.stopping.has_begun() {

@@ -1,7 +1,8 @@
-//! Whether the store takes writes: one row is written when somebody wants to know, and at most once a second, however many ask.
+//! Whether the store takes writes: one row is written when somebody wants to know, and at most once
+//! a second, however many ask.
 //!
-//! A write that is not answered is not broken off, which would leave a connection in the middle of it: it ends by the store's
-//! own limit, and until then no other one is begun.
+//! A write that is not answered is not broken off, which would leave a connection in the middle of
+//! it: it ends by the store's own limit, and until then no other one is begun.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! A running `dovecast serve` whose `state.db` cannot be written for a while: it says so, and goes on by itself afterwards, with
-//! everything that it owes.
+//! A running `dovecast serve` whose `state.db` cannot be written for a while: it says so, and goes
+//! on by itself afterwards, with everything that it owes.
 //!
 //! Where nothing may be mounted the case of the full disk says so, loudly, and counts as ignored.
 
@@ -175,7 +175,8 @@ fn a_disk_that_is_full_for_a_while() -> Result<Result<(), Unavailable>> {
 /// What the kernel says of a file that is too long for its process is an I/O error for SQLite.
 fn writes_that_fail_for_a_while() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    // A signal that is ignored stays ignored. What is logged goes through a pipe, which no limit bounds.
+    // A signal that is ignored stays ignored. What is logged goes through a pipe, which no limit
+    // bounds.
     let script = dir.path().join("dovecast");
     let text = format!("#!/bin/bash\ntrap '' XFSZ\nexec '{BINARY}' \"$@\" 2> >(exec cat >&2)\n");
     std::fs::write(&script, text)?;

@@ -117,7 +117,7 @@ fn an_endpoint_that_fails_for_days_is_disabled_and_told_of(world: &World) -> Res
     let six_days_ms = 6 * 24 * 60 * 60 * 1000;
     database.execute(
         &server,
-        &format!("UPDATE endpoint SET first_failure_ms = last_delivery_ms - {six_days_ms} WHERE id = '{id}'"),
+        &format!("UPDATE endpoint SET first_failure_ms = last_delivery_ms - {six_days_ms}, failing_ms = {six_days_ms} WHERE id = '{id}'"),
     )?;
     server.start_again()?;
     let user = bearer(&server, &token);
@@ -176,7 +176,7 @@ fn an_endpoint_that_has_failed_for_less_is_not_disabled(world: &World) -> Result
         database.execute(
             &server,
             &format!(
-                "UPDATE endpoint SET first_failure_ms = last_delivery_ms - {ms} WHERE id = '{id}'"
+                "UPDATE endpoint SET first_failure_ms = last_delivery_ms - {ms}, failing_ms = {ms} WHERE id = '{id}'"
             ),
         )?;
     }

@@ -1,24 +1,26 @@
-//! What a failure says: about the connection it happened on, and about whether the database can be used at all.
+//! What a failure says: about the connection it happened on, and about whether the database can be
+//! used at all.
 
 use std::borrow::Cow;
 
 use sqlx::Error;
 use sqlx::error::{DatabaseError, ErrorKind};
 
-/// SQLite's primary result codes that pass: `BUSY`, `LOCKED`, `NOMEM`, `READONLY`, `IOERR`, `FULL`, `CANTOPEN`, `PROTOCOL`
-/// (of locks). The low byte of an extended code is its primary code.
+/// SQLite's primary result codes that pass: `BUSY`, `LOCKED`, `NOMEM`, `READONLY`, `IOERR`, `FULL`,
+/// `CANTOPEN`, `PROTOCOL` (of locks). The low byte of an extended code is its primary code.
 const SQLITE_PASSES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
-/// Of those the ones that are of the disk or of others, and that a new connection would meet as well: `BUSY`, `FULL`. Readers
-/// go on with the old ones; a new one may need room on the disk.
+/// Of those the ones that are of the disk or of others, and that a new connection would meet as
+/// well: `BUSY`, `FULL`. Readers go on with the old ones; a new one may need room on the disk.
 const SQLITE_SPARES: [u32; 2] = [5, 13];
-/// PostgreSQL's classes of what passes: connections, transactions that were rolled back for others, resources (a full disk is
-/// `53100`), ends by an operator or a limit, the system (an I/O error is `58030`).
+/// PostgreSQL's classes of what passes: connections, transactions that were rolled back for others,
+/// resources (a full disk is `53100`), ends by an operator or a limit, the system (an I/O error is
+/// `58030`).
 const POSTGRES_PASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
-/// Single codes of what passes: `read_only_sql_transaction` (it was the primary before a failover), `lock_not_available`,
-/// `idle_in_transaction_session_timeout`.
+/// Single codes of what passes: `read_only_sql_transaction` (it was the primary before a failover),
+/// `lock_not_available`, `idle_in_transaction_session_timeout`.
 const POSTGRES_PASSES_TOO: [&str; 3] = ["25006", "55P03", "25P03"];
-/// Codes after which a rollback leaves the connection as good as it was: `serialization_failure`, `deadlock_detected`,
-/// `lock_not_available`, `query_canceled` (the limit of a statement).
+/// Codes after which a rollback leaves the connection as good as it was: `serialization_failure`,
+/// `deadlock_detected`, `lock_not_available`, `query_canceled` (the limit of a statement).
 const POSTGRES_SPARES: [&str; 4] = ["40001", "40P01", "55P03", "57014"];
 
 /// A code of the database, which is a number for SQLite and five characters for PostgreSQL.
@@ -29,14 +31,16 @@ enum Code<'a> {
 
 fn code(error: &dyn DatabaseError) -> Option<Code<'_>> {
     let code = error.code()?;
-    // No class of PostgreSQL's codes is met here that would be a number of SQLite's: those have at most four digits.
+    // No class of PostgreSQL's codes is met here that would be a number of SQLite's: those have at
+    // most four digits.
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => Some(Code::Sqlite(number & 0xff)),
         _ => Some(Code::Postgres(code)),
     }
 }
 
-/// Whether a connection can be used again, once it is rolled back, after a statement on it has failed so.
+/// Whether a connection can be used again, once it is rolled back, after a statement on it has
+/// failed so.
 pub(super) fn spares_connection(error: &Error) -> bool {
     let Error::Database(error) = error else {
         // What was asked for cannot be said or read; anything else is of the connection.
@@ -59,8 +63,8 @@ pub(super) fn spares_connection(error: &Error) -> bool {
     }
 }
 
-/// Whether the database could not be used, and may be usable again later: it is not there, its disk is full or fails, it
-/// takes no writes.
+/// Whether the database could not be used, and may be usable again later: it is not there, its disk
+/// is full or fails, it takes no writes.
 pub(crate) fn is_unavailable(error: &Error) -> bool {
     match error {
         Error::Io(_)

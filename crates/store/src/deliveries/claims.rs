@@ -1,14 +1,14 @@
 //! Claiming what is owed: for a time it is one dispatcher's, and nobody waits for anybody.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId, OwedRange, RangeId};
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_dispatch::EndpointId;
+use dovecast_dispatch::work::ledger::{Millis, OwedId, OwedRange, RangeId};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use crate::connection::Transaction;
+use crate::clock::SKEW_MS;
+use crate::connection::{Connection, Transaction};
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -16,15 +16,33 @@ use crate::statement::Statement;
 
 /// Rows of dispatchers that have been dead for so long are removed.
 const DEAD_MS: i64 = 24 * 60 * 60 * 1000;
-/// Of endpoints whose deliveries are not claimed, so many are named in a statement; others are given back.
-const MOST_EXCEPT: usize = 500;
-/// Endpoints of whose ranges nobody who lives has claimed some.
+/// Who has claimed anything, one entry of an index each, without us and those who live.
+pub(super) const DEAD: &str = "WITH RECURSIVE claimer (id) AS (\
+    SELECT MIN(claimed_by) FROM owed WHERE claimed_by IS NOT NULL \
+    UNION ALL \
+    SELECT (SELECT MIN(claimed_by) FROM owed WHERE claimed_by > claimer.id) FROM claimer WHERE claimer.id IS NOT NULL) \
+    SELECT id FROM claimer WHERE id IS NOT NULL AND id <> $1 \
+    AND id NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms BETWEEN $2 AND $3)";
+const DEAD_OF_RANGES: &str = "WITH RECURSIVE claimer (id) AS (\
+    SELECT MIN(claimed_by) FROM owed_range WHERE log = $4 AND claimed_by IS NOT NULL \
+    UNION ALL \
+    SELECT (SELECT MIN(claimed_by) FROM owed_range WHERE log = $4 AND claimed_by > claimer.id) FROM claimer \
+    WHERE claimer.id IS NOT NULL) \
+    SELECT id FROM claimer WHERE id IS NOT NULL AND id <> $1 \
+    AND id NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms BETWEEN $2 AND $3)";
+/// Endpoints of whose ranges some are claimed by nobody.
 const OWING: &str = "SELECT endpoint_id, MIN(from_offset) AS first_offset FROM owed_range \
-    WHERE log = $3 AND (claimed_by IS NULL OR (claimed_by <> $1 \
-    AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= $2))) \
-    GROUP BY endpoint_id ORDER BY first_offset, endpoint_id";
+    WHERE log = $1 AND claimed_by IS NULL GROUP BY endpoint_id ORDER BY first_offset, endpoint_id";
 /// So many endpoints are named in a statement that claims ranges.
 const ENDPOINTS_PER_CLAIM: usize = 500;
+/// Rows that one statement frees.
+const AT_A_TIME: i64 = 1_000;
+/// The one clock that all dispatchers of a PostgreSQL go by.
+const POSTGRES_NOW: &str =
+    "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
+/// Nothing is said of a row that we have never written.
+const NEVER: i64 = 0;
+const ALIVE_UNTIL: &str = "SELECT alive_until_ms FROM dispatcher WHERE id = $1";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
 
@@ -36,43 +54,66 @@ const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
 /// What was claimed in transactions of which it is not known whether they were committed: it is ours, and nobody here knows of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsure {
-    owed: Vec<OwedId>,
+    pub(super) owed: Vec<OwedId>,
     ranges: Vec<RangeId>,
 }
 
 impl Store {
     pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
         let mut tx = self.database.begin_writing().await?;
+        let life_ms = alive_until_ms.saturating_sub(now_ms);
+        let now_ms = self.now_of_dispatchers(&mut tx, now_ms).await?;
+        let until_ms = now_ms.saturating_add(life_ms);
+        let before = sqlx::query(ALIVE_UNTIL)
+            .bind(self.dispatcher_id())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let before = before.map(|row| row::number(&row, "alive_until_ms"));
+        let before = before.transpose()?;
         sqlx::query(BEAT)
             .bind(self.dispatcher_id())
-            .bind(alive_until_ms)
+            .bind(until_ms)
             .execute(&mut *tx)
             .await?;
         // A file has one user, so others are of processes that are gone.
-        let (statement, value) = if self.database.is_postgres {
-            (
-                "DELETE FROM dispatcher WHERE id <> $1 AND alive_until_ms < $2",
-                now_ms - DEAD_MS,
-            )
+        let value = if self.database.is_postgres {
+            now_ms.saturating_sub(DEAD_MS)
         } else {
-            (
-                "DELETE FROM dispatcher WHERE id <> $1 AND alive_until_ms < $2",
-                i64::MAX,
-            )
+            i64::MAX
         };
-        sqlx::query(statement)
+        sqlx::query("DELETE FROM dispatcher WHERE id <> $1 AND alive_until_ms < $2")
             .bind(self.dispatcher_id())
             .bind(value)
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
+        let last = self.held().alive_until(until_ms);
+        // Nobody else writes this row: one that is older than what was acknowledged is of an
+        // earlier state.
+        let has_lost = last != NEVER && before.is_none_or(|before| before < last);
+        self.look_for_losses(has_lost).await;
         Ok(())
+    }
+
+    /// The time by which it is judged who lives: for all dispatchers of a PostgreSQL that of the
+    /// database, so that it does not matter how their own clocks are set.
+    async fn now_of_dispatchers(
+        &self,
+        connection: &mut Connection,
+        now_ms: Millis,
+    ) -> Result<Millis> {
+        if !self.database.is_postgres {
+            return Ok(now_ms);
+        }
+        let found = sqlx::query(POSTGRES_NOW).fetch_one(connection).await?;
+        row::number(&found, "now_ms")
     }
 
     pub(super) async fn say_dead(&self) -> Result<()> {
         let us = self.dispatcher_id();
         // What stays claimed by the old name is free for all, and so for a dispatcher that begins in this process.
         *self.node() = Uuid::now_v7();
+        self.held().forget();
         sqlx::query("DELETE FROM dispatcher WHERE id = $1")
             .bind(us)
             .execute(&self.database.pool)
@@ -88,56 +129,77 @@ impl Store {
         self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn claim_due(
-        &self,
-        now_ms: Millis,
-        most: usize,
-        except: &[EndpointId],
-    ) -> Result<Vec<Owed>> {
-        let us = self.dispatcher_id();
-        let mut claim = Statement::new("UPDATE owed SET claimed_by = ");
-        claim.bind(us.clone());
-        claim.push(
-            " WHERE (endpoint_id, notification_id) IN (SELECT endpoint_id, notification_id FROM owed WHERE due_ms <= ",
-        );
-        claim.bind(now_ms);
-        claim
-            .push(" AND (claimed_by IS NULL OR (claimed_by <> ")
-            .bind(us);
-        claim.push(" AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= ");
-        claim.bind(now_ms).push(")))");
-        let mut comma = " AND endpoint_id NOT IN (";
-        for endpoint in except.iter().take(MOST_EXCEPT) {
-            claim.push(comma).bind(endpoint.to_string());
-            comma = ", ";
+    /// What dispatchers have claimed that live no more is free.
+    pub(super) async fn free_claims_of_the_dead(&self, now_ms: Millis) -> Result<()> {
+        self.free_from_the_dead(now_ms, false).await
+    }
+
+    async fn free_from_the_dead(&self, now_ms: Millis, are_ranges: bool) -> Result<()> {
+        let mut connection = self.database.pool.acquire().await?;
+        let now_ms = self.now_of_dispatchers(&mut connection, now_ms).await?;
+        let statement = if are_ranges { DEAD_OF_RANGES } else { DEAD };
+        // Who would live for longer than anybody says it does has said so before the clock was set
+        // back.
+        let mut dead = sqlx::query(statement)
+            .bind(self.dispatcher_id())
+            .bind(now_ms)
+            .bind(now_ms.saturating_add(SKEW_MS));
+        if are_ranges {
+            dead = dead.bind(self.log.to_string());
         }
-        if !except.is_empty() {
-            claim.push(")");
+        for dead in dead.fetch_all(&mut connection).await? {
+            let dead = row::text(&dead, "id")?;
+            loop {
+                let free = self.free_from(&dead, now_ms, are_ranges);
+                if free.execute(&mut connection).await? < AT_A_TIME.unsigned_abs() {
+                    break;
+                }
+            }
         }
-        claim.push(" ORDER BY due_ms LIMIT ");
-        claim.bind(i64::try_from(most).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Frees some of what one dispatcher has claimed, if it is dead still. Rows that another one is
+    /// at are passed over.
+    fn free_from(&self, dead: &str, now_ms: Millis, are_ranges: bool) -> Statement {
+        let (table, key) = if are_ranges {
+            ("owed_range", "log, endpoint_id, topic, part, start_offset")
+        } else {
+            ("owed", "endpoint_id, notification_id")
+        };
+        let mut free = Statement::new("UPDATE ");
+        free.push(table).push(" SET claimed_by = NULL WHERE (");
+        free.push(key).push(") IN (SELECT ").push(key);
+        free.push(" FROM ").push(table).push(" WHERE claimed_by = ");
+        free.bind(dead.to_owned());
+        if are_ranges {
+            free.push(" AND log = ").bind(self.log.to_string());
+        }
+        free.push(" AND NOT EXISTS (SELECT 1 FROM dispatcher WHERE id = ");
+        free.bind(dead.to_owned());
+        free.push(" AND alive_until_ms BETWEEN ").bind(now_ms);
+        free.push(" AND ").bind(now_ms.saturating_add(SKEW_MS));
+        free.push(") LIMIT ").bind(AT_A_TIME);
+        free.push(self.skip_locked()).push(")");
+        free
+    }
+
+    /// A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one
+    /// writer).
+    pub(super) fn skip_locked(&self) -> &'static str {
         if self.database.is_postgres {
-            claim.push(" FOR UPDATE SKIP LOCKED");
+            " FOR UPDATE SKIP LOCKED"
+        } else {
+            ""
         }
-        claim.push(") RETURNING endpoint_id, notification_id, body, failures, due_ms, reason");
-        self.release_unsure().await?;
-        let mut tx = self.database.begin_writing().await?;
-        let rows = claim.fetch_all(&mut tx).await?;
-        let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
-        let ids = owed.iter().map(|owed| (owed.endpoint, owed.notification));
-        self.commit_claim(tx, |unsure| unsure.owed.extend(ids))
-            .await?;
-        owed.sort_by_key(|owed| owed.due_ms);
-        Ok(owed)
     }
 
     /// Endpoints that owe ranges which are free, those with the lowest offsets first.
     pub(super) async fn owing_free_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>> {
         // It is not found while it is ours.
         self.release_unsure().await?;
+        self.free_from_the_dead(now_ms, true).await?;
         let rows = sqlx::query(OWING)
-            .bind(self.dispatcher_id())
-            .bind(now_ms)
             .bind(self.log.to_string())
             .fetch_all(&self.database.pool)
             .await?;
@@ -153,58 +215,45 @@ impl Store {
         endpoints: &[EndpointId],
     ) -> Result<Vec<OwedRange>> {
         self.release_unsure().await?;
+        self.free_from_the_dead(now_ms, true).await?;
         let mut all = Vec::new();
         for some in endpoints.chunks(ENDPOINTS_PER_CLAIM) {
-            let claim = self.range_claim(now_ms, most, some);
+            let claim = self.range_claim(most, some);
             let mut tx = self.database.begin_writing().await?;
             let rows = claim.fetch_all(&mut tx).await?;
             let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
             let ids = ranges.iter().map(|range| range.id.clone());
             self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
                 .await?;
+            self.held().claimed(&ranges);
             all.extend(ranges);
         }
         all.sort_by_key(|range| range.from);
         Ok(all)
     }
 
-    /// A row that another one claims at this moment is passed over (PostgreSQL; SQLite has one writer).
-    fn range_claim(&self, now_ms: Millis, most: usize, endpoints: &[EndpointId]) -> Statement {
+    /// Claims free ranges of these endpoints, of each those with the lowest offsets.
+    fn range_claim(&self, most: usize, endpoints: &[EndpointId]) -> Statement {
         const PLACE: &str = "endpoint_id, topic, part, start_offset";
-        let (us, log) = (self.dispatcher_id(), self.log.to_string());
+        let log = self.log.to_string();
         let mut claim = Statement::new("UPDATE owed_range SET claimed_by = ");
-        let is_free = |claim: &mut Statement| {
-            claim.push("log = ").bind(log.clone());
-            claim
-                .push(" AND (claimed_by IS NULL OR (claimed_by <> ")
-                .bind(us.clone());
-            claim
-                .push(" AND claimed_by NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms >= ");
-            claim.bind(now_ms).push(")))");
-        };
-        claim
-            .bind(us.clone())
-            .push(" WHERE log = ")
-            .bind(log.clone());
-        claim.push(" AND (").push(PLACE).push(") IN (SELECT ");
-        claim.push(PLACE).push(" FROM owed_range WHERE ");
-        is_free(&mut claim);
-        claim.push(" AND (").push(PLACE).push(") IN (SELECT ");
-        claim.push(PLACE).push(" FROM (SELECT ").push(PLACE);
-        claim.push(", ROW_NUMBER() OVER (PARTITION BY endpoint_id ORDER BY from_offset) AS place FROM owed_range WHERE ");
-        is_free(&mut claim);
+        claim.bind(self.dispatcher_id()).push(" WHERE log = ");
+        claim.bind(log.clone()).push(" AND (").push(PLACE);
+        claim.push(") IN (SELECT ").push(PLACE);
+        claim.push(" FROM owed_range WHERE claimed_by IS NULL AND log = ");
+        claim.bind(log.clone()).push(" AND (").push(PLACE);
+        claim.push(") IN (SELECT ").push(PLACE);
+        claim.push(" FROM (SELECT ").push(PLACE);
+        claim.push(", ROW_NUMBER() OVER (PARTITION BY endpoint_id ORDER BY from_offset) AS place FROM owed_range WHERE claimed_by IS NULL AND log = ");
+        claim.bind(log);
         let mut comma = " AND endpoint_id IN (";
         for endpoint in endpoints {
             claim.push(comma).bind(endpoint.to_string());
             comma = ", ";
         }
         claim.push(")) AS ranked WHERE place <= ");
-        claim
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .push(")");
-        if self.database.is_postgres {
-            claim.push(" FOR UPDATE SKIP LOCKED");
-        }
+        claim.bind(i64::try_from(most).unwrap_or(i64::MAX));
+        claim.push(")").push(self.skip_locked());
         claim.push(") RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset");
         claim
     }
@@ -212,7 +261,11 @@ impl Store {
     // A claim is a transaction: what the answer does not reach us of is claimed by nobody.
 
     /// Where it is not known whether the claim has been committed, it is kept in mind what was in it.
-    async fn commit_claim(&self, tx: Transaction, keep: impl FnOnce(&mut Unsure)) -> Result<()> {
+    pub(super) async fn commit_claim(
+        &self,
+        tx: Transaction,
+        keep: impl FnOnce(&mut Unsure),
+    ) -> Result<()> {
         let committed = tx.commit().await;
         if committed.is_err() {
             keep(&mut self.unsure());
@@ -225,7 +278,7 @@ impl Store {
     }
 
     /// Frees what may be claimed by us without our knowing. It is kept in mind until that is done.
-    async fn release_unsure(&self) -> Result<()> {
+    pub(super) async fn release_unsure(&self) -> Result<()> {
         let unsure = std::mem::take(&mut *self.unsure());
         if unsure == Unsure::default() {
             return Ok(());
@@ -263,49 +316,6 @@ impl Store {
         tx.commit().await?;
         Ok(())
     }
-
-    /// Of each endpoint that owes anything: single deliveries, and ranges of the log.
-    pub async fn owed_counts(&self) -> Result<BTreeMap<EndpointId, OwedCount>> {
-        let mut counts: BTreeMap<EndpointId, OwedCount> = BTreeMap::new();
-        for (statement, is_range) in [
-            (
-                "SELECT endpoint_id, COUNT(*) AS number FROM owed GROUP BY endpoint_id",
-                false,
-            ),
-            (
-                "SELECT endpoint_id, COUNT(*) AS number FROM owed_range GROUP BY endpoint_id",
-                true,
-            ),
-        ] {
-            for found in sqlx::query(statement)
-                .fetch_all(&self.database.pool)
-                .await?
-            {
-                let id = EndpointId(uuid(&found, "endpoint_id")?);
-                let count = counts.entry(id).or_default();
-                let number = count_of(&found)?;
-                if is_range {
-                    count.ranges = number;
-                } else {
-                    count.deliveries = number;
-                }
-            }
-        }
-        Ok(counts)
-    }
-}
-
-/// What an endpoint owes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwedCount {
-    /// Deliveries that have failed, or are under way for long.
-    pub deliveries: u64,
-    /// Ranges of the log.
-    pub ranges: u64,
-}
-
-fn count_of(found: &AnyRow) -> Result<u64> {
-    count(found, "number")
 }
 
 pub(super) fn uuid(found: &AnyRow, column: &'static str) -> Result<Uuid> {
@@ -319,17 +329,6 @@ where
 {
     let number = row::number(found, column)?;
     Ok(T::try_from(number).map_err(|error| row::wrong(column, error))?)
-}
-
-fn owed(found: &AnyRow) -> Result<Owed> {
-    Ok(Owed {
-        endpoint: EndpointId(uuid(found, "endpoint_id")?),
-        notification: NotificationId(uuid(found, "notification_id")?),
-        body: row::text(found, "body")?.into(),
-        failures: count(found, "failures")?,
-        due_ms: row::number(found, "due_ms")?,
-        reason: row::text(found, "reason")?,
-    })
 }
 
 fn range(found: &AnyRow) -> Result<OwedRange> {

@@ -2,11 +2,10 @@
 //!
 //! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew: its failures are counted from zero.
 
+use dovecast_dispatch::work::ledger::OwedId;
 use dovecast_dispatch::{EndpointId, NotificationId};
-use uuid::Uuid;
 
 use super::claims::uuid;
-use crate::clock::now_ms;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
@@ -15,17 +14,18 @@ use crate::row;
 /// Dead letters of one transaction.
 const PART: i64 = 500;
 /// One that is owed anyhow is due now, too, as if for the first time.
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason) \
-    VALUES ($1, $2, $3, 0, $4, '') ON CONFLICT (endpoint_id, notification_id) \
-    DO UPDATE SET failures = 0, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
-const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3 \
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, made_ms, reason) \
+    VALUES ($1, $2, $3, 0, $4, $4, '') ON CONFLICT (endpoint_id, notification_id) \
+    DO UPDATE SET failures = 0, made_ms = excluded.made_ms, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
+const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
     RETURNING body";
+const LAST: &str = "SELECT MAX(id) AS id FROM dead_letter WHERE endpoint_id = $1";
 /// Those that were there when it began: what dies meanwhile stays.
 const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
-    WHERE endpoint_id = $1 AND time_ms >= $2 AND id < $3 AND is_base64 = 0 ORDER BY id LIMIT $4) \
+    WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 = 0 ORDER BY id LIMIT $4) \
     RETURNING notification_id, body";
 
 impl Store {
@@ -42,14 +42,20 @@ impl Store {
             .fetch_all(&mut *tx)
             .await?;
         if let Some(letter) = letters.first() {
-            owe(&mut tx, endpoint, notification, row::text(letter, "body")?).await?;
+            owe(
+                &mut tx,
+                (endpoint, notification),
+                row::text(letter, "body")?,
+                self.clock.now_ms(),
+            )
+            .await?;
             tx.commit().await?;
             return Ok(true);
         }
         sqlx::query(DUE_NOW)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
-            .bind(now_ms())
+            .bind(self.clock.now_ms())
             .execute(&mut *tx)
             .await?;
         let owed = sqlx::query(IS_OWED)
@@ -63,20 +69,32 @@ impl Store {
 
     /// The deliveries to this endpoint that have become dead letters since a time are owed now; how many dead letters that were.
     pub async fn redeliver_since(&self, endpoint: EndpointId, since_ms: i64) -> Result<u64> {
-        let before = Uuid::now_v7().to_string();
+        let last = sqlx::query(LAST)
+            .bind(endpoint.to_string())
+            .fetch_one(&self.database.pool)
+            .await?;
+        let Some(last) = row::optional_text(&last, "id")? else {
+            return Ok(0);
+        };
         let mut redelivered = 0;
         loop {
             let mut tx = self.database.begin_writing().await?;
             let letters = sqlx::query(TAKE_PART)
                 .bind(endpoint.to_string())
                 .bind(since_ms)
-                .bind(before.clone())
+                .bind(last.clone())
                 .bind(PART)
                 .fetch_all(&mut *tx)
                 .await?;
             for letter in &letters {
                 let notification = NotificationId(uuid(letter, "notification_id")?);
-                owe(&mut tx, endpoint, notification, row::text(letter, "body")?).await?;
+                owe(
+                    &mut tx,
+                    (endpoint, notification),
+                    row::text(letter, "body")?,
+                    self.clock.now_ms(),
+                )
+                .await?;
             }
             tx.commit().await?;
             let count = i64::try_from(letters.len()).unwrap_or(i64::MAX);
@@ -97,7 +115,7 @@ impl Store {
         let mut tx = self.database.begin_writing().await?;
         // Bodies are JSON, which is UTF-8.
         let body = String::from_utf8_lossy(body).into_owned();
-        owe(&mut tx, endpoint, notification, body).await?;
+        owe(&mut tx, (endpoint, notification), body, self.clock.now_ms()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -105,15 +123,15 @@ impl Store {
 
 async fn owe(
     connection: &mut Connection,
-    endpoint: EndpointId,
-    notification: NotificationId,
+    (endpoint, notification): OwedId,
     body: String,
+    now_ms: i64,
 ) -> Result<()> {
     sqlx::query(OWE)
         .bind(endpoint.to_string())
         .bind(notification.to_string())
         .bind(body)
-        .bind(now_ms())
+        .bind(now_ms)
         .execute(connection)
         .await?;
     Ok(())

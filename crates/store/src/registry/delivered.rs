@@ -4,6 +4,7 @@
 
 use super::EndpointId;
 use super::words::DeliveryStatus;
+use crate::deliveries::{failure, success};
 use crate::error::Result;
 use crate::open::Store;
 
@@ -20,23 +21,12 @@ impl Store {
     /// Notes an attempt, unless a newer one is noted already. The first failure after a success, or after nothing, is
     /// remembered until the next success.
     pub async fn delivered(&self, endpoint: EndpointId, delivered: Delivered) -> Result<()> {
-        let statement = match delivered.status {
-            DeliveryStatus::Success => {
-                "UPDATE endpoint SET last_delivery_status = $1, last_delivery_ms = $2, first_failure_ms = NULL \
-                 WHERE id = $3 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2)"
-            }
-            DeliveryStatus::Failure => {
-                "UPDATE endpoint SET last_delivery_status = $1, last_delivery_ms = $2, \
-                 first_failure_ms = COALESCE(first_failure_ms, $2) \
-                 WHERE id = $3 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2)"
-            }
+        let (id, now_ms) = (endpoint.to_string(), self.clock.now_ms());
+        let update = match delivered.status {
+            DeliveryStatus::Success => success(id, delivered.time_ms, now_ms),
+            DeliveryStatus::Failure => failure(id, delivered.time_ms, now_ms, 0),
         };
-        sqlx::query(statement)
-            .bind(delivered.status.as_str())
-            .bind(delivered.time_ms)
-            .bind(endpoint.to_string())
-            .execute(&self.database.pool)
-            .await?;
+        update.execute(&self.database.pool).await?;
         Ok(())
     }
 }

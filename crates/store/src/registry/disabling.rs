@@ -5,7 +5,6 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::EndpointId;
-use crate::clock::now_ms;
 use crate::error::Result;
 use crate::feed::Change;
 use crate::open::Store;
@@ -13,16 +12,22 @@ use crate::row;
 
 const DISABLE: &str =
     "UPDATE endpoint SET active = 0, updated_ms = $1 WHERE id = $2 AND active = 1";
+/// Part of the time for which an endpoint fails that processes have to have seen pass by their
+/// steady clocks. Not all of it: what passes from the last failure before a restart to the first
+/// one after it nobody has seen. So a clock that is set ahead disables no endpoint that does not
+/// fail for half of that time in truth.
+const SEEN_PART: i64 = 2;
 /// Only attempts count: who was not tried for long has not failed for long.
 const FAILING: &str = "SELECT id FROM endpoint WHERE active = 1 AND first_failure_ms <= $1 \
     AND last_delivery_status = 'failure' AND last_delivery_ms - first_failure_ms >= $2 \
-    ORDER BY first_failure_ms LIMIT $3";
+    AND failing_ms >= $2 / $4 ORDER BY first_failure_ms LIMIT $3";
 const DISABLE_FAILING: &str = "UPDATE endpoint SET active = 0, updated_ms = $1 WHERE id = $2 AND active = 1 \
-    AND last_delivery_status = 'failure' AND last_delivery_ms - first_failure_ms >= $3";
+    AND last_delivery_status = 'failure' AND last_delivery_ms - first_failure_ms >= $3 AND failing_ms >= $3 / $4";
 const ANNOUNCE: &str = "INSERT INTO announcement \
     (id, account_number, endpoint_id, endpoint_name, reason, first_failure_ms, time_ms) \
     SELECT $1, account.number, endpoint.id, endpoint.name, $2, endpoint.first_failure_ms, $3 \
     FROM endpoint JOIN account ON account.id = endpoint.account_id WHERE endpoint.id = $4";
+const TOO_LONG: &str = "every attempt has failed for too long";
 /// Endpoints that are disabled at a time.
 const MOST: i64 = 1_000;
 
@@ -64,20 +69,23 @@ impl Store {
     /// Disables an endpoint for a reason that its account is told; `false`: there is none of this id that is active.
     pub async fn disable(&self, id: EndpointId, reason: &str) -> Result<bool> {
         let mut change = self.change().await?;
-        let disable = sqlx::query(DISABLE).bind(now_ms()).bind(id.to_string());
+        let disable = sqlx::query(DISABLE)
+            .bind(self.clock.now_ms())
+            .bind(id.to_string());
         if disable.execute(&mut *change.tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
-        disabled(change, id, reason).await?;
+        disabled(change, (id, self.clock.now_ms()), reason).await?;
         Ok(true)
     }
 
     /// Disables endpoints at which every attempt has failed for so long; tells which.
     pub async fn disable_failing(&self, failing_ms: i64) -> Result<Vec<EndpointId>> {
         let found = sqlx::query(FAILING)
-            .bind(now_ms().saturating_sub(failing_ms))
+            .bind(self.clock.now_ms().saturating_sub(failing_ms))
             .bind(failing_ms)
             .bind(MOST)
+            .bind(SEEN_PART)
             .fetch_all(&self.database.pool)
             .await?;
         let mut ids = Vec::new();
@@ -85,12 +93,13 @@ impl Store {
             let id = row::id(found, "id")?;
             let mut change = self.change().await?;
             let disable = sqlx::query(DISABLE_FAILING)
-                .bind(now_ms())
+                .bind(self.clock.now_ms())
                 .bind(id.to_string())
-                .bind(failing_ms);
+                .bind(failing_ms)
+                .bind(SEEN_PART);
             // Another node may have done it, or an attempt has gone well.
             if disable.execute(&mut *change.tx).await?.rows_affected() == 1 {
-                disabled(change, id, "every attempt has failed for too long").await?;
+                disabled(change, (id, self.clock.now_ms()), TOO_LONG).await?;
                 ids.push(id);
             }
         }
@@ -116,11 +125,15 @@ impl Store {
     }
 }
 
-async fn disabled(mut change: Change<'_>, id: EndpointId, reason: &str) -> Result<()> {
+async fn disabled(
+    mut change: Change<'_>,
+    (id, now_ms): (EndpointId, i64),
+    reason: &str,
+) -> Result<()> {
     sqlx::query(ANNOUNCE)
         .bind(Uuid::now_v7().to_string())
         .bind(crate::deliveries::reason(reason))
-        .bind(now_ms())
+        .bind(now_ms)
         .bind(id.to_string())
         .execute(&mut *change.tx)
         .await?;

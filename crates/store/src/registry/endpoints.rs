@@ -385,6 +385,7 @@ async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
     sqlx::query(
         "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, type = $6, \
          retry_policy = $7, updated_ms = $8, timeout_seconds = $9, \
+         failing_ms = CASE WHEN active < $5 THEN 0 ELSE failing_ms END, \
          first_failure_ms = CASE WHEN active < $5 THEN NULL ELSE first_failure_ms END WHERE id = $10",
     )
     .bind(&endpoint.name)

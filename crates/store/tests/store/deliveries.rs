@@ -19,6 +19,7 @@ cases![
     a_dispatcher_that_begins_on_a_file_has_no_rivals,
     what_fails_again_is_given_back_or_is_done_is_so,
     two_dispatchers_never_claim_the_same,
+    what_waits_hides_nothing_that_is_due_behind_it,
     a_range_grows_shrinks_and_ends,
     who_was_taken_for_dead_takes_nothing_back,
     a_range_that_cannot_be_read_is_left_to_others,
@@ -118,9 +119,9 @@ async fn a_dispatcher_that_begins_on_a_file_has_no_rivals(test: Test) -> Result<
     store
         .record(happened(|what| what.under_way = vec![owed(1, 0)]))
         .await?;
-    store.beat(0, 1_000_000).await?;
+    store.beat(0, 50_000).await?;
     ensure!(next.claim_owed(1, 10).await? == []);
-    next.beat(1, 1_000_000).await?;
+    next.beat(1, 50_000).await?;
     // What was killed need not be waited for, unless there may be several.
     let expected = match test.kind {
         Kind::Sqlite => vec![owed(1, 0)],
@@ -143,7 +144,7 @@ async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<(
     };
     let next = happened(|what| {
         what.failed_again = vec![failed.clone()];
-        what.given_back = vec![((ENDPOINT, notification(2)), 200)];
+        what.given_back = vec![owed(2, 200)];
         what.done = vec![(ENDPOINT, notification(3))];
     });
     store.record(next).await?;
@@ -171,10 +172,10 @@ async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
     let (one, two) = (test.open().await?, test.open().await?);
     let now = 1;
     for store in [&one, &two] {
-        store.beat(now, 1_000).await?;
+        store.beat(now, 50_000).await?;
     }
     // On a file the second one is alone now, and the first is dead.
-    one.beat(now, 1_000).await?;
+    one.beat(now, 50_000).await?;
     let rival = match test.kind {
         Kind::Sqlite => one.clone(),
         Kind::Postgres(_) => two,
@@ -207,6 +208,35 @@ async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
     Ok(())
 }
 
+/// More endpoints must wait than were ever named in a statement, and owe more than is looked at
+/// from the front.
+async fn what_waits_hides_nothing_that_is_due_behind_it(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    store.beat(0, 50_000).await?;
+    let of = |endpoint: u128, number: u128, due_ms| Owed {
+        endpoint: EndpointId(Uuid::from_u128(endpoint)),
+        ..owed(number, due_ms)
+    };
+    let mut waiting: Vec<Owed> = (1_000..1_600).map(|id| of(id, 1, 1)).collect();
+    waiting.extend((2..300).map(|number| of(1_000, number, 2)));
+    let except: Vec<EndpointId> = (1_000..1_600)
+        .map(|id| EndpointId(Uuid::from_u128(id)))
+        .collect();
+    store.record(happened(|what| what.owed = waiting)).await?;
+    ensure!(store.claim_owed_except(50, 20, except.clone()).await? == []);
+    // Of two, one of which owes much.
+    let mut due: Vec<Owed> = (0..40).map(|number| of(2_000, number, 10)).collect();
+    due.push(of(500, 7, 11));
+    due.push(of(600, 8, 99));
+    store.record(happened(|what| what.owed = due)).await?;
+    for expected in [20, 20, 1, 0] {
+        let claimed = store.claim_owed_except(50, 20, except.clone()).await?;
+        ensure!(claimed.len() == expected, "{} of {expected}", claimed.len());
+        ensure!(claimed.iter().all(|owed| (10..12).contains(&owed.due_ms)));
+    }
+    Ok(())
+}
+
 async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
     let store = test.open().await?;
     store.beat(0, 1_000).await?;
@@ -230,10 +260,11 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
         "it is claimed by who makes it"
     );
     let other = test.open().await?;
+    store.beat(0, -1).await?;
     ensure!(other.claim_ranges(1_001, 10).await? == [range(10, 20)]);
     let progress = happened(|what| what.progress.extend([(id.clone(), 15)]));
     store.record(progress).await?;
-    other.beat(1_001, 2_000).await?;
+    other.beat(1_001, 50_000).await?;
     ensure!(store.claim_ranges(1_500, 10).await? == []);
     other.leave().await?;
     ensure!(store.claim_ranges(1_500, 10).await? == [range(15, 20)]);
@@ -254,7 +285,7 @@ async fn who_was_taken_for_dead_takes_nothing_back(test: Test) -> Result<()> {
         partition: 0,
         start: 5,
     };
-    one.beat(0, 10).await?;
+    one.beat(0, -1).await?;
     let under_way = vec![owed(1, 1), owed(2, 1)];
     let begun = happened(|what| {
         what.under_way = under_way;
@@ -262,7 +293,7 @@ async fn who_was_taken_for_dead_takes_nothing_back(test: Test) -> Result<()> {
         what.progress.insert(id.clone(), 6);
     });
     one.record(begun).await?;
-    two.beat(20, 100).await?;
+    two.beat(20, 50_000).await?;
     ensure!(two.claim_owed(20, 10).await?.len() == 2);
     ensure!(two.claim_ranges(20, 10).await?.len() == 1);
     let further = happened(|what| {
@@ -271,12 +302,12 @@ async fn who_was_taken_for_dead_takes_nothing_back(test: Test) -> Result<()> {
     two.record(further).await?;
     let late = happened(|what| {
         what.failed_again = vec![owed(1, 21)];
-        what.given_back = vec![((ENDPOINT, notification(2)), 21)];
+        what.given_back = vec![owed(2, 21)];
         what.progress.insert(id.clone(), 7);
         what.released = vec![id.clone()];
     });
     one.record(late).await?;
-    one.beat(20, 100).await?;
+    one.beat(20, 50_000).await?;
     let three = match test.kind {
         // Whoever opens a file is alone with it.
         Kind::Sqlite => one,
@@ -454,8 +485,8 @@ async fn attempts_are_kept_by_endpoint_and_show_how_it_is(test: Test) -> Result<
     );
     note(vec![attempt(id, 35, true)]).await?;
     ensure!(
-        shown().await? == (Some("failure"), Some(40), Some(20)),
-        "an older one counts"
+        shown().await? == (Some("failure"), Some(40), Some(40)),
+        "every attempt since 20 has failed, it says"
     );
     note(vec![attempt(id, 50, true)]).await?;
     ensure!(
@@ -476,7 +507,8 @@ async fn attempts_are_kept_by_endpoint_and_show_how_it_is(test: Test) -> Result<
 
 async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
     let store = test.open().await?;
-    let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?;
+    let now = 1_700_000_000_000;
+    test.clock.pass(now);
     for time_ms in [1, now - 3, now - 2, now - 1] {
         let note = happened(|what| {
             what.attempts = vec![attempt(ENDPOINT, time_ms, true)];

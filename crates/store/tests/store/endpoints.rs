@@ -288,7 +288,7 @@ async fn the_newest_attempt_is_shown_and_the_first_failure_of_a_row(test: Test) 
     for (time_ms, status, expected) in [
         (100, Failure, (100, Failure, Some(100))),
         (200, Failure, (200, Failure, Some(100))),
-        (150, Success, (200, Failure, Some(100))),
+        (150, Success, (200, Failure, Some(200))),
         (300, Success, (300, Success, None)),
         (250, Failure, (300, Success, None)),
         (400, Failure, (400, Failure, Some(400))),

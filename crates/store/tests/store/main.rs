@@ -2,6 +2,7 @@
 //!
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
+mod clocks;
 mod cuts;
 mod deletion;
 mod deliveries;
@@ -9,6 +10,7 @@ mod endpoints;
 mod failing;
 mod feed;
 mod filters;
+mod losses;
 mod lost_answers;
 mod opening;
 mod ranges;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     // Started here and dropped here: it must not outlive the process, nor the thread.
     let postgres = if is_listed { None } else { Some(start()) };
     let cases: Vec<Case> = [
+        clocks::CASES,
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         failing::CASES,
         feed::CASES,
         filters::CASES,
+        losses::CASES,
         lost_answers::CASES,
         opening::CASES,
         ranges::CASES,

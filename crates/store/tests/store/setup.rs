@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dovecast_store::{
-    Account, Application, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
+    Account, Application, Clock, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
     NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
@@ -35,6 +35,8 @@ pub(crate) struct Test {
     pub(crate) kind: Kind,
     pub(crate) url: String,
     pub(crate) dir: TempDir,
+    /// Of the store: it stands at 0, and 0 is now in what these tests write.
+    pub(crate) clock: Clock,
 }
 
 impl Test {
@@ -44,13 +46,19 @@ impl Test {
             Kind::Sqlite => format!("sqlite:{}/state.db", dir.path().display()),
             Kind::Postgres(postgres) => postgres.database()?,
         };
-        Ok(Self { kind, url, dir })
+        Ok(Self {
+            kind,
+            url,
+            dir,
+            clock: Clock::standing(0),
+        })
     }
 
     pub(crate) fn options(&self) -> Result<StoreOptions> {
         let place: Place = self.url.parse()?;
         let mut options = StoreOptions::new(place);
         options.max_connections = 4;
+        options.clock = self.clock.clone();
         Ok(options)
     }
 

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use dovecast_store::StoreError;
 
-/// Seconds after which a request that was answered with 503 may be repeated: about as long as a failover or the removal of a large
-/// file takes, and long enough that waiting clients are no load.
+/// Seconds after which a request that was answered with 503 may be repeated: about as long as a
+/// failover or the removal of a large file takes, and long enough that waiting clients are no load.
 pub(super) const RETRY_AFTER_SECONDS: &str = "5";
-/// Time between two log lines about requests that fail for this reason; a full disk fails all of them.
+/// Time between two log lines about requests that fail for this reason; a full disk fails all of
+/// them.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What was logged last, and how many requests have failed since.

@@ -1,0 +1,265 @@
+//! Claiming owed deliveries that are due: they are looked for by reading, which locks nothing, and
+//! claimed by their keys.
+//!
+//! What is owed to endpoints that must wait may be a million rows that are due. So no step reads
+//! more than it may claim, but for a window of the rows that are due first, and, where those are of
+//! endpoints that must wait, one entry of an index for each endpoint that owes anything, a page of
+//! them in each call.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId};
+use dovecast_dispatch::{EndpointId, NotificationId};
+use sqlx::any::AnyRow;
+
+use super::claims::{count, uuid};
+use crate::clock::SKEW_MS;
+use crate::error::Result;
+use crate::open::Store;
+use crate::row;
+use crate::statement::Statement;
+
+/// Rows that are looked at from the one that is due first on, by how many may be claimed: more than
+/// one, so that dispatchers that look at the same time find different ones.
+const WINDOW: usize = 2;
+/// Endpoints that are looked at in one call, where the window holds nothing but what must wait.
+/// Some milliseconds' worth.
+const PAGE: i64 = 2_000;
+/// Rows that one statement makes due.
+const AT_A_TIME: i64 = 1_000;
+
+const SET_BACK: &str =
+    "SELECT made_ms FROM owed WHERE claimed_by IS NULL ORDER BY made_ms DESC LIMIT 1";
+const DUE_FIRST: &str = "SELECT endpoint_id, notification_id FROM owed \
+    WHERE claimed_by IS NULL AND due_ms <= $1 ORDER BY due_ms LIMIT $2";
+/// From one endpoint to the next: the rows in between are not read.
+const ENDPOINTS: &str = "WITH RECURSIVE step (id, number) AS (\
+    SELECT MIN(endpoint_id), CAST(1 AS BIGINT) FROM owed WHERE claimed_by IS NULL AND endpoint_id > $1 \
+    UNION ALL \
+    SELECT (SELECT MIN(endpoint_id) FROM owed WHERE claimed_by IS NULL AND endpoint_id > step.id), step.number + 1 \
+    FROM step WHERE step.id IS NOT NULL AND step.number < $2) \
+    SELECT id, (SELECT MIN(due_ms) FROM owed WHERE claimed_by IS NULL AND endpoint_id = step.id) AS due_ms \
+    FROM step WHERE id IS NOT NULL";
+const OF_ENDPOINT: &str = "SELECT endpoint_id, notification_id FROM owed \
+    WHERE claimed_by IS NULL AND endpoint_id = $1 AND due_ms <= $2 ORDER BY due_ms LIMIT $3";
+
+/// What to claim, and of whom.
+struct Looking<'a> {
+    now_ms: Millis,
+    most: usize,
+    except: &'a BTreeSet<EndpointId>,
+}
+
+impl Store {
+    pub(super) async fn claim_due(
+        &self,
+        now_ms: Millis,
+        most: usize,
+        except: &[EndpointId],
+    ) -> Result<Vec<Owed>> {
+        self.release_unsure().await?;
+        self.free_claims_of_the_dead(now_ms).await?;
+        self.make_due_what_was_set_back(now_ms).await?;
+        let looking = Looking {
+            now_ms,
+            most,
+            except: &except.iter().copied().collect(),
+        };
+        let ids = self.find_due(&looking).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.claim_these(&ids, most).await
+    }
+
+    /// After the clock was set back, times that were decided on before lie further ahead than was
+    /// meant: they are now.
+    async fn make_due_what_was_set_back(&self, now_ms: Millis) -> Result<()> {
+        let last = sqlx::query(SET_BACK)
+            .fetch_optional(&self.database.pool)
+            .await?;
+        let last = last.map(|last| row::number(&last, "made_ms")).transpose()?;
+        let believed = now_ms.saturating_add(SKEW_MS);
+        if last.is_none_or(|made_ms| made_ms <= believed) {
+            return Ok(());
+        }
+        let mut deliveries = 0;
+        loop {
+            let mut due = Statement::new("UPDATE owed SET made_ms = ");
+            due.bind(now_ms).push(", due_ms = CASE WHEN due_ms < ");
+            due.bind(now_ms).push(" THEN due_ms ELSE ").bind(now_ms);
+            due.push(
+                " END WHERE (endpoint_id, notification_id) IN (\
+                 SELECT endpoint_id, notification_id FROM owed WHERE claimed_by IS NULL AND made_ms > ",
+            );
+            due.bind(believed).push(" LIMIT ").bind(AT_A_TIME);
+            due.push(self.skip_locked()).push(")");
+            let mut connection = self.database.pool.acquire().await?;
+            let rows = due.execute(&mut connection).await?;
+            deliveries += rows;
+            if rows < AT_A_TIME.unsigned_abs() {
+                break;
+            }
+        }
+        tracing::warn!(
+            deliveries,
+            "the clock was set back: deliveries that were owed for later by the time before are due now"
+        );
+        Ok(())
+    }
+
+    async fn find_due(&self, looking: &Looking<'_>) -> Result<Vec<OwedId>> {
+        let window = looking.most.saturating_mul(WINDOW);
+        let rows = sqlx::query(DUE_FIRST)
+            .bind(looking.now_ms)
+            .bind(number(window))
+            .fetch_all(&self.database.pool)
+            .await?;
+        let may_be_more = rows.len() >= window;
+        let mut ids = rows.iter().map(id).collect::<Result<Vec<OwedId>>>()?;
+        ids.retain(|(endpoint, _)| !looking.except.contains(endpoint));
+        if may_be_more && ids.len() < looking.most {
+            self.find_behind(looking, &mut ids).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Adds what is due of endpoints behind those that must wait.
+    async fn find_behind(&self, looking: &Looking<'_>, ids: &mut Vec<OwedId>) -> Result<()> {
+        let mut due = self.next_endpoints(looking).await?;
+        // Who has waited longest comes first, and leaves a fair share to the others.
+        due.sort_unstable();
+        let mut more = Vec::new();
+        let mut left = looking.most.saturating_sub(ids.len());
+        for (place, (_, endpoint)) in due.iter().enumerate() {
+            let share = left.div_ceil(due.len() - place);
+            let rows = self.due_of(*endpoint, looking.now_ms, share).await?;
+            left = left.saturating_sub(rows.len());
+            let is_full = rows.len() == share && share > 0;
+            ids.extend(rows);
+            more.extend(is_full.then_some((*endpoint, share)));
+        }
+        for (endpoint, taken) in more {
+            if left == 0 {
+                break;
+            }
+            let rows = self.due_of(endpoint, looking.now_ms, taken + left).await?;
+            let rows = rows.get(taken..).unwrap_or_default();
+            left = left.saturating_sub(rows.len());
+            ids.extend_from_slice(rows);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(())
+    }
+
+    /// The endpoints of the next page that are due and need not wait, with the time since when.
+    async fn next_endpoints(&self, looking: &Looking<'_>) -> Result<Vec<(i64, EndpointId)>> {
+        let after = self.page_after().clone();
+        let rows = sqlx::query(ENDPOINTS)
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(&self.database.pool)
+            .await?;
+        let is_last = rows.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let next = match rows.last() {
+            Some(last) if !is_last => row::text(last, "id")?,
+            _ => String::new(),
+        };
+        *self.page_after() = next;
+        let mut due = Vec::new();
+        for found in &rows {
+            let endpoint = EndpointId(uuid(found, "id")?);
+            // Claimed by another dispatcher meanwhile it has none.
+            let since = row::optional_number(found, "due_ms")?;
+            let since = since.filter(|since| *since <= looking.now_ms);
+            if let Some(since) = since
+                && !looking.except.contains(&endpoint)
+            {
+                due.push((since, endpoint));
+            }
+        }
+        Ok(due)
+    }
+
+    fn page_after(&self) -> std::sync::MutexGuard<'_, String> {
+        self.page_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn due_of(
+        &self,
+        endpoint: EndpointId,
+        now_ms: Millis,
+        most: usize,
+    ) -> Result<Vec<OwedId>> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(OF_ENDPOINT)
+            .bind(endpoint.to_string())
+            .bind(now_ms)
+            .bind(number(most))
+            .fetch_all(&self.database.pool)
+            .await?;
+        rows.iter().map(id).collect()
+    }
+
+    /// Claims those of them that are free still, the longest due first. Rows that another
+    /// dispatcher is at are passed over.
+    async fn claim_these(&self, ids: &[OwedId], most: usize) -> Result<Vec<Owed>> {
+        let claim = claim(self.dispatcher_id(), ids, most, self.skip_locked());
+        let mut tx = self.database.begin_writing().await?;
+        let rows = claim.fetch_all(&mut tx).await?;
+        let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
+        let ids = owed.iter().map(|owed| (owed.endpoint, owed.notification));
+        self.commit_claim(tx, |unsure| unsure.owed.extend(ids))
+            .await?;
+        owed.sort_by_key(|owed| owed.due_ms);
+        Ok(owed)
+    }
+}
+
+fn claim(us: String, ids: &[OwedId], most: usize, skip_locked: &'static str) -> Statement {
+    let mut claim = Statement::new("UPDATE owed SET claimed_by = ");
+    claim.bind(us);
+    claim.push(
+        " WHERE (endpoint_id, notification_id) IN (SELECT endpoint_id, notification_id FROM owed \
+         WHERE claimed_by IS NULL AND (endpoint_id, notification_id) IN (VALUES ",
+    );
+    let mut comma = "(";
+    for (endpoint, notification) in ids {
+        claim.push(comma).bind(endpoint.to_string());
+        claim.push(", ").bind(notification.to_string());
+        comma = "), (";
+    }
+    claim.push(")) ORDER BY due_ms LIMIT ").bind(number(most));
+    claim.push(skip_locked);
+    claim.push(") RETURNING endpoint_id, notification_id, body, failures, due_ms, reason");
+    claim
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn id(found: &AnyRow) -> Result<OwedId> {
+    let endpoint = EndpointId(uuid(found, "endpoint_id")?);
+    Ok((endpoint, NotificationId(uuid(found, "notification_id")?)))
+}
+
+fn owed(found: &AnyRow) -> Result<Owed> {
+    Ok(Owed {
+        endpoint: EndpointId(uuid(found, "endpoint_id")?),
+        notification: NotificationId(uuid(found, "notification_id")?),
+        body: row::text(found, "body")?.into(),
+        failures: count(found, "failures")?,
+        due_ms: row::number(found, "due_ms")?,
+        reason: row::text(found, "reason")?,
+    })
+}

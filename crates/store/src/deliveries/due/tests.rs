@@ -1,0 +1,95 @@
+//! What claims read: no more where a hundred times as much is owed. Counted are the steps of
+//! SQLite's virtual machine, which are a few for each row or entry of an index that is touched.
+
+use rusqlite::{Connection, StatementStatus, ToSql};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::deliveries::claims::DEAD;
+use crate::schema::MIGRATIONS;
+
+const NOW_MS: i64 = 4_999_000;
+/// Steps that say nothing: one more level of an index is deeper.
+const SLACK: i32 = 300;
+
+fn endpoint(number: u128) -> String {
+    Uuid::from_u128(number).to_string()
+}
+
+/// Deliveries of three endpoints that are due: as many as `number` says of one that must wait, and
+/// of one who lives has claimed; and ten more that are due later than all of these.
+fn owing(number: u32) -> Connection {
+    let connection = Connection::open_in_memory().expect("a database");
+    for migration in MIGRATIONS {
+        connection.execute_batch(migration).expect("the schema");
+    }
+    for (of, first, last, claimed_by) in [
+        (1, 1, number, "NULL"),
+        (2, 1, number, "'lives'"),
+        (3, 1_000_001, 1_000_010, "NULL"),
+    ] {
+        let of = endpoint(of);
+        let fill = format!(
+            "WITH RECURSIVE n (value) AS (SELECT {first} UNION ALL SELECT value + 1 FROM n WHERE value < {last}) \
+             INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, made_ms, claimed_by, reason) \
+             SELECT '{of}', printf('00000000-0000-0000-0000-%012d', value), '{{}}', 1, value, 0, {claimed_by}, '' FROM n"
+        );
+        connection.execute_batch(&fill).expect("deliveries");
+    }
+    let lives = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ('lives', 5000000)";
+    connection.execute_batch(lives).expect("a dispatcher");
+    connection
+}
+
+/// The rows that a statement gives, and the steps it takes.
+fn run(connection: &Connection, statement: &str, values: &[&dyn ToSql]) -> (usize, i32) {
+    let mut statement = connection.prepare(statement).expect(statement);
+    let mut found = statement.query(values).expect("an answer");
+    let mut rows = 0;
+    while found.next().expect("a row").is_some() {
+        rows += 1;
+    }
+    drop(found);
+    (rows, statement.get_status(StatementStatus::VmStep))
+}
+
+#[test]
+fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
+    // Ids show hexadecimal digits, and those of the third endpoint are 1000001 to 1000010.
+    let ids: Vec<OwedId> = (0x100_0001..=0x100_0009)
+        .map(|number| {
+            (
+                EndpointId(Uuid::from_u128(3)),
+                NotificationId(Uuid::from_u128(number)),
+            )
+        })
+        .collect();
+    let claim = claim("us".to_owned(), &ids, 20, "");
+    let mut claimed = vec!["us".to_owned()];
+    for (endpoint, notification) in &ids {
+        claimed.extend([endpoint.to_string(), notification.to_string()]);
+    }
+    claimed.push("20".to_owned());
+    let claimed: Vec<&dyn ToSql> = claimed.iter().map(|value| value as &dyn ToSql).collect();
+    let (few, many) = (owing(1_000), owing(100_000));
+    let third = endpoint(3);
+    let until_ms = NOW_MS + SKEW_MS;
+    let cases: [(&str, &[&dyn ToSql], usize); 6] = [
+        (SET_BACK, &[], 1),
+        (DEAD, &[&"us", &NOW_MS, &until_ms], 0),
+        (DUE_FIRST, &[&NOW_MS, &1_000], 1_000),
+        (ENDPOINTS, &[&"", &PAGE], 2),
+        (OF_ENDPOINT, &[&third, &NOW_MS, &20], 10),
+        (claim.text(), &claimed, 9),
+    ];
+    for (statement, values, expected) in cases {
+        let (rows, steps) = run(&many, statement, values);
+        let (_, few_steps) = run(&few, statement, values);
+        assert_eq!(rows, expected, "{statement}");
+        assert!(
+            steps <= few_steps + SLACK,
+            "{steps} steps where much is owed, {few_steps} where little is: {statement}"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! A database that has lost what it had acknowledged, as a PostgreSQL after a failover to a standby
+//! that lagged behind: what a dispatcher works on is there again.
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
+use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_store::Store;
+use uuid::Uuid;
+
+use crate::setup::{Test, cases, soon};
+
+cases![
+    a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back,
+    a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_released,
+    ranges_that_wait_are_written_again_when_the_database_has_gone_back,
+];
+
+const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
+
+fn owed(number: u128) -> Owed {
+    Owed {
+        endpoint: ENDPOINT,
+        notification: NotificationId(Uuid::from_u128(number)),
+        body: Bytes::from(format!("{{\"n\":{number}}}")),
+        failures: 2,
+        due_ms: 0,
+        reason: "the endpoint answers 503".to_owned(),
+    }
+}
+
+fn range(number: u64) -> RangeId {
+    RangeId {
+        endpoint: ENDPOINT,
+        topic: "hooks.outbox".into(),
+        partition: 3,
+        start: number,
+    }
+}
+
+fn happened(change: impl FnOnce(&mut Happened)) -> Happened {
+    let mut happened = Happened::default();
+    change(&mut happened);
+    happened
+}
+
+async fn a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let both = vec![owed(1), owed(2)];
+    store
+        .record(happened(|what| what.under_way.clone_from(&both)))
+        .await?;
+    test.execute("DELETE FROM owed")?;
+    let ended = happened(|what| {
+        what.failed_again = vec![owed(1)];
+        what.given_back = vec![owed(2)];
+    });
+    store.record(ended).await?;
+    let mut claimed = test.open().await?.claim_owed(0, 10).await?;
+    claimed.sort_by_key(|owed| owed.notification);
+    ensure!(claimed == both, "{claimed:?}");
+    Ok(())
+}
+
+/// Claims as somebody who begins when the others are gone.
+async fn left(test: &Test, store: &Store) -> Result<Vec<OwedRange>> {
+    store.leave().await?;
+    let mut ranges = test.open().await?.claim_ranges(0, 10).await?;
+    ranges.sort_by_key(|range| range.id.clone());
+    Ok(ranges)
+}
+
+async fn a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_released(
+    test: Test,
+) -> Result<()> {
+    let before = test.open().await?;
+    before
+        .record(happened(|what| what.grown.extend([(range(1), 9)])))
+        .await?;
+    before.leave().await?;
+    let store = test.open().await?;
+    // One was begun by another process, the others by this one.
+    ensure!(store.claim_ranges(0, 10).await?.len() == 1);
+    let grown = [(range(20), 30), (range(40), 50), (range(60), 70)];
+    store
+        .record(happened(|what| what.grown.extend(grown)))
+        .await?;
+    test.execute("DELETE FROM owed_range")?;
+    let moved = happened(|what| {
+        what.progress.extend([(range(1), 5), (range(20), 22)]);
+        what.released = vec![range(40)];
+        what.ended.extend([(range(60), 70)]);
+    });
+    store.record(moved).await?;
+    let extents: Vec<_> = left(&test, &store)
+        .await?
+        .into_iter()
+        .map(|range| (range.id.start, range.from, range.to))
+        .collect();
+    ensure!(
+        extents == [(1, 5, 9), (20, 22, 30), (40, 40, 50)],
+        "{extents:?}"
+    );
+    // What has ended does not come back by what is told of it late.
+    let late = happened(|what| what.progress.extend([(range(60), 65)]));
+    store.record(late).await?;
+    let ranges = left(&test, &store).await?;
+    ensure!(ranges.iter().all(|kept| kept.id != range(60)), "{ranges:?}");
+    Ok(())
+}
+
+async fn ranges_that_wait_are_written_again_when_the_database_has_gone_back(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    store.beat(0, 5_000).await?;
+    let grown = [(range(1), 9), (range(20), 30)];
+    store
+        .record(happened(|what| what.grown.extend(grown)))
+        .await?;
+    store
+        .record(happened(|what| what.progress.extend([(range(20), 25)])))
+        .await?;
+    store.beat(1, 5_001).await?;
+    // Everything since the first beat is lost, and that one as well.
+    test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
+    store.beat(2, 5_002).await?;
+    soon(async {
+        while test.dump("owed_range")?.lines().count() < 2 {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    let extents: Vec<_> = left(&test, &store)
+        .await?
+        .into_iter()
+        .map(|range| (range.from, range.to))
+        .collect();
+    ensure!(extents == [(1, 9), (25, 30)], "{extents:?}");
+    Ok(())
+}
