@@ -31,9 +31,9 @@ const IDLE_IN_TRANSACTION_MS: u128 = 5_000;
 const KEEPALIVE: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
     SET tcp_user_timeout = 60000;";
 
-/// A write that changes nothing that anybody reads. Who has no row yet is not alive by this one.
-const PROBE: &str = "INSERT INTO dispatcher (id, alive_until_ms, probes) VALUES ($1, 0, 1) \
-    ON CONFLICT (id) DO UPDATE SET probes = dispatcher.probes + 1";
+/// A write to a row of our own, that nobody else waits for. SQLite would write no row that is the same as before.
+const PROBE: &str = "INSERT INTO probe (id, number) VALUES ($1, 1) \
+    ON CONFLICT (id) DO UPDATE SET number = probe.number + 1";
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -143,7 +143,6 @@ impl Store {
         sqlx::query("SELECT seq FROM feed")
             .fetch_one(&mut *tx)
             .await?;
-        // SQLite writes no row that is the same as before.
         sqlx::query(PROBE)
             .bind(self.dispatcher_id())
             .execute(&mut *tx)

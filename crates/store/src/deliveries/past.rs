@@ -22,6 +22,9 @@ const FAILING_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 const MOVE: &str = "INSERT INTO horizon (kind, time_ms) VALUES ($1, $2) ON CONFLICT (kind) DO UPDATE SET time_ms = \
     CASE WHEN horizon.time_ms + $3 < $4 THEN horizon.time_ms + $3 ELSE $4 END RETURNING time_ms";
 
+/// What processes have written that are gone, to find out whether they can.
+const GONE: &str = "DELETE FROM probe WHERE id <> $1 AND id NOT IN (SELECT id FROM dispatcher)";
+
 /// A table of the past.
 struct Kind {
     name: &'static str,
@@ -101,6 +104,10 @@ impl Store {
                 .unwrap_or_else(PoisonError::into_inner)
                 .replace(steady_ms)
         };
+        sqlx::query(GONE)
+            .bind(self.dispatcher_id())
+            .execute(&self.database.pool)
+            .await?;
         self.failing().forget_before(steady_ms - FAILING_MS);
         let passed_ms = before.map_or(0, |before| (steady_ms - before).max(0));
         let attempts = Kept {

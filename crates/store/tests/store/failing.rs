@@ -10,12 +10,14 @@ use dovecast_dispatch::{EndpointId, NotificationId};
 use dovecast_store::{Scope, Store};
 use uuid::Uuid;
 
+use crate::cuts::until;
 use crate::setup::{Kind, Test, cases, soon};
 
 cases![
     a_statement_that_fails_spoils_no_connection,
     a_commit_that_fails_spoils_no_connection,
     a_call_that_is_given_up_spoils_no_connection,
+    a_write_that_hangs_keeps_no_dispatcher_from_saying_that_it_lives,
     a_database_that_takes_no_writes_is_told_from_one_that_is_wrong,
     what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes,
 ];
@@ -113,6 +115,37 @@ async fn a_call_that_is_given_up_spoils_no_connection(test: Test) -> Result<()> 
     let made = store.tokens().await?.len();
     goes_on(&store).await?;
     ensure!(store.tokens().await?.len() == made + CALLS);
+    Ok(())
+}
+
+async fn a_write_that_hangs_keeps_no_dispatcher_from_saying_that_it_lives(
+    test: Test,
+) -> Result<()> {
+    let (Kind::Postgres(_), store) = (&test.kind, test.open().await?) else {
+        // A file has one writer at a time.
+        return Ok(());
+    };
+    store.beat(0, 5_000).await?;
+    test.execute(
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$; \
+         CREATE CONSTRAINT TRIGGER hanging AFTER INSERT OR UPDATE ON probe FOR EACH ROW EXECUTE FUNCTION hang()",
+    )?;
+    let hanging = tokio::spawn({
+        let store = store.clone();
+        async move { store.check_writable().await }
+    });
+    let sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    soon(until(|| {
+        let Kind::Postgres(postgres) = &test.kind else {
+            return Ok(Some(()));
+        };
+        let found = postgres.query(&test.url, sleeping)?;
+        Ok((!found.is_empty()).then_some(()))
+    }))
+    .await??;
+    store.beat(1, 5_001).await?;
+    // It ends by the limit of a statement.
+    ensure!(soon(hanging).await??.is_err());
     Ok(())
 }
 
