@@ -99,10 +99,12 @@ async fn of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed(test: Test
 async fn who_owes_what_is_claimed_by_one_that_lives_is_not_named(test: Test) -> Result<()> {
     let (one, two) = (test.open().await?, test.open().await?);
     one.record(owes([range(1, 0, 5)])).await?;
-    one.beat(0, 100).await?;
+    one.beat(0, 50_000).await?;
     ensure!(two.owing_ranges(100).await? == []);
     ensure!(claimed(&two, 100, 1, &[1]).await? == []);
+    one.beat(0, -1).await?;
     ensure!(two.owing_ranges(101).await? == [endpoint(1)]);
+    one.beat(0, 50_000).await?;
     let released = Happened {
         released: vec![range(1, 0, 5)],
         ..Happened::default()
