@@ -28,6 +28,7 @@ pub(crate) struct Snapshot {
     /// Of endpoints.
     pub(crate) names: NameStats,
     pub(crate) http: HttpCounts,
+    pub(crate) lost_lines: u64,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
 }
@@ -37,6 +38,11 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     let mut out = Exposition::default();
     out.gauge("dovecast_build_info", "Version of the server.");
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    out.counter(
+        "dovecast_server_log_lines_lost_total",
+        "Lines of the server's own log that could not be written.",
+    );
+    out.sample(&[], snapshot.lost_lines);
     if let Some(stats) = &snapshot.relay {
         relay(&mut out, stats);
         spill(&mut out, stats);

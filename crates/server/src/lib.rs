@@ -26,6 +26,8 @@ mod sources;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -36,11 +38,23 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed too the exit code still says it.
-            let _ = writeln!(io::stderr(), "dovecast: {error:#}");
+            say_last(format!("dovecast: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// How long the end of the process waits for a standard error that takes nothing.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Writes to standard error. Where that is closed or full, the exit code still says it.
+fn say_last(text: String) {
+    let (said, done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = said.send(());
+    });
+    let _ = done.recv_timeout(LAST_WORDS_TIMEOUT);
 }
 
 /// Whoever read our output has enough of it (`dovecast tail | head`).

@@ -8,7 +8,7 @@
 mod directories;
 pub(crate) mod http;
 mod listeners;
-mod logging;
+pub(crate) mod logging;
 mod readiness;
 mod service_manager;
 mod state;
@@ -52,9 +52,9 @@ const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs until a signal says stop.
 pub(crate) fn run(config: &Config) -> Result<()> {
-    logging::start(&config.logging)?;
     // Before there are threads: it reads the environment.
     let passed = Passed::from_environment()?;
+    let _started = logging::start(&config.logging)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %config.data_dir.display(),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use dovecast_log::embedded::Embedded;
-use dovecast_store::{Place, Store};
+use dovecast_store::{NewToken, Place, Store};
 
 use crate::config::{Config, LogKind, Role};
 
@@ -22,14 +22,17 @@ pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store
         .await
         .context("cannot open the store ([store] url)")?;
     tracing::info!(place = %options.place, "the store is open");
-    if let Some(made) = store.first_admin_token("first start").await? {
-        // Not a log line: those are kept, and read by others.
-        writeln!(
-            io::stdout(),
-            "admin token, shown this once: {}",
-            made.secret
-        )
-        .context("cannot print the admin token; it was made and is lost")?;
+    // Not a log line: those are kept, and read by others.
+    let print = |made: &NewToken| {
+        let mut out = io::stdout();
+        writeln!(out, "admin token, shown this once: {}", made.secret)?;
+        out.flush()
+    };
+    let made = store.first_admin_token("first start", print).await?;
+    if let Some(made) = made {
+        let made = made.context(
+            "cannot print the admin token on standard output; it is not kept, the next start prints another",
+        )?;
         tracing::warn!(
             token.id = %made.token.id,
             "an admin token was made and printed on standard output, this once"

@@ -17,6 +17,7 @@ use dovecast_relay::ship::{ShipStats, Shipper};
 
 use super::Stopping;
 use super::http::stats::HttpStats;
+use super::logging;
 use super::readiness::Readiness;
 use super::store_health::StoreHealth;
 use crate::dispatch::Dispatching;
@@ -94,6 +95,7 @@ async fn metrics(State(status): State<Status>) -> Response {
             dispatch: status.dispatching.as_ref().map(|part| part.stats()),
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
+            lost_lines: logging::lost_lines(),
             topics,
             groups,
         },

@@ -1,5 +1,7 @@
 //! API tokens: who asks, where no proxy in front tells. Only hashes are kept.
 
+use std::io;
+
 use sqlx::any::AnyRow;
 
 use super::accounts::Account;
@@ -74,8 +76,13 @@ impl Store {
         Ok(token)
     }
 
-    /// Makes an admin token if there is none, as on the first start.
-    pub async fn first_admin_token(&self, name: &str) -> Result<Option<NewToken>> {
+    /// Makes an admin token if there is none, as on the first start; `None`: there is one. It is kept if it could be shown: `show` is
+    /// called before the commit, and its error is returned. A token that was shown and whose commit failed is none.
+    pub async fn first_admin_token(
+        &self,
+        name: &str,
+        show: impl FnOnce(&NewToken) -> io::Result<()>,
+    ) -> Result<Option<io::Result<NewToken>>> {
         let mut change = self.change().await?;
         let there = sqlx::query("SELECT COUNT(*) AS there FROM api_token WHERE scope = $1")
             .bind(ADMIN)
@@ -85,8 +92,12 @@ impl Store {
             return Ok(None);
         }
         let token = insert(&mut change, name, (Scope::Admin, None)).await?;
+        if let Err(error) = show(&token) {
+            // Nothing has happened: the change is dropped without a commit.
+            return Ok(Some(Err(error)));
+        }
         change.commit().await?;
-        Ok(Some(token))
+        Ok(Some(Ok(token)))
     }
 
     /// All tokens, in the order in which they were made.

@@ -1,9 +1,10 @@
 //! Accounts, users and API tokens.
 
+use std::io;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use dovecast_store::{Caller, Profile, Scope};
+use anyhow::{Context, Result, ensure};
+use dovecast_store::{Caller, NewToken, Profile, Scope};
 
 use crate::setup::{Test, cases, soon};
 
@@ -13,6 +14,7 @@ cases![
     a_token_that_another_node_deletes_is_good_for_a_moment_only,
     only_the_hash_of_a_token_is_kept,
     the_first_admin_token_is_made_once,
+    a_first_admin_token_that_cannot_be_shown_is_not_kept,
 ];
 
 async fn accounts_and_users_are_made_once_whoever_asks(test: Test) -> Result<()> {
@@ -95,14 +97,33 @@ async fn the_first_admin_token_is_made_once(test: Test) -> Result<()> {
     let asking: Vec<_> = (0..4)
         .map(|_| {
             let store = store.clone();
-            tokio::spawn(async move { store.first_admin_token("first start").await })
+            tokio::spawn(async move { store.first_admin_token("first start", |_| Ok(())).await })
         })
         .collect();
     let mut made = Vec::new();
     for one in asking {
-        made.extend(one.await??);
+        made.extend(one.await??.transpose()?);
     }
     ensure!(made.len() == 1, "{} tokens", made.len());
     ensure!(store.caller(&made[0].secret).await? == Some(Caller::Admin));
+    Ok(())
+}
+
+async fn a_first_admin_token_that_cannot_be_shown_is_not_kept(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let mut burned = String::new();
+    let refused = |made: &NewToken| {
+        burned.clone_from(&made.secret);
+        Err(io::ErrorKind::StorageFull.into())
+    };
+    let made = store.first_admin_token("first start", refused).await?;
+    ensure!(matches!(made, Some(Err(_))), "it was shown");
+    ensure!(store.caller(&burned).await?.is_none(), "it is good");
+    ensure!(store.tokens().await?.is_empty(), "it is kept");
+    let made = store.first_admin_token("first start", |_| Ok(())).await?;
+    let made = made.context("none is made")??;
+    ensure!(store.caller(&made.secret).await? == Some(Caller::Admin));
+    let made = store.first_admin_token("first start", |_| Ok(())).await?;
+    ensure!(made.is_none(), "there are two");
     Ok(())
 }
