@@ -24,9 +24,6 @@ use tokio::sync::watch;
 use crate::guard::{Lookup, Resolve};
 use queue::{Answer, Asked, Job, State};
 
-/// Stack of a thread that looks a name up; glibc's resolver and its modules take some tens of KiB.
-const STACK_BYTES: usize = 512 * 1024;
-
 /// How much is looked up at a time, and how long it is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct NameLimits {
@@ -203,7 +200,6 @@ impl Inner {
             let (inner, of) = (Arc::clone(self), job.clone());
             let thread = thread::Builder::new()
                 .name("lookup".to_owned())
-                .stack_size(STACK_BYTES)
                 .spawn(move || inner.work(job));
             if let Err(error) = thread {
                 self.failed.fetch_add(1, Ordering::Relaxed);

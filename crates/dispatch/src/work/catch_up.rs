@@ -172,7 +172,8 @@ pub(super) async fn step<L: Log + Clone, S: Ledger>(
         if place.is_none() {
             // Whoever waits for a place holds none.
             readers.values_mut().for_each(RangeReader::close);
-            place = shared.readers.take().await;
+            let account = Arc::clone(&lane.state().endpoint.account);
+            place = shared.readers.take(&account).await;
         }
     }
 }
