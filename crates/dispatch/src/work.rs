@@ -6,6 +6,7 @@
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
+//! | `host`, `hanging` | what endpoints of one host have in common, and how many attempts may hang |
 //! | `lanes` | looks after all lanes now and then |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome` | how a delivery goes on after an attempt |
@@ -27,6 +28,8 @@ mod catch_up;
 mod endpoint;
 mod evaluator;
 mod feed;
+mod hanging;
+mod host;
 mod item;
 mod lane;
 mod lanes;
@@ -67,12 +70,14 @@ pub use worker::webhook_id;
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use bounds::KnownBounds;
+use hanging::Hanging;
+use host::Hosts;
 use item::Room;
 use lane::Lane;
 use ledger::{Happened, Ledger, Millis};
 use life::Parts;
 use locks::{Held, Lock};
-use panics::{Panicked, Panics, answered};
+use panics::{Panicked, Panics, Seldom, answered};
 use readers::Readers;
 use recorder::Recorder;
 use stats::Counters;
@@ -140,6 +145,10 @@ struct Shared<L, S> {
     claimed: Arc<AtomicUsize>,
     /// Deliveries that may be in flight.
     room: Arc<Room>,
+    hanging: Hanging,
+    /// When it was last said that attempts are cut off.
+    cut_off_logged: Seldom,
+    hosts: Hosts,
     panics: Panics,
     /// Until when the others take us for alive, as we have last said.
     alive_until_ms: AtomicI64,
@@ -239,6 +248,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             missing_told: Told::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
+            hanging: Hanging::new(&parts.counters),
+            cut_off_logged: Seldom::default(),
+            hosts: Hosts::default(),
             panics: Panics::default(),
             alive_until_ms: AtomicI64::new(0),
             lives: AtomicU64::new(0),
@@ -266,6 +278,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             .entry(endpoint.id)
             .or_insert_with(|| Arc::new(Lane::new(Arc::clone(endpoint))));
         Arc::clone(lane)
+    }
+
+    /// Whether any attempt is under way, or waits.
+    fn is_busy(&self) -> bool {
+        self.room.in_flight() > 0 || self.counters.hanging.load(Ordering::Acquire) > 0
     }
 
     fn is_stopping(&self) -> bool {

@@ -104,6 +104,11 @@ impl Webhook {
         })
     }
 
+    /// Host and port: what it has in common with others that are reached there.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.origin.host, self.origin.port)
+    }
+
     fn request(&self, delivery: &Delivery) -> Request<Full<Bytes>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let timestamp = now.unwrap_or_default().as_secs().to_string();

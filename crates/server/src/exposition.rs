@@ -152,6 +152,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             stats.attempts_lost,
         ),
         (
+            "dovecast_dispatch_cut_off_attempts_total",
+            "Attempts that were ended early because too many hang; they are made again.",
+            stats.cut_off,
+        ),
+        (
             "dovecast_dispatch_panics_total",
             "Panics in the dispatcher, a fault of the program; each is in the log, and what it was about is made again.",
             stats.panics,
@@ -170,6 +175,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
         "Deliveries that wait or are under way.",
     );
     out.sample(&[], stats.in_flight);
+    out.gauge(
+        "dovecast_dispatch_hanging",
+        "Attempts that have had no answer for a second; they are owed and not in flight.",
+    );
+    out.sample(&[], stats.hanging);
     out.gauge(
         "dovecast_dispatch_readers",
         "Readers of the log that are open for endpoints that catch up.",

@@ -52,6 +52,26 @@ impl Breaker {
         }
     }
 
+    /// The probe has come to nothing: another one may be made.
+    pub(super) fn abandon_probe(&mut self) {
+        if let Self::Open { is_probing, .. } = self {
+            *is_probing = false;
+        }
+    }
+
+    /// The probe was not made: there is none before that time.
+    pub(super) fn put_off(&mut self, until: Instant) {
+        self.abandon_probe();
+        if let Self::Open { probe_at, .. } = self {
+            *probe_at = until.max(*probe_at);
+        }
+    }
+
+    /// Whether nothing has failed since the last answer.
+    pub(super) fn is_fresh(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// When to ask again; `None`: now, or when the probe has ended.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         match self {

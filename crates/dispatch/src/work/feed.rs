@@ -200,7 +200,7 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
         shared.give_back(owed, Duration::ZERO);
     }
     let deadline = Instant::now() + STOP;
-    while shared.room.in_flight() > 0 && Instant::now() < deadline {
+    while shared.is_busy() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     shared.is_over.store(true, Ordering::Release);

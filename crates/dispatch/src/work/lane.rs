@@ -4,6 +4,7 @@
 //! deliveries. What was in its queue then is the beginning of the ranges.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ const FAST: Duration = Duration::from_millis(200);
 pub(super) struct Lane {
     pub(super) id: EndpointId,
     state: Lock<State>,
+    /// Attempts that hang.
+    pub(super) hanging: AtomicUsize,
     /// Something has ended: the catch-up may go on.
     pub(super) ended: Notify,
 }
@@ -49,6 +52,8 @@ pub(super) struct State {
     sleepers: Vec<Arc<Notify>>,
     pub(super) breaker: Breaker,
     pace: Pace,
+    /// Nothing is sent before, because its host is down or too much hangs.
+    pub(super) held_until: Option<Instant>,
     pub(super) behind: Option<Behind>,
     /// When something was last in it.
     pub(super) used: Instant,
@@ -97,6 +102,7 @@ impl Lane {
         Self {
             id: endpoint.id,
             state: Lock::new("lane", State::new(endpoint)),
+            hanging: AtomicUsize::new(0),
             ended: Notify::new(),
         }
     }
@@ -116,6 +122,7 @@ impl State {
             sleepers: Vec::new(),
             breaker: Breaker::default(),
             pace: Pace::default(),
+            held_until: None,
             behind: None,
             used: Instant::now(),
             is_retired: false,
@@ -166,13 +173,29 @@ impl State {
         let probe_at = self.breaker.probe_at();
         let may_probe = probe_at.is_some_and(|at| at <= now) && self.queue.is_empty();
         self.endpoint.is_paused
+            || self.is_held(now)
             || (self.breaker.is_open() && !may_probe)
             || self.queue.len() >= ENOUGH_OWED
     }
 
-    /// Whether what is owed has to wait for a person or for the breaker.
+    /// Whether what is owed has to wait for a person, for the breaker, or for the host.
     pub(super) fn must_wait(&self) -> bool {
-        self.endpoint.is_paused || self.breaker.is_open()
+        self.endpoint.is_paused || self.breaker.is_open() || self.is_held(Instant::now())
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+
+    /// Sends nothing before that time.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.held_until = Some(until);
+        self.breaker.put_off(until);
+    }
+
+    /// Whether no more than one delivery is to be read for it: enough to try with.
+    pub(super) fn is_tried_only(&self, now: Instant) -> bool {
+        self.breaker.is_open() || self.is_held(now)
     }
 
     /// Takes what was just read from the log.
@@ -186,10 +209,7 @@ impl State {
                 .map(|oldest| item.since.duration_since(oldest.since));
             let waited = waited.unwrap_or_default();
             let is_full = self.queue.len() >= QUEUE;
-            let must_wait = self.endpoint.is_paused
-                || self.breaker.is_open()
-                || waited > PATIENCE
-                || (is_full && waited > FAST);
+            let must_wait = self.must_wait() || waited > PATIENCE || (is_full && waited > FAST);
             if !must_wait && is_full {
                 return Offered::Full(item);
             }
@@ -232,6 +252,9 @@ impl State {
     /// Takes what was owed and is due.
     pub(super) fn offer_owed(&mut self, item: Item) -> Offered {
         self.used = item.since;
+        if self.is_held(item.since) {
+            return Offered::NotNow(item, self.held_until);
+        }
         if !self.breaker.is_open() && self.queue.len() >= OWED {
             return Offered::NotNow(item, None);
         }

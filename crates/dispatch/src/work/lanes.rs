@@ -72,6 +72,7 @@ fn look(state: &mut State, endpoint: Option<Arc<Endpoint>>) -> Found {
             (gone.is_active, gone.is_paused) = (false, false);
             state.endpoint = Arc::new(gone);
             state.breaker = Breaker::default();
+            state.held_until = None;
             found.hired = state.call_for_all();
         }
         None => {}

@@ -141,6 +141,30 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         items.into_iter().for_each(Item::settle);
     }
 
+    /// Nothing more is sent to a lane for a while: what waits is owed, as ranges or as it was.
+    pub(super) fn step_aside(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        item: Option<Item>,
+        until: Instant,
+    ) {
+        let now = Instant::now();
+        let (grown, shed, owed) = {
+            let mut state = lane.state();
+            if let Some(item) = item {
+                state.put_back(item);
+            }
+            // It is asked again soon: others may find out that the host is there.
+            state.hold(until.min(now + NOT_NOW));
+            let (grown, shed) = state.fall_behind();
+            (grown, shed, state.take_owed())
+        };
+        self.deferred(lane, &grown, shed);
+        catch_up::start(self, lane);
+        let wait = until.saturating_duration_since(now);
+        self.give_back(owed, wait.max(NOT_NOW));
+    }
+
     /// Everything of a range is delivered that is before an offset.
     pub(super) fn ended(&self, range: RangeId, to: u64) {
         self.recorder.happened().ended.insert(range, to);

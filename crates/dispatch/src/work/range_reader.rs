@@ -167,8 +167,7 @@ impl<L: Log> RangeReader<L> {
             if state.is_barred(Instant::now()) {
                 return Step::Nothing;
             }
-            let window = if state.breaker.is_open() {
-                // Enough to probe with.
+            let window = if state.is_tried_only(Instant::now()) {
                 1
             } else {
                 state.endpoint.concurrency.max(1) * WINDOW

@@ -219,7 +219,7 @@ async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     }
     let is_last = shared.is_stopping();
     // Before it is taken: what ends now has written down what came of it.
-    let is_idle = shared.room.in_flight() == 0 || shared.is_over.load(Ordering::Acquire);
+    let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
     let (happened, positions) = shared.recorder.take();
     Batch {
         happened,

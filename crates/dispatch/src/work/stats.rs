@@ -37,6 +37,8 @@ pub struct Stats {
     pub ledger_errors: u64,
     /// Attempts that were not noted because the ledger was away.
     pub attempts_lost: u64,
+    /// Attempts that were cut off because too many hang.
+    pub cut_off: u64,
     /// Panics of parts of the dispatcher.
     pub panics: u64,
     /// Times that the dispatcher was begun anew after a fault.
@@ -45,6 +47,8 @@ pub struct Stats {
     pub in_flight: u64,
     /// Notifications that wait for costly conditions, now.
     pub conditions_waiting: u64,
+    /// Attempts that are under way for long, now; they are owed and not in flight.
+    pub hanging: u64,
     /// Readers that catch up, now.
     pub readers: u64,
 }
@@ -83,7 +87,9 @@ counters![
     attempts_lost,
     panics,
     restarts,
+    cut_off,
     in_flight,
+    hanging,
 ];
 
 /// Counts up.

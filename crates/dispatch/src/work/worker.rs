@@ -1,9 +1,9 @@
 //! Workers of a lane: each has one connection, takes the next delivery, and writes down what came of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::Sender;
 use dovecast_drivers::{Attempt, Delivery, Outcome};
 use dovecast_log::Log;
@@ -12,13 +12,15 @@ use tracing::Instrument;
 
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
+use super::host::{Host, Visit};
 use super::item::{Item, Origin};
 use super::lane::{Lane, Next, PATIENCE};
 use super::ledger::{Ledger, Owed};
+use super::offer::NOT_NOW;
 use super::outcome::{opened, settle};
 use super::panics::{REST, caught};
 use super::stats::count;
-use super::{Shared, now_ms, trace};
+use super::{Shared, ms, now_ms, trace};
 use crate::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
@@ -75,16 +77,31 @@ async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed:
 /// What a worker delivers with.
 struct Hand {
     endpoint: Arc<Endpoint>,
+    /// `None`: it is not known.
+    host: Option<Arc<Host>>,
     /// `None`: the endpoint cannot be reached as it is.
     sender: Option<Sender>,
 }
 
 impl Hand {
-    fn new(endpoint: Arc<Endpoint>, guard: &Guard) -> Self {
+    fn new<L, S>(endpoint: Arc<Endpoint>, shared: &Shared<L, S>) -> Self {
         let webhook = endpoint.driver.as_ref().ok();
-        let guard = || guard.for_account(Arc::clone(&endpoint.account));
+        let host = webhook.map(|webhook| shared.hosts.get(&webhook.authority()));
+        let guard = || shared.guard.for_account(Arc::clone(&endpoint.account));
         let sender = webhook.map(|webhook| Sender::new(Arc::clone(webhook), guard()));
-        Self { endpoint, sender }
+        Self {
+            endpoint,
+            host,
+            sender,
+        }
+    }
+
+    /// Asks the host whether an attempt may be made, where one will be.
+    fn admit(&self, is_fresh: bool) -> Result<Option<Visit>, Instant> {
+        match &self.host {
+            Some(host) if self.endpoint.is_active => host.admit(is_fresh, Instant::now()).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -96,9 +113,10 @@ async fn work<L: Log + Clone, S: Ledger>(
 ) {
     let mut hand: Option<Hand> = None;
     loop {
-        let (next, endpoint) = {
+        let (next, endpoint, is_fresh) = {
             let mut state = lane.state();
-            (state.pop_or_sleep(sleeper), Arc::clone(&state.endpoint))
+            let next = state.pop_or_sleep(sleeper);
+            (next, Arc::clone(&state.endpoint), state.breaker.is_fresh())
         };
         let item = match next {
             Next::Deliver(item) => item,
@@ -120,9 +138,12 @@ async fn work<L: Log + Clone, S: Ledger>(
         };
         let mut with = match hand.take() {
             Some(hand) if Arc::ptr_eq(&hand.endpoint, &endpoint) => hand,
-            _ => Hand::new(endpoint, &shared.guard),
+            _ => Hand::new(endpoint, shared),
         };
-        attempt(shared, lane, &mut with, item).await;
+        match with.admit(is_fresh) {
+            Ok(visit) => attempt(shared, lane, &mut with, (item, visit)).await,
+            Err(until) => shared.step_aside(lane, Some(item), until),
+        }
         hand = Some(with);
     }
 }
@@ -146,7 +167,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     hand: &mut Hand,
-    mut item: Item,
+    (mut item, visit): (Item, Option<Visit>),
 ) {
     if !hand.endpoint.is_active {
         return discard(shared, lane, item);
@@ -165,6 +186,10 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                 made = &mut delivering => made,
                 // Others are not kept waiting for it: it is owed, as long as it is under way.
                 () = tokio::time::sleep(PATIENCE) => {
+                    let at_host = hand.host.as_ref().map(|host| &host.hanging);
+                    let Some(_hangs) = shared.hanging.try_take(lane, at_host) else {
+                        return cut_off(shared, lane, item);
+                    };
                     hand_over(shared, lane.id, &mut item);
                     delivering.await
                 }
@@ -173,10 +198,16 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         (None, Err(reason)) => Ok(refused(reason.clone())),
         (None, Ok(_)) => Ok(refused(String::new())),
     };
+    if let (Some(visit), Ok(made)) = (visit, &made) {
+        match (made.status, &made.outcome) {
+            (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
+            _ => visit.answered(),
+        }
+    }
     let made = made.unwrap_or_else(|panicked| {
         shared.panicked("driver", &panicked);
         // Of its connection nothing is known.
-        *hand = Hand::new(Arc::clone(&hand.endpoint), &shared.guard);
+        *hand = Hand::new(Arc::clone(&hand.endpoint), shared);
         failed(format!("the driver has panicked: {panicked}"))
     });
     trace::tried(&span, &made);
@@ -217,12 +248,43 @@ fn failed(reason: String) -> Attempt {
     }
 }
 
+/// Too many attempts hang: this one is made again, and is no failure of the endpoint.
+fn cut_off<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
+    count(&shared.counters.cut_off, 1);
+    if shared.cut_off_logged.is_due() {
+        tracing::warn!(
+            endpoint.id = %lane.id,
+            hanging = shared.counters.hanging.load(Ordering::Relaxed),
+            "an attempt was cut off, because too many hang that do not answer; it is made again"
+        );
+    }
+    let until = Instant::now() + NOT_NOW;
+    if item.is_owed() {
+        shared.give_back(vec![item], NOT_NOW);
+    } else {
+        let owed = Owed {
+            endpoint: lane.id,
+            notification: item.notification,
+            body: item.body.clone(),
+            failures: item.failures,
+            due_ms: now_ms() + ms(NOT_NOW),
+            reason: "too many attempts hang".to_owned(),
+        };
+        shared.recorder.happened().owed.push(owed);
+        item.settle();
+    }
+    shared.step_aside(lane, None, until);
+    lane.ended.notify_one();
+}
+
 /// What is under way is owed from now on, and claimed by us.
 fn hand_over<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     endpoint: EndpointId,
     item: &mut Item,
 ) {
+    // It waits for nothing here any more, and keeps nothing else from being read or claimed.
+    (item.place, item.claim) = (None, None);
     if item.is_owed() {
         return;
     }

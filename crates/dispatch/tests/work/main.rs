@@ -6,6 +6,7 @@ mod away;
 mod behind;
 mod conditions;
 mod expired;
+mod hanging;
 mod ledger;
 mod names;
 mod panics;
