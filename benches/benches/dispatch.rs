@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dovecast_dispatch::filter::EventType;
 use dovecast_dispatch::work::schedule::Schedule;
 use dovecast_dispatch::work::{
-    Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
+    Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_dispatch::{Choice, EndpointId, Filter, Index, Notification, NotificationId};
 use dovecast_drivers::guard::Guard;
@@ -210,6 +210,7 @@ async fn dispatch(
             in_flight: 10_000,
             readers: 16,
             conditions: EvaluatorLimits::default(),
+            clock: Clock::default(),
         },
     );
     let wanted = notifications * fan_out;

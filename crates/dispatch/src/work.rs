@@ -10,6 +10,7 @@
 //! | `lanes` | looks after all lanes now and then |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome` | how a delivery goes on after an attempt |
+//! | `clock` | the time of day, and what waits whatever it says |
 //! | `locks` | locks of which a thread holds one at a time |
 //! | `behind` | the ranges of the log that a lane owes |
 //! | `catch_up`, `range_reader`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
@@ -25,6 +26,7 @@ mod behind;
 mod bounds;
 mod breaker;
 mod catch_up;
+mod clock;
 mod endpoint;
 mod evaluator;
 mod feed;
@@ -53,15 +55,16 @@ mod trace;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dovecast_drivers::guard::Guard;
 use dovecast_log::{Log, LogError, Record};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
+pub use clock::Clock;
 pub use endpoint::{Directory, Endpoint};
 pub use evaluator::{Evaluator, EvaluatorLimits};
 pub use stats::Stats;
@@ -112,6 +115,8 @@ pub struct DispatchOptions {
     pub readers: usize,
     /// Costly conditions at a time.
     pub conditions: EvaluatorLimits,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 /// Running workers.
@@ -151,11 +156,11 @@ struct Shared<L, S> {
     hosts: Hosts,
     panics: Panics,
     /// Until when the others take us for alive, as we have last said.
-    alive_until_ms: AtomicI64,
+    alive_until: Lock<Option<Instant>>,
     /// How often we have begun to live: what was claimed in another life others may have claimed since.
     lives: AtomicU64,
     /// Until when no range is taken up, because the log could not be read.
-    unreadable_until_ms: AtomicI64,
+    unreadable_until: Lock<Option<Instant>>,
     is_stopping: AtomicBool,
     /// What is still under way is waited for no more.
     is_over: AtomicBool,
@@ -238,7 +243,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             guard: parts.guard.clone(),
             options: parts.options.clone(),
             lanes: Lock::new("lanes", HashMap::new()),
-            recorder: Arc::default(),
+            recorder: Arc::new(Recorder::new(&parts.options.clock)),
             counters: Arc::clone(&parts.counters),
             readers: Arc::clone(&parts.readers),
             evaluator: Arc::clone(&parts.evaluator),
@@ -252,9 +257,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             cut_off_logged: Seldom::default(),
             hosts: Hosts::default(),
             panics: Panics::default(),
-            alive_until_ms: AtomicI64::new(0),
+            alive_until: Lock::new("alive", None),
             lives: AtomicU64::new(0),
-            unreadable_until_ms: AtomicI64::new(0),
+            unreadable_until: Lock::new("unreadable", None),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         }
@@ -291,25 +296,39 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Says that we live, and shall for a while.
     async fn beat(&self) -> Result<(), LogError> {
-        let now_ms = now_ms();
+        // From before it is said: others may know it from then on.
+        let now = Instant::now();
+        let now_ms = self.now_ms();
         let until_ms = now_ms + ms(ALIVE);
         self.ask(async { self.ledger.beat(now_ms, until_ms).await })
             .await?;
-        let before = self.alive_until_ms.swap(until_ms, Ordering::AcqRel);
-        if before < now_ms {
+        let before = self.alive_until.lock().replace(now + ALIVE);
+        if before.is_none_or(|before| before < now) {
             self.lives.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
     }
 
+    /// The time of day, for what others read.
+    fn now_ms(&self) -> Millis {
+        self.options.clock.now_ms()
+    }
+
     /// Whether what we have claimed is still ours; else others may be at it.
     fn is_alive(&self) -> bool {
-        now_ms() <= self.alive_until_ms.load(Ordering::Acquire)
+        let until = *self.alive_until.lock();
+        until.is_some_and(|until| Instant::now() <= until)
     }
 
     /// Whether ranges can be read here, as far as is known.
     fn can_read(&self) -> bool {
-        now_ms() > self.unreadable_until_ms.load(Ordering::Acquire)
+        let until = *self.unreadable_until.lock();
+        until.is_none_or(|until| Instant::now() > until)
+    }
+
+    /// No range is taken up for so long.
+    fn cannot_read(&self, rest: Duration) {
+        *self.unreadable_until.lock() = Some(Instant::now() + rest);
     }
 
     /// A part has panicked.
@@ -343,11 +362,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-fn now_ms() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 fn ms(duration: Duration) -> Millis {

@@ -16,7 +16,7 @@ use super::life::keep_up;
 use super::matching::{Found, Live};
 use super::panics::{caught, caught_now};
 use super::stats::count;
-use super::{STOP, Shared, lanes, now_ms, recorder, retrier, take_up, trace};
+use super::{STOP, Shared, lanes, recorder, retrier, take_up, trace};
 use crate::{BadNotification, NotificationId};
 
 /// How often it is looked whether there is room again.
@@ -325,7 +325,7 @@ pub(super) fn bury<L: Log + Clone, S: Ledger>(
             "{reason} (topic `{}`, partition {}, offset {})",
             record.topic, record.partition, record.offset
         ),
-        time_ms: now_ms(),
+        time_ms: shared.now_ms(),
         attempts: 0,
     };
     shared.recorder.happened().dead.push(letter);

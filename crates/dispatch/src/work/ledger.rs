@@ -110,6 +110,8 @@ pub struct Happened {
     /// Owed ones that were not tried: due at another time, no longer claimed. Whole, so that one
     /// that the ledger has lost is there again.
     pub given_back: Vec<Owed>,
+    /// Owed ones that nobody has claimed: due at this time, by a clock that was set since they were written.
+    pub postponed: Vec<(OwedId, Millis)>,
     /// Owed ones that are done: delivered, or dead letters.
     pub done: Vec<OwedId>,
     /// Ranges that are new or grow, and up to where; claimed by us.

@@ -13,7 +13,7 @@ use super::item::Item;
 use super::lane::{Lane, Offered, State};
 use super::ledger::{Ledger, Owed, RangeId};
 use super::stats::count;
-use super::{Shared, catch_up, ms, now_ms, trace, worker};
+use super::{Shared, catch_up, trace, worker};
 
 /// When a delivery that cannot be made now is asked for again.
 pub(super) const NOT_NOW: Duration = Duration::from_secs(5);
@@ -125,19 +125,17 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Owed deliveries that are not made now: they are owed as before.
     pub(super) fn give_back(&self, items: Vec<Item>, wait: Duration) {
-        let due_ms = now_ms() + ms(wait);
-        {
-            let owed = items.iter().map(|item| Owed {
-                endpoint: item.endpoint,
-                notification: item.notification,
-                body: item.body.clone(),
-                failures: item.failures,
-                due_ms,
-                // That which the ledger knows stays.
-                reason: String::new(),
-            });
-            self.recorder.happened().given_back.extend(owed);
-        }
+        let owed = |item: &Item| Owed {
+            endpoint: item.endpoint,
+            notification: item.notification,
+            body: item.body.clone(),
+            failures: item.failures,
+            due_ms: self.recorder.due((item.endpoint, item.notification), wait),
+            // That which the ledger knows stays.
+            reason: String::new(),
+        };
+        let owed: Vec<_> = items.iter().map(owed).collect();
+        self.recorder.happened().given_back.extend(owed);
         items.into_iter().for_each(Item::settle);
     }
 

@@ -9,10 +9,10 @@ use dovecast_log::Log;
 use super::endpoint::Endpoint;
 use super::item::{Item, Origin};
 use super::lane::{Lane, Turned};
-use super::ledger::{AttemptRow, DeadLetter, Ledger, Millis, Owed};
+use super::ledger::{AttemptRow, DeadLetter, Ledger, Owed};
 use super::offer::NOT_NOW;
 use super::stats::count;
-use super::{Shared, catch_up, ms, now_ms};
+use super::{Shared, catch_up};
 
 /// Attempts that may wait to be noted.
 const MOST_ATTEMPTS: usize = 50_000;
@@ -31,9 +31,8 @@ struct Made {
 enum End {
     Delivered,
     Dead,
-    Again {
-        due_ms: Millis,
-    },
+    /// It is made again, after that time.
+    Again(Duration),
     /// The range it is of waits for the breaker.
     Later,
 }
@@ -107,9 +106,7 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
         Outcome::Failed { retry_after, .. } => {
             let chance = item.notification.0.as_u64_pair().1 ^ u64::from(item.failures);
             let delay = endpoint.schedule.delay(item.failures, *retry_after, chance);
-            delay.map_or(End::Dead, |delay| End::Again {
-                due_ms: now_ms().saturating_add(ms(delay)),
-            })
+            delay.map_or(End::Dead, End::Again)
         }
     }
 }
@@ -121,7 +118,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
     made: &Made,
 ) {
     let endpoint = of.id;
-    let time_ms = now_ms();
+    let time_ms = shared.now_ms();
     let is_owed = item.is_owed();
     // A refusal is no failure that is counted.
     let attempts = item.failures + u32::from(!made.is_failure && made.status.is_some());
@@ -133,16 +130,20 @@ fn write_down<L: Log + Clone, S: Ledger>(
         due_ms,
         reason: made.reason.clone(),
     };
+    let again_ms = match made.end {
+        End::Again(delay) => shared.recorder.due((endpoint, item.notification), delay),
+        _ => time_ms,
+    };
     let mut happened = shared.recorder.happened();
     match made.end {
         End::Delivered => count(&shared.counters.delivered, 1),
         End::Later => count(&shared.counters.failed, 1),
-        End::Again { due_ms } => {
+        End::Again(_) => {
             count(&shared.counters.failed, 1);
             if is_owed {
-                happened.failed_again.push(owed(due_ms));
+                happened.failed_again.push(owed(again_ms));
             } else {
-                happened.owed.push(owed(due_ms));
+                happened.owed.push(owed(again_ms));
             }
         }
         End::Dead => {

@@ -16,7 +16,7 @@ use super::ledger::{Ledger, RangeId};
 use super::panics::{answered, caught_now};
 use super::readers::Place;
 use super::stats::count;
-use super::{Shared, ms, now_ms, trace};
+use super::{Shared, trace};
 
 /// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
 const WINDOW: usize = 4;
@@ -254,9 +254,7 @@ impl<L: Log> RangeReader<L> {
             endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
             "the log cannot be read: what an endpoint owes of it is left to others"
         );
-        shared
-            .unreadable_until_ms
-            .store(now_ms() + ms(REST), Ordering::Release);
+        shared.cannot_read(REST);
         Step::Left
     }
 

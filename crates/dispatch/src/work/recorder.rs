@@ -11,11 +11,12 @@ use std::time::Duration;
 use dovecast_log::{Log, Position};
 use tokio::sync::{Notify, mpsc};
 
+use super::clock::{Clock, Waits};
 use super::item::{Group, Item, Origin};
-use super::ledger::{Happened, Ledger, Owed, RangeId};
+use super::ledger::{Happened, Ledger, Millis, Owed, OwedId, RangeId};
 use super::locks::{Held, Lock};
 use super::panics::{REST, caught};
-use super::{Shared, ms, now_ms};
+use super::{Shared, ms};
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
@@ -30,21 +31,30 @@ const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 pub(super) struct Recorder {
     happened: Lock<Happened>,
     groups: Lock<VecDeque<Arc<Group>>>,
+    clock: Clock,
+    /// How long what is owed has to wait.
+    pub(super) waits: Waits,
     /// There is something to be written.
     pub(super) news: Notify,
 }
 
-impl Default for Recorder {
-    fn default() -> Self {
+impl Recorder {
+    pub(super) fn new(clock: &Clock) -> Self {
         Self {
+            clock: clock.clone(),
+            waits: Waits::default(),
             happened: Lock::new("happened", Happened::default()),
             groups: Lock::new("groups", VecDeque::new()),
             news: Notify::new(),
         }
     }
-}
 
-impl Recorder {
+    /// When a delivery is due that has to wait so long.
+    pub(super) fn due(&self, id: OwedId, delay: Duration) -> Millis {
+        self.waits.begin(id, delay);
+        self.clock.now_ms().saturating_add(ms(delay))
+    }
+
     /// What has happened, to be added to.
     pub(super) fn happened(&self) -> Held<MutexGuard<'_, Happened>> {
         self.happened.lock()
@@ -93,7 +103,7 @@ impl Recorder {
             notification: item.notification,
             body: item.body.clone(),
             failures: item.failures.saturating_add(1),
-            due_ms: now_ms().saturating_add(ms(delay)),
+            due_ms: self.due((item.endpoint, item.notification), delay),
             reason: "the dispatcher failed while it was under way".to_owned(),
         };
         {

@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_log::Log;
+use dovecast_log::{Log, LogError};
 
+use super::clock::Steps;
 use super::item::{Claim, Item, Origin, What};
-use super::ledger::{Ledger, Owed};
+use super::ledger::{Happened, Ledger, Owed};
 use super::panics::caught_now;
 use super::stats::count;
-use super::{Shared, ms, now_ms, trace};
+use super::{Shared, trace};
 use crate::EndpointId;
 
 /// How often it is looked for deliveries that are due.
 const LOOK: Duration = Duration::from_millis(500);
+/// Due times that are written in one transaction after the clock was set.
+const DUE_TIMES_AT_A_TIME: usize = 1_000;
 /// While so much is not written, nothing is claimed.
 const UNWRITTEN: usize = 20_000;
 /// How many are fetched at a time.
@@ -26,13 +29,33 @@ pub(super) const PAUSED: Duration = Duration::from_mins(1);
 
 pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut told = None;
+    let mut steps = Steps::new(&shared.options.clock);
+    let mut is_set = false;
     loop {
+        if let Some(by_ms) = steps.step_ms() {
+            tracing::warn!(
+                by_ms,
+                "the clock was set: what waits to be made again waits as long as before"
+            );
+            is_set = true;
+        }
+        if is_set {
+            match write_due_times(&shared).await {
+                Ok(()) => is_set = false,
+                Err(error) => {
+                    // Nothing is claimed by due times that are not right.
+                    shared.ledger_failed(&mut told, &error).await;
+                    continue;
+                }
+            }
+        }
         let mut is_more = false;
         let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
         if claimed < shared.options.in_flight / 2 && shared.recorder.waiting() < UNWRITTEN {
             let except = have_enough(&shared);
             let ledger = &shared.ledger;
-            let claim = async { ledger.claim_owed_except(now_ms(), MOST, except).await };
+            let now_ms = shared.now_ms();
+            let claim = async { ledger.claim_owed_except(now_ms, MOST, except).await };
             match shared.ask(claim).await {
                 Ok(owed) => {
                     is_more = owed.len() == MOST;
@@ -52,6 +75,27 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     }
 }
 
+/// Due times of what waits, by a clock that was set: in the ledger, and behind what is to be written.
+async fn write_due_times<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+) -> Result<(), LogError> {
+    let due = shared.recorder.waits.due(shared.now_ms());
+    shared
+        .recorder
+        .happened()
+        .postponed
+        .extend(due.iter().copied());
+    shared.recorder.news.notify_one();
+    for due in due.chunks(DUE_TIMES_AT_A_TIME) {
+        let happened = Happened {
+            postponed: due.to_vec(),
+            ..Happened::default()
+        };
+        shared.record(happened).await?;
+    }
+    Ok(())
+}
+
 /// Endpoints for which nothing is claimed now: they are paused or down, or have enough to do.
 fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<EndpointId> {
     let now = Instant::now();
@@ -62,6 +106,7 @@ fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<Endpoint
 
 fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
     let id = (owed.endpoint, owed.notification);
+    shared.recorder.waits.end(id);
     match shared.directory.endpoint(owed.endpoint) {
         Some(endpoint) if endpoint.is_active && !endpoint.is_paused => {
             let what = What {
@@ -79,17 +124,18 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
         Some(endpoint) if endpoint.is_active => {
             // So that no more of it are claimed.
             drop(shared.lane(&endpoint));
-            let due_ms = now_ms() + ms(PAUSED);
+            let due_ms = shared.recorder.due(id, PAUSED);
             let again = Owed { due_ms, ..owed };
             shared.recorder.happened().given_back.push(again);
         }
         // Gone, or not active any more; or so new that we have not heard of it.
         _ => {
             count(&shared.counters.dropped, 1);
+            let due_ms = shared.recorder.due(id, UNKNOWN);
+            let again = Owed { due_ms, ..owed };
             let mut happened = shared.recorder.happened();
             happened.unwanted.push(id);
-            let due_ms = now_ms() + ms(UNKNOWN);
-            happened.given_back.push(Owed { due_ms, ..owed });
+            happened.given_back.push(again);
         }
     }
     shared.recorder.news.notify_one();

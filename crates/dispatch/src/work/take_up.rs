@@ -13,6 +13,7 @@ use dovecast_log::{Log, LogError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Shared;
 use super::behind::MISSING_CHECKS;
 use super::catch_up::{Going, Open, rest, step};
 use super::lane::Lane;
@@ -20,7 +21,6 @@ use super::ledger::{Ledger, OwedRange, RangeId};
 use super::locks::{Held, Lock};
 use super::panics::caught;
 use super::range_reader::{RangeReader, Step};
-use super::{Shared, now_ms};
 use crate::EndpointId;
 
 /// How often all endpoints are looked for that owe ranges which nobody delivers.
@@ -114,7 +114,7 @@ async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(
     if !shared.can_read() {
         return Ok(());
     }
-    let owing = shared.ledger.owing_ranges(now_ms()).await?;
+    let owing = shared.ledger.owing_ranges(shared.now_ms()).await?;
     take_up(shared, owing).await
 }
 
@@ -144,7 +144,9 @@ async fn take_up<L: Log + Clone, S: Ledger>(
             }
             // Before it is claimed: what comes after another one's turn is not ours.
             let life = shared.lives.load(Ordering::Acquire);
-            let claim = shared.ledger.claim_ranges_of(now_ms(), most, some.to_vec());
+            let claim = shared
+                .ledger
+                .claim_ranges_of(shared.now_ms(), most, some.to_vec());
             let mut of: HashMap<EndpointId, Vec<OwedRange>> = HashMap::new();
             for range in claim.await? {
                 of.entry(range.id.endpoint).or_default().push(range);

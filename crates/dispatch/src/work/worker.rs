@@ -20,7 +20,7 @@ use super::offer::NOT_NOW;
 use super::outcome::{opened, settle};
 use super::panics::{REST, caught};
 use super::stats::count;
-use super::{Shared, ms, now_ms, trace};
+use super::{Shared, trace};
 use crate::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
@@ -267,7 +267,7 @@ fn cut_off<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
             notification: item.notification,
             body: item.body.clone(),
             failures: item.failures,
-            due_ms: now_ms() + ms(NOT_NOW),
+            due_ms: shared.recorder.due((lane.id, item.notification), NOT_NOW),
             reason: "too many attempts hang".to_owned(),
         };
         shared.recorder.happened().owed.push(owed);
@@ -293,7 +293,7 @@ fn hand_over<L: Log + Clone, S: Ledger>(
         notification: item.notification,
         body: item.body.clone(),
         failures: item.failures,
-        due_ms: now_ms(),
+        due_ms: shared.now_ms(),
         reason: "the process ended while it was under way".to_owned(),
     };
     shared.recorder.happened().under_way.push(owed);

@@ -30,6 +30,8 @@ pub(crate) struct Kept {
     pub(crate) attempts: Vec<AttemptRow>,
     /// Endpoints that a claim can leave out.
     pub(crate) most_except: usize,
+    /// Times that it was asked for what is due.
+    pub(crate) claims: usize,
     /// Panics so many times before it does anything else.
     pub(crate) panics: usize,
     /// Refuses everything.
@@ -111,6 +113,11 @@ impl Ledger for Memory {
             let (owed, is_claimed) = kept.owed.entry(id).or_insert((owed, false));
             (owed.due_ms, *is_claimed) = (due_ms, false);
         }
+        for (id, due_ms) in happened.postponed {
+            if let Some((owed, false)) = kept.owed.get_mut(&id) {
+                owed.due_ms = due_ms;
+            }
+        }
         for id in happened.unwanted.into_iter().chain(happened.done) {
             kept.owed.remove(&id);
         }
@@ -162,7 +169,8 @@ impl Ledger for Memory {
         most: usize,
         except: Vec<EndpointId>,
     ) -> Result<Vec<Owed>, LogError> {
-        let mut kept = self.kept();
+        let mut kept = self.asked();
+        kept.claims += 1;
         let except: BTreeSet<_> = except.into_iter().take(kept.most_except).collect();
         if kept.is_away {
             return Err(away());

@@ -4,6 +4,7 @@
 mod anew;
 mod away;
 mod behind;
+mod clock;
 mod conditions;
 mod expired;
 mod hanging;

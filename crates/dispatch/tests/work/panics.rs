@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer, EmbeddedReader};
 use dovecast_log::{
@@ -19,7 +19,7 @@ use crate::world::{World, until, until_taken};
 
 /// Panics, so many times.
 #[derive(Clone, Default)]
-struct Mine(Arc<AtomicUsize>);
+pub(crate) struct Mine(Arc<AtomicUsize>);
 
 impl Mine {
     fn lay(&self, times: usize) {
@@ -226,17 +226,33 @@ async fn a_ledger_that_panics_is_asked_again() {
     assert_eq!((up.repeated(), down.repeated()), (0, 0));
 }
 
-/// A log whose consumer and readers panic.
+/// A log whose consumer and readers panic, and that may be away for readers.
 #[derive(Clone)]
-struct Mined {
+pub(crate) struct Mined {
     log: Embedded,
     consumer: Mine,
     reader: Mine,
+    is_away: Arc<AtomicBool>,
 }
 
-struct MinedConsumer(EmbeddedConsumer, Mine);
+impl Mined {
+    pub(crate) fn new(world: &World) -> Self {
+        Self {
+            log: world.log.clone(),
+            consumer: Mine::default(),
+            reader: Mine::default(),
+            is_away: Arc::default(),
+        }
+    }
 
-struct MinedReader(EmbeddedReader, Mine);
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+}
+
+pub(crate) struct MinedConsumer(EmbeddedConsumer, Mine);
+
+pub(crate) struct MinedReader(EmbeddedReader, Mine);
 
 impl Log for Mined {
     type Reader = MinedReader;
@@ -264,6 +280,13 @@ impl Log for Mined {
     }
 
     async fn reader_at(&self, position: &Position) -> Result<MinedReader, LogError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(LogError::Io {
+                doing: "read",
+                place: "a log".to_owned(),
+                reason: "it is away".to_owned(),
+            });
+        }
         let reader = self.log.reader_at(position).await?;
         Ok(MinedReader(reader, self.reader.clone()))
     }
@@ -301,11 +324,7 @@ async fn a_consumer_that_panics_is_made_anew_and_nothing_is_left_out() {
     let (up, paused) = (Sink::start().await, Sink::start().await);
     world.put(1, &up, |_| {});
     world.put(2, &paused, |endpoint| endpoint.is_paused = true);
-    let log = Mined {
-        log: world.log.clone(),
-        consumer: Mine::default(),
-        reader: Mine::default(),
-    };
+    let log = Mined::new(&world);
     world.start_with(log.clone());
     world.notify(100).await;
     world.committed().await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dovecast_dispatch::work::schedule::Schedule;
 use dovecast_dispatch::work::{
-    Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source, Stats,
+    Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source, Stats,
 };
 use dovecast_dispatch::{Choice, EndpointId, Filter};
 use dovecast_drivers::guard::Guard;
@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub(crate) in_flight: u64,
     pub(crate) guard: Guard,
     pub(crate) conditions: EvaluatorLimits,
+    pub(crate) clock: Clock,
     sent: u32,
 }
 
@@ -54,6 +55,7 @@ impl World {
             in_flight: 5_000,
             conditions: EvaluatorLimits::default(),
             guard: Guard::new(&["127.0.0.0/8".parse().expect("a network")]),
+            clock: Clock::default(),
             sent: 0,
         }
     }
@@ -70,6 +72,7 @@ impl World {
             in_flight: self.in_flight,
             readers: READERS,
             conditions: self.conditions,
+            clock: self.clock.clone(),
         };
         self.dispatcher = Some(Dispatcher::start(
             log,

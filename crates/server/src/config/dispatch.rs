@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dovecast_dispatch::notification::EventAccount;
-use dovecast_dispatch::work::{DispatchOptions, EvaluatorLimits, Source};
+use dovecast_dispatch::work::{Clock, DispatchOptions, EvaluatorLimits, Source};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
@@ -61,6 +61,7 @@ impl Dispatch {
             in_flight: self.max_in_flight.get(),
             readers: self.max_readers.get_usize(),
             conditions: EvaluatorLimits::default(),
+            clock: Clock::default(),
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::config::Dispatch;
 
 /// Endpoints of one page.
 const PAGE: i64 = 1_000;
+/// How long at most until it is looked whether a secret has ended: the clock may be set meanwhile.
+const SECRETS_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// How long until what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,7 @@ pub(super) async fn follow(
     loop {
         let wait = ending.first().map(|(until, _)| until - now_ms());
         let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0) + 1));
+        let wait = wait.map(|wait| wait.min(SECRETS_CHECK_INTERVAL));
         tokio::select! {
             () = store.changed(seq) => {}
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}

@@ -30,6 +30,8 @@ const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, body, f
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL \
     WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
+const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
+    WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
     VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
@@ -161,6 +163,15 @@ async fn owed(
     for (statement, owed) in failed.chain(given_back) {
         let upsert = of(statement, owed).bind(us.to_owned());
         upsert.execute(&mut *connection).await?;
+    }
+    for ((endpoint, notification), due_ms) in &happened.postponed {
+        sqlx::query(POSTPONE)
+            .bind(endpoint.to_string())
+            .bind(notification.to_string())
+            .bind(*due_ms)
+            .bind(now_ms)
+            .execute(&mut *connection)
+            .await?;
     }
     for (endpoint, notification) in &happened.unwanted {
         sqlx::query(UNWANTED)
