@@ -208,6 +208,7 @@ async fn dispatch(
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
             in_flight: 10_000,
+            in_flight_bytes: 256 * 1024 * 1024,
             readers: 16,
             conditions: EvaluatorLimits::default(),
             clock: Clock::default(),

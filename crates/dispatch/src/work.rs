@@ -14,6 +14,7 @@
 //! | `locks` | locks of which a thread holds one at a time |
 //! | `behind` | the ranges of the log that a lane owes |
 //! | `catch_up`, `range_reader`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
+//! | `budget` | bounds the bytes of what is in memory |
 //! | `retrier` | fetches owed deliveries that are due |
 //! | `take_up` | claims ranges that nobody delivers, and delivers them |
 //! | `trace` | lets a person follow one notification |
@@ -25,6 +26,7 @@
 mod behind;
 mod bounds;
 mod breaker;
+mod budget;
 mod catch_up;
 mod clock;
 mod endpoint;
@@ -73,6 +75,7 @@ pub use worker::webhook_id;
 use crate::notification::EventAccount;
 use crate::{BadNotification, EndpointId, Notification};
 use bounds::KnownBounds;
+use budget::Budget;
 use hanging::Hanging;
 use host::Hosts;
 use item::Room;
@@ -111,6 +114,8 @@ pub struct DispatchOptions {
     pub sources: BTreeMap<String, Source>,
     /// Deliveries that may be under way or wait at a time.
     pub in_flight: u64,
+    /// Bytes of notifications that may be in memory at a time; besides, what the log hands out at a time, once for each reader.
+    pub in_flight_bytes: u64,
     /// Readers of the log that may be open at a time to catch up.
     pub readers: usize,
     /// Costly conditions at a time.
@@ -124,6 +129,7 @@ pub struct Dispatcher {
     counters: Arc<Counters>,
     readers: Arc<Readers>,
     evaluator: Arc<Evaluator>,
+    budget: Arc<Budget>,
     stopping: watch::Sender<bool>,
     ended: AbortHandle,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -143,6 +149,7 @@ struct Shared<L, S> {
     evaluator: Arc<Evaluator>,
     reports: matching::Reports,
     bounds: KnownBounds,
+    budget: Arc<Budget>,
     taken_up: TakenUp,
     /// When it was last told of ranges that the log does not have.
     missing_told: Told,
@@ -178,6 +185,7 @@ impl Dispatcher {
         let counters = Arc::<Counters>::default();
         let readers = Arc::new(Readers::new(options.readers));
         let evaluator = Arc::new(Evaluator::new(options.conditions));
+        let budget = Arc::new(Budget::new(options.in_flight_bytes));
         let parts = Parts {
             log,
             ledger,
@@ -187,6 +195,7 @@ impl Dispatcher {
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
             evaluator: Arc::clone(&evaluator),
+            budget: Arc::clone(&budget),
         };
         let stopping = watch::Sender::new(false);
         let task = tokio::spawn(life::run(parts, stopping.subscribe()));
@@ -194,6 +203,7 @@ impl Dispatcher {
             counters,
             readers,
             evaluator,
+            budget,
             stopping,
             ended: task.abort_handle(),
             task: tokio::sync::Mutex::new(Some(task)),
@@ -212,6 +222,7 @@ impl Dispatcher {
         Stats {
             readers: u64::try_from(self.readers.open()).unwrap_or(u64::MAX),
             conditions_waiting: u64::try_from(self.evaluator.waiting()).unwrap_or(u64::MAX),
+            in_flight_bytes: self.budget.used(),
             ..self.counters.stats()
         }
     }
@@ -249,6 +260,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             evaluator: Arc::clone(&parts.evaluator),
             reports: matching::Reports::default(),
             bounds: KnownBounds::default(),
+            budget: Arc::clone(&parts.budget),
             taken_up: TakenUp::default(),
             missing_told: Told::default(),
             claimed: Arc::default(),

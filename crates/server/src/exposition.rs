@@ -132,6 +132,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
             stats.conditions_not_run,
         ),
         (
+            "dovecast_dispatch_crowded_out_total",
+            "Deliveries that were left in the log because max_in_flight_mb was used up.",
+            stats.crowded_out,
+        ),
+        (
             "dovecast_dispatch_expired_records_total",
             "Records that the log had removed before they were read, live or for an endpoint that catches up.",
             stats.expired,
@@ -180,6 +185,11 @@ fn dispatch(out: &mut Exposition, stats: &DispatchStats) {
         "Attempts that have had no answer for a second; they are owed and not in flight.",
     );
     out.sample(&[], stats.hanging);
+    out.gauge(
+        "dovecast_dispatch_in_flight_bytes",
+        "Memory that bodies take which wait, are under way or are to be written to the store.",
+    );
+    out.sample(&[], stats.in_flight_bytes);
     out.gauge(
         "dovecast_dispatch_readers",
         "Readers of the log that are open for endpoints that catch up.",

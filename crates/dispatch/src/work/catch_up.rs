@@ -18,6 +18,9 @@ use super::panics::{REST, caught};
 use super::range_reader::{AGAIN, RangeReader, Step};
 use super::stats::count;
 
+/// How long a range waits for room in memory before its endpoint is looked at again: who waits keeps its turn.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Has somebody catch up with a lane that is behind, if nobody does.
 pub(super) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
     let is_wanted = match &mut lane.state().behind {
@@ -101,7 +104,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
     is_read_to(lane, readers, &id);
     match step {
         Step::Moved => true,
-        Step::Nothing | Step::WantsReader => false,
+        Step::Nothing | Step::WantsReader | Step::WantsRoom(_) => false,
         Step::Missing { end } => {
             let missing = match &mut lane.state().behind {
                 Some(behind) => behind.is_missing(&id),
@@ -167,11 +170,20 @@ pub(super) async fn step<L: Log + Clone, S: Ledger>(
         reader.place = place.take().or(reader.place.take());
         match reader.step(shared, lane, range.to).await {
             Step::WantsReader => place = shared.readers.try_take(),
+            Step::WantsRoom(bytes) => {
+                reader.room = shared.budget.wait(bytes, ROOM_PATIENCE).await;
+                if reader.room.is_none() {
+                    return Step::Nothing;
+                }
+                continue;
+            }
             step => return step,
         }
         if place.is_none() {
             // Whoever waits for a place holds none.
-            readers.values_mut().for_each(RangeReader::close);
+            for reader in readers.values_mut() {
+                reader.close(&shared.budget);
+            }
             let account = Arc::clone(&lane.state().endpoint.account);
             place = shared.readers.take(&account).await;
         }

@@ -25,6 +25,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_secs(1);
 /// How long until a lane that is full is looked at again.
 const FULL: Duration = Duration::from_millis(1);
+/// How long a record waits for room in memory before it is left to a range.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// Groups that may wait for their commit.
 const OPEN_GROUPS: usize = 10_000;
 /// While the ledger is away nothing more is read when so many times the deliveries that may be in flight have happened.
@@ -230,11 +232,13 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             Ok(Ok(Some(matched))) => matched,
             Ok(Ok(None)) => continue,
             Ok(Err(error)) => {
+                await_room(shared, record.value.len(), stopping).await;
                 bury(shared, record, &error.to_string());
                 continue;
             }
             Err(panicked) => {
                 shared.panicked("feed", &panicked);
+                await_room(shared, record.value.len(), stopping).await;
                 bury(
                     shared,
                     record,
@@ -243,7 +247,13 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 continue;
             }
         };
-        let Matched { live, found } = matched;
+        let Matched { mut live, found } = matched;
+        let bytes = live.body.len();
+        live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
+        if live.held.is_none() {
+            shared.crowd_out(&live, found);
+            continue;
+        }
         for endpoint in &found.wanted {
             if let Err(panicked) = caught(offer(shared, endpoint, &live)).await {
                 // What was dropped so is owed.
@@ -307,6 +317,20 @@ pub(super) async fn offer<L: Log + Clone, S: Ledger>(
         }
         item.since = Instant::now();
         offered = shared.offer_live(endpoint, item);
+    }
+}
+
+/// Waits for room for a body that is kept until it is written to the ledger.
+async fn await_room<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    bytes: usize,
+    stopping: &watch::Receiver<bool>,
+) {
+    while !*stopping.borrow() {
+        let held = shared.budget.wait(bytes, LOOK).await;
+        if held.is_some() {
+            return shared.recorder.hold(held);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use dovecast_log::Position;
 use tokio::sync::Notify;
 use tracing::Span;
 
+use super::budget::Reserved;
 use super::ledger::RangeId;
 use super::locks::{Held, Lock};
 use super::recorder::Recorder;
@@ -32,6 +33,8 @@ pub(super) struct Item {
     pub(super) probes: u32,
     /// What is read again of a range has none: it is bounded by its window.
     pub(super) place: Option<InFlight>,
+    /// The room that its body takes in memory; shared with the other deliveries of its notification.
+    pub(super) held: Option<Arc<Reserved>>,
     /// Where it was owed.
     pub(super) claim: Option<Claim>,
     recorder: Arc<Recorder>,
@@ -61,6 +64,7 @@ impl Item {
             span: what.span,
             probes: 0,
             place: None,
+            held: None,
             claim: None,
             recorder: Arc::clone(recorder),
             is_settled: false,

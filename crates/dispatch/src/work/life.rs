@@ -11,6 +11,7 @@ use dovecast_drivers::guard::Guard;
 use dovecast_log::Log;
 use tokio::sync::watch;
 
+use super::budget::Budget;
 use super::evaluator::Evaluator;
 use super::feed::Ended;
 use super::ledger::Ledger;
@@ -35,6 +36,7 @@ pub(super) struct Parts<L, S> {
     pub(super) counters: Arc<Counters>,
     pub(super) readers: Arc<Readers>,
     pub(super) evaluator: Arc<Evaluator>,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// Lives until it is stopped, or the log is closed.

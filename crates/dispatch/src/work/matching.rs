@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dovecast_log::{Log, Record};
 use tracing::Span;
 
+use super::budget::Reserved;
 use super::endpoint::Endpoint;
 use super::evaluator::{AtOnce, Verdicts};
 use super::item::{Group, Item, Origin, What};
@@ -41,6 +42,8 @@ pub(super) struct Live {
     pub(super) partition: u32,
     pub(super) offset: u64,
     pub(super) span: Span,
+    /// The room that the body takes in memory.
+    pub(super) held: Option<Arc<Reserved>>,
     /// Whether it was for an endpoint already, and is counted.
     pub(super) is_matched: bool,
 }
@@ -60,6 +63,7 @@ impl Live {
             partition: record.partition,
             offset: record.offset,
             span,
+            held: None,
             is_matched: false,
         }
     }
@@ -74,7 +78,9 @@ impl Live {
             span: self.span.clone(),
         };
         let place = (&self.topic, self.partition, self.offset);
-        Item::new(recorder, what, Origin::live(&self.group, place))
+        let mut item = Item::new(recorder, what, Origin::live(&self.group, place));
+        item.held.clone_from(&self.held);
+        item
     }
 }
 
@@ -196,6 +202,19 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             live.group.add();
             let shared = Arc::clone(self);
             tokio::spawn(shared.offer_later(live, candidates, verdicts));
+        }
+    }
+
+    /// Leaves a notification for whose body there is no room to ranges of all endpoints that may want it.
+    pub(super) fn crowd_out(self: &Arc<Self>, live: &Live, found: Found) {
+        let costly = found.costly.into_iter().map(|(endpoint, _)| endpoint);
+        for endpoint in found.wanted.into_iter().chain(costly) {
+            if endpoint.is_active {
+                count(&self.counters.crowded_out, 1);
+                self.leave_live(&endpoint, live.item(&self.recorder, endpoint.id));
+            } else {
+                count(&self.counters.dropped, 1);
+            }
         }
     }
 

@@ -136,7 +136,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         };
         let owed: Vec<_> = items.iter().map(owed).collect();
         self.recorder.happened().given_back.extend(owed);
-        items.into_iter().for_each(Item::settle);
+        for item in items {
+            self.recorder.hold(item.held.clone());
+            item.settle();
+        }
     }
 
     /// Nothing more is sent to a lane for a while: what waits is owed, as ranges or as it was.

@@ -64,6 +64,9 @@ pub(super) fn settle<L: Log + Clone, S: Ledger>(
         end,
     };
     write_down(shared, &endpoint, &item, &made);
+    if matches!(made.end, End::Again { .. } | End::Dead) {
+        shared.recorder.hold(item.held.clone());
+    }
     if matches!(made.end, End::Dead) && endpoint.is_switched_off_by_failure {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
         let mut happened = shared.recorder.happened();

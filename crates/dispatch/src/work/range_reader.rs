@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position, Reader, Record};
 
+use super::budget::{Budget, Reserved};
 use super::feed::bury;
 use super::item::{Item, Origin, RangeRun, What};
 use super::lane::Lane;
@@ -26,8 +27,9 @@ const UNREADABLE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(15);
 /// How long a reader that has given nothing yet is kept, whoever wants its place.
 const GRACE: Duration = Duration::from_secs(5);
-/// Records of a range that are kept while it has no reader.
+/// Records of a range that are kept while it has no reader, and their bytes, if there is room: to read them again costs a connection.
 const KEPT: usize = 64;
+const KEPT_BYTES: usize = 64 * 1024;
 /// How long until what could not go on is looked at again.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,8 @@ pub(super) enum Step {
     Nothing,
     /// It has to be read, and that takes a place for a reader.
     WantsReader,
+    /// The next record has a body of so many bytes, for which there is no room in memory now.
+    WantsRoom(usize),
     /// Nothing is under way, and the log ends here, before what is left of it.
     Missing {
         /// The offset the next record will get.
@@ -59,6 +63,10 @@ pub(super) struct RangeReader<L: Log> {
     next: u64,
     /// Since when the log could not be read.
     failing: Option<Instant>,
+    /// Room in memory for the next record, where it was waited for.
+    pub(super) room: Option<Arc<Reserved>>,
+    /// Room in memory for what is kept while there is no reader.
+    kept: Option<Arc<Reserved>>,
     /// Something has come since the reader was opened.
     has_given: bool,
     /// In which of our lives it was claimed.
@@ -74,6 +82,8 @@ impl<L: Log> RangeReader<L> {
             waiting: VecDeque::new(),
             next: from,
             failing: None,
+            room: None,
+            kept: None,
             has_given: false,
             life,
         }
@@ -94,18 +104,35 @@ impl<L: Log> RangeReader<L> {
     }
 
     /// Reads no more for now, and gives its place away.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, budget: &Budget) {
         self.reader = None;
         self.place = None;
+        self.room = None;
         self.has_given = false;
         // What is left out is read again.
         self.waiting.truncate(KEPT);
+        let bytes = self.waiting.iter().map(|record| record.value.len()).sum();
+        self.kept = None;
+        if bytes > 0 {
+            self.kept = budget.try_take(bytes);
+        }
+        if bytes > KEPT_BYTES || self.kept.is_none() {
+            self.forget();
+        }
+    }
+
+    /// What was fetched is read again.
+    fn forget(&mut self) {
+        self.waiting = VecDeque::new();
+        self.kept = None;
     }
 
     /// Reads again what was not looked at to its end.
     pub(super) fn begin_anew(&mut self) {
-        self.close();
-        self.waiting.clear();
+        self.reader = None;
+        self.place = None;
+        self.has_given = false;
+        self.forget();
     }
 
     /// Whether it may be closed for others: it has been good for something, or will not be.
@@ -120,12 +147,11 @@ impl<L: Log> RangeReader<L> {
         L: Clone,
     {
         if lane.state().is_barred(Instant::now()) {
-            self.close();
-            // It is read again.
-            self.waiting.clear();
+            self.close(&shared.budget);
+            self.forget();
             self.take_back(lane);
         } else if shared.readers.are_wanted() && self.may_make_way() {
-            self.close();
+            self.close(&shared.budget);
         }
     }
 
@@ -183,7 +209,7 @@ impl<L: Log> RangeReader<L> {
             let readers = &shared.readers;
             let is_over = self.place.as_ref().is_some_and(Place::is_over);
             if is_over && self.may_make_way() && readers.are_wanted() {
-                self.close();
+                self.close(&shared.budget);
             }
             if self.place.is_none() {
                 return Step::WantsReader;
@@ -225,6 +251,11 @@ impl<L: Log> RangeReader<L> {
             return step;
         }
         self.failing = None;
+        let front = self.waiting.front().map_or(0, |record| record.value.len());
+        let window = window.min(shared.budget.window(front));
+        if self.run.under_way() >= window {
+            return Step::Nothing;
+        }
         while self.run.under_way() < window
             && let Some(record) = self.waiting.pop_front()
         {
@@ -234,7 +265,13 @@ impl<L: Log> RangeReader<L> {
                 self.skip_to(shared, end);
                 break;
             }
-            self.offer(shared, lane, &record).await;
+            if let Err(bytes) = self.offer(shared, lane, &record).await {
+                self.waiting.push_front(record);
+                return Step::WantsRoom(bytes);
+            }
+        }
+        if self.waiting.is_empty() {
+            self.forget();
         }
         Step::Moved
     }
@@ -318,12 +355,14 @@ impl<L: Log> RangeReader<L> {
         Ok(())
     }
 
+    /// Offers a record, if the endpoint wants it. Where there is no room for its body: the bytes of that.
     async fn offer<S: Ledger>(
         &mut self,
         shared: &Arc<Shared<L, S>>,
         lane: &Arc<Lane>,
         record: &Record,
-    ) where
+    ) -> Result<(), usize>
+    where
         L: Clone,
     {
         let next = record.offset + 1;
@@ -339,32 +378,39 @@ impl<L: Log> RangeReader<L> {
         {
             wanted = None;
         }
-        if let Some(notification) = wanted {
-            let what = What {
-                endpoint: lane.id,
-                notification: notification.id,
-                body: notification.body(),
-                failures: 0,
-                span: trace::read(notification.id, record),
-            };
-            let probes = self.run.probes(record.offset);
-            self.run.begin(record.offset);
-            let origin = Origin::Range {
-                run: Arc::clone(&self.run),
-                offset: record.offset,
-            };
-            let mut item = Item::new(&shared.recorder, what, origin);
-            item.probes = probes;
-            self.next = next;
-            let hired = {
-                let mut state = lane.state();
-                state.offer_range(item);
-                state.call(1)
-            };
-            shared.hire(lane, hired);
-        } else {
+        let Some(notification) = wanted else {
             self.skip_to(shared, next);
-        }
+            return Ok(());
+        };
+        let what = What {
+            endpoint: lane.id,
+            notification: notification.id,
+            body: notification.body(),
+            failures: 0,
+            span: trace::read(notification.id, record),
+        };
+        let bytes = what.body.len();
+        let held = self.room.take();
+        let held = held
+            .or_else(|| shared.budget.try_take(bytes))
+            .ok_or(bytes)?;
+        let probes = self.run.probes(record.offset);
+        self.run.begin(record.offset);
+        let origin = Origin::Range {
+            run: Arc::clone(&self.run),
+            offset: record.offset,
+        };
+        let mut item = Item::new(&shared.recorder, what, origin);
+        item.probes = probes;
+        item.held = Some(held);
+        self.next = next;
+        let hired = {
+            let mut state = lane.state();
+            state.offer_range(item);
+            state.call(1)
+        };
+        shared.hire(lane, hired);
+        Ok(())
     }
 
     fn skip_to<S: Ledger>(&mut self, shared: &Shared<L, S>, next: u64)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use dovecast_log::{Log, Position};
 use tokio::sync::{Notify, mpsc};
 
+use super::budget::Reserved;
 use super::clock::{Clock, Waits};
 use super::item::{Group, Item, Origin};
 use super::ledger::{Happened, Ledger, Millis, Owed, OwedId, RangeId};
@@ -31,6 +32,8 @@ const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 pub(super) struct Recorder {
     happened: Lock<Happened>,
     groups: Lock<VecDeque<Arc<Group>>>,
+    /// Room in memory for the bodies in what has happened.
+    held: Lock<Vec<Arc<Reserved>>>,
     clock: Clock,
     /// How long what is owed has to wait.
     pub(super) waits: Waits,
@@ -45,6 +48,7 @@ impl Recorder {
             waits: Waits::default(),
             happened: Lock::new("happened", Happened::default()),
             groups: Lock::new("groups", VecDeque::new()),
+            held: Lock::new("held", Vec::new()),
             news: Notify::new(),
         }
     }
@@ -114,8 +118,19 @@ impl Recorder {
                 happened.owed.push(owed);
             }
         }
+        self.hold(item.held.clone());
         self.end(&item.origin);
         self.news.notify_one();
+    }
+
+    /// A body was added to what has happened: the room it takes is not free before that is written.
+    pub(super) fn hold(&self, held: Option<Arc<Reserved>>) {
+        self.held.lock().extend(held);
+    }
+
+    /// The room that may be freed when what is taken after this is written.
+    pub(super) fn take_held(&self) -> Vec<Arc<Reserved>> {
+        std::mem::take(&mut *self.held.lock())
     }
 
     /// A group was read.
@@ -163,6 +178,8 @@ impl Recorder {
 /// What is being written: kept where writing it has failed, or panicked.
 struct Batch {
     happened: Happened,
+    /// Room in memory for its bodies.
+    held: Vec<Arc<Reserved>>,
     positions: Vec<Position>,
     /// The dispatcher stops ...
     is_last: bool,
@@ -205,6 +222,7 @@ async fn write<L: Log + Clone, S: Ledger>(
                 Err(error) => shared.ledger_failed(&mut told, &error).await,
             }
         }
+        batch.held.clear();
         let positions = std::mem::take(&mut batch.positions);
         if !positions.is_empty() && commits.send(positions).is_err() {
             return;
@@ -230,9 +248,11 @@ async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     let is_last = shared.is_stopping();
     // Before it is taken: what ends now has written down what came of it.
     let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
+    let held = shared.recorder.take_held();
     let (happened, positions) = shared.recorder.take();
     Batch {
         happened,
+        held,
         positions,
         is_last,
         is_idle,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError};
 
+use super::budget::Reserved;
 use super::clock::Steps;
 use super::item::{Claim, Item, Origin, What};
 use super::ledger::{Happened, Ledger, Owed};
@@ -53,20 +54,26 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
         if claimed < shared.options.in_flight / 2 && shared.recorder.waiting() < UNWRITTEN {
             let except = have_enough(&shared);
-            let ledger = &shared.ledger;
-            let now_ms = shared.now_ms();
-            let claim = async { ledger.claim_owed_except(now_ms, MOST, except).await };
-            match shared.ask(claim).await {
-                Ok(owed) => {
-                    is_more = owed.len() == MOST;
-                    for owed in owed {
-                        // What is dropped by a panic is owed: each for itself, they are all claimed by now.
-                        if let Err(panicked) = caught_now(|| retry(&shared, owed)) {
-                            shared.panicked("retrier", &panicked);
+            if let Some((most, mut room)) = shared.budget.take_for(MOST, LOOK).await {
+                let ledger = &shared.ledger;
+                let now_ms = shared.now_ms();
+                let claim = async { ledger.claim_owed_except(now_ms, most, except).await };
+                match shared.ask(claim).await {
+                    Ok(owed) => {
+                        is_more = owed.len() == most;
+                        for owed in owed {
+                            let held = room.take(&shared.budget, owed.body.len());
+                            // What is dropped by a panic is owed: each for itself, they are all claimed by now.
+                            if let Err(panicked) = caught_now(|| retry(&shared, owed, held)) {
+                                shared.panicked("retrier", &panicked);
+                            }
                         }
                     }
+                    Err(error) => {
+                        drop(room);
+                        shared.ledger_failed(&mut told, &error).await;
+                    }
                 }
-                Err(error) => shared.ledger_failed(&mut told, &error).await,
             }
         }
         if !is_more {
@@ -104,7 +111,11 @@ fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<Endpoint
     have_enough.map(|lane| lane.id).collect()
 }
 
-fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
+fn retry<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    owed: Owed,
+    held: Option<Arc<Reserved>>,
+) {
     let id = (owed.endpoint, owed.notification);
     shared.recorder.waits.end(id);
     match shared.directory.endpoint(owed.endpoint) {
@@ -119,6 +130,7 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
             let mut item = Item::new(&shared.recorder, what, Origin::Owed);
             item.claim = Some(Claim::new(&shared.claimed));
             item.place = Some(shared.room.take());
+            item.held = held;
             shared.offer_owed(&endpoint, item);
         }
         Some(endpoint) if endpoint.is_active => {
@@ -126,6 +138,7 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
             drop(shared.lane(&endpoint));
             let due_ms = shared.recorder.due(id, PAUSED);
             let again = Owed { due_ms, ..owed };
+            shared.recorder.hold(held);
             shared.recorder.happened().given_back.push(again);
         }
         // Gone, or not active any more; or so new that we have not heard of it.
@@ -133,6 +146,7 @@ fn retry<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, owed: Owed) {
             count(&shared.counters.dropped, 1);
             let due_ms = shared.recorder.due(id, UNKNOWN);
             let again = Owed { due_ms, ..owed };
+            shared.recorder.hold(held);
             let mut happened = shared.recorder.happened();
             happened.unwanted.push(id);
             happened.given_back.push(again);

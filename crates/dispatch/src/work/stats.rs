@@ -27,6 +27,8 @@ pub struct Stats {
     pub deferred: u64,
     /// Of those, deliveries whose condition would have exceeded what its account may have evaluated.
     pub conditions_deferred: u64,
+    /// Of those deferred, deliveries for which there was no room in memory.
+    pub crowded_out: u64,
     /// Conditions that were not run, because they would cost too much on a notification: they do not hold.
     pub conditions_not_run: u64,
     /// Records that the log had removed before they were read, live or in a range.
@@ -49,6 +51,8 @@ pub struct Stats {
     pub conditions_waiting: u64,
     /// Attempts that are under way for long, now; they are owed and not in flight.
     pub hanging: u64,
+    /// Bytes of notifications in memory, now.
+    pub in_flight_bytes: u64,
     /// Readers that catch up, now.
     pub readers: u64,
 }
@@ -81,6 +85,7 @@ counters![
     deferred,
     conditions_deferred,
     conditions_not_run,
+    crowded_out,
     expired,
     missing,
     ledger_errors,

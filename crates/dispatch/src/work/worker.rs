@@ -297,6 +297,7 @@ fn hand_over<L: Log + Clone, S: Ledger>(
         reason: "the process ended while it was under way".to_owned(),
     };
     shared.recorder.happened().under_way.push(owed);
+    shared.recorder.hold(item.held.clone());
     let origin = std::mem::replace(&mut item.origin, Origin::Owed);
     shared.recorder.end(&origin);
 }

@@ -8,6 +8,7 @@ mod clock;
 mod conditions;
 mod expired;
 mod hanging;
+mod large;
 mod ledger;
 mod names;
 mod panics;

@@ -35,6 +35,7 @@ pub(crate) struct World {
     pub(crate) guard: Guard,
     pub(crate) conditions: EvaluatorLimits,
     pub(crate) clock: Clock,
+    pub(crate) in_flight_bytes: u64,
     sent: u32,
 }
 
@@ -56,6 +57,7 @@ impl World {
             conditions: EvaluatorLimits::default(),
             guard: Guard::new(&["127.0.0.0/8".parse().expect("a network")]),
             clock: Clock::default(),
+            in_flight_bytes: 64 * 1024 * 1024,
             sent: 0,
         }
     }
@@ -70,6 +72,7 @@ impl World {
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),
             in_flight: self.in_flight,
+            in_flight_bytes: self.in_flight_bytes,
             readers: READERS,
             conditions: self.conditions,
             clock: self.clock.clone(),
