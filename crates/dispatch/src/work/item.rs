@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tracing::Span;
 
 use super::budget::Reserved;
+use super::hanging::Hangs;
 use super::ledger::RangeId;
 use super::locks::{Held, Lock};
 use super::recorder::Recorder;
@@ -37,6 +38,8 @@ pub(super) struct Item {
     pub(super) held: Option<Arc<Reserved>>,
     /// Where it was owed.
     pub(super) claim: Option<Claim>,
+    /// While it is under way for long.
+    pub(super) hangs: Option<Box<Hangs>>,
     recorder: Arc<Recorder>,
     is_settled: bool,
 }
@@ -66,6 +69,7 @@ impl Item {
             place: None,
             held: None,
             claim: None,
+            hangs: None,
             recorder: Arc::clone(recorder),
             is_settled: false,
         }

@@ -187,9 +187,11 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                 // Others are not kept waiting for it: it is owed, as long as it is under way.
                 () = tokio::time::sleep(PATIENCE) => {
                     let at_host = hand.host.as_ref().map(|host| &host.hanging);
-                    let Some(_hangs) = shared.hanging.try_take(lane, at_host) else {
+                    let Some(hangs) = shared.hanging.try_take(lane, at_host) else {
                         return cut_off(shared, lane, item);
                     };
+                    // Until what comes of it is written down: a stop waits for that.
+                    item.hangs = Some(Box::new(hangs));
                     hand_over(shared, lane.id, &mut item);
                     delivering.await
                 }
