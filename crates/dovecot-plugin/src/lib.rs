@@ -19,5 +19,6 @@ mod record;
 mod relay;
 mod secrets;
 mod selection;
+mod shorten;
 mod transaction;
 mod transport;

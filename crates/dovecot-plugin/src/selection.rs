@@ -97,7 +97,7 @@ fn new_message(
 ) {
     let content = message.content();
     // Another driver may have asked for what this one must not show.
-    let text = |value| cut(options, value).filter(|_| options.content);
+    let text = |value| cut(options.max_field_bytes, value).filter(|_| options.content);
     let keywords = if options.full {
         with_prefix(options, content.keywords())
     } else {
@@ -125,9 +125,9 @@ fn full_message<'a>(
     content: &Content<'a>,
     keywords: &'a [&'a [u8]],
 ) -> FullMessage<'a> {
-    let text = |value| cut(options, value).filter(|_| options.content);
+    let text = |value| cut(options.max_field_bytes, value).filter(|_| options.content);
     FullMessage {
-        message_id: cut(options, content.message_id()),
+        message_id: cut(options.max_field_bytes, content.message_id()),
         size: message.size(),
         from_address: text(content.from_address()),
         from_display_name: text(content.from_display_name()),
@@ -176,17 +176,17 @@ fn with_prefix<'a>(options: &InstanceOptions, keywords: Strings<'a>) -> Vec<&'a 
     shown
 }
 
-/// At most `max_field_bytes` of a text, not cut inside a character.
-fn cut<'a>(options: &InstanceOptions, text: Option<&'a [u8]>) -> Option<&'a [u8]> {
+/// At most so many bytes of a text, not cut inside a character.
+pub(crate) fn cut(max_bytes: usize, text: Option<&[u8]>) -> Option<&[u8]> {
     let text = text?;
-    if text.len() <= options.max_field_bytes {
+    if text.len() <= max_bytes {
         return Some(text);
     }
     let is_continuation = |at: usize| text[at] & 0xc0 == 0x80;
-    let end = (options.max_field_bytes - 3..=options.max_field_bytes)
+    let end = (max_bytes - 3..=max_bytes)
         .rev()
         .find(|at| !is_continuation(*at))
-        .unwrap_or(options.max_field_bytes);
+        .unwrap_or(max_bytes);
     Some(&text[..end])
 }
 
@@ -196,12 +196,8 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_between_characters() {
-        let options = InstanceOptions {
-            max_field_bytes: 64,
-            ..InstanceOptions::default()
-        };
         let check = |text: &str, expected_bytes: usize| {
-            let cut = cut(&options, Some(text.as_bytes())).expect("some");
+            let cut = cut(64, Some(text.as_bytes())).expect("some");
             assert_eq!(cut.len(), expected_bytes);
             assert!(std::str::from_utf8(cut).is_ok());
         };
@@ -210,7 +206,7 @@ mod tests {
         check(&"é".repeat(40), 64);
         check(&format!("a{}", "é".repeat(40)), 63);
         check(&format!("a{}", "📧".repeat(20)), 61);
-        assert_eq!(cut(&options, Some(&[0x80; 100])).expect("some").len(), 64);
-        assert_eq!(cut(&options, None), None);
+        assert_eq!(cut(64, Some(&[0x80; 100])).expect("some").len(), 64);
+        assert_eq!(cut(64, None), None);
     }
 }

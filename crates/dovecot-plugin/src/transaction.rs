@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_dovecot_sys::MailboxStatus;
-use dovecast_event::{Event, UnixMillis, render};
+use dovecast_event::{Event, UnixMillis};
 use uuid::{Builder, Uuid};
 
 use crate::record::{Envelope, Record};
+use crate::shorten::render_within;
 
 /// State of one transaction of one driver instance.
 pub(crate) struct Txn {
@@ -38,11 +39,9 @@ impl Txn {
         time: UnixMillis,
         envelope: &Rc<Envelope>,
     ) -> Option<Record> {
-        let mut value = Vec::with_capacity(256);
-        render(event, &mut value);
         let record = Record {
             envelope: Rc::clone(envelope),
-            value,
+            value: render_within(event),
             id: new_id(time),
             time,
             txn: self.id,

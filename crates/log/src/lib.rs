@@ -37,14 +37,25 @@ pub enum StartAt {
 }
 
 /// What an append did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Records that are in the log now and were not before.
     pub appended: usize,
     /// Records that were there already, by their id, and were dropped.
     pub duplicates: usize,
-    /// Records that the log never takes, told in its log line; they are lost.
+    /// Records that the log never takes; they are lost, unless whoever appends them keeps them elsewhere.
     pub refused: usize,
+    /// Which records those are, and why.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A record that the log never takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its place among the records of the append.
+    pub place: usize,
+    /// As the log says it.
+    pub reason: String,
 }
 
 /// A topic and its partitions.

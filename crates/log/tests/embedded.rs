@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dovecast_log::embedded::{Embedded, EmbeddedOptions, Mark};
 use dovecast_log::{
-    Appended, Consumer, Header, Log, LogError, NewRecord, Position, Reader, Record, StartAt,
+    Appended, Consumer, Header, Log, LogError, NewRecord, Position, Reader, Record, Refusal,
+    StartAt,
 };
 
 /// How long something that has to come may take.
@@ -265,6 +266,10 @@ async fn what_makes_no_sense_is_refused_by_name() {
     let expected = Appended {
         appended: 1,
         refused: 1,
+        refusals: vec![Refusal {
+            place: 0,
+            reason: "there are too many topics already".to_owned(),
+        }],
         ..Appended::default()
     };
     assert_eq!(both, Ok(expected));

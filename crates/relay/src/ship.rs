@@ -4,7 +4,9 @@
 //! its position only behind what has been appended: after a crash none is left out, and what the target has already is looked
 //! up in it, see `known.rs`.
 
+mod again;
 mod known;
+mod lost;
 mod since;
 mod topic;
 
@@ -18,6 +20,8 @@ use dovecast_log::{Log, LogError};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use topic::Work;
+
+pub use lost::{KeepLost, Kept};
 
 /// How long a stop waits for the append that is under way.
 const STOP: Duration = Duration::from_secs(5);
@@ -48,8 +52,10 @@ impl Default for ShipOptions {
 pub struct ShipStats {
     /// Records that the target has.
     pub shipped: u64,
-    /// Records that the target never takes; they are lost.
+    /// Records that the target never takes; they are lost, or dead letters.
     pub refused: u64,
+    /// Of those, records that were kept as dead letters.
+    pub kept: u64,
     /// Appends that failed and were tried again.
     pub errors: u64,
     /// Damaged places of the spool that were passed over.
@@ -62,6 +68,7 @@ pub struct ShipStats {
 struct Counters {
     shipped: AtomicU64,
     refused: AtomicU64,
+    kept: AtomicU64,
     errors: AtomicU64,
     damaged: AtomicU64,
     known: AtomicU64,
@@ -76,8 +83,17 @@ pub struct Shipper {
 }
 
 impl Shipper {
-    /// Begins where the group has committed. Has to be called within a tokio runtime.
+    /// Begins where the group has committed. Has to be called within a tokio runtime. What the target never takes is lost.
     pub fn start<L: Log + Clone>(spool: &Embedded, target: L, options: &ShipOptions) -> Self {
+        Self::start_keeping(spool, target, (options, None))
+    }
+
+    /// Like [`Shipper::start`], with something that keeps what the target never takes.
+    pub fn start_keeping<L: Log + Clone>(
+        spool: &Embedded,
+        target: L,
+        (options, letters): (&ShipOptions, Option<Arc<dyn KeepLost>>),
+    ) -> Self {
         let counters = Arc::<Counters>::default();
         let stopping = watch::Sender::new(false);
         let all = All {
@@ -85,6 +101,7 @@ impl Shipper {
             target,
             options: options.clone(),
             counters: Arc::clone(&counters),
+            letters,
         };
         let task = tokio::spawn(all.run(stopping.subscribe()));
         Self {
@@ -108,6 +125,7 @@ impl Shipper {
         ShipStats {
             shipped: load(&self.counters.shipped),
             refused: load(&self.counters.refused),
+            kept: load(&self.counters.kept),
             errors: load(&self.counters.errors),
             damaged: load(&self.counters.damaged),
             known: load(&self.counters.known),
@@ -133,6 +151,7 @@ struct All<L> {
     target: L,
     options: ShipOptions,
     counters: Arc<Counters>,
+    letters: Option<Arc<dyn KeepLost>>,
 }
 
 impl<L: Log + Clone> All<L> {
@@ -168,6 +187,7 @@ impl<L: Log + Clone> All<L> {
 
     fn work(&self, topic: String) -> Work<L> {
         let parts = (self.spool.clone(), self.target.clone());
-        Work::new(parts, (&self.options, topic), &self.counters)
+        let kept = (&self.counters, self.letters.as_ref());
+        Work::new(parts, (&self.options, topic), kept)
     }
 }

@@ -44,6 +44,7 @@ use dovecast_store::{Store, StoreError};
 use tokio::sync::{Mutex, watch};
 
 use crate::config::Dispatch;
+use crate::logs::Limits;
 use crate::serve::Stopping;
 
 pub(crate) use listener::PeerChecked;
@@ -55,6 +56,7 @@ const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) log: Embedded,
+    pub(crate) limits: Limits,
     /// Of a dispatcher.
     pub(crate) store: Option<Store>,
     pub(crate) dispatch: Dispatch,

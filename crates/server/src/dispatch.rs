@@ -2,6 +2,8 @@
 
 mod announcer;
 mod following;
+#[cfg(feature = "kafka")]
+mod lost;
 mod routes;
 mod tester;
 
@@ -20,6 +22,8 @@ use crate::config::{Config, Dispatch};
 use crate::logs::Logs;
 use crate::sources::Destination;
 
+#[cfg(feature = "kafka")]
+pub(crate) use lost::Lost;
 pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
@@ -61,7 +65,7 @@ impl Dispatching {
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         helpers.spawn(announcer::run(
             store.clone(),
-            Destination::new(&logs.own, &config.dispatch.outbox_topic),
+            Destination::new(logs, &config.dispatch.outbox_topic),
             config.dispatch.clone(),
         ));
         tracing::info!(

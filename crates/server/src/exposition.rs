@@ -212,8 +212,13 @@ fn ship(out: &mut Exposition, shipper: &ShipStats) {
         ),
         (
             "dovecast_ship_refused_records_total",
-            "Records that Kafka never takes; they are lost.",
+            "Records that Kafka never takes; they are lost, or dead letters.",
             shipper.refused,
+        ),
+        (
+            "dovecast_ship_dead_letters_total",
+            "Of the records that Kafka never takes, those that are dead letters now.",
+            shipper.kept,
         ),
         (
             "dovecast_ship_known_records_total",

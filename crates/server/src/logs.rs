@@ -1,11 +1,20 @@
-//! The logs of a server: its own, which is the spool of a Kafka, and that Kafka.
+//! The logs of a server: its own, which is the spool of a Kafka, and that Kafka; and how large a record may be to get there.
+
+#[cfg(feature = "kafka")]
+use std::collections::BTreeSet;
+#[cfg(feature = "kafka")]
+use std::time::Duration;
 
 #[cfg(feature = "kafka")]
 use anyhow::Context;
 use anyhow::Result;
+use dovecast_log::NewRecord;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
-use dovecast_log::kafka::KafkaLog;
+use dovecast_log::{
+    Log,
+    kafka::{KafkaLog, RecordLimits, record_bytes},
+};
 
 use crate::config::{Config, LogKind};
 
@@ -38,5 +47,86 @@ impl Logs {
             #[cfg(feature = "kafka")]
             kafka,
         })
+    }
+
+    /// What records have to keep to.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            #[cfg(feature = "kafka")]
+            kafka: self.kafka.as_ref().map(|kafka| kafka.limits().clone()),
+        }
+    }
+}
+
+/// A record that Kafka would never take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "key, value and headers have {bytes} bytes, and Kafka takes {max_bytes} at most: see `message.max.bytes` of [kafka.properties] and `max.message.bytes` of the topic"
+)]
+pub(crate) struct TooLarge {
+    bytes: usize,
+    max_bytes: usize,
+}
+
+/// How large records may be, so that the spool takes nothing that Kafka refuses. Without Kafka there is no bound but the doors' own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    #[cfg(feature = "kafka")]
+    kafka: Option<RecordLimits>,
+}
+
+impl Limits {
+    #[cfg(feature = "kafka")]
+    pub(crate) fn check(&self, record: &NewRecord) -> Result<(), TooLarge> {
+        let Some(limits) = &self.kafka else {
+            return Ok(());
+        };
+        let (bytes, max_bytes) = (record_bytes(record), limits.max_bytes(&record.topic));
+        if bytes > max_bytes {
+            return Err(TooLarge { bytes, max_bytes });
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[expect(
+        clippy::unnecessary_wraps,
+        clippy::unused_self,
+        reason = "with Kafka there are limits"
+    )]
+    pub(crate) fn check(&self, _: &NewRecord) -> Result<(), TooLarge> {
+        Ok(())
+    }
+}
+
+/// How often topics are asked for their settings, and how soon again while Kafka does not answer.
+#[cfg(feature = "kafka")]
+const SETTINGS_INTERVAL: Duration = Duration::from_mins(5);
+#[cfg(feature = "kafka")]
+const SETTINGS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Asks Kafka what its topics take, for ever: those of the spool, and those that are named.
+#[cfg(feature = "kafka")]
+pub(crate) async fn follow_settings(spool: Embedded, kafka: KafkaLog, named: Vec<String>) {
+    let mut is_logged = false;
+    loop {
+        let mut topics: BTreeSet<String> = named.iter().cloned().collect();
+        if let Ok(found) = spool.topics().await {
+            topics.extend(found.into_iter().map(|topic| topic.name));
+        }
+        let topics: Vec<String> = topics.into_iter().collect();
+        match kafka.topic_settings(&topics).await {
+            Ok(_) => {
+                is_logged = false;
+                tokio::time::sleep(SETTINGS_INTERVAL).await;
+            }
+            Err(error) => {
+                if !is_logged {
+                    tracing::warn!(%error, "kafka does not say how large records of its topics may be: they may be as large as librdkafka's message.max.bytes");
+                }
+                is_logged = true;
+                tokio::time::sleep(SETTINGS_AGAIN).await;
+            }
+        }
     }
 }

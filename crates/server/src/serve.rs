@@ -26,7 +26,7 @@ use dovecast_log::embedded::Embedded;
 use dovecast_log::kafka::KafkaLog;
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
-use dovecast_relay::ship::Shipper;
+use dovecast_relay::ship::{KeepLost, Shipper};
 use dovecast_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -34,7 +34,11 @@ use tokio::task::JoinSet;
 use crate::api::{self, Api};
 use crate::config::{Config, Role};
 use crate::control::{self, Control, PeerChecked};
+#[cfg(feature = "kafka")]
+use crate::dispatch::Lost;
 use crate::dispatch::{Dispatching, Tester};
+#[cfg(feature = "kafka")]
+use crate::logs;
 use crate::logs::Logs;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
@@ -116,6 +120,8 @@ struct Parts {
     shipper: Option<Arc<Shipper>>,
     stopping: Stopping,
     http: JoinSet<std::io::Result<()>>,
+    /// What ends with the server.
+    _helpers: JoinSet<()>,
 }
 
 impl Parts {
@@ -138,7 +144,10 @@ impl Parts {
         };
         let logs = Logs::of(config, &log)?;
         #[cfg(feature = "kafka")]
-        let shipper = logs.kafka.as_ref().map(|kafka| shipper(&log, kafka));
+        let shipper = logs
+            .kafka
+            .as_ref()
+            .map(|kafka| shipper(&log, kafka, store.as_ref()));
         let dispatching = match &store {
             Some(store) => Some(Arc::new(Dispatching::start(config, &logs, store).await?)),
             None => None,
@@ -162,15 +171,23 @@ impl Parts {
             evaluator: dispatching.as_deref().map(Dispatching::evaluator),
             benchmark: Arc::default(),
             log: log.clone(),
+            limits: logs.limits(),
             stopping: stopping.clone(),
         };
-        let mut router = status::router(status).merge(ox(config, &log)?);
+        let mut router = status::router(status).merge(ox(config, &logs)?);
         if let (Some(store), Some(dispatching)) = (&store, &dispatching) {
             let tester = Arc::new(Tester::new(&config.dispatch));
-            let outbox = Destination::new(&log, &config.dispatch.outbox_topic);
+            let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
             let follows = dispatching.follows();
             let api = Api::new(store.clone(), outbox, &config.http, (Some(tester), follows));
             router = router.merge(api::router(api, &config.http.api_prefix));
+        }
+        #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
+        let mut helpers = JoinSet::new();
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &logs.kafka {
+            let named = config.dispatch.options().sources.into_keys().collect();
+            helpers.spawn(logs::follow_settings(log.clone(), kafka.clone(), named));
         }
         let mut http = JoinSet::new();
         http.spawn(http::serve(
@@ -193,6 +210,7 @@ impl Parts {
             shipper: shipper.map(|(shipper, _)| shipper),
             stopping,
             http,
+            _helpers: helpers,
         })
     }
 
@@ -246,7 +264,7 @@ impl Parts {
 }
 
 /// What Dovecot's own driver speaks to.
-fn ox(config: &Config, log: &Embedded) -> Result<axum::Router> {
+fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
     let credentials = config.ox.credentials.as_ref();
     let topic = config.dispatch.event_topics.first();
     if credentials.is_some() && topic.is_none() {
@@ -254,7 +272,7 @@ fn ox(config: &Config, log: &Embedded) -> Result<axum::Router> {
             "[ox] needs a topic in `event_topics` of [dispatch]"
         ));
     }
-    let destination = Destination::new(log, topic.map_or("dovecot", String::as_str));
+    let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
     Ok(ox::router(OxSource::new(credentials, destination)))
 }
 
@@ -281,8 +299,10 @@ async fn shipping_has_ended(shipper: Option<&Shipper>) {
 }
 
 #[cfg(feature = "kafka")]
-fn shipper(spool: &Embedded, target: &KafkaLog) -> (Arc<Shipper>, KafkaLog) {
-    let shipper = Shipper::start(spool, target.clone(), &Config::ship_options());
+fn shipper(spool: &Embedded, target: &KafkaLog, store: Option<&Store>) -> (Arc<Shipper>, KafkaLog) {
+    let letters = store.map(|store| -> Arc<dyn KeepLost> { Arc::new(Lost::new(store)) });
+    let options = (&Config::ship_options(), letters);
+    let shipper = Shipper::start_keeping(spool, target.clone(), options);
     (Arc::new(shipper), target.clone())
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn count(&self, appended: Appended) {
+    pub(super) fn count(&self, appended: &Appended) {
         self.appended
             .fetch_add(appended.appended as u64, Ordering::Relaxed);
         self.duplicates

@@ -17,7 +17,7 @@ use super::store::{MAX_PARTITIONS, Store, StoreError};
 use super::topics::{Partition, Topic, Topics};
 use super::window::Window;
 use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
-use crate::{Appended, LogError, NewRecord};
+use crate::{Appended, LogError, NewRecord, Refusal};
 
 /// The WAL is brought into the file when so much was written since, or when nobody wants anything for a while.
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
@@ -219,7 +219,7 @@ impl Writer {
                 counters.commits.fetch_add(1, Ordering::Relaxed);
                 counters.commit_us.record(started.elapsed());
                 for (command, appended) in commands.into_iter().zip(appended) {
-                    counters.count(appended);
+                    counters.count(&appended);
                     command.answer(Ok(appended));
                 }
                 self.shared.commits.send_modify(|commits| *commits += 1);
@@ -303,9 +303,13 @@ impl Writer {
         let mut appended = Appended::default();
         let round = self.round_robin;
         self.round_robin = self.round_robin.wrapping_add(1);
-        for record in records {
+        for (place, record) in records.iter().enumerate() {
             let Some(topic) = self.topic(transaction, group, &record.topic)? else {
                 appended.refused += 1;
+                appended.refusals.push(Refusal {
+                    place,
+                    reason: "there are too many topics already".to_owned(),
+                });
                 continue;
             };
             if record.id.is_some_and(|id| !self.window.enter(id)) {

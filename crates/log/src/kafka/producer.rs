@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::library_log::{self, ClientErrors};
 use super::{Counters, KafkaOptions};
-use crate::{Appended, LogError, NewRecord};
+use crate::{Appended, LogError, NewRecord, Refusal};
 
 /// How long until a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
@@ -133,7 +133,7 @@ impl Producers {
     /// Returns when all records are delivered or refused.
     pub(super) async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
         let mut todo: Vec<usize> = (0..records.len()).collect();
-        let mut refused = 0;
+        let mut refusals = Vec::new();
         let mut delay = AGAIN_FIRST;
         let mut told: Option<Instant> = None;
         loop {
@@ -142,7 +142,7 @@ impl Producers {
             let mut alone = Vec::new();
             for (place, outcome) in self.deliver(&records, &todo).await? {
                 match outcome {
-                    Outcome::Refused(error) => refuse(&mut refused, &error),
+                    Outcome::Refused(error) => refusals.push(refusal(place, &error)),
                     Outcome::Alone(_) => alone.push(place),
                     Outcome::Again(error) => {
                         failed = Some(error);
@@ -155,7 +155,7 @@ impl Producers {
                 match self.deliver(&records, &[place]).await?.pop() {
                     None => {}
                     Some((_, Outcome::Refused(error) | Outcome::Alone(error))) => {
-                        refuse(&mut refused, &error);
+                        refusals.push(refusal(place, &error));
                     }
                     Some((_, Outcome::Again(error))) => {
                         failed = Some(error);
@@ -164,9 +164,11 @@ impl Producers {
                 }
             }
             let Some(error) = failed else {
+                refusals.sort_unstable_by_key(|refusal| refusal.place);
                 return Ok(Appended {
-                    appended: records.len() - refused,
-                    refused,
+                    appended: records.len() - refusals.len(),
+                    refused: refusals.len(),
+                    refusals,
                     ..Appended::default()
                 });
             };
@@ -231,9 +233,11 @@ impl Producers {
     }
 }
 
-fn refuse(refused: &mut usize, error: &KafkaError) {
-    *refused += 1;
-    tracing::error!(%error, "kafka takes a record never, it is lost");
+fn refusal(place: usize, error: &KafkaError) -> Refusal {
+    Refusal {
+        place,
+        reason: error.to_string(),
+    }
 }
 
 fn create(options: &KafkaOptions) -> Result<Producer, LogError> {

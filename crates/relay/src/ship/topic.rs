@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_event::{UnixMillis, header_name};
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
-use dovecast_log::{Appended, Consumer, Header, Log, LogError, NewRecord, Position, Record};
+use dovecast_log::{
+    Appended, Consumer, Header, Log, LogError, NewRecord, Position, Record, Refusal,
+};
 use tokio::sync::watch;
 
+use super::again::{AGAIN_SLOWEST, Again};
 use super::known::{Doubtful, LookUp};
+use super::lost::{self, KeepLost};
 use super::since::{Since, now_ms};
 use super::{Counters, ShipOptions};
 
-/// How long until a failed append is tried again: at first, and at most.
-const AGAIN_FIRST: Duration = Duration::from_millis(100);
-const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
-/// How often trouble is logged.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// More records than one read of the spool gives.
 const READ_RECORDS: u64 = 20_000;
 /// When a position that could not be kept is tried to be kept again.
@@ -34,6 +33,7 @@ pub(super) struct Work<L> {
     topic: String,
     target: L,
     counters: Arc<Counters>,
+    letters: Option<Arc<dyn KeepLost>>,
     read_ahead: usize,
     waiting: Vec<Record>,
     /// `None`: not known yet.
@@ -49,7 +49,7 @@ impl<L: Log + Clone> Work<L> {
     pub(super) fn new(
         (spool, target): (Embedded, L),
         (options, topic): (&ShipOptions, String),
-        counters: &Arc<Counters>,
+        (counters, letters): (&Arc<Counters>, Option<&Arc<dyn KeepLost>>),
     ) -> Self {
         Self {
             spool,
@@ -57,6 +57,7 @@ impl<L: Log + Clone> Work<L> {
             topic,
             target,
             counters: Arc::clone(counters),
+            letters: letters.cloned(),
             read_ahead: options.read_ahead,
             waiting: Vec::new(),
             doubtful: None,
@@ -97,7 +98,7 @@ impl<L: Log + Clone> Work<L> {
                 (positions, done) = finished(&mut appending) => {
                     appending = None;
                     match done {
-                        Ok(appended) => self.note(positions, appended),
+                        Ok(appended) => self.note(positions, &appended),
                         // Only while it is being stopped.
                         Err(_) => return,
                     }
@@ -138,12 +139,7 @@ impl<L: Log + Clone> Work<L> {
             .then(|| self.since.renew(&self.topic))
             .flatten();
         let (spool, target) = (self.spool.clone(), self.target.clone());
-        let mut again = Again {
-            counters: Arc::clone(&self.counters),
-            stopping,
-            delay: AGAIN_FIRST,
-            told: None,
-        };
+        let mut again = Again::new(&self.counters, self.letters.as_ref(), stopping);
         Box::pin(async move {
             if let Some(mark) = mark
                 && let Err(error) = spool.append_marked(Vec::new(), mark).await
@@ -156,7 +152,7 @@ impl<L: Log + Clone> Work<L> {
         })
     }
 
-    fn note(&mut self, positions: Vec<Position>, appended: Appended) {
+    fn note(&mut self, positions: Vec<Position>, appended: &Appended) {
         let shipped = appended.appended + appended.duplicates;
         let add = |counter: &AtomicU64, count: usize| {
             counter.fetch_add(count as u64, Ordering::Relaxed);
@@ -183,31 +179,6 @@ impl<L: Log + Clone> Work<L> {
                 tracing::warn!(%error, "the position of the shipped spool cannot be kept");
             }
         }
-    }
-}
-
-/// Repeats what fails, until it succeeds or the shipper is stopped.
-struct Again {
-    counters: Arc<Counters>,
-    stopping: watch::Receiver<bool>,
-    delay: Duration,
-    told: Option<Instant>,
-}
-
-impl Again {
-    /// Waits until it may be tried again; gives the error back where the shipper is being stopped.
-    async fn after(&mut self, error: LogError) -> Result<(), LogError> {
-        self.counters.errors.fetch_add(1, Ordering::Relaxed);
-        if self.told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
-            self.told = Some(Instant::now());
-            tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
-        }
-        if *self.stopping.borrow() {
-            return Err(error);
-        }
-        tokio::time::sleep(self.delay).await;
-        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
-        Ok(())
     }
 }
 
@@ -244,15 +215,20 @@ async fn ship<L: Log>(
             ..Appended::default()
         });
     }
-    let now_ms = now_ms();
-    let records = records.into_iter().map(|record| new_record(record, now_ms));
-    let records: Vec<NewRecord> = records.collect();
-    loop {
-        match target.append(records.clone()).await {
-            Ok(done) => return Ok(Appended { duplicates, ..done }),
+    let done = loop {
+        let now_ms = now_ms();
+        let shipped = records.iter().map(|record| new_record(record, now_ms));
+        match target.append(shipped.collect()).await {
+            Ok(done) => break done,
             Err(error) => again.after(error).await?,
         }
+    };
+    for Refusal { place, reason } in &done.refusals {
+        if let Some(record) = records.get(*place) {
+            lost::keep(again, record, reason).await?;
+        }
     }
+    Ok(Appended { duplicates, ..done })
 }
 
 async fn finished(
@@ -280,20 +256,21 @@ fn behind(records: &[Record]) -> Vec<Position> {
 
 /// A record as it is shipped. A log removes records by their time, and readers have as long as it keeps them: so it is the time
 /// of shipping, and the record's own time stands in its header.
-fn new_record(mut record: Record, now_ms: i64) -> NewRecord {
+fn new_record(record: &Record, now_ms: i64) -> NewRecord {
+    let mut headers = record.headers.clone();
     if record.header(header_name::TIME).is_none() {
         let mut time = Vec::with_capacity(TIME_BYTES);
         UnixMillis(u64::try_from(record.timestamp_ms).unwrap_or(0)).write_rfc3339(&mut time);
-        record.headers.push(Header {
+        headers.push(Header {
             name: Arc::from(header_name::TIME),
             value: time.into(),
         });
     }
     NewRecord {
-        topic: record.topic,
-        key: record.key,
-        value: record.value,
-        headers: record.headers,
+        topic: Arc::clone(&record.topic),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers,
         timestamp_ms: now_ms,
         id: None,
     }

@@ -3,6 +3,7 @@
 mod clients;
 mod hostile;
 mod order;
+mod ship_refused;
 mod ship_times;
 mod ships;
 mod spills;

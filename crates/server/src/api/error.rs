@@ -110,10 +110,12 @@ impl ApiError {
     }
 
     /// The log does not have it.
-    pub(crate) fn not_taken(reason: NotTaken) -> Self {
+    pub(crate) fn not_taken(reason: &NotTaken) -> Self {
         let (status, title) = match reason {
-            NotTaken::Refused => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
-            NotTaken::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Not taken"),
+            NotTaken::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
+            NotTaken::Refused(_) | NotTaken::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Not taken")
+            }
         };
         Self::one(status, title, reason.to_string())
     }

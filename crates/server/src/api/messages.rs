@@ -102,7 +102,7 @@ pub(crate) async fn create(
         id: Some(id.as_u128()),
     };
     let taken = api.outbox.append(record).await;
-    taken.map_err(ApiError::not_taken)?;
+    taken.map_err(|reason| ApiError::not_taken(&reason))?;
     let data = Message {
         kind: "message",
         id: shown,

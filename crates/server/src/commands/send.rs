@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use dovecast_event::header_name;
-use dovecast_log::{Header, NewRecord, Record, StartAt};
+use dovecast_log::{Appended, Header, NewRecord, Record, StartAt};
 use uuid::Uuid;
 
 use super::{notification, print};
@@ -95,18 +95,20 @@ pub(super) async fn run_many(access: &Access, record: &NewRecord, count: u32) ->
     while left > 0 {
         let batch = left.min(BATCH);
         let records = (0..batch).map(|_| another(record)).collect();
-        let appended = access.append(records).await?;
-        taken(record, appended.refused)?;
+        taken(record, &access.append(records).await?)?;
         left -= batch;
     }
     print(&format!("{} {count} records\n", record.topic))
 }
 
-fn taken(record: &NewRecord, refused: usize) -> Result<()> {
+fn taken(record: &NewRecord, appended: &Appended) -> Result<()> {
+    let reason = appended.refusals.first();
+    let reason = reason.map_or("the log of the server says why", |refusal| &refusal.reason);
     ensure!(
-        refused == 0,
-        "the log never takes this record: it is too large, or its topic `{}` cannot be made",
-        record.topic
+        appended.refused == 0,
+        "the log never takes this record (topic `{}`, {} bytes): {reason}",
+        record.topic,
+        record.value.len()
     );
     Ok(())
 }
@@ -122,7 +124,7 @@ pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
     // An append says no offset: whoever reads from here on sees it.
     let mut feed = access.read(&topic, Begin(StartAt::End)).await?;
     let appended = access.append(vec![record.clone()]).await?;
-    taken(&record, appended.refused)?;
+    taken(&record, &appended)?;
     let found = tokio::time::timeout(LOOK_TIMEOUT, find(&mut feed, &id)).await;
     match found {
         Ok(Ok(Some(Record {

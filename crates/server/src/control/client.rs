@@ -73,6 +73,8 @@ impl Client {
             appended: done.appended,
             duplicates: done.duplicates,
             refused: done.refused,
+            // The socket says how many, and the server's log why.
+            refusals: Vec::new(),
         })
     }
 

@@ -106,7 +106,7 @@ fn write_line(chunk: &mut Vec<u8>, line: &Line) {
     }
 }
 
-/// `POST /v1/records`.
+/// `POST /v1/records`: all of them, or none.
 pub(super) async fn append(
     State(control): State<Control>,
     body: Result<Json<json::Append>, JsonRejection>,
@@ -116,6 +116,10 @@ pub(super) async fn append(
     let records: Result<Vec<NewRecord>, String> =
         body.records.into_iter().map(NewRecord::try_from).collect();
     let records = records.map_err(|text| Failure(StatusCode::BAD_REQUEST, text))?;
+    for record in &records {
+        let fits = control.limits.check(record);
+        fits.map_err(|error| Failure(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?;
+    }
     let done = control.log.append(records).await?;
     Ok(Json(json::Appended {
         appended: done.appended,

@@ -76,7 +76,7 @@ async fn announce(store: &Store, outbox: &Destination) -> Result<()> {
     for announcement in store.announcements(MOST).await? {
         match outbox.append(record(outbox, &announcement)?).await {
             Ok(()) => {}
-            Err(NotTaken::Refused) => {
+            Err(NotTaken::TooLarge(_) | NotTaken::Refused(_)) => {
                 tracing::error!(endpoint.id = %announcement.endpoint, "the log does not take what is to be told of an endpoint");
             }
             Err(error @ NotTaken::Unavailable) => return Err(error.into()),

@@ -175,10 +175,12 @@ impl Refusal {
         match self {
             Self::NotConfigured => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::Unread | Self::Log(NotTaken::Refused) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unread | Self::Log(NotTaken::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BadBody::Json(_) | BadBody::NoObject) => StatusCode::BAD_REQUEST,
             Self::Body(BadBody::Field { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Log(NotTaken::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Log(NotTaken::Refused(_) | NotTaken::Unavailable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }

@@ -60,6 +60,7 @@ mod filters;
 mod flow;
 mod follow;
 mod identity;
+mod limits;
 mod lists;
 mod redelivery;
 mod registration;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         flow::CASES,
         follow::CASES,
         identity::CASES,
+        limits::CASES,
         lists::CASES,
         redelivery::CASES,
         registration::CASES,

@@ -1,0 +1,113 @@
+//! Keeps an event as small as Kafka takes it by default: what is too large would be lost as a whole.
+
+use dovecast_event::{Details, Event, FullMessage, NewMessage, render};
+
+use crate::selection;
+
+/// The largest event: Kafka's producers take records of 1,000,000 bytes by default, with their key and headers.
+const MAX_EVENT_BYTES: usize = 900_000;
+/// Where texts are cut first when an event is too large; a byte may become six in JSON, and ten texts are in an event.
+const FIRST_FIELD_BYTES: usize = MAX_EVENT_BYTES / 8;
+/// Texts are cut no shorter than `max_field_bytes` can say.
+const LAST_FIELD_BYTES: usize = 64;
+
+/// The JSON of an event. Where it is too large its texts are cut, all at the same length.
+pub(crate) fn render_within(event: &Event<'_>) -> Vec<u8> {
+    let mut value = Vec::with_capacity(256);
+    render(event, &mut value);
+    let mut max_bytes = FIRST_FIELD_BYTES;
+    while value.len() > MAX_EVENT_BYTES && max_bytes >= LAST_FIELD_BYTES {
+        value.clear();
+        render(&shortened(event, max_bytes), &mut value);
+        max_bytes /= 2;
+    }
+    value
+}
+
+fn shortened<'a>(event: &Event<'a>, max_bytes: usize) -> Event<'a> {
+    let details = match event.details {
+        Details::MessageNew(message) => Details::MessageNew(short(message, max_bytes)),
+        Details::MessageAppend(message) => Details::MessageAppend(short(message, max_bytes)),
+        other => other,
+    };
+    Event { details, ..*event }
+}
+
+fn short(message: NewMessage<'_>, max_bytes: usize) -> NewMessage<'_> {
+    let text = |text| selection::cut(max_bytes, text);
+    NewMessage {
+        from: text(message.from),
+        snippet: text(message.snippet),
+        subject: text(message.subject),
+        to: text(message.to),
+        full: message.full.map(|full| FullMessage {
+            message_id: text(full.message_id),
+            from_address: text(full.from_address),
+            from_display_name: text(full.from_display_name),
+            to_address: text(full.to_address),
+            to_display_name: text(full.to_display_name),
+            subject_decoded: text(full.subject_decoded),
+            ..full
+        }),
+        ..message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dovecast_event::{Flags, MessageId};
+
+    use super::*;
+
+    fn check(text: &str, is_cut: bool) {
+        let bytes = Some(text.as_bytes());
+        let full = FullMessage {
+            message_id: bytes,
+            size: Some(1),
+            from_address: bytes,
+            from_display_name: bytes,
+            to_address: bytes,
+            to_display_name: bytes,
+            subject_decoded: bytes,
+            flags: Flags::default(),
+            keywords: &[],
+        };
+        let message = NewMessage {
+            id: MessageId {
+                uidvalidity: 1,
+                uid: 2,
+            },
+            date: None,
+            from: bytes,
+            snippet: bytes,
+            subject: bytes,
+            to: bytes,
+            full: Some(full),
+        };
+        let event = Event {
+            user: b"u",
+            userdb: &[],
+            mailbox: b"INBOX",
+            details: Details::MessageNew(message),
+            context: None,
+        };
+        let value = render_within(&event);
+        assert!(value.len() <= MAX_EVENT_BYTES, "{} bytes", value.len());
+        // Something of each text is left.
+        assert!(!is_cut || value.len() > MAX_EVENT_BYTES / 4);
+        let mut whole = Vec::new();
+        render(&event, &mut whole);
+        assert_eq!(value != whole, is_cut, "{} bytes", whole.len());
+        let parsed = dovecast_event::parse(&value).expect("an event");
+        assert_eq!(parsed.uid, Some(2));
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_cut_until_kafka_takes_it() {
+        check("short", false);
+        check(&"a".repeat(80_000), false);
+        check(&"a".repeat(1024 * 1024), true);
+        check(&"\"".repeat(400_000), true);
+        check(&"\u{fc}\"".repeat(300_000), true);
+    }
+}

@@ -1,0 +1,64 @@
+//! What fails is tried again, with delays that grow, until it succeeds or the shipper is stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::LogError;
+use tokio::sync::watch;
+
+use super::Counters;
+use super::lost::KeepLost;
+
+/// How long until a failed append is tried again: at first, and at most.
+pub(super) const AGAIN_FIRST: Duration = Duration::from_millis(100);
+pub(super) const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
+/// How often trouble is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Repeats what fails, until it succeeds or the shipper is stopped.
+pub(super) struct Again {
+    pub(super) counters: Arc<Counters>,
+    pub(super) letters: Option<Arc<dyn KeepLost>>,
+    stopping: watch::Receiver<bool>,
+    delay: Duration,
+    logged: Option<Instant>,
+}
+
+impl Again {
+    pub(super) fn new(
+        counters: &Arc<Counters>,
+        letters: Option<&Arc<dyn KeepLost>>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            counters: Arc::clone(counters),
+            letters: letters.cloned(),
+            stopping,
+            delay: AGAIN_FIRST,
+            logged: None,
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Waits until it may be tried again; gives the error back where the shipper is being stopped.
+    pub(super) async fn after(&mut self, error: LogError) -> Result<(), LogError> {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        if self
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
+        {
+            self.logged = Some(Instant::now());
+            tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
+        }
+        if self.is_stopping() {
+            return Err(error);
+        }
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
+        Ok(())
+    }
+}
