@@ -16,13 +16,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
-use dovecast_log::{Log, LogError};
+use dovecast_log::{Budget, Log, LogError};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use topic::Work;
 
 pub use lost::{KeepLost, Kept};
 
+/// Memory that records of all topics take while they are read ahead and appended. A topic has one read of the spool besides, so
+/// that one that Kafka does not take holds back no other.
+const READ_BYTES: usize = 32 * 1024 * 1024;
 /// How long a stop waits for the append that is under way.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,8 @@ pub struct ShipStats {
     pub errors: u64,
     /// Damaged places of the spool that were passed over.
     pub damaged: u64,
+    /// Memory of records that were read from the spool and that the target does not have yet, now.
+    pub held_bytes: u64,
     /// Records that the target had already, from before a crash, and that were left out.
     pub known: u64,
 }
@@ -77,6 +82,7 @@ struct Counters {
 /// A running shipper.
 pub struct Shipper {
     counters: Arc<Counters>,
+    budget: Budget,
     stopping: watch::Sender<bool>,
     ended: AbortHandle,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -95,6 +101,7 @@ impl Shipper {
         (options, letters): (&ShipOptions, Option<Arc<dyn KeepLost>>),
     ) -> Self {
         let counters = Arc::<Counters>::default();
+        let budget = Budget::new(READ_BYTES);
         let stopping = watch::Sender::new(false);
         let all = All {
             spool: spool.clone(),
@@ -102,10 +109,12 @@ impl Shipper {
             options: options.clone(),
             counters: Arc::clone(&counters),
             letters,
+            budget: budget.clone(),
         };
         let task = tokio::spawn(all.run(stopping.subscribe()));
         Self {
             counters,
+            budget,
             stopping,
             ended: task.abort_handle(),
             task: Mutex::new(Some(task)),
@@ -129,6 +138,7 @@ impl Shipper {
             errors: load(&self.counters.errors),
             damaged: load(&self.counters.damaged),
             known: load(&self.counters.known),
+            held_bytes: self.budget.held() as u64,
         }
     }
 
@@ -152,6 +162,7 @@ struct All<L> {
     options: ShipOptions,
     counters: Arc<Counters>,
     letters: Option<Arc<dyn KeepLost>>,
+    budget: Budget,
 }
 
 impl<L: Log + Clone> All<L> {
@@ -187,7 +198,7 @@ impl<L: Log + Clone> All<L> {
 
     fn work(&self, topic: String) -> Work<L> {
         let parts = (self.spool.clone(), self.target.clone());
-        let kept = (&self.counters, self.letters.as_ref());
+        let kept = (&self.counters, self.letters.as_ref(), &self.budget);
         Work::new(parts, (&self.options, topic), kept)
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     #[cfg(feature = "kafka")]
     if let Some(shipper) = &snapshot.shipper {
         ship(&mut out, shipper);
+        ship_held(&mut out, shipper);
     }
     #[cfg(feature = "kafka")]
     if let Some(renewed) = snapshot.renewed {
@@ -238,6 +239,15 @@ fn ship(out: &mut Exposition, shipper: &ShipStats) {
     ] {
         out.count(name, help, value);
     }
+}
+
+#[cfg(feature = "kafka")]
+fn ship_held(out: &mut Exposition, shipper: &ShipStats) {
+    out.gauge(
+        "dovecast_ship_held_bytes",
+        "Memory of records of the spool that wait for Kafka.",
+    );
+    out.sample(&[], shipper.held_bytes);
 }
 
 fn relay(out: &mut Exposition, relay: &RelayStats) {

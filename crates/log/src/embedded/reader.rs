@@ -23,7 +23,7 @@ pub(super) struct Fetched {
     pub(super) damage: Option<(Range<u64>, String)>,
 }
 
-/// Reads from `from` on, at least one batch and no more than the options allow. `None`: the file is damaged, and there is
+/// Reads from `from` on, at least one batch and no more bytes than the options allow. `None`: the file is damaged, and there is
 /// more to be had after the next commit.
 pub(super) async fn fetch(
     shared: &Shared,
@@ -89,6 +89,10 @@ fn read(
             continue;
         }
         let content = row.get_ref(2)?.as_blob()?;
+        // One row always is, which one record may fill.
+        if !fetched.records.is_empty() && bytes + content.len() > shared.options.read_bytes {
+            break;
+        }
         let damage = if base > fetched.next {
             Some((fetched.next..base, "it is missing".to_owned()))
         } else {

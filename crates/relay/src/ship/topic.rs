@@ -9,7 +9,7 @@ use std::time::Duration;
 use dovecast_event::{UnixMillis, header_name};
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
 use dovecast_log::{
-    Appended, Consumer, Header, Log, LogError, NewRecord, Position, Record, Refusal,
+    Appended, Budget, Consumer, Header, Held, Log, LogError, NewRecord, Position, Record, Refusal,
 };
 use tokio::sync::watch;
 
@@ -26,6 +26,48 @@ const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 /// `2026-11-20T21:35:28.123Z`.
 const TIME_BYTES: usize = 24;
 
+/// What one topic holds in memory of what all may hold, what is being appended included.
+const TOPIC_BYTES: usize = super::READ_BYTES / 2;
+
+/// Records that were read from the spool and are not being appended yet.
+struct Waiting {
+    records: Vec<Record>,
+    /// Their memory, of this topic's share and of what all topics may hold.
+    held: Vec<(Held, Held)>,
+    own: Budget,
+    all: Budget,
+}
+
+impl Waiting {
+    fn new(all: &Budget) -> Self {
+        Self {
+            records: Vec::new(),
+            held: Vec::new(),
+            own: Budget::new(TOPIC_BYTES),
+            all: all.clone(),
+        }
+    }
+
+    /// Whether more may be read ahead.
+    fn has_room(&self, read_ahead: usize) -> bool {
+        self.records.len() < read_ahead && !self.own.is_spent() && !self.all.is_spent()
+    }
+
+    fn push(&mut self, records: Vec<Record>) {
+        let bytes = records.iter().map(Record::memory_bytes).sum();
+        self.held.push((self.own.hold(bytes), self.all.hold(bytes)));
+        self.records.extend(records);
+    }
+
+    /// The records, and their memory, which is to be held as long as they are.
+    fn take(&mut self) -> (Vec<Record>, Vec<(Held, Held)>) {
+        (
+            std::mem::take(&mut self.records),
+            std::mem::take(&mut self.held),
+        )
+    }
+}
+
 /// Ships one topic.
 pub(super) struct Work<L> {
     spool: Embedded,
@@ -35,7 +77,7 @@ pub(super) struct Work<L> {
     counters: Arc<Counters>,
     letters: Option<Arc<dyn KeepLost>>,
     read_ahead: usize,
-    waiting: Vec<Record>,
+    waiting: Waiting,
     /// `None`: not known yet.
     doubtful: Option<Doubtful>,
     since: Since,
@@ -49,7 +91,7 @@ impl<L: Log + Clone> Work<L> {
     pub(super) fn new(
         (spool, target): (Embedded, L),
         (options, topic): (&ShipOptions, String),
-        (counters, letters): (&Arc<Counters>, Option<&Arc<dyn KeepLost>>),
+        (counters, letters, budget): (&Arc<Counters>, Option<&Arc<dyn KeepLost>>, &Budget),
     ) -> Self {
         Self {
             spool,
@@ -59,7 +101,7 @@ impl<L: Log + Clone> Work<L> {
             counters: Arc::clone(counters),
             letters: letters.cloned(),
             read_ahead: options.read_ahead,
-            waiting: Vec::new(),
+            waiting: Waiting::new(budget),
             doubtful: None,
             since: Since::default(),
             uncommitted: BTreeMap::new(),
@@ -89,11 +131,16 @@ impl<L: Log + Clone> Work<L> {
                 if is_stopping {
                     return;
                 }
-                if !self.waiting.is_empty() {
+                if !self.waiting.records.is_empty() {
                     appending = Some(self.append(stopping.clone()));
                 }
             }
-            let may_read = !is_stopping && self.waiting.len() < self.read_ahead;
+            let may_read = !is_stopping
+                && match appending {
+                    // One read always is, however much other topics hold.
+                    None => true,
+                    Some(_) => self.waiting.has_room(self.read_ahead),
+                };
             tokio::select! {
                 (positions, done) = finished(&mut appending) => {
                     appending = None;
@@ -105,7 +152,7 @@ impl<L: Log + Clone> Work<L> {
                     self.commit(&mut consumer).await;
                 }
                 read = consumer.next(), if may_read => match read {
-                    Ok(records) => self.waiting.extend(records),
+                    Ok(records) => self.waiting.push(records),
                     Err(LogError::Closed) => return,
                     Err(error @ (LogError::Corrupt { .. } | LogError::Expired { .. })) => {
                         self.counters.damaged.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +175,7 @@ impl<L: Log + Clone> Work<L> {
 
     /// Appends what waits, until it succeeds or the shipper is stopped.
     fn append(&mut self, stopping: watch::Receiver<bool>) -> Appending {
-        let records = std::mem::take(&mut self.waiting);
+        let (records, held) = self.waiting.take();
         let positions = behind(&records);
         let is_doubtful = match &mut self.doubtful {
             Some(doubtful) => doubtful.contains_any(&records),
@@ -148,6 +195,7 @@ impl<L: Log + Clone> Work<L> {
                 tracing::warn!(%error, "the time of shipping cannot be kept");
             }
             let done = ship(&target, records, look_up, &mut again).await;
+            drop(held);
             (positions, done)
         })
     }
