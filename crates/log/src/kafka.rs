@@ -13,6 +13,7 @@ mod producer;
 mod reader;
 mod records;
 mod settings;
+mod source;
 mod status;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::{Assigned, Context};
 use super::gaps::Gaps;
-use super::polling::{Fetched, Polled, Source};
+use super::polling::Polled;
+use super::source::{Fetched, Source};
 use super::{Counters, KafkaOptions, REQUEST, blocking};
 use crate::{Consumer, LogError, Position, Record};
 

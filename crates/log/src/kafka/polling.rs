@@ -6,9 +6,8 @@
 //! good is replaced by a new one, which goes on where that one was.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -18,8 +17,9 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::assigned::{Assigned, Context};
 use super::gaps::{Found, Gaps};
+use super::source::{Current, Fetched, Item, Source, create};
 use super::{Counters, KafkaOptions, REQUEST};
-use crate::{Budget, Held, LogError, Record};
+use crate::{Budget, LogError, Record};
 
 /// Records that are fetched and not handed out, at most.
 const FETCHED_RECORDS: usize = 10_000;
@@ -37,87 +37,6 @@ const OLDEST_OFFSET: Duration = Duration::from_secs(3);
 /// How long until a consumer that has failed for good is replaced: at first, and at most.
 const RENEWAL_FIRST: Duration = Duration::from_secs(1);
 const RENEWAL_SLOWEST: Duration = Duration::from_mins(1);
-
-const DEFAULTS: [(&str, &str); 8] = [
-    ("partition.assignment.strategy", "cooperative-sticky"),
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    ("auto.offset.reset", "earliest"),
-    ("isolation.level", "read_committed"),
-    ("fetch.wait.max.ms", "50"),
-    // What librdkafka fetches ahead of our own channel, and one fetch; its default is 64 MB. Its pause when there is
-    // enough of it is a second, by default.
-    ("queued.max.messages.kbytes", "4096"),
-    ("fetch.queue.backoff.ms", "20"),
-];
-
-/// What a consumer reads, and where it begins.
-pub(super) trait Source: Send + 'static {
-    /// Its group.
-    fn group(&self) -> &str;
-
-    /// Fetched records take this much memory, at most, before they are handed out.
-    fn fetched_bytes(&self) -> usize;
-
-    /// Makes a new consumer read. One that replaces another goes on at what `gaps` knows to be next.
-    fn begin(
-        &mut self,
-        consumer: &BaseConsumer<Context>,
-        gaps: &mut Gaps,
-    ) -> Result<(), KafkaError>;
-
-    /// Is called before each poll.
-    fn look(&mut self, _: &BaseConsumer<Context>, _: &mut Gaps) {}
-
-    /// Finds out where partitions begin of which the first record has come.
-    fn find_begin(&mut self, _: &BaseConsumer<Context>, _: &Assigned, _: &mut Gaps) {}
-}
-
-/// Something of a partition, and the number of the latest assignment when it was fetched.
-pub(super) struct Fetched {
-    pub(super) at: u64,
-    pub(super) item: Item,
-    _held: Held,
-}
-
-pub(super) enum Item {
-    Record(Record),
-    Expired {
-        topic: Arc<str>,
-        partition: u32,
-        offsets: Range<u64>,
-    },
-}
-
-impl Item {
-    /// Topic and partition.
-    pub(super) fn place(&self) -> (&Arc<str>, u32) {
-        match self {
-            Self::Record(record) => (&record.topic, record.partition),
-            Self::Expired {
-                topic, partition, ..
-            } => (topic, *partition),
-        }
-    }
-}
-
-/// The present consumer of a thread that replaces it when it has failed for good.
-#[derive(Clone)]
-pub(super) struct Current(Arc<Mutex<Arc<BaseConsumer<Context>>>>);
-
-impl Current {
-    fn new(consumer: &Arc<BaseConsumer<Context>>) -> Self {
-        Self(Arc::new(Mutex::new(Arc::clone(consumer))))
-    }
-
-    pub(super) fn get(&self) -> Arc<BaseConsumer<Context>> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn replace(&self, consumer: &Arc<BaseConsumer<Context>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(consumer);
-    }
-}
 
 /// A consumer that a thread polls.
 pub(super) struct Polled {
@@ -247,18 +166,6 @@ impl Polled {
             }
         }
     }
-}
-
-fn create(
-    options: &KafkaOptions,
-    group: &str,
-    assigned: &Arc<Assigned>,
-) -> Result<BaseConsumer<Context>, KafkaError> {
-    let mut defaults = DEFAULTS.to_vec();
-    defaults.push(("group.id", group));
-    options
-        .client_config(&defaults)
-        .create_with_context(Context::new(assigned))
 }
 
 /// The polling thread's side.

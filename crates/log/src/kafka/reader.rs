@@ -10,7 +10,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::assigned::Context;
 use super::gaps::Gaps;
-use super::polling::{Polled, Source};
+use super::polling::Polled;
+use super::source::Source;
 use super::{Counters, KafkaOptions, status};
 use crate::{LogError, Position, Reader, Record, StartAt};
 
