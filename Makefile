@@ -28,9 +28,11 @@ TESTS ?= --workspace --exclude dovecast-benches
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
 	cargo test $(TESTS)
 
-soak: deps-test fuzz ## the long tests of faults in full length, and fuzz
+soak: deps-test fuzz ## the long tests of faults in full length, every case on every Dovecot, and fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
+	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.3.21::
+	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.4.5::
 
 FUZZ_SECONDS ?= 60
 fuzz: deps-build ## what reads bytes from outside, tried with any bytes (FUZZ_SECONDS=60: each so long; TARGETS: only these)

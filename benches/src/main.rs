@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use dovecast_testkit::debian;
 use dovecast_testkit::dovecot::Installation;
 
 use crate::subject::{Variant, World};
@@ -141,7 +142,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         match argument.as_str() {
             "--dovecot" => match arguments.next().as_deref() {
                 Some("2.3") => options.dovecot = Installation::default(),
-                Some("2.4") => options.dovecot = Installation::trixie24()??,
+                Some("2.4") => options.dovecot = Installation::unpacked(&debian::TRIXIE)??,
                 _ => bail!(USAGE),
             },
             "--quick" => options.quick = true,

@@ -3,35 +3,79 @@
 use std::fmt;
 
 use anyhow::Result;
-use dovecast_testkit::dovecot::Installation;
+use dovecast_testkit::debian::{self, Release};
+use dovecast_testkit::dovecot::{Installation, Series};
 use libtest_mimic::{Completion, Failed, Trial};
 
 /// A Dovecot that the cases run on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Version {
-    V2_3,
-    V2_4,
+#[derive(Debug)]
+pub(crate) struct Tested {
+    /// What its tests are called by.
+    pub(crate) name: &'static str,
+    /// Where it is from; `None`: this machine.
+    release: Option<&'static Release>,
+    /// Whether all cases run on it by default, or those of [`ON_ALL`] only.
+    has_all_cases: bool,
 }
 
-impl Version {
-    /// Every one, in the order in which they are tested.
-    pub(crate) const ALL: [Self; 2] = [Self::V2_3, Self::V2_4];
+/// Every Dovecot, in the order in which they are tested.
+pub(crate) static TESTED: [Tested; 4] = [
+    Tested {
+        name: "2.3",
+        release: None,
+        has_all_cases: true,
+    },
+    Tested {
+        name: "2.3.21",
+        release: Some(&debian::BACKPORTS),
+        has_all_cases: false,
+    },
+    Tested {
+        name: "2.4",
+        release: Some(&debian::TRIXIE),
+        has_all_cases: true,
+    },
+    Tested {
+        name: "2.4.5",
+        release: Some(&debian::SID),
+        has_all_cases: false,
+    },
+];
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::V2_3 => "2.3",
-            Self::V2_4 => "2.4",
-        }
+/// Modules whose cases run on every Dovecot: what Dovecot tells the plugin, in words, and how it is configured. The others are
+/// about what becomes of it afterwards, which no Dovecot changes; with [`ALL`] in the environment they run, too.
+const ON_ALL: [&str; 8] = [
+    "docs",
+    "full",
+    "headers",
+    "instances",
+    "session",
+    "settings_2_4",
+    "text",
+    "versions",
+];
+const ALL: &str = "DOVECAST_ALL_DOVECOTS";
+
+impl Tested {
+    fn series(&self) -> Series {
+        self.release.map_or(Series::V2_3, Release::series)
+    }
+
+    /// Whether a case of this path (`module::name`) runs on it.
+    fn takes(&self, path: &str) -> bool {
+        let module = path.split("::").next().unwrap_or_default();
+        self.has_all_cases || ON_ALL.contains(&module) || std::env::var_os(ALL).is_some()
     }
 
     /// The Dovecot itself, or [`Skipped`].
-    fn installation(self) -> Result<Installation> {
-        match self {
-            Self::V2_3 => Ok(Installation::System23),
-            Self::V2_4 => Installation::trixie24()?.map_err(|unavailable| {
-                Skipped(format!("no Dovecot 2.4 can be had: {unavailable}")).into()
-            }),
-        }
+    fn installation(&self) -> Result<Installation> {
+        let Some(release) = self.release else {
+            return Ok(Installation::System23);
+        };
+        Installation::unpacked(release)?.map_err(|unavailable| {
+            let wanted = release.dovecot;
+            Skipped(format!("no Dovecot {wanted} can be had: {unavailable}")).into()
+        })
     }
 }
 
@@ -41,22 +85,22 @@ pub(crate) struct Case {
     /// With the path of its module.
     pub(crate) name: &'static str,
     pub(crate) run: fn(Installation) -> Result<()>,
-    pub(crate) versions: &'static [Version],
+    pub(crate) series: &'static [Series],
 }
 
 impl Case {
     /// The test of this case on one Dovecot, if it is for that one.
-    pub(crate) fn trial(self, version: Version) -> Option<Trial> {
-        if !self.versions.contains(&version) {
-            return None;
-        }
+    pub(crate) fn trial(self, on: &'static Tested) -> Option<Trial> {
         let path = self
             .name
             .split_once("::")
             .map_or(self.name, |(_, path)| path);
-        let name = format!("{}::{path}", version.name());
+        if !self.series.contains(&on.series()) || !on.takes(path) {
+            return None;
+        }
+        let name = format!("{}::{path}", on.name);
         Some(Trial::ignorable_test(name.clone(), move || {
-            let error = match version.installation().and_then(self.run) {
+            let error = match on.installation().and_then(self.run) {
                 Ok(()) => return Ok(Completion::Completed),
                 Err(error) => error,
             };
@@ -81,7 +125,7 @@ impl fmt::Display for Skipped {
 
 impl std::error::Error for Skipped {}
 
-/// The list of a file's cases, each under its function's name; a comment says why one is for one version only.
+/// The list of a file's cases, each under its function's name; a comment says why one is for one series only.
 macro_rules! cases {
     (
         $($both:ident),* $(,)?
@@ -89,20 +133,22 @@ macro_rules! cases {
         $(; only_2_4: $($only_2_4:ident),+ $(,)?)?
     ) => {
         pub(crate) fn cases() -> Vec<$crate::case::Case> {
-            use $crate::case::{Case, Version};
+            use dovecast_testkit::dovecot::Series;
+
+            use $crate::case::Case;
             macro_rules! case {
-                ($name:ident, $versions:expr) => {
+                ($name:ident, $series:expr) => {
                     Case {
                         name: concat!(module_path!(), "::", stringify!($name)),
                         run: $name,
-                        versions: $versions,
+                        series: $series,
                     }
                 };
             }
             vec![
-                $(case!($both, &Version::ALL),)*
-                $($(case!($only_2_3, &[Version::V2_3]),)+)?
-                $($(case!($only_2_4, &[Version::V2_4]),)+)?
+                $(case!($both, &[Series::V2_3, Series::V2_4]),)*
+                $($(case!($only_2_3, &[Series::V2_3]),)+)?
+                $($(case!($only_2_4, &[Series::V2_4]),)+)?
             ]
         }
     };

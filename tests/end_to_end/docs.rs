@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
+use dovecast_testkit::dovecot::{Builder, Dovecot, Installation, Series};
 use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::plugin::Build;
 
@@ -28,9 +28,9 @@ const OPTIONS: &str = include_str!("../../crates/dovecot-sys/shim/options.def");
 
 /// What operators read about this Dovecot.
 pub(crate) fn document(on: Installation) -> &'static str {
-    match on {
-        Installation::System23 => DOVECOT_2_3,
-        Installation::Trixie24(_) => DOVECOT_2_4,
+    match on.series() {
+        Series::V2_3 => DOVECOT_2_3,
+        Series::V2_4 => DOVECOT_2_4,
     }
 }
 
@@ -56,10 +56,10 @@ pub(crate) fn dovecot_of(on: Installation, example: &str, brokers: &str) -> Resu
         .filter(is_plugins)
         .map(with_brokers)
         .collect();
-    let fields: &[(&str, &str)] = match on {
-        Installation::System23 => &[("tenant", "acme")],
+    let fields: &[(&str, &str)] = match on.series() {
+        Series::V2_3 => &[("tenant", "acme")],
         // Shown as a setting for everybody in 2.3, which 2.4 does not have.
-        Installation::Trixie24(_) => &[("tenant", "acme"), ("push_labels", "on")],
+        Series::V2_4 => &[("tenant", "acme"), ("push_labels", "on")],
     };
     Ok(with_plugin(on, Build::Dev)?
         .kafka("kafka_brokers", brokers)
@@ -82,9 +82,9 @@ pub(crate) fn use_mail(dovecot: &Dovecot, user: &str) -> Result<()> {
 
 fn every_example_works(on: Installation) -> Result<()> {
     let examples = examples(document(on), "dovecot.conf");
-    let wanted = match on {
-        Installation::System23 => 6,
-        Installation::Trixie24(_) => 4,
+    let wanted = match on.series() {
+        Series::V2_3 => 6,
+        Series::V2_4 => 4,
     };
     ensure!(
         examples.len() >= wanted,
@@ -101,9 +101,9 @@ fn run(on: Installation, example: &str) -> Result<()> {
     let broker = MockBroker::start(1)?;
     let dovecot = dovecot_of(on, example, &broker.bootstrap_servers())?.start()?;
     use_mail(&dovecot, "alice")?;
-    let topics = match on {
-        Installation::System23 => topics_2_3(example),
-        Installation::Trixie24(_) => topics_2_4(example),
+    let topics = match on.series() {
+        Series::V2_3 => topics_2_3(example),
+        Series::V2_4 => topics_2_4(example),
     };
     ensure!(!topics.is_empty(), "no driver instance of kafka");
     for topic in topics {

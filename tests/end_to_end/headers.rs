@@ -12,6 +12,7 @@ use dovecast_testkit::kafka::RealKafka;
 use dovecast_testkit::topic::Record;
 
 use crate::case::cases;
+use crate::differences;
 use crate::real_kafka::{Shared, dovecot, shared};
 use crate::setup::ARRIVAL;
 use crate::story::{MAIL, check_alive, line};
@@ -62,8 +63,7 @@ fn small_session(dovecot: &Dovecot) -> Result<[(&'static str, Session); 2]> {
         ],
         transactions: vec![1, 3, 4, 2, 1],
     };
-    if let Installation::Trixie24(_) = dovecot.installation() {
-        // 2.3 makes the INBOX of a Maildir without a word when another mailbox comes first.
+    if differences::of(dovecot.installation())?.inbox_has_an_event {
         imap.events.insert(1, "MailboxCreate");
         imap.transactions.insert(1, 1);
     }

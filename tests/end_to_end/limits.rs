@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dovecast_event::parse;
-use dovecast_testkit::dovecot::{Dovecot, Installation, MailFormat};
+use dovecast_testkit::dovecot::{Dovecot, Installation, MailFormat, Series};
 use dovecast_testkit::mock_broker::{HungBroker, MockBroker};
 use dovecast_testkit::process::{self, ProcessStats, Thread};
 
@@ -42,9 +42,9 @@ fn nine_brokers_fit_into_the_default_address_space(on: Installation) -> Result<(
     let dovecot = builder(on, &[FLAG_EVENTS], &broker.bootstrap_servers())?.start()?;
     let mut told = Vec::new();
     // Without any plugin an imap process of 2.3 has 7 MB, one of 2.4 has 50 MB.
-    let limit_kb = match on {
-        Installation::System23 => VSZ_LIMIT_KB / 4,
-        Installation::Trixie24(_) => VSZ_LIMIT_KB / 3,
+    let limit_kb = match on.series() {
+        Series::V2_3 => VSZ_LIMIT_KB / 4,
+        Series::V2_4 => VSZ_LIMIT_KB / 3,
     };
     for user in ["alice", "bob", "carol"] {
         let mut story = Story::open(&dovecot, user, 20)?;

@@ -1,7 +1,7 @@
 //! What the log says: one clear error for each mistake, debug lines where they belong, no secrets, nothing else.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Builder, Installation};
+use dovecast_testkit::dovecot::{Builder, Installation, Series};
 use dovecast_testkit::mock_broker::MockBroker;
 
 use crate::case::cases;
@@ -85,10 +85,10 @@ fn secrets_are_in_no_log(on: Installation) -> Result<()> {
     }
     // Mistyped names are told, their values are not.
     let properties = ["settings.sasl.passwordd", "settings.ssl.key.passwort"];
-    let settings: &[&str] = match on {
-        Installation::System23 => &["setings.sasl.password", "sasl.password", "kafka_password"],
+    let settings: &[&str] = match on.series() {
+        Series::V2_3 => &["setings.sasl.password", "sasl.password", "kafka_password"],
         // Dovecot itself refuses these: see options.rs.
-        Installation::Trixie24(_) => &[],
+        Series::V2_4 => &[],
     };
     for wrong in properties.iter().chain(settings) {
         let logs = check_secret(on, |builder| builder.kafka(wrong, SECRET)).context(*wrong)?;

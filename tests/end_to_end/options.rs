@@ -1,7 +1,7 @@
 //! Wrong options and settings: one error that names what is wrong, and nothing else is off.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Dovecot, Installation};
+use dovecast_testkit::dovecot::{Dovecot, Installation, Series};
 use dovecast_testkit::mock_broker::MockBroker;
 
 use crate::case::cases;
@@ -74,26 +74,26 @@ fn check_told_once_per_process(dovecot: &Dovecot, parts: &[&str]) -> Result<()> 
 
 /// How the log calls the first driver instance where it is off.
 fn label(on: Installation) -> &'static str {
-    match on {
-        Installation::System23 => "driver kafka:",
-        Installation::Trixie24(_) => "push_notification d1 { driver = kafka } is off: ",
+    match on.series() {
+        Series::V2_3 => "driver kafka:",
+        Series::V2_4 => "push_notification d1 { driver = kafka } is off: ",
     }
 }
 
 /// How the log calls an option of an instance.
 fn option(on: Installation, name: &str) -> String {
-    match on {
-        Installation::System23 => format!("option `{name}`"),
-        Installation::Trixie24(_) => format!("option `kafka_{name}`"),
+    match on.series() {
+        Series::V2_3 => format!("option `{name}`"),
+        Series::V2_4 => format!("option `kafka_{name}`"),
     }
 }
 
 /// How the log calls a general setting.
 fn setting(on: Installation, name: &str) -> String {
-    match on {
-        Installation::System23 => format!("option `kafka.notification.{name}`"),
-        Installation::Trixie24(_) if name.starts_with("kafka_") => format!("option `{name}`"),
-        Installation::Trixie24(_) => format!("option `kafka_{name}`"),
+    match on.series() {
+        Series::V2_3 => format!("option `kafka.notification.{name}`"),
+        Series::V2_4 if name.starts_with("kafka_") => format!("option `{name}`"),
+        Series::V2_4 => format!("option `kafka_{name}`"),
     }
 }
 
@@ -116,9 +116,9 @@ fn check_wrong_option(on: Installation, wrong: &str, parts: &[&str]) -> Result<(
 }
 
 fn a_wrong_option_turns_its_instance_off_and_nothing_else(on: Installation) -> Result<()> {
-    let not_on_off = match on {
-        Installation::System23 => ("send_flags", "yes", "`on` or `off`"),
-        Installation::Trixie24(_) => ("send_flags", "maybe", "`yes` or `no`"),
+    let not_on_off = match on.series() {
+        Series::V2_3 => ("send_flags", "yes", "`on` or `off`"),
+        Series::V2_4 => ("send_flags", "maybe", "`yes` or `no`"),
     };
     for (name, value, reason) in [
         ("events", "FlagsSet,MessageGone", "`MessageGone`"),

@@ -1,7 +1,7 @@
 //! A Dovecot without our plugin: its own driver `ox` feeds `dovecast serve`, and a webhook tells of the mail.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Dovecot, Installation};
+use dovecast_testkit::dovecot::{Dovecot, Installation, Series};
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::Request;
 use dovecast_testkit::server::Server;
@@ -101,9 +101,9 @@ fn the_stock_driver_tells_a_webhook_of_each_new_mail(on: Installation) -> Result
 fn the_user_of_the_metadata_is_that_of_the_event(on: Installation) -> Result<()> {
     let server = server()?;
     let sink = endpoint(&server, "11@3")?;
-    let option = match on {
-        Installation::System23 => "user_from_metadata",
-        Installation::Trixie24(_) => "user_from_metadata=yes",
+    let option = match on.series() {
+        Series::V2_3 => "user_from_metadata",
+        Series::V2_4 => "user_from_metadata=yes",
     };
     let dovecot = dovecot(on, &server, PASSWORD, option)?;
     deliver(&dovecot)?;

@@ -5,6 +5,7 @@ use dovecast_testkit::dovecot::{Installation, MailFormat};
 use dovecast_testkit::imap::ImapClient;
 
 use crate::case::cases;
+use crate::differences;
 use crate::script::{CONTENT, MAIL, Script};
 
 cases![
@@ -57,8 +58,7 @@ pub(crate) fn deliveries(script: &mut Script) -> Result<()> {
     let filed = new(1).replacen("INBOX", "Lists/dovecast", 1);
     let lists = r#""Lists/dovecast","event":"MailboxCreate","uidvalidity":0"#;
     script.expect("fileinto", "carol", &[lists]);
-    if let Installation::Trixie24(_) = script.setup.dovecot.installation() {
-        // 2.3 makes the INBOX of a Maildir without a word when another mailbox comes first.
+    if differences::of(script.setup.dovecot.installation())?.inbox_has_an_event {
         let inbox = r#""INBOX","event":"MailboxCreate","uidvalidity":V"#;
         script.expect("fileinto", "carol", &[inbox]);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
+use dovecast_testkit::dovecot::{Builder, Dovecot, Installation, Series};
 use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::plugin::{Build, modules};
 use dovecast_testkit::topic::{Record, TopicReader};
@@ -62,9 +62,9 @@ pub(crate) fn builder(on: Installation, instances: &[&str], brokers: &str) -> Re
 
 /// The userdb field that overrides a general setting, named as in Dovecot 2.3, of the first driver instance.
 pub(crate) fn override_field(on: Installation, setting: &str) -> String {
-    match on {
-        Installation::System23 => format!("kafka.notification.{setting}"),
-        Installation::Trixie24(_) => format!("push_notification/d1/{setting}"),
+    match on.series() {
+        Series::V2_3 => format!("kafka.notification.{setting}"),
+        Series::V2_4 => format!("push_notification/d1/{setting}"),
     }
 }
 

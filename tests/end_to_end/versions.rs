@@ -1,4 +1,4 @@
-//! Dovecot 2.3 and 2.4 beside each other: the same session makes the same records, but for what docs/dovecot-2.4.md lists.
+//! Dovecots beside each other: the same session makes the same records, but for what the table of `differences.rs` lists.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_event::ParsedEvent;
@@ -6,17 +6,18 @@ use dovecast_testkit::dovecot::{Installation, MailFormat};
 use dovecast_testkit::topic::Record;
 
 use crate::case::cases;
+use crate::differences::{self, Differences};
 use crate::script::{Script, USERS};
 use crate::session::{commands, deliveries};
 use crate::setup::{ARRIVAL, Setup};
 use crate::story::{MAIL, check_alive};
 
 cases![
-    a_recipient_in_utf8_is_delivered_to_by_2_4_only,
-    an_empty_userdb_field_is_yes_in_2_3_and_empty_in_2_4,
-    a_date_before_1902_is_another_one_in_2_3_and_none_in_2_4;
-    // These start both versions themselves.
-    only_2_4: the_same_deliveries_make_the_same_records,
+    a_recipient_in_utf8_is_delivered_to_where_dovecot_takes_it,
+    an_empty_userdb_field_is_what_dovecot_makes_of_it,
+    a_date_before_1902_is_what_dovecot_makes_of_it,
+    mails_are_marked_by_their_attachments_where_that_is_dovecots_default,
+    the_same_deliveries_make_the_same_records,
     the_same_commands_make_the_same_records,
 ];
 
@@ -35,32 +36,37 @@ fn the_same_commands_make_the_same_records(on: Installation) -> Result<()> {
     Ok(())
 }
 
-/// Runs a script on both versions, with all that there is to show, and compares what each user's records are.
+/// Runs a script on this machine's Dovecot and on the other one, with all that there is to show, and compares what each user's
+/// records are.
 fn same(
     on: Installation,
     format: MailFormat,
     act: impl Fn(&mut Script) -> Result<()>,
 ) -> Result<()> {
+    if on == Installation::System23 {
+        // The others are compared with it.
+        return Ok(());
+    }
     let run = |on: Installation| -> Result<Vec<Record>> {
         let mut script = Script::new(on, "detail=full", format)?;
         act(&mut script)?;
         script.finish()
     };
-    let old = run(Installation::System23).context("on Dovecot 2.3")?;
-    let new = run(on).context("on Dovecot 2.4")?;
+    let old = run(Installation::System23).context("on Dovecot 2.3.19")?;
+    let new = run(on).with_context(|| format!("on Dovecot {}", on.version()))?;
     ensure!(!old.is_empty(), "no records");
     for user in USERS {
         let (old, new) = (of_user(&old, user), of_user(&new, user));
-        let expected = as_of_2_4(&old);
+        let expected = as_of(differences::of(on)?, &old);
         for (i, (expected, new)) in expected.iter().zip(&new).enumerate() {
             ensure!(
                 expected == new,
-                "record {i} of {user}:\n  expected {expected}\n  on 2.4   {new}"
+                "record {i} of {user}:\n  expected {expected}\n  arrived  {new}"
             );
         }
         ensure!(
             expected.len() == new.len(),
-            "{user} has {} records on 2.4 instead of {}",
+            "{user} has {} records instead of {}",
             new.len(),
             expected.len()
         );
@@ -68,20 +74,22 @@ fn same(
     Ok(())
 }
 
-/// A user's records of 2.3 with the differences that docs/dovecot-2.4.md lists, and no others.
-fn as_of_2_4(old: &[String]) -> Vec<String> {
+/// A user's records of 2.3.19 with the differences of another Dovecot, and no others.
+fn as_of(differs: &Differences, old: &[String]) -> Vec<String> {
     let mut new = Vec::new();
     for record in old {
         // The expunges of a mailbox that is deleted.
         let is_last_expunge =
             record.contains("\"mailbox\":\"B\u{f6}x\",\"event\":\"MessageExpunge\"");
         new.push(if is_last_expunge {
-            record.replace(r#""modseq":8,"#, r#""modseq":7,"#)
+            let modseq = format!("\"modseq\":{},", differs.modseq_of_deleted);
+            record.replace(r#""modseq":8,"#, &modseq)
         } else {
             record.clone()
         });
         // A Maildir whose first mailbox is not INBOX.
-        if record.contains(r#""mailbox":"Lists/dovecast","event":"MailboxCreate""#) {
+        let is_lists = record.contains(r#""mailbox":"Lists/dovecast","event":"MailboxCreate""#);
+        if is_lists && differs.inbox_has_an_event {
             let inbox = record.replace("Lists/dovecast", "INBOX");
             new.push(inbox.replace(r#""uidvalidity":0"#, r#""uidvalidity":*"#));
         }
@@ -135,51 +143,62 @@ fn delivered(setup: &Setup, mail: &[u8]) -> Result<ParsedEvent> {
     Ok(dovecast_event::parse(&record.value)?)
 }
 
-fn a_recipient_in_utf8_is_delivered_to_by_2_4_only(on: Installation) -> Result<()> {
+fn a_recipient_in_utf8_is_delivered_to_where_dovecot_takes_it(on: Installation) -> Result<()> {
     const USER: &str = "j\u{fc}rgen@ex\u{e4}mple";
     let setup = Setup::start(on, "events=MessageNew", |builder| builder)?;
     let mut lmtp = setup.dovecot.lmtp()?;
-    match on {
-        Installation::System23 => {
-            let refused = lmtp.deliver_ok("bob@sender.example", &[USER], MAIL);
-            ensure!(refused.is_err(), "2.3 takes UTF-8");
-        }
-        Installation::Trixie24(_) => {
-            lmtp.deliver_ok("bob@sender.example", &[USER], MAIL)?;
-            lmtp.quit()?;
-            let record = setup.reader("dovecot")?.next(ARRIVAL)?;
-            let record = record.context("nothing arrived")?;
-            let event = dovecast_event::parse(&record.value)?;
-            ensure!(event.user == USER, "{event:#?}");
-            ensure!(record.key.as_deref() == Some(USER.as_bytes()), "{record}");
-        }
+    let delivered = lmtp.deliver_ok("bob@sender.example", &[USER], MAIL);
+    if differences::of(on)?.takes_utf8_recipients {
+        delivered?;
+        lmtp.quit()?;
+        let record = setup.reader("dovecot")?.next(ARRIVAL)?;
+        let record = record.context("nothing arrived")?;
+        let event = dovecast_event::parse(&record.value)?;
+        ensure!(event.user == USER, "{event:#?}");
+        ensure!(record.key.as_deref() == Some(USER.as_bytes()), "{record}");
+    } else {
+        ensure!(delivered.is_err(), "it takes UTF-8");
     }
     check_alive(&setup.dovecot)
 }
 
-fn an_empty_userdb_field_is_yes_in_2_3_and_empty_in_2_4(on: Installation) -> Result<()> {
+fn an_empty_userdb_field_is_what_dovecot_makes_of_it(on: Installation) -> Result<()> {
     let setup = Setup::start(on, "events=MessageNew userdb=tenant", |builder| {
         builder.user("alice", &[("tenant", "")])
     })?;
     let event = delivered(&setup, MAIL)?;
-    let value = match on {
-        Installation::System23 => "yes",
-        Installation::Trixie24(_) => "",
-    };
+    let value = differences::of(on)?.empty_field;
     let expected = [("tenant".to_owned(), value.to_owned())];
     ensure!(event.userdb == expected, "{event:#?}");
     Ok(())
 }
 
-fn a_date_before_1902_is_another_one_in_2_3_and_none_in_2_4(on: Installation) -> Result<()> {
+fn a_date_before_1902_is_what_dovecot_makes_of_it(on: Installation) -> Result<()> {
     let setup = Setup::start(on, "events=MessageNew", |builder| builder)?;
     let mail = b"Date: Sat, 01 Jun 1901 12:00:00 +0000\r\nSubject: old\r\n\r\nx\r\n";
     let event = delivered(&setup, mail)?;
-    let expected = match on {
-        Installation::System23 => Some("2037-"),
-        Installation::Trixie24(_) => None,
-    };
     let year = event.date.as_deref().and_then(|date| date.get(..5));
+    let expected = differences::of(on)?.date_before_1902;
     ensure!(year == expected, "{event:#?}");
+    Ok(())
+}
+
+fn mails_are_marked_by_their_attachments_where_that_is_dovecots_default(
+    on: Installation,
+) -> Result<()> {
+    let setup = Setup::start(on, "events=MessageNew detail=full", |builder| {
+        builder.default_attachment_keywords()
+    })?;
+    let event = delivered(&setup, MAIL)?;
+    let is_marked = differences::of(on)?.marks_attachments;
+    let keywords: &[&str] = if is_marked {
+        &["$HasNoAttachment"]
+    } else {
+        &[]
+    };
+    ensure!(
+        event.keywords.unwrap_or_default() == keywords,
+        "{is_marked}"
+    );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The Debian packages, installed into a clean Debian 12 and a clean Debian 13 as an operator would.
+//! The Debian packages, installed into a clean Debian 12 and a clean Debian 13 as an operator would; that of the plugin is built for
+//! further Dovecots, too.
 //!
 //! A case that cannot run on this machine says why, loudly, and is counted as ignored.
 
@@ -25,9 +26,9 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::Unavailable;
 use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::topic::TopicReader;
+use dovecast_testkit::{Unavailable, debian};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use package::{Package, package};
@@ -76,22 +77,45 @@ fn main() -> ExitCode {
         test_threads: Some(1),
         ..Arguments::from_args()
     };
-    let trials = [Release::Bookworm, Release::Trixie]
+    let of_releases = [Release::Bookworm, Release::Trixie]
         .into_iter()
         .flat_map(|release| {
             CASES.map(|(name, case)| {
-                let name = format!("{}::{name}", release.name());
-                Trial::ignorable_test(name.clone(), move || match case(release) {
-                    Ok(Ok(())) => Ok(Completion::Completed),
-                    Ok(Err(unavailable)) => {
-                        println!("\n*** {name} SKIPPED: {unavailable}\n");
-                        Ok(Completion::ignored_with(unavailable.to_string()))
-                    }
-                    Err(error) => Err(Failed::from(format!("{error:?}"))),
-                })
+                trial(format!("{}::{name}", release.name()), move || case(release))
             })
         });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let of_dovecots = [&debian::BACKPORTS, &debian::SID].map(|release| {
+        let name = format!("{}::the_package_depends_on_the_abi", release.dovecot);
+        trial(name, || depends_on_abi(release))
+    });
+    let trials = of_releases.chain(of_dovecots).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(
+    name: String,
+    case: impl FnOnce() -> Result<Result<(), Unavailable>> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name.clone(), move || match case() {
+        Ok(Ok(())) => Ok(Completion::Completed),
+        Ok(Err(unavailable)) => {
+            println!("\n*** {name} SKIPPED: {unavailable}\n");
+            Ok(Completion::ignored_with(unavailable.to_string()))
+        }
+        Err(error) => Err(Failed::from(format!("{error:?}"))),
+    })
+}
+
+/// Dovecots that no clean Debian is made of.
+fn depends_on_abi(release: &'static debian::Release) -> Result<Result<(), Unavailable>> {
+    let dependencies = available!(package::dependencies_for(release));
+    let abi = format!("dovecot-abi-{}", release.abi.to_lowercase());
+    let mut names = dependencies.split(", ").map(str::trim);
+    ensure!(
+        names.any(|name| name == abi),
+        "no `{abi}` in {dependencies}"
+    );
+    Ok(Ok(()))
 }
 
 fn installed_and_removed(release: Release) -> Result<Result<(), Unavailable>> {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
-use dovecast_testkit::{Unavailable, clock, plugin, trixie};
+use dovecast_testkit::{Unavailable, clock, debian, plugin};
 
 use crate::root::{Release, said};
 
@@ -64,22 +64,43 @@ pub(crate) fn package(package: Package, release: Release) -> Result<Result<PathB
 fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailable>> {
     let mut build = package.command();
     if release == Release::Trixie && package != Package::Server {
-        match trixie::Trixie::get()? {
-            Ok(trixie) => build.env("DOVECOT_SYSROOT", trixie.dev_sysroot()),
+        match debian::Unpacked::get(&debian::TRIXIE)? {
+            Ok(unpacked) => build.env("DOVECOT_SYSROOT", unpacked.dev_sysroot()),
             Err(unavailable) => return Ok(Err(unavailable)),
         };
     }
-    let output = clock::true_time(&mut build)
+    let printed = run(&mut build)?;
+    let path = printed.lines().last().unwrap_or_default();
+    Ok(Ok(plugin::workspace_root().join(path)))
+}
+
+/// The plugin's package for a Dovecot that has no Debian of its own among [`Release`]; gives what it depends on.
+pub(crate) fn dependencies_for(
+    release: &'static debian::Release,
+) -> Result<Result<String, Unavailable>> {
+    let unpacked = match debian::Unpacked::get(release)? {
+        Ok(unpacked) => unpacked,
+        Err(unavailable) => return Ok(Err(unavailable)),
+    };
+    let directory = tempfile::tempdir()?;
+    let mut build = Package::Plugin.command();
+    build.arg(directory.path());
+    build.env("DOVECOT_SYSROOT", unpacked.dev_sysroot());
+    let package = run(&mut build)?;
+    let package = package.lines().last().unwrap_or_default();
+    let mut field = Command::new("dpkg-deb");
+    field.args(["--field", package, "Depends"]);
+    Ok(Ok(run(&mut field)?))
+}
+
+/// Runs what has to succeed; what it printed.
+fn run(command: &mut Command) -> Result<String> {
+    let output = clock::true_time(command)
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot run {build:?}"))?;
+        .with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
-        bail!("{build:?}: {}", said(&output));
+        bail!("{command:?}: {}", said(&output));
     }
-    let path = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .to_owned();
-    Ok(Ok(plugin::workspace_root().join(path)))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

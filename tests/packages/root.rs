@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::lmtp::LmtpClient;
-use dovecast_testkit::{PATIENCE, Unavailable, clock, loopback, plugin, process, trixie};
+use dovecast_testkit::{PATIENCE, Unavailable, clock, debian, loopback, plugin, process};
 
 /// A Debian release with the Dovecot it comes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn pristine(release: Release) -> Result<Result<PathBuf, Unavailable>> {
     if root.exists() {
         return Ok(Ok(root));
     }
-    let mirror = match trixie::debian_mirror()? {
+    let mirror = match debian::mirror()? {
         Ok(mirror) => mirror,
         Err(unavailable) => return Ok(Err(unavailable)),
     };

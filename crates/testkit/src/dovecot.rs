@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 pub use builder::{Builder, MailFormat};
-pub use installation::Installation;
+pub use installation::{Installation, Series};
 
 use crate::imap::ImapClient;
 use crate::lmtp::LmtpClient;

@@ -7,6 +7,7 @@ mod certificates;
 pub mod clock;
 pub mod crash;
 pub mod cut_proxy;
+pub mod debian;
 pub mod dovecot;
 pub mod endpoint;
 pub mod http;
@@ -23,7 +24,6 @@ pub mod process;
 pub mod server;
 pub mod small_disk;
 pub mod topic;
-pub mod trixie;
 mod unavailable;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::dovecot::Installation;
+use crate::dovecot::{Installation, Series};
 use crate::{clock, process};
 
 /// File name of the plugin as cargo builds it.
@@ -99,8 +99,8 @@ fn cargo_build(on: Installation, build: Build) -> Command {
         Build::ReleaseRelayOnly => cargo.args(["--release", "--no-default-features"]),
         Build::FaultInjection => cargo.args(["--features", "fault-injection"]),
     };
-    if let Installation::Trixie24(trixie) = on {
-        cargo.env("DOVECOT_SYSROOT", trixie.dev_sysroot());
+    if let Installation::Unpacked(unpacked) = on {
+        cargo.env("DOVECOT_SYSROOT", unpacked.dev_sysroot());
         cargo.env_remove("DOVECOT_CONFIG");
     }
     cargo
@@ -134,9 +134,9 @@ fn compile(on: Installation, build: Build) -> Result<Modules> {
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let plugin = copy(&artifacts.join(PLUGIN), &directory)?;
     check_version(&plugin, on)?;
-    let settings = match on {
-        Installation::System23 => None,
-        Installation::Trixie24(_) => Some(copy(&artifacts.join(SETTINGS), &directory)?),
+    let settings = match on.series() {
+        Series::V2_3 => None,
+        Series::V2_4 => Some(copy(&artifacts.join(SETTINGS), &directory)?),
     };
     Ok(Modules { plugin, settings })
 }
@@ -151,7 +151,7 @@ fn copy(artifact: &Path, directory: &Path) -> Result<PathBuf> {
 
 /// A cargo that somebody else ran may have built for the other version before the file was copied.
 fn check_version(plugin: &Path, on: Installation) -> Result<()> {
-    let abi = format!("{}.ABIv", on.version());
+    let abi = on.abi();
     let bytes = fs::read(plugin).with_context(|| format!("cannot read `{}`", plugin.display()))?;
     ensure!(
         bytes

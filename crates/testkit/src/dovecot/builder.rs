@@ -210,6 +210,13 @@ impl Builder {
         self
     }
 
+    /// Mails get keywords by their attachments as Dovecot does it by default; otherwise, here, none do.
+    #[must_use]
+    pub fn default_attachment_keywords(mut self) -> Self {
+        self.settings.default_attachment_keywords = true;
+        self
+    }
+
     /// Whether Drafts, Junk, Sent and Trash are created by themselves; otherwise only INBOX is.
     #[must_use]
     pub fn special_use_mailboxes(mut self, created: bool) -> Self {

@@ -87,13 +87,19 @@ mail_uid = {MAIL_UID}
 mail_gid = {MAIL_UID}
 mail_max_userip_connections = 10000
 imap_metadata = yes
-{delimiter}\
+{delimiter}{attachments}\
 namespace inbox {{
   inbox = yes
   separator = /
 ",
         list_index = yes_no(settings.mailbox_list_index.unwrap_or(list_index)),
         delimiter = assignment(0, "recipient_delimiter", &settings.recipient_delimiter)?,
+        // Since 2.4.2 it has a default, which makes keywords.
+        attachments = if settings.default_attachment_keywords {
+            ""
+        } else {
+            "mail_attachment_detection_options =\n"
+        },
     );
     if settings.special_use_mailboxes {
         for name in SPECIAL_USE_MAILBOXES {

@@ -1,7 +1,7 @@
 //! What differs from one Dovecot to another: where it is, how its programs are run, how its configuration is written.
 //!
-//! A further version is a further variant here and a module beside `config_2_3` and `config_2_4`; nothing else knows
-//! versions. One in a chroot has a private root for every Dovecot, so that each has the plugins it wants.
+//! A further series is a further variant here and a module beside `config_2_3` and `config_2_4`; a further Dovecot of
+//! a series is a row in `debian.rs`. One in a chroot has a private root for every Dovecot, so that each has the plugins it wants.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,33 @@ use anyhow::{Context, Result, ensure};
 use super::layout::Layout;
 use super::settings::Settings;
 use super::{config_2_3, config_2_4};
-use crate::trixie::Trixie;
+use crate::debian::{self, Unpacked};
 use crate::{Unavailable, process};
 
 /// The mail plugins of an installed Dovecot.
 const INSTALLED_MODULES: &str = "/usr/lib/dovecot/modules";
+
+/// What Dovecots have in common: the headers, the configuration, the names of settings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Series {
+    /// Dovecot 2.3.
+    V2_3,
+    /// Dovecot 2.4.
+    ///
+    /// Each LMTP connection has a process of its own, which ends with it. LMTP takes recipients in UTF-8. An empty userdb
+    /// field is empty, where 2.3 makes `yes` of it.
+    V2_4,
+}
+
+impl Series {
+    /// As in the name of the ABI.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V2_3 => "2.3",
+            Self::V2_4 => "2.4",
+        }
+    }
+}
 
 /// A Dovecot that tests can start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,25 +46,40 @@ pub enum Installation {
     /// Dovecot 2.3 of this machine, from Debian's packages.
     #[default]
     System23,
-    /// Dovecot 2.4 of Debian 13, in a chroot of its own, where the private directory is `/t`.
+    /// Another one, in a chroot of its own, where the private directory is `/t`.
     ///
     /// Paths that a test gives to Dovecot or hears from it are those inside: see [`super::Dovecot::inside`] and
-    /// [`super::Builder::file`]. Each LMTP connection has a process of its own, which ends with it. LMTP takes recipients
-    /// in UTF-8. An empty userdb field is empty, where 2.3 makes `yes` of it.
-    Trixie24(Trixie),
+    /// [`super::Builder::file`].
+    Unpacked(Unpacked),
 }
 
 impl Installation {
-    /// Dovecot 2.4, fetched if it must be; see [`Trixie::get`].
-    pub fn trixie24() -> Result<Result<Installation, Unavailable>> {
-        Ok(Trixie::get()?.map(Installation::Trixie24))
+    /// A Dovecot of another Debian, fetched if it must be; see [`Unpacked::get`].
+    pub fn unpacked(release: &'static debian::Release) -> Result<Result<Self, Unavailable>> {
+        Ok(Unpacked::get(release)?.map(Self::Unpacked))
     }
 
-    /// The first two numbers of its version.
+    /// What its version has in common with others.
+    pub fn series(self) -> Series {
+        match self {
+            Self::System23 => Series::V2_3,
+            Self::Unpacked(unpacked) => unpacked.release().series(),
+        }
+    }
+
+    /// Its version, as far as it matters.
     pub fn version(self) -> &'static str {
         match self {
-            Self::System23 => "2.3",
-            Self::Trixie24(_) => "2.4",
+            Self::System23 => "2.3.19",
+            Self::Unpacked(unpacked) => unpacked.release().dovecot,
+        }
+    }
+
+    /// The ABI that plugins are built for.
+    pub fn abi(self) -> &'static str {
+        match self {
+            Self::System23 => "2.3.ABIv19",
+            Self::Unpacked(unpacked) => unpacked.release().abi,
         }
     }
 
@@ -50,7 +87,7 @@ impl Installation {
     pub fn check(self) -> Result<()> {
         match self {
             Self::System23 => check_installed(),
-            Self::Trixie24(_) => Ok(()),
+            Self::Unpacked(_) => Ok(()),
         }
     }
 
@@ -58,7 +95,7 @@ impl Installation {
     pub(super) fn temp_parent(self) -> PathBuf {
         match self {
             Self::System23 => PathBuf::from("/tmp"),
-            Self::Trixie24(trixie) => trixie.private_roots(),
+            Self::Unpacked(unpacked) => unpacked.private_roots(),
         }
     }
 
@@ -66,7 +103,7 @@ impl Installation {
     pub(super) fn layout(self, temp: &Path) -> Layout {
         match self {
             Self::System23 => Layout::new(temp),
-            Self::Trixie24(_) => Layout::in_chroot(temp),
+            Self::Unpacked(_) => Layout::in_chroot(temp),
         }
     }
 
@@ -74,8 +111,8 @@ impl Installation {
     pub(super) fn lay_out(self, layout: &Layout) -> Result<()> {
         match self {
             Self::System23 => link_modules(Path::new(INSTALLED_MODULES), layout.modules()),
-            Self::Trixie24(trixie) => {
-                trixie.copy_root(layout.chroot())?;
+            Self::Unpacked(unpacked) => {
+                unpacked.copy_root(layout.chroot())?;
                 std::fs::create_dir(layout.root())
                     .with_context(|| format!("cannot create `{}`", layout.root().display()))
             }
@@ -84,7 +121,7 @@ impl Installation {
 
     /// Whether this Dovecot has to be told of a plugin's settings.
     pub(super) fn has_settings_modules(self) -> bool {
-        matches!(self, Self::Trixie24(_))
+        self.series() == Series::V2_4
     }
 
     /// One of Dovecot's programs, `dovecot`, `doveadm` or `dovecot-lda`, see [`process::detached`].
@@ -96,7 +133,7 @@ impl Installation {
         };
         match self {
             Self::System23 => process::detached(path),
-            Self::Trixie24(_) => {
+            Self::Unpacked(_) => {
                 let mut command = process::detached("/usr/sbin/chroot");
                 command.arg(layout.chroot()).arg(path);
                 command
@@ -112,12 +149,12 @@ impl Installation {
         address: Ipv4Addr,
     ) -> Result<Vec<(PathBuf, String)>> {
         let inside = layout.inside();
-        let (config, users) = match self {
-            Self::System23 => (
+        let (config, users) = match self.series() {
+            Series::V2_3 => (
                 config_2_3::dovecot_conf(settings, &inside, address)?,
                 config_2_3::users(settings, &inside)?,
             ),
-            Self::Trixie24(_) => (
+            Series::V2_4 => (
                 config_2_4::dovecot_conf(settings, &inside, address)?,
                 config_2_4::users(settings, &inside)?,
             ),

@@ -80,6 +80,7 @@ pub(super) struct Settings {
     pub(super) mailbox_list_index: Option<bool>,
     pub(super) vsz_limit: Option<String>,
     pub(super) lmtp_sieve: bool,
+    pub(super) default_attachment_keywords: bool,
     pub(super) special_use_mailboxes: bool,
     pub(super) recipient_delimiter: String,
     pub(super) lowercase_user_names: bool,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dovecast_testkit::dovecot::Installation;
+use dovecast_testkit::dovecot::{Installation, Series};
 use dovecast_testkit::process::{self, ProcessStats};
 
 use crate::{MAIL, SENDER, SOON, cases, on, stop_cleanly, with_dlog};
@@ -71,9 +71,9 @@ fn a_stopped_process_is_seen_and_goes_on(installation: Installation) -> Result<(
 fn dovecot_reloads_and_restarts(installation: Installation) -> Result<()> {
     let mut dovecot = with_dlog(installation).start()?;
     let mut before = dovecot.login("alice")?;
-    let id = match installation {
-        Installation::System23 => "imap_id_send = \"name reloaded\"\n",
-        Installation::Trixie24(_) => "imap_id_send {\n  name = reloaded\n}\n",
+    let id = match installation.series() {
+        Series::V2_3 => "imap_id_send = \"name reloaded\"\n",
+        Series::V2_4 => "imap_id_send {\n  name = reloaded\n}\n",
     };
     let config = std::fs::read_to_string(dovecot.config_path())? + id;
     std::fs::write(dovecot.config_path(), config)?;

@@ -3,7 +3,7 @@
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Dovecot, Installation, MailFormat};
+use dovecast_testkit::dovecot::{Dovecot, Installation, MailFormat, Series};
 use dovecast_testkit::imap::{ImapClient, astring, mutf7};
 
 use crate::{MAIL, SENDER, SOON, cases, doveadm_output, stop_cleanly, with_dlog};
@@ -20,9 +20,9 @@ fn use_mail(dovecot: &Dovecot) -> Result<()> {
     lmtp.deliver_ok(SENDER, &["alice@a.example", "Carol@a.example"], MAIL)?;
     lmtp.deliver_ok("", &["alice@a.example"], MAIL)?;
     let replies = lmtp.deliver(SENDER, &["jürg@a.example", "alice@a.example"], MAIL)?;
-    let utf8_recipient = match dovecot.installation() {
-        Installation::System23 => 501,
-        Installation::Trixie24(_) => 250,
+    let utf8_recipient = match dovecot.installation().series() {
+        Series::V2_3 => 501,
+        Series::V2_4 => 250,
     };
     ensure!(
         replies.len() == 2 && replies[0].code == utf8_recipient && replies[1].is_ok(),

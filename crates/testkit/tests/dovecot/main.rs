@@ -1,7 +1,7 @@
-//! The testkit's Dovecot, mail clients and process figures against the installed Dovecot 2.3 and against Dovecot 2.4,
-//! with the stock driver `dlog`.
+//! The testkit's Dovecot, mail clients and process figures against the installed Dovecot 2.3 and against those of other
+//! Debians, with the stock driver `dlog`.
 //!
-//! Needs root and Debian's dovecot-core, dovecot-imapd, dovecot-lmtpd and dovecot-sieve. Where Dovecot 2.4 cannot be had
+//! Needs root and Debian's dovecot-core, dovecot-imapd, dovecot-lmtpd and dovecot-sieve. Where another Dovecot cannot be had
 //! its cases say so, past the test harness's capture, and pass.
 
 mod life;
@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use dovecast_testkit::debian::{self, Release};
 use dovecast_testkit::dovecot::{Builder, Dovecot, Installation};
 
 const MAIL: &[u8] =
@@ -29,23 +30,42 @@ macro_rules! cases {
             })*
         }
 
+        mod dovecot_2_3_21 {
+            $(#[test]
+            fn $case() -> anyhow::Result<()> {
+                crate::on_release(&crate::debian::BACKPORTS, stringify!($case), super::$case)
+            })*
+        }
+
         mod dovecot_2_4 {
             $(#[test]
             fn $case() -> anyhow::Result<()> {
-                crate::on_2_4(stringify!($case), super::$case)
+                crate::on_release(&crate::debian::TRIXIE, stringify!($case), super::$case)
+            })*
+        }
+
+        mod dovecot_2_4_5 {
+            $(#[test]
+            fn $case() -> anyhow::Result<()> {
+                crate::on_release(&crate::debian::SID, stringify!($case), super::$case)
             })*
         }
     };
 }
 use cases;
 
-fn on_2_4(name: &str, case: fn(Installation) -> Result<()>) -> Result<()> {
-    match Installation::trixie24()? {
+fn on_release(
+    release: &'static Release,
+    name: &str,
+    case: fn(Installation) -> Result<()>,
+) -> Result<()> {
+    match Installation::unpacked(release)? {
         Ok(installation) => case(installation),
         Err(unavailable) => {
             writeln!(
                 std::io::stdout(),
-                "SKIPPED dovecot_2_4::{name}: {unavailable}"
+                "SKIPPED {name} on Dovecot {}: {unavailable}",
+                release.dovecot
             )?;
             Ok(())
         }

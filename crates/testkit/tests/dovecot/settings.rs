@@ -1,7 +1,7 @@
 //! What the builder is told, as Dovecot and its plugins see it.
 
 use anyhow::{Result, ensure};
-use dovecast_testkit::dovecot::{Dovecot, Installation};
+use dovecast_testkit::dovecot::{Dovecot, Installation, Series};
 
 use crate::{MAIL, SENDER, SOON, cases, doveadm_output, on, stop_cleanly, with_dlog};
 
@@ -54,7 +54,7 @@ fn settings_reach_plugins_as_they_were_written(installation: Installation) -> Re
         .file(script.path())
         .env("TESTKIT_SET", variable)
         .import("PATH");
-    let (builder, more): (_, &[&str]) = if installation == Installation::System23 {
+    let (builder, more): (_, &[&str]) = if installation.series() == Series::V2_3 {
         let builder = builder
             .driver(&driver)
             .field("odd", odd)
@@ -89,7 +89,7 @@ fn fields_are_seen_by_every_user_who_has_none_of_their_own(
         .user("alice", &[("tenant", "50%u%{user}")])
         .start()?;
     // In Dovecot 2.3 they are settings, which doveadm does not show; there the case before has seen them.
-    if installation != Installation::System23 {
+    if installation.series() != Series::V2_3 {
         for user in ["alice", "bob"] {
             assert_eq!(userdb_field(&dovecot, user, "odd")?, odd);
             assert_eq!(userdb_field(&dovecot, user, "file")?, "<5");
@@ -158,7 +158,7 @@ fn a_wrong_configuration_is_an_error_that_says_what_is_wrong(
         format!("{error:#}").contains("userdb field `b`"),
         "{error:#}"
     );
-    if installation != Installation::System23 {
+    if installation.series() != Series::V2_3 {
         let error = on(installation).plugin_setting("a", "b").start();
         let error = error.expect_err("an error");
         assert!(format!("{error:#}").contains("plugin section"), "{error:#}");

@@ -1,4 +1,4 @@
-//! Packages of Debian 13 by this machine's own apt, from the mirror this machine is configured for.
+//! Packages of another Debian by this machine's own apt, from the mirror this machine is configured for.
 //!
 //! apt gets a state of its own, with nothing installed, so that it fetches every dependency; the machine's package lists
 //! and packages stay as they are. Of the machine's apt configuration `Acquire` counts: proxies, time checks.
@@ -11,15 +11,18 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{HEADERS, PACKAGES};
+use super::{HEADERS, PACKAGES, Release};
 use crate::{Unavailable, clock};
 
-const SUITE: &str = "trixie";
 /// Where Debian has the keys of its archives.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Puts the packages to run into `debs` and gives the path of the headers' package; `scratch` is for apt's state.
-pub(super) fn fetch(scratch: &Path, debs: &Path) -> Result<Result<PathBuf, Unavailable>> {
+pub(super) fn fetch(
+    release: &Release,
+    scratch: &Path,
+    debs: &Path,
+) -> Result<Result<PathBuf, Unavailable>> {
     let state = tempfile::Builder::new()
         .prefix("apt-")
         .tempdir_in(scratch)
@@ -28,7 +31,7 @@ pub(super) fn fetch(scratch: &Path, debs: &Path) -> Result<Result<PathBuf, Unava
         Ok(mirror) => mirror,
         Err(unavailable) => return Ok(Err(unavailable)),
     };
-    let apt = PrivateApt::new(state.path(), &mirror)?;
+    let apt = PrivateApt::new(release, state.path(), &mirror)?;
     for arguments in [&["update"][..], &["install", "--download-only"]] {
         let packages: &[&str] = if arguments == ["update"] {
             &[]
@@ -39,7 +42,11 @@ pub(super) fn fetch(scratch: &Path, debs: &Path) -> Result<Result<PathBuf, Unava
             return Ok(Err(unavailable));
         }
     }
-    move_packages(&state.path().join("cache/archives"), debs)?;
+    let archives = state.path().join("cache/archives");
+    if let Err(unavailable) = check_version(release, &archives)? {
+        return Ok(Err(unavailable));
+    }
+    move_packages(&archives, debs)?;
     if let Err(unavailable) = apt.run(&["download"], &[HEADERS], state.path())? {
         return Ok(Err(unavailable));
     }
@@ -52,21 +59,40 @@ pub(super) fn fetch(scratch: &Path, debs: &Path) -> Result<Result<PathBuf, Unava
     Ok(Ok(headers_kept))
 }
 
+/// Whether what was fetched is the Dovecot that is wanted.
+fn check_version(release: &Release, archives: &Path) -> Result<Result<(), Unavailable>> {
+    let beginning = format!("{}_1%3a{}", PACKAGES[0], release.dovecot);
+    let packages = packages_in(archives)?;
+    let mut names = packages
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str());
+    if names.any(|name| name.starts_with(&beginning)) {
+        return Ok(Ok(()));
+    }
+    let suite = release.suite();
+    Ok(Err(Unavailable::new(format!(
+        "`{suite}` of the mirror has another Dovecot than {}",
+        release.dovecot
+    ))))
+}
+
 /// apt with a state in a directory of its own.
 struct PrivateApt {
+    /// What the packages are wanted for.
+    dovecot: &'static str,
     configuration: PathBuf,
     mirror: String,
 }
 
 impl PrivateApt {
-    fn new(directory: &Path, mirror: &str) -> Result<Self> {
+    fn new(release: &Release, directory: &Path, mirror: &str) -> Result<Self> {
         for name in ["state/lists/partial", "cache/archives/partial"] {
             let path = directory.join(name);
             fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create `{}`", path.display()))?;
         }
         let mut text = machine_settings()?;
-        let base = directory.display();
+        let (base, suite) = (directory.display(), release.suite());
         // Parts and main of the machine are read after this file and would win, its hooks among them.
         write!(
             text,
@@ -81,6 +107,7 @@ Dir::State "{base}/state";
 Dir::State::status "{base}/state/status";
 Dir::Cache "{base}/cache";
 APT::Sandbox::User "root";
+APT::Default-Release "{suite}";
 APT::Install-Recommends "false";
 APT::Get::Assume-Yes "true";
 APT::Update::Error-Mode "any";
@@ -97,12 +124,11 @@ Debug::NoLocking "true";
         } else {
             String::new()
         };
+        let sources = release.suites.iter();
+        let sources = sources.map(|suite| format!("deb{signed_by} {mirror} {suite} main\n"));
         let files = [
             ("apt.conf", text),
-            (
-                "sources.list",
-                format!("deb{signed_by} {mirror} {SUITE} main\n"),
-            ),
+            ("sources.list", sources.collect()),
             ("state/status", String::new()),
         ];
         for (name, text) in files {
@@ -110,6 +136,7 @@ Debug::NoLocking "true";
             fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
         }
         Ok(Self {
+            dovecot: release.dovecot,
             configuration: directory.join("apt.conf"),
             mirror: mirror.to_owned(),
         })
@@ -140,8 +167,8 @@ Debug::NoLocking "true";
                 .find(|line| is_mirror_trouble(line))
                 .unwrap_or_default();
             return Ok(Err(Unavailable::new(format!(
-                "Dovecot 2.4 cannot be had from the mirror `{}`: {reason}",
-                self.mirror
+                "Dovecot {} cannot be had from the mirror `{}`: {reason}",
+                self.dovecot, self.mirror
             ))));
         }
         bail!("apt-get {arguments:?} failed ({}): {said}", output.status);
@@ -163,7 +190,7 @@ fn output_of(mut command: Command) -> Result<Result<Output, Unavailable>> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let program = command.get_program().to_string_lossy();
             Ok(Err(Unavailable::new(format!(
-                "`{program}`, which would fetch Dovecot 2.4, is not on this machine"
+                "`{program}`, which would fetch a Dovecot, is not on this machine"
             ))))
         }
         Err(error) => Err(error).context("cannot run apt"),
@@ -287,7 +314,12 @@ mod tests {
     fn an_unreachable_mirror_is_unavailable() {
         let directory = tempfile::tempdir().expect("a directory");
         // Nothing listens on port 9 of this address.
-        let apt = PrivateApt::new(directory.path(), "http://127.0.0.9:9/debian").expect("apt");
+        let apt = PrivateApt::new(
+            &super::super::TRIXIE,
+            directory.path(),
+            "http://127.0.0.9:9/debian",
+        )
+        .expect("apt");
         let unavailable = apt
             .run(&["update"], &[], directory.path())
             .expect("apt runs")
