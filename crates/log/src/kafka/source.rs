@@ -11,7 +11,7 @@ use super::assigned::{Assigned, Context};
 use super::gaps::Gaps;
 use crate::{Held, Record};
 
-const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 9] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -22,6 +22,8 @@ const DEFAULTS: [(&str, &str); 8] = [
     // enough of it is a second, by default.
     ("queued.max.messages.kbytes", "4096"),
     ("fetch.queue.backoff.ms", "20"),
+    // A topic that was deleted and made anew is seen by the next look at all topics; by default that is every five minutes.
+    ("topic.metadata.refresh.interval.ms", "20000"),
 ];
 
 /// What a consumer reads, and where it begins.
