@@ -22,6 +22,15 @@ pub(super) struct Behind {
     pub(super) is_caught_up_with: bool,
 }
 
+/// A range has grown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Growth {
+    pub(super) id: RangeId,
+    pub(super) to: u64,
+    /// Whether it begins with that, or begins anew.
+    pub(super) begins: bool,
+}
+
 /// A range of a partition.
 #[derive(Debug)]
 struct Growing {
@@ -31,20 +40,30 @@ struct Growing {
     to: u64,
     /// Up to where the recorder knows of it. What is behind that is not delivered yet: the recorder would hear of its end first.
     recorded: u64,
+    /// Growths of which the recorder has still to hear: until then the range is not taken out.
+    unrecorded: u32,
     /// Checks in a row, since it has last grown, at which the log ended before it.
     missing: u32,
     /// It is to be read from its start again.
     is_set_back: bool,
 }
 
+impl Growing {
+    /// Whether the recorder knows all of it.
+    fn is_known(&self) -> bool {
+        self.recorded == self.to && self.unrecorded == 0
+    }
+}
+
 impl Behind {
-    /// A record is owed: gives the range it is part of, and up to where that goes.
+    /// A record is owed: gives the range it is part of, and up to where that goes. What grows so has to be [`Self::recorded`],
+    /// once for each [`Self::announce`].
     pub(super) fn defer(
         &mut self,
         endpoint: EndpointId,
         (topic, partition): (&Arc<str>, u32),
         offset: u64,
-    ) -> (RangeId, u64) {
+    ) -> Growth {
         let ranges = self.ranges.entry((Arc::clone(topic), partition));
         let ranges = ranges.or_default();
         let is_new = ranges.last().is_none_or(|last| offset < last.position);
@@ -57,6 +76,7 @@ impl Behind {
                 position: offset,
                 to: same.as_ref().map_or(offset, |same| same.to),
                 recorded: same.as_ref().map_or(offset, |same| same.recorded),
+                unrecorded: same.as_ref().map_or(0, |same| same.unrecorded),
                 missing: 0,
                 is_set_back: same.is_some(),
             });
@@ -73,7 +93,24 @@ impl Behind {
             partition,
             start,
         };
-        (id, to)
+        Growth {
+            id,
+            to,
+            begins: is_new,
+        }
+    }
+
+    /// The recorder is about to hear of a growth.
+    pub(super) fn announce(&mut self, id: &RangeId) {
+        if let Some(range) = self.range(id) {
+            range.unrecorded += 1;
+        }
+    }
+
+    /// Whether a range is one of these.
+    pub(super) fn has(&self, id: &RangeId) -> bool {
+        let ranges = self.ranges.get(&(Arc::clone(&id.topic), id.partition));
+        ranges.is_some_and(|ranges| ranges.iter().any(|range| range.start == id.start))
     }
 
     /// Its ranges, and up to where each may be delivered.
@@ -101,6 +138,7 @@ impl Behind {
     pub(super) fn recorded(&mut self, id: &RangeId, to: u64) {
         if let Some(range) = self.range(id) {
             range.recorded = range.recorded.max(to);
+            range.unrecorded = range.unrecorded.saturating_sub(1);
         }
     }
 
@@ -111,7 +149,7 @@ impl Behind {
             return false;
         };
         let before = ranges.len();
-        ranges.retain(|range| range.start != id.start || range.to > to);
+        ranges.retain(|range| range.start != id.start || range.to > to || range.unrecorded > 0);
         let is_out = ranges.len() < before;
         if ranges.is_empty() {
             self.ranges.remove(&place);
@@ -145,7 +183,7 @@ impl Behind {
     pub(super) fn is_missing(&mut self, id: &RangeId) -> Option<u64> {
         let range = self.range(id)?;
         range.missing += 1;
-        let is_known = range.recorded == range.to;
+        let is_known = range.is_known();
         let to = (range.missing >= MISSING_CHECKS && is_known).then_some(range.to)?;
         self.remove(id, to).then_some(to)
     }
@@ -158,7 +196,7 @@ impl Behind {
             let (start, position, to) = (last.start, last.position, last.recorded);
             ranges.retain(|range| {
                 let is_other = range.start != start;
-                let is_known = range.recorded == range.to;
+                let is_known = range.is_known();
                 let is_covered = is_other && is_known && position <= range.start && range.to <= to;
                 if is_covered {
                     let id = RangeId {
@@ -201,9 +239,10 @@ mod tests {
 
     /// A record is owed, and the recorder knows.
     fn owe(behind: &mut Behind, offset: u64) -> RangeId {
-        let (id, to) = behind.defer(ENDPOINT, (&Arc::from("t"), 3), offset);
-        behind.recorded(&id, to);
-        id
+        let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), offset);
+        behind.announce(&growth.id);
+        behind.recorded(&growth.id, growth.to);
+        growth.id
     }
 
     fn found(behind: &Behind) -> Vec<(u64, u64)> {
@@ -251,7 +290,8 @@ mod tests {
         // What the former reader says counts no more.
         behind.read_to(&id(100), 115);
         assert!(behind.take_set_back(&id(100)) && !behind.take_set_back(&id(100)));
-        assert_eq!(behind.defer(ENDPOINT, (&Arc::from("t"), 3), 100).1, 120);
+        let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 100);
+        assert!(!growth.begins && growth.to == 120);
         assert_eq!(found(&behind), [(100, 120)]);
     }
 
@@ -282,7 +322,9 @@ mod tests {
     #[test]
     fn what_the_recorder_does_not_know_is_neither_delivered_nor_ended() {
         let mut behind = check(&[(100, None), (104, None)], &[(100, 105)]);
-        let (grown, to) = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 109);
+        let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 109);
+        let (grown, to) = (growth.id, growth.to);
+        behind.announce(&grown);
         assert_eq!(found(&behind), [(100, 105)]);
         assert!(!behind.remove(&grown, 105), "it goes further");
         for _ in 0..MISSING_CHECKS {
@@ -291,5 +333,17 @@ mod tests {
         behind.recorded(&grown, to);
         assert_eq!(found(&behind), [(100, 110)]);
         assert!(behind.remove(&grown, to) && behind.is_empty());
+    }
+
+    #[test]
+    fn a_range_of_which_a_growth_is_not_recorded_yet_is_not_taken_out() {
+        let mut behind = check(&[(100, None), (104, None)], &[(100, 105)]);
+        let early = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 106);
+        behind.announce(&early.id);
+        // Another thread is faster.
+        let late = owe(&mut behind, 109);
+        assert!(!behind.remove(&late, 110));
+        behind.recorded(&early.id, early.to);
+        assert!(behind.remove(&late, 110));
     }
 }

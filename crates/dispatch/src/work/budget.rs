@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const OVERHEAD_BYTES: usize = 1024;
 /// The largest body that logs take by default, with what else it takes: so much is set aside for a delivery whose size is not known.
 const LARGEST_BYTES: u64 = 1024 * 1024 + OVERHEAD_BYTES as u64;
-/// Of all bytes, one part in so many is for the ranges of one endpoint.
+/// Of all bytes, one part in so many is for what one endpoint owes.
 const LANE_SHARE: u64 = 64;
 
 /// How many bytes there are, and how many of them are free.
@@ -92,9 +92,14 @@ impl Budget {
         Some((count, Reserve(permit.ok()?)))
     }
 
+    /// Bytes that may wait in the lane of one endpoint.
+    pub(super) fn lane_bytes(&self) -> u64 {
+        u64::from(self.total) / LANE_SHARE
+    }
+
     /// How many bodies of this size may wait or be under way of the ranges of one endpoint: at least one.
     pub(super) fn window(&self, bytes: usize) -> usize {
-        let share = u64::from(self.total) / LANE_SHARE / u64::from(self.cost(bytes));
+        let share = self.lane_bytes() / u64::from(self.cost(bytes));
         usize::try_from(share).unwrap_or(usize::MAX).max(1)
     }
 }

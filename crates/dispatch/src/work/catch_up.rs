@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use dovecast_log::Log;
 
 use super::Shared;
+use super::behind::Growth;
 use super::lane::Lane;
 use super::ledger::{Ledger, RangeId};
 use super::panics::{REST, caught};
@@ -92,7 +93,16 @@ async fn go_on<L: Log + Clone, S: Ledger>(
         None => false,
     };
     if is_set_back {
-        readers.remove(&id);
+        if let Some(reader) = readers.remove(&id) {
+            reader.void();
+        }
+        // What the former reader has said meanwhile is taken back.
+        let begins = Growth {
+            id: id.clone(),
+            to,
+            begins: true,
+        };
+        shared.recorder.grown(&[begins]);
     }
     let range = Going {
         from: id.start,
@@ -266,7 +276,12 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
             None
         };
         if let Some(at) = probe_at {
-            return at.saturating_duration_since(now).min(AGAIN);
+            // It may probe already, and has nothing to probe with.
+            return if at <= now {
+                AGAIN
+            } else {
+                AGAIN.min(at - now)
+            };
         }
         let waiting = state.waiting();
         state.call(waiting.min(1))

@@ -259,21 +259,26 @@ impl Inner {
 impl Job {
     /// Evaluates conditions until so many steps were taken.
     fn evaluate(&mut self, most: u64) {
-        let facts = Facts::new(&self.notification);
-        let mut taken = 0_u64;
-        while taken < most
-            && !self.is_done()
-            && let Some(condition) = self.conditions.get(self.verdicts.len())
-        {
-            taken = taken.saturating_add(condition.cost(&facts));
-            let verdict = catch_unwind(AssertUnwindSafe(|| condition.evaluate(&facts)));
-            self.verdicts.push(verdict.unwrap_or_else(|_| {
-                tracing::error!(
-                    condition = condition.text(),
-                    "a condition has panicked, it does not hold"
-                );
-                Verdict::Fails
-            }));
+        let notification = Arc::clone(&self.notification);
+        let evaluated = catch_unwind(AssertUnwindSafe(|| {
+            let facts = Facts::new(&notification);
+            let mut taken = 0_u64;
+            while taken < most
+                && !self.is_done()
+                && let Some(condition) = self.conditions.get(self.verdicts.len())
+            {
+                taken = taken.saturating_add(condition.cost(&facts));
+                self.verdicts.push(condition.evaluate(&facts));
+            }
+        }));
+        if evaluated.is_err() {
+            let condition = self.conditions.get(self.verdicts.len());
+            tracing::error!(
+                condition = condition.map(|condition| condition.text()),
+                notification.id = %self.notification.id,
+                "a condition has panicked, it does not hold"
+            );
+            self.verdicts.push(Verdict::Fails);
         }
     }
 

@@ -50,12 +50,17 @@ impl Hanging {
         host: Option<&Arc<Semaphore>>,
     ) -> Option<Hangs> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let is_first = lane.hanging.load(Ordering::Acquire) == 0;
+        // Of two workers that come here at a time one is the first.
+        let first = lane
+            .hanging
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
         let at_host = match host {
-            Some(host) if !is_first => Some(Arc::clone(host).try_acquire_owned().ok()?),
+            Some(host) if first.is_err() => Some(Arc::clone(host).try_acquire_owned().ok()?),
             _ => None,
         };
-        lane.hanging.fetch_add(1, Ordering::AcqRel);
+        if first.is_err() {
+            lane.hanging.fetch_add(1, Ordering::AcqRel);
+        }
         self.counters.hanging.fetch_add(1, Ordering::AcqRel);
         Some(Hangs {
             lane: Arc::clone(lane),

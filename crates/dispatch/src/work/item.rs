@@ -1,7 +1,7 @@
 //! One delivery on its way, and where it comes from: that decides what is kept when it ends.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -234,6 +234,8 @@ impl Group {
 #[derive(Debug)]
 pub(super) struct RangeRun {
     pub(super) id: RangeId,
+    /// Another range has its name by now.
+    is_void: AtomicBool,
     state: Lock<RunState>,
 }
 
@@ -253,6 +255,7 @@ impl RangeRun {
     pub(super) fn new(id: RangeId, from: u64) -> Arc<Self> {
         Arc::new(Self {
             id,
+            is_void: AtomicBool::new(false),
             state: Lock::new(
                 "range",
                 RunState {
@@ -263,6 +266,14 @@ impl RangeRun {
                 },
             ),
         })
+    }
+
+    pub(super) fn void(&self) {
+        self.is_void.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_void(&self) -> bool {
+        self.is_void.load(Ordering::Acquire)
     }
 
     fn state(&self) -> Held<MutexGuard<'_, RunState>> {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::behind::Behind;
+use super::behind::{Behind, Growth};
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::{Item, Origin, RangeRun};
-use super::ledger::RangeId;
 use super::locks::{Held, Lock};
 use super::pace::Pace;
 use crate::EndpointId;
@@ -87,7 +86,7 @@ pub(super) enum Offered {
     /// What was offered is part of a range now, and so is what waited before.
     Deferred {
         /// Ranges that are new or have grown, and up to where.
-        grown: Vec<(RangeId, u64)>,
+        grown: Vec<Growth>,
         /// All of that.
         shed: Vec<Item>,
     },
@@ -143,10 +142,10 @@ impl State {
     }
 
     /// The recorder knows that ranges have grown.
-    pub(super) fn recorded(&mut self, grown: &[(RangeId, u64)]) {
-        for (id, to) in grown {
+    pub(super) fn recorded(&mut self, grown: &[Growth]) {
+        for growth in grown {
             if let Some(behind) = &mut self.behind {
-                behind.recorded(id, *to);
+                behind.recorded(&growth.id, growth.to);
             }
         }
     }
@@ -169,13 +168,20 @@ impl State {
     }
 
     /// Whether nothing more that is owed is to be claimed for now.
-    pub(super) fn has_enough(&self, now: Instant) -> bool {
+    pub(super) fn has_enough(&self, now: Instant, share: u64) -> bool {
         let probe_at = self.breaker.probe_at();
         let may_probe = probe_at.is_some_and(|at| at <= now) && self.queue.is_empty();
         self.endpoint.is_paused
             || self.is_held(now)
             || (self.breaker.is_open() && !may_probe)
             || self.queue.len() >= ENOUGH_OWED
+            || self.has_bytes(share)
+    }
+
+    /// Whether bodies of so many bytes wait.
+    fn has_bytes(&self, bytes: u64) -> bool {
+        let waiting: usize = self.queue.iter().map(|item| item.body.len()).sum();
+        u64::try_from(waiting).unwrap_or(u64::MAX) >= bytes
     }
 
     /// Whether what is owed has to wait for a person, for the breaker, or for the host.
@@ -250,12 +256,14 @@ impl State {
     }
 
     /// Takes what was owed and is due.
-    pub(super) fn offer_owed(&mut self, item: Item) -> Offered {
+    /// `share`: bytes of bodies that may wait here, besides one.
+    pub(super) fn offer_owed(&mut self, item: Item, share: u64) -> Offered {
         self.used = item.since;
         if self.is_held(item.since) {
             return Offered::NotNow(item, self.held_until);
         }
-        if !self.breaker.is_open() && self.queue.len() >= OWED {
+        let is_full = self.queue.len() >= OWED || self.has_bytes(share);
+        if !self.breaker.is_open() && is_full {
             return Offered::NotNow(item, None);
         }
         if !self.breaker.is_open() {
@@ -375,7 +383,7 @@ impl State {
     }
 
     /// From now on what is read is owed as ranges, with what waits and was just read as their beginning.
-    pub(super) fn fall_behind(&mut self) -> (Vec<(RangeId, u64)>, Vec<Item>) {
+    pub(super) fn fall_behind(&mut self) -> (Vec<Growth>, Vec<Item>) {
         self.behind.get_or_insert_default();
         let mut shed = Vec::new();
         let mut kept = VecDeque::new();
@@ -402,12 +410,15 @@ impl State {
         (grown, shed)
     }
 
-    fn defer(&mut self, grown: &mut Vec<(RangeId, u64)>, of: (&Arc<str>, u32), offset: u64) {
+    fn defer(&mut self, grown: &mut Vec<Growth>, of: (&Arc<str>, u32), offset: u64) {
         let behind = self.behind.get_or_insert_default();
-        let (id, to) = behind.defer(self.endpoint.id, of, offset);
-        match grown.iter_mut().find(|(of, _)| *of == id) {
-            Some((_, so_far)) => *so_far = to,
-            None => grown.push((id, to)),
+        let growth = behind.defer(self.endpoint.id, of, offset);
+        if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
+            so_far.to = growth.to;
+            so_far.begins |= growth.begins;
+        } else {
+            behind.announce(&growth.id);
+            grown.push(growth);
         }
     }
 
@@ -445,7 +456,7 @@ impl State {
     /// Whether nothing may be sent now, not even a probe.
     pub(super) fn is_barred(&self, now: Instant) -> bool {
         let may_probe = self.breaker.probe_at().is_some_and(|at| at <= now);
-        self.endpoint.is_paused || (self.breaker.is_open() && !may_probe)
+        self.endpoint.is_paused || (self.breaker.is_open() && !may_probe) || self.is_held(now)
     }
 
     /// Everything that waits.

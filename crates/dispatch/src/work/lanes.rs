@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
+use super::behind::Growth;
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
 use super::item::Item;
 use super::lane::{Lane, State};
-use super::ledger::{Ledger, RangeId};
+use super::ledger::Ledger;
 use super::panics::caught_now;
 use super::{Shared, catch_up, retrier};
 
@@ -40,7 +41,7 @@ struct Found {
     hired: usize,
     /// Owed deliveries of an endpoint that is paused.
     owed: Vec<Item>,
-    grown: Vec<(RangeId, u64)>,
+    grown: Vec<Growth>,
     /// What has waited too long.
     late: Vec<Item>,
 }

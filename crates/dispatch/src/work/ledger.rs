@@ -114,7 +114,9 @@ pub struct Happened {
     pub postponed: Vec<(OwedId, Millis)>,
     /// Owed ones that are done: delivered, or dead letters.
     pub done: Vec<OwedId>,
-    /// Ranges that are new or grow, and up to where; claimed by us.
+    /// Ranges that begin, or begin anew where there is one of that name, and up to where; claimed by us. Nothing of them is done.
+    pub begun: BTreeMap<RangeId, u64>,
+    /// Ranges that grow, and up to where; claimed by us.
     pub grown: BTreeMap<RangeId, u64>,
     /// Ranges of which everything before an offset is done.
     pub progress: BTreeMap<RangeId, u64>,

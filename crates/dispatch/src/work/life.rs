@@ -57,6 +57,9 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
                 shared.is_stopping.store(true, Ordering::Release);
                 shared.is_over.store(true, Ordering::Release);
                 shared.recorder.news.notify_one();
+                if let Err(error) = shared.leave().await {
+                    tracing::warn!(%error, "what was claimed cannot be given back");
+                }
             }
         }
         if began.elapsed() >= LONG_LIFE {

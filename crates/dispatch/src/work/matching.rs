@@ -15,7 +15,7 @@ use super::budget::Reserved;
 use super::endpoint::Endpoint;
 use super::evaluator::{AtOnce, Verdicts};
 use super::item::{Group, Item, Origin, What};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Owed};
 use super::locks::Lock;
 use super::panics::caught;
 use super::recorder::Recorder;
@@ -267,13 +267,34 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                     if !std::mem::replace(&mut is_counted, true) {
                         count(&self.counters.matched, 1);
                     }
-                    feed::offer(self, endpoint, live).await;
+                    if endpoint.is_active && self.is_behind(endpoint.id) {
+                        // What comes behind it is part of a range already, which may be delivered by now.
+                        self.owe(endpoint.id, live);
+                    } else {
+                        feed::offer(self, endpoint, live).await;
+                    }
                 }
                 Verdict::Fails => {}
                 Verdict::TooCostly => self.not_run(&live.notification, endpoint.id),
             }
         }
         Offering::Done
+    }
+
+    /// Writes down that a notification is owed singly, and due.
+    fn owe(&self, endpoint: EndpointId, live: &Live) {
+        let item = live.item(&self.recorder, endpoint);
+        let owed = Owed {
+            endpoint,
+            notification: item.notification,
+            body: item.body.clone(),
+            failures: 0,
+            due_ms: self.now_ms(),
+            reason: String::new(),
+        };
+        self.recorder.happened().owed.push(owed);
+        self.recorder.hold(item.held.clone());
+        item.settle();
     }
 
     /// Waits until more may be in flight; `false`: the dispatcher is stopped.

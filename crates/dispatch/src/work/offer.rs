@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
+use super::behind::Growth;
 use super::endpoint::Endpoint;
-use super::item::Item;
+use super::item::{Item, RangeRun};
 use super::lane::{Lane, Offered, State};
 use super::ledger::{Ledger, Owed, RangeId};
 use super::stats::count;
@@ -85,8 +86,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Offers what was owed and is due.
     pub(super) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
+        let share = self.budget.lane_bytes();
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
-            let offered = state.offer_owed(item);
+            let offered = state.offer_owed(item, share);
             let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
             (offered, hired)
         });
@@ -112,7 +114,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Ranges of a lane have grown, and these deliveries are part of them now.
-    pub(super) fn deferred(&self, lane: &Lane, grown: &[(RangeId, u64)], shed: Vec<Item>) {
+    pub(super) fn deferred(&self, lane: &Lane, grown: &[Growth], shed: Vec<Item>) {
         self.recorder.grown(grown);
         // From here on it may be delivered, and its end written down.
         lane.state().recorded(grown);
@@ -172,7 +174,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self.recorder.news.notify_one();
     }
 
-    pub(super) fn progress(&self, range: &RangeId, from: u64) {
+    pub(super) fn progress(&self, range: &RangeRun, from: u64) {
         self.recorder.progress(range, from);
         self.recorder.news.notify_one();
     }

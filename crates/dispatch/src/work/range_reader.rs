@@ -67,6 +67,8 @@ pub(super) struct RangeReader<L: Log> {
     pub(super) room: Option<Arc<Reserved>>,
     /// Room in memory for what is kept while there is no reader.
     kept: Option<Arc<Reserved>>,
+    /// When the reader was opened, or has last given something.
+    heard: Instant,
     /// Something has come since the reader was opened.
     has_given: bool,
     /// In which of our lives it was claimed.
@@ -84,9 +86,15 @@ impl<L: Log> RangeReader<L> {
             failing: None,
             room: None,
             kept: None,
+            heard: Instant::now(),
             has_given: false,
             life,
         }
+    }
+
+    /// Its range is another one by now: what becomes of deliveries under way says nothing about that.
+    pub(super) fn void(&self) {
+        self.run.void();
     }
 
     /// Everything before was looked at.
@@ -256,6 +264,19 @@ impl<L: Log> RangeReader<L> {
         if self.run.under_way() >= window {
             return Step::Nothing;
         }
+        self.offer_waiting(shared, lane, (window, to)).await
+    }
+
+    /// Offers what was fetched, so many deliveries at a time.
+    async fn offer_waiting<S: Ledger>(
+        &mut self,
+        shared: &Arc<Shared<L, S>>,
+        lane: &Arc<Lane>,
+        (window, to): (usize, u64),
+    ) -> Step
+    where
+        L: Clone,
+    {
         while self.run.under_way() < window
             && let Some(record) = self.waiting.pop_front()
         {
@@ -268,6 +289,12 @@ impl<L: Log> RangeReader<L> {
             if let Err(bytes) = self.offer(shared, lane, &record).await {
                 self.waiting.push_front(record);
                 return Step::WantsRoom(bytes);
+            }
+            // Costly conditions may have kept it longer than its time.
+            let is_over = self.place.as_ref().is_some_and(Place::is_over);
+            if is_over && shared.readers.are_wanted() {
+                self.close(&shared.budget);
+                return Step::Moved;
             }
         }
         if self.waiting.is_empty() {
@@ -338,6 +365,7 @@ impl<L: Log> RangeReader<L> {
         };
         if self.reader.is_none() {
             self.reader = Some(shared.log.reader_at(&position).await?);
+            self.heard = Instant::now();
         }
         if let Some(reader) = &mut self.reader
             && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
@@ -347,10 +375,14 @@ impl<L: Log> RangeReader<L> {
             self.waiting
                 .extend(records.filter(|record| record.offset >= next));
             self.has_given |= !self.waiting.is_empty();
-            if self.waiting.is_empty() {
-                // A log that was made anew is read from its beginning by whoever was beyond its end.
-                self.reader = None;
+            if !self.waiting.is_empty() {
+                self.heard = Instant::now();
             }
+        }
+        if self.waiting.is_empty() && self.heard.elapsed() >= GRACE {
+            // A log that was made anew is read from its beginning by whoever was beyond its end. Not
+            // earlier: with Kafka a reader may take seconds to connect and to be told of its leader.
+            self.reader = None;
         }
         Ok(())
     }
@@ -419,7 +451,7 @@ impl<L: Log> RangeReader<L> {
     {
         self.next = next;
         if let Some(from) = self.run.read_to(next) {
-            shared.progress(&self.run.id, from);
+            shared.progress(&self.run, from);
         }
     }
 }

@@ -4,23 +4,26 @@
 //! what has happened afterwards, has all that belongs to them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use dovecast_log::{Log, Position};
 use tokio::sync::{Notify, mpsc};
 
+use super::behind::Growth;
 use super::budget::Reserved;
 use super::clock::{Clock, Waits};
-use super::item::{Group, Item, Origin};
-use super::ledger::{Happened, Ledger, Millis, Owed, OwedId, RangeId};
+use super::item::{Group, Item, Origin, RangeRun};
+use super::ledger::{Happened, Ledger, Millis, Owed, OwedId};
 use super::locks::{Held, Lock};
 use super::panics::{REST, caught};
 use super::{Shared, ms};
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
+/// Due times that are written in one transaction after the clock was set: the lock of a store is held no longer than that.
+const POSTPONED_AT_A_TIME: usize = 1_000;
 /// How often it is looked whether attempts that outlast the stop have ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it meets each time is met seldom.
@@ -35,6 +38,8 @@ pub(super) struct Recorder {
     /// Room in memory for the bodies in what has happened.
     held: Lock<Vec<Arc<Reserved>>>,
     clock: Clock,
+    /// Due times that have still to be written after the clock was set.
+    postponing: AtomicUsize,
     /// How long what is owed has to wait.
     pub(super) waits: Waits,
     /// There is something to be written.
@@ -46,6 +51,7 @@ impl Recorder {
         Self {
             clock: clock.clone(),
             waits: Waits::default(),
+            postponing: AtomicUsize::new(0),
             happened: Lock::new("happened", Happened::default()),
             groups: Lock::new("groups", VecDeque::new()),
             held: Lock::new("held", Vec::new()),
@@ -64,19 +70,34 @@ impl Recorder {
         self.happened.lock()
     }
 
-    /// Ranges have grown. Several threads may say so of one range, in any order.
-    pub(super) fn grown(&self, ranges: &[(RangeId, u64)]) {
+    /// Ranges have begun or grown. Several threads may say so of one range, in any order.
+    pub(super) fn grown(&self, growths: &[Growth]) {
         let mut happened = self.happened();
-        for (id, to) in ranges {
-            let grown = happened.grown.entry(id.clone()).or_insert(*to);
-            *grown = (*grown).max(*to);
+        for Growth { id, to, begins } in growths {
+            if *begins {
+                // Nothing that was said of another range of this name holds for this one.
+                happened.progress.remove(id);
+                happened.ended.remove(id);
+                happened.released.retain(|released| released != id);
+                let grown = happened.grown.remove(id).unwrap_or(*to);
+                let begun = happened.begun.entry(id.clone()).or_insert(*to);
+                *begun = (*begun).max(*to).max(grown);
+            } else if let Some(begun) = happened.begun.get_mut(id) {
+                *begun = (*begun).max(*to);
+            } else {
+                let grown = happened.grown.entry(id.clone()).or_insert(*to);
+                *grown = (*grown).max(*to);
+            }
         }
     }
 
     /// Everything of a range is done that is before an offset.
-    pub(super) fn progress(&self, range: &RangeId, from: u64) {
+    pub(super) fn progress(&self, range: &RangeRun, from: u64) {
         let mut happened = self.happened();
-        let progress = happened.progress.entry(range.clone()).or_insert(from);
+        if range.is_void() {
+            return;
+        }
+        let progress = happened.progress.entry(range.id.clone()).or_insert(from);
         *progress = (*progress).max(from);
     }
 
@@ -91,7 +112,7 @@ impl Recorder {
             Origin::Owed => self.news.notify_one(),
             Origin::Range { run, offset } => {
                 if let Some(from) = run.done(*offset) {
-                    self.progress(&run.id, from);
+                    self.progress(run, from);
                     self.news.notify_one();
                 }
             }
@@ -121,6 +142,30 @@ impl Recorder {
         self.hold(item.held.clone());
         self.end(&item.origin);
         self.news.notify_one();
+    }
+
+    /// Writes the due times of what waits anew, by a clock that was set: some in each transaction, and
+    /// behind what is to be written already.
+    pub(super) fn postpone(&self) {
+        let due = self.waits.due(self.clock.now_ms());
+        let mut happened = self.happened();
+        // Those of an earlier step are wrong by now.
+        let stale = happened.postponed.len();
+        self.postponing.fetch_add(due.len(), Ordering::AcqRel);
+        self.postponing.fetch_sub(stale, Ordering::AcqRel);
+        happened.postponed = due;
+        drop(happened);
+        self.news.notify_one();
+    }
+
+    /// Whether due times have still to be written.
+    pub(super) fn is_postponing(&self) -> bool {
+        self.postponing.load(Ordering::Acquire) > 0
+    }
+
+    /// So many due times are written.
+    fn postponed(&self, written: usize) {
+        self.postponing.fetch_sub(written, Ordering::AcqRel);
     }
 
     /// A body was added to what has happened: the room it takes is not free before that is written.
@@ -165,7 +210,16 @@ impl Recorder {
                 }
             }
         }
-        let happened = std::mem::take(&mut *self.happened());
+        let happened = {
+            let mut happened = self.happened();
+            let most = happened.postponed.len().min(POSTPONED_AT_A_TIME);
+            let postponed = happened.postponed.split_off(most);
+            let later = Happened {
+                postponed,
+                ..Happened::default()
+            };
+            std::mem::replace(&mut *happened, later)
+        };
         let position = |((topic, partition), offset)| Position {
             topic,
             partition,
@@ -214,7 +268,13 @@ async fn write<L: Log + Clone, S: Ledger>(
         };
         while !batch.happened.is_empty() {
             match shared.record(batch.happened.clone()).await {
-                Ok(()) => batch.happened = Happened::default(),
+                Ok(()) => {
+                    let written = std::mem::take(&mut batch.happened);
+                    shared.recorder.postponed(written.postponed.len());
+                    if shared.recorder.is_postponing() {
+                        shared.recorder.news.notify_one();
+                    }
+                }
                 Err(error) if shared.is_stopping() => {
                     tracing::error!(%error, "what was delivered last cannot be kept, it is delivered again");
                     return;

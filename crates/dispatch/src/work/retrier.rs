@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError};
+use dovecast_log::Log;
 
 use super::budget::Reserved;
 use super::clock::Steps;
 use super::item::{Claim, Item, Origin, What};
-use super::ledger::{Happened, Ledger, Owed};
+use super::lane::Lane;
+use super::ledger::{Ledger, Owed};
 use super::panics::caught_now;
 use super::stats::count;
 use super::{Shared, trace};
@@ -17,8 +18,6 @@ use crate::EndpointId;
 
 /// How often it is looked for deliveries that are due.
 const LOOK: Duration = Duration::from_millis(500);
-/// Due times that are written in one transaction after the clock was set.
-const DUE_TIMES_AT_A_TIME: usize = 1_000;
 /// While so much is not written, nothing is claimed.
 const UNWRITTEN: usize = 20_000;
 /// How many are fetched at a time.
@@ -31,24 +30,18 @@ pub(super) const PAUSED: Duration = Duration::from_mins(1);
 pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut told = None;
     let mut steps = Steps::new(&shared.options.clock);
-    let mut is_set = false;
     loop {
         if let Some(by_ms) = steps.step_ms() {
             tracing::warn!(
                 by_ms,
                 "the clock was set: what waits to be made again waits as long as before"
             );
-            is_set = true;
+            shared.recorder.postpone();
         }
-        if is_set {
-            match write_due_times(&shared).await {
-                Ok(()) => is_set = false,
-                Err(error) => {
-                    // Nothing is claimed by due times that are not right.
-                    shared.ledger_failed(&mut told, &error).await;
-                    continue;
-                }
-            }
+        if shared.recorder.is_postponing() {
+            // Nothing is claimed by due times that are not right.
+            tokio::time::sleep(LOOK).await;
+            continue;
         }
         let mut is_more = false;
         let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
@@ -82,32 +75,13 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     }
 }
 
-/// Due times of what waits, by a clock that was set: in the ledger, and behind what is to be written.
-async fn write_due_times<L: Log + Clone, S: Ledger>(
-    shared: &Arc<Shared<L, S>>,
-) -> Result<(), LogError> {
-    let due = shared.recorder.waits.due(shared.now_ms());
-    shared
-        .recorder
-        .happened()
-        .postponed
-        .extend(due.iter().copied());
-    shared.recorder.news.notify_one();
-    for due in due.chunks(DUE_TIMES_AT_A_TIME) {
-        let happened = Happened {
-            postponed: due.to_vec(),
-            ..Happened::default()
-        };
-        shared.record(happened).await?;
-    }
-    Ok(())
-}
-
 /// Endpoints for which nothing is claimed now: they are paused or down, or have enough to do.
 fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<EndpointId> {
     let now = Instant::now();
     let lanes: Vec<_> = shared.lanes().values().cloned().collect();
-    let have_enough = lanes.iter().filter(|lane| lane.state().has_enough(now));
+    let share = shared.budget.lane_bytes();
+    let has_enough = |lane: &&Arc<Lane>| lane.state().has_enough(now, share);
+    let have_enough = lanes.iter().filter(has_enough);
     have_enough.map(|lane| lane.id).collect()
 }
 

@@ -178,6 +178,7 @@ fn give<L: Log + Clone, S: Ledger>(
             shared: Arc::clone(shared),
             endpoint,
             begun: Vec::new(),
+            has_left: false,
         };
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
@@ -194,16 +195,22 @@ struct Turn<L: Log + Clone, S: Ledger> {
     shared: Arc<Shared<L, S>>,
     endpoint: EndpointId,
     begun: Vec<Begun>,
+    /// The endpoint is another task's, if it is anybody's.
+    has_left: bool,
 }
 
 impl<L: Log + Clone, S: Ledger> Drop for Turn<L, S> {
     fn drop(&mut self) {
-        let taken = self.shared.taken_up.endpoints().remove(&self.endpoint);
-        let queue = taken.map(|taken| taken.queue).unwrap_or_default();
+        let queue = if self.has_left {
+            VecDeque::new()
+        } else {
+            let taken = self.shared.taken_up.endpoints().remove(&self.endpoint);
+            taken.map(|taken| taken.queue).unwrap_or_default()
+        };
         let begun = std::mem::take(&mut self.begun).into_iter();
         let left = begun.map(|begun| begun.range.id);
         for id in left.chain(queue.into_iter().map(|(range, _)| range.id)) {
-            self.shared.release(id);
+            self.release(id);
         }
     }
 }
@@ -219,7 +226,7 @@ async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
         };
         let lane = shared.lane(&endpoint);
         if endpoint.is_paused || lane.state().must_wait() {
-            turn.hold_little(&readers, endpoint.is_paused);
+            turn.hold_little(&mut readers, endpoint.is_paused);
         }
         if !turn.begin_more() {
             return;
@@ -235,6 +242,23 @@ async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
 }
 
 impl<L: Log + Clone, S: Ledger> Turn<L, S> {
+    /// Whether the lane of the endpoint has begun a range of this name: it is the one that counts.
+    fn is_growing(&self, id: &RangeId) -> bool {
+        let lane = self.shared.lanes().get(&self.endpoint).cloned();
+        lane.is_some_and(|lane| {
+            lane.state()
+                .behind
+                .as_ref()
+                .is_some_and(|behind| behind.has(id))
+        })
+    }
+
+    fn release(&self, id: RangeId) {
+        if !self.is_growing(&id) {
+            self.shared.release(id);
+        }
+    }
+
     /// Nobody wants it any more; or the endpoint is so new that we have not heard of it.
     fn is_unwanted(&mut self) {
         let queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
@@ -251,7 +275,7 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
     }
 
     /// The endpoint cannot be delivered to now: keeps what is under way, and one range to probe with where it is not paused.
-    fn hold_little(&mut self, readers: &Open<L>, is_paused: bool) {
+    fn hold_little(&mut self, readers: &mut Open<L>, is_paused: bool) {
         let mut queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
             Some(taken) => std::mem::take(&mut taken.queue),
             None => VecDeque::new(),
@@ -267,10 +291,12 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         }
         self.begun = kept;
         for begun in idle {
-            self.shared.release(begun.range.id);
+            // Whoever claims it next may get further before it comes back.
+            readers.remove(&begun.range.id);
+            self.release(begun.range.id);
         }
         for (range, _) in queue {
-            self.shared.release(range.id);
+            self.release(range.id);
         }
     }
 
@@ -290,6 +316,7 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         if self.begun.is_empty() {
             // What is given from now on has another task.
             endpoints.remove(&self.endpoint);
+            self.has_left = true;
         }
         drop(endpoints);
         if wants {
@@ -304,7 +331,18 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         let shared = &self.shared;
         let mut has_moved = false;
         let mut place = 0;
-        while let Some(begun) = self.begun.get_mut(place) {
+        while let Some(id) = self.begun.get(place).map(|begun| begun.range.id.clone()) {
+            if self.is_growing(&id) {
+                self.begun.remove(place);
+                if let Some(reader) = readers.remove(&id) {
+                    reader.void();
+                }
+                has_moved = true;
+                continue;
+            }
+            let Some(begun) = self.begun.get_mut(place) else {
+                break;
+            };
             let Begun { range, life, .. } = begun;
             let going = Going {
                 id: &range.id,

@@ -273,6 +273,7 @@ fn cut_off<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
             reason: "too many attempts hang".to_owned(),
         };
         shared.recorder.happened().owed.push(owed);
+        shared.recorder.hold(item.held.clone());
         item.settle();
     }
     shared.step_aside(lane, None, until);

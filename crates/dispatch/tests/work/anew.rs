@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use dovecast_dispatch::work::ledger::RangeId;
+
 use crate::sink::Sink;
 use crate::world::{World, until, until_taken};
 
@@ -71,4 +73,33 @@ async fn an_endpoint_that_is_paused_meanwhile_gets_what_is_new_when_it_goes_on()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_that_the_new_log_has_a_part_of_ends_where_that_ends() {
     check(300, 600, 500, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_of_a_range_of_the_former_log_is_not_taken_for_done_in_the_new_one() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    // The range of each partition begins with its first record, in both logs.
+    world.put(1, &sink, |endpoint| endpoint.is_paused = true);
+    world.start();
+    world.notify(600).await;
+    world.committed().await;
+    world.put(1, &sink, |_| {});
+    until_taken(&sink, 300).await;
+    world.put(1, &sink, |endpoint| endpoint.is_paused = true);
+    world.stop().await;
+    let begun = |(id, (from, _, _)): (&RangeId, &(u64, u64, bool))| id.start == 0 && *from > 20;
+    assert!(world.ledger.kept().ranges.iter().any(begun));
+    let taken: BTreeSet<String> = sink.bodies().into_iter().collect();
+
+    world.lose_log();
+    world.start();
+    world.notify(50).await;
+    world.committed().await;
+    world.stop().await;
+
+    world.put(1, &sink, |_| {});
+    world.start();
+    until_different(&sink, u32::try_from(taken.len()).expect("few") + 50).await;
+    world.stop().await;
 }

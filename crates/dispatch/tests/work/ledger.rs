@@ -121,6 +121,10 @@ impl Ledger for Memory {
         for id in happened.unwanted.into_iter().chain(happened.done) {
             kept.owed.remove(&id);
         }
+        for (id, to) in happened.begun {
+            let range = kept.ranges.entry(id.clone()).or_insert((0, to, true));
+            *range = (id.start, range.1.max(to), true);
+        }
         for (id, to) in happened.grown {
             let start = id.start;
             let range = kept.ranges.entry(id).or_insert((start, to, true));

@@ -80,6 +80,11 @@ impl Held {
             let known = self.ranges.get(id).copied();
             changed.get(id).copied().unwrap_or(known)
         };
+        for (id, to) in &happened.begun {
+            let from = id.start;
+            let to = now(&changed, id).map_or(*to, |extent| extent.to.max(*to));
+            changed.insert(id.clone(), Some(Extent { from, to }));
+        }
         for (id, to) in &happened.grown {
             let extent = now(&changed, id).unwrap_or(Extent {
                 from: id.start,

@@ -37,6 +37,11 @@ const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offs
     VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
     DO UPDATE SET claimed_by = excluded.claimed_by, to_offset = \
     CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
+/// Where there is one of that name, it is of another log, or read again from its start.
+const BEGIN: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
+    VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
+    DO UPDATE SET claimed_by = excluded.claimed_by, from_offset = excluded.from_offset, to_offset = \
+    CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
 const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND from_offset < $5";
 /// The same of a range that we hold, which is written anew where the database has lost it.
@@ -99,8 +104,10 @@ impl Store {
         let (us, log) = (self.dispatcher_id(), self.log.to_string());
         let changed = self.held().after(happened);
         let extent = |id: &RangeId| self.held().extent(&changed, id);
-        for (id, to) in &happened.grown {
-            let grow = range(GROW, id).bind(offset(*to));
+        let begun = happened.begun.iter().map(|begun| (BEGIN, begun));
+        let grown = happened.grown.iter().map(|grown| (GROW, grown));
+        for (statement, (id, to)) in begun.chain(grown) {
+            let grow = range(statement, id).bind(offset(*to));
             let grow = grow.bind(us.clone()).bind(log.clone());
             grow.execute(&mut *connection).await?;
         }
