@@ -3,21 +3,28 @@
 //! A batch has the time of the clock when it was appended, and a clock may have been wrong. The order within a partition is right
 //! whatever the clock said; across partitions a batch counts with at most the time of what was appended behind it, and now
 //! ([`Oldest::counted_ms`]), and with at least the time of what was removed before it. So no partition stands in for the others.
+//! How old a batch is, the retention clock says ([`clock`]), which no clock that is set moves on at once.
+
+mod clock;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::store::{MAX_OFFSET, StoreError, key, unkey};
 use super::topics::{Partition, Topic};
 use super::writer::Shared;
 
+pub(super) use clock::{Now, RetentionClock};
+
 /// Batches that one step removes at most: appends wait for it.
 const BATCHES_PER_STEP: usize = 500;
 /// Pages that one step gives back to the file system.
 const PAGES_PER_STEP: u32 = 2000;
+/// What a mark adds to the write-ahead file: a page.
+const MARK_BYTES: u64 = 4096;
 
 /// The oldest batch of a partition.
 struct Oldest {
@@ -45,39 +52,39 @@ impl Oldest {
 
 /// What a step has done.
 pub(super) struct Step {
-    /// Bytes of the batches that were removed.
+    /// Bytes of the batches that were removed, and of the mark that was written.
     pub(super) bytes: u64,
     /// There may be more to remove.
     pub(super) is_more_due: bool,
 }
 
 /// Removes what is due, up to a bound.
-pub(super) fn step(shared: &Shared, connection: &mut Connection) -> Result<Step, StoreError> {
-    remove(shared, connection).map_err(|error| shared.store.error("trim", &error))
+pub(super) fn step(
+    shared: &Shared,
+    connection: &mut Connection,
+    (clock, now): (&mut RetentionClock, Now),
+) -> Result<Step, StoreError> {
+    remove(shared, connection, (clock, now)).map_err(|error| shared.store.error("trim", &error))
 }
 
-fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step> {
+fn remove(
+    shared: &Shared,
+    connection: &mut Connection,
+    (clock, now): (&mut RetentionClock, Now),
+) -> rusqlite::Result<Step> {
     let options = &shared.options;
-    let now_ms = now_ms();
-    let cutoff_ms = options.retention_ms.map_or(i64::MIN, |age_ms| {
-        now_ms.saturating_sub(i64::try_from(age_ms).unwrap_or(i64::MAX))
-    });
+    let now_ms = now.time_ms;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut all = Vec::new();
-    let mut total = 0;
-    for topic in shared.topics.all() {
-        for place in 0..topic.partitions.len() {
-            total += topic.partitions[place].bytes();
-            let removed_ms = topic.partitions[place].removed_ms();
-            let wanted = Wanted {
-                topic: &topic,
-                place,
-                removed_ms,
-            };
-            all.extend(oldest(shared, &transaction, now_ms, &wanted)?);
-        }
+    let (mut all, mut total) = oldest_of_each(shared, &transaction, now_ms)?;
+    let (mut cutoff_ms, mut marked_ms) = (i64::MIN, None);
+    if let Some(age_ms) = options.retention_ms {
+        let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
+        let oldest_ms = all.iter().map(|oldest| oldest.counted_ms).min();
+        let time_ms = clock.go_on(now, &transaction, (age_ms, oldest_ms))?;
+        cutoff_ms = time_ms.saturating_sub(age_ms);
+        marked_ms = clock.write(&transaction)?;
     }
-    let mut gone: Vec<(Oldest, u64, i64)> = Vec::new();
+    let mut gone: Vec<(Oldest, i64)> = Vec::new();
     while gone.len() < BATCHES_PER_STEP {
         let Some((i, counted_ms)) = oldest_of(&all) else {
             break;
@@ -90,17 +97,7 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step
             break;
         }
         let first = all.swap_remove(i);
-        let (id, begin) = (first.partition().id, first.end);
-        transaction
-            .prepare_cached("DELETE FROM batch WHERE key >= ?1 AND key < ?2")?
-            .execute(params![key(id, 0), key(id, begin)])?;
-        transaction
-            .prepare_cached("UPDATE part SET begin = ?2, end = max(end, ?3) WHERE id = ?1")?
-            .execute(params![
-                id.cast_signed(),
-                begin.cast_signed(),
-                first.partition().end().cast_signed()
-            ])?;
+        delete(&transaction, &first)?;
         total = total.saturating_sub(first.bytes);
         let wanted = Wanted {
             topic: &first.topic,
@@ -108,33 +105,74 @@ fn remove(shared: &Shared, connection: &mut Connection) -> rusqlite::Result<Step
             removed_ms: counted_ms,
         };
         all.extend(oldest(shared, &transaction, now_ms, &wanted)?);
-        gone.push((first, begin, counted_ms));
+        gone.push((first, counted_ms));
     }
     transaction.commit()?;
-    let mut step = Step {
-        bytes: 0,
-        is_more_due: gone.len() >= BATCHES_PER_STEP,
-    };
-    for (batch, begin, counted_ms) in gone {
-        let partition = batch.partition();
+    clock.marked(marked_ms);
+    let mut removed_bytes = 0;
+    let is_more_due = gone.len() >= BATCHES_PER_STEP;
+    for (batch, counted_ms) in gone {
+        let (partition, begin) = (batch.partition(), batch.end);
         let records = begin.saturating_sub(partition.begin());
         shared
             .counters
             .removed
             .fetch_add(records, Ordering::Relaxed);
-        step.bytes += batch.bytes;
+        removed_bytes += batch.bytes;
         partition.set_begin_pos(batch.pos + batch.bytes);
         partition.set_begin(begin);
         partition.set_removed_ms(counted_ms);
     }
-    if step.bytes > 0 {
+    if removed_bytes > 0 {
         // It gives back a page for each row that is asked for.
         let mut vacuum =
             connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_PER_STEP})"))?;
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
     }
-    Ok(step)
+    Ok(Step {
+        bytes: removed_bytes + marked_ms.map_or(0, |_| MARK_BYTES),
+        is_more_due,
+    })
+}
+
+/// The oldest batch of each partition that may go, and the bytes of all batches.
+fn oldest_of_each(
+    shared: &Shared,
+    transaction: &Transaction<'_>,
+    now_ms: i64,
+) -> rusqlite::Result<(Vec<Oldest>, u64)> {
+    let mut all = Vec::new();
+    let mut total = 0;
+    for topic in shared.topics.all() {
+        for place in 0..topic.partitions.len() {
+            total += topic.partitions[place].bytes();
+            let removed_ms = topic.partitions[place].removed_ms();
+            let wanted = Wanted {
+                topic: &topic,
+                place,
+                removed_ms,
+            };
+            all.extend(oldest(shared, transaction, now_ms, &wanted)?);
+        }
+    }
+    Ok((all, total))
+}
+
+/// Removes a batch from its partition.
+fn delete(transaction: &Transaction<'_>, first: &Oldest) -> rusqlite::Result<()> {
+    let (id, begin) = (first.partition().id, first.end);
+    transaction
+        .prepare_cached("DELETE FROM batch WHERE key >= ?1 AND key < ?2")?
+        .execute(params![key(id, 0), key(id, begin)])?;
+    transaction
+        .prepare_cached("UPDATE part SET begin = ?2, end = max(end, ?3) WHERE id = ?1")?
+        .execute(params![
+            id.cast_signed(),
+            begin.cast_signed(),
+            first.partition().end().cast_signed()
+        ])?;
+    Ok(())
 }
 
 /// The oldest of all, and the time it counts with.

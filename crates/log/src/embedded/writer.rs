@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::additions::{Group, write_mark, write_positions};
 use super::pool::Pool;
+use super::retention::{Now, RetentionClock};
 use super::stats::Counters;
 use super::store::{MAX_PARTITIONS, Store, StoreError};
 use super::topics::{Partition, Topic, Topics};
@@ -76,6 +77,7 @@ pub(super) struct Writer {
     round_robin: u32,
     unchecked_bytes: u64,
     retention_at: Instant,
+    retention_clock: RetentionClock,
 }
 
 impl Writer {
@@ -88,6 +90,7 @@ impl Writer {
             round_robin: 0,
             unchecked_bytes: 0,
             retention_at: Instant::now() + RETENTION_INTERVAL,
+            retention_clock: RetentionClock::new(Now::read()),
             shared,
         };
         let path = writer.shared.store.path.clone();
@@ -422,7 +425,8 @@ impl Writer {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        match retention::step(&self.shared, connection) {
+        let clock = (&mut self.retention_clock, Now::read());
+        match retention::step(&self.shared, connection, clock) {
             Ok(step) => {
                 self.unchecked_bytes += step.bytes;
                 if step.is_more_due {

@@ -7,6 +7,8 @@ use tokio::sync::watch;
 use super::super::{EmbeddedOptions, load, store::Store};
 use super::*;
 
+mod stepped;
+
 const SECOND: i64 = 1000;
 const HOUR: i64 = 3600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -24,13 +26,12 @@ struct Case {
     idle: &'static [(u64, i64)],
 }
 
-/// How many batches are left of each partition.
-fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> [u64; 4] {
-    let dir = tempfile::tempdir().expect("a directory");
-    let shared = Shared {
-        store: Store::in_dir(dir.path()),
+/// A store in a directory, which keeps so many bytes, and milliseconds.
+fn shared(dir: &std::path::Path, keep: (Option<u64>, Option<u64>)) -> Shared {
+    Shared {
+        store: Store::in_dir(dir),
         options: Arc::new(EmbeddedOptions {
-            retention_bytes: keep.0.map(|batches| batches * BYTES),
+            retention_bytes: keep.0,
             retention_ms: keep.1,
             ..EmbeddedOptions::default()
         }),
@@ -39,25 +40,36 @@ fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> 
         counters: Arc::default(),
         commits: watch::Sender::new(0),
         damage: Arc::default(),
-    };
+    }
+}
+
+/// How many batches are left of each partition.
+fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> [u64; 4] {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shared = shared(dir.path(), (keep.0.map(|batches| batches * BYTES), keep.1));
     let mut connection = shared.store.open_writer().expect("a store");
+    // The retention clock has kept up until now.
+    let now = Now::read();
+    let mut clock = RetentionClock::new(now);
+    step(&shared, &mut connection, (&mut clock, now)).expect("room");
     fill(case, is_clock_right, &connection);
     load::load(&shared, &connection).expect("a log");
-    while step(&shared, &mut connection).expect("room").is_more_due {}
-    let left = |partition: i64| {
-        connection
-            .query_row(
-                "SELECT count(*) FROM batch WHERE key >= ?1 AND key < ?2",
-                params![
-                    key(partition.cast_unsigned(), 0),
-                    key(partition.cast_unsigned() + 1, 0)
-                ],
-                |row| row.get::<_, i64>(0),
-            )
-            .expect("a number")
-            .cast_unsigned()
-    };
-    [0, 1, 2, 3].map(left)
+    while step(&shared, &mut connection, (&mut clock, Now::read()))
+        .expect("room")
+        .is_more_due
+    {}
+    [0, 1, 2, 3].map(|partition| batches(&connection, partition))
+}
+
+fn batches(connection: &Connection, partition: u64) -> u64 {
+    connection
+        .query_row(
+            "SELECT count(*) FROM batch WHERE key >= ?1 AND key < ?2",
+            params![key(partition, 0), key(partition + 1, 0)],
+            |row| row.get::<_, i64>(0),
+        )
+        .expect("a number")
+        .cast_unsigned()
 }
 
 fn fill(case: &Case, is_clock_right: bool, connection: &Connection) {
