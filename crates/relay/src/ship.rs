@@ -11,9 +11,9 @@ mod since;
 mod topic;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Budget, Log, LogError};
@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use topic::Work;
 
-pub use lost::{KeepLost, Kept};
+pub use lost::{KeepLost, Kept, Lost, NotKept};
 
 /// Memory that records of all topics take while they are read ahead and appended. A topic has one read of the spool besides, so
 /// that one that Kafka does not take holds back no other.
@@ -77,6 +77,21 @@ struct Counters {
     errors: AtomicU64,
     damaged: AtomicU64,
     known: AtomicU64,
+    /// When it was last logged that dead letters cannot be kept, of all topics.
+    unkept_logged: std::sync::Mutex<Option<Instant>>,
+}
+
+impl Counters {
+    /// Whether it is to be logged again that dead letters cannot be kept.
+    fn may_log_unkept(&self, interval: Duration) -> bool {
+        let logged = self.unkept_logged.lock();
+        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged.is_none_or(|logged| logged.elapsed() >= interval);
+        if is_due {
+            *logged = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// A running shipper.

@@ -14,7 +14,7 @@ use super::lost::KeepLost;
 pub(super) const AGAIN_FIRST: Duration = Duration::from_millis(100);
 pub(super) const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
 /// How often trouble is logged.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
+pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Repeats what fails, until it succeeds or the shipper is stopped.
 pub(super) struct Again {
@@ -57,8 +57,16 @@ impl Again {
         if self.is_stopping() {
             return Err(error);
         }
-        tokio::time::sleep(self.delay).await;
+        self.wait(self.delay).await;
         self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
         Ok(())
+    }
+
+    /// Waits, or until the shipper is being stopped.
+    pub(super) async fn wait(&mut self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            Ok(_) = self.stopping.wait_for(|is_stopping| *is_stopping) => {}
+        }
     }
 }

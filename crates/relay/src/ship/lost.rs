@@ -1,62 +1,156 @@
 //! Records that the target never takes: each is named in the log, counted, and, where somebody keeps them, a dead letter.
+//!
+//! Those of one append are kept together, in one series of tries: their topic is not shipped meanwhile. A store that is away is
+//! waited for, as the target is; one that answers and does not keep a record is tried for a while.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dovecast_event::header_name;
 use dovecast_log::{LogError, Record};
 
-use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again};
+use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again, LOG_INTERVAL};
+use super::since::now_ms;
 
-/// How often it is tried to keep a record: a minute in all, with the delays of an append. Its topic is not shipped meanwhile.
+/// Tries to keep the records of one append where a store answers that it cannot: a minute in all, with the delays of an append.
 const KEEP_TRIES: u32 = 16;
+/// Records that are kept in one transaction at most, so that none takes long.
+const KEEP_RECORDS: usize = 500;
 
-/// What becomes of a record that the target never takes; `Err`: why it was not kept, to be tried again.
-pub type Kept<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+/// A record that the target never takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost<'a> {
+    /// As it is in the spool.
+    pub record: &'a Record,
+    /// Why it is not taken.
+    pub reason: &'a str,
+}
+
+/// Why records were not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotKept {
+    /// Nothing can be kept now: it is tried until it can.
+    Unavailable(String),
+    /// These records are not kept.
+    Failed(String),
+}
+
+/// What becomes of records that the target never takes; `Err`: none of them was kept, or that is not known.
+pub type Kept<'a> = Pin<Box<dyn Future<Output = Result<(), NotKept>> + Send + 'a>>;
 
 /// Keeps records that the target never takes.
 pub trait KeepLost: fmt::Debug + Send + Sync + 'static {
-    /// Keeps a record, as it is in the spool, with the reason. May come again for one that was kept, after a crash.
-    fn keep<'a>(&'a self, record: &'a Record, reason: &'a str) -> Kept<'a>;
+    /// Keeps records, all or none. `time_ms`, in milliseconds since the epoch, is when they were refused: a try that is repeated
+    /// has the same, so that what was kept before is known. After a crash they may come again with another.
+    fn keep<'a>(&'a self, lost: &'a [Lost<'a>], time_ms: i64) -> Kept<'a>;
 }
 
-/// Names a record that is lost, and keeps it. An error only where the shipper is being stopped: it is refused again after the
-/// next start.
-pub(super) async fn keep(again: &Again, record: &Record, reason: &str) -> Result<(), LogError> {
-    let mut tries = 0;
-    let mut delay = AGAIN_FIRST;
-    let is_kept = loop {
-        let Some(letters) = &again.letters else {
-            break false;
-        };
-        let Err(error) = letters.keep(record, reason).await else {
-            break true;
-        };
+/// Names the records of an append that are lost, and keeps them. An error only where the shipper is being stopped: they are
+/// refused again after the next start.
+pub(super) async fn keep(again: &mut Again, mut lost: Vec<Lost<'_>>) -> Result<(), LogError> {
+    let letters = again.letters.clone();
+    let mut tries = Tries::new();
+    while let Some(letters) = letters.as_deref() {
+        let failed = tries.keep(again, letters, &mut lost).await;
+        if lost.is_empty() {
+            return Ok(());
+        }
         if again.is_stopping() {
             return Err(LogError::Closed);
         }
-        tries += 1;
-        tracing::warn!(
-            error,
-            tries,
-            "a record that kafka never takes cannot be kept as a dead letter"
-        );
-        if tries == KEEP_TRIES {
-            break false;
+        if !tries.go_on(again, failed, lost.len()).await {
+            break;
         }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(AGAIN_SLOWEST);
-    };
-    let counters = &again.counters;
+    }
+    for lost in &lost {
+        tell(lost, "it is lost");
+    }
+    Ok(())
+}
+
+/// The tries to keep the records of one append.
+struct Tries {
+    time_ms: i64,
+    /// Those that a store has answered.
+    answered: u32,
+    delay: Duration,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self {
+            time_ms: now_ms(),
+            answered: 0,
+            delay: AGAIN_FIRST,
+        }
+    }
+
+    /// Tries to keep all, once; leaves those that were not kept, and says why.
+    async fn keep(
+        &self,
+        again: &Again,
+        letters: &dyn KeepLost,
+        lost: &mut Vec<Lost<'_>>,
+    ) -> Option<NotKept> {
+        let mut left = Vec::new();
+        let mut failed = None;
+        let mut waiting: VecDeque<&[Lost<'_>]> = lost.chunks(KEEP_RECORDS).collect();
+        while let Some(some) = waiting.pop_front() {
+            if matches!(failed, Some(NotKept::Unavailable(_))) {
+                left.extend_from_slice(some);
+                continue;
+            }
+            match letters.keep(some, self.time_ms).await {
+                Ok(()) => kept(again, some),
+                // A record that cannot be kept costs no other.
+                Err(NotKept::Failed(_)) if some.len() > 1 => waiting.extend(some.chunks(1)),
+                Err(error) => {
+                    failed = Some(error);
+                    left.extend_from_slice(some);
+                }
+            }
+        }
+        *lost = left;
+        failed
+    }
+
+    /// Waits until the next try; `false`: there is none.
+    async fn go_on(&mut self, again: &mut Again, failed: Option<NotKept>, records: usize) -> bool {
+        let (error, is_answered) = match failed {
+            Some(NotKept::Unavailable(error)) => (error, false),
+            Some(NotKept::Failed(error)) => (error, true),
+            None => return true,
+        };
+        if again.counters.may_log_unkept(LOG_INTERVAL) {
+            tracing::warn!(
+                error,
+                records,
+                "records that kafka never takes cannot be kept as dead letters, it is tried again"
+            );
+        }
+        self.answered += u32::from(is_answered);
+        if self.answered >= KEEP_TRIES {
+            return false;
+        }
+        again.wait(self.delay).await;
+        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
+        true
+    }
+}
+
+fn kept(again: &Again, some: &[Lost<'_>]) {
+    for lost in some {
+        again.counters.kept.fetch_add(1, Ordering::Relaxed);
+        tell(lost, "it is a dead letter");
+    }
+}
+
+fn tell(Lost { record, reason }: &Lost<'_>, becomes: &str) {
     let id = record.header(header_name::ID).map(String::from_utf8_lossy);
     let key = record.key.as_deref().map(String::from_utf8_lossy);
-    let becomes = if is_kept {
-        counters.kept.fetch_add(1, Ordering::Relaxed);
-        "it is a dead letter"
-    } else {
-        "it is lost"
-    };
     tracing::error!(
         reason,
         topic = &*record.topic,
@@ -67,5 +161,7 @@ pub(super) async fn keep(again: &Again, record: &Record, reason: &str) -> Result
         bytes = record.value.len(),
         "kafka never takes a record: {becomes}"
     );
-    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

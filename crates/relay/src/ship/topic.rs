@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::again::{AGAIN_SLOWEST, Again};
 use super::known::{Doubtful, LookUp};
-use super::lost::{self, KeepLost};
+use super::lost::{self, KeepLost, Lost};
 use super::since::{Since, now_ms};
 use super::{Counters, ShipOptions};
 
@@ -271,11 +271,12 @@ async fn ship<L: Log>(
             Err(error) => again.after(error).await?,
         }
     };
-    for Refusal { place, reason } in &done.refusals {
-        if let Some(record) = records.get(*place) {
-            lost::keep(again, record, reason).await?;
-        }
-    }
+    let refusals = done.refusals.iter();
+    let lost = refusals.filter_map(|Refusal { place, reason }| {
+        let record = records.get(*place)?;
+        Some(Lost { record, reason })
+    });
+    lost::keep(again, lost.collect()).await?;
     Ok(Appended { duplicates, ..done })
 }
 

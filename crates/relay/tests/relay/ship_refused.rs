@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{
-    Appended, GroupStatus, Log, LogError, NewRecord, Position, Record, Refusal, StartAt,
-    TopicStatus,
+    Appended, GroupStatus, Log, LogError, NewRecord, Position, Refusal, StartAt, TopicStatus,
 };
-use dovecast_relay::ship::{KeepLost, Kept, ShipOptions, Shipper};
+use dovecast_relay::ship::{KeepLost, Kept, Lost, NotKept, ShipOptions, Shipper};
 
 use crate::PATIENCE;
 
@@ -75,13 +74,18 @@ struct Letters {
 }
 
 impl KeepLost for Letters {
-    fn keep<'a>(&'a self, record: &'a Record, reason: &'a str) -> Kept<'a> {
+    fn keep<'a>(&'a self, lost: &'a [Lost<'a>], _: i64) -> Kept<'a> {
         Box::pin(async move {
-            if self.failures.fetch_add(1, Ordering::Relaxed) < 2 {
-                return Err("away".to_owned());
+            match self.failures.fetch_add(1, Ordering::Relaxed) {
+                0 => return Err(NotKept::Unavailable("away".to_owned())),
+                1 => return Err(NotKept::Failed("full".to_owned())),
+                _ => {}
             }
             let mut kept = self.kept.lock().expect("no panic");
-            kept.push((record.value.clone(), reason.to_owned()));
+            let new = lost
+                .iter()
+                .map(|lost| (lost.record.value.clone(), lost.reason.to_owned()));
+            kept.extend(new);
             Ok(())
         })
     }

@@ -1,12 +1,9 @@
 //! Records that Kafka never takes are dead letters, where there is a store for them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use dovecast_dispatch::NotificationId;
 use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger};
-use dovecast_log::Record;
-use dovecast_relay::ship::{KeepLost, Kept};
-use dovecast_store::Store;
+use dovecast_relay::ship::{KeepLost, Kept, Lost as Refused, NotKept};
+use dovecast_store::{Store, StoreError};
 
 /// Keeps them in a store.
 #[derive(Debug)]
@@ -19,32 +16,77 @@ impl Lost {
 }
 
 impl KeepLost for Lost {
-    fn keep<'a>(&'a self, record: &'a Record, reason: &'a str) -> Kept<'a> {
-        let letter = DeadLetter {
-            endpoint: None,
-            notification: NotificationId::of(record),
-            body: record.value.clone(),
-            reason: format!(
-                "Kafka never takes this: {reason} (topic `{}`, key `{}`, {} bytes)",
-                record.topic,
-                String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()),
-                record.value.len()
-            ),
-            time_ms: now_ms(),
-            attempts: 0,
-        };
+    fn keep<'a>(&'a self, lost: &'a [Refused<'a>], time_ms: i64) -> Kept<'a> {
         let happened = Happened {
-            dead: vec![letter],
+            dead: lost.iter().map(|lost| letter(lost, time_ms)).collect(),
             ..Happened::default()
         };
         Box::pin(async move {
-            let kept = self.0.record(happened).await;
-            kept.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+            let Err(error) = self.0.record(happened).await else {
+                return Ok(());
+            };
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            Err(match self.0.check_writable().await {
+                // Other writes go through: it is these.
+                Ok(()) | Err(StoreError::CannotRecord) => NotKept::Failed(reason),
+                Err(error) if error.is_unavailable() => NotKept::Unavailable(reason),
+                Err(_) => NotKept::Failed(reason),
+            })
         })
     }
 }
 
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+fn letter(Refused { record, reason }: &Refused<'_>, time_ms: i64) -> DeadLetter {
+    DeadLetter {
+        endpoint: None,
+        notification: NotificationId::of(record),
+        body: record.value.clone(),
+        reason: format!(
+            "Kafka never takes this: {reason} (topic `{}`, key `{}`, {} bytes)",
+            record.topic,
+            String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()),
+            record.value.len()
+        ),
+        time_ms,
+        attempts: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use dovecast_log::Record;
+    use dovecast_store::{Place, StoreOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_try_that_is_repeated_leaves_one_dead_letter_and_a_store_that_is_away_says_so() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = StoreOptions::new(Place::Sqlite(dir.path().join("store.db")));
+        let store = Store::open(&options).await.expect("a store");
+        let record = |offset| Record {
+            topic: Arc::from("t"),
+            partition: 0,
+            offset,
+            key: None,
+            value: Bytes::from_static(b"too large"),
+            headers: Vec::new(),
+            timestamp_ms: 0,
+        };
+        let records = [record(0), record(1)];
+        let reason = "too large";
+        let lost = records.each_ref().map(|record| Refused { record, reason });
+        let letters = Lost::new(&store);
+        for _ in 0..2 {
+            assert_eq!(letters.keep(&lost, 1_000).await, Ok(()));
+        }
+        let kept = store.dead_letters(None, 10).await.expect("a store");
+        assert_eq!(kept.len(), records.len());
+        store.close().await;
+        let done = letters.keep(&lost, 1_000).await;
+        assert!(matches!(done, Err(NotKept::Unavailable(_))), "{done:?}");
+    }
 }
