@@ -27,6 +27,7 @@ use rdkafka::types::RDKafkaConfRes;
 
 use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicStatus};
 use producer::Producers;
+use settings::Undescribed;
 
 pub use consumer::KafkaConsumer;
 pub use reader::KafkaReader;
@@ -53,6 +54,7 @@ pub struct KafkaLog {
     producers: Producers,
     counters: Arc<Counters>,
     limits: RecordLimits,
+    undescribed: Undescribed,
 }
 
 /// Of all clients of a log.
@@ -71,6 +73,7 @@ impl KafkaLog {
             options: options.clone(),
             counters,
             limits: RecordLimits::of(options),
+            undescribed: Undescribed::default(),
         })
     }
 }
@@ -86,11 +89,12 @@ impl KafkaLog {
         &self,
         topics: &[String],
     ) -> Result<BTreeMap<String, TopicSettings>, LogError> {
-        let found = settings::of_topics(&self.options, topics).await?;
-        for (topic, settings) in &found {
+        let answers = settings::of_topics(&self.options, topics).await?;
+        self.undescribed.note(&answers);
+        for (topic, settings) in &answers.found {
             self.limits.learn(topic, settings);
         }
-        Ok(found)
+        Ok(answers.found)
     }
 
     /// How large records may be: what the producer takes, and less where [`KafkaLog::topic_settings`] has said so.

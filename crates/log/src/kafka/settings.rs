@@ -1,9 +1,11 @@
 //! What the cluster's settings of topics say, and from that the largest record that a topic takes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, ConfigResourceResult, ResourceSpecifier,
+};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::assigned::Context;
@@ -41,11 +43,11 @@ impl<const N: usize> From<[(&str, &str); N]> for TopicSettings {
     }
 }
 
-/// Asks the cluster; topics that are not there are left out.
+/// Asks the cluster; topics that are not there are left out. An error only where nothing is answered at all.
 pub(super) async fn of_topics(
     options: &KafkaOptions,
     topics: &[String],
-) -> Result<BTreeMap<String, TopicSettings>, LogError> {
+) -> Result<Answers, LogError> {
     let admin: AdminClient<Context> = options
         .client_config(&[])
         .create_with_context(Context::new(&Arc::default()))
@@ -63,25 +65,63 @@ pub(super) async fn of_topics(
     })
     .await?;
     let answered = answered.map_err(|error| options.io("ask", &error))?;
-    let mut found = BTreeMap::new();
-    for (topic, answer) in topics.iter().zip(answered) {
-        match answer {
-            // A topic that is not there has none.
-            Ok(resource) if resource.entries.is_empty() => {}
-            Ok(resource) => {
-                found.insert(topic.clone(), settings(resource));
-            }
-            Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {}
-            Err(code) => {
-                return Err(LogError::Io {
-                    doing: "ask for settings of topics of",
-                    place: options.brokers.clone(),
-                    reason: format!("{code} (topic `{topic}`)"),
-                });
+    Ok(Answers::of(topics, answered))
+}
+
+/// What the cluster has answered.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub(super) found: BTreeMap<String, TopicSettings>,
+    /// Topics that it says nothing of, and why.
+    pub(super) refused: BTreeMap<String, Code>,
+}
+
+impl Answers {
+    /// A topic that cannot be described hides no other: whoever may write to the log names topics.
+    fn of(topics: &[String], answered: Vec<ConfigResourceResult>) -> Self {
+        let mut answers = Self::default();
+        for (topic, answer) in topics.iter().zip(answered) {
+            match answer {
+                // A topic that is not there has none.
+                Ok(resource) if resource.entries.is_empty() => {}
+                Ok(resource) => {
+                    answers.found.insert(topic.clone(), settings(resource));
+                }
+                Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {}
+                Err(code) => {
+                    answers.refused.insert(topic.clone(), code);
+                }
             }
         }
+        answers
     }
-    Ok(found)
+}
+
+/// Topics of which it was logged that the cluster does not describe them; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Undescribed(Arc<Mutex<BTreeSet<String>>>);
+
+impl Undescribed {
+    /// Logs those that are new, in one line; one that was described meanwhile is new again.
+    pub(super) fn note(&self, answers: &Answers) {
+        let new = self.new_ones(answers);
+        if let Some((topic, code)) = new.first() {
+            tracing::warn!(
+                topics = new.len(),
+                first = topic,
+                reason = %code,
+                "kafka does not describe topics: how large their records may be is not known"
+            );
+        }
+    }
+
+    fn new_ones<'a>(&self, answers: &'a Answers) -> Vec<(&'a str, Code)> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|topic| !answers.found.contains_key(topic));
+        let refused = answers.refused.iter();
+        let new = refused.filter(|(topic, _)| known.insert((*topic).clone()));
+        new.map(|(topic, code)| (topic.as_str(), *code)).collect()
+    }
 }
 
 fn settings(resource: ConfigResource) -> TopicSettings {
@@ -138,7 +178,52 @@ pub fn record_bytes(record: &NewRecord) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
     use super::*;
+
+    fn described(topic: &str) -> ConfigResource {
+        ConfigResource {
+            specifier: OwnedResourceSpecifier::Topic(topic.to_owned()),
+            entries: vec![ConfigEntry {
+                name: "max.message.bytes".to_owned(),
+                value: Some("20000".to_owned()),
+                source: ConfigSource::DynamicTopic,
+                is_read_only: false,
+                is_default: false,
+                is_sensitive: false,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_described_hides_no_other_and_is_logged_once() {
+        let topics = ["dovecot", "hidden", "gone", "hooks"].map(str::to_owned);
+        let denied = Code::TopicAuthorizationFailed;
+        let undescribed = Undescribed::default();
+        for (hidden, new) in [
+            (Err(denied), vec![("hidden", denied)]),
+            (Err(denied), vec![]),
+            (Ok(described("hidden")), vec![]),
+            (Err(denied), vec![("hidden", denied)]),
+        ] {
+            let is_described = hidden.is_ok();
+            let answered = vec![
+                Ok(described("dovecot")),
+                hidden,
+                Err(Code::UnknownTopicOrPartition),
+                Ok(described("hooks")),
+            ];
+            let answers = Answers::of(&topics, answered);
+            assert_eq!(undescribed.new_ones(&answers), new);
+            let found: Vec<&str> = answers.found.keys().map(String::as_str).collect();
+            if is_described {
+                assert_eq!(found, ["dovecot", "hidden", "hooks"]);
+            } else {
+                assert_eq!(found, ["dovecot", "hooks"]);
+            }
+        }
+    }
 
     #[test]
     fn a_limit_is_what_both_producer_and_topic_take_less_the_framing() {
