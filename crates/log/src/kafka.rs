@@ -12,6 +12,7 @@ mod polling;
 mod producer;
 mod reader;
 mod records;
+mod renewal;
 mod settings;
 mod source;
 mod status;

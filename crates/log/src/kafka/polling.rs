@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::assigned::{Assigned, Context};
 use super::gaps::{Found, Gaps};
+use super::renewal::Renewal;
 use super::source::{Current, Fetched, Item, Source, create};
 use super::{Counters, KafkaOptions, REQUEST};
 use crate::{Budget, LogError, Record};
@@ -34,9 +35,6 @@ const POLL_PAUSED: Duration = Duration::from_millis(10);
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing is polled.
 const OLDEST_OFFSET: Duration = Duration::from_secs(3);
-/// How long until a consumer that has failed for good is replaced: at first, and at most.
-const RENEWAL_FIRST: Duration = Duration::from_secs(1);
-const RENEWAL_SLOWEST: Duration = Duration::from_mins(1);
 
 /// A consumer that a thread polls.
 pub(super) struct Polled {
@@ -87,7 +85,7 @@ impl Polled {
             held: VecDeque::new(),
             is_paused: false,
             logged: None,
-            renewal_delay: RENEWAL_FIRST,
+            renewal: Renewal::new(Instant::now()),
             is_over: Arc::clone(&is_over),
         };
         let polled = Self {
@@ -183,7 +181,7 @@ struct Polling<S> {
     held: VecDeque<Result<Fetched, LogError>>,
     is_paused: bool,
     logged: Option<Instant>,
-    renewal_delay: Duration,
+    renewal: Renewal,
     is_over: Arc<AtomicBool>,
 }
 
@@ -229,7 +227,6 @@ impl<S: Source> Polling<S> {
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
-        self.renewal_delay = RENEWAL_FIRST;
         let record = super::records::record(message);
         // Assignments change within `poll` only.
         let at = self.assigned.latest();
@@ -356,9 +353,10 @@ impl<S: Source> Polling<S> {
         tracing::error!(%error, reason, "the consumer has failed for good, another one is made");
         // What was fetched and not handed out is another member's now.
         self.assigned.clear();
+        self.renewal.failed(Instant::now());
         while self.goes_on() {
-            self.wait(self.renewal_delay);
-            self.renewal_delay = (self.renewal_delay * 2).min(RENEWAL_SLOWEST);
+            let delay = self.renewal.next_delay();
+            self.wait(delay);
             let made =
                 create(&self.options, self.source.group(), &self.assigned).and_then(|consumer| {
                     self.source.begin(&consumer, &mut self.gaps)?;
@@ -367,6 +365,7 @@ impl<S: Source> Polling<S> {
             match made {
                 Ok(consumer) => {
                     self.counters.renewed.fetch_add(1, Ordering::Relaxed);
+                    self.renewal.made(Instant::now());
                     self.current.replace(&consumer);
                     let old = std::mem::replace(&mut self.consumer, consumer);
                     self.is_paused = false;
