@@ -28,9 +28,16 @@ TESTS ?= --workspace --exclude dovecast-benches
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
 	cargo test $(TESTS)
 
-soak: deps-test fuzz ## the long tests of faults in full length, every case on every Dovecot, and fuzz
+SOAK_ROUNDS ?= 3
+soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
+	for round in $$(seq $(SOAK_ROUNDS)); do \
+		cargo test --package dovecast-dispatch --tests && \
+		cargo test --package dovecast-store --tests && \
+		cargo test --package dovecast-server --test disk --test log_lines --test store_away --test crash && \
+		cargo test --package dovecast-tests --test nodes --test memory --test kafka_faults --test log_in_kafka || exit 1; \
+	done
 	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.3.21::
 	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.4.5::
 

@@ -83,7 +83,7 @@ use lane::Lane;
 use ledger::{Happened, Ledger, Millis};
 use life::Parts;
 use locks::{Held, Lock};
-use panics::{Panicked, Panics, Seldom, answered};
+use panics::{Panicked, Panics, answered};
 use readers::Readers;
 use recorder::Recorder;
 use stats::Counters;
@@ -159,7 +159,7 @@ struct Shared<L, S> {
     room: Arc<Room>,
     hanging: Hanging,
     /// When it was last said that attempts are cut off.
-    cut_off_logged: Seldom,
+    cut_off_told: Told,
     hosts: Hosts,
     panics: Panics,
     /// Until when the others take us for alive, as we have last said.
@@ -266,7 +266,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
             hanging: Hanging::new(&parts.counters),
-            cut_off_logged: Seldom::default(),
+            cut_off_told: Told::default(),
             hosts: Hosts::default(),
             panics: Panics::default(),
             alive_until: Lock::new("alive", None),

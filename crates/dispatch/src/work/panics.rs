@@ -60,28 +60,6 @@ pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Pani
     .await
 }
 
-/// Says whether something is to be logged that may happen very often: once a minute.
-#[derive(Debug)]
-pub(super) struct Seldom(Lock<Option<Instant>>);
-
-impl Default for Seldom {
-    fn default() -> Self {
-        Self(Lock::new("seldom", None))
-    }
-}
-
-impl Seldom {
-    pub(super) fn is_due(&self) -> bool {
-        let now = Instant::now();
-        let mut last = self.0.lock();
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);
-        if is_due {
-            *last = Some(now);
-        }
-        is_due
-    }
-}
-
 /// Counts panics, and logs them.
 #[derive(Debug)]
 pub(super) struct Panics {

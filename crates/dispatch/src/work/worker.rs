@@ -253,9 +253,10 @@ fn failed(reason: String) -> Attempt {
 /// Too many attempts hang: this one is made again, and is no failure of the endpoint.
 fn cut_off<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
     count(&shared.counters.cut_off, 1);
-    if shared.cut_off_logged.is_due() {
+    if let Some(untold) = shared.cut_off_told.tell() {
         tracing::warn!(
             endpoint.id = %lane.id,
+            untold,
             hanging = shared.counters.hanging.load(Ordering::Relaxed),
             "an attempt was cut off, because too many hang that do not answer; it is made again"
         );
