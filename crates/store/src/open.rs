@@ -85,6 +85,8 @@ pub struct Store {
     /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
     pub(crate) page_after: Arc<Mutex<String>>,
     pub(crate) held: Arc<Mutex<Held>>,
+    /// Held from reading what we hold of ranges until what was written of them is committed.
+    pub(crate) writing_ranges: Arc<tokio::sync::Mutex<()>>,
     pub(crate) failing: Arc<Mutex<Failing>>,
     /// When the past was last forgotten, by the steady clock.
     pub(crate) forgot_ms: Arc<Mutex<Option<i64>>>,
@@ -115,6 +117,7 @@ impl Store {
             clock: options.clock.clone(),
             page_after: Arc::default(),
             held: Arc::default(),
+            writing_ranges: Arc::default(),
             failing: Arc::default(),
             forgot_ms: Arc::default(),
             cannot_record: Arc::default(),

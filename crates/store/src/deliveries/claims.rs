@@ -40,8 +40,6 @@ const AT_A_TIME: i64 = 1_000;
 /// The one clock that all dispatchers of a PostgreSQL go by.
 const POSTGRES_NOW: &str =
     "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
-/// Nothing is said of a row that we have never written.
-const NEVER: i64 = 0;
 const ALIVE_UNTIL: &str = "SELECT alive_until_ms FROM dispatcher WHERE id = $1";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
@@ -60,6 +58,7 @@ pub(crate) struct Unsure {
 
 impl Store {
     pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
+        self.learn_timeline().await;
         let mut tx = self.database.begin_writing().await?;
         let life_ms = alive_until_ms.saturating_sub(now_ms);
         let now_ms = self.now_of_dispatchers(&mut tx, now_ms).await?;
@@ -70,6 +69,9 @@ impl Store {
             .await?;
         let before = before.map(|row| row::number(&row, "alive_until_ms"));
         let before = before.transpose()?;
+        // Before the commit, which may be done though its answer does not reach us: what is seen
+        // now is not seen again.
+        self.look_for_losses(&mut tx, before).await?;
         sqlx::query(BEAT)
             .bind(self.dispatcher_id())
             .bind(until_ms)
@@ -87,11 +89,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        let last = self.held().alive_until(until_ms);
-        // Nobody else writes this row: one that is older than what was acknowledged is of an
-        // earlier state.
-        let has_lost = last != NEVER && before.is_none_or(|before| before < last);
-        self.look_for_losses(has_lost).await;
+        self.lives(now_ms, until_ms);
         Ok(())
     }
 

@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dovecast_dispatch::work::ledger::{Happened, OwedRange, RangeId};
+use dovecast_dispatch::work::ledger::{Happened, Millis, OwedRange, RangeId};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::record::{self, Bound};
-use crate::error::{Result, with_sources};
+use crate::connection::Connection;
+use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
 
 /// A range that is claimed by us stays so; one that others have claimed since is theirs.
@@ -26,6 +28,8 @@ const HOLD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offs
 /// The first part of the name of what PostgreSQL writes to: another one after each failover, and
 /// after a restore.
 const TIMELINE: &str = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline";
+/// Nothing is said of a row that we have never written.
+const NEVER: i64 = 0;
 /// Ranges that are written again in one transaction.
 const AT_A_TIME: usize = 500;
 
@@ -47,15 +51,28 @@ pub(crate) struct Held {
     /// Until when we live, as was last acknowledged.
     alive_until_ms: i64,
     timeline: Option<String>,
+    /// A loss was seen, and nothing is done about it yet.
+    has_lost: bool,
+    /// Tasks that write again what we hold.
+    holding: usize,
 }
 
 /// What becomes of the ranges of one record: `None`: held no more.
 pub(super) type Changed = BTreeMap<RangeId, Option<Extent>>;
 
 impl Held {
-    /// Remembers what was acknowledged; gives what was so before.
-    pub(super) fn alive_until(&mut self, until_ms: i64) -> i64 {
-        std::mem::replace(&mut self.alive_until_ms, until_ms)
+    /// It is acknowledged that we live; `true`: something was lost before, and has to be written
+    /// again from now on.
+    fn lives(&mut self, now_ms: Millis, until_ms: Millis) -> bool {
+        let before = std::mem::replace(&mut self.alive_until_ms, until_ms);
+        let has_lost = std::mem::take(&mut self.has_lost);
+        self.holding += usize::from(has_lost);
+        // Who was taken for dead may have lost all it held to others, and what they have finished
+        // must not come back. Where the database has lost something, it is better to come back.
+        if before != NEVER && before < now_ms && self.holding == 0 {
+            self.ranges.clear();
+        }
+        has_lost
     }
 
     pub(super) fn claimed(&mut self, ranges: &[OwedRange]) {
@@ -70,7 +87,8 @@ impl Held {
     /// Holds nothing more: what was claimed is free.
     pub(super) fn forget(&mut self) {
         self.ranges.clear();
-        self.alive_until_ms = 0;
+        self.alive_until_ms = NEVER;
+        self.has_lost = false;
     }
 
     /// How ranges are after this has happened.
@@ -116,6 +134,12 @@ impl Held {
         changed.get(id).copied().flatten().or(known)
     }
 
+    /// Those of them that we hold still.
+    fn still(&self, ids: &[RangeId]) -> Vec<(RangeId, Extent)> {
+        let extent = |id: &RangeId| Some((id.clone(), *self.ranges.get(id)?));
+        ids.iter().filter_map(extent).collect()
+    }
+
     /// A record was committed.
     pub(super) fn apply(&mut self, changed: Changed) {
         for (id, extent) in changed {
@@ -132,20 +156,35 @@ impl Store {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what we hold again where the database is not what it was, or may not be.
-    pub(super) async fn look_for_losses(&self, has_lost: bool) {
-        let timeline = self.timeline().await;
-        let is_another = {
-            let held = self.held();
-            let both = timeline.as_ref().zip(held.timeline.as_ref());
-            both.is_some_and(|(now, before)| now != before)
+    /// Sees whether the database is not what it was: our row, which nobody else writes, is older
+    /// than what was acknowledged, or what is written to has another name. It is remembered until
+    /// something is done about it.
+    pub(super) async fn look_for_losses(
+        &self,
+        connection: &mut Connection,
+        alive_until_ms: Option<Millis>,
+    ) -> Result<()> {
+        let known = self.held().timeline.clone();
+        let now = match &known {
+            // What was told before is told again, or there is no connection.
+            Some(_) => {
+                let found = sqlx::query(TIMELINE).fetch_one(connection).await?;
+                Some(timeline(&found)?)
+            }
+            None => None,
         };
-        if timeline.is_some() {
-            self.held().timeline = timeline;
-        }
-        if has_lost || is_another {
+        let mut held = self.held();
+        let last = held.alive_until_ms;
+        let is_older = alive_until_ms.is_none_or(|before| before < last);
+        held.has_lost |= (last != NEVER && is_older) || now != known;
+        held.timeline = now;
+        Ok(())
+    }
+
+    /// We live, and others know it. What was lost is written again.
+    pub(super) fn lives(&self, now_ms: Millis, until_ms: Millis) {
+        if self.held().lives(now_ms, until_ms) {
             tracing::error!(
-                has_lost,
                 "the database has been failed over or put back: what this process works on is written again; if commits were lost, \
                  set the offsets of the group back to before that (operations.md)"
             );
@@ -154,50 +193,64 @@ impl Store {
         }
     }
 
-    /// `None`: there is none, or it is not told.
-    async fn timeline(&self) -> Option<String> {
-        if !self.database.is_postgres {
-            return None;
+    /// Asks for the name of what is written to, where it is not known yet. What a service offers
+    /// instead of a PostgreSQL may not know it.
+    pub(super) async fn learn_timeline(&self) {
+        if !self.database.is_postgres || self.held().timeline.is_some() {
+            return;
         }
-        // What a service offers instead of a PostgreSQL may not know it.
-        let found = sqlx::query(TIMELINE)
-            .fetch_one(&self.database.pool)
-            .await
-            .ok()?;
-        found.try_get("timeline").ok()
+        let found = sqlx::query(TIMELINE).fetch_one(&self.database.pool).await;
+        if let Ok(found) = found
+            .map_err(StoreError::from)
+            .and_then(|found| timeline(&found))
+        {
+            self.held().timeline = Some(found);
+        }
     }
 
-    async fn hold_all(&self) -> Result<usize> {
-        let ranges: Vec<(RangeId, Extent)> = {
-            let held = self.held();
-            held.ranges.clone().into_iter().collect()
-        };
-        for part in ranges.chunks(AT_A_TIME) {
+    /// Writes what we hold as this dispatcher, unless another one has begun in this process. What
+    /// is recorded meanwhile is recorded before a part or after it: what was released or has ended
+    /// by then is not held any more.
+    async fn hold_all(&self, us: &str) -> Result<usize> {
+        let ids: Vec<RangeId> = self.held().ranges.keys().cloned().collect();
+        let mut written = 0;
+        for part in ids.chunks(AT_A_TIME) {
+            let _writing = self.writing_ranges.lock().await;
+            if self.dispatcher_id() != us {
+                break;
+            }
+            let held = self.held().still(part);
             let mut tx = self.database.begin_writing().await?;
-            for (id, extent) in part {
-                self.hold(id, *extent).execute(&mut *tx).await?;
+            for (id, extent) in &held {
+                self.hold(us, id, *extent).execute(&mut *tx).await?;
             }
             tx.commit().await?;
+            written += held.len();
         }
-        Ok(ranges.len())
+        Ok(written)
     }
 
-    fn hold(&self, id: &RangeId, extent: Extent) -> Bound<'static> {
+    fn hold(&self, us: &str, id: &RangeId, extent: Extent) -> Bound<'static> {
         record::range(HOLD, id)
             .bind(record::offset(extent.from))
             .bind(record::offset(extent.to))
-            .bind(self.dispatcher_id())
+            .bind(us.to_owned())
             .bind(self.log.to_string())
     }
 }
 
+fn timeline(found: &AnyRow) -> Result<String> {
+    Ok(found.try_get("timeline")?)
+}
+
 /// Until it is done, or the store is closed.
 async fn hold_again(store: Store) {
+    let us = store.dispatcher_id();
     while !store.database.pool.is_closed() {
-        match store.hold_all().await {
+        match store.hold_all(&us).await {
             Ok(ranges) => {
                 tracing::info!(ranges, "what this process works on is written again");
-                return;
+                break;
             }
             Err(error) => {
                 let error = with_sources(&error);
@@ -209,4 +262,6 @@ async fn hold_again(store: Store) {
             }
         }
     }
+    let mut held = store.held();
+    held.holding = held.holding.saturating_sub(1);
 }

@@ -65,6 +65,8 @@ const REASON_CHARS: usize = 2000;
 
 impl Store {
     pub(super) async fn record_happened(&self, happened: &Happened) -> Result<()> {
+        // Taken before the transaction: SQLite has one writer.
+        let _writing = self.writing_ranges.lock().await;
         let mut tx = self.database.begin_writing().await?;
         let us = self.dispatcher_id();
         owed(&mut tx, happened, (&us, self.clock.now_ms())).await?;

@@ -8,12 +8,16 @@ use dovecast_dispatch::{EndpointId, NotificationId};
 use dovecast_store::Store;
 use uuid::Uuid;
 
-use crate::setup::{Test, cases, soon};
+use crate::cuts::until;
+use crate::setup::{Kind, Test, cases, soon};
 
 cases![
     a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back,
     a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_released,
     ranges_that_wait_are_written_again_when_the_database_has_gone_back,
+    ranges_that_others_have_finished_do_not_come_back_from_who_was_taken_for_dead,
+    ranges_that_are_released_while_they_are_written_again_are_free,
+    a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come,
 ];
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
@@ -141,4 +145,87 @@ async fn ranges_that_wait_are_written_again_when_the_database_has_gone_back(
         .collect();
     ensure!(extents == [(1, 9), (25, 30)], "{extents:?}");
     Ok(())
+}
+
+async fn ranges_that_others_have_finished_do_not_come_back_from_who_was_taken_for_dead(
+    test: Test,
+) -> Result<()> {
+    let (one, two) = (test.open().await?, test.open().await?);
+    one.beat(0, -1).await?;
+    let grown = [(range(1), 9), (range(20), 30)];
+    one.record(happened(|what| what.grown.extend(grown)))
+        .await?;
+    ensure!(two.claim_ranges(20, 10).await?.len() == 2);
+    let ended = [(range(1), 9), (range(20), 30)];
+    two.record(happened(|what| what.ended.extend(ended)))
+        .await?;
+    one.beat(20, 50_000).await?;
+    let late = happened(|what| {
+        what.progress.extend([(range(20), 22)]);
+        what.released = vec![range(1), range(20)];
+    });
+    one.record(late).await?;
+    let rows = test.dump("owed_range")?;
+    ensure!(rows.is_empty(), "{rows}");
+    Ok(())
+}
+
+/// More than are written again in one transaction.
+const MANY: u64 = 1_100;
+
+async fn ranges_that_are_released_while_they_are_written_again_are_free(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    store.beat(0, 50_000).await?;
+    let grown = (1..=MANY).map(|number| (range(number), number + 1));
+    store
+        .record(happened(|what| what.grown.extend(grown)))
+        .await?;
+    test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
+    store.beat(1, 50_001).await?;
+    let released = (1..MANY).map(range).collect();
+    store
+        .record(happened(|what| what.released = released))
+        .await?;
+    // The last one is written with the last part.
+    let is_held = || {
+        let last = test.count(&format!("owed_range WHERE start_offset = {MANY}"))?;
+        Ok((last == 1).then_some(()))
+    };
+    soon(until(is_held)).await??;
+    let claimed = test.count("owed_range WHERE claimed_by IS NOT NULL")?;
+    ensure!(claimed == 1, "{claimed} are claimed and one is held");
+    Ok(())
+}
+
+async fn a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come(test: Test) -> Result<()> {
+    let (Kind::Postgres(postgres), store) = (&test.kind, test.open().await?) else {
+        // A file answers.
+        return Ok(());
+    };
+    store.beat(0, 50_000).await?;
+    store
+        .record(happened(|what| what.grown.extend([(range(1), 9)])))
+        .await?;
+    test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
+    test.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$; \
+         CREATE CONSTRAINT TRIGGER slow AFTER INSERT OR UPDATE ON dispatcher DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION slow()",
+    )?;
+    // Nobody waits for it any more when its commit is under way.
+    let sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    let is_under_way = || {
+        let found = postgres.query(&test.url, sleeping)?;
+        Ok((!found.is_empty()).then_some(()))
+    };
+    tokio::select! {
+        beat = store.beat(1, 50_001) => anyhow::bail!("it was answered: {beat:?}"),
+        under_way = soon(until(is_under_way)) => under_way??,
+    }
+    // Waits until it is done.
+    test.execute("DROP TRIGGER slow ON dispatcher")?;
+    ensure!(test.dump("dispatcher")?.lines().count() == 1);
+    store.beat(2, 50_002).await?;
+    let is_there = || Ok((!test.dump("owed_range")?.is_empty()).then_some(()));
+    soon(until(is_there)).await?
 }

@@ -90,6 +90,19 @@ impl Test {
         Ok(())
     }
 
+    /// How many rows there are of a table, or of some of it.
+    pub(crate) fn count(&self, rows: &str) -> Result<i64> {
+        let count = format!("SELECT COUNT(*) FROM {rows}");
+        match &self.kind {
+            Kind::Sqlite => {
+                let path = self.dir.path().join("state.db");
+                let connection = rusqlite::Connection::open(path)?;
+                Ok(connection.query_row(&count, [], |row| row.get(0))?)
+            }
+            Kind::Postgres(postgres) => Ok(postgres.query(&self.url, &count)?.trim().parse()?),
+        }
+    }
+
     /// All text there is in a table.
     pub(crate) fn dump(&self, table: &str) -> Result<String> {
         match &self.kind {
