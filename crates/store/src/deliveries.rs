@@ -12,7 +12,7 @@ mod redelivery;
 mod status;
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dovecast_dispatch::EndpointId;
@@ -31,10 +31,25 @@ pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
 pub(crate) use status::{Failing, failure, success};
 
+/// For so long after a record has failed the store counts as one that takes none, unless one
+/// succeeds. It is tried again in less; a node that has nothing to record any more does not try.
+const CANNOT_RECORD_MS: i64 = 60_000;
 /// How long it may take to say that we live.
 const BEAT: Duration = Duration::from_secs(3);
 
 impl Store {
+    /// Whether what has happened to deliveries cannot be written, as far as is known.
+    pub(crate) fn cannot_record(&self) -> bool {
+        let failed_ms = *self.failed_to_record();
+        let now_ms = self.clock.steady_ms();
+        failed_ms.is_some_and(|failed_ms| now_ms.saturating_sub(failed_ms) < CANNOT_RECORD_MS)
+    }
+
+    fn failed_to_record(&self) -> MutexGuard<'_, Option<i64>> {
+        let failed = self.failed_to_record_ms.lock();
+        failed.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ledger_error(&self, doing: &'static str, error: &StoreError) -> LogError {
         let place = if self.database.is_postgres {
             "PostgreSQL"
@@ -53,8 +68,7 @@ impl Ledger for Store {
     async fn record(&self, happened: Happened) -> Result<(), LogError> {
         let failed = |error| self.ledger_error("write to", &error);
         let recorded = self.record_happened(&happened).await;
-        self.cannot_record
-            .store(recorded.is_err(), Ordering::Release);
+        *self.failed_to_record() = recorded.is_err().then(|| self.clock.steady_ms());
         recorded.map_err(failed)?;
         // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
         for (endpoint, reason) in &happened.switched_off {

@@ -3,7 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -90,8 +89,9 @@ pub struct Store {
     pub(crate) failing: Arc<Mutex<Failing>>,
     /// When the past was last forgotten, by the steady clock.
     pub(crate) forgot_ms: Arc<Mutex<Option<i64>>>,
-    /// Whether the last attempt to write down what has happened to deliveries has failed.
-    pub(crate) cannot_record: Arc<AtomicBool>,
+    /// When the last attempt to write down what has happened to deliveries has failed, if it has, by
+    /// the steady clock.
+    pub(crate) failed_to_record_ms: Arc<Mutex<Option<i64>>>,
 }
 
 /// The connections.
@@ -120,7 +120,7 @@ impl Store {
             writing_ranges: Arc::default(),
             failing: Arc::default(),
             forgot_ms: Arc::default(),
-            cannot_record: Arc::default(),
+            failed_to_record_ms: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
@@ -151,7 +151,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        if self.cannot_record.load(Ordering::Acquire) {
+        if self.cannot_record() {
             return Err(StoreError::CannotRecord);
         }
         Ok(())

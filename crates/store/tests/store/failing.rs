@@ -204,7 +204,15 @@ async fn what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes
     ensure!(store.record(happened.clone()).await.is_err());
     ensure!(store.check_writable().await.is_err());
     test.execute("ALTER TABLE elsewhere RENAME TO owed")?;
-    store.record(happened).await?;
+    store.record(happened.clone()).await?;
+    store.check_writable().await?;
+    // Where nothing happens any more nothing is recorded; what failed once is no failure for ever.
+    test.execute("ALTER TABLE owed RENAME TO elsewhere")?;
+    ensure!(store.record(happened).await.is_err());
+    test.execute("ALTER TABLE elsewhere RENAME TO owed")?;
+    test.clock.pass(59_000);
+    ensure!(store.check_writable().await.is_err());
+    test.clock.pass(1_000);
     store.check_writable().await?;
     Ok(())
 }
