@@ -79,6 +79,8 @@ pub struct Store {
     /// See [`StoreOptions::log`].
     pub(crate) log: Arc<str>,
     pub(crate) unsure: Arc<Mutex<Unsure>>,
+    /// Held while what may be claimed without our knowing is freed.
+    pub(crate) releasing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) clock: Clock,
     /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
@@ -113,6 +115,7 @@ impl Store {
             node: Arc::new(Mutex::new(Uuid::now_v7())),
             log: options.log.as_str().into(),
             unsure: Arc::default(),
+            releasing: Arc::default(),
             callers: Arc::default(),
             clock: options.clock.clone(),
             page_after: Arc::default(),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::SKEW_MS;
 use crate::connection::{Connection, Transaction};
-use crate::error::Result;
+use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
 use crate::statement::Statement;
@@ -50,7 +50,7 @@ const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
     WHERE claimed_by = $1 AND endpoint_id = $2 AND topic = $3 AND part = $4 AND start_offset = $5 AND log = $6";
 
 /// What was claimed in transactions of which it is not known whether they were committed: it is ours, and nobody here knows of it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsure {
     pub(super) owed: Vec<OwedId>,
     ranges: Vec<RangeId>,
@@ -216,18 +216,35 @@ impl Store {
         self.free_from_the_dead(now_ms, true).await?;
         let mut all = Vec::new();
         for some in endpoints.chunks(ENDPOINTS_PER_CLAIM) {
-            let claim = self.range_claim(most, some);
-            let mut tx = self.database.begin_writing().await?;
-            let rows = claim.fetch_all(&mut tx).await?;
-            let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
-            let ids = ranges.iter().map(|range| range.id.clone());
-            self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
-                .await?;
-            self.held().claimed(&ranges);
-            all.extend(ranges);
+            match self.claim_some_ranges(most, some).await {
+                Ok(ranges) => all.extend(ranges),
+                Err(error) if all.is_empty() => return Err(error),
+                // What was claimed before is ours, and the caller has to know of it.
+                Err(error) => {
+                    let error = with_sources(&error);
+                    tracing::warn!(error, claimed = all.len(), "not all ranges can be claimed");
+                    break;
+                }
+            }
         }
         all.sort_by_key(|range| range.from);
         Ok(all)
+    }
+
+    async fn claim_some_ranges(
+        &self,
+        most: usize,
+        endpoints: &[EndpointId],
+    ) -> Result<Vec<OwedRange>> {
+        let claim = self.range_claim(most, endpoints);
+        let mut tx = self.database.begin_writing().await?;
+        let rows = claim.fetch_all(&mut tx).await?;
+        let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
+        let ids = ranges.iter().map(|range| range.id.clone());
+        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
+            .await?;
+        self.held().claimed(&ranges);
+        Ok(ranges)
     }
 
     /// Claims free ranges of these endpoints, of each those with the lowest offsets.
@@ -275,19 +292,20 @@ impl Store {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Frees what may be claimed by us without our knowing. It is kept in mind until that is done.
+    /// Frees what may be claimed by us without our knowing. It is kept in mind until that is done,
+    /// and nobody here claims it meanwhile.
     pub(super) async fn release_unsure(&self) -> Result<()> {
-        let unsure = std::mem::take(&mut *self.unsure());
+        let _releasing = self.releasing.lock().await;
+        let unsure = self.unsure().clone();
         if unsure == Unsure::default() {
             return Ok(());
         }
-        let released = self.release(&unsure).await;
-        if released.is_err() {
-            let mut kept = self.unsure();
-            kept.owed.extend(unsure.owed);
-            kept.ranges.extend(unsure.ranges);
-        }
-        released
+        self.release(&unsure).await?;
+        // What has been added since stands behind it.
+        let mut kept = self.unsure();
+        kept.owed.drain(..unsure.owed.len());
+        kept.ranges.drain(..unsure.ranges.len());
+        Ok(())
     }
 
     async fn release(&self, unsure: &Unsure) -> Result<()> {

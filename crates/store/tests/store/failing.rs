@@ -5,7 +5,7 @@
 //! the statement or the commit. The real full disk is a test of the server.
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed};
+use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, RangeId};
 use dovecast_dispatch::{EndpointId, NotificationId};
 use dovecast_store::{Scope, Store};
 use uuid::Uuid;
@@ -20,6 +20,7 @@ cases![
     a_write_that_hangs_keeps_no_dispatcher_from_saying_that_it_lives,
     a_database_that_takes_no_writes_is_told_from_one_that_is_wrong,
     what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes,
+    what_was_claimed_before_a_claim_fails_is_given_to_who_asked,
 ];
 
 /// More than there are connections.
@@ -214,5 +215,43 @@ async fn what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes
     ensure!(store.check_writable().await.is_err());
     test.clock.pass(1_000);
     store.check_writable().await?;
+    Ok(())
+}
+
+async fn what_was_claimed_before_a_claim_fails_is_given_to_who_asked(test: Test) -> Result<()> {
+    // One more than are asked for in one statement.
+    const ENDPOINTS: u64 = 501;
+    let store = test.open().await?;
+    let endpoints: Vec<_> = (1..=ENDPOINTS)
+        .map(|id| EndpointId(Uuid::from_u128(id.into())))
+        .collect();
+    let range = |(start, endpoint): (u64, &EndpointId)| RangeId {
+        endpoint: *endpoint,
+        topic: "hooks.outbox".into(),
+        partition: 0,
+        start,
+    };
+    let all: Vec<RangeId> = (1..).zip(&endpoints).map(range).collect();
+    let grown = all.iter().map(|id| (id.clone(), id.start + 1)).collect();
+    let happened = Happened {
+        grown,
+        ..Happened::default()
+    };
+    store.record(happened).await?;
+    store.leave().await?;
+    test.execute(&match test.kind {
+        Kind::Sqlite => format!(
+            "CREATE TRIGGER failing BEFORE UPDATE ON owed_range WHEN NEW.start_offset = {ENDPOINTS} \
+             AND NEW.claimed_by IS NOT NULL BEGIN SELECT RAISE(ABORT, 'full'); END"
+        ),
+        Kind::Postgres(_) => format!(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$; \
+             CREATE TRIGGER failing BEFORE UPDATE ON owed_range FOR EACH ROW \
+             WHEN (NEW.start_offset = {ENDPOINTS} AND NEW.claimed_by IS NOT NULL) EXECUTE FUNCTION fail()"
+        ),
+    })?;
+    let claimed = store.claim_ranges_of(1, 10, endpoints).await?;
+    ensure!(claimed.len() == 500, "{} claimed", claimed.len());
     Ok(())
 }
