@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dovecast_dispatch::work::ledger::{Happened, Millis, OwedRange, RangeId};
 use sqlx::Row;
@@ -33,9 +33,14 @@ const NEVER: i64 = 0;
 /// Ranges that are written again in one transaction.
 const AT_A_TIME: usize = 500;
 
-/// Time until what could not be written again is tried once more: a database that has just failed
-/// over is seldom ready at once.
+/// Time until what could not be written again is tried once more, at first: a database that has
+/// just failed over is seldom ready at once. It doubles up to [`AGAIN_LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);
+/// A database that refuses for long is asked so often: what is held is written again soon after it
+/// takes it.
+const AGAIN_LONGEST: Duration = Duration::from_secs(30);
+/// How long until the next line that says that it cannot be written.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// Where a range that we work on begins and ends by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +251,8 @@ fn timeline(found: &AnyRow) -> Result<String> {
 /// Until it is done, or the store is closed.
 async fn hold_again(store: Store) {
     let us = store.dispatcher_id();
+    let mut delay = AGAIN;
+    let mut told: Option<Instant> = None;
     while !store.database.pool.is_closed() {
         match store.hold_all(&us).await {
             Ok(ranges) => {
@@ -253,12 +260,16 @@ async fn hold_again(store: Store) {
                 break;
             }
             Err(error) => {
-                let error = with_sources(&error);
-                tracing::warn!(
-                    error,
-                    "what this process works on cannot be written again now"
-                );
-                tokio::time::sleep(AGAIN).await;
+                if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    told = Some(Instant::now());
+                    let error = with_sources(&error);
+                    tracing::warn!(
+                        error,
+                        "what this process works on cannot be written again now"
+                    );
+                }
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(AGAIN_LONGEST);
             }
         }
     }
