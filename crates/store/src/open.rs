@@ -85,6 +85,9 @@ pub struct Store {
     pub(crate) clock: Clock,
     /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
     pub(crate) page_after: Arc<Mutex<String>>,
+    /// When it was last logged that a clock was set back, by the steady clock, and how many
+    /// deliveries were made due since.
+    pub(crate) set_back_told: Arc<Mutex<(Option<i64>, u64)>>,
     pub(crate) held: Arc<Mutex<Held>>,
     /// Held from reading what we hold of ranges until what was written of them is committed.
     pub(crate) writing_ranges: Arc<tokio::sync::Mutex<()>>,
@@ -119,6 +122,7 @@ impl Store {
             callers: Arc::default(),
             clock: options.clock.clone(),
             page_after: Arc::default(),
+            set_back_told: Arc::default(),
             held: Arc::default(),
             writing_ranges: Arc::default(),
             failing: Arc::default(),

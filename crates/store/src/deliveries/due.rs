@@ -32,6 +32,10 @@ const PAGE: i64 = 2_000;
 /// Rows that one statement makes due.
 const AT_A_TIME: i64 = 1_000;
 
+/// How long until the next line that says that a clock was set back: where those of two nodes
+/// differ, each look finds some.
+const TELL_EVERY_MS: i64 = 60_000;
+
 const SET_BACK: &str =
     "SELECT made_ms FROM owed WHERE claimed_by IS NULL ORDER BY made_ms DESC LIMIT 1";
 const DUE_FIRST: &str = "SELECT endpoint_id, notification_id FROM owed \
@@ -105,11 +109,29 @@ impl Store {
                 break;
             }
         }
-        tracing::warn!(
-            deliveries,
-            "the clock was set back: deliveries that were owed for later by the time before are due now"
-        );
+        if let Some(deliveries) = self.tell_set_back(deliveries) {
+            tracing::warn!(
+                deliveries,
+                "the clock was set back, or those of two nodes differ: deliveries that were owed for later by another time are due now"
+            );
+        }
         Ok(())
+    }
+
+    /// How many deliveries are to be told of now, with those that were not told of before.
+    fn tell_set_back(&self, deliveries: u64) -> Option<u64> {
+        let now_ms = self.clock.steady_ms();
+        let mut told = self
+            .set_back_told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (last_ms, untold) = &mut *told;
+        *untold += deliveries;
+        if last_ms.is_some_and(|last_ms| now_ms.saturating_sub(last_ms) < TELL_EVERY_MS) {
+            return None;
+        }
+        *last_ms = Some(now_ms);
+        Some(std::mem::take(untold))
     }
 
     async fn find_due(&self, looking: &Looking<'_>) -> Result<Vec<OwedId>> {
