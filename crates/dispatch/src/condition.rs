@@ -57,11 +57,11 @@ pub struct ConditionError {
 /// What a condition comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is true.
+    /// The condition is true.
     Holds,
-    /// It is not, or cannot be told.
+    /// The condition is false, or has no value on this notification.
     Fails,
-    /// It was not run: the notification is too long, or it would cost too much on it.
+    /// The condition was not run: the notification is too long, or it would cost too much on it.
     TooCostly,
 }
 
@@ -117,7 +117,7 @@ impl Condition {
         if steps > MAX_COST { 0 } else { steps }
     }
 
-    /// The same without reading the notification, so it may be much too high.
+    /// Steps at most, estimated without reading the notification; may be much too high.
     pub fn cost_unread(&self, notification: &Notification) -> u64 {
         let bytes = notification.bytes();
         if bytes > MAX_BYTES {
@@ -143,7 +143,7 @@ pub struct Facts<'a> {
 /// What was read.
 struct Read {
     context: Context<'static, 'static>,
-    /// Of everything that a condition can name.
+    /// Cost of everything that a condition can name.
     bytes: usize,
     /// Items of the longest list or object.
     longest: usize,

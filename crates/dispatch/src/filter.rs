@@ -55,7 +55,7 @@ pub struct Filter {
     pub endpoint: EndpointId,
     /// Number of the account.
     pub account: Box<str>,
-    /// One that is not matches nothing.
+    /// Whether the filter matches anything at all.
     pub enabled: bool,
     /// External names.
     pub applications: Choice<Box<str>>,
@@ -70,7 +70,7 @@ pub struct Filter {
 /// Why a notification does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It is another account's.
+    /// The notification is another account's.
     Account,
     /// The filter is not enabled.
     Disabled,
@@ -128,7 +128,7 @@ impl Filter {
 }
 
 impl Mismatch {
-    /// Of what a condition comes to.
+    /// Mismatch of a condition's verdict.
     pub fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             Verdict::Holds => None,

@@ -51,7 +51,7 @@ impl NotificationId {
 /// A notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// Its name.
+    /// Id of the notification.
     pub id: NotificationId,
     /// External name of the application.
     pub application: Box<str>,

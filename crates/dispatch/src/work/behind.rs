@@ -44,7 +44,7 @@ struct Growing {
     unrecorded: u32,
     /// Checks in a row, since it has last grown, at which the log ended before it.
     missing: u32,
-    /// It is to be read from its start again.
+    /// Whether the range is to be read from its start again.
     is_set_back: bool,
 }
 
@@ -113,7 +113,7 @@ impl Behind {
         ranges.is_some_and(|ranges| ranges.iter().any(|range| range.start == id.start))
     }
 
-    /// Its ranges, and up to where each may be delivered.
+    /// Ranges of the lane, and up to where each may be delivered.
     pub(super) fn ids(&self, endpoint: EndpointId) -> Vec<(RangeId, u64)> {
         let ids = |((topic, partition), ranges): (&(Arc<str>, u32), &Vec<Growing>)| {
             let id = |range: &Growing| {

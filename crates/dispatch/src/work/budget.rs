@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const OVERHEAD_BYTES: usize = 1024;
 /// The largest body that logs take by default, with what else it takes: so much is set aside for a delivery whose size is not known.
 const LARGEST_BYTES: u64 = 1024 * 1024 + OVERHEAD_BYTES as u64;
-/// Of all bytes, one part in so many is for what one endpoint owes.
+/// Part of all bytes that may be used for what one endpoint owes: one in so many.
 const LANE_SHARE: u64 = 64;
 
 /// How many bytes there are, and how many of them are free.

@@ -88,7 +88,7 @@ impl Waits {
         }
     }
 
-    /// It is ours, or gone.
+    /// Forgets a delivery that is claimed by this process, or gone.
     pub(super) fn end(&self, id: OwedId) {
         self.0.lock().remove(&id);
     }

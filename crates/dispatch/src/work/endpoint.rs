@@ -13,7 +13,7 @@ use crate::{EndpointId, Filter, Index};
 /// An endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Its name.
+    /// Id of the endpoint.
     pub id: EndpointId,
     /// Number of the account that it belongs to; what an account may take of threads that all share is bounded.
     pub account: Arc<str>,

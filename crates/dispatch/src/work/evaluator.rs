@@ -81,7 +81,7 @@ struct Inner {
 struct Job {
     notification: Arc<Notification>,
     conditions: Vec<Arc<Condition>>,
-    /// Of as many as were evaluated.
+    /// Verdicts of the conditions that were evaluated so far, in their order.
     verdicts: Vec<Verdict>,
     /// As it was told before.
     steps: u64,

@@ -35,7 +35,7 @@ const UNWRITTEN: u64 = 10;
 /// Why a life of the dispatcher is over.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It was stopped, or its log is closed.
+    /// The dispatcher was stopped, or its log is closed.
     Stopped,
     /// A part of it has failed: another life may do better.
     Failed,

@@ -22,7 +22,7 @@ use crate::EndpointId;
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How many may wait.
 const QUEUE: usize = 2_000;
-/// The same of owed deliveries: those of an endpoint that is slow leave room for others.
+/// Most owed deliveries in a lane's queue; lower than `QUEUE`, so that a slow endpoint leaves room.
 const OWED: usize = 1_000;
 /// With so many, no more are claimed for it.
 const ENOUGH_OWED: usize = 100;
@@ -81,7 +81,7 @@ pub(super) enum Next {
 /// What became of an offer.
 #[derive(Debug)]
 pub(super) enum Offered {
-    /// It waits.
+    /// The delivery waits in the lane.
     Queued,
     /// What was offered is part of a range now, and so is what waited before.
     Deferred {
@@ -162,7 +162,7 @@ impl State {
         hired
     }
 
-    /// The same for all that waits.
+    /// Has all that waits taken care of: says how many workers are to be hired.
     pub(super) fn call_for_all(&mut self) -> usize {
         self.call(self.waiting().min(self.endpoint.concurrency.max(1)))
     }

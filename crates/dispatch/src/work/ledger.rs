@@ -52,7 +52,7 @@ pub struct RangeId {
 /// A range of a partition that an endpoint has not got: what of it matches its filter is to be delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwedRange {
-    /// Its name.
+    /// Name of the range.
     pub id: RangeId,
     /// The first offset that is not done.
     pub from: u64,
@@ -167,7 +167,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         self.claim_owed_except(now_ms, most, Vec::new())
     }
 
-    /// The same without those to some endpoints.
+    /// Claims owed deliveries as [`Ledger::claim_owed`] does, without those to some endpoints.
     fn claim_owed_except(
         &self,
         now_ms: Millis,
@@ -190,7 +190,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         endpoints: Vec<EndpointId>,
     ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send;
 
-    /// The same of all endpoints.
+    /// Claims free ranges of any endpoints.
     fn claim_ranges(
         &self,
         now_ms: Millis,

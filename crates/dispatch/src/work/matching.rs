@@ -68,7 +68,7 @@ impl Live {
         }
     }
 
-    /// Its delivery to one endpoint: one more thing to be done of its group.
+    /// Makes the delivery to one endpoint: one more thing to be done of its group.
     pub(super) fn item(&self, recorder: &Arc<Recorder>, endpoint: EndpointId) -> Item {
         let what = What {
             endpoint,
@@ -87,7 +87,7 @@ impl Live {
 /// Endpoints of a notification.
 #[derive(Default)]
 pub(super) struct Found {
-    /// It is for these.
+    /// Endpoints that get the notification.
     pub(super) wanted: Vec<Arc<Endpoint>>,
     /// For these it is if the condition holds, which costs too much to be told at once.
     pub(super) costly: Vec<Candidate>,

@@ -31,7 +31,7 @@ struct Made {
 enum End {
     Delivered,
     Dead,
-    /// It is made again, after that time.
+    /// The delivery is made again, after that time.
     Again(Duration),
     /// The range it is of waits for the breaker.
     Later,

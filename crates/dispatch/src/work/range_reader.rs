@@ -19,7 +19,7 @@ use super::readers::Place;
 use super::stats::count;
 use super::{Shared, trace};
 
-/// Of one endpoint so many deliveries of ranges wait or are under way, times its concurrency.
+/// Most deliveries of the ranges of one endpoint that wait or are under way, for each of its concurrent attempts.
 const WINDOW: usize = 4;
 /// How long the log may not be readable before others get a try ...
 const UNREADABLE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(super) enum Step {
     Moved,
     /// Nothing could be done now.
     Nothing,
-    /// It has to be read, and that takes a place for a reader.
+    /// The range has to be read, and that takes a place for a reader.
     WantsReader,
     /// The next record has a body of so many bytes, for which there is no room in memory now.
     WantsRoom(usize),
@@ -48,7 +48,7 @@ pub(super) enum Step {
         /// The offset the next record will get.
         end: u64,
     },
-    /// It is not ours any more, or we cannot read it: it is left to others.
+    /// The range is not ours any more, or we cannot read it: it is left to others.
     Left,
 }
 
@@ -92,7 +92,8 @@ impl<L: Log> RangeReader<L> {
         }
     }
 
-    /// Its range is another one by now: what becomes of deliveries under way says nothing about that.
+    /// Voids the run, because its range is another one by now: what becomes of deliveries under way says nothing
+    /// about that.
     pub(super) fn void(&self) {
         self.run.void();
     }

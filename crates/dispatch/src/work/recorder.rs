@@ -163,7 +163,7 @@ impl Recorder {
         self.postponing.load(Ordering::Acquire) > 0
     }
 
-    /// So many due times are written.
+    /// Notes that some due times are written.
     fn postponed(&self, written: usize) {
         self.postponing.fetch_sub(written, Ordering::AcqRel);
     }

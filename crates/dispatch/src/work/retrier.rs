@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const UNWRITTEN: usize = 20_000;
 /// How many are fetched at a time.
 const MOST: usize = 500;
-/// The same where the endpoint is not known here.
+/// When a delivery is looked at again whose endpoint is not known here.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
 pub(super) const PAUSED: Duration = Duration::from_mins(1);

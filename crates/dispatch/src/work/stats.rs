@@ -19,15 +19,15 @@ pub struct Stats {
     pub failed: u64,
     /// Deliveries that ended as dead letters.
     pub dead: u64,
-    /// Of those, deliveries that another endpoint gets instead.
+    /// Dead letters that another endpoint gets instead.
     pub fallen_back: u64,
     /// Deliveries to endpoints that are not active.
     pub dropped: u64,
     /// Deliveries that were left to a range.
     pub deferred: u64,
-    /// Of those, deliveries whose condition would have exceeded what its account may have evaluated.
+    /// Deferred deliveries whose condition would have exceeded what its account may have evaluated.
     pub conditions_deferred: u64,
-    /// Of those deferred, deliveries for which there was no room in memory.
+    /// Deferred deliveries for which there was no room in memory.
     pub crowded_out: u64,
     /// Conditions that were not run, because they would cost too much on a notification: they do not hold.
     pub conditions_not_run: u64,

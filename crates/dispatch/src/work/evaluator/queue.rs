@@ -22,7 +22,7 @@ pub(super) struct State {
 struct Account {
     jobs: VecDeque<Job>,
     has_its_turn: bool,
-    /// Of what waits or has its turn.
+    /// Steps of what waits or has its turn.
     steps: u64,
     bytes: usize,
 }
@@ -69,7 +69,7 @@ impl State {
         of.jobs.pop_front()
     }
 
-    /// Its turn is over, and there is more to do.
+    /// Ends the turn of a job of which more is to be evaluated.
     pub(super) fn put_back(&mut self, job: Job) {
         let account: Arc<str> = Arc::from(&*job.notification.account);
         if let Some(of) = self.accounts.get_mut(&account) {
@@ -79,7 +79,7 @@ impl State {
         }
     }
 
-    /// Its turn is over, and it is done.
+    /// Ends the turn of a job that is done.
     pub(super) fn end(&mut self, job: &Job) {
         let bytes = job.notification.bytes();
         self.bytes -= bytes;
