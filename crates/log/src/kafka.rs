@@ -6,6 +6,7 @@
 
 mod assigned;
 mod consumer;
+mod ends;
 mod gaps;
 mod library_log;
 mod polling;

@@ -16,6 +16,7 @@ use rdkafka::message::BorrowedMessage;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::assigned::{Assigned, Context};
+use super::ends::EndChecks;
 use super::gaps::{Found, Gaps};
 use super::renewal::Renewal;
 use super::source::{Current, Fetched, Item, Source, create};
@@ -86,6 +87,7 @@ impl Polled {
             is_paused: false,
             logged: None,
             renewal: Renewal::new(Instant::now()),
+            ends: EndChecks::new(Instant::now()),
             is_over: Arc::clone(&is_over),
         };
         let polled = Self {
@@ -182,6 +184,7 @@ struct Polling<S> {
     is_paused: bool,
     logged: Option<Instant>,
     renewal: Renewal,
+    ends: EndChecks,
     is_over: Arc<AtomicBool>,
 }
 
@@ -195,6 +198,23 @@ impl<S: Source> Polling<S> {
             for (topic, partition) in self.gaps.due(Instant::now()) {
                 self.ask(&topic, partition);
             }
+            self.look_for_lost_ends();
+        }
+    }
+
+    /// Replaces a consumer that gets nothing of a partition because that has lost its end.
+    fn look_for_lost_ends(&mut self) {
+        let known = (&*self.assigned, &self.gaps);
+        let lost = self.ends.look(&self.consumer, known, Instant::now());
+        if let Some(lost) = lost.filter(|_| !self.is_paused) {
+            tracing::error!(
+                topic = lost.topic,
+                partition = lost.partition,
+                next = lost.next,
+                end = lost.end,
+                "a partition ends before what was to be read next: it was truncated, restored or made anew; another consumer is made"
+            );
+            self.replace();
         }
     }
 
@@ -217,7 +237,10 @@ impl<S: Source> Polling<S> {
         let consumer = Arc::clone(&self.consumer);
         match consumer.poll(wait) {
             None => {}
-            Some(Ok(message)) => self.take(&message),
+            Some(Ok(message)) => {
+                self.ends.heard(Instant::now());
+                self.take(&message);
+            }
             Some(Err(error)) if consumer.client().fatal_error().is_some() => {
                 self.renew(&error);
             }
@@ -351,6 +374,10 @@ impl<S: Source> Polling<S> {
         let fatal = self.consumer.client().fatal_error();
         let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
         tracing::error!(%error, reason, "the consumer has failed for good, another one is made");
+        self.replace();
+    }
+
+    fn replace(&mut self) {
         // What was fetched and not handed out is another member's now.
         self.assigned.clear();
         self.renewal.failed(Instant::now());
@@ -369,6 +396,7 @@ impl<S: Source> Polling<S> {
                     self.current.replace(&consumer);
                     let old = std::mem::replace(&mut self.consumer, consumer);
                     self.is_paused = false;
+                    self.ends = EndChecks::new(Instant::now());
                     // Its end may take a while.
                     std::thread::spawn(move || drop(old));
                     return;
