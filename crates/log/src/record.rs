@@ -1,5 +1,6 @@
 //! What a topic holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -78,4 +79,20 @@ pub struct Position {
     pub partition: u32,
     /// Offset of the next record.
     pub offset: u64,
+}
+
+impl Position {
+    /// The positions behind the last record of each partition.
+    pub fn behind(records: &[Record]) -> Vec<Self> {
+        let mut last = BTreeMap::new();
+        for record in records {
+            last.insert((&record.topic, record.partition), record.offset + 1);
+        }
+        let position = |((topic, partition), offset): ((&Arc<str>, u32), u64)| Self {
+            topic: Arc::clone(topic),
+            partition,
+            offset,
+        };
+        last.into_iter().map(position).collect()
+    }
 }

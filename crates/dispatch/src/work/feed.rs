@@ -1,6 +1,5 @@
 //! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and commits what is done.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -215,7 +214,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     records: &[Record],
     stopping: &watch::Receiver<bool>,
 ) {
-    let group = Group::new(behind(records));
+    let group = Group::new(Position::behind(records));
     count(&shared.counters.records, records.len() as u64);
     for record in records {
         while shared.room.is_full() {
@@ -353,20 +352,6 @@ pub(super) fn bury<L: Log + Clone, S: Ledger>(
         attempts: 0,
     };
     shared.recorder.happened().dead.push(letter);
-}
-
-/// The positions behind the last record of each partition.
-fn behind(records: &[Record]) -> Vec<Position> {
-    let mut last = BTreeMap::new();
-    for record in records {
-        last.insert((&record.topic, record.partition), record.offset + 1);
-    }
-    let position = |((topic, partition), offset): ((&Arc<str>, u32), u64)| Position {
-        topic: Arc::clone(topic),
-        partition,
-        offset,
-    };
-    last.into_iter().map(position).collect()
 }
 
 /// Says that we live.

@@ -176,7 +176,7 @@ impl<L: Log + Clone> Work<L> {
     /// Appends what waits, until it succeeds or the shipper is stopped.
     fn append(&mut self, stopping: watch::Receiver<bool>) -> Appending {
         let (records, held) = self.waiting.take();
-        let positions = behind(&records);
+        let positions = Position::behind(&records);
         let is_doubtful = match &mut self.doubtful {
             Some(doubtful) => doubtful.contains_any(&records),
             None => true,
@@ -287,20 +287,6 @@ async fn finished(
         Some(appending) => appending.await,
         None => std::future::pending().await,
     }
-}
-
-/// The positions behind the last record of each partition.
-fn behind(records: &[Record]) -> Vec<Position> {
-    let mut last = BTreeMap::new();
-    for record in records {
-        last.insert((&record.topic, record.partition), record.offset + 1);
-    }
-    let position = |((topic, partition), offset): ((&Arc<str>, u32), u64)| Position {
-        topic: Arc::clone(topic),
-        partition,
-        offset,
-    };
-    last.into_iter().map(position).collect()
 }
 
 /// A record as it is shipped. A log removes records by their time, and readers have as long as it keeps them: so it is the time
