@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::filter::EventType;
 use dovecast_dispatch::work::schedule::Schedule;
 use dovecast_dispatch::work::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
-use dovecast_dispatch::{Choice, EndpointId, Filter, Index, Notification, NotificationId};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::{Connection, Origin};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
+use dovecast_notification::filter::EventType;
+use dovecast_notification::{Choice, EndpointId, Filter, Index, Notification, NotificationId};
 use dovecast_store::{Place, Store, StoreOptions};
 use http_body_util::Full;
 use hyper::{Method, Request};

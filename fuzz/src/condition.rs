@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use dovecast_dispatch::condition::{Condition, ConditionError, Facts};
-use dovecast_dispatch::{Notification, NotificationId};
+use dovecast_notification::condition::{Condition, ConditionError, Facts};
+use dovecast_notification::{Notification, NotificationId};
 
 use crate::expect::readable_error;
 use crate::{Outcome, Target};

@@ -1,7 +1,7 @@
 //! The body that makes an endpoint, or changes one, with its filter.
 
-use dovecast_dispatch::Condition;
 use dovecast_drivers::webhook::{self, Authorization, Webhook, WebhookOptions};
+use dovecast_notification::Condition;
 use dovecast_server::readers::{changed_endpoint, new_endpoint};
 use dovecast_store::{
     Credentials, CustomHeaders, EndpointKind, FilterEdit, FilterFields, NewEndpoint,

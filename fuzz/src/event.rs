@@ -1,12 +1,12 @@
 //! The JSON of an event: as `dovecast_event` reads it, and as the dispatcher makes a notification of it.
 
-use dovecast_dispatch::notification::{DOVECOT, EventAccount};
-use dovecast_dispatch::{BadNotification, Notification};
 use dovecast_event::{
     Context, Details, Event, EventKind, Field, FlagChange, Flags, FullMessage, MailDate,
     MailboxStatus, MessageId, NewMessage, OldFlags, ParseError, ParsedEvent, UnixMillis, parse,
     render,
 };
+use dovecast_notification::{BadNotification, Notification};
+use dovecast_notification::{DOVECOT, EventAccount};
 
 use crate::expect::{readable_error, within};
 use crate::outbox::record;

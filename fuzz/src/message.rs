@@ -1,6 +1,6 @@
 //! The body of a notification that is sent over HTTP: the dispatcher can read what was taken.
 
-use dovecast_dispatch::Notification;
+use dovecast_notification::Notification;
 use dovecast_server::readers::message;
 use jiff::Timestamp;
 use serde_json::Value;

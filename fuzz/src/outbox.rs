@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dovecast_dispatch::Notification;
 use dovecast_log::Record;
+use dovecast_notification::Notification;
 use serde_json::Value;
 
 use crate::expect::{readable_error, within};

@@ -1,8 +1,8 @@
 //! What Dovecot's own driver `ox` sends, and the event that is made of it.
 
-use dovecast_dispatch::Notification;
-use dovecast_dispatch::notification::EventAccount;
 use dovecast_event::{EventKind, parse};
+use dovecast_notification::EventAccount;
+use dovecast_notification::Notification;
 use dovecast_server::readers::ox;
 
 use crate::expect::{readable_text, within};

@@ -72,10 +72,10 @@ pub use evaluator::{Evaluator, EvaluatorLimits};
 pub use stats::Stats;
 pub use worker::webhook_id;
 
-use crate::notification::EventAccount;
-use crate::{BadNotification, EndpointId, Notification};
 use bounds::KnownBounds;
 use budget::Budget;
+use dovecast_notification::EventAccount;
+use dovecast_notification::{BadNotification, EndpointId, Notification};
 use hanging::Hanging;
 use host::Hosts;
 use item::Room;

@@ -12,6 +12,7 @@
 mod brief;
 mod event;
 mod flags;
+mod headers;
 mod json;
 mod kind;
 mod parse;
@@ -25,9 +26,10 @@ pub use event::{
     NewMessage, OldFlags,
 };
 pub use flags::Flags;
+pub use headers::{HeaderError, ParsedHeaders, RecordHeaders, header_name};
 pub use json::replace_invalid_utf8;
 pub use kind::{EventKind, EventSet, UnknownEvent};
 pub use parse::{JsonError, ParseError, ParsedEvent, parse};
-pub use record::{HeaderError, ParsedHeaders, RecordHeaders, header_name};
+pub use record::{Header, Record};
 pub use render::render;
 pub use time::UnixMillis;

@@ -19,8 +19,9 @@ mod record;
 use std::future::Future;
 
 pub use budget::{Budget, Held};
+pub use dovecast_event::{Header, Record};
 pub use error::LogError;
-pub use record::{Header, NewRecord, Position, Record};
+pub use record::{NewRecord, Position};
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,6 @@ mod dispatch;
 mod exposition;
 mod headers;
 mod logs;
-mod outbox;
 pub mod readers;
 mod serve;
 mod sources;

@@ -15,9 +15,9 @@ use std::io;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
 use dovecast_log::LogError;
+use dovecast_notification::EndpointId;
 
 use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;

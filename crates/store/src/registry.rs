@@ -21,6 +21,8 @@ use crate::id::Id;
 
 pub(crate) use callers::Callers;
 
+pub use dovecast_notification::EndpointId;
+
 pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};
 pub use delivered::Delivered;
@@ -42,8 +44,6 @@ pub use words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 pub type AccountId = Id<Account>;
 /// Names an application.
 pub type ApplicationId = Id<Application>;
-/// Names an endpoint.
-pub type EndpointId = Id<Endpoint>;
 /// Names an event type.
 pub type EventTypeId = Id<EventType>;
 /// Names a filter.

@@ -1,12 +1,13 @@
 //! Columns of a row as what they mean.
 
+use std::str::FromStr;
+
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use crate::error::Result;
-use crate::id::Id;
 
-pub(crate) fn id<Of>(row: &AnyRow, column: &str) -> Result<Id<Of>> {
+pub(crate) fn id<I: FromStr<Err = uuid::Error>>(row: &AnyRow, column: &str) -> Result<I> {
     let text: String = row.try_get(column)?;
     let id = text.parse().map_err(|error| wrong(column, error));
     Ok(id?)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ledger::RangeId;
-use crate::EndpointId;
+use dovecast_notification::EndpointId;
 
 /// How often in a row the log has to have no record at the place of a range before that is ended: leaders that have just changed may say
 /// so by mistake.

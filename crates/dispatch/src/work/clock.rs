@@ -111,7 +111,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{EndpointId, NotificationId};
+    use dovecast_notification::{EndpointId, NotificationId};
 
     const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

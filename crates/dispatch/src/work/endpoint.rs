@@ -8,7 +8,7 @@ use dovecast_drivers::webhook::Webhook;
 
 use super::locks::{Held, ReadWriteLock};
 use super::schedule::Schedule;
-use crate::{EndpointId, Filter, Index};
+use dovecast_notification::{EndpointId, Filter, Index};
 
 /// An endpoint.
 #[derive(Clone, Debug)]

@@ -13,9 +13,9 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::condition::{Condition, Facts, Verdict};
-use crate::filter::Mismatch;
-use crate::{Filter, Notification};
+use dovecast_notification::condition::{Condition, Facts, Verdict};
+use dovecast_notification::filter::Mismatch;
+use dovecast_notification::{Filter, Notification};
 use queue::State;
 
 /// Conditions on a notification that is no longer than this are evaluated by the feed ...

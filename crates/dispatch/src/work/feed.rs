@@ -16,7 +16,7 @@ use super::matching::{Found, Live};
 use super::panics::{caught, caught_now};
 use super::stats::count;
 use super::{STOP, Shared, lanes, recorder, retrier, take_up, trace};
-use crate::{BadNotification, NotificationId};
+use dovecast_notification::{BadNotification, NotificationId};
 
 /// How often it is looked whether there is room again.
 pub(super) const LOOK: Duration = Duration::from_millis(250);

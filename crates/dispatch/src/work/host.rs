@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::hanging;
 use super::locks::Lock;
-use crate::EndpointId;
+use dovecast_notification::EndpointId;
 
 /// Failures of one endpoint that count for its host. The breaker opens after ten: so they are of three endpoints at least.
 const COUNTED_FAILURES: u32 = 4;

@@ -16,7 +16,7 @@ use super::ledger::RangeId;
 use super::locks::{Held, Lock};
 use super::recorder::Recorder;
 use super::stats::Counters;
-use crate::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 
 /// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so, and it is made again some time later.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::item::{Item, Origin, RangeRun};
 use super::locks::{Held, Lock};
 use super::pace::Pace;
-use crate::EndpointId;
+use dovecast_notification::EndpointId;
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dovecast_log::LogError;
 
-use crate::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 
 /// Milliseconds since the epoch.
 pub type Millis = i64;

@@ -21,9 +21,9 @@ use super::panics::caught;
 use super::recorder::Recorder;
 use super::stats::count;
 use super::{Shared, feed};
-use crate::condition::{Condition, Verdict};
-use crate::filter::Mismatch;
-use crate::{EndpointId, Notification};
+use dovecast_notification::condition::{Condition, Verdict};
+use dovecast_notification::filter::Mismatch;
+use dovecast_notification::{EndpointId, Notification};
 
 /// How often is logged what becomes of the conditions of an account.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);

@@ -14,7 +14,7 @@ use super::ledger::{Ledger, Owed};
 use super::panics::caught_now;
 use super::stats::count;
 use super::{Shared, trace};
-use crate::EndpointId;
+use dovecast_notification::EndpointId;
 
 /// How often it is looked for deliveries that are due.
 const LOOK: Duration = Duration::from_millis(500);

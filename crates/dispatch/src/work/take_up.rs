@@ -21,7 +21,7 @@ use super::ledger::{Ledger, OwedRange, RangeId};
 use super::locks::{Held, Lock};
 use super::panics::caught;
 use super::range_reader::{RangeReader, Step};
-use crate::EndpointId;
+use dovecast_notification::EndpointId;
 
 /// How often all endpoints are looked for that owe ranges which nobody delivers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

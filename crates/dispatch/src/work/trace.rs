@@ -8,7 +8,7 @@ use dovecast_drivers::{Attempt, Outcome};
 use dovecast_log::Record;
 use tracing::{Span, debug, debug_span};
 
-use crate::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 
 /// It was read from the log.
 pub(super) fn read(id: NotificationId, record: &Record) -> Span {

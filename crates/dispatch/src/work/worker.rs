@@ -21,7 +21,7 @@ use super::outcome::{opened, settle};
 use super::panics::{REST, caught};
 use super::stats::count;
 use super::{Shared, trace};
-use crate::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(30);

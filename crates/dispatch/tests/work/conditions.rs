@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dovecast_dispatch::filter::Mismatch;
 use dovecast_dispatch::work::{Evaluator, EvaluatorLimits};
-use dovecast_dispatch::{Choice, Condition, EndpointId, Filter, Notification, NotificationId};
+use dovecast_notification::filter::Mismatch;
+use dovecast_notification::{Choice, Condition, EndpointId, Filter, Notification, NotificationId};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 

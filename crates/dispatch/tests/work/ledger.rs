@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Millis, Owed, OwedId, OwedRange, RangeId,
 };
 use dovecast_log::LogError;
+use dovecast_notification::EndpointId;
 
 #[derive(Clone)]
 pub(crate) struct Memory(Arc<Mutex<Kept>>);

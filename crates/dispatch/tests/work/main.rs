@@ -19,8 +19,8 @@ mod world;
 
 use std::time::Duration;
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::schedule::Schedule;
+use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use sink::{Answer, OK, Sink};

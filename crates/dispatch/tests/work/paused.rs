@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed};
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use uuid::Uuid;
 
 use crate::sink::Sink;

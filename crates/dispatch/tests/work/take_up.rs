@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::RangeId;
 use dovecast_log::Log;
+use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use crate::ledger::Kept;

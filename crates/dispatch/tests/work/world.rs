@@ -9,11 +9,11 @@ use dovecast_dispatch::work::schedule::Schedule;
 use dovecast_dispatch::work::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source, Stats,
 };
-use dovecast_dispatch::{Choice, EndpointId, Filter};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
+use dovecast_notification::{Choice, EndpointId, Filter};
 use tempfile::TempDir;
 use uuid::Uuid;
 

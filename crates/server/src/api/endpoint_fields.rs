@@ -12,8 +12,8 @@ mod flow;
 
 use std::collections::{BTreeMap, HashSet};
 
-use dovecast_dispatch::Condition;
 use dovecast_drivers::webhook;
+use dovecast_notification::Condition;
 use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
     NewEndpoint, RetryPolicy,

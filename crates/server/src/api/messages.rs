@@ -22,17 +22,7 @@ use super::documents::Document;
 use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
 use super::identity::Sender;
 use crate::headers::header;
-use crate::outbox::Notification;
-
-/// Of a body.
-const FIELDS: [&str; 6] = [
-    "application",
-    "event_type",
-    "level",
-    "timestamp",
-    "message",
-    "account_id",
-];
+use dovecast_notification::outbox::{FIELDS, NewNotification};
 
 /// A notification that is sent.
 #[derive(ToSchema)]
@@ -114,7 +104,7 @@ pub(super) fn read<'a>(
     body: &'a [u8],
     sender: &Sender,
     now: Timestamp,
-) -> Result<Notification<String, &'a RawValue>, ApiError> {
+) -> Result<NewNotification<String, &'a RawValue>, ApiError> {
     let Value::Object(fields) = body::json(body)? else {
         return Err(ApiError::bad_request("the body is no object"));
     };
@@ -159,7 +149,7 @@ pub(super) fn read<'a>(
             "This token sends notifications for its own account only",
         ));
     }
-    Ok(Notification {
+    Ok(NewNotification {
         application,
         event_type,
         level,

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::NotificationId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -79,7 +79,7 @@ pub(crate) async fn redeliver(
             "active", detail,
         )]));
     }
-    let endpoint = EndpointId(known.id.uuid());
+    let endpoint = known.id;
     let redelivered = match asked {
         Asked::Since(time) => {
             let since_ms = time.as_millisecond();

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::cli::NotificationArguments;
-use crate::outbox::Notification;
+use dovecast_notification::outbox::NewNotification;
 
 /// What stands in notifications for tests.
 const APPLICATION: &str = "TestApp";
@@ -24,7 +24,7 @@ pub(super) fn render(
     };
     let is_test = arguments.application.is_none();
     let text = || arguments.message.as_deref().unwrap_or(MESSAGE).into();
-    let notification = Notification {
+    let notification = NewNotification {
         application: arguments.application.as_deref().unwrap_or(if count > 1 {
             BENCHMARK_APPLICATION
         } else {

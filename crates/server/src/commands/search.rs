@@ -1,8 +1,8 @@
 //! Finds the record of a notification in the log, by its id, from a place on and up to the end.
 
 use anyhow::{Result, bail};
-use dovecast_dispatch::NotificationId;
 use dovecast_log::{Record, StartAt};
+use dovecast_notification::NotificationId;
 use uuid::Uuid;
 
 use super::tail::End;

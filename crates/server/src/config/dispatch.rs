@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dovecast_dispatch::notification::EventAccount;
 use dovecast_dispatch::work::{Clock, DispatchOptions, EvaluatorLimits, Source};
+use dovecast_notification::EventAccount;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 

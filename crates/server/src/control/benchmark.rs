@@ -144,7 +144,7 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
         event_type: EVENT_TYPE.to_owned(),
         level: LEVEL.to_owned(),
         account_id: ACCOUNT.to_owned(),
-        endpoint: created.endpoint.id.uuid(),
+        endpoint: created.endpoint.id.0,
     })
 }
 

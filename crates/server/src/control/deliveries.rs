@@ -8,8 +8,8 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use dovecast_dispatch::work::Evaluator;
-use dovecast_dispatch::{EndpointId, Filter, Notification};
 use dovecast_log::Record;
+use dovecast_notification::{EndpointId, Filter, Notification};
 use dovecast_store::{EndpointRecord, Store};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -58,7 +58,7 @@ pub(super) async fn endpoints(
     let owed = store.owed_counts().await?;
     let mut lines = Vec::new();
     each_endpoint(store, |record| {
-        let owed = owed.get(&EndpointId(record.endpoint.id.uuid())).copied();
+        let owed = owed.get(&record.endpoint.id).copied();
         lines.push(json::EndpointLine::of(record, owed.unwrap_or_default()));
     })
     .await?;
@@ -172,11 +172,7 @@ async fn explained(
     each_endpoint(store(control)?, |record| {
         if record.account_number == *notification.account {
             let endpoint = &record.endpoint;
-            let named = (
-                endpoint.id.uuid(),
-                endpoint.name.clone(),
-                endpoint.url.clone(),
-            );
+            let named = (endpoint.id.0, endpoint.name.clone(), endpoint.url.clone());
             of_account.push((named, wanted(record)));
         }
     })

@@ -5,8 +5,8 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use dovecast_dispatch::work::Source;
-use dovecast_dispatch::{EndpointId, Notification, NotificationId};
 use dovecast_log::Record;
+use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{EndpointRecord, Store};
 
 use super::deliveries::{store, verdict, wanted};
@@ -46,7 +46,7 @@ pub(super) async fn redeliver(
 
 /// One that gets anything.
 async fn endpoint(store: &Store, id: EndpointId) -> Result<EndpointRecord, Failure> {
-    let found = store.load_endpoints(&[id.0.into()]).await?.pop();
+    let found = store.load_endpoints(&[id]).await?.pop();
     let Some(found) = found else {
         let text = format!("there is no endpoint `{id}`");
         return Err(Failure(StatusCode::NOT_FOUND, text));

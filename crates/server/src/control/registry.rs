@@ -56,7 +56,7 @@ pub(super) async fn filters(
     let mut lines = Vec::new();
     each_endpoint(store(&control)?, |record| {
         lines.push(json::FilterLine {
-            endpoint: record.endpoint.id.uuid(),
+            endpoint: record.endpoint.id.0,
             account: record.account_number.clone(),
             name: record.endpoint.name.clone(),
             active: record.endpoint.active,

@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::{DISABLED, OWN};
 use crate::config::Dispatch;
 use crate::headers::header;
-use crate::outbox::Notification;
 use crate::sources::{Destination, NotTaken};
+use dovecast_notification::outbox::NewNotification;
 
 /// How often it is looked for endpoints that have failed for too long ...
 const LOOK: Duration = Duration::from_mins(1);
@@ -88,7 +88,7 @@ async fn announce(store: &Store, outbox: &Destination) -> Result<()> {
 
 fn record(outbox: &Destination, announcement: &Announcement) -> Result<NewRecord> {
     let shown = |ms| Timestamp::from_millisecond(ms).map(|time| format!("{time:.3}"));
-    let notification = Notification {
+    let notification = NewNotification {
         application: OWN,
         event_type: DISABLED,
         level: None,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::Directory;
+use dovecast_notification::EndpointId;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
 use tokio::sync::watch;
 
@@ -20,7 +20,7 @@ const SECRETS_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// When secrets end, and whose: nothing in the store changes then.
-type Ends = Vec<(i64, dovecast_store::EndpointId)>;
+type Ends = Vec<(i64, EndpointId)>;
 
 /// Loads all endpoints; gives the number of the change after which to go on.
 pub(super) async fn load(
@@ -39,7 +39,7 @@ pub(super) async fn load(
         };
         after = Some(last.endpoint.id);
         for record in &page {
-            seen.insert(EndpointId(record.endpoint.id.uuid()));
+            seen.insert(record.endpoint.id);
             ends.extend(end(record));
             put(directory, config, record);
         }
@@ -48,7 +48,7 @@ pub(super) async fn load(
     Ok((seq, ends))
 }
 
-fn end(record: &EndpointRecord) -> Option<(i64, dovecast_store::EndpointId)> {
+fn end(record: &EndpointRecord) -> Option<(i64, EndpointId)> {
     let until = record.previous_secret_until_ms;
     until.map(|until| (until, record.endpoint.id))
 }
@@ -67,7 +67,7 @@ pub(super) async fn follow(
     applied: watch::Sender<i64>,
 ) {
     let mut seq = *applied.borrow();
-    let mut ending: BTreeSet<(i64, dovecast_store::EndpointId)> = ends.into_iter().collect();
+    let mut ending: BTreeSet<(i64, EndpointId)> = ends.into_iter().collect();
     loop {
         let wait = ending.first().map(|(until, _)| until - now_ms());
         let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0) + 1));
@@ -107,7 +107,7 @@ async fn step(
     store: &Store,
     directory: &Directory,
     config: &Dispatch,
-    (seq, due): (i64, Vec<dovecast_store::EndpointId>),
+    (seq, due): (i64, Vec<EndpointId>),
 ) -> Result<(i64, Ends)> {
     let (mut ids, next) = match store.changes_since(seq).await? {
         Changes::Endpoints { ids, seq } => (ids, seq),
@@ -122,7 +122,7 @@ async fn step(
         put(directory, config, &record);
     }
     for id in gone {
-        directory.remove(EndpointId(id.uuid()));
+        directory.remove(id);
     }
     Ok((next, ends))
 }

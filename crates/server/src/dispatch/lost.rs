@@ -1,7 +1,7 @@
 //! Records that Kafka never takes are dead letters, where there is a store for them.
 
-use dovecast_dispatch::NotificationId;
 use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger};
+use dovecast_notification::NotificationId;
 use dovecast_relay::ship::{KeepLost, Kept, Lost as Refused, NotKept};
 use dovecast_store::{Store, StoreError};
 

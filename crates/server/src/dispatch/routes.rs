@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dovecast_dispatch::filter::{EventType, Level};
 use dovecast_dispatch::work::Endpoint;
 use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::{Choice, Condition, EndpointId, Filter};
 use dovecast_drivers::webhook::{Authorization, Webhook, WebhookError, WebhookOptions};
+use dovecast_notification::filter::{EventType, Level};
+use dovecast_notification::{Choice, Condition, EndpointId, Filter};
 use dovecast_store::{
     Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy, SigningSecret,
 };
@@ -45,7 +45,7 @@ pub(crate) fn authorization(credentials: &Credentials) -> Authorization {
 
 /// How it is reached, and what it wants.
 pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Option<Filter>) {
-    let id = EndpointId(record.endpoint.id.uuid());
+    let id = record.endpoint.id;
     let driver = webhook(record, timeout(config));
     if let Err(error) = &driver {
         tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
@@ -70,7 +70,7 @@ pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Op
         },
         concurrency: config.concurrency.get_usize(),
         rate_limit: flow.rate_limit,
-        fallback: flow.fallback.map(|id| EndpointId(id.uuid())),
+        fallback: flow.fallback,
         is_switched_off_by_failure: is_hooks,
     };
     (endpoint, filter_of(record))
@@ -78,7 +78,7 @@ pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Op
 
 /// What an endpoint wants; `None`: nothing.
 pub(crate) fn filter_of(record: &EndpointRecord) -> Option<Filter> {
-    let endpoint = EndpointId(record.endpoint.id.uuid());
+    let endpoint = record.endpoint.id;
     let found = record.filter.as_ref()?;
     Some(read(endpoint, record, found))
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_dispatch::work::webhook_id;
-use dovecast_dispatch::{EndpointId, Notification, NotificationId};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::Sender;
 use dovecast_drivers::{Delivery, Outcome};
+use dovecast_notification::{Notification, NotificationId};
 use dovecast_store::EndpointRecord;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
@@ -46,7 +46,7 @@ impl TestDelivery for Tester {
                 timestamp: Bytes::from(format!("\"{}\"", jiff::Timestamp::now())),
                 message: Bytes::from_static(b"\"Test message from webhooks\""),
             };
-            let endpoint = EndpointId(record.endpoint.id.uuid());
+            let endpoint = record.endpoint.id;
             let delivery = Delivery {
                 webhook_id: webhook_id(notification.id, endpoint),
                 body: notification.body(),

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use dovecast_dispatch::work::ledger::AttemptRow;
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use serde::{Deserialize, Serialize};
 use sqlx::Any;
 use sqlx::any::AnyArguments;

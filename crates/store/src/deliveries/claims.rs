@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{Millis, OwedId, OwedRange, RangeId};
+use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dovecast_dispatch::EndpointId;
+use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
 use super::claims::{count, uuid};

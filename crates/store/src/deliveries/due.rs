@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId};
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::any::AnyRow;
 
 use super::claims::{count, uuid};

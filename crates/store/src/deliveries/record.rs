@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::connection::Connection;
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed, RangeId};
+use dovecast_notification::EndpointId;
 use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;

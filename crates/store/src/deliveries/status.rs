@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::AttemptRow;
+use dovecast_notification::EndpointId;
 
 use super::record::Bound;
 use crate::clock::SKEW_MS;

@@ -90,7 +90,7 @@ impl Store {
             .await?;
         let mut ids = Vec::new();
         for found in &found {
-            let id = row::id(found, "id")?;
+            let id: EndpointId = row::id(found, "id")?;
             let mut change = self.change().await?;
             let disable = sqlx::query(DISABLE_FAILING)
                 .bind(self.clock.now_ms())

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use crate::connection::Connection;
 use sqlx::any::AnyRow;
+use uuid::Uuid;
 
 use super::filters::{self, FilterFields};
 use super::flow::{self, Flow, FlowEdit};
@@ -190,7 +191,7 @@ impl Store {
         most: u64,
     ) -> Result<CreatedEndpoint> {
         let secret = SigningSecret::generate()?;
-        let id = EndpointId::new();
+        let id = EndpointId(Uuid::now_v7());
         let mut change = self.change().await?;
         if count(&mut change.tx, account).await? >= i64::try_from(most).unwrap_or(i64::MAX) {
             return Err(StoreError::TooManyEndpoints(most));

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::work::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{DeliveryStatus, KeptPast, Store};
 use uuid::Uuid;
 
@@ -122,7 +122,7 @@ async fn a_success_after_the_clock_was_set_back_counts(test: Test) -> Result<()>
     test.clock.pass(START_MS);
     let (store, account, _) = test.filled().await?;
     let created = create(&store, &account, "one", None).await?;
-    let id = EndpointId(created.endpoint.id.uuid());
+    let id = created.endpoint.id;
     note(&store, vec![attempt(id, START_MS, false)]).await?;
     let back_ms = START_MS - 5 * DAY_MS;
     test.clock.set(-5 * DAY_MS);
@@ -207,7 +207,7 @@ async fn an_endpoint_is_disabled_for_time_that_has_passed_and_not_for_a_clock_th
     .enumerate()
     {
         let created = create(&store, &account, &number.to_string(), None).await?;
-        let id = EndpointId(created.endpoint.id.uuid());
+        let id = created.endpoint.id;
         note(&store, vec![attempt(id, now_ms, false)]).await?;
         for step in &between {
             let mut is_delivered = false;

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::NotificationId;
 use dovecast_dispatch::work::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
+use dovecast_notification::NotificationId;
 use dovecast_store::{Account, Changes, EndpointId, FilterSet, FilterSets, Profile, Scope, Store};
 use uuid::Uuid;
 
@@ -26,8 +26,7 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
     let scope = Scope::Account(number.to_owned());
     store.create_token("token", scope).await?;
     let created = create(store, &account, "a", Some(FilterSets::default())).await?;
-    let id = created.endpoint.id;
-    let endpoint = dovecast_dispatch::EndpointId(id.uuid());
+    let endpoint = created.endpoint.id;
     let notification = NotificationId(Uuid::from_u128(1));
     store
         .record(Happened {
@@ -60,19 +59,18 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
             ..Happened::default()
         })
         .await?;
-    Ok((account, id))
+    Ok((account, endpoint))
 }
 
 /// What is left of an endpoint: itself, what it owes, dead letters, attempts.
-async fn left(store: &Store, id: EndpointId) -> Result<[usize; 4]> {
-    let endpoint = dovecast_dispatch::EndpointId(id.uuid());
+async fn left(store: &Store, endpoint: EndpointId) -> Result<[usize; 4]> {
     let owed = store.owed_counts().await?;
     let dead = store.dead_letters(None, 10).await?;
     let dead = dead
         .iter()
         .filter(|kept| kept.letter.endpoint == Some(endpoint));
     Ok([
-        store.load_endpoints(&[id]).await?.len(),
+        store.load_endpoints(&[endpoint]).await?.len(),
         usize::from(owed.contains_key(&endpoint)),
         dead.count(),
         store.attempts(endpoint, 10).await?.len(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dovecast_dispatch::work::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Owed, OwedRange, RangeId,
 };
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{KeptPast, Store, StoreOptions};
 use uuid::Uuid;
 
@@ -452,7 +452,7 @@ fn attempt(endpoint: EndpointId, time_ms: i64, is_delivered: bool) -> AttemptRow
 async fn attempts_are_kept_by_endpoint_and_show_how_it_is(test: Test) -> Result<()> {
     let (store, account, _) = test.filled().await?;
     let created = create(&store, &account, "one", None).await?;
-    let id = EndpointId(created.endpoint.id.uuid());
+    let id = created.endpoint.id;
     let other = EndpointId(Uuid::from_u128(99));
     let note = |rows: Vec<AttemptRow>| store.record(happened(|what| what.attempts = rows));
     note(vec![

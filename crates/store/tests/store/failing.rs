@@ -6,7 +6,7 @@
 
 use anyhow::{Result, ensure};
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, RangeId};
-use dovecast_dispatch::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{Scope, Store};
 use uuid::Uuid;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::EndpointId;
 use dovecast_dispatch::work::ledger::{Happened, Ledger, RangeId};
+use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use crate::setup::{Kind, Test, cases};

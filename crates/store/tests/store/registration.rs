@@ -1,6 +1,7 @@
 //! Registration: what stays, what changes, what goes.
 
 use anyhow::{Context, Result, ensure};
+use dovecast_notification::EndpointId;
 use dovecast_store::{
     Application, FilterSet, FilterSets, RegistrationChange as Change, TouchedFilter,
 };
@@ -97,7 +98,7 @@ async fn what_changes_is_told(test: Test) -> Result<()> {
     Ok(())
 }
 
-fn emptied(filter: &TouchedFilter) -> (dovecast_store::EndpointId, Vec<FilterSet>) {
+fn emptied(filter: &TouchedFilter) -> (EndpointId, Vec<FilterSet>) {
     (filter.endpoint, filter.emptied.clone())
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::work::webhook_id;
-use dovecast_dispatch::{EndpointId, NotificationId};
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
+use dovecast_notification::{EndpointId, NotificationId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 

@@ -28,7 +28,7 @@ impl EndpointLine {
     pub(crate) fn of(record: &EndpointRecord, owed: OwedCount) -> Self {
         let endpoint = &record.endpoint;
         Self {
-            id: endpoint.id.uuid(),
+            id: endpoint.id.0,
             account: record.account_number.clone(),
             name: endpoint.name.clone(),
             url: endpoint.url.clone(),

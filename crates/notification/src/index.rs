@@ -10,9 +10,9 @@ use std::sync::Arc;
 use hashbrown::hash_map::{Entry, EntryRef};
 use hashbrown::{Equivalent, HashMap};
 
-use crate::Notification;
 use crate::condition::{Condition, Facts};
-use crate::filter::{Choice, EndpointId, Filter};
+use crate::filter::{Choice, Filter};
+use crate::{EndpointId, Notification};
 
 /// Everything of an account, whatever the notification's application is.
 const ANY: u32 = 0;

@@ -5,20 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
-use crate::Notification;
 use crate::condition::{Condition, Facts, Verdict};
-
-/// Names an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndpointId(pub Uuid);
-
-impl fmt::Display for EndpointId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::{EndpointId, Notification};
 
 /// A set that is left open or chosen. One that was chosen and has become empty, because what was in it is gone, matches nothing:
 /// a filter only ever widens when a person widens it.

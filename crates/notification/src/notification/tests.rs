@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use dovecast_log::Header;
+use dovecast_event::{Header, Record};
 
 use super::*;
+use crate::EventAccount;
 
 fn record(value: &str) -> Record {
     Record {
