@@ -169,7 +169,7 @@ async fn dispatch(
         let endpoint = Endpoint {
             id,
             account: "1".into(),
-            driver: Ok(Arc::new(webhook)),
+            target: Ok(webhook.target(loopback()?)),
             is_active: true,
             is_paused: false,
             schedule: Schedule::default(),
@@ -203,7 +203,6 @@ async fn dispatch(
         log.clone(),
         store.clone(),
         directory,
-        loopback()?,
         DispatchOptions {
             group: "dispatch".to_owned(),
             sources: BTreeMap::from([(OUTBOX.to_owned(), Source::Outbox)]),

@@ -1,8 +1,9 @@
 //! The dispatcher: reads the log, has drivers deliver what endpoints want, keeps what is owed.
 //!
-//! Which endpoints a notification is for is decided in `dovecast-notification`; how a delivery reaches an endpoint is in the drivers,
-//! all SQL is in the store.
+//! Which endpoints a notification is for is decided in `dovecast-notification`; how a delivery reaches a receiver is behind the
+//! port `driver`, what is kept behind the port `work::ledger`.
 
 #![forbid(unsafe_code)]
 
+pub mod driver;
 pub mod work;

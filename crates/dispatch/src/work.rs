@@ -61,7 +61,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dovecast_drivers::guard::Guard;
 use dovecast_log::{Log, LogError, Record};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -140,7 +139,6 @@ struct Shared<L, S> {
     log: L,
     ledger: S,
     directory: Arc<Directory>,
-    guard: Guard,
     options: DispatchOptions,
     lanes: Lock<HashMap<EndpointId, Arc<Lane>>>,
     recorder: Arc<Recorder>,
@@ -179,7 +177,6 @@ impl Dispatcher {
         log: L,
         ledger: S,
         directory: Arc<Directory>,
-        guard: Guard,
         options: DispatchOptions,
     ) -> Self {
         let counters = Arc::<Counters>::default();
@@ -190,7 +187,6 @@ impl Dispatcher {
             log,
             ledger,
             directory,
-            guard,
             options,
             counters: Arc::clone(&counters),
             readers: Arc::clone(&readers),
@@ -251,7 +247,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             log: parts.log.clone(),
             ledger: parts.ledger.clone(),
             directory: Arc::clone(&parts.directory),
-            guard: parts.guard.clone(),
             options: parts.options.clone(),
             lanes: Lock::new("lanes", HashMap::new()),
             recorder: Arc::new(Recorder::new(&parts.options.clock)),

@@ -117,6 +117,10 @@ async fn hanging() -> String {
     url
 }
 
+fn guard() -> Guard {
+    Guard::new(&["127.0.0.0/8".parse().expect("a network")])
+}
+
 fn put(directory: &Directory, number: u128, url: &str) {
     let webhook = Webhook::new(&WebhookOptions {
         url: url.to_owned(),
@@ -127,7 +131,7 @@ fn put(directory: &Directory, number: u128, url: &str) {
     let endpoint = Endpoint {
         id,
         account: "1".into(),
-        driver: Ok(Arc::new(webhook.expect("a webhook"))),
+        target: Ok(webhook.expect("a webhook").target(guard())),
         is_active: true,
         is_paused: false,
         schedule: Schedule::default(),
@@ -205,14 +209,12 @@ async fn memory_is_bounded_by_bytes_while_endpoints_hang_and_while_the_ledger_is
         conditions: EvaluatorLimits::default(),
         clock: Clock::default(),
     };
-    let guard = Guard::new(&["127.0.0.0/8".parse().expect("a network")]);
     let mut dispatcher = None;
     let hanging = peak_mb(async {
         dispatcher = Some(Dispatcher::start(
             log.clone(),
             ledger.clone(),
             Arc::clone(&directory),
-            guard,
             options,
         ));
         // Nobody waits for who hangs.

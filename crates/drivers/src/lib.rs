@@ -1,7 +1,7 @@
 //! Drivers: the code for one kind of destination each.
 //!
-//! A driver is told what to deliver and says what came of it; when to try again, and what is kept of an attempt, is the
-//! dispatcher's business. Nothing here logs: secrets and mail contents pass through.
+//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs: secrets and mail contents pass
+//! through.
 
 #![forbid(unsafe_code)]
 
@@ -13,47 +13,29 @@ pub mod signature;
 pub mod tls;
 pub mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use dovecast_dispatch::driver::Driver;
 
-/// What is to be delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// The same in each attempt: what the receiver de-duplicates by.
-    pub webhook_id: String,
-    /// JSON.
-    pub body: Bytes,
-}
+use guard::Guard;
+use webhook::WebhookDriver;
 
-/// What came of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Whether it is done.
-    pub outcome: Outcome,
-    /// The HTTP status, if there was an answer.
-    pub status: Option<u16>,
-    /// The head of the answer, cut.
-    pub response_head: String,
-    /// How long it took.
-    pub latency: Duration,
-}
+/// All drivers, by their names.
+#[derive(Clone)]
+pub struct Drivers(Arc<[Arc<dyn Driver>]>);
 
-/// Whether a delivery is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The endpoint has it.
-    Delivered,
-    /// It may go well later.
-    Failed {
-        /// Why it did not now.
-        reason: String,
-        /// Not before this time has passed, as the endpoint says.
-        retry_after: Option<Duration>,
-    },
-    /// The endpoint will never take it.
-    Refused {
-        /// Why.
-        reason: String,
-    },
+impl Drivers {
+    /// `guard`: where requests may go; `timeout`: how long an attempt may take where an endpoint does not say.
+    pub fn new(guard: &Guard, timeout: Duration) -> Self {
+        Self(Arc::new([Arc::new(WebhookDriver::new(
+            guard.clone(),
+            timeout,
+        ))]))
+    }
+
+    /// The driver of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Driver>> {
+        self.0.iter().find(|driver| driver.name() == name)
+    }
 }

@@ -3,11 +3,15 @@
 //! 2xx is success. Redirects are not followed. 408, 409, 425, 429 and 5xx may go well later, and so may everything that keeps a
 //! request from being answered; other answers end the delivery.
 
+mod settings;
+
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use dovecast_dispatch::driver::{Answer, Attempt, Boxed, Courier, Delivery, Outcome, Target};
 use http_body_util::Full;
 use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
@@ -19,9 +23,10 @@ use crate::guard::Guard;
 use crate::headers::{self, CredentialError, HeaderError};
 use crate::http::{self, Connection, HttpError, Origin};
 use crate::signature::{Secret, sign};
-use crate::{Attempt, Delivery, Outcome, tls};
+use crate::tls;
 
 pub use crate::headers::Authorization;
+pub use settings::WebhookDriver;
 
 /// Of the answer's head so much is kept.
 const HEAD_BYTES: usize = 2048;
@@ -104,9 +109,13 @@ impl Webhook {
         })
     }
 
-    /// Host and port: what it has in common with others that are reached there.
-    pub fn authority(&self) -> String {
-        format!("{}:{}", self.origin.host, self.origin.port)
+    /// What a dispatcher delivers to; requests go where `guard` allows.
+    pub fn target(self, guard: Guard) -> Arc<dyn Target> {
+        Arc::new(WebhookTarget {
+            authority: format!("{}:{}", self.origin.host, self.origin.port),
+            webhook: Arc::new(self),
+            guard,
+        })
     }
 
     fn request(&self, delivery: &Delivery) -> Request<Full<Bytes>> {
@@ -120,13 +129,13 @@ impl Webhook {
             }
         };
         if !self.secrets.is_empty() {
-            let id = &delivery.webhook_id;
+            let id = &delivery.id;
             set(
                 "webhook-signature",
                 sign(&self.secrets, id, &timestamp, &delivery.body),
             );
         }
-        set("webhook-id", delivery.webhook_id.clone());
+        set("webhook-id", delivery.id.clone());
         set("webhook-timestamp", timestamp);
         let mut request = Request::new(Full::new(delivery.body.clone()));
         *request.method_mut() = Method::POST;
@@ -136,7 +145,6 @@ impl Webhook {
     }
 }
 
-/// A URL without user and password.
 /// Whether requests can be made for a URL: its path goes into one, and the user that it names.
 pub fn check_url(text: &str) -> Result<(), WebhookError> {
     let url = Url::parse(text).map_err(|_| WebhookError::Url(text.to_owned()))?;
@@ -152,6 +160,7 @@ fn target(url: &Url) -> Result<Uri, WebhookError> {
     target.map_err(|_| WebhookError::Url(shown(url)))
 }
 
+/// A URL without user and password.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     // Fails for URLs that can have neither.
@@ -218,17 +227,16 @@ impl Sender {
         }
     }
 
-    /// One attempt.
-    pub async fn deliver(&mut self, delivery: &Delivery) -> Attempt {
+    async fn attempt(&mut self, delivery: &Delivery) -> Attempt {
         let started = Instant::now();
         let timeout = self.webhook.timeout;
         self.is_looking_up = false;
         let attempt = match tokio::time::timeout(timeout, self.exchange(delivery)).await {
             Ok(Ok(head)) => judged(&head),
-            Ok(Err(error)) => Attempt::unanswered(error.to_string()),
+            Ok(Err(error)) => Attempt::failed(error.to_string()),
             Err(_) => {
                 let ms = timeout.as_millis();
-                Attempt::unanswered(if self.is_looking_up {
+                Attempt::failed(if self.is_looking_up {
                     let host = &self.webhook.origin.host;
                     format!("the address of `{host}` was not found within {ms} ms")
                 } else {
@@ -236,7 +244,7 @@ impl Sender {
                 })
             }
         };
-        if attempt.status.is_none() {
+        if attempt.answer.is_none() {
             self.connection = None;
         }
         Attempt {
@@ -245,8 +253,7 @@ impl Sender {
         }
     }
 
-    /// Waits until the endpoint closes the connection; for ever if there is none.
-    pub async fn closed(&mut self) {
+    async fn is_closed(&mut self) {
         match &mut self.connection {
             Some(connection) => connection.closed().await,
             None => std::future::pending().await,
@@ -284,17 +291,37 @@ impl Sender {
     }
 }
 
-impl Attempt {
-    fn unanswered(reason: String) -> Self {
-        Self {
-            outcome: Outcome::Failed {
-                reason,
-                retry_after: None,
-            },
-            status: None,
-            response_head: String::new(),
-            latency: Duration::ZERO,
-        }
+impl Courier for Sender {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt> {
+        Box::pin(self.attempt(delivery))
+    }
+
+    fn closed(&mut self) -> Boxed<'_, ()> {
+        Box::pin(self.is_closed())
+    }
+}
+
+/// A webhook, and where requests may go.
+struct WebhookTarget {
+    authority: String,
+    webhook: Arc<Webhook>,
+    guard: Guard,
+}
+
+impl Target for WebhookTarget {
+    fn authority(&self) -> Option<&str> {
+        Some(&self.authority)
+    }
+
+    fn open(self: Arc<Self>) -> Box<dyn Courier> {
+        Box::new(Sender::new(Arc::clone(&self.webhook), self.guard.clone()))
+    }
+}
+
+/// Without what the webhook has of secrets.
+impl fmt::Debug for WebhookTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Webhook").field(&self.authority).finish()
     }
 }
 
@@ -312,8 +339,10 @@ fn judged(head: &Response<()>) -> Attempt {
     };
     Attempt {
         outcome,
-        status: Some(status),
-        response_head: http::head_text(head, HEAD_BYTES),
+        answer: Some(Answer {
+            status: Some(status),
+            head: http::head_text(head, HEAD_BYTES),
+        }),
         latency: Duration::ZERO,
     }
 }

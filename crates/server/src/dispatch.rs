@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_dispatch::work::{Directory, Dispatcher, Evaluator, Stats};
-use dovecast_drivers::guard::Guard;
 use dovecast_event::EventKind;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
@@ -24,6 +23,7 @@ use crate::sources::Destination;
 
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
+use routes::Routes;
 pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
@@ -50,15 +50,15 @@ impl Dispatching {
             store.register(&registration, false).await?;
         }
         let directory = Arc::<Directory>::default();
-        let defaults = config.dispatch.clone();
-        let (seq, ends) = following::load(store, &directory, &defaults).await?;
+        let routes = Routes::new(&config.dispatch);
+        let (seq, ends) = following::load(store, &directory, &routes).await?;
         let applied = watch::Sender::new(seq);
         let follows = applied.subscribe();
         let mut helpers = JoinSet::new();
         helpers.spawn(following::follow(
             store.clone(),
             Arc::clone(&directory),
-            defaults,
+            routes,
             ends,
             applied,
         ));
@@ -108,13 +108,13 @@ fn dispatcher(
     logs: &Logs,
     (store, directory): (&Store, Arc<Directory>),
 ) -> Dispatcher {
-    let (store, guard) = (store.clone(), Guard::new(&config.dispatch.allowed_networks));
+    let store = store.clone();
     let options = config.dispatch.options();
     #[cfg(feature = "kafka")]
     if let Some(log) = &logs.kafka {
-        return Dispatcher::start(log.clone(), store, directory, guard, options);
+        return Dispatcher::start(log.clone(), store, directory, options);
     }
-    Dispatcher::start(logs.own.clone(), store, directory, guard, options)
+    Dispatcher::start(logs.own.clone(), store, directory, options)
 }
 
 /// So that filters can name the events of mail.

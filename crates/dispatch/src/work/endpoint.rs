@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, RwLockReadGuard};
 
-use dovecast_drivers::webhook::Webhook;
-
 use super::locks::{Held, ReadWriteLock};
 use super::schedule::Schedule;
+use crate::driver::Target;
 use dovecast_notification::{EndpointId, Filter, Index};
 
 /// An endpoint.
@@ -17,8 +16,8 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Number of the account that it belongs to; what an account may take of threads that all share is bounded.
     pub account: Arc<str>,
-    /// How it is reached; where that cannot be told, why.
-    pub driver: Result<Arc<Webhook>, String>,
+    /// The receiver; where the settings are wrong, why.
+    pub target: Result<Arc<dyn Target>, String>,
     /// What is for one that is not active is dropped.
     pub is_active: bool,
     /// What is for one that is paused is owed.

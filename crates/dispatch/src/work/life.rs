@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_drivers::guard::Guard;
 use dovecast_log::Log;
 use tokio::sync::watch;
 
@@ -31,7 +30,6 @@ pub(super) struct Parts<L, S> {
     pub(super) log: L,
     pub(super) ledger: S,
     pub(super) directory: Arc<Directory>,
-    pub(super) guard: Guard,
     pub(super) options: DispatchOptions,
     pub(super) counters: Arc<Counters>,
     pub(super) readers: Arc<Readers>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dovecast_drivers::{Attempt, Outcome};
+use crate::driver::{Answer, Attempt, Outcome};
 use dovecast_log::Log;
 
 use super::endpoint::Endpoint;
@@ -19,8 +19,7 @@ const MOST_ATTEMPTS: usize = 50_000;
 
 /// What came of an attempt.
 struct Made {
-    status: Option<u16>,
-    response_head: String,
+    answer: Option<Answer>,
     latency: Duration,
     reason: String,
     is_failure: bool,
@@ -53,8 +52,7 @@ pub(super) fn settle<L: Log + Clone, S: Ledger>(
     };
     let end = end_of(&item, &attempt, &turned, &endpoint);
     let made = Made {
-        status: attempt.status,
-        response_head: attempt.response_head,
+        answer: attempt.answer,
         latency: attempt.latency,
         reason: match attempt.outcome {
             Outcome::Delivered => String::new(),
@@ -101,7 +99,7 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
         Outcome::Failed { .. }
             if turned.is_open
                 && matches!(item.origin, Origin::Range { .. })
-                && attempt.status.is_none()
+                && attempt.answer.is_none()
                 && item.probes == 0 =>
         {
             End::Later
@@ -124,7 +122,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
     let time_ms = shared.now_ms();
     let is_owed = item.is_owed();
     // A refusal is no failure that is counted.
-    let attempts = item.failures + u32::from(!made.is_failure && made.status.is_some());
+    let attempts = item.failures + u32::from(!made.is_failure && made.answer.is_some());
     let owed = |due_ms| Owed {
         endpoint,
         notification: item.notification,
@@ -173,11 +171,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
     if is_owed && matches!(made.end, End::Delivered | End::Dead) {
         happened.done.push((endpoint, item.notification));
     }
-    let said = if made.status.is_some() {
-        &made.response_head
-    } else {
-        &made.reason
-    };
+    let answer = made.answer.as_ref();
     if happened.attempts.len() >= MOST_ATTEMPTS {
         // The ledger is away: the deliveries count, their history does not.
         count(&shared.counters.attempts_lost, 1);
@@ -189,9 +183,9 @@ fn write_down<L: Log + Clone, S: Ledger>(
         time_ms,
         number: item.failures + u32::from(!made.is_failure),
         is_delivered: matches!(made.end, End::Delivered),
-        status: made.status,
+        status: answer.and_then(|answer| answer.status),
         latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
-        said: said.clone(),
+        said: answer.map_or(&made.reason, |answer| &answer.head).clone(),
     });
 }
 

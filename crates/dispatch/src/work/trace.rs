@@ -4,7 +4,7 @@
 //! `notification{id, topic, partition, offset}` begins when a record is read, and again when a delivery is owed and due
 //! (`notification{id, failures}`). Each `attempt{endpoint, number}` is within one. No span and no event holds a message.
 
-use dovecast_drivers::{Attempt, Outcome};
+use crate::driver::{Attempt, Outcome};
 use dovecast_log::Record;
 use tracing::{Span, debug, debug_span};
 
@@ -43,7 +43,7 @@ pub(super) fn attempt(notification: &Span, endpoint: EndpointId, number: u32) ->
 
 /// What came of an attempt.
 pub(super) fn tried(attempt: &Span, made: &Attempt) {
-    let status = made.status;
+    let status = made.status();
     let latency_us = u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX);
     attempt.in_scope(|| match &made.outcome {
         Outcome::Delivered => debug!(status, latency_us, "delivered"),

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_drivers::webhook::Sender;
-use dovecast_drivers::{Attempt, Delivery, Outcome};
 use dovecast_log::Log;
 use tokio::sync::Notify;
 use tracing::Instrument;
@@ -21,6 +19,7 @@ use super::outcome::{opened, settle};
 use super::panics::{REST, caught};
 use super::stats::count;
 use super::{Shared, trace};
+use crate::driver::{Attempt, Courier, Delivery, Outcome};
 use dovecast_notification::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
@@ -79,20 +78,23 @@ struct Hand {
     endpoint: Arc<Endpoint>,
     /// `None`: it is not known.
     host: Option<Arc<Host>>,
-    /// `None`: the endpoint cannot be reached as it is.
-    sender: Option<Sender>,
+    /// Where the settings of the endpoint are wrong: why.
+    courier: Result<Box<dyn Courier>, String>,
 }
 
 impl Hand {
     fn new<L, S>(endpoint: Arc<Endpoint>, shared: &Shared<L, S>) -> Self {
-        let webhook = endpoint.driver.as_ref().ok();
-        let host = webhook.map(|webhook| shared.hosts.get(&webhook.authority()));
-        let guard = || shared.guard.for_account(Arc::clone(&endpoint.account));
-        let sender = webhook.map(|webhook| Sender::new(Arc::clone(webhook), guard()));
+        let target = endpoint.target.as_ref().ok();
+        let authority = target.and_then(|target| target.authority());
+        let host = authority.map(|authority| shared.hosts.get(authority));
+        let courier = match &endpoint.target {
+            Ok(target) => Ok(Arc::clone(target).open()),
+            Err(reason) => Err(reason.clone()),
+        };
         Self {
             endpoint,
             host,
-            sender,
+            courier,
         }
     }
 
@@ -125,8 +127,8 @@ async fn work<L: Log + Clone, S: Ledger>(
                 continue;
             }
             Next::Sleep => {
-                let sender = hand.as_mut().and_then(|hand| hand.sender.as_mut());
-                if !is_woken(sleeper, sender).await {
+                let courier = hand.as_mut().and_then(|hand| hand.courier.as_mut().ok());
+                if !is_woken(sleeper, courier).await {
                     if lane.state().sign_off(sleeper) {
                         return;
                     }
@@ -149,10 +151,10 @@ async fn work<L: Log + Clone, S: Ledger>(
 }
 
 /// Waits for something to do; `false`: there was nothing for long, or the connection is closed.
-async fn is_woken(sleeper: &Notify, sender: Option<&mut Sender>) -> bool {
+async fn is_woken(sleeper: &Notify, courier: Option<&mut Box<dyn Courier>>) -> bool {
     let closed = async {
-        match sender {
-            Some(sender) => sender.closed().await,
+        match courier {
+            Some(courier) => courier.closed().await,
             None => std::future::pending().await,
         }
     };
@@ -173,13 +175,13 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         return discard(shared, lane, item);
     }
     let delivery = Delivery {
-        webhook_id: webhook_id(item.notification, lane.id),
+        id: webhook_id(item.notification, lane.id),
         body: item.body.clone(),
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
-    let made = match (&mut hand.sender, &hand.endpoint.driver) {
-        (Some(sender), _) => {
-            let delivering = caught(sender.deliver(&delivery)).instrument(span.clone());
+    let made = match &mut hand.courier {
+        Ok(courier) => {
+            let delivering = caught(courier.deliver(&delivery)).instrument(span.clone());
             let mut delivering = std::pin::pin!(delivering);
             tokio::select! {
                 biased;
@@ -197,11 +199,10 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                 }
             }
         }
-        (None, Err(reason)) => Ok(refused(reason.clone())),
-        (None, Ok(_)) => Ok(refused(String::new())),
+        Err(reason) => Ok(Attempt::refused(reason.clone())),
     };
     if let (Some(visit), Ok(made)) = (visit, &made) {
-        match (made.status, &made.outcome) {
+        match (&made.answer, &made.outcome) {
             (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
             _ => visit.answered(),
         }
@@ -210,7 +211,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         shared.panicked("driver", &panicked);
         // Of its connection nothing is known.
         *hand = Hand::new(Arc::clone(&hand.endpoint), shared);
-        failed(format!("the driver has panicked: {panicked}"))
+        Attempt::failed(format!("the driver has panicked: {panicked}"))
     });
     trace::tried(&span, &made);
     settle(shared, lane, item, made);
@@ -228,26 +229,6 @@ fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
     shared.wake_all(lane);
     item.settle();
     lane.ended.notify_one();
-}
-
-fn refused(reason: String) -> Attempt {
-    Attempt {
-        outcome: Outcome::Refused { reason },
-        status: None,
-        response_head: String::new(),
-        latency: Duration::ZERO,
-    }
-}
-
-fn failed(reason: String) -> Attempt {
-    let outcome = Outcome::Failed {
-        reason: reason.clone(),
-        retry_after: None,
-    };
-    Attempt {
-        outcome,
-        ..refused(reason)
-    }
 }
 
 /// Too many attempts hang: this one is made again, and is no failure of the endpoint.

@@ -1,14 +1,13 @@
 //! Endpoints that take a request and never answer: they neither keep the log from being read nor try one after the other what one of them has
 //! found out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_dispatch::work::{Endpoint, Stats};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 
 use crate::sink::{Answer, OK, Sink};
-use crate::world::{World, until, until_taken};
+use crate::world::{World, guard, until, until_taken};
 
 const NEVER: Answer = Answer { after: None, ..OK };
 
@@ -18,7 +17,7 @@ fn patient(endpoint: &mut Endpoint, sink: &Sink, timeout: Duration) {
         timeout,
         ..WebhookOptions::default()
     });
-    endpoint.driver = Ok(Arc::new(webhook.expect("a webhook")));
+    endpoint.target = Ok(webhook.expect("a webhook").target(guard()));
 }
 
 fn stats(world: &World) -> Stats {

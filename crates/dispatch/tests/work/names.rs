@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dovecast_dispatch::driver::Target;
 use dovecast_drivers::guard::{Guard, Resolve};
 use dovecast_drivers::names::{NameLimits, Names};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
@@ -27,13 +28,13 @@ fn names() -> (Arc<Names>, Sender<()>) {
     (Arc::new(Names::new(find, NameLimits::default())), release)
 }
 
-fn webhook(host: &str, port: u16) -> Arc<Webhook> {
+fn webhook(guard: &Guard, host: &str, port: u16) -> Arc<dyn Target> {
     let webhook = Webhook::new(&WebhookOptions {
         url: format!("http://{host}:{port}/"),
         timeout: Duration::from_hours(1),
         ..WebhookOptions::default()
     });
-    Arc::new(webhook.expect("a webhook"))
+    webhook.expect("a webhook").target(guard.clone())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,17 +42,19 @@ async fn hundreds_of_endpoints_whose_names_hang_keep_none_of_another_account_wai
     let mut world = World::new();
     let (names, release) = names();
     let allowed = ["127.0.0.0/8".parse().expect("a network")];
-    world.guard = Guard::with_resolver(&allowed, Arc::clone(&names) as Arc<dyn Resolve>);
+    let guard = Guard::with_resolver(&allowed, Arc::clone(&names) as Arc<dyn Resolve>);
     let sink = Sink::start().await;
     for number in 0..600 {
         world.put(number, &sink, |endpoint| {
             endpoint.account = "bad".into();
-            endpoint.driver = Ok(webhook(&format!("hangs{number}"), 9));
+            let guard = guard.for_account("bad".into());
+            endpoint.target = Ok(webhook(&guard, &format!("hangs{number}"), 9));
         });
     }
     world.put(1_000, &sink, |endpoint| {
         endpoint.account = "good".into();
-        endpoint.driver = Ok(webhook("fine", sink.address.port()));
+        let guard = guard.for_account("good".into());
+        endpoint.target = Ok(webhook(&guard, "fine", sink.address.port()));
     });
     world.start();
     // The names that hang are asked for first.

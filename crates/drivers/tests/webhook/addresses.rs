@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dovecast_drivers::Outcome;
+use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::guard::{Guard, Lookup, Resolve};
 use dovecast_drivers::webhook::{Sender, Webhook};
 use dovecast_testkit::endpoint::OK;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dovecast_drivers::Outcome;
+use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::signature::{Secret, sign};
 use dovecast_drivers::webhook::{Authorization, Webhook, WebhookOptions};
 use dovecast_testkit::endpoint::{Answer, OK};
@@ -20,14 +20,11 @@ async fn the_request_is_what_the_specification_says() {
     };
     let attempt = sender(&options).deliver(&delivery()).await;
     assert_eq!(
-        (attempt.outcome, attempt.status),
-        (Outcome::Delivered, Some(204))
+        (&attempt.outcome, attempt.status()),
+        (&Outcome::Delivered, Some(204))
     );
-    assert!(
-        attempt
-            .response_head
-            .starts_with("HTTP/1.1 204 No Content\r\n")
-    );
+    let answer = attempt.answer.expect("an answer");
+    assert!(answer.head.starts_with("HTTP/1.1 204 No Content\r\n"));
 
     let request = receiver.next().expect("a request");
     let timestamp = request
@@ -150,7 +147,7 @@ async fn each_answer_means_what_it_should() {
         let attempt = sender(&options(&receiver.url("/")))
             .deliver(&delivery())
             .await;
-        assert_eq!(attempt.status, Some(status), "{answer}: {attempt:?}");
+        assert_eq!(attempt.status(), Some(status), "{answer}: {attempt:?}");
         assert!(is_expected(&attempt.outcome), "{answer}: {attempt:?}");
         receiver.next().expect("a request");
         assert!(receiver.has_none(), "{answer}: asked twice");
@@ -234,7 +231,7 @@ async fn an_answer_without_end_is_cut_off() {
     let mut sender = sender(&options(&receiver.url("/")));
     let attempt = sender.deliver(&delivery()).await;
     assert_eq!(attempt.outcome, Outcome::Delivered);
-    assert_eq!(attempt.response_head.len(), 2048);
+    assert_eq!(attempt.answer.expect("an answer").head.len(), 2048);
     receiver.next().expect("a request");
     sender.deliver(&delivery()).await;
     assert_eq!(receiver.next().expect("a request").connection, 1);

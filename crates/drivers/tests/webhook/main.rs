@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
-use dovecast_drivers::{Delivery, Outcome};
 use dovecast_testkit::endpoint::{Answer, ScriptedEndpoint};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -40,7 +40,7 @@ fn endpoint(answers: impl Into<Vec<Answer>>) -> ScriptedEndpoint {
 
 fn delivery() -> Delivery {
     Delivery {
-        webhook_id: "msg_1".to_owned(),
+        id: "msg_1".to_owned(),
         body: Bytes::from_static(br#"{"message":"Hi"}"#),
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use dovecast_drivers::Outcome;
+use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::guard::{Guard, Resolve};
 use dovecast_drivers::names::{NameLimits, Names};
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};

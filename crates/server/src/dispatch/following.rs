@@ -9,8 +9,7 @@ use dovecast_notification::EndpointId;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
 use tokio::sync::watch;
 
-use super::routes::route;
-use crate::config::Dispatch;
+use super::routes::Routes;
 
 /// Endpoints of one page.
 const PAGE: i64 = 1_000;
@@ -26,7 +25,7 @@ type Ends = Vec<(i64, EndpointId)>;
 pub(super) async fn load(
     store: &Store,
     directory: &Directory,
-    config: &Dispatch,
+    routes: &Routes,
 ) -> Result<(i64, Ends)> {
     let seq = store.last_change().await?;
     let mut seen = BTreeSet::new();
@@ -41,7 +40,7 @@ pub(super) async fn load(
         for record in &page {
             seen.insert(record.endpoint.id);
             ends.extend(end(record));
-            put(directory, config, record);
+            put(directory, routes, record);
         }
     }
     directory.retain(|id| seen.contains(&id));
@@ -53,8 +52,8 @@ fn end(record: &EndpointRecord) -> Option<(i64, EndpointId)> {
     until.map(|until| (until, record.endpoint.id))
 }
 
-fn put(directory: &Directory, config: &Dispatch, record: &EndpointRecord) {
-    let (endpoint, filter) = route(record, config);
+fn put(directory: &Directory, routes: &Routes, record: &EndpointRecord) {
+    let (endpoint, filter) = routes.route(record);
     directory.put(endpoint, filter);
 }
 
@@ -62,7 +61,7 @@ fn put(directory: &Directory, config: &Dispatch, record: &EndpointRecord) {
 pub(super) async fn follow(
     store: Store,
     directory: Arc<Directory>,
-    config: Dispatch,
+    routes: Routes,
     ends: Ends,
     applied: watch::Sender<i64>,
 ) {
@@ -83,7 +82,7 @@ pub(super) async fn follow(
             .copied()
             .collect();
         let whose = due.iter().map(|(_, id)| *id).collect();
-        match step(&store, &directory, &config, (seq, whose)).await {
+        match step(&store, &directory, &routes, (seq, whose)).await {
             Ok((next, secrets)) => {
                 seq = next;
                 applied.send_replace(seq);
@@ -106,12 +105,12 @@ pub(super) async fn follow(
 async fn step(
     store: &Store,
     directory: &Directory,
-    config: &Dispatch,
+    routes: &Routes,
     (seq, due): (i64, Vec<EndpointId>),
 ) -> Result<(i64, Ends)> {
     let (mut ids, next) = match store.changes_since(seq).await? {
         Changes::Endpoints { ids, seq } => (ids, seq),
-        Changes::Everything { .. } => return load(store, directory, config).await,
+        Changes::Everything { .. } => return load(store, directory, routes).await,
     };
     ids.extend(due);
     let mut gone: BTreeSet<_> = ids.iter().copied().collect();
@@ -119,7 +118,7 @@ async fn step(
     for record in store.load_endpoints(&ids).await? {
         gone.remove(&record.endpoint.id);
         ends.extend(end(&record));
-        put(directory, config, &record);
+        put(directory, routes, &record);
     }
     for id in gone {
         directory.remove(id);

@@ -3,36 +3,109 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::work::Endpoint;
 use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_drivers::webhook::{Authorization, Webhook, WebhookError, WebhookOptions};
+use dovecast_drivers::Drivers;
+use dovecast_drivers::guard::Guard;
+use dovecast_drivers::webhook::{Authorization, WebhookDriver};
 use dovecast_notification::filter::{EventType, Level};
 use dovecast_notification::{Choice, Condition, EndpointId, Filter};
 use dovecast_store::{
     Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy, SigningSecret,
 };
+use serde_json::{Map, Value, json};
 
 use crate::config::Dispatch;
 
 /// Of delays that an endpoint has of its own, as of the usual ones.
 const JITTER_PERCENT: u32 = 20;
 
-/// `timeout`: of an endpoint that has none of its own.
-pub(super) fn webhook(record: &EndpointRecord, timeout: Duration) -> Result<Webhook, WebhookError> {
-    let own = record.endpoint.timeout_seconds;
-    let secrets = record.secrets.iter().map(SigningSecret::expose);
-    Webhook::new(&WebhookOptions {
-        url: record.endpoint.url.clone(),
-        secrets: secrets.map(str::to_owned).collect(),
-        server_ca: record.server_ca_certificate.clone(),
-        headers: record.headers.expose().to_vec(),
-        authorization: record.credentials.as_ref().map(authorization),
-        timeout: own.map_or(timeout, |own| Duration::from_secs(own.into())),
-    })
+/// Makes of what the store knows of an endpoint what the dispatcher delivers to.
+pub(crate) struct Routes {
+    drivers: Drivers,
+    defaults: Dispatch,
 }
 
-pub(super) fn timeout(config: &Dispatch) -> Duration {
-    Duration::from_secs(config.timeout_seconds.get())
+impl Routes {
+    pub(crate) fn new(config: &Dispatch) -> Self {
+        let timeout = Duration::from_secs(config.timeout_seconds.get());
+        Self {
+            drivers: Drivers::new(&Guard::new(&config.allowed_networks), timeout),
+            defaults: config.clone(),
+        }
+    }
+
+    /// What is reached: the endpoint's settings, as its driver takes them.
+    pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
+        let driver = self.drivers.get(WebhookDriver::NAME);
+        let driver = driver.ok_or_else(|| "its driver is not known".to_owned())?;
+        let endpoint = &record.endpoint;
+        let secrets = record.secrets.iter().map(SigningSecret::expose);
+        let authorization = record
+            .credentials
+            .as_ref()
+            .map(|credentials| match credentials {
+                Credentials::Basic { username, password } => {
+                    json!({"type": "basic", "username": username, "password": password})
+                }
+                Credentials::Bearer { token } => json!({"type": "bearer", "token": token}),
+            });
+        let target = driver.target(&Settings {
+            account: &Arc::from(record.account_number.as_str()),
+            open: &object(json!({
+                "url": endpoint.url,
+                "timeout_seconds": endpoint.timeout_seconds,
+                "server_ca_certificate": record.server_ca_certificate,
+            })),
+            secret: &object(json!({
+                "signing_secrets": secrets.collect::<Vec<_>>(),
+                "headers": record.headers.expose(),
+                "authorization": authorization,
+            })),
+        });
+        target.map_err(|error| error.to_string())
+    }
+
+    /// How it is reached, and what it wants.
+    pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
+        let id = record.endpoint.id;
+        let target = self.target(record);
+        if let Err(error) = &target {
+            tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
+        }
+        let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
+        let flow = &record.endpoint.flow;
+        let endpoint = Endpoint {
+            id,
+            account: record.account_number.as_str().into(),
+            target,
+            is_active: record.endpoint.active,
+            is_paused: flow.paused,
+            schedule: match &flow.retry_delays {
+                Some(delays) => {
+                    let delays = delays
+                        .iter()
+                        .map(|delay| Duration::from_secs((*delay).into()));
+                    Schedule::new(delays.collect(), JITTER_PERCENT)
+                }
+                None if is_hooks => Schedule::hooks(),
+                None => Schedule::default(),
+            },
+            concurrency: self.defaults.concurrency.get_usize(),
+            rate_limit: flow.rate_limit,
+            fallback: flow.fallback,
+            is_switched_off_by_failure: is_hooks,
+        };
+        (endpoint, filter_of(record))
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
 }
 
 /// As the driver takes it.
@@ -41,39 +114,6 @@ pub(crate) fn authorization(credentials: &Credentials) -> Authorization {
         Credentials::Basic { username, password } => Authorization::Basic(username, password),
         Credentials::Bearer { token } => Authorization::Bearer(token),
     }
-}
-
-/// How it is reached, and what it wants.
-pub(super) fn route(record: &EndpointRecord, config: &Dispatch) -> (Endpoint, Option<Filter>) {
-    let id = record.endpoint.id;
-    let driver = webhook(record, timeout(config));
-    if let Err(error) = &driver {
-        tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
-    }
-    let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
-    let flow = &record.endpoint.flow;
-    let endpoint = Endpoint {
-        id,
-        account: record.account_number.as_str().into(),
-        driver: driver.map(Arc::new).map_err(|error| error.to_string()),
-        is_active: record.endpoint.active,
-        is_paused: flow.paused,
-        schedule: match &flow.retry_delays {
-            Some(delays) => {
-                let delays = delays
-                    .iter()
-                    .map(|delay| Duration::from_secs((*delay).into()));
-                Schedule::new(delays.collect(), JITTER_PERCENT)
-            }
-            None if is_hooks => Schedule::hooks(),
-            None => Schedule::default(),
-        },
-        concurrency: config.concurrency.get_usize(),
-        rate_limit: flow.rate_limit,
-        fallback: flow.fallback,
-        is_switched_off_by_failure: is_hooks,
-    };
-    (endpoint, filter_of(record))
 }
 
 /// What an endpoint wants; `None`: nothing.

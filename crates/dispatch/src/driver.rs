@@ -1,0 +1,251 @@
+//! The port to receivers: what a driver is to the dispatcher.
+//!
+//! A [`Driver`] knows one kind of receiver and checks the settings of endpoints; a [`Target`] is one endpoint as its settings say; a
+//! [`Courier`] makes one attempt after the other, over a connection that it may keep. When a delivery is retried, and what is kept of
+//! an attempt, is the dispatcher's business: a driver says only what came of it. A driver that panics or hangs costs its attempt.
+
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+/// A future whose type is not named.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One kind of receiver.
+pub trait Driver: Send + Sync + 'static {
+    /// Name of the driver, as endpoints name it.
+    fn name(&self) -> &'static str;
+
+    /// Checks what an endpoint says of its receiver.
+    fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError>;
+}
+
+/// A receiver, as the settings of an endpoint say.
+pub trait Target: fmt::Debug + Send + Sync + 'static {
+    /// What several targets have in common that are down together, a host and its port; `None`: it is down alone.
+    fn authority(&self) -> Option<&str>;
+
+    /// Begins to deliver. Connects when there is something to deliver.
+    fn open(self: Arc<Self>) -> Box<dyn Courier>;
+}
+
+/// Delivers to one receiver, one delivery after the other.
+pub trait Courier: Send {
+    /// Makes one attempt. What is dropped on the way leaves nothing behind that the next attempt could mistake for its own.
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt>;
+
+    /// Waits until the receiver closes what was kept open; for ever if there is nothing.
+    fn closed(&mut self) -> Boxed<'_, ()> {
+        Box::pin(pending())
+    }
+}
+
+/// What is to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The same in each attempt, after a restart, on each node: what the receiver de-duplicates by.
+    pub id: String,
+    /// JSON.
+    pub body: Bytes,
+}
+
+/// What came of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whether the delivery is done.
+    pub outcome: Outcome,
+    /// What the receiver has said; `None`: it was not there.
+    pub answer: Option<Answer>,
+    /// How long it took.
+    pub latency: Duration,
+}
+
+/// What a receiver has said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Status of HTTP, where it speaks that.
+    pub status: Option<u16>,
+    /// The head of the answer, cut.
+    pub head: String,
+}
+
+/// Whether a delivery is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// It may go well later.
+    Failed {
+        /// Why it did not now.
+        reason: String,
+        /// Not before this time has passed, as the receiver says.
+        retry_after: Option<Duration>,
+    },
+    /// The receiver will never take it.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Attempt {
+    /// An attempt that may go well later, and to which nobody has answered.
+    pub fn failed(reason: String) -> Self {
+        Self::unanswered(Outcome::Failed {
+            reason,
+            retry_after: None,
+        })
+    }
+
+    /// An attempt that could not be made, and never can.
+    pub fn refused(reason: String) -> Self {
+        Self::unanswered(Outcome::Refused { reason })
+    }
+
+    fn unanswered(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            answer: None,
+            latency: Duration::ZERO,
+        }
+    }
+
+    /// Status of HTTP, if there was one.
+    pub fn status(&self) -> Option<u16> {
+        self.answer.as_ref()?.status
+    }
+}
+
+/// What an endpoint says of its receiver.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    /// Number of the account: what it may take of what all share is bounded.
+    pub account: &'a Arc<str>,
+    /// Shown to whoever may see the endpoint.
+    pub open: &'a Map<String, Value>,
+    /// Never shown, and never part of an error.
+    pub secret: &'a Map<String, Value>,
+}
+
+/// Why a driver cannot use the settings of an endpoint. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` {reason}")]
+pub struct SettingsError {
+    /// Key of the setting.
+    pub key: String,
+    /// What is wrong with it, to be read behind the key.
+    pub reason: String,
+}
+
+impl SettingsError {
+    /// What is wrong with a key.
+    pub fn new(key: &str, reason: impl Into<String>) -> Self {
+        Self {
+            key: key.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl<'a> Settings<'a> {
+    /// Refuses keys that the driver does not know.
+    pub fn known(&self, open: &[&str], secret: &[&str]) -> Result<(), SettingsError> {
+        let unknown = |all: &'a Map<String, Value>, known: &[&str]| {
+            all.keys().find(|key| !known.contains(&key.as_str()))
+        };
+        match unknown(self.open, open).or_else(|| unknown(self.secret, secret)) {
+            Some(key) => Err(SettingsError::new(key, "is not known to this driver")),
+            None => Ok(()),
+        }
+    }
+
+    /// A text that must be there.
+    pub fn text(&self, key: &str) -> Result<&'a str, SettingsError> {
+        let found = self.optional_text(key)?;
+        found.ok_or_else(|| SettingsError::new(key, "is missing"))
+    }
+
+    /// A text that may be there.
+    pub fn optional_text(&self, key: &str) -> Result<Option<&'a str>, SettingsError> {
+        match self.open.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(SettingsError::new(key, "is no text")),
+        }
+    }
+
+    /// A number of seconds that may be there.
+    pub fn seconds(&self, key: &str) -> Result<Option<Duration>, SettingsError> {
+        match self.open.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
+                _ => Err(SettingsError::new(key, "is no number of seconds")),
+            },
+        }
+    }
+}
+
+/// Shows keys, and no values.
+impl fmt::Debug for Settings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |of: &Map<String, Value>| of.keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Settings")
+            .field("account", self.account)
+            .field("open", &keys(self.open))
+            .field("secret", &keys(self.secret))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_and_no_secret_is_shown() {
+        let (open, secret) = (
+            map(json!({"url": 1, "name": "n", "wait": 3, "never": 0})),
+            map(json!({"token": "s3cret"})),
+        );
+        let account = Arc::from("7");
+        let settings = Settings {
+            account: &account,
+            open: &open,
+            secret: &secret,
+        };
+        let told = |error: Result<(), SettingsError>| error.expect_err("wrong").to_string();
+        assert_eq!(told(settings.text("url").map(drop)), "`url` is no text");
+        assert_eq!(told(settings.text("to").map(drop)), "`to` is missing");
+        assert_eq!(settings.text("name"), Ok("n"));
+        assert_eq!(settings.optional_text("to"), Ok(None));
+        assert_eq!(settings.seconds("wait"), Ok(Some(Duration::from_secs(3))));
+        assert_eq!(
+            told(settings.seconds("never").map(drop)),
+            "`never` is no number of seconds"
+        );
+        let known = ["url", "name", "wait", "never"];
+        assert_eq!(settings.known(&known, &["token"]), Ok(()));
+        assert_eq!(
+            told(settings.known(&known[1..], &["token"])),
+            "`url` is not known to this driver"
+        );
+        let unknown = told(settings.known(&known, &[]));
+        assert_eq!(unknown, "`token` is not known to this driver");
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+}

@@ -1,0 +1,203 @@
+//! Settings of an endpoint whose driver is `webhook`.
+//!
+//! Shown: `url`, `timeout_seconds`, `server_ca_certificate`. Secret: `signing_secrets` (a list of texts), `headers` (a list of pairs),
+//! `authorization` (an object with `type`). No error repeats a secret: they are read by hand, because serde's errors cite values.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dovecast_dispatch::driver::{Driver, Settings, SettingsError, Target};
+use serde_json::{Map, Value};
+
+use super::{Authorization, Webhook, WebhookError, WebhookOptions};
+use crate::guard::Guard;
+
+const URL: &str = "url";
+const TIMEOUT: &str = "timeout_seconds";
+const SERVER_CA: &str = "server_ca_certificate";
+const SIGNING_SECRETS: &str = "signing_secrets";
+const HEADERS: &str = "headers";
+const AUTHORIZATION: &str = "authorization";
+
+/// The driver `webhook`.
+pub struct WebhookDriver {
+    guard: Guard,
+    timeout: Duration,
+}
+
+impl WebhookDriver {
+    /// Name of the driver.
+    pub const NAME: &str = "webhook";
+
+    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own.
+    pub fn new(guard: Guard, timeout: Duration) -> Self {
+        Self { guard, timeout }
+    }
+}
+
+impl Driver for WebhookDriver {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError> {
+        settings.known(
+            &[URL, TIMEOUT, SERVER_CA],
+            &[SIGNING_SECRETS, HEADERS, AUTHORIZATION],
+        )?;
+        let options = WebhookOptions {
+            url: settings.text(URL)?.to_owned(),
+            headers: headers(settings.secret)?,
+            authorization: authorization(settings.secret)?,
+            secrets: signing_secrets(settings.secret)?,
+            server_ca: settings.optional_text(SERVER_CA)?.map(str::to_owned),
+            timeout: settings.seconds(TIMEOUT)?.unwrap_or(self.timeout),
+        };
+        let webhook = Webhook::new(&options).map_err(|error| named(&error))?;
+        let guard = self.guard.for_account(Arc::clone(settings.account));
+        Ok(webhook.target(guard))
+    }
+}
+
+/// The key that an error is about.
+fn named(error: &WebhookError) -> SettingsError {
+    let key = match error {
+        WebhookError::Url(_) | WebhookError::Scheme(_) => URL,
+        WebhookError::Header(..) => HEADERS,
+        WebhookError::Authorization(_) => AUTHORIZATION,
+        WebhookError::Secret(_) => SIGNING_SECRETS,
+        WebhookError::Tls(_) => SERVER_CA,
+    };
+    SettingsError::new(key, format!("cannot be used: {error}"))
+}
+
+fn list<'a>(secret: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], SettingsError> {
+    match secret.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(values)) => Ok(values),
+        Some(_) => Err(SettingsError::new(key, "is no list")),
+    }
+}
+
+fn signing_secrets(secret: &Map<String, Value>) -> Result<Vec<String>, SettingsError> {
+    let text = |value: &Value| {
+        let text = value.as_str().map(str::to_owned);
+        text.ok_or_else(|| SettingsError::new(SIGNING_SECRETS, "holds something else than texts"))
+    };
+    list(secret, SIGNING_SECRETS)?.iter().map(text).collect()
+}
+
+fn headers(secret: &Map<String, Value>) -> Result<Vec<(String, String)>, SettingsError> {
+    let pair = |value: &Value| match value.as_array().map(Vec::as_slice) {
+        Some([Value::String(name), Value::String(value)]) => Ok((name.clone(), value.clone())),
+        _ => Err(SettingsError::new(
+            HEADERS,
+            "holds something else than pairs of a name and a value",
+        )),
+    };
+    list(secret, HEADERS)?.iter().map(pair).collect()
+}
+
+fn authorization(secret: &Map<String, Value>) -> Result<Option<Authorization>, SettingsError> {
+    let object = match secret.get(AUTHORIZATION) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(object)) => object,
+        Some(_) => return Err(SettingsError::new(AUTHORIZATION, "is no object")),
+    };
+    let text = |key: &str| {
+        let found = object.get(key).and_then(Value::as_str).map(str::to_owned);
+        found.ok_or_else(|| SettingsError::new(AUTHORIZATION, format!("has no text `{key}`")))
+    };
+    match &*text("type")? {
+        "basic" => Ok(Some(Authorization::Basic(
+            text("username")?,
+            text("password")?,
+        ))),
+        "bearer" => Ok(Some(Authorization::Bearer(text("token")?))),
+        _ => Err(SettingsError::new(
+            AUTHORIZATION,
+            "has a `type` that is neither `basic` nor `bearer`",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(open: Value, secret: Value, expected: Result<&str, &str>) {
+        let (Value::Object(open), Value::Object(secret)) = (open, secret) else {
+            panic!("objects");
+        };
+        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1));
+        let target = driver.target(&Settings {
+            account: &Arc::from("7"),
+            open: &open,
+            secret: &secret,
+        });
+        let target = target.as_ref().map(|target| target.authority());
+        let target = target.map_err(ToString::to_string);
+        assert_eq!(target, expected.map(Some).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn settings_are_checked_and_no_secret_is_shown() {
+        check(
+            json!({"url": "https://example.org/a", "timeout_seconds": 3}),
+            json!({
+                "signing_secrets": ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"],
+                "headers": [["x-a", "b"]],
+                "authorization": {"type": "basic", "username": "u", "password": "p"},
+            }),
+            Ok("example.org:443"),
+        );
+        for (open, secret, expected) in [
+            (json!({}), json!({}), "`url` is missing"),
+            (
+                json!({"url": "ftp://example.org/"}),
+                json!({}),
+                "`url` cannot be used: `ftp://example.org/` is not an http or https URL",
+            ),
+            (
+                json!({"url": "http://a/", "token": "t"}),
+                json!({}),
+                "`token` is not known to this driver",
+            ),
+            (
+                json!({"url": "http://a/", "timeout_seconds": 0}),
+                json!({}),
+                "`timeout_seconds` is no number of seconds",
+            ),
+            (
+                json!({"url": "http://a/"}),
+                json!({"signing_secrets": ["s3cret"]}),
+                "`signing_secrets` cannot be used: a signing secret is not `whsec_` and 24 to 64 bytes in base64",
+            ),
+            (
+                json!({"url": "http://a/"}),
+                json!({"headers": {"a": "s3cret"}}),
+                "`headers` is no list",
+            ),
+            (
+                json!({"url": "http://a/"}),
+                json!({"headers": [["a", "s3cret", "c"]]}),
+                "`headers` holds something else than pairs of a name and a value",
+            ),
+            (
+                json!({"url": "http://a/"}),
+                json!({"authorization": {"type": "s3cret"}}),
+                "`authorization` has a `type` that is neither `basic` nor `bearer`",
+            ),
+            (
+                json!({"url": "http://a/"}),
+                json!({"authorization": {"type": "bearer", "password": "s3cret"}}),
+                "`authorization` has no text `token`",
+            ),
+        ] {
+            check(open, secret, Err(expected));
+        }
+    }
+}
