@@ -332,6 +332,8 @@ fn match_cost(index: &Index<EndpointId>, size: u64, is_one_account: bool, is_qui
             account: format!("account-{account}").into(),
             timestamp: Bytes::from_static(b"0"),
             message: Bytes::from_static(b"0"),
+            key: None,
+            headers: Vec::new(),
         }
     };
     let notifications: Vec<Notification> = (0..10_000).map(notification).collect();

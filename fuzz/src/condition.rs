@@ -61,6 +61,8 @@ fn notification(message: String) -> Notification {
         account: "alice".into(),
         timestamp: Bytes::from_static(br#""2026-11-20T21:35:28.120Z""#),
         message: message.into(),
+        key: None,
+        headers: Vec::new(),
     }
 }
 

@@ -57,6 +57,8 @@ impl Notification {
             account,
             timestamp: event_time(record),
             message: record.value.clone(),
+            key: record.key.clone(),
+            headers: record.headers.clone(),
         })
     }
 }

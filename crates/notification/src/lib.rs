@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod canonical;
 pub mod condition;
 mod event;
 pub mod filter;
@@ -18,4 +19,4 @@ pub use event::{DOVECOT, EventAccount};
 pub use filter::{Choice, Filter};
 pub use id::{EndpointId, NotificationId};
 pub use index::Index;
-pub use notification::{BadNotification, Notification};
+pub use notification::{BadNotification, Notification, Transaction};

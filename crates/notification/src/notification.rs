@@ -1,9 +1,10 @@
 //! Notifications: what stands in a record of `hooks.outbox` or of a topic of events.
 //!
-//! A record of `hooks.outbox` is a JSON object with exactly the six fields of hooks-backend. An event of Dovecot is a
-//! notification of the application `dovecot`: its kind is the event type, it has no level, and its JSON is the message.
+//! Key and headers of the record go with it, so that a driver can hand on all that is known.
 
 use bytes::Bytes;
+use dovecast_event::{Header, header_name};
+use uuid::Uuid;
 
 use crate::NotificationId;
 
@@ -24,6 +25,21 @@ pub struct Notification {
     pub timestamp: Bytes,
     /// JSON.
     pub message: Bytes,
+    /// Key of the record: the mail user, for an event.
+    pub key: Option<Bytes>,
+    /// Headers of the record.
+    pub headers: Vec<Header>,
+}
+
+/// A place in a mailbox transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Names the transaction.
+    pub id: Uuid,
+    /// Place of the event, from 0.
+    pub seq: u32,
+    /// Whether the event is the last of its transaction.
+    pub is_last: bool,
 }
 
 /// Why a record is no notification. It goes to dead letters with this, so it never cites all of it.
@@ -35,13 +51,16 @@ pub enum BadNotification {
     /// Not an event of the plugin.
     #[error("not an event: {0}")]
     Event(String),
+    /// Not what was kept of a notification.
+    #[error("not the canonical form of a notification: {0}")]
+    Canonical(String),
     /// The event has no user whose domain could be the account.
     #[error("the user `{0}` has no domain to be the account")]
     NoDomain(String),
 }
 
 impl Notification {
-    /// How long everything is together that a condition can name.
+    /// Bytes of all that a condition can name.
     pub fn bytes(&self) -> usize {
         self.message.len()
             + self.timestamp.len()
@@ -51,28 +70,17 @@ impl Notification {
             + self.level.as_deref().map_or(0, str::len)
     }
 
-    /// What is sent to endpoints: the body of hooks-backend.
-    pub fn body(&self) -> Bytes {
-        let text = |out: &mut Vec<u8>, text: &str| {
-            // Writing a str into a Vec cannot fail.
-            let _ = serde_json::to_writer(out, text);
+    /// The mailbox transaction that the notification is of; `None`: it is of none.
+    pub fn transaction(&self) -> Option<Transaction> {
+        let text = |name: &str| {
+            let header = self.headers.iter().rfind(|header| &*header.name == name)?;
+            std::str::from_utf8(&header.value).ok()
         };
-        let mut out = Vec::with_capacity(self.message.len() + 160);
-        out.extend_from_slice(b"{\"timestamp\":");
-        out.extend_from_slice(&self.timestamp);
-        out.extend_from_slice(b",\"application\":");
-        text(&mut out, &self.application);
-        out.extend_from_slice(b",\"event_type\":");
-        text(&mut out, &self.event_type);
-        out.extend_from_slice(b",\"level\":");
-        match &self.level {
-            Some(level) => text(&mut out, level),
-            None => out.extend_from_slice(b"null"),
-        }
-        out.extend_from_slice(b",\"message\":");
-        out.extend_from_slice(&self.message);
-        out.push(b'}');
-        out.into()
+        Some(Transaction {
+            id: Uuid::try_parse(text(header_name::TXN)?).ok()?,
+            seq: text(header_name::TXN_SEQ)?.parse().ok()?,
+            is_last: text(header_name::TXN_LAST) == Some("1"),
+        })
     }
 }
 

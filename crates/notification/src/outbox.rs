@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use dovecast_event::{Record, brief};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
@@ -36,9 +37,10 @@ pub struct NewNotification<T, M> {
     pub message: M,
 }
 
+/// The fields as they are read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Outbox<'a> {
+pub(crate) struct Outbox<'a> {
     #[serde(borrow, deserialize_with = "text")]
     application: Text<'a>,
     #[serde(borrow, deserialize_with = "text")]
@@ -100,20 +102,73 @@ fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::E
     text.map_err(D::Error::custom)
 }
 
+impl Outbox<'_> {
+    /// The notification, whose message and timestamp are parts of the JSON that was read.
+    pub(crate) fn read(self, id: NotificationId, json: &Bytes) -> Notification {
+        let part = |raw: &RawValue| json.slice_ref(raw.get().as_bytes());
+        Notification {
+            id,
+            timestamp: part(self.timestamp),
+            message: part(self.message),
+            application: self.application.into(),
+            event_type: self.event_type.into(),
+            level: self.level.map(Into::into),
+            account: self.account_id.into(),
+            key: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
 impl Notification {
     /// Reads a record of `hooks.outbox`.
     pub fn from_outbox(record: &Record) -> Result<Self, BadNotification> {
         let outbox: Outbox<'_> = serde_json::from_slice(&record.value)
             .map_err(|error| BadNotification::Outbox(brief(&error.to_string())))?;
-        let part = |raw: &RawValue| record.value.slice_ref(raw.get().as_bytes());
         Ok(Self {
-            id: NotificationId::of(record),
-            timestamp: part(outbox.timestamp),
-            message: part(outbox.message),
-            application: outbox.application.into(),
-            event_type: outbox.event_type.into(),
-            level: outbox.level.map(Into::into),
-            account: outbox.account_id.into(),
+            key: record.key.clone(),
+            headers: record.headers.clone(),
+            ..outbox.read(NotificationId::of(record), &record.value)
         })
     }
+
+    /// Writes the six fields.
+    pub(crate) fn write_outbox(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"application\":");
+        write_json(out, &self.application);
+        out.extend_from_slice(b",\"event_type\":");
+        write_json(out, &self.event_type);
+        out.extend_from_slice(b",\"level\":");
+        write_json(out, &self.level);
+        out.extend_from_slice(b",\"timestamp\":");
+        out.extend_from_slice(&self.timestamp);
+        out.extend_from_slice(b",\"message\":");
+        out.extend_from_slice(&self.message);
+        out.extend_from_slice(b",\"account_id\":");
+        write_json(out, &self.account);
+        out.push(b'}');
+    }
+
+    /// Body that hooks-backend sends to webhooks: the fields but for the account, in its order.
+    pub fn body(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.message.len() + 160);
+        out.extend_from_slice(b"{\"timestamp\":");
+        out.extend_from_slice(&self.timestamp);
+        out.extend_from_slice(b",\"application\":");
+        write_json(&mut out, &self.application);
+        out.extend_from_slice(b",\"event_type\":");
+        write_json(&mut out, &self.event_type);
+        out.extend_from_slice(b",\"level\":");
+        write_json(&mut out, &self.level);
+        out.extend_from_slice(b",\"message\":");
+        out.extend_from_slice(&self.message);
+        out.push(b'}');
+        out.into()
+    }
+}
+
+/// Writes a value whose form cannot fail to be JSON.
+pub(crate) fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    // Writing into a Vec cannot fail, and neither do texts.
+    let _ = serde_json::to_writer(out, value);
 }

@@ -152,6 +152,8 @@ fn notification(account: &str, message: &str) -> Notification {
         account: account.into(),
         timestamp: Bytes::from_static(b"0"),
         message: message.to_owned().into(),
+        key: None,
+        headers: Vec::new(),
     }
 }
 

@@ -15,6 +15,8 @@ fn notification(message: &str) -> Notification {
         account: "alice".into(),
         timestamp: Bytes::from_static(br#""2026-11-20T21:35:28.120Z""#),
         message: Bytes::copy_from_slice(message.as_bytes()),
+        key: None,
+        headers: Vec::new(),
     }
 }
 

@@ -71,6 +71,8 @@ fn notification() -> impl Strategy<Value = Notification> {
             account: name(account),
             timestamp: Bytes::from_static(b"0"),
             message: Bytes::from_static(b"1"),
+            key: None,
+            headers: Vec::new(),
         },
     )
 }
@@ -132,6 +134,8 @@ fn a_choice_that_has_become_empty_matches_nothing() {
         account: "a".into(),
         timestamp: Bytes::new(),
         message: Bytes::new(),
+        key: None,
+        headers: Vec::new(),
     };
     let count = |filter: Filter| {
         let mut index = Index::default();

@@ -33,6 +33,8 @@ impl TestDelivery for Tester {
                 account: record.account_number.as_str().into(),
                 timestamp: Bytes::from(format!("\"{}\"", jiff::Timestamp::now())),
                 message: Bytes::from_static(b"\"Test message from webhooks\""),
+                key: None,
+                headers: Vec::new(),
             };
             let delivery = Delivery {
                 id: webhook_id(notification.id, record.endpoint.id),
