@@ -67,9 +67,15 @@ impl Store {
     pub(super) async fn record_happened(&self, happened: &Happened) -> Result<()> {
         // Taken before the transaction: SQLite has one writer.
         let _writing = self.writing_ranges.lock().await;
+        // Asked before, as it may take a connection.
+        let ahead_ms = self.due_ahead_ms().await?;
         let mut tx = self.database.begin_writing().await?;
         let us = self.dispatcher_id();
-        owed(&mut tx, happened, (&us, self.clock.now_ms())).await?;
+        let time = Time {
+            made_ms: self.clock.now_ms().saturating_add(ahead_ms),
+            ahead_ms,
+        };
+        owed(&mut tx, happened, (&us, time)).await?;
         let changed = self.ranges(&mut tx, happened).await?;
         for (place, letter) in happened.dead.iter().enumerate() {
             super::dead_letters::insert(place, letter)
@@ -145,10 +151,19 @@ impl Store {
     }
 }
 
+/// The time in which deliveries are due.
+#[derive(Clone, Copy)]
+struct Time {
+    /// Now.
+    made_ms: i64,
+    /// How far it is ahead of this node's clock.
+    ahead_ms: i64,
+}
+
 async fn owed(
     connection: &mut Connection,
     happened: &Happened,
-    (us, now_ms): (&str, i64),
+    (us, time): (&str, Time),
 ) -> Result<()> {
     let of = |statement, owed: &Owed| -> Bound<'static> {
         sqlx::query(statement)
@@ -157,9 +172,9 @@ async fn owed(
             // Bodies are JSON, which is UTF-8.
             .bind(String::from_utf8_lossy(&owed.body).into_owned())
             .bind(i64::from(owed.failures))
-            .bind(owed.due_ms)
+            .bind(owed.due_ms.saturating_add(time.ahead_ms))
             .bind(reason(&owed.reason))
-            .bind(now_ms)
+            .bind(time.made_ms)
     };
     let new = happened.owed.iter().map(|owed| (owed, None));
     let ours = happened.under_way.iter().map(|owed| (owed, Some(us)));
@@ -177,8 +192,8 @@ async fn owed(
         sqlx::query(POSTPONE)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
-            .bind(*due_ms)
-            .bind(now_ms)
+            .bind(due_ms.saturating_add(time.ahead_ms))
+            .bind(time.made_ms)
             .execute(&mut *connection)
             .await?;
     }

@@ -16,6 +16,7 @@ mod opening;
 mod ranges;
 mod registration;
 mod setup;
+mod skew;
 mod tls;
 mod tokens;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         opening::CASES,
         ranges::CASES,
         registration::CASES,
+        skew::CASES,
         tls::CASES,
         tokens::CASES,
     ]
