@@ -8,6 +8,7 @@ mod due;
 mod due_time;
 mod held;
 mod past;
+mod ranges;
 mod record;
 mod redelivery;
 mod status;

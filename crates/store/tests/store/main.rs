@@ -10,6 +10,7 @@ mod endpoints;
 mod failing;
 mod feed;
 mod filters;
+mod growing;
 mod losses;
 mod lost_answers;
 mod opening;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         failing::CASES,
         feed::CASES,
         filters::CASES,
+        growing::CASES,
         losses::CASES,
         lost_answers::CASES,
         opening::CASES,
