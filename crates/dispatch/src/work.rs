@@ -6,7 +6,7 @@
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `pace` and `breaker` allow |
-//! | `host`, `hanging` | what endpoints of one host have in common, and how many attempts may hang |
+//! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome` | how a delivery goes on after an attempt |
@@ -260,7 +260,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             missing_told: Told::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
-            hanging: Hanging::new(&parts.counters),
+            hanging: Hanging::new(parts.budget.total(), &parts.counters),
             cut_off_told: Told::default(),
             hosts: Hosts::default(),
             panics: Panics::default(),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connection::{Pool, PoolOptions, Transaction};
-use crate::deliveries::{Failing, Held, Unsure};
+use crate::deliveries::{Failing, Held, Shown, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
@@ -83,6 +83,8 @@ pub struct Store {
     pub(crate) releasing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) clock: Clock,
+    /// What the clock of a PostgreSQL has shown last.
+    pub(crate) database_time: Arc<Mutex<Option<Shown>>>,
     /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
     pub(crate) page_after: Arc<Mutex<String>>,
     /// When it was last logged that a clock was set back, by the steady clock, and how many
@@ -121,6 +123,7 @@ impl Store {
             releasing: Arc::default(),
             callers: Arc::default(),
             clock: options.clock.clone(),
+            database_time: Arc::default(),
             page_after: Arc::default(),
             set_back_told: Arc::default(),
             held: Arc::default(),

@@ -2,11 +2,14 @@
 //!
 //! What does not fit waits, or is left in the log as part of a range. A record that is larger than all there is goes through alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::hanging::{HangingBytes, not_hanging};
+use super::locks::Lock;
 
 /// What a notification takes besides its body: its places in queues, its spans, its headers.
 const OVERHEAD_BYTES: usize = 1024;
@@ -27,7 +30,9 @@ pub(super) struct Budget {
 /// Bytes that are taken. They are free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Reserved {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    /// Its bytes among those that attempts hold which hang, as long as any of its attempts does.
+    pub(super) hanging: Lock<Weak<HangingBytes>>,
 }
 
 impl Budget {
@@ -40,6 +45,11 @@ impl Budget {
             free: Arc::new(Semaphore::new(usize::try_from(total).unwrap_or(usize::MAX))),
             is_scarce: AtomicBool::new(false),
         }
+    }
+
+    /// Bytes that may be taken in all.
+    pub(super) fn total(&self) -> u32 {
+        self.total
     }
 
     fn cost(&self, bytes: usize) -> u32 {
@@ -118,7 +128,15 @@ impl Reserve {
 
 impl Reserved {
     fn new(permit: OwnedSemaphorePermit) -> Arc<Self> {
-        Arc::new(Self { _permit: permit })
+        Arc::new(Self {
+            permit,
+            hanging: not_hanging(),
+        })
+    }
+
+    /// How many bytes are taken.
+    pub(super) fn bytes(&self) -> u32 {
+        u32::try_from(self.permit.num_permits()).unwrap_or(u32::MAX)
     }
 }
 

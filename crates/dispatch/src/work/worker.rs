@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::breaker::Breaker;
 use super::endpoint::Endpoint;
+use super::hanging::{Exhausted, Wanted};
 use super::host::{Host, Visit};
 use super::item::{Item, Origin};
 use super::lane::{Lane, Next, PATIENCE};
@@ -188,9 +189,14 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                 made = &mut delivering => made,
                 // Others are not kept waiting for it: it is owed, as long as it is under way.
                 () = tokio::time::sleep(PATIENCE) => {
-                    let at_host = hand.host.as_ref().map(|host| &host.hanging);
-                    let Some(hangs) = shared.hanging.try_take(lane, at_host) else {
-                        return cut_off(shared, lane, item);
+                    let wanted = Wanted {
+                        account: &hand.endpoint.account,
+                        host: hand.host.as_ref().map(|host| &host.hanging),
+                        held: item.held.as_ref(),
+                    };
+                    let hangs = match shared.hanging.try_take(lane, &wanted) {
+                        Ok(hangs) => hangs,
+                        Err(exhausted) => return cut_off(shared, lane, item, exhausted),
                     };
                     // Until what comes of it is written down: a stop waits for that.
                     item.hangs = Some(Box::new(hangs));
@@ -232,11 +238,17 @@ fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
 }
 
 /// Too many attempts hang: this one is made again, and is no failure of the endpoint.
-fn cut_off<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
+fn cut_off<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    item: Item,
+    exhausted: Exhausted,
+) {
     count(&shared.counters.cut_off, 1);
     if let Some(untold) = shared.cut_off_told.tell() {
         tracing::warn!(
             endpoint.id = %lane.id,
+            ?exhausted,
             untold,
             hanging = shared.counters.hanging.load(Ordering::Relaxed),
             "an attempt was cut off, because too many hang that do not answer; it is made again"

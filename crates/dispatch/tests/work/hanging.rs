@@ -7,7 +7,7 @@ use dovecast_dispatch::work::{Endpoint, Stats};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 
 use crate::sink::{Answer, OK, Sink};
-use crate::world::{World, guard, until, until_taken};
+use crate::world::{World, guard, notification_of, until, until_taken};
 
 const NEVER: Answer = Answer { after: None, ..OK };
 
@@ -120,4 +120,34 @@ async fn too_many_attempts_that_hang_at_a_host_are_cut_off_and_made_again() {
     world.stop().await;
     assert!((1..=257).contains(&most), "{most}");
     assert_eq!(slow.repeated(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_notifications_at_endpoints_that_hang_leave_memory_to_other_accounts() {
+    const LARGE: usize = 1024 * 1024 - 1024;
+    const COUNT: u32 = 40;
+    let mut world = World::new();
+    world.in_flight_bytes = 16 * 1024 * 1024;
+    let (good, hung) = (Sink::start().await, Sink::start().await);
+    hung.answer(NEVER);
+    world.put(1, &hung, |endpoint| {
+        patient(endpoint, &hung, Duration::from_mins(10));
+        endpoint.concurrency = COUNT as usize;
+    });
+    world.put(2, &good, |endpoint| endpoint.account = "2".into());
+    world.start();
+    let large = |account: &'static str| {
+        let notification = move |number: u32| {
+            let message = format!(r#""{number}{}""#, "x".repeat(LARGE));
+            notification_of(account, &message)
+        };
+        (0..COUNT).map(notification)
+    };
+    // More than all the memory there is.
+    world.append(large("1")).await;
+    until("some hang", || async { stats(&world).hanging > 0 }).await;
+    world.append(large("2")).await;
+    until_taken(&good, COUNT).await;
+    assert!(stats(&world).cut_off > 0, "{:?}", stats(&world));
+    world.stop().await;
 }

@@ -38,7 +38,7 @@ const ENDPOINTS_PER_CLAIM: usize = 500;
 /// Rows that one statement frees.
 const AT_A_TIME: i64 = 1_000;
 /// The one clock that all dispatchers of a PostgreSQL go by.
-const POSTGRES_NOW: &str =
+pub(super) const POSTGRES_NOW: &str =
     "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
 const ALIVE_UNTIL: &str = "SELECT alive_until_ms FROM dispatcher WHERE id = $1";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
@@ -104,7 +104,9 @@ impl Store {
             return Ok(now_ms);
         }
         let found = sqlx::query(POSTGRES_NOW).fetch_one(connection).await?;
-        row::number(&found, "now_ms")
+        let now_ms = row::number(&found, "now_ms")?;
+        self.database_shows(now_ms);
+        Ok(now_ms)
     }
 
     pub(super) async fn say_dead(&self) -> Result<()> {

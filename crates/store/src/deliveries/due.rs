@@ -32,8 +32,7 @@ const PAGE: i64 = 2_000;
 /// Rows that one statement makes due.
 const AT_A_TIME: i64 = 1_000;
 
-/// How long until the next line that says that a clock was set back: where those of two nodes
-/// differ, each look finds some.
+/// How long until the next line that says that a clock was set back.
 const TELL_EVERY_MS: i64 = 60_000;
 
 const SET_BACK: &str =
@@ -67,6 +66,8 @@ impl Store {
     ) -> Result<Vec<Owed>> {
         self.release_unsure().await?;
         self.free_claims_of_the_dead(now_ms).await?;
+        let ahead_ms = self.due_ahead_ms().await?;
+        let now_ms = now_ms.saturating_add(ahead_ms);
         self.make_due_what_was_set_back(now_ms).await?;
         let looking = Looking {
             now_ms,
@@ -77,7 +78,11 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.claim_these(&ids, most).await
+        let mut owed = self.claim_these(&ids, most).await?;
+        for owed in &mut owed {
+            owed.due_ms = owed.due_ms.saturating_sub(ahead_ms);
+        }
+        Ok(owed)
     }
 
     /// After the clock was set back, times that were decided on before lie further ahead than was
@@ -112,7 +117,7 @@ impl Store {
         if let Some(deliveries) = self.tell_set_back(deliveries) {
             tracing::warn!(
                 deliveries,
-                "the clock was set back, or those of two nodes differ: deliveries that were owed for later by another time are due now"
+                "the clock was set back, on PostgreSQL that of the database: deliveries that were owed for later by another time are due now"
             );
         }
         Ok(())

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dovecast_dispatch::work::ledger::{Happened, Millis, OwedRange, RangeId};
+use dovecast_dispatch::work::ledger::{Millis, OwedRange, RangeId};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::record::{self, Bound};
+use super::ranges::{self, offset};
+use super::record::Bound;
 use crate::connection::Connection;
 use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
@@ -47,6 +48,12 @@ const TELL_EVERY: Duration = Duration::from_mins(1);
 pub(super) struct Extent {
     pub(super) from: u64,
     pub(super) to: u64,
+    /// The start that its row is known by: another one than its own where another dispatcher has
+    /// claimed the row of its own.
+    pub(super) row: u64,
+    /// Whether others may have claimed it since, because we were taken for dead: it is not written
+    /// again, and begins at its end when it grows and its row is gone.
+    pub(super) is_lapsed: bool,
 }
 
 /// What this process knows of what it has written.
@@ -75,7 +82,11 @@ impl Held {
         // Who was taken for dead may have lost all it held to others, and what they have finished
         // must not come back. Where the database has lost something, it is better to come back.
         if before != NEVER && before < now_ms && self.holding == 0 {
-            self.ranges.clear();
+            // What has lapsed before, and has not grown since, is not remembered for ever.
+            self.ranges.retain(|_, extent| !extent.is_lapsed);
+            for extent in self.ranges.values_mut() {
+                extent.is_lapsed = true;
+            }
         }
         has_lost
     }
@@ -84,6 +95,8 @@ impl Held {
         let extent = |range: &OwedRange| Extent {
             from: range.from,
             to: range.to,
+            row: range.id.start,
+            is_lapsed: false,
         };
         let ranges = ranges.iter().map(|range| (range.id.clone(), extent(range)));
         self.ranges.extend(ranges);
@@ -96,53 +109,16 @@ impl Held {
         self.has_lost = false;
     }
 
-    /// How ranges are after this has happened.
-    pub(super) fn after(&self, happened: &Happened) -> Changed {
-        let mut changed = Changed::new();
-        let now = |changed: &Changed, id: &RangeId| {
-            let known = self.ranges.get(id).copied();
-            changed.get(id).copied().unwrap_or(known)
-        };
-        for (id, to) in &happened.begun {
-            let from = id.start;
-            let to = now(&changed, id).map_or(*to, |extent| extent.to.max(*to));
-            changed.insert(id.clone(), Some(Extent { from, to }));
-        }
-        for (id, to) in &happened.grown {
-            let extent = now(&changed, id).unwrap_or(Extent {
-                from: id.start,
-                to: *to,
-            });
-            let to = extent.to.max(*to);
-            changed.insert(id.clone(), Some(Extent { to, ..extent }));
-        }
-        for (id, from) in &happened.progress {
-            if let Some(extent) = now(&changed, id) {
-                let from = extent.from.max(*from);
-                changed.insert(id.clone(), Some(Extent { from, ..extent }));
-            }
-        }
-        for (id, to) in &happened.ended {
-            if now(&changed, id).is_some_and(|extent| extent.to <= *to) {
-                changed.insert(id.clone(), None);
-            }
-        }
-        for id in happened.released.iter().chain(&happened.unwanted_ranges) {
-            changed.insert(id.clone(), None);
-        }
-        changed
-    }
-
-    /// The extent of a range in a record, which may be released by it.
-    pub(super) fn extent(&self, changed: &Changed, id: &RangeId) -> Option<Extent> {
-        let known = self.ranges.get(id).copied();
-        changed.get(id).copied().flatten().or(known)
+    /// What is known of a range, whether we hold it still or not.
+    pub(super) fn known(&self, id: &RangeId) -> Option<Extent> {
+        self.ranges.get(id).copied()
     }
 
     /// Those of them that we hold still.
     fn still(&self, ids: &[RangeId]) -> Vec<(RangeId, Extent)> {
         let extent = |id: &RangeId| Some((id.clone(), *self.ranges.get(id)?));
-        ids.iter().filter_map(extent).collect()
+        let held = ids.iter().filter_map(extent);
+        held.filter(|(_, extent)| !extent.is_lapsed).collect()
     }
 
     /// A record was committed.
@@ -236,9 +212,9 @@ impl Store {
     }
 
     fn hold(&self, us: &str, id: &RangeId, extent: Extent) -> Bound<'static> {
-        record::range(HOLD, id)
-            .bind(record::offset(extent.from))
-            .bind(record::offset(extent.to))
+        ranges::range(HOLD, &ranges::row(id, extent.row))
+            .bind(offset(extent.from))
+            .bind(offset(extent.to))
             .bind(us.to_owned())
             .bind(self.log.to_string())
     }

@@ -2,7 +2,8 @@
 //!
 //! What is too old is so by a horizon that moves on as time passes, measured by the steady clock,
 //! and never faster than that allows: a clock that is set a month ahead would otherwise drop
-//! everything at once.
+//! everything at once. Where a clock was decades off, the horizon does not go through the years in
+//! which there is nothing: it is never further behind the oldest row than what is kept.
 
 use std::sync::PoisonError;
 
@@ -18,9 +19,12 @@ const CATCH_UP: i64 = 4;
 /// Endpoints that have not failed for so long are not remembered as failing; longer than any delay
 /// between two attempts.
 const FAILING_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-/// Where there is none yet it is at the oldest row, and drops nothing.
+/// Where there is none yet it is at the oldest row, and drops nothing. $3: how far it may move, $4:
+/// where to, $5: where it is at least before it moves.
 const MOVE: &str = "INSERT INTO horizon (kind, time_ms) VALUES ($1, $2) ON CONFLICT (kind) DO UPDATE SET time_ms = \
-    CASE WHEN horizon.time_ms + $3 < $4 THEN horizon.time_ms + $3 ELSE $4 END RETURNING time_ms";
+    CASE WHEN horizon.time_ms < $5 AND $5 + $3 < $4 THEN $5 + $3 \
+        WHEN horizon.time_ms >= $5 AND horizon.time_ms + $3 < $4 THEN horizon.time_ms + $3 ELSE $4 END \
+    RETURNING time_ms";
 
 /// What processes have written that are gone, to find out whether they can.
 const GONE: &str = "DELETE FROM probe WHERE id <> $1 AND id NOT IN (SELECT id FROM dispatcher)";
@@ -138,11 +142,14 @@ impl Store {
             .fetch_one(&self.database.pool)
             .await?;
         let oldest = row::optional_number(&oldest, "time_ms")?;
+        let first_ms = oldest.map_or(target_ms, |oldest| oldest.min(target_ms));
+        let least_ms = oldest.map_or(target_ms, |oldest| oldest.saturating_sub(kept.age_ms));
         let horizon = sqlx::query(MOVE)
             .bind(kind.name)
-            .bind(oldest.map_or(target_ms, |oldest| oldest.min(target_ms)))
+            .bind(first_ms)
             .bind(passed_ms.saturating_mul(CATCH_UP))
             .bind(target_ms)
+            .bind(least_ms)
             .fetch_one(&self.database.pool)
             .await?;
         let horizon = row::number(&horizon, "time_ms")?;

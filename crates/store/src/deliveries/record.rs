@@ -1,16 +1,15 @@
-//! Noting what has happened, in one transaction.
+//! Noting what has happened, in one transaction. What becomes of ranges is in [`super::ranges`].
 
 use std::collections::BTreeMap;
 
 use crate::connection::Connection;
-use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed, RangeId};
+use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed};
 use dovecast_notification::EndpointId;
 use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
 use super::attempts;
-use super::held::Changed;
 use super::status::Seen;
 use crate::error::Result;
 use crate::open::Store;
@@ -33,31 +32,6 @@ const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, body, f
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
-const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
-    VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET claimed_by = excluded.claimed_by, to_offset = \
-    CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
-/// Where there is one of that name, it is of another log, or read again from its start.
-const BEGIN: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
-    VALUES ($1, $2, $3, $4, $4, $5, $6, $7) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET claimed_by = excluded.claimed_by, from_offset = excluded.from_offset, to_offset = \
-    CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END";
-const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND from_offset < $5";
-/// The same of a range that we hold, which is written anew where the database has lost it.
-const PROGRESS_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, log, to_offset, claimed_by) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET from_offset = excluded.from_offset WHERE owed_range.from_offset < excluded.from_offset";
-const END: &str = "DELETE FROM owed_range \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5 AND log = $6";
-const UNWANTED_RANGE: &str = "DELETE FROM owed_range WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
-    AND start_offset = $4 AND log = $5 AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1)";
-const RELEASE: &str = "UPDATE owed_range SET claimed_by = NULL WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
-    AND start_offset = $4 AND log = $5 AND claimed_by = $6";
-/// The same of a range that we have held until now.
-const RELEASE_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, log, from_offset, to_offset) \
-    VALUES ($1, $2, $3, $4, $5, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET claimed_by = NULL WHERE owed_range.claimed_by = $6";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
 /// Of a reason so much is kept.
@@ -67,9 +41,15 @@ impl Store {
     pub(super) async fn record_happened(&self, happened: &Happened) -> Result<()> {
         // Taken before the transaction: SQLite has one writer.
         let _writing = self.writing_ranges.lock().await;
+        // Asked before, as it may take a connection.
+        let ahead_ms = self.due_ahead_ms().await?;
         let mut tx = self.database.begin_writing().await?;
         let us = self.dispatcher_id();
-        owed(&mut tx, happened, (&us, self.clock.now_ms())).await?;
+        let time = Time {
+            made_ms: self.clock.now_ms().saturating_add(ahead_ms),
+            ahead_ms,
+        };
+        owed(&mut tx, happened, (&us, time)).await?;
         let changed = self.ranges(&mut tx, happened).await?;
         for (place, letter) in happened.dead.iter().enumerate() {
             super::dead_letters::insert(place, letter)
@@ -100,55 +80,21 @@ impl Store {
         self.failing().apply(seen);
         Ok(())
     }
+}
 
-    /// Writes what has become of ranges; gives what we hold of them when it is committed.
-    async fn ranges(&self, connection: &mut Connection, happened: &Happened) -> Result<Changed> {
-        let (us, log) = (self.dispatcher_id(), self.log.to_string());
-        let changed = self.held().after(happened);
-        let extent = |id: &RangeId| self.held().extent(&changed, id);
-        let begun = happened.begun.iter().map(|begun| (BEGIN, begun));
-        let grown = happened.grown.iter().map(|grown| (GROW, grown));
-        for (statement, (id, to)) in begun.chain(grown) {
-            let grow = range(statement, id).bind(offset(*to));
-            let grow = grow.bind(us.clone()).bind(log.clone());
-            grow.execute(&mut *connection).await?;
-        }
-        for (id, from) in &happened.progress {
-            let extent = extent(id);
-            let statement = extent.map_or(PROGRESS, |_| PROGRESS_HELD);
-            let mut progress = range(statement, id).bind(offset(*from)).bind(log.clone());
-            if let Some(extent) = extent {
-                progress = progress.bind(offset(extent.to)).bind(us.clone());
-            }
-            progress.execute(&mut *connection).await?;
-        }
-        for (id, to) in &happened.ended {
-            let end = range(END, id).bind(offset(*to)).bind(log.clone());
-            end.execute(&mut *connection).await?;
-        }
-        for id in &happened.unwanted_ranges {
-            let unwanted = range(UNWANTED_RANGE, id).bind(log.clone());
-            unwanted.execute(&mut *connection).await?;
-            let release = range(RELEASE, id).bind(log.clone()).bind(us.clone());
-            release.execute(&mut *connection).await?;
-        }
-        for id in &happened.released {
-            let extent = extent(id);
-            let statement = extent.map_or(RELEASE, |_| RELEASE_HELD);
-            let mut release = range(statement, id).bind(log.clone()).bind(us.clone());
-            if let Some(extent) = extent {
-                release = release.bind(offset(extent.from)).bind(offset(extent.to));
-            }
-            release.execute(&mut *connection).await?;
-        }
-        Ok(changed)
-    }
+/// The time in which deliveries are due.
+#[derive(Clone, Copy)]
+struct Time {
+    /// Now.
+    made_ms: i64,
+    /// How far it is ahead of this node's clock.
+    ahead_ms: i64,
 }
 
 async fn owed(
     connection: &mut Connection,
     happened: &Happened,
-    (us, now_ms): (&str, i64),
+    (us, time): (&str, Time),
 ) -> Result<()> {
     let of = |statement, owed: &Owed| -> Bound<'static> {
         sqlx::query(statement)
@@ -157,9 +103,9 @@ async fn owed(
             // Bodies are JSON, which is UTF-8.
             .bind(String::from_utf8_lossy(&owed.body).into_owned())
             .bind(i64::from(owed.failures))
-            .bind(owed.due_ms)
+            .bind(owed.due_ms.saturating_add(time.ahead_ms))
             .bind(reason(&owed.reason))
-            .bind(now_ms)
+            .bind(time.made_ms)
     };
     let new = happened.owed.iter().map(|owed| (owed, None));
     let ours = happened.under_way.iter().map(|owed| (owed, Some(us)));
@@ -177,8 +123,8 @@ async fn owed(
         sqlx::query(POSTPONE)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
-            .bind(*due_ms)
-            .bind(now_ms)
+            .bind(due_ms.saturating_add(time.ahead_ms))
+            .bind(time.made_ms)
             .execute(&mut *connection)
             .await?;
     }
@@ -204,17 +150,4 @@ pub(crate) fn reason(text: &str) -> String {
     let kept = text.chars().take(REASON_CHARS);
     kept.map(|char| if char == '\0' { '\u{fffd}' } else { char })
         .collect()
-}
-
-pub(super) fn offset(offset: u64) -> i64 {
-    i64::try_from(offset).unwrap_or(i64::MAX)
-}
-
-/// A statement whose first values name a range.
-pub(super) fn range(statement: &'static str, id: &RangeId) -> Bound<'static> {
-    sqlx::query(statement)
-        .bind(id.endpoint.to_string())
-        .bind(id.topic.to_string())
-        .bind(i64::from(id.partition))
-        .bind(offset(id.start))
 }

@@ -35,6 +35,7 @@ impl Store {
         endpoint: EndpointId,
         notification: NotificationId,
     ) -> Result<bool> {
+        let now_ms = self.due_now_ms().await?;
         let mut tx = self.database.begin_writing().await?;
         let letters = sqlx::query(TAKE_ONE)
             .bind(endpoint.to_string())
@@ -46,7 +47,7 @@ impl Store {
                 &mut tx,
                 (endpoint, notification),
                 row::text(letter, "body")?,
-                self.clock.now_ms(),
+                now_ms,
             )
             .await?;
             tx.commit().await?;
@@ -55,7 +56,7 @@ impl Store {
         sqlx::query(DUE_NOW)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
-            .bind(self.clock.now_ms())
+            .bind(now_ms)
             .execute(&mut *tx)
             .await?;
         let owed = sqlx::query(IS_OWED)
@@ -78,6 +79,7 @@ impl Store {
         };
         let mut redelivered = 0;
         loop {
+            let now_ms = self.due_now_ms().await?;
             let mut tx = self.database.begin_writing().await?;
             let letters = sqlx::query(TAKE_PART)
                 .bind(endpoint.to_string())
@@ -92,7 +94,7 @@ impl Store {
                     &mut tx,
                     (endpoint, notification),
                     row::text(letter, "body")?,
-                    self.clock.now_ms(),
+                    now_ms,
                 )
                 .await?;
             }
@@ -112,10 +114,11 @@ impl Store {
         notification: NotificationId,
         body: &[u8],
     ) -> Result<()> {
+        let now_ms = self.due_now_ms().await?;
         let mut tx = self.database.begin_writing().await?;
         // Bodies are JSON, which is UTF-8.
         let body = String::from_utf8_lossy(body).into_owned();
-        owe(&mut tx, (endpoint, notification), body, self.clock.now_ms()).await?;
+        owe(&mut tx, (endpoint, notification), body, now_ms).await?;
         tx.commit().await?;
         Ok(())
     }

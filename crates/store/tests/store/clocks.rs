@@ -17,6 +17,7 @@ cases![
     a_success_after_the_clock_was_set_back_counts,
     an_endpoint_is_disabled_for_time_that_has_passed_and_not_for_a_clock_that_is_set,
     a_clock_that_is_set_ahead_drops_nothing_of_the_past,
+    after_a_clock_was_decades_off_the_past_is_dropped_as_ever,
     dead_letters_of_a_clock_that_was_ahead_are_owed_again,
 ];
 
@@ -286,6 +287,50 @@ async fn a_clock_that_is_set_ahead_drops_nothing_of_the_past(test: Test) -> Resu
         all = (all.0 + dropped.attempt_rows, all.1 + dropped.dead_letters);
     }
     ensure!(all == (3, 3), "{all:?}");
+    Ok(())
+}
+
+async fn after_a_clock_was_decades_off_the_past_is_dropped_as_ever(test: Test) -> Result<()> {
+    const DECADES_MS: i64 = 10_000 * DAY_MS;
+    let kept = KeptPast::default();
+    test.clock.pass(START_MS + DECADES_MS);
+    let store = test.open().await?;
+    let mut now_ms = START_MS + DECADES_MS;
+    // What a clock that is right finds when it was behind, and when it was ahead; and what one finds
+    // that is ahead from now on.
+    for steps in [&[-1, 1][..], &[1, -1], &[1]] {
+        for step in steps {
+            let happened = Happened {
+                attempts: vec![attempt(ENDPOINT, now_ms, true)],
+                dead: vec![letter(1, now_ms)],
+                ..Happened::default()
+            };
+            store.record(happened).await?;
+            store.forget_past(kept).await?;
+            test.clock.set(step * DECADES_MS);
+            now_ms += step * DECADES_MS;
+        }
+        for _ in 0..45 {
+            test.clock.pass(DAY_MS);
+            now_ms += DAY_MS;
+            let happened = Happened {
+                attempts: vec![attempt(ENDPOINT, now_ms, true)],
+                dead: vec![letter(1, now_ms)],
+                ..Happened::default()
+            };
+            store.record(happened).await?;
+            store.forget_past(kept).await?;
+        }
+        for (column, table, age_ms) in [
+            ("last_ms", "attempts", kept.attempts_ms),
+            ("time_ms", "dead_letter", kept.dead_letters_ms),
+        ] {
+            let is_kept = format!("{table} WHERE {column} >= {}", now_ms - age_ms);
+            let rows = (test.count(table)?, test.count(&is_kept)?);
+            let days = age_ms / DAY_MS + 1;
+            ensure!(rows == (days, days), "{steps:?}, {table}: {rows:?}");
+        }
+    }
     Ok(())
 }
 

@@ -10,12 +10,14 @@ mod endpoints;
 mod failing;
 mod feed;
 mod filters;
+mod growing;
 mod losses;
 mod lost_answers;
 mod opening;
 mod ranges;
 mod registration;
 mod setup;
+mod skew;
 mod tls;
 mod tokens;
 
@@ -41,11 +43,13 @@ fn main() -> ExitCode {
         failing::CASES,
         feed::CASES,
         filters::CASES,
+        growing::CASES,
         losses::CASES,
         lost_answers::CASES,
         opening::CASES,
         ranges::CASES,
         registration::CASES,
+        skew::CASES,
         tls::CASES,
         tokens::CASES,
     ]
