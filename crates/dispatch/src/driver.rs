@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use dovecast_notification::Notification;
 use serde_json::{Map, Value};
 
 /// A future whose type is not named.
@@ -50,8 +50,10 @@ pub trait Courier: Send {
 pub struct Delivery {
     /// The same in each attempt, after a restart, on each node: what the receiver de-duplicates by.
     pub id: String,
-    /// JSON.
-    pub body: Bytes,
+    /// Number of the attempt, from 1.
+    pub number: u32,
+    /// What is delivered together, in order; never empty.
+    pub notifications: Vec<Arc<Notification>>,
 }
 
 /// What came of one attempt.

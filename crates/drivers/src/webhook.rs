@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Answer, Attempt, Boxed, Courier, Delivery, Outcome, Target};
+use dovecast_notification::Notification;
 use http_body_util::Full;
 use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
@@ -119,6 +120,7 @@ impl Webhook {
     }
 
     fn request(&self, delivery: &Delivery) -> Request<Full<Bytes>> {
+        let body = body(&delivery.notifications);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let timestamp = now.unwrap_or_default().as_secs().to_string();
         let mut headers = self.headers.clone();
@@ -132,12 +134,12 @@ impl Webhook {
             let id = &delivery.id;
             set(
                 "webhook-signature",
-                sign(&self.secrets, id, &timestamp, &delivery.body),
+                sign(&self.secrets, id, &timestamp, &body),
             );
         }
         set("webhook-id", delivery.id.clone());
         set("webhook-timestamp", timestamp);
-        let mut request = Request::new(Full::new(delivery.body.clone()));
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
@@ -322,6 +324,18 @@ impl Target for WebhookTarget {
 impl fmt::Debug for WebhookTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Webhook").field(&self.authority).finish()
+    }
+}
+
+/// Body of a request.
+fn body(notifications: &[Arc<Notification>]) -> Bytes {
+    match notifications {
+        [notification] => notification.body(),
+        // A list, for receivers that want several at a time.
+        several => {
+            let bodies: Vec<Bytes> = several.iter().map(|one| one.body()).collect();
+            [b"[", &*bodies.join(&b","[..]), b"]"].concat().into()
+        }
     }
 }
 

@@ -70,6 +70,29 @@ impl Notification {
             + self.level.as_deref().map_or(0, str::len)
     }
 
+    /// Bytes of what a notification keeps in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|header| header.value.len());
+        self.bytes() + self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
+    }
+
+    /// The notification with a buffer of its own: a part of what was read at once would keep all of that in memory.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        let headers = self.headers.iter_mut().map(|header| &mut header.value);
+        let parts = [&mut self.timestamp, &mut self.message].into_iter();
+        let mut parts: Vec<&mut Bytes> = parts.chain(&mut self.key).chain(headers).collect();
+        let mut buffer = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        for part in &parts {
+            buffer.extend_from_slice(part);
+        }
+        let mut buffer = Bytes::from(buffer);
+        for part in &mut parts {
+            **part = buffer.split_to(part.len());
+        }
+        self
+    }
+
     /// The mailbox transaction that the notification is of; `None`: it is of none.
     pub fn transaction(&self) -> Option<Transaction> {
         let text = |name: &str| {

@@ -11,7 +11,7 @@ use crate::error::{Result, StoreError};
 use crate::open::Database;
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 9] = [
+pub(crate) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -21,12 +21,22 @@ pub(crate) const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/0007_probes.sql"),
     include_str!("../migrations/0008_claims.sql"),
     include_str!("../migrations/0009_steady.sql"),
+    include_str!("../migrations/0011_canonical.sql"),
 ];
 /// Of PostgreSQL's advisory locks, the one that is ours: "dovecast" in ASCII.
 const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
 
 /// How long one may take, and the wait for another node that is at it.
 const MIGRATION: Duration = Duration::from_mins(10);
+
+/// A migration in the words of a database: `json_text(...)` is a text as JSON, which each calls by another name.
+fn spoken(migration: &str, is_postgres: bool) -> String {
+    if is_postgres {
+        migration.replace("json_text(", "to_json(")
+    } else {
+        migration.replace("json_text(", "json_quote(")
+    }
+}
 
 /// Applies what is missing, all or nothing.
 pub(crate) async fn migrate(database: &Database) -> Result<()> {
@@ -55,7 +65,9 @@ pub(crate) async fn migrate(database: &Database) -> Result<()> {
     }
     let done = usize::try_from(found).unwrap_or_default();
     for migration in &MIGRATIONS[done..] {
-        sqlx::raw_sql(*migration).execute(&mut *tx).await?;
+        let migration = spoken(migration, database.is_postgres);
+        let migration = sqlx::raw_sql(AssertSqlSafe(migration));
+        migration.execute(&mut *tx).await?;
     }
     if found < known {
         sqlx::raw_sql("DELETE FROM schema_version")

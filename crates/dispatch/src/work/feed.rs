@@ -247,7 +247,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             }
         };
         let Matched { mut live, found } = matched;
-        let bytes = live.body.len();
+        let bytes = live.notification.memory_bytes();
         live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
         if live.held.is_none() {
             shared.crowd_out(&live, found);
@@ -343,7 +343,7 @@ pub(super) fn bury<L: Log + Clone, S: Ledger>(
     let letter = DeadLetter {
         endpoint: None,
         notification: NotificationId::of(record),
-        body: record.value.clone(),
+        content: record.value.clone(),
         reason: format!(
             "{reason} (topic `{}`, partition {}, offset {})",
             record.topic, record.partition, record.offset

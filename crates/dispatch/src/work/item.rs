@@ -5,25 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-use bytes::Bytes;
 use dovecast_log::Position;
 use tokio::sync::Notify;
 use tracing::Span;
 
 use super::budget::Reserved;
 use super::hanging::Hangs;
-use super::ledger::RangeId;
+use super::ledger::{Millis, Owed, OwedId, RangeId};
 use super::locks::{Held, Lock};
 use super::recorder::Recorder;
 use super::stats::Counters;
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, Notification};
 
 /// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so, and it is made again some time later.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) endpoint: EndpointId,
-    pub(super) notification: NotificationId,
-    pub(super) body: Bytes,
+    pub(super) notification: Arc<Notification>,
     /// Attempts that have failed.
     pub(super) failures: u32,
     /// Since when it waits.
@@ -48,8 +46,7 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) struct What {
     pub(super) endpoint: EndpointId,
-    pub(super) notification: NotificationId,
-    pub(super) body: Bytes,
+    pub(super) notification: Arc<Notification>,
     /// Attempts that have failed.
     pub(super) failures: u32,
     pub(super) span: Span,
@@ -60,7 +57,6 @@ impl Item {
         Self {
             endpoint: what.endpoint,
             notification: what.notification,
-            body: what.body,
             failures: what.failures,
             since: Instant::now(),
             origin,
@@ -72,6 +68,23 @@ impl Item {
             hangs: None,
             recorder: Arc::clone(recorder),
             is_settled: false,
+        }
+    }
+
+    /// Names the delivery.
+    pub(super) fn id(&self) -> OwedId {
+        (self.endpoint, self.notification.id)
+    }
+
+    /// What is owed of it: due at that time.
+    pub(super) fn owed(&self, due_ms: Millis, reason: impl Into<String>) -> Owed {
+        Owed {
+            endpoint: self.endpoint,
+            notification: self.notification.id,
+            content: self.notification.canonical(),
+            failures: self.failures,
+            due_ms,
+            reason: reason.into(),
         }
     }
 

@@ -180,7 +180,11 @@ impl State {
 
     /// Whether bodies of so many bytes wait.
     fn has_bytes(&self, bytes: u64) -> bool {
-        let waiting: usize = self.queue.iter().map(|item| item.body.len()).sum();
+        let waiting: usize = self
+            .queue
+            .iter()
+            .map(|item| item.notification.memory_bytes())
+            .sum();
         u64::try_from(waiting).unwrap_or(u64::MAX) >= bytes
     }
 

@@ -23,8 +23,8 @@ pub struct Owed {
     pub endpoint: EndpointId,
     /// What it tells of.
     pub notification: NotificationId,
-    /// The body.
-    pub body: Bytes,
+    /// Its canonical JSON.
+    pub content: Bytes,
     /// Attempts that have failed.
     pub failures: u32,
     /// Not before this time.
@@ -67,8 +67,8 @@ pub struct DeadLetter {
     pub endpoint: Option<EndpointId>,
     /// What it tells of.
     pub notification: NotificationId,
-    /// The body, or the record's value.
-    pub body: Bytes,
+    /// Canonical JSON of the notification, or the record's value.
+    pub content: Bytes,
     /// Why.
     pub reason: String,
     /// When it was given up.

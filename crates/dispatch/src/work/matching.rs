@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use dovecast_log::{Log, Record};
 use tracing::Span;
 
@@ -15,7 +14,7 @@ use super::budget::Reserved;
 use super::endpoint::Endpoint;
 use super::evaluator::{AtOnce, Verdicts};
 use super::item::{Group, Item, Origin, What};
-use super::ledger::{Ledger, Owed};
+use super::ledger::Ledger;
 use super::locks::Lock;
 use super::panics::caught;
 use super::recorder::Recorder;
@@ -35,14 +34,13 @@ type Candidate = (Arc<Endpoint>, Arc<Condition>);
 
 /// A notification that was just read, and where from.
 pub(super) struct Live {
-    pub(super) notification: Notification,
-    pub(super) body: Bytes,
+    pub(super) notification: Arc<Notification>,
     pub(super) group: Arc<Group>,
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
     pub(super) offset: u64,
     pub(super) span: Span,
-    /// The room that the body takes in memory.
+    /// The room that the notification takes in memory.
     pub(super) held: Option<Arc<Reserved>>,
     /// Whether it was for an endpoint already, and is counted.
     pub(super) is_matched: bool,
@@ -56,8 +54,7 @@ impl Live {
         span: Span,
     ) -> Self {
         Self {
-            body: notification.body(),
-            notification,
+            notification: Arc::new(notification.detached()),
             group: Arc::clone(group),
             topic: Arc::clone(&record.topic),
             partition: record.partition,
@@ -72,8 +69,7 @@ impl Live {
     pub(super) fn item(&self, recorder: &Arc<Recorder>, endpoint: EndpointId) -> Item {
         let what = What {
             endpoint,
-            notification: self.notification.id,
-            body: self.body.clone(),
+            notification: Arc::clone(&self.notification),
             failures: 0,
             span: self.span.clone(),
         };
@@ -284,14 +280,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Writes down that a notification is owed singly, and due.
     fn owe(&self, endpoint: EndpointId, live: &Live) {
         let item = live.item(&self.recorder, endpoint);
-        let owed = Owed {
-            endpoint,
-            notification: item.notification,
-            body: item.body.clone(),
-            failures: 0,
-            due_ms: self.now_ms(),
-            reason: String::new(),
-        };
+        let owed = item.owed(self.now_ms(), "");
         self.recorder.happened().owed.push(owed);
         self.recorder.hold(item.held.clone());
         item.settle();

@@ -12,7 +12,7 @@ use super::behind::Growth;
 use super::endpoint::Endpoint;
 use super::item::{Item, RangeRun};
 use super::lane::{Lane, Offered, State};
-use super::ledger::{Ledger, Owed, RangeId};
+use super::ledger::{Ledger, RangeId};
 use super::stats::count;
 use super::{Shared, catch_up, trace, worker};
 
@@ -127,15 +127,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Owed deliveries that are not made now: they are owed as before.
     pub(super) fn give_back(&self, items: Vec<Item>, wait: Duration) {
-        let owed = |item: &Item| Owed {
-            endpoint: item.endpoint,
-            notification: item.notification,
-            body: item.body.clone(),
-            failures: item.failures,
-            due_ms: self.recorder.due((item.endpoint, item.notification), wait),
-            // That which the ledger knows stays.
-            reason: String::new(),
-        };
+        // The reason which the ledger knows stays.
+        let owed = |item: &Item| item.owed(self.recorder.due(item.id(), wait), "");
         let owed: Vec<_> = items.iter().map(owed).collect();
         self.recorder.happened().given_back.extend(owed);
         for item in items {

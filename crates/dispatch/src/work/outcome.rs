@@ -105,7 +105,7 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
             End::Later
         }
         Outcome::Failed { retry_after, .. } => {
-            let chance = item.notification.0.as_u64_pair().1 ^ u64::from(item.failures);
+            let chance = item.notification.id.0.as_u64_pair().1 ^ u64::from(item.failures);
             let delay = endpoint.schedule.delay(item.failures, *retry_after, chance);
             delay.map_or(End::Dead, End::Again)
         }
@@ -123,53 +123,47 @@ fn write_down<L: Log + Clone, S: Ledger>(
     let is_owed = item.is_owed();
     // A refusal is no failure that is counted.
     let attempts = item.failures + u32::from(!made.is_failure && made.answer.is_some());
-    let owed = |due_ms| Owed {
-        endpoint,
-        notification: item.notification,
-        body: item.body.clone(),
-        failures: item.failures,
-        due_ms,
-        reason: made.reason.clone(),
-    };
-    let again_ms = match made.end {
-        End::Again(delay) => shared.recorder.due((endpoint, item.notification), delay),
-        _ => time_ms,
+    // Rendered before the lock is taken.
+    let owed = match made.end {
+        End::Again(delay) => Some(item.owed(shared.recorder.due(item.id(), delay), &*made.reason)),
+        End::Dead => Some(item.owed(time_ms, &*made.reason)),
+        End::Delivered | End::Later => None,
     };
     let mut happened = shared.recorder.happened();
-    match made.end {
-        End::Delivered => count(&shared.counters.delivered, 1),
-        End::Later => count(&shared.counters.failed, 1),
-        End::Again(_) => {
+    match (&made.end, owed) {
+        (End::Delivered, _) => count(&shared.counters.delivered, 1),
+        (End::Again(_), Some(owed)) => {
             count(&shared.counters.failed, 1);
             if is_owed {
-                happened.failed_again.push(owed(again_ms));
+                happened.failed_again.push(owed);
             } else {
-                happened.owed.push(owed(again_ms));
+                happened.owed.push(owed);
             }
         }
-        End::Dead => {
+        (End::Dead, Some(owed)) => {
             count(&shared.counters.dead, 1);
+            happened.dead.push(DeadLetter {
+                endpoint: Some(endpoint),
+                notification: owed.notification,
+                content: owed.content.clone(),
+                reason: made.reason.clone(),
+                time_ms,
+                attempts,
+            });
             if let Some(fallback) = of.fallback {
                 count(&shared.counters.fallen_back, 1);
                 happened.owed.push(Owed {
                     endpoint: fallback,
                     failures: 0,
                     reason: format!("it could not be delivered to the endpoint {endpoint}"),
-                    ..owed(time_ms)
+                    ..owed
                 });
             }
-            happened.dead.push(DeadLetter {
-                endpoint: Some(endpoint),
-                notification: item.notification,
-                body: item.body.clone(),
-                reason: made.reason.clone(),
-                time_ms,
-                attempts,
-            });
         }
+        (End::Later | End::Again(_) | End::Dead, _) => count(&shared.counters.failed, 1),
     }
     if is_owed && matches!(made.end, End::Delivered | End::Dead) {
-        happened.done.push((endpoint, item.notification));
+        happened.done.push(item.id());
     }
     let answer = made.answer.as_ref();
     if happened.attempts.len() >= MOST_ATTEMPTS {
@@ -179,7 +173,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
     }
     happened.attempts.push(AttemptRow {
         endpoint,
-        notification: item.notification,
+        notification: item.notification.id,
         time_ms,
         number: item.failures + u32::from(!made.is_failure),
         is_delivered: matches!(made.end, End::Delivered),

@@ -417,12 +417,11 @@ impl<L: Log> RangeReader<L> {
         };
         let what = What {
             endpoint: lane.id,
-            notification: notification.id,
-            body: notification.body(),
             failures: 0,
             span: trace::read(notification.id, record),
+            notification: Arc::new(notification.detached()),
         };
-        let bytes = what.body.len();
+        let bytes = what.notification.memory_bytes();
         let held = self.room.take();
         let held = held
             .or_else(|| shared.budget.try_take(bytes))

@@ -123,13 +123,10 @@ impl Recorder {
     pub(super) fn dropped(&self, item: &Item) {
         let doublings = item.failures.min(16);
         let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
+        let due_ms = self.due(item.id(), delay);
         let owed = Owed {
-            endpoint: item.endpoint,
-            notification: item.notification,
-            body: item.body.clone(),
             failures: item.failures.saturating_add(1),
-            due_ms: self.due((item.endpoint, item.notification), delay),
-            reason: "the dispatcher failed while it was under way".to_owned(),
+            ..item.owed(due_ms, "the dispatcher failed while it was under way")
         };
         {
             let mut happened = self.happened();

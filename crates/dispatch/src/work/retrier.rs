@@ -10,11 +10,11 @@ use super::budget::Reserved;
 use super::clock::Steps;
 use super::item::{Claim, Item, Origin, What};
 use super::lane::Lane;
-use super::ledger::{Ledger, Owed};
+use super::ledger::{DeadLetter, Ledger, Owed};
 use super::panics::caught_now;
 use super::stats::count;
 use super::{Shared, trace};
-use dovecast_notification::EndpointId;
+use dovecast_notification::{BadNotification, EndpointId, Notification};
 
 /// How often it is looked for deliveries that are due.
 const LOOK: Duration = Duration::from_millis(500);
@@ -55,7 +55,7 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                     Ok(owed) => {
                         is_more = owed.len() == most;
                         for owed in owed {
-                            let held = room.take(&shared.budget, owed.body.len());
+                            let held = room.take(&shared.budget, owed.content.len());
                             // What is dropped by a panic is owed: each for itself, they are all claimed by now.
                             if let Err(panicked) = caught_now(|| retry(&shared, owed, held)) {
                                 shared.panicked("retrier", &panicked);
@@ -92,14 +92,17 @@ fn retry<L: Log + Clone, S: Ledger>(
 ) {
     let id = (owed.endpoint, owed.notification);
     shared.recorder.waits.end(id);
+    let notification = match Notification::from_canonical(owed.notification, &owed.content) {
+        Ok(notification) => Arc::new(notification),
+        Err(error) => return bury(shared, owed, &error),
+    };
     match shared.directory.endpoint(owed.endpoint) {
         Some(endpoint) if endpoint.is_active && !endpoint.is_paused => {
             let what = What {
                 endpoint: owed.endpoint,
-                notification: owed.notification,
-                body: owed.body,
+                span: trace::owed(notification.id, owed.failures),
+                notification,
                 failures: owed.failures,
-                span: trace::owed(owed.notification, owed.failures),
             };
             let mut item = Item::new(&shared.recorder, what, Origin::Owed);
             item.claim = Some(Claim::new(&shared.claimed));
@@ -126,5 +129,26 @@ fn retry<L: Log + Clone, S: Ledger>(
             happened.given_back.push(again);
         }
     }
+    shared.recorder.news.notify_one();
+}
+
+/// What is kept of an owed delivery cannot be read: it is a dead letter, and nothing else waits for it.
+fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &BadNotification) {
+    tracing::error!(
+        endpoint.id = %owed.endpoint, notification.id = %owed.notification, %error,
+        "an owed delivery cannot be read, it is a dead letter now"
+    );
+    count(&shared.counters.dead, 1);
+    let mut happened = shared.recorder.happened();
+    happened.done.push((owed.endpoint, owed.notification));
+    happened.dead.push(DeadLetter {
+        endpoint: Some(owed.endpoint),
+        notification: owed.notification,
+        content: owed.content,
+        reason: error.to_string(),
+        time_ms: shared.now_ms(),
+        attempts: owed.failures,
+    });
+    drop(happened);
     shared.recorder.news.notify_one();
 }

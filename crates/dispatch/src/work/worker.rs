@@ -14,7 +14,7 @@ use super::hanging::{Exhausted, Wanted};
 use super::host::{Host, Visit};
 use super::item::{Item, Origin};
 use super::lane::{Lane, Next, PATIENCE};
-use super::ledger::{Ledger, Owed};
+use super::ledger::Ledger;
 use super::offer::NOT_NOW;
 use super::outcome::{opened, settle};
 use super::panics::{REST, caught};
@@ -176,8 +176,9 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         return discard(shared, lane, item);
     }
     let delivery = Delivery {
-        id: webhook_id(item.notification, lane.id),
-        body: item.body.clone(),
+        id: webhook_id(item.notification.id, lane.id),
+        number: item.failures + 1,
+        notifications: vec![Arc::clone(&item.notification)],
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
     let made = match &mut hand.courier {
@@ -200,7 +201,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                     };
                     // Until what comes of it is written down: a stop waits for that.
                     item.hangs = Some(Box::new(hangs));
-                    hand_over(shared, lane.id, &mut item);
+                    hand_over(shared, &mut item);
                     delivering.await
                 }
             }
@@ -227,7 +228,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
 fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
     count(&shared.counters.dropped, 1);
     if item.is_owed() {
-        let done = (lane.id, item.notification);
+        let done = item.id();
         shared.recorder.happened().done.push(done);
     }
     // It may have been the probe.
@@ -258,14 +259,8 @@ fn cut_off<L: Log + Clone, S: Ledger>(
     if item.is_owed() {
         shared.give_back(vec![item], NOT_NOW);
     } else {
-        let owed = Owed {
-            endpoint: lane.id,
-            notification: item.notification,
-            body: item.body.clone(),
-            failures: item.failures,
-            due_ms: shared.recorder.due((lane.id, item.notification), NOT_NOW),
-            reason: "too many attempts hang".to_owned(),
-        };
+        let due_ms = shared.recorder.due(item.id(), NOT_NOW);
+        let owed = item.owed(due_ms, "too many attempts hang");
         shared.recorder.happened().owed.push(owed);
         shared.recorder.hold(item.held.clone());
         item.settle();
@@ -275,24 +270,13 @@ fn cut_off<L: Log + Clone, S: Ledger>(
 }
 
 /// What is under way is owed from now on, and claimed by us.
-fn hand_over<L: Log + Clone, S: Ledger>(
-    shared: &Shared<L, S>,
-    endpoint: EndpointId,
-    item: &mut Item,
-) {
+fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &mut Item) {
     // It waits for nothing here any more, and keeps nothing else from being read or claimed.
     (item.place, item.claim) = (None, None);
     if item.is_owed() {
         return;
     }
-    let owed = Owed {
-        endpoint,
-        notification: item.notification,
-        body: item.body.clone(),
-        failures: item.failures,
-        due_ms: shared.now_ms(),
-        reason: "the process ended while it was under way".to_owned(),
-    };
+    let owed = item.owed(shared.now_ms(), "the process ended while it was under way");
     shared.recorder.happened().under_way.push(owed);
     shared.recorder.hold(item.held.clone());
     let origin = std::mem::replace(&mut item.origin, Origin::Owed);

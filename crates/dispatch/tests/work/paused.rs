@@ -1,12 +1,11 @@
 //! Very many endpoints that are paused and owe, while there is traffic: what a node with such endpoints begins with at each start.
 
-use bytes::Bytes;
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed};
 use dovecast_notification::{EndpointId, NotificationId};
 use uuid::Uuid;
 
 use crate::sink::Sink;
-use crate::world::{World, until, until_taken};
+use crate::world::{World, notification, until, until_taken};
 
 /// Endpoints that are paused: enough for looking after their lanes to take a while.
 const ENDPOINTS: u128 = 5_000;
@@ -25,7 +24,7 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
     let owed = |number| Owed {
         endpoint: EndpointId(Uuid::from_u128(number)),
         notification: NotificationId(Uuid::from_u128(number)),
-        body: Bytes::from_static(b"{}"),
+        content: format!(r#"{{"notification":{}}}"#, notification("1")).into(),
         failures: 1,
         due_ms: 0,
         reason: String::new(),

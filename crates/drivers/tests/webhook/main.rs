@@ -12,9 +12,15 @@ use bytes::Bytes;
 use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
+use dovecast_notification::{Notification, NotificationId};
 use dovecast_testkit::endpoint::{Answer, ScriptedEndpoint};
+use uuid::Uuid;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// What the receivers get.
+const BODY: &str =
+    r#"{"timestamp":1,"application":"a","event_type":"e","level":null,"message":"Hi"}"#;
 
 /// Loopback is allowed: that is where the receivers are.
 fn guard() -> Guard {
@@ -41,7 +47,18 @@ fn endpoint(answers: impl Into<Vec<Answer>>) -> ScriptedEndpoint {
 fn delivery() -> Delivery {
     Delivery {
         id: "msg_1".to_owned(),
-        body: Bytes::from_static(br#"{"message":"Hi"}"#),
+        number: 1,
+        notifications: vec![Arc::new(Notification {
+            id: NotificationId(Uuid::nil()),
+            application: "a".into(),
+            event_type: "e".into(),
+            level: None,
+            account: "1".into(),
+            timestamp: Bytes::from_static(b"1"),
+            message: Bytes::from_static(b"\"Hi\""),
+            key: None,
+            headers: Vec::new(),
+        })],
     }
 }
 

@@ -34,9 +34,7 @@ pub(super) async fn redeliver(
             if let Some(reason) = verdict(&control, wanted(&endpoint), &notification).await? {
                 return Err(Failure(StatusCode::CONFLICT, reason));
             }
-            store
-                .owe_now(id, notification.id, &notification.body())
-                .await?;
+            store.owe_now(id, &notification).await?;
             1
         }
     };

@@ -40,7 +40,7 @@ fn letter(Refused { record, reason }: &Refused<'_>, time_ms: i64) -> DeadLetter 
     DeadLetter {
         endpoint: None,
         notification: NotificationId::of(record),
-        body: record.value.clone(),
+        content: record.value.clone(),
         reason: format!(
             "Kafka never takes this: {reason} (topic `{}`, key `{}`, {} bytes)",
             record.topic,

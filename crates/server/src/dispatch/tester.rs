@@ -5,6 +5,8 @@ use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_dispatch::work::webhook_id;
 use dovecast_notification::{Notification, NotificationId};
 use dovecast_store::EndpointRecord;
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
@@ -38,7 +40,8 @@ impl TestDelivery for Tester {
             };
             let delivery = Delivery {
                 id: webhook_id(notification.id, record.endpoint.id),
-                body: notification.body(),
+                number: 1,
+                notifications: vec![Arc::new(notification)],
             };
             match target.open().deliver(&delivery).await.outcome {
                 Outcome::Delivered => Ok(()),

@@ -24,9 +24,9 @@ pub struct KeptDeadLetter {
     pub letter: DeadLetter,
 }
 
-const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, body, is_base64, reason, time_ms, attempts) \
+const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-const SELECT: &str = "SELECT id, endpoint_id, notification_id, body, is_base64, reason, time_ms, attempts FROM dead_letter \
+const SELECT: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts FROM dead_letter \
     WHERE id < $1 ORDER BY id DESC LIMIT $2";
 
 /// Inserts it once, however often that is tried.
@@ -42,17 +42,17 @@ pub(super) fn insert(place: usize, letter: &DeadLetter) -> Query<'static, Any, A
         ],
     );
     // PostgreSQL takes no NUL in a text.
-    let text = std::str::from_utf8(&letter.body).ok();
+    let text = std::str::from_utf8(&letter.content).ok();
     let text = text.filter(|text| !text.contains('\0'));
-    let (body, is_base64) = match text {
+    let (content, is_base64) = match text {
         Some(text) => (text.to_owned(), 0_i64),
-        None => (BASE64_STANDARD.encode(&letter.body), 1),
+        None => (BASE64_STANDARD.encode(&letter.content), 1),
     };
     sqlx::query(INSERT)
         .bind(id.to_string())
         .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
         .bind(letter.notification.to_string())
-        .bind(body)
+        .bind(content)
         .bind(is_base64)
         .bind(letter.reason.replace('\0', "\u{fffd}"))
         .bind(letter.time_ms)
@@ -77,14 +77,14 @@ impl Store {
 }
 
 fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
-    let body = row::text(found, "body")?;
-    let body = if row::truth(found, "is_base64")? {
+    let content = row::text(found, "content")?;
+    let content = if row::truth(found, "is_base64")? {
         BASE64_STANDARD
-            .decode(body)
-            .map_err(|error| row::wrong("body", error))?
+            .decode(content)
+            .map_err(|error| row::wrong("content", error))?
             .into()
     } else {
-        body.into()
+        content.into()
     };
     let endpoint = match row::optional_text(found, "endpoint_id")? {
         Some(_) => Some(EndpointId(uuid(found, "endpoint_id")?)),
@@ -95,7 +95,7 @@ fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
         letter: DeadLetter {
             endpoint,
             notification: NotificationId(uuid(found, "notification_id")?),
-            body,
+            content,
             reason: row::text(found, "reason")?,
             time_ms: row::number(found, "time_ms")?,
             attempts: count(found, "attempts")?,

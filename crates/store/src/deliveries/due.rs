@@ -267,7 +267,7 @@ fn claim(us: String, ids: &[OwedId], most: usize, skip_locked: &'static str) -> 
     }
     claim.push(")) ORDER BY due_ms LIMIT ").bind(number(most));
     claim.push(skip_locked);
-    claim.push(") RETURNING endpoint_id, notification_id, body, failures, due_ms, reason");
+    claim.push(") RETURNING endpoint_id, notification_id, content, failures, due_ms, reason");
     claim
 }
 
@@ -284,7 +284,7 @@ fn owed(found: &AnyRow) -> Result<Owed> {
     Ok(Owed {
         endpoint: EndpointId(uuid(found, "endpoint_id")?),
         notification: NotificationId(uuid(found, "notification_id")?),
-        body: row::text(found, "body")?.into(),
+        content: row::text(found, "content")?.into(),
         failures: count(found, "failures")?,
         due_ms: row::number(found, "due_ms")?,
         reason: row::text(found, "reason")?,

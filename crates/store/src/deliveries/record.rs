@@ -16,16 +16,16 @@ use crate::open::Store;
 
 pub(crate) type Bound<'q> = Query<'q, Any, AnyArguments>;
 
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason, made_ms, claimed_by) \
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 /// An owed delivery has failed again. Where its row is gone the database has lost it, or others
 /// have made the delivery since, and then it is made once more and known by its `webhook-id`. Who
 /// was taken for dead meanwhile takes nothing from the one that has claimed it now.
-const FAIL: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason, made_ms) \
+const FAIL: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms) \
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = excluded.failures, due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL, \
     reason = excluded.reason WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
-const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, reason, made_ms) \
+const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms) \
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL \
     WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
@@ -100,8 +100,8 @@ async fn owed(
         sqlx::query(statement)
             .bind(owed.endpoint.to_string())
             .bind(owed.notification.to_string())
-            // Bodies are JSON, which is UTF-8.
-            .bind(String::from_utf8_lossy(&owed.body).into_owned())
+            // Canonical JSON is UTF-8.
+            .bind(String::from_utf8_lossy(&owed.content).into_owned())
             .bind(i64::from(owed.failures))
             .bind(owed.due_ms.saturating_add(time.ahead_ms))
             .bind(reason(&owed.reason))

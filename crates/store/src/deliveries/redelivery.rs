@@ -3,7 +3,7 @@
 //! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew: its failures are counted from zero.
 
 use dovecast_dispatch::work::ledger::OwedId;
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, Notification, NotificationId};
 
 use super::claims::uuid;
 use crate::connection::Connection;
@@ -14,19 +14,19 @@ use crate::row;
 /// Dead letters of one transaction.
 const PART: i64 = 500;
 /// One that is owed anyhow is due now, too, as if for the first time.
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, made_ms, reason) \
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason) \
     VALUES ($1, $2, $3, 0, $4, $4, '') ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = 0, made_ms = excluded.made_ms, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
 const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
-    RETURNING body";
+    RETURNING content";
 const LAST: &str = "SELECT MAX(id) AS id FROM dead_letter WHERE endpoint_id = $1";
 /// Those that were there when it began: what dies meanwhile stays.
 const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
     WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 = 0 ORDER BY id LIMIT $4) \
-    RETURNING notification_id, body";
+    RETURNING notification_id, content";
 
 impl Store {
     /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is owed now; `false`: it is neither.
@@ -46,7 +46,7 @@ impl Store {
             owe(
                 &mut tx,
                 (endpoint, notification),
-                row::text(letter, "body")?,
+                row::text(letter, "content")?,
                 now_ms,
             )
             .await?;
@@ -93,7 +93,7 @@ impl Store {
                 owe(
                     &mut tx,
                     (endpoint, notification),
-                    row::text(letter, "body")?,
+                    row::text(letter, "content")?,
                     now_ms,
                 )
                 .await?;
@@ -108,17 +108,12 @@ impl Store {
     }
 
     /// A notification is owed to an endpoint, now, whatever has become of it before.
-    pub async fn owe_now(
-        &self,
-        endpoint: EndpointId,
-        notification: NotificationId,
-        body: &[u8],
-    ) -> Result<()> {
+    pub async fn owe_now(&self, endpoint: EndpointId, notification: &Notification) -> Result<()> {
         let now_ms = self.due_now_ms().await?;
         let mut tx = self.database.begin_writing().await?;
-        // Bodies are JSON, which is UTF-8.
-        let body = String::from_utf8_lossy(body).into_owned();
-        owe(&mut tx, (endpoint, notification), body, now_ms).await?;
+        // Canonical JSON is UTF-8.
+        let content = String::from_utf8_lossy(&notification.canonical()).into_owned();
+        owe(&mut tx, (endpoint, notification.id), content, now_ms).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -127,13 +122,13 @@ impl Store {
 async fn owe(
     connection: &mut Connection,
     (endpoint, notification): OwedId,
-    body: String,
+    content: String,
     now_ms: i64,
 ) -> Result<()> {
     sqlx::query(OWE)
         .bind(endpoint.to_string())
         .bind(notification.to_string())
-        .bind(body)
+        .bind(content)
         .bind(now_ms)
         .execute(connection)
         .await?;

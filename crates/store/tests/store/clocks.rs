@@ -38,7 +38,7 @@ fn owed(due_ms: i64) -> Owed {
     Owed {
         endpoint: ENDPOINT,
         notification: NotificationId(Uuid::from_u128(1)),
-        body: Bytes::from_static(b"{}"),
+        content: Bytes::from_static(b"{}"),
         failures: 1,
         due_ms,
         reason: String::new(),
@@ -242,7 +242,7 @@ fn letter(number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
         endpoint: Some(ENDPOINT),
         notification: NotificationId(Uuid::from_u128(number)),
-        body: Bytes::from_static(b"{}"),
+        content: Bytes::from_static(b"{}"),
         reason: "refused".to_owned(),
         time_ms,
         attempts: 8,

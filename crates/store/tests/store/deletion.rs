@@ -33,7 +33,7 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
             owed: vec![Owed {
                 endpoint,
                 notification,
-                body: Bytes::from_static(b"{}"),
+                content: Bytes::from_static(b"{}"),
                 failures: 1,
                 due_ms: 0,
                 reason: String::new(),
@@ -41,7 +41,7 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
             dead: vec![DeadLetter {
                 endpoint: Some(endpoint),
                 notification,
-                body: Bytes::from_static(b"{}"),
+                content: Bytes::from_static(b"{}"),
                 reason: String::new(),
                 time_ms: 0,
                 attempts: 1,

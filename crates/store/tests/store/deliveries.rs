@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dovecast_dispatch::work::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Owed, OwedRange, RangeId,
 };
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{KeptPast, Store, StoreOptions};
 use uuid::Uuid;
 
@@ -40,11 +40,26 @@ fn notification(number: u128) -> NotificationId {
     NotificationId(Uuid::from_u128(number))
 }
 
+/// The notification of this number.
+fn whole(number: u128) -> Notification {
+    Notification {
+        id: notification(number),
+        application: "a".into(),
+        event_type: "e".into(),
+        level: None,
+        account: "1".into(),
+        timestamp: Bytes::from_static(b"1"),
+        message: Bytes::from(number.to_string()),
+        key: None,
+        headers: Vec::new(),
+    }
+}
+
 fn owed(number: u128, due_ms: i64) -> Owed {
     Owed {
         endpoint: ENDPOINT,
         notification: notification(number),
-        body: Bytes::from(format!(r#"{{"message":"ä{number}"}}"#)),
+        content: Bytes::from(format!(r#"{{"message":"ä{number}"}}"#)),
         failures: 1,
         due_ms,
         reason: "the endpoint answers 503".to_owned(),
@@ -404,7 +419,7 @@ fn letter(body: &'static [u8]) -> DeadLetter {
     DeadLetter {
         endpoint: None,
         notification: notification(1),
-        body: Bytes::from_static(body),
+        content: Bytes::from_static(body),
         reason: "not a notification".to_owned(),
         time_ms: 5,
         attempts: 0,
@@ -543,7 +558,7 @@ fn dead(endpoint: EndpointId, number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
         endpoint: Some(endpoint),
         notification: notification(number),
-        body: owed(number, 0).body,
+        content: owed(number, 0).content,
         reason: "refused".to_owned(),
         time_ms,
         attempts: 8,
@@ -557,7 +572,7 @@ async fn due(store: &Store) -> Result<Vec<(NotificationId, Bytes, u32)>> {
     due.sort_by_key(|owed| owed.notification);
     let due = due.into_iter();
     Ok(due
-        .map(|owed| (owed.notification, owed.body, owed.failures))
+        .map(|owed| (owed.notification, owed.content, owed.failures))
         .collect())
 }
 
@@ -589,7 +604,7 @@ async fn a_dead_letter_is_owed_again_due_now_and_dead_no_more(test: Test) -> Res
     ensure!(!store.redeliver(ENDPOINT, notification(3)).await?);
     let found = due(&store).await?;
     ensure!(
-        found == [(notification(1), owed(1, 0).body, 0)],
+        found == [(notification(1), owed(1, 0).content, 0)],
         "{found:?}"
     );
     Ok(())
@@ -609,7 +624,7 @@ async fn dead_letters_since_a_time_are_owed_again_however_many(test: Test) -> Re
     ensure!(store.redeliver_since(ENDPOINT, 101).await? == 0);
     ensure!(store.dead_letters(None, 10_000).await?.len() == 102);
     let found = due(&store).await?;
-    ensure!(found.len() == 1_134 && found[0] == (notification(101), owed(101, 0).body, 0));
+    ensure!(found.len() == 1_134 && found[0] == (notification(101), owed(101, 0).content, 0));
     Ok(())
 }
 
@@ -619,10 +634,9 @@ async fn what_is_owed_for_later_is_due_now_when_it_is_redelivered(test: Test) ->
     let all = vec![owed(1, far), owed(2, far), owed(3, far)];
     store.record(happened(|what| what.owed = all)).await?;
     ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
-    store
-        .owe_now(ENDPOINT, notification(2), &owed(2, 0).body)
-        .await?;
-    store.owe_now(ENDPOINT, notification(4), b"{}").await?;
+    for number in [2, 4] {
+        store.owe_now(ENDPOINT, &whole(number)).await?;
+    }
     store.beat(0, i64::MAX).await?;
     let mut found = store.claim_owed(far - 1, 10).await?;
     found.sort_by_key(|owed| owed.notification);
@@ -650,7 +664,7 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
         .map(|number| DeadLetter {
             endpoint: Some(ENDPOINT).filter(|_| number % 2 == 0),
             notification: notification(number),
-            body: Bytes::from_static(b"{}"),
+            content: Bytes::from_static(b"{}"),
             reason: "gone".to_owned(),
             time_ms: 1_795_000_000_000,
             attempts: 3,

@@ -191,7 +191,7 @@ async fn what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes
     let owed = Owed {
         endpoint: EndpointId(Uuid::from_u128(7)),
         notification: NotificationId(Uuid::from_u128(1)),
-        body: bytes::Bytes::from_static(b"{}"),
+        content: bytes::Bytes::from_static(b"{}"),
         failures: 1,
         due_ms: 0,
         reason: String::new(),

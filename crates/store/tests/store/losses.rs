@@ -26,7 +26,7 @@ fn owed(number: u128) -> Owed {
     Owed {
         endpoint: ENDPOINT,
         notification: NotificationId(Uuid::from_u128(number)),
-        body: Bytes::from(format!("{{\"n\":{number}}}")),
+        content: Bytes::from(format!("{{\"n\":{number}}}")),
         failures: 2,
         due_ms: 0,
         reason: "the endpoint answers 503".to_owned(),

@@ -49,7 +49,7 @@ async fn is_claimed_again(test: Test, slow: impl Fn(&str) -> String) -> Result<(
     let owed = Owed {
         endpoint: ENDPOINT,
         notification: NotificationId(Uuid::from_u128(1)),
-        body: Bytes::from_static(b"{}"),
+        content: Bytes::from_static(b"{}"),
         failures: 1,
         due_ms: 0,
         reason: String::new(),

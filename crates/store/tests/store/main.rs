@@ -20,6 +20,7 @@ mod setup;
 mod skew;
 mod tls;
 mod tokens;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         skew::CASES,
         tls::CASES,
         tokens::CASES,
+        upgrade::CASES,
     ]
     .concat();
     let mut trials = Vec::new();

@@ -72,7 +72,7 @@ fn owed(due_ms: i64) -> Owed {
     Owed {
         endpoint: ENDPOINT,
         notification: NotificationId(Uuid::from_u128(1)),
-        body: Bytes::from_static(b"{}"),
+        content: Bytes::from_static(b"{}"),
         failures: 1,
         due_ms,
         reason: String::new(),
@@ -139,7 +139,7 @@ async fn what_is_delivered_again_is_due_now_whatever_the_clocks_of_nodes_show(
         let letter = DeadLetter {
             endpoint: Some(ENDPOINT),
             notification: NotificationId(Uuid::from_u128(1)),
-            body: Bytes::from_static(b"{}"),
+            content: Bytes::from_static(b"{}"),
             reason: "refused".to_owned(),
             time_ms: one.now_ms()?,
             attempts: 1,

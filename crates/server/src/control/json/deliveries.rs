@@ -1,5 +1,6 @@
 //! Endpoints, and what became of deliveries.
 
+use dovecast_notification::Notification;
 use dovecast_store::{EndpointRecord, KeptAttempt, KeptDeadLetter, OwedCount};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -87,6 +88,11 @@ pub(crate) struct DeadLetterLine {
 impl From<KeptDeadLetter> for DeadLetterLine {
     fn from(kept: KeptDeadLetter) -> Self {
         let letter = kept.letter;
+        // As the receiver would have got it; of no endpoint, as it stood in the log.
+        let of_endpoint = letter
+            .endpoint
+            .and_then(|_| Notification::from_canonical(letter.notification, &letter.content).ok());
+        let body = of_endpoint.map_or(letter.content, |notification| notification.body());
         Self {
             id: kept.id,
             endpoint: letter.endpoint.map(|id| id.0),
@@ -94,7 +100,7 @@ impl From<KeptDeadLetter> for DeadLetterLine {
             time_ms: letter.time_ms,
             attempts: letter.attempts,
             reason: letter.reason,
-            body: (&letter.body[..]).into(),
+            body: (&body[..]).into(),
         }
     }
 }

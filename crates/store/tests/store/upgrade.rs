@@ -1,0 +1,69 @@
+//! Databases of earlier versions: what is owed, dead, or a range goes on where it was.
+
+use anyhow::{Context, Result, ensure};
+use dovecast_dispatch::work::ledger::Ledger;
+use dovecast_notification::{Notification, NotificationId};
+
+use crate::setup::{Kind, Test, cases};
+
+cases![what_version_9_owes_is_delivered_and_its_dead_letters_are_kept];
+
+const ACCOUNTS: [&str; 2] = ["42", "o\"ne\\two"];
+/// Behind what the databases were made at.
+const LATER_MS: i64 = 2_000_000_000_000;
+
+/// Makes the database what a server of that version has left.
+fn restore(test: &Test) -> Result<()> {
+    test.execute(match &test.kind {
+        Kind::Sqlite => include_str!("version_9/sqlite.sql"),
+        Kind::Postgres(_) => include_str!("version_9/postgres.sql"),
+    })
+}
+
+/// The notifications that were sent to an account, by their numbers.
+fn check(id: NotificationId, content: &bytes::Bytes) -> Result<(String, u64)> {
+    let notification = Notification::from_canonical(id, content)?;
+    let message: serde_json::Value = serde_json::from_slice(&notification.message)?;
+    let number = message["n"].as_u64().context("a number")?;
+    let level = if number == 0 { "\"l\"" } else { "null" };
+    let time = std::str::from_utf8(&notification.timestamp)?;
+    let expected = format!(
+        r#"{{"timestamp":{time},"application":"a","event_type":"e\"ä","level":{level},"message":{{"n": {number}, "text": "\u00e4\\ \u0001", "f": 1.5}}}}"#
+    );
+    ensure!(notification.body() == expected, "{:?}", notification.body());
+    Ok((notification.account.into_string(), number))
+}
+
+async fn what_version_9_owes_is_delivered_and_its_dead_letters_are_kept(test: Test) -> Result<()> {
+    restore(&test)?;
+    let store = test.open().await?;
+    let all: Vec<_> = ACCOUNTS
+        .iter()
+        .flat_map(|account| (0..3).map(|number| ((*account).to_owned(), number)))
+        .collect();
+    store.beat(LATER_MS, LATER_MS + 1_000_000).await?;
+    let owed = store.claim_owed(LATER_MS, 100).await?;
+    ensure!(owed.iter().all(|owed| owed.failures == 1));
+    let owed = owed
+        .iter()
+        .map(|owed| check(owed.notification, &owed.content));
+    let mut owed = owed.collect::<Result<Vec<_>>>()?;
+    owed.sort();
+    ensure!(owed == all, "{owed:?}");
+
+    let letters = store.dead_letters(None, 100).await?;
+    let (records, letters): (Vec<_>, Vec<_>) = letters
+        .into_iter()
+        .map(|kept| kept.letter)
+        .partition(|letter| letter.endpoint.is_none());
+    ensure!(records.len() == 1 && records[0].content == "no notification");
+    let letters = letters
+        .iter()
+        .map(|letter| check(letter.notification, &letter.content));
+    let mut letters = letters.collect::<Result<Vec<_>>>()?;
+    letters.sort();
+    ensure!(letters == all, "{letters:?}");
+
+    ensure!(test.count("owed_range")? == 2);
+    Ok(())
+}
