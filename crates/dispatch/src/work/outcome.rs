@@ -161,6 +161,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
                 });
             }
             happened.dead.push(DeadLetter {
+                record: None,
                 endpoint: Some(endpoint),
                 notification: item.notification,
                 body: item.body.clone(),

@@ -15,6 +15,7 @@ mod losses;
 mod lost_answers;
 mod opening;
 mod ranges;
+mod refused;
 mod registration;
 mod setup;
 mod skew;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         lost_answers::CASES,
         opening::CASES,
         ranges::CASES,
+        refused::CASES,
         registration::CASES,
         skew::CASES,
         tls::CASES,
