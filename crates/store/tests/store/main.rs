@@ -17,6 +17,7 @@ mod opening;
 mod ranges;
 mod refused;
 mod registration;
+mod rights;
 mod setup;
 mod skew;
 mod tls;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ranges::CASES,
         refused::CASES,
         registration::CASES,
+        rights::CASES,
         skew::CASES,
         tls::CASES,
         tokens::CASES,
