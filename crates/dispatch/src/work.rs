@@ -156,6 +156,8 @@ struct Shared<L, S> {
     /// Deliveries that may be in flight.
     room: Arc<Room>,
     hanging: Hanging,
+    /// Deliveries that workers have in hand, those of ranges included, which take no place.
+    under_way: AtomicUsize,
     /// When it was last said that attempts are cut off.
     cut_off_told: Told,
     hosts: Hosts,
@@ -261,6 +263,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
             hanging: Hanging::new(parts.budget.total(), &parts.counters),
+            under_way: AtomicUsize::new(0),
             cut_off_told: Told::default(),
             hosts: Hosts::default(),
             panics: Panics::default(),
@@ -294,7 +297,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Whether any attempt is under way, or waits.
     fn is_busy(&self) -> bool {
-        self.room.in_flight() > 0 || self.counters.hanging.load(Ordering::Acquire) > 0
+        self.room.in_flight() > 0
+            || self.under_way.load(Ordering::Acquire) > 0
+            || self.counters.hanging.load(Ordering::Acquire) > 0
     }
 
     fn is_stopping(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::error::{Result, StoreError};
 use crate::open::Database;
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 10] = [
+pub(crate) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -21,6 +21,7 @@ pub(crate) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/0007_probes.sql"),
     include_str!("../migrations/0008_claims.sql"),
     include_str!("../migrations/0009_steady.sql"),
+    include_str!("../migrations/0010_refused_records.sql"),
     include_str!("../migrations/0011_canonical.sql"),
 ];
 /// Of PostgreSQL's advisory locks, the one that is ours: "dovecast" in ASCII.

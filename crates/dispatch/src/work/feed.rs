@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::endpoint::Endpoint;
 use super::item::{Group, Item};
-use super::ledger::{DeadLetter, Ledger};
+use super::ledger::{DeadLetter, Ledger, RecordPlace};
 use super::life::keep_up;
 use super::matching::{Found, Live};
 use super::panics::{caught, caught_now};
@@ -342,6 +342,7 @@ pub(super) fn bury<L: Log + Clone, S: Ledger>(
     count(&shared.counters.bad_records, 1);
     let letter = DeadLetter {
         endpoint: None,
+        record: Some(RecordPlace::of(record)),
         notification: NotificationId::of(record),
         content: record.value.clone(),
         reason: format!(

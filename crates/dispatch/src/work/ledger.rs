@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dovecast_log::LogError;
+use dovecast_log::{LogError, Record};
 
 use dovecast_notification::{EndpointId, NotificationId};
 
@@ -60,11 +60,35 @@ pub struct OwedRange {
     pub to: u64,
 }
 
+/// Where a record stands that is refused. Read again, it is refused at the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: u32,
+    /// Offset of the record.
+    pub offset: u64,
+}
+
+impl RecordPlace {
+    /// The place of a record.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+        }
+    }
+}
+
 /// A delivery that will not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Where it was to go; `None`: the record was no notification.
     pub endpoint: Option<EndpointId>,
+    /// The record that was refused: of each there is one dead letter, however often it is read.
+    pub record: Option<RecordPlace>,
     /// What it tells of.
     pub notification: NotificationId,
     /// Canonical JSON of the notification, or the record's value.

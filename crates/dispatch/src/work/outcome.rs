@@ -143,6 +143,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
         (End::Dead, Some(owed)) => {
             count(&shared.counters.dead, 1);
             happened.dead.push(DeadLetter {
+                record: None,
                 endpoint: Some(endpoint),
                 notification: owed.notification,
                 content: owed.content.clone(),

@@ -142,6 +142,7 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &Ba
     let mut happened = shared.recorder.happened();
     happened.done.push((owed.endpoint, owed.notification));
     happened.dead.push(DeadLetter {
+        record: None,
         endpoint: Some(owed.endpoint),
         notification: owed.notification,
         content: owed.content,

@@ -1,7 +1,7 @@
 //! Workers of a lane: each has one connection, takes the next delivery, and writes down what came of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
@@ -46,6 +46,22 @@ impl Drop for Employed {
         if !self.has_signed_off {
             self.lane.state().lost_worker();
         }
+    }
+}
+
+/// Counts a delivery that a worker has in hand, until what came of it is written down.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -116,6 +132,8 @@ async fn work<L: Log + Clone, S: Ledger>(
 ) {
     let mut hand: Option<Hand> = None;
     loop {
+        // From before it is taken out: a stop waits for it.
+        let under_way = UnderWay::new(&shared.under_way);
         let (next, endpoint, is_fresh) = {
             let mut state = lane.state();
             let next = state.pop_or_sleep(sleeper);
@@ -124,10 +142,12 @@ async fn work<L: Log + Clone, S: Ledger>(
         let item = match next {
             Next::Deliver(item) => item,
             Next::NotBefore(at) => {
+                drop(under_way);
                 tokio::time::sleep_until(at.into()).await;
                 continue;
             }
             Next::Sleep => {
+                drop(under_way);
                 let courier = hand.as_mut().and_then(|hand| hand.courier.as_mut().ok());
                 if !is_woken(sleeper, courier).await {
                     if lane.state().sign_off(sleeper) {

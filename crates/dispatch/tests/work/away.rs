@@ -68,7 +68,7 @@ async fn while_the_ledger_is_away_a_bounded_number_is_delivered() {
     until_taken(&sink, COUNT + 1).await;
     world.committed().await;
     world.stop().await;
-    assert_eq!(sink.repeated(), 0);
+    assert_eq!(world.ledger.made_again(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,5 +95,5 @@ async fn who_cannot_say_that_it_lives_leaves_ranges_to_others() {
     until_taken(&sink, 1_000).await;
     world.committed().await;
     world.stop().await;
-    assert_eq!(sink.repeated(), 0);
+    assert_eq!(world.ledger.made_again(), 0);
 }

@@ -55,7 +55,7 @@ async fn what_the_group_has_not_read_is_counted_when_it_comes_back() {
     until_taken(&sink, 1 + left).await;
     world.committed().await;
     world.stop().await;
-    assert_eq!(sink.repeated(), 0);
+    assert_eq!(world.ledger.made_again(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,7 +49,7 @@ async fn attempts_that_hang_leave_room_for_what_is_read() {
     world.committed().await;
     assert!(stats(&world).in_flight < 50, "{:?}", stats(&world));
     world.stop().await;
-    assert_eq!(good.repeated(), 0);
+    assert_eq!(world.ledger.made_again(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +88,7 @@ async fn endpoints_of_a_dead_host_share_what_few_have_found_out() {
     })
     .await;
     world.stop().await;
-    assert_eq!(good.repeated(), 0);
+    assert_eq!(world.ledger.made_again(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,7 +119,7 @@ async fn too_many_attempts_that_hang_at_a_host_are_cut_off_and_made_again() {
     world.committed().await;
     world.stop().await;
     assert!((1..=257).contains(&most), "{most}");
-    assert_eq!(slow.repeated(), 0);
+    assert_eq!(world.ledger.made_again(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Records that Kafka never takes are dead letters, where there is a store for them.
 
-use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger};
+use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
 use dovecast_notification::NotificationId;
 use dovecast_relay::ship::{KeepLost, Kept, Lost as Refused, NotKept};
 use dovecast_store::{Store, StoreError};
@@ -39,6 +39,7 @@ impl KeepLost for Lost {
 fn letter(Refused { record, reason }: &Refused<'_>, time_ms: i64) -> DeadLetter {
     DeadLetter {
         endpoint: None,
+        record: Some(RecordPlace::of(record)),
         notification: NotificationId::of(record),
         content: record.value.clone(),
         reason: format!(

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dovecast_dispatch::work::ledger::DeadLetter;
+use dovecast_dispatch::work::ledger::{DeadLetter, RecordPlace};
 use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
@@ -10,6 +10,7 @@ use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::claims::{count, uuid};
+use super::ranges::offset;
 use crate::error::Result;
 use crate::id::repeatable;
 use crate::open::Store;
@@ -24,13 +25,19 @@ pub struct KeptDeadLetter {
     pub letter: DeadLetter,
 }
 
-const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-const SELECT: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts FROM dead_letter \
+/// What is there already, by its id or by the place of its record, stays as it is.
+const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, \
+    log, topic, part, record_offset) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
+const SELECT: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter \
     WHERE id < $1 ORDER BY id DESC LIMIT $2";
 
-/// Inserts it once, however often that is tried.
-pub(super) fn insert(place: usize, letter: &DeadLetter) -> Query<'static, Any, AnyArguments> {
+/// Inserts it once, however often that is tried; `log` is where its record stands, if it is one.
+pub(super) fn insert(
+    place: usize,
+    letter: &DeadLetter,
+    log: &str,
+) -> Query<'static, Any, AnyArguments> {
     let endpoint = letter.endpoint.map(|endpoint| endpoint.0.into_bytes());
     let id = repeatable(
         letter.time_ms,
@@ -39,6 +46,7 @@ pub(super) fn insert(place: usize, letter: &DeadLetter) -> Query<'static, Any, A
             endpoint.as_ref().map_or(&[], |id| &id[..]),
             letter.notification.0.as_bytes(),
             letter.reason.as_bytes(),
+            letter.record.as_ref().map_or("", |_| log).as_bytes(),
         ],
     );
     // PostgreSQL takes no NUL in a text.
@@ -48,6 +56,7 @@ pub(super) fn insert(place: usize, letter: &DeadLetter) -> Query<'static, Any, A
         Some(text) => (text.to_owned(), 0_i64),
         None => (BASE64_STANDARD.encode(&letter.content), 1),
     };
+    let record = letter.record.as_ref();
     sqlx::query(INSERT)
         .bind(id.to_string())
         .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
@@ -57,6 +66,10 @@ pub(super) fn insert(place: usize, letter: &DeadLetter) -> Query<'static, Any, A
         .bind(letter.reason.replace('\0', "\u{fffd}"))
         .bind(letter.time_ms)
         .bind(i64::from(letter.attempts))
+        .bind(record.map(|_| log.to_owned()))
+        .bind(record.map(|record| record.topic.to_string()))
+        .bind(record.map(|record| i64::from(record.partition)))
+        .bind(record.map(|record| offset(record.offset)))
 }
 
 impl Store {
@@ -90,10 +103,19 @@ fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
         Some(_) => Some(EndpointId(uuid(found, "endpoint_id")?)),
         None => None,
     };
+    let record = match row::optional_text(found, "topic")? {
+        Some(topic) => Some(RecordPlace {
+            topic: topic.into(),
+            partition: count(found, "part")?,
+            offset: count(found, "record_offset")?,
+        }),
+        None => None,
+    };
     Ok(KeptDeadLetter {
         id: uuid(found, "id")?,
         letter: DeadLetter {
             endpoint,
+            record,
             notification: NotificationId(uuid(found, "notification_id")?),
             content,
             reason: row::text(found, "reason")?,

@@ -17,8 +17,9 @@ use sqlx::any::AnyRow;
 use super::ranges::{self, offset};
 use super::record::Bound;
 use crate::connection::Connection;
-use crate::error::{Result, StoreError, with_sources};
+use crate::error::{Result, with_sources};
 use crate::open::Store;
+use crate::row;
 
 /// A range that is claimed by us stays so; one that others have claimed since is theirs.
 const HOLD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
@@ -29,6 +30,9 @@ const HOLD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offs
 /// The first part of the name of what PostgreSQL writes to: another one after each failover, and
 /// after a restore.
 const TIMELINE: &str = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline";
+/// Whether our role may ask for it: else the transaction would fail that asks.
+const MAY_ASK: &str = "SELECT CASE WHEN has_function_privilege('pg_walfile_name(pg_lsn)', 'EXECUTE') \
+    AND has_function_privilege('pg_current_wal_lsn()', 'EXECUTE') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS may";
 /// Nothing is said of a row that we have never written.
 const NEVER: i64 = 0;
 /// Ranges that are written again in one transaction.
@@ -63,6 +67,8 @@ pub(crate) struct Held {
     /// Until when we live, as was last acknowledged.
     alive_until_ms: i64,
     timeline: Option<String>,
+    /// When it was last told that our role may not ask for it any more.
+    refused_told: Option<Instant>,
     /// A loss was seen, and nothing is done about it yet.
     has_lost: bool,
     /// Tasks that write again what we hold.
@@ -89,6 +95,15 @@ impl Held {
             }
         }
         has_lost
+    }
+
+    /// That the name of what is written to is not known any more.
+    fn tell_refused(&mut self) {
+        self.refused_told = Some(Instant::now());
+        tracing::warn!(
+            "PostgreSQL does not let this role ask for its timeline any more (EXECUTE on pg_walfile_name and pg_current_wal_lsn): \
+             a failover that loses commits may not be noticed"
+        );
     }
 
     pub(super) fn claimed(&mut self, ranges: &[OwedRange]) {
@@ -147,18 +162,21 @@ impl Store {
     ) -> Result<()> {
         let known = self.held().timeline.clone();
         let now = match &known {
-            // What was told before is told again, or there is no connection.
-            Some(_) => {
+            Some(_) if may_ask(connection).await? => {
                 let found = sqlx::query(TIMELINE).fetch_one(connection).await?;
                 Some(timeline(&found)?)
             }
-            None => None,
+            _ => None,
         };
         let mut held = self.held();
         let last = held.alive_until_ms;
         let is_older = alive_until_ms.is_none_or(|before| before < last);
-        held.has_lost |= (last != NEVER && is_older) || now != known;
+        let is_another = now.is_some() && now != known;
+        held.has_lost |= (last != NEVER && is_older) || is_another;
         held.timeline = now;
+        if known.is_some() && held.timeline.is_none() {
+            held.tell_refused();
+        }
         Ok(())
     }
 
@@ -180,13 +198,27 @@ impl Store {
         if !self.database.is_postgres || self.held().timeline.is_some() {
             return;
         }
-        let found = sqlx::query(TIMELINE).fetch_one(&self.database.pool).await;
-        if let Ok(found) = found
-            .map_err(StoreError::from)
-            .and_then(|found| timeline(&found))
-        {
-            self.held().timeline = Some(found);
+        // What fails here is asked for again by the next heartbeat.
+        if let Ok(Some(found)) = self.ask_timeline().await {
+            let mut held = self.held();
+            (held.timeline, held.refused_told) = (Some(found), None);
+            return;
         }
+        let mut held = self.held();
+        let told = held.refused_told;
+        if told.is_some_and(|told| told.elapsed() >= TELL_EVERY) {
+            held.tell_refused();
+        }
+    }
+
+    /// `None`: our role may not ask.
+    async fn ask_timeline(&self) -> Result<Option<String>> {
+        let mut connection = self.database.pool.acquire().await?;
+        if !may_ask(&mut connection).await? {
+            return Ok(None);
+        }
+        let found = sqlx::query(TIMELINE).fetch_one(&mut connection).await?;
+        Ok(Some(timeline(&found)?))
     }
 
     /// Writes what we hold as this dispatcher, unless another one has begun in this process. What
@@ -218,6 +250,10 @@ impl Store {
             .bind(us.to_owned())
             .bind(self.log.to_string())
     }
+}
+
+async fn may_ask(connection: &mut Connection) -> Result<bool> {
+    row::truth(&sqlx::query(MAY_ASK).fetch_one(connection).await?, "may")
 }
 
 fn timeline(found: &AnyRow) -> Result<String> {

@@ -52,7 +52,7 @@ impl Store {
         owed(&mut tx, happened, (&us, time)).await?;
         let changed = self.ranges(&mut tx, happened).await?;
         for (place, letter) in happened.dead.iter().enumerate() {
-            super::dead_letters::insert(place, letter)
+            super::dead_letters::insert(place, letter, &self.log)
                 .execute(&mut *tx)
                 .await?;
         }

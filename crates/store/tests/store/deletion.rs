@@ -39,6 +39,7 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
                 reason: String::new(),
             }],
             dead: vec![DeadLetter {
+                record: None,
                 endpoint: Some(endpoint),
                 notification,
                 content: Bytes::from_static(b"{}"),

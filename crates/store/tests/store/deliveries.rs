@@ -417,6 +417,7 @@ async fn everything_is_noted_or_nothing(test: Test) -> Result<()> {
 
 fn letter(body: &'static [u8]) -> DeadLetter {
     DeadLetter {
+        record: None,
         endpoint: None,
         notification: notification(1),
         content: Bytes::from_static(body),
@@ -431,6 +432,7 @@ async fn dead_letters_of_any_bytes_come_back_as_they_were(test: Test) -> Result<
     let all: [&'static [u8]; 4] = [b"{}", b"\xff\0\x01", "ä\0".as_bytes(), b""];
     let mut letters: Vec<DeadLetter> = all.into_iter().map(letter).collect();
     letters.push(DeadLetter {
+        record: None,
         endpoint: Some(ENDPOINT),
         attempts: 8,
         ..letter(b"[]")
@@ -556,6 +558,7 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
 
 fn dead(endpoint: EndpointId, number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
+        record: None,
         endpoint: Some(endpoint),
         notification: notification(number),
         content: owed(number, 0).content,
@@ -662,6 +665,7 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
     let store = test.open().await?;
     let letters: Vec<DeadLetter> = (0..40)
         .map(|number| DeadLetter {
+            record: None,
             endpoint: Some(ENDPOINT).filter(|_| number % 2 == 0),
             notification: notification(number),
             content: Bytes::from_static(b"{}"),

@@ -15,7 +15,9 @@ mod losses;
 mod lost_answers;
 mod opening;
 mod ranges;
+mod refused;
 mod registration;
+mod rights;
 mod setup;
 mod skew;
 mod tls;
@@ -49,7 +51,9 @@ fn main() -> ExitCode {
         lost_answers::CASES,
         opening::CASES,
         ranges::CASES,
+        refused::CASES,
         registration::CASES,
+        rights::CASES,
         skew::CASES,
         tls::CASES,
         tokens::CASES,
