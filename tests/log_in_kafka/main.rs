@@ -2,6 +2,7 @@
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
+mod anew;
 mod removed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 11] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
         |kafka, runtime| runtime.block_on(shared(kafka)),
@@ -66,6 +67,10 @@ const CASES: [(&str, Case); 10] = [
     (
         "what_a_topic_takes_is_known_from_its_settings",
         |kafka, runtime| runtime.block_on(removed::settings(kafka)),
+    ),
+    (
+        "topics_made_anew_are_read_whatever_had_been_read_and_committed_of_them",
+        |kafka, runtime| runtime.block_on(anew::all(kafka)),
     ),
 ];
 

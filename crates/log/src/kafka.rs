@@ -152,8 +152,7 @@ impl KafkaOptions {
     /// The configuration of a client; `defaults` may be overridden by the operator's properties.
     fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
-        let has_debug = self.properties.iter().any(|(name, _)| name == "debug");
-        config.set_log_level(library_log::level(has_debug));
+        config.set_log_level(library_log::level(self.has_property("debug")));
         config.set("client.id", "dovecast");
         for (name, value) in defaults {
             config.set(*name, *value);
@@ -163,6 +162,11 @@ impl KafkaOptions {
             config.set(name, value);
         }
         config
+    }
+
+    /// Whether the operator has set a property.
+    fn has_property(&self, name: &str) -> bool {
+        self.properties.iter().any(|(set, _)| set == name)
     }
 
     fn io(&self, doing: &'static str, error: &KafkaError) -> LogError {

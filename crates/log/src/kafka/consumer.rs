@@ -62,13 +62,13 @@ impl Source for Topics {
         consumer.subscribe(&names)
     }
 
-    /// What the group has committed: nothing of a partition whose first record has just come was committed since.
+    /// What the group has committed: nothing of a partition of which nothing came before was committed since.
     fn find_begin(
         &mut self,
         consumer: &BaseConsumer<Context>,
         assigned: &Assigned,
         gaps: &mut Gaps,
-    ) {
+    ) -> Result<(), KafkaError> {
         let mut asked = TopicPartitionList::new();
         let unknown: Vec<_> = assigned
             .all()
@@ -78,16 +78,7 @@ impl Source for Topics {
         for (topic, partition, _) in &unknown {
             asked.add_partition(topic, i32::try_from(*partition).unwrap_or(i32::MAX));
         }
-        let committed = match consumer.committed_offsets(asked, REQUEST) {
-            Ok(committed) => committed,
-            Err(error) => {
-                tracing::warn!(
-                    %error, group = self.group,
-                    "what a group has committed cannot be asked for: whether records were removed before they were read is not known"
-                );
-                return;
-            }
-        };
+        let committed = consumer.committed_offsets(asked, REQUEST)?;
         for (topic, partition, since) in unknown {
             let number = i32::try_from(partition).unwrap_or(i32::MAX);
             let found = committed.find_partition(&topic, number);
@@ -97,6 +88,7 @@ impl Source for Topics {
                 gaps.begin(&Arc::from(topic), partition, (since, next));
             }
         }
+        Ok(())
     }
 }
 

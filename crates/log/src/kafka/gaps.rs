@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ends::Followed;
+
 /// How often the cluster is asked for the oldest offset of one partition: each transaction leaves a gap.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 /// Gaps of one partition that wait to be asked about; with more it is asked at once.
@@ -59,6 +61,17 @@ impl Gaps {
     /// The offset that comes next of a partition.
     pub(super) fn next(&self, topic: &str, partition: u32) -> Option<u64> {
         Some(self.get(topic, partition)?.next)
+    }
+
+    /// All partitions, with the offset that comes next of each.
+    pub(super) fn all(&self) -> Vec<Followed> {
+        let of_topic = |(topic, partitions): (&Arc<str>, &HashMap<u32, Partition>)| {
+            let named = partitions
+                .iter()
+                .map(|(partition, known)| ((Arc::clone(topic), *partition), Some(known.next)));
+            named.collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of_topic).collect()
     }
 
     fn get(&self, topic: &str, partition: u32) -> Option<&Partition> {

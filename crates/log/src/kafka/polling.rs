@@ -5,6 +5,8 @@
 //! that were removed before they were read are found by their offsets, see [`super::gaps`]. A consumer that has failed for
 //! good is replaced by a new one, which goes on where that one was.
 
+mod silent;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,23 +200,7 @@ impl<S: Source> Polling<S> {
             for (topic, partition) in self.gaps.due(Instant::now()) {
                 self.ask(&topic, partition);
             }
-            self.look_for_lost_ends();
-        }
-    }
-
-    /// Replaces a consumer that gets nothing of a partition because that has lost its end.
-    fn look_for_lost_ends(&mut self) {
-        let known = (&*self.assigned, &self.gaps);
-        let lost = self.ends.look(&self.consumer, known, Instant::now());
-        if let Some(lost) = lost.filter(|_| !self.is_paused) {
-            tracing::error!(
-                topic = lost.topic,
-                partition = lost.partition,
-                next = lost.next,
-                end = lost.end,
-                "a partition ends before what was to be read next: it was truncated, restored or made anew; another consumer is made"
-            );
-            self.replace();
+            self.look_for_silent_partitions();
         }
     }
 
@@ -237,10 +223,7 @@ impl<S: Source> Polling<S> {
         let consumer = Arc::clone(&self.consumer);
         match consumer.poll(wait) {
             None => {}
-            Some(Ok(message)) => {
-                self.ends.heard(Instant::now());
-                self.take(&message);
-            }
+            Some(Ok(message)) => self.take(&message),
             Some(Err(error)) if consumer.client().fatal_error().is_some() => {
                 self.renew(&error);
             }
@@ -279,8 +262,15 @@ impl<S: Source> Polling<S> {
     fn follow(&mut self, record: &Record, since: u64) {
         let (topic, partition) = (&record.topic, record.partition);
         if !self.gaps.knows(topic, partition, since) {
-            self.source
+            let found = self
+                .source
                 .find_begin(&self.consumer, &self.assigned, &mut self.gaps);
+            if let Err(error) = found {
+                tracing::warn!(
+                    %error, group = self.source.group(),
+                    "what a group has committed cannot be asked for: whether records were removed before they were read is not known"
+                );
+            }
         }
         match self.gaps.note(topic, partition, (since, record.offset)) {
             Found::Next => {}
@@ -396,7 +386,7 @@ impl<S: Source> Polling<S> {
                     self.current.replace(&consumer);
                     let old = std::mem::replace(&mut self.consumer, consumer);
                     self.is_paused = false;
-                    self.ends = EndChecks::new(Instant::now());
+                    self.ends.replaced(Instant::now());
                     // Its end may take a while.
                     std::thread::spawn(move || drop(old));
                     return;

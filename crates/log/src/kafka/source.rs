@@ -44,8 +44,15 @@ pub(super) trait Source: Send + 'static {
     /// Is called before each poll.
     fn look(&mut self, _: &BaseConsumer<Context>, _: &mut Gaps) {}
 
-    /// Finds out where partitions begin of which the first record has come.
-    fn find_begin(&mut self, _: &BaseConsumer<Context>, _: &Assigned, _: &mut Gaps) {}
+    /// Finds out where partitions begin of which nothing has come yet, or the first record has.
+    fn find_begin(
+        &mut self,
+        _: &BaseConsumer<Context>,
+        _: &Assigned,
+        _: &mut Gaps,
+    ) -> Result<(), KafkaError> {
+        Ok(())
+    }
 }
 
 /// Something of a partition, and the number of the latest assignment when it was fetched.
