@@ -18,7 +18,6 @@ mod settings;
 mod source;
 mod status;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,7 +32,7 @@ use settings::Undescribed;
 
 pub use consumer::KafkaConsumer;
 pub use reader::KafkaReader;
-pub use settings::{RecordLimits, TopicSettings, record_bytes};
+pub use settings::{DescribedTopics, RecordLimits, TopicSettings, record_bytes};
 
 /// How long one question to the cluster may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -86,17 +85,14 @@ impl KafkaLog {
         self.counters.failures.load(Ordering::Relaxed)
     }
 
-    /// What the cluster's settings of topics are; topics that are not there are left out.
-    pub async fn topic_settings(
-        &self,
-        topics: &[String],
-    ) -> Result<BTreeMap<String, TopicSettings>, LogError> {
-        let answers = settings::of_topics(&self.options, topics).await?;
-        self.undescribed.note(&answers);
-        for (topic, settings) in &answers.found {
+    /// What the cluster's settings of topics are, which of them are not there, and which it does not describe.
+    pub async fn topic_settings(&self, topics: &[String]) -> Result<DescribedTopics, LogError> {
+        let described = settings::of_topics(&self.options, topics).await?;
+        self.undescribed.note(&described);
+        for (topic, settings) in &described.found {
             self.limits.learn(topic, settings);
         }
-        Ok(answers.found)
+        Ok(described)
     }
 
     /// How large records may be: what the producer takes, and less where [`KafkaLog::topic_settings`] has said so.
