@@ -1,8 +1,9 @@
-//! The log in a Kafka cluster, as Kafka users expect it: idempotent producer with acks=all, manual commits, cooperative
-//! rebalancing.
+//! The log in a Kafka cluster, as Kafka users expect it: idempotent producer with acks=all, manual
+//! commits, cooperative rebalancing.
 //!
-//! librdkafka has threads of its own; what of it blocks is done on blocking threads here, and consumers are polled by a
-//! thread each, so that waiting for records can be given up at any time without losing one.
+//! librdkafka has threads of its own; what of it blocks is done on blocking threads here, and
+//! consumers are polled by a thread each, so that waiting for records can be given up at any time
+//! without losing one.
 
 mod assigned;
 mod consumer;
@@ -58,7 +59,7 @@ pub struct KafkaLog {
     undescribed: Undescribed,
 }
 
-/// Of all clients of a log.
+/// Counts of all clients of a log.
 #[derive(Default)]
 struct Counters {
     failures: AtomicU64,
@@ -85,7 +86,8 @@ impl KafkaLog {
         self.counters.failures.load(Ordering::Relaxed)
     }
 
-    /// What the cluster's settings of topics are, which of them are not there, and which it does not describe.
+    /// What the cluster's settings of topics are, which of them are not there, and which it does
+    /// not describe.
     pub async fn topic_settings(&self, topics: &[String]) -> Result<DescribedTopics, LogError> {
         let described = settings::of_topics(&self.options, topics).await?;
         self.undescribed.note(&described);
@@ -95,7 +97,8 @@ impl KafkaLog {
         Ok(described)
     }
 
-    /// How large records may be: what the producer takes, and less where [`KafkaLog::topic_settings`] has said so.
+    /// How large records may be: what the producer takes, and less where
+    /// [`KafkaLog::topic_settings`] has said so.
     pub fn limits(&self) -> &RecordLimits {
         &self.limits
     }

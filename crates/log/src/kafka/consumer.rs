@@ -14,7 +14,8 @@ use super::source::{Fetched, Source};
 use super::{Counters, KafkaOptions, REQUEST, blocking};
 use crate::{Consumer, LogError, Position, Record};
 
-/// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s together.
+/// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s
+/// together.
 const COMMIT_TRIES: u32 = 150;
 const COMMIT_AGAIN: Duration = Duration::from_millis(200);
 /// Records that are fetched and not handed out take this much memory, at most.
@@ -62,7 +63,8 @@ impl Source for Topics {
         consumer.subscribe(&names)
     }
 
-    /// What the group has committed: nothing of a partition of which nothing came before was committed since.
+    /// What the group has committed: nothing of a partition of which nothing came before was
+    /// committed since.
     fn find_begin(
         &mut self,
         consumer: &BaseConsumer<Context>,
@@ -130,7 +132,7 @@ impl Consumer for KafkaConsumer {
 }
 
 impl KafkaConsumer {
-    /// Those of the positions whose partitions this consumer has.
+    /// The positions whose partitions this consumer has.
     fn ours(&self, positions: &[Position]) -> Result<TopicPartitionList, LogError> {
         let mut list = TopicPartitionList::new();
         for position in positions {
@@ -154,7 +156,8 @@ impl KafkaConsumer {
     }
 }
 
-/// Whether a commit came while the group gives its partitions out anew: it is right again in a moment, or not ours any more.
+/// Whether a commit came while the group gives its partitions out anew: it is right again in a
+/// moment, or not ours any more.
 fn is_rebalancing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

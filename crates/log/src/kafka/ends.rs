@@ -1,11 +1,13 @@
-//! Partitions of which a consumer gets nothing although there is something, or that end before what it reads next.
+//! Partitions of which a consumer gets nothing although there is something, or that end before what
+//! it reads next.
 //!
-//! A topic that is deleted and made anew begins with leader epoch 0. librdkafka ignores what the cluster says of a partition whose
-//! epoch is lower than the one it has seen, and so a consumer that has met a change of leaders before reads nothing of the new
-//! topic, without an error. Of a partition of which nothing has come for a while it is therefore asked where it begins and ends. If
-//! it ends before what comes next, or if a consumer that has seen no epoch finds a record there, another one takes the place of
-//! this consumer. What comes next of a partition of which nothing was ever read is what the group has committed, or else the oldest
-//! record.
+//! A topic that is deleted and made anew begins with leader epoch 0. librdkafka ignores what the
+//! cluster says of a partition whose epoch is lower than the one it has seen, and so a consumer
+//! that has met a change of leaders before reads nothing of the new topic, without an error. Of a
+//! partition of which nothing has come for a while it is therefore asked where it begins and ends.
+//! If it ends before what comes next, or if a consumer that has seen no epoch finds a record there,
+//! another one takes the place of this consumer. What comes next of a partition of which nothing
+//! was ever read is what the group has committed, or else the oldest record.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,15 +23,18 @@ use super::source::create;
 
 /// How often it is looked whether partitions have moved; one that has not is asked about.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the cluster may take to say where one partition begins and ends; meanwhile nothing is polled.
+/// How long the cluster may take to say where one partition begins and ends; meanwhile nothing is
+/// polled.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a record may take to come to a consumer that looks whether there is one; meanwhile nothing is polled.
+/// How long a record may take to come to a consumer that looks whether there is one; meanwhile
+/// nothing is polled.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Partitions that are asked about in one check; others are in the next ones.
 const PARTITIONS_PER_CHECK: usize = 16;
 /// Checks in a row that have to find it: leaders that have just changed may say so by mistake.
 const CHECKS: u32 = 2;
-/// The group of a consumer that looks whether there is a record: librdkafka wants one, and nothing is committed.
+/// The group of a consumer that looks whether there is a record: librdkafka wants one, and nothing
+/// is committed.
 const PROBE_GROUP: &str = "dovecast-reader";
 
 /// Topic and partition.
@@ -64,7 +69,8 @@ pub(super) struct EndChecks {
     still: HashMap<Place, Still>,
     /// How many partitions were asked about that no check had found anything of.
     turn: usize,
-    /// What comes next and the end, where a consumer was replaced, or no record found: nothing is done twice for the same.
+    /// What comes next and the end, where a consumer was replaced, or no record found: nothing is
+    /// done twice for the same.
     settled: HashMap<Place, (u64, u64)>,
 }
 
@@ -109,7 +115,8 @@ impl EndChecks {
         self.still.clear();
     }
 
-    /// Asks about some of the partitions that have not moved since the last check; gives one of which nothing will come.
+    /// Asks about some of the partitions that have not moved since the last check; gives one of
+    /// which nothing will come.
     pub(super) fn look(
         &mut self,
         followed: &[Followed],
@@ -120,7 +127,8 @@ impl EndChecks {
         self.note(followed);
         for (place, is_in_turn) in self.to_ask() {
             self.turn += usize::from(is_in_turn);
-            // Those behind one that does not answer are asked in the next check: each would take as long.
+            // Those behind one that does not answer are asked in the next check: each would take as
+            // long.
             let (begin, end) = cluster.begin_and_end(&place)?;
             if let Some(silent) = self.judge(&place, (begin, end), cluster) {
                 self.settled.insert(place, (silent.next, end));
@@ -151,7 +159,8 @@ impl EndChecks {
         }
     }
 
-    /// Partitions that something was found of go first, all others in turn: whether it is the partition's turn.
+    /// Partitions that something was found of go first, all others in turn: whether it is the
+    /// partition's turn.
     fn to_ask(&self) -> Vec<(Place, bool)> {
         let still = self.still.iter().filter(|(_, still)| still.checks > 0);
         let (mut found, mut others): (Vec<_>, Vec<_>) =
@@ -288,7 +297,8 @@ mod tests {
         (Arc::from("t"), partition)
     }
 
-    /// Checks one partition so often, each time with what comes next; gives the number of each check that found it silent.
+    /// Checks one partition so often, each time with what comes next; gives the number of each
+    /// check that found it silent.
     fn found(checks: &mut EndChecks, cluster: &mut Fake, nexts: &[Option<u64>]) -> Vec<usize> {
         let mut found = Vec::new();
         for (number, next) in nexts.iter().enumerate() {

@@ -1,9 +1,11 @@
-//! What consumers and readers have in common: a thread polls librdkafka and puts records into a bounded channel.
+//! What consumers and readers have in common: a thread polls librdkafka and puts records into a
+//! bounded channel.
 //!
-//! The channel is bounded in bytes; while it is full the partitions are paused, and polling goes on, as the group asks for it.
-//! Where a partition is taken away, what was fetched of it and not handed out is dropped: whoever has it now gets it. Records
-//! that were removed before they were read are found by their offsets, see [`super::gaps`]. A consumer that has failed for
-//! good is replaced by a new one, which goes on where that one was.
+//! The channel is bounded in bytes; while it is full the partitions are paused, and polling goes
+//! on, as the group asks for it. Where a partition is taken away, what was fetched of it and not
+//! handed out is dropped: whoever has it now gets it. Records that were removed before they were
+//! read are found by their offsets, see [`super::gaps`]. A consumer that has failed for good is
+//! replaced by a new one, which goes on where that one was.
 
 mod silent;
 
@@ -36,7 +38,8 @@ const POLL: Duration = Duration::from_millis(100);
 const POLL_PAUSED: Duration = Duration::from_millis(10);
 /// How often trouble is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing is polled.
+/// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing
+/// is polled.
 const OLDEST_OFFSET: Duration = Duration::from_secs(3);
 
 /// A consumer that a thread polls.
@@ -323,8 +326,9 @@ impl<S: Source> Polling<S> {
         }
     }
 
-    /// All that is assigned now; what is assigned later is paused when something of it has come. What librdkafka has fetched
-    /// of paused partitions it fetches again, so reading goes on only when there is room for much of it.
+    /// All that is assigned now; what is assigned later is paused when something of it has come.
+    /// What librdkafka has fetched of paused partitions it fetches again, so reading goes on only
+    /// when there is room for much of it.
     fn pause(&mut self) {
         let has_room = self.held.is_empty()
             && if self.is_paused {
@@ -358,8 +362,8 @@ impl<S: Source> Polling<S> {
         }
     }
 
-    /// Makes another consumer, until one works: librdkafka repeats a fatal error for ever. Two that replace each other, because
-    /// they have one `group.instance.id`, do so seldom.
+    /// Makes another consumer, until one works: librdkafka repeats a fatal error for ever. Two that
+    /// replace each other, because they have one `group.instance.id`, do so seldom.
     fn renew(&mut self, error: &KafkaError) {
         let fatal = self.consumer.client().fatal_error();
         let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();

@@ -14,8 +14,8 @@ use crate::{LogError, NewRecord};
 
 /// librdkafka's default of `message.max.bytes`, which is what the producer takes.
 const MESSAGE_MAX_BYTES: usize = 1_000_000;
-/// What a record takes besides its key, value and headers: its own framing, that of its batch, and a header that is added when it is
-/// shipped; rather too much.
+/// What a record takes besides its key, value and headers: its own framing, that of its batch, and
+/// a header that is added when it is shipped; rather too much.
 const FRAMING_BYTES: usize = 1024;
 /// What a header takes besides its name and value.
 const HEADER_FRAMING_BYTES: usize = 10;

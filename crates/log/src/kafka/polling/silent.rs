@@ -9,7 +9,8 @@ use crate::kafka::gaps::Gaps;
 use crate::kafka::source::Source;
 
 impl<S: Source> Polling<S> {
-    /// Replaces a consumer that gets nothing of a partition although there is something, or because it has lost its end.
+    /// Replaces a consumer that gets nothing of a partition although there is something, or because
+    /// it has lost its end.
     pub(super) fn look_for_silent_partitions(&mut self) {
         if self.is_paused {
             self.ends.paused();
