@@ -1,11 +1,11 @@
 //! Topics that are deleted and made anew, of which the new one has a lower leader epoch than a consumer has seen.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_log::kafka::{KafkaConsumer, KafkaLog};
+use dovecast_log::kafka::KafkaConsumer;
 use dovecast_log::{Consumer, Log, NewRecord, Position, Reader, Record};
 use dovecast_testkit::kafka::RealKafka;
 
-use crate::{ARRIVAL, behind, connect, record};
+use crate::{ARRIVAL, connect, record};
 
 /// A topic that goes on, and is read by the same members.
 const OTHER: &str = "other";
@@ -113,7 +113,7 @@ async fn read(member: &mut KafkaConsumer, topic: &str, records: u32) -> Result<V
         let came = tokio::time::timeout(ARRIVAL, member.next())
             .await
             .with_context(|| format!("nothing comes, behind {numbers:?} of `{topic}`"))??;
-        member.commit(&behind(&came)).await?;
+        member.commit(&Position::behind(&came)).await?;
         let of_topic = came.iter().filter(|record| &*record.topic == topic);
         numbers.extend(of_topic.map(number).collect::<Result<Vec<_>>>()?);
     }

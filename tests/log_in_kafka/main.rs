@@ -134,15 +134,6 @@ fn round(number: u32) -> Vec<NewRecord> {
     (0..USERS).map(|user| record(user, number)).collect()
 }
 
-fn behind(records: &[Record]) -> Vec<Position> {
-    let position = |record: &Record| Position {
-        topic: Arc::clone(&record.topic),
-        partition: record.partition,
-        offset: record.offset + 1,
-    };
-    records.iter().map(position).collect()
-}
-
 async fn consumer(log: &KafkaLog) -> Result<KafkaConsumer> {
     Ok(log.consumer("readers", &[TOPIC.to_owned()]).await?)
 }
@@ -185,7 +176,7 @@ async fn read(member: &mut KafkaConsumer, seen: &mut Seen, count: usize) -> Resu
         let records = tokio::time::timeout(ARRIVAL, member.next()).await;
         let records = records.with_context(|| format!("{} of {count}", seen.count()))??;
         seen.take(&records)?;
-        member.commit(&behind(&records)).await?;
+        member.commit(&Position::behind(&records)).await?;
     }
     Ok(())
 }
@@ -210,7 +201,7 @@ async fn shared(kafka: RealKafka) -> Result<()> {
                 let records = records?;
                 partitions.extend(records.iter().map(|record| record.partition));
                 seen.lock().await.take(&records)?;
-                member.commit(&behind(&records)).await?;
+                member.commit(&Position::behind(&records)).await?;
             }
             anyhow::Ok(partitions)
         }));
@@ -282,6 +273,7 @@ async fn rebalanced(kafka: RealKafka) -> Result<()> {
         async move {
             for number in 0..ROUNDS {
                 log.append(round(number)).await?;
+                // The pace of the load, so that it lasts while members come and go.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             anyhow::Ok(())
@@ -301,7 +293,7 @@ async fn rebalanced(kafka: RealKafka) -> Result<()> {
                     let records = records?;
                     seen.lock().await.take(&records)?;
                     if at == 0 || Instant::now() < end {
-                        member.commit(&behind(&records)).await?;
+                        member.commit(&Position::behind(&records)).await?;
                     }
                 }
             }
@@ -345,7 +337,7 @@ async fn late_commit(kafka: RealKafka) -> Result<()> {
     let mut seen = Seen::default();
     let taken = tokio::time::timeout(ARRIVAL, second.next()).await??;
     seen.take(&taken)?;
-    first.commit(&behind(&records)).await?;
+    first.commit(&Position::behind(&records)).await?;
     let groups = log.groups().await?;
     let committed: BTreeSet<u32> = groups
         .iter()
@@ -461,7 +453,7 @@ async fn slow_member(kafka: RealKafka) -> Result<()> {
     let mut member = consumer(&log).await?;
     let mut seen = Seen::default();
     read(&mut member, &mut seen, 1).await?;
-    // Longer than a member may be silent; more is fetched than there is room for.
+    // This is the slowness itself: longer than a member may be silent, `max.poll.interval.ms`. More is fetched than there is room for.
     tokio::time::sleep(Duration::from_secs(9)).await;
     read(&mut member, &mut seen, (ROUNDS * USERS) as usize).await?;
     seen.check_once(ROUNDS)
