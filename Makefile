@@ -55,6 +55,9 @@ bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: onl
 lint: ## what a change has to pass besides the tests
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- --deny warnings
+	@# What is built without librdkafka, each for itself: features of several packages are taken together.
+	cargo clippy --package dovecast-server --no-default-features --all-targets -- --deny warnings
+	cargo clippy --package dovecast-dovecot-plugin --no-default-features --all-targets -- --deny warnings
 	cargo deny check
 
 build: ## the plugin as operators get it, in target/release

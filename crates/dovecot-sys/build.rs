@@ -1,7 +1,9 @@
-//! Finds Dovecot's headers, compiles the C shim against them, and takes the list of options over into Rust.
+//! Finds Dovecot's headers, compiles the C shim against them, and takes the list of options over
+//! into Rust.
 //!
-//! `DOVECOT_CONFIG` names the file `dovecot-config` of the installation to build for; `DOVECOT_SYSROOT` a tree of
-//! unpacked packages that holds one. Without either the system's own is taken.
+//! `DOVECOT_CONFIG` names the file `dovecot-config` of the installation to build for;
+//! `DOVECOT_SYSROOT` a tree of unpacked packages that holds one. Without either the system's own is
+//! taken.
 
 use std::env;
 use std::fmt::Write;
@@ -81,7 +83,8 @@ fn compiler(include: &Path, abi: &str) -> cc::Build {
     build
 }
 
-/// Dovecot 2.4 reads the plugin's settings from a module of their own: plain C, put where cargo puts the plugin.
+/// Dovecot 2.4 reads the plugin's settings from a module of their own: plain C, put where cargo
+/// puts the plugin.
 fn link_settings_module(include: &Path, abi: &str) {
     let out = out_dir();
     let profile = out

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use dovecast_log::{Consumer, Log, Reader, StartAt};
+use dovecast_log::{Consumer, Log, Position, Reader, StartAt};
 use dovecast_testkit::mock_broker::{ApiKey, MockBroker, ResponseError};
 
-use crate::{ARRIVAL, behind, connect, numbers, record};
+use crate::{ARRIVAL, connect, numbers, record};
 
 pub(crate) async fn consumer(broker: &MockBroker) -> Result<()> {
     let topic = "consumed";
@@ -21,7 +21,7 @@ pub(crate) async fn consumer(broker: &MockBroker) -> Result<()> {
     let mut member = log.consumer("readers", &[topic.to_owned()]).await?;
     let first = tokio::time::timeout(ARRIVAL, member.next()).await??;
     ensure!(numbers(&first) == [0], "{:?}", numbers(&first));
-    member.commit(&behind(&first)).await?;
+    member.commit(&Position::behind(&first)).await?;
     // Another member says that it is this one.
     broker.push_request_errors(
         ApiKey::Heartbeat,
@@ -39,7 +39,7 @@ pub(crate) async fn consumer(broker: &MockBroker) -> Result<()> {
     while seen.len() < 9 {
         let records = tokio::time::timeout(ARRIVAL, member.next()).await??;
         seen.extend(numbers(&records));
-        member.commit(&behind(&records)).await?;
+        member.commit(&Position::behind(&records)).await?;
     }
     ensure!(seen == (1..10).collect(), "{seen:?}");
     ensure!(log.renewed() == 1, "{} times", log.renewed());

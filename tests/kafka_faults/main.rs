@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_log::kafka::{KafkaLog, KafkaOptions};
-use dovecast_log::{NewRecord, Position, Record};
+use dovecast_log::{NewRecord, Record};
 use dovecast_testkit::mock_broker::MockBroker;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -92,13 +92,4 @@ fn numbers(records: &[Record]) -> Vec<u64> {
             .and_then(|number| number.parse().ok())
     };
     records.iter().filter_map(number).collect()
-}
-
-fn behind(records: &[Record]) -> Vec<Position> {
-    let position = |record: &Record| Position {
-        topic: Arc::clone(&record.topic),
-        partition: record.partition,
-        offset: record.offset + 1,
-    };
-    records.iter().map(position).collect()
 }

@@ -5,7 +5,7 @@ use dovecast_log::kafka::KafkaLog;
 use dovecast_log::{Consumer, Log, LogError, Position, Reader, StartAt};
 use dovecast_testkit::mock_broker::MockBroker;
 
-use crate::{ARRIVAL, behind, connect, numbers, record};
+use crate::{ARRIVAL, connect, numbers, record};
 
 /// The mock cluster keeps 5 MiB of a partition.
 const RECORD_BYTES: usize = 900_000;
@@ -77,7 +77,7 @@ pub(crate) async fn by_a_group(broker: &MockBroker) -> Result<()> {
     let mut member = log.consumer("readers", &topics).await?;
     let first = tokio::time::timeout(ARRIVAL, member.next()).await??;
     ensure!(numbers(&first) == [0], "{:?}", numbers(&first));
-    member.commit(&behind(&first)).await?;
+    member.commit(&Position::behind(&first)).await?;
     drop(member);
     append(&log, topic, 1..RECORDS).await?;
     let oldest = oldest(&log, topic).await?;

@@ -2,6 +2,7 @@
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
+mod anew;
 mod removed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 11] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
         |kafka, runtime| runtime.block_on(shared(kafka)),
@@ -66,6 +67,10 @@ const CASES: [(&str, Case); 10] = [
     (
         "what_a_topic_takes_is_known_from_its_settings",
         |kafka, runtime| runtime.block_on(removed::settings(kafka)),
+    ),
+    (
+        "topics_made_anew_are_read_whatever_had_been_read_and_committed_of_them",
+        |kafka, runtime| runtime.block_on(anew::all(kafka)),
     ),
 ];
 
@@ -129,15 +134,6 @@ fn round(number: u32) -> Vec<NewRecord> {
     (0..USERS).map(|user| record(user, number)).collect()
 }
 
-fn behind(records: &[Record]) -> Vec<Position> {
-    let position = |record: &Record| Position {
-        topic: Arc::clone(&record.topic),
-        partition: record.partition,
-        offset: record.offset + 1,
-    };
-    records.iter().map(position).collect()
-}
-
 async fn consumer(log: &KafkaLog) -> Result<KafkaConsumer> {
     Ok(log.consumer("readers", &[TOPIC.to_owned()]).await?)
 }
@@ -180,7 +176,7 @@ async fn read(member: &mut KafkaConsumer, seen: &mut Seen, count: usize) -> Resu
         let records = tokio::time::timeout(ARRIVAL, member.next()).await;
         let records = records.with_context(|| format!("{} of {count}", seen.count()))??;
         seen.take(&records)?;
-        member.commit(&behind(&records)).await?;
+        member.commit(&Position::behind(&records)).await?;
     }
     Ok(())
 }
@@ -205,7 +201,7 @@ async fn shared(kafka: RealKafka) -> Result<()> {
                 let records = records?;
                 partitions.extend(records.iter().map(|record| record.partition));
                 seen.lock().await.take(&records)?;
-                member.commit(&behind(&records)).await?;
+                member.commit(&Position::behind(&records)).await?;
             }
             anyhow::Ok(partitions)
         }));
@@ -277,6 +273,7 @@ async fn rebalanced(kafka: RealKafka) -> Result<()> {
         async move {
             for number in 0..ROUNDS {
                 log.append(round(number)).await?;
+                // The pace of the load, so that it lasts while members come and go.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             anyhow::Ok(())
@@ -296,7 +293,7 @@ async fn rebalanced(kafka: RealKafka) -> Result<()> {
                     let records = records?;
                     seen.lock().await.take(&records)?;
                     if at == 0 || Instant::now() < end {
-                        member.commit(&behind(&records)).await?;
+                        member.commit(&Position::behind(&records)).await?;
                     }
                 }
             }
@@ -340,7 +337,7 @@ async fn late_commit(kafka: RealKafka) -> Result<()> {
     let mut seen = Seen::default();
     let taken = tokio::time::timeout(ARRIVAL, second.next()).await??;
     seen.take(&taken)?;
-    first.commit(&behind(&records)).await?;
+    first.commit(&Position::behind(&records)).await?;
     let groups = log.groups().await?;
     let committed: BTreeSet<u32> = groups
         .iter()
@@ -456,7 +453,7 @@ async fn slow_member(kafka: RealKafka) -> Result<()> {
     let mut member = consumer(&log).await?;
     let mut seen = Seen::default();
     read(&mut member, &mut seen, 1).await?;
-    // Longer than a member may be silent; more is fetched than there is room for.
+    // This is the slowness itself: longer than a member may be silent, `max.poll.interval.ms`. More is fetched than there is room for.
     tokio::time::sleep(Duration::from_secs(9)).await;
     read(&mut member, &mut seen, (ROUNDS * USERS) as usize).await?;
     seen.check_once(ROUNDS)

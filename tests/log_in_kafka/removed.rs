@@ -112,7 +112,12 @@ pub(crate) async fn settings(kafka: RealKafka) -> Result<()> {
     kafka.create_topic_with("own", 1, &own)?;
     let log = connect(&kafka)?;
     let names = ["own", "none", crate::TOPIC].map(str::to_owned);
-    let found = log.topic_settings(&names).await?;
+    let described = log.topic_settings(&names).await?;
+    ensure!(
+        described.missing.iter().eq(["none"]) && described.refused.is_empty(),
+        "{described:?}"
+    );
+    let found = described.found;
     ensure!(
         found.keys().eq(["events", "own"]),
         "{:?}",

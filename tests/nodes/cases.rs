@@ -30,7 +30,8 @@ cases![
     a_node_that_joins_and_leaves_again_and_again_loses_nothing,
 ];
 
-/// Longer than a dispatcher that says nothing is taken for alive, and than the session of a consumer.
+/// How long a service is away, which is the fault itself: longer than a dispatcher that says nothing is taken for alive, and than
+/// the session of a consumer.
 const AWAY: Duration = Duration::from_secs(8);
 
 fn two_nodes_share_the_work_and_each_notification_arrives(services: &mut Services) -> Result<()> {
@@ -166,6 +167,7 @@ fn a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two(
     for (node, level) in [(1, 0), (1, 1), (0, 0), (1, 1)] {
         let change = json!({"endpoint": {"filter": filter(level)}});
         cluster.ask(node, "PUT", &format!("/endpoints/{id}"), &change)?;
+        // The promise itself: without a word between the nodes the change counts everywhere by then.
         std::thread::sleep(Duration::from_millis(1500));
         let before = [cluster.delivered(0)?, cluster.delivered(1)?];
         for (place, name) in ["low", "high"].into_iter().enumerate() {

@@ -21,7 +21,8 @@ cases![
     a_node_that_is_cut_off_from_postgresql_can_be_stopped,
 ];
 
-/// Longer than a consumer's session and than a dispatcher that says nothing is taken for alive.
+/// How long a node is cut off, which is the fault itself: longer than a consumer's session and than a dispatcher that says nothing
+/// is taken for alive.
 const CUT: Duration = Duration::from_secs(15);
 
 fn a_node_that_is_cut_off_from_kafka_loses_nothing(services: &mut Services) -> Result<()> {

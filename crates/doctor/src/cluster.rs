@@ -12,7 +12,8 @@ use crate::installation::Installation;
 
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// What a mail process with the plugin needs of address space: itself, librdkafka with TLS, and a thread per broker.
+/// What a mail process with the plugin needs of address space: itself, librdkafka with TLS, and a
+/// thread per broker.
 const BASE_MEMORY_MB: u64 = 64;
 const MEMORY_PER_BROKER_MB: u64 = 1;
 
@@ -84,7 +85,8 @@ pub(crate) fn files(
     }
 }
 
-/// Asks the kernel, as that user, with an option of test(1). Where this process may not become that user, nothing is claimed.
+/// Asks the kernel, as that user, with an option of test(1). Where this process may not become that
+/// user, nothing is claimed.
 pub(crate) fn is_allowed(uid: u32, what: &str, path: &Path) -> bool {
     let status = Command::new("test")
         .arg(what)

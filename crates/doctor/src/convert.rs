@@ -13,8 +13,8 @@ const VARIABLES: [(char, &str); 5] = [
     ('h', "%{home}"),
 ];
 
-/// Prints what stands in a 2.3 configuration as 2.4 wants it: mail plugins, one block per driver, settings for all of them.
-/// What has no counterpart is told in a comment.
+/// Prints what stands in a 2.3 configuration as 2.4 wants it: mail plugins, one block per driver,
+/// settings for all of them. What has no counterpart is told in a comment.
 pub(crate) fn to_2_4(configuration: &Section) -> String {
     let mut out = String::new();
     let plugins = configuration.list("mail_plugins").unwrap_or_default();

@@ -1,7 +1,8 @@
-//! What is wrong with a Dovecot that should publish its events: the configuration, the installed modules, the files
-//! and brokers they name.
+//! What is wrong with a Dovecot that should publish its events: the configuration, the installed
+//! modules, the files and brokers they name.
 //!
-//! Looks only; changes nothing and does not connect to Dovecot. Each finding is a sentence that says what to do.
+//! Looks only; changes nothing and does not connect to Dovecot. Each finding is a sentence that
+//! says what to do.
 
 #![forbid(unsafe_code)]
 
@@ -21,9 +22,9 @@ use anyhow::{Result, ensure};
 /// Which Dovecot to look at.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
-    /// Its configuration file, if not the default one; as seen from inside `root`.
+    /// Dovecot's configuration file, if not the default one; as seen from inside `root`.
     pub config: Option<PathBuf>,
-    /// Its root directory, if it runs in a chroot.
+    /// Dovecot's root directory, if it runs in a chroot.
     pub root: Option<PathBuf>,
 }
 

@@ -1,5 +1,5 @@
-//! `dovecast-plugin-check`: prints what is wrong with Dovecot's plugin push_notification_kafka, and exits with 0 (nothing),
-//! 1 (warnings), 2 (problems) or 3 (it could not be looked at).
+//! `dovecast-plugin-check`: prints what is wrong with Dovecot's plugin push_notification_kafka, and
+//! exits with 0 (nothing), 1 (warnings), 2 (problems) or 3 (it could not be looked at).
 
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
-//! What a Dovecot module tells of itself without being loaded: the ABI it was built for, and which settings it knows.
+//! What a Dovecot module tells of itself without being loaded: the ABI it was built for, and which
+//! settings it knows.
 //!
-//! Both are strings in the file: the ABI is what the module's `NAME_version` points to, and the settings are marked by our
-//! own build.
+//! Both are strings in the file: the ABI is what the module's `NAME_version` points to, and the
+//! settings are marked by our own build.
 
 use std::path::Path;
 

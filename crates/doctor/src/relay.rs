@@ -1,4 +1,5 @@
-//! What the transport `relay` needs: a relay that answers, a spill directory that mail processes may write to.
+//! What the transport `relay` needs: a relay that answers, a spill directory that mail processes
+//! may write to.
 
 use std::os::unix::net::UnixStream;
 

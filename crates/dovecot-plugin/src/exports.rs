@@ -1,5 +1,5 @@
-//! The symbols Dovecot's module loader looks up: `NAME_version`, `NAME_dependencies`, `NAME_init`, `NAME_deinit`, where
-//! NAME is the file name without `lib`, digits and `.so`.
+//! The symbols Dovecot's module loader looks up: `NAME_version`, `NAME_dependencies`, `NAME_init`,
+//! `NAME_deinit`, where NAME is the file name without `lib`, digits and `.so`.
 
 #![allow(unreachable_pub, reason = "reached by the module loader, by name")]
 

@@ -232,7 +232,8 @@ impl Instance {
     }
 }
 
-/// Whether the field named by `feature=` says `on` for this user; without the option it is on for all.
+/// Whether the field named by `feature=` says `on` for this user; without the option it is on for
+/// all.
 fn is_on(user: &User<'_>, feature: Option<&CString>) -> bool {
     feature.is_none_or(|name| {
         user.field(name)

@@ -14,7 +14,8 @@ pub(crate) use properties::PropertyError;
 pub(crate) fn destroy<'a>(clusters: impl Iterator<Item = &'a Cluster>) {
     let destroying: Vec<_> = clusters.filter_map(Cluster::destroy).collect();
     for (done, deadline) in destroying {
-        // A thread that hangs, in a name look-up for example, is left behind: the process ends with it.
+        // A thread that hangs, in a name look-up for example, is left behind: the process ends with
+        // it.
         let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }

@@ -1,4 +1,5 @@
-//! Trouble on its way to the log, bounded: what repeats is told once a minute; lost events are counted, and all of them told.
+//! Trouble on its way to the log, bounded: what repeats is told once a minute; lost events are
+//! counted, and all of them told.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

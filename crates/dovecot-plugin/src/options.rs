@@ -1,7 +1,8 @@
 //! The options of one driver instance and the general settings, from text to values.
 //!
-//! Pure: errors come back as values that name the option as the configuration spells it, and what it was set to. Names and
-//! defaults come from the one list that Dovecot 2.4's settings module is made of, too.
+//! Pure: errors come back as values that name the option as the configuration spells it, and what
+//! it was set to. Names and defaults come from the one list that Dovecot 2.4's settings module is
+//! made of, too.
 
 use std::ffi::CString;
 use std::ops::RangeInclusive;

@@ -1,4 +1,5 @@
-//! A record on its way. Small while it waits; its headers are written when librdkafka takes it, or by the relay.
+//! A record on its way. Small while it waits; its headers are written when librdkafka takes it, or
+//! by the relay.
 
 use std::rc::Rc;
 
@@ -11,7 +12,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use uuid::Uuid;
 
-/// What names and values of all headers take in a request, and the record's own framing; rather too much.
+/// What names and values of all headers take in a request, and the record's own framing; rather too
+/// much.
 #[cfg(feature = "kafka")]
 const FRAMING_BYTES: usize = 320;
 

@@ -1,7 +1,9 @@
-//! The transport `relay`: records go to the relay of this host, over a unix socket and without any thread.
+//! The transport `relay`: records go to the relay of this host, over a unix socket and without any
+//! thread.
 //!
-//! At the end of each transaction its records are written to the socket, so that they are out of the process before the
-//! client has its answer; nothing waits. The timer looks for acknowledgements.
+//! At the end of each transaction its records are written to the socket, so that they are out of
+//! the process before the client has its answer; nothing waits. The timer looks for
+//! acknowledgements.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -16,7 +18,8 @@ use crate::options::GeneralSettings;
 use crate::record::Record;
 use crate::transport;
 
-/// How soon after a transaction acknowledgements are looked for: about what a disk needs to make them durable.
+/// How soon after a transaction acknowledgements are looked for: about what a disk needs to make
+/// them durable.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
 /// The relay of this host.

@@ -3,7 +3,8 @@
 /// Stands for the value of a secret.
 pub(crate) const NOT_SHOWN: &str = "(not shown)";
 
-/// Whether the value of a setting must not be shown. Mistyped names (`sasl.passwort`) count as well.
+/// Whether the value of a setting must not be shown. Mistyped names (`sasl.passwort`) count as
+/// well.
 pub(crate) fn is_secret(name: &str) -> bool {
     const MARKS: [&str; 10] = [
         "pass",

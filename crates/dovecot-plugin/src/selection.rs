@@ -1,7 +1,7 @@
 //! Which events of a message or a mailbox an instance shows, and what it shows of them.
 //!
-//! The framework's event data is shared by all drivers, so nothing is taken from it that this instance did not ask for;
-//! a keyword stands there once per driver that subscribed.
+//! The framework's event data is shared by all drivers, so nothing is taken from it that this
+//! instance did not ask for; a keyword stands there once per driver that subscribed.
 
 use dovecast_dovecot_sys::{Content, FlagChange as RawFlagChange, MailboxEvent, Message, Strings};
 use dovecast_event::{

@@ -1,12 +1,15 @@
-//! Keeps an event as small as Kafka takes it by default: what is too large would be lost as a whole.
+//! Keeps an event as small as Kafka takes it by default: what is too large would be lost as a
+//! whole.
 
 use dovecast_event::{Details, Event, FullMessage, NewMessage, render};
 
 use crate::selection;
 
-/// The largest event: Kafka's producers take records of 1,000,000 bytes by default, with their key and headers.
+/// The largest event: Kafka's producers take records of 1,000,000 bytes by default, with their key
+/// and headers.
 const MAX_EVENT_BYTES: usize = 900_000;
-/// Where texts are cut first when an event is too large; a byte may become six in JSON, and ten texts are in an event.
+/// Where texts are cut first when an event is too large; a byte may become six in JSON, and ten
+/// texts are in an event.
 const FIRST_FIELD_BYTES: usize = MAX_EVENT_BYTES / 8;
 /// Texts are cut no shorter than `max_field_bytes` can say.
 const LAST_FIELD_BYTES: usize = 64;

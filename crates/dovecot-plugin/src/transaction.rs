@@ -18,7 +18,8 @@ pub(crate) struct Txn {
     id: Uuid,
     next_seq: u32,
     held: Option<Record>,
-    /// Status of the mailbox after the transaction, filled when first asked for; `None` in it: there is none to be had.
+    /// Status of the mailbox after the transaction, filled when first asked for; `None` in it:
+    /// there is none to be had.
     pub(crate) status: OnceCell<Option<MailboxStatus>>,
 }
 
@@ -71,8 +72,8 @@ pub(crate) fn now() -> UnixMillis {
 
 /// A UUIDv7; those of one process ascend.
 ///
-/// The random part is drawn once per process and then counted up (RFC 9562 section 6.2, method 2): drawing it for every
-/// event would be a system call each, several in one command.
+/// The random part is drawn once per process and then counted up (RFC 9562 section 6.2, method 2):
+/// drawing it for every event would be a system call each, several in one command.
 fn new_id(time: UnixMillis) -> Uuid {
     thread_local! {
         static LAST: Cell<Option<LastId>> = const { Cell::new(None) };
@@ -92,7 +93,7 @@ fn new_id(time: UnixMillis) -> Uuid {
 #[derive(Clone, Copy)]
 struct LastId {
     time: UnixMillis,
-    /// The same for all ids of the process.
+    /// The first bytes of all ids of the process.
     head: [u8; 2],
     /// Begins at random below 2^61 and so never outgrows the 62 bits there are.
     counter: u64,

@@ -1,5 +1,5 @@
-//! How records leave the process: one transport for each set of general settings, shared by all users and driver
-//! instances, and the one timer that serves them all.
+//! How records leave the process: one transport for each set of general settings, shared by all
+//! users and driver instances, and the one timer that serves them all.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use crate::options::{GeneralSettings, TransportKind};
 use crate::record::Record;
 use crate::relay::Relay;
 
-/// Different destinations one process may have. More of them are a mistake in per-user settings, and each costs
-/// connections, with Kafka threads as well.
+/// Different destinations one process may have. More of them are a mistake in per-user settings,
+/// and each costs connections, with Kafka threads as well.
 const MAX_TRANSPORTS: usize = 16;
 
 thread_local! {
@@ -71,7 +71,8 @@ pub(crate) fn serve_all() {
     }
 }
 
-/// Called at process exit: every transport has its time to get rid of what it holds. Their waits overlap.
+/// Called at process exit: every transport has its time to get rid of what it holds. Their waits
+/// overlap.
 pub(crate) fn finish_all() {
     host::clear_timer();
     let transports = all();

@@ -1,8 +1,8 @@
-/* An event of our own in the push-notification framework: gathers, while the mail is at hand, what detail=full shows and
- * the framework's events do not carry.
+/* An event of our own in the push-notification framework: gathers, while the mail is at hand,
+ * what detail=full shows and the framework's events do not carry.
  *
- * Not FlagsClear's own `store_old`: the event data is shared by all drivers, and where another driver subscribed first
- * without it, the list that `store_old` appends to was never created. */
+ * Not FlagsClear's own `store_old`: the event data is shared by all drivers, and where another
+ * driver subscribed first without it, the list that `store_old` appends to was never created. */
 
 #include "lib.h"
 #include "array.h"
@@ -58,7 +58,8 @@ keep_old_keywords(struct push_notification_txn *ptxn, struct dovecast_details *d
 	details->has_old_keywords = TRUE;
 }
 
-/* The first change of a mail in a transaction tells what was before; flags and keywords change one after the other. */
+/* The first change of a mail in a transaction tells what was before; flags and keywords change
+ * one after the other. */
 static void
 on_flag_change(struct push_notification_txn *ptxn, struct push_notification_event_config *ec,
 	       struct push_notification_txn_msg *msg, struct mail *mail, enum mail_flags old_flags)

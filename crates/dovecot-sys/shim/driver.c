@@ -1,7 +1,9 @@
-/* The driver "kafka" of Dovecot's push-notification framework: flattens what the framework gives and calls Rust.
+/* The driver "kafka" of Dovecot's push-notification framework: flattens what the framework gives
+ * and calls Rust.
  *
- * The framework keeps one list of event data per transaction for all drivers of a user, so what is found there may have
- * been asked for by another driver: only kinds that this instance wanted are passed on. */
+ * The framework keeps one list of event data per transaction for all drivers of a user, so what
+ * is found there may have been asked for by another driver: only kinds that this instance wanted
+ * are passed on. */
 
 #include "lib.h"
 #include "array.h"

@@ -1,4 +1,5 @@
-/* What Rust may ask of Dovecot: log lines, settings, mailbox status, METADATA, one timer. Main thread only. */
+/* What Rust may ask of Dovecot: log lines, settings, mailbox status, METADATA, one timer. Main
+ * thread only. */
 
 #define _GNU_SOURCE /* pthread_setattr_default_np */
 #include "lib.h"
@@ -27,12 +28,14 @@ static struct timeout *timer;
 void dovecast_host_init(const struct dovecast_driver *driver)
 {
 	rust = driver;
-	/* As the framework itself: the ioloop that is current while plugins load is the one that lives on. */
+	/* As the framework itself: the ioloop that is current while plugins load is the one that lives
+	 * on. */
 	main_ioloop = current_ioloop;
 	log_event = event_create(NULL);
 	event_add_category(log_event, push_notification_get_event_category());
 	event_set_append_log_prefix(log_event, "push-notification-kafka: ");
-	/* Debug lines are librdkafka's, and come only if kafka_debug asks for them: mail_debug need not be on as well. */
+	/* Debug lines are librdkafka's, and come only if kafka_debug asks for them: mail_debug need not
+	 * be on as well. */
 	event_set_forced_debug(log_event, TRUE);
 }
 
@@ -160,8 +163,9 @@ void dovecast_bound_thread_memory(void)
 #ifdef __GLIBC__
 	pthread_attr_t attributes;
 
-	/* Each thread otherwise reserves an arena of 64 MB and a stack of 8 MB: nine brokers would not fit into the
-	   default vsz_limit of 256 MB. It has to stay so: librdkafka starts its broker threads later. */
+	/* Each thread otherwise reserves an arena of 64 MB and a stack of 8 MB: nine brokers would not
+	 * fit into the default vsz_limit of 256 MB. It has to stay so: librdkafka starts its broker
+	 * threads later. */
 	(void)mallopt(M_ARENA_MAX, 1);
 	if (pthread_attr_init(&attributes) == 0) {
 		if (pthread_attr_setstacksize(&attributes, 512 * 1024) == 0)

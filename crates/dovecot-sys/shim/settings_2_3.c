@@ -1,4 +1,5 @@
-/* Where a driver instance of Dovecot 2.3 is configured: options behind "kafka:", settings in the plugin section. */
+/* Where a driver instance of Dovecot 2.3 is configured: options behind "kafka:", settings in the
+ * plugin section. */
 
 #include "lib.h"
 #include "array.h"

@@ -1,4 +1,5 @@
-/* Where a driver instance of Dovecot 2.4 is configured: a block `push_notification NAME { driver = kafka ... }`. */
+/* Where a driver instance of Dovecot 2.4 is configured: a block `push_notification NAME { driver
+ * = kafka ... }`. */
 
 #include "lib.h"
 #include "array.h"
@@ -61,8 +62,8 @@ int dovecast_driver_init(struct mail_user *user, pool_t pool ATTR_UNUSED, const 
 	struct event *event = event_create(user->event);
 	const char *error;
 
-	/* Not settings_get_filter(): that fails for a block with none of our settings in it, and then the settings that
-	   are given for all blocks would not be found. */
+	/* Not settings_get_filter(): that fails for a block with none of our settings in it, and then
+	 * the settings that are given for all blocks would not be found. */
 	event_set_ptr(event, SETTINGS_EVENT_FILTER_NAME,
 		      p_strdup_printf(event_get_pool(event), "push_notification/%s", settings_section_escape(name)));
 	if (settings_get(event, &dovecast_setting_parser_info, 0, &set, &error) < 0) {

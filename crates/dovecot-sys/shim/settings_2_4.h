@@ -1,8 +1,10 @@
-/* The driver's settings of Dovecot 2.4: the plugin and the settings module are compiled from this one definition. */
+/* The driver's settings of Dovecot 2.4: the plugin and the settings module are compiled from
+ * this one definition. */
 #ifndef DOVECAST_SETTINGS_2_4_H
 #define DOVECAST_SETTINGS_2_4_H
 
-/* All is text, so that a wrong value switches one instance off and does not keep Dovecot from starting. */
+/* All is text, so that a wrong value switches one instance off and does not keep Dovecot from
+ * starting. */
 struct dovecast_settings {
 	pool_t pool;
 

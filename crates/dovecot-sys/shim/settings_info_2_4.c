@@ -1,5 +1,6 @@
-/* Names, types and defaults of the driver's settings, as Dovecot 2.4 wants them described. Compiled into the plugin and
- * into the settings module; the two must come from one build, or Dovecot switches the driver off. */
+/* Names, types and defaults of the driver's settings, as Dovecot 2.4 wants them described.
+ * Compiled into the plugin and into the settings module; the two must come from one build, or
+ * Dovecot switches the driver off. */
 
 #include "lib.h"
 #include "array.h"
@@ -7,7 +8,8 @@
 
 #include "settings_2_4.h"
 
-/* Both modules carry this, so that a tool can tell without loading them whether they belong together. */
+/* Both modules carry this, so that a tool can tell without loading them whether they belong
+ * together. */
 __attribute__((used, retain))
 static const char settings_build[] = "dovecast-settings-build:" DOVECAST_SETTINGS_BUILD;
 

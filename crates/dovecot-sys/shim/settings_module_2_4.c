@@ -1,5 +1,6 @@
-/* The settings module of Dovecot 2.4 (modules/settings/libpush_notification_kafka_settings.so): tells the configuration
- * reader which settings there are. Loaded by the config process and doveconf, which have none of the plugin's symbols. */
+/* The settings module of Dovecot 2.4 (modules/settings/libpush_notification_kafka_settings.so):
+ * tells the configuration reader which settings there are. Loaded by the config process and
+ * doveconf, which have none of the plugin's symbols. */
 
 #include "lib.h"
 #include "array.h"

@@ -1,8 +1,8 @@
 /* The boundary between Dovecot's C and the plugin's Rust.
  *
- * The shim alone knows Dovecot's structures; Rust sees only what is declared here. Every pointer that is handed to
- * Rust is valid until the callback returns, every string ends with NUL. raw.rs repeats these declarations: change both.
- */
+ * The shim alone knows Dovecot's structures; Rust sees only what is declared here. Every pointer
+ * that is handed to Rust is valid until the callback returns, every string ends with NUL. raw.rs
+ * repeats these declarations: change both. */
 #ifndef DOVECAST_SHIM_H
 #define DOVECAST_SHIM_H
 
@@ -31,12 +31,14 @@ struct dovecast_user {
 	const char *session_id; /* or NULL */
 	const char *remote_ip; /* or NULL */
 	const char *instance_name; /* as the configuration calls it: 2.3 its options, 2.4 the block's name; or NULL */
-	/* Options of this instance; settings for all of them, named as in 2.3 behind "kafka.notification." */
+	/* Options of this instance; settings for all of them, named as in 2.3 behind
+	 * "kafka.notification." */
 	const struct dovecast_pair *options, *settings;
 	size_t option_count, setting_count;
 };
 
-/* What a driver instance wants to hear of in one transaction. Kinds are bits, numbered as EventKind in Rust. */
+/* What a driver instance wants to hear of in one transaction. Kinds are bits, numbered as
+ * EventKind in Rust. */
 struct dovecast_wanted {
 	uint32_t kinds;
 	bool content; /* from, to, subject, snippet */
@@ -100,8 +102,8 @@ enum dovecast_log_level {
 
 /* The driver, implemented in Rust. No function may unwind. */
 struct dovecast_driver {
-	/* A driver instance of a user. NULL: it stays silent; that is no error to Dovecot, or every later driver
-	   would be skipped. */
+	/* A driver instance of a user. NULL: it stays silent; that is no error to Dovecot, or every
+	 * later driver would be skipped. */
 	void *(*init)(const struct dovecast_user *user);
 	/* NULL: not interested in this transaction. */
 	void *(*begin)(void *instance, struct dovecast_wanted *wanted_r);
@@ -128,7 +130,8 @@ void dovecast_log(enum dovecast_log_level level, const char *text);
 const char *dovecast_user_field(struct mail_user *user, const char *name);
 /* Status of the transaction's mailbox, read from a second view of it; FALSE: it cannot be had. */
 bool dovecast_mailbox_status(struct push_notification_driver_txn *handle, struct dovecast_status *status_r);
-/* A server METADATA entry (RFC 5464: "/private/..." or "/shared/...") of the user: calls `found` with its value if there is one. */
+/* A server METADATA entry (RFC 5464: "/private/..." or "/shared/...") of the user: calls `found`
+ * with its value if there is one. */
 void dovecast_metadata(struct mail_user *user, const char *entry,
 		       void (*found)(void *context, const char *value), void *context);
 /* One timer for the whole process; setting it again moves it. */
@@ -156,7 +159,8 @@ struct dovecast_details {
 };
 struct push_notification_txn_msg;
 extern const struct push_notification_event dovecast_details_event;
-/* Pass this as the event's configuration; without it (dlog subscribes to every event there is) nothing is gathered. */
+/* Pass this as the event's configuration; without it (dlog subscribes to every event there is)
+ * nothing is gathered. */
 extern struct dovecast_details_config { bool on; } dovecast_details_on;
 const struct dovecast_details *dovecast_details_get(struct push_notification_txn_msg *msg);
 

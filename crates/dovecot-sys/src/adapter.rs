@@ -10,8 +10,8 @@ use crate::{host, raw};
 
 /// A push-notification driver: the behaviour, without C.
 ///
-/// Dovecot calls everything from one thread and never from within another call. Several transactions of one instance
-/// may be open at a time.
+/// Dovecot calls everything from one thread and never from within another call. Several
+/// transactions of one instance may be open at a time.
 pub trait Driver: Sized + 'static {
     /// State of one mailbox transaction.
     type Txn: 'static;
@@ -28,8 +28,8 @@ pub trait Driver: Sized + 'static {
     fn end(&self, txn: Self::Txn);
     /// The timer of [`host::set_timer`] has run off.
     fn timer();
-    /// The process ends; every instance is gone. The only place that may wait, and the only one that is called even
-    /// after a panic elsewhere.
+    /// The process ends; every instance is gone. The only place that may wait, and the only one
+    /// that is called even after a panic elsewhere.
     fn exit();
 }
 
@@ -50,7 +50,8 @@ pub struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// How the configuration calls this driver instance, see [`version::instance_label`](crate::version::instance_label).
+    /// How the configuration calls this driver instance, see
+    /// [`version::instance_label`](crate::version::instance_label).
     pub fn instance_name(&self) -> &'a [u8] {
         // SAFETY: `raw` comes from the shim and lives for 'a with all it points to.
         unsafe { bytes(self.raw.instance_name) }.unwrap_or_default()
@@ -82,17 +83,20 @@ impl<'a> User<'a> {
 
     /// A plugin setting or userdb field of this user.
     pub fn field(&self, name: &CStr) -> Option<&'a [u8]> {
-        // SAFETY: the handle is the live user of this callback; the value lives as long as the user.
+        // SAFETY: the handle is the live user of this callback; the value lives as long as the
+        // user.
         unsafe { bytes(raw::dovecast_user_field(self.raw.handle, name.as_ptr())) }
     }
 
     /// The options of this instance: name and value, in no particular order.
     pub fn options(&self) -> Vec<(&'a [u8], &'a [u8])> {
-        // SAFETY: `raw` comes from the shim, with `option_count` pairs at `options` that live for 'a.
+        // SAFETY: `raw` comes from the shim, with `option_count` pairs at `options` that live for
+        // 'a.
         unsafe { pairs(self.raw.options, self.raw.option_count) }
     }
 
-    /// The settings for all instances: `kafka_...`, `transport`, `settings.PROPERTY`, and their values.
+    /// The settings for all instances: `kafka_...`, `transport`, `settings.PROPERTY`, and their
+    /// values.
     pub fn settings(&self) -> Vec<(&'a [u8], &'a [u8])> {
         // SAFETY: likewise.
         unsafe { pairs(self.raw.settings, self.raw.setting_count) }
@@ -115,22 +119,25 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Status of the transaction's mailbox as it is now. Opens the mailbox a second time: ask once per transaction.
+    /// Status of the transaction's mailbox as it is now. Opens the mailbox a second time: ask once
+    /// per transaction.
     pub fn mailbox_status(&self) -> Option<MailboxStatus> {
         let mut status = raw::Status::default();
         // SAFETY: `handle` is the live transaction of this callback, `status` is ours.
         unsafe { raw::dovecast_mailbox_status(self.handle, &raw mut status) }.then(|| status.into())
     }
 
-    /// Value of a server METADATA entry (RFC 5464) of the user. `entry` begins with `/private/` or `/shared/`.
+    /// Value of a server METADATA entry (RFC 5464) of the user. `entry` begins with `/private/` or
+    /// `/shared/`.
     pub fn metadata(&self, user: UserHandle, entry: &CStr) -> Option<Vec<u8>> {
         unsafe extern "C" fn found(context: *mut c_void, value: *const c_char) {
-            // SAFETY: `context` is the Option below; the string lives during this call and is copied.
+            // SAFETY: `context` is the Option below; the string lives during this call and is
+            // copied.
             unsafe { *context.cast::<Option<Vec<u8>>>() = bytes(value).map(<[u8]>::to_vec) }
         }
         let mut value: Option<Vec<u8>> = None;
-        // SAFETY: a transaction is open, so its user is alive, and an instance belongs to one user. `found` gets our
-        // Option and is not kept; it only copies bytes and so does not unwind.
+        // SAFETY: a transaction is open, so its user is alive, and an instance belongs to one user.
+        // `found` gets our Option and is not kept; it only copies bytes and so does not unwind.
         unsafe {
             raw::dovecast_metadata(user.0, entry.as_ptr(), found, (&raw mut value).cast());
         }
@@ -142,11 +149,13 @@ impl Transaction<'_> {
 pub fn register<D: Driver>() {
     host::set_main_thread();
     boundary::install_hook();
-    // SAFETY: the table is a promoted constant and so lives for ever; we are in Dovecot's init callback.
+    // SAFETY: the table is a promoted constant and so lives for ever; we are in Dovecot's init
+    // callback.
     unsafe { raw::dovecast_register(const { &Callbacks::<D>::TABLE }) }
 }
 
-/// Calls [`Driver::exit`] and unregisters the driver. To be called from the plugin's deinit function.
+/// Calls [`Driver::exit`] and unregisters the driver. To be called from the plugin's deinit
+/// function.
 pub fn unregister() {
     // SAFETY: `register` came before: Dovecot calls deinit only for a plugin it has initialised.
     unsafe { raw::dovecast_unregister() }

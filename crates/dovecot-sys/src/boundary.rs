@@ -1,7 +1,8 @@
 //! The panic boundary between Rust and Dovecot.
 //!
-//! After a panic the state of the driver is unknown, so it is not entered again in this process but once, at its end:
-//! what it holds is leaked, the panic is logged once, and Dovecot goes on as if the driver were not configured.
+//! After a panic the state of the driver is unknown, so it is not entered again in this process but
+//! once, at its end: what it holds is leaked, the panic is logged once, and Dovecot goes on as if
+//! the driver were not configured.
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Mutex;
@@ -20,8 +21,8 @@ pub(crate) fn guard<R>(quiet: R, callback: impl FnOnce() -> R) -> R {
     contain(quiet, callback)
 }
 
-/// Runs the callback of the process's end, also after a panic: what was taken over before it is still delivered, and
-/// threads are gone before Dovecot unloads what they use.
+/// Runs the callback of the process's end, also after a panic: what was taken over before it is
+/// still delivered, and threads are gone before Dovecot unloads what they use.
 pub(crate) fn guard_exit(callback: impl FnOnce()) {
     contain((), callback);
 }
@@ -39,7 +40,8 @@ fn contain<R>(quiet: R, callback: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Keeps the panic's text for the log. The standard hook writes to stderr, which is Dovecot's binary log stream.
+/// Keeps the panic's text for the log. The standard hook writes to stderr, which is Dovecot's
+/// binary log stream.
 pub(crate) fn install_hook() {
     panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let text = info.payload_as_str().unwrap_or("(no text)");

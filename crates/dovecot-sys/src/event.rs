@@ -170,19 +170,19 @@ content_texts! {
     message_id
     /// Address of the first From mailbox.
     from_address
-    /// Its display name, decoded.
+    /// Display name of the first From mailbox, decoded.
     from_display_name
     /// Address of the first To mailbox.
     to_address
-    /// Its display name, decoded.
+    /// Display name of the first To mailbox, decoded.
     to_display_name
     /// Subject, decoded.
     subject_decoded
 }
 
 impl<'a> Content<'a> {
-    /// Seconds since the epoch and minutes east of UTC; `None` where the mail has no Date that Dovecot could read
-    /// (which it tells by -1 or 0).
+    /// Seconds since the epoch and minutes east of UTC; `None` where the mail has no Date that
+    /// Dovecot could read (which it tells by -1 or 0).
     pub fn date(&self) -> Option<(i64, i32)> {
         (self.0.date > 0 || self.0.date < -1).then_some((self.0.date, self.0.date_tz))
     }
@@ -204,7 +204,8 @@ impl<'a> FlagChange<'a> {
         self.0.flags
     }
 
-    /// The keywords that changed; a keyword may stand there once for every driver that asked for the event.
+    /// The keywords that changed; a keyword may stand there once for every driver that asked for
+    /// the event.
     pub fn keywords(&self) -> Strings<'a> {
         strings(self.0.keywords)
     }

@@ -1,7 +1,7 @@
 //! What the driver may ask of Dovecot's process: log lines, one timer, cheap threads.
 //!
-//! Dovecot is single-threaded: functions that call it do nothing but return when called from another thread than the
-//! one that registered the driver.
+//! Dovecot is single-threaded: functions that call it do nothing but return when called from
+//! another thread than the one that registered the driver.
 
 use std::ffi::CString;
 use std::sync::OnceLock;
@@ -34,7 +34,7 @@ fn on_main_thread() -> bool {
     MAIN_THREAD.get() == Some(&thread::current().id())
 }
 
-/// This machine's name as Dovecot knows it.
+/// Name of this machine as Dovecot knows it.
 pub fn hostname() -> String {
     // SAFETY: a string that Dovecot sets at start and keeps.
     let name = unsafe { crate::event::bytes(raw::dovecast_hostname()) };
@@ -59,7 +59,8 @@ fn printable(character: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
-/// Calls [`Driver::timer`](crate::Driver::timer) once from Dovecot's event loop, not before `delay`; moves a timer that is set already.
+/// Calls [`Driver::timer`](crate::Driver::timer) once from Dovecot's event loop, not before
+/// `delay`; moves a timer that is set already.
 pub fn set_timer(delay: Duration) {
     if on_main_thread() {
         let msecs = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
@@ -76,14 +77,15 @@ pub fn clear_timer() {
     }
 }
 
-/// Bounds the address space that threads started from now on reserve (`vsz_limit` counts it): stacks of 512 KiB and one
-/// malloc arena for all.
+/// Bounds the address space that threads started from now on reserve (`vsz_limit` counts it):
+/// stacks of 512 KiB and one malloc arena for all.
 pub fn bound_thread_memory() {
     // SAFETY: sets process-wide defaults of glibc; safe at any time.
     unsafe { raw::dovecast_bound_thread_memory() }
 }
 
-/// Starts a thread that takes none of the process's signals: Dovecot's handlers expect the main thread.
+/// Starts a thread that takes none of the process's signals: Dovecot's handlers expect the main
+/// thread.
 pub fn spawn_without_signals(
     name: &str,
     body: impl FnOnce() + Send + 'static,
@@ -94,14 +96,16 @@ pub fn spawn_without_signals(
     thread
 }
 
-/// All signals are blocked in this thread as long as this lives; a thread started meanwhile inherits that for good.
+/// All signals are blocked in this thread as long as this lives; a thread started meanwhile
+/// inherits that for good.
 struct BlockedSignals {
     before: libc::sigset_t,
 }
 
 impl BlockedSignals {
     fn all() -> Self {
-        // SAFETY: sigset_t is plain data that sigfillset and pthread_sigmask fill in; they fail only for invalid `how`.
+        // SAFETY: sigset_t is plain data that sigfillset and pthread_sigmask fill in; they fail
+        // only for invalid `how`.
         unsafe {
             let mut all = std::mem::zeroed();
             let mut before = std::mem::zeroed();
@@ -114,7 +118,8 @@ impl BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // SAFETY: `before` was filled by pthread_sigmask on this thread; the type is neither Send nor leaked.
+        // SAFETY: `before` was filled by pthread_sigmask on this thread; the type is neither Send
+        // nor leaked.
         unsafe {
             libc::pthread_sigmask(
                 libc::SIG_SETMASK,

@@ -8,7 +8,8 @@ pub const IS_2_4: bool = cfg!(dovecot_2_4);
 
 /// An option and its default.
 pub struct OptionDefault {
-    /// Name, as [`User::options`](crate::User::options) and [`User::settings`](crate::User::settings) give it.
+    /// Name, as [`User::options`](crate::User::options) and
+    /// [`User::settings`](crate::User::settings) give it.
     pub name: &'static str,
     /// Value where the configuration gives none.
     pub value: &'static str,
@@ -34,7 +35,8 @@ pub fn option_name(name: &str) -> String {
     }
 }
 
-/// How the configuration spells a general setting, given as [`User::settings`](crate::User::settings) names it.
+/// How the configuration spells a general setting, given as
+/// [`User::settings`](crate::User::settings) names it.
 pub fn setting_name(name: &str) -> String {
     if !IS_2_4 {
         return format!("kafka.notification.{name}");

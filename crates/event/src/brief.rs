@@ -1,8 +1,9 @@
 //! Words of others in an error: not all of them.
 //!
-//! What cannot be read may be megabytes long, and its reason stands in logs, dead letters and answers.
+//! What cannot be read may be megabytes long, and its reason stands in logs, dead letters and
+//! answers.
 
-/// Of a longer text this much of its beginning and of its end is kept, in bytes.
+/// How much of the beginning and of the end of a longer text is kept, in bytes.
 const BEGINNING: usize = 200;
 const END: usize = 100;
 

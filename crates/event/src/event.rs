@@ -1,6 +1,7 @@
 //! What an event holds, borrowed from whoever observed it.
 //!
-//! Text is bytes: what Dovecot hands out comes from mails and may be anything. Rendering makes valid UTF-8 of it.
+//! Text is bytes: what Dovecot hands out comes from mails and may be anything. Rendering makes
+//! valid UTF-8 of it.
 
 use crate::{EventKind, Flags, UnixMillis};
 
@@ -86,7 +87,7 @@ pub struct MessageId {
 pub struct NewMessage<'a> {
     /// Which mail.
     pub id: MessageId,
-    /// Its Date header; only MessageNew renders it.
+    /// The mail's Date header; only MessageNew renders it.
     pub date: Option<MailDate>,
     /// First From header, raw.
     pub from: Option<&'a [u8]>,

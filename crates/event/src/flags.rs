@@ -1,4 +1,5 @@
-//! The five system flags a client can set (RFC 9051 section 2.3.2), as Dovecot's `enum mail_flags` numbers them.
+//! The five system flags a client can set (RFC 9051 section 2.3.2), as Dovecot's `enum mail_flags`
+//! numbers them.
 
 /// A set of system flags. `\Recent` and Dovecot's internal bits are never in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -24,7 +25,8 @@ impl Flags {
         (Self::DRAFT, "\\Draft"),
     ];
 
-    /// The flags among Dovecot's bits (`enum mail_flags` in mail-types.h); `\Recent` (0x20) and above are cut off.
+    /// The flags among Dovecot's bits (`enum mail_flags` in mail-types.h); `\Recent` (0x20) and
+    /// above are cut off.
     pub const fn from_dovecot(bits: u32) -> Self {
         Self((bits & 0x1f) as u8)
     }

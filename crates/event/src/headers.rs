@@ -1,7 +1,7 @@
 //! The headers of a record: what identifies an event and places it in its transaction.
 //!
-//! Values are text, so that any Kafka tool shows them. The record's key is the user name, its value the JSON of
-//! [`render`](crate::render()).
+//! Values are text, so that any Kafka tool shows them. The record's key is the user name, its value
+//! the JSON of [`render`](crate::render()).
 
 use uuid::Uuid;
 
@@ -101,7 +101,8 @@ pub enum HeaderError {
 }
 
 impl ParsedHeaders {
-    /// Reads the headers of a record; others than ours are ignored, of several with one name the last counts (as Kafka's `lastHeader`).
+    /// Reads the headers of a record; others than ours are ignored, of several with one name the
+    /// last counts (as Kafka's `lastHeader`).
     pub fn parse<'h>(
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Self, HeaderError> {

@@ -1,8 +1,8 @@
 //! JSON strings from arbitrary bytes.
 //!
-//! Byte for byte what Dovecot's `json_append_escaped` makes of them: `\b \t \n \f \r \" \\`, other controls as
-//! `\u00xx` in lower case, U+2028 and U+2029 escaped, everything else raw, and every single byte that is not part of
-//! valid UTF-8 as one U+FFFD.
+//! Byte for byte what Dovecot's `json_append_escaped` makes of them: `\b \t \n \f \r \" \\`, other
+//! controls as `\u00xx` in lower case, U+2028 and U+2029 escaped, everything else raw, and every
+//! single byte that is not part of valid UTF-8 as one U+FFFD.
 
 use std::borrow::Cow;
 
@@ -46,7 +46,8 @@ pub(crate) fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Writes `,"name":` or, for the first field of an object, `"name":`; `name` is one of our own and needs no escape.
+/// Writes `,"name":` or, for the first field of an object, `"name":`; `name` is one of our own and
+/// needs no escape.
 pub(crate) fn write_key(out: &mut Vec<u8>, name: &str) {
     if out.last() != Some(&b'{') {
         out.push(b',');
@@ -71,7 +72,8 @@ pub(crate) fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// The text that a reader of the JSON gets back for `bytes`: each byte that is not UTF-8 becomes U+FFFD.
+/// The text that a reader of the JSON gets back for `bytes`: each byte that is not UTF-8 becomes
+/// U+FFFD.
 ///
 /// Not [`String::from_utf8_lossy`], which makes one U+FFFD of several bytes.
 pub fn replace_invalid_utf8(bytes: &[u8]) -> Cow<'_, str> {
@@ -163,7 +165,8 @@ mod tests {
     #[test]
     fn each_invalid_byte_is_one_replacement() {
         check(b"a\xffb", "\"a\u{fffd}b\"");
-        // A euro sign cut off after two of its three bytes, an overlong slash, a surrogate, beyond U+10FFFF.
+        // A euro sign cut off after two of its three bytes, an overlong slash, a surrogate, beyond
+        // U+10FFFF.
         check(b"\xe2\x82", "\"\u{fffd}\u{fffd}\"");
         check(b"\xc0\xaf", "\"\u{fffd}\u{fffd}\"");
         check(b"\xed\xa0\x80!", "\"\u{fffd}\u{fffd}\u{fffd}!\"");

@@ -100,7 +100,8 @@ impl EventSet {
     /// All twelve kinds.
     pub const ALL: Self = Self((1 << EventKind::ALL.len()) - 1);
 
-    /// Reads a list of names separated by commas or white space; empty parts are skipped, an empty list is all kinds.
+    /// Reads a list of names separated by commas or white space; empty parts are skipped, an empty
+    /// list is all kinds.
     pub fn parse(list: &str) -> Result<Self, UnknownEvent> {
         let mut names = list
             .split([',', ' ', '\t'])
@@ -115,7 +116,7 @@ impl EventSet {
         })
     }
 
-    /// This set and `kind`.
+    /// The set with `kind` added.
     #[must_use]
     pub const fn with(self, kind: EventKind) -> Self {
         Self(self.0 | kind.bit())

@@ -1,11 +1,13 @@
-//! Mail-store events: the contract between the Dovecot plugin, the log and everyone who reads a record.
+//! Mail-store events: the contract between the Dovecot plugin, the log and everyone who reads a
+//! record.
 //!
-//! Holds the twelve event kinds of RFC 5423 as Dovecot spells them, what each of them carries, rendering to JSON,
-//! reading that JSON back, and the headers of a record. No I/O, no clock, no randomness: times and ids come in as
-//! arguments, so that everything here is a function of its input.
+//! Holds the twelve event kinds of RFC 5423 as Dovecot spells them, what each of them carries,
+//! rendering to JSON, reading that JSON back, and the headers of a record. No I/O, no clock, no
+//! randomness: times and ids come in as arguments, so that everything here is a function of its
+//! input.
 //!
-//! Invariants: what [`render()`] writes is valid JSON and valid UTF-8 whatever bytes the event holds, it never fails,
-//! and it allocates nothing but the growth of the output buffer.
+//! Invariants: what [`render()`] writes is valid JSON and valid UTF-8 whatever bytes the event
+//! holds, it never fails, and it allocates nothing but the growth of the output buffer.
 
 #![forbid(unsafe_code)]
 

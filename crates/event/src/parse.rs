@@ -1,7 +1,8 @@
 //! Reading the JSON of an event back.
 //!
-//! Tolerant where the contract allows it (unknown fields, any order), strict where a consumer would go wrong: a known
-//! field of the wrong type, an unknown event, a field that its kind always has and that is missing.
+//! Tolerant where the contract allows it (unknown fields, any order), strict where a consumer would
+//! go wrong: a known field of the wrong type, an unknown event, a field that its kind always has
+//! and that is missing.
 
 use std::fmt;
 
@@ -43,7 +44,8 @@ impl From<serde_json::Error> for JsonError {
     }
 }
 
-/// An event as its JSON tells it. Fields that a kind does not have, or that the plugin was told to leave out, are `None`.
+/// An event as its JSON tells it. Fields that a kind does not have, or that the plugin was told to
+/// leave out, are `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     missing_docs,

@@ -23,7 +23,8 @@ pub struct Record {
     pub timestamp_ms: i64,
 }
 
-/// What a record, or a header, takes in memory besides its bytes: its own fields and those of its buffers.
+/// What a record, or a header, takes in memory besides its bytes: its own fields and those of its
+/// buffers.
 const RECORD_MEMORY_BYTES: usize = 256;
 const HEADER_MEMORY_BYTES: usize = 128;
 

@@ -1,7 +1,7 @@
 //! An event as one line of JSON: the value of its record.
 //!
-//! The order of the fields is part of the contract (consumers compare bytes): first what the format always had, then,
-//! with `detail=full`, what was added since. No white space.
+//! The order of the fields is part of the contract (consumers compare bytes): first what the format
+//! always had, then, with `detail=full`, what was added since. No white space.
 
 use crate::event::{
     Context, Details, Event, Field, FlagChange, FullMessage, MessageId, NewMessage,

@@ -18,10 +18,12 @@ impl UnixMillis {
 const PRINTER: DateTimePrinter = DateTimePrinter::new();
 const PRINTER_MS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// Years that RFC 3339's four digits can hold, as seconds: 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z, jiff's last.
+/// Years that RFC 3339's four digits can hold, as seconds: 0000-01-01T00:00:00Z to
+/// 9999-12-30T22:00:00Z, jiff's last.
 const RFC3339_SECONDS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_207_200;
 
-/// Writes `2026-11-20T21:35:28.123Z`. An instant past the year 9999 is written as the last one that can be.
+/// Writes `2026-11-20T21:35:28.123Z`. An instant past the year 9999 is written as the last one that
+/// can be.
 pub(crate) fn write_utc_ms(out: &mut Vec<u8>, time: UnixMillis) {
     let last_ms = RFC3339_SECONDS.end() * 1000;
     let ms = i64::try_from(time.0).unwrap_or(last_ms).min(last_ms);
@@ -31,10 +33,11 @@ pub(crate) fn write_utc_ms(out: &mut Vec<u8>, time: UnixMillis) {
     let _ = PRINTER_MS.print_timestamp(&timestamp, out);
 }
 
-/// Writes `2026-11-20T12:34:56+05:30`: the instant `unix_seconds` on the clock of `tz_minutes` east of UTC.
+/// Writes `2026-11-20T12:34:56+05:30`: the instant `unix_seconds` on the clock of `tz_minutes` east
+/// of UTC.
 ///
-/// An offset that RFC 3339 cannot hold (a day or more) is written as UTC: the instant stays right. Returns whether
-/// anything was written: nothing is for a year outside 0000 to 9999.
+/// An offset that RFC 3339 cannot hold (a day or more) is written as UTC: the instant stays right.
+/// Returns whether anything was written: nothing is for a year outside 0000 to 9999.
 pub(crate) fn write_with_offset(out: &mut Vec<u8>, unix_seconds: i64, tz_minutes: i32) -> bool {
     let offset_seconds = if tz_minutes.abs() < 24 * 60 {
         tz_minutes * 60

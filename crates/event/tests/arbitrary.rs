@@ -1,4 +1,5 @@
-//! Whatever bytes an event holds, its JSON is valid, complete, and costs no allocation beyond the output buffer.
+//! Whatever bytes an event holds, its JSON is valid, complete, and costs no allocation beyond the
+//! output buffer.
 
 use dovecast_event::{
     Context, Details, Event, Field, FlagChange, Flags, FullMessage, MailDate, MessageId,

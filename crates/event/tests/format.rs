@@ -1,4 +1,5 @@
-//! The JSON of every kind, byte for byte: consumers depend on the order of the fields and on nothing else being there.
+//! The JSON of every kind, byte for byte: consumers depend on the order of the fields and on
+//! nothing else being there.
 
 use dovecast_event::{
     Context, Details, Event, Field, FlagChange, Flags, FullMessage, MailDate, MailboxStatus,

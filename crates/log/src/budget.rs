@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that may be held at a time; clones share them.
 ///
-/// Whether there is room is asked before something is read, and its size is known behind it: what is held exceeds the bound by
-/// one read of each reader at most.
+/// Whether there is room is asked before something is read, and its size is known behind it: what
+/// is held exceeds the bound by one read of each reader at most.
 #[derive(Clone, Debug)]
 pub struct Budget {
     held: Arc<AtomicUsize>,

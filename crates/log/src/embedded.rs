@@ -1,8 +1,9 @@
 //! The embedded log: one SQLite file in a directory that one process has.
 //!
-//! Appends of all tasks go to one thread ([`writer`]), which commits what waits in one transaction; readers have
-//! connections of their own. Each commit adds one row per partition, which holds the records as a checked batch
-//! ([`batch`]): why, and why SQLite, is in docs/decisions/0001-embedded-log.md.
+//! Appends of all tasks go to one thread ([`writer`]), which commits what waits in one transaction;
+//! readers have connections of their own. Each commit adds one row per partition, which holds the
+//! records as a checked batch ([`batch`]): why, and why SQLite, is in
+//! docs/decisions/0001-embedded-log.md.
 
 mod additions;
 mod batch;
@@ -119,8 +120,8 @@ impl Handle {
 }
 
 impl Embedded {
-    /// Opens the log in a directory, which is made if it is not there. May take a while after a crash, and longer if the
-    /// store is damaged.
+    /// Opens the log in a directory, which is made if it is not there. May take a while after a
+    /// crash, and longer if the store is damaged.
     pub fn open(dir: &Path, options: &EmbeddedOptions) -> Result<Self, LogError> {
         let lock = lock(dir)?;
         let shared = Shared {
@@ -249,7 +250,8 @@ impl Embedded {
         self.handle.commands.closed().await;
     }
 
-    /// Waits until everything that was appended before is written, and closes the file. Appends fail from now on.
+    /// Waits until everything that was appended before is written, and closes the file. Appends
+    /// fail from now on.
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.handle.send(Command::Close { reply }).await.is_ok() {

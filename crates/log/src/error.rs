@@ -5,7 +5,8 @@ use std::ops::Range;
 /// An error of a log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// No room on the device. Nothing is damaged; the same append succeeds when there is room again.
+    /// No room on the device. Nothing is damaged; the same append succeeds when there is room
+    /// again.
     #[error("no space left for the log at `{place}`")]
     Full {
         /// Which file.
@@ -33,7 +34,8 @@ pub enum LogError {
         /// What is wrong with them.
         reason: String,
     },
-    /// Records were removed, by retention or by hand, before this reader came to them. The reader goes on behind them.
+    /// Records were removed, by retention or by hand, before this reader came to them. The reader
+    /// goes on behind them.
     #[error("offsets {} to {} of `{topic}` partition {partition} were removed from the log before they were read", offsets.start, offsets.end.saturating_sub(1))]
     Expired {
         /// Topic.

@@ -1,8 +1,9 @@
-//! The log in a Kafka cluster, as Kafka users expect it: idempotent producer with acks=all, manual commits, cooperative
-//! rebalancing.
+//! The log in a Kafka cluster, as Kafka users expect it: idempotent producer with acks=all, manual
+//! commits, cooperative rebalancing.
 //!
-//! librdkafka has threads of its own; what of it blocks is done on blocking threads here, and consumers are polled by a
-//! thread each, so that waiting for records can be given up at any time without losing one.
+//! librdkafka has threads of its own; what of it blocks is done on blocking threads here, and
+//! consumers are polled by a thread each, so that waiting for records can be given up at any time
+//! without losing one.
 
 mod assigned;
 mod consumer;
@@ -18,7 +19,6 @@ mod settings;
 mod source;
 mod status;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use settings::Undescribed;
 
 pub use consumer::KafkaConsumer;
 pub use reader::KafkaReader;
-pub use settings::{RecordLimits, TopicSettings, record_bytes};
+pub use settings::{DescribedTopics, RecordLimits, TopicSettings, record_bytes};
 
 /// How long one question to the cluster may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ pub struct KafkaLog {
     undescribed: Undescribed,
 }
 
-/// Of all clients of a log.
+/// Counts of all clients of a log.
 #[derive(Default)]
 struct Counters {
     failures: AtomicU64,
@@ -86,20 +86,19 @@ impl KafkaLog {
         self.counters.failures.load(Ordering::Relaxed)
     }
 
-    /// What the cluster's settings of topics are; topics that are not there are left out.
-    pub async fn topic_settings(
-        &self,
-        topics: &[String],
-    ) -> Result<BTreeMap<String, TopicSettings>, LogError> {
-        let answers = settings::of_topics(&self.options, topics).await?;
-        self.undescribed.note(&answers);
-        for (topic, settings) in &answers.found {
+    /// What the cluster's settings of topics are, which of them are not there, and which it does
+    /// not describe.
+    pub async fn topic_settings(&self, topics: &[String]) -> Result<DescribedTopics, LogError> {
+        let described = settings::of_topics(&self.options, topics).await?;
+        self.undescribed.note(&described);
+        for (topic, settings) in &described.found {
             self.limits.learn(topic, settings);
         }
-        Ok(answers.found)
+        Ok(described)
     }
 
-    /// How large records may be: what the producer takes, and less where [`KafkaLog::topic_settings`] has said so.
+    /// How large records may be: what the producer takes, and less where
+    /// [`KafkaLog::topic_settings`] has said so.
     pub fn limits(&self) -> &RecordLimits {
         &self.limits
     }
@@ -152,8 +151,7 @@ impl KafkaOptions {
     /// The configuration of a client; `defaults` may be overridden by the operator's properties.
     fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
-        let has_debug = self.properties.iter().any(|(name, _)| name == "debug");
-        config.set_log_level(library_log::level(has_debug));
+        config.set_log_level(library_log::level(self.has_property("debug")));
         config.set("client.id", "dovecast");
         for (name, value) in defaults {
             config.set(*name, *value);
@@ -163,6 +161,11 @@ impl KafkaOptions {
             config.set(name, value);
         }
         config
+    }
+
+    /// Whether the operator has set a property.
+    fn has_property(&self, name: &str) -> bool {
+        self.properties.iter().any(|(set, _)| set == name)
     }
 
     fn io(&self, doing: &'static str, error: &KafkaError) -> LogError {

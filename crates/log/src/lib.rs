@@ -1,10 +1,11 @@
-//! The log: topics of records, each in partitions, each record at an offset. Words and meaning are Kafka's.
+//! The log: topics of records, each in partitions, each record at an offset. Words and meaning are
+//! Kafka's.
 //!
 //! One trait, [`Log`], and two implementations. What the log promises:
 //! - an append that has returned `Ok` is durable;
 //! - records of one key are in one partition, in the order in which they were appended;
-//! - an I/O error is not corruption, and corruption is not the end of the log: a reader is told which offsets are damaged
-//!   and goes on behind them;
+//! - an I/O error is not corruption, and corruption is not the end of the log: a reader is told
+//!   which offsets are damaged and goes on behind them;
 //! - no reader passes over records that retention has removed without being told which.
 
 #![forbid(unsafe_code)]
@@ -30,10 +31,11 @@ pub enum StartAt {
     Beginning,
     /// Behind the newest record there is now.
     End,
-    /// So many records before the end, in each partition.
+    /// A number of records before the end, in each partition.
     Last(u64),
-    /// At the oldest record of this time or later, in milliseconds since the epoch. The time is what Kafka calls so: the
-    /// record's own, or that of its append, as the topic has it; the embedded log knows when it was appended.
+    /// At the oldest record of this time or later, in milliseconds since the epoch. The time is
+    /// what Kafka calls so: the record's own, or that of its append, as the topic has it; the
+    /// embedded log knows when it was appended.
     Time(i64),
 }
 
@@ -44,7 +46,8 @@ pub struct Appended {
     pub appended: usize,
     /// Records that were there already, by their id, and were dropped.
     pub duplicates: usize,
-    /// Records that the log never takes; they are lost, unless whoever appends them keeps them elsewhere.
+    /// Records that the log never takes; they are lost, unless whoever appends them keeps them
+    /// elsewhere.
     pub refused: usize,
     /// Which records those are, and why.
     pub refusals: Vec<Refusal>,
@@ -53,7 +56,7 @@ pub struct Appended {
 /// A record that the log never takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its place among the records of the append.
+    /// Place of the record among those of the append.
     pub place: usize,
     /// As the log says it.
     pub reason: String,
@@ -62,7 +65,7 @@ pub struct Refusal {
 /// A topic and its partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicStatus {
-    /// Its name.
+    /// Name of the topic.
     pub name: String,
     /// By partition number.
     pub partitions: Vec<PartitionStatus>,
@@ -99,8 +102,8 @@ pub trait Log: Send + Sync + 'static {
     /// See [`Log::consumer`].
     type Consumer: Consumer;
 
-    /// Appends records, in this order, and returns when all of them are durable. After an error some may be in the log or
-    /// none; append them again.
+    /// Appends records, in this order, and returns when all of them are durable. After an error
+    /// some may be in the log or none; append them again.
     fn append(
         &self,
         records: Vec<NewRecord>,
@@ -112,7 +115,8 @@ pub trait Log: Send + Sync + 'static {
     /// All groups, by name, topic and partition.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send;
 
-    /// Where a reader that begins so would begin, by partition number; nothing where there is no such topic.
+    /// Where a reader that begins so would begin, by partition number; nothing where there is no
+    /// such topic.
     fn positions(
         &self,
         topic: &str,
@@ -132,8 +136,8 @@ pub trait Log: Send + Sync + 'static {
         position: &Position,
     ) -> impl Future<Output = Result<Self::Reader, LogError>> + Send;
 
-    /// Joins a group: of all its consumers each partition has one. Reading begins at what the group has committed, or at
-    /// the oldest record.
+    /// Joins a group: of all its consumers each partition has one. Reading begins at what the group
+    /// has committed, or at the oldest record.
     fn consumer(
         &self,
         group: &str,
@@ -143,18 +147,21 @@ pub trait Log: Send + Sync + 'static {
 
 /// Reads records.
 pub trait Reader: Send {
-    /// The next records, at least one: waits for it. Those of a partition are in order. May be dropped while it waits.
-    /// After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on behind what is lost.
+    /// The next records, at least one: waits for it. Those of a partition are in order. May be
+    /// dropped while it waits. After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on
+    /// behind what is lost.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 }
 
 /// Reads records as a member of a group.
 pub trait Consumer: Send {
-    /// The next records of the partitions this consumer has, at least one: waits for it. May be dropped while it waits.
-    /// After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on behind what is lost.
+    /// The next records of the partitions this consumer has, at least one: waits for it. May be
+    /// dropped while it waits. After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on
+    /// behind what is lost.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
 
-    /// Says that everything before these positions is done with. Partitions that this consumer has not any more are left out.
+    /// Says that everything before these positions is done with. Partitions that this consumer has
+    /// not any more are left out.
     fn commit(
         &mut self,
         positions: &[Position],

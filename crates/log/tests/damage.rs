@@ -110,8 +110,8 @@ async fn a_batch_that_is_missing_is_named_and_passed_over() {
     );
 }
 
-/// Opens a damaged log, reads it, appends to it, opens it again: intact records are there, offsets go on.
-/// The offsets that a group has seen are not given again, though their records are lost.
+/// Opens a damaged log, reads it, appends to it, opens it again: intact records are there, offsets
+/// go on. The offsets that a group has seen are not given again, though their records are lost.
 async fn check_goes_on(dir: &Path, at_least: usize, seen: u64) {
     let log = Embedded::open(dir, &options()).expect("the log opens");
     let (before, _) = read_all(&log).await;

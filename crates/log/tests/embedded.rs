@@ -1,5 +1,5 @@
-//! The embedded log as its users see it: what was acknowledged is there, once, in order, whatever happens to the process,
-//! the file or the disk.
+//! The embedded log as its users see it: what was acknowledged is there, once, in order, whatever
+//! happens to the process, the file or the disk.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -80,7 +80,8 @@ async fn read_all(log: &Embedded, topic: &str) -> (Vec<Record>, Vec<LogError>) {
     (records, damage)
 }
 
-/// That the records of each key are numbered without gaps or repetitions, in order; how many there are.
+/// That the records of each key are numbered without gaps or repetitions, in order; how many there
+/// are.
 fn check_in_order(records: &[Record]) -> usize {
     let mut next: BTreeMap<String, u32> = BTreeMap::new();
     for record in records {

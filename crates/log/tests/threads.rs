@@ -1,4 +1,5 @@
-//! The log needs no thread of the runtime: what else blocks in the process keeps nobody who reads it waiting.
+//! The log needs no thread of the runtime: what else blocks in the process keeps nobody who reads
+//! it waiting.
 
 use std::sync::Arc;
 use std::time::Duration;

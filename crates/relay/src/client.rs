@@ -1,15 +1,18 @@
-//! A mail process's side of the relay: sends records, keeps what is not acknowledged, spills what it cannot get rid of.
+//! A mail process's side of the relay: sends records, keeps what is not acknowledged, spills what
+//! it cannot get rid of.
 //!
-//! No thread, no runtime. Nothing waits but [`Client::finish`], which is told how long. What keeps records safe:
-//! - at the end of each transaction they are in the socket, or, while the relay is away, in a spill file: a process that
-//!   is killed then loses none;
-//! - those that are sent and not acknowledged are kept, bounded, and sent again on the next connection, which the relay
-//!   notices by their ids;
+//! No thread, no runtime. Nothing waits but [`Client::finish`], which is told how long. What keeps
+//! records safe:
+//! - at the end of each transaction they are in the socket, or, while the relay is away, in a spill
+//!   file: a process that is killed then loses none;
+//! - those that are sent and not acknowledged are kept, bounded, and sent again on the next
+//!   connection, which the relay notices by their ids;
 //! - where the bound is reached, and at the end of the process, they go to a spill file.
 //!
-//! Records of one process stay in order, however the relay turns it away: there is one spill file at most, every hello names it
-//! until a relay has answered that it has what is in it, and what is turned away meanwhile is appended to it. The file stays open
-//! and locked until then, so that no second one can be taken in before it.
+//! Records of one process stay in order, however the relay turns it away: there is one spill file
+//! at most, every hello names it until a relay has answered that it has what is in it, and what is
+//! turned away meanwhile is appended to it. The file stays open and locked until then, so that no
+//! second one can be taken in before it.
 
 mod connection;
 mod queue;
@@ -27,7 +30,7 @@ use crate::wire::{FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, VERSION, WireRecord,
 /// How long after a failed attempt the next one is made: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_SLOWEST: Duration = Duration::from_secs(30);
-/// The same for a process that has something to send.
+/// How long after a failed attempt a process that has something to send makes the next one.
 const RETRY_BUSY: Duration = Duration::from_millis(500);
 /// How long after a failure to spill the next attempt is made, unless the queue is full.
 const SPILL_AGAIN: Duration = Duration::from_secs(1);
@@ -46,7 +49,7 @@ pub struct Options {
     pub queue_bytes: usize,
     /// How large a spill file may grow.
     pub spill_bytes: u64,
-    /// This host's name.
+    /// Name of this host.
     pub host: String,
     /// What this process is, for the relay's log.
     pub program: String,
@@ -86,7 +89,8 @@ enum Spill {
     None,
     /// More may be appended.
     Open(spill::Writer),
-    /// Complete; its name. Nothing can be spilled until a relay has it: a second file could be taken in before it.
+    /// Complete; its name. Nothing can be spilled until a relay has it: a second file could be
+    /// taken in before it.
     Closed(String),
 }
 
@@ -161,7 +165,8 @@ impl Client {
         self.queue.close_frame();
         self.look = LOOK_FIRST;
         match &mut self.link {
-            // Acknowledgements are read when the timer runs off: this is all a command has to pay for.
+            // Acknowledgements are read when the timer runs off: this is all a command has to pay
+            // for.
             Link::Up(connection) => {
                 let sent = connection.send(&mut self.queue);
                 self.handle(sent);
@@ -199,7 +204,8 @@ impl Client {
         self.spill.name().is_some() || !self.queue.is_empty()
     }
 
-    /// Connects at the next chance, even if a relay has turned the client away a moment ago: for whoever knows that it is different.
+    /// Connects at the next chance, even if a relay has turned the client away a moment ago: for
+    /// whoever knows that it is different.
     pub fn retry_now(&mut self) {
         self.delay = None;
         if matches!(self.link, Link::Away { .. }) {
@@ -207,7 +213,8 @@ impl Client {
         }
     }
 
-    /// The process ends: waits until everything is acknowledged, until `deadline` at most, and spills the rest.
+    /// The process ends: waits until everything is acknowledged, until `deadline` at most, and
+    /// spills the rest.
     pub fn finish(&mut self, deadline: Instant) {
         self.queue.close_frame();
         self.advance();
@@ -248,7 +255,8 @@ impl Client {
         let is_due = match &self.link {
             Link::Untried => true,
             Link::Up(_) => false,
-            // What is spilled beside a relay that is back is behind what others send it: not for long.
+            // What is spilled beside a relay that is back is behind what others send it: not for
+            // long.
             Link::Away {
                 until,
                 delay,
@@ -341,7 +349,8 @@ impl Client {
         self.queue.close_frame();
         self.advance();
         if self.queue.bytes() + bytes > self.options.queue_bytes && self.spill_all() {
-            // What comes next must not overtake what is in the file: the next connection names it first.
+            // What comes next must not overtake what is in the file: the next connection names it
+            // first.
             self.stay_away(RETRY_FIRST);
         }
     }

@@ -1,7 +1,8 @@
-//! The relay: takes records of local mail processes, appends them to the log, acknowledges what is durable.
+//! The relay: takes records of local mail processes, appends them to the log, acknowledges what is
+//! durable.
 //!
-//! One task for each client ([`session`]); spill files are taken in by one worker ([`intake`]), at the start before any
-//! client is heard, later whenever there are new ones.
+//! One task for each client ([`session`]); spill files are taken in by one worker ([`intake`]), at
+//! the start before any client is heard, later whenever there are new ones.
 
 mod intake;
 mod limit;
@@ -32,7 +33,8 @@ use stats::Counters;
 
 pub use stats::RelayStats;
 
-/// Connections that wait to be accepted: a relay that is started anew finds all mail processes there at once.
+/// Connections that wait to be accepted: a relay that is started anew finds all mail processes
+/// there at once.
 const BACKLOG: i32 = 4096;
 /// How long after an error (too many open files, for example) the next client is accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -46,7 +48,8 @@ const TROUBLE_REPEAT: Duration = Duration::from_mins(1);
 /// How the relay is run.
 #[derive(Clone, Debug)]
 pub struct RelayOptions {
-    /// Whose processes may send, and whose spill files are taken in: user ids. The relay's own user always may.
+    /// Whose processes may send, and whose spill files are taken in: user ids. The relay's own user
+    /// always may.
     pub allow: Vec<RangeInclusive<u32>>,
     /// Clients at a time.
     pub max_clients: usize,
@@ -140,7 +143,8 @@ impl RelayServer {
     }
 }
 
-/// Makes the socket of mail processes. One that a dead relay has left is replaced, one that somebody answers is not.
+/// Makes the socket of mail processes. One that a dead relay has left is replaced, one that
+/// somebody answers is not.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
@@ -168,7 +172,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-/// Whether somebody listens on a socket; without waiting, as a relay with a full backlog would make us.
+/// Whether somebody listens on a socket; without waiting, as a relay with a full backlog would make
+/// us.
 fn is_answered(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

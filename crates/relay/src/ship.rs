@@ -1,8 +1,8 @@
 //! Ships the spool of a relay to another log, Kafka: in order, and each record until it is there.
 //!
-//! Each topic for itself, so that one that Kafka does not take holds back no other, see `topic.rs`. The spool's group commits
-//! its position only behind what has been appended: after a crash none is left out, and what the target has already is looked
-//! up in it, see `known.rs`.
+//! Each topic for itself, so that one that Kafka does not take holds back no other, see `topic.rs`.
+//! The spool's group commits its position only behind what has been appended: after a crash none is
+//! left out, and what the target has already is looked up in it, see `known.rs`.
 
 mod again;
 mod known;
@@ -23,8 +23,8 @@ use topic::Work;
 
 pub use lost::{KeepLost, Kept, Lost, NotKept};
 
-/// Memory that records of all topics take while they are read ahead and appended. A topic has one read of the spool besides, so
-/// that one that Kafka does not take holds back no other.
+/// Memory that records of all topics take while they are read ahead and appended. A topic has one
+/// read of the spool besides, so that one that Kafka does not take holds back no other.
 const READ_BYTES: usize = 32 * 1024 * 1024;
 /// How long a stop waits for the append that is under way.
 const STOP: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ pub struct ShipStats {
     pub shipped: u64,
     /// Records that the target never takes; they are lost, or dead letters.
     pub refused: u64,
-    /// Of those, records that were kept as dead letters.
+    /// Refused records that were kept as dead letters.
     pub kept: u64,
     /// Appends that failed and were tried again.
     pub errors: u64,
@@ -104,7 +104,8 @@ pub struct Shipper {
 }
 
 impl Shipper {
-    /// Begins where the group has committed. Has to be called within a tokio runtime. What the target never takes is lost.
+    /// Begins where the group has committed. Has to be called within a tokio runtime. What the
+    /// target never takes is lost.
     pub fn start<L: Log + Clone>(spool: &Embedded, target: L, options: &ShipOptions) -> Self {
         Self::start_keeping(spool, target, (options, None))
     }

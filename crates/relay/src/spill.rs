@@ -1,13 +1,15 @@
 //! Spill files: what a mail process could not hand to the relay, for the relay to take in later.
 //!
-//! Each file is written by one process and holds records in order. It begins with [`MAGIC`]; then come entries: length of
-//! the content (u32), CRC-32 of it (u32), content. The first entry says who wrote it (host text16, program text16), every
-//! other one is a record as [`wire::write_record`] has it. Numbers are little-endian.
+//! Each file is written by one process and holds records in order. It begins with [`MAGIC`]; then
+//! come entries: length of the content (u32), CRC-32 of it (u32), content. The first entry says who
+//! wrote it (host text16, program text16), every other one is a record as [`wire::write_record`]
+//! has it. Numbers are little-endian.
 //!
-//! A writer makes its file under a name that begins with a dot, locks it, and gives it its name `MILLISECONDS-ID.spill`
-//! only then; it keeps the lock as long as it may append. So a file with a name and without a lock is complete, or its
-//! writer was killed. Nothing is synced here, a mail process must not wait for a disk: what is in a file survives every
-//! death of its process, and not a power cut.
+//! A writer makes its file under a name that begins with a dot, locks it, and gives it its name
+//! `MILLISECONDS-ID.spill` only then; it keeps the lock as long as it may append. So a file with a
+//! name and without a lock is complete, or its writer was killed. Nothing is synced here, a mail
+//! process must not wait for a disk: what is in a file survives every death of its process, and not
+//! a power cut.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -27,11 +29,12 @@ const ENTRY_HEAD_BYTES: usize = 8;
 /// The longest name of a file (NAME_MAX of Linux's file systems).
 #[cfg(feature = "server")]
 const MAX_NAME_BYTES: usize = 255;
-/// Names beside the first that are tried for a file. One is taken where a file without records could not be written to, so that
-/// the next one begins with the same record.
+/// Names beside the first that are tried for a file. One is taken where a file without records
+/// could not be written to, so that the next one begins with the same record.
 const MAX_TAKEN_NAMES: usize = 8;
 
-/// Whether a client can have given a spill file this name: that of a file in the directory, which is seen, of visible ASCII.
+/// Whether a client can have given a spill file this name: that of a file in the directory, which
+/// is seen, of visible ASCII.
 #[cfg(feature = "server")]
 pub(crate) fn is_name(name: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
@@ -54,7 +57,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes a spill file in `dir` that never grows beyond `max_bytes`. It is named by its first record's time and id.
+    /// Makes a spill file in `dir` that never grows beyond `max_bytes`. It is named by its first
+    /// record's time and id.
     pub fn create(
         dir: &Path,
         (host, program): (&str, &str),
@@ -118,7 +122,8 @@ impl Writer {
         program: &str,
         path: &Path,
     ) -> io::Result<()> {
-        // The relay reads it as a member of the directory's group, whatever the umask of mail processes.
+        // The relay reads it as a member of the directory's group, whatever the umask of mail
+        // processes.
         rustix::fs::fchmod(&self.file, permissions)?;
         rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
         write_entry(&mut self.entries, |out| {
@@ -207,7 +212,7 @@ fn write_entry(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
 /// Why a spill file could not be read on.
 #[derive(Debug, thiserror::Error)]
 pub enum SpillError {
-    /// It does not begin as a spill file does.
+    /// The file does not begin as a spill file does.
     #[error("this is no spill file of version 1")]
     NotASpill,
     /// From here on there is no whole record.

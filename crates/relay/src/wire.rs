@@ -1,9 +1,10 @@
 //! The bytes between a mail process and the relay. Pure: no I/O.
 //!
-//! A stream of frames each way: length of what follows (u32), type (u8), body. All numbers are little-endian; `text8`,
-//! `text16` and `bytes32` are a length of so many bits and the bytes. The client begins with [`Frame::Hello`] and need not
-//! wait for the answer. Its records are numbered from 0 on each connection, in the order of the stream;
-//! [`Frame::Ack`] says how many of them, from the first, are durable.
+//! A stream of frames each way: length of what follows (u32), type (u8), body. All numbers are
+//! little-endian; `text8`, `text16` and `bytes32` are a length of so many bits and the bytes. The
+//! client begins with [`Frame::Hello`] and need not wait for the answer. Its records are numbered
+//! from 0 on each connection, in the order of the stream; [`Frame::Ack`] says how many of them,
+//! from the first, are durable.
 //!
 //! | type | from | body |
 //! | --- | --- | --- |
@@ -57,13 +58,14 @@ pub struct WireRecord<'a> {
 /// Who a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// Its version of the protocol.
+    /// Version of the protocol that the client speaks.
     pub version: u8,
     /// Name of its host, for the records' header.
     pub host: &'a str,
     /// What it is, for the log: `imap`, `lmtp`...
     pub program: &'a str,
-    /// Name of the spill file that it has written and closed; its records come before those of this connection. Empty: none.
+    /// Name of the spill file that it has written and closed; its records come before those of this
+    /// connection. Empty: none.
     pub spill: &'a str,
 }
 
@@ -111,7 +113,7 @@ pub enum Frame<'a> {
         /// The longest frame it takes.
         max_frame_bytes: u32,
     },
-    /// So many records of this connection are durable.
+    /// Records of this connection that are durable, in all.
     Ack(u64),
     /// The last of a relay.
     Refused {

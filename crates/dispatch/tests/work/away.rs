@@ -1,11 +1,12 @@
 //! A ledger that is away: nothing is committed, nothing is lost, and what is kept in memory has a bound.
 
-use std::time::Duration;
-
 use dovecast_log::Log;
 
 use crate::sink::{Answer, OK, Sink};
 use crate::world::{World, until, until_taken};
+
+/// How many beats that fail show that nothing more comes of what the dispatcher has.
+const QUIET_BEATS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_is_away_holds_back_commits_and_loses_nothing() {
@@ -55,10 +56,15 @@ async fn while_the_ledger_is_away_a_bounded_number_is_delivered() {
         world.notify(COUNT / 12).await;
     }
     until_taken(&sink, 1_000).await;
-    until("no more is delivered", || async {
-        let before = sink.asked();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        sink.asked() == before
+    // Beats go on, one a second, while nothing can be written.
+    let mut seen = (sink.asked(), world.ledger.kept().refused_beats);
+    until("no more is delivered", || {
+        let (asked, beats) = (sink.asked(), world.ledger.kept().refused_beats);
+        if asked != seen.0 {
+            seen = (asked, beats);
+        }
+        let is_quiet = beats >= seen.1 + QUIET_BEATS;
+        async move { is_quiet }
     })
     .await;
     let asked = sink.asked();
@@ -89,7 +95,11 @@ async fn who_cannot_say_that_it_lives_leaves_ranges_to_others() {
     })
     .await;
     world.put(1, &sink, |_| {});
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let beats = world.ledger.kept().refused_beats;
+    until("it has tried again to say that it lives", || async {
+        world.ledger.kept().refused_beats >= beats + QUIET_BEATS
+    })
+    .await;
     assert_eq!(sink.asked(), 0);
     world.ledger.kept().is_away = false;
     until_taken(&sink, 1_000).await;

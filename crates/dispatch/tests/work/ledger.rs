@@ -40,6 +40,8 @@ pub(crate) struct Kept {
     pub(crate) most_claimed: usize,
     /// Writes that were refused.
     pub(crate) refused: usize,
+    /// How often the dispatcher could not say that it lives.
+    pub(crate) refused_beats: usize,
     /// Until when the dispatcher has said that it lives.
     alive_until_ms: Millis,
 }
@@ -168,6 +170,7 @@ impl Ledger for Memory {
     async fn beat(&self, _: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
         let mut kept = self.asked();
         if kept.is_away {
+            kept.refused_beats += 1;
             return Err(away());
         }
         kept.alive_until_ms = alive_until_ms;

@@ -1,12 +1,14 @@
 //! A Kafka cluster as this process sees it: one producer, shared by all users and driver instances.
 //!
-//! A record only joins a queue here; all that concerns librdkafka happens in Dovecot's event loop, after the client has
-//! its answer: creating the producer, handing over what waits, fetching delivery reports and log lines. A command on a
-//! large mailbox and doveadm, which has no event loop, do it between their events; it never waits for anything. Waiting
-//! happens only in [`Cluster::flush`], at process exit.
+//! A record only joins a queue here; all that concerns librdkafka happens in Dovecot's event loop,
+//! after the client has its answer: creating the producer, handing over what waits, fetching
+//! delivery reports and log lines. A command on a large mailbox and doveadm, which has no event
+//! loop, do it between their events; it never waits for anything. Waiting happens only in
+//! [`Cluster::flush`], at process exit.
 //!
-//! The order of records is kept through every error: librdkafka gets the next batch when all of the one before is
-//! delivered. With more in its hands it would repeat a refused request after one that it has formed meanwhile.
+//! The order of records is kept through every error: librdkafka gets the next batch when all of the
+//! one before is delivered. With more in its hands it would repeat a refused request after one that
+//! it has formed meanwhile.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -264,7 +266,8 @@ impl State {
         }
     }
 
-    /// After a fatal error (only idempotent producers have them) the next record gets a new producer.
+    /// After a fatal error (only idempotent producers have them) the next record gets a new
+    /// producer.
     fn give_up_producer(&mut self, reason: &str) {
         host::log(
             Level::Error,

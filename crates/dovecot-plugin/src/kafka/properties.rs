@@ -1,4 +1,5 @@
-//! librdkafka's configuration: our defaults, the operator's properties on top, checked before any thread is started.
+//! librdkafka's configuration: our defaults, the operator's properties on top, checked before any
+//! thread is started.
 
 use std::fmt::Write as _;
 
@@ -13,8 +14,8 @@ use crate::secrets::{NOT_SHOWN, is_secret};
 /// Defaults that differ from librdkafka's own; each can be overridden by `settings.*`.
 const DEFAULTS: [(&str, &str); 4] = [
     ("client.id", "dovecast"),
-    // Order per user through retries. Not enable.idempotence: brokers keep state for every producer id for a day, and
-    // every mail process would be a producer of its own.
+    // Order per user through retries. Not enable.idempotence: brokers keep state for every producer
+    // id for a day, and every mail process would be a producer of its own.
     ("max.in.flight", "1"),
     // Events wait as long as the process lives; the queue's size is the bound.
     ("message.timeout.ms", "0"),
@@ -73,7 +74,8 @@ pub(crate) fn batch_bounds(config: &ClientConfig) -> (usize, usize) {
     let messages = number(config, "batch.num.messages", 10_000).min(5000);
     let size = number(config, "batch.size", 1_000_000);
     let largest = number(config, "message.max.bytes", 1_000_000);
-    // The size of a record is an estimate, but never too small; the request has a header of its own.
+    // The size of a record is an estimate, but never too small; the request has a header of its
+    // own.
     (messages.max(1), size.min(largest) / 10 * 9)
 }
 
@@ -84,7 +86,8 @@ fn number(config: &ClientConfig, property: &str, default: usize) -> usize {
         .unwrap_or(default)
 }
 
-/// What is wrong with the files that properties name, in addition to librdkafka's error, which does not name them.
+/// What is wrong with the files that properties name, in addition to librdkafka's error, which does
+/// not name them.
 pub(crate) fn unreadable_files(config: &ClientConfig) -> String {
     const FILES: [&str; 5] = [
         "ssl.ca.location",

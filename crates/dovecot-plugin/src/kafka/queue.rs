@@ -1,7 +1,7 @@
 //! Records that wait for librdkafka, in order and bounded.
 //!
-//! The bounds are those of librdkafka's own queue and count what it holds as well. Where retries are configured
-//! (`kafka_max_retries`), as many again may wait beside the full queue for a while.
+//! The bounds are those of librdkafka's own queue and count what it holds as well. Where retries
+//! are configured (`kafka_max_retries`), as many again may wait beside the full queue for a while.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Queue<T> {
     waiting: VecDeque<(T, usize)>,
     waiting_bytes: usize,
-    /// Those that found the queue full, and until when they may find room.
+    /// Records that found the queue full, and until when they may find room.
     refused: VecDeque<(T, usize, Instant)>,
     refused_bytes: usize,
     max_records: usize,
@@ -19,7 +19,8 @@ pub(crate) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue of so many records and bytes; a record that finds it full waits for room as long as `patience` lasts.
+    /// A queue of so many records and bytes; a record that finds it full waits for room as long as
+    /// `patience` lasts.
     pub(crate) fn new(max_records: usize, max_bytes: usize, patience: Duration) -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -46,7 +47,8 @@ impl<T> Queue<T> {
         !self.refused.is_empty()
     }
 
-    /// Appends a record; `false` if there is no room for it. `in_flight` records are taken out but count still.
+    /// Appends a record; `false` if there is no room for it. `in_flight` records are taken out but
+    /// count still.
     pub(crate) fn push(&mut self, record: T, bytes: usize, in_flight: usize, now: Instant) -> bool {
         if self.refused.is_empty() && self.has_room(bytes, in_flight) {
             self.waiting_bytes += bytes;
@@ -81,8 +83,8 @@ impl<T> Queue<T> {
         self.waiting.push_front((record, bytes));
     }
 
-    /// Moves into the queue what waits beside it, as far as there is room; drops what has waited too long and says how many
-    /// those were.
+    /// Moves into the queue what waits beside it, as far as there is room; drops what has waited
+    /// too long and says how many those were.
     pub(crate) fn take_back(&mut self, in_flight: usize, now: Instant) -> usize {
         let mut expired = 0;
         while let Some((_, bytes, until)) = self.refused.front() {

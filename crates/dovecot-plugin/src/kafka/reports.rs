@@ -1,7 +1,7 @@
 //! What librdkafka tells: delivery reports, log lines, errors.
 //!
-//! librdkafka's callbacks may run in another thread while a producer is destroyed, so they only write things down here;
-//! Dovecot's thread reads them and logs.
+//! librdkafka's callbacks may run in another thread while a producer is destroyed, so they only
+//! write things down here; Dovecot's thread reads them and logs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

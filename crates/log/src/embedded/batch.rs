@@ -1,10 +1,13 @@
-//! What one commit adds to one partition, as bytes: a header that says where it belongs, records, a checksum over all.
+//! What one commit adds to one partition, as bytes: a header that says where it belongs, records, a
+//! checksum over all.
 //!
-//! CRC-32 (u32) of what follows; topic, partition, base offset, number of records; then each record: time, key (0: none,
-//! else its length and 1), value, number of headers, headers. Numbers are LEB128, the time zigzag; texts are length and
-//! bytes. The name of a header that every event has is one byte from [`NAMES`], and a UUID is 16 bytes instead of 36.
+//! CRC-32 (u32) of what follows; topic, partition, base offset, number of records; then each
+//! record: time, key (0: none, else its length and 1), value, number of headers, headers. Numbers
+//! are LEB128, the time zigzag; texts are length and bytes. The name of a header that every event
+//! has is one byte from [`NAMES`], and a UUID is 16 bytes instead of 36.
 //!
-//! The header repeats what the row's key says: a batch that is all that is left of a damaged store can still be placed.
+//! The header repeats what the row's key says: a batch that is all that is left of a damaged store
+//! can still be placed.
 
 use std::sync::Arc;
 
@@ -251,7 +254,8 @@ fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
 }
 
-/// The bytes of a UUID, if this is one in lower case with hyphens: only that is given back the same.
+/// The bytes of a UUID, if this is one in lower case with hyphens: only that is given back the
+/// same.
 fn uuid_bytes(text: &[u8]) -> Option<[u8; 16]> {
     if text.len() != UUID_TEXT_BYTES {
         return None;

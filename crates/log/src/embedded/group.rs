@@ -1,5 +1,6 @@
-//! Consumer groups: of all consumers of a group, with the same topics, in this process each partition has one. When one joins or leaves, the
-//! partitions are shared anew, and whoever gets one begins at what the group has committed.
+//! Consumer groups: of all consumers of a group, with the same topics, in this process each
+//! partition has one. When one joins or leaves, the partitions are shared anew, and whoever gets
+//! one begins at what the group has committed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -47,7 +47,8 @@ fn read(shared: &Shared, connection: &Connection) -> rusqlite::Result<Loaded> {
     })
 }
 
-/// From the first and the last batch, and from what the partition's row knows of batches that are gone.
+/// From the first and the last batch, and from what the partition's row knows of batches that are
+/// gone.
 fn set_bounds(
     connection: &Connection,
     partition: &Partition,

@@ -1,5 +1,5 @@
-//! Which partition a key belongs to: as Kafka's Java client decides it, so that users of one partition here are users of one
-//! partition there where the numbers of partitions are the same.
+//! Which partition a key belongs to: as Kafka's Java client decides it, so that users of one
+//! partition here are users of one partition there where the numbers of partitions are the same.
 
 /// The partition of a key, of so many.
 pub(super) fn of_key(key: &[u8], partitions: u32) -> u32 {

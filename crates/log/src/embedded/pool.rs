@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::store::{Store, StoreError};
 use super::threads::{THREADS, Threads};
 
-/// So many are kept: one for each thread.
+/// Connections that are kept: one for each thread.
 const KEPT: usize = THREADS;
 
 /// Idle connections to the present file.
@@ -17,7 +17,8 @@ const KEPT: usize = THREADS;
 pub(super) struct Pool(Mutex<(u64, Vec<Connection>)>, Threads);
 
 impl Pool {
-    /// Runs `read`, which uses the pool, on a thread that does nothing else; the answer fails if that panics.
+    /// Runs `read`, which uses the pool, on a thread that does nothing else; the answer fails if
+    /// that panics.
     pub(super) fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,

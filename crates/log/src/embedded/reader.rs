@@ -23,8 +23,8 @@ pub(super) struct Fetched {
     pub(super) damage: Option<(Range<u64>, String)>,
 }
 
-/// Reads from `from` on, at least one batch and no more bytes than the options allow. `None`: the file is damaged, and there is
-/// more to be had after the next commit.
+/// Reads from `from` on, at least one batch and no more bytes than the options allow. `None`: the
+/// file is damaged, and there is more to be had after the next commit.
 pub(super) async fn fetch(
     shared: &Shared,
     topic: &Arc<Topic>,
@@ -142,8 +142,9 @@ impl Cursor {
         }
     }
 
-    /// The next records of the topic's partitions that are in the cursor, `None` if there are none now. Where retention
-    /// was faster than the reader, that is returned, and reading goes on at the oldest record.
+    /// The next records of the topic's partitions that are in the cursor, `None` if there are none
+    /// now. Where retention was faster than the reader, that is returned, and reading goes on at
+    /// the oldest record.
     pub(super) async fn read(
         &mut self,
         shared: &Shared,
@@ -287,7 +288,8 @@ pub(super) async fn begin_at(
     search.await.map_err(|_| LogError::Closed)?
 }
 
-/// The offset of the first batch of this time or later. Times rise with offsets, but for a clock that was set back.
+/// The offset of the first batch of this time or later. Times rise with offsets, but for a clock
+/// that was set back.
 fn first_since(
     connection: &Connection,
     partition: &Partition,

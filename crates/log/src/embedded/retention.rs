@@ -1,9 +1,10 @@
 //! Removes the oldest batches: those that are too old, and those that are too much.
 //!
-//! A batch has the time of the clock when it was appended, and a clock may have been wrong. The order within a partition is right
-//! whatever the clock said; across partitions a batch counts with at most the time of what was appended behind it, and now
-//! ([`Oldest::counted_ms`]), and with at least the time of what was removed before it. So no partition stands in for the others.
-//! How old a batch is, the retention clock says ([`clock`]), which no clock that is set moves on at once.
+//! A batch has the time of the clock when it was appended, and a clock may have been wrong. The
+//! order within a partition is right whatever the clock said; across partitions a batch counts with
+//! at most the time of what was appended behind it, and now ([`Oldest::counted_ms`]), and with at
+//! least the time of what was removed before it. So no partition stands in for the others. How old
+//! a batch is, the retention clock says ([`clock`]), which no clock that is set moves on at once.
 
 mod clock;
 
@@ -31,9 +32,11 @@ struct Oldest {
     topic: Arc<Topic>,
     place: usize,
     end: u64,
-    /// What the clock said when it was appended, or what the one before it counted with, if that is later.
+    /// What the clock said when it was appended, or what the one before it counted with, if that is
+    /// later.
     time_ms: i64,
-    /// Earlier than `time_ms` where the clock was ahead then: the time of the first batch behind those.
+    /// Earlier than `time_ms` where the clock was ahead then: the time of the first batch behind
+    /// those.
     counted_ms: i64,
     pos: u64,
     bytes: u64,
@@ -177,8 +180,8 @@ fn delete(transaction: &Transaction<'_>, first: &Oldest) -> rusqlite::Result<()>
 
 /// The oldest of all, and the time it counts with.
 fn oldest_of(all: &[Oldest]) -> Option<(usize, i64)> {
-    // There is one clock: batches of all partitions that were appended while it was ahead are older than what came when it was right
-    // again. Among themselves their times are right.
+    // There is one clock: batches of all partitions that were appended while it was ahead are older
+    // than what came when it was right again. Among themselves their times are right.
     let ahead = all.iter().filter(|oldest| oldest.is_ahead());
     let right_again_ms = ahead.map(|oldest| oldest.counted_ms).min();
     let order = |oldest: &Oldest| {
@@ -240,8 +243,8 @@ fn oldest(
     Ok(row.filter(|_| is_done))
 }
 
-/// The time of the first batch behind the oldest that is earlier: the clock was set back there. `None`: the last one is not, either
-/// the clock never was, or what it said then has passed.
+/// The time of the first batch behind the oldest that is earlier: the clock was set back there.
+/// `None`: the last one is not, either the clock never was, or what it said then has passed.
 fn first_before(
     connection: &Connection,
     id: u64,
@@ -262,8 +265,8 @@ fn first_before(
     if found.1 >= oldest.time_ms {
         return Ok(None);
     }
-    // Up to here no batch is known to be earlier. The clock may have been ahead more than once: in growing steps, the first place is
-    // found where it was right for as long as it was ahead.
+    // Up to here no batch is known to be earlier. The clock may have been ahead more than once: in
+    // growing steps, the first place is found where it was right for as long as it was ahead.
     let mut low = oldest.end;
     let mut stride = 1;
     while low + stride < found.0 {

@@ -1,7 +1,8 @@
-//! A store that SQLite calls damaged: it is put aside, and every batch that can be read and verified is taken over.
+//! A store that SQLite calls damaged: it is put aside, and every batch that can be read and
+//! verified is taken over.
 //!
-//! Each partition is read from both ends, so that damage in the middle costs what is in the middle. Offsets stay what they
-//! were; what is missing is told.
+//! Each partition is read from both ends, so that damage in the middle costs what is in the middle.
+//! Offsets stay what they were; what is missing is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -34,8 +35,8 @@ struct Row {
     bytes: Vec<u8>,
 }
 
-/// Makes a new file of what is left in the damaged one, and puts that aside. Whatever happens meanwhile, the damaged file stays
-/// in its place until the new one is complete.
+/// Makes a new file of what is left in the damaged one, and puts that aside. Whatever happens
+/// meanwhile, the damaged file stays in its place until the new one is complete.
 pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
     let path = &shared.store.path;
     tracing::error!(reason, file = %path.display(), "the log is damaged, all that can be read of it is saved");
@@ -79,8 +80,8 @@ fn save(shared: &Shared, unfinished: &Store) -> Result<Saved, StoreError> {
     Ok(saved)
 }
 
-/// What is left of a rescue that did not come to its end: before the damaged file was put aside it is begun anew, after that
-/// the new file is complete and takes its place.
+/// What is left of a rescue that did not come to its end: before the damaged file was put aside it
+/// is begun anew, after that the new file is complete and takes its place.
 pub(super) fn finish_or_forget(path: &Path) -> std::io::Result<()> {
     let unfinished = with_suffix(path, UNFINISHED);
     if !path.exists() && unfinished.exists() {
@@ -133,7 +134,8 @@ struct Saved {
     missing: u64,
 }
 
-/// SQLite reads nothing at all of a file that is shorter than its head says: what is cut off becomes zeros.
+/// SQLite reads nothing at all of a file that is shorter than its head says: what is cut off
+/// becomes zeros.
 fn fill_up(path: &Path) -> std::io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let mut head = [0; 100];
@@ -169,7 +171,8 @@ fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
         is_whole &= copy_range(&old, new, range, &mut parts, &mut saved)?;
     }
     if !is_whole {
-        // Perhaps there are partitions whose rows cannot be read, and batches that the other ranges did not reach.
+        // Perhaps there are partitions whose rows cannot be read, and batches that the other ranges
+        // did not reach.
         copy_range(&old, new, (i64::MIN, i64::MAX), &mut parts, &mut saved)?;
     }
     fill_in_numbers(&mut parts);
@@ -185,7 +188,8 @@ fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
     Ok(saved)
 }
 
-/// The highest end of a partition that anybody knows of: this process, or a group that has read so far.
+/// The highest end of a partition that anybody knows of: this process, or a group that has read so
+/// far.
 fn known_end(shared: &Shared, old: &Connection, id: u64) -> u64 {
     let topics = shared.topics.all();
     let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
@@ -253,7 +257,7 @@ impl Part {
     }
 }
 
-/// Those whose rows can be read.
+/// The partitions whose rows can be read.
 fn known_parts(old: &Connection) -> BTreeMap<u64, Part> {
     let mut parts = BTreeMap::new();
     let sql = "SELECT part.id, topic.name, part.number, part.begin, part.end FROM part, topic WHERE part.topic = topic.id";
@@ -278,7 +282,8 @@ fn known_parts(old: &Connection) -> BTreeMap<u64, Part> {
     parts
 }
 
-/// Copies a range from its beginning, and, where that meets damage, from its end; `true` if it met none.
+/// Copies a range from its beginning, and, where that meets damage, from its end; `true` if it met
+/// none.
 fn copy_range(
     old: &Connection,
     new: &Connection,

@@ -77,7 +77,8 @@ pub struct EmbeddedStats {
     pub damaged: u64,
     /// Records that retention has removed.
     pub removed: u64,
-    /// Commits that took as long as [`COMMIT_BUCKETS_US`] says, not those of the buckets before; the last took longer.
+    /// Commits that took as long as [`COMMIT_BUCKETS_US`] says, not those of the buckets before;
+    /// the last took longer.
     pub commit_buckets: [u64; COMMIT_BUCKETS_US.len() + 1],
     /// How long all commits took together.
     pub commit_sum_us: u64,

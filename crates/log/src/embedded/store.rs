@@ -1,6 +1,7 @@
 //! The SQLite file: its tables, connections to it, its errors as ours.
 //!
-//! WAL mode with `synchronous=FULL`: a commit is on the disk when it returns. One connection writes, any number read.
+//! WAL mode with `synchronous=FULL`: a commit is on the disk when it returns. One connection
+//! writes, any number read.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -193,7 +194,8 @@ impl Store {
     /// A connection that only reads.
     pub(super) fn open_reader(&self) -> Result<Connection, StoreError> {
         let sql = |error: rusqlite::Error| self.error("read", &error);
-        // A reader needs to write to the shared memory beside the file, so the file is opened for both.
+        // A reader needs to write to the shared memory beside the file, so the file is opened for
+        // both.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(sql)?;
         connection

@@ -1,4 +1,5 @@
-//! Threads that read the log, and do nothing else: what else blocks in the process keeps no reader waiting.
+//! Threads that read the log, and do nothing else: what else blocks in the process keeps no reader
+//! waiting.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +14,7 @@ pub(super) const THREADS: usize = 8;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// They are made when there is something to do, and end when this is dropped.
+/// Threads that read; made when there is something to do, and ended when this is dropped.
 #[derive(Default)]
 pub(super) struct Threads(Arc<Inner>);
 

@@ -1,4 +1,5 @@
-//! What is in the log, as everybody in the process sees it: topics, partitions, their ends. Kept by the writer.
+//! What is in the log, as everybody in the process sees it: topics, partitions, their ends. Kept by
+//! the writer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

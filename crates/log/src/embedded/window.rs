@@ -1,6 +1,7 @@
 //! The ids of the last records: what comes again is dropped.
 //!
-//! Ids are entered when the commit that holds their records is begun, and taken out again if it fails.
+//! Ids are entered when the commit that holds their records is begun, and taken out again if it
+//! fails.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -1,7 +1,8 @@
-//! The one thread that writes: takes all that waits into one transaction, commits it, answers everybody.
+//! The one thread that writes: takes all that waits into one transaction, commits it, answers
+//! everybody.
 //!
-//! Nobody is answered before the commit is on the disk, and after a failed commit nothing of it is there. The thread ends
-//! when it is told to close; an error never ends it.
+//! Nobody is answered before the commit is on the disk, and after a failed commit nothing of it is
+//! there. The thread ends when it is told to close; an error never ends it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ use super::window::Window;
 use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
 use crate::{Appended, LogError, NewRecord, Refusal};
 
-/// The WAL is brought into the file when so much was written since, or when nobody wants anything for a while.
+/// The WAL is brought into the file when so much was written since, or when nobody wants anything
+/// for a while.
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often retention is looked at.
@@ -63,7 +65,8 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     /// Changes after each commit.
     pub(super) commits: watch::Sender<u64>,
-    /// What a reader has found to be wrong with the file; the writer looks at it about once a second.
+    /// What a reader has found to be wrong with the file; the writer looks at it about once a
+    /// second.
     pub(super) damage: Arc<Mutex<Option<String>>>,
 }
 
@@ -115,7 +118,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Where the store is damaged, saves what can be saved and opens that; another error is given back.
+    /// Where the store is damaged, saves what can be saved and opens that; another error is given
+    /// back.
     fn heal(&mut self, error: StoreError) -> Result<(), StoreError> {
         let StoreError::Damaged(reason) = error else {
             return Err(error);
@@ -175,7 +179,8 @@ impl Writer {
         }
     }
 
-    /// One transaction with all that waits. `Some`: the log is to be closed, and whoever asked for it waits.
+    /// One transaction with all that waits. `Some`: the log is to be closed, and whoever asked for
+    /// it waits.
     fn work(
         &mut self,
         first: Command,

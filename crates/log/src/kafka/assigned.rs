@@ -10,8 +10,9 @@ use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::library_log::{self, ClientErrors};
 
-/// Partitions that are ours now, and since when: each assignment has a number of its own, so that what was fetched of a
-/// partition before it went away and came back is not taken for what comes now.
+/// Partitions that are ours now, and since when: each assignment has a number of its own, so that
+/// what was fetched of a partition before it went away and came back is not taken for what comes
+/// now.
 #[derive(Default)]
 pub(super) struct Assigned(Mutex<Assignments>);
 

@@ -14,7 +14,8 @@ use super::source::{Fetched, Source};
 use super::{Counters, KafkaOptions, REQUEST, blocking};
 use crate::{Consumer, LogError, Position, Record};
 
-/// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s together.
+/// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s
+/// together.
 const COMMIT_TRIES: u32 = 150;
 const COMMIT_AGAIN: Duration = Duration::from_millis(200);
 /// Records that are fetched and not handed out take this much memory, at most.
@@ -62,13 +63,14 @@ impl Source for Topics {
         consumer.subscribe(&names)
     }
 
-    /// What the group has committed: nothing of a partition whose first record has just come was committed since.
+    /// What the group has committed: nothing of a partition of which nothing came before was
+    /// committed since.
     fn find_begin(
         &mut self,
         consumer: &BaseConsumer<Context>,
         assigned: &Assigned,
         gaps: &mut Gaps,
-    ) {
+    ) -> Result<(), KafkaError> {
         let mut asked = TopicPartitionList::new();
         let unknown: Vec<_> = assigned
             .all()
@@ -78,16 +80,7 @@ impl Source for Topics {
         for (topic, partition, _) in &unknown {
             asked.add_partition(topic, i32::try_from(*partition).unwrap_or(i32::MAX));
         }
-        let committed = match consumer.committed_offsets(asked, REQUEST) {
-            Ok(committed) => committed,
-            Err(error) => {
-                tracing::warn!(
-                    %error, group = self.group,
-                    "what a group has committed cannot be asked for: whether records were removed before they were read is not known"
-                );
-                return;
-            }
-        };
+        let committed = consumer.committed_offsets(asked, REQUEST)?;
         for (topic, partition, since) in unknown {
             let number = i32::try_from(partition).unwrap_or(i32::MAX);
             let found = committed.find_partition(&topic, number);
@@ -97,6 +90,7 @@ impl Source for Topics {
                 gaps.begin(&Arc::from(topic), partition, (since, next));
             }
         }
+        Ok(())
     }
 }
 
@@ -138,7 +132,7 @@ impl Consumer for KafkaConsumer {
 }
 
 impl KafkaConsumer {
-    /// Those of the positions whose partitions this consumer has.
+    /// The positions whose partitions this consumer has.
     fn ours(&self, positions: &[Position]) -> Result<TopicPartitionList, LogError> {
         let mut list = TopicPartitionList::new();
         for position in positions {
@@ -162,7 +156,8 @@ impl KafkaConsumer {
     }
 }
 
-/// Whether a commit came while the group gives its partitions out anew: it is right again in a moment, or not ours any more.
+/// Whether a commit came while the group gives its partitions out anew: it is right again in a
+/// moment, or not ours any more.
 fn is_rebalancing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

@@ -1,94 +1,401 @@
-//! Partitions that end before the place at which a consumer reads on, and of which it gets nothing.
+//! Partitions of which a consumer gets nothing although there is something, or that end before what
+//! it reads next.
 //!
-//! A topic that is deleted and made anew begins with leader epoch 0. librdkafka ignores what the cluster says of a partition whose
-//! epoch is lower than the one it has seen, and so a consumer that has met a change of leaders before reads nothing of the new
-//! topic, without an error. Whoever hears nothing for a while therefore looks where its partitions end; if one ends before what
-//! comes next, another consumer, which has seen no epoch, has to take its place.
+//! A topic that is deleted and made anew begins with leader epoch 0. librdkafka ignores what the
+//! cluster says of a partition whose epoch is lower than the one it has seen, and so a consumer
+//! that has met a change of leaders before reads nothing of the new topic, without an error. Of a
+//! partition of which nothing has come for a while it is therefore asked where it begins and ends.
+//! If it ends before what comes next, or if a consumer that has seen no epoch finds a record there,
+//! another one takes the place of this consumer. What comes next of a partition of which nothing
+//! was ever read is what the group has committed, or else the oldest record.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::assigned::{Assigned, Context};
-use super::gaps::Gaps;
+use super::KafkaOptions;
+use super::assigned::Context;
+use super::source::create;
 
-/// How long nothing has to come before ends are looked for, and how often.
+/// How often it is looked whether partitions have moved; one that has not is asked about.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the cluster may take to say where one partition ends; meanwhile nothing is polled.
+/// How long the cluster may take to say where one partition begins and ends; meanwhile nothing is
+/// polled.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Partitions that are looked at in one check; others are in the next ones.
+/// How long a record may take to come to a consumer that looks whether there is one; meanwhile
+/// nothing is polled.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Partitions that are asked about in one check; others are in the next ones.
 const PARTITIONS_PER_CHECK: usize = 16;
 /// Checks in a row that have to find it: leaders that have just changed may say so by mistake.
 const CHECKS: u32 = 2;
+/// The group of a consumer that looks whether there is a record: librdkafka wants one, and nothing
+/// is committed.
+const PROBE_GROUP: &str = "dovecast-reader";
 
-/// A partition that ends too early.
+/// Topic and partition.
+pub(super) type Place = (Arc<str>, u32);
+
+/// A partition that a consumer reads, and what comes next of it; `None`: the oldest record.
+pub(super) type Followed = (Place, Option<u64>);
+
+/// A partition of which a consumer would never get anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LostEnd {
-    pub(super) topic: String,
-    pub(super) partition: u32,
+pub(super) struct Silent {
+    pub(super) place: Place,
     /// The offset that was expected next.
     pub(super) next: u64,
     /// The offset that the next record will get.
     pub(super) end: u64,
 }
 
-/// When ends are looked for.
+/// The cluster, as far as checks need it.
+pub(super) trait Cluster {
+    /// The oldest offset of a partition and its end; `None`: the cluster does not say so now.
+    fn begin_and_end(&mut self, place: &Place) -> Option<(u64, u64)>;
+
+    /// Whether another consumer gets a record at an offset of a partition or behind it.
+    fn has_record(&mut self, place: &Place, offset: u64) -> bool;
+}
+
+/// When partitions are asked about, and what was found.
 #[derive(Debug)]
 pub(super) struct EndChecks {
-    /// When a record has come, or a check was made.
-    quiet_since: Instant,
-    /// How many partitions were looked at since the last that was found.
-    place: usize,
-    found: u32,
+    checked: Instant,
+    still: HashMap<Place, Still>,
+    /// How many partitions were asked about that no check had found anything of.
+    turn: usize,
+    /// What comes next and the end, where a consumer was replaced, or no record found: nothing is
+    /// done twice for the same.
+    settled: HashMap<Place, (u64, u64)>,
+}
+
+/// A partition that has not moved.
+#[derive(Debug)]
+struct Still {
+    next: Option<u64>,
+    /// Checks in a row that it has not moved for.
+    checks: u32,
+    /// Checks in a row that have found it to end too early.
+    lost: u32,
+    /// Checks in a row that have found something unread.
+    unread: u32,
 }
 
 impl EndChecks {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            quiet_since: now,
-            place: 0,
-            found: 0,
+            checked: now,
+            still: HashMap::new(),
+            turn: 0,
+            settled: HashMap::new(),
         }
     }
 
-    /// A record has come.
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.quiet_since = now;
-        self.found = 0;
+    /// Whether it is time for a check.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.checked) >= CHECK_INTERVAL
     }
 
-    /// Looks where some partitions end, if it is time; `Some`: one of them ended too early at several checks.
+    /// Partitions are paused: that nothing comes of them now means nothing.
+    pub(super) fn paused(&mut self) {
+        self.still.retain(|_, still| still.lost > 0);
+        for still in self.still.values_mut() {
+            still.unread = 0;
+        }
+    }
+
+    /// The consumer was replaced: another one has to be silent for as long.
+    pub(super) fn replaced(&mut self, now: Instant) {
+        self.checked = now;
+        self.still.clear();
+    }
+
+    /// Asks about some of the partitions that have not moved since the last check; gives one of
+    /// which nothing will come.
     pub(super) fn look(
         &mut self,
-        consumer: &BaseConsumer<Context>,
-        (assigned, gaps): (&Assigned, &Gaps),
+        followed: &[Followed],
+        cluster: &mut impl Cluster,
         now: Instant,
-    ) -> Option<LostEnd> {
-        if now.saturating_duration_since(self.quiet_since) < CHECK_INTERVAL {
-            return None;
-        }
-        self.quiet_since = now;
-        let all = assigned.all();
-        for _ in 0..all.len().min(PARTITIONS_PER_CHECK) {
-            let (topic, partition, _) = all.get(self.place % all.len())?;
-            if let Some(next) = gaps.next(topic, *partition) {
-                let number = i32::try_from(*partition).unwrap_or(i32::MAX);
-                // Who cannot answer is asked again; that nothing can be read now is logged elsewhere.
-                let answer = consumer.fetch_watermarks(topic, number, ANSWER_TIMEOUT);
-                let end = u64::try_from(answer.ok()?.1).ok()?;
-                if end < next {
-                    self.found += 1;
-                    return (self.found >= CHECKS).then(|| LostEnd {
-                        topic: topic.clone(),
-                        partition: *partition,
-                        next,
-                        end,
-                    });
-                }
+    ) -> Option<Silent> {
+        self.checked = now;
+        self.note(followed);
+        for (place, is_in_turn) in self.to_ask() {
+            self.turn += usize::from(is_in_turn);
+            // Those behind one that does not answer are asked in the next check: each would take as
+            // long.
+            let (begin, end) = cluster.begin_and_end(&place)?;
+            if let Some(silent) = self.judge(&place, (begin, end), cluster) {
+                self.settled.insert(place, (silent.next, end));
+                return Some(silent);
             }
-            self.place = self.place.wrapping_add(1);
         }
-        self.found = 0;
         None
+    }
+
+    /// Notes which partitions have moved.
+    fn note(&mut self, followed: &[Followed]) {
+        let mut before = std::mem::take(&mut self.still);
+        for (place, next) in followed {
+            let still = before.remove(place).filter(|still| still.next == *next);
+            let still = match still {
+                Some(still) => Still {
+                    checks: still.checks.saturating_add(1),
+                    ..still
+                },
+                None => Still {
+                    next: *next,
+                    checks: 0,
+                    lost: 0,
+                    unread: 0,
+                },
+            };
+            self.still.insert(place.clone(), still);
+        }
+    }
+
+    /// Partitions that something was found of go first, all others in turn: whether it is the
+    /// partition's turn.
+    fn to_ask(&self) -> Vec<(Place, bool)> {
+        let still = self.still.iter().filter(|(_, still)| still.checks > 0);
+        let (mut found, mut others): (Vec<_>, Vec<_>) =
+            still.partition(|(_, still)| still.lost > 0 || still.unread > 0);
+        found.truncate(PARTITIONS_PER_CHECK);
+        others.sort_unstable_by_key(|(place, _)| *place);
+        let room = (PARTITIONS_PER_CHECK - found.len()).min(others.len());
+        let turn = self.turn.checked_rem(others.len()).unwrap_or(0);
+        let others = others.iter().cycle().skip(turn).take(room);
+        let found = found.iter().map(|(place, _)| ((*place).clone(), false));
+        found
+            .chain(others.map(|(place, _)| ((*place).clone(), true)))
+            .collect()
+    }
+
+    fn judge(
+        &mut self,
+        place: &Place,
+        (begin, end): (u64, u64),
+        cluster: &mut impl Cluster,
+    ) -> Option<Silent> {
+        let still = self.still.get_mut(place)?;
+        let next = still.next.unwrap_or(begin);
+        let is_settled = self.settled.get(place) == Some(&(next, end));
+        still.lost = count(still.lost, end < next && !is_settled);
+        still.unread = count(still.unread, end > next && !is_settled);
+        let silent = Silent {
+            place: place.clone(),
+            next,
+            end,
+        };
+        if still.lost >= CHECKS {
+            return Some(silent);
+        }
+        if still.unread >= CHECKS {
+            if cluster.has_record(place, next.max(begin)) {
+                return Some(silent);
+            }
+            // The marker of a transaction, or one that was given up.
+            still.unread = 0;
+            self.settled.insert(place.clone(), (next, end));
+        }
+        None
+    }
+}
+
+/// How many checks in a row have found something.
+fn count(before: u32, is_found: bool) -> u32 {
+    if is_found { before + 1 } else { 0 }
+}
+
+/// The cluster of a consumer.
+pub(super) struct Asked<'a> {
+    pub(super) consumer: &'a BaseConsumer<Context>,
+    pub(super) options: &'a KafkaOptions,
+}
+
+impl Cluster for Asked<'_> {
+    fn begin_and_end(&mut self, (topic, partition): &Place) -> Option<(u64, u64)> {
+        let number = i32::try_from(*partition).unwrap_or(i32::MAX);
+        // That nothing can be read now is logged elsewhere.
+        let answer = self
+            .consumer
+            .fetch_watermarks(topic, number, ANSWER_TIMEOUT);
+        let (begin, end) = answer.ok()?;
+        Some((u64::try_from(begin).ok()?, u64::try_from(end).ok()?))
+    }
+
+    fn has_record(&mut self, place: &Place, offset: u64) -> bool {
+        probe(self.options, place, offset).unwrap_or_else(|error| {
+            tracing::warn!(
+                %error, topic = &*place.0, partition = place.1,
+                "whether there is a record that was not read cannot be found out"
+            );
+            false
+        })
+    }
+}
+
+fn probe(
+    options: &KafkaOptions,
+    (topic, partition): &Place,
+    offset: u64,
+) -> Result<bool, KafkaError> {
+    let consumer = create(options, PROBE_GROUP, &Arc::default())?;
+    let mut list = TopicPartitionList::new();
+    let number = i32::try_from(*partition).unwrap_or(i32::MAX);
+    let at = i64::try_from(offset).unwrap_or(i64::MAX);
+    list.add_partition_offset(topic, number, Offset::Offset(at))?;
+    consumer.assign(&list)?;
+    let deadline = Instant::now() + PROBE_TIMEOUT;
+    let mut is_found = false;
+    while !is_found {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // An error passes, or the time does.
+        if let Some(Ok(message)) = consumer.poll(left) {
+            is_found = message.offset() >= at;
+        }
+        if left.is_zero() {
+            break;
+        }
+    }
+    // Its end may take a while.
+    std::thread::spawn(move || drop(consumer));
+    Ok(is_found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Partitions that begin and end somewhere, and whether another consumer gets a record of them.
+    #[derive(Default)]
+    struct Fake {
+        ends: HashMap<u32, (u64, u64)>,
+        has_records: bool,
+        asked: Vec<u32>,
+        probed: usize,
+    }
+
+    impl Cluster for Fake {
+        fn begin_and_end(&mut self, (_, partition): &Place) -> Option<(u64, u64)> {
+            self.asked.push(*partition);
+            self.ends.get(partition).copied()
+        }
+
+        fn has_record(&mut self, _: &Place, _: u64) -> bool {
+            self.probed += 1;
+            self.has_records
+        }
+    }
+
+    fn place(partition: u32) -> Place {
+        (Arc::from("t"), partition)
+    }
+
+    /// Checks one partition so often, each time with what comes next; gives the number of each
+    /// check that found it silent.
+    fn found(checks: &mut EndChecks, cluster: &mut Fake, nexts: &[Option<u64>]) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (number, next) in nexts.iter().enumerate() {
+            let followed = [(place(0), *next)];
+            if let Some(silent) = checks.look(&followed, cluster, Instant::now()) {
+                assert_eq!(silent.place, place(0));
+                found.push(number);
+            }
+        }
+        found
+    }
+
+    /// One partition, with its beginning and end.
+    fn check(
+        (begin_and_end, has_records): ((u64, u64), bool),
+        nexts: &[Option<u64>],
+        expected: &[usize],
+    ) {
+        let mut cluster = Fake {
+            ends: HashMap::from([(0, begin_and_end)]),
+            has_records,
+            ..Fake::default()
+        };
+        let mut checks = EndChecks::new(Instant::now());
+        assert_eq!(
+            found(&mut checks, &mut cluster, nexts),
+            expected,
+            "{begin_and_end:?}, {nexts:?}"
+        );
+    }
+
+    #[test]
+    fn a_partition_is_silent_that_ends_before_what_comes_next_or_has_a_record_that_does_not_come() {
+        check(((0, 20), false), &[Some(20); 4], &[]);
+        check(((0, 10), false), &[Some(20); 3], &[2]);
+        check(((0, 30), true), &[Some(20); 3], &[2]);
+        check(((0, 30), false), &[Some(20); 6], &[]);
+        // What moves is not silent.
+        let moving: Vec<Option<u64>> = (0..6).map(Some).collect();
+        check(((0, 30), true), &moving, &[]);
+        // What was never read and never committed begins at the oldest record.
+        check(((7, 30), true), &[None; 3], &[2]);
+        check(((7, 7), true), &[None; 6], &[]);
+    }
+
+    #[test]
+    fn nothing_is_done_twice_for_the_same_end() {
+        check(((0, 10), false), &[Some(20); 9], &[2]);
+        check(((0, 30), true), &[Some(20); 9], &[2]);
+        let mut checks = EndChecks::new(Instant::now());
+        let mut cluster = Fake {
+            ends: HashMap::from([(0, (0, 30))]),
+            ..Fake::default()
+        };
+        assert!(found(&mut checks, &mut cluster, &[Some(20); 9]).is_empty());
+        assert_eq!(cluster.probed, 1);
+        cluster.ends.insert(0, (0, 31));
+        cluster.has_records = true;
+        assert_eq!(found(&mut checks, &mut cluster, &[Some(20); 3]), [1]);
+        checks.replaced(Instant::now());
+        assert!(found(&mut checks, &mut cluster, &[Some(20); 9]).is_empty());
+    }
+
+    #[test]
+    fn while_partitions_are_paused_nothing_is_unread() {
+        let mut checks = EndChecks::new(Instant::now());
+        let mut cluster = Fake {
+            ends: HashMap::from([(0, (0, 30))]),
+            has_records: true,
+            ..Fake::default()
+        };
+        for _ in 0..5 {
+            assert!(found(&mut checks, &mut cluster, &[Some(20); 2]).is_empty());
+            checks.paused();
+        }
+        assert_eq!(found(&mut checks, &mut cluster, &[Some(20); 3]), [2]);
+    }
+
+    #[test]
+    fn all_partitions_are_asked_about_in_turn_also_where_one_does_not_answer() {
+        const PARTITIONS: u32 = 40;
+        let mut checks = EndChecks::new(Instant::now());
+        let mut cluster = Fake::default();
+        let followed: Vec<Followed> = (0..PARTITIONS).map(|at| (place(at), Some(1))).collect();
+        cluster
+            .ends
+            .extend((0..PARTITIONS).filter(|at| *at != 3).map(|at| (at, (0, 1))));
+        let mut look = |cluster: &mut Fake| {
+            cluster.asked.clear();
+            checks.look(&followed, cluster, Instant::now());
+            cluster.asked.clone()
+        };
+        assert!(look(&mut cluster).is_empty());
+        // The fourth does not answer, and those behind it would take as long.
+        assert_eq!(look(&mut cluster), (0..4).collect::<Vec<_>>());
+        assert_eq!(look(&mut cluster), (4..20).collect::<Vec<_>>());
+        assert_eq!(look(&mut cluster), (20..36).collect::<Vec<_>>());
+        assert_eq!(look(&mut cluster), (36..40).chain(0..4).collect::<Vec<_>>());
     }
 }

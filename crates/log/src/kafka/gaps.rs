@@ -1,15 +1,19 @@
 //! Which offset of each partition comes next, and what is missing where another one comes.
 //!
-//! Where the offset that a consumer wants is not in the log any more, librdkafka goes on at the oldest record and returns no
-//! error. Compaction and the markers of transactions leave offsets without a record, too; so what is missing was removed only
-//! as far as it is before the oldest offset of the partition, for which the cluster is asked.
+//! Where the offset that a consumer wants is not in the log any more, librdkafka goes on at the
+//! oldest record and returns no error. Compaction and the markers of transactions leave offsets
+//! without a record, too; so what is missing was removed only as far as it is before the oldest
+//! offset of the partition, for which the cluster is asked.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the cluster is asked for the oldest offset of one partition: each transaction leaves a gap.
+use super::ends::Followed;
+
+/// How often the cluster is asked for the oldest offset of one partition: each transaction leaves a
+/// gap.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 /// Gaps of one partition that wait to be asked about; with more it is asked at once.
 const MAX_WAITING: usize = 1000;
@@ -17,11 +21,11 @@ const MAX_WAITING: usize = 1000;
 /// What a record's offset says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// It is the next one, or the first.
+    /// The record is the next one, or the first.
     Next,
     /// Offsets are missing before it.
     Gap,
-    /// It was read before: the partition has lost its end, or begins anew.
+    /// The record was read before: the partition has lost its end, or begins anew.
     Back {
         /// The offset that was expected.
         expected: u64,
@@ -59,6 +63,17 @@ impl Gaps {
     /// The offset that comes next of a partition.
     pub(super) fn next(&self, topic: &str, partition: u32) -> Option<u64> {
         Some(self.get(topic, partition)?.next)
+    }
+
+    /// All partitions, with the offset that comes next of each.
+    pub(super) fn all(&self) -> Vec<Followed> {
+        let of_topic = |(topic, partitions): (&Arc<str>, &HashMap<u32, Partition>)| {
+            let named = partitions
+                .iter()
+                .map(|(partition, known)| ((Arc::clone(topic), *partition), Some(known.next)));
+            named.collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of_topic).collect()
     }
 
     fn get(&self, topic: &str, partition: u32) -> Option<&Partition> {
@@ -127,7 +142,8 @@ impl Gaps {
         self.topics.iter().flat_map(of_topic).collect()
     }
 
-    /// The oldest offset of a partition is known, or could not be asked for; gives what was removed before it was read.
+    /// The oldest offset of a partition is known, or could not be asked for; gives what was removed
+    /// before it was read.
     pub(super) fn answered(
         &mut self,
         topic: &str,
@@ -164,7 +180,8 @@ impl Partition {
 mod tests {
     use super::*;
 
-    /// Reads offsets from 10 on, with an oldest offset of the partition, and expects what was removed unread.
+    /// Reads offsets from 10 on, with an oldest offset of the partition, and expects what was
+    /// removed unread.
     fn check(offsets: &[u64], oldest: u64, removed: &[(u64, u64)]) {
         let topic = Arc::from("t");
         let mut gaps = Gaps::default();

@@ -9,7 +9,8 @@ use rdkafka::error::KafkaError;
 /// How often the errors of one client are logged.
 const ERROR_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What librdkafka is asked for, with its property `debug` or without; the filter of our log decides what of it is shown.
+/// What librdkafka is asked for, with its property `debug` or without; the filter of our log
+/// decides what of it is shown.
 pub(super) fn level(has_debug: bool) -> RDKafkaLogLevel {
     if has_debug {
         RDKafkaLogLevel::Debug
@@ -18,8 +19,8 @@ pub(super) fn level(has_debug: bool) -> RDKafkaLogLevel {
     }
 }
 
-/// Logs a line of librdkafka. Which of them are worth somebody's sleep is not known here, so none is an error unless
-/// librdkafka takes it for critical.
+/// Logs a line of librdkafka. Which of them are worth somebody's sleep is not known here, so none
+/// is an error unless librdkafka takes it for critical.
 pub(super) fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
     use RDKafkaLogLevel as Level;
     match level {
@@ -34,7 +35,8 @@ pub(super) fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
     }
 }
 
-/// The errors of one client, logged once a minute: librdkafka goes on by itself, and repeats them while a cluster is away.
+/// The errors of one client, logged once a minute: librdkafka goes on by itself, and repeats them
+/// while a cluster is away.
 #[derive(Default)]
 pub(super) struct ClientErrors {
     logged: Mutex<Option<Instant>>,

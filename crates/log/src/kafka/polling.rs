@@ -1,9 +1,13 @@
-//! What consumers and readers have in common: a thread polls librdkafka and puts records into a bounded channel.
+//! What consumers and readers have in common: a thread polls librdkafka and puts records into a
+//! bounded channel.
 //!
-//! The channel is bounded in bytes; while it is full the partitions are paused, and polling goes on, as the group asks for it.
-//! Where a partition is taken away, what was fetched of it and not handed out is dropped: whoever has it now gets it. Records
-//! that were removed before they were read are found by their offsets, see [`super::gaps`]. A consumer that has failed for
-//! good is replaced by a new one, which goes on where that one was.
+//! The channel is bounded in bytes; while it is full the partitions are paused, and polling goes
+//! on, as the group asks for it. Where a partition is taken away, what was fetched of it and not
+//! handed out is dropped: whoever has it now gets it. Records that were removed before they were
+//! read are found by their offsets, see [`super::gaps`]. A consumer that has failed for good is
+//! replaced by a new one, which goes on where that one was.
+
+mod silent;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,7 +38,8 @@ const POLL: Duration = Duration::from_millis(100);
 const POLL_PAUSED: Duration = Duration::from_millis(10);
 /// How often trouble is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing is polled.
+/// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing
+/// is polled.
 const OLDEST_OFFSET: Duration = Duration::from_secs(3);
 
 /// A consumer that a thread polls.
@@ -198,23 +203,7 @@ impl<S: Source> Polling<S> {
             for (topic, partition) in self.gaps.due(Instant::now()) {
                 self.ask(&topic, partition);
             }
-            self.look_for_lost_ends();
-        }
-    }
-
-    /// Replaces a consumer that gets nothing of a partition because that has lost its end.
-    fn look_for_lost_ends(&mut self) {
-        let known = (&*self.assigned, &self.gaps);
-        let lost = self.ends.look(&self.consumer, known, Instant::now());
-        if let Some(lost) = lost.filter(|_| !self.is_paused) {
-            tracing::error!(
-                topic = lost.topic,
-                partition = lost.partition,
-                next = lost.next,
-                end = lost.end,
-                "a partition ends before what was to be read next: it was truncated, restored or made anew; another consumer is made"
-            );
-            self.replace();
+            self.look_for_silent_partitions();
         }
     }
 
@@ -237,10 +226,7 @@ impl<S: Source> Polling<S> {
         let consumer = Arc::clone(&self.consumer);
         match consumer.poll(wait) {
             None => {}
-            Some(Ok(message)) => {
-                self.ends.heard(Instant::now());
-                self.take(&message);
-            }
+            Some(Ok(message)) => self.take(&message),
             Some(Err(error)) if consumer.client().fatal_error().is_some() => {
                 self.renew(&error);
             }
@@ -279,8 +265,15 @@ impl<S: Source> Polling<S> {
     fn follow(&mut self, record: &Record, since: u64) {
         let (topic, partition) = (&record.topic, record.partition);
         if !self.gaps.knows(topic, partition, since) {
-            self.source
+            let found = self
+                .source
                 .find_begin(&self.consumer, &self.assigned, &mut self.gaps);
+            if let Err(error) = found {
+                tracing::warn!(
+                    %error, group = self.source.group(),
+                    "what a group has committed cannot be asked for: whether records were removed before they were read is not known"
+                );
+            }
         }
         match self.gaps.note(topic, partition, (since, record.offset)) {
             Found::Next => {}
@@ -333,8 +326,9 @@ impl<S: Source> Polling<S> {
         }
     }
 
-    /// All that is assigned now; what is assigned later is paused when something of it has come. What librdkafka has fetched
-    /// of paused partitions it fetches again, so reading goes on only when there is room for much of it.
+    /// All that is assigned now; what is assigned later is paused when something of it has come.
+    /// What librdkafka has fetched of paused partitions it fetches again, so reading goes on only
+    /// when there is room for much of it.
     fn pause(&mut self) {
         let has_room = self.held.is_empty()
             && if self.is_paused {
@@ -368,8 +362,8 @@ impl<S: Source> Polling<S> {
         }
     }
 
-    /// Makes another consumer, until one works: librdkafka repeats a fatal error for ever. Two that replace each other, because
-    /// they have one `group.instance.id`, do so seldom.
+    /// Makes another consumer, until one works: librdkafka repeats a fatal error for ever. Two that
+    /// replace each other, because they have one `group.instance.id`, do so seldom.
     fn renew(&mut self, error: &KafkaError) {
         let fatal = self.consumer.client().fatal_error();
         let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
@@ -396,7 +390,7 @@ impl<S: Source> Polling<S> {
                     self.current.replace(&consumer);
                     let old = std::mem::replace(&mut self.consumer, consumer);
                     self.is_paused = false;
-                    self.ends = EndChecks::new(Instant::now());
+                    self.ends.replaced(Instant::now());
                     // Its end may take a while.
                     std::thread::spawn(move || drop(old));
                     return;

@@ -1,9 +1,10 @@
 //! The producer: hands records over, waits until all are delivered.
 //!
-//! Nothing expires: while the cluster is away, or does not take the records of a topic, an append waits, and only what was
-//! not delivered is handed over again. A broker judges whole batches: what was in one that is too large or invalid is
-//! handed over alone, and only a record that is refused alone is left out, and counted. After a fatal error of
-//! the idempotent producer there is a new one.
+//! Nothing expires: while the cluster is away, or does not take the records of a topic, an append
+//! waits, and only what was not delivered is handed over again. A broker judges whole batches: what
+//! was in one that is too large or invalid is handed over alone, and only a record that is refused
+//! alone is left out, and counted. After a fatal error of the idempotent producer there is a new
+//! one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,11 +58,11 @@ struct Pending {
 
 /// What became of a record that was not delivered.
 enum Outcome {
-    /// It will never be taken.
+    /// The record will never be taken.
     Refused(KafkaError),
     /// Something in its batch will never be taken, perhaps itself.
     Alone(KafkaError),
-    /// It may be taken later.
+    /// The record may be taken later.
     Again(KafkaError),
 }
 

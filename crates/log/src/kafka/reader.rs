@@ -19,7 +19,8 @@ use crate::{LogError, Position, Reader, Record, StartAt};
 const TOPIC_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a reader looks for new partitions of its topic.
 const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
-/// Records that are fetched and not handed out take this much memory, at most; a dispatcher has many readers.
+/// Records that are fetched and not handed out take this much memory, at most; a dispatcher has
+/// many readers.
 const FETCHED_BYTES: usize = 4 * 1024 * 1024;
 /// librdkafka wants a group where none is used.
 const GROUP: &str = "dovecast-reader";
@@ -30,8 +31,8 @@ const ASSIGNMENT: u64 = 0;
 pub struct KafkaReader(Polled);
 
 impl KafkaReader {
-    /// Asks the cluster, and waits for the answer: the place is fixed when this returns. Where it is away the place is found
-    /// later.
+    /// Asks the cluster, and waits for the answer: the place is fixed when this returns. Where it
+    /// is away the place is found later.
     pub(super) fn start(
         client: (&KafkaOptions, &Arc<Counters>),
         topic: &str,

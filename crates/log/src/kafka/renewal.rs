@@ -1,15 +1,16 @@
-//! When a consumer that has failed for good is replaced: each time later, until one has lived for a while.
+//! When a consumer that has failed for good is replaced: each time later, until one has lived for a
+//! while.
 //!
-//! Two members with one `group.instance.id` replace each other, and each reads some records meanwhile: so that a consumer reads
-//! does not mean that it stays.
+//! Two members with one `group.instance.id` replace each other, and each reads some records
+//! meanwhile: so that a consumer reads does not mean that it stays.
 
 use std::time::{Duration, Instant};
 
 /// How long until a consumer that has failed for good is replaced: at first, and at most.
 const FIRST: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_mins(1);
-/// How long a consumer has to live before the next is made soon: longer than [`SLOWEST`], after which another that replaces it is
-/// back.
+/// How long a consumer has to live before the next is made soon: longer than [`SLOWEST`], after
+/// which another that replaces it is back.
 const SETTLED: Duration = Duration::from_mins(5);
 
 /// The delays of one consumer's replacements.

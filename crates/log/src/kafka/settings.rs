@@ -14,8 +14,8 @@ use crate::{LogError, NewRecord};
 
 /// librdkafka's default of `message.max.bytes`, which is what the producer takes.
 const MESSAGE_MAX_BYTES: usize = 1_000_000;
-/// What a record takes besides its key, value and headers: its own framing, that of its batch, and a header that is added when it is
-/// shipped; rather too much.
+/// What a record takes besides its key, value and headers: its own framing, that of its batch, and
+/// a header that is added when it is shipped; rather too much.
 const FRAMING_BYTES: usize = 1024;
 /// What a header takes besides its name and value.
 const HEADER_FRAMING_BYTES: usize = 10;
@@ -43,11 +43,11 @@ impl<const N: usize> From<[(&str, &str); N]> for TopicSettings {
     }
 }
 
-/// Asks the cluster; topics that are not there are left out. An error only where nothing is answered at all.
+/// Asks the cluster. An error only where nothing is answered at all.
 pub(super) async fn of_topics(
     options: &KafkaOptions,
     topics: &[String],
-) -> Result<Answers, LogError> {
+) -> Result<DescribedTopics, LogError> {
     let admin: AdminClient<Context> = options
         .client_config(&[])
         .create_with_context(Context::new(&Arc::default()))
@@ -65,35 +65,39 @@ pub(super) async fn of_topics(
     })
     .await?;
     let answered = answered.map_err(|error| options.io("ask", &error))?;
-    Ok(Answers::of(topics, answered))
+    Ok(DescribedTopics::of(topics, answered))
 }
 
-/// What the cluster has answered.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    pub(super) found: BTreeMap<String, TopicSettings>,
-    /// Topics that it says nothing of, and why.
-    pub(super) refused: BTreeMap<String, Code>,
+/// What the cluster says of the settings of topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DescribedTopics {
+    /// Topics that are there, with their settings.
+    pub found: BTreeMap<String, TopicSettings>,
+    /// Topics that are not there.
+    pub missing: BTreeSet<String>,
+    /// Topics that the cluster does not describe to us, each with its reason.
+    pub refused: BTreeMap<String, String>,
 }
 
-impl Answers {
+impl DescribedTopics {
     /// A topic that cannot be described hides no other: whoever may write to the log names topics.
     fn of(topics: &[String], answered: Vec<ConfigResourceResult>) -> Self {
-        let mut answers = Self::default();
+        let mut described = Self::default();
         for (topic, answer) in topics.iter().zip(answered) {
             match answer {
-                // A topic that is not there has none.
-                Ok(resource) if resource.entries.is_empty() => {}
-                Ok(resource) => {
-                    answers.found.insert(topic.clone(), settings(resource));
+                Ok(resource) if !resource.entries.is_empty() => {
+                    described.found.insert(topic.clone(), settings(resource));
                 }
-                Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {}
+                // A topic that is not there has no settings.
+                Ok(_) | Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                    described.missing.insert(topic.clone());
+                }
                 Err(code) => {
-                    answers.refused.insert(topic.clone(), code);
+                    described.refused.insert(topic.clone(), code.to_string());
                 }
             }
         }
-        answers
+        described
     }
 }
 
@@ -103,24 +107,25 @@ pub(super) struct Undescribed(Arc<Mutex<BTreeSet<String>>>);
 
 impl Undescribed {
     /// Logs those that are new, in one line; one that was described meanwhile is new again.
-    pub(super) fn note(&self, answers: &Answers) {
-        let new = self.new_ones(answers);
-        if let Some((topic, code)) = new.first() {
+    pub(super) fn note(&self, described: &DescribedTopics) {
+        let new = self.new_ones(described);
+        if let Some((topic, reason)) = new.first() {
             tracing::warn!(
                 topics = new.len(),
                 first = topic,
-                reason = %code,
+                reason,
                 "kafka does not describe topics: how large their records may be is not known"
             );
         }
     }
 
-    fn new_ones<'a>(&self, answers: &'a Answers) -> Vec<(&'a str, Code)> {
+    fn new_ones<'a>(&self, described: &'a DescribedTopics) -> Vec<(&'a str, &'a str)> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|topic| !answers.found.contains_key(topic));
-        let refused = answers.refused.iter();
+        known.retain(|topic| !described.found.contains_key(topic));
+        let refused = described.refused.iter();
         let new = refused.filter(|(topic, _)| known.insert((*topic).clone()));
-        new.map(|(topic, code)| (topic.as_str(), *code)).collect()
+        new.map(|(topic, reason)| (topic.as_str(), reason.as_str()))
+            .collect()
     }
 }
 
@@ -202,10 +207,10 @@ mod tests {
         let denied = Code::TopicAuthorizationFailed;
         let undescribed = Undescribed::default();
         for (hidden, new) in [
-            (Err(denied), vec![("hidden", denied)]),
+            (Err(denied), vec!["hidden"]),
             (Err(denied), vec![]),
             (Ok(described("hidden")), vec![]),
-            (Err(denied), vec![("hidden", denied)]),
+            (Err(denied), vec!["hidden"]),
         ] {
             let is_described = hidden.is_ok();
             let answered = vec![
@@ -214,8 +219,11 @@ mod tests {
                 Err(Code::UnknownTopicOrPartition),
                 Ok(described("hooks")),
             ];
-            let answers = Answers::of(&topics, answered);
-            assert_eq!(undescribed.new_ones(&answers), new);
+            let answers = DescribedTopics::of(&topics, answered);
+            let new_ones = undescribed.new_ones(&answers).into_iter();
+            assert_eq!(new_ones.map(|(topic, _)| topic).collect::<Vec<_>>(), new);
+            assert_eq!(answers.missing, BTreeSet::from(["gone".to_owned()]));
+            assert_eq!(answers.refused.contains_key("hidden"), !is_described);
             let found: Vec<&str> = answers.found.keys().map(String::as_str).collect();
             if is_described {
                 assert_eq!(found, ["dovecot", "hidden", "hooks"]);

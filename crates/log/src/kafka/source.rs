@@ -18,23 +18,25 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("auto.offset.reset", "earliest"),
     ("isolation.level", "read_committed"),
     ("fetch.wait.max.ms", "50"),
-    // What librdkafka fetches ahead of our own channel, and one fetch; its default is 64 MB. Its pause when there is
-    // enough of it is a second, by default.
+    // What librdkafka fetches ahead of our own channel, and one fetch; its default is 64 MB. Its
+    // pause when there is enough of it is a second, by default.
     ("queued.max.messages.kbytes", "4096"),
     ("fetch.queue.backoff.ms", "20"),
-    // A topic that was deleted and made anew is seen by the next look at all topics; by default that is every five minutes.
+    // A topic that was deleted and made anew is seen by the next look at all topics; by default
+    // that is every five minutes.
     ("topic.metadata.refresh.interval.ms", "20000"),
 ];
 
 /// What a consumer reads, and where it begins.
 pub(super) trait Source: Send + 'static {
-    /// Its group.
+    /// Name of the consumer's group.
     fn group(&self) -> &str;
 
     /// Fetched records take this much memory, at most, before they are handed out.
     fn fetched_bytes(&self) -> usize;
 
-    /// Makes a new consumer read. One that replaces another goes on at what `gaps` knows to be next.
+    /// Makes a new consumer read. One that replaces another goes on at what `gaps` knows to be
+    /// next.
     fn begin(
         &mut self,
         consumer: &BaseConsumer<Context>,
@@ -44,8 +46,15 @@ pub(super) trait Source: Send + 'static {
     /// Is called before each poll.
     fn look(&mut self, _: &BaseConsumer<Context>, _: &mut Gaps) {}
 
-    /// Finds out where partitions begin of which the first record has come.
-    fn find_begin(&mut self, _: &BaseConsumer<Context>, _: &Assigned, _: &mut Gaps) {}
+    /// Finds out where partitions begin of which nothing has come yet, or the first record has.
+    fn find_begin(
+        &mut self,
+        _: &BaseConsumer<Context>,
+        _: &Assigned,
+        _: &mut Gaps,
+    ) -> Result<(), KafkaError> {
+        Ok(())
+    }
 }
 
 /// Something of a partition, and the number of the latest assignment when it was fetched.

@@ -79,11 +79,13 @@ impl Connection {
         self.is_welcome
     }
 
-    /// Sends as much as the socket takes. Where the relay has closed the connection, the error is what it said before.
+    /// Sends as much as the socket takes. Where the relay has closed the connection, the error is
+    /// what it said before.
     pub(super) fn send(&mut self, queue: &mut Queue) -> Result<(), Ended> {
         let sent = self.send_all(queue);
         match sent {
-            // A refusal is told right after the connection was accepted, perhaps before anything could be sent.
+            // A refusal is told right after the connection was accepted, perhaps before anything
+            // could be sent.
             Err(Ended::Lost) => self.receive(queue).and(Err(Ended::Lost)),
             done => done,
         }

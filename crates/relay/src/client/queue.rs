@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::wire::{self, Frame, WireRecord};
 
-/// A frame takes no more records when it has grown to this; small enough that the relay is busy with one client only briefly.
+/// A frame takes no more records when it has grown to this; small enough that the relay is busy
+/// with one client only briefly.
 const FRAME_BYTES: usize = 32 * 1024;
 /// A buffer that has grown beyond this is given back to the system.
 const KEPT_BYTES: usize = 64 * 1024;

@@ -1,11 +1,13 @@
 //! Takes spill files in: each record once, in the order of its file.
 //!
-//! How far a file is taken in is a mark in the log, set together with the records. A file whose writer lives is taken in as
-//! far as it goes and stays; one that is complete is deleted, one that ends within a record is put aside.
+//! How far a file is taken in is a mark in the log, set together with the records. A file whose
+//! writer lives is taken in as far as it goes and stays; one that is complete is deleted, one that
+//! ends within a record is put aside.
 //!
-//! Files are made by mail users, who may put anything into the directory. So no file stands in the way of another, nor of a
-//! client that does not name it: a client waits for the file it names and looks at no other; files are read a slice at a time, and
-//! those who wait take turns; what cannot be taken in is left, and the next file is taken.
+//! Files are made by mail users, who may put anything into the directory. So no file stands in the
+//! way of another, nor of a client that does not name it: a client waits for the file it names and
+//! looks at no other; files are read a slice at a time, and those who wait take turns; what cannot
+//! be taken in is left, and the next file is taken.
 
 mod aside;
 mod claims;
@@ -34,7 +36,8 @@ use file::{Ending, Slice};
 
 /// Sticky, the relay's group, everybody may make files and nobody may look.
 const DIRECTORY_MODE: u32 = 0o3733;
-/// Slices of files that are read and appended at a time; bounds memory and blocking threads, whatever number of clients name a file.
+/// Slices of files that are read and appended at a time; bounds memory and blocking threads,
+/// whatever number of clients name a file.
 const SLICES_AT_A_TIME: usize = 8;
 /// Marks that are forgotten in one go: the log makes one commit of them.
 const FORGOTTEN_AT_A_TIME: usize = 500;
@@ -53,7 +56,8 @@ pub(super) struct Intake {
     is_more_aside: AtomicBool,
     /// How far files are taken in, by name; read from the log once.
     marks: OnceCell<Mutex<HashMap<String, u64>>>,
-    /// Files that were refused, by inode: counted and told once each, bounded by what is in the directory.
+    /// Files that were refused, by inode: counted and told once each, bounded by what is in the
+    /// directory.
     refused: Mutex<HashSet<u64>>,
     refused_lines: LineLimit,
     failed_lines: LineLimit,
@@ -135,7 +139,8 @@ pub(super) async fn take_named(relay: &Arc<Relay>, name: &str) -> Taken {
     take_file(relay, name).await
 }
 
-/// Takes in all files, in the order of their names; those that cannot be are left for the next time.
+/// Takes in all files, in the order of their names; those that cannot be are left for the next
+/// time.
 pub(super) async fn take_all(relay: &Arc<Relay>) {
     let listing = Arc::clone(relay);
     let listed = tokio::task::spawn_blocking(move || list(&listing.intake.dir)).await;

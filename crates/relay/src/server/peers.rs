@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A user who is refused is told of once in this time.
 const REPEAT: Duration = Duration::from_mins(1);
-/// So many users are remembered; of more nothing is told.
+/// Most users of whom it is remembered that they were logged; others are not logged.
 const REMEMBERED: usize = 1000;
 
 /// User ids that may send.

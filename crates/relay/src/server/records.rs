@@ -17,8 +17,9 @@ pub(super) struct Converter {
     scratch: Vec<u8>,
 }
 
-/// The longest name of a host that a header takes, in bytes (RFC 1035 section 2.3.4). It stands in every record: with one as long as
-/// a hello has room for, records of some bytes would take 64 kB each.
+/// The longest name of a host that a header takes, in bytes (RFC 1035 section 2.3.4). It stands in
+/// every record: with one as long as a hello has room for, records of some bytes would take 64 kB
+/// each.
 const MAX_HOST_BYTES: usize = 255;
 /// How far ahead of ours a client's clock may be.
 const AHEAD: Duration = Duration::from_mins(5);
@@ -64,7 +65,8 @@ impl Converter {
     }
 }
 
-/// A clock that is far ahead would keep its records for ever: retention goes by this time. The header says what was sent.
+/// A clock that is far ahead would keep its records for ever: retention goes by this time. The
+/// header says what was sent.
 fn latest_ms() -> u64 {
     let now = SystemTime::now() + AHEAD;
     let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,9 @@
-//! One client: its records go to the log in their order, one append at a time; what comes meanwhile is the next append.
+//! One client: its records go to the log in their order, one append at a time; what comes meanwhile
+//! is the next append.
 //!
-//! An append that fails is tried again until it succeeds: nothing behind it may overtake it. A client is not read beyond a
-//! bound of bytes that wait, so that none can fill the memory or keep the log from others.
+//! An append that fails is tried again until it succeeds: nothing behind it may overtake it. A
+//! client is not read beyond a bound of bytes that wait, so that none can fill the memory or keep
+//! the log from others.
 
 use std::io;
 use std::pin::Pin;
@@ -32,7 +34,7 @@ const STOPPING: &str = "the relay is being stopped";
 enum End {
     /// The client has gone.
     Gone,
-    /// It is sent away.
+    /// The client is sent away.
     Refused(Refusal, String),
 }
 
@@ -374,7 +376,8 @@ impl Session<'_> {
             .records
             .fetch_add(records as u64, Ordering::Relaxed);
         self.durable += records as u64;
-        // Of several acknowledgements that wait only the last one says something; a half-written one has to stay.
+        // Of several acknowledgements that wait only the last one says something; a half-written
+        // one has to stay.
         if self.outbox.len() < 64 {
             wire::write_ack(&mut self.outbox, self.durable);
         } else {

@@ -41,7 +41,7 @@ counters! {
     unread,
     /// Records that clients have sent and that are durable, those that were there already included.
     records,
-    /// Of these and of those from spill files: records that were there already.
+    /// Records from clients and spill files that were there already.
     duplicates,
     /// Records that the log refuses for good; they are lost.
     dropped,

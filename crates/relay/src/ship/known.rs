@@ -1,8 +1,8 @@
 //! What the target has already of the records that are shipped first.
 //!
-//! A shipper that ended between the target's answer and its own commit would ship a batch again. So before the first append
-//! the target is read back, from the time on since which something was shipped and not committed, and what is found there by its
-//! `dovecast-id` is left out.
+//! A shipper that ended between the target's answer and its own commit would ship a batch again. So
+//! before the first append the target is read back, from the time on since which something was
+//! shipped and not committed, and what is found there by its `dovecast-id` is left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,8 +21,9 @@ const SLACK_MS: i64 = 10_000;
 
 /// Which records of the spool may be in the target already.
 pub(super) struct Doubtful {
-    /// Of each partition: those before this offset. What is behind was not in an append before the shipper was started, because it came
-    /// later, or because an append is no longer.
+    /// The offset of each partition before which records are doubtful. What is behind was not in an
+    /// append before the shipper was started, because it came later, or because an append is no
+    /// longer.
     ends: HashMap<(Arc<str>, u32), u64>,
 }
 
@@ -80,7 +81,8 @@ fn id(record: &Record) -> Option<&[u8]> {
     record.header(header_name::ID)
 }
 
-/// Looks for the ids of records in the target. What goes wrong is tried again from its beginning, within the same bounds.
+/// Looks for the ids of records in the target. What goes wrong is tried again from its beginning,
+/// within the same bounds.
 pub(super) struct LookUp {
     asked: HashSet<Vec<u8>>,
     oldest: BTreeMap<Arc<str>, i64>,
@@ -88,7 +90,8 @@ pub(super) struct LookUp {
 }
 
 impl LookUp {
-    /// Where it is not known since when something may have been shipped, it is not before the time of the oldest record.
+    /// Where it is not known since when something may have been shipped, it is not before the time
+    /// of the oldest record.
     pub(super) fn of(records: &[Record], since_ms: Option<i64>) -> Self {
         let mut oldest = BTreeMap::<Arc<str>, i64>::new();
         let mut asked = HashSet::new();

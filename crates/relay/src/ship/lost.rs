@@ -1,7 +1,9 @@
-//! Records that the target never takes: each is named in the log, counted, and, where somebody keeps them, a dead letter.
+//! Records that the target never takes: each is named in the log, counted, and, where somebody
+//! keeps them, a dead letter.
 //!
-//! Those of one append are kept together, in one series of tries: their topic is not shipped meanwhile. A store that is away is
-//! waited for, as the target is; one that answers and does not keep a record is tried for a while.
+//! Those of one append are kept together, in one series of tries: their topic is not shipped
+//! meanwhile. A store that is away is waited for, as the target is; one that answers and does not
+//! keep a record is tried for a while.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +17,8 @@ use dovecast_log::{LogError, Record};
 use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again, LOG_INTERVAL};
 use super::since::now_ms;
 
-/// Tries to keep the records of one append where a store answers that it cannot: a minute in all, with the delays of an append.
+/// Tries to keep the records of one append where a store answers that it cannot: a minute in all,
+/// with the delays of an append.
 const KEEP_TRIES: u32 = 16;
 /// Records that are kept in one transaction at most, so that none takes long.
 const KEEP_RECORDS: usize = 500;
@@ -38,18 +41,20 @@ pub enum NotKept {
     Failed(String),
 }
 
-/// What becomes of records that the target never takes; `Err`: none of them was kept, or that is not known.
+/// What becomes of records that the target never takes; `Err`: none of them was kept, or that is
+/// not known.
 pub type Kept<'a> = Pin<Box<dyn Future<Output = Result<(), NotKept>> + Send + 'a>>;
 
 /// Keeps records that the target never takes.
 pub trait KeepLost: fmt::Debug + Send + Sync + 'static {
-    /// Keeps records, all or none. `time_ms`, in milliseconds since the epoch, is when they were refused: a try that is repeated
-    /// has the same, so that what was kept before is known. After a crash they may come again with another.
+    /// Keeps records, all or none. `time_ms`, in milliseconds since the epoch, is when they were
+    /// refused: a try that is repeated has the same, so that what was kept before is known. After a
+    /// crash they may come again with another.
     fn keep<'a>(&'a self, lost: &'a [Lost<'a>], time_ms: i64) -> Kept<'a>;
 }
 
-/// Names the records of an append that are lost, and keeps them. An error only where the shipper is being stopped: they are
-/// refused again after the next start.
+/// Names the records of an append that are lost, and keeps them. An error only where the shipper is
+/// being stopped: they are refused again after the next start.
 pub(super) async fn keep(again: &mut Again, mut lost: Vec<Lost<'_>>) -> Result<(), LogError> {
     let letters = again.letters.clone();
     let mut tries = Tries::new();
@@ -74,7 +79,7 @@ pub(super) async fn keep(again: &mut Again, mut lost: Vec<Lost<'_>>) -> Result<(
 /// The tries to keep the records of one append.
 struct Tries {
     time_ms: i64,
-    /// Those that a store has answered.
+    /// Tries that a store has answered.
     answered: u32,
     delay: Duration,
 }

@@ -1,15 +1,16 @@
-//! Since when a topic was shipped that is not committed: what the target may have of it is not older, whatever the times of its
-//! events are.
+//! Since when a topic was shipped that is not committed: what the target may have of it is not
+//! older, whatever the times of its events are.
 //!
-//! The time is a mark in the spool. It is written before an append, when everything before is committed and nothing is in doubt:
-//! then what a crash leaves uncommitted is shipped later.
+//! The time is a mark in the spool. It is written before an append, when everything before is
+//! committed and nothing is in doubt: then what a crash leaves uncommitted is shipped later.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_log::LogError;
 use dovecast_log::embedded::{Embedded, Mark};
 
-/// How old a mark gets before it is written anew: a commit of the spool each time, against what is read back after a crash.
+/// How old a mark gets before it is written anew: a commit of the spool each time, against what is
+/// read back after a crash.
 const INTERVAL_MS: i64 = 60_000;
 
 /// The mark of a topic.
@@ -24,12 +25,14 @@ impl Since {
         Ok(Self(found.and_then(|mark| i64::try_from(mark.value).ok())))
     }
 
-    /// Milliseconds since the epoch; `None`: it was never shipped, or by a version that did not note it.
+    /// Milliseconds since the epoch; `None`: it was never shipped, or by a version that did not
+    /// note it.
     pub(super) fn time_ms(self) -> Option<i64> {
         self.0
     }
 
-    /// The mark to write before the next append, if it is time. After a step back of the clock it is.
+    /// The mark to write before the next append, if it is time. After a step back of the clock it
+    /// is.
     pub(super) fn renew(&mut self, topic: &str) -> Option<Mark> {
         let now = now_ms();
         let is_fresh = self

@@ -1,4 +1,5 @@
-//! Ships one topic of a spool: one append is under way at a time; what is read from the spool meanwhile is the next one.
+//! Ships one topic of a spool: one append is under way at a time; what is read from the spool
+//! meanwhile is the next one.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -230,7 +231,8 @@ impl<L: Log + Clone> Work<L> {
     }
 }
 
-/// Appends records to the target, without those that it has already; where that is in doubt they are looked up.
+/// Appends records to the target, without those that it has already; where that is in doubt they
+/// are looked up.
 async fn ship<L: Log>(
     target: &L,
     mut records: Vec<Record>,
@@ -289,8 +291,8 @@ async fn finished(
     }
 }
 
-/// A record as it is shipped. A log removes records by their time, and readers have as long as it keeps them: so it is the time
-/// of shipping, and the record's own time stands in its header.
+/// A record as it is shipped. A log removes records by their time, and readers have as long as it
+/// keeps them: so it is the time of shipping, and the record's own time stands in its header.
 fn new_record(record: &Record, now_ms: i64) -> NewRecord {
     let mut headers = record.headers.clone();
     if record.header(header_name::TIME).is_none() {

@@ -1,4 +1,5 @@
-//! What a user who may make files in the spill directory can put there: nobody but himself is held back by it.
+//! What a user who may make files in the spill directory can put there: nobody but himself is held
+//! back by it.
 
 use std::fs::{self, File};
 use std::io::Write;

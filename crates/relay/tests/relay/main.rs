@@ -1,4 +1,5 @@
-//! Client and relay together, over a real socket and a real log: what came out is counted against what went in.
+//! Client and relay together, over a real socket and a real log: what came out is counted against
+//! what went in.
 
 mod clients;
 mod hostile;
@@ -180,7 +181,7 @@ fn push(client: &mut Client, user: &str, number: u32) {
     });
 }
 
-/// The same for the same record.
+/// An id, equal for equal records.
 fn id(user: &str, number: u32) -> Uuid {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().zip(user.bytes()) {

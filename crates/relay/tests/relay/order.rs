@@ -1,7 +1,9 @@
-//! Order within one process: it holds through every way in which a relay can turn a client away, at any moment.
+//! Order within one process: it holds through every way in which a relay can turn a client away, at
+//! any moment.
 //!
-//! Clients are real; what they meet is a relay, or a peer that does what a relay does when it turns somebody away. Which way comes
-//! when, and how much each client sends meanwhile, is drawn from a fixed seed.
+//! Clients are real; what they meet is a relay, or a peer that does what a relay does when it turns
+//! somebody away. Which way comes when, and how much each client sends meanwhile, is drawn from a
+//! fixed seed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,7 +20,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 
 use crate::{Host, PATIENCE, check_in_order, finish, push, send};
 
-/// Stories that are told: each has all ways in another order, and about as many pairs of them as there are ways.
+/// Stories that are told: each has all ways in another order, and about as many pairs of them as
+/// there are ways.
 const SEEDS: u64 = 5;
 
 /// How a relay turns clients away.
@@ -373,7 +376,8 @@ async fn told(client: &mut Client, expected: &str) {
     assert!(told.is_ok(), "not `{expected}`: {all:?}");
 }
 
-/// A process that changes its user, as `lmtp` does: its file is of one who may not send, its connection of one who may.
+/// A process that changes its user, as `lmtp` does: its file is of one who may not send, its
+/// connection of one who may.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_file_is_refused_waits_until_it_is_taken_in() {
     if fs::metadata("/proc/self").expect("proc").uid() != 0 {

@@ -1,4 +1,5 @@
-//! The times of what is shipped: a log removes records by them, and an old backlog has to be read there first.
+//! The times of what is shipped: a log removes records by them, and an old backlog has to be read
+//! there first.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,7 +23,8 @@ fn now_ms() -> i64 {
     i64::try_from(now.expect("after 1970").as_millis()).expect("before the end of time")
 }
 
-/// A target that may keep its answers to itself, as one that is cut off does, and notes from which times on it is read.
+/// A target that may keep its answers to itself, as one that is cut off does, and notes from which
+/// times on it is read.
 #[derive(Clone)]
 struct Target {
     log: Embedded,

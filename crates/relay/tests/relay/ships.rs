@@ -12,7 +12,8 @@ use dovecast_relay::ship::{ShipOptions, Shipper};
 
 use crate::PATIENCE;
 
-/// A log that never has done with records of the topic `bad`, as Kafka has not with those of a topic that nobody may write to.
+/// A log that never has done with records of the topic `bad`, as Kafka has not with those of a
+/// topic that nobody may write to.
 #[derive(Clone)]
 struct Picky(Embedded);
 

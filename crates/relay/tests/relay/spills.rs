@@ -41,7 +41,8 @@ async fn a_relay_that_was_never_there_gets_everything_when_it_comes() {
     assert_eq!(mode.mode() & 0o777, 0o640, "the relay's group reads it");
     host.start();
     let records = host.arrived(30).await;
-    // The ids of the files ascend with time, and each file's first record is later than the last of the one before.
+    // The ids of the files ascend with time, and each file's first record is later than the last of
+    // the one before.
     check_in_order(&records);
     all_taken_in(&host).await;
 }
@@ -65,12 +66,12 @@ async fn what_was_spilled_comes_before_what_is_sent_after_it() {
     let mut client = host.client();
     send(&mut client, "alice", 0..10);
     host.start();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.retry_now();
     send(&mut client, "alice", 10..20);
     host.stop().await;
     send(&mut client, "alice", 20..30);
     host.start();
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    client.retry_now();
     send(&mut client, "alice", 30..40);
     assert!(!is_lost(&finish(client)));
     let records = host.arrived(40).await;
@@ -112,6 +113,7 @@ async fn a_file_is_taken_in_once_though_the_relay_ends_in_the_middle() {
     std::mem::forget(client);
     for _ in 0..5 {
         host.start();
+        // Any moment will do, also one before or behind all of the file.
         tokio::time::sleep(Duration::from_millis(3)).await;
         host.stop().await;
     }
@@ -156,7 +158,8 @@ async fn what_is_no_proper_file_is_left_alone() {
     let real = host.spill_dir().join(&host.spill_files()[0]);
     let outside = host.dir.path().join("outside");
     fs::rename(&real, &outside).expect("moved");
-    let inside = |name: &str| host.spill_dir().join(name);
+    let dir = host.spill_dir();
+    let inside = |name: &str| dir.join(name);
     symlink(&outside, inside("a.spill")).expect("a link");
     fs::copy(&outside, inside("b.spill")).expect("a copy");
     fs::hard_link(inside("b.spill"), host.dir.path().join("other")).expect("a name");
@@ -183,11 +186,23 @@ async fn what_is_no_proper_file_is_left_alone() {
     };
     let done = tokio::time::timeout(PATIENCE, refused).await;
     assert!(done.is_ok(), "{:?}", host.relay().stats());
-    // Looked at again and again, counted once.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Looked at again, when what comes now is taken in, and counted once.
+    for at in 0..2 {
+        let name = format!("z{at}.spill");
+        fs::copy(&outside, inside(&name)).expect("a copy");
+        let is_there = || host.spill_files().contains(&name);
+        let taken = async {
+            while is_there() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let taken = tokio::time::timeout(PATIENCE, taken).await;
+        assert!(taken.is_ok(), "{:?}", host.spill_files());
+    }
     assert_eq!(host.relay().stats().spill_refused, expected);
     assert_eq!(host.spill_files(), before);
-    host.arrived(0).await;
+    // Both have the same record.
+    host.arrived(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

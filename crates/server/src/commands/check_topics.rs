@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dovecast_doctor::{Finding, Severity};
-use dovecast_log::kafka::{KafkaLog, TopicSettings};
+use dovecast_log::kafka::{DescribedTopics, KafkaLog, TopicSettings};
 
 use crate::config::{Config, LogKind};
 
@@ -24,14 +24,27 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         Err(error) => Err(error),
     };
     match asked {
-        Ok(found) => found
-            .iter()
-            .flat_map(|(topic, settings)| of_topic(topic, settings))
-            .collect(),
+        Ok(described) => of_topics(&described),
         Err(error) => vec![warning(format!(
             "Kafka cannot be asked for the settings of its topics: {error}"
         ))],
     }
+}
+
+fn of_topics(described: &DescribedTopics) -> Vec<Finding> {
+    let refused = described.refused.iter().map(|(topic, reason)| {
+        warning(format!(
+            "topic `{topic}` cannot be checked, Kafka does not describe it: {reason}; allow `DescribeConfigs` on it"
+        ))
+    });
+    let missing = described.missing.iter().map(|topic| {
+        warning(format!(
+            "topic `{topic}` does not exist: create it, for where Kafka creates no topics by itself nothing is shipped to it"
+        ))
+    });
+    let found = described.found.iter();
+    let found = found.flat_map(|(topic, settings)| of_topic(topic, settings));
+    refused.chain(missing).chain(found).collect()
 }
 
 fn of_topic(topic: &str, settings: &TopicSettings) -> Vec<Finding> {
@@ -84,6 +97,29 @@ mod tests {
         let findings = of_topic("t", &TopicSettings::from(settings));
         let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn a_topic_that_is_missing_or_not_described_is_named_beside_what_is_wrong_with_others() {
+        let described = DescribedTopics {
+            found: [(
+                "short".to_owned(),
+                TopicSettings::from([("retention.ms", "7200000")]),
+            )]
+            .into(),
+            missing: ["gone".to_owned()].into(),
+            refused: [("hidden".to_owned(), "not authorized".to_owned())].into(),
+        };
+        let findings = of_topics(&described);
+        let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "warning: topic `hidden` cannot be checked, Kafka does not describe it: not authorized; allow `DescribeConfigs` on it",
+                "warning: topic `gone` does not exist: create it, for where Kafka creates no topics by itself nothing is shipped to it",
+                "warning: topic `short` has retention.ms=7200000: what is not read within 2 hours reaches nobody, set 259200000 at least",
+            ]
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The time that age is measured against: a clock that is set ahead ages no record at once.
 //!
-//! The retention clock follows the time of day, and is never ahead of it, but moves on at most [`CATCH_UP`] times as fast as
-//! time does by the steady clock. It is a mark in the log: after a restart it goes on where it was, so what grew old while no
-//! process ran stays a while longer, and nothing goes early.
+//! The retention clock follows the time of day, and is never ahead of it, but moves on at most
+//! [`CATCH_UP`] times as fast as time does by the steady clock. It is a mark in the log: after a
+//! restart it goes on where it was, so what grew old while no process ran stays a while longer, and
+//! nothing goes early.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use super::super::Mark;
 use super::super::additions::write_mark;
 
-/// How many times faster than time the clock may move, so that it comes up with what has passed while no process ran. A time of
-/// day that is wrong for an hour costs four hours of the oldest records.
+/// How many times faster than time the clock may move, so that it comes up with what has passed
+/// while no process ran. A time of day that is wrong for an hour costs four hours of the oldest
+/// records.
 const CATCH_UP: u32 = 4;
-/// Milliseconds that the time of day may gain on the steady clock between two steps without being a clock that was set: more
-/// than what the kernel slews, and than what two steps are apart.
+/// Milliseconds that the time of day may gain on the steady clock between two steps without being a
+/// clock that was set: more than what the kernel slews, and than what two steps are apart.
 const SKEW_MS: i64 = 60_000;
 /// Milliseconds that the clock moves before its mark is written anew: each is a commit of the log.
 const MARK_INTERVAL_MS: i64 = 60_000;
@@ -61,8 +63,8 @@ impl RetentionClock {
         }
     }
 
-    /// The clock's time, moved on to now. `oldest_ms`: the time of the oldest record, which begins the clock of a log that has no
-    /// mark: it has to be as old as is kept before anything goes.
+    /// The clock's time, moved on to now. `oldest_ms`: the time of the oldest record, which begins
+    /// the clock of a log that has no mark: it has to be as old as is kept before anything goes.
     pub(super) fn go_on(
         &mut self,
         now: Now,
@@ -86,8 +88,8 @@ impl RetentionClock {
         };
         self.looked = now;
         let moved_ms = before_ms.saturating_add(millis(passed.saturating_mul(CATCH_UP)));
-        // What was in the log when the clock was set is as old by now as is kept, whatever its times say: a clock that was right
-        // again after decades would otherwise keep it for years.
+        // What was in the log when the clock was set is as old by now as is kept, whatever its
+        // times say: a clock that was right again after decades would otherwise keep it for years.
         let is_behind_for_long = millis(self.behind) >= age_ms;
         let time_ms = if moved_ms >= now.time_ms || is_behind_for_long {
             self.behind = Duration::ZERO;

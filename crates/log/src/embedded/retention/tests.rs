@@ -152,7 +152,8 @@ fn a_clock_that_was_behind_empties_no_partition() {
     for keep in [2900, 1982, 1000] {
         let expected = left(&case, true, (Some(keep), None));
         let left = left(&case, false, (Some(keep), None));
-        // Not to the batch: what is removed goes by the partition that came first to where the clock was behind.
+        // Not to the batch: what is removed goes by the partition that came first to where the
+        // clock was behind.
         let is_near = left
             .iter()
             .zip(expected)

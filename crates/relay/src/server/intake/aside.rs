@@ -30,7 +30,8 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Removes those that are too many. What has such a name and is no file was made by a user, and is left.
+/// Removes those that are too many. What has such a name and is no file was made by a user, and is
+/// left.
 pub(super) fn trim(dir: &Path) -> io::Result<()> {
     let mut of_users: BTreeMap<u32, Vec<PathBuf>> = BTreeMap::new();
     let mut count = 0;

@@ -24,7 +24,8 @@ pub(super) struct Slice {
     pub(super) records: Vec<NewRecord>,
     pub(super) begin: u64,
     pub(super) end: u64,
-    /// Where the file ended when it was looked at first: one that grows as fast as it is read is read so far.
+    /// Where the file ended when it was looked at first: one that grows as fast as it is read is
+    /// read so far.
     pub(super) goal: u64,
     pub(super) inode: u64,
     /// `None`: there is more.
@@ -35,7 +36,7 @@ pub(super) struct Slice {
 pub(super) enum Ending {
     /// Nothing has that name, or not any more.
     Gone,
-    /// Its writer may append more.
+    /// The end of what is there; the writer may append more.
     Live,
     /// Nothing: the file is complete.
     Done,
@@ -102,7 +103,8 @@ fn open(path: &Path) -> Result<File, Errno> {
     rustix::fs::open(path, flags, Mode::empty()).map(File::from)
 }
 
-/// What an error of opening says about the file; those that are about this process or the disk are errors.
+/// What an error of opening says about the file; those that are about this process or the disk are
+/// errors.
 fn why_not(error: Errno) -> io::Result<Ending> {
     match error {
         Errno::NOENT => Ok(Ending::Gone),
@@ -134,7 +136,7 @@ fn refusal(relay: &Relay, there: &std::fs::Metadata) -> Option<Ending> {
 
 /// Where reading a slice has stopped.
 enum Reached {
-    /// It is large enough.
+    /// The slice is large enough.
     Slice,
     Goal,
     End,

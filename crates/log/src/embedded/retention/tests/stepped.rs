@@ -1,4 +1,5 @@
-//! A clock that is set, a process that is away: what of a log with a batch for each hour is left then.
+//! A clock that is set, a process that is away: what of a log with a batch for each hour is left
+//! then.
 
 use std::time::{Duration, Instant};
 
