@@ -22,7 +22,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 demo: deps-run ## a Dovecot, `dovecast serve`, a mail, and its events as they arrive (DEMO=keep: keep it running)
-	@cargo run --quiet --package dovecast-testkit --bin dovecast-demo
+	@cargo run --quiet --package dovecast-testkit --features demo --bin dovecast-demo
 
 TESTS ?= --workspace --exclude dovecast-benches
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
@@ -54,7 +54,7 @@ bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: onl
 
 lint: ## what a change has to pass besides the tests
 	cargo fmt --check
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --features dovecast-testkit/demo --all-targets -- --deny warnings
 	cargo deny check
 
 build: ## the plugin as operators get it, in target/release
