@@ -22,7 +22,7 @@ const LEFT_OUT: [(&str, &str); 5] = [
     ("dovecot-sys", "dovecot-dev: `make test`"),
     (
         "server",
-        "librdkafka: `make test`; without Kafka: `make check`",
+        "librdkafka: `make test`; without Kafka: `make check-server`",
     ),
     ("tests", "Dovecots, Kafka, PostgreSQL, root: `make test`"),
 ];
