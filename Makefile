@@ -16,15 +16,29 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := $(RUNNER)
 MODULE_DIR ?= $(shell . /usr/lib/dovecot/dovecot-config 2>/dev/null && echo $$dovecot_moduledir)
 PLUGIN := lib22_push_notification_kafka_plugin.so
 
-.PHONY: help demo test soak fuzz bench lint build install deb deps-build deps-run deps-test
+.PHONY: help check check-server demo test soak fuzz bench lint lint-code build install deb deps-build deps-run deps-test
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
+# What needs neither root nor network, no Dovecot, Kafka or PostgreSQL: the workspace's default members. The server without Kafka
+# needs no more, but its tests would make it longer than the five minutes that a first run should take.
+PURE := env -u CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER -u CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER DOVECAST_TESTS=pure
+check: ## while changing something: format, lints, and the tests that need nothing but Rust and a C compiler
+	cargo fmt --check
+	cargo clippy --all-targets -- --deny warnings
+	$(PURE) cargo test
+
+check-server: ## the same for the server, without Kafka
+	cargo clippy --package dovecast-server --no-default-features --all-targets -- --deny warnings
+	$(PURE) cargo test --package dovecast-server --no-default-features
+
 demo: deps-run ## a Dovecot, `dovecast serve`, a mail, and its events as they arrive (DEMO=keep: keep it running)
-	@cargo run --quiet --package dovecast-testkit --bin dovecast-demo
+	@cargo run --quiet --package dovecast-testkit --features demo --bin dovecast-demo
 
 TESTS ?= --workspace --exclude dovecast-benches
+# What is installed above is there: a case that does without is a failure.
+test soak: export DOVECAST_TESTS := all
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
 	cargo test $(TESTS)
 
@@ -52,13 +66,19 @@ bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: onl
 	cargo run --release --package dovecast-benches -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- --dovecot 2.4 $(BENCH_OPTIONS)
 
-lint: ## what a change has to pass besides the tests
+lint: lint-code ## what a change has to pass besides the tests
+	@cargo machete --version >/dev/null 2>&1 || { echo "installing cargo-machete (dependencies that nothing uses)"; cargo install --locked cargo-machete; }
+	cargo machete
+	cargo deny check
+
+lint-code:
 	cargo fmt --check
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --features dovecast-testkit/demo --all-targets -- --deny warnings
 	@# What is built without librdkafka, each for itself: features of several packages are taken together.
 	cargo clippy --package dovecast-server --no-default-features --all-targets -- --deny warnings
 	cargo clippy --package dovecast-dovecot-plugin --no-default-features --all-targets -- --deny warnings
-	cargo deny check
+	@# Whoever reads these docs changes the code: private items are in them, so links to those lead somewhere.
+	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
 build: ## the plugin as operators get it, in target/release
 	cargo build --release --package dovecast-dovecot-plugin

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
-use dovecast_testkit::{Unavailable, clock, debian, plugin};
+use dovecast_testkit::{Unavailable, clock, debian, workspace};
 
 use crate::root::{Release, said};
 
@@ -30,7 +30,7 @@ impl Package {
     }
 
     fn command(self) -> Command {
-        let script = |name: &str| Command::new(plugin::workspace_root().join(name));
+        let script = |name: &str| Command::new(workspace::root().join(name));
         match self {
             Self::Plugin => script("packaging/build-deb"),
             Self::RelayOnly => {
@@ -71,7 +71,7 @@ fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailab
     }
     let printed = run(&mut build)?;
     let path = printed.lines().last().unwrap_or_default();
-    Ok(Ok(plugin::workspace_root().join(path)))
+    Ok(Ok(workspace::root().join(path)))
 }
 
 /// The plugin's package for a Dovecot that has no Debian of its own among [`Release`]; gives what it depends on.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::lmtp::LmtpClient;
-use dovecast_testkit::{PATIENCE, Unavailable, clock, debian, loopback, plugin, process};
+use dovecast_testkit::{PATIENCE, Unavailable, clock, debian, loopback, process, workspace};
 
 /// A Debian release with the Dovecot it comes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) struct Root {
 
 /// An unchanged Debian with Dovecot, kept under `target/roots` for the next time.
 fn pristine(release: Release) -> Result<Result<PathBuf, Unavailable>> {
-    let roots = plugin::workspace_root().join("target/roots");
+    let roots = workspace::root().join("target/roots");
     let root = roots.join(release.name());
     if root.exists() {
         return Ok(Ok(root));

@@ -52,7 +52,7 @@ impl Logs {
     /// What records have to keep to.
     #[cfg_attr(
         not(feature = "kafka"),
-        expect(clippy::unused_self, reason = "with Kafka there are limits")
+        expect(clippy::unused_self, reason = "only Kafka has limits")
     )]
     pub(crate) fn limits(&self) -> Limits {
         Limits {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use dovecast_testkit::plugin::workspace_root;
+use dovecast_testkit::workspace;
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
@@ -20,7 +20,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let dir = tempfile::tempdir().expect("a directory");
     let units = ["dovecast.service", "dovecast-relay.socket"];
     for unit in units {
-        let text = fs::read_to_string(workspace_root().join("packaging/systemd").join(unit));
+        let text = fs::read_to_string(workspace::root().join("packaging/systemd").join(unit));
         // The binary is not installed here.
         let text = text
             .expect(unit)

@@ -12,20 +12,20 @@ use rcgen::{
 
 /// Where the PEM files lie.
 #[derive(Debug)]
-pub(crate) struct Certificates {
+pub struct Certificates {
     /// The authority's certificate.
-    pub(crate) ca: PathBuf,
+    pub ca: PathBuf,
     /// The server's private key followed by its certificate, as Kafka wants a PEM key store.
-    pub(crate) server_key_store: PathBuf,
+    pub server_key_store: PathBuf,
     /// The client's certificate.
-    pub(crate) client_certificate: PathBuf,
+    pub client_certificate: PathBuf,
     /// The client's private key (PKCS #8, not encrypted).
-    pub(crate) client_key: PathBuf,
+    pub client_key: PathBuf,
 }
 
 impl Certificates {
     /// Makes them in `directory`; the server's is for the IP address `server`.
-    pub(crate) fn create(directory: &Path, server: Ipv4Addr) -> Result<Certificates> {
+    pub fn create(directory: &Path, server: Ipv4Addr) -> Result<Certificates> {
         let ca_key = KeyPair::generate().context("cannot make the authority's key")?;
         let mut ca_params = named("dovecast test authority", Vec::new())?;
         ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -2,29 +2,45 @@
 //!
 //! Used by the end-to-end tests, the benchmarks and the demo. Nothing here is linked into what operators install.
 //! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
+//! Parts that need much to be compiled, or to be there, are behind features: a test asks for what it uses.
 
-mod certificates;
+#[cfg(any(feature = "kafka", feature = "postgres"))]
+pub mod certificates;
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod crash;
 pub mod cut_proxy;
+#[cfg(feature = "dovecot")]
 pub mod debian;
+#[cfg(feature = "dovecot")]
 pub mod dovecot;
 pub mod endpoint;
 pub mod http;
+#[cfg(feature = "dovecot")]
 pub mod imap;
+#[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "dovecot")]
 pub mod lmtp;
+#[cfg(feature = "server")]
 pub mod load;
 pub mod loopback;
+#[cfg(feature = "kafka")]
 pub mod mock_broker;
+#[cfg(feature = "dovecot")]
 pub mod plugin;
+#[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "server")]
 pub mod power_cut;
 pub mod process;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod small_disk;
+#[cfg(feature = "kafka")]
 pub mod topic;
 mod unavailable;
+pub mod workspace;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! The plugin under test, built by cargo from this workspace.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 
 use crate::dovecot::{Installation, Series};
-use crate::{clock, process};
+use crate::process;
+use crate::workspace::{cargo, target_dir};
 
 /// File name of the plugin as cargo builds it.
 const PLUGIN: &str = "libpush_notification_kafka_plugin.so";
@@ -54,40 +54,6 @@ pub fn modules(on: Installation, build: Build) -> Result<Modules> {
 /// The plugin for the Dovecot installed on this machine; see [`modules`].
 pub fn shared_object(build: Build) -> Result<PathBuf> {
     Ok(modules(Installation::default(), build)?.plugin)
-}
-
-/// The workspace's root directory.
-pub fn workspace_root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
-/// Where cargo puts what it builds.
-pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace_root().join("target"), PathBuf::from)
-}
-
-/// Tests of an ordinary user run through sudo; what cargo builds has to stay that user's.
-fn as_the_user_behind_sudo(cargo: &mut Command) {
-    let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
-    if let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) {
-        cargo.uid(uid).gid(gid);
-    }
-}
-
-/// Cargo in this workspace, as somebody else than a test would run it.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(arguments).current_dir(workspace_root());
-    // Set by cargo for this test's own package; the other package must not see them as its own.
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
-    {
-        cargo.env_remove(name);
-    }
-    as_the_user_behind_sudo(&mut cargo);
-    clock::true_time(&mut cargo);
-    cargo
 }
 
 /// `cargo build` of the plugin, for the headers of this Dovecot.

@@ -1,8 +1,12 @@
 //! A private PostgreSQL: Debian's binaries, a directory of its own, an address of its own, gone when it is dropped.
 //!
+//! `DOVECAST_TESTS` says whether tests may do without: no (`all`, `make test`), they have to (`pure`, `make check`), or, where it
+//! is not set, if there is none.
+//!
 //! Nothing of it outlives the process that started it, and no cluster of the system is touched. It does not sync its files:
 //! what is tested on it is what dovecast says to a PostgreSQL, not whether PostgreSQL is durable.
 
+use std::env;
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -17,6 +21,8 @@ use crate::certificates::Certificates;
 use crate::cut_proxy::CutProxy;
 use crate::{PATIENCE, Unavailable, loopback, process};
 
+/// The environment variable that says whether tests may do without.
+const WANTED: &str = "DOVECAST_TESTS";
 /// Where Debian has them, by version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const PORT: u16 = 5432;
@@ -51,10 +57,10 @@ impl Postgres {
     }
 
     fn start_as(has_tls: bool) -> Result<Result<Self, Unavailable>> {
-        let Some(binaries) = binaries() else {
-            return Ok(Err(Unavailable::new(format!(
-                "no PostgreSQL in `{VERSIONS}`: install the package postgresql"
-            ))));
+        let wanted = env::var(WANTED).ok();
+        let binaries = match choose(wanted.as_deref(), installed())? {
+            Ok(binaries) => binaries,
+            Err(unavailable) => return Ok(Err(unavailable)),
         };
         let dir = TempDir::new().context("cannot make a directory")?;
         let owner = Owner::find()?;
@@ -209,8 +215,25 @@ impl Drop for Postgres {
     }
 }
 
+/// Chooses PostgreSQL's programs. Demanded and missing is a failure, so that no case is skipped where all have to run.
+fn choose(
+    wanted: Option<&str>,
+    installed: Option<PathBuf>,
+) -> Result<Result<PathBuf, Unavailable>> {
+    let missing = format!("no PostgreSQL in `{VERSIONS}`: install the package postgresql");
+    match (wanted, installed) {
+        (Some("pure"), _) => Ok(Err(Unavailable::new(format!(
+            "no PostgreSQL wanted: {WANTED} is `pure`"
+        )))),
+        (None | Some("all"), Some(binaries)) => Ok(Ok(binaries)),
+        (None, None) => Ok(Err(Unavailable::new(missing))),
+        (Some("all"), None) => bail!("{missing}; {WANTED} is `all`"),
+        (Some(other), _) => bail!("{WANTED} is `{other}`, not `all` or `pure`"),
+    }
+}
+
 /// The newest version that is installed.
-fn binaries() -> Option<PathBuf> {
+fn installed() -> Option<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(VERSIONS)
         .ok()?
         .filter_map(|entry| {
@@ -284,4 +307,26 @@ fn run(command: &mut Command) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_demanded_is_never_skipped() {
+        let is_used = |wanted, is_installed: bool| {
+            let chosen = choose(wanted, is_installed.then(|| PathBuf::from("/bin")));
+            chosen.ok().map(|binaries| binaries.is_ok())
+        };
+        for (wanted, used_if_there, used_if_missing) in [
+            (None, Some(true), Some(false)),
+            (Some("all"), Some(true), None),
+            (Some("pure"), Some(false), Some(false)),
+            (Some("yes"), None, None),
+        ] {
+            assert_eq!(is_used(wanted, true), used_if_there, "{wanted:?}");
+            assert_eq!(is_used(wanted, false), used_if_missing, "{wanted:?}");
+        }
+    }
 }

@@ -97,7 +97,7 @@ pub fn threads(pid: u32) -> Result<Vec<Thread>> {
 ///
 /// The mock cluster's connections are not closed on exec: a server that inherits them keeps them open when a mock
 /// broker goes down, and its clients wait for answers instead of connecting again.
-pub(crate) fn detached(program: impl AsRef<OsStr>) -> Command {
+pub fn detached(program: impl AsRef<OsStr>) -> Command {
     // The shell of Debian's /bin/sh cannot name descriptors of two digits.
     const CLOSE_AND_EXEC: &str = r#"
         for fd in /proc/self/fd/*; do
@@ -122,7 +122,7 @@ pub fn signal(pid: u32, signal_name: &str) -> Result<()> {
 }
 
 /// Sends a signal to those of `pids` that still run.
-pub(crate) fn signal_running(pids: &[u32], signal_name: &str) -> Result<()> {
+pub fn signal_running(pids: &[u32], signal_name: &str) -> Result<()> {
     let running: Vec<u32> = pids
         .iter()
         .copied()
@@ -174,7 +174,7 @@ pub fn poll_until<T>(timeout: Duration, mut condition: impl FnMut() -> Option<T>
 }
 
 /// The running children of `parent` and their command names (the kernel keeps 15 bytes of them).
-pub(crate) fn children(parent: u32) -> Result<Vec<(u32, String)>> {
+pub fn children(parent: u32) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot list `/proc`")? {
         let name = entry.context("cannot list `/proc`")?.file_name();

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::http::{Answer, Request};
-use crate::{PATIENCE, plugin, process};
+use crate::{PATIENCE, process, workspace};
 
 pub use builder::Builder;
 pub use tail::Tail;
@@ -299,7 +299,7 @@ fn build(release: bool) -> Result<PathBuf> {
 }
 
 fn compile(release: bool) -> Result<PathBuf> {
-    let mut cargo = plugin::cargo(&["build", "--quiet", "--package", "dovecast-server"]);
+    let mut cargo = workspace::cargo(&["build", "--quiet", "--package", "dovecast-server"]);
     cargo.args(["--bin", "dovecast"]);
     if release {
         cargo.arg("--release");
@@ -311,7 +311,7 @@ fn compile(release: bool) -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     let profile = if release { "release" } else { "debug" };
-    Ok(plugin::target_dir().join(profile).join("dovecast"))
+    Ok(workspace::target_dir().join(profile).join("dovecast"))
 }
 
 /// The address in the line that says where HTTP is answered.

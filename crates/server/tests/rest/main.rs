@@ -47,7 +47,7 @@
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
-//! | notifications over HTTP, Dovecot's own driver | `sources` |
+//! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
@@ -60,6 +60,7 @@ mod filters;
 mod flow;
 mod follow;
 mod identity;
+#[cfg(feature = "kafka")]
 mod limits;
 mod lists;
 mod redelivery;
@@ -68,6 +69,8 @@ mod requests;
 mod setup;
 mod shape;
 mod sources;
+#[cfg(feature = "kafka")]
+mod with_kafka;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         flow::CASES,
         follow::CASES,
         identity::CASES,
+        #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
         redelivery::CASES,
@@ -108,6 +112,8 @@ fn main() -> ExitCode {
         requests::CASES,
         shape::CASES,
         sources::CASES,
+        #[cfg(feature = "kafka")]
+        with_kafka::CASES,
     ]
     .concat();
     let mut trials = Vec::new();

@@ -173,8 +173,12 @@ fn a_server_is_ready_while_its_store_takes_writes(world: &World) -> Result<()> {
     }
     database.execute(&server, "ALTER TABLE elsewhere RENAME TO feed")?;
     becomes((200, "ok\n"))?;
+    // Lines are written by a thread of their own: they may come after the answer.
+    let line = "the store takes writes again";
+    let is_logged = || server.server_log().contains(line).then_some(());
+    poll_until(dovecast_testkit::PATIENCE, is_logged).with_context(|| server.server_log())?;
     let log = server.server_log();
-    for line in ["the store takes no writes", "the store takes writes again"] {
+    for line in ["the store takes no writes", line] {
         ensure!(log.matches(line).count() == 1, "{log}");
     }
     ensure!(!log.contains(PASSWORD), "{log}");

@@ -7,10 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::{Answer, Request};
-use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
-use dovecast_testkit::topic::TopicReader;
 use serde_json::{Value, json};
 
 use crate::setup::{User, World, bearer, cases, delivering, identity, text, unique};
@@ -25,12 +23,11 @@ cases![
     what_ox_sends_is_delivered_once,
     what_ox_sends_is_refused_with_the_reason,
     without_credentials_nobody_may_send_as_ox,
-    with_kafka_it_is_taken_whether_kafka_is_there_or_not,
 ];
 
 const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 const OX: &str = "/preliminary/http-notify/v1/notify";
-const PASSWORD: &str = "s3:cret";
+pub(crate) const PASSWORD: &str = "s3:cret";
 
 /// A token of a new account, and the account's number.
 fn token(world: &World, scope: &str) -> Result<(String, String)> {
@@ -52,7 +49,7 @@ fn endpoint(user: &User<'_>) -> Result<HookEndpoint> {
     Ok(sink)
 }
 
-fn message(account: &str) -> Value {
+pub(crate) fn message(account: &str) -> Value {
     json!({"application": "a", "event_type": "e", "level": null, "timestamp": "2026-11-20T10:00:00+01:00",
         "message": {"a": [1, null]}, "account_id": account})
 }
@@ -224,7 +221,11 @@ fn ox_server(world: &World) -> Result<Server> {
 }
 
 /// As Dovecot's driver does it.
-fn put(server: &Server, login: Option<&str>, body: impl Into<Vec<u8>>) -> Result<Answer> {
+pub(crate) fn put(
+    server: &Server,
+    login: Option<&str>,
+    body: impl Into<Vec<u8>>,
+) -> Result<Answer> {
     let mut request = Request::new("PUT", &format!("{OX}?from=dovecot"))
         .header("Content-Type", "application/json; charset=utf-8");
     if let Some(login) = login {
@@ -234,11 +235,11 @@ fn put(server: &Server, login: Option<&str>, body: impl Into<Vec<u8>>) -> Result
     server.ask(&request.body(body))
 }
 
-fn login() -> String {
+pub(crate) fn login() -> String {
     format!("dovecot:{PASSWORD}")
 }
 
-fn mail(user: &str, uid: u32) -> Value {
+pub(crate) fn mail(user: &str, uid: u32) -> Value {
     json!({"user": user, "event": "messageNew", "folder": "INBOX", "imap-uidvalidity": 1_795_210_528, "imap-uid": uid,
         "from": "=?utf-8?q?B=C3=B6b?= <bob@example.org>, eve@example.org", "subject": "=?utf-8?b?w7w=?=",
         "snippet": "Hello", "unseen": 3})
@@ -340,47 +341,4 @@ fn without_credentials_nobody_may_send_as_ox(world: &World) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn with_kafka_it_is_taken_whether_kafka_is_there_or_not(world: &World) -> Result<()> {
-    let broker = MockBroker::start(1)?;
-    let brokers = broker.bootstrap_servers();
-    let kafka = format!("[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{brokers}']");
-    let credentials = format!("[ox]\nuser = 'dovecot'\npassword = '{PASSWORD}'");
-    let server = world
-        .fresh()?
-        .0
-        .config(&credentials)
-        .config(&kafka)
-        .start()?;
-    let admin = bearer(&server, &server.admin_token()?);
-    let taken = |uid| {
-        let answer = put(&server, Some(&login()), mail("alice", uid).to_string())?;
-        ensure!(answer.status == 200, "{answer:?}: {}", server.server_log());
-        admin.post("/messages", &message("1"))?.with(201)
-    };
-    // The same mail twice.
-    taken(1)?;
-    taken(1)?;
-    broker.set_down()?;
-    let said = taken(2)?;
-    broker.set_up()?;
-    let settings = [("bootstrap.servers".to_owned(), brokers)];
-    let events = TopicReader::new(&settings, "dovecot")?.read(2, ARRIVAL)?;
-    let uids: Vec<u64> = events
-        .iter()
-        .filter_map(|event| uid(&event.value))
-        .collect();
-    ensure!(uids == [1, 2], "{events:?}");
-    let sent = TopicReader::new(&settings, "hooks.outbox")?.read(3, ARRIVAL)?;
-    ensure!(sent.len() == 3);
-    // What the commands know by its id they find there.
-    let id = text(&said.json["data"]["id"])?;
-    let explained = server.run(["explain", &id, "--from", "beginning"])?;
-    ensure!(explained == "the account has no endpoints\n", "{explained}");
-    Ok(())
-}
-
-fn uid(value: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Value>(value).ok()?["uid"].as_u64()
 }

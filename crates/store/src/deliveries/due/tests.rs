@@ -32,7 +32,7 @@ fn owing(number: u32) -> Connection {
         let of = endpoint(of);
         let fill = format!(
             "WITH RECURSIVE n (value) AS (SELECT {first} UNION ALL SELECT value + 1 FROM n WHERE value < {last}) \
-             INSERT INTO owed (endpoint_id, notification_id, body, failures, due_ms, made_ms, claimed_by, reason) \
+             INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, claimed_by, reason) \
              SELECT '{of}', printf('00000000-0000-0000-0000-%012d', value), '{{}}', 1, value, 0, {claimed_by}, '' FROM n"
         );
         connection.execute_batch(&fill).expect("deliveries");
