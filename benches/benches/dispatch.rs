@@ -1,6 +1,8 @@
-//! Dispatching to a local sink beside a bare HTTP client against the same sink, and matching with many filters.
+//! Dispatching to a local sink beside a bare HTTP client against the same sink, and matching with
+//! many filters.
 //!
-//! Tables in markdown, on standard output. `--quick` shows only that it runs; `dispatch` or `match` runs one part.
+//! Tables in markdown, on standard output. `--quick` shows only that it runs; `dispatch` or `match`
+//! runs one part.
 
 #![expect(
     clippy::cast_precision_loss,

@@ -1,8 +1,9 @@
-//! Durable appends: the embedded log beside other stores and beside a plain file, which is the limit.
+//! Durable appends: the embedded log beside other stores and beside a plain file, which is the
+//! limit.
 //!
-//! Eight clients append batches and wait for each to be durable. Every store has one writer that takes all that waits into
-//! one commit, as the log has. Tables in markdown, on standard output. `--quick` shows only that it runs, `--memory` what the
-//! log takes with ten million records.
+//! Eight clients append batches and wait for each to be durable. Every store has one writer that
+//! takes all that waits into one commit, as the log has. Tables in markdown, on standard output.
+//! `--quick` shows only that it runs, `--memory` what the log takes with ten million records.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -212,7 +213,8 @@ fn uuid(number: u128) -> String {
     )
 }
 
-/// The same record as bytes, for the stores that know nothing of records; UUIDs as 16 bytes, as the log keeps them.
+/// The same record as bytes, for the stores that know nothing of records; UUIDs as 16 bytes, as the
+/// log keeps them.
 fn flat(record: &NewRecord) -> Vec<u8> {
     let mut bytes = record.key.as_deref().unwrap_or_default().to_vec();
     bytes.extend_from_slice(&record.value);

@@ -1,7 +1,9 @@
-//! Time and allocations for the JSON of one event of every kind, as `detail=compat` and as `detail=full`.
+//! Time and allocations for the JSON of one event of every kind, as `detail=compat` and as
+//! `detail=full`.
 //!
-//! The output buffer is as large as the plugin makes it and is reused, so every allocation shown is one beyond it. The
-//! baseline, in the same run: serde_json writing a struct with the same fields into the same buffer.
+//! The output buffer is as large as the plugin makes it and is reused, so every allocation shown is
+//! one beyond it. The baseline, in the same run: serde_json writing a struct with the same fields
+//! into the same buffer.
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
@@ -40,7 +42,8 @@ fn full(bencher: Bencher<'_, '_>, details: &Case) {
     bench_render(bencher, details.0, Some(&CONTEXT));
 }
 
-/// serde_json, given a struct whose texts are known to be UTF-8 and whose date is formatted already.
+/// serde_json, given a struct whose texts are known to be UTF-8 and whose date is formatted
+/// already.
 #[divan::bench]
 fn serde_json_flags_set(bencher: Bencher<'_, '_>) {
     bench_serde(bencher, &serde_flags_set());

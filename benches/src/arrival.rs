@@ -1,5 +1,5 @@
-//! How long after the answer to a command its event is printed by `dovecast tail`: through the mail process, the socket, the
-//! log on the disk, the control socket.
+//! How long after the answer to a command its event is printed by `dovecast tail`: through the mail
+//! process, the socket, the log on the disk, the control socket.
 
 use std::time::{Duration, Instant};
 

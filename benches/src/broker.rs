@@ -1,4 +1,5 @@
-//! A mock cluster in a process of its own, so that its threads are nobody else's: this executable, started again.
+//! A mock cluster in a process of its own, so that its threads are nobody else's: this executable,
+//! started again.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -49,7 +50,8 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// The process itself: prints where the cluster is and stays until its parent closes the pipe or ends.
+/// The process itself: prints where the cluster is and stays until its parent closes the pipe or
+/// ends.
 pub(crate) fn serve(brokers: Option<&str>) -> Result<()> {
     let brokers = brokers
         .and_then(|count| count.parse().ok())

@@ -1,4 +1,5 @@
-//! A server that is killed at full load and started again: how soon everything that it had accepted is delivered.
+//! A server that is killed at full load and started again: how soon everything that it had accepted
+//! is delivered.
 
 use dovecast_testkit::crash::{CrashOptions, at_saturation};
 use dovecast_testkit::server::Server;

@@ -1,4 +1,5 @@
-//! What the process `dovecast serve` takes for notifications over HTTP and their webhooks: time on a CPU, memory.
+//! What the process `dovecast serve` takes for notifications over HTTP and their webhooks: time on
+//! a CPU, memory.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A median and the interval that holds the true one with 95 % probability, from the order of the values alone.
+/// A median and the interval that holds the true one with 95 % probability, from the order of the
+/// values alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Median {
     pub(crate) value: f64,
@@ -27,8 +28,8 @@ impl Median {
     }
 }
 
-/// Places, among `count` sorted values, of the ends of the interval: the number of values below the true median is
-/// binomial, here taken as normal.
+/// Places, among `count` sorted values, of the ends of the interval: the number of values below the
+/// true median is binomial, here taken as normal.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

@@ -1,7 +1,8 @@
 //! What clients wait for: one mail over LMTP, one STORE over IMAP.
 //!
-//! Every subject has a twin, the framework without a driver, with a connection and a mailbox of its own. In each round
-//! subject and twin do a block of work each, one right after the other and in changing order.
+//! Every subject has a twin, the framework without a driver, with a connection and a mailbox of its
+//! own. In each round subject and twin do a block of work each, one right after the other and in
+//! changing order.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! What the plugin costs a real Dovecot: tables in markdown, on standard output.
 //!
-//! Every figure stands beside the same figure of the push-notification framework without a driver, taken in the same
-//! run: the machine is noisy, so both are measured in turns and the ratio of each turn is what counts.
+//! Every figure stands beside the same figure of the push-notification framework without a driver,
+//! taken in the same run: the machine is noisy, so both are measured in turns and the ratio of each
+//! turn is what counts.
 
 mod arrival;
 mod broker;

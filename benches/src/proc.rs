@@ -1,4 +1,5 @@
-//! Figures of a process that the testkit does not need: time on a CPU, private and proportional memory.
+//! Figures of a process that the testkit does not need: time on a CPU, private and proportional
+//! memory.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! From a spool to Kafka: the shipper beside librdkafka's own producer with the same records, properties and broker.
+//! From a spool to Kafka: the shipper beside librdkafka's own producer with the same records,
+//! properties and broker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

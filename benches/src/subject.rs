@@ -62,7 +62,8 @@ pub(crate) enum Subject {
     Framework,
     /// Dovecot's own driver that writes to the debug log.
     Dlog,
-    /// Dovecot's own Lua driver with empty functions: what it costs that the framework gathers every event's data.
+    /// Dovecot's own Lua driver with empty functions: what it costs that the framework gathers
+    /// every event's data.
     EmptyLua,
     /// Our plugin.
     Kafka { instances: u32, brokers: Brokers },
@@ -178,8 +179,8 @@ impl World {
         self.rounds.unwrap_or(usual)
     }
 
-    /// The subjects whose speed is measured against [`Subject::Framework`], which is among them: its own ratio shows
-    /// how far the others can be trusted.
+    /// The subjects whose speed is measured against [`Subject::Framework`], which is among them:
+    /// its own ratio shows how far the others can be trusted.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let mut subjects = vec![
             Subject::NoPlugins,
@@ -272,7 +273,8 @@ impl World {
         Ok(())
     }
 
-    /// Deliveries do not wait for the disk: that wait is many times what is measured here, and every disk's is another.
+    /// Deliveries do not wait for the disk: that wait is many times what is measured here, and
+    /// every disk's is another.
     fn builder(&self) -> Builder {
         Dovecot::builder()
             .installation(self.on)

@@ -1,5 +1,5 @@
-//! How long after the answer to a command its event has reached the webhook of the user, at some rates: through the mail process,
-//! the socket, the log on the disk, the dispatcher, HTTP.
+//! How long after the answer to a command its event has reached the webhook of the user, at some
+//! rates: through the mail process, the socket, the log on the disk, the dispatcher, HTTP.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -43,7 +43,8 @@ pub(crate) trait Workload: Sized {
     /// Does it `count` times; gives the longest time one took.
     fn run(&mut self, count: u32) -> Result<Duration>;
 
-    /// How many events `count` times make, counted by what `is_counted` says of each record's value.
+    /// How many events `count` times make, counted by what `is_counted` says of each record's
+    /// value.
     fn events(count: u32) -> u32;
 
     /// Whether the record is one of those that [`Self::events`] counts.
@@ -90,7 +91,8 @@ impl Workload for FlagChanges {
 
     fn open(dovecot: &Dovecot, user: &str) -> Result<Self> {
         let mut client = select_with_a_mail(dovecot, user)?;
-        // An event of another kind: a plugin that is told to leave out flags has its producer all the same.
+        // An event of another kind: a plugin that is told to leave out flags has its producer all
+        // the same.
         client.ok("CREATE Archive")?;
         Ok(Self(client))
     }

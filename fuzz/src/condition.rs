@@ -1,4 +1,5 @@
-//! Conditions: any text is compiled, and what compiles is run on notifications that are as long and as wide as they may be.
+//! Conditions: any text is compiled, and what compiles is run on notifications that are as long and
+//! as wide as they may be.
 
 use std::sync::LazyLock;
 
@@ -17,8 +18,8 @@ pub const TARGET: Target = Target {
 
 /// What running one may take at a time, whatever it is run on.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// Allocations are what the interpreter does all the time; so many of them tell of work that is not bounded. Time would be told
-/// differently each time.
+/// Allocations are what the interpreter does all the time; so many of them tell of work that is not
+/// bounded. Time would be told differently each time.
 const MAX_ALLOCATIONS: u64 = 4_000_000;
 
 /// One each: of a mail, with long lists, with long text, deep, odd, no JSON for values.

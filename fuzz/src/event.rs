@@ -1,4 +1,5 @@
-//! The JSON of an event: as `dovecast_event` reads it, and as the dispatcher makes a notification of it.
+//! The JSON of an event: as `dovecast_event` reads it, and as the dispatcher makes a notification
+//! of it.
 
 use dovecast_event::{
     Context, Details, Event, EventKind, Field, FlagChange, Flags, FullMessage, MailDate,
@@ -16,7 +17,8 @@ use crate::{Outcome, Target, json};
 pub const TARGET: Target = Target { name: "event", run };
 
 fn run(bytes: &[u8]) -> Outcome {
-    // A list of empty texts is what grows most: 24 bytes for 3, in a list that has doubled and is copied.
+    // A list of empty texts is what grows most: 24 bytes for 3, in a list that has doubled and is
+    // copied.
     let read = within(bytes.len() * 32 + 8192, || parse(bytes));
     let notification = within(bytes.len() * 4 + 8192, || {
         Notification::from_event(&record(bytes), &EventAccount::User)

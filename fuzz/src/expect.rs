@@ -31,7 +31,8 @@ pub(crate) fn readable_text(text: &str) {
     );
 }
 
-/// What a client is told: with one of these statuses, at least one thing and not all of them, and where if it is known.
+/// What a client is told: with one of these statuses, at least one thing and not all of them, and
+/// where if it is known.
 pub(crate) fn complaints(refused: &Refused, statuses: &[u16]) {
     assert!(statuses.contains(&refused.status), "{refused:?}");
     assert!((1..=MAX_COMPLAINTS).contains(&refused.complaints.len()));

@@ -1,9 +1,9 @@
-//! Everything that reads bytes from outside, tried with any bytes: by libFuzzer (`scripts/fuzz`), and by `cargo test` with
-//! the inputs that are kept in `inputs/`.
+//! Everything that reads bytes from outside, tried with any bytes: by libFuzzer (`scripts/fuzz`),
+//! and by `cargo test` with the inputs that are kept in `inputs/`.
 //!
-//! A target says more than that nothing panics: what is read is written and read again, two ways to read the same agree,
-//! an error is short and says where, and memory is bounded by the length of the input. It does the same
-//! each time and touches no disk. What does not hold is a panic.
+//! A target says more than that nothing panics: what is read is written and read again, two ways to
+//! read the same agree, an error is short and says where, and memory is bounded by the length of
+//! the input. It does the same each time and touches no disk. What does not hold is a panic.
 
 #![forbid(unsafe_code)]
 #![allow(

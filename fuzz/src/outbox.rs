@@ -1,4 +1,5 @@
-//! A record of `hooks.outbox`: the notification that is read from it, and the body that endpoints get.
+//! A record of `hooks.outbox`: the notification that is read from it, and the body that endpoints
+//! get.
 
 use std::sync::Arc;
 
@@ -63,7 +64,8 @@ fn is_the_same_again(notification: &Notification) {
     assert_eq!(again.body(), notification.body());
 }
 
-/// As far as values can be made of it, it has the six fields and nothing else, and they say the same.
+/// As far as values can be made of it, it has the six fields and nothing else, and they say the
+/// same.
 fn agrees_with_a_second_reader(notification: &Notification, bytes: &[u8], body: &[u8]) {
     let Some(Value::Object(fields)) = json::value(bytes) else {
         return;

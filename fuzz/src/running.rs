@@ -1,7 +1,8 @@
 //! Runs a target in a program of libFuzzer.
 //!
-//! libFuzzer writes down the input of a panic. A stack that overflows ends the process without a word: there is no room for
-//! its signal handler. So each input is written to the file that `DOVECAST_FUZZ_RUNNING` names before it is tried.
+//! libFuzzer writes down the input of a panic. A stack that overflows ends the process without a
+//! word: there is no room for its signal handler. So each input is written to the file that
+//! `DOVECAST_FUZZ_RUNNING` names before it is tried.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

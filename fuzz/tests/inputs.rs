@@ -1,6 +1,7 @@
 //! Every input that is kept, tried once, without libFuzzer: what was found once stays found.
 //!
-//! `inputs/TARGET/ok-...` can be read, `no-...` is refused, and of `found-...`, which was wrong once, only that nothing is.
+//! `inputs/TARGET/ok-...` can be read, `no-...` is refused, and of `found-...`, which was wrong
+//! once, only that nothing is.
 
 use std::fs;
 use std::path::{Path, PathBuf};

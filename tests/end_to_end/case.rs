@@ -42,8 +42,9 @@ pub(crate) static TESTED: [Tested; 4] = [
     },
 ];
 
-/// Modules whose cases run on every Dovecot: what Dovecot tells the plugin, in words, and how it is configured. The others are
-/// about what becomes of it afterwards, which no Dovecot changes; with [`ALL`] in the environment they run, too.
+/// Modules whose cases run on every Dovecot: what Dovecot tells the plugin, in words, and how it is
+/// configured. The others are about what becomes of it afterwards, which no Dovecot changes; with
+/// [`ALL`] in the environment they run, too.
 const ON_ALL: [&str; 8] = [
     "docs",
     "full",
@@ -113,7 +114,8 @@ impl Case {
     }
 }
 
-/// The error of a case that cannot run on this machine, with the reason: it is told loudly and counted as ignored.
+/// The error of a case that cannot run on this machine, with the reason: it is told loudly and
+/// counted as ignored.
 #[derive(Debug)]
 pub(crate) struct Skipped(pub(crate) String);
 
@@ -125,7 +127,8 @@ impl fmt::Display for Skipped {
 
 impl std::error::Error for Skipped {}
 
-/// The list of a file's cases, each under its function's name; a comment says why one is for one series only.
+/// The list of a file's cases, each under its function's name; a comment says why one is for one
+/// series only.
 macro_rules! cases {
     (
         $($both:ident),* $(,)?

@@ -1,7 +1,8 @@
-//! What differs from one Dovecot to another, as people and the plugin see it: one table, which the cases look things up in.
+//! What differs from one Dovecot to another, as people and the plugin see it: one table, which the
+//! cases look things up in.
 //!
-//! What follows from the configuration's form is no difference: the testkit writes either. docs/dovecot-2.4.md has the same
-//! table for operators.
+//! What follows from the configuration's form is no difference: the testkit writes either.
+//! docs/dovecot-2.4.md has the same table for operators.
 
 use anyhow::{Context, Result};
 use dovecast_testkit::dovecot::Installation;
@@ -13,7 +14,8 @@ pub(crate) struct Differences {
     version: &'static str,
     /// Whether the INBOX of a Maildir is created with an event when another mailbox comes first.
     pub(crate) inbox_has_an_event: bool,
-    /// The `modseq` of the expunges of a mailbox that is deleted, in the comparison of `versions.rs`.
+    /// The `modseq` of the expunges of a mailbox that is deleted, in the comparison of
+    /// `versions.rs`.
     pub(crate) modseq_of_deleted: u32,
     /// Whether LMTP takes a recipient in UTF-8.
     pub(crate) takes_utf8_recipients: bool,
@@ -23,7 +25,8 @@ pub(crate) struct Differences {
     pub(crate) date_before_1902: Option<&'static str>,
     /// Whether a mailbox may be called by a name with U+2028.
     pub(crate) takes_line_separators: bool,
-    /// Whether mails get the keyword `$HasAttachment` or `$HasNoAttachment` without a setting (since 2.4.2).
+    /// Whether mails get the keyword `$HasAttachment` or `$HasNoAttachment` without a setting
+    /// (since 2.4.2).
     pub(crate) marks_attachments: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The operator's documentation: each example of a configuration is run on the Dovecot it is for, and each option has one.
+//! The operator's documentation: each example of a configuration is run on the Dovecot it is for,
+//! and each option has one.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,8 @@ use crate::setup::{ARRIVAL, builder, normalise, reader, with_plugin};
 
 cases![
     every_example_works;
-    // The options are known from the plugin's own error; Dovecot 2.4 refuses unknown ones before the plugin is asked.
+    // The options are known from the plugin's own error; Dovecot 2.4 refuses unknown ones before
+    // the plugin is asked.
     only_2_3: every_option_has_an_example_for_2_3,
     // No Dovecot takes part: once is enough.
     the_examples_of_events_are_events;
@@ -49,7 +51,8 @@ pub(crate) fn dovecot_of(on: Installation, example: &str, brokers: &str) -> Resu
         Some((before, _)) => format!("{before}kafka_brokers = {brokers}"),
         None => line.to_owned(),
     };
-    // The plugins of the example itself, where 2.3 names them on one line, are those the builder loads anyway.
+    // The plugins of the example itself, where 2.3 names them on one line, are those the builder
+    // loads anyway.
     let is_plugins = |line: &&str| !line.starts_with("mail_plugins =");
     let config: Vec<String> = example
         .lines()

@@ -1,4 +1,5 @@
-//! Brokers that are away, hang, fail or are slow: mail never notices, what can be delivered is, the rest is counted.
+//! Brokers that are away, hang, fail or are slow: mail never notices, what can be delivered is, the
+//! rest is counted.
 
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ cases![
     a_slow_broker_gets_everything_before_the_process_ends,
 ];
 
-/// Mail for two users over LMTP and a session of one of them, with brokers that never answer; everything is OK, and
-/// the log says exactly how many events were lost.
+/// Mail for two users over LMTP and a session of one of them, with brokers that never answer;
+/// everything is OK, and the log says exactly how many events were lost.
 fn mail_works_without(on: Installation, brokers: &str) -> Result<()> {
     let mut dovecot = builder(on, &["events=MessageNew,FlagsSet"], brokers)?.start()?;
     let mut lmtp = dovecot.lmtp()?;
@@ -126,7 +127,8 @@ fn start_stories(on: Installation) -> Result<(Setup, [Story; 2])> {
 
 fn what_happens_before_the_broker_is_up_arrives_once_and_in_order(on: Installation) -> Result<()> {
     let (setup, mut stories) = start_stories(on)?;
-    // One connection: Dovecot 2.4 has a process for each, and the order between processes is not defined.
+    // One connection: Dovecot 2.4 has a process for each, and the order between processes is not
+    // defined.
     let mut lmtp = setup.dovecot.lmtp()?;
     setup.broker.set_down()?;
     two_stories(&mut lmtp, &mut stories, 40)?;
@@ -142,7 +144,8 @@ fn what_happens_before_the_broker_is_up_arrives_once_and_in_order(on: Installati
 
 fn what_happens_during_an_outage_arrives_in_order(on: Installation) -> Result<()> {
     let (setup, mut stories) = start_stories(on)?;
-    // One connection: Dovecot 2.4 has a process for each, and the order between processes is not defined.
+    // One connection: Dovecot 2.4 has a process for each, and the order between processes is not
+    // defined.
     let mut lmtp = setup.dovecot.lmtp()?;
     two_stories(&mut lmtp, &mut stories, 10)?;
     let mut before = setup.reader("dovecot")?;

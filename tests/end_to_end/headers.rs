@@ -23,7 +23,8 @@ cases![
     records_keys_and_headers_are_right_over_mutual_tls,
 ];
 
-/// What one process published, in order, and how its transactions are made up: the number of records of each.
+/// What one process published, in order, and how its transactions are made up: the number of
+/// records of each.
 struct Session {
     events: Vec<&'static str>,
     transactions: Vec<usize>,
@@ -196,7 +197,8 @@ fn check_time_and_host(record: &Record, before_ms: u128, after_ms: u128) -> Resu
     Ok(())
 }
 
-/// Milliseconds since the epoch of `2026-11-20T21:35:28.123Z` (days by the proleptic Gregorian calendar).
+/// Milliseconds since the epoch of `2026-11-20T21:35:28.123Z` (days by the proleptic Gregorian
+/// calendar).
 fn rfc3339_ms(text: &str) -> Option<u128> {
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);

@@ -1,4 +1,5 @@
-//! Several driver instances beside each other and beside stock drivers, and what switches an instance off.
+//! Several driver instances beside each other and beside stock drivers, and what switches an
+//! instance off.
 
 use anyhow::{Result, ensure};
 use dovecast_event::header_name;
@@ -18,8 +19,9 @@ cases![
 pub(crate) const MAIL: &[u8] = b"From: Bob <bob@example.org>\r\nTo: \"Al, Ice\" <alice@example.com>\r\nSubject: =?utf-8?q?=C3=84?=\r\n\
     Message-ID: <1@example.org>\r\nDate: Fri, 20 Nov 2026 12:34:56 +0530\r\n\r\nHello Alice.\r\n";
 
-/// All values of a topic once there are `count`, and that there are no more; in the order in which they were observed,
-/// because the deliveries and the sessions of a user are processes of their own.
+/// All values of a topic once there are `count`, and that there are no more; in the order in which
+/// they were observed, because the deliveries and the sessions of a user are processes of their
+/// own.
 pub(crate) fn values(broker: &MockBroker, topic: &str, count: usize) -> Result<Vec<String>> {
     let settings = [("bootstrap.servers".to_owned(), broker.bootstrap_servers())];
     let mut reader = TopicReader::new(&settings, topic)?;

@@ -156,7 +156,8 @@ fn a_user_may_have_brokers_of_their_own(on: Installation) -> Result<()> {
     let delivered = ["MessageNew 1", "MessageNew 2", "MessageNew 3"];
     let flagged = [&delivered[..], &["FlagsSet 1 \\Flagged"]].concat();
     for (user, broker) in [("alice", &shared), ("bob", &own)] {
-        // The session is a process of its own: its event comes after these only if it is made after they are there.
+        // The session is a process of its own: its event comes after these only if it is made after
+        // they are there.
         check_arrived(&mut reader(broker, "dovecot")?, &told(user, &delivered))?;
         let mut imap = dovecot.login(user)?;
         imap.ok("SELECT INBOX")?;
@@ -311,7 +312,8 @@ fn a_large_backlog_fits_into_the_default_address_space(on: Installation) -> Resu
 fn one_command_on_many_mails_loses_nothing(on: Installation) -> Result<()> {
     const MAILS: usize = 5_000;
     let setup = Setup::start(on, "events=FlagsSet,MessageRead", |builder| {
-        // As if it were forty thousand mails: all events are made before the event loop comes round.
+        // As if it were forty thousand mails: all events are made before the event loop comes
+        // round.
         builder
             .mail_format(MailFormat::Sdbox)
             .kafka("settings.queue.buffering.max.kbytes", "4096")
@@ -324,7 +326,8 @@ fn one_command_on_many_mails_loses_nothing(on: Installation) -> Result<()> {
         .reader("dovecot")?
         .read(2 * MAILS, ARRIVAL)
         .with_context(|| format!("Dovecot's log:\n{}", setup.dovecot.log()))?;
-    // So many mails the framework keeps in a hash table that grows: only the order of each mail's events is left.
+    // So many mails the framework keeps in a hash table that grows: only the order of each mail's
+    // events is left.
     let mut by_mail = vec![String::new(); MAILS + 1];
     for record in &records {
         let event = parse(&record.value)?;

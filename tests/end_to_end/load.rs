@@ -1,4 +1,5 @@
-//! A thousand sessions and steady deliveries while the broker is away twice: nothing is lost that was promised, nothing grows.
+//! A thousand sessions and steady deliveries while the broker is away twice: nothing is lost that
+//! was promised, nothing grows.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,9 +70,11 @@ fn load_sessions(dovecot: &Dovecot, progress: &Progress, worker: usize) -> Resul
     Ok(())
 }
 
-/// What was done over one LMTP connection and in sessions that stay open, as long as the load lasts.
+/// What was done over one LMTP connection and in sessions that stay open, as long as the load
+/// lasts.
 ///
-/// That nothing is lost is promised for these, not for a process that ends with a queue full of events.
+/// That nothing is lost is promised for these, not for a process that ends with a queue full of
+/// events.
 struct LongLived {
     told: Vec<Told>,
     /// Still open, as is the connection: the LMTP process of Dovecot 2.4 ends with it.
@@ -119,7 +122,8 @@ fn long_lived(dovecot: &Dovecot, progress: &Progress) -> Result<LongLived> {
 fn outages(dovecot: &Dovecot, broker: &MockBroker, progress: &Progress) -> Result<ProcessStats> {
     progress.reach(20)?;
     let pid = lmtp_pid(dovecot)?;
-    // In a flood of sessions the first delivery takes its time, and the connection to the broker comes after it.
+    // In a flood of sessions the first delivery takes its time, and the connection to the broker
+    // comes after it.
     let mut reader = reader(broker, "dovecot")?;
     let is_delivery = |record: &Record| {
         let is_key = |user: &str| record.key.as_deref() == Some(user.as_bytes());
@@ -183,7 +187,8 @@ fn a_thousand_sessions_survive_two_outages(on: Installation) -> Result<()> {
     check_alive(dovecot)
 }
 
-/// All that the long-lived processes did arrived; of the short sessions each event arrived or was counted as lost.
+/// All that the long-lived processes did arrived; of the short sessions each event arrived or was
+/// counted as lost.
 fn check_load(setup: &Setup, told: &[Told], open_sessions: usize) -> Result<()> {
     let ended = process::poll_until(ARRIVAL, || {
         let pids = setup.dovecot.pids("imap").ok()?;

@@ -1,4 +1,5 @@
-//! What the log says: one clear error for each mistake, debug lines where they belong, no secrets, nothing else.
+//! What the log says: one clear error for each mistake, debug lines where they belong, no secrets,
+//! nothing else.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::dovecot::{Builder, Installation, Series};
@@ -102,7 +103,8 @@ fn secrets_are_in_no_log(on: Installation) -> Result<()> {
     Ok(())
 }
 
-/// `Nov 21 00:18:10 imap(alice)<30104><...>: Error: ...`, and what is not Dovecot's own begins with our prefix.
+/// `Nov 21 00:18:10 imap(alice)<30104><...>: Error: ...`, and what is not Dovecot's own begins with
+/// our prefix.
 fn check_lines(log: &str, severities: &[&str]) -> Result<()> {
     for line in log.lines() {
         let after_time = line.get(16..).unwrap_or_default();

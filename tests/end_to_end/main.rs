@@ -1,8 +1,9 @@
 //! End-to-end tests: people use mail through a real Dovecot with the plugin, and the topic is read.
 //!
-//! Every case is in the list of its file's `cases()`, and runs on Dovecot 2.3 and on 2.4 unless the list says otherwise; on which
-//! ones of these says `case.rs`. What differs from one Dovecot to another is the table in `differences.rs`.
-//! A case that cannot run on this machine says why, loudly, and is counted as ignored.
+//! Every case is in the list of its file's `cases()`, and runs on Dovecot 2.3 and on 2.4 unless the
+//! list says otherwise; on which ones of these says `case.rs`. What differs from one Dovecot to
+//! another is the table in `differences.rs`. A case that cannot run on this machine says why,
+//! loudly, and is counted as ignored.
 
 mod case;
 mod differences;

@@ -11,7 +11,8 @@ use crate::story::{EXIT, MAIL, Told, check_alive, check_arrived, session_pid, wa
 cases![
     a_wrong_option_turns_its_instance_off_and_nothing_else,
     a_wrong_general_setting_is_told_once_and_mail_goes_on;
-    // Dovecot 2.3 takes whatever stands in the plugin section, so the plugin has to look for names it does not know.
+    // Dovecot 2.3 takes whatever stands in the plugin section, so the plugin has to look for names
+    // it does not know.
     only_2_3: an_unknown_name_is_told_by_the_plugin;
     // Dovecot 2.4 knows its settings and does not start with others.
     only_2_4: an_unknown_name_is_refused_by_dovecot,
@@ -53,7 +54,8 @@ fn check_dlog(dovecot: &Dovecot) -> Result<()> {
     Ok(())
 }
 
-/// That the errors are one line from the imap process and one from the lmtp process, each with all of `parts`.
+/// That the errors are one line from the imap process and one from the lmtp process, each with all
+/// of `parts`.
 fn check_told_once_per_process(dovecot: &Dovecot, parts: &[&str]) -> Result<()> {
     let errors = dovecot.errors_in_log();
     for service in ["imap(", "lmtp("] {
@@ -97,7 +99,8 @@ fn setting(on: Installation, name: &str) -> String {
     }
 }
 
-/// That an instance with this option is off, which the log tells with all of `parts`, and the one after it is on.
+/// That an instance with this option is off, which the log tells with all of `parts`, and the one
+/// after it is on.
 fn check_wrong_option(on: Installation, wrong: &str, parts: &[&str]) -> Result<()> {
     let broker = MockBroker::start(1)?;
     let good = "topic=good events=MessageNew,FlagsSet";

@@ -1,4 +1,5 @@
-//! A Dovecot without our plugin: its own driver `ox` feeds `dovecast serve`, and a webhook tells of the mail.
+//! A Dovecot without our plugin: its own driver `ox` feeds `dovecast serve`, and a webhook tells of
+//! the mail.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::dovecot::{Dovecot, Installation, Series};

@@ -21,7 +21,8 @@ cases![
     the_plugin_can_be_replaced_under_running_sessions,
 ];
 
-/// One short session of `alice` for each of `count` mails: it flags the mail and is ended by `end`. All must arrive.
+/// One short session of `alice` for each of `count` mails: it flags the mail and is ended by `end`.
+/// All must arrive.
 fn short_sessions(
     on: Installation,
     count: usize,
@@ -38,14 +39,16 @@ fn short_sessions(
         user: "alice".to_owned(),
         events: events.collect(),
     };
-    // The next session may begin before the last one has flushed: each event is there, their order is another matter.
+    // The next session may begin before the last one has flushed: each event is there, their order
+    // is another matter.
     let mut records = setup.reader("dovecot")?.read(count, ARRIVAL)?;
     records.sort_by_key(|record| record.header("dovecast-id").map(<[u8]>::to_vec));
     crate::story::check_same(&records, &[told])?;
     check_alive(&setup.dovecot)
 }
 
-/// Flags the last mail of a story and does not wait for the answer to what comes after it in the same packet.
+/// Flags the last mail of a story and does not wait for the answer to what comes after it in the
+/// same packet.
 fn flag_last_and(story: &mut Story, then: &str) -> Result<()> {
     let command = format!("STORE {} +FLAGS.SILENT (\\Flagged){then}", story.mails());
     story.imap.ok(&command).map(|_| ())

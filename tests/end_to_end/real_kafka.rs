@@ -1,4 +1,5 @@
-//! The same mail, a real Apache Kafka: logins, partitions, compression, a panic with TLS; what other files need of it.
+//! The same mail, a real Apache Kafka: logins, partitions, compression, a panic with TLS; what
+//! other files need of it.
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
@@ -38,7 +39,8 @@ pub(crate) fn start() -> Result<RealKafka> {
         .map_err(|unavailable| Skipped(format!("no real Kafka can be had: {unavailable}")).into())
 }
 
-/// What a case needs of the shared broker: a topic of its own, and settings over one of the three listeners.
+/// What a case needs of the shared broker: a topic of its own, and settings over one of the three
+/// listeners.
 pub(crate) struct Shared {
     pub(crate) topic: String,
     pub(crate) settings: Settings,
@@ -211,7 +213,8 @@ fn a_wrong_password_is_told_without_it_and_mail_goes_on(on: Installation) -> Res
     check_alive(&dovecot)
 }
 
-/// The driver is off after a panic, so its producer is not destroyed; threads with TLS are then alive at exit.
+/// The driver is off after a panic, so its producer is not destroyed; threads with TLS are then
+/// alive at exit.
 fn a_panic_with_tls_ends_no_process(on: Installation) -> Result<()> {
     let shared = shared(on, "panic", 1, RealKafka::client_settings_sasl_ssl)?;
     let options = format!("topic={} events=FlagsSet,MessageTrash", shared.topic);
@@ -242,7 +245,8 @@ fn a_panic_with_tls_ends_no_process(on: Installation) -> Result<()> {
     check_arrived(&mut shared.reader()?, &told)
 }
 
-/// An example of the documentation with the values that it cannot know, and the files that these name.
+/// An example of the documentation with the values that it cannot know, and the files that these
+/// name.
 fn fill_in(example: &str, settings: &Settings) -> Result<(String, Vec<String>)> {
     const DOCUMENTED: [(&str, &str); 5] = [
         ("ssl.ca.location", "/etc/dovecast/ca.pem"),

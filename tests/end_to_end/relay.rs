@@ -1,4 +1,5 @@
-//! Events on their way through a relay: whatever is killed, away, hung or full, each of them arrives once and in order.
+//! Events on their way through a relay: whatever is killed, away, hung or full, each of them
+//! arrives once and in order.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -64,14 +64,16 @@ impl Script {
         Ok(())
     }
 
-    /// Waits until as many records have arrived as are expected: those of another process come after them.
+    /// Waits until as many records have arrived as are expected: those of another process come
+    /// after them.
     pub(crate) fn settle(&mut self) -> Result<()> {
         let missing = self.expected.len().saturating_sub(self.arrived.len());
         self.arrived.extend(self.reader.read(missing, ARRIVAL)?);
         Ok(())
     }
 
-    /// Compares what is in the topic with what was expected: nothing else, and the order kept per user.
+    /// Compares what is in the topic with what was expected: nothing else, and the order kept per
+    /// user.
     pub(crate) fn check(mut self) -> Result<()> {
         let records = &self.finish()?;
         for user in USERS {

@@ -1,4 +1,5 @@
-//! What only Dovecot 2.4's configuration can say: variables, overrides for one user or one command, several clusters.
+//! What only Dovecot 2.4's configuration can say: variables, overrides for one user or one command,
+//! several clusters.
 
 use std::fmt::Write as _;
 
@@ -16,7 +17,8 @@ use crate::story::{
 };
 
 cases![;
-    // Dovecot 2.3 has neither blocks nor these variables; its overrides are in limits.rs and instances.rs.
+    // Dovecot 2.3 has neither blocks nor these variables; its overrides are in limits.rs and
+    // instances.rs.
     only_2_4: variables_are_expanded_for_each_user,
     a_userdb_field_overrides_a_setting_for_one_user,
     a_wrong_override_turns_one_instance_of_one_user_off,

@@ -1,4 +1,5 @@
-//! A Dovecot with the plugin and a mock broker, wired together, in words that no Dovecot version owns.
+//! A Dovecot with the plugin and a mock broker, wired together, in words that no Dovecot version
+//! owns.
 
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ pub(crate) fn builder(on: Installation, instances: &[&str], brokers: &str) -> Re
     Ok(instances.iter().fold(builder, add))
 }
 
-/// The userdb field that overrides a general setting, named as in Dovecot 2.3, of the first driver instance.
+/// The userdb field that overrides a general setting, named as in Dovecot 2.3, of the first driver
+/// instance.
 pub(crate) fn override_field(on: Installation, setting: &str) -> String {
     match on.series() {
         Series::V2_3 => format!("kafka.notification.{setting}"),

@@ -1,4 +1,5 @@
-//! A relay with Kafka behind it: what mail processes hand over arrives in a real Kafka, whatever is killed meanwhile.
+//! A relay with Kafka behind it: what mail processes hand over arrives in a real Kafka, whatever is
+//! killed meanwhile.
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
@@ -137,7 +138,8 @@ fn a_slow_kafka_gets_everything_in_order_and_mail_does_not_notice(on: Installati
     host.check_mail()
 }
 
-/// What the relay has written to its connection is taken by the frozen broker when it goes on, and never acknowledged to anyone.
+/// What the relay has written to its connection is taken by the frozen broker when it goes on, and
+/// never acknowledged to anyone.
 fn a_relay_that_is_killed_with_a_batch_on_its_way_repeats_nothing(on: Installation) -> Result<()> {
     let mut host = Host::start(on)?;
     let mut alice = Story::open(&host.dovecot, "alice", 10)?;

@@ -1,4 +1,5 @@
-//! A user's story: mail after mail is flagged, and what arrives is compared with what was done, in order.
+//! A user's story: mail after mail is flagged, and what arrives is compared with what was done, in
+//! order.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -12,15 +13,16 @@ use dovecast_testkit::topic::{Record, TopicReader};
 
 use crate::setup::ARRIVAL;
 
-/// The option of a driver instance that hears what a [`Story`] does and not how its mailbox was filled.
+/// The option of a driver instance that hears what a [`Story`] does and not how its mailbox was
+/// filled.
 pub(crate) const FLAG_EVENTS: &str = "events=FlagsSet,FlagsClear";
 
 /// A mail short enough to have many of it.
 pub(crate) const MAIL: &[u8] =
     b"From: Bob <bob@sender.example>\r\nTo: you\r\nSubject: Hi\r\n\r\nHello.\r\n";
 
-/// How long a process may take to end: the times for flush and destroy (a second each) and a loaded machine. That it
-/// does end is checked by it, not how fast.
+/// How long a process may take to end: the times for flush and destroy (a second each) and a loaded
+/// machine. That it does end is checked by it, not how fast.
 pub(crate) const EXIT: Duration = dovecast_testkit::PATIENCE;
 
 /// What a user did: one line per event, in order.
@@ -30,7 +32,8 @@ pub(crate) struct Told {
     pub(crate) events: Vec<String>,
 }
 
-/// A session that flags the mails of its INBOX one after the other, then clears the flags again, and so on.
+/// A session that flags the mails of its INBOX one after the other, then clears the flags again,
+/// and so on.
 pub(crate) struct Story {
     pub(crate) imap: ImapClient,
     mails: usize,
@@ -104,7 +107,8 @@ pub(crate) fn fill(dovecot: &Dovecot, user: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// The process that serves the latest IMAP session of `user` that has not ended. The log may be behind.
+/// The process that serves the latest IMAP session of `user` that has not ended. The log may be
+/// behind.
 pub(crate) fn session_pid(dovecot: &Dovecot, user: &str) -> Result<u32> {
     let login = format!(" user=<{user}>, method=");
     let found = process::poll_until(ARRIVAL, || {
@@ -131,7 +135,8 @@ pub(crate) fn wait_for_end(dovecot: &Dovecot, pid: u32) -> Result<()> {
     process::wait_exit(pid, EXIT).with_context(|| format!("Dovecot's log:\n{}", dovecot.log()))
 }
 
-/// Reads until everything has arrived and checks that it is just that: each user's events in order, none twice.
+/// Reads until everything has arrived and checks that it is just that: each user's events in order,
+/// none twice.
 pub(crate) fn check_arrived(reader: &mut TopicReader, told: &[Told]) -> Result<()> {
     let count = told.iter().map(|told| told.events.len()).sum();
     let mut records = reader.read(count, ARRIVAL)?;
@@ -139,7 +144,8 @@ pub(crate) fn check_arrived(reader: &mut TopicReader, told: &[Told]) -> Result<(
     check_same(&records, told)
 }
 
-/// As [`check_arrived`] where a connection was cut: a record may come again, with the same `dovecast-id`.
+/// As [`check_arrived`] where a connection was cut: a record may come again, with the same
+/// `dovecast-id`.
 pub(crate) fn check_arrived_at_least_once(
     reader: &mut TopicReader,
     told: &[Told],

@@ -18,7 +18,8 @@ cases![
     dates_keep_their_instant,
 ];
 
-/// The events of a kind in the topic, once there are `count` of them; every record in the topic has to be valid.
+/// The events of a kind in the topic, once there are `count` of them; every record in the topic has
+/// to be valid.
 fn events(setup: &Setup, kind: &str, count: usize) -> Result<Vec<ParsedEvent>> {
     let mut reader = setup.reader("dovecot")?;
     let mut found = Vec::new();

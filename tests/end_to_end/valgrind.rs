@@ -20,7 +20,8 @@ cases![;
 
 const PLUGIN: &str = "push_notification_kafka_plugin.so";
 
-/// rdkafka's client takes a handle of the main queue for its log lines and never gives it back: one per producer.
+/// rdkafka's client takes a handle of the main queue for its log lines and never gives it back: one
+/// per producer.
 const KNOWN_LEAK: [&str; 3] = [
     "Leak_DefinitelyLost",
     "rd_kafka_queue_new0",
@@ -95,8 +96,8 @@ fn use_mail(dovecot: &Dovecot) -> Result<usize> {
         imap.ok(command)?;
     }
     imap.logout()?;
-    // 2 INBOXes and 6 mails; 3 x set, read, trash; 2 x clear; create, 2 x append; expunge; rename, subscribe,
-    // unsubscribe; delete with 2 x expunge.
+    // 2 INBOXes and 6 mails; 3 x set, read, trash; 2 x clear; create, 2 x append; expunge; rename,
+    // subscribe, unsubscribe; delete with 2 x expunge.
     Ok(8 + 9 + 2 + 3 + 1 + 3 + 3)
 }
 

@@ -1,4 +1,5 @@
-//! Dovecots beside each other: the same session makes the same records, but for what the table of `differences.rs` lists.
+//! Dovecots beside each other: the same session makes the same records, but for what the table of
+//! `differences.rs` lists.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_event::ParsedEvent;
@@ -36,8 +37,8 @@ fn the_same_commands_make_the_same_records(on: Installation) -> Result<()> {
     Ok(())
 }
 
-/// Runs a script on this machine's Dovecot and on the other one, with all that there is to show, and compares what each user's
-/// records are.
+/// Runs a script on this machine's Dovecot and on the other one, with all that there is to show,
+/// and compares what each user's records are.
 fn same(
     on: Installation,
     format: MailFormat,

@@ -1,4 +1,5 @@
-//! The log in a Kafka that fails on purpose: librdkafka's mock cluster in this process, which needs no Java.
+//! The log in a Kafka that fails on purpose: librdkafka's mock cluster in this process, which needs
+//! no Java.
 
 mod fatal;
 mod lines;

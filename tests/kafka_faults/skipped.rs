@@ -11,7 +11,8 @@ use crate::{ARRIVAL, connect, numbers, record};
 const RECORD_BYTES: usize = 900_000;
 const RECORDS: u64 = 15;
 
-/// A topic of one partition in which the oldest of some records are not any more; gives the offset of the oldest that is.
+/// A topic of one partition in which the oldest of some records are not any more; gives the offset
+/// of the oldest that is.
 pub(crate) async fn fill(broker: &MockBroker, log: &KafkaLog, topic: &str) -> Result<u64> {
     broker.create_topic(topic, 1)?;
     append(log, topic, 0..RECORDS).await?;

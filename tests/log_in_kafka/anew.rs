@@ -1,4 +1,5 @@
-//! Topics that are deleted and made anew, of which the new one has a lower leader epoch than a consumer has seen.
+//! Topics that are deleted and made anew, of which the new one has a lower leader epoch than a
+//! consumer has seen.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_log::kafka::KafkaConsumer;
@@ -18,8 +19,8 @@ struct Anew {
     behind: u32,
 }
 
-/// Members of a group that had read all of a topic are started again, and have read nothing of it when it is made anew; what
-/// was never written to nobody has committed.
+/// Members of a group that had read all of a topic are started again, and have read nothing of it
+/// when it is made anew; what was never written to nobody has committed.
 const GROUPS: [Anew; 3] = [
     Anew {
         topic: "shorter",

@@ -1,4 +1,5 @@
-//! The log in a real Kafka: groups, rebalancing, commits, outages; what was read is counted against what was appended.
+//! The log in a real Kafka: groups, rebalancing, commits, outages; what was read is counted against
+//! what was appended.
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
@@ -453,7 +454,8 @@ async fn slow_member(kafka: RealKafka) -> Result<()> {
     let mut member = consumer(&log).await?;
     let mut seen = Seen::default();
     read(&mut member, &mut seen, 1).await?;
-    // This is the slowness itself: longer than a member may be silent, `max.poll.interval.ms`. More is fetched than there is room for.
+    // This is the slowness itself: longer than a member may be silent, `max.poll.interval.ms`. More
+    // is fetched than there is room for.
     tokio::time::sleep(Duration::from_secs(9)).await;
     read(&mut member, &mut seen, (ROUNDS * USERS) as usize).await?;
     seen.check_once(ROUNDS)

@@ -16,7 +16,8 @@ use crate::{ARRIVAL, connect};
 const TOPIC: &str = "transactions";
 const TRANSACTIONS: u32 = 40;
 
-/// Every fourth transaction is given up; each leaves a marker, so every second offset has no record.
+/// Every fourth transaction is given up; each leaves a marker, so every second offset has no
+/// record.
 fn produce(brokers: &str) -> Result<()> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -50,7 +51,8 @@ async fn delete_before(brokers: &str, offset: i64) -> Result<()> {
     Ok(())
 }
 
-/// Reads from an offset on until the last record has come: which numbers, and which offsets were removed.
+/// Reads from an offset on until the last record has come: which numbers, and which offsets were
+/// removed.
 async fn read(
     log: &dovecast_log::kafka::KafkaLog,
     offset: u64,

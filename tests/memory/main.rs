@@ -1,5 +1,6 @@
-//! How much memory a process takes while very much waits for it: hundreds of records of 1 MiB, and a Kafka that is away, hangs, or has
-//! all of them. Each case runs in a child process of its own, whose peak (VmHWM) is read.
+//! How much memory a process takes while very much waits for it: hundreds of records of 1 MiB, and
+//! a Kafka that is away, hangs, or has all of them. Each case runs in a child process of its own,
+//! whose peak (VmHWM) is read.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,8 @@ const RECORDS: u32 = 400;
 const TOPIC: &str = "large";
 /// The mock cluster keeps 5 MiB of a partition.
 const PARTITIONS: i32 = 80;
-/// What docs/operations.md says besides the 60 MB of a server, and what a test process takes by itself. All records are 400 MB.
+/// What docs/operations.md says besides the 60 MB of a server, and what a test process takes by
+/// itself. All records are 400 MB.
 const BOUND_KB: u64 = 128 * 1024;
 
 /// What the child does, the brokers, and a directory.

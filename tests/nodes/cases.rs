@@ -30,8 +30,8 @@ cases![
     a_node_that_joins_and_leaves_again_and_again_loses_nothing,
 ];
 
-/// How long a service is away, which is the fault itself: longer than a dispatcher that says nothing is taken for alive, and than
-/// the session of a consumer.
+/// How long a service is away, which is the fault itself: longer than a dispatcher that says
+/// nothing is taken for alive, and than the session of a consumer.
 const AWAY: Duration = Duration::from_secs(8);
 
 fn two_nodes_share_the_work_and_each_notification_arrives(services: &mut Services) -> Result<()> {
@@ -56,7 +56,8 @@ fn a_rolling_restart_loses_nothing(services: &mut Services) -> Result<()> {
     for node in 0..3 {
         cluster.delivers(node, 50)?;
     }
-    // What comes again is what a node had under way of a partition when it was given to another one.
+    // What comes again is what a node had under way of a partition when it was given to another
+    // one.
     let mut came_again = Vec::new();
     for node in 0..3 {
         // The second one is stopped while it owes a range of the log.
@@ -167,7 +168,8 @@ fn a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two(
     for (node, level) in [(1, 0), (1, 1), (0, 0), (1, 1)] {
         let change = json!({"endpoint": {"filter": filter(level)}});
         cluster.ask(node, "PUT", &format!("/endpoints/{id}"), &change)?;
-        // The promise itself: without a word between the nodes the change counts everywhere by then.
+        // The promise itself: without a word between the nodes the change counts everywhere by
+        // then.
         std::thread::sleep(Duration::from_millis(1500));
         let before = [cluster.delivered(0)?, cluster.delivered(1)?];
         for (place, name) in ["low", "high"].into_iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Nodes on one Kafka and one PostgreSQL, two endpoints, and what has to be true of them in the end.
+//! Nodes on one Kafka and one PostgreSQL, two endpoints, and what has to be true of them in the
+//! end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ pub(crate) const NODES: u16 = 3;
 /// How long what nodes do by themselves may take.
 pub(crate) const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 const LOOK: Duration = Duration::from_millis(100);
-/// Of one in so many messages the first request is refused, at the endpoint that fails now and then.
+/// Of one in so many messages the first request is refused, at the endpoint that fails now and
+/// then.
 const REFUSED_ONCE: u64 = 7;
 
 /// What all nodes of all cases use.
@@ -163,8 +165,9 @@ impl<'a> Cluster<'a> {
         )
     }
 
-    /// Has the bad endpoint refuse the first request of every message until a node has claimed ranges of the log, and go on so:
-    /// see [`Self::recovers`]. A second failure of a delivery would cost minutes.
+    /// Has the bad endpoint refuse the first request of every message until a node has claimed
+    /// ranges of the log, and go on so: see [`Self::recovers`]. A second failure of a delivery
+    /// would cost minutes.
     pub(crate) fn defers(&self, node: usize) -> Result<()> {
         const DEFERRED: &str = "dovecast_dispatch_deferred_total";
         let before = self.count(node, DEFERRED)?;
@@ -181,7 +184,8 @@ impl<'a> Cluster<'a> {
         self.bad.refuse_once(REFUSED_ONCE);
     }
 
-    /// Waits until all `0..sent` have arrived at both endpoints and nothing is owed or uncommitted. Says what came again.
+    /// Waits until all `0..sent` have arrived at both endpoints and nothing is owed or uncommitted.
+    /// Says what came again.
     pub(crate) fn arrives(&self, sent: u32) -> Result<()> {
         self.arrives_and(sent, |owed| owed == "0|0|0")
     }

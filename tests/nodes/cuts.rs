@@ -1,7 +1,9 @@
-//! One node of three is cut off from Kafka or from PostgreSQL, and comes back without being started again.
+//! One node of three is cut off from Kafka or from PostgreSQL, and comes back without being started
+//! again.
 //!
-//! Nobody tells it: its connections stay, and nothing is heard on them. Afterwards they go on, as TCP does after a short cut, or they stay
-//! silent for ever, as behind a firewall that has forgotten them.
+//! Nobody tells it: its connections stay, and nothing is heard on them. Afterwards they go on, as
+//! TCP does after a short cut, or they stay silent for ever, as behind a firewall that has
+//! forgotten them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,8 +23,8 @@ cases![
     a_node_that_is_cut_off_from_postgresql_can_be_stopped,
 ];
 
-/// How long a node is cut off, which is the fault itself: longer than a consumer's session and than a dispatcher that says nothing
-/// is taken for alive.
+/// How long a node is cut off, which is the fault itself: longer than a consumer's session and than
+/// a dispatcher that says nothing is taken for alive.
 const CUT: Duration = Duration::from_secs(15);
 
 fn a_node_that_is_cut_off_from_kafka_loses_nothing(services: &mut Services) -> Result<()> {

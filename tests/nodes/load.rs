@@ -1,4 +1,5 @@
-//! Notifications that are appended one after the other, some hundred a second, beside what a case does.
+//! Notifications that are appended one after the other, some hundred a second, beside what a case
+//! does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,6 +1,7 @@
-//! Several nodes on one Kafka and one PostgreSQL: they share the work, are restarted and killed, are joined by others, are cut off, and their
-//! services go away and come back. Each case counts: every notification arrives at each endpoint, what comes again has the same `webhook-id`,
-//! and in the end nothing is owed, dead or uncommitted.
+//! Several nodes on one Kafka and one PostgreSQL: they share the work, are restarted and killed,
+//! are joined by others, are cut off, and their services go away and come back. Each case counts:
+//! every notification arrives at each endpoint, what comes again has the same `webhook-id`, and in
+//! the end nothing is owed, dead or uncommitted.
 //!
 //! Where there is no Kafka or no PostgreSQL each case says so and is counted as ignored.
 

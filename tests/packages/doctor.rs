@@ -1,4 +1,5 @@
-//! `dovecast-plugin-check` on a real installation that is broken in every way it knows, one after the other.
+//! `dovecast-plugin-check` on a real installation that is broken in every way it knows, one after
+//! the other.
 
 use std::fs;
 use std::process::Command;
@@ -33,7 +34,8 @@ impl Patient {
         Ok(())
     }
 
-    /// Replaces the configuration by one with these mail plugins, driver settings and further lines.
+    /// Replaces the configuration by one with these mail plugins, driver settings and further
+    /// lines.
     fn configure(&self, plugins: &[&str], driver: &str, further: &str) -> Result<()> {
         self.configure_with(&self.brokers, plugins, driver, further)
     }

@@ -1,4 +1,5 @@
-//! A host goes from the plugin with librdkafka to the one without, and back, while Dovecot is configured for it.
+//! A host goes from the plugin with librdkafka to the one without, and back, while Dovecot is
+//! configured for it.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +29,8 @@ pub(crate) fn there_and_back(release: Release) -> Result<Result<(), Unavailable>
     Ok(Ok(()))
 }
 
-/// Installs a package in another's place, while Dovecot runs: with dpkg, as apt would remove the other one first.
+/// Installs a package in another's place, while Dovecot runs: with dpkg, as apt would remove the
+/// other one first.
 fn replace(root: &mut Root, file: &Path, new: Package, old: Package) -> Result<()> {
     let inside = root.take_in(file)?;
     let words = root.refused(&["apt-get", "install", "--yes", &inside])?;

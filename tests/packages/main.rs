@@ -1,5 +1,5 @@
-//! The Debian packages, installed into a clean Debian 12 and a clean Debian 13 as an operator would; that of the plugin is built for
-//! further Dovecots, too.
+//! The Debian packages, installed into a clean Debian 12 and a clean Debian 13 as an operator
+//! would; that of the plugin is built for further Dovecots, too.
 //!
 //! A case that cannot run on this machine says why, loudly, and is counted as ignored.
 

@@ -74,7 +74,8 @@ fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailab
     Ok(Ok(workspace::root().join(path)))
 }
 
-/// The plugin's package for a Dovecot that has no Debian of its own among [`Release`]; gives what it depends on.
+/// The plugin's package for a Dovecot that has no Debian of its own among [`Release`]; gives what
+/// it depends on.
 pub(crate) fn dependencies_for(
     release: &'static debian::Release,
 ) -> Result<Result<String, Unavailable>> {

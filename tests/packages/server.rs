@@ -19,8 +19,8 @@ const ENABLED: [&str; 2] = [
     "etc/systemd/system/sockets.target.wants/dovecast-relay.socket",
 ];
 
-/// The plugin without librdkafka hands the events of a mail to the server; nothing of the configuration is changed but
-/// what the documentation says.
+/// The plugin without librdkafka hands the events of a mail to the server; nothing of the
+/// configuration is changed but what the documentation says.
 pub(crate) fn mail_to_tail(release: Release) -> Result<Result<(), Unavailable>> {
     let plugin = available!(package(Package::RelayOnly, release));
     let server = available!(package(Package::Server, release));
@@ -199,7 +199,8 @@ pub(crate) fn where_systemd_runs(release: Release) -> Result<Result<(), Unavaila
     Ok(Ok(()))
 }
 
-/// What systemd was told since the last time, without options. `preset` is how deb-systemd-helper enables.
+/// What systemd was told since the last time, without options. `preset` is how deb-systemd-helper
+/// enables.
 fn told(root: &Root, expected: &[&str]) -> Result<()> {
     let path = root.path("tmp/told");
     let text = fs::read_to_string(&path).context("systemd was told nothing")?;
@@ -220,8 +221,8 @@ fn told(root: &Root, expected: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The maintainer script without systemd, and systemd with the package's files, do the same. That systemd is this
-/// machine's, looking at the root from outside.
+/// The maintainer script without systemd, and systemd with the package's files, do the same. That
+/// systemd is this machine's, looking at the root from outside.
 pub(crate) fn with_and_without_systemd(release: Release) -> Result<Result<(), Unavailable>> {
     let server = available!(package(Package::Server, release));
     let root = available!(Root::new(release));

@@ -73,7 +73,8 @@ pub(crate) fn log(root: &Root) -> String {
     fs::read_to_string(root.path(LOG)).unwrap_or_default()
 }
 
-/// `ExecStart=` as `User=`, with the sockets that are standard input and output as descriptors 3 and 4.
+/// `ExecStart=` as `User=`, with the sockets that are standard input and output as descriptors 3
+/// and 4.
 fn command(root: &Root) -> Result<Command> {
     let user = unit_value(root, "dovecast.service", "User")?;
     let group = unit_value(root, "dovecast.service", "Group")?;

@@ -1,8 +1,10 @@
 //! The port to receivers: what a driver is to the dispatcher.
 //!
-//! A [`Driver`] knows one kind of receiver and checks the settings of endpoints; a [`Target`] is one endpoint as its settings say; a
-//! [`Courier`] makes one attempt after the other, over a connection that it may keep. When a delivery is retried, and what is kept of
-//! an attempt, is the dispatcher's business: a driver says only what came of it. A driver that panics or hangs costs its attempt.
+//! A [`Driver`] knows one kind of receiver and checks the settings of endpoints; a [`Target`] is
+//! one endpoint as its settings say; a [`Courier`] makes one attempt after the other, over a
+//! connection that it may keep. When a delivery is retried, and what is kept of an attempt, is the
+//! dispatcher's business: a driver says only what came of it. A driver that panics or hangs costs
+//! its attempt.
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -27,7 +29,8 @@ pub trait Driver: Send + Sync + 'static {
 
 /// A receiver, as the settings of an endpoint say.
 pub trait Target: fmt::Debug + Send + Sync + 'static {
-    /// What several targets have in common that are down together, a host and its port; `None`: it is down alone.
+    /// What several targets have in common that are down together, a host and its port; `None`: it
+    /// is down alone.
     fn authority(&self) -> Option<&str>;
 
     /// Begins to deliver. Connects when there is something to deliver.
@@ -36,7 +39,8 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
 
 /// Delivers to one receiver, one delivery after the other.
 pub trait Courier: Send {
-    /// Makes one attempt. What is dropped on the way leaves nothing behind that the next attempt could mistake for its own.
+    /// Makes one attempt. What is dropped on the way leaves nothing behind that the next attempt
+    /// could mistake for its own.
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt>;
 
     /// Waits until the receiver closes what was kept open; for ever if there is nothing.

@@ -20,8 +20,9 @@
 //! | `trace` | lets a person follow one notification |
 //! | `recorder` | writes down what has happened, many things at a time, and says what may be committed |
 //!
-//! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was read is committed when each of
-//! its deliveries is done or durably owed; whoever dies before reads it again, and receivers know it by its `webhook-id`.
+//! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
+//! read is committed when each of its deliveries is done or durably owed; whoever dies before reads
+//! it again, and receivers know it by its `webhook-id`.
 
 mod behind;
 mod bounds;
@@ -113,7 +114,8 @@ pub struct DispatchOptions {
     pub sources: BTreeMap<String, Source>,
     /// Deliveries that may be under way or wait at a time.
     pub in_flight: u64,
-    /// Bytes of notifications that may be in memory at a time; besides, what the log hands out at a time, once for each reader.
+    /// Bytes of notifications that may be in memory at a time; besides, what the log hands out at a
+    /// time, once for each reader.
     pub in_flight_bytes: u64,
     /// Readers of the log that may be open at a time to catch up.
     pub readers: usize,
@@ -164,7 +166,8 @@ struct Shared<L, S> {
     panics: Panics,
     /// Until when the others take us for alive, as we have last said.
     alive_until: Lock<Option<Instant>>,
-    /// How often we have begun to live: what was claimed in another life others may have claimed since.
+    /// How often we have begun to live: what was claimed in another life others may have claimed
+    /// since.
     lives: AtomicU64,
     /// Until when no range is taken up, because the log could not be read.
     unreadable_until: Lock<Option<Instant>>,
@@ -225,7 +228,8 @@ impl Dispatcher {
         }
     }
 
-    /// Whoever asks whether a filter matches has it found out where the dispatcher does, and waits for the same turns.
+    /// Whoever asks whether a filter matches has it found out where the dispatcher does, and waits
+    /// for the same turns.
     pub fn evaluator(&self) -> Arc<Evaluator> {
         Arc::clone(&self.evaluator)
     }

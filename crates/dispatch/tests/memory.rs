@@ -1,5 +1,5 @@
-//! What the dispatcher takes in memory when bodies are large and endpoints, or the ledger, do not take them. A process of its own, so that
-//! nothing else is measured.
+//! What the dispatcher takes in memory when bodies are large and endpoints, or the ledger, do not
+//! take them. A process of its own, so that nothing else is measured.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,8 @@ const TOPIC: &str = "hooks.outbox";
 const MB: usize = 1024 * 1024;
 /// What the dispatcher is told that it may take.
 const BUDGET_MB: usize = 24;
-/// What it may take besides: what the log hands out to the feed and to each reader, copies of that, requests, the allocator's own.
+/// What it may take besides: what the log hands out to the feed and to each reader, copies of that,
+/// requests, the allocator's own.
 const BESIDES_MB: usize = 64;
 const READERS: usize = 2;
 /// Many times what it may take.
@@ -221,7 +222,8 @@ async fn memory_is_bounded_by_bytes_while_endpoints_hang_and_while_the_ledger_is
         committed(&log, RECORDS as u64).await;
     })
     .await;
-    // What is no notification is a dead letter, which is kept in memory as long as the ledger is away.
+    // What is no notification is a dead letter, which is kept in memory as long as the ledger is
+    // away.
     append(&log, "{", "}").await;
     ledger.0.is_away.store(true, Ordering::Release);
     let dispatcher = dispatcher.expect("it was started");

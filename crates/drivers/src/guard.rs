@@ -1,7 +1,7 @@
 //! Which addresses a request may go to: public ones, and networks that the configuration allows.
 //!
-//! Addresses are looked at after the name was resolved, and the connection goes to those that were looked at: a name that
-//! changes in between changes nothing.
+//! Addresses are looked at after the name was resolved, and the connection goes to those that were
+//! looked at: a name that changes in between changes nothing.
 
 use std::future::Future;
 use std::io;
@@ -13,7 +13,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::names;
 
-/// Not for hosts of the Internet: the registries of special-purpose addresses of IANA (RFC 6890), multicast and the rest.
+/// Not for hosts of the Internet: the registries of special-purpose addresses of IANA (RFC 6890),
+/// multicast and the rest.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
@@ -117,7 +118,8 @@ impl Guard {
         }
     }
 
-    /// This guard for requests to an endpoint of an account: what the account's names may take of the resolver is bounded.
+    /// This guard for requests to an endpoint of an account: what the account's names may take of
+    /// the resolver is bounded.
     #[must_use]
     pub fn for_account(&self, account: Arc<str>) -> Self {
         Self {

@@ -1,13 +1,14 @@
 //! Headers of an endpoint's own: which may be set, and what `Authorization` is made of.
 //!
-//! Values may be secrets: no error here shows one, and what is made of them does not show them either.
+//! Values may be secrets: no error here shows one, and what is made of them does not show them
+//! either.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// Headers that only we set, that are about the connection and not about the request (RFC 9110, 7.6.1), or that say who somebody is
-/// to those who believe a proxy.
+/// Headers that only we set, that are about the connection and not about the request (RFC 9110,
+/// 7.6.1), or that say who somebody is to those who believe a proxy.
 const OURS: [&str; 18] = [
     "connection",
     "content-length",

@@ -1,4 +1,5 @@
-//! One HTTP/1.1 connection to an endpoint: opened to an address that was checked, used for one request after the other.
+//! One HTTP/1.1 connection to an endpoint: opened to an address that was checked, used for one
+//! request after the other.
 //!
 //! The connection is driven by whoever uses it: no task of its own, nothing to wake in between.
 
@@ -106,7 +107,8 @@ impl Connection {
         !self.is_over && self.sender.is_ready()
     }
 
-    /// Whether it was idle before the request at hand: a failure may then be the end of an old connection.
+    /// Whether it was idle before the request at hand: a failure may then be the end of an old
+    /// connection.
     pub fn was_used(&self) -> bool {
         self.was_used
     }

@@ -1,7 +1,7 @@
 //! Drivers: the code for one kind of destination each.
 //!
-//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs: secrets and mail contents pass
-//! through.
+//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs:
+//! secrets and mail contents pass through.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,8 @@ use webhook::WebhookDriver;
 pub struct Drivers(Arc<[Arc<dyn Driver>]>);
 
 impl Drivers {
-    /// `guard`: where requests may go; `timeout`: how long an attempt may take where an endpoint does not say.
+    /// `guard`: where requests may go; `timeout`: how long an attempt may take where an endpoint
+    /// does not say.
     pub fn new(guard: &Guard, timeout: Duration) -> Self {
         Self(Arc::new([Arc::new(WebhookDriver::new(
             guard.clone(),

@@ -1,13 +1,16 @@
 //! Addresses of names, asked of the system's resolver on threads of their own.
 //!
-//! `getaddrinfo` reads what operators expect it to read (`/etc/hosts`, `nsswitch.conf`, search domains), and blocks for as long as
-//! the name servers let it: tens of seconds where they do not answer. So lookups have threads that serve nothing else, and
+//! `getaddrinfo` reads what operators expect it to read (`/etc/hosts`, `nsswitch.conf`, search
+//! domains), and blocks for as long as the name servers let it: tens of seconds where they do not
+//! answer. So lookups have threads that serve nothing else, and
 //!
 //! - there are only so many of them, in all and for each account, and accounts take turns;
-//! - names that were found promptly before have some of the threads to themselves: names that hang cannot take those;
+//! - names that were found promptly before have some of the threads to themselves: names that hang
+//!   cannot take those;
 //! - whoever asks for a name that is being looked up waits for that lookup;
 //! - what was found is kept for some seconds, and so is that nothing was found;
-//! - a lookup that nobody waits for any more is not begun. One that was begun ends when `getaddrinfo` returns.
+//! - a lookup that nobody waits for any more is not begun. One that was begun ends when
+//!   `getaddrinfo` returns.
 
 mod queue;
 

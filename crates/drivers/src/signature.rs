@@ -1,7 +1,7 @@
 //! Signatures as the Standard Webhooks specification has them (symmetric, `v1`).
 //!
-//! What is signed: `webhook-id`, `webhook-timestamp` and the body, joined by dots, with HMAC-SHA256. While a secret is being
-//! replaced there are two, and a signature of each.
+//! What is signed: `webhook-id`, `webhook-timestamp` and the body, joined by dots, with
+//! HMAC-SHA256. While a secret is being replaced there are two, and a signature of each.
 
 use std::fmt::Write;
 

@@ -1,4 +1,5 @@
-//! Whom https endpoints are trusted by: the system's authorities, or a chain of the endpoint's own in their place.
+//! Whom https endpoints are trusted by: the system's authorities, or a chain of the endpoint's own
+//! in their place.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,7 +1,7 @@
 //! The driver `webhook`: POST of JSON to an http or https URL, signed as Standard Webhooks has it.
 //!
-//! 2xx is success. Redirects are not followed. 408, 409, 425, 429 and 5xx may go well later, and so may everything that keeps a
-//! request from being answered; other answers end the delivery.
+//! 2xx is success. Redirects are not followed. 408, 409, 425, 429 and 5xx may go well later, and so
+//! may everything that keeps a request from being answered; other answers end the delivery.
 
 mod settings;
 
@@ -40,7 +40,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 pub struct WebhookOptions {
     /// `http://` or `https://`.
     pub url: String,
-    /// Sent with each request. They go before ours (`user-agent`), and before what the URL says (`Authorization`).
+    /// Sent with each request. They go before ours (`user-agent`), and before what the URL says
+    /// (`Authorization`).
     pub headers: Vec<(String, String)>,
     /// Value of `Authorization`.
     pub authorization: Option<Authorization>,
@@ -277,7 +278,8 @@ impl Sender {
                     }
                     return Ok(answer.head);
                 }
-                // An old connection that the endpoint has closed meanwhile says nothing about the endpoint.
+                // An old connection that the endpoint has closed meanwhile says nothing about the
+                // endpoint.
                 Err(_) if connection.was_used() => {}
                 Err(error) => return Err(error),
             }

@@ -1,7 +1,8 @@
-//! The canonical JSON of a notification, in which what is owed is kept: `notification` (the six fields of `hooks.outbox`), `key` and
-//! `headers` of its record.
+//! The canonical JSON of a notification, in which what is owed is kept: `notification` (the six
+//! fields of `hooks.outbox`), `key` and `headers` of its record.
 //!
-//! Timestamp and message stand in it byte for byte. A key, or the value of a header, is a text, or an object with `base64` where it is none.
+//! Timestamp and message stand in it byte for byte. A key, or the value of a header, is a text, or
+//! an object with `base64` where it is none.
 
 use std::borrow::Cow;
 use std::sync::Arc;

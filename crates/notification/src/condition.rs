@@ -1,8 +1,9 @@
 //! Conditions: expressions of CEL, the Common Expression Language, over a notification.
 //!
-//! Checked when they are saved, so that what they cost can be told: in length and depth, no loop inside of another, nothing
-//! that builds lists, regular expressions that are constant and small. One that would cost too much on a notification is not run
-//! on it. What cannot be told (a field that is not there) does not hold. What a condition costs is told before it is run, in steps:
+//! Checked when they are saved, so that what they cost can be told: in length and depth, no loop
+//! inside of another, nothing that builds lists, regular expressions that are constant and small.
+//! One that would cost too much on a notification is not run on it. What cannot be told (a field
+//! that is not there) does not hold. What a condition costs is told before it is run, in steps:
 //! whoever has many of them to run bounds their sum.
 
 mod check;
@@ -28,11 +29,13 @@ pub const VARIABLES: [&str; 6] = [
 ];
 /// Notifications that are longer are not looked into: conditions on them do not hold.
 const MAX_BYTES: usize = 256 * 1024;
-/// What one run may cost, in steps, which are about bytes that are looked at: a tenth of a second, at most.
+/// What one run may cost, in steps, which are about bytes that are looked at: a tenth of a second,
+/// at most.
 const MAX_COST: u64 = 16 * 1024 * 1024;
 /// Steps that it takes to read a byte of a notification.
 const READ_COST: u64 = 16;
-/// The parser and what follows it are recursive; this is more than an expression of the longest length takes.
+/// The parser and what follows it are recursive; this is more than an expression of the longest
+/// length takes.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// A condition that was checked.

@@ -1,4 +1,5 @@
-//! Events of Dovecot as notifications: the kind is the event type, there is no level, the JSON of the event is the message.
+//! Events of Dovecot as notifications: the kind is the event type, there is no level, the JSON of
+//! the event is the message.
 
 use std::fmt;
 
@@ -36,7 +37,8 @@ impl Notification {
             event: Text<'a>,
         }
         let bad = |error: &dyn fmt::Display| BadNotification::Event(brief(&error.to_string()));
-        // It is delivered as a part of JSON. The reader of JSON would not look at the texts of fields that it passes over.
+        // It is delivered as a part of JSON. The reader of JSON would not look at the texts of
+        // fields that it passes over.
         let value = std::str::from_utf8(&record.value).map_err(|error| bad(&error))?;
         let event: Event<'_> = serde_json::from_str(value).map_err(|error| bad(&error))?;
         let kind = EventKind::from_name(&event.event)

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::condition::{Condition, Facts, Verdict};
 use crate::{EndpointId, Notification};
 
-/// A set that is left open or chosen. One that was chosen and has become empty, because what was in it is gone, matches nothing:
-/// a filter only ever widens when a person widens it.
+/// A set that is left open or chosen. One that was chosen and has become empty, because what was in
+/// it is gone, matches nothing: a filter only ever widens when a person widens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice<T> {
     /// Anything, and nothing at all.

@@ -7,7 +7,8 @@ use dovecast_event::{Record, header_name};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Names a notification: the same after a crash, on another node, and when its record is read again.
+/// Names a notification: the same after a crash, on another node, and when its record is read
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NotificationId(pub Uuid);
 
@@ -16,7 +17,8 @@ pub struct NotificationId(pub Uuid);
 pub struct EndpointId(pub Uuid);
 
 impl NotificationId {
-    /// The record's `dovecast-id`; without one, an id made of the record's place, which never changes either.
+    /// The record's `dovecast-id`; without one, an id made of the record's place, which never
+    /// changes either.
     pub fn of(record: &Record) -> Self {
         let header = record.header(header_name::ID);
         let named = header.and_then(|value| Uuid::try_parse_ascii(value).ok());

@@ -1,8 +1,9 @@
-//! Finds the endpoints of a notification, in a time that does not depend on how many filters do not match.
+//! Finds the endpoints of a notification, in a time that does not depend on how many filters do not
+//! match.
 //!
-//! Each filter stands under the narrowest of what it names: its levels, else its event types, else its applications, else
-//! under nothing but its account. A notification belongs to four such places at most, and all it finds there match, but for
-//! conditions.
+//! Each filter stands under the narrowest of what it names: its levels, else its event types, else
+//! its applications, else under nothing but its account. A notification belongs to four such places
+//! at most, and all it finds there match, but for conditions.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -168,7 +169,8 @@ impl<T> Index<T> {
         self.filters.get(&endpoint).map(|stored| &stored.filter)
     }
 
-    /// What is found by the filters that a notification matches, each once, in no order. Conditions are run, whatever they cost.
+    /// What is found by the filters that a notification matches, each once, in no order. Conditions
+    /// are run, whatever they cost.
     pub fn matches<'a>(&'a self, notification: &Notification, mut found: impl FnMut(&'a T)) {
         let facts = Facts::new(notification);
         self.candidates(notification, |target, condition| {
@@ -178,7 +180,8 @@ impl<T> Index<T> {
         });
     }
 
-    /// What is found by the filters that a notification matches but for their conditions, and those.
+    /// What is found by the filters that a notification matches but for their conditions, and
+    /// those.
     pub fn candidates<'a>(
         &'a self,
         notification: &Notification,

@@ -1,7 +1,7 @@
 //! Notifications, and the decision which endpoints get them.
 //!
-//! No I/O, no clock, no async: everything here is a function of its input. Records come in as they stand in the log; what becomes
-//! of a notification that an endpoint gets is the dispatcher's.
+//! No I/O, no clock, no async: everything here is a function of its input. Records come in as they
+//! stand in the log; what becomes of a notification that an endpoint gets is the dispatcher's.
 
 #![forbid(unsafe_code)]
 

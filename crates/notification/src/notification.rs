@@ -76,7 +76,8 @@ impl Notification {
         self.bytes() + self.key.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
     }
 
-    /// The notification with a buffer of its own: a part of what was read at once would keep all of that in memory.
+    /// The notification with a buffer of its own: a part of what was read at once would keep all of
+    /// that in memory.
     #[must_use]
     pub fn detached(mut self) -> Self {
         let headers = self.headers.iter_mut().map(|header| &mut header.value);

@@ -1,4 +1,5 @@
-//! The six fields of a record of `hooks.outbox`, read and written: a JSON object with exactly these.
+//! The six fields of a record of `hooks.outbox`, read and written: a JSON object with exactly
+//! these.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! How the commands reach the log: through the control socket of a running server, or straight in Kafka.
+//! How the commands reach the log: through the control socket of a running server, or straight in
+//! Kafka.
 
 #[cfg(feature = "kafka")]
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The REST API: applications, endpoints, filters and tokens, as JSON:API.
 //!
-//! Compatible with hooks-backend in paths, shapes, statuses and texts; `docs/rest.md` says all of it. A request is asked who
-//! it comes from first (`identity`), then what it says is read (`body`, `query`), then the store does it. What goes
-//! wrong is an [`ApiError`] from there on.
+//! Compatible with hooks-backend in paths, shapes, statuses and texts; `docs/rest.md` says all of
+//! it. A request is asked who it comes from first (`identity`), then what it says is read (`body`,
+//! `query`), then the store does it. What goes wrong is an [`ApiError`] from there on.
 
 mod apps;
 mod body;
@@ -80,7 +80,8 @@ impl Api {
     }
 }
 
-/// What a request has changed counts here when it is answered; on other nodes it does within a second.
+/// What a request has changed counts here when it is answered; on other nodes it does within a
+/// second.
 async fn count_at_once(State(api): State<Api>, request: Request, next: Next) -> Response {
     let may_change = !request.method().is_safe();
     let response = next.run(request).await;

@@ -136,7 +136,8 @@ pub(crate) struct RedeliverArguments {
     /// All dead letters of the endpoint since this time, RFC 3339
     #[arg(long, value_name = "TIME", conflicts_with = "notification")]
     pub(crate) since: Option<Timestamp>,
-    /// Where the log is looked through for what is no dead letter, as for `tail`; without it where its id says
+    /// Where the log is looked through for what is no dead letter, as for `tail`; without it where
+    /// its id says
     #[arg(long, value_name = "PLACE", conflicts_with = "since")]
     pub(crate) from: Option<Begin>,
 }
@@ -206,7 +207,8 @@ pub(crate) struct TailArguments {
     /// The topic; it need not exist yet
     #[arg(long, default_value = "dovecot")]
     pub(crate) topic: String,
-    /// `beginning`, `end`, `last:N` (N records before the end of each partition), or an RFC 3339 time
+    /// `beginning`, `end`, `last:N` (N records before the end of each partition), or an RFC 3339
+    /// time
     #[arg(long, default_value = "end", value_name = "PLACE")]
     pub(crate) from: Begin,
     /// End after so many records
@@ -299,14 +301,16 @@ pub(crate) struct SendArguments {
     pub(crate) notification: NotificationArguments,
 }
 
-/// The six fields of a notification, as `rake notifications:send` of hooks-backend names them. An account alone makes one.
+/// The six fields of a notification, as `rake notifications:send` of hooks-backend names them. An
+/// account alone makes one.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct NotificationArguments {
     /// The account it is for
     #[arg(short = 'u', long, conflicts_with = "value")]
     pub(crate) account_id: Option<String>,
-    /// Its application; without it one for tests: `TestApp`, with the event type `TestEvent` and the level `Info`
+    /// Its application; without it one for tests: `TestApp`, with the event type `TestEvent` and
+    /// the level `Info`
     #[arg(short = 'a', long, requires_all = ["event_type", "account_id"])]
     pub(crate) application: Option<String>,
     /// Its event type

@@ -93,8 +93,9 @@ fn client(config: &Config) -> Client {
     Client::new(&config.control_socket())
 }
 
-/// The configuration of the server that a command is about. Where the command line does not say it, that is a server that
-/// was started in this directory without options, or else the service of this host.
+/// The configuration of the server that a command is about. Where the command line does not say it,
+/// that is a server that was started in this directory without options, or else the service of this
+/// host.
 fn of_running_server(place: &Place) -> Result<Config> {
     let is_said = place.config.is_some() || place.data_dir.is_some();
     let is_here = Config::default().data_dir.exists();

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, documented by the default one that is part of the binary.
 //!
-//! Every value is checked while it is read, so that an error names file, line, column and key. Nothing of `[kafka.properties]`
-//! is ever printed: passwords are among them.
+//! Every value is checked while it is read, so that an error names file, line, column and key.
+//! Nothing of `[kafka.properties]` is ever printed: passwords are among them.
 
 mod dispatch;
 mod http;
@@ -204,7 +204,8 @@ impl Default for Kafka {
 }
 
 impl Config {
-    /// Reads a file, or takes the defaults where there is none. `data_dir` goes before what the file says.
+    /// Reads a file, or takes the defaults where there is none. `data_dir` goes before what the
+    /// file says.
     pub(crate) fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Self> {
         let mut config = match file {
             Some(file) => {

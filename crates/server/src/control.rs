@@ -17,8 +17,8 @@
 //! | `GET /v1/filters` | list of [`json::FilterLine`] |
 //! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
 //!
-//! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and who connects is
-//! looked at again (SO_PEERCRED).
+//! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and
+//! who connects is looked at again (SO_PEERCRED).
 
 mod benchmark;
 pub(crate) mod client;

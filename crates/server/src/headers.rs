@@ -1,4 +1,5 @@
-//! Headers of records: of those that are made here, and not by a mail process, and what is read of all.
+//! Headers of records: of those that are made here, and not by a mail process, and what is read of
+//! all.
 
 use bytes::Bytes;
 use dovecast_event::{RecordHeaders, UnixMillis, header_name};
@@ -34,7 +35,8 @@ pub(crate) fn event_headers(id: Uuid, now: jiff::Timestamp) -> Vec<Header> {
     headers
 }
 
-/// When the event of a record was observed: what its header says. Kafka's time of a record is when it was shipped.
+/// When the event of a record was observed: what its header says. Kafka's time of a record is when
+/// it was shipped.
 pub(crate) fn event_time_ms(record: &Record) -> i64 {
     let header = record.header(header_name::TIME);
     let text = header.and_then(|value| std::str::from_utf8(value).ok());

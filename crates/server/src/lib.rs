@@ -1,9 +1,12 @@
-//! `dovecast`: takes the events of this host's mail processes into a durable log, delivers them, and shows what is in it.
+//! `dovecast`: takes the events of this host's mail processes into a durable log, delivers them,
+//! and shows what is in it.
 //!
-//! `serve` is the server; the other commands are clients of one that runs, or of the Kafka cluster it ships to. Standard
-//! output carries what was asked for and nothing else; what went wrong is one line on standard error.
+//! `serve` is the server; the other commands are clients of one that runs, or of the Kafka cluster
+//! it ships to. Standard output carries what was asked for and nothing else; what went wrong is one
+//! line on standard error.
 //!
-//! Exit codes: 0 done, 1 it failed, 2 the command line makes no sense. `doctor` has its own: see `cli`.
+//! Exit codes: 0 done, 1 it failed, 2 the command line makes no sense. `doctor` has its own: see
+//! `cli`.
 //!
 //! A library for two users: the binary (`main.rs`), and whoever tries the [`readers`].
 

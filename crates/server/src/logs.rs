@@ -1,4 +1,5 @@
-//! The logs of a server: its own, which is the spool of a Kafka, and that Kafka; and how large a record may be to get there.
+//! The logs of a server: its own, which is the spool of a Kafka, and that Kafka; and how large a
+//! record may be to get there.
 
 #[cfg(feature = "kafka")]
 use std::collections::BTreeSet;
@@ -27,7 +28,8 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// The log that is open already, and the cluster that the configuration names. That need not be there.
+    /// The log that is open already, and the cluster that the configuration names. That need not be
+    /// there.
     pub(crate) fn of(config: &Config, own: &Embedded) -> Result<Self> {
         #[cfg(not(feature = "kafka"))]
         anyhow::ensure!(
@@ -72,7 +74,8 @@ pub(crate) struct TooLarge {
     max_bytes: usize,
 }
 
-/// How large records may be, so that the spool takes nothing that Kafka refuses. Without Kafka there is no bound but the doors' own.
+/// How large records may be, so that the spool takes nothing that Kafka refuses. Without Kafka
+/// there is no bound but the doors' own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     #[cfg(feature = "kafka")]

@@ -1,6 +1,8 @@
-//! What is read from requests, as functions of bytes: for whoever tries the readers with any bytes (`fuzz` in the repository).
+//! What is read from requests, as functions of bytes: for whoever tries the readers with any bytes
+//! (`fuzz` in the repository).
 //!
-//! They are the ones that requests go through; what is left out is HTTP, who has sent a request, and the store.
+//! They are the ones that requests go through; what is left out is HTTP, who has sent a request,
+//! and the store.
 
 pub use crate::api::readers::{
     Complaint, Form, List, Refused, changed_endpoint, identity, list, message, new_endpoint,

@@ -1,9 +1,9 @@
 //! `dovecast serve`: what is started in which order, and how it is stopped.
 //!
-//! The log comes first: its lock decides which of two servers on one directory goes on, before any socket is touched; then
-//! the store. When
-//! the server stops, mail processes are sent away first, then what they have handed over is made durable and shipped,
-//! then the log is closed. A second signal ends the process at once; the log survives that as it survives any death.
+//! The log comes first: its lock decides which of two servers on one directory goes on, before any
+//! socket is touched; then the store. When the server stops, mail processes are sent away first,
+//! then what they have handed over is made durable and shipped, then the log is closed. A second
+//! signal ends the process at once; the log survives that as it survives any death.
 
 mod directories;
 pub(crate) mod http;

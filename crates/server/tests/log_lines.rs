@@ -1,4 +1,5 @@
-//! The server's own log goes where nothing can be written, or nobody reads: requests are answered, and the stop is orderly.
+//! The server's own log goes where nothing can be written, or nobody reads: requests are answered,
+//! and the stop is orderly.
 
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read};

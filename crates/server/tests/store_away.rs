@@ -1,5 +1,5 @@
-//! `dovecast serve` is started while its PostgreSQL is not there: it waits for a while, and says what is wrong. And one whose
-//! PostgreSQL goes away.
+//! `dovecast serve` is started while its PostgreSQL is not there: it waits for a while, and says
+//! what is wrong. And one whose PostgreSQL goes away.
 
 use std::io::Write;
 use std::process::Output;

@@ -2,8 +2,8 @@
 //!
 //! Whoever sets a machine's clock must not disable, drop or hold up anything by that. So a duration
 //! that decides something is measured by the steady clock where one process sees both of its ends,
-//! and a time of the wall that lies ahead of now is never waited for. What several nodes wait for is
-//! in the time of their database (`deliveries/due_time.rs`): their own clocks differ.
+//! and a time of the wall that lies ahead of now is never waited for. What several nodes wait for
+//! is in the time of their database (`deliveries/due_time.rs`): their own clocks differ.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -34,8 +34,8 @@ impl Clock {
         Self::of_hands(wall_ms, false)
     }
 
-    /// The clock of a node that is ahead of the system's by so much, for tests of nodes whose clocks
-    /// differ from that of their database.
+    /// The clock of a node that is ahead of the system's by so much, for tests of nodes whose
+    /// clocks differ from that of their database.
     pub fn ahead(by_ms: i64) -> Self {
         Self::of_hands(by_ms, true)
     }

@@ -1,11 +1,14 @@
 //! Connections that nobody waits for without end.
 //!
-//! A network that is cut, or a host that is gone, ends no connection: whoever waits for its answer waits until TCP gives up, a quarter of an hour
-//! or more. So each statement has a limit here, and a connection that has exceeded it is closed rather than used again. What became of the
-//! statement is not known then; every caller has to bear that it was done. PostgreSQL is told the same limit, so that what is slow
-//! is ended there first, with its own error, and what a node that is gone has locked is free soon.
+//! A network that is cut, or a host that is gone, ends no connection: whoever waits for its answer
+//! waits until TCP gives up, a quarter of an hour or more. So each statement has a limit here, and
+//! a connection that has exceeded it is closed rather than used again. What became of the statement
+//! is not known then; every caller has to bear that it was done. PostgreSQL is told the same limit,
+//! so that what is slow is ended there first, with its own error, and what a node that is gone has
+//! locked is free soon.
 //!
-//! A file of SQLite has no limits: it is there, and waits for locks no longer than its `busy_timeout`.
+//! A file of SQLite has no limits: it is there, and waits for locks no longer than its
+//! `busy_timeout`.
 //!
 //! Transactions are begun and ended here by plain statements, not by sqlx: sqlx counts how deep a
 //! connection is in transactions, and its count is wrong for ever once a `ROLLBACK` fails, as it
@@ -125,7 +128,8 @@ impl Pool {
         self.inner.is_closed()
     }
 
-    /// Ends all connections after what they are doing; those that do not answer end with the process.
+    /// Ends all connections after what they are doing; those that do not answer end with the
+    /// process.
     pub(crate) async fn close(&self) {
         match self.limit {
             Some(limit)

@@ -73,7 +73,8 @@ impl Ledger for Store {
         let recorded = self.record_happened(&happened).await;
         *self.failed_to_record() = recorded.is_err().then(|| self.clock.steady_ms());
         recorded.map_err(failed)?;
-        // A change of the registry, which has its own transaction; after a crash in between the next failure does it.
+        // A change of the registry, which has its own transaction; after a crash in between the
+        // next failure does it.
         for (endpoint, reason) in &happened.switched_off {
             let id = endpoint.0.into();
             self.disable(id, reason).await.map_err(failed)?;

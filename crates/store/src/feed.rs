@@ -1,8 +1,8 @@
-//! The feed of changes: which endpoints have changed since one looked last, so that a dispatcher keeps its filters in
-//! memory and asks nothing per notification.
+//! The feed of changes: which endpoints have changed since one looked last, so that a dispatcher
+//! keeps its filters in memory and asks nothing per notification.
 //!
-//! A change takes the next number first, and with it the lock on the row that holds it: changes are one after the other,
-//! and whoever has seen a number has seen everything before it.
+//! A change takes the next number first, and with it the lock on the row that holds it: changes are
+//! one after the other, and whoever has seen a number has seen everything before it.
 
 use std::time::Duration;
 
@@ -153,7 +153,8 @@ impl Store {
     }
 }
 
-/// A transaction that changes the registry, the only one at this moment. Dropped without a commit nothing has happened.
+/// A transaction that changes the registry, the only one at this moment. Dropped without a commit
+/// nothing has happened.
 pub(crate) struct Change<'a> {
     pub(crate) tx: Transaction,
     seq: i64,

@@ -1,4 +1,5 @@
-//! Ids: UUIDs that know what they name, so that the id of a level is never taken for that of an event type.
+//! Ids: UUIDs that know what they name, so that the id of a level is never taken for that of an
+//! event type.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -27,8 +28,9 @@ impl<Of> Id<Of> {
     }
 }
 
-/// An id that is the same whenever the same is written, so that what is written again is known. Later ones are greater, and of one
-/// millisecond those with a greater place among what is written together (the first 4096 of it).
+/// An id that is the same whenever the same is written, so that what is written again is known.
+/// Later ones are greater, and of one millisecond those with a greater place among what is written
+/// together (the first 4096 of it).
 pub(crate) fn repeatable(time_ms: i64, place: usize, what: &[&[u8]]) -> Uuid {
     let mut hash = Sha256::new();
     for part in what {

@@ -1,8 +1,10 @@
-//! What dovecast knows besides its log: accounts, applications, endpoints with their filters, API tokens.
+//! What dovecast knows besides its log: accounts, applications, endpoints with their filters, API
+//! tokens.
 //!
-//! All SQL is in this crate. One set of statements serves SQLite (one machine, a file beside the log) and PostgreSQL (several
-//! nodes); they keep to what both understand: text, 64-bit numbers, `$1`. What is allowed to whom is decided elsewhere;
-//! what belongs to an account takes its id, and finds nothing of others.
+//! All SQL is in this crate. One set of statements serves SQLite (one machine, a file beside the
+//! log) and PostgreSQL (several nodes); they keep to what both understand: text, 64-bit numbers,
+//! `$1`. What is allowed to whom is decided elsewhere; what belongs to an account takes its id, and
+//! finds nothing of others.
 //!
 //! Invariant: a filter only ever widens when a person widens it. See [`Members`].
 

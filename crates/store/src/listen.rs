@@ -1,6 +1,7 @@
 //! What other nodes change in a shared PostgreSQL: heard by LISTEN, and looked for every second.
 //!
-//! A connection on which nothing is heard may be one on which nothing can be heard: it is asked now and then whether it is there.
+//! A connection on which nothing is heard may be one on which nothing can be heard: it is asked now
+//! and then whether it is there.
 
 use std::sync::Weak;
 use std::time::{Duration, Instant};

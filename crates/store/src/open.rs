@@ -1,4 +1,5 @@
-//! Opening a store: the file or the server, its connections, and what every connection is told first.
+//! Opening a store: the file or the server, its connections, and what every connection is told
+//! first.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,7 +31,8 @@ const IDLE_IN_TRANSACTION_MS: u128 = 5_000;
 const KEEPALIVE: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
     SET tcp_user_timeout = 60000;";
 
-/// A write to a row of our own, that nobody else waits for. SQLite would write no row that is the same as before.
+/// A write to a row of our own, that nobody else waits for. SQLite would write no row that is the
+/// same as before.
 const PROBE: &str = "INSERT INTO probe (id, number) VALUES ($1, 1) \
     ON CONFLICT (id) DO UPDATE SET number = probe.number + 1";
 
@@ -47,8 +49,8 @@ pub struct StoreOptions {
     pub statement_timeout: Duration,
     /// How many changes the feed remembers; who is further behind loads everything again.
     pub kept_changes: i64,
-    /// Names the log that this node reads, if not all who use the store read the same. What is owed of a log only those who
-    /// read it take up.
+    /// Names the log that this node reads, if not all who use the store read the same. What is owed
+    /// of a log only those who read it take up.
     pub log: String,
     /// What tells the time.
     pub clock: Clock,
@@ -96,8 +98,8 @@ pub struct Store {
     pub(crate) failing: Arc<Mutex<Failing>>,
     /// When the past was last forgotten, by the steady clock.
     pub(crate) forgot_ms: Arc<Mutex<Option<i64>>>,
-    /// When the last attempt to write down what has happened to deliveries has failed, if it has, by
-    /// the steady clock.
+    /// When the last attempt to write down what has happened to deliveries has failed, if it has,
+    /// by the steady clock.
     pub(crate) failed_to_record_ms: Arc<Mutex<Option<i64>>>,
 }
 
@@ -210,7 +212,8 @@ impl Database {
         Ok(Self { pool, is_postgres })
     }
 
-    /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting would be a deadlock.
+    /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting
+    /// would be a deadlock.
     pub(crate) async fn begin_writing(&self) -> Result<Transaction> {
         let begin = if self.is_postgres {
             "BEGIN"
@@ -231,7 +234,8 @@ impl Database {
     }
 }
 
-/// No default of the server or of the user may weaken what a commit means, or let what is forgotten hold the feed.
+/// No default of the server or of the user may weaken what a commit means, or let what is forgotten
+/// hold the feed.
 pub(crate) fn postgres_settings(statement_timeout: Duration) -> String {
     let timeout_ms = statement_timeout.as_millis();
     format!(
@@ -240,7 +244,8 @@ pub(crate) fn postgres_settings(statement_timeout: Duration) -> String {
     )
 }
 
-/// Makes the file, so that it has its mode before there is anything in it; SQLite gives the same to its other files.
+/// Makes the file, so that it has its mode before there is anything in it; SQLite gives the same to
+/// its other files.
 fn sqlite_url(path: &Path) -> Result<String> {
     let made = OpenOptions::new()
         .create(true)

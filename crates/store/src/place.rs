@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// Where the database is. It may hold a password, which [`fmt::Debug`] and [`fmt::Display`] leave out.
+/// Where the database is. It may hold a password, which [`fmt::Debug`] and [`fmt::Display`] leave
+/// out.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Place {
     /// A file of SQLite.

@@ -1,7 +1,8 @@
 //! The schema: brought up to date when a store is opened.
 //!
-//! Each file of `migrations/` is one version, part of the binary, and never changed after a release. Nodes that start at the
-//! same time wait for one another; a schema that is newer than the binary is left alone.
+//! Each file of `migrations/` is one version, part of the binary, and never changed after a
+//! release. Nodes that start at the same time wait for one another; a schema that is newer than the
+//! binary is left alone.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
 /// How long one may take, and the wait for another node that is at it.
 const MIGRATION: Duration = Duration::from_mins(10);
 
-/// A migration in the words of a database: `json_text(...)` is a text as JSON, which each calls by another name.
+/// A migration in the words of a database: `json_text(...)` is a text as JSON, which each calls by
+/// another name.
 fn spoken(migration: &str, is_postgres: bool) -> String {
     if is_postgres {
         migration.replace("json_text(", "to_json(")

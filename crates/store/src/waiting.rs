@@ -1,7 +1,8 @@
 //! Waiting for a PostgreSQL that is not there yet, as when everything is started at once.
 //!
-//! The pool would wait as well, and tell only that it has waited; here the last reason is told. What no waiting changes, such as a wrong
-//! password or a certificate that is not trusted, is told at once.
+//! The pool would wait as well, and tell only that it has waited; here the last reason is told.
+//! What no waiting changes, such as a wrong password or a certificate that is not trusted, is told
+//! at once.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The certificates of one server under test, a broker or a database: an authority, a server and a client, made at start, PEM files.
+//! The certificates of one server under test, a broker or a database: an authority, a server and a
+//! client, made at start, PEM files.
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -1,8 +1,10 @@
-//! The wall clock: the time for records that a test appends, and the day that the whole suite may be run at.
+//! The wall clock: the time for records that a test appends, and the day that the whole suite may
+//! be run at.
 //!
-//! With `DOVECAST_TEST_CLOCK` in the environment `scripts/at-test-clock`, which `make test` has cargo run every test by,
-//! preloads a library (`clock/shifted.c`) that tells the test and all that it starts a later time. Here is what such a run
-//! needs besides: Dovecot's processes inherit nothing by themselves, and what fetches or compiles needs the true time.
+//! With `DOVECAST_TEST_CLOCK` in the environment `scripts/at-test-clock`, which `make test` has
+//! cargo run every test by, preloads a library (`clock/shifted.c`) that tells the test and all that
+//! it starts a later time. Here is what such a run needs besides: Dovecot's processes inherit
+//! nothing by themselves, and what fetches or compiles needs the true time.
 
 use std::env;
 use std::path::PathBuf;

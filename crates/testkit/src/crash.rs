@@ -1,4 +1,5 @@
-//! A server that is killed while it takes and delivers notifications as fast as it can, and started again.
+//! A server that is killed while it takes and delivers notifications as fast as it can, and started
+//! again.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,9 +1,11 @@
-//! A forwarder in front of one TCP server, which can be cut as a network is: what was connected stays connected and hears nothing
-//! more, and what connects waits.
+//! A forwarder in front of one TCP server, which can be cut as a network is: what was connected
+//! stays connected and hears nothing more, and what connects waits.
 //!
-//! Neither side is told of a cut: no connection ends, no byte is lost, all of them come when the cut is healed, as they do when TCP sends
-//! again. The kernel goes on acknowledging what it takes, so keepalives find nothing wrong: only whoever waits for an answer can notice.
-//! A link that forgets its connections, as a firewall does, is [`CutProxy::forget`], or [`CutProxy::reset`], before it is healed.
+//! Neither side is told of a cut: no connection ends, no byte is lost, all of them come when the
+//! cut is healed, as they do when TCP sends again. The kernel goes on acknowledging what it takes,
+//! so keepalives find nothing wrong: only whoever waits for an answer can notice. A link that
+//! forgets its connections, as a firewall does, is [`CutProxy::forget`], or [`CutProxy::reset`],
+//! before it is healed.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -49,7 +51,8 @@ struct Connection {
 }
 
 impl CutProxy {
-    /// Forwards from an address of its own, at the same port, to `target`. What is not there yet may come later.
+    /// Forwards from an address of its own, at the same port, to `target`. What is not there yet
+    /// may come later.
     pub fn start(target: (Ipv4Addr, u16)) -> Result<Self> {
         let address = (loopback::unique_address(), target.1);
         let listener = TcpListener::bind(address)
@@ -84,7 +87,8 @@ impl CutProxy {
         self.link.change(|state| state.is_cut = false);
     }
 
-    /// What is connected now stays cut for ever: it hears nothing when the link is healed, not even that it has ended.
+    /// What is connected now stays cut for ever: it hears nothing when the link is healed, not even
+    /// that it has ended.
     pub fn forget(&self) {
         self.link.change(|state| {
             for connection in &state.connections {

@@ -1,9 +1,10 @@
 //! Dovecots of other Debians than this machine's: packages unpacked into a directory to chroot to.
 //!
-//! The cache of a release is a directory below `target` of the workspace; the environment variable `DOVECAST_DEBIAN_CACHE`
-//! names another directory than `target`, on a file system that allows device nodes. A cache is filled under a lock and
-//! renamed into place, so a directory that is there is whole, whatever became of other test processes; to have newer
-//! packages remove it. What this machine cannot have is [`Unavailable`], not an error. Nothing is mounted, nothing is
+//! The cache of a release is a directory below `target` of the workspace; the environment variable
+//! `DOVECAST_DEBIAN_CACHE` names another directory than `target`, on a file system that allows
+//! device nodes. A cache is filled under a lock and renamed into place, so a directory that is
+//! there is whole, whatever became of other test processes; to have newer packages remove it. What
+//! this machine cannot have is [`Unavailable`], not an error. Nothing is mounted, nothing is
 //! installed.
 
 mod apt;
@@ -23,7 +24,8 @@ use crate::dovecot::Series;
 /// A Debian with a Dovecot.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Release {
-    /// The beginning of the version; a mirror that has another one, because the suite has moved on, has not this one.
+    /// The beginning of the version; a mirror that has another one, because the suite has moved on,
+    /// has not this one.
     pub dovecot: &'static str,
     /// What the plugin is built for, and its package depends on.
     pub abi: &'static str,
@@ -93,7 +95,8 @@ impl Unpacked {
     ///
     /// The outer error is a failure; the inner one says that this machine lacks what it takes.
     pub fn get(release: &'static Release) -> Result<Result<Self, Unavailable>> {
-        // The threads of a test process: another one need not find out that the mirror cannot be reached.
+        // The threads of a test process: another one need not find out that the mirror cannot be
+        // reached.
         static KNOWN: Mutex<Vec<(&Release, Result<Unpacked, Unavailable>)>> =
             Mutex::new(Vec::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +116,8 @@ impl Unpacked {
         self.release
     }
 
-    /// The tree with Dovecot's headers and `dovecot-config`: what `DOVECOT_SYSROOT` is to be for a build against it.
+    /// The tree with Dovecot's headers and `dovecot-config`: what `DOVECOT_SYSROOT` is to be for a
+    /// build against it.
     pub fn dev_sysroot(self) -> PathBuf {
         self.cache.join("dev")
     }
@@ -123,7 +127,8 @@ impl Unpacked {
         self.cache.join("debs")
     }
 
-    /// The tree that private roots are copied from; nothing may write into it, nor into a file of it.
+    /// The tree that private roots are copied from; nothing may write into it, nor into a file of
+    /// it.
     pub(crate) fn root(self) -> PathBuf {
         self.cache.join("root")
     }
@@ -133,10 +138,11 @@ impl Unpacked {
         self.cache.join("private")
     }
 
-    /// Fills `private_root`, an empty directory below [`Self::private_roots`], with a tree to chroot to.
+    /// Fills `private_root`, an empty directory below [`Self::private_roots`], with a tree to
+    /// chroot to.
     ///
-    /// Its directories are its own, its files are hard links to the shared ones: a file may be added, or replaced by a
-    /// rename, but never be written to.
+    /// Its directories are its own, its files are hard links to the shared ones: a file may be
+    /// added, or replaced by a rename, but never be written to.
     pub(crate) fn copy_root(self, private_root: &Path) -> Result<()> {
         tree::hard_link(&self.root(), private_root)?;
         tree::add_name_resolution(private_root)
@@ -188,7 +194,8 @@ fn find(release: &Release) -> Result<Result<PathBuf, Unavailable>> {
     Ok(Ok(cache))
 }
 
-/// Waits for other processes that fetch; released when the file is closed, however this process ends.
+/// Waits for other processes that fetch; released when the file is closed, however this process
+/// ends.
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot create `{}`", path.display()))?;
     file.lock()

@@ -1,9 +1,11 @@
-//! A real Dovecot in a private directory, on a loopback address of its own: as many at once as a test wants.
+//! A real Dovecot in a private directory, on a loopback address of its own: as many at once as a
+//! test wants.
 //!
-//! Any user may log in with the password [`PASSWORD`]; mail belongs to the uid [`MAIL_UID`], whatever the name. Needs
-//! root. Dropping a [`Dovecot`] stops it and removes its directory; with `DOVECAST_TEST_KEEP` set in the environment
-//! the directory stays, and its path is printed. Which Dovecot it is says [`Builder::installation`]; what tests must know
-//! of the differences is in [`Installation`].
+//! Any user may log in with the password [`PASSWORD`]; mail belongs to the uid [`MAIL_UID`],
+//! whatever the name. Needs root. Dropping a [`Dovecot`] stops it and removes its directory; with
+//! `DOVECAST_TEST_KEEP` set in the environment the directory stays, and its path is printed. Which
+//! Dovecot it is says [`Builder::installation`]; what tests must know of the differences is in
+//! [`Installation`].
 
 mod builder;
 mod config_2_3;
@@ -92,7 +94,8 @@ impl Dovecot {
         self.installation
     }
 
-    /// The path that Dovecot's processes know a file by: another one than `path` if they are in a chroot.
+    /// The path that Dovecot's processes know a file by: another one than `path` if they are in a
+    /// chroot.
     pub fn inside(&self, path: &Path) -> PathBuf {
         self.layout.path_inside(path)
     }
@@ -122,12 +125,14 @@ impl Dovecot {
         self.layout.config()
     }
 
-    /// The copy of the plugin under test that Dovecot loads; whoever replaces it does so by a rename.
+    /// The copy of the plugin under test that Dovecot loads; whoever replaces it does so by a
+    /// rename.
     pub fn plugin_path(&self) -> PathBuf {
         self.layout.plugin()
     }
 
-    /// Where [`Builder::relay`] wants the relay: its socket is `relay.sock` in it, the spill directory `spill`.
+    /// Where [`Builder::relay`] wants the relay: its socket is `relay.sock` in it, the spill
+    /// directory `spill`.
     pub fn relay_dir(&self) -> PathBuf {
         self.layout.relay()
     }
@@ -192,7 +197,8 @@ impl Dovecot {
         LmtpClient::connect(SocketAddrV4::new(self.address, LMTP_PORT))
     }
 
-    /// Delivers a mail by dovecot-lda, which exits with 0 if the mail is stored and 75 if the MTA is to try again.
+    /// Delivers a mail by dovecot-lda, which exits with 0 if the mail is stored and 75 if the MTA
+    /// is to try again.
     pub fn lda(&self, user: &str, mail: &[u8], extra_arguments: &[&str]) -> Result<Output> {
         let mut lda = self
             .command("dovecot-lda")
@@ -243,7 +249,8 @@ impl Dovecot {
         self.master.id()
     }
 
-    /// The running processes of one service of this Dovecot: `imap`, `lmtp`, `auth`, `imap-login`...
+    /// The running processes of one service of this Dovecot: `imap`, `lmtp`, `auth`,
+    /// `imap-login`...
     pub fn pids(&self, service: &str) -> Result<Vec<u32>> {
         self.children(|command| command == service)
     }
@@ -267,10 +274,11 @@ impl Dovecot {
         Ok(())
     }
 
-    /// Stops Dovecot and waits for the master and for every process of it; gives the master's exit status.
+    /// Stops Dovecot and waits for the master and for every process of it; gives the master's exit
+    /// status.
     ///
-    /// Sessions are ended in order, so plugins flush. Logs and mail can still be read. A second call changes nothing.
-    /// Takes a second, which the master of Dovecot 2.3 sleeps.
+    /// Sessions are ended in order, so plugins flush. Logs and mail can still be read. A second
+    /// call changes nothing. Takes a second, which the master of Dovecot 2.3 sleeps.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.end("TERM")
     }
@@ -362,7 +370,8 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // A test that cares about the end calls `stop` itself; here nothing waits for the master's last second.
+        // A test that cares about the end calls `stop` itself; here nothing waits for the master's
+        // last second.
         let _ = self.end("KILL");
         if std::env::var_os(KEEP).is_some() {
             self.directory.disable_cleanup(true);

@@ -1,5 +1,5 @@
-//! Endpoints of webhooks on loopback: one keeps what it gets and answers with the status it is told ([`HookEndpoint`]), one answers
-//! with bytes ([`ScriptedEndpoint`]).
+//! Endpoints of webhooks on loopback: one keeps what it gets and answers with the status it is told
+//! ([`HookEndpoint`]), one answers with bytes ([`ScriptedEndpoint`]).
 
 mod hook;
 mod scripted;
@@ -89,7 +89,8 @@ impl HookEndpoint {
         self.shared.status.store(status, Ordering::Release);
     }
 
-    /// Answers the first request of about one in `every` messages with 503 (0: of none); the next one is answered as ever.
+    /// Answers the first request of about one in `every` messages with 503 (0: of none); the next
+    /// one is answered as ever.
     pub fn refuse_once(&self, every: u64) {
         self.shared.refused_once.store(every, Ordering::Release);
     }

@@ -1,7 +1,9 @@
-//! An IMAP client for tests: one connection, one command at a time, answers as the server sent them.
+//! An IMAP client for tests: one connection, one command at a time, answers as the server sent
+//! them.
 //!
-//! It parses no more than tests need: the tagged answer and the untagged lines as bytes. It uses non-synchronising
-//! literals (`LITERAL+`), which Dovecot always offers, so that every command is one write.
+//! It parses no more than tests need: the tagged answer and the untagged lines as bytes. It uses
+//! non-synchronising literals (`LITERAL+`), which Dovecot always offers, so that every command is
+//! one write.
 
 mod name;
 
@@ -38,7 +40,8 @@ pub struct Response {
     pub status: Status,
     /// What follows the status, response code included: `[READ-WRITE] Select completed ...`.
     pub text: String,
-    /// The untagged answers without `* ` and the final CRLF; a literal stands where it was, after its `{n}` and CRLF.
+    /// The untagged answers without `* ` and the final CRLF; a literal stands where it was, after
+    /// its `{n}` and CRLF.
     pub untagged: Vec<Vec<u8>>,
 }
 
@@ -51,7 +54,8 @@ impl Response {
             .find(|line| line.contains(needle))
     }
 
-    /// The argument of a response code of the tagged answer: `code("APPENDUID")` gives `<uidvalidity> <uid>`.
+    /// The argument of a response code of the tagged answer: `code("APPENDUID")` gives
+    /// `<uidvalidity> <uid>`.
     pub fn code(&self, name: &str) -> Option<&str> {
         let (code, _) = self.text.strip_prefix('[')?.split_once(']')?;
         let argument = code.strip_prefix(name)?;
@@ -129,14 +133,16 @@ impl ImapClient {
         self.command_bytes(command.as_bytes())
     }
 
-    /// Runs one command of any bytes, without tag and final CRLF. Literals in it have to be non-synchronising.
+    /// Runs one command of any bytes, without tag and final CRLF. Literals in it have to be
+    /// non-synchronising.
     pub fn command_bytes(&mut self, command: &[u8]) -> Result<Response> {
         let context = || format!("IMAP command `{}`", shown(command));
         let tag = self.send_tagged(command).with_context(context)?;
         self.read_response(&tag).with_context(context)
     }
 
-    /// Runs one command; any other answer than `OK` is an error that names the command and the answer.
+    /// Runs one command; any other answer than `OK` is an error that names the command and the
+    /// answer.
     pub fn ok(&mut self, command: &str) -> Result<Response> {
         self.ok_bytes(command.as_bytes())
     }
@@ -154,8 +160,9 @@ impl ImapClient {
 
     /// Appends one mail; an error unless the server says OK.
     ///
-    /// `mailbox` is in modified UTF-7 (see [`mutf7`]), `flags` is what stands between the parentheses, `date` is
-    /// RFC 3501's date-time (`20-Nov-2026 12:34:56 +0530`). The bytes of `mail` are sent as they are.
+    /// `mailbox` is in modified UTF-7 (see [`mutf7`]), `flags` is what stands between the
+    /// parentheses, `date` is RFC 3501's date-time (`20-Nov-2026 12:34:56 +0530`). The bytes of
+    /// `mail` are sent as they are.
     pub fn append(
         &mut self,
         mailbox: &str,
@@ -168,7 +175,8 @@ impl ImapClient {
         self.ok_bytes(&command)
     }
 
-    /// Appends several mails, each with its flags, by one command (RFC 3502); an error unless the server says OK.
+    /// Appends several mails, each with its flags, by one command (RFC 3502); an error unless the
+    /// server says OK.
     pub fn multiappend(&mut self, mailbox: &str, mails: &[(&str, &[u8])]) -> Result<Response> {
         ensure!(!mails.is_empty(), "MULTIAPPEND to `{mailbox}` needs a mail");
         let mut command = [b"APPEND ".as_slice(), &astring(mailbox)].concat();

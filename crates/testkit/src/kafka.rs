@@ -1,9 +1,10 @@
-//! A real Apache Kafka for tests: one node, broker and controller at once, in a private directory and on a
-//! loopback address of its own.
+//! A real Apache Kafka for tests: one node, broker and controller at once, in a private directory
+//! and on a loopback address of its own.
 //!
-//! It is here for what the mock cluster cannot show: TLS, SASL, durability, a broker that freezes or dies. It needs
-//! Java 17 and Kafka's jars (see `kafka/jars.rs`); what this machine cannot have is [`Unavailable`], not an error.
-//! There are no access rules: every user may do everything, on either listener.
+//! It is here for what the mock cluster cannot show: TLS, SASL, durability, a broker that freezes
+//! or dies. It needs Java 17 and Kafka's jars (see `kafka/jars.rs`); what this machine cannot have
+//! is [`Unavailable`], not an error. There are no access rules: every user may do everything, on
+//! either listener.
 
 mod broker_process;
 mod jars;
@@ -43,7 +44,8 @@ const SASL_PASSWORD: &str = "testkit-secret";
 /// What is the same for every broker.
 const FIXED_SETTINGS: &str = include_str!("kafka/server.properties");
 
-/// Any 16 bytes in base64url; each broker has its own directory and address, so they may all have the same.
+/// Any 16 bytes in base64url; each broker has its own directory and address, so they may all have
+/// the same.
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 
 /// Three seconds on an idle machine; tests run many at a time.
@@ -64,7 +66,8 @@ pub struct RealKafka {
 }
 
 impl RealKafka {
-    /// Starts a broker and waits until it answers. The first start on a machine fetches Kafka (40 MB).
+    /// Starts a broker and waits until it answers. The first start on a machine fetches Kafka (40
+    /// MB).
     ///
     /// The outer error is a failure; the inner one says that this machine lacks what it takes.
     pub fn start() -> Result<Result<RealKafka, Unavailable>> {
@@ -73,8 +76,8 @@ impl RealKafka {
 
     /// The same, with so many ways to it that can be cut, each for itself.
     ///
-    /// A client is sent to the address that the listener it asks advertises; so there is a listener for each proxy, which
-    /// advertises the proxy.
+    /// A client is sent to the address that the listener it asks advertises; so there is a listener
+    /// for each proxy, which advertises the proxy.
     pub fn start_with_proxies(proxies: u16) -> Result<Result<RealKafka, Unavailable>> {
         let libs = match jars::find()? {
             Ok(libs) => libs,
@@ -113,7 +116,8 @@ impl RealKafka {
         format!("{}:{PLAINTEXT_PORT}", self.address)
     }
 
-    /// A way to it that can be cut: it leads to a listener without TLS or login. See [`RealKafka::start_with_proxies`].
+    /// A way to it that can be cut: it leads to a listener without TLS or login. See
+    /// [`RealKafka::start_with_proxies`].
     pub fn proxy(&self, number: usize) -> Result<&CutProxy> {
         let proxy = self.proxies.get(number);
         proxy.with_context(|| format!("Kafka was started without a proxy `{number}`"))
@@ -126,7 +130,8 @@ impl RealKafka {
 
     /// `host:port` of the listener with TLS that demands a client certificate and no login.
     ///
-    /// A listener that merely asks for one would prove nothing: librdkafka keeps back what it expects to be refused.
+    /// A listener that merely asks for one would prove nothing: librdkafka keeps back what it
+    /// expects to be refused.
     pub fn bootstrap_mutual_tls(&self) -> String {
         format!("{}:{MUTUAL_TLS_PORT}", self.address)
     }
@@ -191,7 +196,8 @@ impl RealKafka {
         self.directory.path().join("kafka.log")
     }
 
-    /// Creates a topic and waits until its partitions can be written to. Others appear on demand with 1 partition.
+    /// Creates a topic and waits until its partitions can be written to. Others appear on demand
+    /// with 1 partition.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
         self.create_topic_with(name, partitions, &[])
     }
@@ -264,7 +270,8 @@ impl RealKafka {
         Ok(())
     }
 
-    /// Shuts the broker down cleanly, which takes it about three seconds. Its data stay, for [`RealKafka::restart`].
+    /// Shuts the broker down cleanly, which takes it about three seconds. Its data stay, for
+    /// [`RealKafka::restart`].
     pub fn stop(&mut self) -> Result<()> {
         self.running()?;
         match self.process.take() {
@@ -273,7 +280,8 @@ impl RealKafka {
         }
     }
 
-    /// Starts the broker again on the same address and data, after a clean shutdown if it still runs.
+    /// Starts the broker again on the same address and data, after a clean shutdown if it still
+    /// runs.
     pub fn restart(&mut self) -> Result<()> {
         if self.process.is_some() {
             self.stop()?;

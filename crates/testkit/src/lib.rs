@@ -1,8 +1,10 @@
-//! Real parts for tests: a Dovecot in a private directory, Kafka brokers, and IMAP and LMTP clients on sockets.
+//! Real parts for tests: a Dovecot in a private directory, Kafka brokers, and IMAP and LMTP clients
+//! on sockets.
 //!
-//! Used by the end-to-end tests, the benchmarks and the demo. Nothing here is linked into what operators install.
-//! What a test cannot have on this machine is an error that says what is missing; the caller decides to skip, loudly.
-//! Parts that need much to be compiled, or to be there, are behind features: a test asks for what it uses.
+//! Used by the end-to-end tests, the benchmarks and the demo. Nothing here is linked into what
+//! operators install. What a test cannot have on this machine is an error that says what is
+//! missing; the caller decides to skip, loudly. Parts that need much to be compiled, or to be
+//! there, are behind features: a test asks for what it uses.
 
 #[cfg(any(feature = "kafka", feature = "postgres"))]
 pub mod certificates;
@@ -46,6 +48,6 @@ use std::time::Duration;
 
 pub use unavailable::Unavailable;
 
-/// How long a test waits for what has to happen: far more than it takes, because tests share their machine with others. What
-/// must not happen is waited for with times of its own.
+/// How long a test waits for what has to happen: far more than it takes, because tests share their
+/// machine with others. What must not happen is waited for with times of its own.
 pub const PATIENCE: Duration = Duration::from_mins(2);

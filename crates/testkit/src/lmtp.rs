@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// How long the server may take for one reply.
 pub const TIMEOUT: Duration = crate::PATIENCE;
 
-/// One reply: `250 2.0.0 <user> id Saved` is code 250 and the rest; the lines of a longer one are joined by `\n`.
+/// One reply: `250 2.0.0 <user> id Saved` is code 250 and the rest; the lines of a longer one are
+/// joined by `\n`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {
     /// The three digits.
@@ -59,16 +60,17 @@ impl LmtpClient {
         Ok(client)
     }
 
-    /// Introduces the client (again); gives the server's capabilities, one per line after the first.
+    /// Introduces the client (again); gives the server's capabilities, one per line after the
+    /// first.
     pub fn lhlo(&mut self, name: &str) -> Result<Reply> {
         self.expect_ok(&format!("LHLO {name}"))
     }
 
     /// Delivers one mail and gives a reply for each recipient, in their order.
     ///
-    /// A refused recipient has its reply to RCPT, every other one the reply after DATA. Addresses go between `<` and
-    /// `>` as they are, so odd local parts have to be quoted by the caller. Bare LFs become CRLFs.
-    /// A refused sender is an error.
+    /// A refused recipient has its reply to RCPT, every other one the reply after DATA. Addresses
+    /// go between `<` and `>` as they are, so odd local parts have to be quoted by the caller. Bare
+    /// LFs become CRLFs. A refused sender is an error.
     pub fn deliver(&mut self, from: &str, recipients: &[&str], mail: &[u8]) -> Result<Vec<Reply>> {
         self.expect_ok(&format!("MAIL FROM:<{from}>"))?;
         let mut replies = Vec::with_capacity(recipients.len());

@@ -1,7 +1,8 @@
-//! Notifications to `POST /api/hooks/messages` as fast as a server takes them: some connections, each with one request under way.
+//! Notifications to `POST /api/hooks/messages` as fast as a server takes them: some connections,
+//! each with one request under way.
 //!
-//! Every notification has a number of its own in its message. Which of them were accepted is known by their ids, even if the
-//! server is killed in the middle.
+//! Every notification has a number of its own in its message. Which of them were accepted is known
+//! by their ids, even if the server is killed in the middle.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,7 +1,7 @@
 //! A loopback address of its own for every server a test starts, so that fixed ports never collide.
 //!
-//! Linux answers on all of 127.0.0.0/8 without configuration. The address holds the process id and a counter;
-//! two test processes at once would have to agree in 15 bits of their ids to meet.
+//! Linux answers on all of 127.0.0.0/8 without configuration. The address holds the process id and
+//! a counter; two test processes at once would have to agree in 15 bits of their ids to meet.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};

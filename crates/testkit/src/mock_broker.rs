@@ -1,7 +1,9 @@
-//! Brokers that fail on purpose: librdkafka's mock cluster in this process, and one that accepts and never answers.
+//! Brokers that fail on purpose: librdkafka's mock cluster in this process, and one that accepts
+//! and never answers.
 //!
-//! The mock cluster keeps records in memory only (5 MiB or 100,000 records per partition), creates topics a client
-//! asks for, and has no consumer groups worth testing, no TLS and no durability: those need [`crate::kafka`].
+//! The mock cluster keeps records in memory only (5 MiB or 100,000 records per partition), creates
+//! topics a client asks for, and has no consumer groups worth testing, no TLS and no durability:
+//! those need [`crate::kafka`].
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -21,7 +23,8 @@ const ALL_BROKERS: i32 = -1;
 
 /// A mock Kafka cluster on 127.0.0.1, gone when dropped.
 ///
-/// It stays on the thread that started it (rdkafka's handle is not `Send`); clients may be anywhere.
+/// It stays on the thread that started it (rdkafka's handle is not `Send`); clients may be
+/// anywhere.
 pub struct MockBroker {
     cluster: MockCluster<'static, DefaultProducerContext>,
     brokers: i32,
@@ -40,7 +43,8 @@ impl MockBroker {
         self.cluster.bootstrap_servers()
     }
 
-    /// Creates a topic, replicated on every broker. Topics nobody created appear on demand with 4 partitions.
+    /// Creates a topic, replicated on every broker. Topics nobody created appear on demand with 4
+    /// partitions.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
         self.cluster
             .create_topic(name, partitions, self.brokers)
@@ -80,7 +84,8 @@ impl MockBroker {
         self.cluster.request_errors(api_key, errors);
     }
 
-    /// Answers every request that names this topic with `error`; `RD_KAFKA_RESP_ERR_NO_ERROR` ends it.
+    /// Answers every request that names this topic with `error`; `RD_KAFKA_RESP_ERR_NO_ERROR` ends
+    /// it.
     pub fn fail_topic(&self, name: &str, error: ResponseError) -> Result<()> {
         self.cluster
             .topic_error(name, error)
@@ -142,7 +147,8 @@ fn hold_connections(listener: &TcpListener, stop: &AtomicBool) {
 impl Drop for HungBroker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // A connection of our own wakes the acceptor; without one it never looks at the flag, so do not wait for it.
+        // A connection of our own wakes the acceptor; without one it never looks at the flag, so do
+        // not wait for it.
         let woken = TcpStream::connect(self.address).is_ok();
         if let Some(acceptor) = self.acceptor.take()
             && woken

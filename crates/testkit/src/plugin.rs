@@ -34,7 +34,8 @@ pub enum Build {
 pub struct Modules {
     /// The plugin itself; see [`Builder::plugin`](crate::dovecot::Builder::plugin).
     pub plugin: PathBuf,
-    /// What tells Dovecot 2.4 the plugin's settings, of the same build; Dovecot 2.3 has nothing like it.
+    /// What tells Dovecot 2.4 the plugin's settings, of the same build; Dovecot 2.3 has nothing
+    /// like it.
     pub settings: Option<PathBuf>,
 }
 
@@ -130,7 +131,8 @@ fn check_version(plugin: &Path, on: Installation) -> Result<()> {
     Ok(())
 }
 
-/// Removes the copies of test processes that are gone: 20 MB each. That it may fail matters to nobody.
+/// Removes the copies of test processes that are gone: 20 MB each. That it may fail matters to
+/// nobody.
 fn remove_left_behind(copies: &Path) {
     for entry in fs::read_dir(copies).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,10 +1,12 @@
-//! A private PostgreSQL: Debian's binaries, a directory of its own, an address of its own, gone when it is dropped.
+//! A private PostgreSQL: Debian's binaries, a directory of its own, an address of its own, gone
+//! when it is dropped.
 //!
-//! `DOVECAST_TESTS` says whether tests may do without: no (`all`, `make test`), they have to (`pure`, `make check`), or, where it
-//! is not set, if there is none.
+//! `DOVECAST_TESTS` says whether tests may do without: no (`all`, `make test`), they have to
+//! (`pure`, `make check`), or, where it is not set, if there is none.
 //!
-//! Nothing of it outlives the process that started it, and no cluster of the system is touched. It does not sync its files:
-//! what is tested on it is what dovecast says to a PostgreSQL, not whether PostgreSQL is durable.
+//! Nothing of it outlives the process that started it, and no cluster of the system is touched. It
+//! does not sync its files: what is tested on it is what dovecast says to a PostgreSQL, not whether
+//! PostgreSQL is durable.
 
 use std::env;
 use std::fs::{self, Permissions};
@@ -51,7 +53,8 @@ impl Postgres {
         Self::start_as(false)
     }
 
-    /// The same, with TLS, and without who does not use it. Its certificate is for its address, of an authority of its own.
+    /// The same, with TLS, and without who does not use it. Its certificate is for its address, of
+    /// an authority of its own.
     pub fn start_with_tls() -> Result<Result<Self, Unavailable>> {
         Self::start_as(true)
     }
@@ -215,7 +218,8 @@ impl Drop for Postgres {
     }
 }
 
-/// Chooses PostgreSQL's programs. Demanded and missing is a failure, so that no case is skipped where all have to run.
+/// Chooses PostgreSQL's programs. Demanded and missing is a failure, so that no case is skipped
+/// where all have to run.
 fn choose(
     wanted: Option<&str>,
     installed: Option<PathBuf>,

@@ -1,8 +1,9 @@
 //! A power cut: what is left of a directory when everything that was not synced is gone.
 //!
-//! A recorder is preloaded into the process under test and writes down each operation on the files below a directory
-//! ([`Recorder::environment`]). Afterwards [`Recorder::restore`] plays the record into an empty directory, as a disk may
-//! have it after the cut: what was synced is there, of the rest any part or nothing.
+//! A recorder is preloaded into the process under test and writes down each operation on the files
+//! below a directory ([`Recorder::environment`]). Afterwards [`Recorder::restore`] plays the record
+//! into an empty directory, as a disk may have it after the cut: what was synced is there, of the
+//! rest any part or nothing.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -93,10 +93,11 @@ pub fn threads(pid: u32) -> Result<Vec<Thread>> {
     Ok(threads)
 }
 
-/// Runs `program` without any descriptor of this process but the first three, and with as many as this user may have.
+/// Runs `program` without any descriptor of this process but the first three, and with as many as
+/// this user may have.
 ///
-/// The mock cluster's connections are not closed on exec: a server that inherits them keeps them open when a mock
-/// broker goes down, and its clients wait for answers instead of connecting again.
+/// The mock cluster's connections are not closed on exec: a server that inherits them keeps them
+/// open when a mock broker goes down, and its clients wait for answers instead of connecting again.
 pub fn detached(program: impl AsRef<OsStr>) -> Command {
     // The shell of Debian's /bin/sh cannot name descriptors of two digits.
     const CLOSE_AND_EXEC: &str = r#"
@@ -110,7 +111,8 @@ pub fn detached(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Sends `signal_name` ("TERM", "STOP", "CONT", "KILL", "HUP") to one process that the caller started.
+/// Sends `signal_name` ("TERM", "STOP", "CONT", "KILL", "HUP") to one process that the caller
+/// started.
 pub fn signal(pid: u32, signal_name: &str) -> Result<()> {
     let output = kill(&[pid], signal_name)?;
     ensure!(

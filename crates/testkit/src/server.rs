@@ -1,7 +1,7 @@
 //! A real `dovecast serve` in a directory of its own.
 //!
-//! It listens where the system finds a port, and it is ready when [`Server::start`] returns. Killing and starting it again
-//! keeps the directory. The process is killed when this is dropped.
+//! It listens where the system finds a port, and it is ready when [`Server::start`] returns.
+//! Killing and starting it again keeps the directory. The process is killed when this is dropped.
 
 mod account;
 mod builder;
@@ -252,7 +252,8 @@ impl Server {
         String::from_utf8(output.stdout).context("dovecast prints something else than UTF-8")
     }
 
-    /// The records of a topic, from the oldest one to the end, as `dovecast tail --format json` prints them.
+    /// The records of a topic, from the oldest one to the end, as `dovecast tail --format json`
+    /// prints them.
     pub fn records(&self, topic: &str) -> Result<Vec<String>> {
         self.all(topic, "json")
     }

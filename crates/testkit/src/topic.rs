@@ -1,8 +1,10 @@
-//! Reads a topic back the way a test wants it: from the beginning, all partitions, "exactly these and no more".
+//! Reads a topic back the way a test wants it: from the beginning, all partitions, "exactly these
+//! and no more".
 //!
-//! No consumer group takes part: partitions are assigned and offsets kept here, so a reader sees everything and
-//! disturbs nobody. A reader sees the partitions its topic had when it first found the topic. Transactions are left
-//! out: their markers take offsets that no record ever has, and [`TopicReader::drain`] would wait for them.
+//! No consumer group takes part: partitions are assigned and offsets kept here, so a reader sees
+//! everything and disturbs nobody. A reader sees the partitions its topic had when it first found
+//! the topic. Transactions are left out: their markers take offsets that no record ever has, and
+//! [`TopicReader::drain`] would wait for them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -97,12 +99,14 @@ pub struct TopicReader {
     consumer: BaseConsumer,
     /// The next offset to come, per partition; empty until the topic has been found.
     next_offsets: BTreeMap<i32, i64>,
-    /// What the client last complained about; librdkafka retries, so it matters only when time runs out.
+    /// What the client last complained about; librdkafka retries, so it matters only when time runs
+    /// out.
     last_trouble: Option<KafkaError>,
 }
 
 impl TopicReader {
-    /// Makes a reader; the broker is first asked by the first read, so neither it nor the topic need exist yet.
+    /// Makes a reader; the broker is first asked by the first read, so neither it nor the topic
+    /// need exist yet.
     ///
     /// `client_settings` are librdkafka properties: `bootstrap.servers` and what TLS and SASL need.
     pub fn new(client_settings: &[(String, String)], topic: &str) -> Result<TopicReader> {
@@ -139,7 +143,8 @@ impl TopicReader {
         })
     }
 
-    /// The next record, or `None` if none comes in time, be it for want of records, of the topic or of a broker.
+    /// The next record, or `None` if none comes in time, be it for want of records, of the topic or
+    /// of a broker.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Record>> {
         let deadline = Instant::now() + timeout;
         if self.wait_for_topic(deadline)? {
@@ -149,7 +154,8 @@ impl TopicReader {
         }
     }
 
-    /// Exactly `count` records; an error that lists what did arrive if they do not all come in time.
+    /// Exactly `count` records; an error that lists what did arrive if they do not all come in
+    /// time.
     pub fn read(&mut self, count: usize, timeout: Duration) -> Result<Vec<Record>> {
         let deadline = Instant::now() + timeout;
         let mut records = Vec::new();
@@ -163,7 +169,8 @@ impl TopicReader {
         Ok(records)
     }
 
-    /// All records from where the reader stands to the end of the topic as it is now; none if there is no such topic.
+    /// All records from where the reader stands to the end of the topic as it is now; none if there
+    /// is no such topic.
     pub fn drain(&mut self) -> Result<Vec<Record>> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         if self.next_offsets.is_empty() && !self.topic_exists(deadline)? {
@@ -188,7 +195,8 @@ impl TopicReader {
             .all(|(partition, end)| self.next_offsets.get(partition) >= Some(end))
     }
 
-    /// The end of each partition now; moves past what retention has deleted, which no read would ever deliver.
+    /// The end of each partition now; moves past what retention has deleted, which no read would
+    /// ever deliver.
     fn high_watermarks(&mut self, deadline: Instant) -> Result<BTreeMap<i32, i64>> {
         let partitions: Vec<i32> = self.next_offsets.keys().copied().collect();
         let mut ends = BTreeMap::new();
@@ -309,7 +317,8 @@ impl TopicReader {
 
     /// Keeps an error librdkafka retries after; returns one that waiting cannot mend.
     ///
-    /// TLS and SASL errors are of the first kind: a broker that goes down or comes up causes them in passing.
+    /// TLS and SASL errors are of the first kind: a broker that goes down or comes up causes them
+    /// in passing.
     fn note_trouble(&mut self, error: KafkaError) -> Result<()> {
         let hopeless = matches!(error, KafkaError::MessageConsumptionFatal(_))
             || matches!(

@@ -1,4 +1,5 @@
-//! The forwarder that is cut as a network is: what passes, what waits, and what either side hears of it.
+//! The forwarder that is cut as a network is: what passes, what waits, and what either side hears
+//! of it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! A real Kafka, started, written to and read over both listeners, frozen, killed and started again.
+//! A real Kafka, started, written to and read over both listeners, frozen, killed and started
+//! again.
 //!
 //! Where no Kafka can be had the test says so, past the test harness's capture, and passes.
 

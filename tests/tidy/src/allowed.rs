@@ -1,7 +1,7 @@
 //! Lists of what is allowed for now: how often each file breaks a rule. They may only shrink.
 //!
-//! A list is a file of lines `COUNT PLACE`. `UPDATE_TIDY=1` writes it anew after something was mended or moved, and refuses to
-//! if there is more in all than before.
+//! A list is a file of lines `COUNT PLACE`. `UPDATE_TIDY=1` writes it anew after something was
+//! mended or moved, and refuses to if there is more in all than before.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

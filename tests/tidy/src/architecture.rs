@@ -1,4 +1,5 @@
-//! ARCHITECTURE.md against the packages there are: the map has a row for each, and the arrows are those of the manifests.
+//! ARCHITECTURE.md against the packages there are: the map has a row for each, and the arrows are
+//! those of the manifests.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,8 @@ use crate::members::Members;
 
 const FILE: &str = "ARCHITECTURE.md";
 
-/// Cells of the rows of the first table below a heading, with the line of each; the head of the table is left out.
+/// Cells of the rows of the first table below a heading, with the line of each; the head of the
+/// table is left out.
 #[must_use]
 pub fn table<'a>(text: &'a str, heading: &str) -> Vec<(usize, Vec<&'a str>)> {
     let numbered = (1..).zip(text.lines());

@@ -1,6 +1,7 @@
 //! The glossary of ARCHITECTURE.md: an entry for each type that one crate takes from another.
 //!
-//! What counts is the text: a name with capitals in a path that begins with `dovecast_`, in `crates/*/src`, of what is no test.
+//! What counts is the text: a name with capitals in a path that begins with `dovecast_`, in
+//! `crates/*/src`, of what is no test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,7 +88,8 @@ pub fn entries(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Types without an entry. An entry that no type has any more is left to the reader: it may explain a word.
+/// Types without an entry. An entry that no type has any more is left to the reader: it may explain
+/// a word.
 #[must_use]
 pub fn missing(text: &str, sources: &[Source]) -> Vec<Finding> {
     let entries = entries(text);

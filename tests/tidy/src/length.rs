@@ -7,7 +7,8 @@ use crate::source::Source;
 pub const COMMENT_COLUMNS: usize = 100;
 /// Lines of a file that no file may exceed, listed or not.
 pub const MOST_FILE_LINES: usize = 700;
-/// Lines of a file that are wanted at most: what is read in one go. Longer ones are listed with their lines.
+/// Lines of a file that are wanted at most: what is read in one go. Longer ones are listed with
+/// their lines.
 pub const WANTED_FILE_LINES: usize = 400;
 
 /// Files that do not begin with `//!`.
@@ -25,7 +26,8 @@ pub fn missing_module_docs(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-/// Comments that are wider than [`COMMENT_COLUMNS`]. A comment that is one word (a URL) cannot be wrapped.
+/// Comments that are wider than [`COMMENT_COLUMNS`]. A comment that is one word (a URL) cannot be
+/// wrapped.
 #[must_use]
 pub fn wide_comments(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -44,7 +46,8 @@ pub fn wide_comments(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// Lines of a file beyond [`WANTED_FILE_LINES`], one finding each, so that a list of counts may only shrink.
+/// Lines of a file beyond [`WANTED_FILE_LINES`], one finding each, so that a list of counts may
+/// only shrink.
 #[must_use]
 pub fn long_files(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().count();

@@ -1,9 +1,9 @@
-//! Rules that hold this repository to its own words: ARCHITECTURE.md's map, arrows and glossary, and the prose of
-//! CONTRIBUTING.md.
+//! Rules that hold this repository to its own words: ARCHITECTURE.md's map, arrows and glossary,
+//! and the prose of CONTRIBUTING.md.
 //!
-//! A rule is a function of text; what it finds is counted per file. What the tree did not keep when a rule came is in
-//! `allowed/`, a list that may only shrink. `tests/tidy.rs` runs the rules on the tree. Nothing here compiles or runs other
-//! crates.
+//! A rule is a function of text; what it finds is counted per file. What the tree did not keep when
+//! a rule came is in `allowed/`, a list that may only shrink. `tests/tidy.rs` runs the rules on the
+//! tree. Nothing here compiles or runs other crates.
 
 #![forbid(unsafe_code)]
 

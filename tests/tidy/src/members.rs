@@ -15,7 +15,8 @@ const PREFIX: &str = "dovecast-";
 pub struct Member {
     /// Directory from the root of the workspace: `crates/log`.
     pub directory: String,
-    /// Packages of the workspace it depends on, optional ones included, those of its tests not; without the prefix.
+    /// Packages of the workspace it depends on, optional ones included, those of its tests not;
+    /// without the prefix.
     pub uses: BTreeSet<String>,
     /// Whether `cargo test` without more words tests it.
     pub is_default: bool,

@@ -1,4 +1,5 @@
-//! First lines of docs: they name their subject, so that each can be read without the line before it.
+//! First lines of docs: they name their subject, so that each can be read without the line before
+//! it.
 
 use crate::Finding;
 use crate::source::Source;
@@ -8,7 +9,8 @@ const WITHOUT_SUBJECT: [&str; 9] = [
     "It", "Its", "They", "This", "The same", "So many", "Of", "One that", "Those",
 ];
 
-/// Docs whose first line begins with one of those, and docs of a bool that do not begin with "Whether".
+/// Docs whose first line begins with one of those, and docs of a bool that do not begin with
+/// "Whether".
 #[must_use]
 pub fn first_lines(source: &Source) -> Vec<Finding> {
     let lines: Vec<&str> = source.text.lines().map(str::trim_start).collect();

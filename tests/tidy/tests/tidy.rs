@@ -1,6 +1,7 @@
 //! The rules on this tree; and what a plain `cargo test` leaves out, loudly.
 //!
-//! `UPDATE_TIDY=1 cargo test --package dovecast-tidy` writes the lists of what is allowed anew; see CONTRIBUTING.md.
+//! `UPDATE_TIDY=1 cargo test --package dovecast-tidy` writes the lists of what is allowed anew; see
+//! CONTRIBUTING.md.
 
 use std::env;
 use std::fs;

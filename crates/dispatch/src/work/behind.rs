@@ -1,7 +1,8 @@
 //! The ranges of the log that a lane owes since it is behind.
 //!
-//! Of each partition one range grows. Where offsets go back, because the log was made anew, truncated or restored, or because records are
-//! read again, another range begins: what was looked at already, or lies before the range, is no part of it.
+//! Of each partition one range grows. Where offsets go back, because the log was made anew,
+//! truncated or restored, or because records are read again, another range begins: what was looked
+//! at already, or lies before the range, is no part of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use super::ledger::RangeId;
 use dovecast_notification::EndpointId;
 
-/// How often in a row the log has to have no record at the place of a range before that is ended: leaders that have just changed may say
-/// so by mistake.
+/// How often in a row the log has to have no record at the place of a range before that is ended:
+/// leaders that have just changed may say so by mistake.
 pub(super) const MISSING_CHECKS: u32 = 3;
 
 /// What a lane owes since it is behind.
@@ -38,7 +39,8 @@ struct Growing {
     /// Everything before was looked at.
     position: u64,
     to: u64,
-    /// Up to where the recorder knows of it. What is behind that is not delivered yet: the recorder would hear of its end first.
+    /// Up to where the recorder knows of it. What is behind that is not delivered yet: the recorder
+    /// would hear of its end first.
     recorded: u64,
     /// Growths of which the recorder has still to hear: until then the range is not taken out.
     unrecorded: u32,
@@ -56,8 +58,8 @@ impl Growing {
 }
 
 impl Behind {
-    /// A record is owed: gives the range it is part of, and up to where that goes. What grows so has to be [`Self::recorded`],
-    /// once for each [`Self::announce`].
+    /// A record is owed: gives the range it is part of, and up to where that goes. What grows so
+    /// has to be [`Self::recorded`], once for each [`Self::announce`].
     pub(super) fn defer(
         &mut self,
         endpoint: EndpointId,
@@ -178,8 +180,8 @@ impl Behind {
         }
     }
 
-    /// The log ends before what is left of a range. Where it has done so at several checks, and the range has not grown meanwhile, it is
-    /// taken out: gives up to where it went.
+    /// The log ends before what is left of a range. Where it has done so at several checks, and the
+    /// range has not grown meanwhile, it is taken out: gives up to where it went.
     pub(super) fn is_missing(&mut self, id: &RangeId) -> Option<u64> {
         let range = self.range(id)?;
         range.missing += 1;
@@ -188,7 +190,8 @@ impl Behind {
         self.remove(id, to).then_some(to)
     }
 
-    /// Takes ranges out of which everything is part of the one that grows; each, and up to where it went.
+    /// Takes ranges out of which everything is part of the one that grows; each, and up to where it
+    /// went.
     pub(super) fn take_covered(&mut self, endpoint: EndpointId) -> Vec<(RangeId, u64)> {
         let mut covered = Vec::new();
         for ((topic, partition), ranges) in &mut self.ranges {
@@ -222,7 +225,8 @@ mod tests {
 
     const ENDPOINT: EndpointId = EndpointId(Uuid::nil());
 
-    /// Offsets that are owed one after the other, how far the newest range is read before each, and the ranges in the end.
+    /// Offsets that are owed one after the other, how far the newest range is read before each, and
+    /// the ranges in the end.
     #[track_caller]
     fn check(offsets: &[(u64, Option<u64>)], ranges: &[(u64, u64)]) -> Behind {
         let mut behind = Behind::default();

@@ -1,5 +1,5 @@
-//! Where the partitions of a topic begin and end, asked once for all ranges that want to know it at the same time: with Kafka each
-//! question takes a connection.
+//! Where the partitions of a topic begin and end, asked once for all ranges that want to know it at
+//! the same time: with Kafka each question takes a connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ struct Answer {
 }
 
 impl KnownBounds {
-    /// The bounds of a topic's partitions, by number, as they were at this time or later; none where there is no such topic.
+    /// The bounds of a topic's partitions, by number, as they were at this time or later; none
+    /// where there is no such topic.
     pub(super) async fn since<L: Log>(
         &self,
         log: &L,

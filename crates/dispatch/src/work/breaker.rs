@@ -1,4 +1,5 @@
-//! The circuit breaker of an endpoint: after so many failures in a row nothing is sent any more but a probe now and then.
+//! The circuit breaker of an endpoint: after so many failures in a row nothing is sent any more but
+//! a probe now and then.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
-//! The bytes of notifications that may be in memory at a time: in the queues of lanes, under way, and waiting to be written to the ledger.
+//! The bytes of notifications that may be in memory at a time: in the queues of lanes, under way,
+//! and waiting to be written to the ledger.
 //!
-//! What does not fit waits, or is left in the log as part of a range. A record that is larger than all there is goes through alone.
+//! What does not fit waits, or is left in the log as part of a range. A record that is larger than
+//! all there is goes through alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,7 +15,8 @@ use super::locks::Lock;
 
 /// What a notification takes besides its body: its places in queues, its spans, its headers.
 const OVERHEAD_BYTES: usize = 1024;
-/// The largest body that logs take by default, with what else it takes: so much is set aside for a delivery whose size is not known.
+/// The largest body that logs take by default, with what else it takes: so much is set aside for a
+/// delivery whose size is not known.
 const LARGEST_BYTES: u64 = 1024 * 1024 + OVERHEAD_BYTES as u64;
 /// Part of all bytes that may be used for what one endpoint owes: one in so many.
 const LANE_SHARE: u64 = 64;
@@ -71,7 +74,8 @@ impl Budget {
         Some(held)
     }
 
-    /// Reserve for a body, which is waited for no longer than this; not at all while others have waited in vain.
+    /// Reserve for a body, which is waited for no longer than this; not at all while others have
+    /// waited in vain.
     pub(super) async fn take_within(&self, bytes: usize, limit: Duration) -> Option<Arc<Reserved>> {
         let held = self.try_take(bytes);
         if held.is_some() || self.is_scarce.load(Ordering::Relaxed) {
@@ -107,7 +111,8 @@ impl Budget {
         u64::from(self.total) / LANE_SHARE
     }
 
-    /// How many bodies of this size may wait or be under way of the ranges of one endpoint: at least one.
+    /// How many bodies of this size may wait or be under way of the ranges of one endpoint: at
+    /// least one.
     pub(super) fn window(&self, bytes: usize) -> usize {
         let share = self.lane_bytes() / u64::from(self.cost(bytes));
         usize::try_from(share).unwrap_or(usize::MAX).max(1)

@@ -1,7 +1,9 @@
-//! Catching up: an endpoint that owes ranges of the log gets them, read again and through its filter.
+//! Catching up: an endpoint that owes ranges of the log gets them, read again and through its
+//! filter.
 //!
-//! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and has not grown meanwhile, the lane is behind no
-//! more. Others are of lanes that were behind in another process, and do not grow: see `take_up`.
+//! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and
+//! has not grown meanwhile, the lane is behind no more. Others are of lanes that were behind in
+//! another process, and do not grow: see `take_up`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,7 +21,8 @@ use super::panics::{REST, caught};
 use super::range_reader::{AGAIN, RangeReader, Step};
 use super::stats::count;
 
-/// How long a range waits for room in memory before its endpoint is looked at again: who waits keeps its turn.
+/// How long a range waits for room in memory before its endpoint is looked at again: who waits
+/// keeps its turn.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Has somebody catch up with a lane that is behind, if nobody does.
@@ -136,7 +139,8 @@ async fn go_on<L: Log + Clone, S: Ledger>(
                 readers.remove(&id);
                 shared.release(id);
             }
-            // Else it grows just now: the recorder has to know that before it hears that the range is left.
+            // Else it grows just now: the recorder has to know that before it hears that the range
+            // is left.
             is_out
         }
     }
@@ -265,7 +269,8 @@ pub(super) async fn rest<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, 
     }
 }
 
-/// Sees to it that what waits is delivered, or one of it tried where the breaker is open; how long to wait for that.
+/// Sees to it that what waits is delivered, or one of it tried where the breaker is open; how long
+/// to wait for that.
 fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) -> Duration {
     let now = Instant::now();
     let hired = {

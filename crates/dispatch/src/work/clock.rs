@@ -1,8 +1,9 @@
 //! The time of day, which may be set, and what has to hold all the same.
 //!
-//! Whatever waits or compares durations here uses [`Instant`]. The time of day is for what others read: when something happened, when it is due, until
-//! when a dispatcher lives. A due time that was written before the clock was set is not right after that: [`Waits`] knows how long each has still to wait,
-//! and `retrier` writes them anew.
+//! Whatever waits or compares durations here uses [`Instant`]. The time of day is for what others
+//! read: when something happened, when it is due, until when a dispatcher lives. A due time that
+//! was written before the clock was set is not right after that: [`Waits`] knows how long each has
+//! still to wait, and `retrier` writes them anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::ms;
 
 /// Due times that are remembered. Others are right again when the clock is.
 const MOST_WAITS: usize = 100_000;
-/// How long a due time is remembered after it has passed: it may be another dispatcher's delivery by now.
+/// How long a due time is remembered after it has passed: it may be another dispatcher's delivery
+/// by now.
 const PASSED_KEPT: Duration = Duration::from_mins(1);
 /// A clock that differs by less was not set; the difference is of threads that had to wait.
 const SLIGHT_MS: u64 = 1_000;

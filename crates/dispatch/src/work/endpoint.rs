@@ -1,4 +1,5 @@
-//! Endpoints as the workers know them: how each is reached, how often it is tried, how much at a time.
+//! Endpoints as the workers know them: how each is reached, how often it is tried, how much at a
+//! time.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -14,7 +15,8 @@ use dovecast_notification::{EndpointId, Filter, Index};
 pub struct Endpoint {
     /// Id of the endpoint.
     pub id: EndpointId,
-    /// Number of the account that it belongs to; what an account may take of threads that all share is bounded.
+    /// Number of the account that it belongs to; what an account may take of threads that all share
+    /// is bounded.
     pub account: Arc<str>,
     /// The receiver; where the settings are wrong, why.
     pub target: Result<Arc<dyn Target>, String>,

@@ -1,8 +1,9 @@
 //! Threads that evaluate conditions which cost too much for a thread of the runtime.
 //!
-//! Accounts take turns, and of each account one thread at most evaluates something: what one account has evaluated costs another the
-//! wait for a turn. What one account may have waiting is bounded, in the steps that conditions tell and in bytes. What exceeds
-//! that is not taken from the feed, which leaves it to a range of the log; whoever waits for the answer is always taken.
+//! Accounts take turns, and of each account one thread at most evaluates something: what one
+//! account has evaluated costs another the wait for a turn. What one account may have waiting is
+//! bounded, in the steps that conditions tell and in bytes. What exceeds that is not taken from the
+//! feed, which leaves it to a range of the log; whoever waits for the answer is always taken.
 
 mod queue;
 
@@ -22,7 +23,8 @@ use queue::State;
 const BYTES_AT_ONCE: usize = 16 * 1024;
 /// ... as long as all of them take no more steps than this: some milliseconds, at most.
 const STEPS_AT_ONCE: u64 = 512 * 1024;
-/// Steps that the conditions of one account which wait may take: some seconds of one thread, at most.
+/// Steps that the conditions of one account which wait may take: some seconds of one thread, at
+/// most.
 const STEPS_OF_ACCOUNT: u64 = 1024 * 1024 * 1024;
 /// Bytes of the notifications that wait, of one account ...
 const BYTES_OF_ACCOUNT: usize = 16 * 1024 * 1024;
@@ -32,7 +34,8 @@ const BYTES: usize = 64 * 1024 * 1024;
 const STEPS_OF_TURN: u64 = 16 * 1024 * 1024;
 /// Threads, at most: a host has something else to do.
 const THREADS: usize = 4;
-/// The interpreter is recursive: a condition of the greatest depth takes more than a megabyte where nothing was optimised.
+/// The interpreter is recursive: a condition of the greatest depth takes more than a megabyte where
+/// nothing was optimised.
 const STACK_BYTES: usize = 4 * 1024 * 1024;
 
 /// How much is evaluated at a time, and how much may wait.
@@ -130,8 +133,8 @@ impl Evaluator {
         }))
     }
 
-    /// The first reason why a notification does not match a filter; `None`: it does. Waits for its account's turn where the condition
-    /// takes longer than a thread of the runtime has time for.
+    /// The first reason why a notification does not match a filter; `None`: it does. Waits for its
+    /// account's turn where the condition takes longer than a thread of the runtime has time for.
     pub async fn mismatch(&self, filter: &Filter, notification: &Notification) -> Option<Mismatch> {
         let of_sets = filter.mismatch_of_sets(notification);
         let (None, Some(condition)) = (of_sets, &filter.condition) else {
@@ -147,7 +150,8 @@ impl Evaluator {
         Mismatch::of(verdicts.first().copied().unwrap_or(Verdict::Fails))
     }
 
-    /// Takes the first of these conditions, as many as the account may have waiting; how many that are is told by the answer.
+    /// Takes the first of these conditions, as many as the account may have waiting; how many that
+    /// are is told by the answer.
     pub(super) fn offer(
         &self,
         notification: &Notification,

@@ -1,4 +1,5 @@
-//! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and commits what is done.
+//! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and
+//! commits what is done.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +29,8 @@ const FULL: Duration = Duration::from_millis(1);
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// Groups that may wait for their commit.
 const OPEN_GROUPS: usize = 10_000;
-/// While the ledger is away nothing more is read when so many times the deliveries that may be in flight have happened.
+/// While the ledger is away nothing more is read when so many times the deliveries that may be in
+/// flight have happened.
 const UNWRITTEN: u64 = 10;
 
 /// Why a life of the dispatcher is over.
@@ -81,7 +83,8 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(
                 }
             }
             read = caught(consumer.next()), if may_read => {
-                // Of a consumer that has panicked nothing is known: another one reads again what is not committed.
+                // Of a consumer that has panicked nothing is known: another one reads again what is
+                // not committed.
                 let taken = match read {
                     Ok(read) => caught(take(&shared, read, &stopping, &mut told)).await,
                     Err(panicked) => Err(panicked),

@@ -1,5 +1,6 @@
-//! Attempts that hang: what does not answer within a moment is owed and counts as in flight no more, so that other things are read; how many there may be,
-//! and how much memory they may hold, is bounded here, in all and by account.
+//! Attempts that hang: what does not answer within a moment is owed and counts as in flight no
+//! more, so that other things are read; how many there may be, and how much memory they may hold,
+//! is bounded here, in all and by account.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -12,13 +13,16 @@ use super::lane::Lane;
 use super::locks::Lock;
 use super::stats::Counters;
 
-/// Attempts that may hang, in all: each is a connection and a body in memory. Well below the open files that the service may have (65536).
+/// Attempts that may hang, in all: each is a connection and a body in memory. Well below the open
+/// files that the service may have (65536).
 const MOST: usize = 4_096;
-/// Attempts of one account that may hang, at whatever hosts: a quarter of all, so that no account takes the places of the others.
+/// Attempts of one account that may hang, at whatever hosts: a quarter of all, so that no account
+/// takes the places of the others.
 const MOST_OF_ACCOUNT: usize = MOST / 4;
 /// Attempts at one host that may hang, besides one of each endpoint: so no host takes all.
 const MOST_OF_HOST: usize = 256;
-/// Part of the bytes of notifications in memory that attempts that hang may hold: one in so many. The rest is for what is read meanwhile.
+/// Part of the bytes of notifications in memory that attempts that hang may hold: one in so many.
+/// The rest is for what is read meanwhile.
 const BYTES_SHARE: u32 = 2;
 /// Part of those bytes that the attempts of one account may hold while they hang: one in so many.
 const ACCOUNT_BYTES_SHARE: u32 = 8;
@@ -156,7 +160,8 @@ impl Hanging {
         })
     }
 
-    /// The places of an account. Those of accounts of which nothing hangs are forgotten now and then.
+    /// The places of an account. Those of accounts of which nothing hangs are forgotten now and
+    /// then.
     fn account(&self, account: &Arc<str>) -> Arc<Places> {
         let mut accounts = self.accounts.lock();
         if let Some(places) = accounts.get(account) {

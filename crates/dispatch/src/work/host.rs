@@ -1,8 +1,10 @@
-//! Hosts: what many endpoints have in common is a host and a port, and when that is down none of them has to find it out for itself.
+//! Hosts: what many endpoints have in common is a host and a port, and when that is down none of
+//! them has to find it out for itself.
 //!
-//! A host is down after failures in a row, without any answer, of several endpoints: one alone may be wrong itself, and has a breaker of its own. While it
-//! is down, endpoints that have failed wait for its probe, which they share. One that has not failed may try, few at a time: so nobody can keep a host from
-//! others by failing there. Any answer, whatever it says, ends it.
+//! A host is down after failures in a row, without any answer, of several endpoints: one alone may
+//! be wrong itself, and has a breaker of its own. While it is down, endpoints that have failed wait
+//! for its probe, which they share. One that has not failed may try, few at a time: so nobody can
+//! keep a host from others by failing there. Any answer, whatever it says, ends it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use super::hanging;
 use super::locks::Lock;
 use dovecast_notification::EndpointId;
 
-/// Failures of one endpoint that count for its host. The breaker opens after ten: so they are of three endpoints at least.
+/// Failures of one endpoint that count for its host. The breaker opens after ten: so they are of
+/// three endpoints at least.
 const COUNTED_FAILURES: u32 = 4;
 /// Attempts at a host that is down by endpoints that have not failed, at a time.
 const TRIALS: usize = 4;
@@ -127,7 +130,8 @@ impl Host {
         probe_at.is_some_and(|at| now.saturating_duration_since(at) < DOWN_KEPT)
     }
 
-    /// Lets an attempt begin, or says when to ask again. `is_fresh`: the endpoint has not failed since it last answered.
+    /// Lets an attempt begin, or says when to ask again. `is_fresh`: the endpoint has not failed
+    /// since it last answered.
     pub(super) fn admit(self: &Arc<Self>, is_fresh: bool, now: Instant) -> Result<Visit, Instant> {
         let visit = |kind| Visit {
             host: Arc::clone(self),

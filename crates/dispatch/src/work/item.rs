@@ -17,7 +17,8 @@ use super::recorder::Recorder;
 use super::stats::Counters;
 use dovecast_notification::{EndpointId, Notification};
 
-/// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so, and it is made again some time later.
+/// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so,
+/// and it is made again some time later.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) endpoint: EndpointId,
@@ -32,7 +33,8 @@ pub(super) struct Item {
     pub(super) probes: u32,
     /// What is read again of a range has none: it is bounded by its window.
     pub(super) place: Option<InFlight>,
-    /// The room that its body takes in memory; shared with the other deliveries of its notification.
+    /// The room that its body takes in memory; shared with the other deliveries of its
+    /// notification.
     pub(super) held: Option<Arc<Reserved>>,
     /// Where it was owed.
     pub(super) claim: Option<Claim>,
@@ -211,7 +213,8 @@ impl Origin {
     }
 }
 
-/// Records that were read together. They are committed when nothing of them is left to be done, and nothing of what was read before.
+/// Records that were read together. They are committed when nothing of them is left to be done, and
+/// nothing of what was read before.
 #[derive(Debug)]
 pub(super) struct Group {
     /// Behind the last record of each partition.
@@ -233,7 +236,8 @@ impl Group {
         self.left.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One thing is done; `true`: it was the last. What is to be kept of it has to be written down before.
+    /// One thing is done; `true`: it was the last. What is to be kept of it has to be written down
+    /// before.
     pub(super) fn done(&self) -> bool {
         self.left.fetch_sub(1, Ordering::AcqRel) == 1
     }
@@ -300,7 +304,8 @@ impl RangeRun {
         state.read = offset + 1;
     }
 
-    /// Everything up to here was looked at. Gives the place before which all is done, if that is news.
+    /// Everything up to here was looked at. Gives the place before which all is done, if that is
+    /// news.
     pub(super) fn read_to(&self, offset: u64) -> Option<u64> {
         let mut state = self.state();
         state.read = state.read.max(offset);
@@ -316,8 +321,8 @@ impl RangeRun {
         state.advance()
     }
 
-    /// Takes back what waits, but for what is behind something that does not: what was begun last, so that it is read again. Gives the
-    /// first offset that was taken back.
+    /// Takes back what waits, but for what is behind something that does not: what was begun last,
+    /// so that it is read again. Gives the first offset that was taken back.
     pub(super) fn take_back(&self, waiting: &[(u64, u32)]) -> Option<u64> {
         let mut state = self.state();
         let mut first = None;

@@ -1,7 +1,8 @@
 //! The lane of an endpoint: what waits for it, in order; its breaker; whether it is behind.
 //!
-//! A lane that is behind, because it is slow, its breaker is open or it is paused, owes ranges of the log instead of holding
-//! deliveries. What was in its queue then is the beginning of the ranges.
+//! A lane that is behind, because it is slow, its breaker is open or it is paused, owes ranges of
+//! the log instead of holding deliveries. What was in its queue then is the beginning of the
+//! ranges.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
@@ -26,7 +27,8 @@ const QUEUE: usize = 2_000;
 const OWED: usize = 1_000;
 /// With so many, no more are claimed for it.
 const ENOUGH_OWED: usize = 100;
-/// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits for it.
+/// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits
+/// for it.
 const FAST: Duration = Duration::from_millis(200);
 
 /// A lane.
@@ -242,7 +244,8 @@ impl State {
         Offered::Deferred { grown, shed }
     }
 
-    /// Leaves what was just read from the log to a range, whether there would be room for it or not.
+    /// Leaves what was just read from the log to a range, whether there would be room for it or
+    /// not.
     pub(super) fn leave_live(&mut self, item: Item) -> Offered {
         let (mut grown, mut shed) = self.fall_behind();
         let mut offered = self.offer_live(item);
@@ -357,7 +360,8 @@ impl State {
         self.queue.pop_front().map_or(Next::Sleep, Next::Deliver)
     }
 
-    /// Makes the first that waits the probe of an open breaker, if it is time; else says when it will be.
+    /// Makes the first that waits the probe of an open breaker, if it is time; else says when it
+    /// will be.
     pub(super) fn probe(&mut self, now: Instant) -> Option<Instant> {
         if self.probe.is_none() && !self.queue.is_empty() && self.breaker.allows(now) {
             self.probe = self.queue.pop_front();
@@ -386,7 +390,8 @@ impl State {
         live.is_some_and(|oldest| now.duration_since(oldest.since) > PATIENCE)
     }
 
-    /// From now on what is read is owed as ranges, with what waits and was just read as their beginning.
+    /// From now on what is read is owed as ranges, with what waits and was just read as their
+    /// beginning.
     pub(super) fn fall_behind(&mut self) -> (Vec<Growth>, Vec<Item>) {
         self.behind.get_or_insert_default();
         let mut shed = Vec::new();

@@ -1,4 +1,5 @@
-//! Looks after all lanes, now and then: what has changed of their endpoints, what waits too long, what nobody needs any more.
+//! Looks after all lanes, now and then: what has changed of their endpoints, what waits too long,
+//! what nobody needs any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ const LANE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a lane is kept in which nothing is.
 const IDLE_LANE_KEPT: Duration = Duration::from_mins(5);
 
-/// Lanes whose deliveries wait too long are behind from now on, and those that nobody needs are forgotten.
+/// Lanes whose deliveries wait too long are behind from now on, and those that nobody needs are
+/// forgotten.
 pub(super) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     loop {
         tokio::time::sleep(LANE_CHECK_INTERVAL).await;

@@ -1,8 +1,9 @@
-//! What the dispatcher has to keep, and asks of a store: deliveries that are owed, ranges of the log that are owed, dead letters,
-//! attempts, how endpoints are.
+//! What the dispatcher has to keep, and asks of a store: deliveries that are owed, ranges of the
+//! log that are owed, dead letters, attempts, how endpoints are.
 //!
-//! Whoever keeps it promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it or nothing. Several
-//! dispatchers may use one ledger: what one has claimed no other gets while it lives.
+//! Whoever keeps it promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it
+//! or nothing. Several dispatchers may use one ledger: what one has claimed no other gets while it
+//! lives.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -49,7 +50,8 @@ pub struct RangeId {
     pub start: u64,
 }
 
-/// A range of a partition that an endpoint has not got: what of it matches its filter is to be delivered.
+/// A range of a partition that an endpoint has not got: what of it matches its filter is to be
+/// delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwedRange {
     /// Name of the range.
@@ -134,11 +136,13 @@ pub struct Happened {
     /// Owed ones that were not tried: due at another time, no longer claimed. Whole, so that one
     /// that the ledger has lost is there again.
     pub given_back: Vec<Owed>,
-    /// Owed ones that nobody has claimed: due at this time, by a clock that was set since they were written.
+    /// Owed ones that nobody has claimed: due at this time, by a clock that was set since they were
+    /// written.
     pub postponed: Vec<(OwedId, Millis)>,
     /// Owed ones that are done: delivered, or dead letters.
     pub done: Vec<OwedId>,
-    /// Ranges that begin, or begin anew where there is one of that name, and up to where; claimed by us. Nothing of them is done.
+    /// Ranges that begin, or begin anew where there is one of that name, and up to where; claimed
+    /// by us. Nothing of them is done.
     pub begun: BTreeMap<RangeId, u64>,
     /// Ranges that grow, and up to where; claimed by us.
     pub grown: BTreeMap<RangeId, u64>,
@@ -146,11 +150,13 @@ pub struct Happened {
     pub progress: BTreeMap<RangeId, u64>,
     /// Ranges of which everything is done that is before an offset; one that goes further stays.
     pub ended: BTreeMap<RangeId, u64>,
-    /// Ranges whose endpoint we do not know: they go unless the ledger knows it, and are claimed no longer.
+    /// Ranges whose endpoint we do not know: they go unless the ledger knows it, and are claimed no
+    /// longer.
     pub unwanted_ranges: Vec<RangeId>,
     /// Ranges that we cannot read: no longer claimed.
     pub released: Vec<RangeId>,
-    /// Owed ones whose endpoint we do not know, or know not to be active: they go unless the ledger knows better.
+    /// Owed ones whose endpoint we do not know, or know not to be active: they go unless the ledger
+    /// knows better.
     pub unwanted: Vec<OwedId>,
     /// Dead letters.
     pub dead: Vec<DeadLetter>,
@@ -182,7 +188,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// We live no more: what we have claimed is free.
     fn leave(&self) -> impl Future<Output = Result<(), LogError>> + Send;
 
-    /// Owed deliveries that are due and that nobody who lives has claimed, the longest due first; claimed by us now.
+    /// Owed deliveries that are due and that nobody who lives has claimed, the longest due first;
+    /// claimed by us now.
     fn claim_owed(
         &self,
         now_ms: Millis,
@@ -199,14 +206,15 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         except: Vec<EndpointId>,
     ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send;
 
-    /// Endpoints that owe ranges which nobody who lives has claimed: first those that owe the lowest offsets.
+    /// Endpoints that owe ranges which nobody who lives has claimed: first those that owe the
+    /// lowest offsets.
     fn owing_ranges(
         &self,
         now_ms: Millis,
     ) -> impl Future<Output = Result<Vec<EndpointId>, LogError>> + Send;
 
-    /// Ranges of these endpoints that nobody who lives has claimed, of each at most so many, those with the lowest offsets; claimed by us
-    /// now.
+    /// Ranges of these endpoints that nobody who lives has claimed, of each at most so many, those
+    /// with the lowest offsets; claimed by us now.
     fn claim_ranges_of(
         &self,
         now_ms: Millis,

@@ -1,7 +1,9 @@
-//! The lives of a dispatcher: what is begun together, ends together, and is begun anew after a fault.
+//! The lives of a dispatcher: what is begun together, ends together, and is begun anew after a
+//! fault.
 //!
-//! A life ends in order even where a part of it has panicked: what waits is owed, what has happened is written, what may be committed is, and
-//! nothing stays claimed. The next one joins the group anew and reads again what was not committed.
+//! A life ends in order even where a part of it has panicked: what waits is owed, what has happened
+//! is written, what may be committed is, and nothing stays claimed. The next one joins the group
+//! anew and reads again what was not committed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,8 +1,10 @@
 //! Locks of which a thread holds one at a time.
 //!
-//! The order of locks is the simplest there is: none is taken while another is held, so no two threads can wait for each other. What has to
-//! happen under two locks happens under one after the other, in an order that is explained where it matters. Debug builds check it at each
-//! lock that is taken, whether another thread is there to wait for it or not. A lock that was held when its thread panicked stays usable.
+//! The order of locks is the simplest there is: none is taken while another is held, so no two
+//! threads can wait for each other. What has to happen under two locks happens under one after the
+//! other, in an order that is explained where it matters. Debug builds check it at each lock that
+//! is taken, whether another thread is there to wait for it or not. A lock that was held when its
+//! thread panicked stays usable.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,7 +1,9 @@
-//! Which endpoints a notification is for: what is cheap to tell is told at once, the rest is evaluated elsewhere, and offered then.
+//! Which endpoints a notification is for: what is cheap to tell is told at once, the rest is
+//! evaluated elsewhere, and offered then.
 //!
-//! The directory is locked to collect candidates, never while a condition is run. What exceeds what an account may have evaluated
-//! is left to a range of the log of each endpoint: nothing is lost, and only who has such conditions waits for them.
+//! The directory is locked to collect candidates, never while a condition is run. What exceeds what
+//! an account may have evaluated is left to a range of the log of each endpoint: nothing is lost,
+//! and only who has such conditions waits for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -170,8 +172,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Has conditions evaluated, and offers the notification to endpoints whose condition holds; leaves it to ranges where there is no
-    /// room for that, or the endpoint has to read its ranges anyway.
+    /// Has conditions evaluated, and offers the notification to endpoints whose condition holds;
+    /// leaves it to ranges where there is no room for that, or the endpoint has to read its ranges
+    /// anyway.
     pub(super) fn find_later(self: &Arc<Self>, live: Live, costly: Vec<Candidate>) {
         let notification = &live.notification;
         let (behind, mut candidates): (Vec<Candidate>, Vec<Candidate>) = costly
@@ -201,7 +204,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Leaves a notification for whose body there is no room to ranges of all endpoints that may want it.
+    /// Leaves a notification for whose body there is no room to ranges of all endpoints that may
+    /// want it.
     pub(super) fn crowd_out(self: &Arc<Self>, live: &Live, found: Found) {
         let costly = found.costly.into_iter().map(|(endpoint, _)| endpoint);
         for endpoint in found.wanted.into_iter().chain(costly) {
@@ -264,7 +268,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                         count(&self.counters.matched, 1);
                     }
                     if endpoint.is_active && self.is_behind(endpoint.id) {
-                        // What comes behind it is part of a range already, which may be delivered by now.
+                        // What comes behind it is part of a range already, which may be delivered
+                        // by now.
                         self.owe(endpoint.id, live);
                     } else {
                         feed::offer(self, endpoint, live).await;
@@ -300,7 +305,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         !self.is_stopping()
     }
 
-    /// Whether a notification that is read again is for an endpoint; costly conditions wait for their turn.
+    /// Whether a notification that is read again is for an endpoint; costly conditions wait for
+    /// their turn.
     pub(super) async fn wants(&self, id: EndpointId, notification: &Notification) -> bool {
         let Some(filter) = self.directory.filter(id) else {
             return false;

@@ -1,7 +1,8 @@
 //! Offers deliveries to lanes, and writes down what is owed instead of being made.
 //!
-//! No two locks are held at a time (`locks`), so each function here goes from one to the next: first the lane decides, then the recorder hears of
-//! it, then the lane is told that the recorder knows.
+//! No two locks are held at a time (`locks`), so each function here goes from one to the next:
+//! first the lane decides, then the recorder hears of it, then the lane is told that the recorder
+//! knows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,7 +54,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Offers what was just read from the log; gives it back where its lane is full and drains fast.
+    /// Offers what was just read from the log; gives it back where its lane is full and drains
+    /// fast.
     pub(super) fn offer_live(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
@@ -75,7 +77,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         None
     }
 
-    /// Leaves a notification to a range of an endpoint: whether it is for it is found out when that is read.
+    /// Leaves a notification to a range of an endpoint: whether it is for it is found out when that
+    /// is read.
     pub(super) fn leave_live(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
         let (lane, offered) = self.with_lane(endpoint, |state| state.leave_live(item));
         if let Offered::Deferred { grown, shed } = offered {

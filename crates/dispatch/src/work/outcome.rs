@@ -95,7 +95,8 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
     match &attempt.outcome {
         Outcome::Delivered => End::Delivered,
         Outcome::Refused { .. } => End::Dead,
-        // The endpoint was not there. Where it has answered, or the same has failed before, it may be this notification.
+        // The endpoint was not there. Where it has answered, or the same has failed before, it may
+        // be this notification.
         Outcome::Failed { .. }
             if turned.is_open
                 && matches!(item.origin, Origin::Range { .. })

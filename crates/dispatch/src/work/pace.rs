@@ -1,4 +1,5 @@
-//! How fast an endpoint is served, where it has a limit: deliveries are spread evenly, and none is saved up for later.
+//! How fast an endpoint is served, where it has a limit: deliveries are spread evenly, and none is
+//! saved up for later.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

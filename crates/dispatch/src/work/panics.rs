@@ -1,7 +1,8 @@
 //! Panics in parts of the dispatcher: caught, logged, counted, and made good.
 //!
-//! A panic is a fault of the program and costs as little as can be: an attempt, a record, or a pass of a loop that is begun anew. Nothing waits
-//! for what has panicked: a delivery that is dropped on the way is owed (`item`), counts are given back by drop. What cannot be made good so ends the
+//! A panic is a fault of the program and costs as little as can be: an attempt, a record, or a pass
+//! of a loop that is begun anew. Nothing waits for what has panicked: a delivery that is dropped on
+//! the way is owed (`item`), counts are given back by drop. What cannot be made good so ends the
 //! dispatcher in order, and it is begun anew (`life`).
 
 use std::any::Any;
@@ -21,7 +22,8 @@ use super::stats::count;
 
 /// How often panics of one part are logged: a fault may be met with every record.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// How long a part rests before it is begun anew: without, a panic at its beginning would use up a processor.
+/// How long a part rests before it is begun anew: without, a panic at its beginning would use up a
+/// processor.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// What a panic has said.

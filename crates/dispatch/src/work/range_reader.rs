@@ -1,6 +1,8 @@
-//! One range of the log that an endpoint owes: reads it, offers what the endpoint wants, and knows how far it is.
+//! One range of the log that an endpoint owes: reads it, offers what the endpoint wants, and knows
+//! how far it is.
 //!
-//! A reader may be a connection with its buffers, so each needs a place among the few there are, and makes way for others.
+//! A reader may be a connection with its buffers, so each needs a place among the few there are,
+//! and makes way for others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use super::readers::Place;
 use super::stats::count;
 use super::{Shared, trace};
 
-/// Most deliveries of the ranges of one endpoint that wait or are under way, for each of its concurrent attempts.
+/// Most deliveries of the ranges of one endpoint that wait or are under way, for each of its
+/// concurrent attempts.
 const WINDOW: usize = 4;
 /// How long the log may not be readable before others get a try ...
 const UNREADABLE: Duration = Duration::from_secs(5);
@@ -27,7 +30,8 @@ const UNREADABLE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(15);
 /// How long a reader that has given nothing yet is kept, whoever wants its place.
 const GRACE: Duration = Duration::from_secs(5);
-/// Records of a range that are kept while it has no reader, and their bytes, if there is room: to read them again costs a connection.
+/// Records of a range that are kept while it has no reader, and their bytes, if there is room: to
+/// read them again costs a connection.
 const KEPT: usize = 64;
 const KEPT_BYTES: usize = 64 * 1024;
 /// How long until what could not go on is looked at again.
@@ -92,8 +96,8 @@ impl<L: Log> RangeReader<L> {
         }
     }
 
-    /// Voids the run, because its range is another one by now: what becomes of deliveries under way says nothing
-    /// about that.
+    /// Voids the run, because its range is another one by now: what becomes of deliveries under way
+    /// says nothing about that.
     pub(super) fn void(&self) {
         self.run.void();
     }
@@ -164,7 +168,8 @@ impl<L: Log> RangeReader<L> {
         }
     }
 
-    /// What waits in the lane is read again, when the endpoint may be there: who is away for long holds nothing.
+    /// What waits in the lane is read again, when the endpoint may be there: who is away for long
+    /// holds nothing.
     fn take_back(&mut self, lane: &Lane) {
         let waiting = lane.state().waiting_of(&self.run);
         // What is taken by a worker meanwhile comes twice.
@@ -323,7 +328,8 @@ impl<L: Log> RangeReader<L> {
         Step::Left
     }
 
-    /// Nothing has come: passes over what the log has dropped, and notices where it ends; `None`: the log does not answer.
+    /// Nothing has come: passes over what the log has dropped, and notices where it ends; `None`:
+    /// the log does not answer.
     async fn check_bounds<S: Ledger>(
         &mut self,
         shared: &Shared<L, S>,
@@ -381,14 +387,16 @@ impl<L: Log> RangeReader<L> {
             }
         }
         if self.waiting.is_empty() && self.heard.elapsed() >= GRACE {
-            // A log that was made anew is read from its beginning by whoever was beyond its end. Not
-            // earlier: with Kafka a reader may take seconds to connect and to be told of its leader.
+            // A log that was made anew is read from its beginning by whoever was beyond its end.
+            // Not earlier: with Kafka a reader may take seconds to connect and to be told of its
+            // leader.
             self.reader = None;
         }
         Ok(())
     }
 
-    /// Offers a record, if the endpoint wants it. Where there is no room for its body: the bytes of that.
+    /// Offers a record, if the endpoint wants it. Where there is no room for its body: the bytes of
+    /// that.
     async fn offer<S: Ledger>(
         &mut self,
         shared: &Arc<Shared<L, S>>,

@@ -1,5 +1,6 @@
-//! Readers of ranges: each may be a connection with its buffers, so there are only so many, and they go round among those who
-//! catch up: accounts take turns, and of each account who has waited longest.
+//! Readers of ranges: each may be a connection with its buffers, so there are only so many, and
+//! they go round among those who catch up: accounts take turns, and of each account who has waited
+//! longest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +62,8 @@ impl Readers {
         Some(Place::new(Arc::clone(&self.state)))
     }
 
-    /// Waits for a place, for an endpoint of an account; whoever does must hold none. `None` does not happen: each who waits gets one.
+    /// Waits for a place, for an endpoint of an account; whoever does must hold none. `None` does
+    /// not happen: each who waits gets one.
     pub(super) async fn take(&self, account: &Arc<str>) -> Option<Place> {
         if let Some(place) = self.try_take() {
             return Some(place);

@@ -1,7 +1,8 @@
 //! Writes down what has happened, many things in one transaction, and says what may be committed.
 //!
-//! Everything of a group is in `happened` before the group counts as done. So whoever looks for groups that are done first, and takes
-//! what has happened afterwards, has all that belongs to them.
+//! Everything of a group is in `happened` before the group counts as done. So whoever looks for
+//! groups that are done first, and takes what has happened afterwards, has all that belongs to
+//! them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,11 +23,13 @@ use super::{Shared, ms};
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
-/// Due times that are written in one transaction after the clock was set: the lock of a store is held no longer than that.
+/// Due times that are written in one transaction after the clock was set: the lock of a store is
+/// held no longer than that.
 const POSTPONED_AT_A_TIME: usize = 1_000;
 /// How often it is looked whether attempts that outlast the stop have ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it meets each time is met seldom.
+/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
+/// meets each time is met seldom.
 const DROPPED_FIRST: Duration = Duration::from_secs(5);
 const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 
@@ -141,8 +144,8 @@ impl Recorder {
         self.news.notify_one();
     }
 
-    /// Writes the due times of what waits anew, by a clock that was set: some in each transaction, and
-    /// behind what is to be written already.
+    /// Writes the due times of what waits anew, by a clock that was set: some in each transaction,
+    /// and behind what is to be written already.
     pub(super) fn postpone(&self) {
         let due = self.waits.due(self.clock.now_ms());
         let mut happened = self.happened();
@@ -238,7 +241,8 @@ struct Batch {
     is_idle: bool,
 }
 
-/// Writes what has happened, and says what may be committed; until the dispatcher stops and nothing is left.
+/// Writes what has happened, and says what may be committed; until the dispatcher stops and nothing
+/// is left.
 pub(super) async fn run<L: Log + Clone, S: Ledger>(
     shared: Arc<Shared<L, S>>,
     commits: mpsc::UnboundedSender<Vec<Position>>,

@@ -56,7 +56,8 @@ pub(super) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                         is_more = owed.len() == most;
                         for owed in owed {
                             let held = room.take(&shared.budget, owed.content.len());
-                            // What is dropped by a panic is owed: each for itself, they are all claimed by now.
+                            // What is dropped by a panic is owed: each for itself, they are all
+                            // claimed by now.
                             if let Err(panicked) = caught_now(|| retry(&shared, owed, held)) {
                                 shared.panicked("retrier", &panicked);
                             }
@@ -132,7 +133,8 @@ fn retry<L: Log + Clone, S: Ledger>(
     shared.recorder.news.notify_one();
 }
 
-/// What is kept of an owed delivery cannot be read: it is a dead letter, and nothing else waits for it.
+/// What is kept of an owed delivery cannot be read: it is a dead letter, and nothing else waits for
+/// it.
 fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &BadNotification) {
     tracing::error!(
         endpoint.id = %owed.endpoint, notification.id = %owed.notification, %error,

@@ -36,8 +36,9 @@ impl Schedule {
         Self::new([3, 18].map(Duration::from_secs).to_vec(), 0)
     }
 
-    /// How long after `failures` of them (1: the first) the next attempt is made; `None`: there is none. `chance` is any number,
-    /// and decides the jitter. An endpoint that asks for more time gets it.
+    /// How long after `failures` of them (1: the first) the next attempt is made; `None`: there is
+    /// none. `chance` is any number, and decides the jitter. An endpoint that asks for more time
+    /// gets it.
     pub fn delay(
         &self,
         failures: u32,

@@ -29,11 +29,13 @@ pub struct Stats {
     pub conditions_deferred: u64,
     /// Deferred deliveries for which there was no room in memory.
     pub crowded_out: u64,
-    /// Conditions that were not run, because they would cost too much on a notification: they do not hold.
+    /// Conditions that were not run, because they would cost too much on a notification: they do
+    /// not hold.
     pub conditions_not_run: u64,
     /// Records that the log had removed before they were read, live or in a range.
     pub expired: u64,
-    /// Records of a range that lie behind the end of the log: it was made anew, truncated or restored.
+    /// Records of a range that lie behind the end of the log: it was made anew, truncated or
+    /// restored.
     pub missing: u64,
     /// Times that the ledger could not be written or read.
     pub ledger_errors: u64,

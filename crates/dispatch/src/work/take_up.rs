@@ -1,8 +1,9 @@
 //! Takes up ranges of the log that nobody delivers, because whoever began them is gone.
 //!
-//! Of each endpoint some are claimed at a time, and more when those come to their end; one task reads all ranges of an endpoint. Endpoints
-//! that are known to be down come last, and hold one range to probe with. What a paused endpoint owes is not claimed: it costs nothing
-//! here, and whoever is free takes it up when the endpoint goes on.
+//! Of each endpoint some are claimed at a time, and more when those come to their end; one task
+//! reads all ranges of an endpoint. Endpoints that are known to be down come last, and hold one
+//! range to probe with. What a paused endpoint owes is not claimed: it costs nothing here, and
+//! whoever is free takes it up when the endpoint goes on.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -118,7 +119,8 @@ async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(
     take_up(shared, owing).await
 }
 
-/// Claims ranges of these endpoints, in this order but for those that are down, and has them delivered.
+/// Claims ranges of these endpoints, in this order but for those that are down, and has them
+/// delivered.
 async fn take_up<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     endpoints: Vec<EndpointId>,
@@ -274,7 +276,8 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         self.shared.recorder.news.notify_one();
     }
 
-    /// The endpoint cannot be delivered to now: keeps what is under way, and one range to probe with where it is not paused.
+    /// The endpoint cannot be delivered to now: keeps what is under way, and one range to probe
+    /// with where it is not paused.
     fn hold_little(&mut self, readers: &mut Open<L>, is_paused: bool) {
         let mut queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
             Some(taken) => std::mem::take(&mut taken.queue),

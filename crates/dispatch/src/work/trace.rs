@@ -1,8 +1,9 @@
-//! Spans that follow a notification by its id, from the log to the attempt. At the level `debug`: where nobody asks for it they cost
-//! a comparison.
+//! Spans that follow a notification by its id, from the log to the attempt. At the level `debug`:
+//! where nobody asks for it they cost a comparison.
 //!
-//! `notification{id, topic, partition, offset}` begins when a record is read, and again when a delivery is owed and due
-//! (`notification{id, failures}`). Each `attempt{endpoint, number}` is within one. No span and no event holds a message.
+//! `notification{id, topic, partition, offset}` begins when a record is read, and again when a
+//! delivery is owed and due (`notification{id, failures}`). Each `attempt{endpoint, number}` is
+//! within one. No span and no event holds a message.
 
 use crate::driver::{Attempt, Outcome};
 use dovecast_log::Record;

@@ -1,4 +1,5 @@
-//! Workers of a lane: each has one connection, takes the next delivery, and writes down what came of it.
+//! Workers of a lane: each has one connection, takes the next delivery, and writes down what came
+//! of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -153,7 +154,8 @@ async fn work<L: Log + Clone, S: Ledger>(
                     if lane.state().sign_off(sleeper) {
                         return;
                     }
-                    // Somebody has woken it at the same time: that must not be taken for another time.
+                    // Somebody has woken it at the same time: that must not be taken for another
+                    // time.
                     sleeper.notified().await;
                 }
                 continue;

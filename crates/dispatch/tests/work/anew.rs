@@ -1,4 +1,5 @@
-//! A log that was made anew while endpoints owe ranges of the former one: what is new is delivered, what is gone is ended and counted.
+//! A log that was made anew while endpoints owe ranges of the former one: what is new is delivered,
+//! what is gone is ended and counted.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,8 @@ use dovecast_dispatch::work::ledger::RangeId;
 use crate::sink::Sink;
 use crate::world::{World, until, until_taken};
 
-/// By what they say: places of the new log, and so what notifications without a name are called, are those of the former one.
+/// By what they say: places of the new log, and so what notifications without a name are called,
+/// are those of the former one.
 async fn until_different(sink: &Sink, count: u32) {
     until(&format!("{count} different ones have come"), || async {
         let bodies: BTreeSet<String> = sink.bodies().into_iter().collect();
@@ -16,7 +18,8 @@ async fn until_different(sink: &Sink, count: u32) {
     .await;
 }
 
-/// Delivers `before`, owes `owed` when the log is lost, and finds `after` in the new one. Every partition has its share.
+/// Delivers `before`, owes `owed` when the log is lost, and finds `after` in the new one. Every
+/// partition has its share.
 async fn check(before: u32, owed: u32, after: u32, is_paused: bool) {
     let mut world = World::new();
     let sink = Sink::start().await;

@@ -1,4 +1,5 @@
-//! A ledger that is away: nothing is committed, nothing is lost, and what is kept in memory has a bound.
+//! A ledger that is away: nothing is committed, nothing is lost, and what is kept in memory has a
+//! bound.
 
 use dovecast_log::Log;
 

@@ -1,4 +1,5 @@
-//! Endpoints that are behind: down, slow, paused, limited, or refusing. They get everything in the end, and slow no other.
+//! Endpoints that are behind: down, slow, paused, limited, or refusing. They get everything in the
+//! end, and slow no other.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! A clock that is set, by hours and days: what waits waits as long as it should, and nothing is taken for dead or away because of it.
+//! A clock that is set, by hours and days: what waits waits as long as it should, and nothing is
+//! taken for dead or away because of it.
 
 use std::time::Duration;
 

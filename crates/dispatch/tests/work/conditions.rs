@@ -1,4 +1,5 @@
-//! Conditions that cost much: whose account has them waits for them, nobody else does, and nothing is lost.
+//! Conditions that cost much: whose account has them waits for them, nobody else does, and nothing
+//! is lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

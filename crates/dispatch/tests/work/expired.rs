@@ -1,4 +1,5 @@
-//! Records that the log has removed before they were read: counted, and what is behind them is delivered.
+//! Records that the log has removed before they were read: counted, and what is behind them is
+//! delivered.
 
 use dovecast_dispatch::work::Stats;
 use dovecast_log::Log;
@@ -19,7 +20,8 @@ fn small() -> World {
     })
 }
 
-/// Appends one by one, so that retention can remove some of it; gives the offset of the oldest when it has.
+/// Appends one by one, so that retention can remove some of it; gives the offset of the oldest when
+/// it has.
 async fn notify_and_forget(world: &mut World, count: u32) -> u64 {
     for _ in 0..count {
         world.notify(1).await;

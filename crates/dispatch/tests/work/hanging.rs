@@ -1,5 +1,5 @@
-//! Endpoints that take a request and never answer: they neither keep the log from being read nor try one after the other what one of them has
-//! found out.
+//! Endpoints that take a request and never answer: they neither keep the log from being read nor
+//! try one after the other what one of them has found out.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Bodies that are large beside the memory there is for them: everything arrives, though little is in memory at a time.
+//! Bodies that are large beside the memory there is for them: everything arrives, though little is
+//! in memory at a time.
 
 use std::time::Duration;
 

@@ -55,8 +55,9 @@ impl Kept {
 }
 
 impl Memory {
-    /// How many deliveries were made again of which it was written down that the endpoint has them. What an endpoint has
-    /// taken and could not say in time is made again, on a machine that is busy: that is no fault.
+    /// How many deliveries were made again of which it was written down that the endpoint has them.
+    /// What an endpoint has taken and could not say in time is made again, on a machine that is
+    /// busy: that is no fault.
     pub(crate) fn made_again(&self) -> usize {
         let kept = self.kept();
         let delivered = kept.attempts.iter().filter(|row| row.is_delivered);

@@ -1,5 +1,5 @@
-//! The workers with a real log and real endpoints: what arrives is counted against what was notified, whatever an endpoint, the
-//! ledger or the process does meanwhile.
+//! The workers with a real log and real endpoints: what arrives is counted against what was
+//! notified, whatever an endpoint, the ledger or the process does meanwhile.
 
 mod anew;
 mod away;

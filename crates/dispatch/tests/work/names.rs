@@ -14,7 +14,8 @@ use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use crate::sink::Sink;
 use crate::world::{World, notification_of, until_taken};
 
-/// Everything is on this host, but names that begin with `hangs` are not found before the sender is gone.
+/// Everything is on this host, but names that begin with `hangs` are not found before the sender is
+/// gone.
 fn names() -> (Arc<Names>, Sender<()>) {
     let (release, hanging): (_, Receiver<()>) = channel();
     let hanging = Mutex::new(hanging);

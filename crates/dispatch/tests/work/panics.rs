@@ -1,4 +1,5 @@
-//! Panics in every part of the dispatcher: nothing is lost, nothing stands still, and each is counted.
+//! Panics in every part of the dispatcher: nothing is lost, nothing stands still, and each is
+//! counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl Mine {
     }
 }
 
-/// Follows the dispatcher's spans and events, and panics at one of them: there is one in each of its parts.
+/// Follows the dispatcher's spans and events, and panics at one of them: there is one in each of
+/// its parts.
 struct Trap {
     at: &'static str,
     mine: Mine,
@@ -100,8 +102,8 @@ fn panics(world: &World) -> u64 {
     dispatcher.stats().panics
 }
 
-/// Sends to an endpoint that is up and to one that is down for a while, with panics where `at` says. A record that cannot be read for them is a dead
-/// letter; everything else arrives.
+/// Sends to an endpoint that is up and to one that is down for a while, with panics where `at`
+/// says. A record that cannot be read for them is a dead letter; everything else arrives.
 async fn check(at: &'static str) {
     const PANICS: usize = 3;
     let mut world = World::new();

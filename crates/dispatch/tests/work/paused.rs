@@ -1,4 +1,5 @@
-//! Very many endpoints that are paused and owe, while there is traffic: what a node with such endpoints begins with at each start.
+//! Very many endpoints that are paused and owe, while there is traffic: what a node with such
+//! endpoints begins with at each start.
 
 use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed};
 use dovecast_notification::{EndpointId, NotificationId};

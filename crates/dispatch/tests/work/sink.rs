@@ -1,4 +1,5 @@
-//! An endpoint that takes connections as they come, counts what it gets by `webhook-id`, and answers as it is told just now.
+//! An endpoint that takes connections as they come, counts what it gets by `webhook-id`, and
+//! answers as it is told just now.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

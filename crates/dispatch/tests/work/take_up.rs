@@ -1,4 +1,5 @@
-//! What a process that is gone owes is taken up: until none is left, and endpoints that are up wait for none that are not.
+//! What a process that is gone owes is taken up: until none is left, and endpoints that are up wait
+//! for none that are not.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What every case begins with: a log, a ledger, endpoints, and a dispatcher that may be stopped and started.
+//! What every case begins with: a log, a ledger, endpoints, and a dispatcher that may be stopped
+//! and started.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

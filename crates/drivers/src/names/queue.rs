@@ -1,4 +1,5 @@
-//! Which name is looked up next: accounts in turn, and of each account names that were found promptly before first.
+//! Which name is looked up next: accounts in turn, and of each account names that were found
+//! promptly before first.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;

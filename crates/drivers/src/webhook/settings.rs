@@ -1,7 +1,8 @@
 //! Settings of an endpoint whose driver is `webhook`.
 //!
-//! Shown: `url`, `timeout_seconds`, `server_ca_certificate`. Secret: `signing_secrets` (a list of texts), `headers` (a list of pairs),
-//! `authorization` (an object with `type`). No error repeats a secret: they are read by hand, because serde's errors cite values.
+//! Shown: `url`, `timeout_seconds`, `server_ca_certificate`. Secret: `signing_secrets` (a list of
+//! texts), `headers` (a list of pairs), `authorization` (an object with `type`). No error repeats a
+//! secret: they are read by hand, because serde's errors cite values.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Webhooks over real sockets: what arrives, byte by byte; what each answer means; where no request goes.
+//! Webhooks over real sockets: what arrives, byte by byte; what each answer means; where no request
+//! goes.
 
 mod addresses;
 mod answers;

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 
 use crate::{delivery, endpoint, failed, options};
 
-/// A name server that does not answer for names with `hangs` in them until it is told to, and counts what it is asked.
+/// A name server that does not answer for names with `hangs` in them until it is told to, and
+/// counts what it is asked.
 #[derive(Clone, Default)]
 struct NameServer(Arc<(Mutex<Served>, Condvar)>);
 

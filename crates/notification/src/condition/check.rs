@@ -10,8 +10,8 @@ use super::{ConditionError, VARIABLES};
 const MAX_CHARS: usize = 2_000;
 /// Brackets and `?:` inside of each other.
 const MAX_NESTING: usize = 30;
-/// Of the tree that the parser makes. The interpreter goes down in it on the stack of a worker, and takes tens of kilobytes for
-/// each step where it was not optimised.
+/// Of the tree that the parser makes. The interpreter goes down in it on the stack of a worker, and
+/// takes tens of kilobytes for each step where it was not optimised.
 const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 500;
 /// What a regular expression may take when it is compiled.

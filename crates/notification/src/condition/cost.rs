@@ -1,9 +1,9 @@
 //! What running an expression may cost, told by the expression, before it is run.
 //!
-//! The interpreter has no limit of its own. An operation is taken to look at all of its operands, a name of the notification to
-//! be all of it, and a loop to go through its longest list. So the cost is at most `fixed + per_byte * bytes +
-//! per_item * longest + per_item_and_byte * longest * bytes`, and only the factors are to be found out. A unit is about a byte that
-//! is looked at.
+//! The interpreter has no limit of its own. An operation is taken to look at all of its operands, a
+//! name of the notification to be all of it, and a loop to go through its longest list. So the cost
+//! is at most `fixed + per_byte * bytes + per_item * longest + per_item_and_byte * longest *
+//! bytes`, and only the factors are to be found out. A unit is about a byte that is looked at.
 
 use cel::IdedExpr;
 use cel::common::ast::{
@@ -149,7 +149,8 @@ impl<'a> Counting<'a> {
 
     fn name(&self, name: &str) -> Size {
         match &self.within {
-            // The accumulator of `all` and of `exists` is a truth value, that of `exists_one` a number.
+            // The accumulator of `all` and of `exists` is a truth value, that of `exists_one` a
+            // number.
             Some((variables, _)) if variables.first() == Some(&name) => Size::ONE,
             Some((variables, _)) if variables.contains(&name) => Size {
                 items: 1,

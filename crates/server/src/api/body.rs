@@ -123,7 +123,8 @@ pub(super) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
 }
 
 pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
-    // The budget of the reader counts what aliases stand for, not how long it is; at most it is the body each time.
+    // The budget of the reader counts what aliases stand for, not how long it is; at most it is the
+    // body each time.
     let replayed = MAX_REPLAYED.min(MAX_REPLAYED_BYTES / bytes.len().max(1));
     let limits = serde_saphyr::alias_limits! { max_total_replayed_events: replayed };
     let options = serde_saphyr::options! { alias_limits: limits };

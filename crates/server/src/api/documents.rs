@@ -1,6 +1,7 @@
 //! What answers are made of: the resources of JSON:API as they are written.
 //!
-//! These types are the contract with clients: names and nesting are hooks-backend's. What was added since stands after it.
+//! These types are the contract with clients: names and nesting are hooks-backend's. What was added
+//! since stands after it.
 
 use std::num::NonZeroU32;
 
@@ -285,8 +286,8 @@ pub(crate) struct FilterAttributes {
     enabled: bool,
     /// An expression that must hold besides.
     condition: Option<String>,
-    /// Of `apps`, `event_types`, `levels`: sets that are empty because what was in them is gone. They match nothing, until
-    /// somebody sets them again.
+    /// Of `apps`, `event_types`, `levels`: sets that are empty because what was in them is gone.
+    /// They match nothing, until somebody sets them again.
     stale: Vec<&'static str>,
 }
 

@@ -75,8 +75,8 @@ pub(crate) struct EndpointFields {
     filter: Option<FilterRequest>,
 }
 
-/// What is said about a filter. If one of the sets is named, all three are replaced: one that is not named is empty, and
-/// an empty set is open.
+/// What is said about a filter. If one of the sets is named, all three are replaced: one that is
+/// not named is empty, and an empty set is open.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct FilterRequest {
     /// Take the filter away: the endpoint gets nothing.

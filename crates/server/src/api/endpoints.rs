@@ -1,4 +1,5 @@
-//! Endpoints: where an account wants its notifications. Everything here is about the account of the request only.
+//! Endpoints: where an account wants its notifications. Everything here is about the account of the
+//! request only.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -42,7 +43,8 @@ pub(crate) struct SecretDocument {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SecretMeta {
-    /// What webhooks are signed with, as Standard Webhooks writes it. It is shown here and never again.
+    /// What webhooks are signed with, as Standard Webhooks writes it. It is shown here and never
+    /// again.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     signing_secret: String,
 }

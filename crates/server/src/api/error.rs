@@ -25,7 +25,8 @@ pub(crate) enum ApiError {
     Errors(StatusCode, Vec<ErrorObject>),
 }
 
-/// What is wrong with a body. A body of a megabyte can be wrong in hundreds of thousands of places: so many are told.
+/// What is wrong with a body. A body of a megabyte can be wrong in hundreds of thousands of places:
+/// so many are told.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<ErrorObject>);
 

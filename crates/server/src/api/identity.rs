@@ -1,6 +1,7 @@
 //! Who a request comes from: a user behind a proxy that is trusted, or a token.
 //!
-//! What an operation needs is the type of its first argument: [`Known`], [`Tenant`], [`Registrar`], [`Sender`], [`Admin`].
+//! What an operation needs is the type of its first argument: [`Known`], [`Tenant`], [`Registrar`],
+//! [`Sender`], [`Admin`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,7 +23,8 @@ const WEBHOOK_ID: &str = "webhook-id";
 /// What a proxy in front says about the user, see `docs/rest.md`.
 pub(crate) const IDENTITY: &str = "x-rh-identity";
 
-/// The longest number of an account, and the longest name of a user: they are looked up, and PostgreSQL's indexes take no long texts.
+/// The longest number of an account, and the longest name of a user: they are looked up, and
+/// PostgreSQL's indexes take no long texts.
 const MAX_CHARS: usize = 255;
 
 /// Anybody who is known.
@@ -127,7 +129,8 @@ impl Api {
 }
 
 async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
-    // Whoever has an endpoint chooses where deliveries go: none may act here, as a message that goes round or as somebody else.
+    // Whoever has an endpoint chooses where deliveries go: none may act here, as a message that
+    // goes round or as somebody else.
     if parts.headers.contains_key(WEBHOOK_ID) {
         return Err(ApiError::forbidden(
             "A delivery of a webhook is no request to this API",

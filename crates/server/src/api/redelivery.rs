@@ -51,7 +51,8 @@ enum Asked {
     Since(Timestamp),
 }
 
-/// Deliver again what was given up: with the same `webhook-id`, now, and with all attempts as if for the first time.
+/// Deliver again what was given up: with the same `webhook-id`, now, and with all attempts as if
+/// for the first time.
 #[utoipa::path(
     post, path = "/endpoints/{id}/redeliver", tag = "endpoints",
     operation_id = "redeliver",

@@ -1,4 +1,5 @@
-//! Registration: an application says what it sends. Only from inside, with a token of whoever runs this dovecast.
+//! Registration: an application says what it sends. Only from inside, with a token of whoever runs
+//! this dovecast.
 
 pub(super) mod fields;
 

@@ -5,8 +5,8 @@ use futures_util::future::BoxFuture;
 
 /// One attempt, without a retry and without a trace on the endpoint.
 pub(crate) trait TestDelivery: Send + Sync {
-    /// Sends the notification of a test: application, event type and level `Test`, the message `Test message from webhooks`.
-    /// The error is for the person who has asked.
+    /// Sends the notification of a test: application, event type and level `Test`, the message
+    /// `Test message from webhooks`. The error is for the person who has asked.
     fn deliver_test<'a>(
         &'a self,
         endpoint: &'a EndpointRecord,

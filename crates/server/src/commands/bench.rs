@@ -1,6 +1,7 @@
 //! `dovecast bench dispatch`: how long notifications take to an endpoint of this host.
 //!
-//! They go the way of all others: into the topic of the log, through the dispatcher, signed, with their attempts kept.
+//! They go the way of all others: into the topic of the log, through the dispatcher, signed, with
+//! their attempts kept.
 
 mod burst;
 mod own_server;

@@ -1,4 +1,5 @@
-//! `dovecast doctor`: prints and exits as `dovecast-plugin-check` does, and has a look at the topics in Kafka.
+//! `dovecast doctor`: prints and exits as `dovecast-plugin-check` does, and has a look at the
+//! topics in Kafka.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,8 +14,8 @@ const WARNINGS: u8 = 1;
 const PROBLEMS: u8 = 2;
 const CANNOT_LOOK: u8 = 3;
 
-/// Prints what is wrong with Dovecot, and what was found besides. Where Dovecot cannot be looked at, the rest is printed all the
-/// same.
+/// Prints what is wrong with Dovecot, and what was found besides. Where Dovecot cannot be looked
+/// at, the rest is printed all the same.
 pub(super) fn run(arguments: &DoctorArguments, others: Vec<Finding>) -> ExitCode {
     let target = Target {
         config: arguments.dovecot_config.clone(),

@@ -1,4 +1,5 @@
-//! `dovecast doctor`, about the topics in Kafka: whether what is shipped stays there until it is read.
+//! `dovecast doctor`, about the topics in Kafka: whether what is shipped stays there until it is
+//! read.
 
 use std::time::Duration;
 

@@ -87,7 +87,8 @@ fn colour(kind: EventKind) -> &'static str {
     }
 }
 
-/// White space becomes a blank, other control characters and what changes the direction of a line U+FFFD.
+/// White space becomes a blank, other control characters and what changes the direction of a line
+/// U+FFFD.
 pub(super) fn printable(text: &str) -> String {
     let of = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',

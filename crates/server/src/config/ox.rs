@@ -1,4 +1,5 @@
-//! `[ox]`: who may send notifications as Dovecot's own driver `ox` does. The password is never shown.
+//! `[ox]`: who may send notifications as Dovecot's own driver `ox` does. The password is never
+//! shown.
 
 use std::fmt;
 

@@ -1,7 +1,9 @@
-//! What a benchmark of the dispatcher needs, made while its request lasts: an application, and an account with one endpoint.
+//! What a benchmark of the dispatcher needs, made while its request lasts: an application, and an
+//! account with one endpoint.
 //!
-//! It is removed when the body of the request ends, however that comes about: whoever runs the benchmark may be killed. What a
-//! server that was killed itself has left is removed by the next benchmark.
+//! It is removed when the body of the request ends, however that comes about: whoever runs the
+//! benchmark may be killed. What a server that was killed itself has left is removed by the next
+//! benchmark.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -43,8 +45,8 @@ pub(super) struct BenchmarkQuery {
     url: String,
 }
 
-/// `POST /v1/benchmark`: a [`json::Benchmark`] when everything is there; at the end of the request's body everything is removed,
-/// and a second line says so.
+/// `POST /v1/benchmark`: a [`json::Benchmark`] when everything is there; at the end of the
+/// request's body everything is removed, and a second line says so.
 pub(super) async fn run(
     State(control): State<Control>,
     query: Result<Query<BenchmarkQuery>, QueryRejection>,

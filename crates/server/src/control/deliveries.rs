@@ -119,8 +119,8 @@ pub(super) fn wanted(record: &EndpointRecord) -> Result<Filter, String> {
     filter_of(record).ok_or_else(|| "the endpoint has no filter".to_owned())
 }
 
-/// Why an endpoint does not get a notification; `None`: it does. A costly condition waits for its account's turn, as it does
-/// when the notification is dispatched.
+/// Why an endpoint does not get a notification; `None`: it does. A costly condition waits for its
+/// account's turn, as it does when the notification is dispatched.
 pub(super) async fn verdict(
     control: &Control,
     wanted: Result<Filter, String>,

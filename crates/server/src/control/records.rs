@@ -40,7 +40,8 @@ pub(super) async fn positions(
     Ok(Json(control.log.positions(&topic, start).await?))
 }
 
-/// `GET /v1/records`: the body ends when the server is stopped, when reading fails, or when the client goes.
+/// `GET /v1/records`: the body ends when the server is stopped, when reading fails, or when the
+/// client goes.
 pub(super) async fn read(
     State(control): State<Control>,
     query: Result<Query<ReadQuery>, QueryRejection>,

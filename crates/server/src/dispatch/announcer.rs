@@ -1,5 +1,6 @@
-//! Disables endpoints that have failed for too long, and tells of each that was disabled, for whatever reason: a notification of the
-//! application `dovecast` for its account, which goes the way of all notifications.
+//! Disables endpoints that have failed for too long, and tells of each that was disabled, for
+//! whatever reason: a notification of the application `dovecast` for its account, which goes the
+//! way of all notifications.
 
 use std::time::{Duration, Instant};
 

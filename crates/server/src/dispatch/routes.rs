@@ -133,7 +133,8 @@ fn read(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> 
     let condition = match condition.transpose() {
         Ok(condition) => condition.map(Arc::new),
         Err(error) => {
-            // It was checked when it was saved; a filter never widens because of what cannot be read.
+            // It was checked when it was saved; a filter never widens because of what cannot be
+            // read.
             tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read, it matches nothing");
             enabled = false;
             None

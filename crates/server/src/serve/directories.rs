@@ -14,8 +14,8 @@ use crate::config::{Config, Role};
 /// Mail processes go through it to the socket and the spill files, and see nothing else.
 const DATA_DIR_MODE: u32 = 0o711;
 const LOG_DIR_MODE: u32 = 0o700;
-/// Every mail process may make a file, none may see or remove another's; the files get the group of the directory, which
-/// is how the server may read them.
+/// Every mail process may make a file, none may see or remove another's; the files get the group of
+/// the directory, which is how the server may read them.
 const SPILL_DIR_MODE: u32 = 0o3733;
 
 /// Makes what is missing.

@@ -1,8 +1,9 @@
-//! HTTP for whoever can connect: so many connections at a time, and nobody is waited for without end.
+//! HTTP for whoever can connect: so many connections at a time, and nobody is waited for without
+//! end.
 //!
-//! A client has a time for the head of a request, which also bounds how long a connection may be idle; a request with its body
-//! has one until it is answered; an answer that is not read on has the same. What is beyond the bound of connections waits in the
-//! backlog of the socket.
+//! A client has a time for the head of a request, which also bounds how long a connection may be
+//! idle; a request with its body has one until it is answered; an answer that is not read on has
+//! the same. What is beyond the bound of connections waits in the backlog of the socket.
 
 mod answering;
 pub(crate) mod stats;

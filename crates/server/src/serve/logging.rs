@@ -1,7 +1,7 @@
 //! The server's own log, on standard error.
 //!
-//! A line that cannot be written is dropped and counted; nothing else happens. No one who logs waits: lines go through a bounded
-//! queue to a thread of their own ([`lines`]).
+//! A line that cannot be written is dropped and counted; nothing else happens. No one who logs
+//! waits: lines go through a bounded queue to a thread of their own ([`lines`]).
 
 mod lines;
 
@@ -40,7 +40,8 @@ pub(super) fn start(logging: &Logging) -> Result<Started> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
-        // It would print errors of the writer with a macro that panics where there is no standard error.
+        // It would print errors of the writer with a macro that panics where there is no standard
+        // error.
         .log_internal_errors(false)
         .with_writer(move || lines);
     match logging.format {

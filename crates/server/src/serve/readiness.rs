@@ -1,4 +1,5 @@
-//! Whether the log takes records, judged by what it has counted: nothing is written in order to find out.
+//! Whether the log takes records, judged by what it has counted: nothing is written in order to
+//! find out.
 
 /// What was seen last.
 #[derive(Debug, Default)]
@@ -9,7 +10,8 @@ pub(super) struct Readiness {
 }
 
 impl Readiness {
-    /// Whether commits fail, given the counters of now. Where nothing was counted since, nothing has changed.
+    /// Whether commits fail, given the counters of now. Where nothing was counted since, nothing
+    /// has changed.
     pub(super) fn is_failing(&mut self, commits: u64, errors: u64) -> bool {
         if commits > self.commits {
             self.is_failing = false;

@@ -1,5 +1,5 @@
-//! Where sources append: a topic of this host's log. With Kafka that is the spool, which is shipped: whoever sends something is
-//! answered whether Kafka is there or not.
+//! Where sources append: a topic of this host's log. With Kafka that is the spool, which is
+//! shipped: whoever sends something is answered whether Kafka is there or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,8 @@ impl Destination {
         }
     }
 
-    /// Appends a record, and returns when it is durable. One that is there already, by its id, is as good.
+    /// Appends a record, and returns when it is durable. One that is there already, by its id, is
+    /// as good.
     pub(crate) async fn append(&self, record: NewRecord) -> Result<(), NotTaken> {
         self.limits.check(&record)?;
         let topic = &*self.topic;

@@ -1,7 +1,9 @@
-//! What Dovecot's own driver `ox` sends: `PUT /preliminary/http-notify/v1/notify`, for a Dovecot without our plugin.
+//! What Dovecot's own driver `ox` sends: `PUT /preliminary/http-notify/v1/notify`, for a Dovecot
+//! without our plugin.
 //!
-//! A request is asked who it comes from before its body is read. The answer is `{"success":true}` once the event is in the
-//! log; any other has the reason. The driver repeats nothing but what was not answered.
+//! A request is asked who it comes from before its body is read. The answer is `{"success":true}`
+//! once the event is in the log; any other has the reason. The driver repeats nothing but what was
+//! not answered.
 
 mod decoded;
 mod notification;
@@ -30,7 +32,8 @@ use notification::{BadBody, Notification};
 
 /// The driver knows no other one.
 pub(crate) const PATH: &str = "/preliminary/http-notify/v1/notify";
-/// The longest body of a request. The driver's own ones have a few headers and 200 characters of text.
+/// The longest body of a request. The driver's own ones have a few headers and 200 characters of
+/// text.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// What requests are answered from.

@@ -1,5 +1,5 @@
-//! What a registered application may change, in JSON and in YAML, and what it does to filters: told by a dry run, shown, and
-//! delivered or not.
+//! What a registered application may change, in JSON and in YAML, and what it does to filters: told
+//! by a dry run, shown, and delivered or not.
 
 use std::fmt::Write;
 
@@ -241,7 +241,8 @@ impl Watched {
     }
 }
 
-/// Sends one notification of each kind; an endpoint is to get those that stand beside it, by event type and level.
+/// Sends one notification of each kind; an endpoint is to get those that stand beside it, by event
+/// type and level.
 fn deliver(
     world: &World,
     (number, app): (&str, &str),
@@ -326,7 +327,8 @@ fn what_is_removed_is_delivered_no_more(world: &World, form: Form) -> Result<()>
     stale(&definition.register(world, form)?, &[(&watched[1], &[])])?;
     round("2", [&all[..5], &low, &[], &all], &mut watched)?;
 
-    // An event type goes, and with it all levels that anybody has chosen: what is empty now matches nothing.
+    // An event type goes, and with it all levels that anybody has chosen: what is empty now matches
+    // nothing.
     definition.event_types = vec![PLAIN];
     let said = definition.register(world, form)?;
     let levels: &[&str] = &["levels"];

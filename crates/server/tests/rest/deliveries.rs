@@ -1,4 +1,5 @@
-//! From a notification to the endpoint: what arrives, who gets what, what becomes of failures, and a server that is killed.
+//! From a notification to the endpoint: what arrives, who gets what, what becomes of failures, and
+//! a server that is killed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

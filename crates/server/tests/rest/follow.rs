@@ -1,4 +1,5 @@
-//! Following one notification by its id: in the server's log, from the record to each attempt, and without what it says.
+//! Following one notification by its id: in the server's log, from the record to each attempt, and
+//! without what it says.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What Kafka never takes: no door takes it, and what gets as far as Kafka all the same is a dead letter.
+//! What Kafka never takes: no door takes it, and what gets as far as Kafka all the same is a dead
+//! letter.
 
 use std::time::Duration;
 

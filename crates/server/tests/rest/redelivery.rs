@@ -1,5 +1,5 @@
-//! What is delivered again: dead letters, by the REST API and by the command, and what still stands in the log. And what the
-//! commands tell about one notification.
+//! What is delivered again: dead letters, by the REST API and by the command, and what still stands
+//! in the log. And what the commands tell about one notification.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::{Hook, HookEndpoint};
@@ -165,7 +165,8 @@ fn the_command_delivers_again_what_is_dead_and_what_was_delivered(world: &World)
     check(&hooks, &[("1", first.clone())])?;
     shows(&user, &id, "last_delivery_status", &json!("success"))?;
     dead_letters(world, &id, 0)?;
-    // It is nowhere but in the log now, unless it is still owed for a moment; either way it comes once more.
+    // It is nowhere but in the log now, unless it is still owed for a moment; either way it comes
+    // once more.
     let again = poll_until(ARRIVAL, || {
         world.server.run(of(&first)).ok()?;
         let hooks = sink.hooks();

@@ -1,4 +1,5 @@
-//! What requests to an endpoint carry and how long they may take: `data` and `timeout_seconds`, and what arrives.
+//! What requests to an endpoint carry and how long they may take: `data` and `timeout_seconds`, and
+//! what arrives.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -120,7 +121,8 @@ fn a_header_authorization_goes_before_the_url(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless such `data` is refused at this place with this text, when it is made and when it is changed.
+/// Fails unless such `data` is refused at this place with this text, when it is made and when it is
+/// changed.
 fn refused(world: &World, cases: &[(Value, &str, &str)]) -> Result<()> {
     let user = world.account();
     let id = user.endpoint(&json!({"name": "b", "url": "https://example.org/"}))?;

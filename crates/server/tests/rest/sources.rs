@@ -1,4 +1,5 @@
-//! What comes over HTTP into the log: notifications of applications, and what Dovecot's own driver `ox` sends.
+//! What comes over HTTP into the log: notifications of applications, and what Dovecot's own driver
+//! `ox` sends.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What comes over HTTP where the log is Kafka: it is taken at once, and shipped when Kafka is there.
+//! What comes over HTTP where the log is Kafka: it is taken at once, and shipped when Kafka is
+//! there.
 
 use std::time::Duration;
 

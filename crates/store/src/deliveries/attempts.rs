@@ -1,6 +1,8 @@
-//! Attempts, a row for those at one endpoint that were noted together: at high rates one row holds hundreds.
+//! Attempts, a row for those at one endpoint that were noted together: at high rates one row holds
+//! hundreds.
 //!
-//! The row's content is JSON: what was said, each once, and an array for each attempt that names what was said by its place.
+//! The row's content is JSON: what was said, each once, and an array for each attempt that names
+//! what was said by its place.
 
 use std::collections::HashMap;
 
@@ -50,7 +52,8 @@ pub(super) const MOST: usize = 1_000;
 
 const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 
-/// Attempts in the order of their times, inserted once, however often that is tried; `None`: there are none.
+/// Attempts in the order of their times, inserted once, however often that is tried; `None`: there
+/// are none.
 pub(super) fn insert(
     endpoint: EndpointId,
     place: usize,

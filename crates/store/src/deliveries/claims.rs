@@ -49,7 +49,8 @@ const FREE_OWED: &str = "UPDATE owed SET claimed_by = NULL \
 const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
     WHERE claimed_by = $1 AND endpoint_id = $2 AND topic = $3 AND part = $4 AND start_offset = $5 AND log = $6";
 
-/// What was claimed in transactions of which it is not known whether they were committed: it is ours, and nobody here knows of it.
+/// What was claimed in transactions of which it is not known whether they were committed: it is
+/// ours, and nobody here knows of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsure {
     pub(super) owed: Vec<OwedId>,
@@ -111,7 +112,8 @@ impl Store {
 
     pub(super) async fn say_dead(&self) -> Result<()> {
         let us = self.dispatcher_id();
-        // What stays claimed by the old name is free for all, and so for a dispatcher that begins in this process.
+        // What stays claimed by the old name is free for all, and so for a dispatcher that begins
+        // in this process.
         *self.node() = Uuid::now_v7();
         self.held().forget();
         sqlx::query("DELETE FROM dispatcher WHERE id = $1")
@@ -277,7 +279,8 @@ impl Store {
 
     // A claim is a transaction: what the answer does not reach us of is claimed by nobody.
 
-    /// Where it is not known whether the claim has been committed, it is kept in mind what was in it.
+    /// Where it is not known whether the claim has been committed, it is kept in mind what was in
+    /// it.
     pub(super) async fn commit_claim(
         &self,
         tx: Transaction,

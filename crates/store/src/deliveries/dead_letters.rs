@@ -1,4 +1,5 @@
-//! Dead letters: deliveries that will not be made, and records that were no notification, with the reason.
+//! Dead letters: deliveries that will not be made, and records that were no notification, with the
+//! reason.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

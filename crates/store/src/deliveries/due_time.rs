@@ -2,8 +2,8 @@
 //!
 //! A node decides by its own clock when a delivery is due. On PostgreSQL rows hold that in the time
 //! of the database, and each node reads it in its own: so a node whose clock is ahead or behind
-//! retries neither at once nor late, and takes nothing of other nodes for set back. A file of SQLite
-//! has one node, and its clock is the time.
+//! retries neither at once nor late, and takes nothing of other nodes for set back. A file of
+//! SQLite has one node, and its clock is the time.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 
-/// How long what the database's clock has shown is gone on from by the steady clock: one that is set
-/// is noticed after that at the latest, and by a dispatcher at its next heartbeat.
+/// How long what the database's clock has shown is gone on from by the steady clock: one that is
+/// set is noticed after that at the latest, and by a dispatcher at its next heartbeat.
 const KNOWN_MS: i64 = 60_000;
 
 /// What the database's clock has shown.

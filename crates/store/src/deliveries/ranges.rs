@@ -1,10 +1,10 @@
 //! Writing down what has become of ranges.
 //!
-//! A row is claimed by one dispatcher, and no other one changes where it ends or whose it is. Where a
-//! range of ours begins or grows, and another dispatcher has claimed its row since we were taken for
-//! dead, or has begun one at the same place, that one goes on with the row: what ours holds besides is
-//! a row of its own, known by where the other one ends. Such a range is delivered by both up to there,
-//! which is at least once, and what is behind stays claimed by who delivers it.
+//! A row is claimed by one dispatcher, and no other one changes where it ends or whose it is. Where
+//! a range of ours begins or grows, and another dispatcher has claimed its row since we were taken
+//! for dead, or has begun one at the same place, that one goes on with the row: what ours holds
+//! besides is a row of its own, known by where the other one ends. Such a range is delivered by
+//! both up to there, which is at least once, and what is behind stays claimed by who delivers it.
 
 use dovecast_dispatch::work::ledger::{Happened, RangeId};
 
@@ -119,8 +119,8 @@ impl Writing<'_> {
         row(id, self.known(id).map_or(id.start, |extent| extent.row))
     }
 
-    /// Claims the row of a range, which goes so far now. Where it is another dispatcher's, what ours
-    /// holds besides is a row of its own.
+    /// Claims the row of a range, which goes so far now. Where it is another dispatcher's, what
+    /// ours holds besides is a row of its own.
     async fn grow(&mut self, gets: Gets, id: &RangeId, to: u64) -> Result<()> {
         let known = self.known(id).unwrap_or(Extent {
             from: id.start,

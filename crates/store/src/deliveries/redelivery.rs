@@ -1,6 +1,7 @@
 //! Redelivery: dead letters, and what still stands in the log, are owed again, due now.
 //!
-//! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew: its failures are counted from zero.
+//! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew:
+//! its failures are counted from zero.
 
 use dovecast_dispatch::work::ledger::OwedId;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
@@ -29,7 +30,8 @@ const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dea
     RETURNING notification_id, content";
 
 impl Store {
-    /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is owed now; `false`: it is neither.
+    /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is
+    /// owed now; `false`: it is neither.
     pub async fn redeliver(
         &self,
         endpoint: EndpointId,
@@ -68,7 +70,8 @@ impl Store {
         Ok(owed.is_some())
     }
 
-    /// The deliveries to this endpoint that have become dead letters since a time are owed now; how many dead letters that were.
+    /// The deliveries to this endpoint that have become dead letters since a time are owed now; how
+    /// many dead letters that were.
     pub async fn redeliver_since(&self, endpoint: EndpointId, since_ms: i64) -> Result<u64> {
         let last = sqlx::query(LAST)
             .bind(endpoint.to_string())

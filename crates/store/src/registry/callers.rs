@@ -1,4 +1,5 @@
-//! Who tokens stand for, remembered for a moment: whoever sends many requests is not looked up for each.
+//! Who tokens stand for, remembered for a moment: whoever sends many requests is not looked up for
+//! each.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

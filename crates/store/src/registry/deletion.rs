@@ -1,4 +1,5 @@
-//! Deleting whole accounts and applications, which only dovecast itself does, with what it has made for a while.
+//! Deleting whole accounts and applications, which only dovecast itself does, with what it has made
+//! for a while.
 
 use super::{ApplicationId, EndpointId};
 use crate::error::Result;
@@ -22,7 +23,8 @@ const OF_ACCOUNT: [&str; 3] = [
 ];
 
 impl Store {
-    /// Deletes an account with its endpoints, what they owe, their past, its users and its tokens; `false`: there is none.
+    /// Deletes an account with its endpoints, what they owe, their past, its users and its tokens;
+    /// `false`: there is none.
     pub async fn delete_account(&self, number: &str) -> Result<bool> {
         let mut change = self.change().await?;
         let found = sqlx::query("SELECT id FROM account WHERE number = $1")
@@ -51,8 +53,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Deletes an application with its event types and levels; `false`: there is none. Filters that name it lose it, and
-    /// never widen by that.
+    /// Deletes an application with its event types and levels; `false`: there is none. Filters that
+    /// name it lose it, and never widen by that.
     pub async fn delete_application(&self, id: ApplicationId) -> Result<bool> {
         let mut change = self.change().await?;
         let naming = "SELECT endpoint_id AS id FROM filter WHERE id IN \

@@ -18,8 +18,8 @@ pub struct Delivered {
 }
 
 impl Store {
-    /// Notes an attempt, unless a newer one is noted already. The first failure after a success, or after nothing, is
-    /// remembered until the next success.
+    /// Notes an attempt, unless a newer one is noted already. The first failure after a success, or
+    /// after nothing, is remembered until the next success.
     pub async fn delivered(&self, endpoint: EndpointId, delivered: Delivered) -> Result<()> {
         let (id, now_ms) = (endpoint.to_string(), self.clock.now_ms());
         let update = match delivered.status {

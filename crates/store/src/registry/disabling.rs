@@ -1,5 +1,5 @@
-//! Endpoints that are disabled by the dispatcher, and what is to be told of it: noted in one transaction, and kept until somebody
-//! has told it.
+//! Endpoints that are disabled by the dispatcher, and what is to be told of it: noted in one
+//! transaction, and kept until somebody has told it.
 
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -66,7 +66,8 @@ impl Announcement {
 }
 
 impl Store {
-    /// Disables an endpoint for a reason that its account is told; `false`: there is none of this id that is active.
+    /// Disables an endpoint for a reason that its account is told; `false`: there is none of this
+    /// id that is active.
     pub async fn disable(&self, id: EndpointId, reason: &str) -> Result<bool> {
         let mut change = self.change().await?;
         let disable = sqlx::query(DISABLE)

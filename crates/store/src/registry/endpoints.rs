@@ -286,7 +286,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives an endpoint a new secret. The old one is good for `overlap_ms` longer; the one before it no more.
+    /// Gives an endpoint a new secret. The old one is good for `overlap_ms` longer; the one before
+    /// it no more.
     pub async fn rotate_secret(
         &self,
         account: AccountId,

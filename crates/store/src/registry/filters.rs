@@ -1,6 +1,7 @@
 //! Filters: one per endpoint, three sets and a condition.
 //!
-//! Whether an empty set means anything is a column that only a person's request sets, see `migrations/0001_registry.sql`.
+//! Whether an empty set means anything is a column that only a person's request sets, see
+//! `migrations/0001_registry.sql`.
 
 use std::collections::HashSet;
 
@@ -56,7 +57,8 @@ pub enum FilterSet {
     Levels,
 }
 
-/// What a person says about a filter. Where nothing is said, a new filter has the default and an old one stays.
+/// What a person says about a filter. Where nothing is said, a new filter has the default and an
+/// old one stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilterFields {
     /// Default: yes.
@@ -116,7 +118,8 @@ impl FilterSets {
 }
 
 impl Store {
-    /// The filter of an endpoint of this account; `None`: it has none, or there is no such endpoint.
+    /// The filter of an endpoint of this account; `None`: it has none, or there is no such
+    /// endpoint.
     pub async fn filter(&self, account: AccountId, endpoint: EndpointId) -> Result<Option<Filter>> {
         let mut tx = self.database.begin_reading().await?;
         let found = sqlx::query(

@@ -1,4 +1,5 @@
-//! Endpoints as the dispatcher keeps them in memory: with secrets, and filters by the names that notifications use.
+//! Endpoints as the dispatcher keeps them in memory: with secrets, and filters by the names that
+//! notifications use.
 
 use std::collections::HashMap;
 
@@ -54,7 +55,8 @@ pub struct FilterRecord {
     pub levels: Members<LevelName>,
 }
 
-/// What a set of a filter means. A set whose members have been removed is `These` of nothing, which matches nothing.
+/// What a set of a filter means. A set whose members have been removed is `These` of nothing, which
+/// matches nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Members<T> {
     /// A person left it open.
@@ -95,8 +97,8 @@ impl Store {
         Ok(records)
     }
 
-    /// The next endpoints after one, in the order of ids; empty: these were all. Ask for [`Store::last_change`] before
-    /// the first page, and for what has changed since after the last.
+    /// The next endpoints after one, in the order of ids; empty: these were all. Ask for
+    /// [`Store::last_change`] before the first page, and for what has changed since after the last.
     pub async fn load_endpoints_after(
         &self,
         after: Option<EndpointId>,

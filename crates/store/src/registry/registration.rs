@@ -1,7 +1,8 @@
 //! Registration: an application says which event types and levels it has, all of them.
 //!
-//! Known ones keep their row, and so stay in the filters that name them; those that are not named any more are removed,
-//! which may leave the set of a filter empty. Such a set matches nothing, see [`super::Members`].
+//! Known ones keep their row, and so stay in the filters that name them; those that are not named
+//! any more are removed, which may leave the set of a filter empty. Such a set matches nothing, see
+//! [`super::Members`].
 
 mod removed;
 
@@ -16,7 +17,8 @@ use crate::id::Id;
 use crate::open::Store;
 use removed::Removed;
 
-/// What an application says about itself. Names are unique where they have to be: the caller has checked.
+/// What an application says about itself. Names are unique where they have to be: the caller has
+/// checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// What notifications call it.

@@ -1,4 +1,5 @@
-//! What requests to an endpoint carry besides the notification: headers of its own, and credentials. Both are secrets.
+//! What requests to an endpoint carry besides the notification: headers of its own, and
+//! credentials. Both are secrets.
 
 use std::fmt;
 

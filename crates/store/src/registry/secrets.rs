@@ -14,7 +14,8 @@ const TOKEN_BYTES: usize = 32;
 /// What tokens begin with, so that scanners of leaked secrets know them.
 const TOKEN_PREFIX: &str = "dct_";
 
-/// A secret of an endpoint: `whsec_` and base64, as Standard Webhooks writes it. Never shown by [`fmt::Debug`].
+/// A secret of an endpoint: `whsec_` and base64, as Standard Webhooks writes it. Never shown by
+/// [`fmt::Debug`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningSecret(String);
 

@@ -76,8 +76,9 @@ impl Store {
         Ok(token)
     }
 
-    /// Makes an admin token if there is none, as on the first start; `None`: there is one. It is kept if it could be shown: `show` is
-    /// called before the commit, and its error is returned. A token that was shown and whose commit failed is none.
+    /// Makes an admin token if there is none, as on the first start; `None`: there is one. It is
+    /// kept if it could be shown: `show` is called before the commit, and its error is returned. A
+    /// token that was shown and whose commit failed is none.
     pub async fn first_admin_token(
         &self,
         name: &str,
@@ -122,7 +123,8 @@ impl Store {
         Ok(done?.rows_affected() > 0)
     }
 
-    /// Who a token stands for; `None`: it is none. One that another node deletes is good for a second more.
+    /// Who a token stands for; `None`: it is none. One that another node deletes is good for a
+    /// second more.
     pub async fn caller(&self, secret: &str) -> Result<Option<Caller>> {
         let hash = secrets::hash(secret);
         let asked = match self.callers.get(&hash) {

@@ -297,8 +297,8 @@ async fn after_a_clock_was_decades_off_the_past_is_dropped_as_ever(test: Test) -
     test.clock.pass(START_MS + DECADES_MS);
     let store = test.open().await?;
     let mut now_ms = START_MS + DECADES_MS;
-    // What a clock that is right finds when it was behind, and when it was ahead; and what one finds
-    // that is ahead from now on.
+    // What a clock that is right finds when it was behind, and when it was ahead; and what one
+    // finds that is ahead from now on.
     for steps in [&[-1, 1][..], &[1, -1], &[1]] {
         for step in steps {
             let happened = Happened {

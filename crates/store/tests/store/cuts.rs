@@ -1,4 +1,5 @@
-//! A PostgreSQL that is there and is not heard: each call ends, and everything goes on by itself afterwards.
+//! A PostgreSQL that is there and is not heard: each call ends, and everything goes on by itself
+//! afterwards.
 
 use std::future::Future;
 use std::time::Duration;

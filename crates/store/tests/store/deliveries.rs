@@ -1,4 +1,5 @@
-//! The ledger of the dispatcher: what was noted is there, claimed by one at a time, and the past does not grow for ever.
+//! The ledger of the dispatcher: what was noted is there, claimed by one at a time, and the past
+//! does not grow for ever.
 
 use std::sync::Arc;
 
@@ -7,11 +8,11 @@ use bytes::Bytes;
 use dovecast_dispatch::work::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Owed, OwedRange, RangeId,
 };
-use dovecast_notification::{EndpointId, Notification, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{KeptPast, Store, StoreOptions};
 use uuid::Uuid;
 
-use crate::setup::{Kind, Test, cases, create};
+use crate::setup::{self, Kind, Test, cases, create};
 
 cases![
     an_owed_delivery_is_claimed_once_while_the_claimer_lives,
@@ -38,21 +39,6 @@ const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
 
 fn notification(number: u128) -> NotificationId {
     NotificationId(Uuid::from_u128(number))
-}
-
-/// The notification of this number.
-fn whole(number: u128) -> Notification {
-    Notification {
-        id: notification(number),
-        application: "a".into(),
-        event_type: "e".into(),
-        level: None,
-        account: "1".into(),
-        timestamp: Bytes::from_static(b"1"),
-        message: Bytes::from(number.to_string()),
-        key: None,
-        headers: Vec::new(),
-    }
 }
 
 fn owed(number: u128, due_ms: i64) -> Owed {
@@ -638,7 +624,9 @@ async fn what_is_owed_for_later_is_due_now_when_it_is_redelivered(test: Test) ->
     store.record(happened(|what| what.owed = all)).await?;
     ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
     for number in [2, 4] {
-        store.owe_now(ENDPOINT, &whole(number)).await?;
+        store
+            .owe_now(ENDPOINT, &setup::notification(number))
+            .await?;
     }
     store.beat(0, i64::MAX).await?;
     let mut found = store.claim_owed(far - 1, 10).await?;

@@ -1,5 +1,5 @@
-//! Ranges that grow after another dispatcher has claimed, finished or begun what they are of: each row
-//! stays whose it is, what is behind it is owed once more, and nothing before.
+//! Ranges that grow after another dispatcher has claimed, finished or begun what they are of: each
+//! row stays whose it is, what is behind it is owed once more, and nothing before.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! A claim whose answer is lost: what it claimed is claimed again, though the one that claimed it lives.
+//! A claim whose answer is lost: what it claimed is claimed again, though the one that claimed it
+//! lives.
 
 use std::time::Duration;
 

@@ -4,12 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
+use dovecast_notification::{Notification, NotificationId};
 use dovecast_store::{
     Account, Application, Clock, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
     NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<()>>>>;
 pub(crate) type Case = (&'static str, fn(Test) -> Outcome);
@@ -186,4 +189,19 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(dovecast_testkit::PATIENCE, what)
         .await
         .context("not in time")
+}
+
+/// The notification of this number.
+pub(crate) fn notification(number: u128) -> Notification {
+    Notification {
+        id: NotificationId(Uuid::from_u128(number)),
+        application: "a".into(),
+        event_type: "e".into(),
+        level: None,
+        account: "1".into(),
+        timestamp: Bytes::from_static(b"1"),
+        message: Bytes::from(number.to_string()),
+        key: None,
+        headers: Vec::new(),
+    }
 }

@@ -1,5 +1,5 @@
-//! Nodes of one PostgreSQL whose clocks differ: what one of them owes is due for each of them when it
-//! was meant to be. A file of SQLite has one node, and goes by its clock.
+//! Nodes of one PostgreSQL whose clocks differ: what one of them owes is due for each of them when
+//! it was meant to be. A file of SQLite has one node, and goes by its clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

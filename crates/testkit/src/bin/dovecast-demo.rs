@@ -1,5 +1,6 @@
-//! The demo: a Dovecot with the plugin, and `dovecast serve` with its embedded log, in a temporary directory; a mail that is
-//! delivered, read, flagged and deleted, and each event as `dovecast tail` shows it.
+//! The demo: a Dovecot with the plugin, and `dovecast serve` with its embedded log, in a temporary
+//! directory; a mail that is delivered, read, flagged and deleted, and each event as `dovecast
+//! tail` shows it.
 //!
 //! With `DEMO=keep` everything keeps running until Ctrl-C, and every further event is shown.
 

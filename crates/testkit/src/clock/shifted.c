@@ -1,8 +1,10 @@
-/* Another wall clock for a process and all that it starts: preloaded, with DOVECAST_CLOCK_SHIFT_SECONDS in the environment.
+/* Another wall clock for a process and all that it starts: preloaded, with
+ * DOVECAST_CLOCK_SHIFT_SECONDS in the environment.
  *
- * What tells the time tells it so many seconds later, files have been written at such times, and a wait until such a time
- * ends when it has come. Monotonic time is left alone, and so are waits for a while. A function that takes times of either
- * clock gets a wall-clock time if it is later than the real wall clock by half of the shift: the shift is days, a wait is not.
+ * What tells the time tells it so many seconds later, files have been written at such times, and
+ * a wait until such a time ends when it has come. Monotonic time is left alone, and so are waits
+ * for a while. A function that takes times of either clock gets a wall-clock time if it is later
+ * than the real wall clock by half of the shift: the shift is days, a wait is not.
  *
  * libfaketime does not know the conditions of C11, which librdkafka has: its waits never end. */
 

@@ -1,7 +1,9 @@
-//! Packages of another Debian by this machine's own apt, from the mirror this machine is configured for.
+//! Packages of another Debian by this machine's own apt, from the mirror this machine is configured
+//! for.
 //!
-//! apt gets a state of its own, with nothing installed, so that it fetches every dependency; the machine's package lists
-//! and packages stay as they are. Of the machine's apt configuration `Acquire` counts: proxies, time checks.
+//! apt gets a state of its own, with nothing installed, so that it fetches every dependency; the
+//! machine's package lists and packages stay as they are. Of the machine's apt configuration
+//! `Acquire` counts: proxies, time checks.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +19,8 @@ use crate::{Unavailable, clock};
 /// Where Debian has the keys of its archives.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Puts the packages to run into `debs` and gives the path of the headers' package; `scratch` is for apt's state.
+/// Puts the packages to run into `debs` and gives the path of the headers' package; `scratch` is
+/// for apt's state.
 pub(super) fn fetch(
     release: &Release,
     scratch: &Path,
@@ -93,7 +96,8 @@ impl PrivateApt {
         }
         let mut text = machine_settings()?;
         let (base, suite) = (directory.display(), release.suite());
-        // Parts and main of the machine are read after this file and would win, its hooks among them.
+        // Parts and main of the machine are read after this file and would win, its hooks among
+        // them.
         write!(
             text,
             r#"
@@ -234,7 +238,8 @@ pub(super) fn mirror() -> Result<Result<String, Unavailable>> {
     }))
 }
 
-/// The mirror among the addresses of package lists: `'MIRROR/dists/SUITE/main/binary-ARCHITECTURE/Packages.xz' ...`.
+/// The mirror among the addresses of package lists:
+/// `'MIRROR/dists/SUITE/main/binary-ARCHITECTURE/Packages.xz' ...`.
 fn mirror_of(uris: &str) -> Option<String> {
     let bases = uris.lines().filter_map(|line| {
         let (base, list) = line.trim_start_matches('\'').split_once("/dists/")?;

@@ -123,7 +123,8 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(context)
 }
 
-/// Copies a tree into the directory `to`: directories of its own, hard links to files, links and devices.
+/// Copies a tree into the directory `to`: directories of its own, hard links to files, links and
+/// devices.
 pub(super) fn hard_link(from: &Path, to: &Path) -> Result<()> {
     let context = || format!("cannot list `{}`", from.display());
     for entry in fs::read_dir(from).with_context(context)? {

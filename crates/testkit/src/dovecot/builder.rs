@@ -21,7 +21,8 @@ pub enum MailFormat {
     Sdbox,
 }
 
-/// Makes a [`Dovecot`]. Without further words: Maildir, the push-notification framework without any driver.
+/// Makes a [`Dovecot`]. Without further words: Maildir, the push-notification framework without any
+/// driver.
 #[derive(Clone, Debug)]
 pub struct Builder {
     installation: Installation,
@@ -47,7 +48,8 @@ impl Builder {
         self
     }
 
-    /// Loads a copy of this shared object as the plugin `push_notification_kafka`, with the framework.
+    /// Loads a copy of this shared object as the plugin `push_notification_kafka`, with the
+    /// framework.
     #[must_use]
     pub fn plugin(mut self, shared_object: impl Into<PathBuf>) -> Self {
         self.settings.plugin = Some(shared_object.into());
@@ -55,30 +57,36 @@ impl Builder {
         self
     }
 
-    /// The shared object that tells Dovecot 2.4 the settings of the plugin; Dovecot 2.3 needs none and takes none.
+    /// The shared object that tells Dovecot 2.4 the settings of the plugin; Dovecot 2.3 needs none
+    /// and takes none.
     ///
-    /// Without it Dovecot 2.4 refuses to start with any setting of the driver kafka, so none is written.
+    /// Without it Dovecot 2.4 refuses to start with any setting of the driver kafka, so none is
+    /// written.
     #[must_use]
     pub fn settings_module(mut self, shared_object: impl Into<PathBuf>) -> Self {
         self.settings.config_module = Some(shared_object.into());
         self
     }
 
-    /// A driver instance, written as in Dovecot 2.3: `dlog`, `kafka:topic=x events=A,B send_flags=off`, `lua:file=PATH`.
+    /// A driver instance, written as in Dovecot 2.3: `dlog`, `kafka:topic=x events=A,B
+    /// send_flags=off`, `lua:file=PATH`.
     ///
-    /// Dovecot 2.4 gets a block `push_notification` for it, with the option `topic` of `kafka` as `kafka_topic`; the
-    /// blocks are called `d1`, `d2` and so on. Plugins see the values exactly as they are given here, `%` included.
+    /// Dovecot 2.4 gets a block `push_notification` for it, with the option `topic` of `kafka` as
+    /// `kafka_topic`; the blocks are called `d1`, `d2` and so on. Plugins see the values exactly as
+    /// they are given here, `%` included.
     #[must_use]
     pub fn driver(mut self, driver: &str) -> Self {
         self.settings.drivers.push(driver.to_owned());
         self
     }
 
-    /// A general setting of the driver kafka, by its name behind `kafka.notification.` in Dovecot 2.3.
+    /// A general setting of the driver kafka, by its name behind `kafka.notification.` in Dovecot
+    /// 2.3.
     ///
-    /// Dovecot 2.4 has `kafka_brokers` as `push_notification_kafka_brokers`, likewise `transport` as
-    /// `push_notification_kafka_transport`, and `settings.PROPERTY` as an entry of the list
-    /// `push_notification_kafka_settings`. Plugins see the value exactly as it is given here, `%` included.
+    /// Dovecot 2.4 has `kafka_brokers` as `push_notification_kafka_brokers`, likewise `transport`
+    /// as `push_notification_kafka_transport`, and `settings.PROPERTY` as an entry of the list
+    /// `push_notification_kafka_settings`. Plugins see the value exactly as it is given here, `%`
+    /// included.
     #[must_use]
     pub fn kafka(mut self, name: &str, value: &str) -> Self {
         self.settings
@@ -87,16 +95,17 @@ impl Builder {
         self
     }
 
-    /// Events leave by the transport `relay`: the socket and the spill directory are in [`Dovecot::relay_dir`]. Whoever
-    /// wants a relay starts it there.
+    /// Events leave by the transport `relay`: the socket and the spill directory are in
+    /// [`Dovecot::relay_dir`]. Whoever wants a relay starts it there.
     #[must_use]
     pub fn relay(mut self) -> Self {
         self.settings.relay = true;
         self
     }
 
-    /// A field that plugins see for every user who has none of that name (see [`Self::user`]), exactly as it is given
-    /// here: in Dovecot 2.3 a setting of the `plugin` section, in 2.4 a userdb field.
+    /// A field that plugins see for every user who has none of that name (see [`Self::user`]),
+    /// exactly as it is given here: in Dovecot 2.3 a setting of the `plugin` section, in 2.4 a
+    /// userdb field.
     #[must_use]
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.settings
@@ -105,9 +114,11 @@ impl Builder {
         self
     }
 
-    /// Lets Dovecot's processes read a file by the absolute path it has on this machine: a certificate, a script.
+    /// Lets Dovecot's processes read a file by the absolute path it has on this machine: a
+    /// certificate, a script.
     ///
-    /// Nothing for Dovecot 2.3; for one in a chroot the file is copied, with its owner and mode, at the start.
+    /// Nothing for Dovecot 2.3; for one in a chroot the file is copied, with its owner and mode, at
+    /// the start.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.files.push(path.into());
@@ -140,9 +151,11 @@ impl Builder {
         self
     }
 
-    /// A setting of the `plugin` section that plugins see exactly as it is given here, `%` included.
+    /// A setting of the `plugin` section that plugins see exactly as it is given here, `%`
+    /// included.
     ///
-    /// Dovecot 2.4 has no such section and does not start: see [`Self::driver`], [`Self::kafka`] and [`Self::field`].
+    /// Dovecot 2.4 has no such section and does not start: see [`Self::driver`], [`Self::kafka`]
+    /// and [`Self::field`].
     #[must_use]
     pub fn plugin_setting(self, key: &str, value: &str) -> Self {
         self.any_plugin_setting(key, value, false)
@@ -164,7 +177,8 @@ impl Builder {
         self
     }
 
-    /// A user with extra userdb fields, which plugins see exactly as they are given here, `%` included.
+    /// A user with extra userdb fields, which plugins see exactly as they are given here, `%`
+    /// included.
     ///
     /// The name must not hold `:` or TAB, fields no blanks. Dovecot 2.3 makes `yes` of an empty
     /// value, 2.4 leaves it empty.
@@ -188,8 +202,9 @@ impl Builder {
         self
     }
 
-    /// `mailbox_list_index`. Default: no for Maildir, where Dovecot together with a driver that asks for `MailboxCreate`
-    /// changes UIDVALIDITY of autocreated mailboxes; yes, Dovecot's own default, for sdbox.
+    /// `mailbox_list_index`. Default: no for Maildir, where Dovecot together with a driver that
+    /// asks for `MailboxCreate` changes UIDVALIDITY of autocreated mailboxes; yes, Dovecot's own
+    /// default, for sdbox.
     #[must_use]
     pub fn mailbox_list_index(mut self, used: bool) -> Self {
         self.settings.mailbox_list_index = Some(used);
@@ -210,7 +225,8 @@ impl Builder {
         self
     }
 
-    /// Mails get keywords by their attachments as Dovecot does it by default; otherwise, here, none do.
+    /// Mails get keywords by their attachments as Dovecot does it by default; otherwise, here, none
+    /// do.
     #[must_use]
     pub fn default_attachment_keywords(mut self) -> Self {
         self.settings.default_attachment_keywords = true;
@@ -231,7 +247,8 @@ impl Builder {
         self
     }
 
-    /// Whether user names become lower case, as by Dovecot's own default; here they do not by default.
+    /// Whether user names become lower case, as by Dovecot's own default; here they do not by
+    /// default.
     #[must_use]
     pub fn lowercase_user_names(mut self, lowercase: bool) -> Self {
         self.settings.lowercase_user_names = lowercase;
@@ -254,7 +271,8 @@ impl Builder {
         self
     }
 
-    /// Appends lines to the configuration as they are; the only part of a test that knows Dovecot's version.
+    /// Appends lines to the configuration as they are; the only part of a test that knows Dovecot's
+    /// version.
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         self.settings.appended.push_str(text);

@@ -1,7 +1,7 @@
 //! The configuration as Dovecot 2.3 wants it.
 //!
-//! Every login name exists with the password `pass`; a passwd-file is asked first for the users who have fields of their
-//! own. Limits are high enough for a thousand IMAP sessions at once.
+//! Every login name exists with the password `pass`; a passwd-file is asked first for the users who
+//! have fields of their own. Limits are high enough for a thousand IMAP sessions at once.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -205,7 +205,8 @@ fn plugins(settings: &Settings) -> Result<String> {
     Ok(text + "}\n")
 }
 
-/// All lines of the plugin section: those that the test wrote itself, and those for what it said without a version.
+/// All lines of the plugin section: those that the test wrote itself, and those for what it said
+/// without a version.
 fn plugin_settings(settings: &Settings) -> Vec<PluginSetting> {
     let literal = |key: String, value: &str| PluginSetting {
         key,

@@ -61,7 +61,8 @@ import_environment {{
     // One that is not set would be imported as an empty one.
     let imported = settings.imported.iter();
     for name in set.chain(imported.filter(|name| std::env::var_os(name).is_some())) {
-        // Expanded only by what sets the environment: a value expanded as that of a setting is cut at its first blank.
+        // Expanded only by what sets the environment: a value expanded as that of a setting is cut
+        // at its first blank.
         text += &assignment(1, name, &format!("%{{env:{name}}}"))?;
     }
     Ok(text + "}\n")
@@ -211,7 +212,8 @@ fn plugins(settings: &Settings) -> String {
     text
 }
 
-/// A block for each driver, in the order in which the test named them; the names of the blocks mean nothing.
+/// A block for each driver, in the order in which the test named them; the names of the blocks mean
+/// nothing.
 fn drivers(settings: &Settings) -> Result<String> {
     let mut text = String::new();
     for (i, driver) in settings.drivers.iter().enumerate() {
@@ -265,7 +267,8 @@ fn assignment(depth: usize, name: &str, value: &str) -> Result<String> {
     ))
 }
 
-/// A quoted value, which keeps `#`, `$`, `<`, quotes and outer blanks from meaning anything, an empty one included.
+/// A quoted value, which keeps `#`, `$`, `<`, quotes and outer blanks from meaning anything, an
+/// empty one included.
 fn quoted(value: &str) -> Result<String> {
     ensure!(
         !value.contains(['\n', '\r', '\0']),

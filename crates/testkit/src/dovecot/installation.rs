@@ -1,7 +1,9 @@
-//! What differs from one Dovecot to another: where it is, how its programs are run, how its configuration is written.
+//! What differs from one Dovecot to another: where it is, how its programs are run, how its
+//! configuration is written.
 //!
-//! A further series is a further variant here and a module beside `config_2_3` and `config_2_4`; a further Dovecot of
-//! a series is a row in `debian.rs`. One in a chroot has a private root for every Dovecot, so that each has the plugins it wants.
+//! A further series is a further variant here and a module beside `config_2_3` and `config_2_4`; a
+//! further Dovecot of a series is a row in `debian.rs`. One in a chroot has a private root for
+//! every Dovecot, so that each has the plugins it wants.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,8 @@ pub enum Series {
     V2_3,
     /// Dovecot 2.4.
     ///
-    /// Each LMTP connection has a process of its own, which ends with it. LMTP takes recipients in UTF-8. An empty userdb
-    /// field is empty, where 2.3 makes `yes` of it.
+    /// Each LMTP connection has a process of its own, which ends with it. LMTP takes recipients in
+    /// UTF-8. An empty userdb field is empty, where 2.3 makes `yes` of it.
     V2_4,
 }
 
@@ -48,8 +50,8 @@ pub enum Installation {
     System23,
     /// Another one, in a chroot of its own, where the private directory is `/t`.
     ///
-    /// Paths that a test gives to Dovecot or hears from it are those inside: see [`super::Dovecot::inside`] and
-    /// [`super::Builder::file`].
+    /// Paths that a test gives to Dovecot or hears from it are those inside: see
+    /// [`super::Dovecot::inside`] and [`super::Builder::file`].
     Unpacked(Unpacked),
 }
 
@@ -107,7 +109,8 @@ impl Installation {
         }
     }
 
-    /// Makes what has to be there before the files of [`Self::render`]: the root, the directory of the mail plugins.
+    /// Makes what has to be there before the files of [`Self::render`]: the root, the directory of
+    /// the mail plugins.
     pub(super) fn lay_out(self, layout: &Layout) -> Result<()> {
         match self {
             Self::System23 => link_modules(Path::new(INSTALLED_MODULES), layout.modules()),

@@ -1,5 +1,5 @@
-//! Where one Dovecot's files are in its private directory. Paths are short as Dovecot sees them, because unix sockets
-//! live below them.
+//! Where one Dovecot's files are in its private directory. Paths are short as Dovecot sees them,
+//! because unix sockets live below them.
 //!
 //! A Dovecot in a chroot has its own name for every file; [`Layout::inside`] has these.
 

@@ -1,4 +1,5 @@
-//! Lays out the private directory before Dovecot starts: configuration, users, logs, plugins, the parent of all homes.
+//! Lays out the private directory before Dovecot starts: configuration, users, logs, plugins, the
+//! parent of all homes.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -52,7 +53,8 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// A copy: a build that replaces the file must not change what is mapped, and the mail user can read it.
+/// A copy: a build that replaces the file must not change what is mapped, and the mail user can
+/// read it.
 fn copy_module(shared_object: &Path, copy: &Path) -> Result<()> {
     fs::copy(shared_object, copy)
         .with_context(|| format!("cannot copy the plugin `{}`", shared_object.display()))?;

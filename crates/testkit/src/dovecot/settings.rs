@@ -1,4 +1,5 @@
-//! What a test has said about the Dovecot it wants: what an installation writes its configuration from.
+//! What a test has said about the Dovecot it wants: what an installation writes its configuration
+//! from.
 
 use std::path::PathBuf;
 
@@ -67,7 +68,8 @@ pub(super) struct Settings {
     pub(super) extra_mail_plugins: Vec<String>,
     /// Lines of the section `plugin`, which Dovecot 2.4 does not have.
     pub(super) plugin_section: Vec<PluginSetting>,
-    /// Drivers as `push_notification_driver` has them in Dovecot 2.3: `NAME:OPTION=VALUE OPTION=VALUE`.
+    /// Drivers as `push_notification_driver` has them in Dovecot 2.3: `NAME:OPTION=VALUE
+    /// OPTION=VALUE`.
     pub(super) drivers: Vec<String>,
     /// General settings of the driver kafka.
     pub(super) kafka: Vec<(String, String)>,

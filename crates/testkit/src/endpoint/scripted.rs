@@ -1,4 +1,5 @@
-//! An endpoint of webhooks that answers one request after the other with the bytes it was given for it.
+//! An endpoint of webhooks that answers one request after the other with the bytes it was given for
+//! it.
 
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,6 +1,8 @@
-//! How strings and mailbox names are written in IMAP commands (RFC 3501 sections 4.3, 5.1.3 and 9; RFC 7888).
+//! How strings and mailbox names are written in IMAP commands (RFC 3501 sections 4.3, 5.1.3 and 9;
+//! RFC 7888).
 
-/// An `astring`: a quoted string, or a non-synchronising literal where a quoted string cannot hold it.
+/// An `astring`: a quoted string, or a non-synchronising literal where a quoted string cannot hold
+/// it.
 pub fn astring(text: &str) -> Vec<u8> {
     let quotable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     if quotable {

@@ -1,4 +1,5 @@
-//! One run of a broker: the Java process, its signals, and the watchdog that ends it if this process dies first.
+//! One run of a broker: the Java process, its signals, and the watchdog that ends it if this
+//! process dies first.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -18,7 +19,8 @@ pub(super) struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Starts `kafka.Kafka` on a file of settings. `directory` goes with the broker if this process is killed.
+    /// Starts `kafka.Kafka` on a file of settings. `directory` goes with the broker if this process
+    /// is killed.
     pub(super) fn start(
         java: &Java,
         settings: &Path,
@@ -62,7 +64,8 @@ impl BrokerProcess {
         })
     }
 
-    /// Asks it to shut down cleanly and waits for `grace`; what has not ended by then is killed on drop.
+    /// Asks it to shut down cleanly and waits for `grace`; what has not ended by then is killed on
+    /// drop.
     pub(super) fn stop(mut self, grace: Duration) -> Result<()> {
         self.signal(Signal::CONT)?;
         self.signal(Signal::TERM)?;
@@ -84,7 +87,8 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// A shell that waits for the end of a pipe from this process, which comes however this process ends.
+/// A shell that waits for the end of a pipe from this process, which comes however this process
+/// ends.
 fn watch(pid: u32, directory: &Path) -> Result<Child> {
     Command::new("sh")
         .args(["-c", r#"read -r _; kill -KILL "$1"; rm -rf "$2""#, "sh"])

@@ -1,8 +1,10 @@
-//! Finds the jars of Apache Kafka: an installed one (`KAFKA_HOME`), a cache, or Maven Central into that cache.
+//! Finds the jars of Apache Kafka: an installed one (`KAFKA_HOME`), a cache, or Maven Central into
+//! that cache.
 //!
-//! The cache is `target/kafka-<version>/libs` of the workspace; the environment variable `DOVECAST_KAFKA_CACHE` names
-//! another directory than `target`. It is filled under a lock and renamed into place, so a directory that is there is
-//! whole, whatever became of other test processes.
+//! The cache is `target/kafka-<version>/libs` of the workspace; the environment variable
+//! `DOVECAST_KAFKA_CACHE` names another directory than `target`. It is filled under a lock and
+//! renamed into place, so a directory that is there is whole, whatever became of other test
+//! processes.
 
 use std::env;
 use std::fs::{self, File};
@@ -67,7 +69,8 @@ fn version() -> Result<&'static str> {
         .context("kafka-pom.xml has no `kafka.version`")
 }
 
-/// Waits for other processes that fetch; released when the file is closed, however this process ends.
+/// Waits for other processes that fetch; released when the file is closed, however this process
+/// ends.
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot create `{}`", path.display()))?;
     file.lock()
@@ -82,7 +85,8 @@ fn fetch(directory: &Path) -> Result<Result<(), Unavailable>> {
     let output = clock::true_time(&mut Command::new("mvn"))
         .args(["-B", "-q", "-f"])
         .arg(&pom)
-        // By its full name: the short one is looked up in an index first, and fails without saying why.
+        // By its full name: the short one is looked up in an index first, and fails without saying
+        // why.
         .arg("org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies")
         .arg("-DincludeScope=runtime")
         .arg(format!(
@@ -116,7 +120,8 @@ fn fetch(directory: &Path) -> Result<Result<(), Unavailable>> {
     bail!("`mvn` failed ({}): {said}{errors}", output.status);
 }
 
-/// Whether Maven complains of the network or of being told to stay off it, and not of what it should fetch.
+/// Whether Maven complains of the network or of being told to stay off it, and not of what it
+/// should fetch.
 fn is_network_trouble(output: &str) -> bool {
     const SIGNS: [&str; 6] = [
         "Could not transfer",

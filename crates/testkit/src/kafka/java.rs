@@ -63,7 +63,8 @@ impl Java {
         let mut command = process::detached(&self.program);
         command
             .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            // slf4j-simple, of kafka-pom.xml: the broker's own steps, else warnings; not the dump of its settings.
+            // slf4j-simple, of kafka-pom.xml: the broker's own steps, else warnings; not the dump
+            // of its settings.
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
             .arg("-Dorg.slf4j.simpleLogger.log.kafka=info")
             .arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn")

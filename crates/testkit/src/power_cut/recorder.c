@@ -1,11 +1,14 @@
-/* Records what a process does to the files below one directory, in order: preloaded into the process under test.
+/* Records what a process does to the files below one directory, in order: preloaded into the
+ * process under test.
  *
- * POWER_CUT_DIR is the directory, POWER_CUT_TRACE the file that the record is appended to. Each entry is: kind (1 byte),
- * length of the path (4), of the data (4), offset (8), path, data; numbers in the machine's own order. Kinds: W write,
- * T truncate (offset is the new length), S everything of the file so far is on the disk, U unlink, R rename (data is the
- * new path). What SQLite keeps in shared memory (-shm) is no durable file and left out.
+ * POWER_CUT_DIR is the directory, POWER_CUT_TRACE the file that the record is appended to. Each
+ * entry is: kind (1 byte), length of the path (4), of the data (4), offset (8), path, data;
+ * numbers in the machine's own order. Kinds: W write, T truncate (offset is the new length), S
+ * everything of the file so far is on the disk, U unlink, R rename (data is the new path). What
+ * SQLite keeps in shared memory (-shm) is no durable file and left out.
  *
- * One lock is held over each operation and its entry, so that the order of entries is the order of operations. */
+ * One lock is held over each operation and its entry, so that the order of entries is the order
+ * of operations. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

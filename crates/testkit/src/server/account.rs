@@ -14,7 +14,8 @@ impl Server {
         value(&made, "token")
     }
 
-    /// Makes an endpoint, whose filter has this condition, for the account of a token; gives its id.
+    /// Makes an endpoint, whose filter has this condition, for the account of a token; gives its
+    /// id.
     pub fn endpoint(
         &self,
         token: &str,

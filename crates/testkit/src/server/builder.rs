@@ -44,7 +44,8 @@ impl Builder {
         self
     }
 
-    /// More of the configuration: TOML that begins inside `[relay]`, where only socket and directory are set.
+    /// More of the configuration: TOML that begins inside `[relay]`, where only socket and
+    /// directory are set.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
@@ -74,7 +75,8 @@ impl Builder {
         self
     }
 
-    /// The socket of mail processes and the directory of their spill files; otherwise in the data directory.
+    /// The socket of mail processes and the directory of their spill files; otherwise in the data
+    /// directory.
     #[must_use]
     pub fn relay(mut self, socket: impl Into<PathBuf>, spill_dir: impl Into<PathBuf>) -> Self {
         self.relay = Some((socket.into(), spill_dir.into()));

@@ -14,7 +14,8 @@ cases![
     lda_delivers_and_sieve_files_what_comes_by_lmtp_and_lda,
 ];
 
-/// Deliveries to two users, then everything one does with mail over IMAP; the driver sees all of it.
+/// Deliveries to two users, then everything one does with mail over IMAP; the driver sees all of
+/// it.
 fn use_mail(dovecot: &Dovecot) -> Result<()> {
     let mut lmtp = dovecot.lmtp()?;
     lmtp.deliver_ok(SENDER, &["alice@a.example", "Carol@a.example"], MAIL)?;

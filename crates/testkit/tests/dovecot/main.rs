@@ -1,8 +1,8 @@
-//! The testkit's Dovecot, mail clients and process figures against the installed Dovecot 2.3 and against those of other
-//! Debians, with the stock driver `dlog`.
+//! The testkit's Dovecot, mail clients and process figures against the installed Dovecot 2.3 and
+//! against those of other Debians, with the stock driver `dlog`.
 //!
-//! Needs root and Debian's dovecot-core, dovecot-imapd, dovecot-lmtpd and dovecot-sieve. Where another Dovecot cannot be had
-//! its cases say so, past the test harness's capture, and pass.
+//! Needs root and Debian's dovecot-core, dovecot-imapd, dovecot-lmtpd and dovecot-sieve. Where
+//! another Dovecot cannot be had its cases say so, past the test harness's capture, and pass.
 
 mod life;
 mod mail;

@@ -88,7 +88,8 @@ fn fields_are_seen_by_every_user_who_has_none_of_their_own(
         .field("tenant", "everybody")
         .user("alice", &[("tenant", "50%u%{user}")])
         .start()?;
-    // In Dovecot 2.3 they are settings, which doveadm does not show; there the case before has seen them.
+    // In Dovecot 2.3 they are settings, which doveadm does not show; there the case before has seen
+    // them.
     if installation.series() != Series::V2_3 {
         for user in ["alice", "bob"] {
             assert_eq!(userdb_field(&dovecot, user, "odd")?, odd);

@@ -1,4 +1,5 @@
-//! Which conditions are evaluated next: accounts in turn, and of each account what has waited longest for its turn.
+//! Which conditions are evaluated next: accounts in turn, and of each account what has waited
+//! longest for its turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ struct Account {
 }
 
 impl State {
-    /// Steps that an account may have waiting besides what it has, on a notification of so many bytes; `None`: none.
+    /// Steps that an account may have waiting besides what it has, on a notification of so many
+    /// bytes; `None`: none.
     pub(super) fn room(
         &self,
         account: &str,

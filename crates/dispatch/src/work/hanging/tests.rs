@@ -1,3 +1,5 @@
+//! What hanging attempts take of the places and the memory there are.
+
 use std::time::Duration;
 
 use uuid::Uuid;

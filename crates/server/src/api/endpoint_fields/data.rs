@@ -1,4 +1,5 @@
-//! `data` of an endpoint: what is written and never shown. No error repeats a value: it is read by hand, because those of serde do.
+//! `data` of an endpoint: what is written and never shown. No error repeats a value: it is read by
+//! hand, because those of serde do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +27,8 @@ const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 pub(crate) struct DataFields {
     /// PEM certificates to trust instead of the system's, at most 64 KiB.
     server_ca_certificate: Option<String>,
-    /// Sent with each request: values by names, at most 20. Neither those of the connection and the body nor `webhook-...`.
+    /// Sent with each request: values by names, at most 20. Neither those of the connection and the
+    /// body nor `webhook-...`.
     headers: Option<BTreeMap<String, String>>,
     /// Sent as the header `Authorization`.
     authorization: Option<AuthorizationFields>,

@@ -24,7 +24,8 @@ pub(crate) struct FlowFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
     rate_limit: Option<Option<Value>>,
-    /// Seconds until each further attempt, instead of those of the retry policy; none: there is one attempt.
+    /// Seconds until each further attempt, instead of those of the retry policy; none: there is one
+    /// attempt.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Vec<u32>>)]
     retry_delays: Option<Option<Value>>,

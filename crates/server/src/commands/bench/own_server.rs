@@ -25,7 +25,8 @@ pub(super) struct OwnServer {
 }
 
 impl OwnServer {
-    /// With the default configuration, but for where it listens and that it may send webhooks to `sink`.
+    /// With the default configuration, but for where it listens and that it may send webhooks to
+    /// `sink`.
     pub(super) async fn start(sink: IpAddr) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("dovecast-bench-")

@@ -1,6 +1,8 @@
-//! What is counted of HTTP: connections, clients that were too slow, requests by route, method and class of status.
+//! What is counted of HTTP: connections, clients that were too slow, requests by route, method and
+//! class of status.
 //!
-//! Routes are patterns of the program and methods those that it knows, so that nobody outside can make up more of them.
+//! Routes are patterns of the program and methods those that it knows, so that nobody outside can
+//! make up more of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

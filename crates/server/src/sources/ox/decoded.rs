@@ -1,6 +1,8 @@
-//! Headers as people read them: encoded words (RFC 2047) decoded, the first mailbox of a From taken apart.
+//! Headers as people read them: encoded words (RFC 2047) decoded, the first mailbox of a From taken
+//! apart.
 //!
-//! The header is read by a parser of mail, as the only one of a mail without a body; line breaks in it cannot begin another.
+//! The header is read by a parser of mail, as the only one of a mail without a body; line breaks in
+//! it cannot begin another.
 
 use mail_parser::MessageParser;
 

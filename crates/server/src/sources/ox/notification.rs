@@ -1,6 +1,7 @@
 //! The body of a notification: what is read, how it is named, and the event that is made of it.
 //!
-//! Fields are taken by name; others than these mean nothing here. Text may be anything a mail holds.
+//! Fields are taken by name; others than these mean nothing here. Text may be anything a mail
+//! holds.
 
 use dovecast_event::{EventKind, replace_invalid_utf8};
 use serde::Serialize;

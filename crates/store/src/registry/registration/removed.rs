@@ -47,7 +47,8 @@ impl Removed {
         removed
     }
 
-    /// The filters that name any of it, and what it leaves of them. To be asked before it is deleted.
+    /// The filters that name any of it, and what it leaves of them. To be asked before it is
+    /// deleted.
     pub(super) async fn filters(&self, change: &mut Change<'_>) -> Result<Vec<TouchedFilter>> {
         let mut losses: HashMap<(String, FilterSet), i64> = HashMap::new();
         for (id, _) in &self.event_types {
