@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::work::{
+use dovecast_dispatch::schedule::Schedule;
+use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
-use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::work::{
+use dovecast_dispatch::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
+use dovecast_dispatch::schedule::Schedule;
+use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;

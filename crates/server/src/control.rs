@@ -37,7 +37,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use dovecast_dispatch::work::Evaluator;
+use dovecast_dispatch::Evaluator;
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
 use dovecast_store::{Store, StoreError};

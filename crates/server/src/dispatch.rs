@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use dovecast_dispatch::work::{Directory, Dispatcher, Evaluator, Stats};
+use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
 use dovecast_event::EventKind;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;

@@ -6,7 +6,7 @@ mod requests;
 
 use std::fmt::Write;
 
-use dovecast_dispatch::work::Stats as DispatchStats;
+use dovecast_dispatch::Stats as DispatchStats;
 use dovecast_drivers::names::NameStats;
 use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
 use dovecast_log::{GroupStatus, TopicStatus};

@@ -17,7 +17,7 @@ use std::io;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
+use dovecast_dispatch::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
 use dovecast_log::LogError;
 use dovecast_notification::EndpointId;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dovecast_dispatch::work::{Clock, DispatchOptions, EvaluatorLimits, Source};
+use dovecast_dispatch::{Clock, DispatchOptions, EvaluatorLimits, Source};
 use dovecast_notification::EventAccount;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};

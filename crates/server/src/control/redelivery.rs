@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use dovecast_dispatch::work::Source;
+use dovecast_dispatch::Source;
 use dovecast_log::Record;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{EndpointRecord, Store};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dovecast_dispatch::work::Directory;
+use dovecast_dispatch::Directory;
 use dovecast_notification::EndpointId;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
 use tokio::sync::watch;

@@ -1,6 +1,6 @@
 //! Records that Kafka never takes are dead letters, where there is a store for them.
 
-use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
+use dovecast_dispatch::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
 use dovecast_notification::NotificationId;
 use dovecast_relay::ship::{KeepLost, Kept, Lost as Refused, NotKept};
 use dovecast_store::{Store, StoreError};

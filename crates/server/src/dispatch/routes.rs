@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
-use dovecast_dispatch::work::Endpoint;
-use dovecast_dispatch::work::schedule::Schedule;
+use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Authorization, WebhookDriver};

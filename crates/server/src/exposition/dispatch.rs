@@ -1,6 +1,6 @@
 //! What the dispatcher has counted, as metrics.
 
-use dovecast_dispatch::work::Stats;
+use dovecast_dispatch::Stats;
 
 use super::Exposition;
 

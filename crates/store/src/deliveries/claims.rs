@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::{Millis, OwedId, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Millis, OwedId, OwedRange, RangeId};
 use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 use uuid::Uuid;

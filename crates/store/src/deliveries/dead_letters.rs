@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dovecast_dispatch::work::ledger::{DeadLetter, RecordPlace};
+use dovecast_dispatch::ledger::{DeadLetter, RecordPlace};
 use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId};
+use dovecast_dispatch::ledger::{Millis, Owed, OwedId};
 use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::any::AnyRow;
 

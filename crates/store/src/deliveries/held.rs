@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dovecast_dispatch::work::ledger::{Millis, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Millis, OwedRange, RangeId};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 

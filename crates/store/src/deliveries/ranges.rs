@@ -6,7 +6,7 @@
 //! besides is a row of its own, known by where the other one ends. Such a range is delivered by
 //! both up to there, which is at least once, and what is behind stays claimed by who delivers it.
 
-use dovecast_dispatch::work::ledger::{Happened, RangeId};
+use dovecast_dispatch::ledger::{Happened, RangeId};
 
 use super::claims::count;
 use super::held::{Changed, Extent};

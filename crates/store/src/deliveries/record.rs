@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::connection::Connection;
-use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed};
+use dovecast_dispatch::ledger::{AttemptRow, Happened, Owed};
 use dovecast_notification::EndpointId;
 use sqlx::Any;
 use sqlx::any::AnyArguments;

@@ -3,7 +3,7 @@
 //! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew:
 //! its failures are counted from zero.
 
-use dovecast_dispatch::work::ledger::OwedId;
+use dovecast_dispatch::ledger::OwedId;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
 use super::claims::uuid;

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::AttemptRow;
+use dovecast_dispatch::ledger::AttemptRow;
 use dovecast_notification::EndpointId;
 
 use super::record::Bound;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::work::ledger::{Happened, Ledger, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, RangeId};
 use dovecast_notification::EndpointId;
 use dovecast_store::Store;
 use uuid::Uuid;
@@ -172,8 +172,7 @@ async fn take(test: &Test, store: &Store, step: Step) -> Result<()> {
 /// What those who begin now find that is claimed by nobody who lives.
 async fn free(test: &Test) -> Result<Vec<Row>> {
     let ranges = test.open().await?.claim_ranges(20, 10).await?;
-    let row =
-        |range: &dovecast_dispatch::work::ledger::OwedRange| (range.id.start, range.from, range.to);
+    let row = |range: &dovecast_dispatch::ledger::OwedRange| (range.id.start, range.from, range.to);
     let mut rows: Vec<Row> = ranges.iter().map(row).collect();
     rows.sort_unstable();
     Ok(rows)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::Store;
 use uuid::Uuid;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::webhook_id;
+use dovecast_dispatch::webhook_id;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
 use dovecast_notification::{EndpointId, NotificationId};
