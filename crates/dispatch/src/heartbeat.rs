@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError};
+use dovecast_log::Log;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::shared::{Shared, ms};
 
 /// For how long it holds that we live.
@@ -31,7 +31,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Says that we live, and shall for a while.
-    pub(crate) async fn beat(&self) -> Result<(), LogError> {
+    pub(crate) async fn beat(&self) -> Result<(), LedgerError> {
         // From before it is said: others may know it from then on.
         let now = Instant::now();
         let now_ms = self.now_ms();
@@ -52,7 +52,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Nothing that was claimed is ours any more.
-    pub(crate) async fn leave(&self) -> Result<(), LogError> {
+    pub(crate) async fn leave(&self) -> Result<(), LedgerError> {
         self.ask(async { self.ledger.leave().await }).await
     }
 }

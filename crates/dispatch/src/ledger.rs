@@ -10,9 +10,21 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dovecast_log::{LogError, Record};
+use dovecast_log::Record;
 
 use dovecast_notification::{EndpointId, NotificationId};
+
+/// Why the ledger has not done what it was asked for. Nothing of it was done, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {doing} in {place}: {reason}")]
+pub struct LedgerError {
+    /// What it was asked for, as in `claim deliveries`.
+    pub doing: &'static str,
+    /// Where, as in `PostgreSQL`.
+    pub place: &'static str,
+    /// Why, as the database or its library says it.
+    pub reason: String,
+}
 
 /// Milliseconds since the epoch.
 pub type Millis = i64;
@@ -176,17 +188,17 @@ impl Happened {
 /// Keeps it.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// All of it, in one transaction.
-    fn record(&self, happened: Happened) -> impl Future<Output = Result<(), LogError>> + Send;
+    fn record(&self, happened: Happened) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// We live, and shall be taken for dead if this is not said again until `alive_until_ms`.
     fn beat(
         &self,
         now_ms: Millis,
         alive_until_ms: Millis,
-    ) -> impl Future<Output = Result<(), LogError>> + Send;
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// We live no more: what we have claimed is free.
-    fn leave(&self) -> impl Future<Output = Result<(), LogError>> + Send;
+    fn leave(&self) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// Owed deliveries that are due and that nobody who lives has claimed, the longest due first;
     /// claimed by us now.
@@ -194,7 +206,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         &self,
         now_ms: Millis,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send {
+    ) -> impl Future<Output = Result<Vec<Owed>, LedgerError>> + Send {
         self.claim_owed_except(now_ms, most, Vec::new())
     }
 
@@ -204,14 +216,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         now_ms: Millis,
         most: usize,
         except: Vec<EndpointId>,
-    ) -> impl Future<Output = Result<Vec<Owed>, LogError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Owed>, LedgerError>> + Send;
 
     /// Endpoints that owe ranges which nobody who lives has claimed: first those that owe the
     /// lowest offsets.
     fn owing_ranges(
         &self,
         now_ms: Millis,
-    ) -> impl Future<Output = Result<Vec<EndpointId>, LogError>> + Send;
+    ) -> impl Future<Output = Result<Vec<EndpointId>, LedgerError>> + Send;
 
     /// Ranges of these endpoints that nobody who lives has claimed, of each at most so many, those
     /// with the lowest offsets; claimed by us now.
@@ -220,14 +232,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         now_ms: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
-    ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send;
+    ) -> impl Future<Output = Result<Vec<OwedRange>, LedgerError>> + Send;
 
     /// Claims free ranges of any endpoints.
     fn claim_ranges(
         &self,
         now_ms: Millis,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<OwedRange>, LogError>> + Send {
+    ) -> impl Future<Output = Result<Vec<OwedRange>, LedgerError>> + Send {
         async move {
             let endpoints = self.owing_ranges(now_ms).await?;
             self.claim_ranges_of(now_ms, most, endpoints).await

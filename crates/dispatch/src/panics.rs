@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::LogError;
 
+use crate::ledger::LedgerError;
 use crate::locks::Lock;
 use crate::stats::count;
 
@@ -97,19 +98,34 @@ impl Panics {
     }
 }
 
+impl From<Panicked> for LogError {
+    fn from(panicked: Panicked) -> Self {
+        Self::Io {
+            doing: "use",
+            place: "the log".to_owned(),
+            reason: format!("it has panicked: {panicked}"),
+        }
+    }
+}
+
+impl From<Panicked> for LedgerError {
+    fn from(panicked: Panicked) -> Self {
+        Self {
+            doing: "do anything",
+            place: "the store",
+            reason: format!("it has panicked: {panicked}"),
+        }
+    }
+}
+
 /// What a store or a log has done, where a panic of it is an error like others.
-pub(crate) async fn answered<T>(
-    place: &'static str,
-    call: impl Future<Output = Result<T, LogError>>,
+pub(crate) async fn answered<T, E: From<Panicked>>(
+    call: impl Future<Output = Result<T, E>>,
     note: impl FnOnce(&Panicked),
-) -> Result<T, LogError> {
+) -> Result<T, E> {
     caught(call).await.unwrap_or_else(|panicked| {
         note(&panicked);
-        Err(LogError::Io {
-            doing: "use",
-            place: place.to_owned(),
-            reason: format!("it has panicked: {panicked}"),
-        })
+        Err(panicked.into())
     })
 }
 

@@ -230,7 +230,7 @@ impl<L: Log> RangeReader<L> {
                 return Step::WantsReader;
             }
             let fetched = self.fetch(shared);
-            let fetched = answered("the log", fetched, |panicked| {
+            let fetched = answered(fetched, |panicked| {
                 shared.panicked("log", panicked);
             });
             match fetched.await {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError, Record};
+use dovecast_log::{Log, Record};
 use dovecast_notification::{BadNotification, EndpointId, Notification};
 
 use crate::bounds::KnownBounds;
@@ -18,7 +18,7 @@ use crate::hanging::Hanging;
 use crate::host::Hosts;
 use crate::item::Room;
 use crate::lane::Lane;
-use crate::ledger::{Happened, Ledger, Millis};
+use crate::ledger::{Happened, Ledger, LedgerError, Millis};
 use crate::life::Parts;
 use crate::locks::{Held, Lock};
 use crate::matching::Reports;
@@ -156,24 +156,24 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Asks the ledger, where a panic is an error like others.
     pub(crate) async fn ask<T>(
         &self,
-        call: impl Future<Output = Result<T, LogError>>,
-    ) -> Result<T, LogError> {
-        answered("the store", call, |panicked| {
+        call: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        answered(call, |panicked| {
             self.panicked("store", panicked);
         })
         .await
     }
 
-    pub(crate) async fn record(&self, happened: Happened) -> Result<(), LogError> {
+    pub(crate) async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
         self.ask(async { self.ledger.record(happened).await }).await
     }
 
     /// Tells of trouble with the ledger, and waits before it is tried again.
-    pub(crate) async fn ledger_failed(&self, told: &mut Option<Instant>, error: &LogError) {
+    pub(crate) async fn ledger_failed(&self, told: &mut Option<Instant>, error: &LedgerError) {
         count(&self.counters.ledger_errors, 1);
         if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
             *told = Some(Instant::now());
-            tracing::warn!(%error, "deliveries cannot be kept, it is tried again");
+            tracing::warn!(%error, "what happens to deliveries cannot be recorded now, it is retried");
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

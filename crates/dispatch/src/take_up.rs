@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use dovecast_log::{Log, LogError};
+use dovecast_log::Log;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::behind::MISSING_CHECKS;
 use crate::catch_up::{Going, Open, rest, step};
 use crate::lane::Lane;
-use crate::ledger::{Ledger, OwedRange, RangeId};
+use crate::ledger::{Ledger, LedgerError, OwedRange, RangeId};
 use crate::locks::{Held, Lock};
 use crate::panics::caught;
 use crate::range_reader::{RangeReader, Step};
@@ -111,7 +111,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
 }
 
 /// Looks for all endpoints that owe what nobody delivers.
-async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(), LogError> {
+async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(), LedgerError> {
     if !shared.can_read() {
         return Ok(());
     }
@@ -124,7 +124,7 @@ async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(
 async fn take_up<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     endpoints: Vec<EndpointId>,
-) -> Result<(), LogError> {
+) -> Result<(), LedgerError> {
     let is_paused = |id: &EndpointId| {
         let endpoint = shared.directory.endpoint(*id);
         endpoint.is_some_and(|endpoint| endpoint.is_paused)

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_dispatch::ledger::{
-    AttemptRow, DeadLetter, Happened, Ledger, Millis, Owed, OwedId, OwedRange, RangeId,
+    AttemptRow, DeadLetter, Happened, Ledger, LedgerError, Millis, Owed, OwedId, OwedRange, RangeId,
 };
-use dovecast_log::LogError;
 use dovecast_notification::EndpointId;
 
 #[derive(Clone)]
@@ -95,16 +94,16 @@ impl Memory {
     }
 }
 
-fn away() -> LogError {
-    LogError::Io {
+fn away() -> LedgerError {
+    LedgerError {
         doing: "write",
-        place: "memory".to_owned(),
+        place: "memory",
         reason: "it is away".to_owned(),
     }
 }
 
 impl Ledger for Memory {
-    async fn record(&self, happened: Happened) -> Result<(), LogError> {
+    async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
         let mut kept = self.asked();
         if kept.is_away {
             kept.refused += 1;
@@ -168,7 +167,7 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn beat(&self, _: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
+    async fn beat(&self, _: Millis, alive_until_ms: Millis) -> Result<(), LedgerError> {
         let mut kept = self.asked();
         if kept.is_away {
             kept.refused_beats += 1;
@@ -178,7 +177,7 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn leave(&self) -> Result<(), LogError> {
+    async fn leave(&self) -> Result<(), LedgerError> {
         self.run_out();
         Ok(())
     }
@@ -188,7 +187,7 @@ impl Ledger for Memory {
         now_ms: Millis,
         most: usize,
         except: Vec<EndpointId>,
-    ) -> Result<Vec<Owed>, LogError> {
+    ) -> Result<Vec<Owed>, LedgerError> {
         let mut kept = self.asked();
         kept.claims += 1;
         let except: BTreeSet<_> = except.into_iter().take(kept.most_except).collect();
@@ -207,7 +206,7 @@ impl Ledger for Memory {
         Ok(due.take(most).map(claim).collect())
     }
 
-    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LogError> {
+    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LedgerError> {
         let kept = self.asked();
         if kept.is_away {
             return Err(away());
@@ -223,7 +222,7 @@ impl Ledger for Memory {
         _: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
-    ) -> Result<Vec<OwedRange>, LogError> {
+    ) -> Result<Vec<OwedRange>, LedgerError> {
         let mut kept = self.asked();
         if kept.is_away {
             return Err(away());
