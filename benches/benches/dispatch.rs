@@ -211,6 +211,7 @@ async fn dispatch(
             in_flight: 10_000,
             in_flight_bytes: 256 * 1024 * 1024,
             readers: 16,
+            longest_attempt: Duration::from_mins(1),
             conditions: EvaluatorLimits::default(),
             clock: Clock::default(),
         },

@@ -198,7 +198,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
             for reader in readers.values_mut() {
                 reader.close(&shared.budget);
             }
-            let account = Arc::clone(&lane.state().endpoint.account);
+            let account = Arc::clone(&lane.state().gate.endpoint().account);
             place = shared.readers.take(&account).await;
         }
     }
@@ -241,7 +241,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
     let mut done: Vec<_> = ranges.into_iter().filter(is_done).collect();
     let is_all = {
         let mut state = lane.state();
-        let must_wait = state.must_wait();
+        let must_wait = state.gate.is_shut(Instant::now());
         let Some(behind) = &mut state.behind else {
             return true;
         };
@@ -275,7 +275,7 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
     let now = Instant::now();
     let hired = {
         let mut state = lane.state();
-        let probe_at = if state.breaker.is_open() {
+        let probe_at = if state.gate.is_open_breaker() {
             state.probe(now)
         } else {
             None

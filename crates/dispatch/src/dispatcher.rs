@@ -45,6 +45,9 @@ pub struct DispatchOptions {
     pub in_flight_bytes: u64,
     /// Readers of the log that may be open at a time to catch up.
     pub readers: usize,
+    /// How long an attempt may hang before it is ended from outside: longer than any driver should
+    /// take by itself.
+    pub longest_attempt: Duration,
     /// Costly conditions at a time.
     pub conditions: EvaluatorLimits,
     /// The time of day.

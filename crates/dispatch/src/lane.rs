@@ -5,7 +5,9 @@
 //! ranges.
 
 pub(crate) mod breaker;
+pub(crate) mod gate;
 mod pace;
+mod shed;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
@@ -16,11 +18,10 @@ use tokio::sync::Notify;
 
 use crate::behind::{Behind, Growth};
 use crate::endpoint::Endpoint;
-use crate::item::{Item, Origin, RangeRun};
+use crate::item::{Item, Origin};
 use crate::locks::{Held, Lock};
-use breaker::Breaker;
 use dovecast_notification::EndpointId;
-use pace::Pace;
+use gate::{Gate, Shut, Turned};
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,29 +48,18 @@ pub(crate) struct Lane {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) gate: Gate,
     queue: VecDeque<Item>,
     /// Goes before the queue, and while the breaker is open.
     probe: Option<Item>,
     pub(crate) workers: usize,
     /// Workers that have nothing to do.
     sleepers: Vec<Arc<Notify>>,
-    pub(crate) breaker: Breaker,
-    pace: Pace,
-    /// Nothing is sent before, because its host is down or too much hangs.
-    pub(crate) held_until: Option<Instant>,
     pub(crate) behind: Option<Behind>,
     /// When something was last in it.
     pub(crate) used: Instant,
     /// Whether it is no longer the lane of its endpoint, because it was idle for long.
     is_retired: bool,
-}
-
-/// What an attempt did to the breaker.
-pub(crate) struct Turned {
-    pub(crate) opens: bool,
-    pub(crate) closes: bool,
-    pub(crate) is_open: bool,
 }
 
 /// What a worker is to do.
@@ -119,14 +109,11 @@ impl Lane {
 impl State {
     fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
-            endpoint,
+            gate: Gate::new(endpoint),
             queue: VecDeque::new(),
             probe: None,
             workers: 0,
             sleepers: Vec::new(),
-            breaker: Breaker::default(),
-            pace: Pace::default(),
-            held_until: None,
             behind: None,
             used: Instant::now(),
             is_retired: false,
@@ -142,7 +129,7 @@ impl State {
     pub(crate) fn retire(&mut self, now: Instant, idle: Duration) -> bool {
         let is_idle = self.is_empty() && self.workers == 0 && self.behind.is_none();
         self.is_retired =
-            is_idle && !self.breaker.is_open() && now.duration_since(self.used) >= idle;
+            is_idle && !self.gate.is_open_breaker() && now.duration_since(self.used) >= idle;
         self.is_retired
     }
 
@@ -159,7 +146,7 @@ impl State {
     pub(crate) fn call(&mut self, deliveries: usize) -> usize {
         let mut hired = 0;
         for _ in 0..deliveries {
-            if !self.wake() && self.workers < self.endpoint.concurrency.max(1) {
+            if !self.wake() && self.workers < self.gate.endpoint().concurrency.max(1) {
                 self.workers += 1;
                 hired += 1;
             }
@@ -169,16 +156,13 @@ impl State {
 
     /// Has all that waits taken care of: says how many workers are to be hired.
     pub(crate) fn call_for_all(&mut self) -> usize {
-        self.call(self.waiting().min(self.endpoint.concurrency.max(1)))
+        self.call(self.waiting().min(self.gate.endpoint().concurrency.max(1)))
     }
 
     /// Whether nothing more that is owed is to be claimed for now.
     pub(crate) fn has_enough(&self, now: Instant, share: u64) -> bool {
-        let probe_at = self.breaker.probe_at();
-        let may_probe = probe_at.is_some_and(|at| at <= now) && self.queue.is_empty();
-        self.endpoint.is_paused
-            || self.is_held(now)
-            || (self.breaker.is_open() && !may_probe)
+        self.gate.is_barred(now)
+            || (self.gate.is_open_breaker() && !self.queue.is_empty())
             || self.queue.len() >= ENOUGH_OWED
             || self.has_bytes(share)
     }
@@ -193,26 +177,6 @@ impl State {
         u64::try_from(waiting).unwrap_or(u64::MAX) >= bytes
     }
 
-    /// Whether what is owed has to wait for a person, for the breaker, or for the host.
-    pub(crate) fn must_wait(&self) -> bool {
-        self.endpoint.is_paused || self.breaker.is_open() || self.is_held(Instant::now())
-    }
-
-    fn is_held(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| until > now)
-    }
-
-    /// Sends nothing before that time.
-    pub(crate) fn hold(&mut self, until: Instant) {
-        self.held_until = Some(until);
-        self.breaker.put_off(until);
-    }
-
-    /// Whether no more than one delivery is to be read for it: enough to try with.
-    pub(crate) fn is_tried_only(&self, now: Instant) -> bool {
-        self.breaker.is_open() || self.is_held(now)
-    }
-
     /// Takes what was just read from the log.
     pub(crate) fn offer_live(&mut self, item: Item) -> Offered {
         self.used = item.since;
@@ -224,7 +188,8 @@ impl State {
                 .map(|oldest| item.since.duration_since(oldest.since));
             let waited = waited.unwrap_or_default();
             let is_full = self.queue.len() >= QUEUE;
-            let must_wait = self.must_wait() || waited > PATIENCE || (is_full && waited > FAST);
+            let must_wait =
+                self.gate.is_shut(item.since) || waited > PATIENCE || (is_full && waited > FAST);
             if !must_wait && is_full {
                 return Offered::Full(item);
             }
@@ -269,22 +234,22 @@ impl State {
     /// `share`: bytes of bodies that may wait here, besides one.
     pub(crate) fn offer_owed(&mut self, item: Item, share: u64) -> Offered {
         self.used = item.since;
-        if self.is_held(item.since) {
-            return Offered::NotNow(item, self.held_until);
+        if let Some(until) = self.gate.held_until(item.since) {
+            return Offered::NotNow(item, Some(until));
         }
         let is_full = self.queue.len() >= OWED || self.has_bytes(share);
-        if !self.breaker.is_open() && is_full {
+        if !self.gate.is_open_breaker() && is_full {
             return Offered::NotNow(item, None);
         }
-        if !self.breaker.is_open() {
+        if !self.gate.is_open_breaker() {
             self.queue.push_back(item);
             return Offered::Queued;
         }
-        if self.probe.is_none() && self.breaker.allows(item.since) {
+        if self.probe.is_none() && self.gate.pass_probe(item.since) {
             self.probe = Some(item);
             return Offered::Queued;
         }
-        let probe_at = self.breaker.probe_at();
+        let probe_at = self.gate.probe_at();
         Offered::NotNow(item, probe_at)
     }
 
@@ -333,7 +298,7 @@ impl State {
     /// A worker has panicked: it does not sleep, and what it had was no success.
     pub(crate) fn panicked(&mut self, sleeper: &Arc<Notify>, now: Instant) -> Turned {
         self.sleepers.retain(|other| !Arc::ptr_eq(other, sleeper));
-        self.breaker_turns(true, now)
+        self.gate.turn(true, now)
     }
 
     /// A worker is gone that has not signed off.
@@ -342,133 +307,38 @@ impl State {
     }
 
     /// Whether something could be done, and no worker is there to do it.
-    pub(crate) fn is_deserted(&self) -> bool {
-        self.workers == 0 && !self.is_empty() && (self.probe.is_some() || !self.must_wait())
+    pub(crate) fn is_deserted(&self, now: Instant) -> bool {
+        self.workers == 0 && !self.is_empty() && (self.probe.is_some() || !self.gate.is_shut(now))
     }
 
     fn pop(&mut self, now: Instant) -> Next {
         if let Some(probe) = self.probe.take() {
             return Next::Deliver(probe);
         }
-        if self.must_wait() || self.queue.is_empty() {
+        if self.queue.is_empty() {
             return Next::Sleep;
         }
-        // What is discarded is not delivered.
-        let limit = self.endpoint.rate_limit.filter(|_| self.endpoint.is_active);
-        if let Some(limit) = limit
-            && let Err(at) = self.pace.take(limit, now)
-        {
-            return Next::NotBefore(at);
+        match self.gate.pass(now) {
+            Ok(()) => self.queue.pop_front().map_or(Next::Sleep, Next::Deliver),
+            Err(Shut::Until(at)) => Next::NotBefore(at),
+            Err(Shut::Closed) => Next::Sleep,
         }
-        self.queue.pop_front().map_or(Next::Sleep, Next::Deliver)
     }
 
     /// Makes the first that waits the probe of an open breaker, if it is time; else says when it
     /// will be.
     pub(crate) fn probe(&mut self, now: Instant) -> Option<Instant> {
-        if self.probe.is_none() && !self.queue.is_empty() && self.breaker.allows(now) {
+        if self.probe.is_none() && !self.queue.is_empty() && self.gate.pass_probe(now) {
             self.probe = self.queue.pop_front();
             return None;
         }
-        self.breaker.probe_at()
-    }
-
-    /// An attempt has ended.
-    pub(crate) fn breaker_turns(&mut self, is_failure: bool, now: Instant) -> Turned {
-        let (opens, closes) = if is_failure {
-            (self.breaker.failed(now), false)
-        } else {
-            (false, self.breaker.answered())
-        };
-        Turned {
-            opens,
-            closes,
-            is_open: self.breaker.is_open(),
-        }
+        self.gate.probe_at()
     }
 
     /// Whether what waits waits too long.
     pub(crate) fn is_late(&self, now: Instant) -> bool {
         let live = self.queue.iter().find(|item| item.is_live());
         live.is_some_and(|oldest| now.duration_since(oldest.since) > PATIENCE)
-    }
-
-    /// From now on what is read is owed as ranges, with what waits and was just read as their
-    /// beginning.
-    pub(crate) fn fall_behind(&mut self) -> (Vec<Growth>, Vec<Item>) {
-        self.behind.get_or_insert_default();
-        let mut shed = Vec::new();
-        let mut kept = VecDeque::new();
-        for item in self.queue.drain(..) {
-            if item.is_live() {
-                shed.push(item);
-            } else {
-                kept.push_back(item);
-            }
-        }
-        self.queue = kept;
-        let mut grown = Vec::new();
-        for item in &shed {
-            if let Origin::Live {
-                topic,
-                partition,
-                offset,
-                ..
-            } = &item.origin
-            {
-                self.defer(&mut grown, (topic, *partition), *offset);
-            }
-        }
-        (grown, shed)
-    }
-
-    fn defer(&mut self, grown: &mut Vec<Growth>, of: (&Arc<str>, u32), offset: u64) {
-        let behind = self.behind.get_or_insert_default();
-        let growth = behind.defer(self.endpoint.id, of, offset);
-        if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
-            so_far.to = growth.to;
-            so_far.begins |= growth.begins;
-        } else {
-            behind.announce(&growth.id);
-            grown.push(growth);
-        }
-    }
-
-    /// Owed deliveries that wait: they are given back.
-    pub(crate) fn take_owed(&mut self) -> Vec<Item> {
-        let is_owed = |item: &Item| matches!(item.origin, Origin::Owed);
-        let (owed, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_owed);
-        self.queue = kept.into();
-        owed
-    }
-
-    /// The offsets of a range that wait, and how often each was a probe.
-    pub(crate) fn waiting_of(&self, run: &Arc<RangeRun>) -> Vec<(u64, u32)> {
-        let of_run = |item: &Item| match &item.origin {
-            Origin::Range { run: of, offset } if Arc::ptr_eq(of, run) => {
-                Some((*offset, item.probes))
-            }
-            _ => None,
-        };
-        self.queue.iter().filter_map(of_run).collect()
-    }
-
-    /// What waits of a range from an offset on waits no more.
-    #[must_use]
-    pub(crate) fn take_waiting_of(&mut self, run: &Arc<RangeRun>, from: u64) -> Vec<Item> {
-        let is_of_run = |item: &Item| match &item.origin {
-            Origin::Range { run: of, offset } => Arc::ptr_eq(of, run) && *offset >= from,
-            _ => false,
-        };
-        let (taken, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_of_run);
-        self.queue = kept.into();
-        taken
-    }
-
-    /// Whether nothing may be sent now, not even a probe.
-    pub(crate) fn is_barred(&self, now: Instant) -> bool {
-        let may_probe = self.breaker.probe_at().is_some_and(|at| at <= now);
-        self.endpoint.is_paused || (self.breaker.is_open() && !may_probe) || self.is_held(now)
     }
 
     /// Everything that waits.

@@ -9,7 +9,6 @@ use dovecast_log::Log;
 use crate::behind::Growth;
 use crate::endpoint::Endpoint;
 use crate::item::Item;
-use crate::lane::breaker::Breaker;
 use crate::lane::{Lane, State};
 use crate::ledger::Ledger;
 use crate::panics::caught_now;
@@ -62,32 +61,27 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
 
 fn look(state: &mut State, endpoint: Option<Arc<Endpoint>>) -> Found {
     let mut found = Found::default();
+    let now = Instant::now();
     match endpoint {
         Some(endpoint) => {
-            let goes_on = state.endpoint.is_paused && !endpoint.is_paused;
-            state.endpoint = endpoint;
-            if goes_on {
+            if state.gate.follow(&endpoint) {
                 found.hired = state.call_for_all();
             }
         }
         // What is left for it is discarded.
-        None if state.endpoint.is_active || state.must_wait() => {
-            let mut gone = Endpoint::clone(&state.endpoint);
-            (gone.is_active, gone.is_paused) = (false, false);
-            state.endpoint = Arc::new(gone);
-            state.breaker = Breaker::default();
-            state.held_until = None;
-            found.hired = state.call_for_all();
+        None => {
+            if state.gate.discard(now) {
+                found.hired = state.call_for_all();
+            }
         }
-        None => {}
     }
-    if found.hired == 0 && state.is_deserted() {
+    if found.hired == 0 && state.is_deserted(now) {
         found.hired = state.call_for_all();
     }
-    if state.endpoint.is_paused {
+    if state.gate.is_paused() {
         found.owed = state.take_owed();
     }
-    if state.is_late(Instant::now()) {
+    if state.is_late(now) {
         (found.grown, found.late) = state.fall_behind();
     }
     found

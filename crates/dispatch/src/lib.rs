@@ -8,7 +8,7 @@
 //! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
-//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, as fast as `lane/pace` and `lane/breaker` allow |
+//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, when `lane/gate` lets them begin |
 //! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
 //! | `dispatcher`, `shared` | start and stop; what all parts share |

@@ -32,9 +32,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             let lane = self.lane(endpoint);
             let mut state = lane.state();
             if !state.is_retired() {
-                if !Arc::ptr_eq(&state.endpoint, endpoint) {
-                    state.endpoint = Arc::clone(endpoint);
-                }
+                state.gate.follow(endpoint);
                 let done = act(&mut state);
                 drop(state);
                 return (lane, done);
@@ -155,7 +153,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 state.put_back(item);
             }
             // It is asked again soon: others may find out that the host is there.
-            state.hold(until.min(now + NOT_NOW));
+            state.gate.hold(until.min(now + NOT_NOW));
             let (grown, shed) = state.fall_behind();
             (grown, shed, state.take_owed())
         };

@@ -9,7 +9,8 @@ use dovecast_log::Log;
 use crate::catch_up;
 use crate::endpoint::Endpoint;
 use crate::item::{Item, Origin};
-use crate::lane::{Lane, Turned};
+use crate::lane::Lane;
+use crate::lane::gate::Turned;
 use crate::ledger::{AttemptRow, DeadLetter, Ledger, Owed};
 use crate::offer::NOT_NOW;
 use crate::shared::Shared;
@@ -17,6 +18,10 @@ use crate::stats::count;
 
 /// Attempts that may wait to be noted.
 const MOST_ATTEMPTS: usize = 50_000;
+
+/// Most characters that are kept of what a driver says: what it should cut itself, and a bound for
+/// one that does not.
+const SAID_CHARS: usize = 4096;
 
 /// What came of an attempt.
 struct Made {
@@ -48,8 +53,8 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     item.failures += u32::from(is_failure);
     let (turned, endpoint) = {
         let mut state = lane.state();
-        let turned = state.breaker_turns(is_failure, Instant::now());
-        (turned, Arc::clone(&state.endpoint))
+        let turned = state.gate.turn(is_failure, Instant::now());
+        (turned, Arc::clone(state.gate.endpoint()))
     };
     let end = end_of(&item, &attempt, &turned, &endpoint);
     let made = Made {
@@ -57,7 +62,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         latency: attempt.latency,
         reason: match attempt.outcome {
             Outcome::Delivered => String::new(),
-            Outcome::Failed { reason, .. } | Outcome::Refused { reason } => reason,
+            Outcome::Failed { reason, .. } | Outcome::Refused { reason } => cut(&reason),
         },
         is_failure,
         end,
@@ -182,8 +187,13 @@ fn write_down<L: Log + Clone, S: Ledger>(
         is_delivered: matches!(made.end, End::Delivered),
         status: answer.and_then(|answer| answer.status),
         latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
-        said: answer.map_or(&made.reason, |answer| &answer.head).clone(),
+        said: cut(answer.map_or(&made.reason, |answer| &answer.head)),
     });
+}
+
+/// What is kept of a text that a driver has given.
+fn cut(text: &str) -> String {
+    text.chars().take(SAID_CHARS).collect()
 }
 
 /// The breaker has opened: what waits is owed, as ranges or as it was.
@@ -192,7 +202,7 @@ pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane
     let (grown, shed, owed, wait) = {
         let mut state = lane.state();
         let (grown, shed) = state.fall_behind();
-        (grown, shed, state.take_owed(), state.breaker.probe_at())
+        (grown, shed, state.take_owed(), state.gate.probe_at())
     };
     shared.deferred(lane, &grown, shed);
     catch_up::start(shared, lane);

@@ -160,7 +160,7 @@ impl<L: Log> RangeReader<L> {
     where
         L: Clone,
     {
-        if lane.state().is_barred(Instant::now()) {
+        if lane.state().gate.is_barred(Instant::now()) {
             self.close(&shared.budget);
             self.forget();
             self.take_back(lane);
@@ -205,13 +205,13 @@ impl<L: Log> RangeReader<L> {
         }
         let (window, waiting) = {
             let state = lane.state();
-            if state.is_barred(Instant::now()) {
+            if state.gate.is_barred(Instant::now()) {
                 return Step::Nothing;
             }
-            let window = if state.is_tried_only(Instant::now()) {
+            let window = if state.gate.is_tried_only(Instant::now()) {
                 1
             } else {
-                state.endpoint.concurrency.max(1) * WINDOW
+                state.gate.endpoint().concurrency.max(1) * WINDOW
             };
             // All ranges of a lane share its queue.
             (window, state.waiting())

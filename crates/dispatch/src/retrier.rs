@@ -10,6 +10,7 @@ use crate::budget::Reserved;
 use crate::clock::Steps;
 use crate::item::{Claim, Item, Origin, What};
 use crate::lane::Lane;
+use crate::lane::gate::Takes;
 use crate::ledger::{DeadLetter, Ledger, Owed};
 use crate::panics::caught_now;
 use crate::shared::Shared;
@@ -98,8 +99,9 @@ fn retry<L: Log + Clone, S: Ledger>(
         Ok(notification) => Arc::new(notification),
         Err(error) => return bury(shared, owed, &error),
     };
-    match shared.directory.endpoint(owed.endpoint) {
-        Some(endpoint) if endpoint.is_active && !endpoint.is_paused => {
+    let endpoint = shared.directory.endpoint(owed.endpoint);
+    match endpoint.map(|endpoint| (endpoint.takes(), endpoint)) {
+        Some((Takes::Now, endpoint)) => {
             let what = What {
                 endpoint: owed.endpoint,
                 span: trace::owed(notification.id, owed.failures),
@@ -112,7 +114,7 @@ fn retry<L: Log + Clone, S: Ledger>(
             item.held = held;
             shared.offer_owed(&endpoint, item);
         }
-        Some(endpoint) if endpoint.is_active => {
+        Some((Takes::Later, endpoint)) => {
             // So that no more of it are claimed.
             drop(shared.lane(&endpoint));
             let due_ms = shared.recorder.due(id, PAUSED);
@@ -121,7 +123,7 @@ fn retry<L: Log + Clone, S: Ledger>(
             shared.recorder.happened().given_back.push(again);
         }
         // Gone, or not active any more; or so new that we have not heard of it.
-        _ => {
+        Some((Takes::Nothing, _)) | None => {
             count(&shared.counters.dropped, 1);
             let due_ms = shared.recorder.due(id, UNKNOWN);
             let again = Owed { due_ms, ..owed };

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::behind::MISSING_CHECKS;
 use crate::catch_up::{Going, Open, rest, step};
 use crate::lane::Lane;
+use crate::lane::gate::Takes;
 use crate::ledger::{Ledger, LedgerError, OwedRange, RangeId};
 use crate::locks::{Held, Lock};
 use crate::panics::caught;
@@ -127,11 +128,11 @@ async fn take_up<L: Log + Clone, S: Ledger>(
 ) -> Result<(), LedgerError> {
     let is_paused = |id: &EndpointId| {
         let endpoint = shared.directory.endpoint(*id);
-        endpoint.is_some_and(|endpoint| endpoint.is_paused)
+        endpoint.is_some_and(|endpoint| endpoint.takes() == Takes::Later)
     };
     let is_down = |id: &EndpointId| {
         let lane = shared.lanes().get(id).cloned();
-        lane.is_some_and(|lane| lane.state().must_wait())
+        lane.is_some_and(|lane| lane.state().gate.is_shut(std::time::Instant::now()))
     };
     let wanted = endpoints
         .into_iter()
@@ -227,8 +228,9 @@ async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
             return;
         };
         let lane = shared.lane(&endpoint);
-        if endpoint.is_paused || lane.state().must_wait() {
-            turn.hold_little(&mut readers, endpoint.is_paused);
+        let is_paused = endpoint.takes() == Takes::Later;
+        if is_paused || lane.state().gate.is_shut(std::time::Instant::now()) {
+            turn.hold_little(&mut readers, is_paused);
         }
         if !turn.begin_more() {
             return;

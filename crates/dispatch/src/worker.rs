@@ -14,7 +14,6 @@ use crate::endpoint::Endpoint;
 use crate::hanging::{Exhausted, Wanted};
 use crate::host::{Host, Visit};
 use crate::item::{Item, Origin};
-use crate::lane::breaker::Breaker;
 use crate::lane::{Lane, Next, PATIENCE};
 use crate::ledger::Ledger;
 use crate::offer::NOT_NOW;
@@ -139,7 +138,11 @@ async fn work<L: Log + Clone, S: Ledger>(
         let (next, endpoint, is_fresh) = {
             let mut state = lane.state();
             let next = state.pop_or_sleep(sleeper);
-            (next, Arc::clone(&state.endpoint), state.breaker.is_fresh())
+            (
+                next,
+                Arc::clone(state.gate.endpoint()),
+                state.gate.is_fresh(),
+            )
         };
         let item = match next {
             Next::Deliver(item) => item,
@@ -204,9 +207,12 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         notifications: vec![Arc::clone(&item.notification)],
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
+    let mut is_stuck = false;
     let made = match &mut hand.courier {
         Ok(courier) => {
-            let delivering = caught(courier.deliver(&delivery)).instrument(span.clone());
+            // The call is part of what is caught: a driver may panic before there is a future.
+            let delivering = caught(async { courier.deliver(&delivery).await });
+            let delivering = delivering.instrument(span.clone());
             let mut delivering = std::pin::pin!(delivering);
             tokio::select! {
                 biased;
@@ -225,7 +231,16 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                     // Until what comes of it is written down: a stop waits for that.
                     item.hangs = Some(Box::new(hangs));
                     hand_over(shared, &mut item);
-                    delivering.await
+                    let limit = shared.options.longest_attempt;
+                    if let Ok(made) = tokio::time::timeout(limit, delivering).await {
+                        made
+                    } else {
+                        is_stuck = true;
+                        let seconds = (PATIENCE + limit).as_secs();
+                        Ok(Attempt::failed(format!(
+                            "the driver has not ended its attempt within {seconds} s"
+                        )))
+                    }
                 }
             }
         }
@@ -237,10 +252,12 @@ async fn attempt<L: Log + Clone, S: Ledger>(
             _ => visit.answered(),
         }
     }
+    if is_stuck || made.is_err() {
+        // Nothing is known of what it has kept open.
+        *hand = Hand::new(Arc::clone(&hand.endpoint), shared);
+    }
     let made = made.unwrap_or_else(|panicked| {
         shared.panicked("driver", &panicked);
-        // Of its connection nothing is known.
-        *hand = Hand::new(Arc::clone(&hand.endpoint), shared);
         Attempt::failed(format!("the driver has panicked: {panicked}"))
     });
     trace::tried(&span, &made);
@@ -255,7 +272,7 @@ fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
         shared.recorder.happened().done.push(done);
     }
     // It may have been the probe.
-    lane.state().breaker = Breaker::default();
+    lane.state().gate.close_breaker();
     shared.wake_all(lane);
     item.settle();
     lane.ended.notify_one();

@@ -207,6 +207,7 @@ async fn memory_is_bounded_by_bytes_while_endpoints_hang_and_while_the_ledger_is
         in_flight: 10_000,
         in_flight_bytes: (BUDGET_MB * MB) as u64,
         readers: READERS,
+        longest_attempt: Duration::from_hours(1),
         conditions: EvaluatorLimits::default(),
         clock: Clock::default(),
     };

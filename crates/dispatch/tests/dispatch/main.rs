@@ -6,6 +6,7 @@ mod away;
 mod behind;
 mod clock;
 mod conditions;
+mod drivers;
 mod expired;
 mod hanging;
 mod large;

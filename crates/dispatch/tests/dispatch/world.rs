@@ -23,6 +23,8 @@ use crate::sink::Sink;
 
 pub(crate) const OUTBOX: &str = "hooks.outbox";
 pub(crate) const READERS: usize = 2;
+/// Attempts at an endpoint at a time.
+pub(crate) const CONCURRENCY: usize = 8;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A log, a ledger and endpoints, and perhaps a dispatcher.
@@ -33,6 +35,7 @@ pub(crate) struct World {
     pub(crate) directory: Arc<Directory>,
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(crate) in_flight: u64,
+    pub(crate) longest_attempt: Duration,
     pub(crate) conditions: EvaluatorLimits,
     pub(crate) clock: Clock,
     pub(crate) in_flight_bytes: u64,
@@ -54,6 +57,7 @@ impl World {
             directory: Arc::default(),
             dispatcher: None,
             in_flight: 5_000,
+            longest_attempt: Duration::from_hours(1),
             conditions: EvaluatorLimits::default(),
             clock: Clock::default(),
             in_flight_bytes: 64 * 1024 * 1024,
@@ -73,6 +77,7 @@ impl World {
             in_flight: self.in_flight,
             in_flight_bytes: self.in_flight_bytes,
             readers: READERS,
+            longest_attempt: self.longest_attempt,
             conditions: self.conditions,
             clock: self.clock.clone(),
         };
@@ -178,7 +183,7 @@ pub(crate) fn endpoint(number: u128, sink: &Sink) -> Endpoint {
         is_active: true,
         is_paused: false,
         schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
-        concurrency: 8,
+        concurrency: CONCURRENCY,
         rate_limit: None,
         fallback: None,
         is_switched_off_by_failure: false,
