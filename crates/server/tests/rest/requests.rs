@@ -254,7 +254,7 @@ fn credentials_and_a_header_of_them_are_refused_together(world: &World) -> Resul
     let mut both = header.clone();
     both["authorization"] = bearer["authorization"].clone();
     let made = |name: &str, data: &Value| json!({"name": name, "url": "https://example.org/", "data": data});
-    let detail = "cannot be set beside `authorization`";
+    let detail = "cannot be set together with `authorization`";
     let place = "/data/attributes/data/headers/Authorization";
     user.post("/endpoints", &json!({"endpoint": made("a", &both)}))?
         .refused(422, detail, place)?;
