@@ -376,7 +376,7 @@ fn a_notification_is_explained_by_its_id(world: &World) -> Result<()> {
     let nowhere = world.server.run(["explain", id, "--from", "end"]);
     let nowhere = format!("{:?}", nowhere.err().context("it is found")?);
     ensure!(
-        nowhere.contains("from `end` on, of which 0 records were looked at"),
+        nowhere.contains("from `end` on, of which 0 records were searched"),
         "{nowhere}"
     );
     Ok(())
