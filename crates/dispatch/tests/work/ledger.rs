@@ -34,7 +34,7 @@ pub(crate) struct Kept {
     pub(crate) claims: usize,
     /// Panics so many times before it does anything else.
     pub(crate) panics: usize,
-    /// Refuses everything.
+    /// Whether the ledger refuses everything.
     pub(crate) is_away: bool,
     /// The most ranges that were claimed in one go.
     pub(crate) most_claimed: usize,

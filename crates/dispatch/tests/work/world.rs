@@ -117,7 +117,7 @@ impl World {
         self.log.append(records).await.expect("room");
     }
 
-    /// So many notifications for everybody.
+    /// Appends notifications that every endpoint gets.
     pub(crate) async fn notify(&mut self, count: u32) {
         let numbers = self.sent..self.sent + count;
         self.sent += count;
