@@ -36,7 +36,7 @@ const OF_WEBHOOKS: &str = "webhook-";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// RFC 9110, 5.1.
-    #[error("is no name of a header")]
+    #[error("is not the name of a header")]
     Name,
     /// The header says what the request is, or how long it is.
     #[error("is a header that cannot be set")]

@@ -105,7 +105,9 @@ async fn check(
         .fetch_optional(&mut *change.tx)
         .await?;
     let Some(found) = found.filter(|_| fallback != id) else {
-        return Err(StoreError::Fallback("is no other endpoint of the account"));
+        return Err(StoreError::Fallback(
+            "is not another endpoint of the account",
+        ));
     };
     if row::optional_text(&found, "fallback_id")?.is_some() {
         return Err(StoreError::Fallback("has a fallback itself"));
