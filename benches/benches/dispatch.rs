@@ -93,7 +93,7 @@ async fn answer(mut stream: TcpStream, taken: Arc<AtomicU64>) -> Option<()> {
     }
 }
 
-/// Of a whole request at the beginning.
+/// Length of the whole request that the bytes begin with.
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..head]).ok()?;

@@ -25,7 +25,7 @@ pub(crate) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/0010_refused_records.sql"),
     include_str!("../migrations/0011_canonical.sql"),
 ];
-/// Of PostgreSQL's advisory locks, the one that is ours: "dovecast" in ASCII.
+/// PostgreSQL's advisory lock of whoever changes the schema: "dovecast" in ASCII.
 const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
 
 /// How long one may take, and the wait for another node that is at it.
@@ -78,7 +78,7 @@ pub(crate) async fn migrate(database: &Database) -> Result<()> {
             .await?;
         let version = sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(known);
         version.execute(&mut *tx).await?;
-        tracing::info!(from = found, to = known, "the schema is brought up to date");
+        tracing::info!(from = found, to = known, "the database schema is upgraded");
     }
     tx.commit().await?;
     Ok(())

@@ -93,7 +93,7 @@ pub(super) async fn follow(
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::warn!(
                     error,
-                    "changes of endpoints cannot be read, it is tried again"
+                    "changes of endpoints cannot be read; this is retried"
                 );
                 tokio::time::sleep(AGAIN).await;
             }

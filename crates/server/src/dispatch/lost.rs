@@ -43,7 +43,7 @@ fn letter(Refused { record, reason }: &Refused<'_>, time_ms: i64) -> DeadLetter 
         notification: NotificationId::of(record),
         content: record.value.clone(),
         reason: format!(
-            "Kafka never takes this: {reason} (topic `{}`, key `{}`, {} bytes)",
+            "Kafka refuses this record for good: {reason} (topic `{}`, key `{}`, {} bytes)",
             record.topic,
             String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()),
             record.value.len()

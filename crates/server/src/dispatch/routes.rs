@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Dispatch;
 
-/// Of delays that an endpoint has of its own, as of the usual ones.
+/// Jitter of the delays that an endpoint has of its own, in percent: that of the usual ones.
 const JITTER_PERCENT: u32 = 20;
 
 /// Makes of what the store knows of an endpoint what the dispatcher delivers to.
@@ -72,7 +72,7 @@ impl Routes {
         let id = record.endpoint.id;
         let target = self.target(record);
         if let Err(error) = &target {
-            tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
+            tracing::warn!(endpoint.id = %id, %error, "an endpoint receives nothing: its settings cannot be used");
         }
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
         let flow = &record.endpoint.flow;
@@ -135,7 +135,7 @@ fn read(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> 
         Err(error) => {
             // It was checked when it was saved; a filter never widens because of what cannot be
             // read.
-            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read, it matches nothing");
+            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read; the filter matches nothing");
             enabled = false;
             None
         }

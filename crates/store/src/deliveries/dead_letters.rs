@@ -20,9 +20,9 @@ use crate::row;
 /// A dead letter that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptDeadLetter {
-    /// Its name; later ones are greater.
+    /// Id of the dead letter; later ones are greater.
     pub id: Uuid,
-    /// What it is.
+    /// The dead letter itself.
     pub letter: DeadLetter,
 }
 

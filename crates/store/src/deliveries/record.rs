@@ -34,7 +34,7 @@ const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
-/// Of a reason so much is kept.
+/// Most characters of a reason that are kept.
 const REASON_CHARS: usize = 2000;
 
 impl Store {

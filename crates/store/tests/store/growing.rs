@@ -37,7 +37,7 @@ enum Step {
     Released,
     /// What another one does to all rows that there are.
     Other(&'static str),
-    /// It is taken for dead, and knows it.
+    /// The holder is taken for dead, and knows it.
     Lapses,
 }
 
