@@ -33,7 +33,7 @@ const MIGRATION: Duration = Duration::from_mins(10);
 
 /// A migration in the words of a database: `json_text(...)` is a text as JSON, which each calls by
 /// another name.
-fn spoken(migration: &str, is_postgres: bool) -> String {
+pub(crate) fn spoken(migration: &str, is_postgres: bool) -> String {
     if is_postgres {
         migration.replace("json_text(", "to_json(")
     } else {

@@ -37,6 +37,8 @@ pub(crate) struct Kept {
     pub(crate) is_away: bool,
     /// The most ranges that were claimed in one go.
     pub(crate) most_claimed: usize,
+    /// Endpoints of which ranges were claimed.
+    pub(crate) claimed_of: BTreeSet<EndpointId>,
     /// Writes that were refused.
     pub(crate) refused: usize,
     /// How often the dispatcher could not say that it lives.
@@ -241,6 +243,8 @@ impl Ledger for Memory {
             }
         }
         kept.most_claimed = kept.most_claimed.max(claimed.len());
+        let of = claimed.iter().map(|range| range.id.endpoint);
+        kept.claimed_of.extend(of);
         Ok(claimed)
     }
 }

@@ -175,7 +175,7 @@ mod tests {
             (
                 json!({"url": "http://a/"}),
                 json!({"signing_secrets": ["s3cret"]}),
-                "`signing_secrets` cannot be used: a signing secret is not `whsec_` and 24 to 64 bytes in base64",
+                "`signing_secrets` cannot be used: a signing secret is `whsec_` and the base64 of 24 to 64 bytes",
             ),
             (
                 json!({"url": "http://a/"}),
