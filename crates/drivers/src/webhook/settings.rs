@@ -170,7 +170,7 @@ mod tests {
             (
                 json!({"url": "http://a/", "timeout_seconds": 0}),
                 json!({}),
-                "`timeout_seconds` is no number of seconds",
+                "`timeout_seconds` is not a number of seconds",
             ),
             (
                 json!({"url": "http://a/"}),
