@@ -130,11 +130,21 @@ impl World {
             .await;
     }
 
-    /// Everything that was read is committed.
+    /// Everything that the log holds is committed, in partitions that nobody has committed yet, too.
     pub(crate) async fn committed(&self) {
         until("committed", || async {
+            let topics = self.log.topics().await.expect("topics");
             let groups = self.log.groups().await.expect("groups");
-            !groups.is_empty() && groups.iter().all(|group| group.committed == group.end)
+            let ends = topics.iter().flat_map(|topic| {
+                let partitions = (0_u32..).zip(&topic.partitions);
+                partitions.map(|(partition, of)| (&topic.name, partition, of.end))
+            });
+            let mut filled = ends.filter(|(.., end)| *end > 0);
+            filled.all(|(topic, partition, end)| {
+                groups.iter().any(|group| {
+                    (&group.topic, group.partition, group.committed) == (topic, partition, end)
+                })
+            })
         })
         .await;
     }
