@@ -130,7 +130,8 @@ impl World {
             .await;
     }
 
-    /// Everything that the log holds is committed, in partitions that nobody has committed yet, too.
+    /// Everything that the log holds is committed, in partitions that nobody has committed yet,
+    /// too.
     pub(crate) async fn committed(&self) {
         until("committed", || async {
             let topics = self.log.topics().await.expect("topics");
