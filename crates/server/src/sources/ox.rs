@@ -39,7 +39,7 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// What requests are answered from.
 #[derive(Clone)]
 pub(crate) struct OxSource {
-    /// SHA-256 of `user:password`; `None`: [ox] is not configured, and all requests are refused.
+    /// SHA-256 of `user:password`; `None`: `[ox]` is not configured, and all requests are refused.
     expected: Option<[u8; 32]>,
     destination: Destination,
 }
