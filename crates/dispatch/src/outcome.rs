@@ -47,8 +47,11 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     mut item: Item,
-    attempt: Attempt,
+    mut attempt: Attempt,
 ) {
+    if let Some(answer) = &mut attempt.answer {
+        cut(&mut answer.head);
+    }
     let is_failure = matches!(attempt.outcome, Outcome::Failed { .. });
     item.failures += u32::from(is_failure);
     let (turned, endpoint) = {
@@ -62,7 +65,10 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         latency: attempt.latency,
         reason: match attempt.outcome {
             Outcome::Delivered => String::new(),
-            Outcome::Failed { reason, .. } | Outcome::Refused { reason } => cut(&reason),
+            Outcome::Failed { mut reason, .. } | Outcome::Refused { mut reason } => {
+                cut(&mut reason);
+                reason
+            }
         },
         is_failure,
         end,
@@ -187,13 +193,18 @@ fn write_down<L: Log + Clone, S: Ledger>(
         is_delivered: matches!(made.end, End::Delivered),
         status: answer.and_then(|answer| answer.status),
         latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
-        said: cut(answer.map_or(&made.reason, |answer| &answer.head)),
+        said: answer.map_or(&made.reason, |answer| &answer.head).clone(),
     });
 }
 
-/// What is kept of a text that a driver has given.
-fn cut(text: &str) -> String {
-    text.chars().take(SAID_CHARS).collect()
+/// Leaves what is kept of a text that a driver has given.
+fn cut(text: &mut String) {
+    // Most are short: their characters need not be counted.
+    if text.len() > SAID_CHARS
+        && let Some((end, _)) = text.char_indices().nth(SAID_CHARS)
+    {
+        text.truncate(end);
+    }
 }
 
 /// The breaker has opened: what waits is owed, as ranges or as it was.
