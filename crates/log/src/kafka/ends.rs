@@ -19,6 +19,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::KafkaOptions;
 use super::assigned::Context;
+use super::reader::GROUP;
 use super::source::create;
 
 /// How often it is looked whether partitions have moved; one that has not is asked about.
@@ -33,9 +34,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PARTITIONS_PER_CHECK: usize = 16;
 /// Checks in a row that have to find it: leaders that have just changed may say so by mistake.
 const CHECKS: u32 = 2;
-/// The group of a consumer that looks whether there is a record: librdkafka wants one, and nothing
-/// is committed.
-const PROBE_GROUP: &str = "dovecast-reader";
 
 /// Topic and partition.
 pub(super) type Place = (Arc<str>, u32);
@@ -245,7 +243,7 @@ fn probe(
     (topic, partition): &Place,
     offset: u64,
 ) -> Result<bool, KafkaError> {
-    let consumer = create(options, PROBE_GROUP, &Arc::default())?;
+    let consumer = create(options, GROUP, &Arc::default())?;
     let mut list = TopicPartitionList::new();
     let number = i32::try_from(*partition).unwrap_or(i32::MAX);
     let at = i64::try_from(offset).unwrap_or(i64::MAX);

@@ -23,7 +23,7 @@ const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
 /// many readers.
 const FETCHED_BYTES: usize = 4 * 1024 * 1024;
 /// librdkafka wants a group where none is used.
-const GROUP: &str = "dovecast-reader";
+pub(super) const GROUP: &str = "dovecast-reader";
 /// The number of the assignment of partitions that no group assigns.
 const ASSIGNMENT: u64 = 0;
 
