@@ -56,6 +56,14 @@ impl From<Uuid> for EndpointId {
     }
 }
 
+impl FromStr for NotificationId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
 impl FromStr for EndpointId {
     type Err = uuid::Error;
 

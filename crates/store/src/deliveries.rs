@@ -75,8 +75,7 @@ impl Ledger for Store {
         // A change of the registry, which has its own transaction; after a crash in between the
         // next failure does it.
         for (endpoint, reason) in &happened.switched_off {
-            let id = endpoint.0.into();
-            self.disable(id, reason).await.map_err(failed)?;
+            self.disable(*endpoint, reason).await.map_err(failed)?;
         }
         Ok(())
     }

@@ -205,8 +205,7 @@ impl Store {
             .bind(self.log.to_string())
             .fetch_all(&self.database.pool)
             .await?;
-        let ids = rows.iter().map(|row| uuid(row, "endpoint_id"));
-        ids.map(|id| Ok(EndpointId(id?))).collect()
+        rows.iter().map(|row| row::id(row, "endpoint_id")).collect()
     }
 
     /// Claims ranges of these endpoints that are free, of each so many at most.
@@ -343,11 +342,6 @@ impl Store {
     }
 }
 
-pub(super) fn uuid(found: &AnyRow, column: &'static str) -> Result<Uuid> {
-    let text = row::text(found, column)?;
-    Ok(Uuid::try_parse(&text).map_err(|error| row::wrong(column, error))?)
-}
-
 pub(super) fn count<T: TryFrom<i64>>(found: &AnyRow, column: &'static str) -> Result<T>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
@@ -359,7 +353,7 @@ where
 fn range(found: &AnyRow) -> Result<OwedRange> {
     Ok(OwedRange {
         id: RangeId {
-            endpoint: EndpointId(uuid(found, "endpoint_id")?),
+            endpoint: row::id(found, "endpoint_id")?,
             topic: Arc::from(row::text(found, "topic")?),
             partition: count(found, "part")?,
             start: count(found, "start_offset")?,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
-use super::claims::{count, uuid};
+use super::claims::count;
 use crate::error::Result;
 use crate::open::Store;
+use crate::row;
 
 /// What an endpoint owes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Store {
                 .fetch_all(&self.database.pool)
                 .await?
             {
-                let id = EndpointId(uuid(&found, "endpoint_id")?);
+                let id = row::id(&found, "endpoint_id")?;
                 let count = counts.entry(id).or_default();
                 let number = count_of(&found)?;
                 if is_range {

@@ -4,13 +4,12 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dovecast_dispatch::ledger::{DeadLetter, RecordPlace};
-use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use uuid::Uuid;
 
-use super::claims::{count, uuid};
+use super::claims::count;
 use super::ranges::offset;
 use crate::error::Result;
 use crate::id::repeatable;
@@ -101,7 +100,7 @@ fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
         content.into()
     };
     let endpoint = match row::optional_text(found, "endpoint_id")? {
-        Some(_) => Some(EndpointId(uuid(found, "endpoint_id")?)),
+        Some(_) => Some(row::id(found, "endpoint_id")?),
         None => None,
     };
     let record = match row::optional_text(found, "topic")? {
@@ -113,11 +112,11 @@ fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
         None => None,
     };
     Ok(KeptDeadLetter {
-        id: uuid(found, "id")?,
+        id: row::id(found, "id")?,
         letter: DeadLetter {
             endpoint,
             record,
-            notification: NotificationId(uuid(found, "notification_id")?),
+            notification: row::id(found, "notification_id")?,
             content,
             reason: row::text(found, "reason")?,
             time_ms: row::number(found, "time_ms")?,

@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use dovecast_dispatch::ledger::{Millis, Owed, OwedId};
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
-use super::claims::{count, uuid};
+use super::claims::count;
 use crate::clock::SKEW_MS;
 use crate::error::Result;
 use crate::open::Store;
@@ -200,7 +200,7 @@ impl Store {
         *self.page_after() = next;
         let mut due = Vec::new();
         for found in &rows {
-            let endpoint = EndpointId(uuid(found, "id")?);
+            let endpoint = row::id(found, "id")?;
             // Claimed by another dispatcher meanwhile it has none.
             let since = row::optional_number(found, "due_ms")?;
             let since = since.filter(|since| *since <= looking.now_ms);
@@ -276,14 +276,14 @@ fn number(count: usize) -> i64 {
 }
 
 fn id(found: &AnyRow) -> Result<OwedId> {
-    let endpoint = EndpointId(uuid(found, "endpoint_id")?);
-    Ok((endpoint, NotificationId(uuid(found, "notification_id")?)))
+    let endpoint = row::id(found, "endpoint_id")?;
+    Ok((endpoint, row::id(found, "notification_id")?))
 }
 
 fn owed(found: &AnyRow) -> Result<Owed> {
     Ok(Owed {
-        endpoint: EndpointId(uuid(found, "endpoint_id")?),
-        notification: NotificationId(uuid(found, "notification_id")?),
+        endpoint: row::id(found, "endpoint_id")?,
+        notification: row::id(found, "notification_id")?,
         content: row::text(found, "content")?.into(),
         failures: count(found, "failures")?,
         due_ms: row::number(found, "due_ms")?,

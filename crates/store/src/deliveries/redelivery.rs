@@ -6,7 +6,6 @@
 use dovecast_dispatch::ledger::OwedId;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
-use super::claims::uuid;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
@@ -93,7 +92,7 @@ impl Store {
                 .fetch_all(&mut *tx)
                 .await?;
             for letter in &letters {
-                let notification = NotificationId(uuid(letter, "notification_id")?);
+                let notification = row::id(letter, "notification_id")?;
                 owe(
                     &mut tx,
                     (endpoint, notification),

@@ -1,6 +1,7 @@
 //! What claims read: no more where a hundred times as much is owed. Counted are the steps of
 //! SQLite's virtual machine, which are a few for each row or entry of an index that is touched.
 
+use dovecast_notification::NotificationId;
 use rusqlite::{Connection, StatementStatus, ToSql};
 
 use uuid::Uuid;
