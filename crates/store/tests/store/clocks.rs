@@ -8,7 +8,7 @@ use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{DeliveryStatus, KeptPast, Store};
 use uuid::Uuid;
 
-use crate::setup::{Test, cases, create};
+use crate::setup::{self, Test, cases, create};
 
 cases![
     what_is_owed_for_later_is_due_when_the_clock_was_set_back,
@@ -35,14 +35,7 @@ async fn open(test: &Test) -> Result<Store> {
 }
 
 fn owed(due_ms: i64) -> Owed {
-    Owed {
-        endpoint: ENDPOINT,
-        notification: NotificationId(Uuid::from_u128(1)),
-        content: Bytes::from_static(b"{}"),
-        failures: 1,
-        due_ms,
-        reason: String::new(),
-    }
+    setup::owed(ENDPOINT, due_ms)
 }
 
 async fn owe(store: &Store, due_ms: i64) -> Result<()> {

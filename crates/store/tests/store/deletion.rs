@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
+use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger};
 use dovecast_notification::NotificationId;
 use dovecast_store::{Account, Changes, EndpointId, FilterSet, FilterSets, Profile, Scope, Store};
 use uuid::Uuid;
 
-use crate::setup::{Test, cases, create};
+use crate::setup::{self, Test, cases, create};
 
 cases![
     an_account_goes_with_everything_of_it_and_nothing_of_others,
@@ -30,14 +30,7 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
     let notification = NotificationId(Uuid::from_u128(1));
     store
         .record(Happened {
-            owed: vec![Owed {
-                endpoint,
-                notification,
-                content: Bytes::from_static(b"{}"),
-                failures: 1,
-                due_ms: 0,
-                reason: String::new(),
-            }],
+            owed: vec![setup::owed(endpoint, 0)],
             dead: vec![DeadLetter {
                 record: None,
                 endpoint: Some(endpoint),

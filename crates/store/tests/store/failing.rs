@@ -5,13 +5,13 @@
 //! the statement or the commit. The real full disk is a test of the server.
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::ledger::{Happened, Ledger, Owed, RangeId};
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_dispatch::ledger::{Happened, Ledger, RangeId};
+use dovecast_notification::EndpointId;
 use dovecast_store::{Scope, Store};
 use uuid::Uuid;
 
 use crate::cuts::until;
-use crate::setup::{Kind, Test, cases, soon};
+use crate::setup::{self, Kind, Test, cases, soon};
 
 cases![
     a_statement_that_fails_spoils_no_connection,
@@ -188,14 +188,7 @@ async fn what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes
     test: Test,
 ) -> Result<()> {
     let store = test.open().await?;
-    let owed = Owed {
-        endpoint: EndpointId(Uuid::from_u128(7)),
-        notification: NotificationId(Uuid::from_u128(1)),
-        content: bytes::Bytes::from_static(b"{}"),
-        failures: 1,
-        due_ms: 0,
-        reason: String::new(),
-    };
+    let owed = setup::owed(EndpointId(Uuid::from_u128(7)), 0);
     let happened = Happened {
         owed: vec![owed],
         ..Happened::default()

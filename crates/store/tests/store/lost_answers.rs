@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bytes::Bytes;
-use dovecast_dispatch::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_dispatch::ledger::{Happened, Ledger, OwedRange, RangeId};
+use dovecast_notification::EndpointId;
 use dovecast_store::Store;
 use uuid::Uuid;
 
 use crate::cuts::{Linked, until};
-use crate::setup::{Test, cases, soon};
+use crate::setup::{self, Test, cases, soon};
 
 cases![
     what_a_claim_without_an_answer_has_claimed_is_claimed_again,
@@ -47,14 +46,7 @@ async fn is_claimed_again(test: Test, slow: impl Fn(&str) -> String) -> Result<(
         return Ok(());
     };
     let store = linked.open().await?;
-    let owed = Owed {
-        endpoint: ENDPOINT,
-        notification: NotificationId(Uuid::from_u128(1)),
-        content: Bytes::from_static(b"{}"),
-        failures: 1,
-        due_ms: 0,
-        reason: String::new(),
-    };
+    let owed = setup::owed(ENDPOINT, 0);
     let id = RangeId {
         endpoint: ENDPOINT,
         topic: "hooks.outbox".into(),

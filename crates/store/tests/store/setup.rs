@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use dovecast_notification::{Notification, NotificationId};
+use dovecast_dispatch::ledger::Owed;
+use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{
     Account, Application, Clock, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
     NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
@@ -203,5 +204,17 @@ pub(crate) fn notification(number: u128) -> Notification {
         message: Bytes::from(number.to_string()),
         key: None,
         headers: Vec::new(),
+    }
+}
+
+/// A delivery of the first notification to an endpoint that has failed once.
+pub(crate) fn owed(endpoint: EndpointId, due_ms: i64) -> Owed {
+    Owed {
+        endpoint,
+        notification: NotificationId(Uuid::from_u128(1)),
+        content: Bytes::from_static(b"{}"),
+        failures: 1,
+        due_ms,
+        reason: String::new(),
     }
 }

@@ -10,7 +10,7 @@ use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{Clock, Store};
 use uuid::Uuid;
 
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{self, Kind, Test, cases};
 
 cases![
     what_is_owed_waits_as_long_whatever_the_clocks_of_nodes_show,
@@ -69,14 +69,7 @@ async fn nodes(test: &Test, (one, two): (i64, i64)) -> Result<(Node, Node)> {
 }
 
 fn owed(due_ms: i64) -> Owed {
-    Owed {
-        endpoint: ENDPOINT,
-        notification: NotificationId(Uuid::from_u128(1)),
-        content: Bytes::from_static(b"{}"),
-        failures: 1,
-        due_ms,
-        reason: String::new(),
-    }
+    setup::owed(ENDPOINT, due_ms)
 }
 
 type Write = fn(&mut Happened, Owed);
