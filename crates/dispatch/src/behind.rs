@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ledger::RangeId;
 use dovecast_notification::EndpointId;
+
+use crate::ledger::RangeId;
 
 /// How often in a row the log has to have no record at the place of a range before that is ended:
 /// leaders that have just changed may say so by mistake.

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, RwLockReadGuard};
 
+use dovecast_notification::{EndpointId, Filter, Index};
+
 use crate::driver::Target;
 use crate::locks::{Held, ReadWriteLock};
 use crate::schedule::Schedule;
-use dovecast_notification::{EndpointId, Filter, Index};
 
 /// An endpoint.
 #[derive(Clone, Debug)]

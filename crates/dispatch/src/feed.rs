@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::{Consumer, Log, LogError, Position, Record};
+use dovecast_notification::{BadNotification, NotificationId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -19,7 +20,6 @@ use crate::panics::{caught, caught_now};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::{heartbeat, lanes, recording, retrier, take_up, trace};
-use dovecast_notification::{BadNotification, NotificationId};
 
 /// How often it is looked whether there is room again.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);

@@ -18,7 +18,8 @@ const ALIVE: Duration = Duration::from_secs(5);
 
 /// How often we say that we live.
 const BEAT: Duration = Duration::from_secs(1);
-/// Says that we live.
+
+/// Says that we live, again and again.
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut told = None;
     loop {

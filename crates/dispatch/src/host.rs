@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use dovecast_notification::EndpointId;
 use tokio::sync::Semaphore;
 
 use crate::hanging;
 use crate::lane::breaker::Breaker;
 use crate::locks::Lock;
-use dovecast_notification::EndpointId;
 
 /// Failures of one endpoint that count for its host. The breaker opens after ten: so they are of
 /// three endpoints at least.

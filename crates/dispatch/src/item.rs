@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use dovecast_log::Position;
+use dovecast_notification::{EndpointId, Notification};
 use tokio::sync::Notify;
 use tracing::Span;
 
@@ -15,7 +16,6 @@ use crate::ledger::{Millis, Owed, OwedId, RangeId};
 use crate::locks::{Held, Lock};
 use crate::recording::Recorder;
 use crate::stats::Counters;
-use dovecast_notification::{EndpointId, Notification};
 
 /// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so,
 /// and it is made again some time later.

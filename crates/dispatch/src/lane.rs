@@ -14,13 +14,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use dovecast_notification::EndpointId;
 use tokio::sync::Notify;
 
 use crate::behind::{Behind, Growth};
 use crate::endpoint::Endpoint;
 use crate::item::{Item, Origin};
 use crate::locks::{Held, Lock};
-use dovecast_notification::EndpointId;
 use gate::{Gate, Shut, Turned};
 
 /// How long a delivery may wait in a queue before the lane is behind.

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, Record};
+use dovecast_notification::condition::{Condition, Verdict};
+use dovecast_notification::filter::Mismatch;
+use dovecast_notification::{EndpointId, Notification};
 use tracing::Span;
 
 use crate::budget::Reserved;
@@ -23,9 +26,6 @@ use crate::panics::caught;
 use crate::recording::Recorder;
 use crate::shared::Shared;
 use crate::stats::count;
-use dovecast_notification::condition::{Condition, Verdict};
-use dovecast_notification::filter::Mismatch;
-use dovecast_notification::{EndpointId, Notification};
 
 /// How often is logged what becomes of the conditions of an account.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Answer, Attempt, Outcome};
 use dovecast_log::Log;
 
 use crate::catch_up;
+use crate::driver::{Answer, Attempt, Outcome};
 use crate::endpoint::Endpoint;
 use crate::item::{Item, Origin};
 use crate::lane::Lane;

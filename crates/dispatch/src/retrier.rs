@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
+use dovecast_notification::{BadNotification, EndpointId, Notification};
 
 use crate::budget::Reserved;
 use crate::clock::Steps;
@@ -16,7 +17,6 @@ use crate::panics::caught_now;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
-use dovecast_notification::{BadNotification, EndpointId, Notification};
 
 /// How often it is looked for deliveries that are due.
 const LOOK: Duration = Duration::from_millis(500);

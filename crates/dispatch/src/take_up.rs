@@ -11,6 +11,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use dovecast_log::Log;
+use dovecast_notification::EndpointId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -23,7 +24,6 @@ use crate::locks::{Held, Lock};
 use crate::panics::caught;
 use crate::range_reader::{RangeReader, Step};
 use crate::shared::Shared;
-use dovecast_notification::EndpointId;
 
 /// How often all endpoints are looked for that owe ranges which nobody delivers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

@@ -5,11 +5,11 @@
 //! delivery is owed and due (`notification{id, failures}`). Each `attempt{endpoint, number}` is
 //! within one. No span and no event holds a message.
 
-use crate::driver::{Attempt, Outcome};
 use dovecast_log::Record;
+use dovecast_notification::{EndpointId, NotificationId};
 use tracing::{Span, debug, debug_span};
 
-use dovecast_notification::{EndpointId, NotificationId};
+use crate::driver::{Attempt, Outcome};
 
 /// Span of a notification that was read from the log.
 pub(crate) fn read(id: NotificationId, record: &Record) -> Span {

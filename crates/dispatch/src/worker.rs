@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
+use dovecast_notification::{EndpointId, NotificationId};
 use tokio::sync::Notify;
 use tracing::Instrument;
 
@@ -22,7 +23,6 @@ use crate::panics::{REST, caught};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
-use dovecast_notification::{EndpointId, NotificationId};
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(30);

@@ -256,7 +256,7 @@ impl Sender {
         }
     }
 
-    async fn is_closed(&mut self) {
+    async fn until_closed(&mut self) {
         match &mut self.connection {
             Some(connection) => connection.closed().await,
             None => std::future::pending().await,
@@ -301,7 +301,7 @@ impl Courier for Sender {
     }
 
     fn closed(&mut self) -> Boxed<'_, ()> {
-        Box::pin(self.is_closed())
+        Box::pin(self.until_closed())
     }
 }
 

@@ -30,9 +30,9 @@ use sqlx::{
 
 pub(crate) use failure::is_unavailable;
 
-/// So much longer than PostgreSQL itself a statement is waited for.
+/// Time that a statement is waited for beyond what PostgreSQL itself is given.
 const GRACE: Duration = Duration::from_secs(1);
-/// What says nothing for so long when it is asked whether it is there is not used again.
+/// Time in which a connection has to answer whether it is there; else it is not used again.
 const CHECK: Duration = Duration::from_secs(2);
 
 /// Connections to one database. Clones are the same.

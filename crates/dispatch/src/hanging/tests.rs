@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use super::*;
 use crate::budget::Budget;
 use crate::endpoint::Endpoint;
 use crate::schedule::Schedule;
-use dovecast_notification::EndpointId;
 
 const MB: usize = 1024 * 1024;
 const BUDGET_MB: usize = 64;

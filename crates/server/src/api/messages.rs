@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
+use dovecast_notification::outbox::{FIELDS, NewNotification};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -23,7 +24,6 @@ use super::error::described::{AnyRequest, Invalid, UnreadableBody};
 use super::error::{ApiError, ErrorObject, Errors};
 use super::identity::Sender;
 use crate::headers::header;
-use dovecast_notification::outbox::{FIELDS, NewNotification};
 
 /// Notification to send.
 #[derive(ToSchema)]

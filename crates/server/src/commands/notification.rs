@@ -1,9 +1,9 @@
 //! The notification that the options of a command line make.
 
 use anyhow::{Context, Result};
+use dovecast_notification::outbox::NewNotification;
 
 use crate::cli::NotificationArguments;
-use dovecast_notification::outbox::NewNotification;
 
 /// Application of a notification for tests.
 const APPLICATION: &str = "TestApp";

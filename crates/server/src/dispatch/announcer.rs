@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
+use dovecast_notification::outbox::NewNotification;
 use dovecast_store::{Announcement, Store};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,7 +17,6 @@ use super::{DISABLED, OWN};
 use crate::config::Dispatch;
 use crate::headers::header;
 use crate::sources::{Destination, NotTaken};
-use dovecast_notification::outbox::NewNotification;
 
 /// How often it is looked for endpoints that have failed for too long ...
 const LOOK: Duration = Duration::from_mins(1);
