@@ -11,6 +11,7 @@ mod dispatch;
 mod exit;
 mod figures;
 mod footprint;
+mod gather;
 mod latency;
 mod proc;
 mod sessions;
@@ -30,7 +31,7 @@ use dovecast_testkit::dovecot::Installation;
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|webhook|ship|dispatch|crash]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|webhook|ship|gather|dispatch|crash]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
@@ -66,7 +67,7 @@ enum Table {
     Server(fn(Option<usize>) -> Result<()>),
 }
 
-const TABLES: [(&str, Table); 10] = [
+const TABLES: [(&str, Table); 11] = [
     ("lmtp", Table::Mail(latency::lmtp)),
     ("store", Table::Mail(latency::store)),
     ("footprint", Table::Mail(footprint::run)),
@@ -75,6 +76,7 @@ const TABLES: [(&str, Table); 10] = [
     ("arrival", Table::Mail(arrival::run)),
     ("webhook", Table::Mail(webhook::run)),
     ("ship", Table::Mail(ship::run)),
+    ("gather", Table::Server(gather::run)),
     ("dispatch", Table::Server(dispatch::run)),
     ("crash", Table::Server(crash::run)),
 ];

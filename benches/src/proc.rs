@@ -43,6 +43,24 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// Context switches of all threads that run now: times that one waited, or had to.
+pub(crate) fn context_switches(pid: u32) -> Result<u64> {
+    let mut all = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).context("no list of threads")? {
+        // A thread may end while the list is read.
+        let Ok(text) = fs::read_to_string(entry?.path().join("status")) else {
+            continue;
+        };
+        let counts = text.lines().filter_map(|line| {
+            let (name, count) = line.split_once(':')?;
+            let is_count = name.ends_with("ctxt_switches");
+            is_count.then(|| count.trim().parse::<u64>().ok()).flatten()
+        });
+        all += counts.sum::<u64>();
+    }
+    Ok(all)
+}
+
 /// The most memory it has had resident, kB.
 pub(crate) fn peak_rss_kb(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");

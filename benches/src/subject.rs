@@ -42,6 +42,8 @@ impl Brokers {
 pub(crate) enum Relays {
     /// `dovecast serve` with its embedded log.
     Up,
+    /// As `Up`, with `commit_interval_ms = 0`: each frame is read and committed for itself.
+    UpEachFrame,
     /// Nobody listens: events are spilled.
     Down,
     /// Accepts connections and neither reads nor answers.
@@ -49,8 +51,8 @@ pub(crate) enum Relays {
 }
 
 impl Relays {
-    /// The three states that mail must not notice.
-    pub(crate) const STATES: [Self; 3] = [Self::Up, Self::Down, Self::Hung];
+    /// The states that mail must not notice.
+    pub(crate) const STATES: [Self; 4] = [Self::Up, Self::UpEachFrame, Self::Down, Self::Hung];
 }
 
 /// What is loaded into Dovecot.
@@ -92,6 +94,7 @@ impl fmt::Display for Subject {
             Self::Dlog => out.write_str("dlog"),
             Self::EmptyLua => out.write_str("lua, empty functions"),
             Self::Variant(i) => write!(out, "kafka 1, up, variant {}", i + 1),
+            Self::Relay(Relays::UpEachFrame) => out.write_str("relay, up, each frame"),
             Self::Relay(state) => write!(out, "relay, {}", format!("{state:?}").to_lowercase()),
             Self::Kafka { instances, brokers } => {
                 let state = match brokers {
@@ -265,6 +268,10 @@ impl World {
         match state {
             Relays::Down => {}
             Relays::Up => self.relays.borrow_mut().push(relay_for(dovecot)?),
+            Relays::UpEachFrame => {
+                let relay = relay_with(dovecot, "commit_interval_ms = 0")?;
+                self.relays.borrow_mut().push(relay);
+            }
             Relays::Hung => {
                 let listener = UnixListener::bind(&socket).context("no socket for a hung relay")?;
                 fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
@@ -313,11 +320,17 @@ impl World {
 
 /// A relay for this Dovecot, as operators run it.
 pub(crate) fn relay_for(dovecot: &Dovecot) -> Result<Server> {
+    relay_with(dovecot, "")
+}
+
+/// A relay for this Dovecot with more in the section `[relay]`.
+pub(crate) fn relay_with(dovecot: &Dovecot, config: &str) -> Result<Server> {
     let dir = dovecot.relay_dir();
     Server::builder()
         .release()
         .relay(dir.join("relay.sock"), dir.join("spill"))
         .config(&format!("allow = [\"root\", \"{MAIL_UID}\"]"))
+        .config(config)
         .start()
 }
 

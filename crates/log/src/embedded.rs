@@ -9,20 +9,23 @@ mod additions;
 mod batch;
 mod group;
 mod load;
+mod lock;
 mod partition;
 mod pool;
+mod queue;
 mod reader;
 mod retention;
 mod salvage;
 mod stats;
 mod store;
 mod threads;
+mod together;
 mod topics;
 mod window;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,16 +36,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicStatus};
 use group::Groups;
+use lock::lock;
 use store::Store;
 use writer::{Command, Shared, Writer};
 
 pub use group::EmbeddedConsumer;
 pub use reader::EmbeddedReader;
 pub use stats::{COMMIT_BUCKETS_US, EmbeddedStats};
+pub use together::Together;
 
 /// Appends that wait for the writer; more wait for one of these places.
 const WAITING: usize = 1024;
-const LOCK_FILE: &str = "lock";
 
 /// Progress of something outside the log, kept with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +136,7 @@ impl Embedded {
             counters: Arc::default(),
             commits: watch::Sender::new(0),
             damage: Arc::default(),
+            gathering: Arc::default(),
         };
         let writer = Writer::open(shared.clone())?;
         let (commands, received) = mpsc::channel(WAITING);
@@ -156,13 +161,14 @@ impl Embedded {
         records: Vec<NewRecord>,
         mark: Mark,
     ) -> Result<Appended, LogError> {
-        self.send_append(records, Some(mark)).await
+        self.send_append(records, Some(mark), None).await
     }
 
     async fn send_append(
         &self,
         records: Vec<NewRecord>,
         mark: Option<Mark>,
+        together: Option<Arc<Together>>,
     ) -> Result<Appended, LogError> {
         if let Some(wrong) = records.iter().find(|record| !is_topic(&record.topic)) {
             let text = format!(
@@ -181,6 +187,8 @@ impl Embedded {
             reply,
         };
         self.handle.send(command).await?;
+        // The writer knows of it.
+        drop(together);
         done.await.map_err(|_| LogError::Closed)?
     }
 
@@ -291,7 +299,7 @@ impl Log for Embedded {
     type Consumer = EmbeddedConsumer;
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
-        self.send_append(records, None).await
+        self.send_append(records, None, None).await
     }
 
     async fn topics(&self) -> Result<Vec<TopicStatus>, LogError> {
@@ -365,24 +373,6 @@ impl Log for Embedded {
             group,
             Some(topics.to_vec()),
         ))
-    }
-}
-
-/// Keeps other processes out of the directory.
-fn lock(dir: &Path) -> Result<File, LogError> {
-    fs::create_dir_all(dir).map_err(|error| io_error("make the directory of", dir, &error))?;
-    let path = dir.join(LOCK_FILE);
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|error| io_error("lock", dir, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(LogError::Locked {
-            place: dir.display().to_string(),
-        }),
-        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", dir, &error)),
     }
 }
 

@@ -1,14 +1,18 @@
 //! The relay: takes records of local mail processes, appends them to the log, acknowledges what is
 //! durable.
 //!
-//! One task for each client ([`session`]); spill files are taken in by one worker ([`intake`]), at
-//! the start before any client is heard, later whenever there are new ones.
+//! One task for each client ([`session`]), woken together with those of others ([`gather`]); spill
+//! files are taken in by one worker ([`intake`]), at the start before any client is heard, later
+//! whenever there are new ones.
 
+mod append;
+mod gather;
 mod intake;
 mod limit;
 mod peers;
 mod records;
 mod session;
+mod socket;
 mod stats;
 
 use std::fs;
@@ -26,6 +30,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
+use gather::Gather;
 use intake::Intake;
 use limit::LineLimit;
 use peers::Peers;
@@ -63,6 +68,9 @@ pub struct RelayOptions {
     pub hello_time: Duration,
     /// How long a client may leave its acknowledgements unread.
     pub unread_time: Duration,
+    /// Least time from one reading of what clients have sent, and so from one commit of it, to the
+    /// next; zero: each frame is read when it comes.
+    pub commit_interval: Duration,
 }
 
 impl Default for RelayOptions {
@@ -75,6 +83,7 @@ impl Default for RelayOptions {
             max_client_bytes: 256 * 1024,
             hello_time: Duration::from_secs(5),
             unread_time: Duration::from_secs(30),
+            commit_interval: Duration::from_millis(2),
         }
     }
 }
@@ -86,6 +95,8 @@ struct Relay {
     counters: Counters,
     peers: Peers,
     intake: Intake,
+    /// `None`: each session is woken for itself.
+    gather: Option<Gather>,
     stopping: watch::Sender<bool>,
     trouble_lines: LineLimit,
 }
@@ -104,8 +115,11 @@ impl RelayServer {
         log: Embedded,
     ) -> Result<Self, io::Error> {
         let peers = Peers::new(&options.allow);
+        let is_gathering = !options.commit_interval.is_zero();
+        let gather = is_gathering.then(|| Gather::start(options.commit_interval, log.clone()));
         let relay = Arc::new(Relay {
             intake: Intake::new(&options.spill_dir)?,
+            gather: gather.transpose()?,
             options,
             log,
             counters: Counters::default(),
@@ -134,6 +148,9 @@ impl RelayServer {
     /// Listens no more; what was read is appended and acknowledged. Takes some seconds at most.
     pub async fn stop(&self) {
         self.relay.stopping.send_replace(true);
+        if let Some(gather) = &self.relay.gather {
+            gather.hurry();
+        }
         let mut tasks = self.tasks.lock().await;
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP, all).await.is_err() {

@@ -106,6 +106,7 @@ pub(crate) struct Relay {
     pub(crate) max_clients: Bounded<1, 1_000_000>,
     pub(crate) spill_interval_seconds: Bounded<1, 3600>,
     pub(crate) max_client_kb: Bounded<64, 65_536>,
+    pub(crate) commit_interval_ms: Bounded<0, 1000>,
     pub(crate) hello_timeout_seconds: Bounded<1, 3600>,
     pub(crate) unread_timeout_seconds: Bounded<1, 3600>,
 }
@@ -176,6 +177,7 @@ impl Default for Relay {
             max_clients: Bounded::new(20_000),
             spill_interval_seconds: Bounded::new(5),
             max_client_kb: Bounded::new(256),
+            commit_interval_ms: Bounded::new(2),
             hello_timeout_seconds: Bounded::new(5),
             unread_timeout_seconds: Bounded::new(30),
         }
@@ -287,6 +289,7 @@ impl Config {
             max_client_bytes: self.relay.max_client_kb.get_usize() * 1024,
             hello_time: Duration::from_secs(self.relay.hello_timeout_seconds.get()),
             unread_time: Duration::from_secs(self.relay.unread_timeout_seconds.get()),
+            commit_interval: Duration::from_millis(self.relay.commit_interval_ms.get()),
         })
     }
 

@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::additions::{Group, write_mark, write_positions};
 use super::pool::Pool;
+use super::queue::{Next, Queue};
 use super::retention::{Now, RetentionClock};
 use super::stats::Counters;
 use super::store::{MAX_PARTITIONS, Store, StoreError};
+use super::together::Gathering;
 use super::topics::{Partition, Topic, Topics};
 use super::window::Window;
 use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
@@ -68,6 +70,7 @@ pub(super) struct Shared {
     /// What a reader has found to be wrong with the file; the writer looks at it about once a
     /// second.
     pub(super) damage: Arc<Mutex<Option<String>>>,
+    pub(super) gathering: Arc<Gathering>,
 }
 
 /// The writer's own.
@@ -149,69 +152,33 @@ impl Writer {
     }
 
     /// Works until it is told to close.
-    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-        else {
+    pub(super) fn run(mut self, commands: mpsc::Receiver<Command>) {
+        let gathering = Arc::clone(&self.shared.gathering);
+        let commit_records = self.shared.options.commit_records;
+        let Ok(mut queue) = Queue::new(commands, gathering, commit_records) else {
             tracing::error!("the log's writer cannot start");
             return;
         };
         loop {
-            let next =
-                runtime.block_on(async { tokio::time::timeout(IDLE, commands.recv()).await });
-            match next {
-                Ok(Some(first)) => {
-                    if let Some(reply) = self.work(first, &mut commands) {
+            match queue.next(IDLE) {
+                Next::Commit(commands, closing) => {
+                    if !commands.is_empty() {
+                        self.commit(commands);
+                    }
+                    if let Some(reply) = closing {
                         self.close();
                         let _ = reply.send(());
                         return;
                     }
                 }
-                // Nobody has the log any more.
-                Ok(None) => return self.close(),
-                Err(_) => self.checkpoint(),
+                Next::Over => return self.close(),
+                Next::Idle => self.checkpoint(),
             }
             self.heal_if_told();
             if Instant::now() >= self.retention_at {
                 self.retain();
             }
         }
-    }
-
-    /// One transaction with all that waits. `Some`: the log is to be closed, and whoever asked for
-    /// it waits.
-    fn work(
-        &mut self,
-        first: Command,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> Option<oneshot::Sender<()>> {
-        let mut taken = Vec::new();
-        let mut closing = None;
-        let mut records = 0;
-        let mut next = Some(first);
-        while let Some(command) = next {
-            match command {
-                Command::Close { reply } => {
-                    closing = Some(reply);
-                    break;
-                }
-                Command::Append {
-                    records: ref more, ..
-                } => records += more.len(),
-                Command::Commit { .. } | Command::ForgetMark { .. } => {}
-            }
-            taken.push(command);
-            next = if records < self.shared.options.commit_records {
-                commands.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        if !taken.is_empty() {
-            self.commit(taken);
-        }
-        closing
     }
 
     fn commit(&mut self, commands: Vec<Command>) {

@@ -9,13 +9,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dovecast_log::{Appended, Log, LogError, NewRecord};
+use dovecast_log::embedded::Together;
+use dovecast_log::{Appended, LogError, NewRecord};
 use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
 
+use super::append::append;
 use super::intake::Taken;
 use super::records::{Converter, is_topic};
+use super::socket::Socket;
 use super::{Relay, intake, stopped};
 use crate::spill::is_name;
 use crate::wire::{self, Frame, Refusal, VERSION};
@@ -24,9 +28,6 @@ use crate::wire::{self, Frame, Refusal, VERSION};
 const READ_BYTES: usize = 16 * 1024;
 /// What is read of a client when the relay is stopped: more than a socket holds.
 const DRAINED_BYTES: usize = 4 * 1024 * 1024;
-/// How long until a failed append is tried again: at first, and at most.
-const AGAIN_FIRST: Duration = Duration::from_millis(100);
-const AGAIN_SLOWEST: Duration = Duration::from_secs(1);
 
 const STOPPING: &str = "the relay is being stopped";
 
@@ -40,40 +41,38 @@ enum End {
 
 /// Serves a client until it goes or is sent away.
 pub(super) async fn run(relay: Arc<Relay>, stream: UnixStream) {
+    let Ok(peer) = stream.peer_cred() else {
+        return;
+    };
+    let socket = match Socket::new(stream, relay.gather.as_ref()) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "a client of the relay cannot be read");
+            return;
+        }
+    };
     let clients = relay.counters.clients.fetch_add(1, Ordering::Relaxed);
-    let (end, mut unwritten) = match welcome(&relay, &stream, clients).await {
+    let (end, mut unwritten) = match welcome(&relay, &socket, peer, clients).await {
         Ok(session) => session.serve().await,
         Err(end) => (end, Vec::new()),
     };
     if let End::Refused(reason, text) = end {
-        count(&relay, reason);
+        relay.counters.count_refusal(reason);
         // Behind the rest of a frame that is on its way.
         wire::write_refused(&mut unwritten, reason, &text);
         // Who does not read it will find the connection closed.
-        let _ = stream_write(&stream, &unwritten);
+        let _ = socket.try_write(&unwritten);
     }
     relay.counters.clients.fetch_sub(1, Ordering::Relaxed);
-}
-
-fn count(relay: &Relay, reason: Refusal) {
-    let counters = &relay.counters;
-    let counter = match reason {
-        Refusal::Peer => &counters.refused_peers,
-        Refusal::Busy => &counters.refused_busy,
-        Refusal::Version => &counters.refused_version,
-        Refusal::Malformed => &counters.malformed,
-        Refusal::Stopping => return,
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The peer is checked, the hello is read, the spill file that it names is taken in.
 async fn welcome<'s>(
     relay: &'s Arc<Relay>,
-    stream: &'s UnixStream,
+    socket: &'s Socket,
+    peer: UCred,
     clients: u64,
 ) -> Result<Session<'s>, End> {
-    let peer = stream.peer_cred().map_err(|_| End::Gone)?;
     if !relay.peers.may_send(peer.uid()) {
         if relay.peers.is_to_be_told(peer.uid()) {
             tracing::warn!(
@@ -91,12 +90,13 @@ async fn welcome<'s>(
     }
     let mut session = Session {
         relay,
-        stream,
+        socket,
         pid: peer.pid().unwrap_or_default(),
         inbox: Vec::new(),
         converter: Converter::new(""),
         waiting: Vec::new(),
         waiting_bytes: 0,
+        together: None,
         is_at_end: false,
         durable: 0,
         outbox: Vec::new(),
@@ -112,6 +112,8 @@ async fn welcome<'s>(
             let text = format!("`{}` is no name of a spill file", spill.escape_debug());
             return Err(End::Refused(Refusal::Malformed, text));
         }
+        // That may take longer than others are to wait.
+        session.together = None;
         let mut stopping = relay.stopping.subscribe();
         let taken = tokio::select! {
             taken = intake::take_named(relay, &spill) => taken,
@@ -146,7 +148,7 @@ fn turn_away(taken: Taken) -> Result<(), End> {
 
 struct Session<'s> {
     relay: &'s Arc<Relay>,
-    stream: &'s UnixStream,
+    socket: &'s Socket,
     pid: i32,
     /// Bytes that are no whole frame yet.
     inbox: Vec<u8>,
@@ -154,6 +156,8 @@ struct Session<'s> {
     /// Records for the next append, and what they took on the wire.
     waiting: Vec<NewRecord>,
     waiting_bytes: usize,
+    /// What the next append is part of, if it is made now.
+    together: Option<Arc<Together>>,
     /// Whether the client sends nothing more.
     is_at_end: bool,
     /// Records of this connection that are durable.
@@ -186,7 +190,8 @@ impl Session<'_> {
                 self.inbox.drain(..bytes);
                 return Ok(spill);
             }
-            self.stream.readable().await.map_err(|_| End::Gone)?;
+            self.socket.readable().await.map_err(|_| End::Gone)?;
+            self.together = self.socket.take_together();
             self.read();
             if self.is_at_end {
                 return Err(End::Gone);
@@ -199,9 +204,11 @@ impl Session<'_> {
         let mut stopping = self.relay.stopping.subscribe();
         let mut appending: Option<Appending> = None;
         let mut wrong = self.read_frames().err();
+        self.write();
         loop {
+            let together = self.together.take();
             if appending.is_none() && !self.waiting.is_empty() {
-                appending = Some(self.append());
+                appending = Some(self.append(together));
             }
             if appending.is_none() && (wrong.is_some() || self.is_at_end) {
                 self.write();
@@ -215,15 +222,14 @@ impl Session<'_> {
                     appending = None;
                     self.acknowledge(records, &done);
                 }
-                ready = self.stream.readable(), if may_read => {
+                ready = self.socket.readable(), if may_read => {
                     if ready.is_err() {
                         self.is_at_end = true;
                         continue;
                     }
-                    self.read();
-                    wrong = self.read_frames().err();
+                    wrong = self.read_gathered().err();
                 }
-                ready = self.stream.writable(), if !self.outbox.is_empty() => {
+                ready = self.socket.writable(), if !self.outbox.is_empty() => {
                     if ready.is_err() {
                         self.is_at_end = true;
                     }
@@ -269,10 +275,23 @@ impl Session<'_> {
         }
     }
 
+    /// Reads what has come since the socket was looked at last, within the bound.
+    fn read_gathered(&mut self) -> Result<(), End> {
+        self.together = self.socket.take_together();
+        loop {
+            self.read();
+            self.read_frames()?;
+            let is_full = self.waiting_bytes >= self.relay.options.max_client_bytes;
+            if is_full || self.is_at_end || !self.socket.has_gathered() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads what is there.
     fn read(&mut self) {
         let mut buffer = [0; READ_BYTES];
-        match self.stream.try_read(&mut buffer) {
+        match self.socket.try_read(&mut buffer) {
             Ok(0) => self.is_at_end = true,
             Ok(bytes) => {
                 self.relay
@@ -336,13 +355,13 @@ impl Session<'_> {
         done
     }
 
-    fn append(&mut self) -> Appending {
+    fn append(&mut self, together: Option<Arc<Together>>) -> Appending {
         self.waiting_bytes = 0;
         let records = std::mem::take(&mut self.waiting);
         let relay = Arc::clone(self.relay);
         Box::pin(async move {
             let count = records.len();
-            (count, append(&relay, records).await)
+            (count, append(&relay, records, together).await)
         })
     }
 
@@ -391,17 +410,20 @@ impl Session<'_> {
         if self.outbox.is_empty() {
             return;
         }
-        if let Ok(written) = stream_write(self.stream, &self.outbox) {
+        if let Ok(written) = self.socket.try_write(&self.outbox) {
             self.outbox.drain(..written);
         } else {
             // The client has gone; what it sent before is appended all the same.
             self.outbox.clear();
         }
         if self.outbox.is_empty() {
-            self.stuck_since = None;
+            if self.stuck_since.take().is_some() {
+                self.socket.watch_writing(false);
+            }
             self.outbox = Vec::new();
         } else {
             self.stuck_since.get_or_insert_with(Instant::now);
+            self.socket.watch_writing(true);
         }
     }
 }
@@ -416,35 +438,7 @@ async fn finished(
     }
 }
 
-/// How much was written; 0 if the socket takes nothing now.
-fn stream_write(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
-    match stream.try_write(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        done => done,
-    }
-}
-
 fn malformed(error: &wire::WireError, durable: u64) -> End {
     let text = format!("{error} (after {durable} records that are durable)");
     End::Refused(Refusal::Malformed, text)
-}
-
-/// Appends until it succeeds, or can never succeed.
-pub(super) async fn append(relay: &Relay, records: Vec<NewRecord>) -> Result<Appended, LogError> {
-    let mut delay = AGAIN_FIRST;
-    loop {
-        let error = match relay.log.append(records.clone()).await {
-            Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => error,
-            done => return done,
-        };
-        relay.counters.append_errors.fetch_add(1, Ordering::Relaxed);
-        if relay.trouble_lines.take() {
-            tracing::error!(%error, "the log does not store records; clients are not acknowledged until it does");
-        }
-        if *relay.stopping.borrow() {
-            return Err(LogError::Closed);
-        }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(AGAIN_SLOWEST);
-    }
 }

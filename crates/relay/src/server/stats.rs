@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::wire::Refusal;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters, as they are counted.
@@ -22,6 +24,19 @@ macro_rules! counters {
             }
         }
     };
+}
+
+impl Counters {
+    pub(super) fn count_refusal(&self, reason: Refusal) {
+        let counter = match reason {
+            Refusal::Peer => &self.refused_peers,
+            Refusal::Busy => &self.refused_busy,
+            Refusal::Version => &self.refused_version,
+            Refusal::Malformed => &self.malformed,
+            Refusal::Stopping => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 counters! {

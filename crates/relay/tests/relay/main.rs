@@ -2,6 +2,7 @@
 //! what went in.
 
 mod clients;
+mod gathered;
 mod hostile;
 mod order;
 mod ship_refused;

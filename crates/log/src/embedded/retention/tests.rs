@@ -40,6 +40,7 @@ fn shared(dir: &std::path::Path, keep: (Option<u64>, Option<u64>)) -> Shared {
         counters: Arc::default(),
         commits: watch::Sender::new(0),
         damage: Arc::default(),
+        gathering: Arc::default(),
     }
 }
 
