@@ -22,6 +22,7 @@ mod place;
 mod registry;
 mod row;
 mod schema;
+mod secrets;
 mod statement;
 mod waiting;
 
@@ -33,3 +34,4 @@ pub use id::Id;
 pub use open::{Store, StoreOptions};
 pub use place::{Place, PlaceError, PostgresUrl};
 pub use registry::*;
+pub use secrets::{KeyId, KeySource, KeySourceError, SecretsError};
