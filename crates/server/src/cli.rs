@@ -1,6 +1,8 @@
 //! The command line.
 
 mod bench;
+mod doctor;
+mod secrets;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use dovecast_log::StartAt;
 use jiff::Timestamp;
 
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
+pub(crate) use doctor::DoctorArguments;
+pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
 /// Carries mail-store events out of Dovecot.
 #[derive(Debug, Parser)]
@@ -65,6 +69,8 @@ pub(crate) enum Command {
     Filters(FiltersArguments),
     /// Say which endpoints of its account get a notification, and why others do not
     Explain(ExplainArguments),
+    /// List or replace the keys that secrets of endpoints are sealed with
+    Secrets(SecretsArguments),
     /// Measure a running server
     Bench(BenchArguments),
     /// Say what is wrong with the Dovecot of this host
@@ -328,16 +334,6 @@ pub(crate) struct NotificationArguments {
     /// Its message, any JSON
     #[arg(long, value_name = "JSON", requires = "account_id", conflicts_with = "message", value_parser = json)]
     pub(crate) message_json: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArguments {
-    /// Dovecot's configuration, if not the default one; as seen from inside `--root`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dovecot_config: Option<PathBuf>,
-    /// Dovecot's root directory, if it runs in a chroot
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(crate) root: Option<PathBuf>,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

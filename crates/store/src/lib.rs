@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clean;
 mod clock;
 mod connection;
 mod deliveries;
@@ -34,4 +35,4 @@ pub use id::Id;
 pub use open::{Store, StoreOptions};
 pub use place::{Place, PlaceError, PostgresUrl};
 pub use registry::*;
-pub use secrets::{KeyId, KeySource, KeySourceError, SecretsError};
+pub use secrets::{KeyId, KeySource, KeySourceError, KeyUse, Rotated, SecretsError};

@@ -5,22 +5,24 @@
 //! replaces another. A value that cannot be opened is an error that names the key and the place,
 //! never an empty secret; no error shows a key or a value.
 
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "no column is sealed in this version of the schema"
-    )
-)]
-
+mod adopt;
 mod envelope;
 mod error;
 mod key;
 mod keyring;
+mod keys;
+mod rotation;
 mod source;
 
+pub(crate) use adopt::adopt;
+pub(crate) use envelope::Field;
+pub(crate) use keyring::Keyring;
+pub(crate) use keys::{Keys, follow};
+
 pub use error::SecretsError;
+pub(crate) use key::BadKeyId;
 pub use key::KeyId;
+pub use rotation::{KeyUse, Rotated};
 pub use source::{KeySource, KeySourceError};
 
 #[cfg(test)]

@@ -75,6 +75,45 @@ pub enum SecretsError {
         /// Which value.
         field: String,
     },
+    /// The key that the database is sealed with is not there.
+    #[error(
+        "secrets in the database are sealed with the key `{key}`, which is not in {place}: put it there from a node that has it or from a backup; dispatchers that share a database share their keys"
+    )]
+    NotOfDatabase {
+        /// The key.
+        key: KeyId,
+        /// The source of keys.
+        place: String,
+    },
+    /// What was sealed is nothing that this dovecast understands.
+    #[error("{field} holds what this dovecast does not understand")]
+    NotUnderstood {
+        /// What is sealed.
+        field: String,
+    },
+    /// A source that is somebody else's holds no key that was not used before.
+    #[error(
+        "there is no new key in {place}: put one behind the one that is there (`openssl rand -base64 32`), restart the server, then rotate"
+    )]
+    NoNewKey {
+        /// The source of keys.
+        place: String,
+    },
+    /// Nodes that live do not know a new key.
+    #[error(
+        "not every dispatcher has the new key `{key}`: copy {place} to the nodes that have a copy of it, then rotate again; nothing is sealed with it yet. Without it: {nodes}"
+    )]
+    NotEverywhere {
+        /// The key.
+        key: KeyId,
+        /// The source of keys of this process.
+        place: String,
+        /// The ids of the dispatchers without it.
+        nodes: String,
+    },
+    /// Another node rotates at the same time.
+    #[error("the key is replaced by another node at the same time: rotate again when it is done")]
+    AnotherRotation,
     /// The operating system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),

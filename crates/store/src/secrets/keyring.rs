@@ -80,6 +80,22 @@ impl Keyring {
         }
     }
 
+    /// Keeps the keys of another ring, as older ones.
+    pub(super) fn keep(&mut self, other: &Self) {
+        let older = other.keys.iter().filter(|key| !self.has(key.id()));
+        let older: Vec<_> = older.cloned().collect();
+        self.keys.splice(0..0, older);
+    }
+
+    /// All but these.
+    pub(super) fn without(&self, ids: &[KeyId]) -> Self {
+        let keys = self.keys.iter().filter(|key| !ids.contains(&key.id()));
+        Self {
+            keys: keys.cloned().collect(),
+            place: Arc::clone(&self.place),
+        }
+    }
+
     pub(crate) fn has(&self, id: KeyId) -> bool {
         self.keys.iter().any(|key| key.id() == id)
     }

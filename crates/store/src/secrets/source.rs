@@ -81,6 +81,11 @@ impl fmt::Display for KeySource {
 }
 
 impl KeySource {
+    /// Whether the server itself puts keys here.
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// The keys; `None`: a file that is not there yet.
     pub(crate) fn load(&self) -> Result<Option<Keyring>, SecretsError> {
         let place = self.to_string();

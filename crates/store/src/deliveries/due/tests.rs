@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::deliveries::claims::DEAD;
-use crate::schema::MIGRATIONS;
+use crate::schema::{MIGRATIONS, spoken};
 
 const NOW_MS: i64 = 4_999_000;
 /// Steps that say nothing: one more level of an index is deeper.
@@ -22,7 +22,8 @@ fn endpoint(number: u128) -> String {
 fn owing(number: u32) -> Connection {
     let connection = Connection::open_in_memory().expect("a database");
     for migration in MIGRATIONS {
-        connection.execute_batch(migration).expect("the schema");
+        let migration = spoken(migration, false);
+        connection.execute_batch(&migration).expect("the schema");
     }
     for (of, first, last, claimed_by) in [
         (1, 1, number, "NULL"),
