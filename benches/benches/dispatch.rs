@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::work::{
+use dovecast_dispatch::schedule::Schedule;
+use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;
@@ -93,7 +93,7 @@ async fn answer(mut stream: TcpStream, taken: Arc<AtomicU64>) -> Option<()> {
     }
 }
 
-/// Of a whole request at the beginning.
+/// Length of the whole request that the bytes begin with.
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..head]).ok()?;
@@ -211,6 +211,7 @@ async fn dispatch(
             in_flight: 10_000,
             in_flight_bytes: 256 * 1024 * 1024,
             readers: 16,
+            longest_attempt: Duration::from_mins(1),
             conditions: EvaluatorLimits::default(),
             clock: Clock::default(),
         },

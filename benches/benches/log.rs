@@ -213,7 +213,7 @@ fn uuid(number: u128) -> String {
     )
 }
 
-/// The same record as bytes, for the stores that know nothing of records; UUIDs as 16 bytes, as the
+/// Bytes of a record, for the stores that know nothing of records; UUIDs as 16 bytes, as the
 /// log keeps them.
 fn flat(record: &NewRecord) -> Vec<u8> {
     let mut bytes = record.key.as_deref().unwrap_or_default().to_vec();

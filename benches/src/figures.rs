@@ -12,7 +12,7 @@ pub(crate) struct Median {
 }
 
 impl Median {
-    /// Of at least one value.
+    /// Median of at least one value.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         assert!(!values.is_empty(), "no median of nothing");

@@ -62,7 +62,7 @@ struct Options {
 enum Table {
     /// With a Dovecot.
     Mail(fn(&World) -> Result<()>),
-    /// Of the server alone; gets the rounds that the command line says.
+    /// Server alone, without a Dovecot; gets the rounds that the command line says.
     Server(fn(Option<usize>) -> Result<()>),
 }
 

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 /// Time on a CPU so far.
 #[derive(Clone, Copy)]
 pub(crate) struct CpuTime {
-    /// Of the main thread, which serves the client.
+    /// Time of the main thread, which serves the client.
     pub(crate) main: Duration,
-    /// Of all threads that run now.
+    /// Time of all threads that run now.
     pub(crate) all: Duration,
 }
 

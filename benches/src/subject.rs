@@ -258,7 +258,8 @@ impl World {
         Ok(dovecot)
     }
 
-    /// Its socket goes with Dovecot's directory, so it may stay as long as the world.
+    /// Starts a relay for a Dovecot. Its socket goes with Dovecot's directory, so it may stay as
+    /// long as the world.
     fn start_relay(&self, state: Relays, dovecot: &Dovecot) -> Result<()> {
         let socket = dovecot.relay_dir().join("relay.sock");
         match state {

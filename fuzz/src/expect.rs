@@ -21,7 +21,7 @@ pub(crate) fn readable_error(error: &(dyn Error + 'static)) {
     readable_text(&text);
 }
 
-/// The same of its words.
+/// Fails unless the words of an error can be read.
 pub(crate) fn readable_text(text: &str) {
     assert!(!text.is_empty(), "an error without words");
     assert!(

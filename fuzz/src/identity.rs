@@ -16,7 +16,7 @@ pub const TARGET: Target = Target {
     run,
 };
 
-/// Of what the store looks up.
+/// Longest text that the store looks up, in characters.
 const MAX_CHARS: usize = 255;
 
 fn run(bytes: &[u8]) -> Outcome {

@@ -34,7 +34,7 @@ pub use running::run;
 /// A reader and what is true of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Of its program (`fuzz-NAME`), and of the directory of its inputs.
+    /// Name in that of its program (`fuzz-NAME`) and of the directory of its inputs.
     pub name: &'static str,
     /// Tries one input.
     pub run: fn(&[u8]) -> Outcome,
@@ -43,9 +43,9 @@ pub struct Target {
 /// What a reader made of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It could be read.
+    /// The input could be read.
     Read,
-    /// It was an error.
+    /// The input was refused with an error.
     Refused,
 }
 

@@ -41,7 +41,8 @@ fn is_a_part(list: &List) {
     assert!((2..=4).contains(&list.links.len()));
 }
 
-/// The same request about another part, which has the same links to the first and to the last one.
+/// Fails unless a link is the request about another part, which has its links to the first and the
+/// last one.
 fn leads_to_another_part(link: &str, from: &List, total: i64) {
     let query = link
         .strip_prefix(BASE)

@@ -106,7 +106,7 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-/// The same with the checksum of each entry put right.
+/// Spill file with the checksum of each entry put right.
 fn sealed(bytes: &[u8]) -> Vec<u8> {
     let mut sealed = bytes.to_vec();
     let mut at = MAGIC.len();

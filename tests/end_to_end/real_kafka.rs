@@ -1,5 +1,5 @@
-//! The same mail, a real Apache Kafka: logins, partitions, compression, a panic with TLS; what
-//! other files need of it.
+//! Mail as in the other files, and a real Apache Kafka: logins, partitions, compression, a panic
+//! with TLS; what other files need of it.
 //!
 //! Where no Kafka can be had each case says so and is counted as ignored.
 

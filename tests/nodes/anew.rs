@@ -12,7 +12,7 @@ use crate::load::{append, notification};
 
 cases![what_comes_in_a_topic_that_was_made_anew_arrives_and_what_is_gone_is_counted,];
 
-/// Of each partition the ranges begin behind the end that the new topic will have.
+/// Ranges of each partition begin behind the end that the new topic will have.
 fn what_comes_in_a_topic_that_was_made_anew_arrives_and_what_is_gone_is_counted(
     services: &mut Services,
 ) -> Result<()> {

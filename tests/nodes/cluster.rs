@@ -26,8 +26,7 @@ pub(crate) const NODES: u16 = 3;
 /// How long what nodes do by themselves may take.
 pub(crate) const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 const LOOK: Duration = Duration::from_millis(100);
-/// Of one in so many messages the first request is refused, at the endpoint that fails now and
-/// then.
+/// Messages of which one has its first request refused, at the endpoint that fails now and then.
 const REFUSED_ONCE: u64 = 7;
 
 /// What all nodes of all cases use.
@@ -42,9 +41,9 @@ pub(crate) struct Services {
 pub(crate) struct Cluster<'a> {
     pub(crate) services: &'a mut Services,
     pub(crate) nodes: Vec<Server>,
-    /// It takes everything.
+    /// Endpoint that takes everything.
     good: HookEndpoint,
-    /// It fails now and then.
+    /// Endpoint that fails now and then.
     bad: HookEndpoint,
     /// The number of the account, and the name of the consumer group.
     pub(crate) account: String,
@@ -191,7 +190,7 @@ impl<'a> Cluster<'a> {
         self.arrives_and(sent, |owed| owed == "0|0|0")
     }
 
-    /// The same where endpoints of the case owe ranges of the log.
+    /// Waits as [`Self::arrives`] does, where endpoints of the case may owe ranges of the log.
     pub(crate) fn arrives_but_for_ranges(&self, sent: u32) -> Result<()> {
         self.arrives_and(sent, |owed| owed.starts_with("0|") && owed.ends_with("|0"))
     }

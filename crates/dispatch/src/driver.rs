@@ -52,7 +52,8 @@ pub trait Courier: Send {
 /// What is to be delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The same in each attempt, after a restart, on each node: what the receiver de-duplicates by.
+    /// Id of the delivery in each attempt, after a restart, on each node: what the receiver
+    /// de-duplicates by.
     pub id: String,
     /// Number of the attempt, from 1.
     pub number: u32,
@@ -85,7 +86,7 @@ pub struct Answer {
 pub enum Outcome {
     /// The receiver has it.
     Delivered,
-    /// It may go well later.
+    /// The attempt failed, and a later one may succeed.
     Failed {
         /// Why it did not now.
         reason: String,
@@ -181,7 +182,7 @@ impl<'a> Settings<'a> {
         match self.open.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(SettingsError::new(key, "is no text")),
+            Some(_) => Err(SettingsError::new(key, "is not a text")),
         }
     }
 
@@ -191,7 +192,7 @@ impl<'a> Settings<'a> {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
-                _ => Err(SettingsError::new(key, "is no number of seconds")),
+                _ => Err(SettingsError::new(key, "is not a number of seconds")),
             },
         }
     }
@@ -235,14 +236,14 @@ mod tests {
             secret: &secret,
         };
         let told = |error: Result<(), SettingsError>| error.expect_err("wrong").to_string();
-        assert_eq!(told(settings.text("url").map(drop)), "`url` is no text");
+        assert_eq!(told(settings.text("url").map(drop)), "`url` is not a text");
         assert_eq!(told(settings.text("to").map(drop)), "`to` is missing");
         assert_eq!(settings.text("name"), Ok("n"));
         assert_eq!(settings.optional_text("to"), Ok(None));
         assert_eq!(settings.seconds("wait"), Ok(Some(Duration::from_secs(3))));
         assert_eq!(
             told(settings.seconds("never").map(drop)),
-            "`never` is no number of seconds"
+            "`never` is not a number of seconds"
         );
         let known = ["url", "name", "wait", "never"];
         assert_eq!(settings.known(&known, &["token"]), Ok(()));

@@ -1,9 +1,74 @@
 //! The dispatcher: reads the log, has drivers deliver what endpoints want, keeps what is owed.
 //!
 //! Which endpoints a notification is for is decided in `dovecast-notification`; how a delivery
-//! reaches a receiver is behind the port `driver`, what is kept behind the port `work::ledger`.
+//! reaches a receiver is behind the port `driver`, what is kept behind the port `ledger`.
+//!
+//! | room | does |
+//! | --- | --- |
+//! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
+//! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
+//! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
+//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, when `lane/gate` lets them begin |
+//! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
+//! | `lanes` | looks after all lanes now and then |
+//! | `dispatcher`, `shared` | start and stop; what all parts share |
+//! | `heartbeat` | says to the ledger that this dispatcher lives |
+//! | `life`, `panics` | what is begun anew after a fault, and how |
+//! | `outcome` | how a delivery goes on after an attempt |
+//! | `clock` | the time of day, and what waits whatever it says |
+//! | `locks` | locks of which a thread holds one at a time |
+//! | `behind` | the ranges of the log that a lane owes |
+//! | `catch_up`, `range_reader`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
+//! | `budget` | bounds the bytes of what is in memory |
+//! | `retrier` | fetches owed deliveries that are due |
+//! | `take_up` | claims ranges that nobody delivers, and delivers them |
+//! | `trace` | lets a person follow one notification |
+//! | `recording` | writes down what has happened, many things at a time, and says what may be committed |
+//!
+//! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
+//! read is committed when each of its deliveries is done or durably owed; whoever dies before reads
+//! it again, and receivers know it by its `webhook-id`.
 
 #![forbid(unsafe_code)]
 
+mod behind;
+mod bounds;
+mod budget;
+mod catch_up;
+mod clock;
+mod dispatcher;
 pub mod driver;
-pub mod work;
+mod endpoint;
+mod evaluator;
+mod feed;
+mod hanging;
+mod heartbeat;
+mod host;
+mod item;
+mod lane;
+mod lanes;
+pub mod ledger;
+mod life;
+mod locks;
+mod matching;
+mod offer;
+mod outcome;
+mod panics;
+mod range_reader;
+mod readers;
+mod recording;
+mod retrier;
+pub mod schedule;
+mod shared;
+mod stats;
+mod take_up;
+mod told;
+mod trace;
+mod worker;
+
+pub use clock::Clock;
+pub use dispatcher::{DispatchOptions, Dispatcher, Source};
+pub use endpoint::{Directory, Endpoint};
+pub use evaluator::{Evaluator, EvaluatorLimits};
+pub use stats::Stats;
+pub use worker::webhook_id;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
-use dovecast_dispatch::work::schedule::Schedule;
-use dovecast_dispatch::work::{
+use dovecast_dispatch::ledger::{Happened, Ledger, LedgerError, Millis, Owed, OwedRange};
+use dovecast_dispatch::schedule::Schedule;
+use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
-use dovecast_log::{Log, LogError, NewRecord};
+use dovecast_log::{Log, NewRecord};
 use dovecast_notification::{Choice, EndpointId, Filter};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -44,11 +44,11 @@ struct State {
 }
 
 impl Forgetful {
-    fn answer<T>(&self, value: T) -> Result<T, LogError> {
+    fn answer<T>(&self, value: T) -> Result<T, LedgerError> {
         if self.0.is_away.load(Ordering::Acquire) {
-            return Err(LogError::Io {
+            return Err(LedgerError {
                 doing: "write",
-                place: "memory".to_owned(),
+                place: "memory",
                 reason: "it is away".to_owned(),
             });
         }
@@ -57,18 +57,18 @@ impl Forgetful {
 }
 
 impl Ledger for Forgetful {
-    async fn record(&self, happened: Happened) -> Result<(), LogError> {
+    async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
         self.answer(())?;
         let dead = happened.dead.len() as u64;
         self.0.dead.fetch_add(dead, Ordering::AcqRel);
         Ok(())
     }
 
-    async fn beat(&self, _: Millis, _: Millis) -> Result<(), LogError> {
+    async fn beat(&self, _: Millis, _: Millis) -> Result<(), LedgerError> {
         self.answer(())
     }
 
-    async fn leave(&self) -> Result<(), LogError> {
+    async fn leave(&self) -> Result<(), LedgerError> {
         self.answer(())
     }
 
@@ -77,11 +77,11 @@ impl Ledger for Forgetful {
         _: Millis,
         _: usize,
         _: Vec<EndpointId>,
-    ) -> Result<Vec<Owed>, LogError> {
+    ) -> Result<Vec<Owed>, LedgerError> {
         self.answer(Vec::new())
     }
 
-    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LogError> {
+    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LedgerError> {
         self.answer(Vec::new())
     }
 
@@ -90,7 +90,7 @@ impl Ledger for Forgetful {
         _: Millis,
         _: usize,
         _: Vec<EndpointId>,
-    ) -> Result<Vec<OwedRange>, LogError> {
+    ) -> Result<Vec<OwedRange>, LedgerError> {
         self.answer(Vec::new())
     }
 }
@@ -207,6 +207,7 @@ async fn memory_is_bounded_by_bytes_while_endpoints_hang_and_while_the_ledger_is
         in_flight: 10_000,
         in_flight_bytes: (BUDGET_MB * MB) as u64,
         readers: READERS,
+        longest_attempt: Duration::from_hours(1),
         conditions: EvaluatorLimits::default(),
         clock: Clock::default(),
     };

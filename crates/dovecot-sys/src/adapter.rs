@@ -38,9 +38,9 @@ pub trait Driver: Sized + 'static {
 pub struct Wanted {
     /// Kinds of event, one bit each, numbered alphabetically.
     pub kinds: u32,
-    /// From, to, subject and snippet of new messages.
+    /// Whether From, To, subject and snippet of new messages are wanted.
     pub content: bool,
-    /// What `detail=full` shows.
+    /// Whether the fields that `detail=full` shows are wanted.
     pub full: bool,
 }
 

@@ -85,7 +85,7 @@ impl Addresses {
 /// Why there is no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
-    /// The name has none.
+    /// The host has no address, or its lookup has failed.
     #[error("cannot find the address of `{host}`: {error}")]
     Lookup {
         /// The name.
@@ -93,7 +93,7 @@ pub enum GuardError {
         /// Why.
         error: io::Error,
     },
-    /// It has some, and none of them is allowed.
+    /// The host has addresses, and none of them is allowed.
     #[error("`{host}` is at no public address, and at none of the allowed networks")]
     NotAllowed {
         /// The name, or the address itself.
@@ -109,7 +109,7 @@ impl Guard {
         Self::with_resolver(allowed, Arc::clone(names::system()) as Arc<dyn Resolve>)
     }
 
-    /// The same with another resolver.
+    /// Public addresses, and those of `allowed`, as another resolver finds them.
     pub fn with_resolver(allowed: &[IpNet], resolver: Arc<dyn Resolve>) -> Self {
         Self {
             allowed: allowed.into(),
@@ -118,8 +118,8 @@ impl Guard {
         }
     }
 
-    /// This guard for requests to an endpoint of an account: what the account's names may take of
-    /// the resolver is bounded.
+    /// Guard of requests to the endpoints of an account: it bounds what the account's names may
+    /// take of the resolver.
     #[must_use]
     pub fn for_account(&self, account: Arc<str>) -> Self {
         Self {

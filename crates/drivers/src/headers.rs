@@ -36,9 +36,9 @@ const OF_WEBHOOKS: &str = "webhook-";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// RFC 9110, 5.1.
-    #[error("is no name of a header")]
+    #[error("is not the name of a header")]
     Name,
-    /// It would change what the request is, or how long it is.
+    /// The header says what the request is, or how long it is.
     #[error("is a header that cannot be set")]
     Ours,
     /// RFC 9110, 5.5.
@@ -58,7 +58,7 @@ pub enum Authorization {
 /// Why credentials cannot be sent. Shows nothing of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// It ends where the password begins.
+    /// The user name would end at the colon, where the password begins.
     #[error("the user name has a colon or a control character")]
     Username,
     /// Control characters.

@@ -29,9 +29,9 @@ use crate::tls;
 pub use crate::headers::Authorization;
 pub use settings::WebhookDriver;
 
-/// Of the answer's head so much is kept.
+/// Most bytes of an answer's head that are kept.
 const HEAD_BYTES: usize = 2048;
-/// Of the answer's body so much is read, and dropped; after more the connection is closed.
+/// Most bytes of an answer's body that are read, and dropped; after more the connection is closed.
 const BODY_BYTES: usize = 64 * 1024;
 /// A `Retry-After` further away counts as this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);

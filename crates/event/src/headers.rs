@@ -93,7 +93,7 @@ pub enum HeaderError {
     Invalid {
         /// Which header.
         name: &'static str,
-        /// Its value, made printable.
+        /// Value of the header, made printable.
         value: String,
         /// What was expected.
         expected: &'static str,

@@ -137,7 +137,9 @@ impl RelayServer {
         let mut tasks = self.tasks.lock().await;
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP, all).await.is_err() {
-            tracing::warn!("not all clients of the relay could be told what is durable");
+            tracing::warn!(
+                "the relay has stopped before all clients had their acknowledgements; they send those records again"
+            );
         }
         tasks.shutdown().await;
     }
@@ -197,7 +199,7 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
                     clients.spawn(session::run(Arc::clone(&relay), stream));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "no client of the relay can be accepted");
+                    tracing::error!(%error, "the relay cannot accept clients; this is retried");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             },
@@ -212,7 +214,7 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
     drop(listener);
     while clients.join_next().await.is_some() {}
     if scanning.await.is_err() {
-        tracing::error!("looking for spill files has panicked");
+        tracing::error!("the search for spill files has panicked");
     }
 }
 

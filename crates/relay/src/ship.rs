@@ -195,7 +195,9 @@ impl<L: Log + Clone> All<L> {
                     }
                 }
                 Err(LogError::Closed) => break,
-                Err(error) => tracing::error!(%error, "the spool cannot be looked at"),
+                Err(error) => {
+                    tracing::error!(%error, "the topics of the spool cannot be listed; this is retried");
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -204,7 +206,7 @@ impl<L: Log + Clone> All<L> {
                 },
                 Some(ended) = topics.join_next() => if !*stopping.borrow() {
                     // Without it its topic would be shipped no more, and nobody would know.
-                    tracing::error!(error = ended.err().map(tracing::field::display), "shipping has ended");
+                    tracing::error!(error = ended.err().map(tracing::field::display), "a task that ships the spool has ended");
                     return;
                 }
             }

@@ -77,7 +77,7 @@ impl Access {
                 let appending = tokio::time::timeout(APPEND_TIMEOUT, log.append(records));
                 let done = appending.await.with_context(|| {
                     let seconds = APPEND_TIMEOUT.as_secs();
-                    format!("Kafka has not taken it within {seconds} s; it may still have it")
+                    format!("Kafka has not acknowledged the records within {seconds} s; they may be stored nevertheless")
                 })?;
                 Ok(done?)
             }

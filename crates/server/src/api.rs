@@ -1,8 +1,8 @@
 //! The REST API: applications, endpoints, filters and tokens, as JSON:API.
 //!
 //! Compatible with hooks-backend in paths, shapes, statuses and texts; `docs/rest.md` says all of
-//! it. A request is asked who it comes from first (`identity`), then what it says is read (`body`,
-//! `query`), then the store does it. What goes wrong is an [`ApiError`] from there on.
+//! it. First the caller of a request is identified (`identity`), then its body and query are read
+//! (`body`, `query`), then the store does what it says. An error is an [`ApiError`] everywhere.
 
 mod apps;
 mod body;
@@ -43,9 +43,9 @@ use error::ApiError;
 
 pub(crate) use test_delivery::TestDelivery;
 
-/// How long an answer waits until what it has changed counts.
+/// Longest time that an answer waits until this process dispatches by what the request has changed.
 const FOLLOW: Duration = Duration::from_secs(2);
-/// The longest body of a request.
+/// Longest body of a request.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// What requests are answered from.
@@ -55,7 +55,7 @@ pub(crate) struct Api {
     /// Where notifications go.
     outbox: Destination,
     trusted_proxies: Arc<[IpNet]>,
-    /// Of one account.
+    /// Most endpoints of one account.
     max_endpoints: u64,
     test_delivery: Option<Arc<dyn TestDelivery>>,
     /// The number of the last change that counts for deliveries of this process.
@@ -107,7 +107,7 @@ pub(crate) fn router(api: Api, prefix: &str) -> Router {
         .with_state(api);
     Router::new()
         .nest(prefix, router)
-        // This one is not below it, as axum sees it.
+        // For axum the prefix with a slash is not below the prefix.
         .route(&format!("{prefix}/"), any(no_route))
 }
 

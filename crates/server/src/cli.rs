@@ -16,12 +16,12 @@ pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
-/// Carries mail-store events out of Dovecot.
+/// Carries mail-store events out of Dovecot, and notifications to webhooks.
 #[derive(Debug, Parser)]
 #[command(
     name = "dovecast",
     version,
-    after_help = "Exit codes: 0 done, 1 it failed, 2 the command line makes no sense; `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 it could not look."
+    after_help = "Exit codes: 0 done, 1 failed, 2 the command line is wrong; of `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 nothing could be checked."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -30,13 +30,13 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Which server.
+/// The server that a command is about.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// The configuration; without it every value is the default
+    /// Configuration file; without it all settings have their defaults
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Goes before `data_dir` of the configuration
+    /// Data directory, instead of `data_dir` of the configuration
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -45,68 +45,65 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Run the server
     Serve,
-    /// Print the default configuration, or check one
+    /// Print the default configuration, or check a configuration file
     Config(ConfigArguments),
     /// Follow a topic
     Tail(TailArguments),
     /// List the topics of the log
     Topics(ListArguments),
-    /// List the consumer groups and how far they are
+    /// List the consumer groups and their positions
     Groups(ListArguments),
     /// Append a record, an event or a notification
     Send(SendArguments),
-    /// List all endpoints and how they are
+    /// List all endpoints with their state
     Endpoints(DeliveryArguments),
     /// List the latest attempts at an endpoint
     Attempts(AttemptsArguments),
     /// List the latest dead letters, with the reason
     DeadLetters(DeliveryArguments),
-    /// Deliver again what is a dead letter, or still stands in the log
+    /// Deliver again a dead letter, or a notification that is still in the log
     Redeliver(RedeliverArguments),
     /// List the applications with their event types and levels
     Apps(JsonArguments),
-    /// List what endpoints want, in words
+    /// List the filters of endpoints, in words
     Filters(FiltersArguments),
-    /// Say which endpoints of its account get a notification, and why others do not
+    /// Show which endpoints of its account receive a notification, and why others do not
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with
     Secrets(SecretsArguments),
     /// Measure a running server
     Bench(BenchArguments),
-    /// Say what is wrong with the Dovecot of this host
+    /// Check the Dovecot of this host, and say what is wrong with it
     Doctor(DoctorArguments),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArguments {
-    /// Read this file and say what is wrong with it
+    /// Check this file, and say what is wrong with it
     #[arg(long, value_name = "FILE")]
     pub(crate) check: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
-    /// As JSON
-    #[arg(long)]
+    #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-    /// With Kafka as the log: of this host's spool, which the running server ships to it
-    #[arg(long)]
+    #[arg(long, help = "With Kafka: list the spool of this host")]
     pub(crate) spool: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeliveryArguments {
-    /// As JSON
-    #[arg(long)]
+    #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-    /// So many at most (endpoints: all)
+    /// Most rows to print; `endpoints` prints all
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) most: usize,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct AttemptsArguments {
-    /// Its id
+    /// Id of the endpoint
     pub(crate) endpoint: uuid::Uuid,
     #[command(flatten)]
     pub(crate) list: DeliveryArguments,
@@ -114,41 +111,39 @@ pub(crate) struct AttemptsArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct JsonArguments {
-    /// As JSON
-    #[arg(long)]
+    #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct FiltersArguments {
-    /// As JSON
-    #[arg(long)]
+    #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-    /// Only of this endpoint
+    /// Print the filter of this endpoint only
     #[arg(long, value_name = "ID")]
     pub(crate) endpoint: Option<uuid::Uuid>,
-    /// Only of this account
+    /// Print the filters of this account only
     #[arg(long, value_name = "NUMBER")]
     pub(crate) account_id: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RedeliverArguments {
-    /// The id of the endpoint
+    /// Id of the endpoint
     pub(crate) endpoint: uuid::Uuid,
-    /// The id of a notification, or a `webhook-id`
+    /// Id of the notification, or a `webhook-id`
     #[arg(required_unless_present = "since")]
     pub(crate) notification: Option<NotificationName>,
-    /// All dead letters of the endpoint since this time, RFC 3339
+    /// Deliver again all dead letters of the endpoint since this time, RFC 3339
     #[arg(long, value_name = "TIME", conflicts_with = "notification")]
     pub(crate) since: Option<Timestamp>,
-    /// Where the log is looked through for what is no dead letter, as for `tail`; without it where
-    /// its id says
+    /// Where to begin to search the log for what is not a dead letter, as for `tail`; by default at
+    /// the time in the id
     #[arg(long, value_name = "PLACE", conflicts_with = "since")]
     pub(crate) from: Option<Begin>,
 }
 
-/// The id of a notification, or of its delivery to an endpoint.
+/// Name of a notification: its id, or the `webhook-id` of its delivery to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotificationName {
     pub(crate) id: uuid::Uuid,
@@ -187,10 +182,9 @@ impl std::fmt::Display for NotificationName {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArguments {
-    /// As JSON
-    #[arg(long)]
+    #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-    /// Where the log is looked through for an id, as for `tail`; without it where the id says
+    /// Where to begin to search the log for an id, as for `tail`; by default at the time in the id
     #[arg(long, value_name = "PLACE")]
     pub(crate) from: Option<Begin>,
     #[command(flatten)]
@@ -201,7 +195,7 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct ExplainedArguments {
-    /// Its JSON, as it stands in `hooks.outbox`, its id, or a `webhook-id`
+    /// The notification: its JSON as in `hooks.outbox`, its id, or a `webhook-id`
     #[arg(required_unless_present = "account_id")]
     pub(crate) value: Option<String>,
     #[command(flatten)]
@@ -210,29 +204,28 @@ pub(crate) struct ExplainedArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct TailArguments {
-    /// The topic; it need not exist yet
+    /// Topic to follow; it need not exist yet
     #[arg(long, default_value = "dovecot")]
     pub(crate) topic: String,
-    /// `beginning`, `end`, `last:N` (N records before the end of each partition), or an RFC 3339
-    /// time
+    /// Where to begin: `beginning`, `end`, `last:N` (N records before the end of each partition),
+    /// or an RFC 3339 time
     #[arg(long, default_value = "end", value_name = "PLACE")]
     pub(crate) from: Begin,
-    /// End after so many records
+    /// End after this many records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// End where the topic ends now, instead of waiting for more
-    #[arg(long)]
+    #[arg(long, help = "End where the topic ends now, instead of waiting")]
     pub(crate) until_end: bool,
-    /// Only events of this user
+    /// Show events of this user only
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// Only events of these kinds (a comma list)
+    /// Show events of these kinds only, separated by commas
     #[arg(long, value_name = "KINDS", value_parser = EventSet::parse)]
     pub(crate) kind: Option<EventSet>,
-    /// Only events of this mailbox
+    /// Show events of this mailbox only
     #[arg(long)]
     pub(crate) mailbox: Option<String>,
-    /// `pretty`: a line for people; `json`: an object with everything; `raw`: the value as it is
+    /// Output: `pretty`, a line for people; `json`, all of a record; `raw`, the value as it is
     #[arg(long, value_enum, default_value_t = Format::Pretty)]
     pub(crate) format: Format,
 }
@@ -286,52 +279,55 @@ impl std::fmt::Display for Begin {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
-    /// The value; without it standard input is read to its end
+    /// Value of the record; without it standard input is read to its end
     pub(crate) value: Option<String>,
-    /// The topic; an event goes to `dovecot` and a notification to `hooks.outbox` without it
+    /// Topic; by default `dovecot` for an event, and `hooks.outbox` for a notification
     #[arg(long)]
     pub(crate) topic: Option<String>,
-    /// The key; an event has its user and a notification its account without it
+    /// Key; by default the user of an event, and the account of a notification
     #[arg(long)]
     pub(crate) key: Option<String>,
-    /// A header, `NAME=VALUE`; may be repeated
+    /// Header of the record; may be repeated
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
-    /// The value is an event in the plugin's JSON, and is checked
-    #[arg(long, conflicts_with = "account_id")]
+    #[arg(
+        long,
+        conflicts_with = "account_id",
+        help = "Check that the value is an event in the plugin's JSON, and add the headers of one"
+    )]
     pub(crate) event: bool,
-    /// So many of it (1 to 1000000), each with an id of its own
+    /// How many to append (1 to 1000000), each with an id of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
     #[command(flatten)]
     pub(crate) notification: NotificationArguments,
 }
 
-/// The six fields of a notification, as `rake notifications:send` of hooks-backend names them. An
+/// Fields of a notification, as `rake notifications:send` of hooks-backend names them. An
 /// account alone makes one.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct NotificationArguments {
-    /// The account it is for
+    /// Number of the account
     #[arg(short = 'u', long, conflicts_with = "value")]
     pub(crate) account_id: Option<String>,
-    /// Its application; without it one for tests: `TestApp`, with the event type `TestEvent` and
-    /// the level `Info`
+    /// Application; by default one for tests: `TestApp`, with the event type `TestEvent` and the
+    /// level `Info`
     #[arg(short = 'a', long, requires_all = ["event_type", "account_id"])]
     pub(crate) application: Option<String>,
-    /// Its event type
+    /// Event type
     #[arg(short = 'e', long, requires = "account_id")]
     pub(crate) event_type: Option<String>,
-    /// Its level; where an application is given: null without it
+    /// Level; with an application it is null by default
     #[arg(short = 'l', long, requires = "account_id")]
     pub(crate) level: Option<String>,
-    /// Its time, RFC 3339; now without it
+    /// Time, RFC 3339; now by default
     #[arg(long, requires = "account_id")]
     pub(crate) timestamp: Option<jiff::Timestamp>,
-    /// Its message, text; `Hello world!` without it
+    /// Message, as text; `Hello world!` by default
     #[arg(short = 'm', long, requires = "account_id")]
     pub(crate) message: Option<String>,
-    /// Its message, any JSON
+    /// Message, as any JSON
     #[arg(long, value_name = "JSON", requires = "account_id", conflicts_with = "message", value_parser = json)]
     pub(crate) message_json: Option<serde_json::Value>,
 }

@@ -358,13 +358,13 @@ fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     });
     if let Some(wrong) = wrong {
         return Err(de::Error::custom(format!(
-            "`{wrong}` is no level, expected error, warn, info, debug, trace or off, or a filter such as `info,dovecast_relay=debug`"
+            "`{wrong}` is not a level, expected error, warn, info, debug, trace or off, or a filter such as `info,dovecast_relay=debug`"
         )));
     }
     match tracing_subscriber::EnvFilter::try_new(&text) {
         Ok(_) => Ok(text),
         Err(error) => Err(de::Error::custom(format!(
-            "`{text}` is no filter ({error}), expected one such as `info` or `info,dovecast_relay=debug`"
+            "`{text}` is not a filter ({error}), expected one such as `info` or `info,dovecast_relay=debug`"
         ))),
     }
 }
@@ -383,7 +383,7 @@ fn brokers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D:
     match brokers.iter().find(|text| !is_broker(text)) {
         None => Ok(brokers),
         Some(wrong) => Err(de::Error::custom(format!(
-            "`{wrong}` is no broker, expected `host:port`"
+            "`{wrong}` is not a broker, expected `host:port`"
         ))),
     }
 }

@@ -40,7 +40,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use dovecast_dispatch::work::Evaluator;
+use dovecast_dispatch::Evaluator;
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
 use dovecast_store::{Store, StoreError};
@@ -52,22 +52,22 @@ use crate::serve::Stopping;
 
 pub(crate) use listener::PeerChecked;
 
-/// The longest body of a request; it is a list of records.
+/// Longest body of a request, which is a list of records.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// What requests are answered from.
+/// Parts of the server that requests are answered from.
 #[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) log: Embedded,
     pub(crate) limits: Limits,
-    /// Of a dispatcher.
+    /// Store of the dispatcher; `None` without the role `dispatch`.
     pub(crate) store: Option<Store>,
     pub(crate) dispatch: Dispatch,
     /// The number of the last change that counts for deliveries of this process.
     pub(crate) follows: Option<watch::Receiver<i64>>,
-    /// Of a dispatcher: what evaluates conditions, an account's in turn with others'.
+    /// Evaluator of conditions, which takes accounts in turn; `None` without the role `dispatch`.
     pub(crate) evaluator: Option<Arc<Evaluator>>,
-    /// One benchmark at a time.
+    /// Lock of the running benchmark: there is one at a time.
     pub(crate) benchmark: Arc<Mutex<()>>,
     pub(crate) stopping: Stopping,
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use dovecast_dispatch::work::{Directory, Dispatcher, Evaluator, Stats};
+use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
 use dovecast_event::EventKind;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ pub(crate) struct Dispatching {
     dispatcher: Dispatcher,
     /// The number of the last change that counts.
     follows: watch::Receiver<i64>,
-    /// They end when this is dropped.
+    /// Tasks beside the dispatcher; they end when this is dropped.
     _helpers: JoinSet<()>,
 }
 
@@ -71,7 +71,7 @@ impl Dispatching {
         ));
         tracing::info!(
             endpoints = directory.len(),
-            "the dispatcher knows its endpoints"
+            "the dispatcher has loaded its endpoints"
         );
         Ok(Self {
             dispatcher: dispatcher(config, logs, (store, directory)),
@@ -162,13 +162,16 @@ async fn forget(store: Store, kept: KeptPast) {
                 tracing::info!(
                     attempt_rows = dropped.attempt_rows,
                     dead_letters = dropped.dead_letters,
-                    "what is too old was dropped"
+                    "old attempts and dead letters were removed"
                 );
             }
             Ok(_) => {}
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
-                tracing::warn!(error, "what is too old cannot be dropped now");
+                tracing::warn!(
+                    error,
+                    "old attempts and dead letters cannot be removed; this is retried"
+                );
             }
         }
         tokio::time::sleep(FORGET_INTERVAL).await;

@@ -6,7 +6,7 @@ mod requests;
 
 use std::fmt::Write;
 
-use dovecast_dispatch::work::Stats as DispatchStats;
+use dovecast_dispatch::Stats as DispatchStats;
 use dovecast_drivers::names::NameStats;
 use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
 use dovecast_log::{GroupStatus, TopicStatus};
@@ -26,7 +26,7 @@ pub(crate) struct Snapshot {
     #[cfg(feature = "kafka")]
     pub(crate) renewed: Option<u64>,
     pub(crate) dispatch: Option<DispatchStats>,
-    /// Of endpoints.
+    /// Lookups of endpoints' names.
     pub(crate) names: NameStats,
     pub(crate) http: HttpCounts,
     pub(crate) lost_lines: u64,
@@ -81,27 +81,27 @@ fn ship(out: &mut Exposition, shipper: &ShipStats) {
         ),
         (
             "dovecast_ship_refused_records_total",
-            "Records that Kafka never takes; they are lost, or dead letters.",
+            "Records that Kafka refuses for good; they are lost, or dead letters.",
             shipper.refused,
         ),
         (
             "dovecast_ship_dead_letters_total",
-            "Of the records that Kafka never takes, those that are dead letters now.",
+            "Records that Kafka refuses for good and that were stored as dead letters.",
             shipper.kept,
         ),
         (
             "dovecast_ship_known_records_total",
-            "Records that Kafka had already when the relay was started, and that were left out.",
+            "Records that Kafka had already when the relay was started; they were not shipped again.",
             shipper.known,
         ),
         (
             "dovecast_ship_errors_total",
-            "Appends to Kafka that failed and were tried again.",
+            "Appends to Kafka that failed and were retried.",
             shipper.errors,
         ),
         (
             "dovecast_ship_damaged_total",
-            "Damaged places of the spool that were passed over.",
+            "Damaged places of the spool that were skipped.",
             shipper.damaged,
         ),
     ] {
@@ -113,7 +113,7 @@ fn ship(out: &mut Exposition, shipper: &ShipStats) {
 fn ship_held(out: &mut Exposition, shipper: &ShipStats) {
     out.gauge(
         "dovecast_ship_held_bytes",
-        "Memory of records of the spool that wait for Kafka.",
+        "Memory that records of the spool take which wait for Kafka.",
     );
     out.sample(&[], shipper.held_bytes);
 }
@@ -126,7 +126,7 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
     out.sample(&[], relay.clients);
     out.counter(
         "dovecast_relay_refused_total",
-        "Clients that were sent away, by why.",
+        "Clients that were refused or disconnected, by reason.",
     );
     for (reason, count) in [
         ("peer", relay.refused_peers),
@@ -150,7 +150,7 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
         ),
         (
             "dovecast_relay_duplicate_records_total",
-            "Records of clients and spill files that were there already.",
+            "Records of clients and spill files that the log had already.",
             relay.duplicates,
         ),
         (
@@ -165,7 +165,7 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
         ),
         (
             "dovecast_relay_append_errors_total",
-            "Appends that failed and were tried again.",
+            "Appends that failed and were retried.",
             relay.append_errors,
         ),
     ] {
@@ -177,7 +177,7 @@ fn spill(out: &mut Exposition, relay: &RelayStats) {
     for (name, help, value) in [
         (
             "dovecast_relay_spill_files_total",
-            "Spill files that were taken in.",
+            "Spill files whose records were appended to the log.",
             relay.spill_files,
         ),
         (
@@ -192,7 +192,7 @@ fn spill(out: &mut Exposition, relay: &RelayStats) {
         ),
         (
             "dovecast_relay_spill_refused_total",
-            "Spill files of users who may not send, or that are none.",
+            "Spill files that were refused: malformed, or of users who may not send.",
             relay.spill_refused,
         ),
     ] {
@@ -235,12 +235,15 @@ fn log(out: &mut Exposition, log: &EmbeddedStats) {
     ] {
         out.count(name, help, value);
     }
-    out.gauge("dovecast_log_stored_bytes", "What the records take.");
+    out.gauge(
+        "dovecast_log_stored_bytes",
+        "Size of the records in the log.",
+    );
     out.sample(&[], log.bytes);
     out.family(
         "dovecast_log_commit_seconds",
         "histogram",
-        "How long commits took; appended records by commits is the size of a batch.",
+        "How long commits took; appended records divided by commits are the mean size of a batch.",
     );
     let mut commits = 0;
     for (bucket, count) in log.commit_buckets.iter().enumerate() {

@@ -129,7 +129,7 @@ pub(crate) async fn follow_settings(spool: Embedded, kafka: KafkaLog, named: Vec
             }
             Err(error) => {
                 if !is_logged {
-                    tracing::warn!(%error, "kafka does not say how large records of its topics may be: they may be as large as librdkafka's message.max.bytes");
+                    tracing::warn!(%error, "kafka does not describe its topics: records are accepted up to librdkafka's message.max.bytes");
                 }
                 is_logged = true;
                 tokio::time::sleep(SETTINGS_AGAIN).await;

@@ -82,7 +82,10 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {
-            tracing::warn!(user, "`allow`: this host has no such user");
+            tracing::warn!(
+                user,
+                "a user in `allow` of [relay] does not exist on this host"
+            );
         }
     }
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
@@ -106,7 +109,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
         () = tokio::time::sleep(STOP_TIMEOUT) => {
             Err(anyhow!("not everything has stopped within {} s", STOP_TIMEOUT.as_secs()))
         }
-        name = signals.next() => Err(anyhow!("a second signal ({name}): ended at once")),
+        name = signals.next() => Err(anyhow!("a second signal ({name}) has ended the server at once")),
     }
 }
 
@@ -229,9 +232,9 @@ impl Parts {
             () = shipping => return anyhow!("shipping to Kafka has ended"),
         };
         match answering {
-            Some(Ok(Err(error))) => anyhow!(error).context("cannot go on answering HTTP"),
-            Some(Err(error)) => anyhow!(error).context("answering HTTP has failed"),
-            Some(Ok(Ok(()))) | None => anyhow!("nobody answers HTTP any more"),
+            Some(Ok(Err(error))) => anyhow!(error).context("the HTTP server cannot go on"),
+            Some(Err(error)) => anyhow!(error).context("the HTTP server has failed"),
+            Some(Ok(Ok(()))) | None => anyhow!("the HTTP server has ended"),
         }
     }
 
@@ -252,7 +255,7 @@ impl Parts {
             .await
             .is_err()
         {
-            tracing::warn!("requests were cut off");
+            tracing::warn!("the server has stopped before all requests were answered");
             self.http.abort_all();
         }
         if let Some(store) = &self.store {

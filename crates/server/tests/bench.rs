@@ -134,7 +134,7 @@ fn what_does_not_come_is_counted_and_a_failure() {
     let output = run(&server, "bench dispatch --counts 3,4 --patience 1 --json");
     refused(
         &output,
-        "3 of 3 notifications have not come; no attempt was made",
+        "3 of 3 notifications have not arrived; no attempt was made",
     );
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
     assert_eq!((rows.len(), &rows[0]["missing"]), (1, &3.into()));

@@ -130,7 +130,7 @@ fn events_are_checked_keyed_by_user_and_filtered() {
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(
-        said.starts_with("dovecast: the value is no event: ") && said.contains("mailbox"),
+        said.starts_with("dovecast: the value is not an event: ") && said.contains("mailbox"),
         "{said}"
     );
 }

@@ -36,7 +36,7 @@ fn dispatcher(url: &str, timeout_seconds: u32) -> Builder {
         ))
 }
 
-/// It has failed, has said all of this, and no password.
+/// Fails unless the server has failed, with all of these texts and without a password.
 fn check(ended: &Output, says: &[&str]) {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{said}");

@@ -18,12 +18,13 @@ pub(crate) const SKEW_MS: i64 = 60_000;
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<Hands>>);
 
-/// Of a clock for tests.
+/// Times that a clock for tests shows.
 #[derive(Debug)]
 struct Hands {
     wall_ms: AtomicI64,
     steady_ms: AtomicI64,
-    /// Whether it shows the time of the system, and so much more; else it stands until it is moved.
+    /// Whether the clock shows the time of the system and so much more; else it stands until it is
+    /// moved.
     is_running: bool,
 }
 

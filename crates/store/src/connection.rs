@@ -57,9 +57,10 @@ pub(crate) struct Connection {
 enum State {
     /// Nothing.
     Idle,
-    /// It may be in a transaction, of which no statement has failed.
+    /// Connection that may be in a transaction, of which no statement has failed.
     Begun,
-    /// The same, and a statement of it has failed or was given up: nothing of it may be committed.
+    /// Connection in a transaction of which a statement has failed or was given up: nothing of it
+    /// may be committed.
     Spoiled,
     /// Something has failed that may have to do with the connection itself: it is closed.
     Broken,
@@ -137,7 +138,7 @@ impl Pool {
                     .await
                     .is_err() =>
             {
-                tracing::warn!("not all connections to the database have ended in order");
+                tracing::warn!("some connections to the database could not be closed in time");
             }
             Some(_) => {}
             None => self.inner.close().await,

@@ -17,8 +17,7 @@ use std::io;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Millis, Owed, OwedRange};
-use dovecast_log::LogError;
+use dovecast_dispatch::ledger::{Happened, Ledger, LedgerError, Millis, Owed, OwedRange};
 use dovecast_notification::EndpointId;
 
 use crate::error::{Result, StoreError, with_sources};
@@ -53,23 +52,23 @@ impl Store {
         failed.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ledger_error(&self, doing: &'static str, error: &StoreError) -> LogError {
+    fn ledger_error(&self, doing: &'static str, error: &StoreError) -> LedgerError {
         let place = if self.database.is_postgres {
             "PostgreSQL"
         } else {
             "SQLite"
         };
-        LogError::Io {
+        LedgerError {
             doing,
-            place: format!("the store in {place}"),
+            place,
             reason: with_sources(error),
         }
     }
 }
 
 impl Ledger for Store {
-    async fn record(&self, happened: Happened) -> Result<(), LogError> {
-        let failed = |error| self.ledger_error("write to", &error);
+    async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
+        let failed = |error| self.ledger_error("record what has happened", &error);
         let recorded = self.record_happened(&happened).await;
         *self.failed_to_record() = recorded.is_err().then(|| self.clock.steady_ms());
         recorded.map_err(failed)?;
@@ -82,7 +81,7 @@ impl Ledger for Store {
         Ok(())
     }
 
-    async fn beat(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<(), LogError> {
+    async fn beat(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<(), LedgerError> {
         // Said again on another connection before we are taken for dead.
         let done = tokio::time::timeout(BEAT, self.say_alive(now_ms, alive_until_ms)).await;
         let done = done.unwrap_or_else(|_| {
@@ -90,12 +89,12 @@ impl Ledger for Store {
             let late = io::Error::new(io::ErrorKind::TimedOut, said);
             Err(StoreError::Database(sqlx::Error::Io(late)))
         });
-        done.map_err(|error| self.ledger_error("write to", &error))
+        done.map_err(|error| self.ledger_error("say that this dispatcher lives", &error))
     }
 
-    async fn leave(&self) -> Result<(), LogError> {
+    async fn leave(&self) -> Result<(), LedgerError> {
         let done = self.say_dead().await;
-        done.map_err(|error| self.ledger_error("write to", &error))
+        done.map_err(|error| self.ledger_error("free what is claimed", &error))
     }
 
     async fn claim_owed_except(
@@ -103,14 +102,14 @@ impl Ledger for Store {
         now_ms: Millis,
         most: usize,
         except: Vec<EndpointId>,
-    ) -> Result<Vec<Owed>, LogError> {
+    ) -> Result<Vec<Owed>, LedgerError> {
         let claimed = self.claim_due(now_ms, most, &except).await;
-        claimed.map_err(|error| self.ledger_error("read from", &error))
+        claimed.map_err(|error| self.ledger_error("claim deliveries", &error))
     }
 
-    async fn owing_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>, LogError> {
+    async fn owing_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>, LedgerError> {
         let owing = self.owing_free_ranges(now_ms).await;
-        owing.map_err(|error| self.ledger_error("read from", &error))
+        owing.map_err(|error| self.ledger_error("find ranges", &error))
     }
 
     async fn claim_ranges_of(
@@ -118,8 +117,8 @@ impl Ledger for Store {
         now_ms: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
-    ) -> Result<Vec<OwedRange>, LogError> {
+    ) -> Result<Vec<OwedRange>, LedgerError> {
         let claimed = self.claim_free_ranges(now_ms, most, &endpoints).await;
-        claimed.map_err(|error| self.ledger_error("read from", &error))
+        claimed.map_err(|error| self.ledger_error("claim ranges", &error))
     }
 }

@@ -35,7 +35,7 @@ pub enum StoreError {
         "the schema of the database is version {found}, this dovecast knows versions up to {known}: use the newer dovecast, or restore the database from before the upgrade"
     )]
     NewerSchema {
-        /// Its version.
+        /// Version of the schema.
         found: i64,
         /// The last one known here.
         known: i64,
@@ -51,7 +51,7 @@ pub enum StoreError {
     Unknown {
         /// What kind of thing.
         kind: MemberKind,
-        /// Its id.
+        /// Id of the thing.
         id: String,
     },
     /// `Authorization` is among the headers of an endpoint, and it has credentials as well.

@@ -44,7 +44,7 @@ async fn listen(feed: Weak<Feed>, database: Database, url: PostgresUrl, patience
                 checked = Instant::now();
             }
             if let Some(error) = failed {
-                tracing::warn!(%error, "changes of other nodes are only looked for");
+                tracing::warn!(%error, "PostgreSQL does not notify of changes; other nodes' changes are polled");
                 // Not in order: nobody may be there to say farewell to.
                 listener = None;
             }
@@ -62,7 +62,10 @@ async fn listen(feed: Weak<Feed>, database: Database, url: PostgresUrl, patience
             }
             Err(error) if was_heard && !database.pool.is_closed() => {
                 let error = with_sources(&error);
-                tracing::warn!(error, "cannot ask for changes");
+                tracing::warn!(
+                    error,
+                    "changes in the store cannot be read; this is retried"
+                );
                 was_heard = false;
             }
             Err(_) => {}

@@ -40,7 +40,7 @@ impl PostgresUrl {
 /// Why a text names no database. It does not show the text: a password may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this is no place of a database, expected `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`"
+    "this is not a place of a database, expected `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`"
 )]
 pub struct PlaceError;
 

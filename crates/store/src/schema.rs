@@ -34,7 +34,7 @@ pub(crate) const MIGRATIONS: [&str; 13] = [
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;
-/// Of PostgreSQL's advisory locks, the one that is ours: "dovecast" in ASCII.
+/// PostgreSQL's advisory lock of whoever changes the schema: "dovecast" in ASCII.
 const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
 
 /// How long one may take, and the wait for another node that is at it.
@@ -95,7 +95,7 @@ pub(crate) async fn migrate(database: &Database, source: &KeySource) -> Result<A
             .await?;
         let version = sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(known);
         version.execute(&mut *tx).await?;
-        tracing::info!(from = found, to = known, "the schema is brought up to date");
+        tracing::info!(from = found, to = known, "the database schema is upgraded");
     }
     tx.commit().await?;
     Ok(keys)

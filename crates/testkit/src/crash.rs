@@ -125,7 +125,7 @@ fn notification(hook: &Hook) -> &str {
 struct Counted<'a> {
     notifications: HashSet<&'a str>,
     webhook_ids: usize,
-    /// Of the load's messages.
+    /// Different numbers of the load's messages.
     numbers: usize,
 }
 

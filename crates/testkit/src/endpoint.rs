@@ -25,7 +25,7 @@ pub struct HookEndpoint {
 
 struct Shared {
     status: AtomicU16,
-    /// Of one in so many messages the first request is refused; 0: of none.
+    /// Messages of which one has its first request refused; 0: no request is refused.
     refused_once: AtomicU64,
     /// By `webhook-id`.
     refused: Mutex<HashSet<String>>,

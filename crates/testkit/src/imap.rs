@@ -27,9 +27,9 @@ const SHOWN_BYTES: usize = 300;
 pub enum Status {
     /// The command was carried out.
     Ok,
-    /// It was understood and refused, or failed.
+    /// The command was understood and refused, or failed.
     No,
-    /// It was not understood.
+    /// The command was not understood.
     Bad,
 }
 

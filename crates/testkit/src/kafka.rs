@@ -35,7 +35,7 @@ const PLAINTEXT_PORT: u16 = 9092;
 const CONTROLLER_PORT: u16 = 9093;
 const SASL_SSL_PORT: u16 = 9094;
 const MUTUAL_TLS_PORT: u16 = 9095;
-/// Of the first listener behind a proxy; the next one has the next port.
+/// Port of the first listener behind a proxy; the next one has the next port.
 const PROXIED_PORT: u16 = 9100;
 
 const SASL_USER: &str = "dovecast";
@@ -74,7 +74,7 @@ impl RealKafka {
         Self::start_with_proxies(0)
     }
 
-    /// The same, with so many ways to it that can be cut, each for itself.
+    /// Starts a broker with so many ways to it that can be cut, each for itself.
     ///
     /// A client is sent to the address that the listener it asks advertises; so there is a listener
     /// for each proxy, which advertises the proxy.
@@ -202,7 +202,7 @@ impl RealKafka {
         self.create_topic_with(name, partitions, &[])
     }
 
-    /// The same, with settings of the topic.
+    /// Creates a topic with settings of its own, and waits until its partitions can be written to.
     pub fn create_topic_with(
         &self,
         name: &str,

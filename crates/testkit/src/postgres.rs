@@ -29,7 +29,7 @@ const WANTED: &str = "DOVECAST_TESTS";
 const VERSIONS: &str = "/usr/lib/postgresql";
 const PORT: u16 = 5432;
 const USER: &str = "dovecast";
-/// It stands in URLs, and must be found in no log.
+/// Password of the user; it stands in URLs, and must be found in no log.
 pub const PASSWORD: &str = "pa55-of-the-tests";
 /// Who may come in: with TLS and a password.
 const ONLY_TLS: &str = "hostssl all all 0.0.0.0/0 scram-sha-256\n";
@@ -53,8 +53,8 @@ impl Postgres {
         Self::start_as(false)
     }
 
-    /// The same, with TLS, and without who does not use it. Its certificate is for its address, of
-    /// an authority of its own.
+    /// Starts one with TLS, which refuses clients without it. Its certificate is for its address,
+    /// of an authority of its own.
     pub fn start_with_tls() -> Result<Result<Self, Unavailable>> {
         Self::start_as(true)
     }

@@ -60,7 +60,7 @@ impl ProcessStats {
 pub struct Thread {
     /// Whether it is the one the process began with.
     pub is_main: bool,
-    /// Its name; the kernel keeps 15 bytes of it.
+    /// Name of the thread; the kernel keeps 15 bytes of it.
     pub name: String,
     /// The signals it does not take (`SigBlk`): bit 0 is signal 1.
     pub blocked_signals: u64,

@@ -140,7 +140,7 @@ impl Server {
         self.running.take().context("the server does not run")
     }
 
-    /// Its process; 0 while there is none.
+    /// Id of the server's process; 0 while there is none.
     pub fn pid(&self) -> u32 {
         self.running
             .as_ref()
@@ -189,7 +189,7 @@ impl Server {
             .with_context(|| format!("`{sample}` is `{value}`"))
     }
 
-    /// Its data directory.
+    /// Data directory of the server.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }

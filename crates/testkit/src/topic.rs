@@ -32,7 +32,7 @@ const TOPIC_POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Record {
     /// The partition it lies in.
     pub partition: i32,
-    /// Its place in the partition.
+    /// Place of the record in its partition.
     pub offset: i64,
     /// The key; `None` where the record has none, which is not the same as an empty one.
     pub key: Option<Vec<u8>>,

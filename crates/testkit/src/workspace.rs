@@ -1,4 +1,4 @@
-//! This workspace: where it lies, and cargo in it.
+//! The workspace of the tests: where it lies, and cargo in it.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -36,6 +36,9 @@ const HELD: [(&str, Rule); 2] = [
     ("no_file_is_too_long", length::too_long_files),
 ];
 
+/// Findings of one file that are shown.
+const SHOWN: usize = 3;
+
 /// Rules that the tree did not keep when they came, with the list of what is allowed.
 const LISTED: [(&str, &str, Rule); 3] = [
     (
@@ -128,7 +131,14 @@ fn none(findings: &[Finding]) -> Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let mut lines = Vec::new();
+    for of_file in findings.chunk_by(|one, next| one.place == next.place) {
+        let shown = of_file.iter().take(SHOWN).map(ToString::to_string);
+        lines.extend(shown);
+        if let Some(more) = of_file.get(SHOWN..).filter(|more| !more.is_empty()) {
+            lines.push(format!("... and {} more there", more.len()));
+        }
+    }
     bail!("{}", lines.join("\n"))
 }
 

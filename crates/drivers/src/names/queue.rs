@@ -27,7 +27,7 @@ pub(super) struct Job {
 
 /// What comes of asking.
 pub(super) enum Asked {
-    /// It was kept.
+    /// The answer was kept from an earlier lookup.
     Known(Answer),
     /// There will be an answer; who waits no more says so with [`State::leave`].
     Wait {
@@ -39,11 +39,11 @@ pub(super) enum Asked {
 /// What is known of a name before it is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
-    /// Its last lookup has found it, promptly. All threads are for it, some for nothing else.
+    /// Name whose last lookup has found it, promptly. All threads serve it, some nothing else.
     Prompt,
-    /// Nothing is known of it, or its last lookup has failed promptly.
+    /// Name of which nothing is known, or whose last lookup has failed promptly.
     New,
-    /// Its last lookup took long.
+    /// Name whose last lookup took long.
     Slow,
 }
 
@@ -83,7 +83,7 @@ struct Account {
 #[derive(Clone, Copy, Default)]
 struct UnderWay {
     all: usize,
-    /// Of those, of names that were not prompt before.
+    /// Lookups of names that were not [`Class::Prompt`] before.
     unproven: usize,
 }
 

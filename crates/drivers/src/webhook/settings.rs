@@ -86,7 +86,7 @@ fn list<'a>(secret: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], Se
     match secret.get(key) {
         None | Some(Value::Null) => Ok(&[]),
         Some(Value::Array(values)) => Ok(values),
-        Some(_) => Err(SettingsError::new(key, "is no list")),
+        Some(_) => Err(SettingsError::new(key, "is not a list")),
     }
 }
 
@@ -113,7 +113,7 @@ fn authorization(secret: &Map<String, Value>) -> Result<Option<Authorization>, S
     let object = match secret.get(AUTHORIZATION) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(object)) => object,
-        Some(_) => return Err(SettingsError::new(AUTHORIZATION, "is no object")),
+        Some(_) => return Err(SettingsError::new(AUTHORIZATION, "is not an object")),
     };
     let text = |key: &str| {
         let found = object.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -185,7 +185,7 @@ mod tests {
             (
                 json!({"url": "http://a/", "timeout_seconds": 0}),
                 json!({}),
-                "`timeout_seconds` is no number of seconds",
+                "`timeout_seconds` is not a number of seconds",
             ),
             (
                 json!({"url": "http://a/"}),
@@ -200,7 +200,7 @@ mod tests {
             (
                 json!({"url": "http://a/"}),
                 json!({"headers": {"a": "s3cret"}}),
-                "`headers` is no list",
+                "`headers` is not a list",
             ),
             (
                 json!({"url": "http://a/"}),

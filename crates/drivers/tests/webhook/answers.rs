@@ -51,7 +51,7 @@ async fn the_request_is_what_the_specification_says() {
             format!("webhook-signature: {signature}"),
             "webhook-id: msg_1".to_owned(),
             format!("webhook-timestamp: {timestamp}"),
-            "content-length: 16".to_owned(),
+            format!("content-length: {}", BODY.len()),
         ]
     );
 }

@@ -98,7 +98,7 @@ fn sender(names: &Arc<Names>, account: &str, url: &str) -> Sender {
     )
 }
 
-/// So many attempts for an account, to names that hang; begun when this returns.
+/// Attempts for an account, to names that hang; all are begun when this returns.
 async fn hanging(
     names: &Arc<Names>,
     server: &NameServer,

@@ -39,7 +39,7 @@ struct Row {
 /// meanwhile, the damaged file stays in its place until the new one is complete.
 pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
     let path = &shared.store.path;
-    tracing::error!(reason, file = %path.display(), "the log is damaged, all that can be read of it is saved");
+    tracing::error!(reason, file = %path.display(), "the log is damaged; what can be read of it is copied to a new one");
     let unfinished = Store {
         path: with_suffix(path, UNFINISHED),
     };
@@ -63,7 +63,7 @@ pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
         damaged = saved.damaged,
         missing_records = saved.missing,
         damaged_file = %aside.display(),
-        "what could be read of the damaged log is in the new one"
+        "the damaged log is replaced by a new one with all that could be read"
     );
     Ok(())
 }
@@ -155,7 +155,7 @@ fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
     let mut saved = Saved::default();
     let damaged = &shared.store.path;
     if let Err(error) = fill_up(damaged) {
-        tracing::error!(%error, "the damaged log cannot be filled up");
+        tracing::error!(%error, "the truncated file of the damaged log cannot be extended to its full length");
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let Ok(old) = Connection::open_with_flags(damaged, flags) else {

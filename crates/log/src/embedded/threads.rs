@@ -56,7 +56,7 @@ impl Threads {
             match thread {
                 Ok(_) => state.threads += 1,
                 Err(error) => {
-                    tracing::error!(%error, "cannot make a thread that reads the log");
+                    tracing::error!(%error, "cannot start a thread that reads the log");
                     if state.threads == 0 {
                         state.waiting.clear();
                     }
@@ -86,7 +86,7 @@ impl Inner {
             if let Some(work) = state.waiting.pop_front() {
                 drop(state);
                 if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                    tracing::error!("reading the log has panicked");
+                    tracing::error!("a thread that reads the log has panicked");
                 }
                 state = self.state();
             } else if state.is_over {

@@ -351,7 +351,7 @@ impl Writer {
             tracing::error!(
                 topic = &**name,
                 topics,
-                "no more topics are made, a record is refused"
+                "the log has its most topics and creates no more; a record is refused"
             );
             return Ok(None);
         }
@@ -420,7 +420,7 @@ impl Writer {
             Ok(()) => self.unchecked_bytes = 0,
             // Nothing is lost: it stays in the WAL, and the next checkpoint tries again.
             Err(error) => {
-                tracing::warn!(%error, "the log's write-ahead file could not be brought into its file");
+                tracing::warn!(%error, "the log's write-ahead file could not be checkpointed");
             }
         }
     }
@@ -452,7 +452,7 @@ impl Writer {
         self.shared.pool.clear();
         let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = done {
-            tracing::warn!(%error, "the log's write-ahead file could not be brought into its file");
+            tracing::warn!(%error, "the log's write-ahead file could not be checkpointed");
         }
     }
 }

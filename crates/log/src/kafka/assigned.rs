@@ -118,14 +118,14 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
-            tracing::info!(partitions = list.count(), "partitions are taken away");
+            tracing::info!(partitions = list.count(), "partitions were revoked");
             self.assigned.change(list, false);
         }
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
-            tracing::info!(partitions = list.count(), "partitions are assigned");
+            tracing::info!(partitions = list.count(), "partitions were assigned");
             self.assigned.change(list, true);
         }
     }

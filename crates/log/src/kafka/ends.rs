@@ -233,7 +233,7 @@ impl Cluster for Asked<'_> {
         probe(self.options, place, offset).unwrap_or_else(|error| {
             tracing::warn!(
                 %error, topic = &*place.0, partition = place.1,
-                "whether there is a record that was not read cannot be found out"
+                "cannot find out whether a partition has a record that was not read"
             );
             false
         })

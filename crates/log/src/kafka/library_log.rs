@@ -48,7 +48,7 @@ impl ClientErrors {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|logged| logged.elapsed() >= ERROR_INTERVAL) {
             *logged = Some(Instant::now());
-            tracing::warn!(%error, reason, "kafka");
+            tracing::warn!(%error, reason, "librdkafka reports an error");
         }
     }
 }

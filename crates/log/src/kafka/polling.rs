@@ -271,7 +271,7 @@ impl<S: Source> Polling<S> {
             if let Err(error) = found {
                 tracing::warn!(
                     %error, group = self.source.group(),
-                    "what a group has committed cannot be asked for: whether records were removed before they were read is not known"
+                    "kafka does not answer what a group has committed; records that were removed before they were read are not noticed"
                 );
             }
         }
@@ -358,7 +358,7 @@ impl<S: Source> Polling<S> {
             .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
         {
             self.logged = Some(Instant::now());
-            tracing::warn!(%error, "kafka cannot be read now, it is tried again");
+            tracing::warn!(%error, "kafka cannot be read; the read is retried");
         }
     }
 
@@ -367,7 +367,7 @@ impl<S: Source> Polling<S> {
     fn renew(&mut self, error: &KafkaError) {
         let fatal = self.consumer.client().fatal_error();
         let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
-        tracing::error!(%error, reason, "the consumer has failed for good, another one is made");
+        tracing::error!(%error, reason, "the consumer has failed for good; it is replaced");
         self.replace();
     }
 

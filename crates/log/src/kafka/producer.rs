@@ -177,7 +177,7 @@ impl Producers {
             if told.is_none_or(|told| told.elapsed() >= REPEAT) {
                 told = Some(Instant::now());
                 let topic = again.first().map(|place| &*records[*place].topic);
-                tracing::warn!(%error, topic, records = again.len(), "kafka does not take records now, they are kept and tried again");
+                tracing::warn!(%error, topic, records = again.len(), "kafka does not store records; they are kept and retried");
             }
             again.sort_unstable();
             todo = again;
@@ -221,10 +221,7 @@ impl Producers {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, broken) {
             let reason = fatal(broken).unwrap_or_default();
-            tracing::error!(
-                reason,
-                "the producer has failed for good, another one is made"
-            );
+            tracing::error!(reason, "the producer has failed for good; it is replaced");
             let old = std::mem::replace(&mut *current, Arc::new(create(&self.options)?));
             self.counters.renewed.fetch_add(1, Ordering::Relaxed);
             // Its end may take a while.

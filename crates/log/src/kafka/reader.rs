@@ -103,7 +103,7 @@ impl Source for Partitions {
             // What is made from now on is read from its beginning.
             Ok(()) => self.start = StartAt::Beginning,
             Err(error) => {
-                tracing::warn!(%error, topic = &*self.topic, "a topic cannot be looked for");
+                tracing::warn!(%error, topic = &*self.topic, "the partitions of a topic cannot be listed; this is retried");
             }
         }
     }

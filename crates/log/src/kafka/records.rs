@@ -16,7 +16,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
             topic,
             partition,
             offset,
-            "a record has headers whose names are not UTF-8, it is read without them"
+            "a record has headers whose names are not UTF-8; it is read without them"
         );
         Vec::new()
     });

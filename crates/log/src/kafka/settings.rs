@@ -114,7 +114,7 @@ impl Undescribed {
                 topics = new.len(),
                 first = topic,
                 reason,
-                "kafka does not describe topics: how large their records may be is not known"
+                "kafka does not describe topics: the most bytes of their records are not known; allow `DescribeConfigs` on them"
             );
         }
     }

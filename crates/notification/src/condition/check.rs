@@ -10,7 +10,7 @@ use super::{ConditionError, VARIABLES};
 const MAX_CHARS: usize = 2_000;
 /// Brackets and `?:` inside of each other.
 const MAX_NESTING: usize = 30;
-/// Of the tree that the parser makes. The interpreter goes down in it on the stack of a worker, and
+/// Deepest tree of an expression. The interpreter goes down in it on the stack of a worker, and
 /// takes tens of kilobytes for each step where it was not optimised.
 const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 500;
@@ -219,7 +219,7 @@ impl Check<'_> {
     }
 }
 
-/// Those that are written with signs; their names cannot be called.
+/// Functions that are written with signs; their names cannot be called.
 const OPERATORS: [&str; 19] = [
     operators::ADD,
     operators::CONDITIONAL,
@@ -241,7 +241,7 @@ const OPERATORS: [&str; 19] = [
     operators::NOT_STRICTLY_FALSE,
     operators::SUBSTRACT,
 ];
-/// Those whose cost is that of their arguments.
+/// Functions whose cost is that of their arguments.
 const FUNCTIONS: [&str; 14] = [
     operators::HAS,
     "bool",

@@ -52,11 +52,11 @@ impl Cost {
 /// How long a value is at most.
 #[derive(Clone, Copy, Default)]
 struct Size {
-    /// Of its own.
+    /// Bytes whatever the notification is.
     fixed: u64,
-    /// So many times the notification.
+    /// How many times the size of the notification.
     notifications: u64,
-    /// So many times an item of the loop that it is in.
+    /// How many times the size of an item of the loop that the value is in.
     items: u64,
 }
 

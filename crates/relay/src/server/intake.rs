@@ -147,7 +147,7 @@ pub(super) async fn take_all(relay: &Arc<Relay>) {
     let Listed { names, others } = match listed.map_err(io::Error::other).flatten() {
         Ok(listed) => listed,
         Err(error) => {
-            tracing::error!(%error, "the spill directory cannot be read, tried again later");
+            tracing::error!(%error, "the spill directory cannot be read; this is retried");
             return;
         }
     };
@@ -296,7 +296,7 @@ async fn append(
             Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => {
                 counters.append_errors.fetch_add(1, Ordering::Relaxed);
                 if relay.trouble_lines.take() {
-                    tracing::error!(%error, "the log takes no spilled records");
+                    tracing::error!(%error, "the log does not store spilled records; this is retried");
                 }
             }
             Err(error) => return Err(error.into()),
@@ -351,7 +351,7 @@ async fn conclude(
         tracing::warn!(
             file = name,
             reason,
-            "a spill file is torn: its whole records are taken in, the file is kept"
+            "a spill file is torn: its complete records are appended to the log, and the file is kept"
         );
     }
     Ok(())
@@ -364,13 +364,13 @@ fn refuse(relay: &Relay, name: &str, inode: u64, reason: &str) {
     let counter = &relay.counters.spill_refused;
     counter.fetch_add(1, Ordering::Relaxed);
     if relay.intake.refused_lines.take() {
-        tracing::warn!(file = name, reason, "a spill file is not taken in");
+        tracing::warn!(file = name, reason, "a spill file is refused and kept");
     }
 }
 
 fn failed(relay: &Relay, error: &IntakeError, name: &str) {
     if relay.intake.failed_lines.take() {
-        tracing::error!(%error, file = name, "a spill file cannot be taken in, tried again later");
+        tracing::error!(%error, file = name, "a spill file cannot be appended to the log; this is retried");
     }
 }
 

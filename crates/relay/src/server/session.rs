@@ -79,7 +79,7 @@ async fn welcome<'s>(
             tracing::warn!(
                 uid = peer.uid(),
                 pid = peer.pid(),
-                "a process of a user who may not send was refused: see `allow`"
+                "a client was refused: its user is not in `allow` of [relay]"
             );
         }
         let text = format!("uid {} may not send", peer.uid());
@@ -154,7 +154,7 @@ struct Session<'s> {
     /// Records for the next append, and what they took on the wire.
     waiting: Vec<NewRecord>,
     waiting_bytes: usize,
-    /// The client sends nothing more.
+    /// Whether the client sends nothing more.
     is_at_end: bool,
     /// Records of this connection that are durable.
     durable: u64,
@@ -180,7 +180,7 @@ impl Session<'_> {
                         format!("this relay speaks version {VERSION}, not {}", hello.version);
                     return Err(End::Refused(Refusal::Version, text));
                 }
-                tracing::debug!(pid = self.pid, program = hello.program, "a client is there");
+                tracing::debug!(pid = self.pid, program = hello.program, "a client connects");
                 self.converter = Converter::new(hello.host);
                 let spill = hello.spill.to_owned();
                 self.inbox.drain(..bytes);
@@ -330,7 +330,7 @@ impl Session<'_> {
             tracing::warn!(
                 pid = self.pid,
                 reason = text,
-                "a client sent what is no frame"
+                "a client has sent a malformed frame"
             );
         }
         done
@@ -369,7 +369,7 @@ impl Session<'_> {
                 counters
                     .dropped
                     .fetch_add(records as u64, Ordering::Relaxed);
-                tracing::error!(%error, records, pid = self.pid, "the log refuses records, they are lost");
+                tracing::error!(%error, records, pid = self.pid, "the log refuses records; they are lost");
             }
         }
         counters
@@ -439,7 +439,7 @@ pub(super) async fn append(relay: &Relay, records: Vec<NewRecord>) -> Result<App
         };
         relay.counters.append_errors.fetch_add(1, Ordering::Relaxed);
         if relay.trouble_lines.take() {
-            tracing::error!(%error, "the log takes no records; clients are not acknowledged until it does");
+            tracing::error!(%error, "the log does not store records; clients are not acknowledged until it does");
         }
         if *relay.stopping.borrow() {
             return Err(LogError::Closed);

@@ -52,7 +52,7 @@ impl Again {
             .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
         {
             self.logged = Some(Instant::now());
-            tracing::warn!(%error, "the spool cannot be shipped, it is kept and tried again");
+            tracing::warn!(%error, "the spool cannot be shipped to kafka; it is kept, and this is retried");
         }
         if self.is_stopping() {
             return Err(error);

@@ -141,7 +141,7 @@ impl LookUp {
             match shown.await {
                 Ok(is_whole) => known.is_whole &= is_whole,
                 Err(error) => {
-                    tracing::warn!(%error, topic = &**topic, "what is in the target already cannot be read");
+                    tracing::warn!(%error, topic = &**topic, "cannot look up in kafka which records it has already; some may be in it twice");
                     known.is_whole = false;
                 }
             }

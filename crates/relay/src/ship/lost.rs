@@ -133,7 +133,7 @@ impl Tries {
             tracing::warn!(
                 error,
                 records,
-                "records that kafka never takes cannot be kept as dead letters, it is tried again"
+                "records that kafka refuses cannot be stored as dead letters; this is retried"
             );
         }
         self.answered += u32::from(is_answered);
@@ -164,7 +164,7 @@ fn tell(Lost { record, reason }: &Lost<'_>, becomes: &str) {
         id = id.as_deref(),
         key = key.as_deref(),
         bytes = record.value.len(),
-        "kafka never takes a record: {becomes}"
+        "kafka refuses a record for good: {becomes}"
     );
 }
 

@@ -119,11 +119,13 @@ impl<L: Log + Clone> Work<L> {
         let longest_append = self.read_ahead as u64 + 2 * READ_RECORDS;
         match Doubtful::of(&self.spool, &self.group, longest_append).await {
             Ok(doubtful) => self.doubtful = Some(doubtful),
-            Err(error) => tracing::warn!(%error, "all that is shipped is looked up first"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which records may have been shipped before; each one is looked up in kafka first");
+            }
         }
         match Since::of(&self.spool, &self.topic).await {
             Ok(since) => self.since = since,
-            Err(error) => tracing::warn!(%error, "when it was shipped last is not known"),
+            Err(error) => tracing::warn!(%error, "the time of the last shipping is not known"),
         }
         let mut appending: Option<Appending> = None;
         loop {
@@ -193,7 +195,7 @@ impl<L: Log + Clone> Work<L> {
                 && let Err(error) = spool.append_marked(Vec::new(), mark).await
             {
                 // After a crash more is looked through.
-                tracing::warn!(%error, "the time of shipping cannot be kept");
+                tracing::warn!(%error, "the time of shipping cannot be stored; after a crash more is looked up in kafka");
             }
             let done = ship(&target, records, look_up, &mut again).await;
             drop(held);
@@ -225,7 +227,7 @@ impl<L: Log + Clone> Work<L> {
             Ok(()) => self.uncommitted.clear(),
             // It is tried again; after a crash the target is asked.
             Err(error) => {
-                tracing::warn!(%error, "the position of the shipped spool cannot be kept");
+                tracing::warn!(%error, "the position up to which the spool was shipped cannot be committed; this is retried");
             }
         }
     }
@@ -249,7 +251,7 @@ async fn ship<L: Log>(
         };
         if !known.is_whole {
             tracing::warn!(
-                "there is too much in the target to look up what it has already, some records may be in it twice"
+                "kafka holds too much to look up which records it has already; some may be in it twice"
             );
         }
         records.retain(|record| !known.contains(record));

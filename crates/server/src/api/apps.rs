@@ -1,4 +1,4 @@
-//! Applications: what there is that notifications come from.
+//! Applications, their event types and levels: who sends notifications, and of which kinds.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::documents::{App, Document, Included, ListLinks, ListMeta};
-use super::error::{ApiError, AuthenticationError, ErrorDocument};
+use super::error::ApiError;
+use super::error::described::{AnyRequest, Invalid, NotFound};
 use super::identity::Known;
 use super::path::Named;
 use super::query::Query;
@@ -35,18 +36,18 @@ impl AppDocument {
     }
 }
 
-/// All applications, in the order in which they were registered first.
+/// List the applications, in the order in which they were first registered.
 #[utoipa::path(
     get, path = "/apps", tag = "apps",
     operation_id = "listApps",
     params(
-        ("limit" = Option<u32>, Query, description = "At most so many; 1000, which is the most"),
-        ("offset" = Option<u32>, Query, description = "Skip so many"),
+        ("limit" = Option<u32>, Query, description = "Most resources to return: 1000 if not given, and at most."),
+        ("offset" = Option<u32>, Query, description = "How many resources to skip."),
     ),
     responses(
-        (status = 200, description = "Done", body = AppList, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The applications, with their event types and levels in `included`.", body = AppList, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        Invalid,
     ),
 )]
 pub(crate) async fn list(
@@ -72,15 +73,15 @@ pub(crate) async fn list(
     Ok(Document(StatusCode::OK, list))
 }
 
-/// One application.
+/// Show an application.
 #[utoipa::path(
     get, path = "/apps/{id}", tag = "apps",
     operation_id = "showApp",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the application.")),
     responses(
-        (status = 200, description = "Done", body = AppDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The application, with its event types and levels in `included`.", body = AppDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        NotFound,
     ),
 )]
 pub(crate) async fn show(

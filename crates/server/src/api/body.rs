@@ -43,7 +43,7 @@ impl JsonBody {
             Some(value @ Value::Object(_)) => {
                 serde_json::from_value(value).map_err(ApiError::bad_request)
             }
-            Some(_) => Err(ApiError::bad_request(format!("`{key}` is no object"))),
+            Some(_) => Err(ApiError::bad_request(format!("`{key}` is not an object"))),
             None => Err(ApiError::bad_request(format!("`{key}` is missing"))),
         }
     }
@@ -100,8 +100,8 @@ fn media_type(request: &Request) -> String {
 
 fn refused(media_type: &str, expected: &str) -> ApiError {
     let detail = match media_type {
-        "" => format!("There is no Content-Type, expected {expected}"),
-        _ => format!("The Content-Type is {media_type}, expected {expected}"),
+        "" => format!("There is no Content-Type; expected {expected}"),
+        _ => format!("The Content-Type is {media_type}; expected {expected}"),
     };
     ApiError::media_type(detail)
 }
@@ -119,7 +119,9 @@ async fn bytes(request: Request, api: &Api) -> Result<Bytes, ApiError> {
 
 pub(super) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
     let value = serde_json::from_slice(bytes);
-    storable(value.map_err(|error| ApiError::bad_request(format!("no JSON: {error}")))?)
+    storable(
+        value.map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?,
+    )
 }
 
 pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
@@ -129,13 +131,15 @@ pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
     let limits = serde_saphyr::alias_limits! { max_total_replayed_events: replayed };
     let options = serde_saphyr::options! { alias_limits: limits };
     let value = serde_saphyr::from_slice_with_options(bytes, options);
-    storable(value.map_err(|error| ApiError::bad_request(format!("no YAML: {error}")))?)
+    storable(
+        value.map_err(|error| ApiError::bad_request(format!("the body is not YAML: {error}")))?,
+    )
 }
 
-/// PostgreSQL has no NUL in text; so nobody has one.
+/// Refuses NUL characters: PostgreSQL stores none in text, and both stores take the same.
 fn storable(value: Value) -> Result<Value, ApiError> {
     if has_nul(&value) {
-        Err(ApiError::bad_request("there is a NUL character in a text"))
+        Err(ApiError::bad_request("a string contains a NUL character"))
     } else {
         Ok(value)
     }

@@ -1,4 +1,4 @@
-//! What answers are made of: the resources of JSON:API as they are written.
+//! Answers: the resources of JSON:API as they are written.
 //!
 //! These types are the contract with clients: names and nesting are hooks-backend's. What was added
 //! since stands after it.
@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 /// The type of every answer with a body.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.api+json";
 
-/// An answer.
+/// An answer with a body.
 pub(crate) struct Document<T>(pub(crate) StatusCode, pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Document<T> {
@@ -31,7 +31,7 @@ impl<T: Serialize> IntoResponse for Document<T> {
     }
 }
 
-/// Names another resource.
+/// Reference to another resource.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Link {
     id: String,
@@ -39,13 +39,13 @@ pub(crate) struct Link {
     kind: &'static str,
 }
 
-/// Other resources.
+/// References to other resources.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Many {
     data: Vec<Link>,
 }
 
-/// Another resource.
+/// Reference to one other resource.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct One {
     data: Link,
@@ -63,28 +63,28 @@ impl Many {
     }
 }
 
-/// What a list says about itself.
+/// Which part of a list this is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ListMeta {
-    /// How many there are in all.
+    /// Number of resources in the whole list.
     pub(crate) total: i64,
-    /// How many are shown at most.
+    /// Most resources in this part.
     pub(crate) limit: i64,
-    /// How many stand before these.
+    /// Number of resources before this part.
     pub(crate) offset: i64,
 }
 
-/// Other parts of a list, as full URLs.
+/// URLs of other parts of the list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ListLinks {
-    /// The first part.
+    /// First part.
     pub(crate) first: String,
-    /// The last part.
+    /// Last part.
     pub(crate) last: String,
-    /// The part after this one.
+    /// Part after this one, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
-    /// The part before this one.
+    /// Part before this one, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<String>,
 }
@@ -101,8 +101,9 @@ pub(crate) struct App {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AppAttributes {
-    /// What notifications call it.
+    /// Name that notifications have in `application`.
     name: String,
+    /// Name for people.
     title: String,
 }
 
@@ -111,7 +112,7 @@ pub(crate) struct AppRelationships {
     event_types: Many,
 }
 
-/// What an application's resource refers to.
+/// Resource that an application refers to.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Included {
@@ -131,8 +132,9 @@ pub(crate) struct EventType {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NamedAttributes {
+    /// Name for people.
     title: String,
-    /// What notifications call it: the `id` of its registration.
+    /// Name that notifications have: the `id` of the registration.
     name: String,
 }
 
@@ -151,7 +153,7 @@ pub(crate) struct Level {
 }
 
 impl App {
-    /// The resource, and what it refers to.
+    /// The resource of an application, and those it refers to.
     pub(crate) fn new(application: &store::Application) -> (Self, Vec<Included>) {
         let event_types = application.event_types.iter();
         let app = Self {
@@ -205,7 +207,7 @@ impl Level {
     }
 }
 
-/// An endpoint. What is in `data`, and secrets, are never shown.
+/// An endpoint. Its `data` and its signing secret are not shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Endpoint {
     id: String,
@@ -216,31 +218,32 @@ pub(crate) struct Endpoint {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndpointAttributes {
-    /// Unique in the account.
+    /// Name, unique in the account.
     name: String,
+    /// Where webhooks are sent.
     url: String,
-    /// One that is not gets nothing.
+    /// Whether the endpoint receives notifications.
     active: bool,
-    /// `success` or `failure`.
+    /// How the last delivery ended: `success` or `failure`; null before the first.
     last_delivery_status: Option<&'static str>,
-    /// RFC 3339.
+    /// Time of the last delivery, RFC 3339.
     last_delivery_time: Option<String>,
-    /// RFC 3339: when the failures began.
+    /// Time of the first failure since the last success, RFC 3339.
     first_failure_time: Option<String>,
-    /// `Endpoints::HttpEndpoint` or `Endpoints::HttpsEndpoint`, after the URL.
+    /// `Endpoints::HttpEndpoint` or `Endpoints::HttpsEndpoint`, as the URL says.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// `default` or `hooks`.
+    /// Retry policy: `default` or `hooks`.
     retry_policy: &'static str,
-    /// How long it may take to answer; null: as long as the configuration says.
+    /// Seconds that the endpoint has to answer; null for the time in the configuration.
     timeout_seconds: Option<u32>,
-    /// What is for it is kept until it is so no more.
+    /// Whether deliveries wait until the endpoint is not paused any more.
     paused: bool,
-    /// Deliveries in a second at most, from each node; null: no limit.
+    /// Most deliveries per second from each node; null for no limit.
     rate_limit: Option<u32>,
-    /// Seconds until each further attempt; null: as the retry policy says.
+    /// Seconds before each further attempt; null for those of the retry policy.
     retry_delays: Option<Vec<u32>>,
-    /// The id of the endpoint that gets what cannot be delivered here.
+    /// Id of the endpoint that receives what cannot be delivered to this one; null for none.
     fallback_id: Option<String>,
 }
 
@@ -282,12 +285,12 @@ pub(crate) struct Filter {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FilterAttributes {
-    /// One that is not matches nothing.
+    /// Whether the filter matches anything.
     enabled: bool,
-    /// An expression that must hold besides.
+    /// CEL expression that must hold, too; null for none.
     condition: Option<String>,
-    /// Of `apps`, `event_types`, `levels`: sets that are empty because what was in them is gone.
-    /// They match nothing, until somebody sets them again.
+    /// Sets whose members are not registered any more: `apps`, `event_types`, `levels`. They match
+    /// nothing until they are set again.
     stale: Vec<&'static str>,
 }
 
@@ -324,7 +327,7 @@ impl Filter {
     }
 }
 
-/// What a set of a filter is called here.
+/// Name of a set of a filter in answers.
 pub(crate) fn relation(set: FilterSet) -> &'static str {
     match set {
         FilterSet::Applications => "apps",

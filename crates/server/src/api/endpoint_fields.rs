@@ -31,61 +31,61 @@ use flow::FlowFields;
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
 const MAX_URL_CHARS: usize = 2048;
-/// Of one set of a filter.
+/// Most members of one set of a filter.
 const MAX_MEMBERS: usize = 1000;
 /// The longest that an attempt may take, as in the configuration.
 const MAX_TIMEOUT_SECONDS: u32 = 45;
 
-/// An endpoint that is to be made or changed.
+/// Endpoint to create or to change.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct EndpointRequest {
     endpoint: EndpointFields,
 }
 
-/// What is said about an endpoint.
+/// Attributes of an endpoint.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct EndpointFields {
-    /// Unique in the account.
+    /// Name, unique in the account.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
-    /// `http://` or `https://`.
+    /// Where webhooks are sent: `http://` or `https://`.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, example = "https://example.org/hook")]
     url: Option<Option<String>>,
-    /// One that is not gets nothing.
+    /// Whether the endpoint receives notifications; a new one does if this is not given.
     active: Option<bool>,
-    /// It follows the URL; one that does not exist is refused.
+    /// Type of the endpoint. The URL decides it; one that does not exist is refused.
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// `default`, or `hooks` for the schedule of hooks-backend.
+    /// Retry policy: `default`, or `hooks` for the schedule of hooks-backend.
     retry_policy: Option<String>,
-    /// How long it may take to answer; null: as long as the configuration says.
+    /// Seconds that the endpoint has to answer; null for the time in the configuration.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 45)]
     timeout_seconds: Option<Option<Value>>,
     #[serde(flatten)]
     flow: FlowFields,
-    /// Written, and never shown; null removes all of it.
+    /// Secrets and headers of requests, which are never shown; null removes all of them.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<DataFields>)]
     data: Option<Option<Value>>,
-    /// What it wants.
+    /// Which notifications the endpoint receives.
     filter: Option<FilterRequest>,
 }
 
-/// What is said about a filter. If one of the sets is named, all three are replaced: one that is
-/// not named is empty, and an empty set is open.
+/// Filter of an endpoint. If one of the sets is given, all three are replaced: a set that is not
+/// given is empty, and an empty set matches anything.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct FilterRequest {
-    /// Take the filter away: the endpoint gets nothing.
+    /// Whether to remove the filter: the endpoint receives nothing then.
     #[serde(rename = "_destroy")]
     #[schema(value_type = Option<bool>)]
     destroy: Option<Value>,
-    /// One that is not matches nothing.
+    /// Whether the filter matches anything.
     enabled: Option<bool>,
-    /// An expression that must hold besides.
+    /// CEL expression that must hold, too; null for none.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     condition: Option<Option<String>>,
@@ -230,7 +230,7 @@ impl Checked {
         self.errors.push(ErrorObject::attribute(attribute, detail));
     }
 
-    /// It has to exist, and says nothing otherwise: the URL does.
+    /// Checks that a type exists. What it says is ignored: the URL decides.
     fn kind(&mut self, kind: Option<&str>) {
         let Some(kind) = kind else {
             return;
@@ -271,7 +271,7 @@ impl Checked {
         match (kind, webhook::check_url(&text)) {
             (Some(kind), Ok(())) => self.url = Some((text, kind)),
             (Some(_), Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
-            (None, _) => self.refuse("url", "is no http or https URL"),
+            (None, _) => self.refuse("url", "is not an http or https URL"),
         }
     }
 
@@ -284,7 +284,7 @@ impl Checked {
         });
         match seconds {
             Some(None) => {
-                let detail = format!("is no number from 1 to {MAX_TIMEOUT_SECONDS}");
+                let detail = format!("is not a number from 1 to {MAX_TIMEOUT_SECONDS}");
                 self.refuse("timeout_seconds", detail);
             }
             seconds => self.timeout_seconds = Some(seconds.flatten()),
@@ -298,7 +298,7 @@ impl Checked {
                 name.replace('~', "~0").replace('/', "~1")
             );
             self.errors
-                .push(ErrorObject::at(pointer, "is no attribute of a filter"));
+                .push(ErrorObject::at(pointer, "is not an attribute of a filter"));
         }
         if filter.destroy.as_ref().is_some_and(is_true) {
             self.filter = FilterEdit::Remove;
@@ -307,7 +307,7 @@ impl Checked {
         if let Some(Some(text)) = &filter.condition
             && let Err(error) = Condition::new(text)
         {
-            let detail = format!("is no condition: {error}");
+            let detail = format!("is not a condition: {error}");
             let pointer = "/data/attributes/filter/condition";
             self.errors.push(ErrorObject::at(pointer, detail));
         }

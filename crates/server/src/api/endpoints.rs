@@ -12,15 +12,16 @@ use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, Endpoint, ListLinks, ListMeta};
 use super::endpoint_fields::{EndpointFields, EndpointRequest};
-use super::error::{ApiError, AuthenticationError, ErrorDocument};
+use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::error::{ApiError, ErrorDocument};
 use super::identity::Tenant;
 use super::path::Named;
 use super::query::{Part, Query};
 
-/// How long an old secret is good after it was replaced.
+/// How long webhooks are signed with an old secret, too, after it was replaced.
 const SECRET_OVERLAP_MS: i64 = 24 * 3_600_000;
 
-/// Endpoints.
+/// A part of the list of endpoints.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndpointList {
     data: Vec<Endpoint>,
@@ -43,27 +44,25 @@ pub(crate) struct SecretDocument {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SecretMeta {
-    /// What webhooks are signed with, as Standard Webhooks writes it. It is shown here and never
-    /// again.
+    /// Secret that webhooks are signed with, in the format of Standard Webhooks. Shown this once.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     signing_secret: String,
 }
 
-/// The endpoints of the account.
+/// List the endpoints of the account.
 #[utoipa::path(
     get, path = "/endpoints", tag = "endpoints",
     operation_id = "listEndpoints",
     params(
-        ("limit" = Option<u32>, Query, description = "At most so many; 10, and 1000 at most"),
-        ("offset" = Option<u32>, Query, description = "Skip so many"),
-        ("order" = Option<String>, Query, description = "`name`, `url` or `active`, and `asc` or `desc`", example = "name desc"),
-        ("q" = Option<String>, Query, description = "Text of name or URL, or `name~TEXT,url~TEXT`: 20 of these, and 2048 characters at most"),
+        ("limit" = Option<u32>, Query, description = "Most resources to return: 10 if not given, at most 1000."),
+        ("offset" = Option<u32>, Query, description = "How many resources to skip."),
+        ("order" = Option<String>, Query, description = "Attribute to sort by: `name`, `url` or `active`, followed by `asc` or `desc`.", example = "name desc"),
+        ("q" = Option<String>, Query, description = "Text to find in name or URL, or conditions that must all hold: `name~TEXT,url~TEXT`. At most 20 conditions and 2048 characters."),
     ),
     responses(
-        (status = 200, description = "Done", body = EndpointList, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The endpoints.", body = EndpointList, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        Invalid,
     ),
 )]
 pub(crate) async fn list(
@@ -86,17 +85,16 @@ pub(crate) async fn list(
     Ok(Document(StatusCode::OK, list))
 }
 
-/// Make an endpoint, with its filter. Without a filter it gets nothing.
+/// Create an endpoint, with its filter. An endpoint without a filter receives nothing.
 #[utoipa::path(
     post, path = "/endpoints", tag = "endpoints",
     operation_id = "createEndpoint",
     request_body(content = EndpointRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 201, description = "Made", body = SecretDocument, content_type = "application/vnd.api+json"),
-        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 201, description = "The endpoint was created; the answer has its signing secret.", body = SecretDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        Invalid,
     ),
 )]
 pub(crate) async fn create(
@@ -118,15 +116,15 @@ pub(crate) async fn create(
     Ok(Document(StatusCode::CREATED, document))
 }
 
-/// An endpoint.
+/// Show an endpoint.
 #[utoipa::path(
     get, path = "/endpoints/{id}", tag = "endpoints",
     operation_id = "showEndpoint",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
-        (status = 200, description = "Done", body = EndpointDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The endpoint.", body = EndpointDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        NotFound,
     ),
 )]
 pub(crate) async fn show(
@@ -139,18 +137,18 @@ pub(crate) async fn show(
     Ok(Document(StatusCode::OK, EndpointDocument { data }))
 }
 
-/// Change an endpoint and its filter: what is not named stays.
+/// Change an endpoint and its filter. Attributes that are not given stay as they are.
 #[utoipa::path(
     put, path = "/endpoints/{id}", tag = "endpoints",
     operation_id = "updateEndpoint",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     request_body(content = EndpointRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 200, description = "Done", body = EndpointDocument, content_type = "application/vnd.api+json"),
-        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The endpoint as it is now.", body = EndpointDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        NotFound,
+        Invalid,
     ),
 )]
 pub(crate) async fn update(
@@ -172,11 +170,11 @@ pub(crate) async fn update(
 #[utoipa::path(
     delete, path = "/endpoints/{id}", tag = "endpoints",
     operation_id = "deleteEndpoint",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 204, description = "The endpoint was deleted."),
+        AnyRequest,
+        NotFound,
     ),
 )]
 pub(crate) async fn delete(
@@ -191,16 +189,17 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Send a test: one attempt, now. It leaves no trace on the endpoint.
+/// Send a test notification to an endpoint: one attempt, now. Its outcome is not recorded on the
+/// endpoint.
 #[utoipa::path(
     post, path = "/endpoints/{id}/test", tag = "endpoints",
     operation_id = "testEndpoint",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
-        (status = 204, description = "It was delivered"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 502, body = ErrorDocument, content_type = "application/vnd.api+json", description = "It was not, with the reason"),
+        (status = 204, description = "The test was delivered."),
+        AnyRequest,
+        NotFound,
+        (status = 502, body = ErrorDocument, content_type = "application/vnd.api+json", description = "The test was not delivered; `detail` is the reason."),
     ),
 )]
 pub(crate) async fn test(
@@ -213,22 +212,24 @@ pub(crate) async fn test(
     let none = || ApiError::no_record("Endpoint", &id);
     let record = records.first().ok_or_else(none)?;
     let Some(test_delivery) = &api.test_delivery else {
-        return Err(ApiError::bad_gateway("This dovecast delivers nothing"));
+        return Err(ApiError::bad_gateway(
+            "This server delivers no webhooks: it runs without the role `dispatch`",
+        ));
     };
     let delivered = test_delivery.deliver_test(record).await;
     delivered.map_err(ApiError::bad_gateway)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Give an endpoint a new signing secret. The old one is good for 24 hours more.
+/// Give an endpoint a new signing secret. Webhooks are signed with the old one, too, for 24 hours.
 #[utoipa::path(
     post, path = "/endpoints/{id}/secret", tag = "endpoints",
     operation_id = "rotateSecret",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
-        (status = 200, description = "Done", body = SecretDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The endpoint; `meta` has its new signing secret.", body = SecretDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        NotFound,
     ),
 )]
 pub(crate) async fn rotate_secret(
@@ -262,7 +263,8 @@ pub(super) async fn find(
     found.ok_or_else(|| ApiError::no_record("Endpoint", id))
 }
 
-/// Asked beforehand, so that the answer tells all that is wrong at once.
+/// Whether another endpoint has the name. Looked up before the rest is checked, so that the answer
+/// names all that is wrong at once.
 async fn is_taken(
     api: &Api,
     account: &Account,

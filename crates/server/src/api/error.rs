@@ -1,8 +1,9 @@
-//! What a request gets instead of what it asked for: errors as JSON:API writes them.
+//! Errors that requests are answered with, as JSON:API writes them.
 //!
-//! What the client can do something about is told to the client; the rest is logged here, and the
-//! client gets a 500, or a 503 where the same request may succeed later.
+//! The client is told what it can mend; the rest is logged here, and the client gets a 500, or a
+//! 503 where the same request may succeed later.
 
+pub(super) mod described;
 mod unavailable;
 
 use axum::Json;
@@ -16,7 +17,7 @@ use utoipa::ToSchema;
 use super::documents::MEDIA_TYPE;
 use crate::sources::NotTaken;
 
-/// Why a request was not done.
+/// Why a request was refused or has failed.
 #[derive(Debug)]
 pub(crate) enum ApiError {
     /// 401, in a shape of its own.
@@ -25,35 +26,35 @@ pub(crate) enum ApiError {
     Errors(StatusCode, Vec<ErrorObject>),
 }
 
-/// What is wrong with a body. A body of a megabyte can be wrong in hundreds of thousands of places:
-/// so many are told.
+/// What is wrong with a body, as far as it is answered: a body of a megabyte can be wrong in
+/// hundreds of thousands of places.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<ErrorObject>);
 
-/// One error.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
-    /// The status of the answer.
+    /// Status of the answer.
     #[schema(example = "422")]
     pub(crate) status: String,
-    /// What kind of error it is.
+    /// Kind of the error.
     pub(crate) title: String,
     /// What is wrong.
     #[schema(example = "has already been taken")]
     pub(crate) detail: String,
-    /// Where it is wrong.
+    /// Part of the request that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<ErrorSource>,
 }
 
-/// Where a request is wrong.
+/// Part of a request that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ErrorSource {
-    /// A JSON pointer into the body.
+    /// JSON pointer into the body.
     #[schema(example = "/data/attributes/name")]
     Pointer(String),
-    /// A parameter of the query.
+    /// Name of a parameter of the query.
     Parameter(String),
 }
 
@@ -63,10 +64,10 @@ pub(crate) struct ErrorDocument {
     errors: Vec<ErrorObject>,
 }
 
-/// A request that does not say who it is from.
+/// The error of a request that is not authenticated.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuthenticationError {
-    /// What is missing.
+    /// Why the request is not authenticated.
     #[schema(example = "Authentication error: X-RH-IDENTITY header should be provided")]
     error: String,
 }
@@ -80,7 +81,7 @@ impl ApiError {
         Self::one(StatusCode::NOT_FOUND, "Record not found", detail)
     }
 
-    /// There is none of this id, or it is somebody else's.
+    /// No resource has this id, or it belongs to another account.
     pub(crate) fn no_record(what: &str, id: &str) -> Self {
         Self::not_found(format!("Could not find {what} with 'id'={id}"))
     }
@@ -110,12 +111,12 @@ impl ApiError {
         )
     }
 
-    /// The log does not have it.
+    /// The log has not taken a notification.
     pub(crate) fn not_taken(reason: &NotTaken) -> Self {
         let (status, title) = match reason {
             NotTaken::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
             NotTaken::Refused(_) | NotTaken::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Not taken")
+                (StatusCode::SERVICE_UNAVAILABLE, "Not accepted")
             }
         };
         Self::one(status, title, reason.to_string())
@@ -125,12 +126,12 @@ impl ApiError {
         Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", detail)
     }
 
-    /// Attributes that cannot be, each with its error.
+    /// Attributes that are not valid, each with its error.
     pub(crate) fn invalid(errors: impl Into<Errors>) -> Self {
         Self::Errors(StatusCode::UNPROCESSABLE_ENTITY, errors.into().0)
     }
 
-    /// A parameter of the query that cannot be.
+    /// A parameter of the query that is not valid.
     pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let mut error = ErrorObject::new(status, "Invalid parameter", detail);
@@ -140,6 +141,8 @@ impl ApiError {
 }
 
 impl Errors {
+    /// Most errors in an answer: more help nobody, and a body can be wrong in as many places as it
+    /// has bytes.
     const MOST: usize = 100;
 
     pub(crate) fn push(&mut self, error: ErrorObject) {
@@ -171,7 +174,7 @@ impl ErrorObject {
         }
     }
 
-    /// Something in the body that cannot be.
+    /// A part of the body that is not valid.
     pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let mut error = Self::new(status, "Invalid attribute", detail);
@@ -179,12 +182,12 @@ impl ErrorObject {
         error
     }
 
-    /// An attribute that cannot be.
+    /// An attribute that is not valid.
     pub(crate) fn attribute(name: &str, detail: impl Into<String>) -> Self {
         Self::at(format!("/data/attributes/{name}"), detail)
     }
 
-    /// A set of a filter that cannot be.
+    /// A set of a filter that is not valid.
     pub(crate) fn members(kind: MemberKind, detail: impl Into<String>) -> Self {
         let relation = match kind {
             MemberKind::Application => "apps",
@@ -194,7 +197,7 @@ impl ErrorObject {
         Self::at(format!("/data/relationships/filter/{relation}"), detail)
     }
 
-    /// A filter that names what is not there.
+    /// A filter that names what is not registered.
     pub(crate) fn unknown_member(kind: MemberKind, id: &str) -> Self {
         let what = match kind {
             MemberKind::Application => "App",
@@ -216,14 +219,16 @@ impl From<StoreError> for ApiError {
             )]),
             StoreError::TooManyEndpoints(most) => Self::invalid(vec![ErrorObject::at(
                 "/data",
-                format!("cannot be made: the account has {most} endpoints, and may have no more"),
+                format!(
+                    "cannot be created: the account has {most} endpoints, and may have no more"
+                ),
             )]),
             StoreError::Unknown { kind, id } => {
                 Self::invalid(vec![ErrorObject::unknown_member(kind, &id)])
             }
             StoreError::AuthorizationTwice => Self::invalid(vec![ErrorObject::attribute(
                 "data/headers/Authorization",
-                "cannot be set beside `authorization`",
+                "cannot be set together with `authorization`",
             )]),
             StoreError::Fallback(detail) => {
                 Self::invalid(vec![ErrorObject::attribute("fallback_id", detail)])

@@ -1,4 +1,4 @@
-//! The filter of an endpoint. It is changed with the endpoint.
+//! The filter of an endpoint, as it is shown. Requests about the endpoint change it.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::documents::{Document, Filter};
-use super::error::{ApiError, AuthenticationError, ErrorDocument};
+use super::error::ApiError;
+use super::error::described::{AnyRequest, NotFound};
 use super::identity::Tenant;
 use super::path::Named;
 
@@ -17,15 +18,15 @@ pub(crate) struct FilterDocument {
     data: Filter,
 }
 
-/// The filter of an endpoint.
+/// Show the filter of an endpoint.
 #[utoipa::path(
     get, path = "/endpoints/{id}/filter", tag = "endpoints",
     operation_id = "showFilter",
-    params(("id" = String, Path, description = "The endpoint's id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
-        (status = 200, description = "Done", body = FilterDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The filter.", body = FilterDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        NotFound,
     ),
 )]
 pub(crate) async fn show(

@@ -18,27 +18,27 @@ use serde_json::Value;
 use super::Api;
 use super::error::ApiError;
 
-/// What every delivery of a webhook has, and no endpoint can take away.
+/// Header that each delivery of a webhook has, and no endpoint can take away.
 const WEBHOOK_ID: &str = "webhook-id";
-/// What a proxy in front says about the user, see `docs/rest.md`.
+/// Header in which a trusted proxy names the user; see `docs/rest.md`.
 pub(crate) const IDENTITY: &str = "x-rh-identity";
 
 /// The longest number of an account, and the longest name of a user: they are looked up, and
 /// PostgreSQL's indexes take no long texts.
 const MAX_CHARS: usize = 255;
 
-/// Anybody who is known.
+/// Any caller that is authenticated.
 pub(crate) struct Known;
-/// An account: a user of it, or one of its tokens.
+/// Account of the caller, which is a user of it or one of its tokens.
 pub(crate) struct Tenant(pub(crate) Account);
-/// Who may register applications.
+/// Caller that may register applications.
 pub(crate) struct Registrar;
-/// Who may send notifications: for one account, or for any.
+/// Caller that may send notifications: for one account, or for any.
 pub(crate) enum Sender {
     Account(Account),
     Anybody,
 }
-/// Whoever runs this dovecast.
+/// Caller with an admin token.
 pub(crate) struct Admin;
 
 impl FromRequestParts<Api> for Known {
@@ -56,7 +56,7 @@ impl FromRequestParts<Api> for Tenant {
         match identify(parts, api).await? {
             Caller::Account(account) => Ok(Self(account)),
             Caller::Admin | Caller::Registration => Err(ApiError::forbidden(
-                "This token belongs to no account: endpoints are seen with a token of their account",
+                "This token belongs to no account: use a token of the account of the endpoints",
             )),
         }
     }
@@ -66,7 +66,7 @@ impl FromRequestParts<Api> for Registrar {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        // It comes from outside, whoever has sent it.
+        // Whoever has sent it, the header marks a request from outside.
         if parts.headers.contains_key(IDENTITY) {
             return Err(ApiError::forbidden(
                 "Requests with X-RH-IDENTITY are not allowed to register apps.",
@@ -75,7 +75,7 @@ impl FromRequestParts<Api> for Registrar {
         match identify(parts, api).await? {
             Caller::Admin | Caller::Registration => Ok(Self),
             Caller::Account(_) => Err(ApiError::forbidden(
-                "Applications are registered with an admin token or a registration token",
+                "Only an admin token or a registration token may register applications",
             )),
         }
     }
@@ -95,7 +95,7 @@ impl FromRequestParts<Api> for Sender {
             Caller::Account(account) => Ok(Self::Account(account)),
             Caller::Admin => Ok(Self::Anybody),
             Caller::Registration => Err(ApiError::forbidden(
-                "Notifications are sent with an admin token or a token of their account",
+                "Only an admin token or a token of the account may send notifications",
             )),
         }
     }
@@ -108,7 +108,7 @@ impl FromRequestParts<Api> for Admin {
         match identify(parts, api).await? {
             Caller::Admin => Ok(Self),
             Caller::Account(_) | Caller::Registration => Err(ApiError::forbidden(
-                "Tokens are made and deleted with an admin token",
+                "Only an admin token may list, create and delete tokens",
             )),
         }
     }
@@ -129,11 +129,11 @@ impl Api {
 }
 
 async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
-    // Whoever has an endpoint chooses where deliveries go: none may act here, as a message that
-    // goes round or as somebody else.
+    // Owners of endpoints choose where deliveries go: a delivery must not act here, where it could
+    // be sent as a message for ever, or in the name of a proxy that is trusted.
     if parts.headers.contains_key(WEBHOOK_ID) {
         return Err(ApiError::forbidden(
-            "A delivery of a webhook is no request to this API",
+            "Requests with the header `webhook-id` are not allowed: a webhook cannot be delivered to this API",
         ));
     }
     let mut identities = parts.headers.get_all(IDENTITY).iter();

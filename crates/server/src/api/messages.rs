@@ -19,31 +19,32 @@ use uuid::Uuid;
 use super::Api;
 use super::body::{self, JsonBytes};
 use super::documents::Document;
-use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
+use super::error::described::{AnyRequest, Invalid, UnreadableBody};
+use super::error::{ApiError, ErrorObject, Errors};
 use super::identity::Sender;
 use crate::headers::header;
 use dovecast_notification::outbox::{FIELDS, NewNotification};
 
-/// A notification that is sent.
+/// Notification to send.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct MessageRequest {
-    /// The name of the application.
+    /// Name of the application.
     application: String,
-    /// The id of the event type.
+    /// Id of the event type, as registered.
     event_type: String,
-    /// The id of the level; null: none.
+    /// Id of the level, as registered; null for a notification without a level.
     #[schema(required)]
     level: Option<String>,
-    /// RFC 3339; now without it.
+    /// Time of the event, RFC 3339; the time of the request if not given.
     timestamp: Option<String>,
-    /// Anything; endpoints get it as it is.
+    /// Any JSON; endpoints receive it unchanged.
     message: Value,
-    /// The number of the account; a token of an account may leave it out.
+    /// Number of the account; may be left out with a token of the account.
     account_id: Option<String>,
 }
 
-/// A notification that was taken.
+/// A notification that is in the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MessageDocument {
     data: Message,
@@ -53,24 +54,21 @@ pub(crate) struct MessageDocument {
 pub(crate) struct Message {
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The `dovecast-id` of its record.
+    /// Id of the notification: the header `dovecast-id` of its record.
     id: String,
 }
 
-/// Send a notification: it is durable when this is answered.
+/// Send a notification. It is durable once the request is answered.
 #[utoipa::path(
     post, path = "/messages", tag = "messages",
     operation_id = "createMessage",
     security(("token" = [])),
     request_body(content = MessageRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 201, description = "It is in the log", body = MessageDocument, content_type = "application/vnd.api+json"),
-        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token, or not for this account", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 413, description = "It is too large", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 503, description = "The log cannot take it now", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 201, description = "The notification is durable in the log.", body = MessageDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        Invalid,
     ),
 )]
 pub(crate) async fn create(
@@ -106,7 +104,7 @@ pub(super) fn read<'a>(
     now: Timestamp,
 ) -> Result<NewNotification<String, &'a RawValue>, ApiError> {
     let Value::Object(fields) = body::json(body)? else {
-        return Err(ApiError::bad_request("the body is no object"));
+        return Err(ApiError::bad_request("the body is not an object"));
     };
     // Endpoints get it byte by byte, with numbers that no program here understands.
     let mut messages: HashMap<Cow<'_, str>, &RawValue> =
@@ -124,7 +122,7 @@ pub(super) fn read<'a>(
     let event_type = noted("event_type", filled(fields.get("event_type")));
     let level = match fields.get("level") {
         Some(Value::Null) => Some(None),
-        None => noted("level", Err("is missing; null: none")).map(Some),
+        None => noted("level", Err("is missing (null for none)")).map(Some),
         value => noted("level", filled(value)).map(Some),
     };
     let timestamp = noted("timestamp", timestamp(fields.get("timestamp"), now));
@@ -163,7 +161,7 @@ fn filled(value: Option<&Value>) -> Result<String, &'static str> {
     match value {
         Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.clone()),
         None | Some(Value::Null | Value::String(_)) => Err("can't be blank"),
-        Some(_) => Err("is no text"),
+        Some(_) => Err("is not a string"),
     }
 }
 
@@ -175,11 +173,11 @@ fn timestamp(value: Option<&Value>, now: Timestamp) -> Result<String, &'static s
     };
     match time {
         Ok(time) => Ok(format!("{time:.3}")),
-        Err(()) => Err("is no RFC 3339 time"),
+        Err(()) => Err("is not an RFC 3339 time"),
     }
 }
 
-/// Senders that write numbers as numbers are known.
+/// Number of the account. Some senders write it as a JSON number.
 fn account(value: Option<&Value>, sender: &Sender) -> Result<String, &'static str> {
     match (value, sender) {
         (None, Sender::Account(account)) => Ok(account.number.clone()),

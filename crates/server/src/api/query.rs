@@ -11,12 +11,12 @@ use super::documents::{ListLinks, ListMeta};
 use super::error::ApiError;
 
 const DEFAULT_LIMIT: i64 = 10;
-/// Who asks for more gets so many.
+/// Most resources in an answer, whatever `limit` says.
 const MAX_LIMIT: i64 = 1000;
 
-/// Of `q`: patterns have a length at most in SQLite.
+/// Longest `q`, in characters: SQLite bounds the length of patterns.
 const MAX_SEARCH_CHARS: usize = 2048;
-/// Of `q`: expressions have a depth at most in SQLite.
+/// Most conditions in `q`: SQLite bounds the depth of expressions.
 const MAX_CONDITIONS: usize = 20;
 
 /// The parameters of a request, and what links begin with.
@@ -73,9 +73,7 @@ impl Query {
             .into_owned()
             .collect();
         if parameters.iter().any(|(_, value)| value.contains('\0')) {
-            return Err(ApiError::bad_request(
-                "there is a NUL character in the query",
-            ));
+            return Err(ApiError::bad_request("the query contains a NUL character"));
         }
         Ok(Self { base, parameters })
     }
@@ -104,7 +102,7 @@ impl Query {
         self.part_of(DEFAULT_LIMIT)
     }
 
-    /// The same of a list that is wanted as a whole.
+    /// `limit` and `offset` of a list that clients want as a whole: the default is the most.
     pub(crate) fn whole(&self) -> Result<Part, ApiError> {
         self.part_of(MAX_LIMIT)
     }
@@ -116,7 +114,7 @@ impl Query {
                 Ok(number) if number >= least => Ok(number),
                 _ => Err(ApiError::parameter(
                     name,
-                    format!("`{text}` is no number from {least} on"),
+                    format!("`{text}` is not a number of at least {least}"),
                 )),
             },
         };
@@ -169,7 +167,7 @@ impl Query {
         (meta, links)
     }
 
-    /// The same request about another part.
+    /// URL of the request with another part.
     fn link(&self, part: Part) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let others = self

@@ -21,7 +21,7 @@ pub enum Form {
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Of HTTP.
+    /// Status of HTTP.
     pub status: u16,
     /// All that is told.
     pub complaints: Vec<Complaint>,

@@ -1,4 +1,4 @@
-//! Redelivery, for whose endpoint it is: dead letters are owed again.
+//! Redelivery, for the account of an endpoint: dead letters are owed again.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,29 +11,31 @@ use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
 use super::endpoints::find;
-use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject};
+use super::error::described::{AnyRequest, UnreadableBody};
+use super::error::{ApiError, ErrorDocument, ErrorObject};
 use super::identity::Tenant;
 use super::path::Named;
 use crate::cli::NotificationName;
 
-/// What is to be delivered again.
+/// Request to deliver again.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct RedeliverRequest {
     redeliver: RedeliverFields,
 }
 
-/// One of the two.
+/// Which notifications: exactly one of the two is given.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RedeliverFields {
-    /// The id of a notification, or a `webhook-id`.
+    /// Id of one notification, or a `webhook-id`: of a dead letter, or of a delivery that is due
+    /// later.
     #[schema(example = "msg_0190a0b1c2d37e4f8a5b6c7d8e9f0a1b_0190a0b1c2d37e4f8a5b6c7d8e9f0a1c")]
     notification: Option<String>,
-    /// RFC 3339: all that has become a dead letter since then.
+    /// Time, RFC 3339: all that became a dead letter at it or later.
     since: Option<String>,
 }
 
-/// What is delivered again.
+/// How much is delivered again.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RedeliverDocument {
     meta: RedeliverMeta,
@@ -41,29 +43,29 @@ pub(crate) struct RedeliverDocument {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RedeliverMeta {
-    /// How many deliveries are due now.
+    /// Number of deliveries that are due now.
     redelivered: u64,
 }
 
-/// What is asked for.
+/// Notifications that a request names.
 enum Asked {
     One(NotificationName),
     Since(Timestamp),
 }
 
-/// Deliver again what was given up: with the same `webhook-id`, now, and with all attempts as if
-/// for the first time.
+/// Deliver dead letters of an endpoint again. Each keeps its `webhook-id`, is due now, and is tried
+/// as often as a new delivery.
 #[utoipa::path(
     post, path = "/endpoints/{id}/redeliver", tag = "endpoints",
     operation_id = "redeliver",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the endpoint.")),
     request_body(content = RedeliverRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 202, description = "It is due now", body = RedeliverDocument, content_type = "application/vnd.api+json"),
-        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is no such endpoint, it is somebody else's, or the notification is no dead letter of it", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be, or the endpoint is not active", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 202, description = "The deliveries are due now.", body = RedeliverDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        (status = 404, description = "There is no such endpoint, it belongs to another account, or the notification is neither a dead letter of it nor due later.", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 422, description = "Values in the request are not valid, or the endpoint is not active.", body = ErrorDocument, content_type = "application/vnd.api+json"),
     ),
 )]
 pub(crate) async fn redeliver(
@@ -75,7 +77,7 @@ pub(crate) async fn redeliver(
     let known = find(&api, &account, &id).await?;
     let asked = read(body.under("redeliver")?)?;
     if !known.active {
-        let detail = "is false: nothing is delivered to it";
+        let detail = "is false: the endpoint receives nothing";
         return Err(ApiError::invalid(vec![ErrorObject::attribute(
             "active", detail,
         )]));
@@ -96,7 +98,7 @@ pub(crate) async fn redeliver(
             1
         }
     };
-    tracing::info!(endpoint.id = %endpoint, redelivered, "deliveries are due again, as a request says");
+    tracing::info!(endpoint.id = %endpoint, redelivered, "deliveries are due again: a request asked for it");
     let meta = RedeliverMeta { redelivered };
     Ok(Document(StatusCode::ACCEPTED, RedeliverDocument { meta }))
 }
@@ -112,12 +114,15 @@ fn read(fields: RedeliverFields) -> Result<Asked, ApiError> {
         }
         (None, Some(since)) => {
             let time = since.parse().map(Asked::Since);
-            time.map_err(|_| wrong("since", format!("`{since}` is no RFC 3339 time")))
+            time.map_err(|_| wrong("since", format!("`{since}` is not an RFC 3339 time")))
         }
         (None, None) => Err(wrong(
             "notification",
-            "is missing, and so is `since`".to_owned(),
+            "is missing: either `notification` or `since` is required".to_owned(),
         )),
-        (Some(_), Some(_)) => Err(wrong("since", "is there beside `notification`".to_owned())),
+        (Some(_), Some(_)) => Err(wrong(
+            "since",
+            "cannot be given together with `notification`".to_owned(),
+        )),
     }
 }

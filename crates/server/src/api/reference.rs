@@ -9,8 +9,9 @@ use utoipa::openapi::server::Server;
 use utoipa::{Modify, OpenApi};
 
 use super::Api;
+use super::error::{AuthenticationError, ErrorDocument};
 
-/// Reads the document that stands beside it; no other host is asked for anything.
+/// Page that shows the document; it asks no other host for anything.
 const PAGE: &str = include_str!("reference.html");
 
 /// What the document begins with.
@@ -22,12 +23,13 @@ const PAGE: &str = include_str!("reference.html");
         license(name = "Apache-2.0"),
         version = "1"
     ),
+    components(schemas(AuthenticationError, ErrorDocument)),
     security(("token" = []), ("identity" = [])),
     modifiers(&Schemes)
 )]
 pub(super) struct Reference;
 
-/// How a request says who it is from.
+/// How requests are authenticated.
 struct Schemes;
 
 impl Modify for Schemes {
@@ -38,7 +40,8 @@ impl Modify for Schemes {
             .description(Some("An API token"))
             .build();
         components.add_security_scheme("token", SecurityScheme::Http(token));
-        let description = "Set by a trusted proxy: base64 of JSON";
+        let description =
+            "User of an account, as base64 of JSON. Accepted from trusted proxies only";
         let identity = ApiKeyValue::with_description("X-RH-IDENTITY", description);
         let identity = SecurityScheme::ApiKey(ApiKey::Header(identity));
         components.add_security_scheme("identity", identity);
@@ -48,7 +51,7 @@ impl Modify for Schemes {
 /// Serves the document of an API below `prefix`.
 pub(super) fn router(mut document: utoipa::openapi::OpenApi, prefix: &str) -> Router<Api> {
     document.servers = Some(vec![Server::new(prefix)]);
-    // It is made of constants.
+    // The document is made of constants; it cannot fail to be written.
     let json = document.to_pretty_json().unwrap_or_default();
     let page = PAGE.replace("{prefix}", prefix);
     Router::new()
@@ -76,7 +79,7 @@ mod tests {
         let reviewed = std::fs::read_to_string(REVIEWED).unwrap_or_default();
         assert!(
             made == reviewed,
-            "docs/openapi.json is of other code: run this test with UPDATE_OPENAPI=1 and review what changes"
+            "docs/openapi.json does not describe this code: run this test with UPDATE_OPENAPI=1 and review what changes"
         );
     }
 }

@@ -1,5 +1,4 @@
-//! Registration: an application says what it sends. Only from inside, with a token of whoever runs
-//! this dovecast.
+//! Registration: an application says what it sends. Only with an admin or a registration token.
 
 pub(super) mod fields;
 
@@ -13,7 +12,8 @@ use super::Api;
 use super::apps::AppDocument;
 use super::body::AnyBody;
 use super::documents::{Document, relation};
-use super::error::{ApiError, AuthenticationError, ErrorDocument};
+use super::error::ApiError;
+use super::error::described::{AnyRequest, Invalid, UnreadableBody};
 use super::identity::Registrar;
 use super::query::Query;
 
@@ -28,12 +28,13 @@ pub(crate) struct RegistrationDocument {
 /// What a registration has changed; with `dry_run`, what it would change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RegistrationMeta {
+    /// Whether this is only what would change.
     dry_run: bool,
     changes: Vec<ChangeNote>,
     filters: Vec<FilterNote>,
 }
 
-/// A thing that is different.
+/// A difference between what was and what is registered.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChangeNote {
     /// `added`, `retitled` or `removed`.
@@ -41,20 +42,21 @@ pub(crate) struct ChangeNote {
     /// `app`, `event_type` or `level`.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The event type, or that of the level.
+    /// Id of the event type, or of the event type of the level.
     #[serde(skip_serializing_if = "Option::is_none")]
     event_type: Option<String>,
+    /// Id of the level.
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<String>,
 }
 
-/// A filter that loses members.
+/// A filter with members that are removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FilterNote {
     id: String,
     endpoint_id: String,
     account_number: String,
-    /// Of `event_types`, `levels`: what is empty then, and matches nothing.
+    /// Sets of the filter that lose all members and so match nothing: `event_types`, `levels`.
     becomes_stale: Vec<&'static str>,
 }
 
@@ -96,21 +98,21 @@ impl From<TouchedFilter> for FilterNote {
     }
 }
 
-/// Register an application, or change what is registered. What is not listed any more is removed.
+/// Register an application, or change its registration. Event types and levels that are not listed
+/// any more are removed.
 #[utoipa::path(
     post, path = "/apps/register", tag = "apps",
     operation_id = "registerApp",
-    params(("dry_run" = Option<bool>, Query, description = "Only tell what would change")),
+    params(("dry_run" = Option<bool>, Query, description = "Whether to answer what would change, and change nothing.")),
     request_body(content(
         (fields::RegistrationRequest = "application/json"),
         (fields::RegistrationRequest = "application/yaml"),
     )),
     responses(
-        (status = 200, description = "Done", body = RegistrationDocument, content_type = "application/vnd.api+json"),
-        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The application is registered like this; with `dry_run`, it would be.", body = RegistrationDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        Invalid,
     ),
 )]
 pub(crate) async fn register(

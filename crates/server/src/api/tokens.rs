@@ -9,14 +9,15 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, time};
-use super::error::{ApiError, AuthenticationError, ErrorDocument, ErrorObject, Errors};
+use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::error::{ApiError, ErrorObject, Errors};
 use super::identity::Admin;
 use super::path::Named;
 
-/// Of a name, and of an account's number.
+/// Longest name and longest account number, in characters.
 const MAX_CHARS: usize = 255;
 
-/// A token, without the secret of it.
+/// A token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Token {
     id: String,
@@ -27,18 +28,19 @@ pub(crate) struct Token {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenAttributes {
+    /// Name for people.
     name: String,
-    /// `admin`, `registration` or `account`.
+    /// What the token allows: `admin`, `registration` or `account`.
     scope: &'static str,
-    /// With the scope `account`.
+    /// Number of the account, with the scope `account`.
     account_number: Option<String>,
-    /// The end of the token, to tell tokens apart.
+    /// Last characters of the token, to tell tokens apart.
     last_four: String,
-    /// RFC 3339.
+    /// Time of creation, RFC 3339.
     created_at: String,
 }
 
-/// All tokens.
+/// The list of tokens.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenList {
     data: Vec<Token>,
@@ -53,11 +55,11 @@ pub(crate) struct NewTokenDocument {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NewTokenMeta {
-    /// The token, for `Authorization: Bearer`. It is shown here and never again.
+    /// The token itself, for `Authorization: Bearer`. Shown this once.
     token: String,
 }
 
-/// What a token is to be.
+/// Token to create.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct TokenRequest {
@@ -66,11 +68,11 @@ pub(crate) struct TokenRequest {
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct TokenFields {
-    /// What people call it; at most 255 characters.
+    /// Name for people; at most 255 characters.
     name: Option<String>,
-    /// `admin`, `registration` or `account`; the last one without it.
+    /// What the token allows: `admin`, `registration` or `account`, which is the default.
     scope: Option<String>,
-    /// With the scope `account`; at most 255 characters.
+    /// Number of the account, required with the scope `account`; at most 255 characters.
     account_number: Option<String>,
 }
 
@@ -96,7 +98,7 @@ impl Token {
 }
 
 impl TokenFields {
-    /// Its name and scope.
+    /// Checks the fields; name and scope of the token.
     fn check(self) -> Result<(String, Scope), ApiError> {
         let mut errors = Errors::default();
         let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
@@ -140,14 +142,13 @@ impl TokenFields {
     }
 }
 
-/// All tokens.
+/// List all tokens.
 #[utoipa::path(
     get, path = "/tokens", tag = "tokens",
     operation_id = "listTokens",
     responses(
-        (status = 200, description = "Done", body = TokenList, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 200, description = "The tokens.", body = TokenList, content_type = "application/vnd.api+json"),
+        AnyRequest,
     ),
 )]
 pub(crate) async fn list(
@@ -159,17 +160,16 @@ pub(crate) async fn list(
     Ok(Document(StatusCode::OK, TokenList { data }))
 }
 
-/// Make a token.
+/// Create a token.
 #[utoipa::path(
     post, path = "/tokens", tag = "tokens",
     operation_id = "createToken",
     request_body(content = TokenRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 201, description = "Made", body = NewTokenDocument, content_type = "application/vnd.api+json"),
-        (status = 400, description = "The body cannot be read", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 422, description = "Something in it cannot be", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 201, description = "The token was created; `meta` has the token itself.", body = NewTokenDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        Invalid,
     ),
 )]
 pub(crate) async fn create(
@@ -180,7 +180,7 @@ pub(crate) async fn create(
     let fields: TokenFields = body.under("token")?;
     let (name, scope) = fields.check()?;
     let made = api.store.create_token(&name, scope).await?;
-    tracing::info!(token.id = %made.token.id, "an API token was made");
+    tracing::info!(token.id = %made.token.id, "an API token was created");
     let document = NewTokenDocument {
         data: Token::new(made.token),
         meta: NewTokenMeta { token: made.secret },
@@ -188,16 +188,15 @@ pub(crate) async fn create(
     Ok(Document(StatusCode::CREATED, document))
 }
 
-/// Delete a token: it is refused from now on.
+/// Delete a token. It is refused from now on.
 #[utoipa::path(
     delete, path = "/tokens/{id}", tag = "tokens",
     operation_id = "deleteToken",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Id of the token.")),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 401, description = "The request does not say who it is from", body = AuthenticationError, content_type = "application/vnd.api+json"),
-        (status = 403, description = "Not with this token", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 404, description = "There is none, or it is somebody else's", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 204, description = "The token was deleted."),
+        AnyRequest,
+        NotFound,
     ),
 )]
 pub(crate) async fn delete(

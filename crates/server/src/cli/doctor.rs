@@ -6,7 +6,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArguments {
-    /// Dovecot's configuration, if not the default one; as seen from inside `--root`
+    /// Dovecot's configuration file, if not the default one; a path inside of `--root`
     #[arg(long, value_name = "FILE")]
     pub(crate) dovecot_config: Option<PathBuf>,
     /// Dovecot's root directory, if it runs in a chroot

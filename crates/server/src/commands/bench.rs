@@ -104,7 +104,7 @@ async fn bursts(
         Some(_) => "the attempts that were made have succeeded".to_owned(),
         None => "no attempt was made".to_owned(),
     };
-    bail!("{missing} of {count} notifications have not come; {said}")
+    bail!("{missing} of {count} notifications have not arrived; {said}")
 }
 
 /// What is printed of a burst.

@@ -35,12 +35,12 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
 fn of_topics(described: &DescribedTopics) -> Vec<Finding> {
     let refused = described.refused.iter().map(|(topic, reason)| {
         warning(format!(
-            "topic `{topic}` cannot be checked, Kafka does not describe it: {reason}; allow `DescribeConfigs` on it"
+            "topic `{topic}` cannot be checked: Kafka does not describe it ({reason}); allow `DescribeConfigs` on it"
         ))
     });
     let missing = described.missing.iter().map(|topic| {
         warning(format!(
-            "topic `{topic}` does not exist: create it, for where Kafka creates no topics by itself nothing is shipped to it"
+            "topic `{topic}` does not exist: create it; unless Kafka creates topics by itself, nothing is shipped to it"
         ))
     });
     let found = described.found.iter();
@@ -55,7 +55,7 @@ fn of_topic(topic: &str, settings: &TopicSettings) -> Vec<Finding> {
         findings.push(Finding {
             severity: Severity::Problem,
             text: format!(
-                "topic `{topic}` has cleanup.policy={policy}: Kafka keeps the last event of each user only, set `delete`"
+                "topic `{topic}` has cleanup.policy={policy}: Kafka keeps only the last event of each user, set `delete`"
             ),
         });
     }
@@ -63,7 +63,7 @@ fn of_topic(topic: &str, settings: &TopicSettings) -> Vec<Finding> {
     let wanted_ms = i64::try_from(RETENTION.as_millis()).unwrap_or(i64::MAX);
     if let Some(ms) = retention_ms.filter(|ms| (0..wanted_ms).contains(ms)) {
         findings.push(warning(format!(
-            "topic `{topic}` has retention.ms={ms}: what is not read within {} hours reaches nobody, set {} at least",
+            "topic `{topic}` has retention.ms={ms}: records that are not read within {} hours are lost, set {} at least",
             ms / HOUR_MS,
             wanted_ms
         )));
@@ -71,7 +71,7 @@ fn of_topic(topic: &str, settings: &TopicSettings) -> Vec<Finding> {
     // Without an end it does not matter from when on it counts.
     if settings.get("message.timestamp.type") == Some("CreateTime") && retention_ms != Some(-1) {
         findings.push(warning(format!(
-            "topic `{topic}` has message.timestamp.type=CreateTime: Kafka removes records by the clocks of who sends them, set `LogAppendTime`"
+            "topic `{topic}` has message.timestamp.type=CreateTime: Kafka removes records by the clock of their sender, set `LogAppendTime`"
         )));
     }
     let bytes = settings.number("max.message.bytes");
@@ -116,9 +116,9 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "warning: topic `hidden` cannot be checked, Kafka does not describe it: not authorized; allow `DescribeConfigs` on it",
-                "warning: topic `gone` does not exist: create it, for where Kafka creates no topics by itself nothing is shipped to it",
-                "warning: topic `short` has retention.ms=7200000: what is not read within 2 hours reaches nobody, set 259200000 at least",
+                "warning: topic `hidden` cannot be checked: Kafka does not describe it (not authorized); allow `DescribeConfigs` on it",
+                "warning: topic `gone` does not exist: create it; unless Kafka creates topics by itself, nothing is shipped to it",
+                "warning: topic `short` has retention.ms=7200000: records that are not read within 2 hours are lost, set 259200000 at least",
             ]
         );
     }
@@ -150,9 +150,9 @@ mod tests {
                 ("max.message.bytes", "20000"),
             ],
             &[
-                "problem: topic `t` has cleanup.policy=compact,delete: Kafka keeps the last event of each user only, set `delete`",
-                "warning: topic `t` has retention.ms=7200000: what is not read within 2 hours reaches nobody, set 259200000 at least",
-                "warning: topic `t` has message.timestamp.type=CreateTime: Kafka removes records by the clocks of who sends them, set `LogAppendTime`",
+                "problem: topic `t` has cleanup.policy=compact,delete: Kafka keeps only the last event of each user, set `delete`",
+                "warning: topic `t` has retention.ms=7200000: records that are not read within 2 hours are lost, set 259200000 at least",
+                "warning: topic `t` has message.timestamp.type=CreateTime: Kafka removes records by the clock of their sender, set `LogAppendTime`",
                 "warning: topic `t` has max.message.bytes=20000: larger notifications are refused, and larger events are lost, set 1000000 at least",
             ],
         );

@@ -1,19 +1,19 @@
-//! The notification that a command line speaks of.
+//! The notification that the options of a command line make.
 
 use anyhow::{Context, Result};
 
 use crate::cli::NotificationArguments;
 use dovecast_notification::outbox::NewNotification;
 
-/// What stands in notifications for tests.
+/// Application of a notification for tests.
 const APPLICATION: &str = "TestApp";
-/// The same where there are many.
+/// Application of notifications for tests where there are many.
 const BENCHMARK_APPLICATION: &str = "BenchmarkApp";
 const EVENT_TYPE: &str = "TestEvent";
 const LEVEL: &str = "Info";
 const MESSAGE: &str = "Hello world!";
 
-/// Its JSON; `None`: the command line is not about one.
+/// JSON of the notification; `None`: the command line names none.
 pub(super) fn render(
     arguments: &NotificationArguments,
     count: u32,

@@ -11,11 +11,12 @@ use crate::cli::Begin;
 use crate::config::Config;
 use crate::control::client::Item;
 
-/// So many records are looked at, at most.
+/// Most records that a search reads: some seconds' work, so that a wrong id does not read all of a
+/// log.
 const MOST: u64 = 500_000;
-/// Where an id does not say when it was made: this far before the end of each partition.
+/// Records before the end of each partition where a search begins if the id has no time.
 const LAST: u64 = 20_000;
-/// Clocks of hosts may differ so much.
+/// How much the clocks of hosts may differ: a search begins this long before the time in the id.
 const SKEW_MS: i64 = 10 * 60 * 1000;
 
 /// Looks through the topics that are dispatched.
@@ -34,7 +35,7 @@ pub(super) async fn find(
     }
     let topics: Vec<&str> = sources.keys().map(String::as_str).collect();
     bail!(
-        "the notification `{id}` is not in {} from `{from}` on, of which {} records were looked at; --from says where to look",
+        "the notification `{id}` is not in {} from `{from}` on, of which {} records were searched; `--from` says where to begin",
         topics.join(", "),
         MOST - left
     )

@@ -60,7 +60,7 @@ fn id_header(id: Uuid) -> Header {
     header(header_name::ID, id.hyphenated().to_string().as_bytes())
 }
 
-/// The same record again, with an id of its own.
+/// Copy of a record, with an id of its own.
 fn another(record: &NewRecord) -> NewRecord {
     let id = Uuid::now_v7();
     let mut other = record.clone();
@@ -75,8 +75,8 @@ fn another(record: &NewRecord) -> NewRecord {
 /// The error with what is behind it. Its text shows field names and kinds, no contents.
 fn not_an_event(error: &dovecast_event::ParseError) -> anyhow::Error {
     match std::error::Error::source(error) {
-        Some(source) => anyhow!("the value is no event: {error}: {source}"),
-        None => anyhow!("the value is no event: {error}"),
+        Some(source) => anyhow!("the value is not an event: {error}: {source}"),
+        None => anyhow!("the value is not an event: {error}"),
     }
 }
 
@@ -106,7 +106,7 @@ fn taken(record: &NewRecord, appended: &Appended) -> Result<()> {
     let reason = reason.map_or("the log of the server says why", |refusal| &refusal.reason);
     ensure!(
         appended.refused == 0,
-        "the log never takes this record (topic `{}`, {} bytes): {reason}",
+        "the log refuses this record (topic `{}`, {} bytes): {reason}",
         record.topic,
         record.value.len()
     );

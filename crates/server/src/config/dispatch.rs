@@ -1,14 +1,19 @@
 //! `[dispatch]`: what is dispatched, and how much at a time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use dovecast_dispatch::work::{Clock, DispatchOptions, EvaluatorLimits, Source};
+use dovecast_dispatch::{Clock, DispatchOptions, EvaluatorLimits, Source};
 use dovecast_notification::EventAccount;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::http::networks;
 use super::limits::Bounded;
+
+/// How long an attempt may hang before the dispatcher ends it: longer than the longest timeout that
+/// an endpoint may have, which its driver keeps by itself.
+const LONGEST_ATTEMPT: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +68,7 @@ impl Dispatch {
             in_flight: self.max_in_flight.get(),
             in_flight_bytes: self.max_in_flight_mb.get() * 1024 * 1024,
             readers: self.max_readers.get_usize(),
+            longest_attempt: LONGEST_ATTEMPT,
             conditions: EvaluatorLimits::default(),
             clock: Clock::default(),
         }

@@ -19,7 +19,7 @@ pub(crate) struct Http {
     pub(crate) api_prefix: String,
     #[serde(deserialize_with = "networks")]
     pub(crate) trusted_proxies: Vec<IpNet>,
-    /// Of one account.
+    /// Most endpoints of one account.
     pub(crate) max_endpoints: Bounded<1, 1_000_000>,
     pub(crate) max_connections: Bounded<10, 100_000>,
     pub(crate) header_timeout_seconds: Bounded<1, 3600>,
@@ -44,7 +44,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
         de::Error::custom(format!(
-            "`{text}` is no address to listen on, expected one such as `127.0.0.1:8087` or `[::1]:8087`"
+            "`{text}` is not an address to listen on, expected one such as `127.0.0.1:8087` or `[::1]:8087`"
         ))
     })
 }
@@ -62,7 +62,7 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
         Ok(text)
     } else {
         Err(de::Error::custom(format!(
-            "`{text}` is no prefix of paths, expected one such as `/api/hooks`"
+            "`{text}` is not a prefix of paths, expected one such as `/api/hooks`"
         )))
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
         let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
         network.or_else(address).ok_or_else(|| {
             de::Error::custom(format!(
-                "`{text}` is no address or network, expected one such as `127.0.0.1` or `10.1.0.0/16`"
+                "`{text}` is not an address or network, expected one such as `127.0.0.1` or `10.1.0.0/16`"
             ))
         })
     });

@@ -56,7 +56,7 @@ fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     let user = String::deserialize(deserializer)?;
     if user.is_empty() || user.contains(':') || user.contains(char::is_control) {
         return Err(de::Error::custom(format!(
-            "`{}` is no user of basic authentication, expected a name without a colon",
+            "`{}` is not a user of basic authentication, expected a name without a colon",
             user.escape_debug()
         )));
     }
@@ -66,7 +66,7 @@ fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     // What is no text is not shown either.
     let password = String::deserialize(deserializer)
-        .map_err(|_| de::Error::custom("this is no password, expected a text"))?;
+        .map_err(|_| de::Error::custom("this is not a password, expected a text"))?;
     if password.is_empty() {
         return Err(de::Error::custom("the password is empty"));
     }

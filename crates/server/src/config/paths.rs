@@ -12,7 +12,7 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
     let text = String::deserialize(deserializer)?;
     if text.is_empty() || text.contains('\0') {
         return Err(de::Error::custom(format!(
-            "`{}` is no path",
+            "`{}` is not a path",
             text.escape_default()
         )));
     }

@@ -21,7 +21,7 @@ impl Allowed {
         Self::Name(name.to_owned())
     }
 
-    /// Its user ids; `None`: this host does not know the name.
+    /// User ids that are allowed; `None`: this host does not know the name.
     pub(crate) fn ids(&self) -> Result<Option<RangeInclusive<u32>>> {
         match self {
             Self::Ids(ids) => Ok(Some(ids.clone())),

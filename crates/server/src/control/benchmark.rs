@@ -98,7 +98,7 @@ fn line(value: &impl serde::Serialize) -> Bytes {
 
 /// The URL, if webhooks may go there.
 fn allowed(url: &str, guard: &Guard) -> Result<String, String> {
-    let parsed = Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    let parsed = Url::parse(url).map_err(|error| format!("`{url}` is not a URL: {error}"))?;
     let address = match parsed.host() {
         Some(Host::Ipv4(address)) => IpAddr::from(address),
         Some(Host::Ipv6(address)) => IpAddr::from(address),
@@ -108,7 +108,7 @@ fn allowed(url: &str, guard: &Guard) -> Result<String, String> {
         return Ok(url.to_owned());
     }
     Err(format!(
-        "this server sends no webhooks to {address}: with `allowed_networks = [\"{address}\"]` in [dispatch] of its configuration it does"
+        "this server may not send webhooks to {address}: allow it by `allowed_networks = [\"{address}\"]` in [dispatch] of its configuration"
     ))
 }
 
@@ -198,7 +198,7 @@ async fn wait_and_remove(
 
 async fn remove_or_tell(store: &Store) -> Option<String> {
     let error = remove(store).await.err()?;
-    tracing::warn!(%error, "what a benchmark has made is not removed; the next one does that");
+    tracing::warn!(%error, "the endpoint and the application of a benchmark could not be removed; the next benchmark removes them");
     Some(error.to_string())
 }
 

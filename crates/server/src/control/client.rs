@@ -194,7 +194,7 @@ impl Client {
 
 async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T> {
     let bytes = body.collect().await?.to_bytes();
-    serde_json::from_slice(&bytes).context("the server answers with something else than expected")
+    serde_json::from_slice(&bytes).context("the server has answered with something unexpected")
 }
 
 /// RFC 3986: all but what is unreserved.
@@ -260,8 +260,8 @@ impl Lines {
 }
 
 fn item(line: &[u8]) -> Result<Item> {
-    let line =
-        serde_json::from_slice(line).context("the server sends something else than records")?;
+    let line = serde_json::from_slice(line)
+        .context("the server has sent something that is not a record")?;
     match line {
         Line::Record(record) => Record::try_from(record)
             .map(Item::Record)

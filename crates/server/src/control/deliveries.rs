@@ -7,7 +7,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use dovecast_dispatch::work::Evaluator;
+use dovecast_dispatch::Evaluator;
 use dovecast_log::Record;
 use dovecast_notification::{EndpointId, Filter, Notification};
 use dovecast_store::{EndpointRecord, Store};

@@ -22,11 +22,11 @@ impl Listener for PeerChecked {
                     tracing::warn!(
                         peer.uid = peer.uid(),
                         peer.pid = peer.pid(),
-                        "refused on the control socket"
+                        "a client of the control socket was refused: it is neither root nor the user of the server"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "refused on the control socket: the peer is not known");
+                    tracing::warn!(%error, "a client of the control socket was refused: its user is not known");
                 }
             }
         }

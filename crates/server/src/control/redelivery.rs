@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use dovecast_dispatch::work::Source;
+use dovecast_dispatch::Source;
 use dovecast_log::Record;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{EndpointRecord, Store};
@@ -38,11 +38,11 @@ pub(super) async fn redeliver(
             1
         }
     };
-    tracing::info!(endpoint.id = %id, redelivered, "deliveries are due again, as a command says");
+    tracing::info!(endpoint.id = %id, redelivered, "deliveries are due again: a command asked for it");
     Ok(Json(json::Redelivered { redelivered }))
 }
 
-/// One that gets anything.
+/// The endpoint, unless it is not active.
 async fn endpoint(store: &Store, id: EndpointId) -> Result<EndpointRecord, Failure> {
     let found = store.load_endpoints(&[id]).await?.pop();
     let Some(found) = found else {
@@ -69,7 +69,7 @@ pub(super) fn notification(
         Some(Source::Events(account)) => Notification::from_event(&record, account),
         None => {
             let topic = &record.topic;
-            return Err(bad(format!("nothing of the topic `{topic}` is dispatched")));
+            return Err(bad(format!("the topic `{topic}` is not dispatched")));
         }
     };
     read.map_err(|error| bad(error.to_string()))

@@ -58,7 +58,7 @@ pub(super) async fn run(store: Store, outbox: Destination, config: Dispatch) {
         {
             told = Some(Instant::now());
             tracing::warn!(
-                "endpoints that fail are not disabled or not told of, it is tried again: {error:#}"
+                "failing endpoints cannot be disabled or announced; this is retried: {error:#}"
             );
         }
         tokio::time::sleep(TELL).await;
@@ -67,7 +67,7 @@ pub(super) async fn run(store: Store, outbox: Destination, config: Dispatch) {
 
 async fn disable(store: &Store, failing_ms: i64) -> Result<()> {
     for id in store.disable_failing(failing_ms).await? {
-        tracing::warn!(endpoint.id = %id, "an endpoint is disabled: every attempt has failed for too long");
+        tracing::warn!(endpoint.id = %id, "an endpoint was disabled: every attempt has failed for too long");
     }
     Ok(())
 }
@@ -78,7 +78,7 @@ async fn announce(store: &Store, outbox: &Destination) -> Result<()> {
         match outbox.append(record(outbox, &announcement)?).await {
             Ok(()) => {}
             Err(NotTaken::TooLarge(_) | NotTaken::Refused(_)) => {
-                tracing::error!(endpoint.id = %announcement.endpoint, "the log does not take what is to be told of an endpoint");
+                tracing::error!(endpoint.id = %announcement.endpoint, "the log refuses the notification that an endpoint was disabled");
             }
             Err(error @ NotTaken::Unavailable) => return Err(error.into()),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dovecast_dispatch::work::Directory;
+use dovecast_dispatch::Directory;
 use dovecast_notification::EndpointId;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
 use tokio::sync::watch;
@@ -93,7 +93,7 @@ pub(super) async fn follow(
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::warn!(
                     error,
-                    "changes of endpoints cannot be read, it is tried again"
+                    "changes of endpoints cannot be read; this is retried"
                 );
                 tokio::time::sleep(AGAIN).await;
             }

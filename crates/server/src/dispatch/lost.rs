@@ -1,6 +1,6 @@
 //! Records that Kafka never takes are dead letters, where there is a store for them.
 
-use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
+use dovecast_dispatch::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
 use dovecast_notification::NotificationId;
 use dovecast_relay::ship::{KeepLost, Kept, Lost as Refused, NotKept};
 use dovecast_store::{Store, StoreError};
@@ -43,7 +43,7 @@ fn letter(Refused { record, reason }: &Refused<'_>, time_ms: i64) -> DeadLetter 
         notification: NotificationId::of(record),
         content: record.value.clone(),
         reason: format!(
-            "Kafka never takes this: {reason} (topic `{}`, key `{}`, {} bytes)",
+            "Kafka refuses this record for good: {reason} (topic `{}`, key `{}`, {} bytes)",
             record.topic,
             String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()),
             record.value.len()

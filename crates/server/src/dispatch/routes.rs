@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
-use dovecast_dispatch::work::Endpoint;
-use dovecast_dispatch::work::schedule::Schedule;
+use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::Authorization;
@@ -16,7 +16,7 @@ use dovecast_store::{Credentials, EndpointRecord, FilterRecord, Members, RetryPo
 use super::unopened::Unopened;
 use crate::config::Dispatch;
 
-/// Of delays that an endpoint has of its own, as of the usual ones.
+/// Jitter of the delays that an endpoint has of its own, in percent: that of the usual ones.
 const JITTER_PERCENT: u32 = 20;
 
 /// Makes of what the store knows of an endpoint what the dispatcher delivers to.
@@ -57,7 +57,7 @@ impl Routes {
         let target = self.target(record);
         let wrong = target.as_ref().err().or(record.secrets.as_ref().err());
         if let Some(error) = wrong {
-            tracing::warn!(endpoint.id = %id, %error, "nothing can be delivered to an endpoint");
+            tracing::warn!(endpoint.id = %id, %error, "an endpoint receives nothing: its settings cannot be used");
         }
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
         let flow = &record.endpoint.flow;
@@ -113,7 +113,7 @@ fn read(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> 
         Err(error) => {
             // It was checked when it was saved; a filter never widens because of what cannot be
             // read.
-            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read, it matches nothing");
+            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read; the filter matches nothing");
             enabled = false;
             None
         }

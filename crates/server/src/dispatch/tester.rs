@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Delivery, Outcome};
-use dovecast_dispatch::work::webhook_id;
+use dovecast_dispatch::webhook_id;
 use dovecast_notification::{Notification, NotificationId};
 use dovecast_store::EndpointRecord;
 use std::sync::Arc;

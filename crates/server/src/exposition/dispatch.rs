@@ -1,6 +1,6 @@
 //! What the dispatcher has counted, as metrics.
 
-use dovecast_dispatch::work::Stats;
+use dovecast_dispatch::Stats;
 
 use super::Exposition;
 
@@ -22,12 +22,12 @@ fn records(out: &mut Exposition, stats: &Stats) {
         ),
         (
             "dovecast_dispatch_bad_records_total",
-            "Records that were no notification; they are dead letters.",
+            "Records that are not notifications; they are dead letters.",
             stats.bad_records,
         ),
         (
             "dovecast_dispatch_damaged_total",
-            "Damaged places of the log that were passed over.",
+            "Damaged places of the log that were skipped.",
             stats.damaged,
         ),
         (
@@ -55,12 +55,12 @@ fn deliveries(out: &mut Exposition, stats: &Stats) {
     for (name, help, value) in [
         (
             "dovecast_dispatch_delivered_total",
-            "Deliveries that endpoints have taken.",
+            "Deliveries that endpoints have accepted.",
             stats.delivered,
         ),
         (
             "dovecast_dispatch_failed_attempts_total",
-            "Attempts that failed and are made again.",
+            "Attempts that failed and are retried.",
             stats.failed,
         ),
         (
@@ -70,7 +70,7 @@ fn deliveries(out: &mut Exposition, stats: &Stats) {
         ),
         (
             "dovecast_dispatch_fallbacks_total",
-            "Dead letters that a fallback endpoint gets.",
+            "Dead letters that were passed to a fallback endpoint.",
             stats.fallen_back,
         ),
         (
@@ -80,7 +80,7 @@ fn deliveries(out: &mut Exposition, stats: &Stats) {
         ),
         (
             "dovecast_dispatch_cut_off_attempts_total",
-            "Attempts that were ended early because too many hang; they are made again.",
+            "Attempts that were ended early because too many hang; they are retried.",
             stats.cut_off,
         ),
         (
@@ -103,7 +103,7 @@ fn left_in_log(out: &mut Exposition, stats: &Stats) {
         ),
         (
             "dovecast_dispatch_conditions_deferred_total",
-            "Of the deferred, deliveries whose condition exceeded what may be evaluated for its account at a time.",
+            "Deferred deliveries whose condition exceeded what may be evaluated for its account at a time.",
             stats.conditions_deferred,
         ),
         (
@@ -131,12 +131,12 @@ fn faults(out: &mut Exposition, stats: &Stats) {
         ),
         (
             "dovecast_dispatch_panics_total",
-            "Panics in the dispatcher, a fault of the program; each is in the log, and what it was about is made again.",
+            "Panics in the dispatcher, a fault of the program; each is in the server's log, and its work is retried.",
             stats.panics,
         ),
         (
             "dovecast_dispatch_restarts_total",
-            "Times that the dispatcher was begun anew within the process after a fault.",
+            "Times that the dispatcher was restarted within the process after a fault.",
             stats.restarts,
         ),
     ] {

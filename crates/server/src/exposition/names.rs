@@ -8,7 +8,7 @@ pub(super) fn names(out: &mut Exposition, stats: &NameStats) {
     for (name, help, value) in [
         (
             "dovecast_names_lookups_total",
-            "Names of endpoints that were looked up; what was found is kept for some seconds.",
+            "Names of endpoints that were looked up; answers are cached for some seconds.",
             stats.lookups,
         ),
         (

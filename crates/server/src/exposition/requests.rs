@@ -11,7 +11,7 @@ pub(super) fn requests(out: &mut Exposition, counts: &HttpCounts) {
     out.sample(&[], counts.connections);
     out.counter(
         "dovecast_http_timeouts_total",
-        "Connections and requests that were ended because of too long a wait, by for what.",
+        "Connections and requests that were ended by a timeout, by what was waited for.",
     );
     for (slow, count) in Slow::ALL.into_iter().zip(counts.slow) {
         out.sample(&[("of", slow.as_str())], count);

@@ -93,7 +93,7 @@ fn tell(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "answering a connection has failed");
+        tracing::error!(%error, "serving a connection has failed");
     }
 }
 
@@ -126,6 +126,6 @@ async fn answer(
         if error.is_timeout() {
             shared.stats.was_slow(Slow::Head);
         }
-        tracing::debug!(%error, %peer, "a connection has ended early");
+        tracing::debug!(%error, %peer, "a connection has ended with an error");
     }
 }

@@ -59,7 +59,7 @@ impl Passed {
             .to_string()
     }
 
-    /// Where HTTP is answered, for the log.
+    /// Where the HTTP server listens, for the log.
     pub(super) fn http_place(&self, config: &Config) -> String {
         let passed = self.http.as_ref().and_then(|http| http.local_addr().ok());
         passed.unwrap_or(config.http.listen).to_string()

@@ -34,7 +34,7 @@ impl Drop for Started {
 /// From here on everything that is logged is written, or counted.
 pub(super) fn start(logging: &Logging) -> Result<Started> {
     let filter = EnvFilter::try_new(&logging.filter)
-        .with_context(|| format!("`filter`: `{}` is no filter", logging.filter))?;
+        .with_context(|| format!("`filter`: `{}` is not a filter", logging.filter))?;
     let started = Lines::start(io::stderr()).context("cannot start the writer of the log")?;
     let lines = LINES.get_or_init(|| started);
     let subscriber = tracing_subscriber::fmt()

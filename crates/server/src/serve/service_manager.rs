@@ -31,6 +31,6 @@ pub(super) async fn keep_alive() -> Infallible {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot notify systemd");
+        tracing::warn!(%error, "cannot notify systemd of the state of the server");
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store
         )?;
         tracing::warn!(
             token.id = %made.token.id,
-            "an admin token was made and printed on standard output, this once"
+            "an admin token was created and printed on standard output, this once"
         );
     }
     Ok(Some(store))

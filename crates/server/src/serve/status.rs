@@ -33,7 +33,7 @@ pub(crate) struct Status {
     pub(super) dispatching: Option<Arc<Dispatching>>,
     pub(super) stopping: Stopping,
     pub(super) readiness: Arc<Mutex<Readiness>>,
-    /// Of a dispatcher.
+    /// Health of the store; `None` without the role `dispatch`.
     pub(super) store: Option<Arc<StoreHealth>>,
     pub(super) http: Arc<HttpStats>,
 }

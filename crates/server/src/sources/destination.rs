@@ -1,5 +1,5 @@
-//! Where sources append: a topic of this host's log. With Kafka that is the spool, which is
-//! shipped: whoever sends something is answered whether Kafka is there or not.
+//! Where sources append: a topic of this host's log. With Kafka as the log that is the spool, which
+//! is shipped later: requests are answered whether Kafka can be reached or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use dovecast_log::{Log, NewRecord};
 
 use crate::logs::{Limits, Logs, TooLarge};
 
-/// How long the log may take; nobody waits longer for an answer.
+/// Longest time that an append may take. The client gets an error then, while it still waits.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A topic of the log.
@@ -20,17 +20,17 @@ pub(crate) struct Destination {
     pub(crate) topic: Arc<str>,
 }
 
-/// Why a record is not in the log. What is behind it was logged.
+/// Why a record is not in the log. The cause was logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotTaken {
-    /// It never will be.
-    #[error("this is too large: {0}")]
+    /// The record is larger than the log takes: it cannot be sent again as it is.
+    #[error("the record is too large: {0}")]
     TooLarge(#[from] TooLarge),
-    /// It never will be as the log is.
-    #[error("the log never takes this: {0}")]
+    /// The log refuses the record, and will until its configuration changes.
+    #[error("the log refuses this record: {0}")]
     Refused(String),
-    /// It may be another time, and possibly is.
-    #[error("the log cannot take this now; send it again")]
+    /// The log has failed or is slow: the record can be sent again, and may be in the log already.
+    #[error("the log cannot store this now; send it again")]
     Unavailable,
 }
 
@@ -54,12 +54,12 @@ impl Destination {
                 Some(refusal) => Err(NotTaken::Refused(refusal.reason)),
             },
             Ok(Err(error)) => {
-                tracing::error!(%error, topic, "a record is not in the log");
+                tracing::error!(%error, topic, "a record could not be appended to the log");
                 Err(NotTaken::Unavailable)
             }
             Err(_) => {
                 let timeout_ms = APPEND_TIMEOUT.as_millis();
-                tracing::error!(timeout_ms, topic, "the log takes too long");
+                tracing::error!(timeout_ms, topic, "the log has not stored a record in time");
                 Err(NotTaken::Unavailable)
             }
         }

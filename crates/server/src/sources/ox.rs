@@ -30,16 +30,16 @@ use crate::config::Credentials;
 use crate::headers::event_headers;
 use notification::{BadBody, Notification};
 
-/// The driver knows no other one.
+/// Path of the request: the driver has no other.
 pub(crate) const PATH: &str = "/preliminary/http-notify/v1/notify";
-/// The longest body of a request. The driver's own ones have a few headers and 200 characters of
+/// Longest body of a request. The driver's own ones have a few headers and 200 characters of
 /// text.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// What requests are answered from.
 #[derive(Clone)]
 pub(crate) struct OxSource {
-    /// Of `user:password`; `None`: nobody may send.
+    /// SHA-256 of `user:password`; `None`: [ox] is not configured, and all requests are refused.
     expected: Option<[u8; 32]>,
     destination: Destination,
 }
@@ -59,7 +59,7 @@ impl OxSource {
         let expected = self.expected.ok_or(Refusal::NotConfigured)?;
         let said = basic(headers).ok_or(Refusal::Unauthenticated)?;
         let said: [u8; 32] = Sha256::digest(&said).into();
-        // All of it is looked at, whatever differs first.
+        // All bytes are compared, so that the time does not say which one differs.
         let difference = said
             .iter()
             .zip(expected)
@@ -93,7 +93,7 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
     match take(&source, request).await {
         Ok(()) => Json(Answer::taken()).into_response(),
         Err(refusal) => {
-            tracing::debug!(reason = %refusal, "a notification of ox was refused");
+            tracing::debug!(reason = %refusal, "a notification of Dovecot's driver `ox` was refused");
             refusal.into_response()
         }
     }
@@ -121,18 +121,18 @@ fn record(destination: &Destination, notification: &Notification) -> Result<NewR
     })
 }
 
-/// A mail that a body tells of.
+/// The mail that a body reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OxMail {
-    /// Whose it is.
+    /// User whose mail it is.
     pub user: String,
-    /// The same for the same mail, however often it is told of.
+    /// Id of the event: a mail that is reported again has the id it had.
     pub id: Uuid,
-    /// The value of its record.
+    /// Value of the record of the event.
     pub event: Vec<u8>,
 }
 
-/// The body of a request. An error is told in words.
+/// Reads the body of a request; the error is the text that the client gets.
 pub fn read(body: &[u8]) -> Result<OxMail, String> {
     let notification = Notification::read(body).map_err(|error| error.to_string())?;
     Ok(OxMail {
@@ -142,12 +142,12 @@ pub fn read(body: &[u8]) -> Result<OxMail, String> {
     })
 }
 
-/// Why a notification was not taken.
+/// Why a notification was refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("`user` and `password` of [ox] are not configured")]
     NotConfigured,
-    #[error("user or password are not those of [ox]")]
+    #[error("user or password is not that of [ox]")]
     Unauthenticated,
     #[error("the body cannot be read, or is longer than {MAX_BODY_BYTES} bytes")]
     Unread,

@@ -24,7 +24,7 @@ fn start(world: &World) -> Result<(Server, String)> {
     Ok((server, token))
 }
 
-/// Of the account 1.
+/// Token of the account 1.
 fn token(server: &Server) -> Result<String> {
     let admin = bearer(server, &server.admin_token()?);
     let new = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});

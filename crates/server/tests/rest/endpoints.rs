@@ -137,7 +137,7 @@ fn a_url_of_another_scheme_is_refused(world: &World) -> Result<()> {
     ] {
         let body = json!({"endpoint": {"name": "a", "url": url}});
         let said = world.account().post("/endpoints", &body)?;
-        said.refused(422, "is no http or https URL", "/data/attributes/url")?;
+        said.refused(422, "is not an http or https URL", "/data/attributes/url")?;
     }
     let body = json!({"endpoint": {"name": "a", "url": "http://a%0ab:secret@example.org/"}});
     let said = world.account().post("/endpoints", &body)?;
@@ -301,17 +301,17 @@ fn data_that_is_no_object_is_refused_without_its_value(world: &World) -> Result<
     let id = user.endpoint(&json!({"name": "b", "url": "https://example.org/"}))?;
     let pem = certificate()?;
     for (data, detail) in [
-        (json!("Bearer geheim"), "is no object"),
-        (json!(["geheim"]), "is no object"),
-        (json!([pem]), "is no object"),
-        (json!(271_828), "is no object"),
+        (json!("Bearer geheim"), "is not an object"),
+        (json!(["geheim"]), "is not an object"),
+        (json!([pem]), "is not an object"),
+        (json!(271_828), "is not an object"),
         (
             json!({"server_ca_certificate": ["geheim"]}),
-            "attribute server_ca_certificate is no text",
+            "attribute server_ca_certificate is not a string",
         ),
         (
             json!({"server_ca_certificate": 271_828}),
-            "attribute server_ca_certificate is no text",
+            "attribute server_ca_certificate is not a string",
         ),
     ] {
         let fields = json!({"name": "a", "url": "https://example.org/", "data": data});

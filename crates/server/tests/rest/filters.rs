@@ -148,8 +148,8 @@ fn a_condition_is_text_that_is_checked(world: &World) -> Result<()> {
     let path = made(&user, &json!({"condition": text}))?;
     ensure!(filter(&user, &path)?["attributes"]["condition"] == text);
     for (condition, detail) in [
-        (String::new(), "is no condition: "),
-        (" \n".to_owned(), "is no condition: "),
+        (String::new(), "is not a condition: "),
+        (" \n".to_owned(), "is not a condition: "),
         (
             "a".repeat(100_000),
             "100000 characters are more than 2000 (line 1, column 2001)",
@@ -175,7 +175,7 @@ fn a_misspelled_set_is_refused_and_opens_nothing(world: &World) -> Result<()> {
     let filter = json!({"event_type": ["x"], "id": "as it was shown"});
     let made = json!({"name": "a", "url": "https://example.org/", "filter": filter});
     let place = "/data/attributes/filter/event_type";
-    let detail = "is no attribute of a filter";
+    let detail = "is not an attribute of a filter";
     user.post("/endpoints", &json!({"endpoint": made}))?
         .refused(422, detail, place)?;
     let id = user.endpoint(&json!({"name": "a", "url": "https://example.org/"}))?;

@@ -74,9 +74,9 @@ fn what_cannot_be_is_refused(world: &World) -> Result<()> {
     let foreign = world
         .account()
         .endpoint(&json!({"name": "b", "url": URL}))?;
-    let rate = "is no number from 1 to 10000";
-    let delays = "is no array of at most 20 numbers from 1 to 604800 (seconds)";
-    let fallback = "is no other endpoint of the account";
+    let rate = "is not a number from 1 to 10000";
+    let delays = "is not an array of at most 20 numbers from 1 to 604800 (seconds)";
+    let fallback = "is not another endpoint of the account";
     for (name, value, detail) in [
         ("rate_limit", json!(0), rate),
         ("rate_limit", json!(10_001), rate),

@@ -157,7 +157,7 @@ fn tokens_are_made_listed_and_deleted_by_an_admin_only(world: &World) -> Result<
         user.delete(&format!("/tokens/{id}"))?,
         world.account().get("/tokens")?,
     ] {
-        said.refused(403, "with an admin token", "")?;
+        said.refused(403, "Only an admin token may", "")?;
     }
     user.get("/endpoints")?.with(200)?;
     admin.delete(&format!("/tokens/{id}"))?.with(204)?;

@@ -121,13 +121,13 @@ fn what_kafka_refuses_is_named_and_a_dead_letter(world: &World) -> Result<()> {
     );
     let letters = server.run(["dead-letters", "--json"])?;
     ensure!(
-        letters.contains(&id) && letters.contains("Kafka never takes this"),
+        letters.contains(&id) && letters.contains("Kafka refuses this record for good"),
         "{letters}"
     );
     let log = server.server_log();
     let named = log
         .lines()
-        .find(|line| line.contains("kafka never takes a record: it is a dead letter"));
+        .find(|line| line.contains("kafka refuses a record for good: it is a dead letter"));
     let named = named.with_context(|| log.clone())?;
     for part in [&id, "hooks.outbox", "key=\"1\"", "bytes="] {
         ensure!(named.contains(part), "{part} is not in {named}");

@@ -243,7 +243,7 @@ fn a_part_that_is_no_number_is_refused(world: &World) -> Result<()> {
         ("offset=1e3", "offset"),
     ] {
         let said = world.account().get(&format!("/endpoints?{query}"))?;
-        said.refused(422, "is no number", parameter)?;
+        said.refused(422, "is not a number of at least", parameter)?;
     }
     let said = world
         .account()

@@ -250,7 +250,7 @@ fn nothing_is_delivered_again_to_an_endpoint_that_is_not_active(world: &World) -
     user.put(&path, &json!({"endpoint": {"active": false}}))?
         .with(200)?;
     let body = json!({"redeliver": {"notification": letters[0]}});
-    let detail = "is false: nothing is delivered to it";
+    let detail = "is false: the endpoint receives nothing";
     user.post(&format!("{path}/redeliver"), &body)?.refused(
         422,
         detail,
@@ -280,7 +280,7 @@ fn a_request_that_names_nothing_is_refused(world: &World) -> Result<()> {
         (
             json!({}),
             "/redeliver/notification",
-            "is missing, and so is `since`",
+            "is missing: either `notification` or `since` is required",
         ),
         (
             json!({"notification": "7"}),
@@ -295,12 +295,12 @@ fn a_request_that_names_nothing_is_refused(world: &World) -> Result<()> {
         (
             json!({"since": "today"}),
             "/redeliver/since",
-            "`today` is no RFC 3339 time",
+            "`today` is not an RFC 3339 time",
         ),
         (
             json!({"notification": id, "since": "2026-01-01T00:00:00Z"}),
             "/redeliver/since",
-            "is there beside `notification`",
+            "cannot be given together with `notification`",
         ),
     ] {
         user.post(&path, &json!({"redeliver": fields}))?
@@ -376,7 +376,7 @@ fn a_notification_is_explained_by_its_id(world: &World) -> Result<()> {
     let nowhere = world.server.run(["explain", id, "--from", "end"]);
     let nowhere = format!("{:?}", nowhere.err().context("it is found")?);
     ensure!(
-        nowhere.contains("from `end` on, of which 0 records were looked at"),
+        nowhere.contains("from `end` on, of which 0 records were searched"),
         "{nowhere}"
     );
     Ok(())

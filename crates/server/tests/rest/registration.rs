@@ -103,7 +103,7 @@ fn an_application_is_registered_in_yaml(world: &World) -> Result<()> {
     }
     let user = world.admin().header("Content-Type", "application/yaml");
     user.ask("POST", "/apps/register", Some("a: [b"))?
-        .refused(400, "no YAML", "")?;
+        .refused(400, "the body is not YAML", "")?;
     let user = world.admin().header("Content-Type", "text/plain");
     user.ask("POST", "/apps/register", Some(&yaml))?
         .refused(415, "text/plain", "")
@@ -222,7 +222,7 @@ fn what_is_wrong_is_named_and_nothing_is_done(world: &World) -> Result<()> {
             "event_types",
             json!({"id": "x"}),
             "/event_types",
-            "is no list",
+            "is not an array",
         ),
         (
             "event_types",
@@ -234,7 +234,7 @@ fn what_is_wrong_is_named_and_nothing_is_done(world: &World) -> Result<()> {
             "event_types",
             json!(["x"]),
             "/event_types/0",
-            "is no object",
+            "is not an object",
         ),
         (
             "event_types",
@@ -252,7 +252,7 @@ fn what_is_wrong_is_named_and_nothing_is_done(world: &World) -> Result<()> {
             "event_types",
             one(json!({"id": ["x"], "title": "X"})),
             "/event_types/0/id",
-            "is no text",
+            "is not a string",
         ),
         (
             "event_types",
@@ -270,7 +270,7 @@ fn what_is_wrong_is_named_and_nothing_is_done(world: &World) -> Result<()> {
             "event_types",
             one(json!({"id": "x", "title": "X", "levels": {"id": "l"}})),
             "/event_types/0/levels",
-            "is no list",
+            "is not an array",
         ),
         (
             "application",
@@ -377,7 +377,7 @@ fn aliases_that_multiply_are_refused(world: &World) -> Result<()> {
     }
     let user = world.admin().header("Content-Type", "application/yaml");
     user.ask("POST", "/apps/register", Some(&yaml))?
-        .refused(400, "no YAML", "")
+        .refused(400, "the body is not YAML", "")
 }
 
 fn registrations_at_once_are_one_after_the_other(world: &World) -> Result<()> {

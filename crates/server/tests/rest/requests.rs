@@ -150,22 +150,22 @@ fn headers_that_cannot_be_sent_are_refused_where_they_stand(world: &World) -> Re
     let ours = "is a header that cannot be set";
     let value = "has a value that is not ASCII";
     let cases = [
-        (json!([]), "headers", "is no object"),
-        (json!("geheim"), "headers", "is no object"),
+        (json!([]), "headers", "is not an object"),
+        (json!("geheim"), "headers", "is not an object"),
         (
             Value::Object(many),
             "headers",
             "are too many (maximum is 20)",
         ),
         (too_long, "headers", "are too long (maximum is 8192 bytes)"),
-        (json!({"x": 7}), "headers/x", "is no text"),
-        (json!({"x": null}), "headers/x", "is no text"),
+        (json!({"x": 7}), "headers/x", "is not a string"),
+        (json!({"x": null}), "headers/x", "is not a string"),
         (
             json!({"a/b~c": "x"}),
             "headers/a~1b~0c",
-            "is no name of a header",
+            "is not the name of a header",
         ),
-        (json!({"": "x"}), "headers/", "is no name of a header"),
+        (json!({"": "x"}), "headers/", "is not the name of a header"),
         (
             json!({"X-A": "1", "x-a": "2"}),
             "headers/x-a",
@@ -204,7 +204,7 @@ fn credentials_that_cannot_be_sent_are_refused_where_they_stand(world: &World) -
     let (secret, neither) = (json!("geheim"), "is neither `basic` nor `bearer`");
     let long = json!("g".repeat(4097));
     let cases = [
-        (json!("Bearer geheim"), "", "is no object"),
+        (json!("Bearer geheim"), "", "is not an object"),
         (json!({}), "/type", neither),
         (json!({"type": "geheim"}), "/type", neither),
         (
@@ -217,7 +217,11 @@ fn credentials_that_cannot_be_sent_are_refused_where_they_stand(world: &World) -
             "/username",
             "can't be blank",
         ),
-        (basic(json!(1), secret.clone()), "/username", "is no text"),
+        (
+            basic(json!(1), secret.clone()),
+            "/username",
+            "is not a string",
+        ),
         (basic(json!("a:b"), secret), "", "the user name has a colon"),
         (
             basic(json!("u"), json!("geheim\n")),
@@ -254,7 +258,7 @@ fn credentials_and_a_header_of_them_are_refused_together(world: &World) -> Resul
     let mut both = header.clone();
     both["authorization"] = bearer["authorization"].clone();
     let made = |name: &str, data: &Value| json!({"name": name, "url": "https://example.org/", "data": data});
-    let detail = "cannot be set beside `authorization`";
+    let detail = "cannot be set together with `authorization`";
     let place = "/data/attributes/data/headers/Authorization";
     user.post("/endpoints", &json!({"endpoint": made("a", &both)}))?
         .refused(422, detail, place)?;
@@ -369,7 +373,7 @@ fn a_timeout_out_of_bounds_is_refused(world: &World) -> Result<()> {
             user.put(&format!("/endpoints/{id}"), &change)?,
         ] {
             let place = "/data/attributes/timeout_seconds";
-            said.refused(422, "is no number from 1 to 45", place)?;
+            said.refused(422, "is not a number from 1 to 45", place)?;
         }
     }
     Ok(())

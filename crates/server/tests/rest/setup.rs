@@ -26,9 +26,9 @@ pub(crate) use cases;
 
 /// Running servers on one kind of database.
 pub(crate) struct World {
-    /// It believes a proxy on its own host.
+    /// Server that trusts a proxy on its own host.
     pub(crate) server: Server,
-    /// It believes nobody, and is on the database of the other one where that is possible.
+    /// Server that trusts no proxy, on the database of the other one where that is possible.
     pub(crate) strict: Server,
     admin: String,
     strict_admin: String,
@@ -40,7 +40,7 @@ pub(crate) fn builder() -> Builder {
     Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"))
 }
 
-/// One that delivers to endpoints on this host.
+/// Server that delivers to endpoints on this host.
 pub(crate) fn delivering(builder: Builder) -> Builder {
     builder.config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
 }
@@ -110,7 +110,7 @@ impl World {
         bearer(&self.server, &self.admin)
     }
 
-    /// The same at the server that believes no proxy.
+    /// Administrator of the server that trusts no proxy.
     pub(crate) fn strict_admin(&self) -> User<'_> {
         bearer(&self.strict, &self.strict_admin)
     }

@@ -66,11 +66,15 @@ fn an_id_that_is_no_text_is_not_found(world: &World) -> Result<()> {
 fn a_body_that_is_no_json_is_a_bad_request(world: &World) -> Result<()> {
     for body in ["", "{", "endpoint=x", "{\"endpoint\": {}} x", "\u{0}"] {
         let said = world.account().ask("POST", "/endpoints", Some(body))?;
-        said.refused(400, "Server cannot accept given parameters: no JSON", "")?;
+        said.refused(
+            400,
+            "Server cannot accept given parameters: the body is not JSON",
+            "",
+        )?;
     }
     let deep = "[".repeat(100_000);
     let said = world.account().ask("POST", "/endpoints", Some(&deep))?;
-    said.refused(400, "no JSON", "")
+    said.refused(400, "the body is not JSON", "")
 }
 
 fn a_body_of_another_type_is_refused(world: &World) -> Result<()> {

@@ -152,7 +152,11 @@ fn only_an_admin_or_account_token_sends(world: &World) -> Result<()> {
     let (registrar, _) = token(world, "registration")?;
     bearer(&world.server, &registrar)
         .post("/messages", &body)?
-        .refused(403, "an admin token or a token of their account", "")?;
+        .refused(
+            403,
+            "Only an admin token or a token of the account may send",
+            "",
+        )?;
     let text = "Requests with X-RH-IDENTITY are not allowed to send notifications.";
     for user in [
         world.account(),
@@ -178,15 +182,15 @@ fn a_wrong_message_is_refused_with_its_fields(world: &World) -> Result<()> {
     for (field, value, detail) in [
         ("application", None, "can't be blank"),
         ("application", Some(json!(" ")), "can't be blank"),
-        ("application", Some(json!(1)), "is no text"),
+        ("application", Some(json!(1)), "is not a string"),
         ("event_type", None, "can't be blank"),
         ("level", None, "is missing"),
-        ("level", Some(json!([])), "is no text"),
-        ("timestamp", Some(json!("today")), "is no RFC 3339 time"),
-        ("timestamp", Some(json!(1)), "is no RFC 3339 time"),
+        ("level", Some(json!([])), "is not a string"),
+        ("timestamp", Some(json!("today")), "is not an RFC 3339 time"),
+        ("timestamp", Some(json!(1)), "is not an RFC 3339 time"),
         ("message", None, "is missing"),
         ("account_id", None, "can't be blank"),
-        ("account_id", Some(json!({})), "is no text"),
+        ("account_id", Some(json!({})), "is not a string"),
         ("severity", Some(json!(1)), "is not a field"),
     ] {
         let said = admin.post("/messages", &with(field, value))?;
@@ -201,10 +205,10 @@ fn a_wrong_message_is_refused_with_its_fields(world: &World) -> Result<()> {
     admin.post("/messages", &number)?.with(201)?;
     admin
         .ask("POST", "/messages", Some("[]"))?
-        .refused(400, "no object", "")?;
+        .refused(400, "the body is not an object", "")?;
     admin
         .ask("POST", "/messages", Some("{"))?
-        .refused(400, "no JSON", "")?;
+        .refused(400, "the body is not JSON", "")?;
     let plain = world.admin().header("Content-Type", "text/plain");
     plain
         .post("/messages", &message("1"))?
@@ -312,8 +316,8 @@ fn what_ox_sends_is_refused_with_the_reason(world: &World) -> Result<()> {
     let mut read = mail("alice", 1);
     read["event"] = json!("MessageRead");
     for (body, status, reason) in [
-        (String::new(), 400, "no JSON"),
-        ("[]".to_owned(), 400, "no JSON object"),
+        (String::new(), 400, "the body is not JSON"),
+        ("[]".to_owned(), 400, "the body is not a JSON object"),
         ("{}".to_owned(), 422, "`event`"),
         (read.to_string(), 422, "`event`"),
         (mail("", 1).to_string(), 422, "`user`"),

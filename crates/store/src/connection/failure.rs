@@ -9,8 +9,9 @@ use sqlx::error::{DatabaseError, ErrorKind};
 /// SQLite's primary result codes that pass: `BUSY`, `LOCKED`, `NOMEM`, `READONLY`, `IOERR`, `FULL`,
 /// `CANTOPEN`, `PROTOCOL` (of locks). The low byte of an extended code is its primary code.
 const SQLITE_PASSES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
-/// Of those the ones that are of the disk or of others, and that a new connection would meet as
-/// well: `BUSY`, `FULL`. Readers go on with the old ones; a new one may need room on the disk.
+/// Codes of [`SQLITE_PASSES`] that come of the disk or of other connections, and that a new
+/// connection would meet as well: `BUSY`, `FULL`. Readers go on with the old ones; a new one may
+/// need room on the disk.
 const SQLITE_SPARES: [u32; 2] = [5, 13];
 /// PostgreSQL's classes of what passes: connections, transactions that were rolled back for others,
 /// resources (a full disk is `53100`), ends by an operator or a limit, the system (an I/O error is

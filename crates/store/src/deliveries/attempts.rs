@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use dovecast_dispatch::work::ledger::AttemptRow;
+use dovecast_dispatch::ledger::AttemptRow;
 use dovecast_notification::{EndpointId, NotificationId};
 use serde::{Deserialize, Serialize};
 use sqlx::Any;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::{Millis, OwedId, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Millis, OwedId, OwedRange, RangeId};
 use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -33,7 +33,7 @@ const DEAD_OF_RANGES: &str = "WITH RECURSIVE claimer (id) AS (\
 /// Endpoints of whose ranges some are claimed by nobody.
 const OWING: &str = "SELECT endpoint_id, MIN(from_offset) AS first_offset FROM owed_range \
     WHERE log = $1 AND claimed_by IS NULL GROUP BY endpoint_id ORDER BY first_offset, endpoint_id";
-/// So many endpoints are named in a statement that claims ranges.
+/// Most endpoints that a statement that claims ranges names.
 const ENDPOINTS_PER_CLAIM: usize = 500;
 /// Rows that one statement frees.
 const AT_A_TIME: i64 = 1_000;
@@ -227,7 +227,11 @@ impl Store {
                 // What was claimed before is ours, and the caller has to know of it.
                 Err(error) => {
                     let error = with_sources(&error);
-                    tracing::warn!(error, claimed = all.len(), "not all ranges can be claimed");
+                    tracing::warn!(
+                        error,
+                        claimed = all.len(),
+                        "only some ranges could be claimed; the others are claimed later"
+                    );
                     break;
                 }
             }

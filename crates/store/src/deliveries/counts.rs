@@ -19,7 +19,7 @@ pub struct OwedCount {
 }
 
 impl Store {
-    /// Of each endpoint that owes anything: single deliveries, and ranges of the log.
+    /// What each endpoint owes, if it owes anything: single deliveries, and ranges of the log.
     pub async fn owed_counts(&self) -> Result<BTreeMap<EndpointId, OwedCount>> {
         let mut counts: BTreeMap<EndpointId, OwedCount> = BTreeMap::new();
         for (statement, is_range) in [

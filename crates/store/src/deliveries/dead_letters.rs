@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dovecast_dispatch::work::ledger::{DeadLetter, RecordPlace};
+use dovecast_dispatch::ledger::{DeadLetter, RecordPlace};
 use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
@@ -20,9 +20,9 @@ use crate::row;
 /// A dead letter that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptDeadLetter {
-    /// Its name; later ones are greater.
+    /// Id of the dead letter; later ones are greater.
     pub id: Uuid,
-    /// What it is.
+    /// The dead letter itself.
     pub letter: DeadLetter,
 }
 

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use dovecast_dispatch::work::ledger::{Millis, Owed, OwedId};
+use dovecast_dispatch::ledger::{Millis, Owed, OwedId};
 use dovecast_notification::{EndpointId, NotificationId};
 use sqlx::any::AnyRow;
 
@@ -117,7 +117,7 @@ impl Store {
         if let Some(deliveries) = self.tell_set_back(deliveries) {
             tracing::warn!(
                 deliveries,
-                "the clock was set back, on PostgreSQL that of the database: deliveries that were owed for later by another time are due now"
+                "the clock (on PostgreSQL that of the database) was set back: deliveries whose times are from before that are due now"
             );
         }
         Ok(())

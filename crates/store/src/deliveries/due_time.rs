@@ -7,7 +7,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::Millis;
+use dovecast_dispatch::ledger::Millis;
 
 use super::claims::POSTGRES_NOW;
 use crate::error::Result;

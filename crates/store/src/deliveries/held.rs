@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dovecast_dispatch::work::ledger::{Millis, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Millis, OwedRange, RangeId};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -69,7 +69,7 @@ pub(crate) struct Held {
     timeline: Option<String>,
     /// When it was last told that our role may not ask for it any more.
     refused_told: Option<Instant>,
-    /// A loss was seen, and nothing is done about it yet.
+    /// Whether a loss was seen, and nothing was done about it yet.
     has_lost: bool,
     /// Tasks that write again what we hold.
     holding: usize,
@@ -79,8 +79,8 @@ pub(crate) struct Held {
 pub(super) type Changed = BTreeMap<RangeId, Option<Extent>>;
 
 impl Held {
-    /// It is acknowledged that we live; `true`: something was lost before, and has to be written
-    /// again from now on.
+    /// Notes that the database has acknowledged that we live; `true`: something was lost before,
+    /// and has to be written again from now on.
     fn lives(&mut self, now_ms: Millis, until_ms: Millis) -> bool {
         let before = std::mem::replace(&mut self.alive_until_ms, until_ms);
         let has_lost = std::mem::take(&mut self.has_lost);
@@ -97,7 +97,7 @@ impl Held {
         has_lost
     }
 
-    /// That the name of what is written to is not known any more.
+    /// Logs that the timeline of the database is not known any more.
     fn tell_refused(&mut self) {
         self.refused_told = Some(Instant::now());
         tracing::warn!(
@@ -129,7 +129,7 @@ impl Held {
         self.ranges.get(id).copied()
     }
 
-    /// Those of them that we hold still.
+    /// Ranges of `ids` that we hold still.
     fn still(&self, ids: &[RangeId]) -> Vec<(RangeId, Extent)> {
         let extent = |id: &RangeId| Some((id.clone(), *self.ranges.get(id)?));
         let held = ids.iter().filter_map(extent);
@@ -184,7 +184,7 @@ impl Store {
     pub(super) fn lives(&self, now_ms: Millis, until_ms: Millis) {
         if self.held().lives(now_ms, until_ms) {
             tracing::error!(
-                "the database has been failed over or put back: what this process works on is written again; if commits were lost, \
+                "the database has failed over or was restored: the claims of this process are stored again; if commits were lost, \
                  set the offsets of the group back to before that (operations.md)"
             );
             // Beats go on meanwhile.
@@ -268,7 +268,7 @@ async fn hold_again(store: Store) {
     while !store.database.pool.is_closed() {
         match store.hold_all(&us).await {
             Ok(ranges) => {
-                tracing::info!(ranges, "what this process works on is written again");
+                tracing::info!(ranges, "the claims of this process are stored again");
                 break;
             }
             Err(error) => {
@@ -277,7 +277,7 @@ async fn hold_again(store: Store) {
                     let error = with_sources(&error);
                     tracing::warn!(
                         error,
-                        "what this process works on cannot be written again now"
+                        "the claims of this process cannot be stored again; this is retried"
                     );
                 }
                 tokio::time::sleep(delay).await;

@@ -6,7 +6,7 @@
 //! besides is a row of its own, known by where the other one ends. Such a range is delivered by
 //! both up to there, which is at least once, and what is behind stays claimed by who delivers it.
 
-use dovecast_dispatch::work::ledger::{Happened, RangeId};
+use dovecast_dispatch::ledger::{Happened, RangeId};
 
 use super::claims::count;
 use super::held::{Changed, Extent};
@@ -30,7 +30,8 @@ const ROW_END: &str = "SELECT to_offset FROM owed_range \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $5";
 const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
     WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND from_offset < $5";
-/// The same of a range that we hold, which is written anew where the database has lost it.
+/// Notes the progress of a range that we hold; the range is written anew where the database has
+/// lost it.
 const PROGRESS_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, log, to_offset, claimed_by) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
     DO UPDATE SET from_offset = excluded.from_offset WHERE owed_range.from_offset < excluded.from_offset";
@@ -44,7 +45,7 @@ const UNWANTED_RANGE: &str = "DELETE FROM owed_range WHERE endpoint_id = $1 AND 
     AND start_offset = $4 AND log = $5 AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1)";
 const RELEASE: &str = "UPDATE owed_range SET claimed_by = NULL WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
     AND start_offset = $4 AND log = $5 AND claimed_by = $6";
-/// The same of a range that we have held until now.
+/// Releases a range that we hold; the range is written anew where the database has lost it.
 const RELEASE_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, log, from_offset, to_offset) \
     VALUES ($1, $2, $3, $4, $5, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
     DO UPDATE SET claimed_by = NULL WHERE owed_range.claimed_by = $6";
@@ -52,8 +53,9 @@ const RELEASE_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, st
 /// How a range gets more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gets {
-    /// It begins, or is read again from its start.
+    /// The range begins, or is read again from its start.
     Begins,
+    /// The range, which is held already, goes on to a later end.
     Grows,
 }
 

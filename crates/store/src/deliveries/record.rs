@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::connection::Connection;
-use dovecast_dispatch::work::ledger::{AttemptRow, Happened, Owed};
+use dovecast_dispatch::ledger::{AttemptRow, Happened, Owed};
 use dovecast_notification::EndpointId;
 use sqlx::Any;
 use sqlx::any::AnyArguments;
@@ -34,7 +34,7 @@ const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
 const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
-/// Of a reason so much is kept.
+/// Most characters of a reason that are kept.
 const REASON_CHARS: usize = 2000;
 
 impl Store {

@@ -3,7 +3,7 @@
 //! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew:
 //! its failures are counted from zero.
 
-use dovecast_dispatch::work::ledger::OwedId;
+use dovecast_dispatch::ledger::OwedId;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
 use super::claims::uuid;
@@ -12,9 +12,10 @@ use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 
-/// Dead letters of one transaction.
+/// Most dead letters that are owed again in one transaction, so that others need not wait long.
 const PART: i64 = 500;
-/// One that is owed anyhow is due now, too, as if for the first time.
+/// Owes a dead letter again. A notification that is owed already is due now, too, as if for the
+/// first time.
 const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason) \
     VALUES ($1, $2, $3, 0, $4, $4, '') ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = 0, made_ms = excluded.made_ms, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
@@ -24,7 +25,7 @@ const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notificatio
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
     RETURNING content";
 const LAST: &str = "SELECT MAX(id) AS id FROM dead_letter WHERE endpoint_id = $1";
-/// Those that were there when it began: what dies meanwhile stays.
+/// Takes dead letters of an endpoint up to the last one when this began: what dies meanwhile stays.
 const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
     WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 = 0 ORDER BY id LIMIT $4) \
     RETURNING notification_id, content";

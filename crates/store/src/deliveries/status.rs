@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
-use dovecast_dispatch::work::ledger::AttemptRow;
+use dovecast_dispatch::ledger::AttemptRow;
 use dovecast_notification::EndpointId;
 
 use super::record::Bound;
@@ -32,7 +32,7 @@ const SUCCESS: &str = "UPDATE endpoint SET failing_ms = 0, \
 const FAILURE: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, failing_ms = failing_ms + $5, \
     first_failure_ms = CASE WHEN first_failure_ms < $4 THEN first_failure_ms ELSE $4 END \
     WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3)";
-/// The same after a success that is not noted any more.
+/// Notes failures after a success that is not noted any more; $2 to $4 as in [`FAILURE`].
 const FAILURE_ANEW: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, failing_ms = 0, \
     first_failure_ms = $4 \
     WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3)";

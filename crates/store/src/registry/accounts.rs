@@ -12,7 +12,7 @@ use crate::row;
 /// Whose endpoints they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its id here.
+    /// Id of the account here; applications name it by its number.
     pub id: AccountId,
     /// What others call it; notifications name it.
     pub number: String,

@@ -15,7 +15,7 @@ use crate::statement::Statement;
 /// What sends notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Application {
-    /// Its id.
+    /// Id of the application.
     pub id: ApplicationId,
     /// What notifications call it.
     pub name: String,
@@ -28,7 +28,7 @@ pub struct Application {
 /// What a notification is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventType {
-    /// Its id.
+    /// Id of the event type.
     pub id: EventTypeId,
     /// What notifications call it; unique within the application.
     pub external_id: String,
@@ -41,7 +41,7 @@ pub struct EventType {
 /// How much it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Its id.
+    /// Id of the level.
     pub id: LevelId,
     /// What notifications call it; unique within the event type.
     pub external_id: String,

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::Caller;
 
-/// A token that was deleted on another node is good for so long.
+/// How long a token is remembered, and so accepted after it was deleted on another node.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// So many are remembered.
+/// Most tokens that are remembered; when there would be more all are forgotten and looked up again.
 const MOST: usize = 10_000;
 
 /// By the hashes of tokens.

@@ -34,13 +34,13 @@ const MOST: i64 = 1_000;
 /// An endpoint was disabled, and its account is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Of the notification.
+    /// Id of the notification.
     pub id: Uuid,
-    /// Whom to tell.
+    /// Number of the account that the notification is for.
     pub account_number: String,
-    /// Which endpoint.
+    /// Endpoint that was disabled.
     pub endpoint: EndpointId,
-    /// How it is called.
+    /// Name of the endpoint.
     pub endpoint_name: String,
     /// Why.
     pub reason: String,
@@ -116,7 +116,7 @@ impl Store {
         found.iter().map(Announcement::from_row).collect()
     }
 
-    /// It was told.
+    /// Removes an announcement that is in the log.
     pub async fn announced(&self, id: Uuid) -> Result<()> {
         sqlx::query("DELETE FROM announcement WHERE id = $1")
             .bind(id.to_string())

@@ -32,7 +32,7 @@ const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND accou
 /// An endpoint, without what is written and never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its id.
+    /// Id of the endpoint.
     pub id: EndpointId,
     /// Whose it is.
     pub account: AccountId,
@@ -40,7 +40,7 @@ pub struct Endpoint {
     pub name: String,
     /// Where to.
     pub url: String,
-    /// One that is not gets nothing.
+    /// Whether the endpoint receives notifications.
     pub active: bool,
     /// Which driver.
     pub kind: EndpointKind,
@@ -101,7 +101,7 @@ pub struct CreatedEndpoint {
 /// What is to be different; what is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointEdit {
-    /// Its name.
+    /// Name, unique in the account.
     pub name: Option<String>,
     /// Where to, and by which driver.
     pub url: Option<(String, EndpointKind)>,
@@ -119,19 +119,19 @@ pub struct EndpointEdit {
     pub timeout_seconds: Option<Option<u32>>,
     /// Whether, how fast, how often again.
     pub flow: FlowEdit,
-    /// Its filter.
+    /// Change of the filter.
     pub filter: FilterEdit,
 }
 
 /// What becomes of the filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FilterEdit {
-    /// It stays.
+    /// The filter stays.
     #[default]
     Keep,
-    /// It goes; the endpoint gets nothing.
+    /// The filter is removed; the endpoint receives nothing.
     Remove,
-    /// It is made or changed.
+    /// The filter is made or changed.
     Put(FilterFields),
 }
 

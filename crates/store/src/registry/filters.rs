@@ -21,11 +21,11 @@ const CHUNK: usize = 500;
 /// A filter, by ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Its id.
+    /// Id of the filter.
     pub id: FilterId,
-    /// Whose it is.
+    /// Endpoint that the filter belongs to.
     pub endpoint: EndpointId,
-    /// One that is not matches nothing.
+    /// Whether the filter matches anything.
     pub enabled: bool,
     /// What must hold besides.
     pub condition: Option<String>,

@@ -10,10 +10,10 @@ use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::row;
 
-/// As it is.
+/// How deliveries flow to an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// What is for it is kept until it is so no more.
+    /// Whether deliveries wait until the endpoint is not paused any more.
     pub paused: bool,
     /// Deliveries in a second at most, from each node.
     pub rate_limit: Option<NonZeroU32>,
@@ -105,7 +105,9 @@ async fn check(
         .fetch_optional(&mut *change.tx)
         .await?;
     let Some(found) = found.filter(|_| fallback != id) else {
-        return Err(StoreError::Fallback("is no other endpoint of the account"));
+        return Err(StoreError::Fallback(
+            "is not another endpoint of the account",
+        ));
     };
     if row::optional_text(&found, "fallback_id")?.is_some() {
         return Err(StoreError::Fallback("has a fallback itself"));

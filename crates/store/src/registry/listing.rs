@@ -23,7 +23,7 @@ pub struct EndpointQuery {
     pub search: Search,
     /// By what they are sorted.
     pub order: EndpointOrder,
-    /// From the last to the first.
+    /// Whether the last comes first.
     pub descending: bool,
     /// At most so many.
     pub limit: i64,

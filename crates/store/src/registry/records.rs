@@ -43,7 +43,7 @@ pub struct EndpointRecord {
 /// A filter, by the names that notifications use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterRecord {
-    /// One that is not matches nothing.
+    /// Whether the filter matches anything.
     pub enabled: bool,
     /// What must hold besides.
     pub condition: Option<String>,
@@ -70,7 +70,7 @@ pub enum Members<T> {
 pub struct EventTypeName {
     /// The name of its application.
     pub application: String,
-    /// Its external id.
+    /// External id of the event type.
     pub event_type: String,
 }
 
@@ -79,9 +79,9 @@ pub struct EventTypeName {
 pub struct LevelName {
     /// The name of its application.
     pub application: String,
-    /// The external id of its event type.
+    /// External id of the event type of the level.
     pub event_type: String,
-    /// Its external id.
+    /// External id of the level.
     pub level: String,
 }
 

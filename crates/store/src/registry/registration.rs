@@ -75,7 +75,7 @@ pub enum RegistrationChange {
 pub struct TouchedFilter {
     /// The filter.
     pub id: FilterId,
-    /// Its endpoint.
+    /// Endpoint of the filter.
     pub endpoint: EndpointId,
     /// The number of its account.
     pub account_number: String,

@@ -42,7 +42,7 @@ pub enum Caller {
 /// A token, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiToken {
-    /// Its id, which is no secret.
+    /// Id of the token, which is no secret.
     pub id: TokenId,
     /// What a person calls it.
     pub name: String,

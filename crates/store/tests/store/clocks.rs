@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
+use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{DeliveryStatus, KeptPast, Store};
 use uuid::Uuid;

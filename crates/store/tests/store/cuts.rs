@@ -19,7 +19,7 @@ cases![
     a_store_that_is_not_heard_can_be_closed,
 ];
 
-/// Of the stores here.
+/// Longest time that a statement of the stores here may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// More than there are connections.
 const CALLS: usize = 10;
@@ -53,7 +53,7 @@ impl<'a> Linked<'a> {
     }
 }
 
-/// So many at once, each of which has to end; how many have succeeded.
+/// Makes [`CALLS`] calls at once, each of which has to end; how many have succeeded.
 async fn several<F>(store: &Store, call: impl Fn(Store) -> F) -> Result<usize>
 where
     F: Future<Output = bool> + Send + 'static,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
+use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
 use dovecast_notification::NotificationId;
 use dovecast_store::{Account, Changes, EndpointId, FilterSet, FilterSets, Profile, Scope, Store};
 use uuid::Uuid;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{
+use dovecast_dispatch::ledger::{
     AttemptRow, DeadLetter, Happened, Ledger, Owed, OwedRange, RangeId,
 };
 use dovecast_notification::{EndpointId, NotificationId};

@@ -5,7 +5,7 @@
 //! the statement or the commit. The real full disk is a test of the server.
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, Owed, RangeId};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{Scope, Store};
 use uuid::Uuid;

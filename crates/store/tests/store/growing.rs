@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::work::ledger::{Happened, Ledger, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, RangeId};
 use dovecast_notification::EndpointId;
 use dovecast_store::Store;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ enum Step {
     Released,
     /// What another one does to all rows that there are.
     Other(&'static str),
-    /// It is taken for dead, and knows it.
+    /// The holder is taken for dead, and knows it.
     Lapses,
 }
 
@@ -172,8 +172,7 @@ async fn take(test: &Test, store: &Store, step: Step) -> Result<()> {
 /// What those who begin now find that is claimed by nobody who lives.
 async fn free(test: &Test) -> Result<Vec<Row>> {
     let ranges = test.open().await?.claim_ranges(20, 10).await?;
-    let row =
-        |range: &dovecast_dispatch::work::ledger::OwedRange| (range.id.start, range.from, range.to);
+    let row = |range: &dovecast_dispatch::ledger::OwedRange| (range.id.start, range.from, range.to);
     let mut rows: Vec<Row> = ranges.iter().map(row).collect();
     rows.sort_unstable();
     Ok(rows)

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::Store;
 use uuid::Uuid;

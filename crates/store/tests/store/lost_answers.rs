@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, Owed, OwedRange, RangeId};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::Store;
 use uuid::Uuid;
@@ -74,9 +74,9 @@ async fn is_claimed_again(test: Test, slow: impl Fn(&str) -> String) -> Result<(
         store.beat(0, i64::MAX).await?;
         test.execute(&slow(table))?;
         let claim = async |store: Store| match table {
-            "owed" => {
-                Ok::<_, dovecast_log::LogError>(store.claim_owed(1, 10).await? == [owed.clone()])
-            }
+            "owed" => Ok::<_, dovecast_dispatch::ledger::LedgerError>(
+                store.claim_owed(1, 10).await? == [owed.clone()],
+            ),
             _ => Ok(store.claim_ranges(1, 10).await? == [range.clone()]),
         };
         let cut = async {

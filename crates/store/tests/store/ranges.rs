@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::work::ledger::{Happened, Ledger, RangeId};
+use dovecast_dispatch::ledger::{Happened, Ledger, RangeId};
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 

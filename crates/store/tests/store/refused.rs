@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
+use dovecast_dispatch::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
 use dovecast_notification::NotificationId;
 use dovecast_store::StoreOptions;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! A role of PostgreSQL that loses rights which are useful, and not needed.
 
 use anyhow::{Result, ensure};
-use dovecast_dispatch::work::ledger::{Happened, Ledger};
+use dovecast_dispatch::ledger::{Happened, Ledger};
 use dovecast_store::{Place, Store};
 
 use crate::setup::{Kind, Test, cases};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use dovecast_dispatch::work::ledger::Ledger;
+use dovecast_dispatch::ledger::Ledger;
 use dovecast_store::{
     Account, CreatedEndpoint, EndpointEdit, EndpointKind, KeySource, KeyUse, SecretsError, Store,
     StoreError,

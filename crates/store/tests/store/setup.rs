@@ -39,7 +39,7 @@ pub(crate) struct Test {
     pub(crate) kind: Kind,
     pub(crate) url: String,
     pub(crate) dir: TempDir,
-    /// Of the store: it stands at 0, and 0 is now in what these tests write.
+    /// Clock of the store: it stands at 0, and 0 is now in what these tests write.
     pub(crate) clock: Clock,
 }
 

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::ledger::{DeadLetter, Happened, Ledger, Owed};
+use dovecast_dispatch::ledger::{DeadLetter, Happened, Ledger, Owed};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{Clock, Store};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Databases of earlier versions: what is owed, dead, or a range goes on where it was.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_dispatch::work::ledger::Ledger;
+use dovecast_dispatch::ledger::Ledger;
 use dovecast_notification::{Notification, NotificationId};
 
 use crate::setup::{Kind, Test, cases};

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 /// Directories at the top of the root that are links into /usr, as Debian has them.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
-/// Of /usr/share, what Dovecot reads.
+/// Directory of /usr/share that Dovecot reads.
 const KEPT_SHARE: &str = "dovecot";
 /// What is only there to install packages, and as many files as all the others.
 const NOT_UNPACKED: &str = "perl-base_";

@@ -69,7 +69,7 @@ impl Installation {
         }
     }
 
-    /// Its version, as far as it matters.
+    /// Version of this Dovecot, as far as it matters.
     pub fn version(self) -> &'static str {
         match self {
             Self::System23 => "2.3.19",

@@ -32,7 +32,7 @@ impl Layout {
         }
     }
 
-    /// The same files by the paths that Dovecot's processes know them by.
+    /// Layout with the paths that Dovecot's processes know the files by.
     pub(super) fn inside(&self) -> Self {
         Self {
             chroot: PathBuf::from("/"),

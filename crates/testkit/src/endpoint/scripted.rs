@@ -21,7 +21,7 @@ pub enum Answer {
     Silence,
 }
 
-/// It has it.
+/// Answer of an endpoint that has taken a webhook.
 pub const OK: Answer = Answer::Bytes("HTTP/1.1 204 No Content\r\n\r\n");
 
 /// A running endpoint: one connection at a time. It ends with the process.

@@ -31,7 +31,7 @@ impl<S: Source> Polling<S> {
                 partition = silent.place.1,
                 next = silent.next,
                 end = silent.end,
-                "nothing comes of a partition: it was truncated, restored or made anew; another consumer is made"
+                "a partition returns no records: it was truncated, restored or made anew; the consumer is replaced"
             );
             self.replace();
         }

@@ -165,7 +165,7 @@ fn read(relay: &Relay, path: &Path, file: File, slice: &mut Slice) -> Result<Rea
         } else {
             relay.counters.dropped.fetch_add(1, Ordering::Relaxed);
             if relay.trouble_lines.take() {
-                tracing::error!(file = %path.display(), "a spilled record names no topic, it is lost");
+                tracing::error!(file = %path.display(), "a spilled record names no topic; it is lost");
             }
         }
     }

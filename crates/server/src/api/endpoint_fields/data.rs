@@ -12,29 +12,30 @@ use crate::api::error::{ErrorObject, Errors};
 use crate::dispatch::authorization;
 
 const PLACE: &str = "/data/attributes/data";
-/// Of the certificates of one endpoint.
+/// Longest certificates of one endpoint, in bytes.
 const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
-/// Headers of one endpoint.
+/// Most headers of one endpoint.
 const MAX_HEADERS: usize = 20;
-/// Of their names and values together.
+/// Longest names and values of the headers of one endpoint together, in bytes.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
-/// Of a user name, a password, a token.
+/// Longest user name, password or token, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
 
-/// A key that is not there changes nothing; one that is null is removed.
+/// Settings of requests to an endpoint. A key that is not given changes nothing; one that is null
+/// is removed.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct DataFields {
     /// PEM certificates to trust instead of the system's, at most 64 KiB.
     server_ca_certificate: Option<String>,
-    /// Sent with each request: values by names, at most 20. Neither those of the connection and the
-    /// body nor `webhook-...`.
+    /// Headers that each request carries: values by names, at most 20. Headers of the connection
+    /// and of the body, and `webhook-...`, are refused.
     headers: Option<BTreeMap<String, String>>,
-    /// Sent as the header `Authorization`.
+    /// Credentials that each request carries in the header `Authorization`.
     authorization: Option<AuthorizationFields>,
 }
 
-/// Who dovecast is to the endpoint.
+/// Credentials for the endpoint.
 #[derive(ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 #[expect(dead_code, reason = "it describes what is read")]
@@ -58,7 +59,7 @@ pub(super) fn check(said: Option<Value>, errors: &mut Errors) -> CheckedData {
     let mut object = match said {
         Some(Value::Object(object)) => object,
         Some(_) => {
-            errors.push(ErrorObject::at(PLACE, "is no object"));
+            errors.push(ErrorObject::at(PLACE, "is not an object"));
             return CheckedData::default();
         }
         None => {
@@ -85,7 +86,7 @@ fn key(object: &mut Map<String, Value>, name: &str) -> Option<Option<Value>> {
 
 fn certificate(value: &Value, errors: &mut Errors) -> Option<String> {
     let detail = match value.as_str() {
-        None => "is no text".to_owned(),
+        None => "is not a string".to_owned(),
         Some(pem) if pem.trim().is_empty() => super::BLANK.to_owned(),
         Some(pem) if pem.len() > MAX_CERTIFICATE_BYTES => {
             format!("is too long (maximum is {MAX_CERTIFICATE_BYTES} bytes)")
@@ -103,7 +104,10 @@ fn certificate(value: &Value, errors: &mut Errors) -> Option<String> {
 fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
     let place = format!("{PLACE}/headers");
     let Value::Object(object) = value else {
-        errors.push(ErrorObject::at(place, "is no object of names and values"));
+        errors.push(ErrorObject::at(
+            place,
+            "is not an object of names and values",
+        ));
         return None;
     };
     let mut refuse = |name: &str, detail: String| {
@@ -114,7 +118,7 @@ fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
     let (mut names, mut found) = (BTreeSet::new(), Vec::new());
     for (name, value) in object {
         let Value::String(value) = value else {
-            refuse(&name, "is no text".to_owned());
+            refuse(&name, "is not a string".to_owned());
             continue;
         };
         if let Err(error) = headers::check(&name, &value) {
@@ -142,7 +146,7 @@ fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
 fn credentials(value: Value, errors: &mut Errors) -> Option<Credentials> {
     let place = format!("{PLACE}/authorization");
     let Value::Object(mut object) = value else {
-        errors.push(ErrorObject::at(place, "is no object"));
+        errors.push(ErrorObject::at(place, "is not an object"));
         return None;
     };
     let kind = object.remove("type");
@@ -176,7 +180,7 @@ fn part(object: &mut Map<String, Value>, key: &str, errors: &mut Errors) -> Opti
             format!("is too long (maximum is {MAX_CREDENTIAL_BYTES} bytes)")
         }
         Some(Value::Null) | None => super::BLANK.to_owned(),
-        Some(_) => "is no text".to_owned(),
+        Some(_) => "is not a string".to_owned(),
     };
     let place = format!("{PLACE}/authorization/{key}");
     errors.push(ErrorObject::at(place, detail));

@@ -12,24 +12,26 @@ use crate::api::error::{ErrorObject, Errors};
 
 const MAX_RATE: u32 = 10_000;
 const MAX_DELAYS: usize = 20;
-/// Of one delay, in seconds: a week.
+/// Longest delay before an attempt, in seconds: a week.
 const MAX_DELAY: u32 = 7 * 24 * 60 * 60;
 
-/// A key that is not there changes nothing; one that is null is removed.
+/// How deliveries flow to an endpoint. A key that is not given changes nothing; one that is null is
+/// removed.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct FlowFields {
-    /// What is for it is kept until it is so no more.
+    /// Whether deliveries wait until the endpoint is not paused any more.
     paused: Option<bool>,
-    /// Deliveries in a second at most, from each node.
+    /// Most deliveries per second from each node; null for no limit.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
     rate_limit: Option<Option<Value>>,
-    /// Seconds until each further attempt, instead of those of the retry policy; none: there is one
-    /// attempt.
+    /// Seconds before each further attempt, instead of those of the retry policy; an empty list for
+    /// one attempt.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Vec<u32>>)]
     retry_delays: Option<Option<Value>>,
-    /// The id of an endpoint that gets what cannot be delivered here. It has none itself.
+    /// Id of the endpoint that receives what cannot be delivered to this one; it has no fallback
+    /// itself.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     fallback_id: Option<Option<Value>>,
@@ -40,19 +42,19 @@ impl FlowFields {
         let limit = Attribute {
             name: "rate_limit",
             said: self.rate_limit.as_ref(),
-            detail: format!("is no number from 1 to {MAX_RATE}"),
+            detail: format!("is not a number from 1 to {MAX_RATE}"),
         };
         let delays = Attribute {
             name: "retry_delays",
             said: self.retry_delays.as_ref(),
             detail: format!(
-                "is no array of at most {MAX_DELAYS} numbers from 1 to {MAX_DELAY} (seconds)"
+                "is not an array of at most {MAX_DELAYS} numbers from 1 to {MAX_DELAY} (seconds)"
             ),
         };
         let fallback = Attribute {
             name: "fallback_id",
             said: self.fallback_id.as_ref(),
-            detail: "is no other endpoint of the account".to_owned(),
+            detail: "is not another endpoint of the account".to_owned(),
         };
         FlowEdit {
             paused: self.paused,

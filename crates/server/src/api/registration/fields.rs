@@ -1,4 +1,4 @@
-//! What a registration says, checked. Everything that is wrong is told, each with its place.
+//! The body of a registration, checked. All that is wrong is answered, each error with its place.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,9 @@ const MAX_CHARS: usize = 255;
 /// Event types and levels of one application.
 const MAX_ITEMS: usize = 10_000;
 
-/// What an application says about itself. It is read by hand, so that all that is wrong is named.
+/// Registration of an application.
+//
+// Read by hand instead of with serde, so that all that is wrong is named.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct RegistrationRequest {
@@ -24,26 +26,29 @@ pub(crate) struct RegistrationRequest {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct ApplicationFields {
-    /// What notifications call it. It never changes.
+    /// Name that notifications have in `application`. It never changes.
     name: String,
+    /// Name for people.
     title: String,
 }
 
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct EventTypeFields {
-    /// What notifications call it; unique in the application.
+    /// Name that notifications have in `event_type`; unique in the application.
     id: String,
+    /// Name for people.
     title: String,
-    /// May be absent.
+    /// Levels of the event type, if it has any.
     levels: Option<Vec<LevelFields>>,
 }
 
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct LevelFields {
-    /// What notifications call it; unique in the event type.
+    /// Name that notifications have in `level`; unique in the event type.
     id: String,
+    /// Name for people.
     title: String,
 }
 
@@ -51,11 +56,11 @@ pub(crate) struct LevelFields {
 pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
     let empty = Map::new();
     let Some(body) = body.as_object() else {
-        return Err(ApiError::bad_request("the body is no object"));
+        return Err(ApiError::bad_request("the body is not an object"));
     };
     let application = match body.get("application") {
         Some(Value::Object(application)) => application,
-        Some(_) => return Err(ApiError::bad_request("`application` is no object")),
+        Some(_) => return Err(ApiError::bad_request("`application` is not an object")),
         None => return Err(ApiError::bad_request("`application` is missing")),
     };
     let mut reading = Reading::default();
@@ -80,7 +85,7 @@ pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
             Vec::new()
         }
         Some(_) => {
-            reading.refuse("/event_types", "is no list");
+            reading.refuse("/event_types", "is not an array");
             Vec::new()
         }
     };
@@ -107,7 +112,7 @@ pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
     })
 }
 
-/// What is wrong so far.
+/// Errors found so far.
 #[derive(Default)]
 struct Reading {
     errors: Errors,
@@ -127,7 +132,7 @@ impl Reading {
         if let Value::Object(object) = value {
             return object;
         }
-        self.refuse(place, "is no object");
+        self.refuse(place, "is not an object");
         empty
     }
 
@@ -140,7 +145,7 @@ impl Reading {
             Some(Value::Bool(value)) => value.to_string(),
             None | Some(Value::Null) => String::new(),
             Some(Value::Array(_) | Value::Object(_)) => {
-                self.refuse(pointer, "is no text");
+                self.refuse(pointer, "is not a string");
                 return String::new();
             }
         };
@@ -161,7 +166,7 @@ impl Reading {
             Some(Value::Object(object)) if object.is_empty() => return Vec::new(),
             Some(Value::Array(list)) => list,
             Some(_) => {
-                self.refuse(place, "is no list");
+                self.refuse(place, "is not an array");
                 return Vec::new();
             }
         };

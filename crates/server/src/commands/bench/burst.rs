@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::work::webhook_id;
+use dovecast_dispatch::webhook_id;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
 use dovecast_notification::{EndpointId, NotificationId};
@@ -132,7 +132,7 @@ impl Burst {
 }
 
 impl Figures {
-    /// Of so many of a hundred the latency is no longer.
+    /// Latency that so many percent of the notifications had at most.
     pub(super) fn latency(&self, percent: usize) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
         let place = (last * percent).div_ceil(100);

@@ -51,7 +51,12 @@ impl OwnServer {
             .context("cannot start a server")?;
         let mut server = Self { child, config, dir };
         let ready = tokio::time::timeout(PATIENCE, server.is_ready()).await;
-        ready.unwrap_or_else(|_| bail!("it is not ready after {} s", PATIENCE.as_secs()))?;
+        ready.unwrap_or_else(|_| {
+            bail!(
+                "the server of the benchmark is not ready after {} s",
+                PATIENCE.as_secs()
+            )
+        })?;
         Ok(server)
     }
 

@@ -52,7 +52,9 @@ impl Benchmark {
         let end: json::BenchmarkEnd = next(&mut self.lines, &mut self.buffer).await?;
         match end.error {
             None => Ok(()),
-            Some(error) => bail!("what the benchmark has made is not removed: {error}"),
+            Some(error) => bail!(
+                "the endpoint and the application of the benchmark could not be removed: {error}"
+            ),
         }
     }
 }
@@ -62,13 +64,16 @@ async fn next<T: DeserializeOwned>(body: &mut Incoming, buffer: &mut BytesMut) -
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line = buffer.split_to(end + 1);
             return serde_json::from_slice(&line)
-                .context("the server answers with something else than expected");
+                .context("the server has answered with something unexpected");
         }
         ensure!(
             buffer.len() <= MAX_BYTES,
-            "the server sends too long a line"
+            "the server has sent too long a line"
         );
-        let frame = body.frame().await.context("the server has gone")?;
+        let frame = body
+            .frame()
+            .await
+            .context("the server has closed the connection")?;
         let frame = frame.context("the connection to the server is broken")?;
         if let Ok(data) = frame.into_data() {
             buffer.extend_from_slice(&data);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Octets, ReadRecord};
 
-/// An endpoint and how it is.
+/// An endpoint and its state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EndpointLine {
     pub(crate) id: Uuid,
@@ -16,7 +16,7 @@ pub(crate) struct EndpointLine {
     pub(crate) url: String,
     pub(crate) active: bool,
     pub(crate) has_filter: bool,
-    /// What is for it is kept until it goes on.
+    /// Whether deliveries wait until the endpoint is not paused any more.
     pub(crate) paused: bool,
     pub(crate) last_delivery_status: Option<String>,
     pub(crate) last_delivery_ms: Option<i64>,

@@ -27,16 +27,16 @@ pub(crate) struct LevelLine {
     pub(crate) title: String,
 }
 
-/// An endpoint and what it wants.
+/// An endpoint and its filter.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FilterLine {
     pub(crate) endpoint: Uuid,
     pub(crate) account: String,
     pub(crate) name: String,
     pub(crate) active: bool,
-    /// Null: it has none, and gets nothing.
+    /// Null: the endpoint has no filter, and receives nothing.
     pub(crate) filter: Option<FilterShown>,
-    /// The same in words.
+    /// The filter in words.
     pub(crate) gets: String,
 }
 

@@ -24,12 +24,12 @@ pub(super) struct Notification {
     unseen: Option<u32>,
 }
 
-/// Why a body is no notification.
+/// Why a body is not a notification.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadBody {
-    #[error("the body is no JSON: {0}")]
+    #[error("the body is not JSON: {0}")]
     Json(String),
-    #[error("the body is no JSON object")]
+    #[error("the body is not a JSON object")]
     NoObject,
     #[error("the field `{field}` is missing or wrong, expected {expected}")]
     Field {
@@ -89,7 +89,8 @@ impl Notification {
         })
     }
 
-    /// The same for the same mail, however often it is told of.
+    /// Id of the event, a hash of user, folder, UIDVALIDITY and UID: a mail that is reported again
+    /// has the id it had.
     pub(super) fn id(&self) -> Uuid {
         let mut hash = Sha256::new_with_prefix(b"dovecast ox\0");
         for text in [&self.user, &self.folder] {
@@ -103,7 +104,7 @@ impl Notification {
         uuid::Builder::from_custom_bytes(bytes).into_uuid()
     }
 
-    /// Its JSON, as our plugin writes that of a `MessageNew`.
+    /// JSON of the event, as our plugin writes that of a `MessageNew`.
     pub(super) fn event(&self) -> serde_json::Result<Vec<u8>> {
         let from = self.from.as_deref().map(decode_from).unwrap_or_default();
         let subject = self.subject.as_deref();

@@ -107,9 +107,9 @@ fn a_wrong_body_is_refused_with_its_field() {
     }
     check("unseen", Some(json!("1")), "a number from 0");
     for (body, expected) in [
-        ("", "no JSON: EOF"),
-        ("{", "no JSON"),
-        ("[]", "no JSON object"),
+        ("", "not JSON: EOF"),
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
     ] {
         let error = Notification::read(body.as_bytes()).expect_err(body);
         assert!(error.to_string().contains(expected), "{error}");

@@ -1,0 +1,296 @@
+//! Catching up: an endpoint that owes ranges of the log gets them, read again and through its
+//! filter.
+//!
+//! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and
+//! has not grown meanwhile, the lane is behind no more. Others are of lanes that were behind in
+//! another process, and do not grow: see `take_up`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::Log;
+
+use crate::behind::Growth;
+use crate::lane::Lane;
+use crate::ledger::{Ledger, RangeId};
+use crate::panics::{REST, caught};
+use crate::range_reader::{AGAIN, RangeReader, Step};
+use crate::shared::Shared;
+use crate::stats::count;
+
+/// How long a range waits for room in memory before its endpoint is looked at again: who waits
+/// keeps its turn.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Has somebody catch up with a lane that is behind, if nobody does.
+pub(crate) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    let is_wanted = match &mut lane.state().behind {
+        Some(behind) => !std::mem::replace(&mut behind.is_caught_up_with, true),
+        None => false,
+    };
+    if is_wanted {
+        tokio::spawn(growing(Arc::clone(shared), Arc::clone(lane)));
+    }
+}
+
+/// Delivers the ranges of a lane that is behind, until it is so no more.
+async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lane>) {
+    let mut readers: Open<L> = HashMap::new();
+    while let Err(panicked) = caught(grow(&shared, &lane, &mut readers)).await {
+        shared.panicked("catch_up", &panicked);
+        readers.values_mut().for_each(RangeReader::begin_anew);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn grow<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+) {
+    while !shared.is_stopping() {
+        let (ranges, covered) = match lane.state().behind.as_mut() {
+            Some(behind) => {
+                let covered = behind.take_covered(lane.id);
+                (behind.ids(lane.id), covered)
+            }
+            None => return,
+        };
+        for (id, to) in covered {
+            // What is under way of it comes again with the range that covers it.
+            readers.remove(&id);
+            shared.ended(id, to);
+        }
+        let mut has_moved = false;
+        for (id, to) in ranges {
+            has_moved |= go_on(shared, lane, readers, (id, to)).await;
+        }
+        if has_moved {
+            continue;
+        }
+        if is_caught_up(shared, lane, readers) {
+            return;
+        }
+        for reader in readers.values_mut() {
+            reader.make_way(shared, lane);
+        }
+        for id in readers.keys() {
+            is_read_to(lane, readers, id);
+        }
+        rest(shared, lane).await;
+    }
+}
+
+/// Goes on with one range of a lane that is behind; `false`: nothing could be done now.
+async fn go_on<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+    (id, to): (RangeId, u64),
+) -> bool {
+    let is_set_back = match &mut lane.state().behind {
+        Some(behind) => behind.take_set_back(&id),
+        None => false,
+    };
+    if is_set_back {
+        if let Some(reader) = readers.remove(&id) {
+            reader.void();
+        }
+        // What the former reader has said meanwhile is taken back.
+        let begins = Growth {
+            id: id.clone(),
+            to,
+            begins: true,
+        };
+        shared.recorder.grown(&[begins]);
+    }
+    let range = Going {
+        from: id.start,
+        to,
+        life: shared.lives.load(Ordering::Acquire),
+        id: &id,
+    };
+    let step = step(shared, lane, readers, range).await;
+    is_read_to(lane, readers, &id);
+    match step {
+        Step::Moved => true,
+        Step::Nothing | Step::WantsReader | Step::WantsRoom(_) => false,
+        Step::Missing { end } => {
+            let missing = match &mut lane.state().behind {
+                Some(behind) => behind.is_missing(&id),
+                None => None,
+            };
+            if let (Some(to), Some(reader)) = (missing, readers.remove(&id)) {
+                shared.missing(&id, reader.position()..to, end);
+                shared.ended(id, to);
+                return true;
+            }
+            false
+        }
+        Step::Left => {
+            let is_out = match &mut lane.state().behind {
+                Some(behind) => behind.remove(&id, to),
+                None => true,
+            };
+            if is_out {
+                readers.remove(&id);
+                shared.release(id);
+            }
+            // Else it grows just now: the recorder has to know that before it hears that the range
+            // is left.
+            is_out
+        }
+    }
+}
+
+/// The lane knows how far a range was read.
+fn is_read_to<L: Log>(lane: &Lane, readers: &Open<L>, id: &RangeId) {
+    if let Some(reader) = readers.get(id)
+        && let Some(behind) = &mut lane.state().behind
+    {
+        behind.read_to(id, reader.position());
+    }
+}
+
+/// The ranges of an endpoint that are being read.
+pub(crate) type Open<L> = HashMap<RangeId, RangeReader<L>>;
+
+/// A range that is gone on with.
+#[derive(Clone, Copy)]
+pub(crate) struct Going<'a> {
+    pub(crate) id: &'a RangeId,
+    /// Where it begins, if it has not begun.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// In which of our lives it was claimed.
+    pub(crate) life: u64,
+}
+
+/// Goes on with one of the ranges of an endpoint, when there is a place for its reader.
+pub(crate) async fn step<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+    range: Going<'_>,
+) -> Step {
+    let mut place = None;
+    loop {
+        let reader = readers
+            .entry(range.id.clone())
+            .or_insert_with_key(|id| RangeReader::new(id.clone(), range.from, range.life));
+        reader.place = place.take().or(reader.place.take());
+        match reader.step(shared, lane, range.to).await {
+            Step::WantsReader => place = shared.readers.try_take(),
+            Step::WantsRoom(bytes) => {
+                reader.room = shared.budget.wait(bytes, ROOM_PATIENCE).await;
+                if reader.room.is_none() {
+                    return Step::Nothing;
+                }
+                continue;
+            }
+            step => return step,
+        }
+        if place.is_none() {
+            // Whoever waits for a place holds none.
+            for reader in readers.values_mut() {
+                reader.close(&shared.budget);
+            }
+            let account = Arc::clone(&lane.state().gate.endpoint().account);
+            place = shared.readers.take(&account).await;
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    /// If the range is still ours, whoever asks gets it.
+    pub(crate) fn release(&self, id: RangeId) {
+        self.recorder.happened().released.push(id);
+        self.recorder.news.notify_one();
+    }
+
+    /// The log does not have what is left of a range.
+    pub(crate) fn missing(&self, id: &RangeId, left: Range<u64>, end: u64) {
+        count(&self.counters.missing, left.end.saturating_sub(left.start));
+        if let Some(untold) = self.missing_told.tell() {
+            tracing::error!(
+                endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
+                from = left.start, to = left.end, end, untold,
+                "an endpoint owes records that the log does not have: it was made anew, truncated or restored"
+            );
+        }
+    }
+}
+
+/// Takes ranges out that are done; `true`: that was all, and the lane is behind no more.
+fn is_caught_up<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    lane: &Lane,
+    readers: &mut Open<L>,
+) -> bool {
+    let ranges = match &lane.state().behind {
+        Some(behind) => behind.ids(lane.id),
+        None => return true,
+    };
+    let is_done = |(id, to): &(RangeId, u64)| {
+        let reader = readers.get(id);
+        reader.is_some_and(|reader| reader.is_done(*to))
+    };
+    let mut done: Vec<_> = ranges.into_iter().filter(is_done).collect();
+    let is_all = {
+        let mut state = lane.state();
+        let must_wait = state.gate.is_shut(Instant::now());
+        let Some(behind) = &mut state.behind else {
+            return true;
+        };
+        // What has grown meanwhile goes on.
+        done.retain(|(id, to)| behind.remove(id, *to));
+        let is_all = behind.is_empty() && !must_wait;
+        if is_all {
+            state.behind = None;
+        }
+        is_all
+    };
+    for (id, to) in done {
+        readers.remove(&id);
+        shared.ended(id, to);
+    }
+    is_all
+}
+
+/// Waits until it may go on.
+pub(crate) async fn rest<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    let wait = nudge(shared, lane);
+    tokio::select! {
+        () = lane.ended.notified() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// Sees to it that what waits is delivered, or one of it tried where the breaker is open; how long
+/// to wait for that.
+fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) -> Duration {
+    let now = Instant::now();
+    let hired = {
+        let mut state = lane.state();
+        let probe_at = if state.gate.is_open_breaker() {
+            state.probe(now)
+        } else {
+            None
+        };
+        if let Some(at) = probe_at {
+            // It may probe already, and has nothing to probe with.
+            return if at <= now {
+                AGAIN
+            } else {
+                AGAIN.min(at - now)
+            };
+        }
+        let waiting = state.waiting();
+        state.call(waiting.min(1))
+    };
+    shared.hire(lane, hired);
+    AGAIN
+}

@@ -1,0 +1,359 @@
+//! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and
+//! commits what is done.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Consumer, Log, LogError, Position, Record};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::dispatcher::STOP;
+use crate::endpoint::Endpoint;
+use crate::item::{Group, Item};
+use crate::ledger::{DeadLetter, Ledger, RecordPlace};
+use crate::life::keep_up;
+use crate::matching::{Found, Live};
+use crate::panics::{caught, caught_now};
+use crate::shared::Shared;
+use crate::stats::count;
+use crate::{heartbeat, lanes, recording, retrier, take_up, trace};
+use dovecast_notification::{BadNotification, NotificationId};
+
+/// How often it is looked whether there is room again.
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
+/// How long until a lane that is full is looked at again.
+const FULL: Duration = Duration::from_millis(1);
+/// How long a record waits for room in memory before it is left to a range.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+/// Groups that may wait for their commit.
+const OPEN_GROUPS: usize = 10_000;
+/// While the ledger is away nothing more is read when so many times the deliveries that may be in
+/// flight have happened.
+const UNWRITTEN: u64 = 10;
+
+/// Why a life of the dispatcher is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The dispatcher was stopped, or its log is closed.
+    Stopped,
+    /// A part of it has failed: another life may do better.
+    Failed,
+}
+
+pub(crate) async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    mut stopping: watch::Receiver<bool>,
+) -> Ended {
+    let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
+    let mut told = None;
+    let mut consumer = loop {
+        match shared.log.consumer(&shared.options.group, &topics).await {
+            Ok(consumer) => break consumer,
+            Err(LogError::Closed) => return Ended::Stopped,
+            Err(error) => trouble(&mut told, &error).await,
+        }
+        if *stopping.borrow() {
+            return Ended::Stopped;
+        }
+    };
+    let (commits, mut to_commit) = mpsc::unbounded_channel();
+    let mut helpers = JoinSet::new();
+    // Before anything is claimed.
+    while let Err(error) = shared.beat().await {
+        if *stopping.borrow() {
+            return Ended::Stopped;
+        }
+        shared.ledger_failed(&mut told, &error).await;
+    }
+    helpers.spawn(keep_up(Arc::clone(&shared), "heartbeat", heartbeat::run));
+    helpers.spawn(keep_up(Arc::clone(&shared), "lanes", lanes::look_after));
+    helpers.spawn(keep_up(Arc::clone(&shared), "retrier", retrier::run));
+    helpers.spawn(keep_up(Arc::clone(&shared), "take_up", take_up::run));
+    let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
+    let ended = loop {
+        let may_read = has_room(&shared);
+        tokio::select! {
+            biased;
+            _ = stopping.changed() => break Ended::Stopped,
+            Some(positions) = to_commit.recv() => {
+                if !commit(&shared, &mut consumer, &positions).await {
+                    break Ended::Failed;
+                }
+            }
+            read = caught(consumer.next()), if may_read => {
+                // Of a consumer that has panicked nothing is known: another one reads again what is
+                // not committed.
+                let taken = match read {
+                    Ok(read) => caught(take(&shared, read, &stopping, &mut told)).await,
+                    Err(panicked) => Err(panicked),
+                };
+                match taken {
+                    Ok(None) => {}
+                    Ok(Some(ended)) => break ended,
+                    Err(panicked) => {
+                        shared.panicked("feed", &panicked);
+                        break Ended::Failed;
+                    }
+                }
+            },
+            Some(_) = helpers.join_next() => break Ended::Failed,
+            () = shared.room.news(), if !may_read => {}
+            () = tokio::time::sleep(LOOK), if !may_read => {}
+        }
+    };
+    helpers.shutdown().await;
+    end(&shared).await;
+    // The recorder ends after what is left; its channel closes then.
+    while let Some(positions) = to_commit.recv().await {
+        commit(&shared, &mut consumer, &positions).await;
+    }
+    if recording.await.is_err() {
+        tracing::error!("the recorder has failed");
+    }
+    if let Err(error) = shared.leave().await {
+        // In some seconds we are taken for dead.
+        tracing::warn!(%error, "what was claimed cannot be given back");
+    }
+    ended
+}
+
+/// Takes what was read; `Some`: nothing more can be.
+async fn take<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    read: Result<Vec<Record>, LogError>,
+    stopping: &watch::Receiver<bool>,
+    told: &mut Option<Instant>,
+) -> Option<Ended> {
+    match read {
+        Ok(records) => dispatch(shared, &records, stopping).await,
+        Err(LogError::Closed) => return Some(Ended::Stopped),
+        Err(error @ LogError::Corrupt { .. }) => {
+            count(&shared.counters.damaged, 1);
+            tracing::error!(%error, "notifications are lost");
+        }
+        Err(LogError::Expired {
+            topic,
+            partition,
+            offsets,
+        }) => {
+            count(&shared.counters.expired, offsets.end - offsets.start);
+            tracing::error!(
+                topic,
+                partition,
+                from = offsets.start,
+                to = offsets.end,
+                "notifications were removed from the log before they were read, and reach nobody"
+            );
+        }
+        Err(error) => trouble(told, &error).await,
+    }
+    None
+}
+
+fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
+    let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
+    !shared.room.is_full()
+        && shared.recorder.open_groups() < OPEN_GROUPS
+        && waiting < shared.options.in_flight * UNWRITTEN
+}
+
+async fn trouble(told: &mut Option<Instant>, error: &LogError) {
+    if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
+        *told = Some(Instant::now());
+        tracing::warn!(%error, "the log cannot be read, it is tried again");
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}
+
+/// `false`: the consumer has panicked.
+async fn commit<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    consumer: &mut L::Consumer,
+    positions: &[Position],
+) -> bool {
+    match caught(consumer.commit(positions)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            // The next commit says the same and more; after a crash they are read again.
+            tracing::warn!(%error, "the position in the log cannot be kept");
+            true
+        }
+        Err(panicked) => {
+            shared.panicked("feed", &panicked);
+            false
+        }
+    }
+}
+
+/// What waits is owed, what is under way may end; nothing is ours any more.
+async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
+    shared.is_stopping.store(true, Ordering::Release);
+    let lanes: Vec<_> = shared.lanes().values().cloned().collect();
+    for lane in &lanes {
+        let (grown, shed, waiting) = {
+            let mut state = lane.state();
+            let (grown, shed) = state.fall_behind();
+            (grown, shed, state.take_all())
+        };
+        shared.deferred(lane, &grown, shed);
+        // What is of ranges is read again.
+        let (owed, others): (Vec<Item>, Vec<Item>) = waiting.into_iter().partition(Item::is_owed);
+        others.into_iter().for_each(Item::abandon);
+        shared.give_back(owed, Duration::ZERO);
+    }
+    let deadline = Instant::now() + STOP;
+    while shared.is_busy() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shared.is_over.store(true, Ordering::Release);
+    shared.recorder.news.notify_one();
+}
+
+/// Finds the endpoints of what was read.
+async fn dispatch<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    records: &[Record],
+    stopping: &watch::Receiver<bool>,
+) {
+    let group = Group::new(Position::behind(records));
+    count(&shared.counters.records, records.len() as u64);
+    for record in records {
+        while shared.room.is_full() {
+            if *stopping.borrow() {
+                // It is owed in a moment.
+                break;
+            }
+            tokio::select! {
+                () = shared.room.news() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        let matched = match caught_now(|| matched(shared, record, &group)) {
+            Ok(Ok(Some(matched))) => matched,
+            Ok(Ok(None)) => continue,
+            Ok(Err(error)) => {
+                await_room(shared, record.value.len(), stopping).await;
+                bury(shared, record, &error.to_string());
+                continue;
+            }
+            Err(panicked) => {
+                shared.panicked("feed", &panicked);
+                await_room(shared, record.value.len(), stopping).await;
+                bury(
+                    shared,
+                    record,
+                    &format!("reading it has panicked: {panicked}"),
+                );
+                continue;
+            }
+        };
+        let Matched { mut live, found } = matched;
+        let bytes = live.notification.memory_bytes();
+        live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
+        if live.held.is_none() {
+            shared.crowd_out(&live, found);
+            continue;
+        }
+        for endpoint in &found.wanted {
+            if let Err(panicked) = caught(offer(shared, endpoint, &live)).await {
+                // What was dropped so is owed.
+                shared.panicked("feed", &panicked);
+            }
+        }
+        if !found.costly.is_empty() {
+            shared.find_later(live, found.costly);
+        }
+    }
+    shared.recorder.begin(Arc::clone(&group));
+    if group.done() {
+        shared.recorder.news.notify_one();
+    }
+}
+
+/// A notification, and who wants it or may want it.
+struct Matched {
+    live: Live,
+    found: Found,
+}
+
+fn matched<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    group: &Arc<Group>,
+) -> Result<Option<Matched>, BadNotification> {
+    let notification = shared.read(record)?;
+    let mut found = Found::default();
+    shared.find(&notification, &mut found);
+    let span = trace::read(notification.id, record);
+    trace::matched(&span, found.wanted.len());
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let mut live = Live::new(notification, record, group, span);
+    if !found.wanted.is_empty() {
+        live.is_matched = true;
+        count(&shared.counters.matched, 1);
+    }
+    Ok(Some(Matched { live, found }))
+}
+
+/// Offers what was just read to an endpoint; waits a moment where its lane is full and drains fast.
+pub(crate) async fn offer<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    endpoint: &Arc<Endpoint>,
+    live: &Live,
+) {
+    if !endpoint.is_active {
+        count(&shared.counters.dropped, 1);
+        return;
+    }
+    let mut item = live.item(&shared.recorder, endpoint.id);
+    item.place = Some(shared.room.take());
+    let mut offered = shared.offer_live(endpoint, item);
+    while let Some((mut item, lane)) = offered {
+        tokio::select! {
+            () = lane.ended.notified() => {}
+            () = tokio::time::sleep(FULL) => {}
+        }
+        item.since = Instant::now();
+        offered = shared.offer_live(endpoint, item);
+    }
+}
+
+/// Waits for room for a body that is kept until it is written to the ledger.
+async fn await_room<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    bytes: usize,
+    stopping: &watch::Receiver<bool>,
+) {
+    while !*stopping.borrow() {
+        let held = shared.budget.wait(bytes, LOOK).await;
+        if held.is_some() {
+            return shared.recorder.hold(held);
+        }
+    }
+}
+
+/// A record that is no notification is a dead letter; it never stops the partition.
+pub(crate) fn bury<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    reason: &str,
+) {
+    count(&shared.counters.bad_records, 1);
+    let letter = DeadLetter {
+        endpoint: None,
+        record: Some(RecordPlace::of(record)),
+        notification: NotificationId::of(record),
+        content: record.value.clone(),
+        reason: format!(
+            "{reason} (topic `{}`, partition {}, offset {})",
+            record.topic, record.partition, record.offset
+        ),
+        time_ms: shared.now_ms(),
+        attempts: 0,
+    };
+    shared.recorder.happened().dead.push(letter);
+}

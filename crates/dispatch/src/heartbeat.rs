@@ -1,0 +1,58 @@
+//! The heartbeat: says to the ledger that this dispatcher lives, and knows until when the others
+//! believe it.
+//!
+//! What was claimed is ours while we live. A dispatcher that could not say so in time may have lost
+//! all of it to others, even if it lives on: it begins another life then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use dovecast_log::Log;
+
+use crate::ledger::{Ledger, LedgerError};
+use crate::shared::{Shared, ms};
+
+/// For how long it holds that we live.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// How often we say that we live.
+const BEAT: Duration = Duration::from_secs(1);
+/// Says that we live.
+pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    let mut told = None;
+    loop {
+        match shared.beat().await {
+            Ok(()) => tokio::time::sleep(BEAT).await,
+            Err(error) => shared.ledger_failed(&mut told, &error).await,
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    /// Says that we live, and shall for a while.
+    pub(crate) async fn beat(&self) -> Result<(), LedgerError> {
+        // From before it is said: others may know it from then on.
+        let now = Instant::now();
+        let now_ms = self.now_ms();
+        let until_ms = now_ms + ms(ALIVE);
+        self.ask(async { self.ledger.beat(now_ms, until_ms).await })
+            .await?;
+        let before = self.alive_until.lock().replace(now + ALIVE);
+        if before.is_none_or(|before| before < now) {
+            self.lives.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Whether what we have claimed is still ours; else others may be at it.
+    pub(crate) fn is_alive(&self) -> bool {
+        let until = *self.alive_until.lock();
+        until.is_some_and(|until| Instant::now() <= until)
+    }
+
+    /// Nothing that was claimed is ours any more.
+    pub(crate) async fn leave(&self) -> Result<(), LedgerError> {
+        self.ask(async { self.ledger.leave().await }).await
+    }
+}

@@ -1,0 +1,280 @@
+//! The gate of a lane: whether a delivery may begin now, and else when to ask again.
+//!
+//! Nothing else decides about that. The gate asks, in this order: whether the endpoint is active
+//! and not paused, whether its host is held, whether the breaker is closed, whether the rate is
+//! used up. An open breaker lets one delivery through now and then, the probe.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::breaker::Breaker;
+use super::pace::Pace;
+use crate::endpoint::Endpoint;
+
+/// What an endpoint takes, by itself: what a person has said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Deliveries, now.
+    Now,
+    /// Deliveries, when it is not paused any more.
+    Later,
+    /// Nothing: what is for it is dropped.
+    Nothing,
+}
+
+impl Endpoint {
+    pub(crate) fn takes(&self) -> Takes {
+        match (self.is_active, self.is_paused) {
+            (false, _) => Takes::Nothing,
+            (true, true) => Takes::Later,
+            (true, false) => Takes::Now,
+        }
+    }
+}
+
+/// The gate.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    endpoint: Arc<Endpoint>,
+    breaker: Breaker,
+    pace: Pace,
+    /// When something may begin again, because the host is down or too much hangs.
+    held_until: Option<Instant>,
+}
+
+/// Why a delivery may not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shut {
+    /// The rate is used up until then.
+    Until(Instant),
+    /// Something has to happen first.
+    Closed,
+}
+
+/// What an attempt did to the breaker.
+pub(crate) struct Turned {
+    pub(crate) opens: bool,
+    pub(crate) closes: bool,
+    pub(crate) is_open: bool,
+}
+
+impl Gate {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            endpoint,
+            breaker: Breaker::default(),
+            pace: Pace::default(),
+            held_until: None,
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Takes over what the endpoint is now; `true`: it is not paused any more.
+    pub(crate) fn follow(&mut self, endpoint: &Arc<Endpoint>) -> bool {
+        let was_paused = self.is_paused();
+        if !Arc::ptr_eq(&self.endpoint, endpoint) {
+            self.endpoint = Arc::clone(endpoint);
+        }
+        was_paused && !self.is_paused()
+    }
+
+    /// Opens the gate for good, because the endpoint is gone: what waits for it is discarded
+    /// behind it. `true`: that is news.
+    pub(crate) fn discard(&mut self, now: Instant) -> bool {
+        let is_news = self.endpoint.is_active || self.is_shut(now);
+        if is_news {
+            let mut gone = Endpoint::clone(&self.endpoint);
+            (gone.is_active, gone.is_paused) = (false, false);
+            *self = Self::new(Arc::new(gone));
+        }
+        is_news
+    }
+
+    /// Whether a person has paused the endpoint. One that is not active discards what waits for
+    /// it only when it is not paused either.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.endpoint.is_paused
+    }
+
+    /// Whether what waits has to wait for a person, for the breaker, or for the host.
+    pub(crate) fn is_shut(&self, now: Instant) -> bool {
+        self.is_paused() || self.is_tried_only(now)
+    }
+
+    /// Whether nothing may begin, not even a probe.
+    pub(crate) fn is_barred(&self, now: Instant) -> bool {
+        let may_probe = self.breaker.probe_at().is_some_and(|at| at <= now);
+        self.is_paused() || self.is_held(now) || (self.breaker.is_open() && !may_probe)
+    }
+
+    /// Whether no more than one delivery is worth reading: enough to try with.
+    pub(crate) fn is_tried_only(&self, now: Instant) -> bool {
+        self.breaker.is_open() || self.is_held(now)
+    }
+
+    /// Whether only probes may begin.
+    pub(crate) fn is_open_breaker(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+
+    /// Until when the gate is held, if it is.
+    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.held_until.filter(|_| self.is_held(now))
+    }
+
+    /// Lets nothing begin before that time.
+    pub(crate) fn hold(&mut self, until: Instant) {
+        self.held_until = Some(until);
+        self.breaker.put_off(until);
+    }
+
+    /// Lets a delivery begin. What is discarded does not count for the rate.
+    pub(crate) fn pass(&mut self, now: Instant) -> Result<(), Shut> {
+        if self.is_shut(now) {
+            return Err(Shut::Closed);
+        }
+        match self.endpoint.rate_limit {
+            Some(limit) if self.endpoint.is_active => {
+                self.pace.take(limit, now).map_err(Shut::Until)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets a delivery begin as the probe of an open breaker, if it is time for one.
+    pub(crate) fn pass_probe(&mut self, now: Instant) -> bool {
+        self.breaker.allows(now)
+    }
+
+    /// When the next probe may begin; `None`: now, or when the present one has ended.
+    pub(crate) fn probe_at(&self) -> Option<Instant> {
+        self.breaker.probe_at()
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn turn(&mut self, is_failure: bool, now: Instant) -> Turned {
+        let (opens, closes) = if is_failure {
+            (self.breaker.failed(now), false)
+        } else {
+            (false, self.breaker.answered())
+        };
+        Turned {
+            opens,
+            closes,
+            is_open: self.breaker.is_open(),
+        }
+    }
+
+    /// An attempt was not made, because the endpoint takes nothing: it says nothing about it, and
+    /// may have been the probe.
+    pub(crate) fn close_breaker(&mut self) {
+        self.breaker = Breaker::default();
+    }
+
+    /// Whether nothing has failed since the endpoint last answered.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.breaker.is_fresh()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use dovecast_notification::EndpointId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::schedule::Schedule;
+
+    fn endpoint(change: impl FnOnce(&mut Endpoint)) -> Arc<Endpoint> {
+        let mut endpoint = Endpoint {
+            id: EndpointId(Uuid::nil()),
+            account: "1".into(),
+            target: Err(String::new()),
+            is_active: true,
+            is_paused: false,
+            schedule: Schedule::default(),
+            concurrency: 1,
+            rate_limit: None,
+            fallback: None,
+            is_switched_off_by_failure: false,
+        };
+        change(&mut endpoint);
+        Arc::new(endpoint)
+    }
+
+    /// Whether a delivery may begin, whether the lane is shut, barred, read for a try only.
+    #[track_caller]
+    fn check(gate: &mut Gate, now: Instant, expected: (Result<(), Shut>, [bool; 3])) {
+        let states = [
+            gate.is_shut(now),
+            gate.is_barred(now),
+            gate.is_tried_only(now),
+        ];
+        assert_eq!((gate.pass(now), states), expected);
+    }
+
+    #[test]
+    fn each_reason_to_wait_shuts_the_gate_and_opens_it_again() {
+        const OPEN: (Result<(), Shut>, [bool; 3]) = (Ok(()), [false; 3]);
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let active = endpoint(|_| {});
+        let mut gate = Gate::new(Arc::clone(&active));
+        check(&mut gate, now, OPEN);
+
+        let paused = endpoint(|endpoint| endpoint.is_paused = true);
+        assert!(!gate.follow(&paused));
+        check(&mut gate, now, (Err(Shut::Closed), [true, true, false]));
+        assert!(gate.follow(&active), "it goes on");
+        check(&mut gate, now, OPEN);
+
+        gate.hold(now + second);
+        assert_eq!(gate.held_until(now), Some(now + second));
+        check(&mut gate, now, (Err(Shut::Closed), [true; 3]));
+        check(&mut gate, now + second, OPEN);
+        assert_eq!(gate.held_until(now + second), None);
+
+        while !gate.turn(true, now).opens {}
+        check(&mut gate, now, (Err(Shut::Closed), [true; 3]));
+        let probe = gate.probe_at().expect("a probe");
+        assert!(!gate.pass_probe(now));
+        check(&mut gate, probe, (Err(Shut::Closed), [true, false, true]));
+        assert!(gate.pass_probe(probe) && !gate.pass_probe(probe));
+        assert!(gate.turn(false, probe).closes);
+        check(&mut gate, probe, OPEN);
+
+        gate.follow(&endpoint(|endpoint| {
+            endpoint.rate_limit = NonZeroU32::new(1);
+        }));
+        check(&mut gate, probe, OPEN);
+        let Err(Shut::Until(at)) = gate.pass(probe) else {
+            panic!("one in a second");
+        };
+        assert!(at > probe && at <= probe + second && !gate.is_shut(probe));
+        check(&mut gate, at, OPEN);
+    }
+
+    #[test]
+    fn what_waits_for_an_endpoint_that_is_gone_passes() {
+        let now = Instant::now();
+        let mut gate = Gate::new(endpoint(|endpoint| {
+            endpoint.is_paused = true;
+            endpoint.rate_limit = NonZeroU32::new(1);
+        }));
+        assert!(gate.discard(now) && !gate.discard(now));
+        assert_eq!(gate.endpoint().takes(), Takes::Nothing);
+        for _ in 0..3 {
+            assert_eq!(gate.pass(now), Ok(()));
+        }
+    }
+}

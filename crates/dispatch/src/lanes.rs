@@ -1,0 +1,88 @@
+//! Looks after all lanes, now and then: what has changed of their endpoints, what waits too long,
+//! what nobody needs any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dovecast_log::Log;
+
+use crate::behind::Growth;
+use crate::endpoint::Endpoint;
+use crate::item::Item;
+use crate::lane::{Lane, State};
+use crate::ledger::Ledger;
+use crate::panics::caught_now;
+use crate::shared::Shared;
+use crate::{catch_up, retrier};
+
+/// How often lanes are looked at.
+const LANE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a lane is kept in which nothing is.
+const IDLE_LANE_KEPT: Duration = Duration::from_mins(5);
+
+/// Lanes whose deliveries wait too long are behind from now on, and those that nobody needs are
+/// forgotten.
+pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    loop {
+        tokio::time::sleep(LANE_CHECK_INTERVAL).await;
+        let lanes: Vec<_> = shared.lanes().values().cloned().collect();
+        for lane in lanes {
+            if let Err(panicked) = caught_now(|| look_at(&shared, &lane)) {
+                shared.panicked("lanes", &panicked);
+            }
+            if lane.state().retire(Instant::now(), IDLE_LANE_KEPT) {
+                shared.forget(&lane);
+            }
+        }
+    }
+}
+
+/// What was found to be done with a lane.
+#[derive(Default)]
+struct Found {
+    hired: usize,
+    /// Owed deliveries of an endpoint that is paused.
+    owed: Vec<Item>,
+    grown: Vec<Growth>,
+    /// What has waited too long.
+    late: Vec<Item>,
+}
+
+fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    let endpoint = shared.directory.endpoint(lane.id);
+    let found = look(&mut lane.state(), endpoint);
+    shared.hire(lane, found.hired);
+    if !found.owed.is_empty() {
+        shared.give_back(found.owed, retrier::PAUSED);
+    }
+    shared.deferred(lane, &found.grown, found.late);
+    catch_up::start(shared, lane);
+}
+
+fn look(state: &mut State, endpoint: Option<Arc<Endpoint>>) -> Found {
+    let mut found = Found::default();
+    let now = Instant::now();
+    match endpoint {
+        Some(endpoint) => {
+            if state.gate.follow(&endpoint) {
+                found.hired = state.call_for_all();
+            }
+        }
+        // What is left for it is discarded.
+        None => {
+            if state.gate.discard(now) {
+                found.hired = state.call_for_all();
+            }
+        }
+    }
+    if found.hired == 0 && state.is_deserted(now) {
+        found.hired = state.call_for_all();
+    }
+    if state.gate.is_paused() {
+        found.owed = state.take_owed();
+    }
+    if state.is_late(now) {
+        (found.grown, found.late) = state.fall_behind();
+    }
+    found
+}

@@ -1,0 +1,336 @@
+//! Which endpoints a notification is for: what is cheap to tell is told at once, the rest is
+//! evaluated elsewhere, and offered then.
+//!
+//! The directory is locked to collect candidates, never while a condition is run. What exceeds what
+//! an account may have evaluated is left to a range of the log of each endpoint: nothing is lost,
+//! and only who has such conditions waits for them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Log, Record};
+use tracing::Span;
+
+use crate::budget::Reserved;
+use crate::endpoint::Endpoint;
+use crate::evaluator::{AtOnce, Verdicts};
+use crate::feed;
+use crate::item::{Group, Item, Origin, What};
+use crate::ledger::Ledger;
+use crate::locks::Lock;
+use crate::panics::caught;
+use crate::recording::Recorder;
+use crate::shared::Shared;
+use crate::stats::count;
+use dovecast_notification::condition::{Condition, Verdict};
+use dovecast_notification::filter::Mismatch;
+use dovecast_notification::{EndpointId, Notification};
+
+/// How often is logged what becomes of the conditions of an account.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
+/// Accounts of which is known when something was logged last.
+const REPORTED_ACCOUNTS: usize = 1_000;
+
+/// An endpoint that gets a notification if its condition holds.
+type Candidate = (Arc<Endpoint>, Arc<Condition>);
+
+/// A notification that was just read, and where from.
+pub(crate) struct Live {
+    pub(crate) notification: Arc<Notification>,
+    pub(crate) group: Arc<Group>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+    pub(crate) span: Span,
+    /// The room that the notification takes in memory.
+    pub(crate) held: Option<Arc<Reserved>>,
+    /// Whether it was for an endpoint already, and is counted.
+    pub(crate) is_matched: bool,
+}
+
+impl Live {
+    pub(crate) fn new(
+        notification: Notification,
+        record: &Record,
+        group: &Arc<Group>,
+        span: Span,
+    ) -> Self {
+        Self {
+            notification: Arc::new(notification.detached()),
+            group: Arc::clone(group),
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+            span,
+            held: None,
+            is_matched: false,
+        }
+    }
+
+    /// Makes the delivery to one endpoint: one more thing to be done of its group.
+    pub(crate) fn item(&self, recorder: &Arc<Recorder>, endpoint: EndpointId) -> Item {
+        let what = What {
+            endpoint,
+            notification: Arc::clone(&self.notification),
+            failures: 0,
+            span: self.span.clone(),
+        };
+        let place = (&self.topic, self.partition, self.offset);
+        let mut item = Item::new(recorder, what, Origin::live(&self.group, place));
+        item.held.clone_from(&self.held);
+        item
+    }
+}
+
+/// Endpoints of a notification.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Endpoints that get the notification.
+    pub(crate) wanted: Vec<Arc<Endpoint>>,
+    /// For these it is if the condition holds, which costs too much to be told at once.
+    pub(crate) costly: Vec<Candidate>,
+}
+
+/// How far a notification was offered after its conditions were evaluated.
+enum Offering {
+    /// To each endpoint whose condition holds.
+    Done,
+    /// Not to all: there are no verdicts, or the dispatcher stops.
+    Unknown,
+}
+
+impl Found {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.costly.is_empty()
+    }
+}
+
+/// When was logged last what, by account.
+#[derive(Debug)]
+pub(crate) struct Reports(Lock<HashMap<(Box<str>, Report), Instant>>);
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self(Lock::new("reports", HashMap::new()))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Report {
+    NotRun,
+    Deferred,
+}
+
+impl Reports {
+    /// Whether it is time to log it again.
+    fn is_due(&self, account: &str, report: Report) -> bool {
+        let now = Instant::now();
+        let mut logged = self.0.lock();
+        let key = (Box::from(account), report);
+        let is_recent = |at: &Instant| now.duration_since(*at) < REPORT_INTERVAL;
+        if logged.get(&key).is_some_and(is_recent) {
+            return false;
+        }
+        if logged.len() >= REPORTED_ACCOUNTS {
+            logged.retain(|_, at| is_recent(at));
+        }
+        let has_room = logged.len() < REPORTED_ACCOUNTS;
+        if has_room {
+            logged.insert(key, now);
+        }
+        has_room
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    /// Finds the endpoints of a notification.
+    pub(crate) fn find(&self, notification: &Notification, found: &mut Found) {
+        let mut conditional: Vec<Candidate> = Vec::new();
+        {
+            let entries = self.directory.read();
+            entries
+                .index()
+                .candidates(notification, |endpoint, condition| match condition {
+                    None => found.wanted.push(Arc::clone(endpoint)),
+                    Some(condition) => {
+                        conditional.push((Arc::clone(endpoint), Arc::clone(condition)));
+                    }
+                });
+        }
+        if conditional.is_empty() {
+            return;
+        }
+        let mut at_once = AtOnce::new(notification);
+        for (endpoint, condition) in conditional {
+            match at_once.evaluate(&condition) {
+                Some(Verdict::Holds) => found.wanted.push(endpoint),
+                Some(Verdict::Fails) => {}
+                Some(Verdict::TooCostly) => self.not_run(notification, endpoint.id),
+                None if !endpoint.is_active => count(&self.counters.dropped, 1),
+                None => found.costly.push((endpoint, condition)),
+            }
+        }
+    }
+
+    /// Has conditions evaluated, and offers the notification to endpoints whose condition holds;
+    /// leaves it to ranges where there is no room for that, or the endpoint has to read its ranges
+    /// anyway.
+    pub(crate) fn find_later(self: &Arc<Self>, live: Live, costly: Vec<Candidate>) {
+        let notification = &live.notification;
+        let (behind, mut candidates): (Vec<Candidate>, Vec<Candidate>) = costly
+            .into_iter()
+            .partition(|(endpoint, _)| self.is_behind(endpoint.id));
+        self.leave_all(&live, behind);
+        let conditions = candidates
+            .iter()
+            .map(|(_, condition)| Arc::clone(condition));
+        let offered = self.evaluator.offer(notification, conditions.collect());
+        let taken = offered.as_ref().map_or(0, |(count, _)| *count);
+        let left = candidates.split_off(taken);
+        if let Some((first, _)) = left.first()
+            && self.reports.is_due(&notification.account, Report::Deferred)
+        {
+            tracing::warn!(
+                account = &*notification.account, endpoint.id = %first.id, endpoints = left.len(), notification.id = %notification.id,
+                "conditions of an account exceed what may be evaluated for it, endpoints get notifications later"
+            );
+        }
+        count(&self.counters.conditions_deferred, left.len() as u64);
+        self.leave_all(&live, left);
+        if let Some((_, verdicts)) = offered {
+            live.group.add();
+            let shared = Arc::clone(self);
+            tokio::spawn(shared.offer_later(live, candidates, verdicts));
+        }
+    }
+
+    /// Leaves a notification for whose body there is no room to ranges of all endpoints that may
+    /// want it.
+    pub(crate) fn crowd_out(self: &Arc<Self>, live: &Live, found: Found) {
+        let costly = found.costly.into_iter().map(|(endpoint, _)| endpoint);
+        for endpoint in found.wanted.into_iter().chain(costly) {
+            if endpoint.is_active {
+                count(&self.counters.crowded_out, 1);
+                self.leave_live(&endpoint, live.item(&self.recorder, endpoint.id));
+            } else {
+                count(&self.counters.dropped, 1);
+            }
+        }
+    }
+
+    fn leave_all(self: &Arc<Self>, live: &Live, candidates: Vec<Candidate>) {
+        for (endpoint, _) in candidates {
+            self.leave_live(&endpoint, live.item(&self.recorder, endpoint.id));
+        }
+    }
+
+    async fn offer_later(
+        self: Arc<Self>,
+        live: Live,
+        candidates: Vec<Candidate>,
+        verdicts: Verdicts,
+    ) {
+        let offered = match verdicts.await {
+            Ok(verdicts) => caught(self.offer_to(&live, &candidates, &verdicts)).await,
+            Err(_) => Ok(Offering::Unknown),
+        };
+        match offered {
+            Ok(Offering::Done) => {}
+            // What is not committed is read again.
+            _ if self.is_stopping() => return,
+            // Whoever reads the ranges asks again; what was offered already comes twice.
+            Ok(Offering::Unknown) => self.leave_all(&live, candidates),
+            Err(panicked) => {
+                self.panicked("matching", &panicked);
+                self.leave_all(&live, candidates);
+            }
+        }
+        if live.group.done() {
+            self.recorder.news.notify_one();
+        }
+    }
+
+    /// Offers a notification to endpoints whose condition holds.
+    async fn offer_to(
+        self: &Arc<Self>,
+        live: &Live,
+        candidates: &[Candidate],
+        verdicts: &[Verdict],
+    ) -> Offering {
+        let mut is_counted = live.is_matched;
+        for ((endpoint, _), verdict) in candidates.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Holds => {
+                    if !self.has_room().await {
+                        return Offering::Unknown;
+                    }
+                    if !std::mem::replace(&mut is_counted, true) {
+                        count(&self.counters.matched, 1);
+                    }
+                    if endpoint.is_active && self.is_behind(endpoint.id) {
+                        // What comes behind it is part of a range already, which may be delivered
+                        // by now.
+                        self.owe(endpoint.id, live);
+                    } else {
+                        feed::offer(self, endpoint, live).await;
+                    }
+                }
+                Verdict::Fails => {}
+                Verdict::TooCostly => self.not_run(&live.notification, endpoint.id),
+            }
+        }
+        Offering::Done
+    }
+
+    /// Writes down that a notification is owed singly, and due.
+    fn owe(&self, endpoint: EndpointId, live: &Live) {
+        let item = live.item(&self.recorder, endpoint);
+        let owed = item.owed(self.now_ms(), "");
+        self.recorder.happened().owed.push(owed);
+        self.recorder.hold(item.held.clone());
+        item.settle();
+    }
+
+    /// Waits until more may be in flight; `false`: the dispatcher is stopped.
+    async fn has_room(&self) -> bool {
+        while self.room.is_full() {
+            if self.is_stopping() {
+                return false;
+            }
+            tokio::select! {
+                () = self.room.news() => {}
+                () = tokio::time::sleep(feed::LOOK) => {}
+            }
+        }
+        !self.is_stopping()
+    }
+
+    /// Whether a notification that is read again is for an endpoint; costly conditions wait for
+    /// their turn.
+    pub(crate) async fn wants(&self, id: EndpointId, notification: &Notification) -> bool {
+        let Some(filter) = self.directory.filter(id) else {
+            return false;
+        };
+        let mismatch = self.evaluator.mismatch(&filter, notification).await;
+        if mismatch == Some(Mismatch::Cost) {
+            self.not_run(notification, id);
+        }
+        mismatch.is_none()
+    }
+
+    fn is_behind(&self, id: EndpointId) -> bool {
+        let lane = self.lanes().get(&id).cloned();
+        lane.is_some_and(|lane| lane.state().behind.is_some())
+    }
+
+    fn not_run(&self, notification: &Notification, endpoint: EndpointId) {
+        count(&self.counters.conditions_not_run, 1);
+        if self.reports.is_due(&notification.account, Report::NotRun) {
+            tracing::warn!(
+                account = &*notification.account, endpoint.id = %endpoint, notification.id = %notification.id,
+                "the condition of an endpoint is not run, it would cost too much on a notification of this size"
+            );
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What comes of an attempt: how the delivery goes on, and what is written down of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::driver::{Answer, Attempt, Outcome};
+use dovecast_log::Log;
+
+use crate::catch_up;
+use crate::endpoint::Endpoint;
+use crate::item::{Item, Origin};
+use crate::lane::Lane;
+use crate::lane::gate::Turned;
+use crate::ledger::{AttemptRow, DeadLetter, Ledger, Owed};
+use crate::offer::NOT_NOW;
+use crate::shared::Shared;
+use crate::stats::count;
+
+/// Attempts that may wait to be noted.
+const MOST_ATTEMPTS: usize = 50_000;
+
+/// Most characters that are kept of what a driver says: what it should cut itself, and a bound for
+/// one that does not.
+const SAID_CHARS: usize = 4096;
+
+/// What came of an attempt.
+struct Made {
+    answer: Option<Answer>,
+    latency: Duration,
+    reason: String,
+    is_failure: bool,
+    end: End,
+}
+
+/// How it goes on.
+enum End {
+    Delivered,
+    Dead,
+    /// The delivery is made again, after that time.
+    Again(Duration),
+    /// The range it is of waits for the breaker.
+    Later,
+}
+
+/// Writes down what came of an attempt.
+pub(crate) fn settle<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    mut item: Item,
+    attempt: Attempt,
+) {
+    let is_failure = matches!(attempt.outcome, Outcome::Failed { .. });
+    item.failures += u32::from(is_failure);
+    let (turned, endpoint) = {
+        let mut state = lane.state();
+        let turned = state.gate.turn(is_failure, Instant::now());
+        (turned, Arc::clone(state.gate.endpoint()))
+    };
+    let end = end_of(&item, &attempt, &turned, &endpoint);
+    let made = Made {
+        answer: attempt.answer,
+        latency: attempt.latency,
+        reason: match attempt.outcome {
+            Outcome::Delivered => String::new(),
+            Outcome::Failed { reason, .. } | Outcome::Refused { reason } => cut(&reason),
+        },
+        is_failure,
+        end,
+    };
+    write_down(shared, &endpoint, &item, &made);
+    if matches!(made.end, End::Again { .. } | End::Dead) {
+        shared.recorder.hold(item.held.clone());
+    }
+    if matches!(made.end, End::Dead) && endpoint.is_switched_off_by_failure {
+        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
+        let mut happened = shared.recorder.happened();
+        happened.switched_off.insert(lane.id, made.reason.clone());
+    }
+    if turned.opens {
+        opened(shared, lane);
+    }
+    if matches!(made.end, End::Later) && !shared.is_stopping() {
+        // A probe is none of its attempts.
+        item.failures -= 1;
+        item.probes += 1;
+        lane.state().put_back(item);
+    } else if let End::Later = made.end {
+        // It is read again by whoever goes on with the range.
+        item.abandon();
+    } else {
+        item.settle();
+    }
+    if turned.closes {
+        shared.wake_all(lane);
+    }
+    lane.ended.notify_one();
+}
+
+/// How the delivery goes on.
+fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) -> End {
+    match &attempt.outcome {
+        Outcome::Delivered => End::Delivered,
+        Outcome::Refused { .. } => End::Dead,
+        // The endpoint was not there. Where it has answered, or the same has failed before, it may
+        // be this notification.
+        Outcome::Failed { .. }
+            if turned.is_open
+                && matches!(item.origin, Origin::Range { .. })
+                && attempt.answer.is_none()
+                && item.probes == 0 =>
+        {
+            End::Later
+        }
+        Outcome::Failed { retry_after, .. } => {
+            let chance = item.notification.id.0.as_u64_pair().1 ^ u64::from(item.failures);
+            let delay = endpoint.schedule.delay(item.failures, *retry_after, chance);
+            delay.map_or(End::Dead, End::Again)
+        }
+    }
+}
+
+fn write_down<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    of: &Endpoint,
+    item: &Item,
+    made: &Made,
+) {
+    let endpoint = of.id;
+    let time_ms = shared.now_ms();
+    let is_owed = item.is_owed();
+    // A refusal is no failure that is counted.
+    let attempts = item.failures + u32::from(!made.is_failure && made.answer.is_some());
+    // Rendered before the lock is taken.
+    let owed = match made.end {
+        End::Again(delay) => Some(item.owed(shared.recorder.due(item.id(), delay), &*made.reason)),
+        End::Dead => Some(item.owed(time_ms, &*made.reason)),
+        End::Delivered | End::Later => None,
+    };
+    let mut happened = shared.recorder.happened();
+    match (&made.end, owed) {
+        (End::Delivered, _) => count(&shared.counters.delivered, 1),
+        (End::Again(_), Some(owed)) => {
+            count(&shared.counters.failed, 1);
+            if is_owed {
+                happened.failed_again.push(owed);
+            } else {
+                happened.owed.push(owed);
+            }
+        }
+        (End::Dead, Some(owed)) => {
+            count(&shared.counters.dead, 1);
+            happened.dead.push(DeadLetter {
+                record: None,
+                endpoint: Some(endpoint),
+                notification: owed.notification,
+                content: owed.content.clone(),
+                reason: made.reason.clone(),
+                time_ms,
+                attempts,
+            });
+            if let Some(fallback) = of.fallback {
+                count(&shared.counters.fallen_back, 1);
+                happened.owed.push(Owed {
+                    endpoint: fallback,
+                    failures: 0,
+                    reason: format!("it could not be delivered to the endpoint {endpoint}"),
+                    ..owed
+                });
+            }
+        }
+        (End::Later | End::Again(_) | End::Dead, _) => count(&shared.counters.failed, 1),
+    }
+    if is_owed && matches!(made.end, End::Delivered | End::Dead) {
+        happened.done.push(item.id());
+    }
+    let answer = made.answer.as_ref();
+    if happened.attempts.len() >= MOST_ATTEMPTS {
+        // The ledger is away: the deliveries count, their history does not.
+        count(&shared.counters.attempts_lost, 1);
+        return;
+    }
+    happened.attempts.push(AttemptRow {
+        endpoint,
+        notification: item.notification.id,
+        time_ms,
+        number: item.failures + u32::from(!made.is_failure),
+        is_delivered: matches!(made.end, End::Delivered),
+        status: answer.and_then(|answer| answer.status),
+        latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
+        said: cut(answer.map_or(&made.reason, |answer| &answer.head)),
+    });
+}
+
+/// What is kept of a text that a driver has given.
+fn cut(text: &str) -> String {
+    text.chars().take(SAID_CHARS).collect()
+}
+
+/// The breaker has opened: what waits is owed, as ranges or as it was.
+pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    tracing::warn!(endpoint.id = %lane.id, "an endpoint fails again and again, it is left alone but for a probe now and then");
+    let (grown, shed, owed, wait) = {
+        let mut state = lane.state();
+        let (grown, shed) = state.fall_behind();
+        (grown, shed, state.take_owed(), state.gate.probe_at())
+    };
+    shared.deferred(lane, &grown, shed);
+    catch_up::start(shared, lane);
+    let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
+    shared.give_back(owed, wait.max(NOT_NOW));
+}

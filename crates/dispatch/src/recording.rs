@@ -1,0 +1,321 @@
+//! Writes down what has happened, many things in one transaction, and says what may be committed.
+//!
+//! Everything of a group is in `happened` before the group counts as done. So whoever looks for
+//! groups that are done first, and takes what has happened afterwards, has all that belongs to
+//! them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use dovecast_log::{Log, Position};
+use tokio::sync::{Notify, mpsc};
+
+use crate::behind::Growth;
+use crate::budget::Reserved;
+use crate::clock::{Clock, Waits};
+use crate::item::{Group, Item, Origin, RangeRun};
+use crate::ledger::{Happened, Ledger, Millis, Owed, OwedId};
+use crate::locks::{Held, Lock};
+use crate::panics::{REST, caught};
+use crate::shared::{Shared, ms};
+
+/// How long what has happened is gathered before it is written.
+const GATHER: Duration = Duration::from_millis(20);
+/// Due times that are written in one transaction after the clock was set: the lock of a store is
+/// held no longer than that.
+const POSTPONED_AT_A_TIME: usize = 1_000;
+/// How often it is looked whether attempts that outlast the stop have ended.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
+/// meets each time is met seldom.
+const DROPPED_FIRST: Duration = Duration::from_secs(5);
+const DROPPED_LONGEST: Duration = Duration::from_hours(1);
+
+/// What waits to be written, and the groups in the order in which they were read.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    happened: Lock<Happened>,
+    groups: Lock<VecDeque<Arc<Group>>>,
+    /// Room in memory for the bodies in what has happened.
+    held: Lock<Vec<Arc<Reserved>>>,
+    clock: Clock,
+    /// Due times that have still to be written after the clock was set.
+    postponing: AtomicUsize,
+    /// How long what is owed has to wait.
+    pub(crate) waits: Waits,
+    /// There is something to be written.
+    pub(crate) news: Notify,
+}
+
+impl Recorder {
+    pub(crate) fn new(clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            waits: Waits::default(),
+            postponing: AtomicUsize::new(0),
+            happened: Lock::new("happened", Happened::default()),
+            groups: Lock::new("groups", VecDeque::new()),
+            held: Lock::new("held", Vec::new()),
+            news: Notify::new(),
+        }
+    }
+
+    /// When a delivery is due that has to wait so long.
+    pub(crate) fn due(&self, id: OwedId, delay: Duration) -> Millis {
+        self.waits.begin(id, delay);
+        self.clock.now_ms().saturating_add(ms(delay))
+    }
+
+    /// What has happened, to be added to.
+    pub(crate) fn happened(&self) -> Held<MutexGuard<'_, Happened>> {
+        self.happened.lock()
+    }
+
+    /// Ranges have begun or grown. Several threads may say so of one range, in any order.
+    pub(crate) fn grown(&self, growths: &[Growth]) {
+        let mut happened = self.happened();
+        for Growth { id, to, begins } in growths {
+            if *begins {
+                // Nothing that was said of another range of this name holds for this one.
+                happened.progress.remove(id);
+                happened.ended.remove(id);
+                happened.released.retain(|released| released != id);
+                let grown = happened.grown.remove(id).unwrap_or(*to);
+                let begun = happened.begun.entry(id.clone()).or_insert(*to);
+                *begun = (*begun).max(*to).max(grown);
+            } else if let Some(begun) = happened.begun.get_mut(id) {
+                *begun = (*begun).max(*to);
+            } else {
+                let grown = happened.grown.entry(id.clone()).or_insert(*to);
+                *grown = (*grown).max(*to);
+            }
+        }
+    }
+
+    /// Everything of a range is done that is before an offset.
+    pub(crate) fn progress(&self, range: &RangeRun, from: u64) {
+        let mut happened = self.happened();
+        if range.is_void() {
+            return;
+        }
+        let progress = happened.progress.entry(range.id.clone()).or_insert(from);
+        *progress = (*progress).max(from);
+    }
+
+    /// A delivery is not under way any more, and what came of it is written down.
+    pub(crate) fn end(&self, origin: &Origin) {
+        match origin {
+            Origin::Live { group, .. } => {
+                if group.done() {
+                    self.news.notify_one();
+                }
+            }
+            Origin::Owed => self.news.notify_one(),
+            Origin::Range { run, offset } => {
+                if let Some(from) = run.done(*offset) {
+                    self.progress(run, from);
+                    self.news.notify_one();
+                }
+            }
+        }
+    }
+
+    /// A delivery was dropped on the way: it is owed, as after a failure.
+    pub(crate) fn dropped(&self, item: &Item) {
+        let doublings = item.failures.min(16);
+        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
+        let due_ms = self.due(item.id(), delay);
+        let owed = Owed {
+            failures: item.failures.saturating_add(1),
+            ..item.owed(due_ms, "the dispatcher failed while it was under way")
+        };
+        {
+            let mut happened = self.happened();
+            if item.is_owed() {
+                happened.failed_again.push(owed);
+            } else {
+                happened.owed.push(owed);
+            }
+        }
+        self.hold(item.held.clone());
+        self.end(&item.origin);
+        self.news.notify_one();
+    }
+
+    /// Writes the due times of what waits anew, by a clock that was set: some in each transaction,
+    /// and behind what is to be written already.
+    pub(crate) fn postpone(&self) {
+        let due = self.waits.due(self.clock.now_ms());
+        let mut happened = self.happened();
+        // Those of an earlier step are wrong by now.
+        let stale = happened.postponed.len();
+        self.postponing.fetch_add(due.len(), Ordering::AcqRel);
+        self.postponing.fetch_sub(stale, Ordering::AcqRel);
+        happened.postponed = due;
+        drop(happened);
+        self.news.notify_one();
+    }
+
+    /// Whether due times have still to be written.
+    pub(crate) fn is_postponing(&self) -> bool {
+        self.postponing.load(Ordering::Acquire) > 0
+    }
+
+    /// Notes that some due times are written.
+    fn postponed(&self, written: usize) {
+        self.postponing.fetch_sub(written, Ordering::AcqRel);
+    }
+
+    /// A body was added to what has happened: the room it takes is not free before that is written.
+    pub(crate) fn hold(&self, held: Option<Arc<Reserved>>) {
+        self.held.lock().extend(held);
+    }
+
+    /// The room that may be freed when what is taken after this is written.
+    pub(crate) fn take_held(&self) -> Vec<Arc<Reserved>> {
+        std::mem::take(&mut *self.held.lock())
+    }
+
+    /// A group was read.
+    pub(crate) fn begin(&self, group: Arc<Group>) {
+        self.groups.lock().push_back(group);
+    }
+
+    /// Groups that were read and are not committed.
+    pub(crate) fn open_groups(&self) -> usize {
+        self.groups.lock().len()
+    }
+
+    /// How much waits to be written: more than is being written now.
+    pub(crate) fn waiting(&self) -> usize {
+        let happened = self.happened();
+        let owed = happened.owed.len()
+            + happened.under_way.len()
+            + happened.failed_again.len()
+            + happened.given_back.len();
+        happened.attempts.len() + happened.dead.len() + owed
+    }
+
+    /// What is to be written, and what may be committed after that.
+    pub(crate) fn take(&self) -> (Happened, Vec<Position>) {
+        let mut positions = BTreeMap::new();
+        {
+            let mut groups = self.groups.lock();
+            while let Some(group) = groups.pop_front_if(|group| group.is_done()) {
+                for position in &group.positions {
+                    let place = (Arc::clone(&position.topic), position.partition);
+                    positions.insert(place, position.offset);
+                }
+            }
+        }
+        let happened = {
+            let mut happened = self.happened();
+            let most = happened.postponed.len().min(POSTPONED_AT_A_TIME);
+            let postponed = happened.postponed.split_off(most);
+            let later = Happened {
+                postponed,
+                ..Happened::default()
+            };
+            std::mem::replace(&mut *happened, later)
+        };
+        let position = |((topic, partition), offset)| Position {
+            topic,
+            partition,
+            offset,
+        };
+        (happened, positions.into_iter().map(position).collect())
+    }
+}
+
+/// What is being written: kept where writing it has failed, or panicked.
+struct Batch {
+    happened: Happened,
+    /// Room in memory for its bodies.
+    held: Vec<Arc<Reserved>>,
+    positions: Vec<Position>,
+    /// Whether the dispatcher stops ...
+    is_last: bool,
+    /// Whether, besides, nothing else can happen.
+    is_idle: bool,
+}
+
+/// Writes what has happened, and says what may be committed; until the dispatcher stops and nothing
+/// is left.
+pub(crate) async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    commits: mpsc::UnboundedSender<Vec<Position>>,
+) {
+    let mut batch = None;
+    while let Err(panicked) = caught(write(&shared, &commits, &mut batch)).await {
+        shared.panicked("recorder", &panicked);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn write<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    commits: &mpsc::UnboundedSender<Vec<Position>>,
+    pending: &mut Option<Batch>,
+) {
+    let mut told = None;
+    loop {
+        if pending.is_none() {
+            *pending = Some(gather(shared).await);
+        }
+        let Some(batch) = pending else {
+            return;
+        };
+        while !batch.happened.is_empty() {
+            match shared.record(batch.happened.clone()).await {
+                Ok(()) => {
+                    let written = std::mem::take(&mut batch.happened);
+                    shared.recorder.postponed(written.postponed.len());
+                    if shared.recorder.is_postponing() {
+                        shared.recorder.news.notify_one();
+                    }
+                }
+                Err(error) if shared.is_stopping() => {
+                    tracing::error!(%error, "what was delivered last cannot be kept, it is delivered again");
+                    return;
+                }
+                Err(error) => shared.ledger_failed(&mut told, &error).await,
+            }
+        }
+        batch.held.clear();
+        let positions = std::mem::take(&mut batch.positions);
+        if !positions.is_empty() && commits.send(positions).is_err() {
+            return;
+        }
+        if batch.is_last && batch.is_idle {
+            return;
+        }
+        if batch.is_last {
+            // Attempts outlast the stop; what they come to is found out by trying again.
+            shared.recorder.news.notify_one();
+            tokio::time::sleep(STOP_CHECK_INTERVAL).await;
+        }
+        *pending = None;
+    }
+}
+
+/// What has happened since the last time.
+async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
+    shared.recorder.news.notified().await;
+    if !shared.is_stopping() {
+        tokio::time::sleep(GATHER).await;
+    }
+    let is_last = shared.is_stopping();
+    // Before it is taken: what ends now has written down what came of it.
+    let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
+    let held = shared.recorder.take_held();
+    let (happened, positions) = shared.recorder.take();
+    Batch {
+        happened,
+        held,
+        positions,
+        is_last,
+        is_idle,
+    }
+}

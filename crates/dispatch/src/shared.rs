@@ -1,0 +1,184 @@
+//! What all parts of the dispatcher share: the log, the ledger, the lanes, and what is counted and
+//! bounded over all of them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use dovecast_log::{Log, Record};
+use dovecast_notification::{BadNotification, EndpointId, Notification};
+
+use crate::bounds::KnownBounds;
+use crate::budget::Budget;
+use crate::dispatcher::{DispatchOptions, Source};
+use crate::endpoint::{Directory, Endpoint};
+use crate::evaluator::Evaluator;
+use crate::hanging::Hanging;
+use crate::host::Hosts;
+use crate::item::Room;
+use crate::lane::Lane;
+use crate::ledger::{Happened, Ledger, LedgerError, Millis};
+use crate::life::Parts;
+use crate::locks::{Held, Lock};
+use crate::matching::Reports;
+use crate::panics::{Panicked, Panics, answered};
+use crate::readers::Readers;
+use crate::recording::Recorder;
+use crate::stats::{Counters, count};
+use crate::take_up::TakenUp;
+use crate::told::Told;
+
+/// What all workers know.
+pub(crate) struct Shared<L, S> {
+    pub(crate) log: L,
+    pub(crate) ledger: S,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) options: DispatchOptions,
+    pub(crate) lanes: Lock<HashMap<EndpointId, Arc<Lane>>>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) evaluator: Arc<Evaluator>,
+    pub(crate) reports: Reports,
+    pub(crate) bounds: KnownBounds,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) taken_up: TakenUp,
+    /// When it was last told of ranges that the log does not have.
+    pub(crate) missing_told: Told,
+    /// Owed deliveries that are claimed by us.
+    pub(crate) claimed: Arc<AtomicUsize>,
+    /// Deliveries that may be in flight.
+    pub(crate) room: Arc<Room>,
+    pub(crate) hanging: Hanging,
+    /// Deliveries that workers have in hand, those of ranges included, which take no place.
+    pub(crate) under_way: AtomicUsize,
+    /// When it was last said that attempts are cut off.
+    pub(crate) cut_off_told: Told,
+    pub(crate) hosts: Hosts,
+    pub(crate) panics: Panics,
+    /// Until when the others take us for alive, as we have last said.
+    pub(crate) alive_until: Lock<Option<Instant>>,
+    /// How often we have begun to live: what was claimed in another life others may have claimed
+    /// since.
+    pub(crate) lives: AtomicU64,
+    /// Until when no range is taken up, because the log could not be read.
+    pub(crate) unreadable_until: Lock<Option<Instant>>,
+    pub(crate) is_stopping: AtomicBool,
+    /// What is still under way is waited for no more.
+    pub(crate) is_over: AtomicBool,
+}
+
+impl<L: Log + Clone, S: Ledger> Shared<L, S> {
+    pub(crate) fn new(parts: &Parts<L, S>) -> Self {
+        Self {
+            log: parts.log.clone(),
+            ledger: parts.ledger.clone(),
+            directory: Arc::clone(&parts.directory),
+            options: parts.options.clone(),
+            lanes: Lock::new("lanes", HashMap::new()),
+            recorder: Arc::new(Recorder::new(&parts.options.clock)),
+            counters: Arc::clone(&parts.counters),
+            readers: Arc::clone(&parts.readers),
+            evaluator: Arc::clone(&parts.evaluator),
+            reports: Reports::default(),
+            bounds: KnownBounds::default(),
+            budget: Arc::clone(&parts.budget),
+            taken_up: TakenUp::default(),
+            missing_told: Told::default(),
+            claimed: Arc::default(),
+            room: Room::new(parts.options.in_flight, &parts.counters),
+            hanging: Hanging::new(parts.budget.total(), &parts.counters),
+            under_way: AtomicUsize::new(0),
+            cut_off_told: Told::default(),
+            hosts: Hosts::default(),
+            panics: Panics::default(),
+            alive_until: Lock::new("alive", None),
+            lives: AtomicU64::new(0),
+            unreadable_until: Lock::new("unreadable", None),
+            is_stopping: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn read(&self, record: &Record) -> Result<Notification, BadNotification> {
+        match self.options.sources.get(&*record.topic) {
+            Some(Source::Events(account)) => Notification::from_event(record, account),
+            Some(Source::Outbox) | None => Notification::from_outbox(record),
+        }
+    }
+
+    pub(crate) fn lanes(&self) -> Held<MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>>> {
+        self.lanes.lock()
+    }
+
+    /// The lane of an endpoint, with what the endpoint is now.
+    pub(crate) fn lane(&self, endpoint: &Arc<Endpoint>) -> Arc<Lane> {
+        let mut lanes = self.lanes();
+        let lane = lanes
+            .entry(endpoint.id)
+            .or_insert_with(|| Arc::new(Lane::new(Arc::clone(endpoint))));
+        Arc::clone(lane)
+    }
+
+    /// Whether any attempt is under way, or waits.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.room.in_flight() > 0
+            || self.under_way.load(Ordering::Acquire) > 0
+            || self.counters.hanging.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// The time of day, for what others read.
+    pub(crate) fn now_ms(&self) -> Millis {
+        self.options.clock.now_ms()
+    }
+
+    /// Whether ranges can be read here, as far as is known.
+    pub(crate) fn can_read(&self) -> bool {
+        let until = *self.unreadable_until.lock();
+        until.is_none_or(|until| Instant::now() > until)
+    }
+
+    /// No range is taken up for so long.
+    pub(crate) fn cannot_read(&self, rest: Duration) {
+        *self.unreadable_until.lock() = Some(Instant::now() + rest);
+    }
+
+    /// A part has panicked.
+    pub(crate) fn panicked(&self, part: &'static str, panicked: &Panicked) {
+        self.panics.note(&self.counters.panics, part, panicked);
+    }
+
+    /// Asks the ledger, where a panic is an error like others.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        answered(call, |panicked| {
+            self.panicked("store", panicked);
+        })
+        .await
+    }
+
+    pub(crate) async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
+        self.ask(async { self.ledger.record(happened).await }).await
+    }
+
+    /// Tells of trouble with the ledger, and waits before it is tried again.
+    pub(crate) async fn ledger_failed(&self, told: &mut Option<Instant>, error: &LedgerError) {
+        count(&self.counters.ledger_errors, 1);
+        if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "what happens to deliveries cannot be recorded now, it is retried");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+pub(crate) fn ms(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,394 @@
+//! Takes up ranges of the log that nobody delivers, because whoever began them is gone.
+//!
+//! Of each endpoint some are claimed at a time, and more when those come to their end; one task
+//! reads all ranges of an endpoint. Endpoints that are known to be down come last, and hold one
+//! range to probe with. What a paused endpoint owes is not claimed: it costs nothing here, and
+//! whoever is free takes it up when the endpoint goes on.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use dovecast_log::Log;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::behind::MISSING_CHECKS;
+use crate::catch_up::{Going, Open, rest, step};
+use crate::lane::Lane;
+use crate::lane::gate::Takes;
+use crate::ledger::{Ledger, LedgerError, OwedRange, RangeId};
+use crate::locks::{Held, Lock};
+use crate::panics::caught;
+use crate::range_reader::{RangeReader, Step};
+use crate::shared::Shared;
+use dovecast_notification::EndpointId;
+
+/// How often all endpoints are looked for that owe ranges which nobody delivers.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long endpoints that want more are gathered before it is claimed.
+const GATHER: Duration = Duration::from_millis(10);
+/// Endpoints whose ranges are claimed in one statement: it stays short.
+const ENDPOINTS_PER_CLAIM: usize = 50;
+/// Ranges of one endpoint that are claimed at a time: bounds what is kept in memory of each.
+const RANGES_PER_CLAIM: usize = 16;
+/// Ranges of one endpoint that are read at a time: one that cannot be read holds back few others.
+const RANGES_AT_A_TIME: usize = 4;
+
+/// What was taken up, by endpoint. An endpoint is in it as long as its task runs.
+#[derive(Debug)]
+pub(crate) struct TakenUp {
+    endpoints: Lock<HashMap<EndpointId, Taken>>,
+    /// Endpoints that have come to the end of what was claimed for them.
+    wanting: Lock<Vec<EndpointId>>,
+    is_wanted: Notify,
+}
+
+/// What was claimed for an endpoint.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Not begun.
+    queue: VecDeque<(OwedRange, u64)>,
+    /// Whether there may be more.
+    is_more: bool,
+}
+
+/// A range that is being delivered.
+struct Begun {
+    range: OwedRange,
+    /// In which of our lives it was claimed.
+    life: u64,
+    /// Checks in a row at which the log ended before it.
+    missing: u32,
+}
+
+impl Default for TakenUp {
+    fn default() -> Self {
+        Self {
+            endpoints: Lock::new("taken up", HashMap::new()),
+            wanting: Lock::new("wanting", Vec::new()),
+            is_wanted: Notify::new(),
+        }
+    }
+}
+
+impl TakenUp {
+    fn endpoints(&self) -> Held<MutexGuard<'_, HashMap<EndpointId, Taken>>> {
+        self.endpoints.lock()
+    }
+
+    fn wanting(&self) -> Held<MutexGuard<'_, Vec<EndpointId>>> {
+        self.wanting.lock()
+    }
+
+    /// Whether more is to be claimed for an endpoint.
+    fn has_room(&self, endpoint: EndpointId) -> bool {
+        let endpoints = self.endpoints();
+        let taken = endpoints.get(&endpoint);
+        taken.is_none_or(|taken| taken.queue.is_empty())
+    }
+}
+
+pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    let mut told = None;
+    let mut look_at = Instant::now();
+    loop {
+        let done = if Instant::now() < look_at {
+            let wanting = std::mem::take(&mut *shared.taken_up.wanting());
+            take_up(&shared, wanting).await
+        } else {
+            look_at = Instant::now() + LOOK_INTERVAL;
+            look(&shared).await
+        };
+        if let Err(error) = done {
+            shared.ledger_failed(&mut told, &error).await;
+        }
+        tokio::select! {
+            () = shared.taken_up.is_wanted.notified() => tokio::time::sleep(GATHER).await,
+            () = tokio::time::sleep_until(look_at) => {}
+        }
+    }
+}
+
+/// Looks for all endpoints that owe what nobody delivers.
+async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(), LedgerError> {
+    if !shared.can_read() {
+        return Ok(());
+    }
+    let owing = shared.ledger.owing_ranges(shared.now_ms()).await?;
+    take_up(shared, owing).await
+}
+
+/// Claims ranges of these endpoints, in this order but for those that are down, and has them
+/// delivered.
+async fn take_up<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    endpoints: Vec<EndpointId>,
+) -> Result<(), LedgerError> {
+    let is_paused = |id: &EndpointId| {
+        let endpoint = shared.directory.endpoint(*id);
+        endpoint.is_some_and(|endpoint| endpoint.takes() == Takes::Later)
+    };
+    let is_down = |id: &EndpointId| {
+        let lane = shared.lanes().get(id).cloned();
+        lane.is_some_and(|lane| lane.state().gate.is_shut(std::time::Instant::now()))
+    };
+    let wanted = endpoints
+        .into_iter()
+        .filter(|id| !is_paused(id) && shared.taken_up.has_room(*id));
+    let (down, up): (Vec<EndpointId>, Vec<EndpointId>) = wanted.partition(is_down);
+    let has_none = |id: &EndpointId| !shared.taken_up.endpoints().contains_key(id);
+    let down: Vec<EndpointId> = down.into_iter().filter(has_none).collect();
+    for (endpoints, most) in [(up, RANGES_PER_CLAIM), (down, 1)] {
+        for some in endpoints.chunks(ENDPOINTS_PER_CLAIM) {
+            if !shared.can_read() || shared.is_stopping() {
+                return Ok(());
+            }
+            // Before it is claimed: what comes after another one's turn is not ours.
+            let life = shared.lives.load(Ordering::Acquire);
+            let claim = shared
+                .ledger
+                .claim_ranges_of(shared.now_ms(), most, some.to_vec());
+            let mut of: HashMap<EndpointId, Vec<OwedRange>> = HashMap::new();
+            for range in claim.await? {
+                of.entry(range.id.endpoint).or_default().push(range);
+            }
+            for (endpoint, ranges) in of {
+                give(shared, endpoint, ranges, life);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives ranges to the task of their endpoint.
+fn give<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    endpoint: EndpointId,
+    ranges: Vec<OwedRange>,
+    life: u64,
+) {
+    let mut endpoints = shared.taken_up.endpoints();
+    let has_task = endpoints.contains_key(&endpoint);
+    let taken = endpoints.entry(endpoint).or_default();
+    taken.is_more = ranges.len() >= RANGES_PER_CLAIM;
+    let ranges = ranges.into_iter().map(|range| (range, life));
+    taken.queue.extend(ranges);
+    drop(endpoints);
+    if !has_task {
+        let turn = Turn {
+            shared: Arc::clone(shared),
+            endpoint,
+            begun: Vec::new(),
+            has_left: false,
+        };
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            if let Err(panicked) = caught(deliver(turn)).await {
+                // What it had was released when it was dropped.
+                shared.panicked("take_up", &panicked);
+            }
+        });
+    }
+}
+
+/// The ranges of an endpoint that are being delivered. However it ends, what is left is released.
+struct Turn<L: Log + Clone, S: Ledger> {
+    shared: Arc<Shared<L, S>>,
+    endpoint: EndpointId,
+    begun: Vec<Begun>,
+    /// Whether the endpoint is another task's, if it is anybody's.
+    has_left: bool,
+}
+
+impl<L: Log + Clone, S: Ledger> Drop for Turn<L, S> {
+    fn drop(&mut self) {
+        let queue = if self.has_left {
+            VecDeque::new()
+        } else {
+            let taken = self.shared.taken_up.endpoints().remove(&self.endpoint);
+            taken.map(|taken| taken.queue).unwrap_or_default()
+        };
+        let begun = std::mem::take(&mut self.begun).into_iter();
+        let left = begun.map(|begun| begun.range.id);
+        for id in left.chain(queue.into_iter().map(|(range, _)| range.id)) {
+            self.release(id);
+        }
+    }
+}
+
+/// Delivers what was claimed for an endpoint, until nothing is left.
+async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
+    let shared = Arc::clone(&turn.shared);
+    let mut readers: Open<L> = HashMap::new();
+    while !shared.is_stopping() {
+        let Some(endpoint) = shared.directory.endpoint(turn.endpoint) else {
+            turn.is_unwanted();
+            return;
+        };
+        let lane = shared.lane(&endpoint);
+        let is_paused = endpoint.takes() == Takes::Later;
+        if is_paused || lane.state().gate.is_shut(std::time::Instant::now()) {
+            turn.hold_little(&mut readers, is_paused);
+        }
+        if !turn.begin_more() {
+            return;
+        }
+        if turn.go_on(&lane, &mut readers).await {
+            continue;
+        }
+        for reader in readers.values_mut() {
+            reader.make_way(&shared, &lane);
+        }
+        rest(&shared, &lane).await;
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Turn<L, S> {
+    /// Whether the lane of the endpoint has begun a range of this name: it is the one that counts.
+    fn is_growing(&self, id: &RangeId) -> bool {
+        let lane = self.shared.lanes().get(&self.endpoint).cloned();
+        lane.is_some_and(|lane| {
+            lane.state()
+                .behind
+                .as_ref()
+                .is_some_and(|behind| behind.has(id))
+        })
+    }
+
+    fn release(&self, id: RangeId) {
+        if !self.is_growing(&id) {
+            self.shared.release(id);
+        }
+    }
+
+    /// Nobody wants it any more; or the endpoint is so new that we have not heard of it.
+    fn is_unwanted(&mut self) {
+        let queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
+            Some(taken) => std::mem::take(&mut taken.queue),
+            None => VecDeque::new(),
+        };
+        let begun = std::mem::take(&mut self.begun).into_iter();
+        let begun = begun.map(|begun| begun.range.id);
+        let ids = begun.chain(queue.into_iter().map(|(range, _)| range.id));
+        let mut happened = self.shared.recorder.happened();
+        happened.unwanted_ranges.extend(ids);
+        drop(happened);
+        self.shared.recorder.news.notify_one();
+    }
+
+    /// The endpoint cannot be delivered to now: keeps what is under way, and one range to probe
+    /// with where it is not paused.
+    fn hold_little(&mut self, readers: &mut Open<L>, is_paused: bool) {
+        let mut queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
+            Some(taken) => std::mem::take(&mut taken.queue),
+            None => VecDeque::new(),
+        };
+        let is_idle = |id: &RangeId| readers.get(id).is_none_or(RangeReader::is_idle);
+        let (idle, mut kept): (Vec<Begun>, Vec<Begun>) = std::mem::take(&mut self.begun)
+            .into_iter()
+            .partition(|begun| is_idle(&begun.range.id));
+        let mut idle = idle.into_iter();
+        if kept.is_empty() && !is_paused {
+            let first = idle.next().or_else(|| queue.pop_front().map(Begun::new));
+            kept.extend(first);
+        }
+        self.begun = kept;
+        for begun in idle {
+            // Whoever claims it next may get further before it comes back.
+            readers.remove(&begun.range.id);
+            self.release(begun.range.id);
+        }
+        for (range, _) in queue {
+            self.release(range.id);
+        }
+    }
+
+    /// Begins with some of what was claimed, and asks for more; `false`: nothing is left.
+    fn begin_more(&mut self) -> bool {
+        let shared = &self.shared;
+        let mut endpoints = shared.taken_up.endpoints();
+        let Some(taken) = endpoints.get_mut(&self.endpoint) else {
+            return false;
+        };
+        while self.begun.len() < RANGES_AT_A_TIME
+            && let Some(next) = taken.queue.pop_front()
+        {
+            self.begun.push(Begun::new(next));
+        }
+        let wants = taken.queue.is_empty() && std::mem::take(&mut taken.is_more);
+        if self.begun.is_empty() {
+            // What is given from now on has another task.
+            endpoints.remove(&self.endpoint);
+            self.has_left = true;
+        }
+        drop(endpoints);
+        if wants {
+            shared.taken_up.wanting().push(self.endpoint);
+            shared.taken_up.is_wanted.notify_one();
+        }
+        !self.begun.is_empty()
+    }
+
+    /// Goes on with each range; `false`: nothing could be done now.
+    async fn go_on(&mut self, lane: &Arc<Lane>, readers: &mut Open<L>) -> bool {
+        let shared = &self.shared;
+        let mut has_moved = false;
+        let mut place = 0;
+        while let Some(id) = self.begun.get(place).map(|begun| begun.range.id.clone()) {
+            if self.is_growing(&id) {
+                self.begun.remove(place);
+                if let Some(reader) = readers.remove(&id) {
+                    reader.void();
+                }
+                has_moved = true;
+                continue;
+            }
+            let Some(begun) = self.begun.get_mut(place) else {
+                break;
+            };
+            let Begun { range, life, .. } = begun;
+            let going = Going {
+                id: &range.id,
+                from: range.from,
+                to: range.to,
+                life: *life,
+            };
+            let step = step(shared, lane, readers, going).await;
+            has_moved |= matches!(step, Step::Moved);
+            let is_missing = matches!(step, Step::Missing { .. });
+            begun.missing = if is_missing { begun.missing + 1 } else { 0 };
+            let reader = readers.get(&begun.range.id);
+            let is_done = reader.is_some_and(|reader| reader.is_done(begun.range.to));
+            let has_vanished = begun.missing >= MISSING_CHECKS;
+            if !is_done && !has_vanished && !matches!(step, Step::Left) {
+                place += 1;
+                continue;
+            }
+            let range = self.begun.remove(place).range;
+            let reader = readers.remove(&range.id);
+            has_moved = true;
+            match step {
+                Step::Left => shared.release(range.id),
+                Step::Missing { end } if !is_done => {
+                    let position = reader.map_or(range.from, |reader| reader.position());
+                    shared.missing(&range.id, position..range.to, end);
+                    shared.ended(range.id, range.to);
+                }
+                _ => shared.ended(range.id, range.to),
+            }
+        }
+        has_moved
+    }
+}
+
+impl Begun {
+    fn new((range, life): (OwedRange, u64)) -> Self {
+        Self {
+            range,
+            life,
+            missing: 0,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Workers of a lane: each has one connection, takes the next delivery, and writes down what came
+//! of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dovecast_log::Log;
+use tokio::sync::Notify;
+use tracing::Instrument;
+
+use crate::driver::{Attempt, Courier, Delivery, Outcome};
+use crate::endpoint::Endpoint;
+use crate::hanging::{Exhausted, Wanted};
+use crate::host::{Host, Visit};
+use crate::item::{Item, Origin};
+use crate::lane::{Lane, Next, PATIENCE};
+use crate::ledger::Ledger;
+use crate::offer::NOT_NOW;
+use crate::outcome::{opened, settle};
+use crate::panics::{REST, caught};
+use crate::shared::Shared;
+use crate::stats::count;
+use crate::trace;
+use dovecast_notification::{EndpointId, NotificationId};
+
+/// A worker that has had nothing to do for so long ends.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// What receivers de-duplicate by: the same for each attempt, after a restart, on each node.
+pub fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String {
+    format!(
+        "msg_{}_{}",
+        notification.0.as_simple(),
+        endpoint.0.as_simple()
+    )
+}
+
+/// A worker, as its lane counts it.
+struct Employed {
+    lane: Arc<Lane>,
+    has_signed_off: bool,
+}
+
+impl Drop for Employed {
+    fn drop(&mut self) {
+        if !self.has_signed_off {
+            self.lane.state().lost_worker();
+        }
+    }
+}
+
+/// Counts a delivery that a worker has in hand, until what came of it is written down.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Begins a worker that the lane counts already.
+pub(crate) fn hire<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
+    let employed = Employed {
+        lane: Arc::clone(lane),
+        has_signed_off: false,
+    };
+    tokio::spawn(run(Arc::clone(shared), employed));
+}
+
+async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed: Employed) {
+    let lane = Arc::clone(&employed.lane);
+    let sleeper = Arc::new(Notify::new());
+    while let Err(panicked) = caught(work(&shared, &lane, &sleeper)).await {
+        shared.panicked("worker", &panicked);
+        // What it had in hand is owed since it was dropped. It may have been the probe.
+        let turned = lane.state().panicked(&sleeper, Instant::now());
+        if turned.opens {
+            opened(&shared, &lane);
+        }
+        lane.ended.notify_one();
+        tokio::time::sleep(REST).await;
+    }
+    employed.has_signed_off = true;
+}
+
+/// What a worker delivers with.
+struct Hand {
+    endpoint: Arc<Endpoint>,
+    /// `None`: it is not known.
+    host: Option<Arc<Host>>,
+    /// Where the settings of the endpoint are wrong: why.
+    courier: Result<Box<dyn Courier>, String>,
+}
+
+impl Hand {
+    fn new<L, S>(endpoint: Arc<Endpoint>, shared: &Shared<L, S>) -> Self {
+        let target = endpoint.target.as_ref().ok();
+        let authority = target.and_then(|target| target.authority());
+        let host = authority.map(|authority| shared.hosts.get(authority));
+        let courier = match &endpoint.target {
+            Ok(target) => Ok(Arc::clone(target).open()),
+            Err(reason) => Err(reason.clone()),
+        };
+        Self {
+            endpoint,
+            host,
+            courier,
+        }
+    }
+
+    /// Asks the host whether an attempt may be made, where one will be.
+    fn admit(&self, is_fresh: bool) -> Result<Option<Visit>, Instant> {
+        match &self.host {
+            Some(host) if self.endpoint.is_active => host.admit(is_fresh, Instant::now()).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Delivers until it has signed off.
+async fn work<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    sleeper: &Arc<Notify>,
+) {
+    let mut hand: Option<Hand> = None;
+    loop {
+        // From before it is taken out: a stop waits for it.
+        let under_way = UnderWay::new(&shared.under_way);
+        let (next, endpoint, is_fresh) = {
+            let mut state = lane.state();
+            let next = state.pop_or_sleep(sleeper);
+            (
+                next,
+                Arc::clone(state.gate.endpoint()),
+                state.gate.is_fresh(),
+            )
+        };
+        let item = match next {
+            Next::Deliver(item) => item,
+            Next::NotBefore(at) => {
+                drop(under_way);
+                tokio::time::sleep_until(at.into()).await;
+                continue;
+            }
+            Next::Sleep => {
+                drop(under_way);
+                let courier = hand.as_mut().and_then(|hand| hand.courier.as_mut().ok());
+                if !is_woken(sleeper, courier).await {
+                    if lane.state().sign_off(sleeper) {
+                        return;
+                    }
+                    // Somebody has woken it at the same time: that must not be taken for another
+                    // time.
+                    sleeper.notified().await;
+                }
+                continue;
+            }
+        };
+        let mut with = match hand.take() {
+            Some(hand) if Arc::ptr_eq(&hand.endpoint, &endpoint) => hand,
+            _ => Hand::new(endpoint, shared),
+        };
+        match with.admit(is_fresh) {
+            Ok(visit) => attempt(shared, lane, &mut with, (item, visit)).await,
+            Err(until) => shared.step_aside(lane, Some(item), until),
+        }
+        hand = Some(with);
+    }
+}
+
+/// Waits for something to do; `false`: there was nothing for long, or the connection is closed.
+async fn is_woken(sleeper: &Notify, courier: Option<&mut Box<dyn Courier>>) -> bool {
+    let closed = async {
+        match courier {
+            Some(courier) => courier.closed().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = sleeper.notified() => true,
+        () = tokio::time::sleep(IDLE) => false,
+        () = closed => false,
+    }
+}
+
+async fn attempt<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    hand: &mut Hand,
+    (mut item, visit): (Item, Option<Visit>),
+) {
+    if !hand.endpoint.is_active {
+        return discard(shared, lane, item);
+    }
+    let delivery = Delivery {
+        id: webhook_id(item.notification.id, lane.id),
+        number: item.failures + 1,
+        notifications: vec![Arc::clone(&item.notification)],
+    };
+    let span = trace::attempt(&item.span, lane.id, item.failures + 1);
+    let mut is_stuck = false;
+    let made = match &mut hand.courier {
+        Ok(courier) => {
+            // The call is part of what is caught: a driver may panic before there is a future.
+            let delivering = caught(async { courier.deliver(&delivery).await });
+            let delivering = delivering.instrument(span.clone());
+            let mut delivering = std::pin::pin!(delivering);
+            tokio::select! {
+                biased;
+                made = &mut delivering => made,
+                // Others are not kept waiting for it: it is owed, as long as it is under way.
+                () = tokio::time::sleep(PATIENCE) => {
+                    let wanted = Wanted {
+                        account: &hand.endpoint.account,
+                        host: hand.host.as_ref().map(|host| &host.hanging),
+                        held: item.held.as_ref(),
+                    };
+                    let hangs = match shared.hanging.try_take(lane, &wanted) {
+                        Ok(hangs) => hangs,
+                        Err(exhausted) => return cut_off(shared, lane, item, exhausted),
+                    };
+                    // Until what comes of it is written down: a stop waits for that.
+                    item.hangs = Some(Box::new(hangs));
+                    hand_over(shared, &mut item);
+                    let limit = shared.options.longest_attempt;
+                    if let Ok(made) = tokio::time::timeout(limit, delivering).await {
+                        made
+                    } else {
+                        is_stuck = true;
+                        let seconds = (PATIENCE + limit).as_secs();
+                        Ok(Attempt::failed(format!(
+                            "the driver has not ended its attempt within {seconds} s"
+                        )))
+                    }
+                }
+            }
+        }
+        Err(reason) => Ok(Attempt::refused(reason.clone())),
+    };
+    if let (Some(visit), Ok(made)) = (visit, &made) {
+        match (&made.answer, &made.outcome) {
+            (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
+            _ => visit.answered(),
+        }
+    }
+    if is_stuck || made.is_err() {
+        // Nothing is known of what it has kept open.
+        *hand = Hand::new(Arc::clone(&hand.endpoint), shared);
+    }
+    let made = made.unwrap_or_else(|panicked| {
+        shared.panicked("driver", &panicked);
+        Attempt::failed(format!("the driver has panicked: {panicked}"))
+    });
+    trace::tried(&span, &made);
+    settle(shared, lane, item, made);
+}
+
+/// The endpoint was switched off while this waited.
+fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
+    count(&shared.counters.dropped, 1);
+    if item.is_owed() {
+        let done = item.id();
+        shared.recorder.happened().done.push(done);
+    }
+    // It may have been the probe.
+    lane.state().gate.close_breaker();
+    shared.wake_all(lane);
+    item.settle();
+    lane.ended.notify_one();
+}
+
+/// Too many attempts hang: this one is made again, and is no failure of the endpoint.
+fn cut_off<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    item: Item,
+    exhausted: Exhausted,
+) {
+    count(&shared.counters.cut_off, 1);
+    if let Some(untold) = shared.cut_off_told.tell() {
+        tracing::warn!(
+            endpoint.id = %lane.id,
+            ?exhausted,
+            untold,
+            hanging = shared.counters.hanging.load(Ordering::Relaxed),
+            "an attempt was cut off, because too many hang that do not answer; it is made again"
+        );
+    }
+    let until = Instant::now() + NOT_NOW;
+    if item.is_owed() {
+        shared.give_back(vec![item], NOT_NOW);
+    } else {
+        let due_ms = shared.recorder.due(item.id(), NOT_NOW);
+        let owed = item.owed(due_ms, "too many attempts hang");
+        shared.recorder.happened().owed.push(owed);
+        shared.recorder.hold(item.held.clone());
+        item.settle();
+    }
+    shared.step_aside(lane, None, until);
+    lane.ended.notify_one();
+}
+
+/// What is under way is owed from now on, and claimed by us.
+fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &mut Item) {
+    // It waits for nothing here any more, and keeps nothing else from being read or claimed.
+    (item.place, item.claim) = (None, None);
+    if item.is_owed() {
+        return;
+    }
+    let owed = item.owed(shared.now_ms(), "the process ended while it was under way");
+    shared.recorder.happened().under_way.push(owed);
+    shared.recorder.hold(item.held.clone());
+    let origin = std::mem::replace(&mut item.origin, Origin::Owed);
+    shared.recorder.end(&origin);
+}
