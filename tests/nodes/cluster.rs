@@ -98,7 +98,8 @@ impl<'a> Cluster<'a> {
              [dispatch]\nallowed_networks = ['127.0.0.0/8']\ngroup = '{}'\noutbox_topic = '{TOPIC}'\n",
             self.account
         );
-        let node = Server::builder().roles(&["dispatch"]).config(&config);
+        let node = Server::builder().roles(&["dispatch"]);
+        let node = node.config(&config).shared_keys();
         self.nodes.push(node.start()?);
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! The command line.
 
 mod bench;
+mod doctor;
+mod secrets;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use dovecast_log::StartAt;
 use jiff::Timestamp;
 
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
+pub(crate) use doctor::DoctorArguments;
+pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
 /// Carries mail-store events out of Dovecot, and notifications to webhooks.
 #[derive(Debug, Parser)]
@@ -65,6 +69,8 @@ pub(crate) enum Command {
     Filters(FiltersArguments),
     /// Show which endpoints of its account receive a notification, and why others do not
     Explain(ExplainArguments),
+    /// List or replace the keys that secrets of endpoints are sealed with
+    Secrets(SecretsArguments),
     /// Measure a running server
     Bench(BenchArguments),
     /// Check the Dovecot of this host, and say what is wrong with it
@@ -324,16 +330,6 @@ pub(crate) struct NotificationArguments {
     /// Message, as any JSON
     #[arg(long, value_name = "JSON", requires = "account_id", conflicts_with = "message", value_parser = json)]
     pub(crate) message_json: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArguments {
-    /// Dovecot's configuration file, if not the default one; a path inside of `--root`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dovecot_config: Option<PathBuf>,
-    /// Dovecot's root directory, if it runs in a chroot
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(crate) root: Option<PathBuf>,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

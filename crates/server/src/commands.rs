@@ -11,6 +11,7 @@ mod pretty;
 mod redeliver;
 mod registry;
 mod search;
+mod secrets;
 mod send;
 mod tail;
 
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Apps(list) => wait(registry::apps(&client(&load()?), list))?,
         Command::Filters(filters) => wait(registry::filters(&client(&load()?), filters))?,
+        Command::Secrets(of) => wait(secrets::run(&client(&load()?), &of.subject))?,
         Command::Bench(bench) => match &bench.subject {
             Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,
         },

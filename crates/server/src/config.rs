@@ -10,6 +10,7 @@ mod ox;
 mod paths;
 mod place;
 mod properties;
+mod secrets;
 mod store;
 mod users;
 
@@ -25,7 +26,7 @@ use dovecast_log::kafka::KafkaOptions;
 use dovecast_relay::server::RelayOptions;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipOptions;
-use dovecast_store::{Place, StoreOptions};
+use dovecast_store::{KeySource, Place, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use dispatch::Dispatch;
@@ -33,6 +34,7 @@ pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use ox::{Credentials, Ox};
 pub(crate) use properties::Properties;
+pub(crate) use secrets::Secrets;
 pub(crate) use store::StoreSection;
 pub(crate) use users::Allowed;
 
@@ -56,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) roles: Vec<Role>,
     pub(crate) http: Http,
     pub(crate) store: StoreSection,
+    pub(crate) secrets: Secrets,
     pub(crate) dispatch: Dispatch,
     pub(crate) ox: Ox,
     pub(crate) logging: Logging,
@@ -148,6 +151,7 @@ impl Default for Config {
             roles: vec![Role::Relay, Role::Dispatch],
             http: Http::default(),
             store: StoreSection::default(),
+            secrets: Secrets::default(),
             dispatch: Dispatch::default(),
             ox: Ox::default(),
             logging: Logging::default(),
@@ -258,7 +262,9 @@ impl Config {
     pub(crate) fn store_options(&self) -> StoreOptions {
         let file = || Place::Sqlite(self.data_dir.join("state.db"));
         let timeout = Duration::from_secs(self.store.timeout_seconds.get());
+        let beside = || KeySource::File(self.data_dir.join("secrets.key"));
         StoreOptions {
+            keys: self.secrets.keys.clone().unwrap_or_else(beside),
             connect_timeout: timeout,
             statement_timeout: timeout,
             ..StoreOptions::new(self.store.url.clone().unwrap_or_else(file))

@@ -15,6 +15,8 @@
 //! | `POST /v1/redeliver` with [`json::Redeliver`] | [`json::Redelivered`] |
 //! | `GET /v1/apps` | list of [`json::AppLine`] |
 //! | `GET /v1/filters` | list of [`json::FilterLine`] |
+//! | `GET /v1/secrets` | list of [`json::KeyLine`] |
+//! | `POST /v1/secrets/rotate` | [`json::Rotated`], when everything is sealed anew |
 //! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and
@@ -28,6 +30,7 @@ mod listener;
 mod records;
 mod redelivery;
 mod registry;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -83,6 +86,8 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/redeliver", post(redelivery::redeliver))
         .route("/v1/apps", get(registry::apps))
         .route("/v1/filters", get(registry::filters))
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/rotate", post(secrets::rotate))
         .route("/v1/positions", get(records::positions))
         .route("/v1/records", get(records::read).post(records::append))
         .fallback(async || {

@@ -6,6 +6,7 @@ mod following;
 mod lost;
 mod routes;
 mod tester;
+mod unopened;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -63,6 +63,9 @@ pub enum StoreError {
     /// There is no such endpoint, or it is another account's.
     #[error("there is no such endpoint")]
     NoEndpoint,
+    /// Something secret cannot be sealed or opened.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::SecretsError),
     /// The operating system gives no random bytes.
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),

@@ -4,6 +4,7 @@
 //! A change takes the next number first, and with it the lock on the row that holds it: changes are
 //! one after the other, and whoever has seen a number has seen everything before it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -13,6 +14,7 @@ use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::{Database, Store};
 use crate::registry::EndpointId;
+use crate::secrets::{BadKeyId, Field, KeyId, Keyring};
 
 /// The channel of LISTEN and NOTIFY.
 pub(crate) const CHANNEL: &str = "dovecast_change";
@@ -142,11 +144,14 @@ impl Store {
     /// Begins a change of the registry: every function that writes there goes through it.
     pub(crate) async fn change(&self) -> Result<Change<'_>> {
         let mut tx = self.database.begin_writing().await?;
-        let row = sqlx::query("UPDATE feed SET seq = seq + 1 RETURNING seq")
+        let row = sqlx::query("UPDATE feed SET seq = seq + 1 RETURNING seq, key_id")
             .fetch_one(&mut *tx)
             .await?;
+        let key: String = row.try_get("key_id")?;
+        let wrong = |error: BadKeyId| crate::row::wrong("key_id", error);
         Ok(Change {
             seq: row.try_get("seq")?,
+            key: key.parse().map_err(wrong)?,
             tx,
             store: self,
         })
@@ -158,10 +163,29 @@ impl Store {
 pub(crate) struct Change<'a> {
     pub(crate) tx: Transaction,
     seq: i64,
+    /// What everything is sealed with at this moment, on all nodes.
+    key: KeyId,
     store: &'a Store,
 }
 
 impl Change<'_> {
+    /// The keys of this process.
+    pub(crate) fn ring(&self) -> Arc<Keyring> {
+        self.store.keys.ring()
+    }
+
+    /// What everything is sealed with.
+    pub(crate) fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// Seals a value for its place.
+    pub(crate) async fn seal(&mut self, field: Field<'_>, value: &[u8]) -> Result<String> {
+        // Where it is not there, sealing says so.
+        self.store.keys.has(self.key).await?;
+        Ok(self.ring().seal(self.key, field, value)?)
+    }
+
     /// The dispatcher has to look at this endpoint again.
     pub(crate) async fn touch(&mut self, endpoint: EndpointId) -> Result<()> {
         sqlx::query("INSERT INTO change (seq, endpoint_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clean;
 mod clock;
 mod connection;
 mod deliveries;
@@ -22,6 +23,7 @@ mod place;
 mod registry;
 mod row;
 mod schema;
+mod secrets;
 mod statement;
 mod waiting;
 
@@ -33,3 +35,4 @@ pub use id::Id;
 pub use open::{Store, StoreOptions};
 pub use place::{Place, PlaceError, PostgresUrl};
 pub use registry::*;
+pub use secrets::{KeyId, KeySource, KeySourceError, KeyUse, Rotated, SecretsError};

@@ -19,7 +19,8 @@ use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
 use crate::registry::Callers;
-use crate::{listen, schema, waiting};
+use crate::secrets::{self, KeySource, Keys};
+use crate::{clean, listen, schema, waiting};
 
 /// Nobody but the server reads it: secrets are in it.
 const FILE_MODE: u32 = 0o600;
@@ -30,6 +31,9 @@ const IDLE_IN_TRANSACTION_MS: u128 = 5_000;
 /// For how long the connections of a node that is gone are kept, in which nothing is under way.
 const KEEPALIVE: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
     SET tcp_user_timeout = 60000;";
+
+/// Name of the file of keys that is made beside the file of SQLite.
+const KEY_FILE: &str = "secrets.key";
 
 /// A write to a row of our own, that nobody else waits for. SQLite would write no row that is the
 /// same as before.
@@ -54,12 +58,19 @@ pub struct StoreOptions {
     pub log: String,
     /// What tells the time.
     pub clock: Clock,
+    /// Where the keys are that secrets are sealed with.
+    pub keys: KeySource,
 }
 
 impl StoreOptions {
-    /// The usual ones.
+    /// The usual ones. The keys are in `secrets.key` beside a file of SQLite; where those of a
+    /// PostgreSQL are has to be said.
     pub fn new(place: Place) -> Self {
         Self {
+            keys: match &place {
+                Place::Sqlite(path) => KeySource::File(path.with_file_name(KEY_FILE)),
+                Place::Postgres(_) => KeySource::Nowhere,
+            },
             place,
             max_connections: 8,
             connect_timeout: Duration::from_secs(10),
@@ -101,6 +112,10 @@ pub struct Store {
     /// When the last attempt to write down what has happened to deliveries has failed, if it has,
     /// by the steady clock.
     pub(crate) failed_to_record_ms: Arc<Mutex<Option<i64>>>,
+    /// What secrets are sealed with and opened.
+    pub(crate) keys: Arc<Keys>,
+    /// Held while a key replaces another.
+    pub(crate) rotating: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The connections.
@@ -114,7 +129,8 @@ impl Store {
     /// Opens it, makes it if it is a file that is not there, and brings its schema up to date.
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let database = Database::connect(options).await?;
-        schema::migrate(&database).await?;
+        let keys = schema::migrate(&database, &options.keys).await?;
+        clean::clean(&database).await;
         let feed = Feed::load(&database, options.kept_changes).await?;
         let store = Self {
             database,
@@ -133,9 +149,12 @@ impl Store {
             failing: Arc::default(),
             forgot_ms: Arc::default(),
             failed_to_record_ms: Arc::default(),
+            keys,
+            rotating: Arc::default(),
         };
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
+            tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
         }
         Ok(store)
     }

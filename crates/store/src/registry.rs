@@ -13,7 +13,10 @@ mod listing;
 mod records;
 mod registration;
 mod requests;
+pub(crate) mod sealing;
+mod secret_settings;
 mod secrets;
+pub(crate) mod settings;
 mod tokens;
 mod words;
 
@@ -36,6 +39,7 @@ pub use registration::{
     NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,
 };
 pub use requests::{Credentials, CustomHeaders};
+pub use secret_settings::SecretSettings;
 pub use secrets::SigningSecret;
 pub use tokens::{ApiToken, Caller, NewToken, Scope};
 pub use words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};

@@ -4,15 +4,20 @@
 //! release. Nodes that start at the same time wait for one another; a schema that is newer than the
 //! binary is left alone.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::connection::Transaction;
 use crate::error::{Result, StoreError};
 use crate::open::Database;
+use crate::registry::sealing;
+use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 11] = [
+pub(crate) const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -24,7 +29,11 @@ pub(crate) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/0009_steady.sql"),
     include_str!("../migrations/0010_refused_records.sql"),
     include_str!("../migrations/0011_canonical.sql"),
+    include_str!("../migrations/0012_settings.sql"),
+    include_str!("../migrations/0013_sealed.sql"),
 ];
+/// Version in which there are columns for what is sealed, and still those of what was not.
+const BEFORE_SEALED: usize = 12;
 /// PostgreSQL's advisory lock of whoever changes the schema: "dovecast" in ASCII.
 const ADVISORY_LOCK: i64 = 0x646f_7665_6361_7374;
 
@@ -41,8 +50,8 @@ pub(crate) fn spoken(migration: &str, is_postgres: bool) -> String {
     }
 }
 
-/// Applies what is missing, all or nothing.
-pub(crate) async fn migrate(database: &Database) -> Result<()> {
+/// Applies what is missing, all or nothing. Gives the keys that secrets are sealed with.
+pub(crate) async fn migrate(database: &Database, source: &KeySource) -> Result<Arc<Keys>> {
     let mut tx = database.begin_writing().await?;
     if database.is_postgres {
         tx.limit(MIGRATION);
@@ -67,11 +76,19 @@ pub(crate) async fn migrate(database: &Database) -> Result<()> {
         return Err(StoreError::NewerSchema { found, known });
     }
     let done = usize::try_from(found).unwrap_or_default();
-    for migration in &MIGRATIONS[done..] {
-        let migration = spoken(migration, database.is_postgres);
-        let migration = sqlx::raw_sql(AssertSqlSafe(migration));
-        migration.execute(&mut *tx).await?;
+    let before_sealed = done.max(BEFORE_SEALED);
+    apply(database, &mut tx, done..before_sealed).await?;
+    let (keys, key) = adopt(&mut tx, source).await?;
+    if done <= BEFORE_SEALED {
+        let count = sealing::seal_existing(&mut tx, &keys.ring(), key).await?;
+        if done > 0 {
+            sqlx::raw_sql("UPDATE feed SET unclean = 1")
+                .execute(&mut *tx)
+                .await?;
+            tracing::info!(endpoints = count, key.id = %key, "secrets are sealed");
+        }
     }
+    apply(database, &mut tx, before_sealed..MIGRATIONS.len()).await?;
     if found < known {
         sqlx::raw_sql("DELETE FROM schema_version")
             .execute(&mut *tx)
@@ -81,5 +98,14 @@ pub(crate) async fn migrate(database: &Database) -> Result<()> {
         tracing::info!(from = found, to = known, "the database schema is upgraded");
     }
     tx.commit().await?;
+    Ok(keys)
+}
+
+async fn apply(database: &Database, tx: &mut Transaction, which: Range<usize>) -> Result<()> {
+    for migration in &MIGRATIONS[which] {
+        let migration = spoken(migration, database.is_postgres);
+        let migration = sqlx::raw_sql(AssertSqlSafe(migration));
+        migration.execute(&mut **tx).await?;
+    }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Settings of an endpoint whose driver is `webhook`.
 //!
 //! Shown: `url`, `timeout_seconds`, `server_ca_certificate`. Secret: `signing_secrets` (a list of
-//! texts), `headers` (a list of pairs), `authorization` (an object with `type`). No error repeats a
-//! secret: they are read by hand, because serde's errors cite values.
+//! texts), `headers` (a list of pairs), `authorization` (an object with `type`), and `url`, which
+//! goes before the one that is shown, where it has a user or a password. No error repeats a secret:
+//! they are read by hand, because serde's errors cite values.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +45,10 @@ impl Driver for WebhookDriver {
     fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError> {
         settings.known(
             &[URL, TIMEOUT, SERVER_CA],
-            &[SIGNING_SECRETS, HEADERS, AUTHORIZATION],
+            &[SIGNING_SECRETS, HEADERS, AUTHORIZATION, URL],
         )?;
         let options = WebhookOptions {
-            url: settings.text(URL)?.to_owned(),
+            url: url(settings)?.to_owned(),
             headers: headers(settings.secret)?,
             authorization: authorization(settings.secret)?,
             secrets: signing_secrets(settings.secret)?,
@@ -70,6 +71,15 @@ fn named(error: &WebhookError) -> SettingsError {
         WebhookError::Tls(_) => SERVER_CA,
     };
     SettingsError::new(key, format!("cannot be used: {error}"))
+}
+
+/// The URL, with its user and password.
+fn url<'a>(settings: &Settings<'a>) -> Result<&'a str, SettingsError> {
+    match settings.secret.get(URL) {
+        None | Some(Value::Null) => settings.text(URL),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(SettingsError::new(URL, "is no text")),
+    }
 }
 
 fn list<'a>(secret: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], SettingsError> {
@@ -155,6 +165,11 @@ mod tests {
             }),
             Ok("example.org:443"),
         );
+        check(
+            json!({"url": "https://***@example.org/a"}),
+            json!({"url": "https://u:p@example.org:444/a"}),
+            Ok("example.org:444"),
+        );
         for (open, secret, expected) in [
             (json!({}), json!({}), "`url` is missing"),
             (
@@ -176,6 +191,11 @@ mod tests {
                 json!({"url": "http://a/"}),
                 json!({"signing_secrets": ["s3cret"]}),
                 "`signing_secrets` cannot be used: a signing secret is `whsec_` and the base64 of 24 to 64 bytes",
+            ),
+            (
+                json!({"url": "http://a/"}),
+                json!({"url": ["s3cret"]}),
+                "`url` is no text",
             ),
             (
                 json!({"url": "http://a/"}),

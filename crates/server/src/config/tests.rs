@@ -13,7 +13,11 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     let shown: String = DEFAULT_FILE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(key) if key.contains(" = \"./") || key.contains(" = \"sqlite:./") => {
+            Some(key)
+                if key.contains(" = \"./")
+                    || key.contains(" = \"sqlite:./")
+                    || key.contains(" = \"file:./") =>
+            {
                 format!("{key}\n")
             }
             _ => format!("{line}\n"),
@@ -27,6 +31,8 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     assert_eq!(config.spill_dir(), default.spill_dir());
     assert!(config.store.url.is_some());
     assert_eq!(config.store_options().place, default.store_options().place);
+    assert!(config.secrets.keys.is_some());
+    assert_eq!(config.store_options().keys, default.store_options().keys);
 }
 
 #[test]
@@ -54,6 +60,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[http]\nheader_timeout_seconds = 0", "integer `0`, expected a number from 1 to 3600"),
         ("[http]\nrequest_timeout_seconds = 'long'", "string \"long\", expected a number from 1 to 3600"),
         ("[store]\nurl = 'mysql://a/b'", "2:7: `url`: this is not a place of a database, expected `sqlite:FILE` or"),
+        ("[secrets]\nkeys = 's3cret'", "2:8: `keys`: no place of keys: expected `file:PATH`, `env:VARIABLE` or `credential:NAME`"),
+        ("[secrets]\nkeys = 7", "2:8: `keys`: no place of keys"),
         ("[dispatch]\nevent_account = 'mailbox'", "2:17: `event_account`: `mailbox` is none of `user`, `domain` and `fixed:ACCOUNT`"),
         ("[dispatch]\nallowed_networks = ['lan']", "2:20: `allowed_networks`: `lan` is not an address or network"),
         ("[dispatch]\ntimeout_seconds = 60", "integer `60`, expected a number from 1 to 45"),

@@ -129,6 +129,15 @@ impl Client {
         self.get("/v1/filters").await
     }
 
+    pub(crate) async fn secret_keys(&self) -> Result<Vec<json::KeyLine>> {
+        self.get("/v1/secrets").await
+    }
+
+    pub(crate) async fn rotate_secret_key(&self) -> Result<json::Rotated> {
+        let answer = self.request(Method::POST, "/v1/secrets/rotate", Bytes::new());
+        read_json(answer.await?).await
+    }
+
     /// Begins to read; the place is fixed when this returns.
     pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Lines> {
         let path = format!("/v1/records?topic={}&from={from}", percent_encoded(topic));

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod registry;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub(crate) use deliveries::*;
 pub(crate) use registry::*;
+pub(crate) use secrets::*;
 
 /// Bytes: a string where they are UTF-8, `{"base64": "..."}` where they are not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,14 +8,12 @@ use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
 use dovecast_drivers::guard::Guard;
-use dovecast_drivers::webhook::{Authorization, WebhookDriver};
+use dovecast_drivers::webhook::Authorization;
 use dovecast_notification::filter::{EventType, Level};
 use dovecast_notification::{Choice, Condition, EndpointId, Filter};
-use dovecast_store::{
-    Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy, SigningSecret,
-};
-use serde_json::{Map, Value, json};
+use dovecast_store::{Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy};
 
+use super::unopened::Unopened;
 use crate::config::Dispatch;
 
 /// Jitter of the delays that an endpoint has of its own, in percent: that of the usual ones.
@@ -38,31 +36,17 @@ impl Routes {
 
     /// What is reached: the endpoint's settings, as its driver takes them.
     pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
-        let driver = self.drivers.get(WebhookDriver::NAME);
+        let driver = self.drivers.get(&record.driver);
         let driver = driver.ok_or_else(|| "its driver is not known".to_owned())?;
-        let endpoint = &record.endpoint;
-        let secrets = record.secrets.iter().map(SigningSecret::expose);
-        let authorization = record
-            .credentials
-            .as_ref()
-            .map(|credentials| match credentials {
-                Credentials::Basic { username, password } => {
-                    json!({"type": "basic", "username": username, "password": password})
-                }
-                Credentials::Bearer { token } => json!({"type": "bearer", "token": token}),
-            });
+        let secrets = match &record.secrets {
+            Ok(secrets) => secrets,
+            // A key that is missing may come back: what is owed waits for it.
+            Err(why) => return Ok(Unopened::target(why)),
+        };
         let target = driver.target(&Settings {
             account: &Arc::from(record.account_number.as_str()),
-            open: &object(json!({
-                "url": endpoint.url,
-                "timeout_seconds": endpoint.timeout_seconds,
-                "server_ca_certificate": record.server_ca_certificate,
-            })),
-            secret: &object(json!({
-                "signing_secrets": secrets.collect::<Vec<_>>(),
-                "headers": record.headers.expose(),
-                "authorization": authorization,
-            })),
+            open: &record.settings,
+            secret: secrets.expose(),
         });
         target.map_err(|error| error.to_string())
     }
@@ -71,7 +55,8 @@ impl Routes {
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let id = record.endpoint.id;
         let target = self.target(record);
-        if let Err(error) = &target {
+        let wrong = target.as_ref().err().or(record.secrets.as_ref().err());
+        if let Some(error) = wrong {
             tracing::warn!(endpoint.id = %id, %error, "an endpoint receives nothing: its settings cannot be used");
         }
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
@@ -98,13 +83,6 @@ impl Routes {
             is_switched_off_by_failure: is_hooks,
         };
         (endpoint, filter_of(record))
-    }
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(object) => object,
-        _ => Map::new(),
     }
 }
 

@@ -8,6 +8,20 @@ use dovecast_store::{NewToken, Place, Store};
 
 use crate::config::{Config, LogKind, Role};
 
+/// Goes on with a rotation of keys that was interrupted, while everything else begins.
+fn resume_rotation(store: &Store) {
+    let store = store.clone();
+    tokio::spawn(async move {
+        if let Err(error) = store.resume_rotation().await {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(
+                error,
+                "a rotation of keys was interrupted, and cannot go on: `dovecast secrets rotate` goes on with it"
+            );
+        }
+    });
+}
+
 /// Opens the store of a dispatcher.
 pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store>> {
     if !config.has(Role::Dispatch) {
@@ -21,6 +35,7 @@ pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store
     let store = Store::open(&options)
         .await
         .context("cannot open the store ([store] url)")?;
+    resume_rotation(&store);
     tracing::info!(place = %options.place, "the store is open");
     // Not a log line: those are kept, and read by others.
     let print = |made: &NewToken| {

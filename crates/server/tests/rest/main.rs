@@ -66,6 +66,7 @@ mod lists;
 mod redelivery;
 mod registration;
 mod requests;
+mod secrets;
 mod setup;
 mod shape;
 mod sources;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         redelivery::CASES,
         registration::CASES,
         requests::CASES,
+        secrets::CASES,
         shape::CASES,
         sources::CASES,
         #[cfg(feature = "kafka")]

@@ -47,7 +47,9 @@ pub(crate) fn delivering(builder: Builder) -> Builder {
 
 /// `[store]`.
 pub(crate) fn on(builder: Builder, url: &str) -> Builder {
-    builder.config(&format!("[store]\nurl = '{url}'"))
+    builder
+        .config(&format!("[store]\nurl = '{url}'"))
+        .shared_keys()
 }
 
 impl World {
@@ -88,6 +90,11 @@ impl World {
                 Ok((builder, Database::Postgres(Arc::clone(postgres), url)))
             }
         }
+    }
+
+    /// Whether the servers are on a PostgreSQL.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.postgres.is_some()
     }
 
     /// An account that nobody else has.

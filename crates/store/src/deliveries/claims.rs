@@ -41,8 +41,8 @@ const AT_A_TIME: i64 = 1_000;
 pub(super) const POSTGRES_NOW: &str =
     "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
 const ALIVE_UNTIL: &str = "SELECT alive_until_ms FROM dispatcher WHERE id = $1";
-const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ($1, $2) \
-    ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
+const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms, key_ids) VALUES ($1, $2, $3) \
+    ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms, key_ids = excluded.key_ids";
 
 const FREE_OWED: &str = "UPDATE owed SET claimed_by = NULL \
     WHERE claimed_by = $1 AND endpoint_id = $2 AND notification_id = $3";
@@ -76,6 +76,7 @@ impl Store {
         sqlx::query(BEAT)
             .bind(self.dispatcher_id())
             .bind(until_ms)
+            .bind(self.keys.ids())
             .execute(&mut *tx)
             .await?;
         // A file has one user, so others are of processes that are gone.
@@ -96,7 +97,7 @@ impl Store {
 
     /// The time by which it is judged who lives: for all dispatchers of a PostgreSQL that of the
     /// database, so that it does not matter how their own clocks are set.
-    async fn now_of_dispatchers(
+    pub(crate) async fn now_of_dispatchers(
         &self,
         connection: &mut Connection,
         now_ms: Millis,

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::filters::{self, FilterFields};
 use super::flow::{self, Flow, FlowEdit};
-use super::requests::{self, Credentials, CustomHeaders};
+use super::requests::{Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
+use super::settings::{self, StoredSettings};
 use super::words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 use super::{AccountId, EndpointId};
 use crate::clock::now_ms;
@@ -17,13 +18,16 @@ use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
+use crate::secrets::{Keyring, Keys};
 use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
-pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.url, endpoint.active, \
-    endpoint.type, endpoint.retry_policy, endpoint.timeout_seconds, endpoint.paused, \
+pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.settings, endpoint.sealed, \
+    endpoint.active, endpoint.retry_policy, endpoint.paused, \
     endpoint.rate_limit, endpoint.retry_delays, endpoint.fallback_id, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
+
+const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND account_id = $3";
 
 /// An endpoint, without what is written and never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,22 +136,19 @@ pub enum FilterEdit {
 }
 
 impl Endpoint {
-    pub(super) fn from_row(found: &AnyRow) -> Result<Self> {
+    pub(super) fn from_row(ring: &Keyring, found: &AnyRow) -> Result<Self> {
+        let open = settings::open_from_row(found)?;
+        let url = settings::url(&open, ring, found)?;
         let status = row::optional_text(found, "last_delivery_status")?;
         Ok(Self {
             id: row::id(found, "id")?,
             account: row::id(found, "account_id")?,
             name: row::text(found, "name")?,
-            url: row::text(found, "url")?,
+            kind: EndpointKind::of(&url),
+            url,
             active: row::truth(found, "active")?,
-            kind: word(&row::text(found, "type")?, "type")?,
             retry_policy: word(&row::text(found, "retry_policy")?, "retry_policy")?,
-            timeout_seconds: match row::optional_number(found, "timeout_seconds")? {
-                Some(seconds) => Some(
-                    u32::try_from(seconds).map_err(|error| row::wrong("timeout_seconds", error))?,
-                ),
-                None => None,
-            },
+            timeout_seconds: settings::timeout_seconds(&open),
             flow: Flow::from_row(found)?,
             last_delivery_status: match status {
                 Some(status) => Some(word(&status, "last_delivery_status")?),
@@ -169,7 +170,7 @@ impl Store {
     /// An endpoint of this account.
     pub async fn endpoint(&self, account: AccountId, id: EndpointId) -> Result<Option<Endpoint>> {
         let mut connection = self.database.pool.acquire().await?;
-        find(&mut connection, account, id).await
+        find(&mut connection, &self.keys, (account, id)).await
     }
 
     /// Whether another endpoint of the account has this name.
@@ -199,13 +200,11 @@ impl Store {
         if is_taken(&mut change.tx, account, &new.name, None).await? {
             return Err(StoreError::NameTaken(new.name.clone()));
         }
-        insert(&mut change, (account, id), new, &secret).await?;
-        let carried = EndpointEdit {
-            headers: new.headers.clone().map(Some),
-            credentials: new.credentials.clone().map(Some),
-            ..EndpointEdit::default()
-        };
-        requests::put(&mut change, id, &carried).await?;
+        insert(&mut change, (account, id), new).await?;
+        let mut settings = StoredSettings::default();
+        settings.set_signing_secrets(&secret, None);
+        settings.edited(&new.settings())?;
+        settings.write(&mut change, id).await?;
         let mut flow = Flow::default();
         flow.edited(&new.flow);
         flow::put(&mut change, (account, id), &flow).await?;
@@ -213,7 +212,7 @@ impl Store {
             filters::put(&mut change, id, filter).await?;
         }
         change.touch(id).await?;
-        let endpoint = find(&mut change.tx, account, id).await?;
+        let endpoint = find(&mut change.tx, &self.keys, (account, id)).await?;
         change.commit().await?;
         Ok(CreatedEndpoint {
             endpoint: endpoint.ok_or(StoreError::NoEndpoint)?,
@@ -229,7 +228,7 @@ impl Store {
         edit: &EndpointEdit,
     ) -> Result<Endpoint> {
         let mut change = self.change().await?;
-        let Some(mut endpoint) = find(&mut change.tx, account, id).await? else {
+        let Some(mut endpoint) = find(&mut change.tx, &self.keys, (account, id)).await? else {
             return Err(StoreError::NoEndpoint);
         };
         if let Some(name) = &edit.name {
@@ -252,10 +251,11 @@ impl Store {
         endpoint.timeout_seconds = edit.timeout_seconds.unwrap_or(endpoint.timeout_seconds);
         endpoint.updated_ms = now_ms();
         update(&mut change, &endpoint).await?;
-        if let Some(certificate) = &edit.server_ca_certificate {
-            trust(&mut change, id, certificate.as_deref()).await?;
+        if edit.has_settings() {
+            let mut settings = StoredSettings::find(&mut change, id).await?;
+            settings.edited(edit)?;
+            settings.write(&mut change, id).await?;
         }
-        requests::put(&mut change, id, edit).await?;
         if edit.flow != FlowEdit::default() {
             endpoint.flow.edited(&edit.flow);
             flow::put(&mut change, (account, id), &endpoint.flow).await?;
@@ -296,20 +296,18 @@ impl Store {
     ) -> Result<SigningSecret> {
         let secret = SigningSecret::generate()?;
         let mut change = self.change().await?;
-        let done = sqlx::query(
-            "UPDATE endpoint SET previous_secret = secret, previous_secret_until_ms = $1, secret = $2, \
-             updated_ms = $3 WHERE id = $4 AND account_id = $5",
-        )
-        .bind(now_ms() + overlap_ms)
-        .bind(secret.expose())
-        .bind(now_ms())
-        .bind(id.to_string())
-        .bind(account.to_string())
-        .execute(&mut *change.tx)
-        .await?;
+        let done = sqlx::query(TOUCH)
+            .bind(now_ms())
+            .bind(id.to_string())
+            .bind(account.to_string())
+            .execute(&mut *change.tx)
+            .await?;
         if done.rows_affected() == 0 {
             return Err(StoreError::NoEndpoint);
         }
+        let mut settings = StoredSettings::find(&mut change, id).await?;
+        settings.rotate(&secret, now_ms() + overlap_ms);
+        settings.write(&mut change, id).await?;
         change.touch(id).await?;
         change.commit().await?;
         Ok(secret)
@@ -318,15 +316,18 @@ impl Store {
 
 async fn find(
     connection: &mut Connection,
-    account: AccountId,
-    id: EndpointId,
+    keys: &Keys,
+    (account, id): (AccountId, EndpointId),
 ) -> Result<Option<Endpoint>> {
     let mut statement = Statement::new(SELECT);
     statement.push(" FROM endpoint WHERE endpoint.id = ");
     statement.bind(id.to_string()).push(" AND account_id = ");
     statement.bind(account.to_string());
     let found = statement.fetch_all(connection).await?;
-    found.first().map(Endpoint::from_row).transpose()
+    // After the row was read, see `records.rs`.
+    let ring = keys.ring();
+    let found = found.first();
+    found.map(|row| Endpoint::from_row(&ring, row)).transpose()
 }
 
 async fn count(connection: &mut Connection, account: AccountId) -> Result<i64> {
@@ -358,58 +359,44 @@ async fn insert(
     change: &mut Change<'_>,
     (account, id): (AccountId, EndpointId),
     new: &NewEndpoint,
-    secret: &SigningSecret,
 ) -> Result<()> {
+    let url = settings::plain_url(&new.url);
     sqlx::query(
-        "INSERT INTO endpoint (id, account_id, name, url, search_name, search_url, active, type, \
-         server_ca_certificate, retry_policy, secret, created_ms, updated_ms, timeout_seconds) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
+        "INSERT INTO endpoint (id, account_id, name, url, search_name, search_url, active, driver, \
+         retry_policy, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
     )
     .bind(id.to_string())
     .bind(account.to_string())
     .bind(&new.name)
-    .bind(&new.url)
+    .bind(&url)
     .bind(new.name.to_lowercase())
-    .bind(new.url.to_lowercase())
+    .bind(url.to_lowercase())
     .bind(i64::from(new.active))
-    .bind(new.kind.as_str())
-    .bind(&new.server_ca_certificate)
+    .bind(settings::WEBHOOK)
     .bind(new.retry_policy.as_str())
-    .bind(secret.expose())
     .bind(now_ms())
-    .bind(new.timeout_seconds.map(i64::from))
     .execute(&mut *change.tx)
     .await?;
     Ok(())
 }
 
 async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
+    let url = settings::plain_url(&endpoint.url);
     sqlx::query(
-        "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, type = $6, \
-         retry_policy = $7, updated_ms = $8, timeout_seconds = $9, \
+        "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, \
+         retry_policy = $6, updated_ms = $7, \
          failing_ms = CASE WHEN active < $5 THEN 0 ELSE failing_ms END, \
-         first_failure_ms = CASE WHEN active < $5 THEN NULL ELSE first_failure_ms END WHERE id = $10",
+         first_failure_ms = CASE WHEN active < $5 THEN NULL ELSE first_failure_ms END WHERE id = $8",
     )
     .bind(&endpoint.name)
-    .bind(&endpoint.url)
+    .bind(&url)
     .bind(endpoint.name.to_lowercase())
-    .bind(endpoint.url.to_lowercase())
+    .bind(url.to_lowercase())
     .bind(i64::from(endpoint.active))
-    .bind(endpoint.kind.as_str())
     .bind(endpoint.retry_policy.as_str())
     .bind(endpoint.updated_ms)
-    .bind(endpoint.timeout_seconds.map(i64::from))
     .bind(endpoint.id.to_string())
     .execute(&mut *change.tx)
     .await?;
-    Ok(())
-}
-
-async fn trust(change: &mut Change<'_>, id: EndpointId, certificate: Option<&str>) -> Result<()> {
-    sqlx::query("UPDATE endpoint SET server_ca_certificate = $1 WHERE id = $2")
-        .bind(certificate)
-        .bind(id.to_string())
-        .execute(&mut *change.tx)
-        .await?;
     Ok(())
 }

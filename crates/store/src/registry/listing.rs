@@ -81,7 +81,12 @@ impl Store {
         list.push(" OFFSET ").bind(query.offset);
         let rows = list.fetch_all(&mut tx).await?;
         tx.commit().await?;
-        let items: Result<Vec<_>> = rows.iter().map(Endpoint::from_row).collect();
+        // After the rows were read, see `records.rs`.
+        let ring = self.keys.ring();
+        let items: Result<Vec<_>> = rows
+            .iter()
+            .map(|row| Endpoint::from_row(&ring, row))
+            .collect();
         Ok(Page {
             items: items?,
             total: row::number(total, "total")?,

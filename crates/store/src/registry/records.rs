@@ -4,16 +4,18 @@
 use std::collections::HashMap;
 
 use crate::connection::Connection;
+use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
 use super::EndpointId;
 use super::endpoints::{Endpoint, SELECT};
-use super::requests::{self, Credentials, CustomHeaders};
-use super::secrets::SigningSecret;
+use super::secret_settings::SecretSettings;
+use super::settings::{self, StoredSettings};
 use crate::clock::now_ms;
-use crate::error::Result;
+use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
+use crate::secrets::{Keyring, Keys};
 use crate::statement::Statement;
 
 /// Statements name so many endpoints at most.
@@ -26,15 +28,13 @@ pub struct EndpointRecord {
     pub endpoint: Endpoint,
     /// What notifications call its account.
     pub account_number: String,
-    /// PEM certificates to trust instead of the system's.
-    pub server_ca_certificate: Option<String>,
-    /// Sent with each request.
-    pub headers: CustomHeaders,
-    /// Who we are to it.
-    pub credentials: Option<Credentials>,
-    /// What its webhooks are signed with, the newest first.
-    pub secrets: Vec<SigningSecret>,
-    /// When the last of [`Self::secrets`] ends, if there are two.
+    /// Name of its driver.
+    pub driver: String,
+    /// What its driver takes and anybody may see.
+    pub settings: Map<String, Value>,
+    /// What its driver takes besides; where it cannot be opened, why.
+    pub secrets: Result<SecretSettings, String>,
+    /// When the second signing secret ends, if there are two.
     pub previous_secret_until_ms: Option<i64>,
     /// Without one it gets nothing.
     pub filter: Option<FilterRecord>,
@@ -91,7 +91,7 @@ impl Store {
         let mut records = Vec::with_capacity(ids.len());
         let mut tx = self.database.begin_reading().await?;
         for chunk in ids.chunks(CHUNK) {
-            records.append(&mut load(&mut tx, chunk).await?);
+            records.append(&mut load(&mut tx, &self.keys, chunk).await?);
         }
         tx.commit().await?;
         Ok(records)
@@ -117,7 +117,11 @@ impl Store {
     }
 }
 
-async fn load(connection: &mut Connection, ids: &[EndpointId]) -> Result<Vec<EndpointRecord>> {
+async fn load(
+    connection: &mut Connection,
+    keys: &Keys,
+    ids: &[EndpointId],
+) -> Result<Vec<EndpointRecord>> {
     let mut head = Statement::new(SELECT);
     head.push(HEAD);
     let rows = fetch(connection, head, ids).await?;
@@ -140,8 +144,10 @@ async fn load(connection: &mut Connection, ids: &[EndpointId]) -> Result<Vec<End
         })
     })
     .await?;
+    // After the rows were read: a key is known here before anything is sealed with it.
+    let ring = keys.ring();
     let records = rows.iter().map(|row| {
-        let mut record = from_row(row)?;
+        let mut record = from_row(&ring, row)?;
         let id = record.endpoint.id;
         if let Some(filter) = &mut record.filter {
             fill(&mut filter.applications, applications.remove(&id));
@@ -160,23 +166,23 @@ fn fill<T>(members: &mut Members<T>, found: Option<Vec<T>>) {
     }
 }
 
-fn from_row(found: &AnyRow) -> Result<EndpointRecord> {
-    let mut secrets = vec![SigningSecret::from_row(row::text(found, "secret")?)];
-    let until = row::optional_number(found, "previous_secret_until_ms")?;
-    let until = until.filter(|until| *until > now_ms());
-    if until.is_some() {
-        let previous = row::optional_text(found, "previous_secret")?;
-        secrets.extend(previous.map(SigningSecret::from_row));
-    }
-    let (headers, credentials) = requests::from_row(found)?;
+fn from_row(ring: &Keyring, found: &AnyRow) -> Result<EndpointRecord> {
+    // Of one endpoint that cannot be opened the others do not suffer.
+    let stored = StoredSettings::from_row(ring, found).map(|mut stored| {
+        let until_ms = stored.current(now_ms());
+        (stored.secret, until_ms)
+    });
+    let (secrets, until_ms) = match stored {
+        Ok((secrets, until_ms)) => (Ok(secrets), until_ms),
+        Err(error) => (Err(with_sources(&error)), None),
+    };
     Ok(EndpointRecord {
-        server_ca_certificate: row::optional_text(found, "server_ca_certificate")?,
-        headers,
-        credentials,
-        endpoint: Endpoint::from_row(found)?,
-        account_number: row::text(found, "number")?,
+        driver: row::text(found, "driver")?,
+        settings: settings::open_from_row(found)?,
         secrets,
-        previous_secret_until_ms: until,
+        previous_secret_until_ms: until_ms,
+        endpoint: Endpoint::from_row(ring, found)?,
+        account_number: row::text(found, "number")?,
         filter: match row::optional_text(found, "filter_id")? {
             None => None,
             Some(_) => Some(FilterRecord {
@@ -198,7 +204,7 @@ fn open_or_empty<T>(found: &AnyRow, column: &str) -> Result<Members<T>> {
     })
 }
 
-const HEAD: &str = ", number, server_ca_certificate, headers, credentials, secret, previous_secret, previous_secret_until_ms, \
+const HEAD: &str = ", number, driver, \
     filter.id AS filter_id, enabled, condition, applications_any, event_types_any, levels_any FROM endpoint \
     JOIN account ON account.id = endpoint.account_id \
     LEFT JOIN filter ON filter.endpoint_id = endpoint.id WHERE endpoint.id IN ";

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use url::Url;
+
 /// A word that is none of those which a column may hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not known here")]
@@ -37,6 +39,14 @@ pub enum RetryPolicy {
 }
 
 impl EndpointKind {
+    /// The one of a URL.
+    pub(super) fn of(url: &str) -> Self {
+        match Url::parse(url) {
+            Ok(url) if url.scheme() == "http" => Self::Http,
+            _ => Self::Https,
+        }
+    }
+
     /// What it is called in JSON and in the database.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -18,6 +18,8 @@ mod ranges;
 mod refused;
 mod registration;
 mod rights;
+mod rotation;
+mod secrets;
 mod setup;
 mod skew;
 mod tls;
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         refused::CASES,
         registration::CASES,
         rights::CASES,
+        rotation::CASES,
+        secrets::CASES,
         skew::CASES,
         tls::CASES,
         tokens::CASES,

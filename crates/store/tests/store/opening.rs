@@ -106,6 +106,7 @@ async fn a_database_that_was_away_is_used_again_when_it_is_back(test: Test) -> R
     // Others use the one of the test.
     let mut postgres = Postgres::start()??;
     let mut options = StoreOptions::new(postgres.database()?.parse()?);
+    options.keys = test.keys();
     options.connect_timeout = std::time::Duration::from_secs(2);
     let (writer, reader) = (Store::open(&options).await?, Store::open(&options).await?);
     let account = writer.account_seen("1").await?;

@@ -9,7 +9,8 @@ use dovecast_dispatch::ledger::Owed;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{
     Account, Application, Clock, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
-    NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store, StoreOptions,
+    KeySource, NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store,
+    StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
 use tempfile::TempDir;
@@ -62,8 +63,14 @@ impl Test {
         let place: Place = self.url.parse()?;
         let mut options = StoreOptions::new(place);
         options.max_connections = 4;
+        options.keys = self.keys();
         options.clock = self.clock.clone();
         Ok(options)
+    }
+
+    /// A file that all stores of the test share, as nodes do.
+    pub(crate) fn keys(&self) -> KeySource {
+        KeySource::File(self.dir.path().join("secrets.key"))
     }
 
     pub(crate) async fn open(&self) -> Result<Store> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_store::{Place, Store, StoreError, StoreOptions};
+use dovecast_store::{KeySource, Place, Store, StoreError, StoreOptions};
 use dovecast_testkit::postgres::{PASSWORD, Postgres};
 
 use crate::setup::{Kind, Test, cases, create, soon};
@@ -32,7 +32,10 @@ fn verified(url: &str, ca: &Path) -> String {
 
 async fn open(url: &str) -> Result<Store, StoreError> {
     let place: Place = url.parse()?;
-    Store::open(&StoreOptions::new(place)).await
+    let mut options = StoreOptions::new(place);
+    let keys = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls-secrets.key");
+    options.keys = KeySource::File(keys);
+    Store::open(&options).await
 }
 
 /// What is said where it cannot be opened: each of these, and not the password.

@@ -13,7 +13,7 @@ const ACCOUNTS: [&str; 2] = ["42", "o\"ne\\two"];
 const LATER_MS: i64 = 2_000_000_000_000;
 
 /// Makes the database what a server of that version has left.
-fn restore(test: &Test) -> Result<()> {
+pub(crate) fn restore(test: &Test) -> Result<()> {
     test.execute(match &test.kind {
         Kind::Sqlite => include_str!("version_9/sqlite.sql"),
         Kind::Postgres(_) => include_str!("version_9/postgres.sql"),

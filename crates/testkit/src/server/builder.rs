@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use super::{Server, build};
 
+/// 32 bytes in base64.
+const SHARED_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 /// What is to be started.
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -59,6 +62,14 @@ impl Builder {
         self.http.push_str(toml);
         self.http.push('\n');
         self
+    }
+
+    /// Keys of secrets that all servers share which are built so, as on nodes that share a
+    /// database.
+    #[must_use]
+    pub fn shared_keys(self) -> Self {
+        self.config("[secrets]\nkeys = 'env:DOVECAST_TEST_KEYS'")
+            .env("DOVECAST_TEST_KEYS", SHARED_KEY)
     }
 
     /// A binary that is built already; otherwise cargo builds it.

@@ -1,0 +1,135 @@
+//! Secrets that are sealed in the store, as operators see them: keys are listed and replaced, and a
+//! server without its key does not start.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::server::{Builder, Server};
+use serde_json::{Value, json};
+
+use crate::setup::{Database, World, bearer, builder, cases, delivering, text};
+
+cases![
+    a_key_is_replaced_while_endpoints_get_what_is_for_them,
+    a_server_without_its_key_does_not_start_and_names_it,
+    a_key_that_is_somebody_elses_is_not_replaced_without_another,
+];
+
+/// With a file of keys of its own, which it makes.
+fn with_file(world: &World) -> Result<Builder> {
+    let (_, database) = world.fresh()?;
+    Ok(match database {
+        Database::Sqlite => builder(),
+        Database::Postgres(_, url) => builder().config(&format!("[store]\nurl = '{url}'")),
+    })
+}
+
+fn keys(server: &Server) -> Result<Vec<Value>> {
+    let printed = server.run(["secrets", "list", "--json"])?;
+    Ok(serde_json::from_str(&printed)?)
+}
+
+/// An endpoint of the account 1 with secrets of each kind.
+fn endpoint(server: &Server, sink: &HookEndpoint) -> Result<()> {
+    let admin = bearer(server, &server.admin_token()?);
+    let new = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
+    let token = text(&admin.post("/tokens", &new)?.with(201)?.json["meta"]["token"])?;
+    let url = sink.url().replace("http://", "http://u:p@");
+    let data = json!({"headers": {"X-Key": "geheim"}});
+    let fields = json!({"name": "a", "url": url, "active": true, "filter": {}, "data": data});
+    bearer(server, &token).endpoint(&fields).map(drop)
+}
+
+/// The next delivery carries all of it.
+fn arrives(server: &Server, sink: &HookEndpoint, count: usize) -> Result<()> {
+    server.run(["send", "-u", "1"])?;
+    let hooks = sink.wait_for(count, dovecast_testkit::PATIENCE)?;
+    let hook = hooks.last().context("nothing has come")?;
+    ensure!(
+        hook.header("authorization") == Some("Basic dTpw"),
+        "{hook:?}"
+    );
+    ensure!(hook.header("x-key") == Some("geheim"), "{hook:?}");
+    ensure!(hook.header("webhook-signature").is_some(), "{hook:?}");
+    Ok(())
+}
+
+fn a_key_is_replaced_while_endpoints_get_what_is_for_them(world: &World) -> Result<()> {
+    let mut server = delivering(with_file(world)?).start()?;
+    let sink = HookEndpoint::start()?;
+    endpoint(&server, &sink)?;
+    arrives(&server, &sink, 1)?;
+    let file = server.data_dir().join("secrets.key");
+    let before = fs::read_to_string(&file)?;
+    let listed = keys(&server)?;
+    let first = text(&listed[0]["id"])?;
+    let expected =
+        json!([{"id": first, "current": true, "here": true, "retired_ms": null, "rows": 1}]);
+    ensure!(json!(listed) == expected, "{listed:?}");
+    ensure!(before.starts_with(&first), "{before}");
+
+    let said = server.run(["secrets", "rotate"])?;
+    ensure!(
+        said.starts_with("secrets that are sealed anew: 1, with the key "),
+        "{said}"
+    );
+    ensure!(said.contains(&format!("retired: {first}\n")), "{said}");
+    let after = fs::read_to_string(&file)?;
+    ensure!(
+        !after.contains(&first) && after.lines().count() == 1,
+        "{after}"
+    );
+    let table = server.run(["secrets", "list"])?;
+    let words: Vec<_> = table.split_whitespace().collect();
+    // A process keeps what it has had.
+    ensure!(words[4..8] == [&*first, "retired", "yes", "0"], "{table}");
+    ensure!(words[9..] == ["current", "yes", "1"], "{table}");
+    arrives(&server, &sink, 2)?;
+    server.stop()?;
+    server.start_again()?;
+    arrives(&server, &sink, 3)?;
+    let secret = after.trim_end().split(':').nth(1).context("a key")?;
+    ensure!(!server.server_log().contains(secret), "a key is in the log");
+    Ok(())
+}
+
+fn a_server_without_its_key_does_not_start_and_names_it(world: &World) -> Result<()> {
+    let mut server = with_file(world)?.start()?;
+    let id = text(&keys(&server)?[0]["id"])?;
+    server.stop()?;
+    let file = server.data_dir().join("secrets.key");
+    let aside = server.data_dir().join("aside");
+    fs::rename(&file, &aside)?;
+    let ended = server.start_and_end()?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.code() == Some(1), "{said}");
+    let named = format!(
+        "sealed with the key `{id}`, which is not in `{}`",
+        file.display()
+    );
+    ensure!(said.contains(&named), "{said}");
+    ensure!(!file.exists(), "another key was made");
+    fs::rename(&aside, &file)?;
+    server.start_again()?;
+    ensure!(text(&keys(&server)?[0]["id"])? == id);
+    Ok(())
+}
+
+fn a_key_that_is_somebody_elses_is_not_replaced_without_another(world: &World) -> Result<()> {
+    let (builder, _) = world.fresh()?;
+    // Again where a PostgreSQL has it already: the variable is the same.
+    let server = if world.is_postgres() {
+        builder.start()?
+    } else {
+        builder.shared_keys().start()?
+    };
+    ensure!(!server.data_dir().join("secrets.key").exists());
+    let refused = server.command(["secrets", "rotate"]).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(refused.status.code() == Some(1), "{said}");
+    let named = "there is no new key in the environment variable `DOVECAST_TEST_KEYS`";
+    ensure!(said.contains(named), "{said}");
+    ensure!(keys(&server)?.len() == 1);
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! Settings of an endpoint as columns hold them: `settings`, which anybody may see, and `sealed`,
+//! what of them is secret.
+//!
+//! Both are JSON objects that the driver `webhook` takes as they are. A URL with a user or a
+//! password is secret as a whole; shown is the URL with [`HIDDEN`] in their place. Signing secrets
+//! are a list, the newest first; when the second of them ends is kept beside them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sqlx::any::AnyRow;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::EndpointId;
+use super::endpoints::{EndpointEdit, NewEndpoint};
+use super::requests::{Credentials, CustomHeaders};
+use super::secret_settings::SecretSettings;
+use super::secrets::SigningSecret;
+use crate::error::{Result, StoreError};
+use crate::feed::Change;
+use crate::row;
+use crate::secrets::{Field, Keyring, SecretsError};
+
+/// The driver of every endpoint so far.
+pub(super) const WEBHOOK: &str = "webhook";
+/// What is shown instead of the user and the password of a URL.
+pub(super) const HIDDEN: &str = "***";
+
+const URL: &str = "url";
+const TIMEOUT: &str = "timeout_seconds";
+const SERVER_CA: &str = "server_ca_certificate";
+const SIGNING_SECRETS: &str = "signing_secrets";
+const HEADERS: &str = "headers";
+const AUTHORIZATION: &str = "authorization";
+
+/// The settings of one endpoint, opened.
+#[derive(Debug, Default)]
+pub(crate) struct StoredSettings {
+    pub(super) open: Map<String, Value>,
+    pub(super) secret: SecretSettings,
+    /// When the second signing secret ends.
+    pub(super) previous_until_ms: Option<i64>,
+}
+
+/// What is sealed, as JSON.
+#[derive(Serialize, Deserialize)]
+struct Secret {
+    settings: SecretSettings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous_until_ms: Option<i64>,
+}
+
+/// Place of the sealed settings of an endpoint.
+pub(crate) fn field(endpoint: &str) -> Field<'_> {
+    Field {
+        table: "endpoint",
+        row: endpoint,
+        name: "sealed",
+    }
+}
+
+/// A URL without user and password, if it has any.
+pub(super) fn without_user(url: &str) -> Option<Url> {
+    let mut parsed = Url::parse(url).ok()?;
+    if parsed.username().is_empty() && parsed.password().is_none() {
+        return None;
+    }
+    // Whatever has a user can be without one.
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    Some(parsed)
+}
+
+/// The URL by which an endpoint is sorted and searched.
+pub(super) fn plain_url(url: &str) -> String {
+    without_user(url).map_or_else(|| url.to_owned(), Into::into)
+}
+
+/// What a row with the column `settings` shows.
+pub(super) fn open_from_row(found: &AnyRow) -> Result<Map<String, Value>> {
+    let json = row::text(found, "settings")?;
+    let read = serde_json::from_str(&json);
+    Ok(read.map_err(|error: serde_json::Error| row::wrong("settings", error))?)
+}
+
+/// The URL of a row with the columns `settings` and `sealed`; with [`HIDDEN`] in it where what is
+/// secret of it cannot be opened.
+pub(super) fn url(open: &Map<String, Value>, ring: &Keyring, found: &AnyRow) -> Result<String> {
+    let shown = open.get(URL).and_then(Value::as_str).unwrap_or_default();
+    if without_user(shown).is_none() {
+        return Ok(shown.to_owned());
+    }
+    let id = row::text(found, "id")?;
+    match opened(ring, &id, &row::text(found, "sealed")?) {
+        Ok(secret) => Ok(secret.settings.text(URL).unwrap_or(shown).to_owned()),
+        Err(error) => {
+            tracing::warn!(endpoint.id = id, %error, "the user of a URL cannot be shown");
+            Ok(shown.to_owned())
+        }
+    }
+}
+
+pub(super) fn timeout_seconds(open: &Map<String, Value>) -> Option<u32> {
+    let seconds = open.get(TIMEOUT).and_then(Value::as_u64);
+    seconds.and_then(|seconds| u32::try_from(seconds).ok())
+}
+
+fn opened(ring: &Keyring, endpoint: &str, sealed: &str) -> Result<Secret, SecretsError> {
+    let field = field(endpoint);
+    let json = ring.open(field, sealed)?;
+    // An error of serde cites what it has read.
+    serde_json::from_slice(&json).map_err(|_| SecretsError::NotUnderstood {
+        field: field.to_string(),
+    })
+}
+
+impl StoredSettings {
+    /// What a row with the columns `id`, `settings` and `sealed` holds.
+    pub(super) fn from_row(ring: &Keyring, found: &AnyRow) -> Result<Self> {
+        let id = row::text(found, "id")?;
+        let open = open_from_row(found)?;
+        let secret = opened(ring, &id, &row::text(found, "sealed")?)?;
+        Ok(Self {
+            open,
+            secret: secret.settings,
+            previous_until_ms: secret.previous_until_ms,
+        })
+    }
+
+    /// Reads what a change is about to change.
+    pub(super) async fn find(change: &mut Change<'_>, id: EndpointId) -> Result<Self> {
+        let found = sqlx::query("SELECT id, settings, sealed FROM endpoint WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *change.tx)
+            .await?;
+        let found = found.ok_or(StoreError::NoEndpoint)?;
+        Self::from_row(&change.ring(), &found)
+    }
+
+    pub(super) fn set_url(&mut self, url: &str) {
+        let hidden = without_user(url).and_then(|mut shown| {
+            shown.set_username(HIDDEN).ok()?;
+            Some(shown.to_string())
+        });
+        self.secret.put(URL, hidden.as_ref().map(|_| url.into()));
+        let shown = hidden.unwrap_or_else(|| url.to_owned());
+        self.open.insert(URL.to_owned(), shown.into());
+    }
+
+    pub(super) fn set_timeout(&mut self, seconds: Option<u32>) {
+        set(&mut self.open, TIMEOUT, seconds.map(Value::from));
+    }
+
+    pub(super) fn set_server_ca(&mut self, pem: Option<&str>) {
+        set(&mut self.open, SERVER_CA, pem.map(Value::from));
+    }
+
+    pub(super) fn set_headers(&mut self, headers: Option<&CustomHeaders>) {
+        let headers = headers.filter(|headers| !headers.expose().is_empty());
+        let pairs = headers.map(|headers| json!(headers.expose()));
+        self.secret.put(HEADERS, pairs);
+    }
+
+    pub(super) fn set_credentials(&mut self, credentials: Option<&Credentials>) {
+        let object = credentials.map(|credentials| match credentials {
+            Credentials::Basic { username, password } => {
+                json!({"type": "basic", "username": username, "password": password})
+            }
+            Credentials::Bearer { token } => json!({"type": "bearer", "token": token}),
+        });
+        self.secret.put(AUTHORIZATION, object);
+    }
+
+    /// The newest signing secret, and the one before it until when.
+    pub(super) fn set_signing_secrets(
+        &mut self,
+        newest: &SigningSecret,
+        previous: Option<(&str, i64)>,
+    ) {
+        let mut secrets = vec![newest.expose()];
+        secrets.extend(previous.map(|(secret, _)| secret));
+        self.previous_until_ms = previous.map(|(_, until_ms)| until_ms);
+        self.secret.put(SIGNING_SECRETS, Some(json!(secrets)));
+    }
+
+    /// Makes a signing secret the newest; the one that was it is good until then.
+    pub(super) fn rotate(&mut self, newest: &SigningSecret, until_ms: i64) {
+        let before = self.secret.take_first(SIGNING_SECRETS).map(Zeroizing::new);
+        let before = before.as_ref().map(|secret| (&***secret, until_ms));
+        self.set_signing_secrets(newest, before);
+    }
+
+    /// What a driver takes now: a second signing secret that has ended is not among it. Tells when
+    /// it ends.
+    pub(super) fn current(&mut self, now_ms: i64) -> Option<i64> {
+        let until_ms = self.previous_until_ms.filter(|until_ms| *until_ms > now_ms);
+        if until_ms.is_none() {
+            self.secret.keep_first(SIGNING_SECRETS);
+        }
+        until_ms
+    }
+
+    /// Takes what an edit says.
+    pub(super) fn edited(&mut self, edit: &EndpointEdit) -> Result<()> {
+        if let Some((url, _)) = &edit.url {
+            self.set_url(url);
+        }
+        if let Some(seconds) = edit.timeout_seconds {
+            self.set_timeout(seconds);
+        }
+        if let Some(pem) = &edit.server_ca_certificate {
+            self.set_server_ca(pem.as_deref());
+        }
+        if let Some(headers) = &edit.headers {
+            self.set_headers(headers.as_ref());
+        }
+        if let Some(credentials) = &edit.credentials {
+            self.set_credentials(credentials.as_ref());
+        }
+        let is_authorization = |name: &str| name.eq_ignore_ascii_case("authorization");
+        let has_header = self.secret.pairs(HEADERS).any(is_authorization);
+        if has_header && self.secret.expose().contains_key(AUTHORIZATION) {
+            return Err(StoreError::AuthorizationTwice);
+        }
+        Ok(())
+    }
+
+    /// The columns `settings` and `sealed`, the second as it is before it is sealed.
+    pub(super) fn columns(self) -> Result<(String, Zeroizing<Vec<u8>>)> {
+        let failed = |error: serde_json::Error| row::wrong("settings", error);
+        let open = serde_json::to_string(&self.open).map_err(failed)?;
+        let secret = Secret {
+            settings: self.secret,
+            previous_until_ms: self.previous_until_ms,
+        };
+        let secret = serde_json::to_vec(&secret).map_err(failed)?;
+        Ok((open, Zeroizing::new(secret)))
+    }
+
+    /// Writes both columns.
+    pub(super) async fn write(self, change: &mut Change<'_>, id: EndpointId) -> Result<()> {
+        let (open, secret) = self.columns()?;
+        let id = id.to_string();
+        let sealed = change.seal(field(&id), &secret).await?;
+        sqlx::query("UPDATE endpoint SET settings = $1, sealed = $2 WHERE id = $3")
+            .bind(open)
+            .bind(sealed)
+            .bind(id)
+            .execute(&mut *change.tx)
+            .await?;
+        Ok(())
+    }
+}
+
+impl NewEndpoint {
+    /// What its driver takes.
+    pub(super) fn settings(&self) -> EndpointEdit {
+        EndpointEdit {
+            url: Some((self.url.clone(), self.kind)),
+            server_ca_certificate: Some(self.server_ca_certificate.clone()),
+            headers: Some(self.headers.clone()),
+            credentials: Some(self.credentials.clone()),
+            timeout_seconds: Some(self.timeout_seconds),
+            ..EndpointEdit::default()
+        }
+    }
+}
+
+impl EndpointEdit {
+    /// Whether it changes what its driver takes.
+    pub(super) fn has_settings(&self) -> bool {
+        self.url.is_some()
+            || self.server_ca_certificate.is_some()
+            || self.headers.is_some()
+            || self.credentials.is_some()
+            || self.timeout_seconds.is_some()
+    }
+}
+
+fn set(map: &mut Map<String, Value>, key: &str, value: Option<Value>) {
+    match value {
+        Some(value) => {
+            map.insert(key.to_owned(), value);
+        }
+        None => {
+            map.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A URL, what is shown of it, and what it is sorted by.
+    #[test]
+    fn a_user_and_a_password_are_not_in_what_is_shown_of_a_url() {
+        for (url, shown, plain) in [
+            ("https://example.org/a?b#c", None, None),
+            ("HTTPS://Example.org", None, None),
+            ("http://@example.org/", None, None),
+            (
+                "https://u:s3cret@example.org/a",
+                Some("https://***@example.org/a"),
+                Some("https://example.org/a"),
+            ),
+            (
+                "http:\\\\s3cret@example.org",
+                Some("http://***@example.org/"),
+                Some("http://example.org/"),
+            ),
+            (
+                "http://:s3cret@example.org:81/",
+                Some("http://***@example.org:81/"),
+                Some("http://example.org:81/"),
+            ),
+        ] {
+            let mut settings = StoredSettings::default();
+            settings.set_url(url);
+            assert_eq!(settings.open[URL], shown.unwrap_or(url));
+            assert_eq!(settings.secret.text(URL), shown.map(|_| url));
+            assert_eq!(plain_url(url), plain.unwrap_or(url));
+            settings.set_url("http://example.org/");
+            assert_eq!(settings.secret.text(URL), None);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A key that replaces another: on one node, with nodes that write meanwhile, and interrupted.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use dovecast_dispatch::ledger::Ledger;
+use dovecast_store::{
+    Account, CreatedEndpoint, EndpointEdit, EndpointKind, KeySource, KeyUse, SecretsError, Store,
+    StoreError,
+};
+
+use crate::secrets::{expected, opened, secretive, write};
+use crate::setup::{Kind, Test, cases, soon};
+
+cases![
+    a_new_key_seals_everything_and_the_old_one_goes,
+    a_key_that_was_put_there_beforehand_is_taken,
+    a_rotation_that_was_interrupted_goes_on,
+    nodes_write_and_read_during_a_rotation,
+    a_node_that_has_not_got_the_new_key_holds_a_rotation_up,
+    a_key_is_not_retired_while_a_value_needs_it,
+];
+
+const NEW_KEY: &str = "//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=\n";
+/// More than one batch.
+const MANY: usize = 250;
+/// For how long a dispatcher lives that says so once.
+const LIFE_MS: i64 = 600_000;
+
+async fn fill(store: &Store, account: &Account, count: usize) -> Result<Vec<CreatedEndpoint>> {
+    let mut made = Vec::with_capacity(count);
+    for number in 0..count {
+        let new = secretive(&format!("e{number}"));
+        made.push(store.create_endpoint(account.id, &new, u64::MAX).await?);
+    }
+    Ok(made)
+}
+
+/// Everything can be opened, and is what it was.
+async fn check(store: &Store, made: &[CreatedEndpoint]) -> Result<()> {
+    let ids: Vec<_> = made.iter().map(|made| made.endpoint.id).collect();
+    let records = store.load_endpoints(&ids).await?;
+    ensure!(records.len() == made.len());
+    for record in &records {
+        let made = made
+            .iter()
+            .find(|made| made.endpoint.id == record.endpoint.id);
+        let made = made.context("another endpoint")?;
+        let wanted = expected(&made.endpoint.name, &[made.secret.expose()]);
+        ensure!(opened(record)? == wanted, "{}", made.endpoint.name);
+    }
+    Ok(())
+}
+
+/// Whether each key is current, here, retired, and what is sealed with it.
+async fn keys(store: &Store) -> Result<Vec<(bool, bool, bool, u64)>> {
+    let state = |key: KeyUse| {
+        let is_retired = key.retired_ms.is_some();
+        (key.is_current, key.is_here, is_retired, key.rows)
+    };
+    let keys = store.secret_keys().await?;
+    Ok(keys.into_iter().map(state).collect())
+}
+
+async fn a_new_key_seals_everything_and_the_old_one_goes(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let made = fill(&store, &account, MANY).await?;
+    let before = fs::read_to_string(test.dir.path().join("secrets.key"))?;
+    ensure!(keys(&store).await? == [(true, true, false, 250)]);
+    let done = store.rotate_secret_key().await?;
+    ensure!(
+        (done.sealed, done.damaged, &done.kept) == (250, 0, &None),
+        "{done:?}"
+    );
+    ensure!(done.retired.len() == 1, "{done:?}");
+    check(&store, &made).await?;
+    store.close().await;
+    let after = fs::read_to_string(test.dir.path().join("secrets.key"))?;
+    ensure!(after.lines().count() == 1 && after != before, "{after}");
+    let store = test.open().await?;
+    check(&store, &made).await?;
+    let found = keys(&store).await?;
+    ensure!(
+        found == [(false, false, true, 0), (true, true, false, 250)],
+        "{found:?}"
+    );
+    // And once more, with nothing that is left of it.
+    let done = store.rotate_secret_key().await?;
+    ensure!(done.sealed == 250, "{done:?}");
+    ensure!(store.resume_rotation().await?.is_none());
+    check(&store, &made).await?;
+    Ok(())
+}
+
+async fn a_key_that_was_put_there_beforehand_is_taken(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let made = fill(&store, &account, 3).await?;
+    let file = test.dir.path().join("secrets.key");
+    let first = fs::read_to_string(&file)?;
+    // In the wrong order, and again with what is retired still there.
+    write(&file, format!("{NEW_KEY}{first}"))?;
+    let done = store.rotate_secret_key().await?;
+    let left = fs::read_to_string(&file)?;
+    ensure!(left.trim_end().ends_with(NEW_KEY.trim_end()), "{left}");
+    ensure!(left.lines().count() == 1, "{left}");
+    write(&file, format!("{left}{first}"))?;
+    let next = store.rotate_secret_key().await?;
+    ensure!(next.key != done.key && !first.contains(&next.key.to_string()));
+    check(&store, &made).await?;
+    // A source of somebody else's is only read.
+    store.close().await;
+    let mut options = test.options()?;
+    let credentials = test.dir.path().join("secrets.key");
+    options.keys = KeySource::Environment("DOVECAST_TEST_NOT_SET".to_owned());
+    let error = Store::open(&options).await.err().context("it opens")?;
+    ensure!(
+        error.to_string().contains("DOVECAST_TEST_NOT_SET"),
+        "{error}"
+    );
+    options.keys = KeySource::File(credentials);
+    check(&Store::open(&options).await?, &made).await?;
+    Ok(())
+}
+
+async fn a_rotation_that_was_interrupted_goes_on(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let mut made = fill(&store, &account, MANY).await?;
+    let file = test.dir.path().join("secrets.key");
+    let first = fs::read_to_string(&file)?;
+    write(&file, format!("{first}{NEW_KEY}"))?;
+    store.close().await;
+    let store = test.open().await?;
+    let new = store.secret_keys().await?.pop().context("two keys")?.id;
+    // As after step 2.
+    test.execute(&format!(
+        "UPDATE feed SET key_id = '{new}'; INSERT INTO secret_key (id, first_ms) VALUES ('{new}', 9000000000000)"
+    ))?;
+    let last = secretive("last");
+    made.push(store.create_endpoint(account.id, &last, u64::MAX).await?);
+    let found = keys(&store).await?;
+    ensure!(
+        found == [(false, true, false, 250), (true, true, false, 1)],
+        "{found:?}"
+    );
+    store.close().await;
+    // Both are needed until it is done.
+    write(&file, NEW_KEY)?;
+    let refused = test.open().await.err().context("it starts")?.to_string();
+    ensure!(refused.contains(&first[..16]), "{refused}");
+    write(&file, format!("{first}{NEW_KEY}"))?;
+    let store = test.open().await?;
+    let done = store.resume_rotation().await?.context("nothing is left")?;
+    ensure!((done.key, done.sealed) == (new, 250), "{done:?}");
+    check(&store, &made).await?;
+    let left = fs::read_to_string(&file)?;
+    ensure!(left.starts_with(&new.to_string()) && left.lines().count() == 1);
+    Ok(())
+}
+
+/// Says every now and then that it lives, as a dispatcher does.
+fn live(store: &Store, is_over: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Result<()>> {
+    let (store, is_over) = (store.clone(), Arc::clone(is_over));
+    tokio::spawn(async move {
+        while !is_over.load(Ordering::Relaxed) {
+            store.beat(0, LIFE_MS).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+}
+
+async fn nodes_write_and_read_during_a_rotation(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let mut made = fill(&store, &account, MANY).await?;
+    // A file has one process: the other node is the same one then.
+    let other = match test.kind {
+        Kind::Sqlite => store.clone(),
+        Kind::Postgres(_) => test.open().await?,
+    };
+    let is_over = Arc::<AtomicBool>::default();
+    let beats = [live(&store, &is_over), live(&other, &is_over)];
+    let writing = {
+        let (other, is_over) = (other.clone(), Arc::clone(&is_over));
+        let some = made[..20].to_vec();
+        tokio::spawn(async move {
+            let mut more = Vec::new();
+            while !is_over.load(Ordering::Relaxed) || more.is_empty() {
+                let name = format!("more{}", more.len());
+                let new = secretive(&name);
+                more.push(other.create_endpoint(account.id, &new, u64::MAX).await?);
+                let edited = &some[more.len() % some.len()].endpoint;
+                let edit = EndpointEdit {
+                    url: Some((edited.url.clone(), EndpointKind::Https)),
+                    ..EndpointEdit::default()
+                };
+                other.edit_endpoint(account.id, edited.id, &edit).await?;
+                check(&other, &some).await?;
+            }
+            anyhow::Ok(more)
+        })
+    };
+    for _ in 0..2 {
+        soon(store.rotate_secret_key()).await??;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    made.extend(writing.await??);
+    for beat in beats {
+        beat.await??;
+    }
+    let found = keys(&store).await?;
+    let (last, before) = found.split_last().context("keys")?;
+    ensure!(*last == (true, true, false, made.len() as u64), "{found:?}");
+    ensure!(before.iter().all(|key| key.2 && key.3 == 0), "{found:?}");
+    for node in [&store, &other] {
+        check(node, &made).await?;
+    }
+    store.close().await;
+    other.close().await;
+    check(&test.open().await?, &made).await?;
+    Ok(())
+}
+
+async fn a_node_that_has_not_got_the_new_key_holds_a_rotation_up(test: Test) -> Result<()> {
+    let Kind::Postgres(_) = &test.kind else {
+        // A file has one process.
+        return Ok(());
+    };
+    let (store, account, _) = test.filled().await?;
+    let made = fill(&store, &account, 3).await?;
+    let file = test.dir.path().join("secrets.key");
+    let copy = test.dir.path().join("copy.key");
+    write(&copy, fs::read(&file)?)?;
+    let mut options = test.options()?;
+    options.keys = KeySource::File(copy.clone());
+    let other = Store::open(&options).await?;
+    other.beat(0, LIFE_MS).await?;
+    let refused = soon(store.rotate_secret_key()).await?;
+    let error = refused.err().context("a node cannot open what it seals")?;
+    let is_said = matches!(
+        error,
+        StoreError::Secrets(SecretsError::NotEverywhere { .. })
+    );
+    ensure!(is_said, "{error}");
+    let found = keys(&store).await?;
+    ensure!(
+        found == [(true, true, false, 3), (false, true, false, 0)],
+        "{found:?}"
+    );
+    // With a copy of the file the same key is taken, without a restart.
+    write(&copy, fs::read(&file)?)?;
+    let is_over = Arc::<AtomicBool>::default();
+    let beat = live(&other, &is_over);
+    let done = soon(store.rotate_secret_key()).await??;
+    is_over.store(true, Ordering::Relaxed);
+    beat.await??;
+    ensure!(done.sealed == 3, "{done:?}");
+    check(&other, &made).await?;
+    Ok(())
+}
+
+async fn a_key_is_not_retired_while_a_value_needs_it(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let made = fill(&store, &account, 3).await?;
+    test.execute(
+        "UPDATE endpoint SET sealed = (SELECT sealed FROM endpoint WHERE name = 'e1') WHERE name = 'e0'",
+    )?;
+    let done = store.rotate_secret_key().await?;
+    ensure!((done.sealed, done.damaged) == (2, 1), "{done:?}");
+    ensure!(done.retired.is_empty(), "{done:?}");
+    let found = keys(&store).await?;
+    ensure!(
+        found == [(false, true, false, 1), (true, true, false, 2)],
+        "{found:?}"
+    );
+    check(&store, &made[1..]).await?;
+    let id = made[0].endpoint.id;
+    ensure!(store.delete_endpoint(account.id, id).await?);
+    let done = store.rotate_secret_key().await?;
+    ensure!((done.sealed, done.retired.len()) == (0, 1), "{done:?}");
+    Ok(())
+}
