@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod assignment;
 mod budget;
 pub mod embedded;
 mod error;
@@ -18,7 +19,9 @@ pub mod kafka;
 mod record;
 
 use std::future::Future;
+use std::sync::Arc;
 
+pub use assignment::{AssignedPartition, Assignment};
 pub use budget::{Budget, Held};
 pub use dovecast_event::{Header, Record};
 pub use error::LogError;
@@ -159,6 +162,9 @@ pub trait Consumer: Send {
     /// dropped while it waits. After [`LogError::Corrupt`] and [`LogError::Expired`] it goes on
     /// behind what is lost.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+
+    /// Which partitions this consumer has, to be asked at any time, while it waits as well.
+    fn assignment(&self) -> Arc<dyn Assignment>;
 
     /// Says that everything before these positions is done with. Partitions that this consumer has
     /// not any more are left out.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer, EmbeddedReader};
 use dovecast_log::{
-    Appended, Consumer, GroupStatus, Log, LogError, NewRecord, Position, Reader, Record, StartAt,
-    TopicStatus,
+    Appended, Assignment, Consumer, GroupStatus, Log, LogError, NewRecord, Position, Reader,
+    Record, StartAt, TopicStatus,
 };
 use tokio::runtime::{Builder, Runtime};
 use tracing::field::{Field, Visit};
@@ -300,6 +300,10 @@ impl Log for Mined {
 }
 
 impl Consumer for MinedConsumer {
+    fn assignment(&self) -> Arc<dyn Assignment> {
+        self.0.assignment()
+    }
+
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
         let records = self.0.next().await;
         self.1.step_on();

@@ -12,14 +12,22 @@ use super::Handle;
 use super::reader::Cursor;
 use super::topics::Topic;
 use super::writer::{Command, Shared};
-use crate::{Consumer, LogError, Position, Record};
+use crate::{AssignedPartition, Assignment, Consumer, LogError, Position, Record};
 
 /// Who is in which group.
 #[derive(Debug)]
 pub(super) struct Groups {
-    members: Mutex<BTreeMap<String, Vec<u64>>>,
+    members: Mutex<BTreeMap<String, Members>>,
     /// Changes when somebody joins or leaves.
     changes: watch::Sender<u64>,
+}
+
+/// The members of one group with the same topics.
+#[derive(Debug, Default)]
+struct Members {
+    ids: Vec<u64>,
+    /// The change after which they are these.
+    since: u64,
 }
 
 impl Default for Groups {
@@ -39,27 +47,42 @@ impl Groups {
             *changes += 1;
             id = *changes;
         });
-        members.entry(group.to_owned()).or_default().push(id);
+        let of = members.entry(group.to_owned()).or_default();
+        of.ids.push(id);
+        of.since = id;
         id
     }
 
     fn leave(&self, group: &str, id: u64) {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(list) = members.get_mut(group) {
-            list.retain(|member| *member != id);
-            if list.is_empty() {
+        let mut since = 0;
+        self.changes.send_modify(|changes| {
+            *changes += 1;
+            since = *changes;
+        });
+        if let Some(of) = members.get_mut(group) {
+            of.ids.retain(|member| *member != id);
+            of.since = since;
+            if of.ids.is_empty() {
                 members.remove(group);
             }
         }
-        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Which share of the partitions a member has: its place, and how many there are.
     fn share(&self, group: &str, id: u64) -> (usize, usize) {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = members.get(group).map_or(&[][..], Vec::as_slice);
+        let list = members.get(group).map_or(&[][..], |of| &of.ids);
         let place = list.iter().position(|member| *member == id);
         (place.unwrap_or(0), list.len().max(1))
+    }
+
+    /// The share of a member, and the change since which it is that; `None`: it has left.
+    fn assigned(&self, group: &str, id: u64) -> Option<(usize, usize, u64)> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = members.get(group)?;
+        let place = of.ids.iter().position(|member| *member == id)?;
+        Some((place, of.ids.len(), of.since))
     }
 }
 
@@ -76,6 +99,43 @@ struct Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.groups.leave(&self.list, self.id);
+    }
+}
+
+/// The partitions of one member.
+struct Share {
+    handle: Handle,
+    list: String,
+    id: u64,
+    wanted: Option<Vec<String>>,
+}
+
+impl Assignment for Share {
+    fn all(&self) -> Vec<AssignedPartition> {
+        let Some((place, members, number)) = self.handle.groups.assigned(&self.list, self.id)
+        else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for topic in topics(&self.handle, self.wanted.as_deref()) {
+            let of_topic = (0..topic.partitions.len()).filter(|at| at % members == place);
+            all.extend(of_topic.map(|at| AssignedPartition {
+                topic: Arc::clone(&topic.name),
+                partition: u32::try_from(at).unwrap_or(u32::MAX),
+                number,
+            }));
+        }
+        all
+    }
+
+    fn number(&self, topic: &str, partition: u32) -> Option<u64> {
+        let (place, members, number) = self.handle.groups.assigned(&self.list, self.id)?;
+        let at = usize::try_from(partition).ok()?;
+        let is_wanted = self
+            .wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.iter().any(|name| name == topic));
+        (is_wanted && at % members == place).then_some(number)
     }
 }
 
@@ -120,16 +180,6 @@ impl EmbeddedConsumer {
         }
     }
 
-    fn topics(&self) -> Vec<Arc<Topic>> {
-        match &self.wanted {
-            None => self.handle.shared.topics.all(),
-            Some(names) => names
-                .iter()
-                .filter_map(|name| self.handle.shared.topics.get(name))
-                .collect(),
-        }
-    }
-
     /// Takes the partitions that are ours now; those that were ours before keep their place.
     async fn share(&mut self, topics: &[Arc<Topic>]) -> Result<(), LogError> {
         let is_changed = self.changes.has_changed().unwrap_or(false) || !self.is_shared;
@@ -156,7 +206,7 @@ impl EmbeddedConsumer {
     }
 
     async fn try_next(&mut self) -> Result<Option<Vec<Record>>, LogError> {
-        let topics = self.topics();
+        let topics = topics(&self.handle, self.wanted.as_deref());
         self.share(&topics).await?;
         for i in 0..topics.len() {
             let at = (self.turn + i) % topics.len();
@@ -173,7 +223,25 @@ impl EmbeddedConsumer {
     }
 }
 
+/// The topics of a list; `None`: all there are.
+fn topics(handle: &Handle, wanted: Option<&[String]>) -> Vec<Arc<Topic>> {
+    let all = &handle.shared.topics;
+    match wanted {
+        None => all.all(),
+        Some(names) => names.iter().filter_map(|name| all.get(name)).collect(),
+    }
+}
+
 impl Consumer for EmbeddedConsumer {
+    fn assignment(&self) -> Arc<dyn Assignment> {
+        Arc::new(Share {
+            handle: self.handle.clone(),
+            list: self.member.list.clone(),
+            id: self.member.id,
+            wanted: self.wanted.clone(),
+        })
+    }
+
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
         loop {
             self.commits.borrow_and_update();

@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::library_log::{self, ClientErrors};
+use crate::{AssignedPartition, Assignment};
 
 /// Partitions that are ours now, and since when: each assignment has a number of its own, so that
 /// what was fetched of a partition before it went away and came back is not taken for what comes
@@ -80,6 +81,22 @@ impl Assigned {
             assigned.latest += 1;
         }
         assigned.since.clear();
+    }
+}
+
+impl Assignment for Assigned {
+    fn all(&self) -> Vec<AssignedPartition> {
+        let all = Self::all(self).into_iter();
+        let assigned = |(topic, partition, number): (String, u32, u64)| AssignedPartition {
+            topic: topic.into(),
+            partition,
+            number,
+        };
+        all.map(assigned).collect()
+    }
+
+    fn number(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.since(topic, partition)
     }
 }
 

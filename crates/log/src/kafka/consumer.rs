@@ -12,7 +12,7 @@ use super::gaps::Gaps;
 use super::polling::Polled;
 use super::source::{Fetched, Source};
 use super::{Counters, KafkaOptions, REQUEST, blocking};
-use crate::{Consumer, LogError, Position, Record};
+use crate::{Assignment, Consumer, LogError, Position, Record};
 
 /// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s
 /// together.
@@ -101,6 +101,10 @@ impl Consumer for KafkaConsumer {
             assigned.contains(topic, partition, fetched.at)
         };
         self.0.next(is_ours).await
+    }
+
+    fn assignment(&self) -> Arc<dyn Assignment> {
+        Arc::clone(&self.0.assigned) as Arc<dyn Assignment>
     }
 
     async fn commit(&mut self, positions: &[Position]) -> Result<(), LogError> {

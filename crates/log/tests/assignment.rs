@@ -1,0 +1,37 @@
+//! The partitions of consumers of the embedded log while others join and leave their group.
+
+use std::sync::Arc;
+
+use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+use dovecast_log::{Consumer, Log, NewRecord};
+
+#[tokio::test]
+async fn a_partition_that_comes_back_has_another_number() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = Embedded::open(dir.path(), &EmbeddedOptions::default()).expect("a log");
+    let record = NewRecord {
+        topic: Arc::from("events"),
+        key: None,
+        value: "1".into(),
+        headers: Vec::new(),
+        timestamp_ms: 0,
+        id: None,
+    };
+    log.append(vec![record]).await.expect("room");
+    let topics = ["events".to_owned()];
+    let one = log.consumer("g", &topics).await.expect("a consumer");
+    let assignment = one.assignment();
+    let before = assignment.all();
+    let last = before.last().expect("a partition").clone();
+    let number = || assignment.number(&last.topic, last.partition);
+    assert_eq!(number(), Some(last.number));
+    let other = log.consumer("g", &topics).await.expect("a consumer");
+    let shared = assignment.all().len() + other.assignment().all().len();
+    assert!(shared == before.len() && number().is_none(), "{before:?}");
+    assert_eq!(assignment.number("another", 0), None);
+    drop(other);
+    assert!(number() > Some(last.number));
+    assert_eq!(assignment.all().len(), before.len());
+    drop(one);
+    assert!(number().is_none() && assignment.all().is_empty());
+}
