@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dovecast_dispatch::schedule::Schedule;
 use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
@@ -37,6 +36,16 @@ use uuid::Uuid;
 const CONNECTIONS: usize = 64;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OUTBOX: &str = "hooks.outbox";
+/// Keys of the notifications, in turn.
+const KEYS: u64 = 10_000;
+
+/// Who gets the notifications.
+#[derive(Clone, Copy)]
+struct To {
+    endpoints: u64,
+    /// Whether those of a key go one after the other.
+    is_ordered: bool,
+}
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -152,9 +161,10 @@ fn cpu_seconds() -> Result<f64> {
 async fn dispatch(
     address: std::net::SocketAddr,
     count: u64,
-    fan_out: u64,
+    to: To,
     taken: &AtomicU64,
 ) -> Result<(f64, f64)> {
+    let fan_out = to.endpoints;
     let dir = tempfile::tempdir()?;
     let log = Embedded::open(&dir.path().join("log"), &EmbeddedOptions::default())?;
     let place = Place::Sqlite(dir.path().join("state.db"));
@@ -168,17 +178,11 @@ async fn dispatch(
             timeout: Duration::from_secs(10),
             ..WebhookOptions::default()
         })?;
+        let target = Ok(webhook.target(loopback()?));
         let endpoint = Endpoint {
-            id,
-            account: "1".into(),
-            target: Ok(webhook.target(loopback()?)),
-            is_active: true,
-            is_paused: false,
-            schedule: Schedule::default(),
             concurrency: CONNECTIONS / usize::try_from(fan_out)?.clamp(1, 8),
-            rate_limit: None,
-            fallback: None,
-            is_switched_off_by_failure: false,
+            is_ordered: to.is_ordered,
+            ..Endpoint::new(id, "1".into(), target)
         };
         directory.put(endpoint, Some(open_filter(id, "1")));
     }
@@ -187,7 +191,7 @@ async fn dispatch(
     for first in (0..notifications).step_by(1000) {
         let record = |number: u64| NewRecord {
             topic: Arc::from(OUTBOX),
-            key: Some(Bytes::from((number % 100).to_string())),
+            key: Some(Bytes::from((number % KEYS).to_string())),
             value: Bytes::from(format!(
                 r#"{{"application":"a","event_type":"e","level":null,"timestamp":"2026-11-20T00:00:00Z","message":"{message}","account_id":"1"}}"#
             )),
@@ -233,20 +237,26 @@ async fn dispatch(
 }
 
 async fn dispatching(count: u64, rounds: usize) -> Result<()> {
-    println!("\n### Dispatching 1 kB to a local sink, {CONNECTIONS} connections\n");
+    println!("\n### Dispatching 1 kB of {KEYS} keys to a local sink, {CONNECTIONS} connections\n");
     println!(
-        "| round | bare client, 1/s | fan-out 1, 1/s | ratio | CPU s per 1000 | fan-out 10, 1/s | ratio | CPU s per 1000 |"
+        "| round | bare client, 1/s | fan-out 1, 1/s | ratio | CPU s per 1000 | fan-out 10, 1/s | ratio | CPU s per 1000 | fan-out 1 in order, 1/s | ratio to no order | CPU s per 1000 |"
     );
-    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for round in 1..=rounds {
         let (address, taken) = sink().await?;
         let limit = bare(address, count).await?;
-        let (one, one_cpu) = dispatch(address, count, 1, &taken).await?;
-        let (ten, ten_cpu) = dispatch(address, count, 10, &taken).await?;
+        let to = |endpoints, is_ordered| To {
+            endpoints,
+            is_ordered,
+        };
+        let (one, one_cpu) = dispatch(address, count, to(1, false), &taken).await?;
+        let (ten, ten_cpu) = dispatch(address, count, to(10, false), &taken).await?;
+        let (order, order_cpu) = dispatch(address, count, to(1, true), &taken).await?;
         println!(
-            "| {round} | {limit:.0} | {one:.0} | {:.2} | {one_cpu:.3} | {ten:.0} | {:.2} | {ten_cpu:.3} |",
+            "| {round} | {limit:.0} | {one:.0} | {:.2} | {one_cpu:.3} | {ten:.0} | {:.2} | {ten_cpu:.3} | {order:.0} | {:.2} | {order_cpu:.3} |",
             one / limit,
-            ten / limit
+            ten / limit,
+            order / one
         );
     }
     Ok(())

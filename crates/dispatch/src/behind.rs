@@ -4,12 +4,12 @@
 //! truncated or restored, or because records are read again, another range begins: what was looked
 //! at already, or lies before the range, is no part of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dovecast_notification::EndpointId;
 
-use crate::ledger::RangeId;
+use crate::ledger::{OwedRange, RangeId, TopicPartition};
 
 /// How often in a row the log has to have no record at the place of a range before that is ended:
 /// leaders that have just changed may say so by mistake.
@@ -20,8 +20,20 @@ pub(crate) const MISSING_CHECKS: u32 = 3;
 pub(crate) struct Behind {
     /// By topic and partition; the last of each grows.
     ranges: BTreeMap<(Arc<str>, u32), Vec<Growing>>,
+    /// Partitions of which the ledger has to be asked what the endpoint owes, before anything of
+    /// them is delivered.
+    unknown: BTreeSet<TopicPartition>,
     /// Whether somebody is catching up.
     pub(crate) is_caught_up_with: bool,
+}
+
+/// A range of a lane, as far as it may be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) id: RangeId,
+    /// Where its reader begins.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
 }
 
 /// A range has grown.
@@ -37,6 +49,8 @@ pub(crate) struct Growth {
 #[derive(Debug)]
 struct Growing {
     start: u64,
+    /// Where its reader begins: what is before was done by another process.
+    from: u64,
     /// Everything before was looked at.
     position: u64,
     to: u64,
@@ -76,6 +90,7 @@ impl Behind {
             let same = same.map(|place| ranges.remove(place));
             ranges.push(Growing {
                 start: offset,
+                from: offset,
                 position: offset,
                 to: same.as_ref().map_or(offset, |same| same.to),
                 recorded: same.as_ref().map_or(offset, |same| same.recorded),
@@ -117,24 +132,78 @@ impl Behind {
     }
 
     /// Ranges of the lane, and up to where each may be delivered.
-    pub(crate) fn ids(&self, endpoint: EndpointId) -> Vec<(RangeId, u64)> {
-        let ids = |((topic, partition), ranges): (&(Arc<str>, u32), &Vec<Growing>)| {
-            let id = |range: &Growing| {
-                let id = RangeId {
+    pub(crate) fn parts(&self, endpoint: EndpointId) -> Vec<Part> {
+        let parts = |((topic, partition), ranges): (&(Arc<str>, u32), &Vec<Growing>)| {
+            let part = |range: &Growing| Part {
+                id: RangeId {
                     endpoint,
                     topic: Arc::clone(topic),
                     partition: *partition,
                     start: range.start,
-                };
-                (id, range.recorded)
+                },
+                from: range.from,
+                to: range.recorded,
             };
-            ranges.iter().map(id).collect::<Vec<_>>()
+            ranges.iter().map(part).collect::<Vec<_>>()
         };
-        self.ranges.iter().flat_map(ids).collect()
+        self.ranges.iter().flat_map(parts).collect()
+    }
+
+    /// The first range of each partition of which is known what is owed: what may be delivered now
+    /// where deliveries of a key go one after the other.
+    pub(crate) fn first_parts(&self, endpoint: EndpointId) -> Vec<Part> {
+        let mut parts = self.parts(endpoint);
+        parts.retain(|part| !self.unknown.contains(&part.id.partition()));
+        parts.sort_by(|one, other| one.id.cmp(&other.id));
+        parts.dedup_by(|later, first| later.id.partition() == first.id.partition());
+        parts
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.ranges.is_empty() && self.unknown.is_empty()
+    }
+
+    /// The ledger has to be asked what is owed of a partition.
+    pub(crate) fn ask(&mut self, of: TopicPartition) {
+        self.unknown.insert(of);
+    }
+
+    pub(crate) fn unknown(&self) -> Vec<TopicPartition> {
+        self.unknown.iter().cloned().collect()
+    }
+
+    /// What is owed of a partition is known, or is no concern of this process any more.
+    pub(crate) fn answered(&mut self, of: &TopicPartition) {
+        self.unknown.remove(of);
+    }
+
+    /// Partitions of which anything is owed.
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+        let partition = |(topic, partition): &(Arc<str>, u32)| TopicPartition {
+            topic: Arc::clone(topic),
+            partition: *partition,
+        };
+        self.ranges.keys().map(partition).collect()
+    }
+
+    /// Takes a range in that was claimed, and does not grow.
+    pub(crate) fn adopt(&mut self, range: &OwedRange) {
+        if self.has(&range.id) {
+            return;
+        }
+        let place = (Arc::clone(&range.id.topic), range.id.partition);
+        let adopted = Growing {
+            start: range.id.start,
+            from: range.from,
+            position: range.from,
+            to: range.to,
+            recorded: range.to,
+            unrecorded: 0,
+            missing: 0,
+            is_set_back: false,
+        };
+        // Before the one that grows.
+        self.ranges.entry(place).or_default().insert(0, adopted);
     }
 
     /// The recorder knows of a range up to there.
@@ -219,136 +288,4 @@ impl Behind {
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    const ENDPOINT: EndpointId = EndpointId(Uuid::nil());
-
-    /// Offsets that are owed one after the other, how far the newest range is read before each, and
-    /// the ranges in the end.
-    #[track_caller]
-    fn check(offsets: &[(u64, Option<u64>)], ranges: &[(u64, u64)]) -> Behind {
-        let mut behind = Behind::default();
-        let mut newest = None;
-        for (offset, position) in offsets {
-            if let (Some(id), Some(position)) = (&newest, position) {
-                behind.read_to(id, *position);
-            }
-            newest = Some(owe(&mut behind, *offset));
-        }
-        assert_eq!(found(&behind), ranges, "{offsets:?}");
-        behind
-    }
-
-    /// A record is owed, and the recorder knows.
-    fn owe(behind: &mut Behind, offset: u64) -> RangeId {
-        let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), offset);
-        behind.announce(&growth.id);
-        behind.recorded(&growth.id, growth.to);
-        growth.id
-    }
-
-    fn found(behind: &Behind) -> Vec<(u64, u64)> {
-        let ids = behind.ids(ENDPOINT).into_iter();
-        ids.map(|(id, to)| (id.start, to)).collect()
-    }
-
-    fn id(start: u64) -> RangeId {
-        RangeId {
-            endpoint: ENDPOINT,
-            topic: Arc::from("t"),
-            partition: 3,
-            start,
-        }
-    }
-
-    #[test]
-    fn an_offset_before_a_range_or_before_what_was_read_of_it_begins_another() {
-        check(&[(100, None), (119, None)], &[(100, 120)]);
-        check(
-            &[(100, None), (119, None), (10, None)],
-            &[(100, 120), (10, 11)],
-        );
-        // It was not looked at yet.
-        check(&[(100, None), (119, None), (110, Some(110))], &[(100, 120)]);
-        check(
-            &[(100, None), (119, None), (110, Some(111))],
-            &[(100, 120), (110, 111)],
-        );
-        check(
-            &[
-                (100, None),
-                (119, None),
-                (10, None),
-                (11, Some(11)),
-                (3, None),
-            ],
-            &[(100, 120), (10, 12), (3, 4)],
-        );
-    }
-
-    #[test]
-    fn a_range_whose_first_record_comes_again_is_read_again() {
-        let mut behind = check(&[(100, None), (119, None), (100, Some(110))], &[(100, 120)]);
-        // What the former reader says counts no more.
-        behind.read_to(&id(100), 115);
-        assert!(behind.take_set_back(&id(100)) && !behind.take_set_back(&id(100)));
-        let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 100);
-        assert!(!growth.begins && growth.to == 120);
-        assert_eq!(found(&behind), [(100, 120)]);
-    }
-
-    #[test]
-    fn what_the_newest_range_covers_is_owed_once() {
-        let mut behind = check(
-            &[(100, None), (119, None), (10, None)],
-            &[(100, 120), (10, 11)],
-        );
-        assert_eq!(behind.take_covered(ENDPOINT), []);
-        owe(&mut behind, 119);
-        assert_eq!(behind.take_covered(ENDPOINT), [(id(100), 120)]);
-        assert_eq!(found(&behind), [(10, 120)]);
-    }
-
-    #[test]
-    fn a_range_beyond_the_end_is_taken_out_unless_it_grows() {
-        let mut behind = check(&[(100, None), (119, None)], &[(100, 120)]);
-        assert_eq!(behind.is_missing(&id(100)), None);
-        assert_eq!(behind.is_missing(&id(100)), None);
-        owe(&mut behind, 112);
-        assert_eq!(behind.is_missing(&id(100)), None);
-        assert_eq!(behind.is_missing(&id(100)), None);
-        assert_eq!(behind.is_missing(&id(100)), Some(120));
-        assert!(behind.is_empty());
-    }
-
-    #[test]
-    fn what_the_recorder_does_not_know_is_neither_delivered_nor_ended() {
-        let mut behind = check(&[(100, None), (104, None)], &[(100, 105)]);
-        let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 109);
-        let (grown, to) = (growth.id, growth.to);
-        behind.announce(&grown);
-        assert_eq!(found(&behind), [(100, 105)]);
-        assert!(!behind.remove(&grown, 105), "it goes further");
-        for _ in 0..MISSING_CHECKS {
-            assert_eq!(behind.is_missing(&grown), None);
-        }
-        behind.recorded(&grown, to);
-        assert_eq!(found(&behind), [(100, 110)]);
-        assert!(behind.remove(&grown, to) && behind.is_empty());
-    }
-
-    #[test]
-    fn a_range_of_which_a_growth_is_not_recorded_yet_is_not_taken_out() {
-        let mut behind = check(&[(100, None), (104, None)], &[(100, 105)]);
-        let early = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 106);
-        behind.announce(&early.id);
-        // Another thread is faster.
-        let late = owe(&mut behind, 109);
-        assert!(!behind.remove(&late, 110));
-        behind.recorded(&early.id, early.to);
-        assert!(behind.remove(&late, 110));
-    }
-}
+mod tests;

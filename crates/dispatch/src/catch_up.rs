@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
-use crate::behind::Growth;
+use crate::behind::{Growth, Part};
 use crate::lane::Lane;
 use crate::ledger::{Ledger, RangeId};
 use crate::panics::{REST, caught};
 use crate::range_reader::{AGAIN, RangeReader, Step};
 use crate::shared::Shared;
 use crate::stats::count;
+use crate::take_over;
 
 /// How long a range waits for room in memory before its endpoint is looked at again: who waits
 /// keeps its turn.
@@ -52,10 +53,19 @@ async fn grow<L: Log + Clone, S: Ledger>(
     readers: &mut Open<L>,
 ) {
     while !shared.is_stopping() {
+        let is_ordered = lane.state().gate.endpoint().is_ordered;
+        if is_ordered {
+            take_over::ask(shared, lane, readers).await;
+        }
         let (ranges, covered) = match lane.state().behind.as_mut() {
             Some(behind) => {
                 let covered = behind.take_covered(lane.id);
-                (behind.ids(lane.id), covered)
+                let ranges = if is_ordered {
+                    behind.first_parts(lane.id)
+                } else {
+                    behind.parts(lane.id)
+                };
+                (ranges, covered)
             }
             None => return,
         };
@@ -65,8 +75,8 @@ async fn grow<L: Log + Clone, S: Ledger>(
             shared.ended(id, to);
         }
         let mut has_moved = false;
-        for (id, to) in ranges {
-            has_moved |= go_on(shared, lane, readers, (id, to)).await;
+        for part in ranges {
+            has_moved |= go_on(shared, lane, readers, part).await;
         }
         if has_moved {
             continue;
@@ -89,7 +99,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     readers: &mut Open<L>,
-    (id, to): (RangeId, u64),
+    Part { id, from, to }: Part,
 ) -> bool {
     let is_set_back = match &mut lane.state().behind {
         Some(behind) => behind.take_set_back(&id),
@@ -108,7 +118,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
         shared.recorder.grown(&[begins]);
     }
     let range = Going {
-        from: id.start,
+        from,
         to,
         life: shared.lives.load(Ordering::Acquire),
         id: &id,
@@ -131,10 +141,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
             false
         }
         Step::Left => {
-            let is_out = match &mut lane.state().behind {
-                Some(behind) => behind.remove(&id, to),
-                None => true,
-            };
+            let is_out = leave(lane, &id, to);
             if is_out {
                 readers.remove(&id);
                 shared.release(id);
@@ -144,6 +151,22 @@ async fn go_on<L: Log + Clone, S: Ledger>(
             is_out
         }
     }
+}
+
+/// Takes a range out of its lane, to be released. Where deliveries of a key go one after the other
+/// the lane asks for it again, or for who has it: nothing behind it may be delivered meanwhile.
+pub(crate) fn leave(lane: &Lane, id: &RangeId, to: u64) -> bool {
+    let mut state = lane.state();
+    let is_ordered = state.gate.endpoint().is_ordered;
+    let Some(behind) = &mut state.behind else {
+        return true;
+    };
+    let is_out = behind.remove(id, to);
+    if is_out && is_ordered {
+        behind.ask(id.partition());
+        state.order.doubt(Some(&id.partition()));
+    }
+    is_out
 }
 
 /// The lane knows how far a range was read.
@@ -231,12 +254,12 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
     readers: &mut Open<L>,
 ) -> bool {
     let ranges = match &lane.state().behind {
-        Some(behind) => behind.ids(lane.id),
+        Some(behind) => behind.parts(lane.id),
         None => return true,
     };
-    let is_done = |(id, to): &(RangeId, u64)| {
-        let reader = readers.get(id);
-        reader.is_some_and(|reader| reader.is_done(*to))
+    let is_done = |part: &Part| {
+        let reader = readers.get(&part.id);
+        reader.is_some_and(|reader| reader.is_done(part.to))
     };
     let mut done: Vec<_> = ranges.into_iter().filter(is_done).collect();
     let is_all = {
@@ -246,14 +269,14 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
             return true;
         };
         // What has grown meanwhile goes on.
-        done.retain(|(id, to)| behind.remove(id, *to));
+        done.retain(|part| behind.remove(&part.id, part.to));
         let is_all = behind.is_empty() && !must_wait;
         if is_all {
             state.behind = None;
         }
         is_all
     };
-    for (id, to) in done {
+    for Part { id, to, .. } in done {
         readers.remove(&id);
         shared.ended(id, to);
     }

@@ -1,8 +1,9 @@
 //! Endpoints as the workers know them: how each is reached, how often it is tried, how much at a
 //! time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 
 use dovecast_notification::{EndpointId, Filter, Index};
@@ -13,6 +14,10 @@ use crate::schedule::Schedule;
 
 /// An endpoint.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing that may be said of an endpoint"
+)]
 pub struct Endpoint {
     /// Id of the endpoint.
     pub id: EndpointId,
@@ -31,6 +36,8 @@ pub struct Endpoint {
     pub concurrency: usize,
     /// Deliveries in a second at most, from this process.
     pub rate_limit: Option<NonZeroU32>,
+    /// Whether deliveries of one key go one after the other, in the order of the log.
+    pub is_ordered: bool,
     /// Gets what ends as a dead letter here.
     pub fallback: Option<EndpointId>,
     /// Whether a dead letter ends the use of the endpoint, as with hooks-backend.
@@ -39,11 +46,40 @@ pub struct Endpoint {
 
 /// All endpoints, and which notifications each wants.
 #[derive(Debug)]
-pub struct Directory(ReadWriteLock<Entries>);
+pub struct Directory {
+    entries: ReadWriteLock<Entries>,
+    /// Endpoints that want deliveries in order.
+    ordered: AtomicUsize,
+    /// Whether there are endpoints that are in order since the last time that was asked.
+    has_news: AtomicBool,
+}
 
 impl Default for Directory {
     fn default() -> Self {
-        Self(ReadWriteLock::new("directory", Entries::default()))
+        Self {
+            entries: ReadWriteLock::new("directory", Entries::default()),
+            ordered: AtomicUsize::new(0),
+            has_news: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Endpoint {
+    /// An active endpoint that is served as is usual.
+    pub fn new(id: EndpointId, account: Arc<str>, target: Result<Arc<dyn Target>, String>) -> Self {
+        Self {
+            id,
+            account,
+            target,
+            is_active: true,
+            is_paused: false,
+            schedule: Schedule::default(),
+            concurrency: 1,
+            rate_limit: None,
+            is_ordered: false,
+            fallback: None,
+            is_switched_off_by_failure: false,
+        }
     }
 }
 
@@ -51,13 +87,23 @@ impl Default for Directory {
 pub(crate) struct Entries {
     index: Index<Arc<Endpoint>>,
     endpoints: HashMap<EndpointId, Arc<Endpoint>>,
+    newly_ordered: BTreeSet<EndpointId>,
 }
 
 impl Directory {
     /// Takes an endpoint in, or what was changed of it.
     pub fn put(&self, endpoint: Endpoint, filter: Option<Filter>) {
         let endpoint = Arc::new(endpoint);
-        let mut entries = self.0.write();
+        let mut entries = self.entries.write();
+        let before = entries.endpoints.get(&endpoint.id);
+        let was_ordered = before.is_some_and(|before| before.is_ordered);
+        if endpoint.is_ordered && !was_ordered {
+            entries.newly_ordered.insert(endpoint.id);
+            self.ordered.fetch_add(1, Ordering::AcqRel);
+            self.has_news.store(true, Ordering::Release);
+        } else if was_ordered && !endpoint.is_ordered {
+            self.ordered.fetch_sub(1, Ordering::AcqRel);
+        }
         match filter {
             Some(filter) => entries
                 .index
@@ -69,9 +115,34 @@ impl Directory {
 
     /// Takes an endpoint out.
     pub fn remove(&self, id: EndpointId) {
-        let mut entries = self.0.write();
+        let mut entries = self.entries.write();
         entries.index.remove(id);
-        entries.endpoints.remove(&id);
+        let removed = entries.endpoints.remove(&id);
+        if removed.is_some_and(|removed| removed.is_ordered) {
+            self.ordered.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether an endpoint wants deliveries in order.
+    pub(crate) fn is_ordered(&self, id: EndpointId) -> bool {
+        let entries = self.read();
+        let endpoint = entries.endpoints.get(&id);
+        endpoint.is_some_and(|endpoint| endpoint.is_ordered)
+    }
+
+    /// Whether any endpoint wants deliveries in order.
+    pub(crate) fn has_ordered(&self) -> bool {
+        self.ordered.load(Ordering::Acquire) > 0
+    }
+
+    /// Endpoints that are in order since this was asked last.
+    pub(crate) fn take_newly_ordered(&self) -> BTreeSet<EndpointId> {
+        if !self.has_news.load(Ordering::Acquire) {
+            return BTreeSet::new();
+        }
+        let mut entries = self.entries.write();
+        self.has_news.store(false, Ordering::Release);
+        std::mem::take(&mut entries.newly_ordered)
     }
 
     /// Takes those out that are not to be kept.
@@ -93,7 +164,7 @@ impl Directory {
     }
 
     pub(crate) fn read(&self) -> Held<RwLockReadGuard<'_, Entries>> {
-        self.0.read()
+        self.entries.read()
     }
 
     pub(crate) fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {

@@ -19,7 +19,7 @@ use crate::matching::{Found, Live};
 use crate::panics::{caught, caught_now};
 use crate::shared::Shared;
 use crate::stats::count;
-use crate::{heartbeat, lanes, recording, retrier, take_up, trace};
+use crate::{heartbeat, held_keys, lanes, recording, retrier, take_up, trace};
 
 /// How often it is looked whether there is room again.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
@@ -58,6 +58,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
             return Ended::Stopped;
         }
     };
+    shared.partitions.are(consumer.assignment());
     let (commits, mut to_commit) = mpsc::unbounded_channel();
     let mut helpers = JoinSet::new();
     // Before anything is claimed.
@@ -71,6 +72,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     helpers.spawn(keep_up(Arc::clone(&shared), "lanes", lanes::look_after));
     helpers.spawn(keep_up(Arc::clone(&shared), "retrier", retrier::run));
     helpers.spawn(keep_up(Arc::clone(&shared), "take_up", take_up::run));
+    helpers.spawn(keep_up(Arc::clone(&shared), "held_keys", held_keys::run));
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
         let may_read = has_room(&shared);
@@ -192,12 +194,11 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
     shared.is_stopping.store(true, Ordering::Release);
     let lanes: Vec<_> = shared.lanes().values().cloned().collect();
     for lane in &lanes {
-        let (grown, shed, waiting) = {
+        let (shed, waiting) = {
             let mut state = lane.state();
-            let (grown, shed) = state.fall_behind();
-            (grown, shed, state.take_all())
+            (state.fall_behind(), state.end())
         };
-        shared.deferred(lane, &grown, shed);
+        shared.deferred(lane, shed);
         // What is of ranges is read again.
         let (owed, others): (Vec<Item>, Vec<Item>) = waiting.into_iter().partition(Item::is_owed);
         others.into_iter().for_each(Item::abandon);
@@ -217,6 +218,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     records: &[Record],
     stopping: &watch::Receiver<bool>,
 ) {
+    shared.learn_ordered();
+    shared.ask_debtors(records).await;
     let group = Group::new(Position::behind(records));
     count(&shared.counters.records, records.len() as u64);
     for record in records {
@@ -250,6 +253,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             }
         };
         let Matched { mut live, found } = matched;
+        // What was found is in order, if it is, since before it was found.
+        shared.learn_ordered();
         let bytes = live.notification.memory_bytes();
         live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
         if live.held.is_none() {
@@ -309,7 +314,7 @@ pub(crate) async fn offer<L: Log + Clone, S: Ledger>(
         count(&shared.counters.dropped, 1);
         return;
     }
-    let mut item = live.item(&shared.recorder, endpoint.id);
+    let mut item = live.item(&shared.recorder, endpoint);
     item.place = Some(shared.room.take());
     let mut offered = shared.offer_live(endpoint, item);
     while let Some((mut item, lane)) = offered {

@@ -1,8 +1,7 @@
 //! One delivery on its way, and where it comes from: that decides what is kept when it ends.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dovecast_log::Position;
@@ -12,8 +11,9 @@ use tracing::Span;
 
 use crate::budget::Reserved;
 use crate::hanging::Hangs;
-use crate::ledger::{Millis, Owed, OwedId, RangeId};
-use crate::locks::{Held, Lock};
+use crate::lane::Lane;
+use crate::ledger::{KeyPlace, Millis, Owed, OwedId};
+use crate::range_run::RangeRun;
 use crate::recording::Recorder;
 use crate::stats::Counters;
 
@@ -40,6 +40,12 @@ pub(crate) struct Item {
     pub(crate) claim: Option<Claim>,
     /// While it is under way for long.
     pub(crate) hangs: Option<Box<Hangs>>,
+    /// Place among the deliveries of its key, where those go one after the other.
+    pub(crate) order: Option<Arc<KeyPlace>>,
+    /// Whether it has waited for another one of its key.
+    pub(crate) has_waited: bool,
+    /// While it is under way, where it has an order.
+    pub(crate) turn: Option<Turn>,
     recorder: Arc<Recorder>,
     is_settled: bool,
 }
@@ -52,6 +58,28 @@ pub(crate) struct What {
     /// Attempts that have failed.
     pub(crate) failures: u32,
     pub(crate) span: Span,
+    /// Place among the deliveries of its key, where those go one after the other.
+    pub(crate) order: Option<Arc<KeyPlace>>,
+}
+
+/// The turn of a delivery that is under way, among those of its key. Whatever drops it before it
+/// has ended leaves word in the lane, which owes what waits behind it.
+#[derive(Debug)]
+pub(crate) struct Turn(Option<(Arc<Lane>, Arc<KeyPlace>)>);
+
+impl Turn {
+    pub(crate) fn new(lane: &Arc<Lane>, place: Arc<KeyPlace>) -> Self {
+        Self(Some((Arc::clone(lane), place)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some((lane, place)) = self.0.take() {
+            // Not the lane itself: its lock may be held by what is panicking just now.
+            lane.lost.lock().push(place);
+        }
+    }
 }
 
 impl Item {
@@ -68,6 +96,9 @@ impl Item {
             held: None,
             claim: None,
             hangs: None,
+            order: what.order,
+            has_waited: false,
+            turn: None,
             recorder: Arc::clone(recorder),
             is_settled: false,
         }
@@ -87,6 +118,18 @@ impl Item {
             failures: self.failures,
             due_ms,
             reason: reason.into(),
+            place: self.order.as_deref().cloned(),
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.origin, Origin::Live { .. })
+    }
+
+    /// Ends the turn, or says that it has not begun after all: the lane knows.
+    pub(crate) fn end_turn(&mut self) {
+        if let Some(mut turn) = self.turn.take() {
+            turn.0 = None;
         }
     }
 
@@ -97,12 +140,14 @@ impl Item {
     /// What came of it is written down.
     pub(crate) fn settle(mut self) {
         self.is_settled = true;
+        self.end_turn();
         self.recorder.end(&self.origin);
     }
 
     /// Leaves it as it was: what it is of is read again.
     pub(crate) fn abandon(mut self) {
         self.is_settled = true;
+        self.end_turn();
     }
 }
 
@@ -244,122 +289,5 @@ impl Group {
 
     pub(crate) fn is_done(&self) -> bool {
         self.left.load(Ordering::Acquire) == 0
-    }
-}
-
-/// A range that is being delivered: which of its offsets are done.
-#[derive(Debug)]
-pub(crate) struct RangeRun {
-    pub(crate) id: RangeId,
-    /// Another range has its name by now.
-    is_void: AtomicBool,
-    state: Lock<RunState>,
-}
-
-#[derive(Debug)]
-struct RunState {
-    /// Everything before is done.
-    from: u64,
-    /// What is under way, in order, and whether it is done.
-    under_way: VecDeque<(u64, bool)>,
-    /// Read up to here.
-    read: u64,
-    /// What was a probe that failed, and how often.
-    probed: Option<(u64, u32)>,
-}
-
-impl RangeRun {
-    pub(crate) fn new(id: RangeId, from: u64) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            is_void: AtomicBool::new(false),
-            state: Lock::new(
-                "range",
-                RunState {
-                    from,
-                    under_way: VecDeque::new(),
-                    read: from,
-                    probed: None,
-                },
-            ),
-        })
-    }
-
-    pub(crate) fn void(&self) {
-        self.is_void.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_void(&self) -> bool {
-        self.is_void.load(Ordering::Acquire)
-    }
-
-    fn state(&self) -> Held<MutexGuard<'_, RunState>> {
-        self.state.lock()
-    }
-
-    /// A record is to be delivered.
-    pub(crate) fn begin(&self, offset: u64) {
-        let mut state = self.state();
-        state.under_way.push_back((offset, false));
-        state.read = offset + 1;
-    }
-
-    /// Everything up to here was looked at. Gives the place before which all is done, if that is
-    /// news.
-    pub(crate) fn read_to(&self, offset: u64) -> Option<u64> {
-        let mut state = self.state();
-        state.read = state.read.max(offset);
-        state.advance()
-    }
-
-    /// A record is done.
-    pub(crate) fn done(&self, offset: u64) -> Option<u64> {
-        let mut state = self.state();
-        if let Some(found) = state.under_way.iter_mut().find(|(of, _)| *of == offset) {
-            found.1 = true;
-        }
-        state.advance()
-    }
-
-    /// Takes back what waits, but for what is behind something that does not: what was begun last,
-    /// so that it is read again. Gives the first offset that was taken back.
-    pub(crate) fn take_back(&self, waiting: &[(u64, u32)]) -> Option<u64> {
-        let mut state = self.state();
-        let mut first = None;
-        while let Some((offset, false)) = state.under_way.back().copied()
-            && let Some((_, probes)) = waiting.iter().find(|(of, _)| *of == offset)
-        {
-            state.under_way.pop_back();
-            state.read = offset;
-            if *probes > 0 {
-                state.probed = Some((offset, *probes));
-            }
-            first = Some(offset);
-        }
-        first
-    }
-
-    /// How often a record was a probe that failed before it was taken back.
-    pub(crate) fn probes(&self, offset: u64) -> u32 {
-        let probed = self.state().probed;
-        probed.map_or(0, |(of, probes)| if of == offset { probes } else { 0 })
-    }
-
-    pub(crate) fn under_way(&self) -> usize {
-        self.state().under_way.len()
-    }
-}
-
-impl RunState {
-    fn advance(&mut self) -> Option<u64> {
-        let before = self.from;
-        while let Some((_, true)) = self.under_way.front() {
-            self.under_way.pop_front();
-        }
-        self.from = match self.under_way.front() {
-            Some((offset, _)) => *offset,
-            None => self.read,
-        };
-        (self.from > before).then_some(self.from)
     }
 }

@@ -6,6 +6,8 @@
 
 pub(crate) mod breaker;
 pub(crate) mod gate;
+mod offers;
+pub(crate) mod order;
 mod pace;
 mod shed;
 
@@ -17,23 +19,20 @@ use std::time::{Duration, Instant};
 use dovecast_notification::EndpointId;
 use tokio::sync::Notify;
 
-use crate::behind::{Behind, Growth};
+use crate::behind::Behind;
 use crate::endpoint::Endpoint;
-use crate::item::{Item, Origin};
+use crate::item::Item;
+use crate::ledger::KeyPlace;
 use crate::locks::{Held, Lock};
 use gate::{Gate, Shut, Turned};
+pub(crate) use offers::{NotNow, Offered, Run};
+use order::{Joining, Order, Over};
+pub(crate) use shed::Shed;
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// How many may wait.
-const QUEUE: usize = 2_000;
-/// Most owed deliveries in a lane's queue; lower than `QUEUE`, so that a slow endpoint leaves room.
-const OWED: usize = 1_000;
 /// With so many, no more are claimed for it.
 const ENOUGH_OWED: usize = 100;
-/// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits
-/// for it.
-const FAST: Duration = Duration::from_millis(200);
 
 /// A lane.
 #[derive(Debug)]
@@ -44,11 +43,14 @@ pub(crate) struct Lane {
     pub(crate) hanging: AtomicUsize,
     /// Something has ended: the catch-up may go on.
     pub(crate) ended: Notify,
+    /// Deliveries in order that were lost on the way, and are owed: the lane does not know yet.
+    pub(crate) lost: Lock<Vec<Arc<KeyPlace>>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) gate: Gate,
+    pub(crate) order: Order,
     queue: VecDeque<Item>,
     /// Goes before the queue, and while the breaker is open.
     probe: Option<Item>,
@@ -60,6 +62,8 @@ pub(crate) struct State {
     pub(crate) used: Instant,
     /// Whether it is no longer the lane of its endpoint, because it was idle for long.
     is_retired: bool,
+    /// Whether the dispatcher stops: what is read of ranges is not taken any more.
+    is_ended: bool,
 }
 
 /// What a worker is to do.
@@ -73,24 +77,6 @@ pub(crate) enum Next {
     Sleep,
 }
 
-/// What became of an offer.
-#[derive(Debug)]
-pub(crate) enum Offered {
-    /// The delivery waits in the lane.
-    Queued,
-    /// What was offered is part of a range now, and so is what waited before.
-    Deferred {
-        /// Ranges that are new or have grown, and up to where.
-        grown: Vec<Growth>,
-        /// All of that.
-        shed: Vec<Item>,
-    },
-    /// There is no room just now, but there will be in a moment.
-    Full(Item),
-    /// Not now: there is no room, or the breaker is open, until then.
-    NotNow(Item, Option<Instant>),
-}
-
 impl Lane {
     pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
@@ -98,6 +84,7 @@ impl Lane {
             state: Lock::new("lane", State::new(endpoint)),
             hanging: AtomicUsize::new(0),
             ended: Notify::new(),
+            lost: Lock::new("lost", Vec::new()),
         }
     }
 
@@ -110,6 +97,7 @@ impl State {
     fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
             gate: Gate::new(endpoint),
+            order: Order::default(),
             queue: VecDeque::new(),
             probe: None,
             workers: 0,
@@ -117,6 +105,7 @@ impl State {
             behind: None,
             used: Instant::now(),
             is_retired: false,
+            is_ended: false,
         }
     }
 
@@ -127,15 +116,16 @@ impl State {
 
     /// Ends the use of a lane that has held nothing for so long; `true`: it is retired.
     pub(crate) fn retire(&mut self, now: Instant, idle: Duration) -> bool {
-        let is_idle = self.is_empty() && self.workers == 0 && self.behind.is_none();
+        let is_idle =
+            self.is_empty() && self.order.is_empty() && self.workers == 0 && self.behind.is_none();
         self.is_retired =
             is_idle && !self.gate.is_open_breaker() && now.duration_since(self.used) >= idle;
         self.is_retired
     }
 
     /// The recorder knows that ranges have grown.
-    pub(crate) fn recorded(&mut self, grown: &[Growth]) {
-        for growth in grown {
+    pub(crate) fn recorded(&mut self, shed: &Shed) {
+        for growth in &shed.grown {
             if let Some(behind) = &mut self.behind {
                 behind.recorded(&growth.id, growth.to);
             }
@@ -177,90 +167,17 @@ impl State {
         u64::try_from(waiting).unwrap_or(u64::MAX) >= bytes
     }
 
-    /// Takes what was just read from the log.
-    pub(crate) fn offer_live(&mut self, item: Item) -> Offered {
-        self.used = item.since;
-        let (mut grown, mut shed) = (Vec::new(), Vec::new());
-        if self.behind.is_none() {
-            let waited = self
-                .queue
-                .front()
-                .map(|oldest| item.since.duration_since(oldest.since));
-            let waited = waited.unwrap_or_default();
-            let is_full = self.queue.len() >= QUEUE;
-            let must_wait =
-                self.gate.is_shut(item.since) || waited > PATIENCE || (is_full && waited > FAST);
-            if !must_wait && is_full {
-                return Offered::Full(item);
-            }
-            if !must_wait {
-                self.queue.push_back(item);
-                return Offered::Queued;
-            }
-            (grown, shed) = self.fall_behind();
-        }
-        if let Origin::Live {
-            topic,
-            partition,
-            offset,
-            ..
-        } = &item.origin
-        {
-            self.defer(&mut grown, (topic, *partition), *offset);
-        }
-        shed.push(item);
-        Offered::Deferred { grown, shed }
-    }
-
-    /// Leaves what was just read from the log to a range, whether there would be room for it or
-    /// not.
-    pub(crate) fn leave_live(&mut self, item: Item) -> Offered {
-        let (mut grown, mut shed) = self.fall_behind();
-        let mut offered = self.offer_live(item);
-        if let Offered::Deferred {
-            grown: of_item,
-            shed: items,
-        } = &mut offered
-        {
-            // What waited comes first.
-            grown.append(of_item);
-            shed.append(items);
-            (*of_item, *items) = (grown, shed);
-        }
-        offered
-    }
-
-    /// Takes what was owed and is due.
-    /// `share`: bytes of bodies that may wait here, besides one.
-    pub(crate) fn offer_owed(&mut self, item: Item, share: u64) -> Offered {
-        self.used = item.since;
-        if let Some(until) = self.gate.held_until(item.since) {
-            return Offered::NotNow(item, Some(until));
-        }
-        let is_full = self.queue.len() >= OWED || self.has_bytes(share);
-        if !self.gate.is_open_breaker() && is_full {
-            return Offered::NotNow(item, None);
-        }
-        if !self.gate.is_open_breaker() {
-            self.queue.push_back(item);
-            return Offered::Queued;
-        }
-        if self.probe.is_none() && self.gate.pass_probe(item.since) {
-            self.probe = Some(item);
-            return Offered::Queued;
-        }
-        let probe_at = self.gate.probe_at();
-        Offered::NotNow(item, probe_at)
-    }
-
-    /// Takes what is read again of a range.
-    pub(crate) fn offer_range(&mut self, item: Item) {
-        self.used = item.since;
-        self.queue.push_back(item);
+    /// A delivery is done with, or owed: the next of its key may begin, or joins it.
+    #[must_use]
+    pub(crate) fn over(&mut self, place: &KeyPlace, over: Over, batch: u64) -> Vec<Joining> {
+        let (next, joins) = self.order.over(place, over, batch);
+        self.queue.extend(next);
+        joins
     }
 
     /// Puts back what was not done: it is the next one.
-    pub(crate) fn put_back(&mut self, item: Item) {
+    pub(crate) fn put_back(&mut self, mut item: Item) {
+        item.end_turn();
         self.queue.push_front(item);
     }
 
@@ -341,13 +258,13 @@ impl State {
         live.is_some_and(|oldest| now.duration_since(oldest.since) > PATIENCE)
     }
 
-    /// Everything that waits.
-    pub(crate) fn take_all(&mut self) -> Vec<Item> {
-        self.probe
-            .take()
-            .into_iter()
-            .chain(self.queue.drain(..))
-            .collect()
+    /// Takes nothing more, as the dispatcher stops, and gives everything that waits.
+    pub(crate) fn end(&mut self) -> Vec<Item> {
+        self.is_ended = true;
+        let queued = self.probe.take().into_iter().chain(self.queue.drain(..));
+        let mut all: Vec<Item> = queued.collect();
+        all.extend(self.order.take_waiting(|_| true));
+        all
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -356,11 +273,5 @@ impl State {
 
     pub(crate) fn waiting(&self) -> usize {
         self.queue.len() + usize::from(self.probe.is_some())
-    }
-}
-
-impl Item {
-    fn is_live(&self) -> bool {
-        matches!(self.origin, Origin::Live { .. })
     }
 }

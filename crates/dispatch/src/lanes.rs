@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
-use crate::behind::Growth;
 use crate::endpoint::Endpoint;
-use crate::item::Item;
-use crate::lane::{Lane, State};
-use crate::ledger::Ledger;
+use crate::lane::order::{Joining, Over};
+use crate::lane::{Lane, Shed, State};
+use crate::ledger::{KeyPlace, Ledger};
 use crate::panics::caught_now;
 use crate::shared::Shared;
 use crate::{catch_up, retrier};
@@ -42,24 +41,31 @@ pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, 
 struct Found {
     hired: usize,
     /// Owed deliveries of an endpoint that is paused.
-    owed: Vec<Item>,
-    grown: Vec<Growth>,
+    owed: Vec<Joining>,
     /// What has waited too long.
-    late: Vec<Item>,
+    late: Shed,
+    /// What waits for another one of its key, and too long.
+    joins: Vec<Joining>,
 }
 
 fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
     let endpoint = shared.directory.endpoint(lane.id);
-    let found = look(&mut lane.state(), endpoint);
+    let lost = std::mem::take(&mut *lane.lost.lock());
+    // What was lost is with the recorder.
+    let lost = (lost, shared.recorder.batch());
+    let found = look(&mut lane.state(), endpoint, lost);
     shared.hire(lane, found.hired);
-    if !found.owed.is_empty() {
-        shared.give_back(found.owed, retrier::PAUSED);
-    }
-    shared.deferred(lane, &found.grown, found.late);
+    shared.join(lane, found.owed, retrier::PAUSED);
+    shared.join(lane, found.joins, Duration::ZERO);
+    shared.deferred(lane, found.late);
     catch_up::start(shared, lane);
 }
 
-fn look(state: &mut State, endpoint: Option<Arc<Endpoint>>) -> Found {
+fn look(
+    state: &mut State,
+    endpoint: Option<Arc<Endpoint>>,
+    (lost, batch): (Vec<Arc<KeyPlace>>, u64),
+) -> Found {
     let mut found = Found::default();
     let now = Instant::now();
     match endpoint {
@@ -81,8 +87,12 @@ fn look(state: &mut State, endpoint: Option<Arc<Endpoint>>) -> Found {
     if state.gate.is_paused() {
         found.owed = state.take_owed();
     }
+    for place in &lost {
+        found.joins.extend(state.over(place, Over::Owed, batch));
+    }
+    found.joins.extend(state.order.take_late(now));
     if state.is_late(now) {
-        (found.grown, found.late) = state.fall_behind();
+        found.late = state.fall_behind();
     }
     found
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dovecast_log::Record;
 
-use dovecast_notification::{EndpointId, NotificationId};
+use dovecast_notification::{EndpointId, NotificationId, OrderKey};
 
 /// Why the ledger has not done what it was asked for. Nothing of it was done, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,30 @@ pub struct LedgerError {
 /// Milliseconds since the epoch.
 pub type Millis = i64;
 
+/// When a delivery is due that waits for the one before it of its key: with that one done, it is
+/// due at once.
+pub const BEHIND: Millis = Millis::MAX;
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: u32,
+}
+
+/// Place of a delivery among those of its key at an endpoint that wants them in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPlace {
+    /// Partition that the record stands in.
+    pub of: TopicPartition,
+    /// Key of the record.
+    pub key: OrderKey,
+    /// Offset of the record.
+    pub offset: u64,
+}
+
 /// A delivery that has failed, or was not tried yet, and is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owed {
@@ -40,10 +64,12 @@ pub struct Owed {
     pub content: Bytes,
     /// Attempts that have failed.
     pub failures: u32,
-    /// Not before this time.
+    /// Not before this time; [`BEHIND`]: not before the one before it of its key is done.
     pub due_ms: Millis,
     /// Why the last attempt has failed; empty before the first.
     pub reason: String,
+    /// Place among the deliveries of its key; `None`: it waits for no other.
+    pub place: Option<KeyPlace>,
 }
 
 /// Names an owed delivery: there is one of a notification and an endpoint.
@@ -60,6 +86,16 @@ pub struct RangeId {
     pub partition: u32,
     /// Offset at which it began.
     pub start: u64,
+}
+
+impl RangeId {
+    /// The partition that it is a range of.
+    pub fn partition(&self) -> TopicPartition {
+        TopicPartition {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+        }
+    }
 }
 
 /// A range of a partition that an endpoint has not got: what of it matches its filter is to be
@@ -185,6 +221,44 @@ impl Happened {
     }
 }
 
+/// Which owed deliveries are claimed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claiming {
+    /// Deliveries that are due by then are claimed.
+    pub now_ms: Millis,
+    /// Most deliveries that are claimed.
+    pub most: usize,
+    /// Endpoints of which none is claimed.
+    pub except: Vec<EndpointId>,
+    /// Partitions that this dispatcher reads. What waits in order of another partition is left to
+    /// the dispatcher that reads that, unless it has been due for [`LEFT_ALONE_MS`].
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// How long a delivery in order may be due before a dispatcher claims it that does not read its
+/// partition: nobody may read it any more.
+pub const LEFT_ALONE_MS: Millis = 30_000;
+
+/// Owed deliveries that were claimed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The longest due first; what waits behind one of its key follows it, in order.
+    pub owed: Vec<Owed>,
+    /// Keys of which everything that was owed then is among these.
+    pub complete: Vec<(EndpointId, OrderKey)>,
+}
+
+/// What an endpoint owes of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Debts {
+    /// Ranges that nobody who lives had claimed: ours now.
+    pub claimed: Vec<OwedRange>,
+    /// All other ranges, whoever has claimed them.
+    pub others: Vec<RangeId>,
+    /// Keys of which a delivery is owed.
+    pub keys: Vec<OrderKey>,
+}
+
 /// Keeps it.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// All of it, in one transaction.
@@ -200,8 +274,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// We live no more: what we have claimed is free.
     fn leave(&self) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Owed deliveries that are due and that nobody who lives has claimed, the longest due first;
-    /// claimed by us now.
+    /// Claims owed deliveries that are due and that nobody who lives has claimed. Of a key that is
+    /// delivered in order the first is claimed only, and what follows it at once.
+    fn claim(
+        &self,
+        claiming: Claiming,
+    ) -> impl Future<Output = Result<Claimed, LedgerError>> + Send;
+
+    /// Claims owed deliveries of any endpoints.
     fn claim_owed(
         &self,
         now_ms: Millis,
@@ -210,13 +290,49 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         self.claim_owed_except(now_ms, most, Vec::new())
     }
 
-    /// Claims owed deliveries as [`Ledger::claim_owed`] does, without those to some endpoints.
+    /// Claims owed deliveries, but for those to some endpoints.
     fn claim_owed_except(
         &self,
         now_ms: Millis,
         most: usize,
         except: Vec<EndpointId>,
-    ) -> impl Future<Output = Result<Vec<Owed>, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Owed>, LedgerError>> + Send {
+        let claiming = Claiming {
+            now_ms,
+            most,
+            except,
+            partitions: Vec::new(),
+        };
+        async move { Ok(self.claim(claiming).await?.owed) }
+    }
+
+    /// Endpoints that owe anything of a partition: a delivery in order, or a range.
+    fn debtors(
+        &self,
+        of: TopicPartition,
+    ) -> impl Future<Output = Result<Vec<EndpointId>, LedgerError>> + Send;
+
+    /// What an endpoint owes of a partition; free ranges of it are claimed.
+    fn take_over(
+        &self,
+        now_ms: Millis,
+        endpoint: EndpointId,
+        of: TopicPartition,
+    ) -> impl Future<Output = Result<Debts, LedgerError>> + Send;
+
+    /// Keys of an endpoint, of these, of which a delivery is owed. A first one that was left
+    /// [`BEHIND`] is due.
+    fn owed_keys(
+        &self,
+        endpoint: EndpointId,
+        keys: Vec<OrderKey>,
+    ) -> impl Future<Output = Result<Vec<OrderKey>, LedgerError>> + Send;
+
+    /// Partitions of which these endpoints owe ranges that nobody who lives has claimed.
+    fn free_ranges(
+        &self,
+        endpoints: Vec<EndpointId>,
+    ) -> impl Future<Output = Result<Vec<(EndpointId, TopicPartition)>, LedgerError>> + Send;
 
     /// Endpoints that owe ranges which nobody who lives has claimed: first those that owe the
     /// lowest offsets.

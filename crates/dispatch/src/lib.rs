@@ -12,15 +12,18 @@
 //! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
 //! | `dispatcher`, `shared` | start and stop; what all parts share |
+//! | `partitions` | for order by key: who owes anything of a partition that becomes ours |
+//! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome` | how a delivery goes on after an attempt |
 //! | `clock` | the time of day, and what waits whatever it says |
 //! | `locks` | locks of which a thread holds one at a time |
 //! | `behind` | the ranges of the log that a lane owes |
-//! | `catch_up`, `range_reader`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
+//! | `catch_up`, `range_reader`, `range_run`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
 //! | `budget` | bounds the bytes of what is in memory |
 //! | `retrier` | fetches owed deliveries that are due |
+//! | `take_over` | claims ranges of endpoints with an order, with their partition |
 //! | `take_up` | claims ranges that nobody delivers, and delivers them |
 //! | `trace` | lets a person follow one notification |
 //! | `recording` | writes down what has happened, many things at a time, and says what may be committed |
@@ -43,6 +46,7 @@ mod evaluator;
 mod feed;
 mod hanging;
 mod heartbeat;
+mod held_keys;
 mod host;
 mod item;
 mod lane;
@@ -54,13 +58,16 @@ mod matching;
 mod offer;
 mod outcome;
 mod panics;
+mod partitions;
 mod range_reader;
+mod range_run;
 mod readers;
 mod recording;
 mod retrier;
 pub mod schedule;
 mod shared;
 mod stats;
+mod take_over;
 mod take_up;
 mod told;
 mod trace;

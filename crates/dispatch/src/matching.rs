@@ -6,13 +6,13 @@
 //! and only who has such conditions waits for them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, Record};
 use dovecast_notification::condition::{Condition, Verdict};
 use dovecast_notification::filter::Mismatch;
-use dovecast_notification::{EndpointId, Notification};
+use dovecast_notification::{EndpointId, Notification, OrderKey};
 use tracing::Span;
 
 use crate::budget::Reserved;
@@ -20,7 +20,7 @@ use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
 use crate::feed;
 use crate::item::{Group, Item, Origin, What};
-use crate::ledger::Ledger;
+use crate::ledger::{KeyPlace, Ledger, TopicPartition};
 use crate::locks::Lock;
 use crate::panics::caught;
 use crate::recording::Recorder;
@@ -47,6 +47,8 @@ pub(crate) struct Live {
     pub(crate) held: Option<Arc<Reserved>>,
     /// Whether it was for an endpoint already, and is counted.
     pub(crate) is_matched: bool,
+    /// The place among the deliveries of its key, made when an endpoint asks for it.
+    order: OnceLock<Option<Arc<KeyPlace>>>,
 }
 
 impl Live {
@@ -65,22 +67,48 @@ impl Live {
             span,
             held: None,
             is_matched: false,
+            order: OnceLock::new(),
         }
     }
 
     /// Makes the delivery to one endpoint: one more thing to be done of its group.
-    pub(crate) fn item(&self, recorder: &Arc<Recorder>, endpoint: EndpointId) -> Item {
+    pub(crate) fn item(&self, recorder: &Arc<Recorder>, endpoint: &Endpoint) -> Item {
+        let order = if endpoint.is_ordered {
+            self.order.get_or_init(|| self.key_place()).clone()
+        } else {
+            None
+        };
         let what = What {
-            endpoint,
+            endpoint: endpoint.id,
             notification: Arc::clone(&self.notification),
             failures: 0,
             span: self.span.clone(),
+            order,
         };
         let place = (&self.topic, self.partition, self.offset);
         let mut item = Item::new(recorder, what, Origin::live(&self.group, place));
         item.held.clone_from(&self.held);
         item
     }
+
+    fn key_place(&self) -> Option<Arc<KeyPlace>> {
+        let of = TopicPartition {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+        };
+        key_place(&self.notification, of, self.offset)
+    }
+}
+
+/// The place of a notification among those of its key; `None`: its record has no key.
+pub(crate) fn key_place(
+    notification: &Notification,
+    of: TopicPartition,
+    offset: u64,
+) -> Option<Arc<KeyPlace>> {
+    let key = notification.key.as_deref()?;
+    let key = OrderKey::new(&of.topic, of.partition, key);
+    Some(Arc::new(KeyPlace { of, key, offset }))
 }
 
 /// Endpoints of a notification.
@@ -180,7 +208,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let notification = &live.notification;
         let (behind, mut candidates): (Vec<Candidate>, Vec<Candidate>) = costly
             .into_iter()
-            .partition(|(endpoint, _)| self.is_behind(endpoint.id));
+            // What would be told later would come out of order.
+            .partition(|(endpoint, _)| endpoint.is_ordered || self.is_behind(endpoint.id));
         self.leave_all(&live, behind);
         let conditions = candidates
             .iter()
@@ -212,7 +241,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         for endpoint in found.wanted.into_iter().chain(costly) {
             if endpoint.is_active {
                 count(&self.counters.crowded_out, 1);
-                self.leave_live(&endpoint, live.item(&self.recorder, endpoint.id));
+                self.leave_live(&endpoint, live.item(&self.recorder, &endpoint));
             } else {
                 count(&self.counters.dropped, 1);
             }
@@ -221,7 +250,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     fn leave_all(self: &Arc<Self>, live: &Live, candidates: Vec<Candidate>) {
         for (endpoint, _) in candidates {
-            self.leave_live(&endpoint, live.item(&self.recorder, endpoint.id));
+            self.leave_live(&endpoint, live.item(&self.recorder, &endpoint));
         }
     }
 
@@ -271,7 +300,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                     if endpoint.is_active && self.is_behind(endpoint.id) {
                         // What comes behind it is part of a range already, which may be delivered
                         // by now.
-                        self.owe(endpoint.id, live);
+                        self.owe(endpoint, live);
                     } else {
                         feed::offer(self, endpoint, live).await;
                     }
@@ -284,7 +313,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Writes down that a notification is owed singly, and due.
-    fn owe(&self, endpoint: EndpointId, live: &Live) {
+    fn owe(&self, endpoint: &Endpoint, live: &Live) {
         let item = live.item(&self.recorder, endpoint);
         let owed = item.owed(self.now_ms(), "");
         self.recorder.happened().owed.push(owed);

@@ -4,16 +4,19 @@
 //! first the lane decides, then the recorder hears of it, then the lane is told that the recorder
 //! knows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
+use dovecast_notification::OrderKey;
 
-use crate::behind::Growth;
 use crate::endpoint::Endpoint;
-use crate::item::{Item, RangeRun};
-use crate::lane::{Lane, Offered, State};
-use crate::ledger::{Ledger, RangeId};
+use crate::item::Item;
+use crate::lane::order::{Due, Joining, Over};
+use crate::lane::{Lane, NotNow, Offered, Run, Shed, State};
+use crate::ledger::{BEHIND, KeyPlace, Ledger, RangeId, TopicPartition};
+use crate::range_run::RangeRun;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::{catch_up, trace, worker};
@@ -60,45 +63,88 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         endpoint: &Arc<Endpoint>,
         item: Item,
     ) -> Option<(Item, Arc<Lane>)> {
+        if !self.is_known(endpoint, &item) {
+            self.leave_live(endpoint, item);
+            return None;
+        }
+        let written = self.recorder.written();
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
-            let offered = state.offer_live(item);
+            let offered = state.offer_live(item, written);
             let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
             (offered, hired)
         });
         match offered {
             Offered::Queued => self.hire(&lane, hired),
-            Offered::Deferred { grown, shed } => {
-                self.deferred(&lane, &grown, shed);
+            Offered::InLine => {}
+            Offered::Joins(joining) => self.join(&lane, vec![joining], Duration::ZERO),
+            Offered::Deferred(shed) => {
+                self.deferred(&lane, shed);
                 catch_up::start(self, &lane);
             }
-            Offered::Full(item) | Offered::NotNow(item, _) => return Some((item, lane)),
+            Offered::Full(item) | Offered::Ended(item) => return Some((item, lane)),
         }
         None
+    }
+
+    /// Whether it is known what an endpoint owes of the partition of a delivery, where that has an
+    /// order.
+    fn is_known(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: &Item) -> bool {
+        let Some(KeyPlace { of, .. }) = item.order.as_deref() else {
+            return true;
+        };
+        let number = self.partitions.number(of);
+        let (_, is_known) = self.with_lane(endpoint, |state| state.order.knows(of, number));
+        match number {
+            Some(number) if !is_known => {
+                let owes_nothing = self.partitions.owes_nothing(endpoint.id, of, number);
+                if owes_nothing {
+                    self.with_lane(endpoint, |state| state.order.learn(of, number));
+                }
+                owes_nothing
+            }
+            _ => is_known,
+        }
     }
 
     /// Leaves a notification to a range of an endpoint: whether it is for it is found out when that
     /// is read.
     pub(crate) fn leave_live(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
-        let (lane, offered) = self.with_lane(endpoint, |state| state.leave_live(item));
-        if let Offered::Deferred { grown, shed } = offered {
-            self.deferred(&lane, &grown, shed);
-            catch_up::start(self, &lane);
-        }
+        let is_known = self.is_known(endpoint, &item);
+        let place = item.order.as_ref().filter(|_| !is_known);
+        let unknown = place.map(|place| place.of.clone());
+        let (lane, shed) = self.with_lane(endpoint, |state| state.leave_live(item, unknown));
+        self.deferred(&lane, shed);
+        catch_up::start(self, &lane);
+    }
+
+    /// Has a lane ask what its endpoint owes of a partition, before it goes on with that.
+    pub(crate) fn take_over_later(self: &Arc<Self>, endpoint: &Arc<Endpoint>, of: TopicPartition) {
+        let (lane, shed) = self.with_lane(endpoint, |state| {
+            state.order.doubt(Some(&of));
+            let shed = state.fall_behind();
+            state.behind.get_or_insert_default().ask(of);
+            shed
+        });
+        self.deferred(&lane, shed);
+        catch_up::start(self, &lane);
     }
 
     /// Offers what was owed and is due.
-    pub(crate) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
+    pub(crate) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, run: Run) {
         let share = self.budget.lane_bytes();
+        let count = run.items.len();
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
-            let offered = state.offer_owed(item, share);
-            let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
+            let offered = state.offer_owed(run, share);
+            let hired = state.call(if offered.is_ok() { count.min(1) } else { 0 });
             (offered, hired)
         });
-        if let Offered::NotNow(item, probe_at) = offered {
-            let wait = probe_at.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
-            self.give_back(vec![item], wait.max(NOT_NOW));
-        } else {
-            self.hire(&lane, hired);
+        match offered {
+            Ok(()) => self.hire(&lane, hired),
+            Err((items, NotNow::Until(at))) => {
+                let wait = at.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
+                self.give_back(items, wait.max(NOT_NOW));
+            }
+            Err((items, NotNow::Behind)) => self.put_behind(items),
         }
     }
 
@@ -115,23 +161,101 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self.hire(lane, hired);
     }
 
-    /// Ranges of a lane have grown, and these deliveries are part of them now.
-    pub(crate) fn deferred(&self, lane: &Lane, grown: &[Growth], shed: Vec<Item>) {
-        self.recorder.grown(grown);
+    /// Ranges of a lane have grown, and what it has held is part of them now, or owed.
+    pub(crate) fn deferred(&self, lane: &Lane, shed: Shed) {
+        self.recorder.grown(&shed.grown);
         // From here on it may be delivered, and its end written down.
-        lane.state().recorded(grown);
-        count(&self.counters.deferred, shed.len() as u64);
-        for item in shed {
+        lane.state().recorded(&shed);
+        count(&self.counters.deferred, shed.items.len() as u64);
+        for item in shed.items {
             trace::deferred(&item.span, lane.id);
+            item.settle();
+        }
+        self.join(lane, shed.joins, Duration::ZERO);
+    }
+
+    /// Deliveries that are owed instead of waiting in a lane; `wait`: for those that are due when
+    /// the lane may be asked again.
+    pub(crate) fn join(&self, lane: &Lane, joins: Vec<Joining>, wait: Duration) {
+        if joins.is_empty() {
+            return;
+        }
+        let (mut new, mut given_back) = (Vec::new(), Vec::new());
+        let mut keys: BTreeMap<OrderKey, u32> = BTreeMap::new();
+        for Joining { item, due } in &joins {
+            let due_ms = match due {
+                Due::Now => self.now_ms(),
+                Due::Behind => BEHIND,
+                Due::Later => self.recorder.due(item.id(), wait),
+            };
+            let owed = item.owed(due_ms, "");
+            let list = if item.is_owed() {
+                &mut given_back
+            } else {
+                &mut new
+            };
+            list.push(owed);
+            if let Some(place) = &item.order {
+                *keys.entry(place.key).or_default() += 1;
+            }
+        }
+        count(&self.counters.held_back, new.len() as u64);
+        {
+            let mut happened = self.recorder.happened();
+            happened.owed.append(&mut new);
+            happened.given_back.append(&mut given_back);
+        }
+        let batch = self.recorder.batch();
+        {
+            let mut state = lane.state();
+            for (key, deliveries) in keys {
+                state.order.joined(key, deliveries, batch);
+            }
+        }
+        for Joining { item, .. } in joins {
+            self.recorder.hold(item.held.clone());
+            item.settle();
+        }
+        self.recorder.news.notify_one();
+    }
+
+    /// A delivery is done with, or owed, and what came of it is with the recorder: the next of its
+    /// key may begin, or joins it.
+    pub(crate) fn over(&self, lane: &Lane, item: &mut Item, over: Over) {
+        item.end_turn();
+        if let Some(place) = &item.order {
+            let batch = self.recorder.batch();
+            let joins = lane.state().over(place, over, batch);
+            self.join(lane, joins, Duration::ZERO);
+        }
+    }
+
+    /// Owed deliveries that are not made now: they are owed as before. Of a key in order the first
+    /// waits so long, and the others for it.
+    pub(crate) fn give_back(&self, items: Vec<Item>, wait: Duration) {
+        let mut keys = BTreeSet::new();
+        let mut owed = Vec::with_capacity(items.len());
+        for item in &items {
+            let place = item.order.as_ref();
+            let is_first = place.is_none_or(|place| keys.insert((item.endpoint, place.key)));
+            let due_ms = if is_first {
+                self.recorder.due(item.id(), wait)
+            } else {
+                BEHIND
+            };
+            // The reason which the ledger knows stays.
+            owed.push(item.owed(due_ms, ""));
+        }
+        self.recorder.happened().given_back.extend(owed);
+        for item in items {
+            self.recorder.hold(item.held.clone());
             item.settle();
         }
     }
 
-    /// Owed deliveries that are not made now: they are owed as before.
-    pub(crate) fn give_back(&self, items: Vec<Item>, wait: Duration) {
-        // The reason which the ledger knows stays.
-        let owed = |item: &Item| item.owed(self.recorder.due(item.id(), wait), "");
-        let owed: Vec<_> = items.iter().map(owed).collect();
+    /// Owed deliveries of a key before which another one comes: they are owed behind it.
+    fn put_behind(&self, items: Vec<Item>) {
+        let owed: Vec<_> = items.iter().map(|item| item.owed(BEHIND, "")).collect();
         self.recorder.happened().given_back.extend(owed);
         for item in items {
             self.recorder.hold(item.held.clone());
@@ -147,20 +271,19 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         until: Instant,
     ) {
         let now = Instant::now();
-        let (grown, shed, owed) = {
+        let (shed, owed) = {
             let mut state = lane.state();
             if let Some(item) = item {
                 state.put_back(item);
             }
             // It is asked again soon: others may find out that the host is there.
             state.gate.hold(until.min(now + NOT_NOW));
-            let (grown, shed) = state.fall_behind();
-            (grown, shed, state.take_owed())
+            (state.fall_behind(), state.take_owed())
         };
-        self.deferred(lane, &grown, shed);
+        self.deferred(lane, shed);
         catch_up::start(self, lane);
         let wait = until.saturating_duration_since(now);
-        self.give_back(owed, wait.max(NOT_NOW));
+        self.join(lane, owed, wait.max(NOT_NOW));
     }
 
     /// Everything of a range is delivered that is before an offset.

@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::item::{Item, Origin};
 use crate::lane::Lane;
 use crate::lane::gate::Turned;
+use crate::lane::order::Over;
 use crate::ledger::{AttemptRow, DeadLetter, Ledger, Owed};
 use crate::offer::NOT_NOW;
 use crate::shared::Shared;
@@ -18,6 +19,10 @@ use crate::stats::count;
 
 /// Attempts that may wait to be noted.
 const MOST_ATTEMPTS: usize = 50_000;
+
+/// How long behind the next probe of an open breaker a delivery is due that has failed: what has
+/// not failed is tried first, so that one that always fails does not keep the breaker open.
+const BEHIND_PROBE: Duration = Duration::from_secs(1);
 
 /// Most characters that are kept of what a driver says: what it should cut itself, and a bound for
 /// one that does not.
@@ -82,6 +87,16 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         let mut happened = shared.recorder.happened();
         happened.switched_off.insert(lane.id, made.reason.clone());
     }
+    let over = match made.end {
+        End::Delivered => Some(Over::Done),
+        End::Dead => Some(Over::Dead),
+        End::Again(_) => Some(Over::Owed),
+        End::Later => None,
+    };
+    // Before what waits is shed: what waits for this one is owed behind it.
+    if let Some(over) = over {
+        shared.over(lane, &mut item, over);
+    }
     if turned.opens {
         opened(shared, lane);
     }
@@ -120,7 +135,10 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
         Outcome::Failed { retry_after, .. } => {
             let chance = item.notification.id.0.as_u64_pair().1 ^ u64::from(item.failures);
             let delay = endpoint.schedule.delay(item.failures, *retry_after, chance);
-            delay.map_or(End::Dead, End::Again)
+            let probe = turned.probe_at.map_or(Duration::ZERO, |at| {
+                at.saturating_duration_since(Instant::now()) + BEHIND_PROBE
+            });
+            delay.map_or(End::Dead, |delay| End::Again(delay.max(probe)))
         }
     }
 }
@@ -169,6 +187,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
                 happened.owed.push(Owed {
                     endpoint: fallback,
                     failures: 0,
+                    place: None,
                     reason: format!("it could not be delivered to the endpoint {endpoint}"),
                     ..owed
                 });
@@ -210,13 +229,13 @@ fn cut(text: &mut String) {
 /// The breaker has opened: what waits is owed, as ranges or as it was.
 pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
     tracing::warn!(endpoint.id = %lane.id, "an endpoint fails again and again, it is left alone but for a probe now and then");
-    let (grown, shed, owed, wait) = {
+    let (shed, owed, wait) = {
         let mut state = lane.state();
-        let (grown, shed) = state.fall_behind();
-        (grown, shed, state.take_owed(), state.gate.probe_at())
+        let shed = state.fall_behind();
+        (shed, state.take_owed(), state.gate.probe_at())
     };
-    shared.deferred(lane, &grown, shed);
+    shared.deferred(lane, shed);
     catch_up::start(shared, lane);
     let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
-    shared.give_back(owed, wait.max(NOT_NOW));
+    shared.join(lane, owed, wait.max(NOT_NOW));
 }

@@ -4,19 +4,24 @@
 //! A reader may be a connection with its buffers, so each needs a place among the few there are,
 //! and makes way for others.
 
+mod fetching;
+mod way;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError, Position, Reader, Record};
+use dovecast_log::{Log, LogError, Record};
 
-use crate::budget::{Budget, Reserved};
+use crate::budget::Reserved;
 use crate::feed::bury;
-use crate::item::{Item, Origin, RangeRun, What};
-use crate::lane::Lane;
+use crate::item::{Item, Origin, What};
+use crate::lane::{Lane, Offered};
 use crate::ledger::{Ledger, RangeId};
+use crate::matching::key_place;
 use crate::panics::{answered, caught_now};
+use crate::range_run::RangeRun;
 use crate::readers::Place;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -25,16 +30,11 @@ use crate::trace;
 /// Most deliveries of the ranges of one endpoint that wait or are under way, for each of its
 /// concurrent attempts.
 const WINDOW: usize = 4;
-/// How long the log may not be readable before others get a try ...
-const UNREADABLE: Duration = Duration::from_secs(5);
-/// ... and before we take anything up again.
-const REST: Duration = Duration::from_secs(15);
+/// Most deliveries of a range that wait or are under way where those of a key go one after the
+/// other: more than may begin at a time, which bounds what is read ahead of a slow key.
+const ORDERED_WINDOW: usize = 1_000;
 /// How long a reader that has given nothing yet is kept, whoever wants its place.
 const GRACE: Duration = Duration::from_secs(5);
-/// Records of a range that are kept while it has no reader, and their bytes, if there is room: to
-/// read them again costs a connection.
-const KEPT: usize = 64;
-const KEPT_BYTES: usize = 64 * 1024;
 /// How long until what could not go on is looked at again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -117,70 +117,6 @@ impl<L: Log> RangeReader<L> {
         self.run.under_way() == 0
     }
 
-    /// Reads no more for now, and gives its place away.
-    pub(crate) fn close(&mut self, budget: &Budget) {
-        self.reader = None;
-        self.place = None;
-        self.room = None;
-        self.has_given = false;
-        // What is left out is read again.
-        self.waiting.truncate(KEPT);
-        let bytes = self.waiting.iter().map(|record| record.value.len()).sum();
-        self.kept = None;
-        if bytes > 0 {
-            self.kept = budget.try_take(bytes);
-        }
-        if bytes > KEPT_BYTES || self.kept.is_none() {
-            self.forget();
-        }
-    }
-
-    /// What was fetched is read again.
-    fn forget(&mut self) {
-        self.waiting = VecDeque::new();
-        self.kept = None;
-    }
-
-    /// Reads again what was not looked at to its end.
-    pub(crate) fn begin_anew(&mut self) {
-        self.reader = None;
-        self.place = None;
-        self.has_given = false;
-        self.forget();
-    }
-
-    /// Whether it may be closed for others: it has been good for something, or will not be.
-    fn may_make_way(&self) -> bool {
-        let place = self.place.as_ref();
-        self.has_given || place.is_some_and(|place| place.is_older_than(GRACE))
-    }
-
-    /// Keeps nothing that others want, or that is of no use for now.
-    pub(crate) fn make_way<S: Ledger>(&mut self, shared: &Shared<L, S>, lane: &Lane)
-    where
-        L: Clone,
-    {
-        if lane.state().gate.is_barred(Instant::now()) {
-            self.close(&shared.budget);
-            self.forget();
-            self.take_back(lane);
-        } else if shared.readers.are_wanted() && self.may_make_way() {
-            self.close(&shared.budget);
-        }
-    }
-
-    /// What waits in the lane is read again, when the endpoint may be there: who is away for long
-    /// holds nothing.
-    fn take_back(&mut self, lane: &Lane) {
-        let waiting = lane.state().waiting_of(&self.run);
-        // What is taken by a worker meanwhile comes twice.
-        if let Some(first) = self.run.take_back(&waiting) {
-            let taken = lane.state().take_waiting_of(&self.run, first);
-            taken.into_iter().for_each(Item::abandon);
-            self.next = first;
-        }
-    }
-
     /// Reads on, and offers what the endpoint wants.
     pub(crate) async fn step<S: Ledger>(
         &mut self,
@@ -203,7 +139,7 @@ impl<L: Log> RangeReader<L> {
                 Step::Nothing
             };
         }
-        let (window, waiting) = {
+        let (window, waiting, is_ordered) = {
             let state = lane.state();
             if state.gate.is_barred(Instant::now()) {
                 return Step::Nothing;
@@ -214,9 +150,20 @@ impl<L: Log> RangeReader<L> {
                 state.gate.endpoint().concurrency.max(1) * WINDOW
             };
             // All ranges of a lane share its queue.
-            (window, state.waiting())
+            let is_ordered = state.gate.endpoint().is_ordered && window > 1;
+            (window, state.waiting(), is_ordered)
         };
-        if self.next >= to || self.run.under_way() >= window || waiting >= window {
+        if waiting >= window {
+            return Step::Nothing;
+        }
+        let lane_window = window;
+        // What waits for another one of its key holds back no other key.
+        let window = if is_ordered {
+            window.max(ORDERED_WINDOW)
+        } else {
+            window
+        };
+        if self.next >= to || self.run.under_way() >= window {
             return Step::Nothing;
         }
         let began = Instant::now();
@@ -271,7 +218,8 @@ impl<L: Log> RangeReader<L> {
         if self.run.under_way() >= window {
             return Step::Nothing;
         }
-        self.offer_waiting(shared, lane, (window, to)).await
+        self.offer_waiting(shared, lane, (window, lane_window, to))
+            .await
     }
 
     /// Offers what was fetched, so many deliveries at a time.
@@ -279,7 +227,7 @@ impl<L: Log> RangeReader<L> {
         &mut self,
         shared: &Arc<Shared<L, S>>,
         lane: &Arc<Lane>,
-        (window, to): (usize, u64),
+        (window, lane_window, to): (usize, usize, u64),
     ) -> Step
     where
         L: Clone,
@@ -297,6 +245,9 @@ impl<L: Log> RangeReader<L> {
                 self.waiting.push_front(record);
                 return Step::WantsRoom(bytes);
             }
+            if lane.state().waiting() >= lane_window {
+                break;
+            }
             // Costly conditions may have kept it longer than its time.
             let is_over = self.place.as_ref().is_some_and(Place::is_over);
             if is_over && shared.readers.are_wanted() {
@@ -308,92 +259,6 @@ impl<L: Log> RangeReader<L> {
             self.forget();
         }
         Step::Moved
-    }
-
-    /// The log could not be read.
-    fn unread<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Step
-    where
-        L: Clone,
-    {
-        let since = *self.failing.get_or_insert_with(Instant::now);
-        // What is under way may still end here.
-        if since.elapsed() <= UNREADABLE || self.run.under_way() > 0 {
-            return Step::Nothing;
-        }
-        let id = &self.run.id;
-        tracing::warn!(
-            endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
-            "the log cannot be read: what an endpoint owes of it is left to others"
-        );
-        shared.cannot_read(REST);
-        Step::Left
-    }
-
-    /// Nothing has come: passes over what the log has dropped, and notices where it ends; `None`:
-    /// the log does not answer.
-    async fn check_bounds<S: Ledger>(
-        &mut self,
-        shared: &Shared<L, S>,
-        to: u64,
-        since: Instant,
-    ) -> Option<Step>
-    where
-        L: Clone,
-    {
-        let topic = &self.run.id.topic;
-        let known = shared.bounds.since(&shared.log, topic, since).await;
-        let partitions = known.ok()?;
-        if partitions.is_empty() {
-            // A topic that is not there may come, with all that was in it.
-            return Some(Step::Nothing);
-        }
-        let place = usize::try_from(self.run.id.partition).unwrap_or(usize::MAX);
-        // One that has fewer partitions was made anew.
-        let bounds = partitions.get(place).copied().unwrap_or_default();
-        if bounds.begin > self.next {
-            let next = bounds.begin.min(to);
-            count(&shared.counters.expired, next - self.next);
-            self.skip_to(shared, next);
-            return Some(Step::Moved);
-        }
-        if bounds.end <= self.next && self.run.under_way() == 0 {
-            return Some(Step::Missing { end: bounds.end });
-        }
-        Some(Step::Nothing)
-    }
-
-    async fn fetch<S: Ledger>(&mut self, shared: &Shared<L, S>) -> Result<(), LogError>
-    where
-        L: Clone,
-    {
-        let position = Position {
-            topic: Arc::clone(&self.run.id.topic),
-            partition: self.run.id.partition,
-            offset: self.next,
-        };
-        if self.reader.is_none() {
-            self.reader = Some(shared.log.reader_at(&position).await?);
-            self.heard = Instant::now();
-        }
-        if let Some(reader) = &mut self.reader
-            && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
-        {
-            let next = self.next;
-            let records = records?.into_iter();
-            self.waiting
-                .extend(records.filter(|record| record.offset >= next));
-            self.has_given |= !self.waiting.is_empty();
-            if !self.waiting.is_empty() {
-                self.heard = Instant::now();
-            }
-        }
-        if self.waiting.is_empty() && self.heard.elapsed() >= GRACE {
-            // A log that was made anew is read from its beginning by whoever was beyond its end.
-            // Not earlier: with Kafka a reader may take seconds to connect and to be told of its
-            // leader.
-            self.reader = None;
-        }
-        Ok(())
     }
 
     /// Offers a record, if the endpoint wants it. Where there is no room for its body: the bytes of
@@ -424,8 +289,12 @@ impl<L: Log> RangeReader<L> {
             self.skip_to(shared, next);
             return Ok(());
         };
+        let is_ordered = lane.state().gate.endpoint().is_ordered;
+        let of = self.run.id.partition();
+        let order = key_place(&notification, of, record.offset).filter(|_| is_ordered);
         let what = What {
             endpoint: lane.id,
+            order,
             failures: 0,
             span: trace::read(notification.id, record),
             notification: Arc::new(notification.detached()),
@@ -445,12 +314,20 @@ impl<L: Log> RangeReader<L> {
         item.probes = probes;
         item.held = Some(held);
         self.next = next;
-        let hired = {
+        let written = shared.recorder.written();
+        let (offered, hired) = {
             let mut state = lane.state();
-            state.offer_range(item);
-            state.call(1)
+            let offered = state.offer_range(item, written);
+            let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
+            (offered, hired)
         };
         shared.hire(lane, hired);
+        match offered {
+            Offered::Joins(joining) => shared.join(lane, vec![joining], Duration::ZERO),
+            // Whoever goes on with the range reads it again.
+            Offered::Ended(item) => item.abandon(),
+            _ => {}
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use tokio::sync::{Notify, mpsc};
 use crate::behind::Growth;
 use crate::budget::Reserved;
 use crate::clock::{Clock, Waits};
-use crate::item::{Group, Item, Origin, RangeRun};
+use crate::item::{Group, Item, Origin};
 use crate::ledger::{Happened, Ledger, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
 use crate::panics::{REST, caught};
+use crate::range_run::RangeRun;
 use crate::shared::{Shared, ms};
 
 /// How long what has happened is gathered before it is written.
@@ -43,6 +44,9 @@ pub(crate) struct Recorder {
     clock: Clock,
     /// Due times that have still to be written after the clock was set.
     postponing: AtomicUsize,
+    /// Batches that were taken to be written, and that were written.
+    taken: AtomicU64,
+    written: AtomicU64,
     /// How long what is owed has to wait.
     pub(crate) waits: Waits,
     /// There is something to be written.
@@ -55,6 +59,8 @@ impl Recorder {
             clock: clock.clone(),
             waits: Waits::default(),
             postponing: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             happened: Lock::new("happened", Happened::default()),
             groups: Lock::new("groups", VecDeque::new()),
             held: Lock::new("held", Vec::new()),
@@ -198,6 +204,17 @@ impl Recorder {
         happened.attempts.len() + happened.dead.len() + owed
     }
 
+    /// Number of the batch with which everything is written, at the latest, that was given to the
+    /// recorder before this was asked.
+    pub(crate) fn batch(&self) -> u64 {
+        self.taken.load(Ordering::Acquire) + 1
+    }
+
+    /// Number of the batch that was written last.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
     /// What is to be written, and what may be committed after that.
     pub(crate) fn take(&self) -> (Happened, Vec<Position>) {
         let mut positions = BTreeMap::new();
@@ -212,6 +229,7 @@ impl Recorder {
         }
         let happened = {
             let mut happened = self.happened();
+            self.taken.fetch_add(1, Ordering::AcqRel);
             let most = happened.postponed.len().min(POSTPONED_AT_A_TIME);
             let postponed = happened.postponed.split_off(most);
             let later = Happened {
@@ -283,6 +301,9 @@ async fn write<L: Log + Clone, S: Ledger>(
                 Err(error) => shared.ledger_failed(&mut told, &error).await,
             }
         }
+        // One is taken after the other, by this task only.
+        let taken = shared.recorder.taken.load(Ordering::Acquire);
+        shared.recorder.written.store(taken, Ordering::Release);
         batch.held.clear();
         let positions = std::mem::take(&mut batch.positions);
         if !positions.is_empty() && commits.send(positions).is_err() {

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
-use dovecast_notification::{BadNotification, EndpointId, Notification};
+use dovecast_notification::{BadNotification, EndpointId, Notification, OrderKey};
 
 use crate::budget::Reserved;
 use crate::clock::Steps;
 use crate::item::{Claim, Item, Origin, What};
-use crate::lane::Lane;
 use crate::lane::gate::Takes;
-use crate::ledger::{DeadLetter, Ledger, Owed};
+use crate::lane::{Lane, Run};
+use crate::ledger::{BEHIND, Claimed, Claiming, DeadLetter, Ledger, Owed};
 use crate::panics::caught_now;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -51,16 +51,29 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             let except = have_enough(&shared);
             if let Some((most, mut room)) = shared.budget.take_for(MOST, LOOK).await {
                 let ledger = &shared.ledger;
-                let now_ms = shared.now_ms();
-                let claim = async { ledger.claim_owed_except(now_ms, most, except).await };
-                match shared.ask(claim).await {
-                    Ok(owed) => {
+                let claiming = Claiming {
+                    now_ms: shared.now_ms(),
+                    most,
+                    except,
+                    partitions: shared.partitions.all(),
+                };
+                let written = shared.recorder.written();
+                match shared.ask(async { ledger.claim(claiming).await }).await {
+                    Ok(Claimed { owed, complete }) => {
                         is_more = owed.len() == most;
-                        for owed in owed {
-                            let held = room.take(&shared.budget, owed.content.len());
+                        for run in runs(owed) {
+                            let key = run.first().and_then(key);
+                            let is_complete = key.is_some_and(|key| complete.contains(&key));
+                            let held = |owed: Owed| {
+                                let held = room.take(&shared.budget, owed.content.len());
+                                (owed, held)
+                            };
+                            let run = run.into_iter().map(held).collect();
                             // What is dropped by a panic is owed: each for itself, they are all
                             // claimed by now.
-                            if let Err(panicked) = caught_now(|| retry(&shared, owed, held)) {
+                            if let Err(panicked) =
+                                caught_now(|| retry(&shared, run, (is_complete, written)))
+                            {
                                 shared.panicked("retrier", &panicked);
                             }
                         }
@@ -88,52 +101,108 @@ fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<Endpoint
     have_enough.map(|lane| lane.id).collect()
 }
 
+/// The key of a delivery at its endpoint, where it has an order.
+fn key(owed: &Owed) -> Option<(EndpointId, OrderKey)> {
+    let place = owed.place.as_ref()?;
+    Some((owed.endpoint, place.key))
+}
+
+/// What was claimed, in runs of the same key: they are offered together.
+fn runs(owed: Vec<Owed>) -> Vec<Vec<Owed>> {
+    let mut runs: Vec<Vec<Owed>> = Vec::new();
+    for owed in owed {
+        let of = key(&owed);
+        match runs.last_mut() {
+            Some(run) if of.is_some() && run.last().and_then(key) == of => run.push(owed),
+            _ => runs.push(vec![owed]),
+        }
+    }
+    runs
+}
+
 fn retry<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
-    owed: Owed,
-    held: Option<Arc<Reserved>>,
+    run: Vec<(Owed, Option<Arc<Reserved>>)>,
+    (is_complete, written): (bool, u64),
 ) {
-    let id = (owed.endpoint, owed.notification);
-    shared.recorder.waits.end(id);
-    let notification = match Notification::from_canonical(owed.notification, &owed.content) {
-        Ok(notification) => Arc::new(notification),
-        Err(error) => return bury(shared, owed, &error),
+    let Some(id) = run.first().map(|(owed, _)| owed.endpoint) else {
+        return;
     };
-    let endpoint = shared.directory.endpoint(owed.endpoint);
-    match endpoint.map(|endpoint| (endpoint.takes(), endpoint)) {
-        Some((Takes::Now, endpoint)) => {
-            let what = What {
-                endpoint: owed.endpoint,
-                span: trace::owed(notification.id, owed.failures),
-                notification,
-                failures: owed.failures,
-            };
-            let mut item = Item::new(&shared.recorder, what, Origin::Owed);
-            item.claim = Some(Claim::new(&shared.claimed));
-            item.place = Some(shared.room.take());
-            item.held = held;
-            shared.offer_owed(&endpoint, item);
+    let endpoint = shared.directory.endpoint(id);
+    let mut items = Vec::new();
+    for (place, (owed, held)) in run.into_iter().enumerate() {
+        let id = (owed.endpoint, owed.notification);
+        shared.recorder.waits.end(id);
+        match endpoint.as_ref().map(|endpoint| endpoint.takes()) {
+            Some(Takes::Now) => items.extend(item(shared, owed, held)),
+            Some(Takes::Later) => {
+                let again = again(shared, owed, place, PAUSED);
+                shared.recorder.hold(held);
+                shared.recorder.happened().given_back.push(again);
+            }
+            // Gone, or not active any more; or so new that we have not heard of it.
+            Some(Takes::Nothing) | None => {
+                count(&shared.counters.dropped, 1);
+                let again = again(shared, owed, place, UNKNOWN);
+                shared.recorder.hold(held);
+                let mut happened = shared.recorder.happened();
+                happened.unwanted.push(id);
+                happened.given_back.push(again);
+            }
         }
-        Some((Takes::Later, endpoint)) => {
+    }
+    if let Some(endpoint) = endpoint {
+        if items.is_empty() {
             // So that no more of it are claimed.
             drop(shared.lane(&endpoint));
-            let due_ms = shared.recorder.due(id, PAUSED);
-            let again = Owed { due_ms, ..owed };
-            shared.recorder.hold(held);
-            shared.recorder.happened().given_back.push(again);
-        }
-        // Gone, or not active any more; or so new that we have not heard of it.
-        Some((Takes::Nothing, _)) | None => {
-            count(&shared.counters.dropped, 1);
-            let due_ms = shared.recorder.due(id, UNKNOWN);
-            let again = Owed { due_ms, ..owed };
-            shared.recorder.hold(held);
-            let mut happened = shared.recorder.happened();
-            happened.unwanted.push(id);
-            happened.given_back.push(again);
+        } else {
+            let run = Run {
+                items,
+                is_complete,
+                written,
+            };
+            shared.offer_owed(&endpoint, run);
         }
     }
     shared.recorder.news.notify_one();
+}
+
+/// The delivery of what is owed; `None`: what is kept of it cannot be read.
+fn item<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    owed: Owed,
+    held: Option<Arc<Reserved>>,
+) -> Option<Item> {
+    let notification = match Notification::from_canonical(owed.notification, &owed.content) {
+        Ok(notification) => Arc::new(notification),
+        Err(error) => {
+            bury(shared, owed, &error);
+            return None;
+        }
+    };
+    let what = What {
+        endpoint: owed.endpoint,
+        span: trace::owed(notification.id, owed.failures),
+        notification,
+        failures: owed.failures,
+        order: owed.place.map(Arc::new),
+    };
+    let mut item = Item::new(&shared.recorder, what, Origin::Owed);
+    item.claim = Some(Claim::new(&shared.claimed));
+    item.place = Some(shared.room.take());
+    item.held = held;
+    Some(item)
+}
+
+/// What is owed as before, and due after that time; behind another one of its key after that.
+fn again<L, S>(shared: &Shared<L, S>, owed: Owed, place: usize, wait: Duration) -> Owed {
+    let due_ms = if place == 0 {
+        let id = (owed.endpoint, owed.notification);
+        shared.recorder.due(id, wait)
+    } else {
+        BEHIND
+    };
+    Owed { due_ms, ..owed }
 }
 
 /// What is kept of an owed delivery cannot be read: it is a dead letter, and nothing else waits for

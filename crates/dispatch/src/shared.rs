@@ -23,6 +23,7 @@ use crate::life::Parts;
 use crate::locks::{Held, Lock};
 use crate::matching::Reports;
 use crate::panics::{Panicked, Panics, answered};
+use crate::partitions::Partitions;
 use crate::readers::Readers;
 use crate::recording::Recorder;
 use crate::stats::{Counters, count};
@@ -44,6 +45,7 @@ pub(crate) struct Shared<L, S> {
     pub(crate) bounds: KnownBounds,
     pub(crate) budget: Arc<Budget>,
     pub(crate) taken_up: TakenUp,
+    pub(crate) partitions: Partitions,
     /// When it was last told of ranges that the log does not have.
     pub(crate) missing_told: Told,
     /// Owed deliveries that are claimed by us.
@@ -85,6 +87,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             bounds: KnownBounds::default(),
             budget: Arc::clone(&parts.budget),
             taken_up: TakenUp::default(),
+            partitions: Partitions::default(),
             missing_told: Told::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),

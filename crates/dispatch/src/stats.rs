@@ -25,6 +25,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Deliveries that were left to a range.
     pub deferred: u64,
+    /// Deliveries in order that are owed because another one of their key is.
+    pub held_back: u64,
     /// Deferred deliveries whose condition would have exceeded what its account may have evaluated.
     pub conditions_deferred: u64,
     /// Deferred deliveries for which there was no room in memory.
@@ -85,6 +87,7 @@ counters![
     fallen_back,
     dropped,
     deferred,
+    held_back,
     conditions_deferred,
     conditions_not_run,
     crowded_out,

@@ -24,6 +24,7 @@ use crate::locks::{Held, Lock};
 use crate::panics::caught;
 use crate::range_reader::{RangeReader, Step};
 use crate::shared::Shared;
+use crate::take_over;
 
 /// How often all endpoints are looked for that owe ranges which nobody delivers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -134,9 +135,13 @@ async fn take_up<L: Log + Clone, S: Ledger>(
         let lane = shared.lanes().get(id).cloned();
         lane.is_some_and(|lane| lane.state().gate.is_shut(std::time::Instant::now()))
     };
-    let wanted = endpoints
+    let is_ordered = |id: &EndpointId| shared.directory.is_ordered(*id);
+    let wanted = endpoints.into_iter().filter(|id| !is_paused(id));
+    let (ordered, wanted): (Vec<EndpointId>, Vec<EndpointId>) = wanted.partition(is_ordered);
+    take_over::take_free(shared, ordered).await?;
+    let wanted = wanted
         .into_iter()
-        .filter(|id| !is_paused(id) && shared.taken_up.has_room(*id));
+        .filter(|id| shared.taken_up.has_room(*id));
     let (down, up): (Vec<EndpointId>, Vec<EndpointId>) = wanted.partition(is_down);
     let has_none = |id: &EndpointId| !shared.taken_up.endpoints().contains_key(id);
     let down: Vec<EndpointId> = down.into_iter().filter(has_none).collect();

@@ -14,7 +14,8 @@ use crate::driver::{Attempt, Courier, Delivery, Outcome};
 use crate::endpoint::Endpoint;
 use crate::hanging::{Exhausted, Wanted};
 use crate::host::{Host, Visit};
-use crate::item::{Item, Origin};
+use crate::item::{Item, Origin, Turn};
+use crate::lane::order::Over;
 use crate::lane::{Lane, Next, PATIENCE};
 use crate::ledger::Ledger;
 use crate::offer::NOT_NOW;
@@ -145,7 +146,11 @@ async fn work<L: Log + Clone, S: Ledger>(
             )
         };
         let item = match next {
-            Next::Deliver(item) => item,
+            Next::Deliver(mut item) => {
+                let place = item.order.clone();
+                item.turn = place.map(|place| Turn::new(lane, place));
+                item
+            }
             Next::NotBefore(at) => {
                 drop(under_way);
                 tokio::time::sleep_until(at.into()).await;
@@ -230,7 +235,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                     };
                     // Until what comes of it is written down: a stop waits for that.
                     item.hangs = Some(Box::new(hangs));
-                    hand_over(shared, &mut item);
+                    hand_over(shared, lane, &mut item);
                     let limit = shared.options.longest_attempt;
                     if let Ok(made) = tokio::time::timeout(limit, delivering).await {
                         made
@@ -265,12 +270,17 @@ async fn attempt<L: Log + Clone, S: Ledger>(
 }
 
 /// The endpoint was switched off while this waited.
-fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
+fn discard<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    mut item: Item,
+) {
     count(&shared.counters.dropped, 1);
     if item.is_owed() {
         let done = item.id();
         shared.recorder.happened().done.push(done);
     }
+    shared.over(lane, &mut item, Over::Done);
     // It may have been the probe.
     lane.state().gate.close_breaker();
     shared.wake_all(lane);
@@ -282,7 +292,7 @@ fn discard<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
 fn cut_off<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    item: Item,
+    mut item: Item,
     exhausted: Exhausted,
 ) {
     count(&shared.counters.cut_off, 1);
@@ -296,26 +306,35 @@ fn cut_off<L: Log + Clone, S: Ledger>(
         );
     }
     let until = Instant::now() + NOT_NOW;
+    let due_ms = shared.recorder.due(item.id(), NOT_NOW);
     if item.is_owed() {
-        shared.give_back(vec![item], NOT_NOW);
+        let owed = item.owed(due_ms, "");
+        shared.recorder.happened().given_back.push(owed);
     } else {
-        let due_ms = shared.recorder.due(item.id(), NOT_NOW);
         let owed = item.owed(due_ms, "too many attempts hang");
         shared.recorder.happened().owed.push(owed);
-        shared.recorder.hold(item.held.clone());
-        item.settle();
     }
+    shared.over(lane, &mut item, Over::Owed);
+    shared.recorder.hold(item.held.clone());
+    item.settle();
     shared.step_aside(lane, None, until);
     lane.ended.notify_one();
 }
 
 /// What is under way is owed from now on, and claimed by us.
-fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &mut Item) {
+fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, lane: &Lane, item: &mut Item) {
     // It waits for nothing here any more, and keeps nothing else from being read or claimed.
     (item.place, item.claim) = (None, None);
-    if item.is_owed() {
-        return;
+    if !item.is_owed() {
+        owe_under_way(shared, item);
     }
+    if let Some(place) = &item.order {
+        let joins = lane.state().order.hangs(place);
+        shared.join(lane, joins, Duration::ZERO);
+    }
+}
+
+fn owe_under_way<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &mut Item) {
     let owed = item.owed(shared.now_ms(), "the process ended while it was under way");
     shared.recorder.happened().under_way.push(owed);
     shared.recorder.hold(item.held.clone());

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dovecast_dispatch::ledger::{Happened, Ledger, LedgerError, Millis, Owed, OwedRange};
-use dovecast_dispatch::schedule::Schedule;
+use dovecast_dispatch::ledger::{
+    Claimed, Claiming, Debts, Happened, Ledger, LedgerError, Millis, OwedRange, TopicPartition,
+};
 use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
@@ -16,7 +17,7 @@ use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
-use dovecast_notification::{Choice, EndpointId, Filter};
+use dovecast_notification::{Choice, EndpointId, Filter, OrderKey};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -72,12 +73,35 @@ impl Ledger for Forgetful {
         self.answer(())
     }
 
-    async fn claim_owed_except(
+    async fn claim(&self, _: Claiming) -> Result<Claimed, LedgerError> {
+        self.answer(Claimed::default())
+    }
+
+    async fn debtors(&self, _: TopicPartition) -> Result<Vec<EndpointId>, LedgerError> {
+        self.answer(Vec::new())
+    }
+
+    async fn take_over(
         &self,
         _: Millis,
-        _: usize,
+        _: EndpointId,
+        _: TopicPartition,
+    ) -> Result<Debts, LedgerError> {
+        self.answer(Debts::default())
+    }
+
+    async fn owed_keys(
+        &self,
+        _: EndpointId,
+        _: Vec<OrderKey>,
+    ) -> Result<Vec<OrderKey>, LedgerError> {
+        self.answer(Vec::new())
+    }
+
+    async fn free_ranges(
+        &self,
         _: Vec<EndpointId>,
-    ) -> Result<Vec<Owed>, LedgerError> {
+    ) -> Result<Vec<(EndpointId, TopicPartition)>, LedgerError> {
         self.answer(Vec::new())
     }
 
@@ -129,17 +153,10 @@ fn put(directory: &Directory, number: u128, url: &str) {
         ..WebhookOptions::default()
     });
     let id = EndpointId(Uuid::from_u128(number));
+    let target = webhook.expect("a webhook").target(guard());
     let endpoint = Endpoint {
-        id,
-        account: "1".into(),
-        target: Ok(webhook.expect("a webhook").target(guard())),
-        is_active: true,
-        is_paused: false,
-        schedule: Schedule::default(),
         concurrency: 16,
-        rate_limit: None,
-        fallback: None,
-        is_switched_off_by_failure: false,
+        ..Endpoint::new(id, "1".into(), Ok(target))
     };
     let filter = Filter {
         endpoint: id,

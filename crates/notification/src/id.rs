@@ -16,6 +16,28 @@ pub struct NotificationId(pub Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub Uuid);
 
+/// Names the key of a record in its partition, within which an endpoint may want order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderKey(pub Uuid);
+
+impl OrderKey {
+    /// The name of a key of a partition: the same on every node, and of one length.
+    pub fn new(topic: &str, partition: u32, key: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(topic.as_bytes());
+        hash.update([0]);
+        hash.update(partition.to_be_bytes());
+        hash.update(key);
+        Self(uuid_of(hash))
+    }
+}
+
+fn uuid_of(hash: Sha256) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 impl NotificationId {
     /// The record's `dovecast-id`; without one, an id made of the record's place, which never
     /// changes either.
@@ -32,9 +54,13 @@ impl NotificationId {
         hash.update(record.partition.to_be_bytes());
         hash.update(record.offset.to_be_bytes());
         hash.update(record.timestamp_ms.to_be_bytes());
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.finalize()[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+        uuid_of(hash)
+    }
+}
+
+impl fmt::Display for OrderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -53,6 +79,20 @@ impl fmt::Display for EndpointId {
 impl From<Uuid> for EndpointId {
     fn from(uuid: Uuid) -> Self {
         Self(uuid)
+    }
+}
+
+impl From<Uuid> for OrderKey {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl FromStr for OrderKey {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
     }
 }
 

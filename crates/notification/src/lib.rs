@@ -17,6 +17,6 @@ pub mod outbox;
 pub use condition::{Condition, ConditionError};
 pub use event::{DOVECOT, EventAccount};
 pub use filter::{Choice, Filter};
-pub use id::{EndpointId, NotificationId};
+pub use id::{EndpointId, NotificationId, OrderKey};
 pub use index::Index;
 pub use notification::{BadNotification, Notification, Transaction};

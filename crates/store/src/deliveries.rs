@@ -7,6 +7,7 @@ mod dead_letters;
 mod due;
 mod due_time;
 mod held;
+mod order;
 mod past;
 mod ranges;
 mod record;
@@ -17,8 +18,10 @@ use std::io;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dovecast_dispatch::ledger::{Happened, Ledger, LedgerError, Millis, Owed, OwedRange};
-use dovecast_notification::EndpointId;
+use dovecast_dispatch::ledger::{
+    Claimed, Claiming, Debts, Happened, Ledger, LedgerError, Millis, OwedRange, TopicPartition,
+};
+use dovecast_notification::{EndpointId, OrderKey};
 
 use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
@@ -96,14 +99,41 @@ impl Ledger for Store {
         done.map_err(|error| self.ledger_error("free what is claimed", &error))
     }
 
-    async fn claim_owed_except(
+    async fn claim(&self, claiming: Claiming) -> Result<Claimed, LedgerError> {
+        let claimed = self.claim_due(claiming).await;
+        claimed.map_err(|error| self.ledger_error("claim deliveries", &error))
+    }
+
+    async fn debtors(&self, of: TopicPartition) -> Result<Vec<EndpointId>, LedgerError> {
+        let debtors = self.debtors_of(&of).await;
+        debtors.map_err(|error| self.ledger_error("find what is owed of a partition", &error))
+    }
+
+    async fn take_over(
         &self,
         now_ms: Millis,
-        most: usize,
-        except: Vec<EndpointId>,
-    ) -> Result<Vec<Owed>, LedgerError> {
-        let claimed = self.claim_due(now_ms, most, &except).await;
-        claimed.map_err(|error| self.ledger_error("claim deliveries", &error))
+        endpoint: EndpointId,
+        of: TopicPartition,
+    ) -> Result<Debts, LedgerError> {
+        let debts = self.debts(now_ms, endpoint, &of).await;
+        debts.map_err(|error| self.ledger_error("claim what is owed of a partition", &error))
+    }
+
+    async fn owed_keys(
+        &self,
+        endpoint: EndpointId,
+        keys: Vec<OrderKey>,
+    ) -> Result<Vec<OrderKey>, LedgerError> {
+        let owed = self.still_owed(endpoint, &keys).await;
+        owed.map_err(|error| self.ledger_error("find keys that wait", &error))
+    }
+
+    async fn free_ranges(
+        &self,
+        endpoints: Vec<EndpointId>,
+    ) -> Result<Vec<(EndpointId, TopicPartition)>, LedgerError> {
+        let free = self.free_partitions(&endpoints).await;
+        free.map_err(|error| self.ledger_error("find ranges", &error))
     }
 
     async fn owing_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>, LedgerError> {

@@ -1,32 +1,20 @@
 //! What hanging attempts take of the places and the memory there are.
 
-use std::time::Duration;
-
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use super::*;
 use crate::budget::Budget;
 use crate::endpoint::Endpoint;
-use crate::schedule::Schedule;
 
 const MB: usize = 1024 * 1024;
 const BUDGET_MB: usize = 64;
 
 /// The lane of an endpoint of which nothing else is known.
 fn lane(number: u128) -> Arc<Lane> {
-    Arc::new(Lane::new(Arc::new(Endpoint {
-        id: EndpointId(Uuid::from_u128(number)),
-        account: "1".into(),
-        target: Err(String::new()),
-        is_active: true,
-        is_paused: false,
-        schedule: Schedule::new(vec![Duration::from_secs(1)], 0),
-        concurrency: 8,
-        rate_limit: None,
-        fallback: None,
-        is_switched_off_by_failure: false,
-    })))
+    let id = EndpointId(Uuid::from_u128(number));
+    let endpoint = Endpoint::new(id, "1".into(), Err(String::new()));
+    Arc::new(Lane::new(Arc::new(endpoint)))
 }
 
 fn hanging(budget: &Budget) -> Hanging {

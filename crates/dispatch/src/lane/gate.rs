@@ -56,6 +56,8 @@ pub(crate) struct Turned {
     pub(crate) opens: bool,
     pub(crate) closes: bool,
     pub(crate) is_open: bool,
+    /// When the next probe may begin, where it is open.
+    pub(crate) probe_at: Option<Instant>,
 }
 
 impl Gate {
@@ -169,6 +171,7 @@ impl Gate {
             opens,
             closes,
             is_open: self.breaker.is_open(),
+            probe_at: self.breaker.probe_at(),
         }
     }
 
@@ -193,21 +196,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::schedule::Schedule;
 
     fn endpoint(change: impl FnOnce(&mut Endpoint)) -> Arc<Endpoint> {
-        let mut endpoint = Endpoint {
-            id: EndpointId(Uuid::nil()),
-            account: "1".into(),
-            target: Err(String::new()),
-            is_active: true,
-            is_paused: false,
-            schedule: Schedule::default(),
-            concurrency: 1,
-            rate_limit: None,
-            fallback: None,
-            is_switched_off_by_failure: false,
-        };
+        let id = EndpointId(Uuid::nil());
+        let mut endpoint = Endpoint::new(id, "1".into(), Err(String::new()));
         change(&mut endpoint);
         Arc::new(endpoint)
     }

@@ -5,56 +5,89 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::State;
+use super::order::{Due, Joining};
 use crate::behind::Growth;
-use crate::item::{Item, Origin, RangeRun};
+use crate::item::{Item, Origin};
+use crate::range_run::RangeRun;
+
+/// What a lane that falls behind does not hold any more.
+#[derive(Debug, Default)]
+pub(crate) struct Shed {
+    /// Ranges that are new or have grown, and up to where.
+    pub(crate) grown: Vec<Growth>,
+    /// Deliveries that are part of these ranges now.
+    pub(crate) items: Vec<Item>,
+    /// Deliveries that are owed one by one: those that wait for another one of their key.
+    pub(crate) joins: Vec<Joining>,
+}
 
 impl State {
     /// From now on what is read is owed as ranges, with what waits and was just read as their
     /// beginning.
-    pub(crate) fn fall_behind(&mut self) -> (Vec<Growth>, Vec<Item>) {
+    pub(crate) fn fall_behind(&mut self) -> Shed {
         self.behind.get_or_insert_default();
-        let mut shed = Vec::new();
-        let mut kept = VecDeque::new();
-        for item in self.queue.drain(..) {
-            if item.is_live() {
-                shed.push(item);
+        let mut shed = Shed::default();
+        let mut live = Vec::new();
+        for item in std::mem::take(&mut self.queue) {
+            if !item.is_live() {
+                self.queue.push_back(item);
+            } else if item.has_waited {
+                // A range that begins at its offset would repeat what has overtaken it.
+                shed.joins.extend(self.order.leave(item, Due::Now));
             } else {
-                kept.push_back(item);
+                if let Some(place) = &item.order {
+                    let (next, followers) = self.order.take_out(place, Item::is_live);
+                    live.extend(followers);
+                    self.queue.extend(next);
+                }
+                live.push(item);
             }
         }
-        self.queue = kept;
-        let mut grown = Vec::new();
-        for item in &shed {
-            if let Origin::Live {
-                topic,
-                partition,
-                offset,
-                ..
-            } = &item.origin
-            {
-                self.defer(&mut grown, (topic, *partition), *offset);
+        shed.joins.extend(self.order.take_live());
+        live.sort_by_key(|item| match &item.origin {
+            Origin::Live { offset, .. } => *offset,
+            Origin::Owed | Origin::Range { .. } => 0,
+        });
+        for item in live {
+            self.defer(&mut shed, item);
+        }
+        shed
+    }
+
+    /// A live delivery is part of a range from now on.
+    pub(super) fn defer(&mut self, shed: &mut Shed, item: Item) {
+        if let Origin::Live {
+            topic,
+            partition,
+            offset,
+            ..
+        } = &item.origin
+        {
+            let behind = self.behind.get_or_insert_default();
+            let of = (topic, *partition);
+            let growth = behind.defer(self.gate.endpoint().id, of, *offset);
+            let grown = &mut shed.grown;
+            if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
+                so_far.to = growth.to;
+                so_far.begins |= growth.begins;
+            } else {
+                behind.announce(&growth.id);
+                grown.push(growth);
             }
         }
-        (grown, shed)
+        shed.items.push(item);
     }
 
-    pub(super) fn defer(&mut self, grown: &mut Vec<Growth>, of: (&Arc<str>, u32), offset: u64) {
-        let behind = self.behind.get_or_insert_default();
-        let growth = behind.defer(self.gate.endpoint().id, of, offset);
-        if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
-            so_far.to = growth.to;
-            so_far.begins |= growth.begins;
-        } else {
-            behind.announce(&growth.id);
-            grown.push(growth);
+    /// Owed deliveries that wait: they are given back, and what waits behind them is owed, too.
+    pub(crate) fn take_owed(&mut self) -> Vec<Joining> {
+        let mut owed = Vec::new();
+        for item in std::mem::take(&mut self.queue) {
+            if item.is_owed() {
+                owed.extend(self.order.leave(item, Due::Later));
+            } else {
+                self.queue.push_back(item);
+            }
         }
-    }
-
-    /// Owed deliveries that wait: they are given back.
-    pub(crate) fn take_owed(&mut self) -> Vec<Item> {
-        let is_owed = |item: &Item| matches!(item.origin, Origin::Owed);
-        let (owed, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_owed);
-        self.queue = kept.into();
         owed
     }
 
@@ -66,7 +99,8 @@ impl State {
             }
             _ => None,
         };
-        self.queue.iter().filter_map(of_run).collect()
+        let waiting = self.queue.iter().chain(self.order.items());
+        waiting.filter_map(of_run).collect()
     }
 
     /// What waits of a range from an offset on waits no more.
@@ -76,8 +110,22 @@ impl State {
             Origin::Range { run: of, offset } => Arc::ptr_eq(of, run) && *offset >= from,
             _ => false,
         };
-        let (taken, kept): (Vec<Item>, Vec<Item>) = self.queue.drain(..).partition(is_of_run);
-        self.queue = kept.into();
+        let mut taken = Vec::new();
+        let mut kept = VecDeque::new();
+        for item in std::mem::take(&mut self.queue) {
+            if !is_of_run(&item) {
+                kept.push_back(item);
+                continue;
+            }
+            if let Some(place) = &item.order {
+                let (next, followers) = self.order.take_out(place, is_of_run);
+                taken.extend(followers);
+                kept.extend(next);
+            }
+            taken.push(item);
+        }
+        self.queue = kept;
+        taken.extend(self.order.take_waiting(is_of_run));
         taken
     }
 }

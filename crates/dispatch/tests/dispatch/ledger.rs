@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_dispatch::ledger::{
-    AttemptRow, DeadLetter, Happened, Ledger, LedgerError, Millis, Owed, OwedId, OwedRange, RangeId,
+    AttemptRow, BEHIND, Claimed, Claiming, DeadLetter, Debts, Happened, Ledger, LedgerError,
+    Millis, Owed, OwedId, OwedRange, RangeId, TopicPartition,
 };
-use dovecast_notification::EndpointId;
+use dovecast_notification::{EndpointId, OrderKey};
 
 #[derive(Clone)]
 pub(crate) struct Memory(Arc<Mutex<Kept>>);
@@ -47,7 +48,38 @@ pub(crate) struct Kept {
     alive_until_ms: Millis,
 }
 
+/// Deliveries of one key that are claimed at a time.
+const RUN: usize = 50;
+
 impl Kept {
+    /// What is owed of a key, in order, and whether it is claimed.
+    fn line(&self, endpoint: EndpointId, key: OrderKey) -> Vec<(Owed, bool)> {
+        let of = |(owed, _): &&(Owed, bool)| {
+            let place = owed.place.as_ref();
+            owed.endpoint == endpoint && place.is_some_and(|place| place.key == key)
+        };
+        let mut line: Vec<(Owed, bool)> = self.owed.values().filter(of).cloned().collect();
+        line.sort_by_key(|(owed, _)| owed.place.as_ref().map(|place| place.offset));
+        line
+    }
+
+    fn take(&mut self, owed: &Owed) {
+        let id = (owed.endpoint, owed.notification);
+        if let Some((_, is_claimed)) = self.owed.get_mut(&id) {
+            *is_claimed = true;
+        }
+    }
+
+    /// The first of a key is due, if it was behind another one so far.
+    fn make_next_due(&mut self, endpoint: EndpointId, key: OrderKey) {
+        if let Some((first, _)) = self.line(endpoint, key).first()
+            && first.due_ms == BEHIND
+            && let Some((owed, _)) = self.owed.get_mut(&(endpoint, first.notification))
+        {
+            owed.due_ms = 0;
+        }
+    }
+
     /// Whether others would take the dispatcher for dead.
     pub(crate) fn is_dead(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -111,6 +143,10 @@ impl Ledger for Memory {
             kept.refused += 1;
             return Err(away());
         }
+        let written = happened.owed.iter().chain(&happened.given_back);
+        let behind = written.filter(|owed| owed.due_ms == BEHIND);
+        let behind = behind.filter_map(|owed| Some((owed.endpoint, owed.place.as_ref()?.key)));
+        let behind: BTreeSet<_> = behind.collect();
         for owed in happened.owed {
             let id = (owed.endpoint, owed.notification);
             kept.owed.entry(id).or_insert((owed, false));
@@ -135,7 +171,13 @@ impl Ledger for Memory {
             }
         }
         for id in happened.unwanted.into_iter().chain(happened.done) {
-            kept.owed.remove(&id);
+            let removed = kept.owed.remove(&id);
+            if let Some(place) = removed.and_then(|(owed, _)| owed.place) {
+                kept.make_next_due(id.0, place.key);
+            }
+        }
+        for (endpoint, key) in behind {
+            kept.make_next_due(endpoint, key);
         }
         for (id, to) in happened.begun {
             let range = kept.ranges.entry(id.clone()).or_insert((0, to, true));
@@ -184,28 +226,125 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn claim_owed_except(
-        &self,
-        now_ms: Millis,
-        most: usize,
-        except: Vec<EndpointId>,
-    ) -> Result<Vec<Owed>, LedgerError> {
+    async fn claim(&self, claiming: Claiming) -> Result<Claimed, LedgerError> {
         let mut kept = self.asked();
         kept.claims += 1;
-        let except: BTreeSet<_> = except.into_iter().take(kept.most_except).collect();
+        let except = claiming.except.into_iter().take(kept.most_except);
+        let except: BTreeSet<_> = except.collect();
         if kept.is_away {
             return Err(away());
         }
-        let due = kept
-            .owed
-            .values_mut()
-            .filter(|(owed, is_claimed)| owed.due_ms <= now_ms && !*is_claimed)
+        let due = kept.owed.values();
+        let due = due
+            .filter(|(owed, is_claimed)| owed.due_ms <= claiming.now_ms && !*is_claimed)
             .filter(|(owed, _)| !except.contains(&owed.endpoint));
-        let claim = |(owed, is_claimed): &mut (Owed, bool)| {
-            *is_claimed = true;
-            owed.clone()
-        };
-        Ok(due.take(most).map(claim).collect())
+        let due: Vec<Owed> = due.map(|(owed, _)| owed.clone()).collect();
+        let mut claimed = Claimed::default();
+        for first in due {
+            if claimed.owed.len() >= claiming.most {
+                break;
+            }
+            let Some(place) = &first.place else {
+                kept.take(&first);
+                claimed.owed.push(first);
+                continue;
+            };
+            let line = kept.line(first.endpoint, place.key);
+            if line.first().is_none_or(|(before, _)| *before != first) {
+                continue;
+            }
+            let free = line.iter().take_while(|(_, is_claimed)| !*is_claimed);
+            let run: Vec<Owed> = free.take(RUN).map(|(owed, _)| owed.clone()).collect();
+            if run.len() == line.len() {
+                claimed.complete.push((first.endpoint, place.key));
+            }
+            for owed in run {
+                kept.take(&owed);
+                claimed.owed.push(owed);
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn debtors(&self, of: TopicPartition) -> Result<Vec<EndpointId>, LedgerError> {
+        let kept = self.asked();
+        if kept.is_away {
+            return Err(away());
+        }
+        let places = kept.owed.values().filter_map(|(owed, _)| {
+            let place = owed.place.as_ref()?;
+            (place.of == of).then_some(owed.endpoint)
+        });
+        let ranges = kept.ranges.keys().filter(|id| id.partition() == of);
+        Ok(places.chain(ranges.map(|id| id.endpoint)).collect())
+    }
+
+    async fn take_over(
+        &self,
+        _: Millis,
+        endpoint: EndpointId,
+        of: TopicPartition,
+    ) -> Result<Debts, LedgerError> {
+        let mut kept = self.asked();
+        if kept.is_away {
+            return Err(away());
+        }
+        let mut debts = Debts::default();
+        for (id, range) in &mut kept.ranges {
+            if id.endpoint != endpoint || id.partition() != of {
+                continue;
+            }
+            if std::mem::replace(&mut range.2, true) {
+                debts.others.push(id.clone());
+                continue;
+            }
+            debts.claimed.push(OwedRange {
+                id: id.clone(),
+                from: range.0,
+                to: range.1,
+            });
+        }
+        let places = kept
+            .owed
+            .values()
+            .filter(|(owed, _)| owed.endpoint == endpoint);
+        let places = places.filter_map(|(owed, _)| owed.place.as_ref());
+        let keys: BTreeSet<OrderKey> = places
+            .filter(|place| place.of == of)
+            .map(|place| place.key)
+            .collect();
+        debts.keys = keys.into_iter().collect();
+        Ok(debts)
+    }
+
+    async fn owed_keys(
+        &self,
+        endpoint: EndpointId,
+        keys: Vec<OrderKey>,
+    ) -> Result<Vec<OrderKey>, LedgerError> {
+        let mut kept = self.asked();
+        if kept.is_away {
+            return Err(away());
+        }
+        let is_owed = |key: &OrderKey| !kept.line(endpoint, *key).is_empty();
+        let owed: Vec<OrderKey> = keys.into_iter().filter(is_owed).collect();
+        for key in &owed {
+            kept.make_next_due(endpoint, *key);
+        }
+        Ok(owed)
+    }
+
+    async fn free_ranges(
+        &self,
+        endpoints: Vec<EndpointId>,
+    ) -> Result<Vec<(EndpointId, TopicPartition)>, LedgerError> {
+        let kept = self.asked();
+        if kept.is_away {
+            return Err(away());
+        }
+        let free = kept.ranges.iter().filter(|(_, range)| !range.2);
+        let free = free.map(|(id, _)| (id.endpoint, id.partition()));
+        Ok(free.filter(|(of, _)| endpoints.contains(of)).collect())
     }
 
     async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LedgerError> {

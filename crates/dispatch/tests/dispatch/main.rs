@@ -12,6 +12,7 @@ mod hanging;
 mod large;
 mod ledger;
 mod names;
+mod order;
 mod panics;
 mod paused;
 mod sink;

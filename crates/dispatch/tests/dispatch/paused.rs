@@ -29,6 +29,7 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
         failures: 1,
         due_ms: 0,
         reason: String::new(),
+        place: None,
     };
     let owed = Happened {
         owed: (2..2 + ENDPOINTS).map(owed).collect(),

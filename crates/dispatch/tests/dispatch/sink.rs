@@ -32,6 +32,8 @@ struct State {
     answer: Answer,
     /// What is refused with 503, by what stands in the body.
     poison: Option<String>,
+    /// What is answered otherwise, by what stands in the body.
+    others: Vec<(String, Answer)>,
     /// How often each id was taken.
     taken: BTreeMap<String, usize>,
     /// Bodies that were taken, in order.
@@ -47,6 +49,7 @@ impl Sink {
             state: Arc::new(Mutex::new(State {
                 answer: OK,
                 poison: None,
+                others: Vec::new(),
                 taken: BTreeMap::new(),
                 bodies: Vec::new(),
                 asked: 0,
@@ -70,6 +73,14 @@ impl Sink {
     /// Refuses what has this in its body, and nothing else.
     pub(crate) fn refuse(&self, poison: &str) {
         self.state.lock().expect("not poisoned").poison = Some(poison.to_owned());
+    }
+
+    /// Answers what has this in its body so, until it is told something else of that.
+    pub(crate) fn answer_to(&self, text: &str, answer: Option<Answer>) {
+        let mut state = self.state.lock().expect("not poisoned");
+        state.others.retain(|(other, _)| other != text);
+        let other = answer.map(|answer| (text.to_owned(), answer));
+        state.others.extend(other);
     }
 
     /// How many different ids were taken.
@@ -123,7 +134,12 @@ impl Sink {
                     .as_ref()
                     .is_some_and(|poison| text.contains(poison));
                 let refused = Answer { status: 503, ..OK };
-                if is_poison { refused } else { state.answer }
+                let other = state.others.iter().find(|(other, _)| text.contains(other));
+                match other {
+                    Some((_, answer)) => *answer,
+                    None if is_poison => refused,
+                    None => state.answer,
+                }
             };
             match answer.after {
                 None => std::future::pending::<()>().await,

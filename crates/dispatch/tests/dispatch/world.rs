@@ -122,6 +122,20 @@ impl World {
         self.log.append(records).await.expect("room");
     }
 
+    /// Sends one notification after the other for everybody, each with its key: `key number`.
+    pub(crate) async fn notify_in_order(&self, of: impl IntoIterator<Item = (u32, u32)>) {
+        let new = |(key, number): (u32, u32)| NewRecord {
+            topic: Arc::from(OUTBOX),
+            key: Some(Bytes::from(key.to_string())),
+            value: notification(&format!(r#""{key} {number}""#)).into(),
+            headers: Vec::new(),
+            timestamp_ms: 0,
+            id: None,
+        };
+        let records = of.into_iter().map(new).collect();
+        self.log.append(records).await.expect("room");
+    }
+
     /// Sends a number of notifications for everybody.
     pub(crate) async fn notify(&mut self, count: u32) {
         let numbers = self.sent..self.sent + count;
@@ -187,17 +201,12 @@ pub(crate) fn endpoint(number: u128, sink: &Sink) -> Endpoint {
         timeout: Duration::from_secs(3),
         ..WebhookOptions::default()
     });
+    let id = EndpointId(Uuid::from_u128(number));
+    let target = webhook.expect("a webhook").target(guard());
     Endpoint {
-        id: EndpointId(Uuid::from_u128(number)),
-        account: "1".into(),
-        target: Ok(webhook.expect("a webhook").target(guard())),
-        is_active: true,
-        is_paused: false,
         schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
         concurrency: CONCURRENCY,
-        rate_limit: None,
-        fallback: None,
-        is_switched_off_by_failure: false,
+        ..Endpoint::new(id, "1".into(), Ok(target))
     }
 }
 

@@ -61,10 +61,8 @@ impl Routes {
         }
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
         let flow = &record.endpoint.flow;
+        let account = record.account_number.as_str().into();
         let endpoint = Endpoint {
-            id,
-            account: record.account_number.as_str().into(),
-            target,
             is_active: record.endpoint.active,
             is_paused: flow.paused,
             schedule: match &flow.retry_delays {
@@ -81,6 +79,7 @@ impl Routes {
             rate_limit: flow.rate_limit,
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
+            ..Endpoint::new(id, account, target)
         };
         (endpoint, filter_of(record))
     }

@@ -102,6 +102,11 @@ fn left_in_log(out: &mut Exposition, stats: &Stats) {
             stats.deferred,
         ),
         (
+            "dovecast_dispatch_held_back_total",
+            "Deliveries in order that are owed because an earlier one of their key is.",
+            stats.held_back,
+        ),
+        (
             "dovecast_dispatch_conditions_deferred_total",
             "Deferred deliveries whose condition exceeded what may be evaluated for its account at a time.",
             stats.conditions_deferred,

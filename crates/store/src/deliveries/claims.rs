@@ -137,6 +137,11 @@ impl Store {
         self.free_from_the_dead(now_ms, false).await
     }
 
+    /// Ranges that dispatchers have claimed that live no more are free.
+    pub(super) async fn free_ranges_of_the_dead(&self, now_ms: Millis) -> Result<()> {
+        self.free_from_the_dead(now_ms, true).await
+    }
+
     async fn free_from_the_dead(&self, now_ms: Millis, are_ranges: bool) -> Result<()> {
         let mut connection = self.database.pool.acquire().await?;
         let now_ms = self.now_of_dispatchers(&mut connection, now_ms).await?;
@@ -201,7 +206,7 @@ impl Store {
     pub(super) async fn owing_free_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>> {
         // It is not found while it is ours.
         self.release_unsure().await?;
-        self.free_from_the_dead(now_ms, true).await?;
+        self.free_ranges_of_the_dead(now_ms).await?;
         let rows = sqlx::query(OWING)
             .bind(self.log.to_string())
             .fetch_all(&self.database.pool)
@@ -217,7 +222,7 @@ impl Store {
         endpoints: &[EndpointId],
     ) -> Result<Vec<OwedRange>> {
         self.release_unsure().await?;
-        self.free_from_the_dead(now_ms, true).await?;
+        self.free_ranges_of_the_dead(now_ms).await?;
         let mut all = Vec::new();
         for some in endpoints.chunks(ENDPOINTS_PER_CLAIM) {
             match self.claim_some_ranges(most, some).await {
@@ -249,8 +254,7 @@ impl Store {
         let rows = claim.fetch_all(&mut tx).await?;
         let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
         let ids = ranges.iter().map(|range| range.id.clone());
-        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
-            .await?;
+        self.commit_range_claim(tx, ids.collect()).await?;
         self.held().claimed(&ranges);
         Ok(ranges)
     }
@@ -295,6 +299,15 @@ impl Store {
             keep(&mut self.unsure());
         }
         Ok(committed?)
+    }
+
+    pub(super) async fn commit_range_claim(
+        &self,
+        tx: Transaction,
+        ids: Vec<RangeId>,
+    ) -> Result<()> {
+        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
+            .await
     }
 
     fn unsure(&self) -> MutexGuard<'_, Unsure> {
@@ -351,7 +364,7 @@ where
     Ok(T::try_from(number).map_err(|error| row::wrong(column, error))?)
 }
 
-fn range(found: &AnyRow) -> Result<OwedRange> {
+pub(super) fn range(found: &AnyRow) -> Result<OwedRange> {
     Ok(OwedRange {
         id: RangeId {
             endpoint: row::id(found, "endpoint_id")?,

@@ -12,11 +12,14 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use dovecast_dispatch::ledger::{Millis, Owed, OwedId};
+use dovecast_dispatch::ledger::{
+    BEHIND, Claimed, Claiming, LEFT_ALONE_MS, Millis, Owed, OwedId, TopicPartition,
+};
 use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
 use super::claims::count;
+use super::order;
 use crate::clock::SKEW_MS;
 use crate::error::Result;
 use crate::open::Store;
@@ -37,7 +40,7 @@ const TELL_EVERY_MS: i64 = 60_000;
 
 const SET_BACK: &str =
     "SELECT made_ms FROM owed WHERE claimed_by IS NULL ORDER BY made_ms DESC LIMIT 1";
-const DUE_FIRST: &str = "SELECT endpoint_id, notification_id FROM owed \
+const DUE_FIRST: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
     WHERE claimed_by IS NULL AND due_ms <= $1 ORDER BY due_ms LIMIT $2";
 /// From one endpoint to the next: the rows in between are not read.
 const ENDPOINTS: &str = "WITH RECURSIVE step (id, number) AS (\
@@ -47,7 +50,7 @@ const ENDPOINTS: &str = "WITH RECURSIVE step (id, number) AS (\
     FROM step WHERE step.id IS NOT NULL AND step.number < $2) \
     SELECT id, (SELECT MIN(due_ms) FROM owed WHERE claimed_by IS NULL AND endpoint_id = step.id) AS due_ms \
     FROM step WHERE id IS NOT NULL";
-const OF_ENDPOINT: &str = "SELECT endpoint_id, notification_id FROM owed \
+const OF_ENDPOINT: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
     WHERE claimed_by IS NULL AND endpoint_id = $1 AND due_ms <= $2 ORDER BY due_ms LIMIT $3";
 
 /// What to claim, and of whom.
@@ -55,15 +58,12 @@ struct Looking<'a> {
     now_ms: Millis,
     most: usize,
     except: &'a BTreeSet<EndpointId>,
+    partitions: &'a BTreeSet<TopicPartition>,
 }
 
 impl Store {
-    pub(super) async fn claim_due(
-        &self,
-        now_ms: Millis,
-        most: usize,
-        except: &[EndpointId],
-    ) -> Result<Vec<Owed>> {
+    pub(super) async fn claim_due(&self, claiming: Claiming) -> Result<Claimed> {
+        let (now_ms, most) = (claiming.now_ms, claiming.most);
         self.release_unsure().await?;
         self.free_claims_of_the_dead(now_ms).await?;
         let ahead_ms = self.due_ahead_ms().await?;
@@ -72,17 +72,20 @@ impl Store {
         let looking = Looking {
             now_ms,
             most,
-            except: &except.iter().copied().collect(),
+            except: &claiming.except.into_iter().collect(),
+            partitions: &claiming.partitions.into_iter().collect(),
         };
         let ids = self.find_due(&looking).await?;
         if ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Claimed::default());
         }
-        let mut owed = self.claim_these(&ids, most).await?;
-        for owed in &mut owed {
-            owed.due_ms = owed.due_ms.saturating_sub(ahead_ms);
+        let mut claimed = self.claim_these(&ids, most).await?;
+        for owed in &mut claimed.owed {
+            if owed.due_ms != BEHIND {
+                owed.due_ms = owed.due_ms.saturating_sub(ahead_ms);
+            }
         }
-        Ok(owed)
+        Ok(claimed)
     }
 
     /// After the clock was set back, times that were decided on before lie further ahead than was
@@ -100,7 +103,8 @@ impl Store {
         loop {
             let mut due = Statement::new("UPDATE owed SET made_ms = ");
             due.bind(now_ms).push(", due_ms = CASE WHEN due_ms < ");
-            due.bind(now_ms).push(" THEN due_ms ELSE ").bind(now_ms);
+            due.bind(now_ms).push(" OR due_ms = ").bind(BEHIND);
+            due.push(" THEN due_ms ELSE ").bind(now_ms);
             due.push(
                 " END WHERE (endpoint_id, notification_id) IN (\
                  SELECT endpoint_id, notification_id FROM owed WHERE claimed_by IS NULL AND made_ms > ",
@@ -147,10 +151,35 @@ impl Store {
             .fetch_all(&self.database.pool)
             .await?;
         let may_be_more = rows.len() >= window;
-        let mut ids = rows.iter().map(id).collect::<Result<Vec<OwedId>>>()?;
+        let mut ids = self.ours(looking, &rows)?;
         ids.retain(|(endpoint, _)| !looking.except.contains(endpoint));
         if may_be_more && ids.len() < looking.most {
             self.find_behind(looking, &mut ids).await?;
+        }
+        Ok(ids)
+    }
+
+    /// What of these rows has no order, or is of a partition that this dispatcher reads; the rest
+    /// is left to whoever reads its partition, for a while.
+    fn ours(&self, looking: &Looking<'_>, rows: &[AnyRow]) -> Result<Vec<OwedId>> {
+        let left_alone_ms = looking.now_ms.saturating_sub(LEFT_ALONE_MS);
+        let mut ids = Vec::with_capacity(rows.len());
+        for found in rows {
+            let is_ours = match row::optional_text(found, "topic")? {
+                None => true,
+                Some(_) if row::number(found, "due_ms")? <= left_alone_ms => true,
+                Some(topic) => {
+                    let of = TopicPartition {
+                        topic: topic.into(),
+                        partition: count(found, "part")?,
+                    };
+                    let log = row::optional_text(found, "log")?;
+                    log.is_some_and(|log| *log == *self.log) && looking.partitions.contains(&of)
+                }
+            };
+            if is_ours {
+                ids.push(id(found)?);
+            }
         }
         Ok(ids)
     }
@@ -164,7 +193,7 @@ impl Store {
         let mut left = looking.most.saturating_sub(ids.len());
         for (place, (_, endpoint)) in due.iter().enumerate() {
             let share = left.div_ceil(due.len() - place);
-            let rows = self.due_of(*endpoint, looking.now_ms, share).await?;
+            let rows = self.due_of(*endpoint, looking, share).await?;
             left = left.saturating_sub(rows.len());
             let is_full = rows.len() == share && share > 0;
             ids.extend(rows);
@@ -174,7 +203,7 @@ impl Store {
             if left == 0 {
                 break;
             }
-            let rows = self.due_of(endpoint, looking.now_ms, taken + left).await?;
+            let rows = self.due_of(endpoint, looking, taken + left).await?;
             let rows = rows.get(taken..).unwrap_or_default();
             left = left.saturating_sub(rows.len());
             ids.extend_from_slice(rows);
@@ -222,7 +251,7 @@ impl Store {
     async fn due_of(
         &self,
         endpoint: EndpointId,
-        now_ms: Millis,
+        looking: &Looking<'_>,
         most: usize,
     ) -> Result<Vec<OwedId>> {
         if most == 0 {
@@ -230,44 +259,73 @@ impl Store {
         }
         let rows = sqlx::query(OF_ENDPOINT)
             .bind(endpoint.to_string())
-            .bind(now_ms)
+            .bind(looking.now_ms)
             .bind(number(most))
             .fetch_all(&self.database.pool)
             .await?;
-        rows.iter().map(id).collect()
+        self.ours(looking, &rows)
     }
 
     /// Claims those of them that are free still, the longest due first. Rows that another
     /// dispatcher is at are passed over.
-    async fn claim_these(&self, ids: &[OwedId], most: usize) -> Result<Vec<Owed>> {
+    async fn claim_these(&self, ids: &[OwedId], most: usize) -> Result<Claimed> {
         let claim = claim(self.dispatcher_id(), ids, most, self.skip_locked());
         let mut tx = self.database.begin_writing().await?;
         let rows = claim.fetch_all(&mut tx).await?;
         let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
-        let ids = owed.iter().map(|owed| (owed.endpoint, owed.notification));
+        owed.sort_by_key(|owed| owed.due_ms);
+        if owed.len() < ids.len().min(most) {
+            put_behind(ids).execute(&mut tx).await?;
+        }
+        let claimed = self.claim_followers(&mut tx, owed, most).await?;
+        let ids = claimed.owed.iter();
+        let ids = ids.map(|owed| (owed.endpoint, owed.notification));
         self.commit_claim(tx, |unsure| unsure.owed.extend(ids))
             .await?;
-        owed.sort_by_key(|owed| owed.due_ms);
-        Ok(owed)
+        Ok(claimed)
     }
+}
+
+/// What is due and not the first of its key waits for that.
+fn put_behind(ids: &[OwedId]) -> Statement {
+    let mut put = Statement::new("UPDATE owed SET due_ms = ");
+    put.bind(BEHIND);
+    put.push(" WHERE claimed_by IS NULL AND order_key IS NOT NULL AND (endpoint_id, notification_id) IN (");
+    values(&mut put, ids);
+    put.push(
+        ") AND EXISTS (SELECT 1 FROM owed AS earlier WHERE earlier.endpoint_id = owed.endpoint_id \
+         AND earlier.order_key = owed.order_key AND earlier.record_offset < owed.record_offset)",
+    );
+    put
+}
+
+fn values(statement: &mut Statement, ids: &[OwedId]) {
+    let mut comma = "VALUES (";
+    for (endpoint, notification) in ids {
+        statement.push(comma).bind(endpoint.to_string());
+        statement.push(", ").bind(notification.to_string());
+        comma = "), (";
+    }
+    statement.push(")");
 }
 
 fn claim(us: String, ids: &[OwedId], most: usize, skip_locked: &'static str) -> Statement {
     let mut claim = Statement::new("UPDATE owed SET claimed_by = ");
     claim.bind(us);
     claim.push(
-        " WHERE (endpoint_id, notification_id) IN (SELECT endpoint_id, notification_id FROM owed \
-         WHERE claimed_by IS NULL AND (endpoint_id, notification_id) IN (VALUES ",
+        " WHERE (endpoint_id, notification_id) IN (SELECT endpoint_id, notification_id FROM owed AS due \
+         WHERE claimed_by IS NULL AND (endpoint_id, notification_id) IN (",
     );
-    let mut comma = "(";
-    for (endpoint, notification) in ids {
-        claim.push(comma).bind(endpoint.to_string());
-        claim.push(", ").bind(notification.to_string());
-        comma = "), (";
-    }
-    claim.push(")) ORDER BY due_ms LIMIT ").bind(number(most));
-    claim.push(skip_locked);
-    claim.push(") RETURNING endpoint_id, notification_id, content, failures, due_ms, reason");
+    values(&mut claim, ids);
+    // Of a key the first one only.
+    claim.push(
+        ") AND NOT EXISTS (SELECT 1 FROM owed AS earlier WHERE due.order_key IS NOT NULL \
+         AND earlier.endpoint_id = due.endpoint_id AND earlier.order_key = due.order_key \
+         AND earlier.record_offset < due.record_offset) ORDER BY due_ms LIMIT ",
+    );
+    claim.bind(number(most)).push(skip_locked);
+    claim.push(") RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, ");
+    claim.push(order::PLACE);
     claim
 }
 
@@ -280,7 +338,7 @@ fn id(found: &AnyRow) -> Result<OwedId> {
     Ok((endpoint, row::id(found, "notification_id")?))
 }
 
-fn owed(found: &AnyRow) -> Result<Owed> {
+pub(super) fn owed(found: &AnyRow) -> Result<Owed> {
     Ok(Owed {
         endpoint: row::id(found, "endpoint_id")?,
         notification: row::id(found, "notification_id")?,
@@ -288,5 +346,6 @@ fn owed(found: &AnyRow) -> Result<Owed> {
         failures: count(found, "failures")?,
         due_ms: row::number(found, "due_ms")?,
         reason: row::text(found, "reason")?,
+        place: order::place(found)?,
     })
 }

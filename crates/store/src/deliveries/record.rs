@@ -3,37 +3,43 @@
 use std::collections::BTreeMap;
 
 use crate::connection::Connection;
-use dovecast_dispatch::ledger::{AttemptRow, Happened, Owed};
+use dovecast_dispatch::ledger::{AttemptRow, BEHIND, Happened, Owed};
 use dovecast_notification::EndpointId;
 use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
 use super::attempts;
+use super::order::{Keys, bind_place, make_next_due};
 use super::status::Seen;
 use crate::error::Result;
 use crate::open::Store;
+use crate::row;
 
 pub(crate) type Bound<'q> = Query<'q, Any, AnyArguments>;
 
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by, \
+    log, topic, part, record_offset, order_key) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING";
 /// An owed delivery has failed again. Where its row is gone the database has lost it, or others
 /// have made the delivery since, and then it is made once more and known by its `webhook-id`. Who
 /// was taken for dead meanwhile takes nothing from the one that has claimed it now.
-const FAIL: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (endpoint_id, notification_id) \
+const FAIL: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, \
+    log, topic, part, record_offset, order_key) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = excluded.failures, due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL, \
     reason = excluded.reason WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
-const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (endpoint_id, notification_id) \
+const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, \
+    log, topic, part, record_offset, order_key) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL \
     WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
-const DONE: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
+const DONE: &str =
+    "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 RETURNING order_key";
 const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
-    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1)";
+    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1) RETURNING order_key";
 /// Most characters of a reason that are kept.
 const REASON_CHARS: usize = 2000;
 
@@ -49,7 +55,7 @@ impl Store {
             made_ms: self.clock.now_ms().saturating_add(ahead_ms),
             ahead_ms,
         };
-        owed(&mut tx, happened, (&us, time)).await?;
+        owed(&mut tx, happened, (&us, &self.log, time)).await?;
         let changed = self.ranges(&mut tx, happened).await?;
         for (place, letter) in happened.dead.iter().enumerate() {
             super::dead_letters::insert(place, letter, &self.log)
@@ -94,8 +100,15 @@ struct Time {
 async fn owed(
     connection: &mut Connection,
     happened: &Happened,
-    (us, time): (&str, Time),
+    (us, log, time): (&str, &str, Time),
 ) -> Result<()> {
+    // Keys of which the first may be another one now.
+    let mut keys = Keys::new();
+    let mut behind = |owed: &Owed| {
+        if let Some(place) = owed.place.as_ref().filter(|_| owed.due_ms == BEHIND) {
+            keys.insert((owed.endpoint, place.key));
+        }
+    };
     let of = |statement, owed: &Owed| -> Bound<'static> {
         sqlx::query(statement)
             .bind(owed.endpoint.to_string())
@@ -103,20 +116,24 @@ async fn owed(
             // Canonical JSON is UTF-8.
             .bind(String::from_utf8_lossy(&owed.content).into_owned())
             .bind(i64::from(owed.failures))
-            .bind(owed.due_ms.saturating_add(time.ahead_ms))
+            .bind(time.due_ms(owed.due_ms))
             .bind(reason(&owed.reason))
             .bind(time.made_ms)
     };
     let new = happened.owed.iter().map(|owed| (owed, None));
     let ours = happened.under_way.iter().map(|owed| (owed, Some(us)));
     for (owed, claimed_by) in new.chain(ours) {
+        behind(owed);
         let insert = of(OWE, owed).bind(claimed_by.map(str::to_owned));
+        let insert = bind_place(insert, owed.place.as_ref(), log);
         insert.execute(&mut *connection).await?;
     }
     let failed = happened.failed_again.iter().map(|owed| (FAIL, owed));
     let given_back = happened.given_back.iter().map(|owed| (GIVE_BACK, owed));
     for (statement, owed) in failed.chain(given_back) {
+        behind(owed);
         let upsert = of(statement, owed).bind(us.to_owned());
+        let upsert = bind_place(upsert, owed.place.as_ref(), log);
         upsert.execute(&mut *connection).await?;
     }
     for ((endpoint, notification), due_ms) in &happened.postponed {
@@ -128,21 +145,31 @@ async fn owed(
             .execute(&mut *connection)
             .await?;
     }
-    for (endpoint, notification) in &happened.unwanted {
-        sqlx::query(UNWANTED)
+    let unwanted = happened.unwanted.iter().map(|id| (UNWANTED, id));
+    let done = happened.done.iter().map(|id| (DONE, id));
+    for (statement, (endpoint, notification)) in unwanted.chain(done) {
+        let removed = sqlx::query(statement)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
-            .execute(&mut *connection)
+            .fetch_all(&mut *connection)
             .await?;
+        for removed in removed {
+            if row::optional_text(&removed, "order_key")?.is_some() {
+                keys.insert((*endpoint, row::id(&removed, "order_key")?));
+            }
+        }
     }
-    for (endpoint, notification) in &happened.done {
-        sqlx::query(DONE)
-            .bind(endpoint.to_string())
-            .bind(notification.to_string())
-            .execute(&mut *connection)
-            .await?;
+    make_next_due(connection, &keys, time.made_ms).await
+}
+
+impl Time {
+    /// When a delivery is due, in the time of rows.
+    fn due_ms(self, due_ms: i64) -> i64 {
+        if due_ms == BEHIND {
+            return due_ms;
+        }
+        due_ms.saturating_add(self.ahead_ms)
     }
-    Ok(())
 }
 
 /// PostgreSQL takes no NUL, and a peer may say anything.

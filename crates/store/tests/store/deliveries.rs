@@ -43,12 +43,10 @@ fn notification(number: u128) -> NotificationId {
 
 fn owed(number: u128, due_ms: i64) -> Owed {
     Owed {
-        endpoint: ENDPOINT,
         notification: notification(number),
         content: Bytes::from(format!(r#"{{"message":"ä{number}"}}"#)),
-        failures: 1,
-        due_ms,
         reason: "the endpoint answers 503".to_owned(),
+        ..setup::owed(ENDPOINT, due_ms)
     }
 }
 

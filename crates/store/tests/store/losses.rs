@@ -30,6 +30,7 @@ fn owed(number: u128) -> Owed {
         failures: 2,
         due_ms: 0,
         reason: "the endpoint answers 503".to_owned(),
+        place: None,
     }
 }
 

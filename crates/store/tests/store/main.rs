@@ -14,6 +14,7 @@ mod growing;
 mod losses;
 mod lost_answers;
 mod opening;
+mod order;
 mod ranges;
 mod refused;
 mod registration;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         losses::CASES,
         lost_answers::CASES,
         opening::CASES,
+        order::CASES,
         ranges::CASES,
         refused::CASES,
         registration::CASES,

@@ -223,5 +223,6 @@ pub(crate) fn owed(endpoint: EndpointId, due_ms: i64) -> Owed {
         failures: 1,
         due_ms,
         reason: String::new(),
+        place: None,
     }
 }

@@ -39,6 +39,15 @@ fn owing(number: u32) -> Connection {
         );
         connection.execute_batch(&fill).expect("deliveries");
     }
+    let of = endpoint(4);
+    let fill = format!(
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {number}) \
+         INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason, log, topic, part, record_offset, order_key) \
+         SELECT '{of}', printf('00000000-0000-0000-0000-%012d', value), '{{}}', 1, {BEHIND}, 0, '', '', 't', 0, value, 'key' FROM n"
+    );
+    connection
+        .execute_batch(&fill)
+        .expect("deliveries of a key");
     let lives = "INSERT INTO dispatcher (id, alive_until_ms) VALUES ('lives', 5000000)";
     connection.execute_batch(lives).expect("a dispatcher");
     connection
@@ -75,15 +84,17 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
     claimed.push("20".to_owned());
     let claimed: Vec<&dyn ToSql> = claimed.iter().map(|value| value as &dyn ToSql).collect();
     let (few, many) = (owing(1_000), owing(100_000));
-    let third = endpoint(3);
+    let (third, fourth) = (endpoint(3), endpoint(4));
     let until_ms = NOW_MS + SKEW_MS;
-    let cases: [(&str, &[&dyn ToSql], usize); 6] = [
+    let cases: [(&str, &[&dyn ToSql], usize); 8] = [
         (SET_BACK, &[], 1),
         (DEAD, &[&"us", &NOW_MS, &until_ms], 0),
         (DUE_FIRST, &[&NOW_MS, &1_000], 1_000),
-        (ENDPOINTS, &[&"", &PAGE], 2),
+        (ENDPOINTS, &[&"", &PAGE], 3),
         (OF_ENDPOINT, &[&third, &NOW_MS, &20], 10),
         (claim.text(), &claimed, 9),
+        (order::FOLLOWERS, &[&fourth, &"key", &1, &20], 20),
+        (order::NEXT, &[&fourth, &"key", &NOW_MS, &BEHIND], 0),
     ];
     for (statement, values, expected) in cases {
         let (rows, steps) = run(&many, statement, values);

@@ -1,0 +1,53 @@
+//! Keys whose deliveries wait because the ledger owes one of them: asks now and then whether that
+//! is still so.
+//!
+//! A key is free as soon as all that is owed of it was claimed here (`lane/order`). Who else claims
+//! it says nothing to us: another dispatcher, or one whose partition this was before.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dovecast_log::Log;
+use dovecast_notification::OrderKey;
+
+use crate::lane::Lane;
+use crate::ledger::{Ledger, LedgerError};
+use crate::shared::Shared;
+
+/// How often it is asked: seldom enough for many keys, and soon enough for one that nobody else
+/// would free.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Keys that are named in one question: the statement stays short.
+const KEYS_PER_QUESTION: usize = 500;
+
+pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        let lanes: Vec<_> = shared.lanes().values().cloned().collect();
+        for lane in lanes {
+            if let Err(error) = check(&shared, &lane).await {
+                shared.ledger_failed(&mut told, &error).await;
+            }
+        }
+    }
+}
+
+async fn check<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    lane: &Lane,
+) -> Result<(), LedgerError> {
+    let written = shared.recorder.written();
+    let owing = lane.state().order.owing(written);
+    for some in owing.chunks(KEYS_PER_QUESTION) {
+        let keys: Vec<OrderKey> = some.iter().map(|owing| owing.key).collect();
+        let asked = async { shared.ledger.owed_keys(lane.id, keys).await };
+        let still: HashSet<OrderKey> = shared.ask(asked).await?.into_iter().collect();
+        let mut state = lane.state();
+        for owing in some.iter().filter(|owing| !still.contains(&owing.key)) {
+            state.order.owes_nothing(owing);
+        }
+    }
+    Ok(())
+}

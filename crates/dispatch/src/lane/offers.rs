@@ -1,0 +1,162 @@
+//! What is offered to a lane, and whether it takes it: what was just read from the log, what was
+//! owed and is due, and what is read again of a range.
+
+use std::time::{Duration, Instant};
+
+use super::order::{Entered, Joining};
+use super::{PATIENCE, Shed, State};
+use crate::item::Item;
+use crate::ledger::TopicPartition;
+
+/// How many may wait.
+const QUEUE: usize = 2_000;
+/// Most owed deliveries in a lane's queue; lower than `QUEUE`, so that a slow endpoint leaves room.
+const OWED: usize = 1_000;
+/// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits
+/// for it.
+const FAST: Duration = Duration::from_millis(200);
+
+/// Owed deliveries that are offered together: one, or several of one key, in order.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) items: Vec<Item>,
+    /// Whether these are all that is owed of the key.
+    pub(crate) is_complete: bool,
+    /// The batch that the recorder had written before they were claimed.
+    pub(crate) written: u64,
+}
+
+/// Why owed deliveries are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotNow {
+    /// There is no room, or the breaker is open, until then.
+    Until(Option<Instant>),
+    /// Another one of the key comes first, that is not written yet.
+    Behind,
+}
+
+/// What became of an offer.
+#[derive(Debug)]
+pub(crate) enum Offered {
+    /// The delivery waits in the queue of the lane.
+    Queued,
+    /// The delivery waits for another one of its key.
+    InLine,
+    /// The delivery is owed, as another one of its key is.
+    Joins(Joining),
+    /// What was offered is part of a range now, and so is what waited before.
+    Deferred(Shed),
+    /// There is no room just now, but there will be in a moment.
+    Full(Item),
+    /// The dispatcher stops.
+    Ended(Item),
+}
+
+impl State {
+    /// Takes what was just read from the log. `written`: the batch that the recorder has written
+    /// last.
+    pub(crate) fn offer_live(&mut self, item: Item, written: u64) -> Offered {
+        self.used = item.since;
+        let mut shed = Shed::default();
+        if self.behind.is_none() {
+            let waited = self
+                .queue
+                .front()
+                .map(|oldest| item.since.duration_since(oldest.since));
+            let waited = waited.unwrap_or_default();
+            let is_full = self.queue.len() >= QUEUE;
+            let must_wait =
+                self.gate.is_shut(item.since) || waited > PATIENCE || (is_full && waited > FAST);
+            if !must_wait && is_full {
+                return Offered::Full(item);
+            }
+            if !must_wait {
+                return self.enter(item, written);
+            }
+            shed = self.fall_behind();
+        }
+        self.defer(&mut shed, item);
+        Offered::Deferred(shed)
+    }
+
+    /// Leaves what was just read from the log to a range, whether there would be room for it or
+    /// not. With `unknown`, the ledger is asked first what the endpoint owes of that partition.
+    pub(crate) fn leave_live(&mut self, item: Item, unknown: Option<TopicPartition>) -> Shed {
+        self.used = item.since;
+        let mut shed = self.fall_behind();
+        if let (Some(of), Some(behind)) = (unknown, &mut self.behind) {
+            behind.ask(of);
+        }
+        self.defer(&mut shed, item);
+        shed
+    }
+
+    /// Takes a delivery in, when those of its key that come before it are done.
+    fn enter(&mut self, item: Item, written: u64) -> Offered {
+        match self.order.enter(item, written) {
+            Entered::Ready(item) => {
+                self.queue.push_back(item);
+                Offered::Queued
+            }
+            Entered::Waits => Offered::InLine,
+            Entered::Joins(joining) => Offered::Joins(joining),
+        }
+    }
+
+    /// Takes what was owed and is due: one delivery, or several of a key in order. Gives them back
+    /// where there is no room, or the breaker is open, with when to ask again.
+    /// `share`: bytes of bodies that may wait here, besides one.
+    pub(crate) fn offer_owed(&mut self, run: Run, share: u64) -> Result<(), (Vec<Item>, NotNow)> {
+        let now = Instant::now();
+        self.used = now;
+        let key = run.items.first().and_then(|first| first.order.clone());
+        let key = key.map(|place| place.key);
+        if key.is_some_and(|key| !self.order.accepts(key, run.written)) {
+            return Err((run.items, NotNow::Behind));
+        }
+        if let Some(until) = self.gate.held_until(now) {
+            return Err((self.refuse(run), NotNow::Until(Some(until))));
+        }
+        let is_full = self.queue.len() >= OWED || self.has_bytes(share);
+        if !self.gate.is_open_breaker() && is_full {
+            return Err((self.refuse(run), NotNow::Until(None)));
+        }
+        let probe_at = self.gate.probe_at();
+        let may_probe = self.probe.is_none() && probe_at.is_some_and(|at| at <= now);
+        if self.gate.is_open_breaker() && !may_probe {
+            return Err((self.refuse(run), NotNow::Until(probe_at)));
+        }
+        for item in run.items {
+            if let Entered::Ready(item) = self.order.enter(item, 0) {
+                self.queue.push_back(item);
+            }
+        }
+        match key {
+            Some(key) if run.is_complete => self.order.is_complete(key, run.written),
+            Some(key) => self.order.hold(key),
+            None => {}
+        }
+        if self.gate.is_open_breaker() {
+            self.probe(now);
+        }
+        Ok(())
+    }
+
+    /// What is not taken stays owed, and what comes of its key joins it.
+    fn refuse(&mut self, run: Run) -> Vec<Item> {
+        if let Some(place) = run.items.first().and_then(|first| first.order.as_ref()) {
+            self.order.hold(place.key);
+        }
+        run.items
+    }
+
+    /// Takes what is read again of a range.
+    pub(crate) fn offer_range(&mut self, item: Item, written: u64) -> Offered {
+        if self.is_ended {
+            // What was before it is not here any more.
+            return Offered::Ended(item);
+        }
+        self.used = item.since;
+        self.enter(item, written)
+    }
+}

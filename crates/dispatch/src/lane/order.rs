@@ -1,0 +1,319 @@
+//! The order of a lane: deliveries of one key go one after the other, as their records stand in the
+//! log.
+//!
+//! Of each key one delivery is in the lane's queue or under way; the others wait in the line of the
+//! key. While the ledger owes a delivery of a key, what comes of that key *joins* it there: it is
+//! owed behind the one that failed, and holds up nothing here. Whoever claims what is owed of a key
+//! gets it in order, and its line is free again once all that was owed is here.
+//!
+//! So a delivery is made only when each earlier one of its key was made by this process, or is done
+//! as the ledger knew when this process began to read the partition. Another process that still
+//! delivers what it had of a partition that is not its own any more repeats what is made here
+//! before anything newer is: to a receiver an old one that comes late has come before.
+
+mod owes;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use dovecast_notification::OrderKey;
+
+use super::PATIENCE;
+use crate::item::{Item, Origin};
+use crate::ledger::{KeyPlace, TopicPartition};
+use owes::Owes;
+
+/// Most deliveries that wait in the line of one key: more of it are owed, so that a key of which
+/// very much comes at once takes no memory of others.
+const LINE: usize = 100;
+/// Most deliveries that wait in all lines of a lane.
+const LINES: usize = 1_000;
+
+/// Lines of keys, and the partitions of which is known what the endpoint owes.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    lines: HashMap<OrderKey, Line>,
+    /// Deliveries that wait in lines.
+    waiting: usize,
+    /// By partition, the assignment in which the ledger was asked what is owed of it.
+    known: HashMap<TopicPartition, u64>,
+    /// Counts what is noted about what keys owe.
+    notes: u64,
+}
+
+/// The line of a key.
+#[derive(Debug, Default)]
+struct Line {
+    /// Whether a delivery of the key is in the queue of the lane or under way.
+    is_busy: bool,
+    /// Whether the ledger owes that one, too.
+    is_row: bool,
+    waiting: VecDeque<Item>,
+    owes: Option<Owes>,
+}
+
+/// What becomes of a delivery that comes into the lane.
+pub(crate) enum Entered {
+    /// The delivery goes into the queue.
+    Ready(Item),
+    /// The delivery waits in the line of its key.
+    Waits,
+    /// The delivery is owed, behind others of its key.
+    Joins(Joining),
+}
+
+/// A delivery that is owed instead of waiting here.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) item: Item,
+    pub(crate) due: Due,
+}
+
+/// When a delivery is due that is owed instead of waiting here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Now,
+    /// When the one before it of its key is done.
+    Behind,
+    /// When the lane may be asked again.
+    Later,
+}
+
+/// How a delivery has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Delivered, or dropped: the next may begin.
+    Done,
+    /// Dead: the next may begin when that is written.
+    Dead,
+    /// Owed: the next has to wait for it.
+    Owed,
+}
+
+impl Item {
+    fn is_claimed(&self) -> bool {
+        matches!(self.origin, Origin::Owed)
+    }
+}
+
+impl Line {
+    /// Notes that a delivery joins what is owed.
+    fn join(&mut self, item: Item, note: u64) -> Joining {
+        let owes = self.owes.get_or_insert_default();
+        let is_behind = owes.has_rows || (self.is_busy && self.is_row);
+        owes.has_rows = true;
+        owes.unrecorded += 1;
+        owes.note = note;
+        let due = if is_behind { Due::Behind } else { Due::Now };
+        Joining { item, due }
+    }
+}
+
+impl Order {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Whether the ledger was asked in this assignment what is owed of a partition, and no other
+    /// process can have changed it since.
+    pub(crate) fn knows(&self, of: &TopicPartition, number: Option<u64>) -> bool {
+        number.is_some() && self.known.get(of).copied() == number
+    }
+
+    pub(crate) fn learn(&mut self, of: &TopicPartition, number: u64) {
+        self.known.insert(of.clone(), number);
+    }
+
+    /// Forgets what is known: the endpoint has not been in order so far, or others may have changed
+    /// it.
+    pub(crate) fn doubt(&mut self, of: Option<&TopicPartition>) {
+        match of {
+            Some(of) => drop(self.known.remove(of)),
+            None => self.known.clear(),
+        }
+    }
+
+    /// Takes a delivery in. `written`: the batch that the recorder has written last.
+    pub(crate) fn enter(&mut self, mut item: Item, written: u64) -> Entered {
+        let Some(place) = &item.order else {
+            return Entered::Ready(item);
+        };
+        let line = self.lines.entry(place.key).or_default();
+        let is_claimed = item.is_claimed();
+        if !is_claimed {
+            if line
+                .owes
+                .as_ref()
+                .is_some_and(|owes| !owes.has_rows && owes.is_written(written))
+            {
+                line.owes = None;
+            }
+            let is_full = line.waiting.len() >= LINE || self.waiting >= LINES;
+            if line.owes.is_some() || (line.is_busy && is_full) {
+                self.notes += 1;
+                return Entered::Joins(line.join(item, self.notes));
+            }
+        }
+        if line.is_busy {
+            item.has_waited = true;
+            line.waiting.push_back(item);
+            self.waiting += 1;
+            return Entered::Waits;
+        }
+        (line.is_busy, line.is_row) = (true, is_claimed);
+        Entered::Ready(item)
+    }
+
+    /// The delivery under way hangs, and is owed by now. Gives what waits behind it: it is owed,
+    /// too.
+    pub(crate) fn hangs(&mut self, place: &KeyPlace) -> Vec<Joining> {
+        if let Some(line) = self.lines.get_mut(&place.key) {
+            line.is_row = true;
+        }
+        self.empty_line(place)
+    }
+
+    /// The delivery of a key has ended: gives the next one, or what waits behind it and is owed
+    /// now. `batch`: with which what came of it is written at the latest.
+    pub(crate) fn over(
+        &mut self,
+        place: &KeyPlace,
+        over: Over,
+        batch: u64,
+    ) -> (Option<Item>, Vec<Joining>) {
+        let Some(line) = self.lines.get_mut(&place.key) else {
+            return (None, Vec::new());
+        };
+        if over == Over::Done {
+            return (self.next_of(place), Vec::new());
+        }
+        self.notes += 1;
+        let owes = line.owes.get_or_insert_default();
+        owes.has_rows |= over == Over::Owed;
+        owes.batch = owes.batch.max(batch);
+        owes.note = self.notes;
+        (line.is_busy, line.is_row) = (false, false);
+        (None, self.empty_line(place))
+    }
+
+    /// The next delivery of a key, which is ready now.
+    fn next_of(&mut self, place: &KeyPlace) -> Option<Item> {
+        let line = self.lines.get_mut(&place.key)?;
+        if let Some(mut next) = line.waiting.pop_front() {
+            self.waiting -= 1;
+            line.is_row = next.is_claimed();
+            next.since = Instant::now();
+            return Some(next);
+        }
+        (line.is_busy, line.is_row) = (false, false);
+        if line.owes.is_none() {
+            self.lines.remove(&place.key);
+        }
+        None
+    }
+
+    /// Everything that waits in the line of a key is owed from now on.
+    fn empty_line(&mut self, place: &KeyPlace) -> Vec<Joining> {
+        let Some(line) = self.lines.get_mut(&place.key) else {
+            return Vec::new();
+        };
+        self.waiting -= line.waiting.len();
+        self.notes += 1;
+        let waiting = std::mem::take(&mut line.waiting);
+        let joins = waiting.into_iter();
+        joins.map(|item| line.join(item, self.notes)).collect()
+    }
+
+    /// A delivery that is in the queue is owed instead, with what waits behind it.
+    pub(crate) fn leave(&mut self, item: Item, due: Due) -> Vec<Joining> {
+        let Some(place) = item.order.clone() else {
+            return vec![Joining { item, due }];
+        };
+        let line = self.lines.entry(place.key).or_default();
+        (line.is_busy, line.is_row) = (false, false);
+        self.notes += 1;
+        let mut first = line.join(item, self.notes);
+        if due == Due::Later {
+            first.due = due;
+        }
+        let mut joins = vec![first];
+        joins.extend(self.empty_line(&place));
+        joins
+    }
+
+    /// A delivery was taken out of the queue, to be read again from the log. Gives the next one
+    /// that is not, and those that are.
+    pub(crate) fn take_out(
+        &mut self,
+        place: &KeyPlace,
+        is_taken: impl Fn(&Item) -> bool,
+    ) -> (Option<Item>, Vec<Item>) {
+        let mut taken = Vec::new();
+        if let Some(line) = self.lines.get_mut(&place.key) {
+            let before = line.waiting.len();
+            let (out, kept): (Vec<Item>, Vec<Item>) =
+                line.waiting.drain(..).partition(|item| is_taken(item));
+            line.waiting = kept.into();
+            self.waiting -= before - line.waiting.len();
+            taken = out;
+        }
+        (self.next_of(place), taken)
+    }
+
+    /// Takes some of what waits in lines, whatever is before it.
+    pub(crate) fn take_waiting(&mut self, is_taken: impl Fn(&Item) -> bool) -> Vec<Item> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for line in self.lines.values_mut() {
+            if line.waiting.iter().any(&is_taken) {
+                let (out, kept): (Vec<Item>, Vec<Item>) =
+                    line.waiting.drain(..).partition(|item| is_taken(item));
+                line.waiting = kept.into();
+                taken.extend(out);
+            }
+        }
+        self.waiting -= taken.len();
+        taken
+    }
+
+    /// What waits in lines.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
+        let lines = (self.waiting > 0).then(|| self.lines.values());
+        lines.into_iter().flatten().flat_map(|line| &line.waiting)
+    }
+
+    /// Lines in which something that was just read has waited for too long: it is owed, as its
+    /// record is not committed before. What is read of ranges may wait.
+    pub(crate) fn take_late(&mut self, now: Instant) -> Vec<Joining> {
+        let is_late = |item: &Item| item.is_live() && now.duration_since(item.since) > PATIENCE;
+        self.take_lines(is_late)
+    }
+
+    /// Lines in which anything waits that was just read: it is owed.
+    pub(crate) fn take_live(&mut self) -> Vec<Joining> {
+        self.take_lines(Item::is_live)
+    }
+
+    /// Everything that waits in lines in which something is so.
+    fn take_lines(&mut self, is_so: impl Fn(&Item) -> bool) -> Vec<Joining> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
+        let is_taken = |line: &Line| line.waiting.iter().any(&is_so);
+        let late = self.lines.iter().filter(|(_, line)| is_taken(line));
+        let late: Vec<Arc<KeyPlace>> = late
+            .filter_map(|(_, line)| line.waiting.front()?.order.clone())
+            .collect();
+        let mut joins = Vec::new();
+        for place in late {
+            joins.extend(self.empty_line(&place));
+        }
+        joins
+    }
+}
+
+#[cfg(test)]
+mod tests;

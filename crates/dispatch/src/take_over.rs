@@ -1,0 +1,157 @@
+//! Takes over what an endpoint with an order owes of a partition that has become ours.
+//!
+//! Ranges of such an endpoint are delivered by the process that reads their partition, one after
+//! the other, and before anything new of it. So whoever gets a partition claims them, waits for
+//! those that another process has still claimed, and learns of which keys single deliveries are
+//! owed. Whoever has lost a partition leaves its ranges to the next.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dovecast_log::Log;
+use dovecast_notification::EndpointId;
+
+use crate::catch_up::{Open, leave};
+use crate::lane::Lane;
+use crate::ledger::{Debts, Ledger, LedgerError, RangeId, TopicPartition};
+use crate::shared::Shared;
+use crate::stats::count;
+
+/// Endpoints that are named in one question: the statement stays short.
+const ENDPOINTS_PER_QUESTION: usize = 50;
+
+/// Has lanes of endpoints with an order take over what is free of partitions that are ours.
+pub(crate) async fn take_free<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    endpoints: Vec<EndpointId>,
+) -> Result<(), LedgerError> {
+    for some in endpoints.chunks(ENDPOINTS_PER_QUESTION) {
+        for (id, of) in shared.ledger.free_ranges(some.to_vec()).await? {
+            let endpoint = shared.directory.endpoint(id);
+            if let Some(endpoint) = endpoint.filter(|_| shared.partitions.number(&of).is_some()) {
+                shared.take_over_later(&endpoint, of);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks what is owed of partitions of which that is not known, and leaves those that are not ours.
+pub(crate) async fn ask<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+) {
+    leave_lost(shared, lane, readers);
+    let unknown = match &lane.state().behind {
+        Some(behind) => behind.unknown(),
+        None => return,
+    };
+    for of in unknown {
+        match shared.partitions.number(&of) {
+            Some(number) => take_over(shared, lane, &of, number).await,
+            None => answered(lane, &of, None),
+        }
+    }
+}
+
+/// Leaves the ranges of partitions that are not ours any more, when nothing of them is under way;
+/// of those that have come back others may have been at it.
+fn leave_lost<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+) {
+    let partitions = match &lane.state().behind {
+        Some(behind) => behind.partitions(),
+        None => return,
+    };
+    for of in partitions {
+        let number = shared.partitions.number(&of);
+        if number.is_some() {
+            let mut state = lane.state();
+            if !state.order.knows(&of, number)
+                && let Some(behind) = &mut state.behind
+            {
+                behind.ask(of);
+            }
+            continue;
+        }
+        let parts = match &lane.state().behind {
+            Some(behind) => behind.parts(lane.id),
+            None => return,
+        };
+        for part in parts.into_iter().filter(|part| part.id.partition() == of) {
+            if let Some(reader) = readers.get_mut(&part.id) {
+                reader.give_up(shared, lane);
+                if !reader.is_idle() {
+                    continue;
+                }
+            }
+            if leave(lane, &part.id, part.to) {
+                readers.remove(&part.id);
+                shared.release(part.id);
+            }
+        }
+    }
+}
+
+async fn take_over<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    of: &TopicPartition,
+    number: u64,
+) {
+    if !shared.is_alive() || !shared.can_read() {
+        return;
+    }
+    let life = shared.lives.load(Ordering::Acquire);
+    let endpoint = lane.id;
+    let now_ms = shared.now_ms();
+    let asked = async { shared.ledger.take_over(now_ms, endpoint, of.clone()).await };
+    let debts = match shared.ask(asked).await {
+        Ok(debts) => debts,
+        Err(error) => {
+            count(&shared.counters.ledger_errors, 1);
+            tracing::debug!(%error, "what an endpoint owes of a partition is not known now");
+            return;
+        }
+    };
+    if life != shared.lives.load(Ordering::Acquire) {
+        // Others may have claimed it since.
+        for range in debts.claimed {
+            shared.release(range.id);
+        }
+        return;
+    }
+    if adopt(lane, &debts) {
+        answered(lane, of, Some(number));
+    }
+}
+
+/// Takes in what was claimed, and the keys that wait; `false`: another process is at some ranges
+/// still.
+fn adopt(lane: &Lane, debts: &Debts) -> bool {
+    let mut state = lane.state();
+    for key in &debts.keys {
+        state.order.hold(*key);
+    }
+    let behind = state.behind.get_or_insert_default();
+    for range in &debts.claimed {
+        behind.adopt(range);
+    }
+    let is_ours = |id: &RangeId| behind.has(id);
+    debts.others.iter().all(is_ours)
+}
+
+/// What is owed of a partition is known; without a number it is not ours.
+fn answered(lane: &Lane, of: &TopicPartition, number: Option<u64>) {
+    let mut state = lane.state();
+    if let Some(behind) = &mut state.behind {
+        behind.answered(of);
+    }
+    match number {
+        Some(number) => state.order.learn(of, number),
+        None => state.order.doubt(Some(of)),
+    }
+}

@@ -1,0 +1,290 @@
+//! Owed deliveries of one key in order: of each key the first is claimed, with what follows it.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use dovecast_dispatch::ledger::{
+    BEHIND, Claimed, Claiming, Happened, KeyPlace, LEFT_ALONE_MS, Ledger, Owed, OwedId, OwedRange,
+    RangeId, TopicPartition,
+};
+use dovecast_notification::{EndpointId, NotificationId, OrderKey};
+use dovecast_store::Store;
+use uuid::Uuid;
+
+use crate::setup::{Test, cases};
+
+cases![
+    of_a_key_the_first_is_claimed_with_what_follows_it,
+    what_has_failed_holds_back_its_key_and_no_other,
+    behind_what_is_done_the_next_of_the_key_is_due,
+    what_is_given_back_keeps_its_place,
+    what_is_due_before_its_turn_waits_for_it,
+    what_another_dispatcher_has_under_way_is_not_overtaken,
+    a_partition_of_another_dispatcher_is_left_to_it_for_a_while,
+    what_an_endpoint_owes_of_a_partition_is_taken_over,
+    a_key_that_was_left_behind_is_found,
+];
+
+const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
+
+fn partition(partition: u32) -> TopicPartition {
+    TopicPartition {
+        topic: Arc::from("events"),
+        partition,
+    }
+}
+
+fn key(name: &str) -> OrderKey {
+    OrderKey::new("events", 0, name.as_bytes())
+}
+
+/// What is owed of a key: its place in the log is its number.
+fn owed(name: &str, number: u64, due_ms: i64) -> Owed {
+    Owed {
+        endpoint: ENDPOINT,
+        notification: NotificationId(Uuid::from_u128(number.into())),
+        content: "{}".into(),
+        failures: 1,
+        due_ms,
+        reason: String::new(),
+        place: Some(KeyPlace {
+            of: partition(0),
+            key: key(name),
+            offset: number,
+        }),
+    }
+}
+
+fn id(number: u64) -> OwedId {
+    (ENDPOINT, NotificationId(Uuid::from_u128(number.into())))
+}
+
+async fn record(store: &Store, change: impl FnOnce(&mut Happened)) -> Result<()> {
+    let mut happened = Happened::default();
+    change(&mut happened);
+    Ok(store.record(happened).await?)
+}
+
+/// What a dispatcher claims that reads the partition: the numbers, and the keys that are complete.
+async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usize)> {
+    let claiming = Claiming {
+        now_ms,
+        most,
+        partitions: vec![partition(0)],
+        ..Claiming::default()
+    };
+    let Claimed { owed, complete } = store.claim(claiming).await?;
+    let numbers = owed.iter().filter_map(|owed| owed.place.as_ref());
+    Ok((numbers.map(|place| place.offset).collect(), complete.len()))
+}
+
+async fn begin(test: &Test, all: Vec<Owed>) -> Result<Store> {
+    let store = test.open().await?;
+    store.beat(0, 1_000_000).await?;
+    record(&store, |what| what.owed = all).await?;
+    Ok(store)
+}
+
+async fn of_a_key_the_first_is_claimed_with_what_follows_it(test: Test) -> Result<()> {
+    let all = vec![
+        owed("b", 8, BEHIND),
+        owed("a", 3, BEHIND),
+        owed("a", 1, 100),
+        owed("b", 4, 50),
+        owed("a", 2, BEHIND),
+    ];
+    let store = begin(&test, all).await?;
+    ensure!(claim(&store, 49, 10).await? == (vec![], 0));
+    ensure!(claim(&store, 99, 10).await? == (vec![4, 8], 1));
+    ensure!(claim(&store, 100, 10).await? == (vec![1, 2, 3], 1));
+    ensure!(claim(&store, 200, 10).await? == (vec![], 0));
+    Ok(())
+}
+
+async fn what_has_failed_holds_back_its_key_and_no_other(test: Test) -> Result<()> {
+    let all = vec![owed("a", 1, 0), owed("a", 2, BEHIND), owed("b", 3, 0)];
+    let store = begin(&test, all).await?;
+    ensure!(claim(&store, 1, 10).await?.0.len() == 3);
+    record(&store, |what| {
+        what.failed_again = vec![owed("a", 1, 500)];
+        what.given_back = vec![owed("a", 2, BEHIND)];
+        what.done = vec![id(3)];
+        what.owed = vec![owed("a", 5, BEHIND), owed("b", 6, 0)];
+    })
+    .await?;
+    ensure!(claim(&store, 499, 10).await? == (vec![6], 1));
+    ensure!(claim(&store, 500, 10).await? == (vec![1, 2, 5], 1));
+    Ok(())
+}
+
+async fn behind_what_is_done_the_next_of_the_key_is_due(test: Test) -> Result<()> {
+    let all = vec![owed("a", 1, 0), owed("a", 2, BEHIND), owed("a", 3, BEHIND)];
+    let store = begin(&test, all).await?;
+    ensure!(claim(&store, 1, 2).await? == (vec![1, 2], 0));
+    record(&store, |what| what.done = vec![id(1), id(2)]).await?;
+    ensure!(claim(&store, 1, 10).await? == (vec![3], 1));
+    // What is for an endpoint that is gone.
+    record(&store, |what| {
+        what.owed = vec![owed("a", 4, BEHIND)];
+        what.unwanted = vec![id(3)];
+    })
+    .await?;
+    ensure!(claim(&store, 1, 10).await? == (vec![4], 1));
+    Ok(())
+}
+
+async fn what_is_given_back_keeps_its_place(test: Test) -> Result<()> {
+    let all = (1..=4).map(|number| owed("a", number, if number == 1 { 0 } else { BEHIND }));
+    let store = begin(&test, all.collect()).await?;
+    ensure!(claim(&store, 1, 10).await? == (vec![1, 2, 3, 4], 1));
+    record(&store, |what| {
+        what.done = vec![id(1)];
+        what.given_back = vec![
+            owed("a", 2, 300),
+            owed("a", 3, BEHIND),
+            owed("a", 4, BEHIND),
+        ];
+    })
+    .await?;
+    ensure!(claim(&store, 299, 10).await? == (vec![], 0));
+    ensure!(claim(&store, 300, 10).await? == (vec![2, 3, 4], 1));
+    // As where the first was dead, and what waits behind it is given back later than that is
+    // written.
+    record(&store, |what| what.done = vec![id(2)]).await?;
+    record(&store, |what| {
+        what.given_back = vec![owed("a", 3, BEHIND), owed("a", 4, BEHIND)];
+    })
+    .await?;
+    ensure!(claim(&store, 300, 10).await? == (vec![3, 4], 1));
+    Ok(())
+}
+
+async fn what_is_due_before_its_turn_waits_for_it(test: Test) -> Result<()> {
+    let store = begin(&test, vec![owed("a", 2, 10), owed("a", 1, 900)]).await?;
+    ensure!(claim(&store, 100, 10).await? == (vec![], 0));
+    ensure!(test.count(&format!("owed WHERE due_ms = {BEHIND}"))? == 1);
+    ensure!(claim(&store, 900, 10).await? == (vec![1, 2], 1));
+    Ok(())
+}
+
+async fn what_another_dispatcher_has_under_way_is_not_overtaken(test: Test) -> Result<()> {
+    let store = begin(&test, vec![owed("a", 1, 0), owed("a", 2, BEHIND)]).await?;
+    record(&store, |what| {
+        what.under_way = vec![owed("a", 3, 0), owed("b", 5, 0)];
+        what.owed = vec![owed("a", 4, BEHIND), owed("b", 6, BEHIND)];
+    })
+    .await?;
+    ensure!(claim(&store, 1, 10).await? == (vec![1, 2], 0));
+    record(&store, |what| what.done = vec![id(1), id(2), id(5)]).await?;
+    ensure!(claim(&store, 1, 10).await? == (vec![6], 1));
+    record(&store, |what| what.done = vec![id(3)]).await?;
+    ensure!(claim(&store, 1, 10).await? == (vec![4], 1));
+    Ok(())
+}
+
+async fn a_partition_of_another_dispatcher_is_left_to_it_for_a_while(test: Test) -> Result<()> {
+    let mut unordered = owed("x", 9, 0);
+    unordered.place = None;
+    let store = begin(
+        &test,
+        vec![owed("a", 1, 0), owed("a", 2, BEHIND), unordered],
+    )
+    .await?;
+    let other = |now_ms| Claiming {
+        now_ms,
+        most: 10,
+        partitions: vec![partition(1)],
+        ..Claiming::default()
+    };
+    let claimed = store.claim(other(1)).await?.owed;
+    ensure!(
+        claimed.len() == 1 && claimed[0].place.is_none(),
+        "{claimed:?}"
+    );
+    ensure!(store.claim(other(LEFT_ALONE_MS - 1)).await? == Claimed::default());
+    let claimed = store.claim(other(LEFT_ALONE_MS)).await?;
+    ensure!(claimed.owed.len() == 2 && claimed.complete.len() == 1);
+    Ok(())
+}
+
+async fn what_an_endpoint_owes_of_a_partition_is_taken_over(test: Test) -> Result<()> {
+    let store = begin(
+        &test,
+        vec![owed("a", 1, 0), owed("b", 2, 0), owed("b", 3, BEHIND)],
+    )
+    .await?;
+    let other = EndpointId(Uuid::from_u128(8));
+    let range = |endpoint, of: u32, start| RangeId {
+        endpoint,
+        topic: Arc::from("events"),
+        partition: of,
+        start,
+    };
+    record(&store, |what| {
+        for id in [
+            range(ENDPOINT, 0, 10),
+            range(ENDPOINT, 0, 50),
+            range(ENDPOINT, 1, 10),
+            range(other, 0, 10),
+        ] {
+            what.grown.insert(id, 60);
+        }
+    })
+    .await?;
+    // A free range, and one that is claimed.
+    record(&store, |what| {
+        what.progress.insert(range(ENDPOINT, 0, 10), 20);
+        what.released = vec![range(ENDPOINT, 0, 10)];
+    })
+    .await?;
+    let mut debtors = store.debtors(partition(0)).await?;
+    debtors.sort();
+    ensure!(debtors == [ENDPOINT, other]);
+    ensure!(store.debtors(partition(2)).await? == []);
+    let free = store.free_ranges(vec![ENDPOINT, other]).await?;
+    ensure!(free == [(ENDPOINT, partition(0))], "{free:?}");
+    let mut debts = store.take_over(1, ENDPOINT, partition(0)).await?;
+    let claimed = OwedRange {
+        id: range(ENDPOINT, 0, 10),
+        from: 20,
+        to: 60,
+    };
+    ensure!(debts.claimed == [claimed] && debts.others == [range(ENDPOINT, 0, 50)]);
+    debts.keys.sort();
+    let mut keys = [key("a"), key("b")];
+    keys.sort();
+    ensure!(debts.keys == keys, "{debts:?}");
+    // It is ours now.
+    ensure!(store.free_ranges(vec![ENDPOINT]).await? == []);
+    ensure!(
+        store
+            .take_over(1, ENDPOINT, partition(0))
+            .await?
+            .others
+            .len()
+            == 2
+    );
+    // What a dispatcher has claimed that is dead is free.
+    let next = test.open().await?;
+    store.leave().await?;
+    next.beat(2, 1_000_000).await?;
+    ensure!(
+        next.take_over(2, ENDPOINT, partition(0))
+            .await?
+            .claimed
+            .len()
+            == 2
+    );
+    Ok(())
+}
+
+async fn a_key_that_was_left_behind_is_found(test: Test) -> Result<()> {
+    let store = begin(&test, vec![owed("a", 1, 0), owed("a", 2, BEHIND)]).await?;
+    // As where two nodes write about the key at the same moment.
+    test.execute(&format!("UPDATE owed SET due_ms = {BEHIND}"))?;
+    ensure!(claim(&store, 1, 10).await? == (vec![], 0));
+    let keys = vec![key("a"), key("b")];
+    ensure!(store.owed_keys(ENDPOINT, keys).await? == [key("a")]);
+    ensure!(claim(&store, 1, 10).await? == (vec![1, 2], 1));
+    Ok(())
+}
