@@ -3,8 +3,6 @@
 //! These types are the contract with clients: names and nesting are hooks-backend's. What was added
 //! since stands after it.
 
-use std::num::NonZeroU32;
-
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +11,8 @@ use dovecast_store::FilterSet;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use super::endpoint_fields::FlowAttributes;
 
 /// The type of every answer with a body.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.api+json";
@@ -237,14 +237,8 @@ pub(crate) struct EndpointAttributes {
     retry_policy: &'static str,
     /// Seconds that the endpoint has to answer; null for the time in the configuration.
     timeout_seconds: Option<u32>,
-    /// Whether deliveries wait until the endpoint is not paused any more.
-    paused: bool,
-    /// Most deliveries per second from each node; null for no limit.
-    rate_limit: Option<u32>,
-    /// Seconds before each further attempt; null for those of the retry policy.
-    retry_delays: Option<Vec<u32>>,
-    /// Id of the endpoint that receives what cannot be delivered to this one; null for none.
-    fallback_id: Option<String>,
+    #[serde(flatten)]
+    flow: FlowAttributes,
 }
 
 impl Endpoint {
@@ -264,10 +258,7 @@ impl Endpoint {
                 kind: endpoint.kind.as_str(),
                 retry_policy: endpoint.retry_policy.as_str(),
                 timeout_seconds: endpoint.timeout_seconds,
-                paused: endpoint.flow.paused,
-                rate_limit: endpoint.flow.rate_limit.map(NonZeroU32::get),
-                retry_delays: endpoint.flow.retry_delays.clone(),
-                fallback_id: endpoint.flow.fallback.map(|id| id.to_string()),
+                flow: FlowAttributes::new(&endpoint.flow),
             },
         }
     }

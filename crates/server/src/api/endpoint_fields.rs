@@ -26,6 +26,7 @@ use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorObject, Errors};
 use data::{CheckedData, DataFields};
+pub(super) use flow::FlowAttributes;
 use flow::FlowFields;
 
 const BLANK: &str = "can't be blank";

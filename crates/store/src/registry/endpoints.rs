@@ -23,8 +23,7 @@ use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
 pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.settings, endpoint.sealed, \
-    endpoint.active, endpoint.retry_policy, endpoint.paused, \
-    endpoint.rate_limit, endpoint.retry_delays, endpoint.fallback_id, endpoint.last_delivery_status, \
+    endpoint.active, endpoint.retry_policy, endpoint.flow, endpoint.fallback_id, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
 
 const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND account_id = $3";

@@ -1,7 +1,11 @@
 //! How deliveries flow to an endpoint: whether, how fast, how often again, and to whom instead.
+//!
+//! One column holds all of it as JSON, with the names of these fields: a further attribute is a
+//! field here, and no column. What is missing in it is as if nobody had said anything.
 
 use std::num::NonZeroU32;
 
+use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, query};
 
@@ -11,7 +15,8 @@ use crate::feed::Change;
 use crate::row;
 
 /// How deliveries flow to an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Flow {
     /// Whether deliveries wait until the endpoint is not paused any more.
     pub paused: bool,
@@ -19,7 +24,9 @@ pub struct Flow {
     pub rate_limit: Option<NonZeroU32>,
     /// Seconds until each further attempt; without it as the retry policy says.
     pub retry_delays: Option<Vec<u32>>,
-    /// Gets what cannot be delivered here; an endpoint of the same account that has none itself.
+    /// Gets what cannot be delivered here; an endpoint of the same account that has none itself. A
+    /// column of its own.
+    #[serde(skip)]
     pub fallback: Option<EndpointId>,
 }
 
@@ -38,22 +45,13 @@ pub struct FlowEdit {
 
 impl Flow {
     pub(super) fn from_row(found: &AnyRow) -> Result<Self> {
-        let limit = row::optional_number(found, "rate_limit")?;
-        let limit = limit.map(|limit| u32::try_from(limit).and_then(NonZeroU32::try_from));
-        let delays = row::optional_text(found, "retry_delays")?;
-        let delays = delays.map(|json| serde_json::from_str(&json)).transpose();
-        let fallback = row::optional_text(found, "fallback_id")?;
-        Ok(Self {
-            paused: row::truth(found, "paused")?,
-            rate_limit: limit
-                .transpose()
-                .map_err(|error| row::wrong("rate_limit", error))?,
-            retry_delays: delays.map_err(|error| row::wrong("retry_delays", error))?,
-            fallback: match fallback {
-                Some(_) => Some(row::id(found, "fallback_id")?),
-                None => None,
-            },
-        })
+        let json = row::text(found, "flow")?;
+        let read: Self = serde_json::from_str(&json).map_err(|error| row::wrong("flow", error))?;
+        let fallback = match row::optional_text(found, "fallback_id")? {
+            Some(_) => Some(row::id(found, "fallback_id")?),
+            None => None,
+        };
+        Ok(Self { fallback, ..read })
     }
 
     /// As it is after a change.
@@ -77,19 +75,13 @@ pub(super) async fn put(
     if let Some(fallback) = flow.fallback {
         check(change, (account, id), fallback).await?;
     }
-    let delays = flow.retry_delays.as_ref().map(serde_json::to_string);
-    // Numbers can always be written.
-    let delays = delays.transpose().ok().flatten();
-    query::<Any>(
-        "UPDATE endpoint SET paused = $1, rate_limit = $2, retry_delays = $3, fallback_id = $4 WHERE id = $5",
-    )
-    .bind(i64::from(flow.paused))
-    .bind(flow.rate_limit.map(|limit| i64::from(limit.get())))
-    .bind(delays)
-    .bind(flow.fallback.map(|id| id.to_string()))
-    .bind(id.to_string())
-    .execute(&mut *change.tx)
-    .await?;
+    let json = serde_json::to_string(flow).map_err(|error| row::wrong("flow", error))?;
+    query::<Any>("UPDATE endpoint SET flow = $1, fallback_id = $2 WHERE id = $3")
+        .bind(json)
+        .bind(flow.fallback.map(|id| id.to_string()))
+        .bind(id.to_string())
+        .execute(&mut *change.tx)
+        .await?;
     Ok(())
 }
 

@@ -65,5 +65,9 @@ async fn what_version_9_owes_is_delivered_and_its_dead_letters_are_kept(test: Te
     ensure!(letters == all, "{letters:?}");
 
     ensure!(test.count("owed_range")? == 2);
+    let endpoints = store.load_endpoints_after(None, 100).await?;
+    let paused = endpoints.iter().filter(|found| found.endpoint.flow.paused);
+    let paused: Vec<&str> = paused.map(|found| &*found.endpoint.name).collect();
+    ensure!(paused == ["paused", "paused"], "{paused:?}");
     Ok(())
 }

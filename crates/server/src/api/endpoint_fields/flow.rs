@@ -1,9 +1,10 @@
-//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `fallback_id`.
+//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `fallback_id`, as
+//! requests say it and as answers show it.
 
 use std::num::NonZeroU32;
 
-use dovecast_store::FlowEdit;
-use serde::Deserialize;
+use dovecast_store::{Flow, FlowEdit};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -35,6 +36,30 @@ pub(crate) struct FlowFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     fallback_id: Option<Option<Value>>,
+}
+
+/// How deliveries flow to an endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FlowAttributes {
+    /// Whether deliveries wait until the endpoint is not paused any more.
+    paused: bool,
+    /// Most deliveries per second from each node; null for no limit.
+    rate_limit: Option<u32>,
+    /// Seconds before each further attempt; null for those of the retry policy.
+    retry_delays: Option<Vec<u32>>,
+    /// Id of the endpoint that receives what cannot be delivered to this one; null for none.
+    fallback_id: Option<String>,
+}
+
+impl FlowAttributes {
+    pub(crate) fn new(flow: &Flow) -> Self {
+        Self {
+            paused: flow.paused,
+            rate_limit: flow.rate_limit.map(NonZeroU32::get),
+            retry_delays: flow.retry_delays.clone(),
+            fallback_id: flow.fallback.map(|id| id.to_string()),
+        }
+    }
 }
 
 impl FlowFields {
