@@ -314,15 +314,19 @@ pub(crate) fn messages(hooks: &[Hook]) -> BTreeMap<u32, BTreeSet<String>> {
     let mut found: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
     for hook in hooks {
         let body: Value = serde_json::from_str(&hook.body).unwrap_or_default();
-        let number = body["message"].as_u64().and_then(|n| u32::try_from(n).ok());
         let id = hook.header("webhook-id").unwrap_or_default();
-        // What is no number is none of ours, and counts as missing.
         found
-            .entry(number.unwrap_or(u32::MAX))
+            .entry(message(&body))
             .or_default()
             .insert(id.to_owned());
     }
     found
+}
+
+/// The number that a body holds. What is no number is none of ours, and counts as missing.
+pub(crate) fn message(body: &Value) -> u32 {
+    let number = body["message"].as_u64().and_then(|n| u32::try_from(n).ok());
+    number.unwrap_or(u32::MAX)
 }
 
 /// Waits until something is so.

@@ -19,7 +19,7 @@ use crate::cluster::{TOPIC, eventually};
 const BATCH: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(40);
 /// More than partitions, so that each has its share.
-const KEYS: u32 = 50;
+pub(crate) const KEYS: u32 = 50;
 /// An append waits for a Kafka that is away.
 const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 

@@ -10,6 +10,7 @@ mod cases;
 mod cluster;
 mod cuts;
 mod load;
+mod order;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     let shared = Shared::default();
-    let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES).copied();
+    let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES);
+    let cases = cases.chain(order::CASES).copied();
     let trials = cases.map(|(name, case)| {
         let shared = Arc::clone(&shared);
         Trial::ignorable_test(name, move || match run(case, &shared) {

@@ -32,7 +32,7 @@ pub use delivered::Delivered;
 pub use disabling::Announcement;
 pub use endpoints::{CreatedEndpoint, Endpoint, EndpointEdit, FilterEdit, NewEndpoint};
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
-pub use flow::{Flow, FlowEdit};
+pub use flow::{DeliveryOrder, Flow, FlowEdit};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
 pub use records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Members};
 pub use registration::{

@@ -11,7 +11,9 @@ use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::Authorization;
 use dovecast_notification::filter::{EventType, Level};
 use dovecast_notification::{Choice, Condition, EndpointId, Filter};
-use dovecast_store::{Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy};
+use dovecast_store::{
+    Credentials, DeliveryOrder, EndpointRecord, FilterRecord, Members, RetryPolicy,
+};
 
 use super::unopened::Unopened;
 use crate::config::Dispatch;
@@ -77,6 +79,7 @@ impl Routes {
             },
             concurrency: self.defaults.concurrency.get_usize(),
             rate_limit: flow.rate_limit,
+            is_ordered: flow.ordering == DeliveryOrder::Key,
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
             ..Endpoint::new(id, account, target)

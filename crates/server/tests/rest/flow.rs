@@ -1,4 +1,5 @@
-//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `fallback_id`.
+//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `ordering`,
+//! `fallback_id`.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::setup::{User, World, cases, unique};
 
 cases![
     what_is_said_of_the_flow_is_shown_and_kept,
+    an_order_is_shown_kept_and_checked,
     what_cannot_be_is_refused,
     a_fallback_has_no_fallback,
     a_paused_endpoint_gets_everything_when_it_goes_on,
@@ -65,6 +67,37 @@ fn what_is_said_of_the_flow_is_shown_and_kept(world: &World) -> Result<()> {
     change(&user, &id, &json!({"fallback_id": other}))?;
     user.delete(&format!("/endpoints/{other}"))?.with(204)?;
     ensure!(shown(&user, &id)? == json!([false, null, null, null]));
+    Ok(())
+}
+
+fn an_order_is_shown_kept_and_checked(world: &World) -> Result<()> {
+    let user = world.account();
+    let shown = |id: &str| -> Result<Value> {
+        let said = user.get(&format!("/endpoints/{id}"))?.with(200)?;
+        Ok(said.json["data"]["attributes"]["ordering"].clone())
+    };
+    let id = user.endpoint(&json!({"name": "a", "url": URL}))?;
+    ensure!(shown(&id)? == "none");
+    change(&user, &id, &json!({"ordering": "key"}))?;
+    change(&user, &id, &json!({"paused": true}))?;
+    ensure!(shown(&id)? == "key");
+    for wrong in [json!("partition"), json!(1), json!(["key"])] {
+        let said = wrong
+            .as_str()
+            .map_or_else(|| wrong.to_string(), str::to_owned);
+        let body = json!({"endpoint": {"ordering": wrong}});
+        let detail = format!("`{said}` is neither none nor key");
+        user.put(&format!("/endpoints/{id}"), &body)?.refused(
+            422,
+            &detail,
+            "/data/attributes/ordering",
+        )?;
+    }
+    ensure!(shown(&id)? == "key");
+    let other = user.endpoint(&json!({"name": "b", "url": URL, "ordering": "key"}))?;
+    ensure!(shown(&other)? == "key");
+    change(&user, &other, &json!({"ordering": "none"}))?;
+    ensure!(shown(&other)? == "none");
     Ok(())
 }
 

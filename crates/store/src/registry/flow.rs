@@ -24,10 +24,33 @@ pub struct Flow {
     pub rate_limit: Option<NonZeroU32>,
     /// Seconds until each further attempt; without it as the retry policy says.
     pub retry_delays: Option<Vec<u32>>,
+    /// Which deliveries go one after the other.
+    pub ordering: DeliveryOrder,
     /// Gets what cannot be delivered here; an endpoint of the same account that has none itself. A
     /// column of its own.
     #[serde(skip)]
     pub fallback: Option<EndpointId>,
+}
+
+/// Which deliveries to an endpoint go one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryOrder {
+    /// None: each goes when it can.
+    #[default]
+    None,
+    /// Deliveries of one key, in the order of the log.
+    Key,
+}
+
+impl DeliveryOrder {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Key => "key",
+        }
+    }
 }
 
 /// What is to be different; what is `None` stays.
@@ -39,6 +62,8 @@ pub struct FlowEdit {
     pub rate_limit: Option<Option<NonZeroU32>>,
     /// See [`Flow`].
     pub retry_delays: Option<Option<Vec<u32>>>,
+    /// See [`Flow`].
+    pub ordering: Option<DeliveryOrder>,
     /// See [`Flow`].
     pub fallback: Option<Option<EndpointId>>,
 }
@@ -59,6 +84,7 @@ impl Flow {
         let edit = edit.clone();
         self.paused = edit.paused.unwrap_or(self.paused);
         self.rate_limit = edit.rate_limit.unwrap_or(self.rate_limit);
+        self.ordering = edit.ordering.unwrap_or(self.ordering);
         self.fallback = edit.fallback.unwrap_or(self.fallback);
         if let Some(delays) = edit.retry_delays {
             self.retry_delays = delays;

@@ -1,9 +1,9 @@
-//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `fallback_id`, as
-//! requests say it and as answers show it.
+//! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `ordering`,
+//! `fallback_id`, as requests say it and as answers show it.
 
 use std::num::NonZeroU32;
 
-use dovecast_store::{Flow, FlowEdit};
+use dovecast_store::{DeliveryOrder, Flow, FlowEdit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -31,6 +31,10 @@ pub(crate) struct FlowFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Vec<u32>>)]
     retry_delays: Option<Option<Value>>,
+    /// Which deliveries go one after the other: `none`, or `key` for those of one key of the log
+    /// (the mail user, for events), in its order.
+    #[schema(value_type = Option<String>, example = "key")]
+    ordering: Option<Value>,
     /// Id of the endpoint that receives what cannot be delivered to this one; it has no fallback
     /// itself.
     #[serde(default, deserialize_with = "said")]
@@ -47,6 +51,8 @@ pub(crate) struct FlowAttributes {
     rate_limit: Option<u32>,
     /// Seconds before each further attempt; null for those of the retry policy.
     retry_delays: Option<Vec<u32>>,
+    /// Which deliveries go one after the other: `none`, or `key`.
+    ordering: &'static str,
     /// Id of the endpoint that receives what cannot be delivered to this one; null for none.
     fallback_id: Option<String>,
 }
@@ -57,6 +63,7 @@ impl FlowAttributes {
             paused: flow.paused,
             rate_limit: flow.rate_limit.map(NonZeroU32::get),
             retry_delays: flow.retry_delays.clone(),
+            ordering: flow.ordering.as_str(),
             fallback_id: flow.fallback.map(|id| id.to_string()),
         }
     }
@@ -81,8 +88,20 @@ impl FlowFields {
             said: self.fallback_id.as_ref(),
             detail: "is not another endpoint of the account".to_owned(),
         };
+        let ordering = self.ordering.as_ref().and_then(|said| {
+            let read = DeliveryOrder::deserialize(said).ok();
+            if read.is_none() {
+                let said = said
+                    .as_str()
+                    .map_or_else(|| said.to_string(), str::to_owned);
+                let detail = format!("`{said}` is neither none nor key");
+                errors.push(ErrorObject::attribute("ordering", detail));
+            }
+            read
+        });
         FlowEdit {
             paused: self.paused,
+            ordering,
             rate_limit: limit.read(errors, |value| NonZeroU32::new(number(value, MAX_RATE)?)),
             retry_delays: delays.read(errors, seconds),
             fallback: fallback.read(errors, |value| value.as_str()?.parse().ok()),
