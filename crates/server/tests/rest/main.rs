@@ -51,6 +51,7 @@
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod changes;
 mod commands;
 mod definitions;
 mod deliveries;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        changes::CASES,
         commands::CASES,
         definitions::CASES,
         disabling::CASES,
