@@ -130,7 +130,6 @@ impl Store {
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let database = Database::connect(options).await?;
         let keys = schema::migrate(&database, &options.keys).await?;
-        clean::clean(&database).await;
         let feed = Feed::load(&database, options.kept_changes).await?;
         let store = Self {
             database,
@@ -152,10 +151,11 @@ impl Store {
             keys,
             rotating: Arc::default(),
         };
+        clean::clean(&store.database, Arc::downgrade(&store.feed)).await;
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
-            tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
         }
+        tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
         Ok(store)
     }
 
