@@ -1,6 +1,7 @@
 //! Endpoints: where an account wants its notifications.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::connection::Connection;
 use serde_json::{Map, Value};
@@ -264,7 +265,7 @@ impl Store {
 
 async fn find(
     connection: &mut Connection,
-    keys: &Keys,
+    keys: &Arc<Keys>,
     (account, id): (AccountId, EndpointId),
 ) -> Result<Option<Endpoint>> {
     let mut statement = Statement::new(SELECT);
@@ -272,8 +273,7 @@ async fn find(
     statement.bind(id.to_string()).push(" AND account_id = ");
     statement.bind(account.to_string());
     let found = statement.fetch_all(connection).await?;
-    // After the row was read, see `records.rs`.
-    let ring = keys.ring();
+    let ring = settings::ring_for(keys, &found).await?;
     let found = found.first();
     found.map(|row| Endpoint::from_row(&ring, row)).transpose()
 }
