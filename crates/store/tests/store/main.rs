@@ -12,6 +12,7 @@ mod failing;
 mod feed;
 mod filters;
 mod growing;
+mod hidden;
 mod keys;
 mod losses;
 mod lost_answers;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         feed::CASES,
         filters::CASES,
         growing::CASES,
+        hidden::CASES,
         keys::CASES,
         losses::CASES,
         lost_answers::CASES,
