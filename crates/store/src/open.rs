@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// Whether the database answers and takes a write: one row is written, in a transaction of its
-    /// own.
+    /// own. A node without the key of now fails as well: it can neither seal nor open.
     ///
     /// A small write may find room on a disk that is full for larger ones; so while what has
     /// happened to deliveries cannot be written, this fails as well.
@@ -177,6 +177,7 @@ impl Store {
         sqlx::query("SELECT seq FROM feed")
             .fetch_one(&mut *tx)
             .await?;
+        self.must_have_key(&mut tx).await?;
         sqlx::query(PROBE)
             .bind(self.dispatcher_id())
             .execute(&mut *tx)

@@ -99,7 +99,7 @@ impl Store {
 
     /// Fails without the key that everything is sealed with: a rotation counts those who live, and
     /// what was sealed since cannot be opened here.
-    async fn must_have_key(&self, connection: &mut Connection) -> Result<()> {
+    pub(crate) async fn must_have_key(&self, connection: &mut Connection) -> Result<()> {
         let Some(key) = secrets::current(connection).await? else {
             return Ok(());
         };

@@ -184,8 +184,11 @@ async fn a_dispatcher_without_the_current_key_does_not_live(test: Test) -> Resul
     ensure!(said.contains(&done.key.to_string()), "{said}");
     ensure!(said.contains(&copy.display().to_string()), "{said}");
     ensure!(test.count("dispatcher")? == 0);
+    let said = other.check_writable().await.err().context("it is ready")?;
+    ensure!(said.to_string().contains(&done.key.to_string()), "{said}");
     write(&copy, fs::read(&file)?)?;
     other.beat(0, LIFE_MS).await?;
+    other.check_writable().await?;
     ensure!(test.count("dispatcher")? == 1);
     check(&other, &made).await?;
     Ok(())
