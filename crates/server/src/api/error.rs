@@ -230,6 +230,10 @@ impl From<StoreError> for ApiError {
                 "data/headers/Authorization",
                 "cannot be set together with `authorization`",
             )]),
+            StoreError::HiddenUser => Self::invalid(vec![ErrorObject::attribute(
+                "url",
+                "has the user `***`, which stands for one that is not shown",
+            )]),
             StoreError::Fallback(detail) => {
                 Self::invalid(vec![ErrorObject::attribute("fallback_id", detail)])
             }

@@ -27,6 +27,7 @@ impl From<Rotated> for json::Rotated {
             sealed: done.sealed,
             damaged: done.damaged,
             retired: done.retired.iter().map(ToString::to_string).collect(),
+            taken_out: done.taken_out.iter().map(ToString::to_string).collect(),
             kept: done.kept,
         }
     }
