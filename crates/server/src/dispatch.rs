@@ -23,6 +23,7 @@ use crate::config::{Config, Dispatch};
 use crate::logs::Logs;
 use crate::sources::Destination;
 
+use following::Following;
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
 use routes::Routes;
@@ -58,17 +59,11 @@ impl Dispatching {
         }
         let directory = Arc::<Directory>::default();
         let routes = Routes::new(drivers, &config.dispatch);
-        let (seq, ends) = following::load(store, &directory, &routes).await?;
-        let applied = watch::Sender::new(seq);
+        let following = Following::load(store, &directory, routes).await?;
+        let applied = watch::Sender::new(following.seq());
         let follows = applied.subscribe();
         let mut helpers = JoinSet::new();
-        helpers.spawn(following::follow(
-            store.clone(),
-            Arc::clone(&directory),
-            routes,
-            ends,
-            applied,
-        ));
+        helpers.spawn(following.follow(applied));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         helpers.spawn(announcer::run(
             store.clone(),

@@ -18,6 +18,9 @@ use crate::config::Dispatch;
 /// Jitter of the delays that an endpoint has of its own, in percent: that of the usual ones.
 const JITTER_PERCENT: u32 = 20;
 
+/// What an account is told of an endpoint whose secrets cannot be opened.
+const LOCKED: &str = "the settings of the endpoint cannot be read at the moment: whoever runs this server has to put a key back";
+
 /// Makes of what the store knows of an endpoint what the dispatcher delivers to.
 pub(crate) struct Routes {
     drivers: Drivers,
@@ -36,7 +39,8 @@ impl Routes {
     pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
         let driver = self.drivers.get(&record.endpoint.driver);
         let driver = driver.map_err(|error| error.to_string())?;
-        let secrets = record.secrets.as_ref().map_err(Clone::clone)?;
+        // Why stands in the log: it is the operator's business, and accounts read this.
+        let secrets = record.secrets.as_ref().map_err(|_| LOCKED.to_owned())?;
         let target = driver.target(&Settings {
             account: &Arc::from(record.account_number.as_str()),
             open: &record.endpoint.settings,
@@ -48,8 +52,11 @@ impl Routes {
     /// How it is reached, and what it wants.
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let id = record.endpoint.id;
+        let is_locked = record.secrets.is_err();
         let target = self.target(record).unwrap_or_else(|error| {
-            tracing::warn!(endpoint.id = %id, error, "an endpoint receives nothing: its settings cannot be used; deliveries are retried");
+            if !is_locked {
+                tracing::warn!(endpoint.id = %id, error, "an endpoint receives nothing: its settings cannot be used; deliveries are retried");
+            }
             Unusable::target(&error)
         });
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
@@ -59,7 +66,8 @@ impl Routes {
             account: record.account_number.as_str().into(),
             target: Ok(target),
             is_active: record.endpoint.active,
-            is_paused: flow.paused,
+            // An attempt would fail, and neither the receiver nor the account can help it.
+            is_paused: flow.paused || is_locked,
             schedule: match &flow.retry_delays {
                 Some(delays) => {
                     let delays = delays

@@ -27,6 +27,9 @@ impl Tester {
 impl TestDelivery for Tester {
     fn deliver_test<'a>(&'a self, record: &'a EndpointRecord) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
+            if let Err(error) = &record.secrets {
+                tracing::warn!(endpoint.id = %record.endpoint.id, error, "an endpoint cannot be tested: its secrets cannot be opened");
+            }
             let target = self.0.target(record)?;
             let notification = Notification {
                 id: NotificationId(Uuid::now_v7()),

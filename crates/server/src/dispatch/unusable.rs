@@ -1,6 +1,7 @@
 //! The target of an endpoint that cannot be delivered to for now: every attempt fails with the
-//! reason, and is retried. A key of secrets may be put back, a driver may be part of the next
-//! build, a cluster may be configured again; a dead letter would have to be delivered by hand.
+//! reason, and is retried. A driver may be part of the next build, a cluster may be configured
+//! again; a dead letter would have to be delivered by hand. An endpoint whose secrets cannot be
+//! opened is paused besides, so that no attempt is made (`following.rs`).
 
 use std::sync::Arc;
 
