@@ -83,7 +83,8 @@ pub struct Rotated {
     pub sealed: u64,
     /// Values that cannot be opened, and stay as they are.
     pub damaged: u64,
-    /// Keys that seal nothing any more since this rotation; they stay in their place until the next.
+    /// Keys that seal nothing any more since this rotation; they stay in their place until the
+    /// next.
     pub retired: Vec<KeyId>,
     /// Keys that an earlier rotation has retired, and that are not in their place any more.
     pub taken_out: Vec<KeyId>,

@@ -1,4 +1,5 @@
-//! What is secret of an endpoint, where it is not shown: in URLs, in errors, in text for developers.
+//! What is secret of an endpoint, where it is not shown: in URLs, in errors, in text for
+//! developers.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_store::{EndpointEdit, NewEndpoint, Receiver, StoreError};
