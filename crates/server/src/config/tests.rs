@@ -80,7 +80,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[log]\nretention_hours = 'week'", "2:19: `retention_hours`: invalid type: string \"week\", expected a number"),
         ("[log]\ndedup_window_records = 10", "integer `10`, expected a number from 1000 to 100000000"),
         ("[relay]\nmax_clients = 0", "2:15: `max_clients`: invalid value: integer `0`, expected a number from 1"),
-        ("[relay]\ncommit_interval_ms = 1001", "2:22: `commit_interval_ms`: invalid value: integer `1001`, expected a number from 0 to 1000"),
+        ("[relay]\ncommit_interval_ms = 101", "2:22: `commit_interval_ms`: invalid value: integer `101`, expected a number from 0 to 100"),
         ("[relay]\nallow = ['vmail', 'a b']", "2:19: `allow`: invalid value: string \"a b\", expected the name of a user"),
         ("[relay]\nallow = ['20-10']", "2:10: `allow`: invalid value: string \"20-10\", expected the name of a user"),
         ("[relay]\nallow = [-5]", "2:10: `allow`: invalid value: integer `-5`, expected the name of a user"),
