@@ -57,6 +57,8 @@ pub(crate) struct Api {
     trusted_proxies: Arc<[IpNet]>,
     /// Most endpoints of one account.
     max_endpoints: u64,
+    /// How large arrays of notifications may be.
+    messages: messages::Bounds,
     test_delivery: Option<Arc<dyn TestDelivery>>,
     /// The number of the last change that counts for deliveries of this process.
     follows: watch::Receiver<i64>,
@@ -74,6 +76,7 @@ impl Api {
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
             max_endpoints: http.max_endpoints.get(),
+            messages: messages::Bounds::new(http),
             test_delivery,
             follows,
         }

@@ -48,6 +48,7 @@
 //! | dead letters are delivered again | `redelivery` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
+//! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
@@ -63,6 +64,7 @@ mod identity;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
+mod messages;
 mod redelivery;
 mod registration;
 mod requests;
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
+        messages::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,
