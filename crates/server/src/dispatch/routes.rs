@@ -36,6 +36,14 @@ impl Routes {
 
     /// What is reached: the endpoint's settings, as its driver takes them.
     pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
+        self.target_of(record, &Arc::from(record.account_number.as_str()))
+    }
+
+    fn target_of(
+        &self,
+        record: &EndpointRecord,
+        account: &Arc<str>,
+    ) -> Result<Arc<dyn Target>, String> {
         let driver = self.drivers.get(&record.driver);
         let driver = driver.ok_or_else(|| "its driver is not known".to_owned())?;
         let secrets = match &record.secrets {
@@ -44,7 +52,7 @@ impl Routes {
             Err(why) => return Ok(Unopened::target(why)),
         };
         let target = driver.target(&Settings {
-            account: &Arc::from(record.account_number.as_str()),
+            account,
             open: &record.settings,
             secret: secrets.expose(),
         });
@@ -54,7 +62,8 @@ impl Routes {
     /// How it is reached, and what it wants.
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let id = record.endpoint.id;
-        let target = self.target(record);
+        let account = Arc::from(record.account_number.as_str());
+        let target = self.target_of(record, &account);
         let wrong = target.as_ref().err().or(record.secrets.as_ref().err());
         if let Some(error) = wrong {
             tracing::warn!(endpoint.id = %id, %error, "an endpoint receives nothing: its settings cannot be used");
@@ -63,7 +72,7 @@ impl Routes {
         let flow = &record.endpoint.flow;
         let endpoint = Endpoint {
             id,
-            account: record.account_number.as_str().into(),
+            account,
             target,
             is_active: record.endpoint.active,
             is_paused: flow.paused,
