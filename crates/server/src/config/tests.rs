@@ -56,6 +56,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[http]\napi_prefix = '/metrics'", "`/metrics` is not a prefix of paths"),
         ("[http]\ntrusted_proxies = ['proxy']", "2:19: `trusted_proxies`: `proxy` is not an address or network, expected one such as `127.0.0.1` or `10.1.0.0/16`"),
         ("[http]\nmax_endpoints = 0", "integer `0`, expected a number from 1 to 1000000"),
+        ("[http]\nmax_messages = 0", "integer `0`, expected a number from 1 to 100000"),
+        ("[http]\nmax_messages_bytes = 1024", "integer `1024`, expected a number from 1048576 to 268435456"),
         ("[http]\nmax_connections = 1", "2:19: `max_connections`: invalid value: integer `1`, expected a number from 10 to 100000"),
         ("[http]\nheader_timeout_seconds = 0", "integer `0`, expected a number from 1 to 3600"),
         ("[http]\nrequest_timeout_seconds = 'long'", "string \"long\", expected a number from 1 to 3600"),

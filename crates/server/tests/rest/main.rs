@@ -49,6 +49,7 @@
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | endpoints that are no webhooks | `drivers` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
+//! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
@@ -66,6 +67,7 @@ mod identity;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
+mod messages;
 mod redelivery;
 mod registration;
 mod requests;
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
+        messages::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,
