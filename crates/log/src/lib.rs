@@ -16,6 +16,7 @@ mod error;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod record;
+mod line_limit;
 
 use std::future::Future;
 
@@ -24,6 +25,7 @@ pub use dovecast_event::{Header, Record};
 pub use error::LogError;
 pub use record::{NewRecord, Position};
 
+pub use line_limit::LineLimit;
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -19,15 +19,13 @@ use tokio::sync::Notify;
 
 use super::library_log::{self, ClientErrors};
 use super::{Counters, KafkaOptions};
-use crate::{Appended, LogError, NewRecord, Refusal};
+use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
 
 /// How long until a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
 /// How long until what failed is handed over again: at first, and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
-/// How often trouble is told of.
-const REPEAT: Duration = Duration::from_mins(1);
 
 const DEFAULTS: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
@@ -136,7 +134,7 @@ impl Producers {
         let mut todo: Vec<usize> = (0..records.len()).collect();
         let mut refusals = Vec::new();
         let mut delay = AGAIN_FIRST;
-        let mut told: Option<Instant> = None;
+        let lines = LineLimit::default();
         loop {
             let mut again = Vec::new();
             let mut failed = None;
@@ -174,8 +172,7 @@ impl Producers {
                 });
             };
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
-            if told.is_none_or(|told| told.elapsed() >= REPEAT) {
-                told = Some(Instant::now());
+            if lines.take() {
                 let topic = again.first().map(|place| &*records[*place].topic);
                 tracing::warn!(%error, topic, records = again.len(), "kafka does not store records; they are kept and retried");
             }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use dovecast_event::header_name;
 use dovecast_log::{LogError, Record};
 
-use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again, LOG_INTERVAL};
+use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again};
 use super::since::now_ms;
 
 /// Tries to keep the records of one append where a store answers that it cannot: a minute in all,
@@ -129,7 +129,7 @@ impl Tries {
             Some(NotKept::Failed(error)) => (error, true),
             None => return true,
         };
-        if again.counters.may_log_unkept(LOG_INTERVAL) {
+        if again.counters.unkept_lines.take() {
             tracing::warn!(
                 error,
                 records,
