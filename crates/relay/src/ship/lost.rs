@@ -12,10 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_event::header_name;
-use dovecast_log::{LogError, Record};
+use dovecast_log::{LogError, Record, now_ms};
 
 use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again};
-use super::since::now_ms;
 
 /// Tries to keep the records of one append where a store answers that it cannot: a minute in all,
 /// with the delays of an append.
