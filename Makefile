@@ -45,6 +45,7 @@ SOAK_ROUNDS ?= 3
 soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
+	DOVECAST_SOAK=1 cargo test --release --package dovecast-scale
 	for round in $$(seq $(SOAK_ROUNDS)); do \
 		cargo test --package dovecast-dispatch --tests && \
 		cargo test --package dovecast-store --tests && \
@@ -62,6 +63,7 @@ bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: onl
 	cargo bench --package dovecast-benches --bench render
 	cargo bench --package dovecast-benches --bench log -- $(BENCH_OPTIONS)
 	cargo bench --package dovecast-benches --bench dispatch -- $(BENCH_OPTIONS)
+	cargo bench --package dovecast-benches --bench store -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- --dovecot 2.4 $(BENCH_OPTIONS)
 

@@ -11,12 +11,12 @@ mod since;
 mod topic;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
-use dovecast_log::{Budget, Log, LogError};
+use dovecast_log::{Budget, LineLimit, Log, LogError};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use topic::Work;
@@ -77,21 +77,8 @@ struct Counters {
     errors: AtomicU64,
     damaged: AtomicU64,
     known: AtomicU64,
-    /// When it was last logged that dead letters cannot be kept, of all topics.
-    unkept_logged: std::sync::Mutex<Option<Instant>>,
-}
-
-impl Counters {
-    /// Whether it is to be logged again that dead letters cannot be kept.
-    fn may_log_unkept(&self, interval: Duration) -> bool {
-        let logged = self.unkept_logged.lock();
-        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
-        let is_due = logged.is_none_or(|logged| logged.elapsed() >= interval);
-        if is_due {
-            *logged = Some(Instant::now());
-        }
-        is_due
-    }
+    /// Lines that say that dead letters cannot be kept, of all topics.
+    unkept_lines: LineLimit,
 }
 
 /// A running shipper.

@@ -1,13 +1,9 @@
 //! What librdkafka says, as lines of our log: its own log lines, and errors of a client as a whole.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-/// How often the errors of one client are logged.
-const ERROR_INTERVAL: Duration = Duration::from_mins(1);
+use crate::LineLimit;
 
 /// What librdkafka is asked for, with its property `debug` or without; the filter of our log
 /// decides what of it is shown.
@@ -39,15 +35,13 @@ pub(super) fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
 /// while a cluster is away.
 #[derive(Default)]
 pub(super) struct ClientErrors {
-    logged: Mutex<Option<Instant>>,
+    lines: LineLimit,
 }
 
 impl ClientErrors {
     /// Logs an error, if it is time.
     pub(super) fn note(&self, error: &KafkaError, reason: &str) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|logged| logged.elapsed() >= ERROR_INTERVAL) {
-            *logged = Some(Instant::now());
+        if self.lines.take() {
             tracing::warn!(%error, reason, "librdkafka reports an error");
         }
     }

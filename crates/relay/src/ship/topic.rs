@@ -11,13 +11,14 @@ use dovecast_event::{UnixMillis, header_name};
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
 use dovecast_log::{
     Appended, Budget, Consumer, Header, Held, Log, LogError, NewRecord, Position, Record, Refusal,
+    now_ms,
 };
 use tokio::sync::watch;
 
 use super::known::{Doubtful, LookUp};
 use super::lost::{self, KeepLost, Lost};
 use super::retry::{RETRY_SLOWEST, Retry};
-use super::since::{Since, now_ms};
+use super::since::Since;
 use super::{Counters, ShipOptions};
 
 /// More records than one read of the spool gives.

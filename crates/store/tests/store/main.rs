@@ -23,6 +23,7 @@ mod rotation;
 mod secrets;
 mod setup;
 mod skew;
+mod statements;
 mod tls;
 mod tokens;
 mod upgrade;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         rotation::CASES,
         secrets::CASES,
         skew::CASES,
+        statements::CASES,
         tls::CASES,
         tokens::CASES,
         upgrade::CASES,

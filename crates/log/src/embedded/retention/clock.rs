@@ -34,7 +34,7 @@ pub(in super::super) struct Now {
 impl Now {
     pub(in super::super) fn read() -> Self {
         Self {
-            time_ms: super::now_ms(),
+            time_ms: crate::now_ms(),
             steady: Instant::now(),
         }
     }
