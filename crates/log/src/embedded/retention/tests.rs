@@ -50,14 +50,13 @@ fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> 
     let dir = tempfile::tempdir().expect("a directory");
     let shared = shared(dir.path(), (keep.0.map(|batches| batches * BYTES), keep.1));
     let mut connection = shared.store.open_writer().expect("a store");
-    // The retention clock has kept up until now; no time passes from here on, however long it
-    // takes.
+    // The retention clock has kept up until now. All of it happens then, however long it takes.
     let now = Now::read();
     let mut clock = RetentionClock::new(now);
-    step(&shared, &mut connection, (&mut clock, now)).expect("room");
-    fill(case, is_clock_right, (&connection, now.time_ms));
+    step(&shared, &mut connection, &mut clock, now).expect("room");
+    fill(case, is_clock_right, &connection, now.time_ms);
     load::load(&shared, &connection).expect("a log");
-    while step(&shared, &mut connection, (&mut clock, now))
+    while step(&shared, &mut connection, &mut clock, now)
         .expect("room")
         .is_more_due
     {}
@@ -75,7 +74,7 @@ fn batches(connection: &Connection, partition: u64) -> u64 {
         .cast_unsigned()
 }
 
-fn fill(case: &Case, is_clock_right: bool, (connection, now_ms): (&Connection, i64)) {
+fn fill(case: &Case, is_clock_right: bool, connection: &Connection, now_ms: i64) {
     connection
         .execute_batch("BEGIN; INSERT INTO topic (id, name) VALUES (1, 'dovecot');")
         .expect("a topic");
