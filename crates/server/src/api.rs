@@ -30,6 +30,7 @@ use axum::extract::{DefaultBodyLimit, OriginalUri, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
+use dovecast_drivers::Drivers;
 use dovecast_store::Store;
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -57,9 +58,17 @@ pub(crate) struct Api {
     trusted_proxies: Arc<[IpNet]>,
     /// Most endpoints of one account.
     max_endpoints: u64,
-    test_delivery: Option<Arc<dyn TestDelivery>>,
+    dispatcher: OfDispatcher,
+}
+
+/// What the dispatcher of this process has, that requests ask for.
+#[derive(Clone)]
+pub(crate) struct OfDispatcher {
+    /// Check the settings of endpoints.
+    pub(crate) drivers: Drivers,
+    pub(crate) test_delivery: Arc<dyn TestDelivery>,
     /// The number of the last change that counts for deliveries of this process.
-    follows: watch::Receiver<i64>,
+    pub(crate) follows: watch::Receiver<i64>,
 }
 
 impl Api {
@@ -67,15 +76,14 @@ impl Api {
         store: Store,
         outbox: Destination,
         http: &Http,
-        (test_delivery, follows): (Option<Arc<dyn TestDelivery>>, watch::Receiver<i64>),
+        dispatcher: OfDispatcher,
     ) -> Self {
         Self {
             store,
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
             max_endpoints: http.max_endpoints.get(),
-            test_delivery,
-            follows,
+            dispatcher,
         }
     }
 }
@@ -87,7 +95,7 @@ async fn count_at_once(State(api): State<Api>, request: Request, next: Next) -> 
     let response = next.run(request).await;
     if may_change {
         let known = api.store.known_change();
-        let mut follows = api.follows.clone();
+        let mut follows = api.dispatcher.follows.clone();
         let counts = follows.wait_for(|applied| *applied >= known);
         // Late is better than never answered.
         let _ = tokio::time::timeout(FOLLOW, counts).await;

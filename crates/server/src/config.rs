@@ -4,6 +4,7 @@
 //! Nothing of `[kafka.properties]` is ever printed: passwords are among them.
 
 mod dispatch;
+mod drivers;
 mod http;
 mod limits;
 mod ox;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use dovecast_drivers::Drivers;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
@@ -31,7 +32,7 @@ use dovecast_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, OfDispatcher};
 use crate::config::{Config, Role};
 use crate::control::{self, Control, PeerChecked};
 #[cfg(feature = "kafka")]
@@ -118,6 +119,7 @@ struct Parts {
     log: Embedded,
     store: Option<Store>,
     dispatching: Option<Arc<Dispatching>>,
+    drivers: Option<Drivers>,
     relay: Option<Arc<RelayServer>>,
     #[cfg(feature = "kafka")]
     shipper: Option<Arc<Shipper>>,
@@ -151,9 +153,16 @@ impl Parts {
             .kafka
             .as_ref()
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
-        let dispatching = match &store {
-            Some(store) => Some(Arc::new(Dispatching::start(config, &logs, store).await?)),
+        let drivers = match &store {
+            Some(_) => Some(Drivers::new(&config.driver_options())?),
             None => None,
+        };
+        let dispatching = match (&store, &drivers) {
+            (Some(store), Some(drivers)) => {
+                let started = Dispatching::start(config, &logs, store, drivers).await?;
+                Some(Arc::new(started))
+            }
+            _ => None,
         };
         let http_stats = Arc::<HttpStats>::default();
         let status = Status {
@@ -178,11 +187,15 @@ impl Parts {
             stopping: stopping.clone(),
         };
         let mut router = status::router(status).merge(ox(config, &logs)?);
-        if let (Some(store), Some(dispatching)) = (&store, &dispatching) {
-            let tester = Arc::new(Tester::new(&config.dispatch));
+        if let (Some(store), Some(dispatching), Some(drivers)) = (&store, &dispatching, &drivers) {
+            let tester = Tester::new(drivers, &config.dispatch);
             let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
-            let follows = dispatching.follows();
-            let api = Api::new(store.clone(), outbox, &config.http, (Some(tester), follows));
+            let ours = OfDispatcher {
+                drivers: drivers.clone(),
+                test_delivery: Arc::new(tester),
+                follows: dispatching.follows(),
+            };
+            let api = Api::new(store.clone(), outbox, &config.http, ours);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
@@ -208,6 +221,7 @@ impl Parts {
             log,
             store,
             dispatching,
+            drivers,
             relay,
             #[cfg(feature = "kafka")]
             shipper: shipper.map(|(shipper, _)| shipper),
@@ -257,6 +271,10 @@ impl Parts {
         {
             tracing::warn!("the server has stopped before all requests were answered");
             self.http.abort_all();
+        }
+        // Nothing is delivered any more, not even a test.
+        if let Some(drivers) = &self.drivers {
+            drivers.close().await;
         }
         if let Some(store) = &self.store {
             store.close().await;

@@ -6,10 +6,12 @@ mod callers;
 mod deletion;
 mod delivered;
 mod disabling;
+mod edit;
 mod endpoints;
 mod filters;
 mod flow;
 mod listing;
+mod receiver;
 mod records;
 mod registration;
 mod requests;
@@ -30,10 +32,12 @@ pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};
 pub use delivered::Delivered;
 pub use disabling::Announcement;
-pub use endpoints::{CreatedEndpoint, Endpoint, EndpointEdit, FilterEdit, NewEndpoint};
+pub use edit::{CreatedEndpoint, EndpointEdit, FilterEdit, NewEndpoint};
+pub use endpoints::Endpoint;
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
 pub use flow::{Flow, FlowEdit};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
+pub use receiver::{DriverSettings, Receiver};
 pub use records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Members};
 pub use registration::{
     NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,

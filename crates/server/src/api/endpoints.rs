@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, Endpoint, ListLinks, ListMeta};
-use super::endpoint_fields::{EndpointFields, EndpointRequest};
+use super::endpoint_fields::{EndpointFields, EndpointRequest, Known};
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
 use super::error::{ApiError, ErrorDocument};
 use super::identity::Tenant;
@@ -45,8 +45,10 @@ pub(crate) struct SecretDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SecretMeta {
     /// Secret that webhooks are signed with, in the format of Standard Webhooks. Shown this once.
+    /// Other drivers have none.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-    signing_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
 }
 
 /// List the endpoints of the account.
@@ -103,14 +105,19 @@ pub(crate) async fn create(
     body: JsonBody,
 ) -> Result<Document<SecretDocument>, ApiError> {
     let fields: EndpointFields = body.under("endpoint")?;
-    let taken = is_taken(&api, &account, &fields, None).await?;
-    let new = fields.into_new(taken)?;
+    let is_taken = is_taken(&api, &account, &fields, None).await?;
+    let new = fields.into_new(&Known {
+        is_taken,
+        account: &account.number,
+        drivers: &api.dispatcher.drivers,
+        record: None,
+    })?;
     let most = api.max_endpoints;
     let made = api.store.create_endpoint(account.id, &new, most).await?;
     let document = SecretDocument {
         data: Endpoint::new(&made.endpoint),
         meta: SecretMeta {
-            signing_secret: made.secret.expose().to_owned(),
+            signing_secret: made.secret.map(|secret| secret.expose().to_owned()),
         },
     };
     Ok(Document(StatusCode::CREATED, document))
@@ -159,8 +166,14 @@ pub(crate) async fn update(
 ) -> Result<Document<EndpointDocument>, ApiError> {
     let known = find(&api, &account, &id).await?;
     let fields: EndpointFields = body.under("endpoint")?;
-    let taken = is_taken(&api, &account, &fields, Some(known.id)).await?;
-    let edit = fields.into_edit(taken)?;
+    let records = api.store.load_endpoints(&[known.id]).await?;
+    let is_taken = is_taken(&api, &account, &fields, Some(known.id)).await?;
+    let edit = fields.into_edit(&Known {
+        is_taken,
+        account: &account.number,
+        drivers: &api.dispatcher.drivers,
+        record: records.first(),
+    })?;
     let endpoint = api.store.edit_endpoint(account.id, known.id, &edit).await?;
     let data = Endpoint::new(&endpoint);
     Ok(Document(StatusCode::OK, EndpointDocument { data }))
@@ -211,12 +224,7 @@ pub(crate) async fn test(
     let records = api.store.load_endpoints(&[known.id]).await?;
     let none = || ApiError::no_record("Endpoint", &id);
     let record = records.first().ok_or_else(none)?;
-    let Some(test_delivery) = &api.test_delivery else {
-        return Err(ApiError::bad_gateway(
-            "This server delivers no webhooks: it runs without the role `dispatch`",
-        ));
-    };
-    let delivered = test_delivery.deliver_test(record).await;
+    let delivered = api.dispatcher.test_delivery.deliver_test(record).await;
     delivered.map_err(ApiError::bad_gateway)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -243,7 +251,7 @@ pub(crate) async fn rotate_secret(
         .rotate_secret(account.id, known.id, SECRET_OVERLAP_MS);
     let document = SecretDocument {
         meta: SecretMeta {
-            signing_secret: rotated.await?.expose().to_owned(),
+            signing_secret: Some(rotated.await?.expose().to_owned()),
         },
         data: Endpoint::new(&known),
     };

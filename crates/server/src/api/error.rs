@@ -233,6 +233,10 @@ impl From<StoreError> for ApiError {
             StoreError::Fallback(detail) => {
                 Self::invalid(vec![ErrorObject::attribute("fallback_id", detail)])
             }
+            StoreError::OtherDriver { driver } => {
+                let detail = format!("is `{driver}`, and cannot be changed");
+                Self::invalid(vec![ErrorObject::attribute("driver", detail)])
+            }
             StoreError::NoEndpoint => Self::not_found("Could not find Endpoint"),
             error if error.is_unavailable() => {
                 unavailable::log(error);

@@ -1,10 +1,13 @@
 //! The readers of the REST API as functions of bytes, see [`crate::readers`].
 
+use std::sync::LazyLock;
+
+use dovecast_drivers::Drivers;
 use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
 use jiff::Timestamp;
 
 use super::body::{self, JsonBody};
-use super::endpoint_fields::EndpointFields;
+use super::endpoint_fields::{EndpointFields, Known};
 use super::error::{ApiError, ErrorSource};
 use super::identity::Sender;
 use super::query::Query;
@@ -56,13 +59,24 @@ pub fn registration(form: Form, bytes: &[u8]) -> Result<Registration, Refused> {
 
 /// The body of `POST /endpoints`.
 pub fn new_endpoint(bytes: &[u8]) -> Result<NewEndpoint, Refused> {
-    Ok(endpoint(bytes)?.into_new(false)?)
+    Ok(endpoint(bytes)?.into_new(&KNOWN)?)
 }
 
 /// The body of `PUT /endpoints/{id}`.
 pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
-    Ok(endpoint(bytes)?.into_edit(false)?)
+    Ok(endpoint(bytes)?.into_edit(&KNOWN)?)
 }
+
+/// An account that has no endpoint.
+static KNOWN: LazyLock<Known<'static>> = LazyLock::new(|| {
+    static DRIVERS: LazyLock<Drivers> = LazyLock::new(|| Drivers::from_iter([]));
+    Known {
+        is_taken: false,
+        account: "1",
+        drivers: &DRIVERS,
+        record: None,
+    }
+});
 
 fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {
     JsonBody(body::json(bytes)?).under("endpoint")

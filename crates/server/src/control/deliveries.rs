@@ -172,7 +172,11 @@ async fn explained(
     each_endpoint(store(control)?, |record| {
         if record.account_number == *notification.account {
             let endpoint = &record.endpoint;
-            let named = (endpoint.id.0, endpoint.name.clone(), endpoint.url.clone());
+            let named = (
+                endpoint.id.0,
+                endpoint.name.clone(),
+                json::receiver(endpoint),
+            );
             of_account.push((named, wanted(record)));
         }
     })

@@ -47,6 +47,7 @@
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
+//! | endpoints that are no webhooks | `drivers` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
@@ -55,6 +56,7 @@ mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
+mod drivers;
 mod endpoints;
 mod filters;
 mod flow;
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         definitions::CASES,
         disabling::CASES,
         deliveries::CASES,
+        drivers::CASES,
         endpoints::CASES,
         filters::CASES,
         flow::CASES,
