@@ -9,7 +9,7 @@ mod assigned;
 mod consumer;
 mod ends;
 mod gaps;
-mod library_log;
+pub mod library_log;
 mod polling;
 mod producer;
 mod reader;
@@ -149,7 +149,7 @@ impl Log for KafkaLog {
 
 impl KafkaOptions {
     /// The configuration of a client; `defaults` may be overridden by the operator's properties.
-    fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+    pub fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set_log_level(library_log::level(self.has_property("debug")));
         config.set("client.id", "dovecast");
@@ -177,8 +177,8 @@ impl KafkaOptions {
     }
 }
 
-/// librdkafka repeats the value of a property that it refuses; it may be a password.
-fn without_value(error: &KafkaError) -> String {
+/// An error of librdkafka without the value of a property, which it repeats: it may be a password.
+pub fn without_value(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(result, _, name, _) => {
             let what = if *result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
