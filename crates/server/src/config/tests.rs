@@ -87,6 +87,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[kafka]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
         ("[kafka]\nbrokers = ['a:b']", "2:11: `brokers`: `a:b` is not a broker, expected `host:port`"),
         ("[kafka.properties]\nacks = ['all']", "property `acks` is neither text nor a number nor a boolean"),
+        ("[kafka.properties]\n'sasl.password_file' = '/no/such/file'", "the file of property `sasl.password` cannot be read: No such file"),
         ("[log\n", "1:5: "),
     ];
     for (text, expected) in cases {
@@ -119,6 +120,28 @@ fn an_error_shows_no_value_of_a_kafka_property() {
         .map(String::as_str)
         .collect();
     assert_eq!(values, ["5", "s3cret", "true"]);
+}
+
+#[test]
+fn a_property_may_be_in_a_file() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    for (text, expected) in [
+        ("s3cret", "s3cret"),
+        ("s3 cret\r\n", "s3 cret"),
+        ("a\n\n", "a\n"),
+    ] {
+        std::fs::write(file.path(), text).expect("written");
+        let path = file.path().display();
+        let properties = format!("[kafka.properties]\n'sasl.password_file' = '{path}'");
+        let config = Config::parse(&properties).expect("a configuration");
+        assert!(!format!("{config:?}").contains("s3"), "{config:?}");
+        let found: Vec<_> = config.kafka.properties.0.iter().collect();
+        assert_eq!(found, [(&"sasl.password".to_owned(), &expected.to_owned())]);
+        let twice = format!("[kafka.properties]\n'a' = 's3cret'\n'a_file' = '{path}'");
+        let error = Config::parse(&twice).expect_err("twice");
+        assert!(error.contains("property `a` is there twice"), "{error}");
+        assert!(!error.contains("s3"), "{error}");
+    }
 }
 
 #[test]
