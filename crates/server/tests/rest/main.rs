@@ -47,7 +47,7 @@
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
-//! | endpoints that are no webhooks | `drivers` |
+//! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
@@ -62,6 +62,8 @@ mod filters;
 mod flow;
 mod follow;
 mod identity;
+#[cfg(feature = "kafka")]
+mod kafka_endpoints;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
@@ -108,6 +110,8 @@ fn main() -> ExitCode {
         flow::CASES,
         follow::CASES,
         identity::CASES,
+        #[cfg(feature = "kafka")]
+        kafka_endpoints::CASES,
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
