@@ -135,15 +135,15 @@ impl Log for KafkaLog {
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
         let (options, counters) = (self.options.clone(), Arc::clone(&self.counters));
         let topic = topic.to_owned();
-        blocking(move || KafkaReader::start((&options, &counters), &topic, start)).await
+        blocking(move || KafkaReader::start(&options, &counters, &topic, start)).await
     }
 
     async fn reader_at(&self, position: &Position) -> Result<Self::Reader, LogError> {
-        KafkaReader::at((&self.options, &self.counters), position)
+        KafkaReader::at(&self.options, &self.counters, position)
     }
 
     async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {
-        KafkaConsumer::start((&self.options, &self.counters), group, topics)
+        KafkaConsumer::start(&self.options, &self.counters, group, topics)
     }
 }
 

@@ -65,15 +65,17 @@ pub(super) struct Step {
 pub(super) fn step(
     shared: &Shared,
     connection: &mut Connection,
-    (clock, now): (&mut RetentionClock, Now),
+    clock: &mut RetentionClock,
+    now: Now,
 ) -> Result<Step, StoreError> {
-    remove(shared, connection, (clock, now)).map_err(|error| shared.store.error("trim", &error))
+    remove(shared, connection, clock, now).map_err(|error| shared.store.error("trim", &error))
 }
 
 fn remove(
     shared: &Shared,
     connection: &mut Connection,
-    (clock, now): (&mut RetentionClock, Now),
+    clock: &mut RetentionClock,
+    now: Now,
 ) -> rusqlite::Result<Step> {
     let options = &shared.options;
     let now_ms = now.time_ms;
@@ -83,7 +85,7 @@ fn remove(
     if let Some(age_ms) = options.retention_ms {
         let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
         let oldest_ms = all.iter().map(|oldest| oldest.counted_ms).min();
-        let time_ms = clock.go_on(now, &transaction, (age_ms, oldest_ms))?;
+        let time_ms = clock.go_on(now, &transaction, age_ms, oldest_ms)?;
         cutoff_ms = time_ms.saturating_sub(age_ms);
         marked_ms = clock.write(&transaction)?;
     }

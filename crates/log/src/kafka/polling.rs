@@ -64,16 +64,14 @@ impl Drop for Polled {
 
 impl Polled {
     pub(super) fn start(
-        (options, counters): (&KafkaOptions, &Arc<Counters>),
+        options: &KafkaOptions,
+        counters: &Arc<Counters>,
         mut source: impl Source,
     ) -> Result<Self, LogError> {
         let assigned = Arc::<Assigned>::default();
         let mut gaps = Gaps::default();
         let consumer = create(options, source.group(), &assigned)
-            .and_then(|consumer| {
-                source.begin(&consumer, &mut gaps)?;
-                Ok(Arc::new(consumer))
-            })
+            .and_then(|made| source.begin(&made, &mut gaps).map(|()| Arc::new(made)))
             .map_err(|error| options.io("connect to", &error))?;
         let current = Current::new(&consumer);
         let (sender, records) = mpsc::channel(FETCHED_RECORDS);

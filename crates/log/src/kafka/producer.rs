@@ -200,7 +200,7 @@ impl Producers {
             done: Notify::new(),
         });
         for place in places {
-            hand_over(&producer, &records[*place], (&pending, *place)).await;
+            hand_over(&producer, &records[*place], &pending, *place).await;
         }
         pending.finish(1);
         while pending.left.load(Ordering::Acquire) > 0 {
@@ -252,11 +252,7 @@ fn fatal(producer: &Producer) -> Option<String> {
     Some(reason)
 }
 
-async fn hand_over(
-    producer: &Producer,
-    record: &NewRecord,
-    (pending, place): (&Arc<Pending>, usize),
-) {
+async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pending>, place: usize) {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for header in &record.headers {
         headers = headers.insert(Header {

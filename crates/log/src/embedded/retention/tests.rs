@@ -49,13 +49,13 @@ fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> 
     let dir = tempfile::tempdir().expect("a directory");
     let shared = shared(dir.path(), (keep.0.map(|batches| batches * BYTES), keep.1));
     let mut connection = shared.store.open_writer().expect("a store");
-    // The retention clock has kept up until now.
+    // The retention clock has kept up until now. All of it happens then, however long it takes.
     let now = Now::read();
     let mut clock = RetentionClock::new(now);
-    step(&shared, &mut connection, (&mut clock, now)).expect("room");
-    fill(case, is_clock_right, &connection);
+    step(&shared, &mut connection, &mut clock, now).expect("room");
+    fill(case, is_clock_right, &connection, now.time_ms);
     load::load(&shared, &connection).expect("a log");
-    while step(&shared, &mut connection, (&mut clock, Now::read()))
+    while step(&shared, &mut connection, &mut clock, now)
         .expect("room")
         .is_more_due
     {}
@@ -73,7 +73,7 @@ fn batches(connection: &Connection, partition: u64) -> u64 {
         .cast_unsigned()
 }
 
-fn fill(case: &Case, is_clock_right: bool, connection: &Connection) {
+fn fill(case: &Case, is_clock_right: bool, connection: &Connection, now_ms: i64) {
     connection
         .execute_batch("BEGIN; INSERT INTO topic (id, name) VALUES (1, 'dovecot');")
         .expect("a topic");
@@ -86,7 +86,6 @@ fn fill(case: &Case, is_clock_right: bool, connection: &Connection) {
             .expect("a partition");
     }
     let mut offsets = [0_u64; 4];
-    let now_ms = now_ms();
     for i in 0..case.batches {
         // Scattered, so that partitions have batches in common seconds and none.
         let partition = u64::from(SHARES[usize::try_from(i * 7 % 10).expect("small")]);
