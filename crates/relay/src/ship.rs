@@ -107,14 +107,15 @@ impl Shipper {
     /// Begins where the group has committed. Has to be called within a tokio runtime. What the
     /// target never takes is lost.
     pub fn start<L: Log + Clone>(spool: &Embedded, target: L, options: &ShipOptions) -> Self {
-        Self::start_keeping(spool, target, (options, None))
+        Self::start_keeping(spool, target, options, None)
     }
 
     /// Like [`Shipper::start`], with something that keeps what the target never takes.
     pub fn start_keeping<L: Log + Clone>(
         spool: &Embedded,
         target: L,
-        (options, letters): (&ShipOptions, Option<Arc<dyn KeepLost>>),
+        options: &ShipOptions,
+        letters: Option<Arc<dyn KeepLost>>,
     ) -> Self {
         let counters = Arc::<Counters>::default();
         let budget = Budget::new(READ_BYTES);
@@ -190,7 +191,8 @@ impl<L: Log + Clone> All<L> {
                 Ok(found) => {
                     for topic in found.into_iter().map(|topic| topic.name) {
                         if known.insert(topic.clone()) {
-                            topics.spawn(self.work(topic).run(stopping.clone()));
+                            let work = Work::new(&self, topic);
+                            topics.spawn(work.run(stopping.clone()));
                         }
                     }
                 }
@@ -212,11 +214,5 @@ impl<L: Log + Clone> All<L> {
             }
         }
         while topics.join_next().await.is_some() {}
-    }
-
-    fn work(&self, topic: String) -> Work<L> {
-        let parts = (self.spool.clone(), self.target.clone());
-        let kept = (&self.counters, self.letters.as_ref(), &self.budget);
-        Work::new(parts, (&self.options, topic), kept)
     }
 }
