@@ -40,6 +40,9 @@ const ONLY_POSTGRES: u64 = 8;
 /// How long nodes work on what has come before some are lost: some of it has arrived then and is
 /// not committed.
 const UNDER_WAY: Duration = Duration::from_millis(8);
+/// Records that are added to each partition at a time, and how often.
+const AT_A_TIME: u64 = 20;
+const APPEND_INTERVAL: Duration = Duration::from_millis(250);
 /// How much later than by its bounds a range may be taken up: claims are one after the other.
 const SLACK_MS: i64 = 500;
 
@@ -72,6 +75,18 @@ async fn until(world: &World, what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "never: {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Adds records to each partition, some at a time: heartbeats come in between, however long the
+/// work takes, as dispatchers measure by the system's clock whether theirs is late.
+async fn append(world: &World, of_each: u64) {
+    let mut left = of_each;
+    while left > AT_A_TIME {
+        world.cluster.append(AT_A_TIME);
+        left -= AT_A_TIME;
+        tokio::time::sleep(APPEND_INTERVAL).await;
+    }
+    world.cluster.append(left);
 }
 
 async fn seconds(seconds: u64) {
@@ -129,7 +144,7 @@ async fn simulate(size: Size) {
 
     // What comes for endpoints that are paused is owed as ranges, claimed by who has read it.
     world.pause(PAUSED, true);
-    world.cluster.append(size.records[1]);
+    append(&world, size.records[1]).await;
     until(&world, "all is committed", || world.cluster.is_committed()).await;
     let begun = world.claims.kept().ranges_begun;
     println!("ranges begun: {begun}");
@@ -144,7 +159,7 @@ async fn simulate(size: Size) {
 /// All that comes is committed, and costs no more statements than plans say.
 async fn deliver_some(world: &World, size: Size, idle: u64) {
     let (began, before) = (tokio::time::Instant::now(), world.store.statements());
-    world.cluster.append(size.records[0]);
+    append(world, size.records[0]).await;
     until(world, "all is committed", || world.cluster.is_committed()).await;
     let records = u64::from(size.partitions) * size.records[0];
     let idle = idle * began.elapsed().as_secs().saturating_add(1);
@@ -166,7 +181,7 @@ fn check_spread(world: &World, size: Size) {
 
 /// Nodes are gone with all that they have claimed; endpoints go on; more comes.
 async fn lose_some(world: &World, size: Size) {
-    world.cluster.append(size.records[2]);
+    append(world, size.records[2]).await;
     tokio::time::sleep(UNDER_WAY).await;
     let mut lost: Vec<usize> = (0..size.dispatchers).collect();
     lost.sort_by_key(|node| mix(SEED ^ *node as u64));

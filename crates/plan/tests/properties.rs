@@ -96,6 +96,8 @@ fn doubled(demand: &Demand, which: usize) -> Demand {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_plan_of_any_demand_has_what_has_to_be_there(demand in demand()) {
         let plan = Plan::of(&demand).expect("within its bounds");
