@@ -194,6 +194,16 @@ async fn settle(connection: &mut AnyConnection, is_limited: bool) -> Result<(), 
 }
 
 impl Connection {
+    /// From now on a statement may take so long.
+    pub(crate) fn limit(&mut self, limit: Duration) {
+        self.limit = self.limit.map(|_| limit + GRACE);
+    }
+
+    /// Closes it: it was told what does not hold for others.
+    pub(crate) fn discard(mut self) {
+        self.state = State::Broken;
+    }
+
     /// The connection, for a statement whose end is told to [`Self::ended`]. Until then it counts
     /// as failed: who is dropped in the middle of it tells nothing.
     fn begin_statement(&mut self) -> Result<&mut AnyConnection, Error> {
@@ -266,11 +276,6 @@ fn spoiled() -> Error {
 }
 
 impl Transaction {
-    /// From now on a statement of it may take so long.
-    pub(crate) fn limit(&mut self, limit: Duration) {
-        self.0.limit = self.0.limit.map(|_| limit + GRACE);
-    }
-
     /// Where this fails it is not known what became of it.
     ///
     /// What a statement of has failed is never committed: PostgreSQL would answer `COMMIT` with a

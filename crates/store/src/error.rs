@@ -57,6 +57,11 @@ pub enum StoreError {
     /// `Authorization` is among the headers of an endpoint, and it has credentials as well.
     #[error("an endpoint cannot have both credentials and a header `Authorization`")]
     AuthorizationTwice,
+    /// The user of a URL is what is shown instead of one that is secret.
+    #[error(
+        "the user `***` of the URL stands for one that is not shown: give the user and the password, or leave the URL out"
+    )]
+    HiddenUser,
     /// An endpoint cannot have this fallback.
     #[error("the fallback {0}")]
     Fallback(&'static str),
@@ -120,9 +125,9 @@ impl std::fmt::Display for MemberKind {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// An error and its sources in one line, for a log.
-pub(crate) fn with_sources(error: &StoreError) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(error) = source {
         text.push_str(": ");
         text.push_str(&error.to_string());

@@ -134,15 +134,15 @@ impl Store {
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let database = Database::connect(options).await?;
         let keys = schema::migrate(&database, &options.keys).await?;
-        clean::clean(&database).await;
         let feed = Feed::load(&database, options.kept_changes).await?;
         let log = options.log.as_str().into();
         let clock = options.clock.clone();
         let store = Self::of_node(database, Arc::new(feed), (log, clock, keys));
+        clean::clean(&store.database, Arc::downgrade(&store.feed)).await;
         if let Place::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
-            tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
         }
+        tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
         Ok(store)
     }
 

@@ -101,6 +101,11 @@ impl Postgres {
         Ok(Ok(started))
     }
 
+    /// Directory of its files, for whoever looks what is left in them.
+    pub fn data_directory(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Starts it again after [`Self::stop`], with what was in it.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "postgres runs already");

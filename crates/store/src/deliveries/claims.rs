@@ -12,6 +12,7 @@ use crate::connection::{Connection, Transaction};
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
+use crate::secrets::{self, SecretsError};
 use crate::statement::Statement;
 
 /// Rows of dispatchers that have been dead for so long are removed.
@@ -70,6 +71,7 @@ impl Store {
             .await?;
         let before = before.map(|row| row::number(&row, "alive_until_ms"));
         let before = before.transpose()?;
+        self.must_have_key(&mut tx).await?;
         // Before the commit, which may be done though its answer does not reach us: what is seen
         // now is not seen again.
         self.look_for_losses(&mut tx, before).await?;
@@ -93,6 +95,20 @@ impl Store {
         tx.commit().await?;
         self.lives(now_ms, until_ms);
         Ok(())
+    }
+
+    /// Fails without the key that everything is sealed with: a rotation counts those who live, and
+    /// what was sealed since cannot be opened here.
+    async fn must_have_key(&self, connection: &mut Connection) -> Result<()> {
+        let Some(key) = secrets::current(connection).await? else {
+            return Ok(());
+        };
+        self.keys.seals_with(key);
+        if self.keys.has(key).await? {
+            return Ok(());
+        }
+        let place = self.keys.source().to_string();
+        Err(SecretsError::NotOfDatabase { key, place }.into())
     }
 
     /// The time by which it is judged who lives: for all dispatchers of a PostgreSQL that of the

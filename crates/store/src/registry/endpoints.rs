@@ -1,6 +1,8 @@
 //! Endpoints: where an account wants its notifications.
 
+use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::connection::Connection;
 use serde_json::{Map, Value};
@@ -31,8 +33,9 @@ pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoi
 
 const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND account_id = $3";
 
-/// An endpoint, without what is written and never shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An endpoint, without what is written and never shown. [`fmt::Debug`] shows neither the user nor
+/// the password of its URL.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Id of the endpoint.
     pub id: EndpointId,
@@ -66,6 +69,22 @@ pub struct Endpoint {
     pub created_ms: i64,
     /// When a person changed it last.
     pub updated_ms: i64,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.url.as_deref().map(settings::debug_url);
+        f.debug_struct("Endpoint")
+            .field("id", &self.id)
+            .field("account", &self.account)
+            .field("name", &self.name)
+            .field("driver", &self.driver)
+            .field("settings", &self.settings)
+            .field("url", &url)
+            .field("active", &self.active)
+            .field("flow", &self.flow)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Endpoint {
@@ -264,7 +283,7 @@ impl Store {
 
 async fn find(
     connection: &mut Connection,
-    keys: &Keys,
+    keys: &Arc<Keys>,
     (account, id): (AccountId, EndpointId),
 ) -> Result<Option<Endpoint>> {
     let mut statement = Statement::new(SELECT);
@@ -272,8 +291,7 @@ async fn find(
     statement.bind(id.to_string()).push(" AND account_id = ");
     statement.bind(account.to_string());
     let found = statement.fetch_all(connection).await?;
-    // After the row was read, see `records.rs`.
-    let ring = keys.ring();
+    let ring = settings::ring_for(keys, &found).await?;
     let found = found.first();
     found.map(|row| Endpoint::from_row(&ring, row)).transpose()
 }

@@ -1,12 +1,15 @@
 //! Receivers as a person names them: the URL of a webhook, or what another driver takes.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::secret_settings::SecretSettings;
-use super::settings::WEBHOOK;
+use super::settings::{WEBHOOK, debug_url};
 
-/// Receiver of an endpoint, in a request to make or to change it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Receiver of an endpoint, in a request to make or to change it. [`fmt::Debug`] shows neither the
+/// user nor the password of a URL.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Receiver {
     /// URL of a webhook, `http://` or `https://`.
     Webhook(String),
@@ -40,6 +43,15 @@ impl Receiver {
         match self {
             Self::Webhook(url) => Some(url),
             Self::Driver(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Webhook(url) => f.debug_tuple("Webhook").field(&debug_url(url)).finish(),
+            Self::Driver(settings) => f.debug_tuple("Driver").field(settings).finish(),
         }
     }
 }

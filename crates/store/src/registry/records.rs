@@ -2,6 +2,7 @@
 //! notifications use.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::connection::Connection;
 use sqlx::any::AnyRow;
@@ -9,7 +10,7 @@ use sqlx::any::AnyRow;
 use super::EndpointId;
 use super::endpoints::{Endpoint, SELECT};
 use super::secret_settings::SecretSettings;
-use super::settings::StoredSettings;
+use super::settings::{StoredSettings, ring_for};
 use crate::clock::now_ms;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
@@ -114,7 +115,7 @@ impl Store {
 
 async fn load(
     connection: &mut Connection,
-    keys: &Keys,
+    keys: &Arc<Keys>,
     ids: &[EndpointId],
 ) -> Result<Vec<EndpointRecord>> {
     let mut head = Statement::new(SELECT);
@@ -139,8 +140,7 @@ async fn load(
         })
     })
     .await?;
-    // After the rows were read: a key is known here before anything is sealed with it.
-    let ring = keys.ring();
+    let ring = ring_for(keys, &rows).await?;
     let records = rows.iter().map(|row| {
         let mut record = from_row(&ring, row)?;
         let id = record.endpoint.id;

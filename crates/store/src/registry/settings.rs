@@ -5,6 +5,10 @@
 //! user or a password is secret as a whole; shown is the URL with [`HIDDEN`] in their place.
 //! Signing secrets are a list, the newest first; when the second of them ends is kept beside them.
 
+mod shown_url;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
@@ -17,10 +21,12 @@ use super::receiver::Receiver;
 use super::requests::{Credentials, CustomHeaders};
 use super::secret_settings::SecretSettings;
 use super::secrets::SigningSecret;
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, with_sources};
 use crate::feed::Change;
 use crate::row;
-use crate::secrets::{Field, Keyring, SecretsError};
+use crate::secrets::{Field, Keyring, Keys, SecretsError};
+use shown_url::without_user;
+pub(super) use shown_url::{debug_url, plain_url, url};
 
 /// Driver of the endpoints that have a URL.
 pub(super) const WEBHOOK: &str = "webhook";
@@ -61,23 +67,6 @@ pub(crate) fn field(endpoint: &str) -> Field<'_> {
     }
 }
 
-/// A URL without user and password, if it has any.
-pub(super) fn without_user(url: &str) -> Option<Url> {
-    let mut parsed = Url::parse(url).ok()?;
-    if parsed.username().is_empty() && parsed.password().is_none() {
-        return None;
-    }
-    // Whatever has a user can be without one.
-    let _ = parsed.set_username("");
-    let _ = parsed.set_password(None);
-    Some(parsed)
-}
-
-/// The URL by which an endpoint is sorted and searched.
-pub(super) fn plain_url(url: &str) -> String {
-    without_user(url).map_or_else(|| url.to_owned(), Into::into)
-}
-
 /// What a row with the column `settings` shows.
 pub(super) fn open_from_row(found: &AnyRow) -> Result<Map<String, Value>> {
     let json = row::text(found, "settings")?;
@@ -85,21 +74,22 @@ pub(super) fn open_from_row(found: &AnyRow) -> Result<Map<String, Value>> {
     Ok(read.map_err(|error: serde_json::Error| row::wrong("settings", error))?)
 }
 
-/// The URL of a row with the columns `settings` and `sealed`; with [`HIDDEN`] in it where what is
-/// secret of it cannot be opened.
-pub(super) fn url(open: &Map<String, Value>, ring: &Keyring, found: &AnyRow) -> Result<String> {
-    let shown = open.get(URL).and_then(Value::as_str).unwrap_or_default();
-    if without_user(shown).is_none() {
-        return Ok(shown.to_owned());
-    }
-    let id = row::text(found, "id")?;
-    match opened(ring, &id, &row::text(found, "sealed")?) {
-        Ok(secret) => Ok(secret.settings.text(URL).unwrap_or(shown).to_owned()),
-        Err(error) => {
-            tracing::warn!(endpoint.id = id, %error, "the user of a URL cannot be shown");
-            Ok(shown.to_owned())
+/// The keys for rows with the column `sealed`, after a look into their place if one of theirs is
+/// not there. Asked for after the rows were read: a key is known here before anything is sealed
+/// with it.
+pub(super) async fn ring_for(keys: &Arc<Keys>, rows: &[AnyRow]) -> Result<Arc<Keyring>> {
+    let ring = keys.ring();
+    for found in rows {
+        if ring.lacks_key_of(&row::text(found, "sealed")?) {
+            if let Err(error) = keys.refresh().await {
+                // Who needs that key says so.
+                let error = with_sources(&error);
+                tracing::debug!(error, "the keys of secrets cannot be read again");
+            }
+            return Ok(keys.ring());
         }
     }
+    Ok(ring)
 }
 
 pub(super) fn timeout_seconds(open: &Map<String, Value>) -> Option<u32> {
@@ -144,10 +134,11 @@ impl StoredSettings {
     pub(super) async fn find(change: &mut Change<'_>, id: EndpointId) -> Result<Self> {
         let found = sqlx::query("SELECT id, driver, settings, sealed FROM endpoint WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&mut *change.tx)
+            .fetch_all(&mut *change.tx)
             .await?;
-        let found = found.ok_or(StoreError::NoEndpoint)?;
-        Self::from_row(&change.ring(), &found)
+        let ring = ring_for(change.keys(), &found).await?;
+        let found = found.first().ok_or(StoreError::NoEndpoint)?;
+        Self::from_row(&ring, found)
     }
 
     /// The URL of a webhook, with its user and password.
@@ -165,6 +156,20 @@ impl StoredSettings {
         self.secret.put(URL, hidden.as_ref().map(|_| url.into()));
         let shown = hidden.unwrap_or_else(|| url.to_owned());
         self.open.insert(URL.to_owned(), shown.into());
+    }
+
+    /// Takes the URL of a request. One that is as it is shown where its user cannot be opened
+    /// changes nothing; no other one may have what stands there for that user, which would be
+    /// written over the real one.
+    fn edit_url(&mut self, url: &str) -> Result<()> {
+        if self.open.get(URL).and_then(Value::as_str) == Some(url) {
+            return Ok(());
+        }
+        if Url::parse(url).is_ok_and(|url| url.username() == HIDDEN) {
+            return Err(StoreError::HiddenUser);
+        }
+        self.set_url(url);
+        Ok(())
     }
 
     pub(super) fn set_timeout(&mut self, seconds: Option<u32>) {
@@ -241,7 +246,7 @@ impl StoredSettings {
             }
             Some(Receiver::Webhook(url)) => {
                 self.must_be(WEBHOOK)?;
-                self.set_url(url);
+                self.edit_url(url)?;
             }
             None => {}
         }

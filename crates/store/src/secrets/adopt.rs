@@ -20,7 +20,9 @@ const CURRENT: &str = "SELECT key_id FROM feed";
 const ADOPT: &str = "UPDATE feed SET key_id = $1";
 /// A key that has sealed something and is not retired is needed, also in the middle of a rotation.
 const NEEDED: &str = "SELECT id FROM secret_key WHERE retired_ms IS NULL ORDER BY id";
-const USED: &str = "INSERT INTO secret_key (id, first_ms) VALUES ($1, $2) \
+/// After all that was retired before it, however clocks are set: that is asked in `rotation.rs`.
+const USED: &str = "INSERT INTO secret_key (id, first_ms) \
+    SELECT $1, CASE WHEN MAX(retired_ms) >= $2 THEN MAX(retired_ms) + 1 ELSE $2 END FROM secret_key WHERE true \
     ON CONFLICT (id) DO UPDATE SET retired_ms = NULL";
 
 /// The keys of this process, with which everything in the database can be opened; and the one with
@@ -52,6 +54,7 @@ pub(crate) async fn adopt(tx: &mut Transaction, source: &KeySource) -> Result<(A
         seal_with(tx, key).await?;
         key
     };
+    keys.seals_with(key);
     Ok((Arc::new(keys), key))
 }
 

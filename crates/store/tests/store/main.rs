@@ -12,6 +12,8 @@ mod failing;
 mod feed;
 mod filters;
 mod growing;
+mod hidden;
+mod keys;
 mod losses;
 mod lost_answers;
 mod opening;
@@ -28,7 +30,10 @@ mod tls;
 mod tokens;
 mod upgrade;
 
-use std::process::ExitCode;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use dovecast_testkit::postgres::Postgres;
@@ -36,7 +41,35 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use setup::{Case, Kind, Test};
 
+/// Holds keys, in the cases.
+pub(crate) const KEYS_VARIABLE: &str = "DOVECAST_TEST_STORE_KEYS";
+const KEYS: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Holds bytes that are no UTF-8, in the cases.
+pub(crate) const NOT_TEXT_VARIABLE: &str = "DOVECAST_TEST_STORE_NOT_TEXT";
+const NOT_TEXT: &[u8] = b"geheim-\xff";
+
+/// Runs this program again, with environment variables that hold keys: a process cannot safely
+/// change its own. Returns where they are there.
+fn with_variables() {
+    if std::env::var_os(KEYS_VARIABLE).is_some() {
+        return;
+    }
+    let program = std::env::current_exe().expect("this program has a path");
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command
+        .args(arguments)
+        .env(KEYS_VARIABLE, KEYS)
+        .env(NOT_TEXT_VARIABLE, OsStr::from_bytes(NOT_TEXT))
+        .exec();
+    panic!("cannot run this program again: {error}");
+}
+
 fn main() -> ExitCode {
+    with_variables();
     let arguments = Arguments::from_args();
     let is_listed = arguments.list;
     // Started here and dropped here: it must not outlive the process, nor the thread.
@@ -52,6 +85,8 @@ fn main() -> ExitCode {
         feed::CASES,
         filters::CASES,
         growing::CASES,
+        hidden::CASES,
+        keys::CASES,
         losses::CASES,
         lost_answers::CASES,
         opening::CASES,
