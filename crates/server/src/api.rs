@@ -58,6 +58,8 @@ pub(crate) struct Api {
     trusted_proxies: Arc<[IpNet]>,
     /// Most endpoints of one account.
     max_endpoints: u64,
+    /// How large arrays of notifications may be.
+    messages: messages::Bounds,
     dispatcher: OfDispatcher,
 }
 
@@ -83,6 +85,7 @@ impl Api {
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
             max_endpoints: http.max_endpoints.get(),
+            messages: messages::Bounds::new(http),
             dispatcher,
         }
     }

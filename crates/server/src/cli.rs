@@ -1,7 +1,9 @@
 //! The command line.
 
+mod begin;
 mod bench;
 mod doctor;
+mod plan;
 mod secrets;
 
 use std::path::PathBuf;
@@ -9,11 +11,12 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dovecast_event::EventSet;
-use dovecast_log::StartAt;
 use jiff::Timestamp;
 
+pub(crate) use begin::Begin;
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use plan::PlanArguments;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
 /// Carries mail-store events out of Dovecot, and notifications to webhooks.
@@ -71,6 +74,8 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with
     Secrets(SecretsArguments),
+    /// Print what an installation of a given size takes
+    Plan(PlanArguments),
     /// Measure a running server
     Bench(BenchArguments),
     /// Check the Dovecot of this host, and say what is wrong with it
@@ -237,46 +242,6 @@ pub(crate) enum Format {
     Raw,
 }
 
-/// [`StartAt`] as it is written on the command line and in a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begin(pub(crate) StartAt);
-
-impl FromStr for Begin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let start = match text {
-            "beginning" => Some(StartAt::Beginning),
-            "end" => Some(StartAt::End),
-            _ => {
-                if let Some(count) = text.strip_prefix("last:") {
-                    count.parse().ok().map(StartAt::Last)
-                } else {
-                    let time = text.parse::<Timestamp>().ok();
-                    time.map(|time| StartAt::Time(time.as_millisecond()))
-                }
-            }
-        };
-        start.map(Self).ok_or_else(|| {
-            format!("`{text}` is none of `beginning`, `end`, `last:N` and an RFC 3339 time")
-        })
-    }
-}
-
-impl std::fmt::Display for Begin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            StartAt::Beginning => f.write_str("beginning"),
-            StartAt::End => f.write_str("end"),
-            StartAt::Last(count) => write!(f, "last:{count}"),
-            StartAt::Time(time_ms) => {
-                let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX);
-                write!(f, "{time}")
-            }
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
     /// Value of the record; without it standard input is read to its end
@@ -387,6 +352,16 @@ mod tests {
                 "today",
             ),
             ("bench", "dispatch"),
+            ("plan --mailboxes 1", "--events-per-second <E>"),
+            (
+                "plan --mailboxes 0 --events-per-second 1",
+                "0 is not in 1..=100000000000",
+            ),
+            (
+                "plan --mailboxes 1 --events-per-second 18446744073709551616",
+                "number too large to fit in target type",
+            ),
+            ("plan --mailboxes many --events-per-second 1", "'many'"),
             ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
             ("bench dispatch --listen here", "here"),
             ("redeliver 7", "7"),
@@ -423,12 +398,5 @@ mod tests {
         let of: NotificationName = text.parse().expect("a webhook-id");
         assert_eq!((of.id, of.endpoint), (named.id, Some(endpoint)));
         assert_eq!(of.to_string(), text);
-    }
-
-    #[test]
-    fn a_place_to_begin_is_written_as_it_is_read() {
-        for text in ["beginning", "end", "last:0", "last:25"] {
-            assert_eq!(text.parse::<Begin>().expect(text).to_string(), text);
-        }
     }
 }

@@ -7,6 +7,7 @@ mod check_topics;
 mod deliveries;
 mod lists;
 mod notification;
+mod plan;
 mod pretty;
 mod redeliver;
 mod registry;
@@ -74,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Apps(list) => wait(registry::apps(&client(&load()?), list))?,
         Command::Filters(filters) => wait(registry::filters(&client(&load()?), filters))?,
         Command::Secrets(of) => wait(secrets::run(&client(&load()?), &of.subject))?,
+        Command::Plan(plan) => plan::run(plan)?,
         Command::Bench(bench) => match &bench.subject {
             Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,
         },

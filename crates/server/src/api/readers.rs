@@ -84,7 +84,7 @@ fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {
 
 /// The body of `POST /messages`, sent with an admin token at `now`: the value of its record.
 pub fn message(bytes: &[u8], now: Timestamp) -> Result<Vec<u8>, Refused> {
-    let notification = messages::read(bytes, &Sender::Anybody, now)?;
+    let notification = messages::read(bytes, "the body", &Sender::Anybody, now)?;
     Ok(serde_json::to_vec(&notification).map_err(ApiError::bad_request)?)
 }
 

@@ -37,12 +37,20 @@ impl Routes {
 
     /// The receiver that the endpoint's settings say; where its driver cannot use them, why.
     pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
+        self.target_of(record, &Arc::from(record.account_number.as_str()))
+    }
+
+    fn target_of(
+        &self,
+        record: &EndpointRecord,
+        account: &Arc<str>,
+    ) -> Result<Arc<dyn Target>, String> {
         let driver = self.drivers.get(&record.endpoint.driver);
         let driver = driver.map_err(|error| error.to_string())?;
         // Why stands in the log: it is the operator's business, and accounts read this.
         let secrets = record.secrets.as_ref().map_err(|_| LOCKED.to_owned())?;
         let target = driver.target(&Settings {
-            account: &Arc::from(record.account_number.as_str()),
+            account,
             open: &record.endpoint.settings,
             secret: secrets.expose(),
         });
@@ -53,7 +61,8 @@ impl Routes {
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let id = record.endpoint.id;
         let is_locked = record.secrets.is_err();
-        let target = self.target(record).unwrap_or_else(|error| {
+        let account = Arc::from(record.account_number.as_str());
+        let target = self.target_of(record, &account).unwrap_or_else(|error| {
             if !is_locked {
                 tracing::warn!(endpoint.id = %id, error, "an endpoint receives nothing: its settings cannot be used; deliveries are retried");
             }
@@ -63,7 +72,7 @@ impl Routes {
         let flow = &record.endpoint.flow;
         let endpoint = Endpoint {
             id,
-            account: record.account_number.as_str().into(),
+            account,
             target: Ok(target),
             is_active: record.endpoint.active,
             // An attempt would fail, and neither the receiver nor the account can help it.

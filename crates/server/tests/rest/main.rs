@@ -47,8 +47,9 @@
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
-//! | endpoints that are no webhooks | `drivers` |
+//! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
+//! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
@@ -64,8 +65,11 @@ mod flow;
 mod follow;
 mod identity;
 #[cfg(feature = "kafka")]
+mod kafka_endpoints;
+#[cfg(feature = "kafka")]
 mod limits;
 mod lists;
+mod messages;
 mod redelivery;
 mod registration;
 mod requests;
@@ -111,8 +115,11 @@ fn main() -> ExitCode {
         follow::CASES,
         identity::CASES,
         #[cfg(feature = "kafka")]
+        kafka_endpoints::CASES,
+        #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
+        messages::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,

@@ -25,6 +25,7 @@ mod rotation;
 mod secrets;
 mod setup;
 mod skew;
+mod statements;
 mod tls;
 mod tokens;
 mod upgrade;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         rotation::CASES,
         secrets::CASES,
         skew::CASES,
+        statements::CASES,
         tls::CASES,
         tokens::CASES,
         upgrade::CASES,
