@@ -6,6 +6,7 @@ mod clocks;
 mod cuts;
 mod deletion;
 mod deliveries;
+mod dropped;
 mod endpoints;
 mod failing;
 mod feed;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,
+        dropped::CASES,
         endpoints::CASES,
         failing::CASES,
         feed::CASES,
