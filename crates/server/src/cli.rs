@@ -10,6 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dovecast_event::EventSet;
 use dovecast_log::StartAt;
+use dovecast_operations::NotificationName;
 use jiff::Timestamp;
 
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
@@ -141,43 +142,6 @@ pub(crate) struct RedeliverArguments {
     /// the time in the id
     #[arg(long, value_name = "PLACE", conflicts_with = "since")]
     pub(crate) from: Option<Begin>,
-}
-
-/// Name of a notification: its id, or the `webhook-id` of its delivery to an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotificationName {
-    pub(crate) id: uuid::Uuid,
-    pub(crate) endpoint: Option<uuid::Uuid>,
-}
-
-impl FromStr for NotificationName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is neither the id of a notification nor a `webhook-id`");
-        let parse = |text: &str| uuid::Uuid::try_parse(text).map_err(|_| bad());
-        let Some(pair) = text.strip_prefix("msg_") else {
-            let id = parse(text)?;
-            return Ok(Self { id, endpoint: None });
-        };
-        let (id, endpoint) = pair.split_once('_').ok_or_else(bad)?;
-        Ok(Self {
-            id: parse(id)?,
-            endpoint: Some(parse(endpoint)?),
-        })
-    }
-}
-
-impl std::fmt::Display for NotificationName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.endpoint {
-            None => self.id.fmt(f),
-            Some(endpoint) => {
-                let (id, endpoint) = (self.id.as_simple(), endpoint.as_simple());
-                write!(f, "msg_{id}_{endpoint}")
-            }
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -409,20 +373,6 @@ mod tests {
             let error = error.to_string();
             assert!(error.contains(expected), "{line}: {error}");
         }
-    }
-
-    #[test]
-    fn a_notification_is_named_by_its_id_or_by_a_webhook_id() {
-        let (id, endpoint) = (
-            "019aa3b1-6e58-7d0c-8f00-000000000001",
-            uuid::Uuid::from_u128(7),
-        );
-        let named: NotificationName = id.parse().expect("an id");
-        assert_eq!((named.to_string(), named.endpoint), (id.to_owned(), None));
-        let text = format!("msg_{}_{}", id.replace('-', ""), endpoint.as_simple());
-        let of: NotificationName = text.parse().expect("a webhook-id");
-        assert_eq!((of.id, of.endpoint), (named.id, Some(endpoint)));
-        assert_eq!(of.to_string(), text);
     }
 
     #[test]

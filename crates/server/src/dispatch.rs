@@ -25,7 +25,6 @@ use crate::sources::Destination;
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
 use routes::Routes;
-pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
 /// How often what is not kept any more is dropped.

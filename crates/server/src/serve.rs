@@ -24,6 +24,7 @@ use anyhow::{Context, Result, anyhow};
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
+use dovecast_operations::{Operations, OperationsParts};
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::{KeepLost, Shipper};
@@ -167,22 +168,22 @@ impl Parts {
             stopping: stopping.clone(),
             readiness: Arc::default(),
         };
+        let acting = store.as_ref().zip(dispatching.as_deref());
+        let operations = acting.map(|(store, dispatching)| operations(config, store, dispatching));
         let control = Control {
             store: store.clone(),
             dispatch: config.dispatch.clone(),
             follows: dispatching.as_deref().map(Dispatching::follows),
-            evaluator: dispatching.as_deref().map(Dispatching::evaluator),
+            operations: operations.clone(),
             benchmark: Arc::default(),
             log: log.clone(),
             limits: logs.limits(),
             stopping: stopping.clone(),
         };
         let mut router = status::router(status).merge(ox(config, &logs)?);
-        if let (Some(store), Some(dispatching)) = (&store, &dispatching) {
-            let tester = Arc::new(Tester::new(&config.dispatch));
+        if let Some(operations) = operations {
             let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
-            let follows = dispatching.follows();
-            let api = Api::new(store.clone(), outbox, &config.http, (Some(tester), follows));
+            let api = Api::new(operations, outbox, &config.http);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
@@ -264,6 +265,17 @@ impl Parts {
         self.log.close().await;
         tracing::info!("dovecast has stopped");
     }
+}
+
+/// What callers may do, here.
+fn operations(config: &Config, store: &Store, dispatching: &Dispatching) -> Operations {
+    let parts = OperationsParts {
+        max_endpoints: config.http.max_endpoints.get(),
+        test_delivery: Arc::new(Tester::new(&config.dispatch)),
+        evaluator: dispatching.evaluator(),
+        follows: dispatching.follows(),
+    };
+    Operations::new(store.clone(), parts)
 }
 
 /// What Dovecot's own driver speaks to.

@@ -2,7 +2,6 @@
 
 mod accounts;
 mod applications;
-mod callers;
 mod deletion;
 mod delivered;
 mod disabling;
@@ -10,6 +9,7 @@ mod endpoints;
 mod filters;
 mod flow;
 mod listing;
+mod matched;
 mod records;
 mod registration;
 mod requests;
@@ -17,12 +17,13 @@ pub(crate) mod sealing;
 mod secret_settings;
 mod secrets;
 pub(crate) mod settings;
+mod token_owners;
 mod tokens;
 mod words;
 
 use crate::id::Id;
 
-pub(crate) use callers::Callers;
+pub(crate) use token_owners::TokenOwners;
 
 pub use dovecast_notification::EndpointId;
 
@@ -41,7 +42,7 @@ pub use registration::{
 pub use requests::{Credentials, CustomHeaders};
 pub use secret_settings::SecretSettings;
 pub use secrets::SigningSecret;
-pub use tokens::{ApiToken, Caller, NewToken, Scope};
+pub use tokens::{ApiToken, NewToken, Scope, TokenOwner};
 pub use words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 
 /// Names an account.

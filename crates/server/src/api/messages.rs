@@ -10,6 +10,7 @@ use bytes::Bytes;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
 use dovecast_notification::outbox::{FIELDS, NewNotification};
+use dovecast_operations::Sender;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -22,7 +23,6 @@ use super::body::{self, JsonBytes};
 use super::documents::Document;
 use super::error::described::{AnyRequest, Invalid, UnreadableBody};
 use super::error::{ApiError, ErrorObject, Errors};
-use super::identity::Sender;
 use crate::headers::header;
 
 /// Notification to send.

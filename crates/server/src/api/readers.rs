@@ -1,14 +1,13 @@
 //! The readers of the REST API as functions of bytes, see [`crate::readers`].
 
+use dovecast_operations::{EndpointFields, Sender, read_registration};
 use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
 use jiff::Timestamp;
 
 use super::body::{self, JsonBody};
-use super::endpoint_fields::EndpointFields;
 use super::error::{ApiError, ErrorSource};
-use super::identity::Sender;
+use super::messages;
 use super::query::Query;
-use super::{messages, registration as registrations};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +50,19 @@ pub fn registration(form: Form, bytes: &[u8]) -> Result<Registration, Refused> {
         Form::Json => body::json(bytes)?,
         Form::Yaml => body::yaml(bytes)?,
     };
-    Ok(registrations::fields::read(&value)?)
+    Ok(read_registration(&value).map_err(ApiError::from)?)
 }
 
 /// The body of `POST /endpoints`.
 pub fn new_endpoint(bytes: &[u8]) -> Result<NewEndpoint, Refused> {
-    Ok(endpoint(bytes)?.into_new(false)?)
+    let new = endpoint(bytes)?.into_new(false);
+    Ok(new.map_err(ApiError::from)?)
 }
 
 /// The body of `PUT /endpoints/{id}`.
 pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
-    Ok(endpoint(bytes)?.into_edit(false)?)
+    let edit = endpoint(bytes)?.into_edit(false);
+    Ok(edit.map_err(ApiError::from)?)
 }
 
 fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {

@@ -1,12 +1,13 @@
 //! `dovecast endpoints`, `attempts`, `dead-letters` and `explain`: what a running dispatcher knows.
 
 use anyhow::{Context, Result};
+use dovecast_operations::NotificationName;
 use serde::Serialize;
 
 use super::lists::aligned;
 use super::{notification, print, search};
 use crate::access::Access;
-use crate::cli::{AttemptsArguments, DeliveryArguments, ExplainArguments, NotificationName};
+use crate::cli::{AttemptsArguments, DeliveryArguments, ExplainArguments};
 use crate::config::Config;
 use crate::control::client::Client;
 
