@@ -1,7 +1,9 @@
 //! The command line.
 
 mod bench;
+mod dead_letters;
 mod doctor;
+mod registry;
 mod secrets;
 
 use std::path::PathBuf;
@@ -14,7 +16,9 @@ use dovecast_operations::NotificationName;
 use jiff::Timestamp;
 
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
+pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
 /// Carries mail-store events out of Dovecot, and notifications to webhooks.
@@ -56,18 +60,20 @@ pub(crate) enum Command {
     Groups(ListArguments),
     /// Append a record, an event or a notification
     Send(SendArguments),
-    /// List all endpoints with their state
-    Endpoints(DeliveryArguments),
+    /// List endpoints, create, change, test or remove one
+    Endpoints(EndpointsArguments),
     /// List the latest attempts at an endpoint
     Attempts(AttemptsArguments),
-    /// List the latest dead letters, with the reason
-    DeadLetters(DeliveryArguments),
+    /// List the latest dead letters, with the reason, or drop some
+    DeadLetters(DeadLettersArguments),
     /// Deliver again a dead letter, or a notification that is still in the log
     Redeliver(RedeliverArguments),
-    /// List the applications with their event types and levels
-    Apps(JsonArguments),
-    /// List the filters of endpoints, in words
+    /// List the applications with their event types and levels, register or remove one
+    Apps(AppsArguments),
+    /// List the filters of endpoints, in words, change or remove one
     Filters(FiltersArguments),
+    /// List the API tokens, create or delete one
+    Tokens(TokensArguments),
     /// Show which endpoints of its account receive a notification, and why others do not
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with
@@ -97,9 +103,9 @@ pub(crate) struct ListArguments {
 pub(crate) struct DeliveryArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-    /// Most rows to print; `endpoints` prints all
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub(crate) most: usize,
+    /// Most rows to print
+    #[arg(long, alias = "most", default_value_t = 50, value_name = "N")]
+    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Args)]
@@ -114,18 +120,6 @@ pub(crate) struct AttemptsArguments {
 pub(crate) struct JsonArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FiltersArguments {
-    #[arg(long, help = "Print JSON")]
-    pub(crate) json: bool,
-    /// Print the filter of this endpoint only
-    #[arg(long, value_name = "ID")]
-    pub(crate) endpoint: Option<uuid::Uuid>,
-    /// Print the filters of this account only
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) account_id: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -366,6 +360,20 @@ mod tests {
                 "redeliver 00000000-0000-0000-0000-000000000007 --since today",
                 "today",
             ),
+            (
+                "endpoints change 00000000-0000-0000-0000-000000000007 --set paused",
+                "`paused` is not `ATTRIBUTE=VALUE`",
+            ),
+            ("endpoints add --name a", "--account-id <NUMBER>"),
+            (
+                "filters set 00000000-0000-0000-0000-000000000007 --anything --app a",
+                "cannot be used with",
+            ),
+            (
+                "dead-letters drop 00000000-0000-0000-0000-000000000007",
+                "<NOTIFICATION>",
+            ),
+            ("tokens remove 7", "7"),
             ("follow", "unrecognized subcommand 'follow'"),
         ] {
             let words = ["dovecast"].into_iter().chain(line.split(' '));

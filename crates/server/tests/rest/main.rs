@@ -46,15 +46,18 @@
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
+//! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod changing;
 mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
+mod doors;
 mod endpoints;
 mod filters;
 mod flow;
@@ -96,9 +99,11 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        changing::CASES,
         commands::CASES,
         definitions::CASES,
         disabling::CASES,
+        doors::CASES,
         deliveries::CASES,
         endpoints::CASES,
         filters::CASES,
