@@ -6,12 +6,12 @@ use crate::connection::Connection;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
+use super::credentials::{Credentials, CustomHeaders};
 use super::filters::{self, FilterFields};
 use super::flow::{self, Flow, FlowEdit};
-use super::requests::{Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
 use super::settings::{self, StoredSettings};
-use super::words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
+use super::stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 use super::{AccountId, EndpointId};
 use crate::clock::now_ms;
 use crate::error::{Result, StoreError};
@@ -324,7 +324,7 @@ async fn find(
     statement.bind(id.to_string()).push(" AND account_id = ");
     statement.bind(account.to_string());
     let found = statement.fetch_all(connection).await?;
-    // After the row was read, see `records.rs`.
+    // After the row was read, see `endpoint_records.rs`.
     let ring = keys.ring();
     let found = found.first();
     found.map(|row| Endpoint::from_row(&ring, row)).transpose()

@@ -81,7 +81,7 @@ impl Store {
         list.push(" OFFSET ").bind(query.offset);
         let rows = list.fetch_all(&mut tx).await?;
         tx.commit().await?;
-        // After the rows were read, see `records.rs`.
+        // After the rows were read, see `endpoint_records.rs`.
         let ring = self.keys.ring();
         let items: Result<Vec<_>> = rows
             .iter()

@@ -12,8 +12,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::EndpointId;
+use super::credentials::{Credentials, CustomHeaders};
 use super::endpoints::{EndpointEdit, NewEndpoint};
-use super::requests::{Credentials, CustomHeaders};
 use super::secret_settings::SecretSettings;
 use super::secrets::SigningSecret;
 use crate::error::{Result, StoreError};
