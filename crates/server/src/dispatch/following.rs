@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use dovecast_dispatch::Directory;
 use dovecast_notification::EndpointId;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::routes::Routes;
@@ -68,14 +69,16 @@ pub(super) async fn follow(
     let mut seq = *applied.borrow();
     let mut ending: BTreeSet<(i64, EndpointId)> = ends.into_iter().collect();
     loop {
-        let wait = ending.first().map(|(until, _)| until - now_ms());
+        let wait = ending
+            .first()
+            .map(|(until, _)| until - Timestamp::now().as_millisecond());
         let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0) + 1));
         let wait = wait.map(|wait| wait.min(SECRETS_CHECK_INTERVAL));
         tokio::select! {
             () = store.changed(seq) => {}
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
         }
-        let now = now_ms();
+        let now = Timestamp::now().as_millisecond();
         let due: Vec<_> = ending
             .iter()
             .filter(|(until, _)| *until <= now)
@@ -124,9 +127,4 @@ async fn step(
         directory.remove(id);
     }
     Ok((next, ends))
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
