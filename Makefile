@@ -36,11 +36,10 @@ check-server: ## the same for the server, without Kafka
 demo: deps-run ## a Dovecot, `dovecast serve`, a mail, and its events as they arrive (DEMO=keep: keep it running)
 	@cargo run --quiet --package dovecast-testkit --features demo --bin dovecast-demo
 
-TESTS ?= --workspace --exclude dovecast-benches
 # What is installed above is there: a case that does without is a failure.
 test soak: export DOVECAST_TESTS := all
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
-	cargo test $(TESTS)
+	$(if $(TESTS),cargo test $(TESTS),scripts/test)
 
 SOAK_ROUNDS ?= 3
 soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, fuzz

@@ -67,6 +67,22 @@ async fn who_comes_late_is_not_waited_for() {
     append(&log).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_meanwhile_does_not_put_a_commit_off() {
+    let (_dir, log) = open();
+    let announcing = log.clone();
+    let announcer = tokio::spawn(async move {
+        let mut later = Vec::new();
+        loop {
+            // Each before the time of the one before it is over.
+            later.push(announcing.together(Duration::from_millis(500)));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    append(&log).await;
+    announcer.abort();
+}
+
 #[tokio::test]
 async fn a_log_is_closed_though_appends_were_announced() {
     let (_dir, log) = open();

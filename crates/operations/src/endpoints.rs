@@ -3,10 +3,11 @@
 pub(crate) mod fields;
 
 use dovecast_store::{
-    CreatedEndpoint, Endpoint, EndpointId, EndpointQuery, Page, SigningSecret, StoreError,
+    CreatedEndpoint, Endpoint, EndpointId, EndpointQuery, EndpointRecord, Page, SigningSecret,
+    StoreError,
 };
 
-use crate::{EndpointFields, Operations, Refusal, Resource, Result, Tenant};
+use crate::{EndpointFields, Known, Operations, Refusal, Resource, Result, Tenant};
 
 /// How long webhooks are signed with an old secret, too, after it was replaced: a day, in which
 /// receivers take over the new one.
@@ -26,7 +27,7 @@ impl OwnEndpoint {
         self.0.id
     }
 
-    fn gone(&self) -> Refusal {
+    pub(crate) fn gone(&self) -> Refusal {
         Refusal::no(Resource::Endpoint, self.0.id)
     }
 
@@ -63,8 +64,13 @@ impl Operations {
         tenant: &Tenant,
         fields: EndpointFields,
     ) -> Result<CreatedEndpoint> {
-        let taken = self.is_taken(tenant.id(), &fields, None).await?;
-        let new = fields.into_new(taken)?;
+        let is_taken = self.is_taken(tenant.id(), &fields, None).await?;
+        let new = fields.into_new(&Known {
+            is_taken,
+            account: tenant.number(),
+            drivers: &self.parts.drivers,
+            record: None,
+        })?;
         let most = self.parts.max_endpoints;
         Ok(self.store.create_endpoint(tenant.id(), &new, most).await?)
     }
@@ -76,8 +82,14 @@ impl Operations {
         fields: EndpointFields,
     ) -> Result<Endpoint> {
         let Endpoint { id, account, .. } = own.0;
-        let taken = self.is_taken(account, &fields, Some(id)).await?;
-        let edit = fields.into_edit(taken)?;
+        let record = self.record(own).await?;
+        let is_taken = self.is_taken(account, &fields, Some(id)).await?;
+        let edit = fields.into_edit(&Known {
+            is_taken,
+            account: &record.account_number,
+            drivers: &self.parts.drivers,
+            record: Some(&record),
+        })?;
         let edited = self.store.edit_endpoint(account, id, &edit).await;
         edited.map_err(|error| own.refused(error))
     }
@@ -93,9 +105,8 @@ impl Operations {
 
     /// Sends a test notification to an endpoint: one attempt, now. Its outcome is not recorded.
     pub async fn test_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
-        let records = self.store.load_endpoints(&[own.id()]).await?;
-        let record = records.first().ok_or_else(|| own.gone())?;
-        let delivered = self.parts.test_delivery.deliver_test(record).await;
+        let record = self.record(own).await?;
+        let delivered = self.parts.test_delivery.deliver_test(&record).await;
         delivered.map_err(Refusal::TestFailed)
     }
 
@@ -105,6 +116,12 @@ impl Operations {
         let Endpoint { id, account, .. } = own.0;
         let rotated = self.store.rotate_secret(account, id, SECRET_OVERLAP_MS);
         rotated.await.map_err(|error| own.refused(error))
+    }
+
+    /// The endpoint with all that is known of it.
+    pub(crate) async fn record(&self, own: &OwnEndpoint) -> Result<EndpointRecord> {
+        let record = self.store.load_endpoints(&[own.id()]).await?.pop();
+        record.ok_or_else(|| own.gone())
     }
 
     /// Whether another endpoint has the name. Looked up before the rest is checked, so that the

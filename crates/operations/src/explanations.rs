@@ -3,7 +3,7 @@
 use dovecast_notification::{Filter, Notification};
 use dovecast_store::{Endpoint, EndpointRecord};
 
-use crate::{Operations, Operator, OwnEndpoint, Refusal, Resource, Result, Tenant};
+use crate::{Operations, Operator, OwnEndpoint, Refusal, Result, Tenant};
 
 /// What an endpoint makes of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,7 @@ impl Operations {
         own: &OwnEndpoint,
         notification: &Notification,
     ) -> Result<Option<String>> {
-        let record = self.store.load_endpoints(&[own.id()]).await?.pop();
-        let record = record.ok_or_else(|| Refusal::no(Resource::Endpoint, own.id()))?;
+        let record = self.record(own).await?;
         Ok(self.mismatch(wanted(&record), notification).await)
     }
 

@@ -31,9 +31,7 @@ impl Operations {
 
     /// What one endpoint receives, in words.
     pub async fn filter_in_words(&self, own: &OwnEndpoint) -> Result<FilterInWords> {
-        let record = self.store.load_endpoints(&[own.id()]).await?.pop();
-        let record = record.ok_or_else(|| Refusal::no(Resource::Endpoint, own.id()))?;
-        Ok(FilterInWords::new(record))
+        Ok(FilterInWords::new(self.record(own).await?))
     }
 
     /// What each endpoint of an account receives, in words, in the order in which they were made.

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_dispatch::Evaluator;
+use dovecast_drivers::Drivers;
 use dovecast_store::Store;
 use tokio::sync::watch;
 
@@ -38,7 +39,7 @@ pub use applications::fields::{RegistrationRequest, read as read_registration};
 pub use caller::{Anyone, Caller, Operator, Person, Registrar, Sender, Tenant};
 pub use dead_letters::{ChosenLetters, NotificationName};
 pub use endpoints::OwnEndpoint;
-pub use endpoints::fields::{EndpointFields, EndpointRequest};
+pub use endpoints::fields::{EndpointFields, EndpointRequest, Known};
 pub use explanations::Explanation;
 pub use filters::FilterInWords;
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};
@@ -64,6 +65,8 @@ pub struct Operations {
 pub struct OperationsParts {
     /// Most endpoints of one account.
     pub max_endpoints: u64,
+    /// Check the settings of their endpoints.
+    pub drivers: Drivers,
     /// Sends the test of an endpoint.
     pub test_delivery: Arc<dyn TestDelivery>,
     /// Evaluates conditions, and takes accounts in turn.

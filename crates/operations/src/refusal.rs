@@ -184,6 +184,9 @@ impl From<StoreError> for Refusal {
                 "cannot be set together with `authorization`",
             ),
             StoreError::Fallback(detail) => Self::attribute("fallback_id", detail),
+            StoreError::OtherDriver { driver } => {
+                Self::attribute("driver", format!("is `{driver}`, and cannot be changed"))
+            }
             error => Self::Store(error),
         }
     }

@@ -4,9 +4,9 @@
 //! The spool's group commits its position only behind what has been appended: after a crash none is
 //! left out, and what the target has already is looked up in it, see `known.rs`.
 
-mod again;
 mod known;
 mod lost;
+mod retry;
 mod since;
 mod topic;
 
@@ -30,7 +30,7 @@ const READ_BYTES: usize = 32 * 1024 * 1024;
 const STOP: Duration = Duration::from_secs(5);
 
 /// How often it is looked for new topics.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How a spool is shipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Shipper {
     /// Waits until it has ended, which it does not before it is stopped unless something is wrong.
     pub async fn ended(&self) {
         while !self.ended.is_finished() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -200,7 +200,7 @@ impl<L: Log + Clone> All<L> {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 changed = stopping.changed() => if changed.is_err() {
                     break;
                 },

@@ -52,6 +52,8 @@ pub(crate) struct Api {
     /// Where notifications go.
     outbox: Destination,
     trusted_proxies: Arc<[IpNet]>,
+    /// How large arrays of notifications may be.
+    messages: messages::Bounds,
 }
 
 impl Api {
@@ -60,6 +62,7 @@ impl Api {
             operations,
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
+            messages: messages::Bounds::new(http),
         }
     }
 }

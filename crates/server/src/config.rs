@@ -4,6 +4,7 @@
 //! Nothing of `[kafka.properties]` is ever printed: passwords are among them.
 
 mod dispatch;
+mod drivers;
 mod http;
 mod limits;
 mod ox;
@@ -109,7 +110,7 @@ pub(crate) struct Relay {
     pub(crate) max_clients: Bounded<1, 1_000_000>,
     pub(crate) spill_interval_seconds: Bounded<1, 3600>,
     pub(crate) max_client_kb: Bounded<64, 65_536>,
-    pub(crate) commit_interval_ms: Bounded<0, 1000>,
+    pub(crate) commit_interval_ms: Bounded<0, 100>,
     pub(crate) hello_timeout_seconds: Bounded<1, 3600>,
     pub(crate) unread_timeout_seconds: Bounded<1, 3600>,
 }

@@ -6,13 +6,14 @@ mod following;
 mod lost;
 mod routes;
 mod tester;
-mod unopened;
+mod unusable;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
+use dovecast_drivers::Drivers;
 use dovecast_event::EventKind;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
@@ -45,12 +46,17 @@ pub(crate) struct Dispatching {
 
 impl Dispatching {
     /// Knows all endpoints when this returns.
-    pub(crate) async fn start(config: &Config, logs: &Logs, store: &Store) -> Result<Self> {
+    pub(crate) async fn start(
+        config: &Config,
+        logs: &Logs,
+        store: &Store,
+        drivers: &Drivers,
+    ) -> Result<Self> {
         for registration in [events_of_dovecot(), own()] {
             store.register(&registration, false).await?;
         }
         let directory = Arc::<Directory>::default();
-        let routes = Routes::new(&config.dispatch);
+        let routes = Routes::new(drivers, &config.dispatch);
         let (seq, ends) = following::load(store, &directory, &routes).await?;
         let applied = watch::Sender::new(seq);
         let follows = applied.subscribe();

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use dovecast_drivers::Drivers;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
@@ -119,6 +120,7 @@ struct Parts {
     log: Embedded,
     store: Option<Store>,
     dispatching: Option<Arc<Dispatching>>,
+    drivers: Option<Drivers>,
     relay: Option<Arc<RelayServer>>,
     #[cfg(feature = "kafka")]
     shipper: Option<Arc<Shipper>>,
@@ -152,9 +154,16 @@ impl Parts {
             .kafka
             .as_ref()
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
-        let dispatching = match &store {
-            Some(store) => Some(Arc::new(Dispatching::start(config, &logs, store).await?)),
+        let drivers = match &store {
+            Some(_) => Some(Drivers::new(&config.driver_options())?),
             None => None,
+        };
+        let dispatching = match (&store, &drivers) {
+            (Some(store), Some(drivers)) => {
+                let started = Dispatching::start(config, &logs, store, drivers).await?;
+                Some(Arc::new(started))
+            }
+            _ => None,
         };
         let http_stats = Arc::<HttpStats>::default();
         let status = Status {
@@ -168,8 +177,12 @@ impl Parts {
             stopping: stopping.clone(),
             readiness: Arc::default(),
         };
-        let acting = store.as_ref().zip(dispatching.as_deref());
-        let operations = acting.map(|(store, dispatching)| operations(config, store, dispatching));
+        let operations = match (&store, &dispatching, &drivers) {
+            (Some(store), Some(dispatching), Some(drivers)) => {
+                Some(operations(config, store, (dispatching, drivers)))
+            }
+            _ => None,
+        };
         let control = Control {
             store: store.clone(),
             dispatch: config.dispatch.clone(),
@@ -209,6 +222,7 @@ impl Parts {
             log,
             store,
             dispatching,
+            drivers,
             relay,
             #[cfg(feature = "kafka")]
             shipper: shipper.map(|(shipper, _)| shipper),
@@ -259,6 +273,10 @@ impl Parts {
             tracing::warn!("the server has stopped before all requests were answered");
             self.http.abort_all();
         }
+        // Nothing is delivered any more, not even a test.
+        if let Some(drivers) = &self.drivers {
+            drivers.close().await;
+        }
         if let Some(store) = &self.store {
             store.close().await;
         }
@@ -268,10 +286,15 @@ impl Parts {
 }
 
 /// What callers may do, here.
-fn operations(config: &Config, store: &Store, dispatching: &Dispatching) -> Operations {
+fn operations(
+    config: &Config,
+    store: &Store,
+    (dispatching, drivers): (&Dispatching, &Drivers),
+) -> Operations {
     let parts = OperationsParts {
         max_endpoints: config.http.max_endpoints.get(),
-        test_delivery: Arc::new(Tester::new(&config.dispatch)),
+        drivers: drivers.clone(),
+        test_delivery: Arc::new(Tester::new(drivers, &config.dispatch)),
         evaluator: dispatching.evaluator(),
         follows: dispatching.follows(),
     };

@@ -63,6 +63,12 @@ pub enum StoreError {
     /// There is no such endpoint, or it is another account's.
     #[error("there is no such endpoint")]
     NoEndpoint,
+    /// What is said of an endpoint is for another driver than the one that it has.
+    #[error("the driver of the endpoint is `{driver}`, and stays so")]
+    OtherDriver {
+        /// Driver of the endpoint.
+        driver: String,
+    },
     /// Something secret cannot be sealed or opened.
     #[error(transparent)]
     Secrets(#[from] crate::secrets::SecretsError),

@@ -24,8 +24,8 @@ use crate::{Appended, LogError, NewRecord, Refusal};
 /// How long until a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
 /// How long until what failed is handed over again: at first, and at most.
-const AGAIN_FIRST: Duration = Duration::from_millis(100);
-const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_SLOWEST: Duration = Duration::from_secs(5);
 /// How often trouble is told of.
 const REPEAT: Duration = Duration::from_mins(1);
 
@@ -135,7 +135,7 @@ impl Producers {
     pub(super) async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
         let mut todo: Vec<usize> = (0..records.len()).collect();
         let mut refusals = Vec::new();
-        let mut delay = AGAIN_FIRST;
+        let mut delay = RETRY_FIRST;
         let mut told: Option<Instant> = None;
         loop {
             let mut again = Vec::new();
@@ -182,7 +182,7 @@ impl Producers {
             again.sort_unstable();
             todo = again;
             tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(AGAIN_SLOWEST);
+            delay = (delay * 2).min(RETRY_SLOWEST);
         }
     }
 

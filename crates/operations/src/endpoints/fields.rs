@@ -9,14 +9,15 @@
 
 mod data;
 mod flow;
+mod receiver;
 
 use std::collections::{BTreeMap, HashSet};
 
-use dovecast_drivers::webhook;
+use dovecast_drivers::webhook::{self, WebhookDriver};
 use dovecast_notification::Condition;
 use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
-    NewEndpoint, RetryPolicy,
+    NewEndpoint, Receiver, RetryPolicy,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -28,6 +29,8 @@ use crate::refusal::{Fault, Faults, escaped};
 use crate::{Refusal, Result};
 use data::{CheckedData, DataFields};
 use flow::FlowFields;
+
+pub use receiver::Known;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
@@ -55,6 +58,12 @@ pub struct EndpointFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, example = "https://example.org/hook")]
     url: Option<Option<String>>,
+    /// Name of the driver; `webhook` if this is not given. That of an endpoint cannot be changed.
+    driver: Option<String>,
+    /// Settings for a driver that is not `webhook`, as its documentation says, at most 16 KiB. A
+    /// key that is not given changes nothing; one that is null is removed.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
     /// Whether the endpoint receives notifications; a new one does if this is not given.
     active: Option<bool>,
     /// Type of the endpoint. The URL decides it; one that does not exist is refused.
@@ -136,7 +145,7 @@ fn is_true(value: &Value) -> bool {
 struct Checked {
     errors: Faults,
     name: Option<String>,
-    url: Option<(String, EndpointKind)>,
+    receiver: Option<Receiver>,
     data: CheckedData,
     retry_policy: Option<RetryPolicy>,
     timeout_seconds: Option<Option<u32>>,
@@ -166,19 +175,24 @@ impl EndpointFields {
         }
     }
 
-    /// An endpoint to be made; `is_taken`: another one has its name.
-    pub fn into_new(mut self, is_taken: bool) -> Result<NewEndpoint> {
+    /// An endpoint to be made.
+    pub fn into_new(mut self, known: &Known<'_>) -> Result<NewEndpoint> {
         // What must be there is said to be missing.
         self.name.get_or_insert(None);
-        self.url.get_or_insert(None);
+        if self
+            .driver
+            .as_deref()
+            .is_none_or(|driver| driver == WebhookDriver::NAME)
+        {
+            self.url.get_or_insert(None);
+        }
         let active = self.active.unwrap_or(true);
-        let checked = self.check(is_taken);
-        match (checked.name, checked.url) {
-            (Some(name), Some((url, kind))) if checked.errors.is_empty() => Ok(NewEndpoint {
+        let checked = self.check(known);
+        match (checked.name, checked.receiver) {
+            (Some(name), Some(receiver)) if checked.errors.is_empty() => Ok(NewEndpoint {
                 name,
-                url,
+                receiver,
                 active,
-                kind,
                 server_ca_certificate: checked.data.certificate.flatten(),
                 headers: checked.data.headers.flatten(),
                 credentials: checked.data.credentials.flatten(),
@@ -194,16 +208,16 @@ impl EndpointFields {
         }
     }
 
-    /// A change of an endpoint; `is_taken`: another one has its new name.
-    pub fn into_edit(self, is_taken: bool) -> Result<EndpointEdit> {
+    /// A change of an endpoint.
+    pub fn into_edit(self, known: &Known<'_>) -> Result<EndpointEdit> {
         let active = self.active;
-        let checked = self.check(is_taken);
+        let checked = self.check(known);
         if !checked.errors.is_empty() {
             return Err(Refusal::Invalid(checked.errors));
         }
         Ok(EndpointEdit {
             name: checked.name,
-            url: checked.url,
+            receiver: checked.receiver,
             active,
             server_ca_certificate: checked.data.certificate,
             headers: checked.data.headers,
@@ -215,15 +229,13 @@ impl EndpointFields {
         })
     }
 
-    fn check(self, is_taken: bool) -> Checked {
+    fn check(mut self, known: &Known<'_>) -> Checked {
         let mut checked = Checked::default();
         checked.kind(self.kind.as_deref());
-        if let Some(name) = self.name {
-            checked.name(name, is_taken);
+        if let Some(name) = self.name.take() {
+            checked.name(name, known.is_taken);
         }
-        if let Some(url) = self.url {
-            checked.url(url);
-        }
+        self.check_receiver(known, &mut checked);
         if let Some(data) = self.data {
             checked.data = data::check(data, &mut checked.errors);
         }
@@ -285,15 +297,11 @@ impl Checked {
             return self.refuse("url", detail);
         }
         let url = Url::parse(&text).ok().filter(Url::has_host);
-        let kind = url.and_then(|url| match url.scheme() {
-            "http" => Some(EndpointKind::Http),
-            "https" => Some(EndpointKind::Https),
-            _ => None,
-        });
-        match (kind, webhook::check_url(&text)) {
-            (Some(kind), Ok(())) => self.url = Some((text, kind)),
-            (Some(_), Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
-            (None, _) => self.refuse("url", "is not an http or https URL"),
+        let is_webhook = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
+        match (is_webhook, webhook::check_url(&text)) {
+            (true, Ok(())) => self.receiver = Some(Receiver::Webhook(text)),
+            (true, Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
+            (false, _) => self.refuse("url", "is not an http or https URL"),
         }
     }
 

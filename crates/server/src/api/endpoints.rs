@@ -39,8 +39,10 @@ pub(crate) struct SecretDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SecretMeta {
     /// Secret that webhooks are signed with, in the format of Standard Webhooks. Shown this once.
+    /// Other drivers have none.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-    signing_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
 }
 
 /// List the endpoints of the account.
@@ -101,7 +103,7 @@ pub(crate) async fn create(
     let document = SecretDocument {
         data: Endpoint::new(&made.endpoint),
         meta: SecretMeta {
-            signing_secret: made.secret.expose().to_owned(),
+            signing_secret: made.secret.map(|secret| secret.expose().to_owned()),
         },
     };
     Ok(Document(StatusCode::CREATED, document))
@@ -219,7 +221,7 @@ pub(crate) async fn rotate_secret(
     let secret = api.operations.rotate_secret(&own).await?;
     let document = SecretDocument {
         meta: SecretMeta {
-            signing_secret: secret.expose().to_owned(),
+            signing_secret: Some(secret.expose().to_owned()),
         },
         data: Endpoint::new(own.endpoint()),
     };

@@ -97,11 +97,12 @@ impl ApiError {
     }
 
     pub(crate) fn too_large() -> Self {
-        Self::one(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Payload too large",
-            format!("The body is longer than {} bytes", super::MAX_BODY_BYTES),
-        )
+        let bytes = super::MAX_BODY_BYTES;
+        Self::payload_too_large(format!("The body is longer than {bytes} bytes"))
+    }
+
+    pub(crate) fn payload_too_large(detail: impl Into<String>) -> Self {
+        Self::one(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", detail)
     }
 
     pub(crate) fn media_type(detail: impl Into<String>) -> Self {
@@ -159,7 +160,7 @@ impl ApiError {
 impl Errors {
     /// Most errors in an answer: more help nobody, and a body can be wrong in as many places as it
     /// has bytes.
-    const MOST: usize = 100;
+    pub(crate) const MOST: usize = 100;
 
     pub(crate) fn push(&mut self, error: ErrorObject) {
         if self.0.len() < Self::MOST {

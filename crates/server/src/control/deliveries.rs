@@ -131,8 +131,8 @@ async fn explained(
     let explained = operations.explain_to_operator(operator, notification);
     let line = |Explanation { endpoint, reason }| json::Explanation {
         endpoint: endpoint.id.0,
+        url: json::receiver(&endpoint),
         name: endpoint.name,
-        url: endpoint.url,
         matches: reason.is_none(),
         reason,
     };

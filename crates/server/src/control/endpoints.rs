@@ -53,7 +53,7 @@ pub(super) async fn create(
     let tenant = operations.account_or_new(operator, &account).await?;
     let made = operations.create_endpoint(&tenant, endpoint).await?;
     operations.settled().await;
-    Ok(answer(&made.endpoint, Some(&made.secret)))
+    Ok(answer(&made.endpoint, made.secret.as_ref()))
 }
 
 /// `GET /v1/endpoints/{id}`.

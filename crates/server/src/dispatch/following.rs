@@ -16,8 +16,8 @@ use super::routes::Routes;
 const PAGE: i64 = 1_000;
 /// How long at most until it is looked whether a secret has ended: the clock may be set meanwhile.
 const SECRETS_CHECK_INTERVAL: Duration = Duration::from_mins(1);
-/// How long until what failed is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long until what failed is retried.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// When secrets end, and whose: nothing in the store changes then.
 type Ends = Vec<(i64, EndpointId)>;
@@ -98,7 +98,7 @@ pub(super) async fn follow(
                     error,
                     "changes of endpoints cannot be read; this is retried"
                 );
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }

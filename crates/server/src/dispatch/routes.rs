@@ -7,11 +7,10 @@ use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
-use dovecast_drivers::guard::Guard;
 use dovecast_notification::Filter;
 use dovecast_store::{EndpointRecord, RetryPolicy};
 
-use super::unopened::Unopened;
+use super::unusable::Unusable;
 use crate::config::Dispatch;
 
 /// Jitter of the delays that an endpoint has of its own, in percent: that of the usual ones.
@@ -24,26 +23,29 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    pub(crate) fn new(config: &Dispatch) -> Self {
-        let timeout = Duration::from_secs(config.timeout_seconds.get());
+    pub(crate) fn new(drivers: &Drivers, config: &Dispatch) -> Self {
         Self {
-            drivers: Drivers::new(&Guard::new(&config.allowed_networks), timeout),
+            drivers: drivers.clone(),
             defaults: config.clone(),
         }
     }
 
-    /// What is reached: the endpoint's settings, as its driver takes them.
+    /// The receiver that the endpoint's settings say; where its driver cannot use them, why.
     pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
-        let driver = self.drivers.get(&record.driver);
-        let driver = driver.ok_or_else(|| "its driver is not known".to_owned())?;
-        let secrets = match &record.secrets {
-            Ok(secrets) => secrets,
-            // A key that is missing may come back: what is owed waits for it.
-            Err(why) => return Ok(Unopened::target(why)),
-        };
+        self.target_of(record, &Arc::from(record.account_number.as_str()))
+    }
+
+    fn target_of(
+        &self,
+        record: &EndpointRecord,
+        account: &Arc<str>,
+    ) -> Result<Arc<dyn Target>, String> {
+        let driver = self.drivers.get(&record.endpoint.driver);
+        let driver = driver.map_err(|error| error.to_string())?;
+        let secrets = record.secrets.as_ref().map_err(Clone::clone)?;
         let target = driver.target(&Settings {
-            account: &Arc::from(record.account_number.as_str()),
-            open: &record.settings,
+            account,
+            open: &record.endpoint.settings,
             secret: secrets.expose(),
         });
         target.map_err(|error| error.to_string())
@@ -52,17 +54,17 @@ impl Routes {
     /// How it is reached, and what it wants.
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let id = record.endpoint.id;
-        let target = self.target(record);
-        let wrong = target.as_ref().err().or(record.secrets.as_ref().err());
-        if let Some(error) = wrong {
-            tracing::warn!(endpoint.id = %id, %error, "an endpoint receives nothing: its settings cannot be used");
-        }
+        let account = Arc::from(record.account_number.as_str());
+        let target = self.target_of(record, &account).unwrap_or_else(|error| {
+            tracing::warn!(endpoint.id = %id, error, "an endpoint receives nothing: its settings cannot be used; deliveries are retried");
+            Unusable::target(&error)
+        });
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
         let flow = &record.endpoint.flow;
         let endpoint = Endpoint {
             id,
-            account: record.account_number.as_str().into(),
-            target,
+            account,
+            target: Ok(target),
             is_active: record.endpoint.active,
             is_paused: flow.paused,
             schedule: match &flow.retry_delays {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_dispatch::webhook_id;
+use dovecast_drivers::Drivers;
 use dovecast_notification::{Notification, NotificationId};
 use dovecast_operations::TestDelivery;
 use dovecast_store::EndpointRecord;
@@ -18,8 +19,8 @@ use crate::config::Dispatch;
 pub(crate) struct Tester(Routes);
 
 impl Tester {
-    pub(crate) fn new(config: &Dispatch) -> Self {
-        Self(Routes::new(config))
+    pub(crate) fn new(drivers: &Drivers, config: &Dispatch) -> Self {
+        Self(Routes::new(drivers, config))
     }
 }
 

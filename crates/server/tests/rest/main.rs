@@ -48,16 +48,20 @@
 //! | dead letters are delivered again | `redelivery` |
 //! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
+//! | endpoints that are no webhooks | `drivers` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
+//! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod changes;
 mod changing;
 mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
 mod doors;
+mod drivers;
 mod endpoints;
 mod filters;
 mod flow;
@@ -66,6 +70,7 @@ mod identity;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
+mod messages;
 mod redelivery;
 mod registration;
 mod requests;
@@ -99,12 +104,14 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        changes::CASES,
         changing::CASES,
         commands::CASES,
         definitions::CASES,
         disabling::CASES,
         doors::CASES,
         deliveries::CASES,
+        drivers::CASES,
         endpoints::CASES,
         filters::CASES,
         flow::CASES,
@@ -113,6 +120,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
+        messages::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,

@@ -150,11 +150,12 @@ fn what_the_database_does_not_do_is_an_unexpected_error(world: &World) -> Result
     ensure!(said.json["errors"][0]["detail"] == "Server encountered an unexpected error");
     ensure!(!said.answer.body.contains("level"), "{said:?}");
     said.refused(500, "Server encountered an unexpected error", "")?;
-    let log = server.server_log();
-    ensure!(
-        log.contains("a request has failed") && log.contains("level"),
-        "{log}"
-    );
+    // Written by another thread than the one that answers.
+    let said = poll_until(dovecast_testkit::PATIENCE, || {
+        let log = server.server_log();
+        (log.contains("a request has failed") && log.contains("level")).then_some(log)
+    });
+    let log = said.with_context(|| server.server_log())?;
     ensure!(!log.contains(PASSWORD), "{log}");
     Ok(())
 }

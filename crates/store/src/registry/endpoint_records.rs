@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 
 use crate::connection::Connection;
-use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
 use super::EndpointId;
 use super::endpoints::{Endpoint, SELECT};
 use super::secret_settings::SecretSettings;
-use super::settings::{self, StoredSettings};
+use super::settings::StoredSettings;
 use crate::clock::now_ms;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
@@ -28,11 +27,7 @@ pub struct EndpointRecord {
     pub endpoint: Endpoint,
     /// What notifications call its account.
     pub account_number: String,
-    /// Name of its driver.
-    pub driver: String,
-    /// What its driver takes and anybody may see.
-    pub settings: Map<String, Value>,
-    /// What its driver takes besides; where it cannot be opened, why.
+    /// What its driver takes besides the settings that are shown; where it cannot be opened, why.
     pub secrets: Result<SecretSettings, String>,
     /// When the second signing secret ends, if there are two.
     pub previous_secret_until_ms: Option<i64>,
@@ -177,8 +172,6 @@ fn from_row(ring: &Keyring, found: &AnyRow) -> Result<EndpointRecord> {
         Err(error) => (Err(with_sources(&error)), None),
     };
     Ok(EndpointRecord {
-        driver: row::text(found, "driver")?,
-        settings: settings::open_from_row(found)?,
         secrets,
         previous_secret_until_ms: until_ms,
         endpoint: Endpoint::from_row(ring, found)?,
@@ -204,7 +197,7 @@ fn open_or_empty<T>(found: &AnyRow, column: &str) -> Result<Members<T>> {
     })
 }
 
-const HEAD: &str = ", number, driver, \
+const HEAD: &str = ", number, \
     filter.id AS filter_id, enabled, condition, applications_any, event_types_any, levels_any FROM endpoint \
     JOIN account ON account.id = endpoint.account_id \
     LEFT JOIN filter ON filter.endpoint_id = endpoint.id WHERE endpoint.id IN ";

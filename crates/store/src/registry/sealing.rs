@@ -56,7 +56,7 @@ pub(crate) async fn seal_existing(tx: &mut Transaction, ring: &Keyring, key: Key
 }
 
 fn read(found: &AnyRow) -> Result<StoredSettings> {
-    let mut settings = StoredSettings::default();
+    let mut settings = StoredSettings::of_driver(settings::WEBHOOK);
     settings.set_url(&row::text(found, "url")?);
     let timeout = row::optional_number(found, "timeout_seconds")?;
     settings.set_timeout(timeout.and_then(|seconds| u32::try_from(seconds).ok()));

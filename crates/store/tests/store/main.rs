@@ -6,6 +6,7 @@ mod clocks;
 mod cuts;
 mod deletion;
 mod deliveries;
+mod drivers;
 mod dropped;
 mod endpoints;
 mod failing;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,
+        drivers::CASES,
         dropped::CASES,
         endpoints::CASES,
         failing::CASES,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::Ledger;
 use dovecast_store::{
-    Account, CreatedEndpoint, EndpointEdit, EndpointKind, KeySource, KeyUse, SecretsError, Store,
+    Account, CreatedEndpoint, EndpointEdit, KeySource, KeyUse, Receiver, SecretsError, Store,
     StoreError,
 };
 
@@ -48,7 +48,10 @@ async fn check(store: &Store, made: &[CreatedEndpoint]) -> Result<()> {
             .iter()
             .find(|made| made.endpoint.id == record.endpoint.id);
         let made = made.context("another endpoint")?;
-        let wanted = expected(&made.endpoint.name, &[made.secret.expose()]);
+        let wanted = expected(
+            &made.endpoint.name,
+            &[made.secret.as_ref().context("a secret")?.expose()],
+        );
         ensure!(opened(record)? == wanted, "{}", made.endpoint.name);
     }
     Ok(())
@@ -192,7 +195,7 @@ async fn nodes_write_and_read_during_a_rotation(test: Test) -> Result<()> {
                 more.push(other.create_endpoint(account.id, &new, u64::MAX).await?);
                 let edited = &some[more.len() % some.len()].endpoint;
                 let edit = EndpointEdit {
-                    url: Some((edited.url.clone(), EndpointKind::Https)),
+                    receiver: edited.url.clone().map(Receiver::Webhook),
                     ..EndpointEdit::default()
                 };
                 other.edit_endpoint(account.id, edited.id, &edit).await?;

@@ -15,7 +15,7 @@ use crate::control::client::Client;
 /// How long it may take to be ready, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is asked.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running server; it is killed and its directory removed when this is dropped.
 pub(super) struct OwnServer {
@@ -73,7 +73,7 @@ impl OwnServer {
                 let last = log.lines().last().unwrap_or_default();
                 bail!("the server has ended with {status}: {last}");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl OwnServer {
             .context("cannot stop the server")?;
         let ended = async {
             while self.child.try_wait()?.is_none() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             anyhow::Ok(())
         };

@@ -1,6 +1,6 @@
 //! Endpoints, and what became of deliveries.
 
-use dovecast_store::{EndpointRecord, KeptAttempt, KeptDeadLetter, OwedCount};
+use dovecast_store::{Endpoint, EndpointRecord, KeptAttempt, KeptDeadLetter, OwedCount};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ pub(crate) struct EndpointLine {
     pub(crate) id: Uuid,
     pub(crate) account: String,
     pub(crate) name: String,
+    /// URL of a webhook; of another driver, its name and its settings.
     pub(crate) url: String,
     pub(crate) active: bool,
     pub(crate) has_filter: bool,
@@ -31,7 +32,7 @@ impl EndpointLine {
             id: endpoint.id.0,
             account: record.account_number.clone(),
             name: endpoint.name.clone(),
-            url: endpoint.url.clone(),
+            url: receiver(endpoint),
             active: endpoint.active,
             has_filter: record.filter.is_some(),
             paused: record.endpoint.flow.paused,
@@ -44,6 +45,15 @@ impl EndpointLine {
             owed_ranges: owed.ranges,
         }
     }
+}
+
+/// Receiver of an endpoint in one line: the URL, or the driver and what it shows of its settings.
+pub(crate) fn receiver(endpoint: &Endpoint) -> String {
+    let settings = || {
+        let settings = serde_json::Value::from(endpoint.settings.clone());
+        format!("{} {settings}", endpoint.driver)
+    };
+    endpoint.url.clone().unwrap_or_else(settings)
 }
 
 /// One attempt.

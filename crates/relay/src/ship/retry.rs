@@ -11,13 +11,13 @@ use super::Counters;
 use super::lost::KeepLost;
 
 /// How long until a failed append is tried again: at first, and at most.
-pub(super) const AGAIN_FIRST: Duration = Duration::from_millis(100);
-pub(super) const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(100);
+pub(super) const RETRY_SLOWEST: Duration = Duration::from_secs(5);
 /// How often trouble is logged.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Repeats what fails, until it succeeds or the shipper is stopped.
-pub(super) struct Again {
+pub(super) struct Retry {
     pub(super) counters: Arc<Counters>,
     pub(super) letters: Option<Arc<dyn KeepLost>>,
     stopping: watch::Receiver<bool>,
@@ -25,7 +25,7 @@ pub(super) struct Again {
     logged: Option<Instant>,
 }
 
-impl Again {
+impl Retry {
     pub(super) fn new(
         counters: &Arc<Counters>,
         letters: Option<&Arc<dyn KeepLost>>,
@@ -35,7 +35,7 @@ impl Again {
             counters: Arc::clone(counters),
             letters: letters.cloned(),
             stopping,
-            delay: AGAIN_FIRST,
+            delay: RETRY_FIRST,
             logged: None,
         }
     }
@@ -58,7 +58,7 @@ impl Again {
             return Err(error);
         }
         self.wait(self.delay).await;
-        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
+        self.delay = (self.delay * 2).min(RETRY_SLOWEST);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
-//! The target of an endpoint whose secrets cannot be opened: every attempt fails with the reason,
-//! and is retried. The key may be put back; a dead letter would have to be delivered by hand.
+//! The target of an endpoint that cannot be delivered to for now: every attempt fails with the
+//! reason, and is retried. A key of secrets may be put back, a driver may be part of the next
+//! build, a cluster may be configured again; a dead letter would have to be delivered by hand.
 
 use std::sync::Arc;
 
@@ -7,15 +8,15 @@ use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Target};
 
 /// Why nothing can be delivered for now.
 #[derive(Clone, Debug)]
-pub(super) struct Unopened(Arc<str>);
+pub(super) struct Unusable(Arc<str>);
 
-impl Unopened {
+impl Unusable {
     pub(super) fn target(why: &str) -> Arc<dyn Target> {
         Arc::new(Self(why.into()))
     }
 }
 
-impl Target for Unopened {
+impl Target for Unusable {
     fn authority(&self) -> Option<&str> {
         None
     }
@@ -25,7 +26,7 @@ impl Target for Unopened {
     }
 }
 
-impl Courier for Unopened {
+impl Courier for Unusable {
     fn deliver<'a>(&'a mut self, _: &'a Delivery) -> Boxed<'a, Attempt> {
         let attempt = Attempt::failed(self.0.to_string());
         Box::pin(std::future::ready(attempt))
