@@ -11,17 +11,21 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod clock;
 pub mod embedded;
 mod error;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod line_limit;
 mod record;
 
 use std::future::Future;
 
 pub use budget::{Budget, Held};
+pub use clock::now_ms;
 pub use dovecast_event::{Header, Record};
 pub use error::LogError;
+pub use line_limit::LineLimit;
 pub use record::{NewRecord, Position};
 
 /// Where a reader begins.

@@ -387,8 +387,8 @@ impl Client {
                 return;
             }
             if matches!(spill, Spill::None) {
-                let who = (options.host.as_str(), options.program.as_str());
-                match spill::Writer::create(&options.spill_dir, who, record, options.spill_bytes) {
+                let by = spill::Author::new(&options.host, &options.program);
+                match spill::Writer::create(&options.spill_dir, &by, record, options.spill_bytes) {
                     Ok(writer) => *spill = Spill::Open(writer),
                     Err(error) => failed = Some(error),
                 }

@@ -1,23 +1,25 @@
 //! The command line.
 
+mod begin;
 mod bench;
 mod dead_letters;
 mod doctor;
+mod plan;
 mod registry;
 mod secrets;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dovecast_event::EventSet;
-use dovecast_log::StartAt;
 use dovecast_operations::NotificationName;
 use jiff::Timestamp;
 
+pub(crate) use begin::Begin;
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use plan::PlanArguments;
 pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
@@ -78,6 +80,8 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with
     Secrets(SecretsArguments),
+    /// Print what an installation of a given size takes
+    Plan(PlanArguments),
     /// Measure a running server
     Bench(BenchArguments),
     /// Check the Dovecot of this host, and say what is wrong with it
@@ -195,46 +199,6 @@ pub(crate) enum Format {
     Raw,
 }
 
-/// [`StartAt`] as it is written on the command line and in a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begin(pub(crate) StartAt);
-
-impl FromStr for Begin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let start = match text {
-            "beginning" => Some(StartAt::Beginning),
-            "end" => Some(StartAt::End),
-            _ => {
-                if let Some(count) = text.strip_prefix("last:") {
-                    count.parse().ok().map(StartAt::Last)
-                } else {
-                    let time = text.parse::<Timestamp>().ok();
-                    time.map(|time| StartAt::Time(time.as_millisecond()))
-                }
-            }
-        };
-        start.map(Self).ok_or_else(|| {
-            format!("`{text}` is none of `beginning`, `end`, `last:N` and an RFC 3339 time")
-        })
-    }
-}
-
-impl std::fmt::Display for Begin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            StartAt::Beginning => f.write_str("beginning"),
-            StartAt::End => f.write_str("end"),
-            StartAt::Last(count) => write!(f, "last:{count}"),
-            StartAt::Time(time_ms) => {
-                let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX);
-                write!(f, "{time}")
-            }
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
     /// Value of the record; without it standard input is read to its end
@@ -345,6 +309,16 @@ mod tests {
                 "today",
             ),
             ("bench", "dispatch"),
+            ("plan --mailboxes 1", "--events-per-second <E>"),
+            (
+                "plan --mailboxes 0 --events-per-second 1",
+                "0 is not in 1..=100000000000",
+            ),
+            (
+                "plan --mailboxes 1 --events-per-second 18446744073709551616",
+                "number too large to fit in target type",
+            ),
+            ("plan --mailboxes many --events-per-second 1", "'many'"),
             ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
             ("bench dispatch --listen here", "here"),
             ("redeliver 7", "7"),
@@ -380,13 +354,6 @@ mod tests {
             let error = Arguments::try_parse_from(words).expect_err(line);
             let error = error.to_string();
             assert!(error.contains(expected), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_place_to_begin_is_written_as_it_is_read() {
-        for text in ["beginning", "end", "last:0", "last:25"] {
-            assert_eq!(text.parse::<Begin>().expect(text).to_string(), text);
         }
     }
 }

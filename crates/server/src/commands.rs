@@ -9,6 +9,7 @@ mod endpoints;
 mod filters;
 mod lists;
 mod notification;
+mod plan;
 mod pretty;
 mod redeliver;
 mod registry;
@@ -77,6 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Filters(of) => wait(filters::run(&client(&load()?), of))?,
         Command::Tokens(of) => wait(registry::tokens(&client(&load()?), of))?,
         Command::Secrets(of) => wait(secrets::run(&client(&load()?), &of.subject))?,
+        Command::Plan(plan) => plan::run(plan)?,
         Command::Bench(bench) => match &bench.subject {
             Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,
         },

@@ -1,8 +1,9 @@
 //! The configuration: one TOML file, documented by the default one that is part of the binary.
 //!
 //! Every value is checked while it is read, so that an error names file, line, column and key.
-//! Nothing of `[kafka.properties]` is ever printed: passwords are among them.
+//! Nothing of properties of Kafka is ever printed: passwords are among them.
 
+mod clusters;
 mod dispatch;
 mod drivers;
 mod http;
@@ -67,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) relay: Relay,
     pub(crate) log: Log,
     pub(crate) kafka: Kafka,
+    #[serde(deserialize_with = "clusters::read")]
+    pub(crate) kafka_clusters: clusters::KafkaClusters,
 }
 
 /// What a process does.
@@ -160,6 +163,7 @@ impl Default for Config {
             relay: Relay::default(),
             log: Log::default(),
             kafka: Kafka::default(),
+            kafka_clusters: clusters::KafkaClusters::new(),
         }
     }
 }

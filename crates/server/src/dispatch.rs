@@ -79,7 +79,7 @@ impl Dispatching {
             "the dispatcher has loaded its endpoints"
         );
         Ok(Self {
-            dispatcher: dispatcher(config, logs, (store, directory)),
+            dispatcher: dispatcher(config, logs, store, directory),
             follows,
             _helpers: helpers,
         })
@@ -112,7 +112,8 @@ impl Dispatching {
 fn dispatcher(
     config: &Config,
     logs: &Logs,
-    (store, directory): (&Store, Arc<Directory>),
+    store: &Store,
+    directory: Arc<Directory>,
 ) -> Dispatcher {
     let store = store.clone();
     let options = config.dispatch.options();

@@ -93,7 +93,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
     let store = state::open(config, &log).await?;
     let listeners = Listeners::bind(config, passed)?;
-    let mut parts = Parts::start(config, (log, store), listeners).await?;
+    let mut parts = Parts::start(config, log, store, listeners).await?;
     tracing::info!("dovecast is ready");
     service_manager::ready();
 
@@ -133,7 +133,8 @@ struct Parts {
 impl Parts {
     async fn start(
         config: &Config,
-        (log, store): (Embedded, Option<Store>),
+        log: Embedded,
+        store: Option<Store>,
         listeners: Listeners,
     ) -> Result<Self> {
         let stopping = Stopping::default();
@@ -210,7 +211,8 @@ impl Parts {
         http.spawn(http::serve(
             listeners.http,
             router,
-            (config.http.clone(), http_stats),
+            config.http.clone(),
+            http_stats,
             stopping.clone(),
         ));
         http.spawn(
@@ -339,8 +341,8 @@ async fn shipping_has_ended(shipper: Option<&Shipper>) {
 #[cfg(feature = "kafka")]
 fn shipper(spool: &Embedded, target: &KafkaLog, store: Option<&Store>) -> (Arc<Shipper>, KafkaLog) {
     let letters = store.map(|store| -> Arc<dyn KeepLost> { Arc::new(Lost::new(store)) });
-    let options = (&Config::ship_options(), letters);
-    let shipper = Shipper::start_keeping(spool, target.clone(), options);
+    let options = Config::ship_options();
+    let shipper = Shipper::start_keeping(spool, target.clone(), &options, letters);
     (Arc::new(shipper), target.clone())
 }
 

@@ -136,6 +136,11 @@ impl Postgres {
         self.wait()
     }
 
+    /// Process of it that has started the others; `None`: it is stopped.
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Ends it and all its connections, and keeps what is in it.
     pub fn stop(&mut self) -> Result<()> {
         let mut child = self.child.take().context("postgres does not run")?;

@@ -12,10 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_event::header_name;
-use dovecast_log::{LogError, Record};
+use dovecast_log::{LogError, Record, now_ms};
 
-use super::retry::{LOG_INTERVAL, RETRY_FIRST, RETRY_SLOWEST, Retry};
-use super::since::now_ms;
+use super::retry::{RETRY_FIRST, RETRY_SLOWEST, Retry};
 
 /// Tries to keep the records of one append where a store answers that it cannot: a minute in all,
 /// with the delays of an append.
@@ -129,7 +128,7 @@ impl Tries {
             Some(NotKept::Failed(error)) => (error, true),
             None => return true,
         };
-        if retry.counters.may_log_unkept(LOG_INTERVAL) {
+        if retry.counters.unkept_lines.take() {
             tracing::warn!(
                 error,
                 records,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dovecast_log::LogError;
+use dovecast_log::{LineLimit, LogError};
 use tokio::sync::watch;
 
 use super::Counters;
@@ -13,8 +13,6 @@ use super::lost::KeepLost;
 /// How long until a failed append is tried again: at first, and at most.
 pub(super) const RETRY_FIRST: Duration = Duration::from_millis(100);
 pub(super) const RETRY_SLOWEST: Duration = Duration::from_secs(5);
-/// How often trouble is logged.
-pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Repeats what fails, until it succeeds or the shipper is stopped.
 pub(super) struct Retry {
@@ -22,7 +20,7 @@ pub(super) struct Retry {
     pub(super) letters: Option<Arc<dyn KeepLost>>,
     stopping: watch::Receiver<bool>,
     delay: Duration,
-    logged: Option<Instant>,
+    lines: LineLimit,
 }
 
 impl Retry {
@@ -36,7 +34,7 @@ impl Retry {
             letters: letters.cloned(),
             stopping,
             delay: RETRY_FIRST,
-            logged: None,
+            lines: LineLimit::default(),
         }
     }
 
@@ -47,11 +45,7 @@ impl Retry {
     /// Waits until it may be tried again; gives the error back where the shipper is being stopped.
     pub(super) async fn after(&mut self, error: LogError) -> Result<(), LogError> {
         self.counters.errors.fetch_add(1, Ordering::Relaxed);
-        if self
-            .logged
-            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
-        {
-            self.logged = Some(Instant::now());
+        if self.lines.take() {
             tracing::warn!(%error, "the spool cannot be shipped to kafka; it is kept, and this is retried");
         }
         if self.is_stopping() {

@@ -11,14 +11,15 @@ use dovecast_event::{UnixMillis, header_name};
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
 use dovecast_log::{
     Appended, Budget, Consumer, Header, Held, Log, LogError, NewRecord, Position, Record, Refusal,
+    now_ms,
 };
 use tokio::sync::watch;
 
 use super::known::{Doubtful, LookUp};
 use super::lost::{self, KeepLost, Lost};
 use super::retry::{RETRY_SLOWEST, Retry};
-use super::since::{Since, now_ms};
-use super::{Counters, ShipOptions};
+use super::since::Since;
+use super::{All, Counters};
 
 /// More records than one read of the spool gives.
 const READ_RECORDS: u64 = 20_000;
@@ -89,20 +90,16 @@ pub(super) struct Work<L> {
 type Appending = Pin<Box<dyn Future<Output = (Vec<Position>, Result<Appended, LogError>)> + Send>>;
 
 impl<L: Log + Clone> Work<L> {
-    pub(super) fn new(
-        (spool, target): (Embedded, L),
-        (options, topic): (&ShipOptions, String),
-        (counters, letters, budget): (&Arc<Counters>, Option<&Arc<dyn KeepLost>>, &Budget),
-    ) -> Self {
+    pub(super) fn new(all: &All<L>, topic: String) -> Self {
         Self {
-            spool,
-            group: options.group.clone(),
+            spool: all.spool.clone(),
+            group: all.options.group.clone(),
             topic,
-            target,
-            counters: Arc::clone(counters),
-            letters: letters.cloned(),
-            read_ahead: options.read_ahead,
-            waiting: Waiting::new(budget),
+            target: all.target.clone(),
+            counters: Arc::clone(&all.counters),
+            letters: all.letters.clone(),
+            read_ahead: all.options.read_ahead,
+            waiting: Waiting::new(&all.budget),
             doubtful: None,
             since: Since::default(),
             uncommitted: BTreeMap::new(),

@@ -105,7 +105,7 @@ pub(super) async fn explain(
     let lines = match (name, &asked.value) {
         (Some(Ok(name)), _) => {
             let access = Access::new(config)?;
-            let record = search::find(&access, config, (name.id, arguments.from)).await?;
+            let record = search::find(&access, config, name.id, arguments.from).await?;
             let mut lines = client.explain_record(&record).await?;
             lines.retain(|line| name.endpoint.is_none_or(|of| of == line.endpoint));
             lines

@@ -13,6 +13,8 @@ impl Config {
         DriverOptions {
             guard: Guard::new(&self.dispatch.allowed_networks),
             timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
+            #[cfg(feature = "kafka")]
+            kafka_clusters: super::clusters::options(&self.kafka_clusters),
         }
     }
 }

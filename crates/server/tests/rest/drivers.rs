@@ -12,6 +12,8 @@ cases![
     an_endpoint_that_names_no_driver_is_a_webhook,
     what_is_for_another_driver_is_refused_by_its_name,
     what_is_for_an_endpoint_waits_while_its_driver_is_not_there,
+    #[cfg(not(feature = "kafka"))]
+    a_driver_that_was_not_built_is_refused_in_words,
 ];
 
 fn webhook(more: &Value) -> Value {
@@ -23,7 +25,7 @@ fn webhook(more: &Value) -> Value {
 }
 
 /// An account of a server that no other case has.
-fn account<'a>(server: &'a Server, number: &str) -> Result<User<'a>> {
+pub(crate) fn account<'a>(server: &'a Server, number: &str) -> Result<User<'a>> {
     let new = json!({"token": {"name": "t", "scope": "account", "account_number": number}});
     let admin = bearer(server, &server.admin_token()?);
     let made = admin.post("/tokens", &new)?.with(201)?;
@@ -102,4 +104,17 @@ fn what_is_for_an_endpoint_waits_while_its_driver_is_not_there(world: &World) ->
     let attempts = server.run(["attempts", &id, "--json"])?;
     ensure!(attempts.contains(missing), "{attempts}");
     Ok(())
+}
+
+#[cfg(not(feature = "kafka"))]
+fn a_driver_that_was_not_built_is_refused_in_words(world: &World) -> Result<()> {
+    let user = world.account();
+    let settings = json!({"cluster": "c", "topic": "t"});
+    let new = json!({"name": unique("copy"), "driver": "kafka", "settings": settings});
+    user.post("/endpoints", &json!({ "endpoint": new }))?
+        .refused(
+            422,
+            "this dovecast was built without the driver `kafka`",
+            "/data/attributes/driver",
+        )
 }

@@ -48,7 +48,7 @@
 //! | dead letters are delivered again | `redelivery` |
 //! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
-//! | endpoints that are no webhooks | `drivers` |
+//! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
 //! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
@@ -67,6 +67,8 @@ mod filters;
 mod flow;
 mod follow;
 mod identity;
+#[cfg(feature = "kafka")]
+mod kafka_endpoints;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
@@ -117,6 +119,8 @@ fn main() -> ExitCode {
         flow::CASES,
         follow::CASES,
         identity::CASES,
+        #[cfg(feature = "kafka")]
+        kafka_endpoints::CASES,
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,

@@ -18,8 +18,9 @@ pub(crate) type Case = (&'static str, fn(&World) -> Result<()>);
 
 /// Cases by the names of their functions.
 macro_rules! cases {
-    ($($name:ident),* $(,)?) => {
-        pub(crate) const CASES: &[crate::setup::Case] = &[$((stringify!($name), $name)),*];
+    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
+        pub(crate) const CASES: &[crate::setup::Case] =
+            &[$($(#[$attribute])* (stringify!($name), $name)),*];
     };
 }
 pub(crate) use cases;

@@ -80,7 +80,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         // A file has one user, so others are of processes that are gone.
-        let value = if self.database.is_postgres {
+        let value = if self.database.is_shared() {
             now_ms.saturating_sub(DEAD_MS)
         } else {
             i64::MAX

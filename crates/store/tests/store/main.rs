@@ -24,6 +24,7 @@ mod rotation;
 mod secrets;
 mod setup;
 mod skew;
+mod statements;
 mod tls;
 mod tokens;
 mod upgrade;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         rotation::CASES,
         secrets::CASES,
         skew::CASES,
+        statements::CASES,
         tls::CASES,
         tokens::CASES,
         upgrade::CASES,
