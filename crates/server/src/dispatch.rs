@@ -27,7 +27,6 @@ use following::Following;
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
 use routes::Routes;
-pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
 /// How often what is not kept any more is dropped.

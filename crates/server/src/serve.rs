@@ -25,6 +25,7 @@ use dovecast_drivers::Drivers;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
+use dovecast_operations::{Operations, OperationsParts};
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::{KeepLost, Shipper};
@@ -32,7 +33,7 @@ use dovecast_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::api::{self, Api, OfDispatcher};
+use crate::api::{self, Api};
 use crate::config::{Config, Role};
 use crate::control::{self, Control, PeerChecked};
 #[cfg(feature = "kafka")]
@@ -177,26 +178,26 @@ impl Parts {
             stopping: stopping.clone(),
             readiness: Arc::default(),
         };
+        let operations = match (&store, &dispatching, &drivers) {
+            (Some(store), Some(dispatching), Some(drivers)) => {
+                Some(operations(config, store, (dispatching, drivers)))
+            }
+            _ => None,
+        };
         let control = Control {
             store: store.clone(),
             dispatch: config.dispatch.clone(),
             follows: dispatching.as_deref().map(Dispatching::follows),
-            evaluator: dispatching.as_deref().map(Dispatching::evaluator),
+            operations: operations.clone(),
             benchmark: Arc::default(),
             log: log.clone(),
             limits: logs.limits(),
             stopping: stopping.clone(),
         };
         let mut router = status::router(status).merge(ox(config, &logs)?);
-        if let (Some(store), Some(dispatching), Some(drivers)) = (&store, &dispatching, &drivers) {
-            let tester = Tester::new(drivers, &config.dispatch);
+        if let Some(operations) = operations {
             let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
-            let ours = OfDispatcher {
-                drivers: drivers.clone(),
-                test_delivery: Arc::new(tester),
-                follows: dispatching.follows(),
-            };
-            let api = Api::new(store.clone(), outbox, &config.http, ours);
+            let api = Api::new(operations, outbox, &config.http);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
@@ -284,6 +285,22 @@ impl Parts {
         self.log.close().await;
         tracing::info!("dovecast has stopped");
     }
+}
+
+/// What callers may do, here.
+fn operations(
+    config: &Config,
+    store: &Store,
+    (dispatching, drivers): (&Dispatching, &Drivers),
+) -> Operations {
+    let parts = OperationsParts {
+        max_endpoints: config.http.max_endpoints.get(),
+        drivers: drivers.clone(),
+        test_delivery: Arc::new(Tester::new(drivers, &config.dispatch)),
+        evaluator: dispatching.evaluator(),
+        follows: dispatching.follows(),
+    };
+    Operations::new(store.clone(), parts)
 }
 
 /// What Dovecot's own driver speaks to.

@@ -19,7 +19,7 @@ use crate::deliveries::{Failing, Held, Shown, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
-use crate::registry::Callers;
+use crate::registry::TokenOwners;
 use crate::secrets::{self, KeySource, Keys};
 use crate::{clean, listen, schema, waiting};
 
@@ -95,7 +95,7 @@ pub struct Store {
     pub(crate) unsure: Arc<Mutex<Unsure>>,
     /// Held while what may be claimed without our knowing is freed.
     pub(crate) releasing: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) callers: Arc<Callers>,
+    pub(crate) token_owners: Arc<TokenOwners>,
     pub(crate) clock: Clock,
     /// What the clock of a PostgreSQL has shown last.
     pub(crate) database_time: Arc<Mutex<Option<Shown>>>,
@@ -159,7 +159,7 @@ impl Store {
             log,
             unsure: Arc::default(),
             releasing: Arc::default(),
-            callers: Arc::default(),
+            token_owners: Arc::default(),
             clock,
             database_time: Arc::default(),
             page_after: Arc::default(),

@@ -3,15 +3,14 @@
 use std::sync::LazyLock;
 
 use dovecast_drivers::Drivers;
+use dovecast_operations::{EndpointFields, Known, Sender, read_registration};
 use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
 use jiff::Timestamp;
 
 use super::body::{self, JsonBody};
-use super::endpoint_fields::{EndpointFields, Known};
 use super::error::{ApiError, ErrorSource};
-use super::identity::Sender;
+use super::messages;
 use super::query::Query;
-use super::{messages, registration as registrations};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +53,19 @@ pub fn registration(form: Form, bytes: &[u8]) -> Result<Registration, Refused> {
         Form::Json => body::json(bytes)?,
         Form::Yaml => body::yaml(bytes)?,
     };
-    Ok(registrations::fields::read(&value)?)
+    Ok(read_registration(&value).map_err(ApiError::from)?)
 }
 
 /// The body of `POST /endpoints`.
 pub fn new_endpoint(bytes: &[u8]) -> Result<NewEndpoint, Refused> {
-    Ok(endpoint(bytes)?.into_new(&KNOWN)?)
+    let new = endpoint(bytes)?.into_new(&KNOWN);
+    Ok(new.map_err(ApiError::from)?)
 }
 
 /// The body of `PUT /endpoints/{id}`.
 pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
-    Ok(endpoint(bytes)?.into_edit(&KNOWN)?)
+    let edit = endpoint(bytes)?.into_edit(&KNOWN);
+    Ok(edit.map_err(ApiError::from)?)
 }
 
 /// An account that has no endpoint.

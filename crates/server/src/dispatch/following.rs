@@ -7,11 +7,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use dovecast_dispatch::Directory;
 use dovecast_notification::EndpointId;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -129,7 +130,10 @@ impl Following {
         keys.mark_changed();
         let mut check_at = Instant::now() + LOCKED_CHECK_INTERVAL;
         loop {
-            let wait = self.ends.first().map(|(until, _)| until - now_ms());
+            let wait = self
+                .ends
+                .first()
+                .map(|(until, _)| until - Timestamp::now().as_millisecond());
             let wait = wait.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0) + 1));
             let wait = wait.map(|wait| wait.min(SECRETS_CHECK_INTERVAL));
             let has_locked = !self.locked.is_empty();
@@ -158,7 +162,7 @@ impl Following {
 
     /// Takes in what has changed, and these endpoints, and those of which a secret has ended.
     async fn step(&mut self, due: &BTreeSet<EndpointId>) -> Result<()> {
-        let now = now_ms();
+        let now = Timestamp::now().as_millisecond();
         let ended = self.ends.iter().copied();
         let ended: BTreeSet<_> = ended.take_while(|(until, _)| *until <= now).collect();
         let (mut ids, next) = match self.store.changes_since(self.seq).await? {
@@ -185,9 +189,4 @@ impl Following {
         self.seq = next;
         Ok(())
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }

@@ -7,10 +7,8 @@ use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
-use dovecast_drivers::webhook::Authorization;
-use dovecast_notification::filter::{EventType, Level};
-use dovecast_notification::{Choice, Condition, EndpointId, Filter};
-use dovecast_store::{Credentials, EndpointRecord, FilterRecord, Members, RetryPolicy};
+use dovecast_notification::Filter;
+use dovecast_store::{EndpointRecord, RetryPolicy};
 
 use super::unusable::Unusable;
 use crate::config::Dispatch;
@@ -92,61 +90,6 @@ impl Routes {
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
         };
-        (endpoint, filter_of(record))
-    }
-}
-
-/// As the driver takes it.
-pub(crate) fn authorization(credentials: &Credentials) -> Authorization {
-    match credentials.clone() {
-        Credentials::Basic { username, password } => Authorization::Basic(username, password),
-        Credentials::Bearer { token } => Authorization::Bearer(token),
-    }
-}
-
-/// What an endpoint wants; `None`: nothing.
-pub(crate) fn filter_of(record: &EndpointRecord) -> Option<Filter> {
-    let endpoint = record.endpoint.id;
-    let found = record.filter.as_ref()?;
-    Some(read(endpoint, record, found))
-}
-
-fn read(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> Filter {
-    let event_type = |application: &str, name: &str| EventType {
-        application: application.into(),
-        name: name.into(),
-    };
-    let mut enabled = found.enabled;
-    let condition = found.condition.as_deref().map(Condition::new);
-    let condition = match condition.transpose() {
-        Ok(condition) => condition.map(Arc::new),
-        Err(error) => {
-            // It was checked when it was saved; a filter never widens because of what cannot be
-            // read.
-            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read; the filter matches nothing");
-            enabled = false;
-            None
-        }
-    };
-    Filter {
-        endpoint,
-        account: record.account_number.as_str().into(),
-        enabled,
-        applications: choice(&found.applications, |name| name.as_str().into()),
-        event_types: choice(&found.event_types, |of| {
-            event_type(&of.application, &of.event_type)
-        }),
-        levels: choice(&found.levels, |of| Level {
-            event_type: event_type(&of.application, &of.event_type),
-            name: of.level.as_str().into(),
-        }),
-        condition,
-    }
-}
-
-fn choice<T, U>(members: &Members<T>, of: impl Fn(&T) -> U) -> Choice<U> {
-    match members {
-        Members::Any => Choice::Any,
-        Members::These(list) => Choice::These(list.iter().map(of).collect()),
+        (endpoint, record.matched_filter())
     }
 }

@@ -5,6 +5,7 @@ use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_dispatch::webhook_id;
 use dovecast_drivers::Drivers;
 use dovecast_notification::{Notification, NotificationId};
+use dovecast_operations::TestDelivery;
 use dovecast_store::EndpointRecord;
 use std::sync::Arc;
 
@@ -12,7 +13,6 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::routes::Routes;
-use crate::api::TestDelivery;
 use crate::config::Dispatch;
 
 /// Sends tests.

@@ -46,6 +46,7 @@
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
+//! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
@@ -54,10 +55,12 @@
 
 mod apps;
 mod changes;
+mod changing;
 mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
+mod doors;
 mod drivers;
 mod endpoints;
 mod filters;
@@ -104,9 +107,11 @@ fn main() -> ExitCode {
     let cases: Vec<Case> = [
         apps::CASES,
         changes::CASES,
+        changing::CASES,
         commands::CASES,
         definitions::CASES,
         disabling::CASES,
+        doors::CASES,
         deliveries::CASES,
         drivers::CASES,
         endpoints::CASES,

@@ -32,7 +32,7 @@ fn anything_else_is_not_found_with_its_route(world: &World) -> Result<()> {
         ("GET", ""),
         ("GET", "/"),
         ("PATCH", "/endpoints/1"),
-        ("DELETE", "/apps/1"),
+        ("PATCH", "/apps/1"),
         ("GET", "/apps/register/x"),
         ("POST", "/endpoints/1/2/3"),
     ] {
@@ -54,6 +54,10 @@ fn an_id_that_is_no_text_is_not_found(world: &World) -> Result<()> {
         (&tenant, "POST", "/endpoints/%ff/secret"),
         (&tenant, "POST", "/endpoints/%ff/redeliver"),
         (&tenant, "GET", "/endpoints/%ff/filter"),
+        (&tenant, "GET", "/endpoints/%ff/attempts"),
+        (&tenant, "GET", "/endpoints/%ff/dead_letters"),
+        (&tenant, "DELETE", "/endpoints/%ff/dead_letters"),
+        (&admin, "DELETE", "/apps/%ff"),
         (&admin, "DELETE", "/tokens/%ff"),
     ] {
         let said = user.ask(method, path, Some(&body.to_string()))?;

@@ -1,12 +1,12 @@
 //! What makes and what changes an endpoint, checked by whoever has read it.
 
+use super::credentials::{Credentials, CustomHeaders};
 use super::endpoints::Endpoint;
 use super::filters::FilterFields;
 use super::flow::FlowEdit;
 use super::receiver::Receiver;
-use super::requests::{Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
-use super::words::RetryPolicy;
+use super::stored_words::RetryPolicy;
 
 /// What an endpoint is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::flow::{self, Flow, FlowEdit};
 use super::receiver::Receiver;
 use super::secrets::SigningSecret;
 use super::settings::{self, StoredSettings};
-use super::words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
+use super::stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 use super::{AccountId, EndpointId};
 use crate::clock::now_ms;
 use crate::error::{Result, StoreError};

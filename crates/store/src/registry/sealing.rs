@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use serde::Deserialize;
 
-use super::requests::{Credentials, CustomHeaders};
+use super::credentials::{Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
 use super::settings::{self, StoredSettings};
 use crate::connection::Transaction;

@@ -16,9 +16,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::EndpointId;
+use super::credentials::{Credentials, CustomHeaders};
 use super::edit::{EndpointEdit, NewEndpoint};
 use super::receiver::Receiver;
-use super::requests::{Credentials, CustomHeaders};
 use super::secret_settings::SecretSettings;
 use super::secrets::SigningSecret;
 use crate::error::{Result, StoreError, with_sources};

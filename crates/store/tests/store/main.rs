@@ -7,6 +7,7 @@ mod cuts;
 mod deletion;
 mod deliveries;
 mod drivers;
+mod dropped;
 mod endpoints;
 mod failing;
 mod feed;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         deletion::CASES,
         deliveries::CASES,
         drivers::CASES,
+        dropped::CASES,
         endpoints::CASES,
         failing::CASES,
         feed::CASES,

@@ -11,7 +11,7 @@ use super::body::{self, MessagesBody};
 use super::{IdempotencyKey, Message, record};
 use crate::api::Api;
 use crate::api::error::{ApiError, ErrorObject, ErrorSource};
-use crate::api::identity::Sender;
+use dovecast_operations::Sender;
 
 /// Most errors of one notification in an answer: an array can be wrong in very many places.
 const MAX_ERRORS: usize = 10;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::api::error::ApiError;
-use crate::api::identity::Sender;
+use dovecast_operations::Sender;
 
 /// Name of the header (draft-ietf-httpapi-idempotency-key-header).
 const NAME: &str = "idempotency-key";

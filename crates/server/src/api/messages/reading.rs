@@ -14,7 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::error::{ApiError, ErrorObject, Errors};
-use crate::api::identity::Sender;
+use dovecast_operations::Sender;
 
 /// What an error says about a character that PostgreSQL stores in no text; both stores take the
 /// same.

@@ -66,7 +66,7 @@ impl OwnServer {
 
     async fn is_ready(&mut self) -> Result<()> {
         let client = Client::new(&self.config.control_socket());
-        while client.endpoints().await.is_err() {
+        while client.endpoints(None).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(self.dir.path().join("server.log"));
                 let log = log.unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::said;
-use crate::api::error::{ErrorObject, Errors};
+use crate::refusal::{Fault, Faults};
 
 const MAX_RATE: u32 = 10_000;
 const MAX_DELAYS: usize = 20;
@@ -38,7 +38,7 @@ pub(crate) struct FlowFields {
 }
 
 impl FlowFields {
-    pub(super) fn check(&self, errors: &mut Errors) -> FlowEdit {
+    pub(super) fn check(&self, errors: &mut Faults) -> FlowEdit {
         let limit = Attribute {
             name: "rate_limit",
             said: self.rate_limit.as_ref(),
@@ -73,13 +73,13 @@ struct Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    fn read<T>(self, errors: &mut Errors, read: impl Fn(&Value) -> Option<T>) -> Option<Option<T>> {
+    fn read<T>(self, errors: &mut Faults, read: impl Fn(&Value) -> Option<T>) -> Option<Option<T>> {
         let Some(value) = self.said? else {
             return Some(None);
         };
         let read = read(value);
         if read.is_none() {
-            errors.push(ErrorObject::attribute(self.name, self.detail));
+            errors.push(Fault::attribute(self.name, self.detail));
         }
         Some(read)
     }

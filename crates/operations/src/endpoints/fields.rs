@@ -1,4 +1,4 @@
-//! What a request says about an endpoint, checked: the body of `POST` and `PUT /endpoints`.
+//! What is said about an endpoint that is to be made or changed, checked.
 //!
 //! A key that is not there changes nothing. Unknown keys are ignored, but for those of a filter.
 
@@ -25,11 +25,12 @@ use serde_json::Value;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorObject, Errors};
+use crate::refusal::{Fault, Faults, escaped};
+use crate::{Refusal, Result};
 use data::{CheckedData, DataFields};
 use flow::FlowFields;
 
-pub(crate) use receiver::Known;
+pub use receiver::Known;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
@@ -42,13 +43,13 @@ const MAX_TIMEOUT_SECONDS: u32 = 45;
 /// Endpoint to create or to change.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
-pub(crate) struct EndpointRequest {
+pub struct EndpointRequest {
     endpoint: EndpointFields,
 }
 
 /// Attributes of an endpoint.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct EndpointFields {
+pub struct EndpointFields {
     /// Name, unique in the account.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
@@ -82,6 +83,11 @@ pub(crate) struct EndpointFields {
     data: Option<Option<Value>>,
     /// Which notifications the endpoint receives.
     filter: Option<FilterRequest>,
+    /// Keys that are no attributes. The REST API ignores them, as hooks-backend does.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    #[expect(clippy::zero_sized_map_values, reason = "serde flattens maps, no sets")]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// Filter of an endpoint. If one of the sets is given, all three are replaced: a set that is not
@@ -137,7 +143,7 @@ fn is_true(value: &Value) -> bool {
 /// What was found out, and what is wrong.
 #[derive(Default)]
 struct Checked {
-    errors: Errors,
+    errors: Faults,
     name: Option<String>,
     receiver: Option<Receiver>,
     data: CheckedData,
@@ -153,8 +159,24 @@ impl EndpointFields {
         self.name.as_ref()?.as_deref()
     }
 
+    /// Refuses keys that are no attributes, for a door where one is a mistake.
+    pub fn refuse_unknown(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        for name in self.unknown.keys() {
+            faults.push(Fault::attribute(
+                escaped(name),
+                "is not an attribute of an endpoint",
+            ));
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::Invalid(faults))
+        }
+    }
+
     /// An endpoint to be made.
-    pub(crate) fn into_new(mut self, known: &Known<'_>) -> Result<NewEndpoint, ApiError> {
+    pub fn into_new(mut self, known: &Known<'_>) -> Result<NewEndpoint> {
         // What must be there is said to be missing.
         self.name.get_or_insert(None);
         if self
@@ -182,16 +204,16 @@ impl EndpointFields {
                     FilterEdit::Keep | FilterEdit::Remove => None,
                 },
             }),
-            _ => Err(ApiError::invalid(checked.errors)),
+            _ => Err(Refusal::Invalid(checked.errors)),
         }
     }
 
     /// A change of an endpoint.
-    pub(crate) fn into_edit(self, known: &Known<'_>) -> Result<EndpointEdit, ApiError> {
+    pub fn into_edit(self, known: &Known<'_>) -> Result<EndpointEdit> {
         let active = self.active;
         let checked = self.check(known);
         if !checked.errors.is_empty() {
-            return Err(ApiError::invalid(checked.errors));
+            return Err(Refusal::Invalid(checked.errors));
         }
         Ok(EndpointEdit {
             name: checked.name,
@@ -239,7 +261,7 @@ impl EndpointFields {
 
 impl Checked {
     fn refuse(&mut self, attribute: &str, detail: impl Into<String>) {
-        self.errors.push(ErrorObject::attribute(attribute, detail));
+        self.errors.push(Fault::attribute(attribute, detail));
     }
 
     /// Checks that a type exists. What it says is ignored: the URL decides.
@@ -301,12 +323,8 @@ impl Checked {
 
     fn filter(&mut self, filter: FilterRequest) {
         for name in filter.unknown.keys() {
-            let pointer = format!(
-                "/data/attributes/filter/{}",
-                name.replace('~', "~0").replace('/', "~1")
-            );
-            self.errors
-                .push(ErrorObject::at(pointer, "is not an attribute of a filter"));
+            let place = format!("filter/{}", escaped(name));
+            self.refuse(&place, "is not an attribute of a filter");
         }
         if filter.destroy.as_ref().is_some_and(is_true) {
             self.filter = FilterEdit::Remove;
@@ -316,8 +334,7 @@ impl Checked {
             && let Err(error) = Condition::new(text)
         {
             let detail = format!("is not a condition: {error}");
-            let pointer = "/data/attributes/filter/condition";
-            self.errors.push(ErrorObject::at(pointer, detail));
+            self.refuse("filter/condition", detail);
         }
         let is_named = filter.app_ids.is_some()
             || filter.event_type_ids.is_some()
@@ -345,12 +362,12 @@ impl Checked {
             match text.parse() {
                 Ok(id) if seen.insert(id) => parsed.push(id),
                 Ok(_) => {}
-                Err(_) => self.errors.push(ErrorObject::unknown_member(kind, &text)),
+                Err(_) => self.errors.push(Fault::unknown_member(kind, &text)),
             }
         }
         if parsed.len() > MAX_MEMBERS {
             let detail = format!("are too many (maximum is {MAX_MEMBERS})");
-            self.errors.push(ErrorObject::members(kind, detail));
+            self.errors.push(Fault::members(kind, detail));
         }
         parsed
     }

@@ -6,7 +6,8 @@ use dovecast_store::{NewEventType, NewLevel, Registration};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::error::{ApiError, ErrorObject, Errors};
+use crate::refusal::{Fault, Faults};
+use crate::{Refusal, Result};
 
 const BLANK: &str = "can't be blank";
 const MAX_CHARS: usize = 255;
@@ -18,7 +19,7 @@ const MAX_ITEMS: usize = 10_000;
 // Read by hand instead of with serde, so that all that is wrong is named.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
-pub(crate) struct RegistrationRequest {
+pub struct RegistrationRequest {
     application: ApplicationFields,
     event_types: Vec<EventTypeFields>,
 }
@@ -53,15 +54,15 @@ pub(crate) struct LevelFields {
 }
 
 /// Reads the body.
-pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
+pub fn read(body: &Value) -> Result<Registration> {
     let empty = Map::new();
     let Some(body) = body.as_object() else {
-        return Err(ApiError::bad_request("the body is not an object"));
+        return Err(Refusal::unreadable("the body is not an object"));
     };
     let application = match body.get("application") {
         Some(Value::Object(application)) => application,
-        Some(_) => return Err(ApiError::bad_request("`application` is not an object")),
-        None => return Err(ApiError::bad_request("`application` is missing")),
+        Some(_) => return Err(Refusal::unreadable("`application` is not an object")),
+        None => return Err(Refusal::unreadable("`application` is missing")),
     };
     let mut reading = Reading::default();
     let name = reading.text(application, "name", "/application");
@@ -103,7 +104,7 @@ pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
         reading.refuse("/event_types", detail);
     }
     if !reading.errors.is_empty() {
-        return Err(ApiError::invalid(reading.errors));
+        return Err(Refusal::Invalid(reading.errors));
     }
     Ok(Registration {
         name,
@@ -115,12 +116,12 @@ pub(crate) fn read(body: &Value) -> Result<Registration, ApiError> {
 /// Errors found so far.
 #[derive(Default)]
 struct Reading {
-    errors: Errors,
+    errors: Faults,
 }
 
 impl Reading {
     fn refuse(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.errors.push(ErrorObject::at(pointer, detail));
+        self.errors.push(Fault::at(pointer, detail));
     }
 
     fn object<'a>(

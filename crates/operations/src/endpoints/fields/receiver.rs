@@ -11,7 +11,7 @@ use dovecast_store::{DriverSettings, EndpointRecord, Receiver, SecretSettings};
 use serde_json::{Map, Value};
 
 use super::{Checked, EndpointFields};
-use crate::api::error::ErrorObject;
+use crate::refusal::{Fault, escaped};
 
 /// Longest settings of one endpoint, in bytes of JSON: they are in memory, on each node.
 const MAX_SETTINGS_BYTES: usize = 16 * 1024;
@@ -19,14 +19,15 @@ const MAX_SETTINGS_BYTES: usize = 16 * 1024;
 const OF_WEBHOOKS: [&str; 3] = ["url", "data", "timeout_seconds"];
 
 /// What the fields of an endpoint are checked against.
-pub(crate) struct Known<'a> {
+pub struct Known<'a> {
     /// Whether another endpoint of the account has the name.
-    pub(crate) is_taken: bool,
+    pub is_taken: bool,
     /// Number of the account.
-    pub(crate) account: &'a str,
-    pub(crate) drivers: &'a Drivers,
+    pub account: &'a str,
+    /// Check the settings of their endpoints.
+    pub drivers: &'a Drivers,
     /// The endpoint as it is; `None`: it is to be made.
-    pub(crate) record: Option<&'a EndpointRecord>,
+    pub record: Option<&'a EndpointRecord>,
 }
 
 impl EndpointFields {
@@ -113,10 +114,8 @@ impl Checked {
         match target {
             Ok(_) => self.receiver = Some(Receiver::Driver(settings)),
             Err(error) => {
-                // RFC 6901, 3.
-                let key = error.key.replace('~', "~0").replace('/', "~1");
-                let place = format!("/data/attributes/settings/{key}");
-                self.errors.push(ErrorObject::at(place, error.reason));
+                let place = format!("settings/{}", escaped(&error.key));
+                self.errors.push(Fault::attribute(place, error.reason));
             }
         }
     }
@@ -128,7 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::error::{ApiError, ErrorSource};
+    use crate::{FaultPlace, Refusal};
 
     /// Takes a ring, which is shown, and a word, which is not.
     #[derive(Debug)]
@@ -172,7 +171,7 @@ mod tests {
         }
     }
 
-    fn made(endpoint: Value) -> Result<Receiver, ApiError> {
+    fn made(endpoint: Value) -> Result<Receiver, Refusal> {
         let drivers = Drivers::from_iter([Arc::new(Pigeon) as Arc<dyn Driver>]);
         let fields: EndpointFields = serde_json::from_value(endpoint).expect("fields");
         let new = fields.into_new(&Known {
@@ -231,14 +230,14 @@ mod tests {
             let mut endpoint = json!({"name": "a", "driver": "pigeon"});
             let fields = endpoint.as_object_mut().expect("an object");
             fields.extend(more.as_object().expect("an object").clone());
-            let Err(ApiError::Errors(_, errors)) = made(endpoint) else {
+            let Err(Refusal::Invalid(faults)) = made(endpoint) else {
                 panic!("{more}");
             };
-            let shown = format!("{errors:?}");
-            assert!(errors.len() == 1 && !shown.contains("s3cret"), "{shown}");
-            assert_eq!(errors[0].detail, detail);
-            let pointer = format!("/data/attributes/{place}");
-            assert_eq!(errors[0].source, Some(ErrorSource::Pointer(pointer)));
+            let shown = format!("{faults:?}");
+            let faults: Vec<_> = faults.into_iter().collect();
+            assert!(faults.len() == 1 && !shown.contains("s3cret"), "{shown}");
+            assert_eq!(faults[0].detail, detail);
+            assert_eq!(faults[0].place, FaultPlace::Attribute(place.to_owned()));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What sends the test of an endpoint: the dispatcher, where there is one.
+//! What sends the test of an endpoint: the port that the server's dispatcher side implements.
 
 use dovecast_store::EndpointRecord;
 use futures_util::future::BoxFuture;
 
 /// One attempt, without a retry and without a trace on the endpoint.
-pub(crate) trait TestDelivery: Send + Sync {
+pub trait TestDelivery: Send + Sync {
     /// Sends the notification of a test: application, event type and level `Test`, the message
     /// `Test message from webhooks`. The error is for the person who has asked.
     fn deliver_test<'a>(

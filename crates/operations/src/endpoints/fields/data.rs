@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dovecast_drivers::headers;
+use dovecast_drivers::webhook::Authorization;
 use dovecast_store::{Credentials, CustomHeaders};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::error::{ErrorObject, Errors};
-use crate::dispatch::authorization;
+use crate::refusal::{Fault, Faults, escaped};
 
-const PLACE: &str = "/data/attributes/data";
+const PLACE: &str = "data";
 /// Longest certificates of one endpoint, in bytes.
 const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 /// Most headers of one endpoint.
@@ -55,11 +55,11 @@ pub(super) struct CheckedData {
 }
 
 /// What is said, `None`: null, which removes all of it.
-pub(super) fn check(said: Option<Value>, errors: &mut Errors) -> CheckedData {
+pub(super) fn check(said: Option<Value>, errors: &mut Faults) -> CheckedData {
     let mut object = match said {
         Some(Value::Object(object)) => object,
         Some(_) => {
-            errors.push(ErrorObject::at(PLACE, "is not an object"));
+            errors.push(Fault::attribute(PLACE, "is not an object"));
             return CheckedData::default();
         }
         None => {
@@ -84,7 +84,7 @@ fn key(object: &mut Map<String, Value>, name: &str) -> Option<Option<Value>> {
     Some((!value.is_null()).then_some(value))
 }
 
-fn certificate(value: &Value, errors: &mut Errors) -> Option<String> {
+fn certificate(value: &Value, errors: &mut Faults) -> Option<String> {
     let detail = match value.as_str() {
         None => "is not a string".to_owned(),
         Some(pem) if pem.trim().is_empty() => super::BLANK.to_owned(),
@@ -97,23 +97,22 @@ fn certificate(value: &Value, errors: &mut Errors) -> Option<String> {
         },
     };
     let detail = format!("attribute server_ca_certificate {detail}");
-    errors.push(ErrorObject::at(PLACE, detail));
+    errors.push(Fault::attribute(PLACE, detail));
     None
 }
 
-fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
+fn custom_headers(value: Value, errors: &mut Faults) -> Option<CustomHeaders> {
     let place = format!("{PLACE}/headers");
     let Value::Object(object) = value else {
-        errors.push(ErrorObject::at(
+        errors.push(Fault::attribute(
             place,
             "is not an object of names and values",
         ));
         return None;
     };
     let mut refuse = |name: &str, detail: String| {
-        // RFC 6901, 3.
-        let escaped = name.replace('~', "~0").replace('/', "~1");
-        errors.push(ErrorObject::at(format!("{place}/{escaped}"), detail));
+        let place = format!("{place}/{}", escaped(name));
+        errors.push(Fault::attribute(place, detail));
     };
     let (mut names, mut found) = (BTreeSet::new(), Vec::new());
     for (name, value) in object {
@@ -135,18 +134,18 @@ fn custom_headers(value: Value, errors: &mut Errors) -> Option<CustomHeaders> {
         .sum();
     if found.len() > MAX_HEADERS {
         let detail = format!("are too many (maximum is {MAX_HEADERS})");
-        errors.push(ErrorObject::at(place, detail));
+        errors.push(Fault::attribute(place, detail));
     } else if bytes > MAX_HEADER_BYTES {
         let detail = format!("are too long (maximum is {MAX_HEADER_BYTES} bytes)");
-        errors.push(ErrorObject::at(place, detail));
+        errors.push(Fault::attribute(place, detail));
     }
     (!found.is_empty()).then(|| CustomHeaders::new(found))
 }
 
-fn credentials(value: Value, errors: &mut Errors) -> Option<Credentials> {
+fn credentials(value: Value, errors: &mut Faults) -> Option<Credentials> {
     let place = format!("{PLACE}/authorization");
     let Value::Object(mut object) = value else {
-        errors.push(ErrorObject::at(place, "is not an object"));
+        errors.push(Fault::attribute(place, "is not an object"));
         return None;
     };
     let kind = object.remove("type");
@@ -163,17 +162,17 @@ fn credentials(value: Value, errors: &mut Errors) -> Option<Credentials> {
         }
         _ => {
             let detail = "is neither `basic` nor `bearer`";
-            errors.push(ErrorObject::at(format!("{place}/type"), detail));
+            errors.push(Fault::attribute(format!("{place}/type"), detail));
             None
         }
     };
     if let Some(Err(error)) = read.as_ref().map(|read| authorization(read).value()) {
-        errors.push(ErrorObject::at(place, error.to_string()));
+        errors.push(Fault::attribute(place, error.to_string()));
     }
     read
 }
 
-fn part(object: &mut Map<String, Value>, key: &str, errors: &mut Errors) -> Option<String> {
+fn part(object: &mut Map<String, Value>, key: &str, errors: &mut Faults) -> Option<String> {
     let detail = match object.remove(key) {
         Some(Value::String(text)) if text.len() <= MAX_CREDENTIAL_BYTES => return Some(text),
         Some(Value::String(_)) => {
@@ -183,6 +182,14 @@ fn part(object: &mut Map<String, Value>, key: &str, errors: &mut Errors) -> Opti
         Some(_) => "is not a string".to_owned(),
     };
     let place = format!("{PLACE}/authorization/{key}");
-    errors.push(ErrorObject::at(place, detail));
+    errors.push(Fault::attribute(place, detail));
     None
+}
+
+/// As the driver takes it.
+fn authorization(credentials: &Credentials) -> Authorization {
+    match credentials.clone() {
+        Credentials::Basic { username, password } => Authorization::Basic(username, password),
+        Credentials::Bearer { token } => Authorization::Bearer(token),
+    }
 }

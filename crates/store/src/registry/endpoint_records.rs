@@ -1,5 +1,5 @@
-//! Endpoints as the dispatcher keeps them in memory: with secrets, and filters by the names that
-//! notifications use.
+//! Records of endpoints, as the dispatcher keeps them in memory: with secrets, and filters by the
+//! names that notifications use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
