@@ -15,7 +15,7 @@ mod keys;
 mod rotation;
 mod source;
 
-pub(crate) use adopt::{adopt, current};
+pub(crate) use adopt::{adopt, current, current_of};
 pub(crate) use envelope::Field;
 pub(crate) use keyring::Keyring;
 pub(crate) use keys::{Keys, follow};

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use sqlx::any::AnyRow;
+
 use super::error::SecretsError;
 use super::key::{BadKeyId, KeyId};
 use super::keys::Keys;
@@ -60,8 +62,12 @@ pub(crate) async fn adopt(tx: &mut Transaction, source: &KeySource) -> Result<(A
 
 /// The key with which everything is sealed, if there is one.
 pub(crate) async fn current(connection: &mut Connection) -> Result<Option<KeyId>> {
-    let found = sqlx::query(CURRENT).fetch_one(connection).await?;
-    let text = row::optional_text(&found, "key_id")?;
+    current_of(&sqlx::query(CURRENT).fetch_one(connection).await?)
+}
+
+/// The key that a row with the column `key_id` of `feed` names.
+pub(crate) fn current_of(found: &AnyRow) -> Result<Option<KeyId>> {
+    let text = row::optional_text(found, "key_id")?;
     let id = text.map(|text| text.parse()).transpose();
     Ok(id.map_err(|error: BadKeyId| row::wrong("key_id", error))?)
 }
