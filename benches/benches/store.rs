@@ -68,7 +68,7 @@ async fn measure(postgres: &Postgres, rounds: u64) -> Result<()> {
     let count = rounds * 20;
     let before = world.figures()?;
     world.make_endpoints(count).await?;
-    world.row("endpoint, made", count, before, ENDPOINT_TABLES)?;
+    world.row("endpoint, made", count, &before, ENDPOINT_TABLES)?;
     let all = world.endpoints.len();
     for (name, each) in [
         ("attempt, one to each endpoint", 1),
@@ -83,19 +83,19 @@ async fn measure(postgres: &Postgres, rounds: u64) -> Result<()> {
             world.store.record(attempts(of, each, round)).await?;
         }
         let count = rounds * (endpoints.len().div_ceil(each) * each) as u64;
-        world.row(name, count, before, &["attempts"])?;
+        world.row(name, count, &before, &["attempts"])?;
     }
     let before = world.figures()?;
     for round in 0..rounds {
         world.store.record(owed(&world.endpoints, round)).await?;
     }
     let count = rounds * world.endpoints.len().min(200) as u64;
-    world.row("delivery owed, 1 kB", count, before, &["owed"])?;
+    world.row("delivery owed, 1 kB", count, &before, &["owed"])?;
     let before = world.figures()?;
     for round in 0..rounds {
         world.store.record(ranges(&world.endpoints, round)).await?;
     }
-    world.row("range owed", count, before, &["owed_range"])?;
+    world.row("range owed", count, &before, &["owed_range"])?;
     world
         .idle("second of an idle dispatcher, much is owed", rounds)
         .await?;
@@ -133,14 +133,14 @@ impl World<'_> {
         Ok(self.postgres.query(&self.url, query)?.trim().parse()?)
     }
 
-    fn row(&self, name: &str, count: u64, before: Figures, tables: &[&str]) -> Result<()> {
+    fn row(&self, name: &str, count: u64, before: &Figures, tables: &[&str]) -> Result<()> {
         let now = self.figures()?;
         let each = |all: u64| all as f64 / count as f64;
         let mut bytes = 0;
         for table in tables {
             bytes += self.number(&format!("SELECT pg_total_relation_size('{table}')"))?;
         }
-        let cpu_us = u64::try_from((now.cpu - before.cpu).as_micros())?;
+        let cpu_us = u64::try_from(now.cpu.saturating_sub(before.cpu).as_micros())?;
         println!(
             "| {name} | {count} | {:.2} | {:.0} | {:.0} | {:.0} |",
             each(now.statements - before.statements),
@@ -196,7 +196,7 @@ impl World<'_> {
             }
             self.store.owing_ranges(now_ms).await?;
         }
-        self.row(name, 2 * rounds, before, &[])
+        self.row(name, 2 * rounds, &before, &[])
     }
 }
 

@@ -137,12 +137,13 @@ impl Webhook {
         let mut headers = HeaderMap::with_capacity(HEADERS + self.own.len());
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // One that says who it is itself is taken at its word.
+        if !self.own.iter().any(|(name, _)| name == USER_AGENT) {
+            headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        }
         for (name, value) in &self.own {
             headers.append(name.clone(), value.clone());
         }
-        // One that says who it is itself is taken at its word.
-        let agent = headers.entry(USER_AGENT);
-        agent.or_insert(HeaderValue::from_static(AGENT));
         let mut set = |name: &'static str, value: String| {
             // Ids, numbers and base64 are legal in headers.
             if let Ok(value) = HeaderValue::try_from(value) {
