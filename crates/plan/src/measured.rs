@@ -43,7 +43,7 @@ impl Constant {
 macro_rules! constants {
     ($($name:ident = $value:literal $unit:literal, $origin:ident $place:literal, $meaning:literal;)*) => {
         $(
-            #[doc = concat!($meaning, " [", $unit, "]")]
+            #[doc = concat!($meaning, " (", $unit, ")")]
             pub const $name: Constant = Constant {
                 name: stringify!($name),
                 value: $value,

@@ -1,6 +1,6 @@
 //! Where keys come from: a file, an environment variable, or a credential of systemd.
 //!
-//! A file ([`file`](super::file)) is made at the first start, for its owner alone. The other two
+//! A file (`file.rs`) is made at the first start, for its owner alone. The other two
 //! are somebody else's, and are only read.
 
 use std::fmt;

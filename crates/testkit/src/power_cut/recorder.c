@@ -203,3 +203,17 @@ int rename(const char *from, const char *to)
 	pthread_mutex_unlock(&lock);
 	return result;
 }
+
+/* A second name counts as the only one: whoever links a new file into place removes its first name. */
+int link(const char *from, const char *to)
+{
+	char old_path[PATH_MAX], new_path[PATH_MAX];
+	int is_ours = realpath(from, old_path) != NULL && is_watched(old_path);
+
+	pthread_mutex_lock(&lock);
+	int result = REAL(link)(from, to);
+	if (result == 0 && is_ours && realpath(to, new_path) != NULL)
+		entry('R', old_path, new_path, strlen(new_path), 0);
+	pthread_mutex_unlock(&lock);
+	return result;
+}

@@ -34,7 +34,7 @@ pub(in crate::registry) fn plain_url(url: &str) -> String {
     without_user(url).map_or_else(|| url.to_owned(), Into::into)
 }
 
-/// The URL of a row with the columns `settings` and `sealed`; with [`HIDDEN`] in it where what is
+/// The URL of a row with the columns `settings` and `sealed`; with `HIDDEN` in it where what is
 /// secret of it cannot be opened.
 pub(in crate::registry) fn url(
     open: &Map<String, Value>,
