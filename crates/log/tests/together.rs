@@ -9,6 +9,8 @@ use dovecast_log::{Log, NewRecord};
 
 /// How long something that has to come may take.
 const ARRIVAL: Duration = Duration::from_mins(2);
+/// How long appends that were announced are waited for.
+const LIMIT: Duration = Duration::from_millis(500);
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_hours(1);
 
@@ -72,11 +74,11 @@ async fn what_is_announced_meanwhile_does_not_put_a_commit_off() {
     let (_dir, log) = open();
     let announcing = log.clone();
     let announcer = tokio::spawn(async move {
-        let mut later = Vec::new();
+        let mut latest = announcing.together(LIMIT);
         loop {
-            // Each before the time of the one before it is over.
-            later.push(announcing.together(Duration::from_millis(500)));
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // Before the time of the one before it is over; that one is given up only then.
+            drop(std::mem::replace(&mut latest, announcing.together(LIMIT)));
+            tokio::task::yield_now().await;
         }
     });
     append(&log).await;
