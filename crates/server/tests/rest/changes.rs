@@ -71,14 +71,7 @@ fn a_filter_decides_and_a_change_of_it_counts_at_once(world: &World) -> Result<(
 fn a_rotated_secret_signs_beside_the_old_one(world: &World) -> Result<()> {
     let (user, number) = account(world)?;
     let sink = HookEndpoint::start()?;
-    let made = user
-        .post(
-            "/endpoints",
-            &json!({"endpoint": fields(&sink, &json!({}))}),
-        )?
-        .with(201)?;
-    let old = text(&made.json["meta"]["signing_secret"])?;
-    let id = text(&made.json["data"]["id"])?;
+    let (id, old) = user.signed_endpoint(&fields(&sink, &json!({})))?;
     let rotated = user
         .post(&format!("/endpoints/{id}/secret"), &json!({}))?
         .with(200)?;

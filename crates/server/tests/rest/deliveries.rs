@@ -70,14 +70,7 @@ pub(crate) fn fields(sink: &HookEndpoint, filter: &Value) -> Value {
 fn a_notification_arrives_as_hooks_backend_sends_it_and_signed(world: &World) -> Result<()> {
     let (user, number) = account(world)?;
     let sink = HookEndpoint::start()?;
-    let made = user
-        .post(
-            "/endpoints",
-            &json!({"endpoint": fields(&sink, &json!({}))}),
-        )?
-        .with(201)?;
-    let id = text(&made.json["data"]["id"])?;
-    let secret = text(&made.json["meta"]["signing_secret"])?;
+    let (id, secret) = user.signed_endpoint(&fields(&sink, &json!({})))?;
     let more = [
         "--level",
         "Info",

@@ -2,12 +2,13 @@
 //! are killed, nodes that rotate at once, and places that are only read.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::Ledger;
-use dovecast_store::{KeyId, KeySource, SecretsError, Store, StoreError};
+use dovecast_store::{CreatedEndpoint, KeyId, KeySource, SecretsError, Store, StoreError};
 
-use crate::rotation::{LIFE_MS, NEW_KEY, check, fill, keys};
+use crate::rotation::{LIFE_MS, NEW_KEY, check, fill, keys, node_with_a_copy};
 use crate::secrets::{opened, write};
 use crate::setup::{Kind, Test, cases, soon};
 use crate::{KEYS_VARIABLE, NOT_TEXT_VARIABLE};
@@ -31,7 +32,7 @@ async fn current(store: &Store) -> Result<KeyId> {
 }
 
 /// The file has the current key, and everything can be opened with what it has.
-async fn check_file(test: &Test, made: &[dovecast_store::CreatedEndpoint]) -> Result<()> {
+async fn check_file(test: &Test, made: &[CreatedEndpoint]) -> Result<()> {
     let store = test.open().await?;
     let current = current(&store).await?.to_string();
     let file = fs::read_to_string(test.dir.path().join("secrets.key"))?;
@@ -41,14 +42,22 @@ async fn check_file(test: &Test, made: &[dovecast_store::CreatedEndpoint]) -> Re
     Ok(())
 }
 
-async fn a_key_that_is_in_no_file_seals_nothing(test: Test) -> Result<()> {
+/// A store that has read a further key, three endpoints, the file of keys, and what was in it
+/// before.
+async fn opened_with_a_further_key(
+    test: &Test,
+) -> Result<(Store, Vec<CreatedEndpoint>, PathBuf, String)> {
     let (store, account, _) = test.filled().await?;
     let made = fill(&store, &account, 3).await?;
     store.close().await;
     let file = test.dir.path().join("secrets.key");
     let first = fs::read_to_string(&file)?;
     write(&file, format!("{first}{NEW_KEY}"))?;
-    let store = test.open().await?;
+    Ok((test.open().await?, made, file, first))
+}
+
+async fn a_key_that_is_in_no_file_seals_nothing(test: Test) -> Result<()> {
+    let (store, made, file, first) = opened_with_a_further_key(&test).await?;
     ensure!(store.secret_keys().await?.len() == 2);
     // In memory alone from now on, as after a rotation that some node has held up.
     write(&file, &first)?;
@@ -68,13 +77,7 @@ async fn a_key_that_is_in_no_file_seals_nothing(test: Test) -> Result<()> {
 async fn a_key_that_everything_is_sealed_with_is_written_back(test: Test) -> Result<()> {
     for is_resumed in [true, false] {
         let test = Test::new(test.kind.clone())?;
-        let (store, account, _) = test.filled().await?;
-        let made = fill(&store, &account, 3).await?;
-        store.close().await;
-        let file = test.dir.path().join("secrets.key");
-        let first = fs::read_to_string(&file)?;
-        write(&file, format!("{first}{NEW_KEY}"))?;
-        let store = test.open().await?;
+        let (store, made, file, first) = opened_with_a_further_key(&test).await?;
         let new = store.secret_keys().await?.pop().context("two keys")?.id;
         // As between steps 2 and 3, when somebody puts the file of before back.
         test.execute(&format!(
@@ -171,13 +174,8 @@ async fn a_dispatcher_without_the_current_key_does_not_live(test: Test) -> Resul
     };
     let (store, account, _) = test.filled().await?;
     let made = fill(&store, &account, 3).await?;
-    let file = test.dir.path().join("secrets.key");
-    let copy = test.dir.path().join("copy.key");
-    write(&copy, fs::read(&file)?)?;
-    let mut options = test.options()?;
-    options.keys = KeySource::File(copy.clone());
     // It has begun, and nobody knows of it yet; or it was cut off for a while.
-    let other = Store::open(&options).await?;
+    let (other, file, copy) = node_with_a_copy(&test).await?;
     let done = store.rotate_secret_key().await?;
     let said = other.beat(0, LIFE_MS).await.err().context("it lives")?;
     let said = said.to_string();

@@ -1,6 +1,7 @@
 //! A key that replaces another: on one node, with nodes that write meanwhile, and interrupted.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,16 @@ pub(crate) async fn fill(
         made.push(store.create_endpoint(account.id, &new, u64::MAX).await?);
     }
     Ok(made)
+}
+
+/// A node with a copy of the file of keys, the file and the copy.
+pub(crate) async fn node_with_a_copy(test: &Test) -> Result<(Store, PathBuf, PathBuf)> {
+    let file = test.dir.path().join("secrets.key");
+    let copy = test.dir.path().join("copy.key");
+    write(&copy, fs::read(&file)?)?;
+    let mut options = test.options()?;
+    options.keys = KeySource::File(copy.clone());
+    Ok((Store::open(&options).await?, file, copy))
 }
 
 /// Everything can be opened, and is what it was.
@@ -246,12 +257,7 @@ async fn a_node_that_has_not_got_the_new_key_holds_a_rotation_up(test: Test) -> 
     };
     let (store, account, _) = test.filled().await?;
     let made = fill(&store, &account, 3).await?;
-    let file = test.dir.path().join("secrets.key");
-    let copy = test.dir.path().join("copy.key");
-    write(&copy, fs::read(&file)?)?;
-    let mut options = test.options()?;
-    options.keys = KeySource::File(copy.clone());
-    let other = Store::open(&options).await?;
+    let (other, file, copy) = node_with_a_copy(&test).await?;
     other.beat(0, LIFE_MS).await?;
     let refused = soon(store.rotate_secret_key()).await?;
     let error = refused.err().context("a node cannot open what it seals")?;
