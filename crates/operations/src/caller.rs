@@ -160,7 +160,8 @@ impl Operations {
         let none = || Refusal::no(Resource::Endpoint, id);
         let account = self.store.account_of_endpoint(id).await?;
         let tenant = Tenant::of(account.ok_or_else(none)?);
-        self.endpoint(&tenant, &id.to_string()).await
+        let found = self.find_endpoint(&tenant, id).await?;
+        found.ok_or_else(none)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use dovecast_notification::{Notification, NotificationId};
+use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::KeptDeadLetter;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -58,6 +58,14 @@ impl fmt::Display for NotificationName {
     }
 }
 
+impl NotificationName {
+    /// The notification, unless this names its delivery to another endpoint.
+    fn for_endpoint(self, endpoint: EndpointId) -> Option<NotificationId> {
+        let is_its = self.endpoint.is_none_or(|of| of == endpoint.0);
+        is_its.then_some(NotificationId(self.id))
+    }
+}
+
 impl Operations {
     /// The latest dead letters of an endpoint before one, at most so many, the newest first.
     pub async fn dead_letters(
@@ -89,10 +97,10 @@ impl Operations {
                 dropping.await?
             }
             ChosenLetters::One(name) => {
-                let notification = NotificationId(name.id);
-                let is_its = name.endpoint.is_none_or(|of| of == endpoint.0);
-                if !is_its || !self.store.drop_dead_letter(endpoint, notification).await? {
-                    return Err(Refusal::no(Resource::DeadLetter, name));
+                let none = || Refusal::no(Resource::DeadLetter, name);
+                let notification = name.for_endpoint(endpoint).ok_or_else(none)?;
+                if !self.store.drop_dead_letter(endpoint, notification).await? {
+                    return Err(none());
                 }
                 1
             }
@@ -112,10 +120,10 @@ impl Operations {
                 self.store.redeliver_since(endpoint, since_ms).await?
             }
             ChosenLetters::One(name) => {
-                let is_its = name.endpoint.is_none_or(|of| of == endpoint.0);
-                let notification = NotificationId(name.id);
-                if !is_its || !self.store.redeliver(endpoint, notification).await? {
-                    return Err(Refusal::no(Resource::Owed, name));
+                let none = || Refusal::no(Resource::Owed, name);
+                let notification = name.for_endpoint(endpoint).ok_or_else(none)?;
+                if !self.store.redeliver(endpoint, notification).await? {
+                    return Err(none());
                 }
                 1
             }

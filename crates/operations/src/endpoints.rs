@@ -52,10 +52,20 @@ impl Operations {
 
     /// An endpoint of an account.
     pub async fn endpoint(&self, tenant: &Tenant, id: &str) -> Result<OwnEndpoint> {
-        let none = || Refusal::no(Resource::Endpoint, id);
-        let parsed = id.parse().map_err(|_| none())?;
-        let found = self.store.endpoint(tenant.id(), parsed).await?;
-        Ok(OwnEndpoint(found.ok_or_else(none)?))
+        let parsed = id.parse();
+        let parsed = parsed.map_err(|_| Refusal::no(Resource::Endpoint, id))?;
+        let found = self.find_endpoint(tenant, parsed).await?;
+        found.ok_or_else(|| Refusal::no(Resource::Endpoint, id))
+    }
+
+    /// An endpoint of an account, if it has one of this id.
+    pub(crate) async fn find_endpoint(
+        &self,
+        tenant: &Tenant,
+        id: EndpointId,
+    ) -> Result<Option<OwnEndpoint>> {
+        let found = self.store.endpoint(tenant.id(), id).await?;
+        Ok(found.map(OwnEndpoint))
     }
 
     /// Makes an endpoint with its filter. Without a filter it receives nothing.

@@ -22,16 +22,10 @@ impl Operations {
         tenant: &Tenant,
         notification: &Notification,
     ) -> Result<Vec<Explanation>> {
-        let mut of_account = Vec::new();
-        let mut each = |record: EndpointRecord| {
-            let wanted = wanted(&record);
-            of_account.push((record.endpoint, wanted));
-        };
-        self.each_record(tenant, &mut each).await?;
-        of_account.sort_by_key(|(endpoint, _)| endpoint.id);
         let mut explanations = Vec::new();
-        for (endpoint, wanted) in of_account {
-            let reason = self.mismatch(wanted, notification).await;
+        for record in self.records(tenant).await? {
+            let reason = self.mismatch(wanted(&record), notification).await;
+            let endpoint = record.endpoint;
             explanations.push(Explanation { endpoint, reason });
             // What is cheap is evaluated here: others have their turn.
             tokio::task::yield_now().await;

@@ -36,11 +36,8 @@ impl Operations {
 
     /// What each endpoint of an account receives, in words, in the order in which they were made.
     pub async fn filters_in_words(&self, tenant: &Tenant) -> Result<Vec<FilterInWords>> {
-        let mut filters = Vec::new();
-        let mut each = |record| filters.push(FilterInWords::new(record));
-        self.each_record(tenant, &mut each).await?;
-        filters.sort_by_key(|filter| filter.record.endpoint.id);
-        Ok(filters)
+        let records = self.records(tenant).await?;
+        Ok(records.into_iter().map(FilterInWords::new).collect())
     }
 
     /// What each endpoint of all accounts receives, in words.

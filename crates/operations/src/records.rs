@@ -22,6 +22,20 @@ impl Operations {
         self.each_record_of_all(operator, &mut each).await
     }
 
+    /// Shows each endpoint of an account with what it owes, in the order in which they were made.
+    pub async fn endpoints_with_owed(
+        &self,
+        tenant: &Tenant,
+        mut show: impl FnMut(&EndpointRecord, OwedCount),
+    ) -> Result<()> {
+        let owed = self.store.owed_counts().await?;
+        for record in self.records(tenant).await? {
+            let owed = owed.get(&record.endpoint.id).copied();
+            show(&record, owed.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     pub(crate) async fn each_record_of_all(
         &self,
         _: Operator,
@@ -38,11 +52,8 @@ impl Operations {
         }
     }
 
-    pub(crate) async fn each_record(
-        &self,
-        tenant: &Tenant,
-        each: &mut impl FnMut(EndpointRecord),
-    ) -> Result<()> {
+    /// The endpoints of an account, in the order in which they were made.
+    pub(crate) async fn records(&self, tenant: &Tenant) -> Result<Vec<EndpointRecord>> {
         let mut wanted = EndpointQuery {
             search: Search::All,
             order: EndpointOrder::Name,
@@ -50,15 +61,17 @@ impl Operations {
             limit: PAGE,
             offset: 0,
         };
+        let mut records = Vec::new();
         loop {
             let page = self.store.endpoints(tenant.id(), &wanted).await?.items;
             if page.is_empty() {
-                return Ok(());
+                break;
             }
             wanted.offset += PAGE;
             let ids: Vec<_> = page.iter().map(|endpoint| endpoint.id).collect();
-            let records = self.store.load_endpoints(&ids).await?;
-            records.into_iter().for_each(&mut *each);
+            records.extend(self.store.load_endpoints(&ids).await?);
         }
+        records.sort_by_key(|record: &EndpointRecord| record.endpoint.id);
+        Ok(records)
     }
 }

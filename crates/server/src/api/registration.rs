@@ -60,17 +60,7 @@ pub(crate) struct FilterNote {
 
 impl From<RegistrationChange> for ChangeNote {
     fn from(change: RegistrationChange) -> Self {
-        use RegistrationChange as Change;
-        let (change, event_type, level) = match change {
-            Change::ApplicationAdded => ("added", None, None),
-            Change::ApplicationRetitled => ("retitled", None, None),
-            Change::EventTypeAdded(name) => ("added", Some(name), None),
-            Change::EventTypeRetitled(name) => ("retitled", Some(name), None),
-            Change::EventTypeRemoved(name) => ("removed", Some(name), None),
-            Change::LevelAdded(of, name) => ("added", Some(of), Some(name)),
-            Change::LevelRetitled(of, name) => ("retitled", Some(of), Some(name)),
-            Change::LevelRemoved(of, name) => ("removed", Some(of), Some(name)),
-        };
+        let (change, event_type, level) = change.into_words();
         let kind = match (&event_type, &level) {
             (_, Some(_)) => "level",
             (Some(_), None) => "event_type",

@@ -7,7 +7,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use dovecast_notification::EndpointId;
 use dovecast_operations::{EndpointFields, OwnEndpoint};
-use dovecast_store::{Endpoint, SigningSecret};
+use dovecast_store::{Endpoint, EndpointRecord, SigningSecret};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -28,17 +28,15 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<json::EndpointLine>>, Failure> {
     let of = read(query)?.account;
     let (operations, operator) = control.operator()?;
-    if let Some(number) = &of {
-        // An account that is not there is an error, and no empty list.
-        operations.account(operator, number).await?;
-    }
     let mut lines = Vec::new();
-    let listed = operations.all_endpoints(operator, |record, owed| {
-        if of.as_ref().is_none_or(|of| *of == record.account_number) {
-            lines.push(json::EndpointLine::of(record, owed));
+    let show = |record: &EndpointRecord, owed| lines.push(json::EndpointLine::of(record, owed));
+    match of {
+        Some(number) => {
+            let tenant = operations.account(operator, &number).await?;
+            operations.endpoints_with_owed(&tenant, show).await?;
         }
-    });
-    listed.await?;
+        None => operations.all_endpoints(operator, show).await?,
+    }
     Ok(Json(lines))
 }
 

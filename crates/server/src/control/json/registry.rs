@@ -138,17 +138,7 @@ impl From<dovecast_store::Registered> for Registered {
 
 impl From<RegistrationChange> for ChangeLine {
     fn from(change: RegistrationChange) -> Self {
-        use RegistrationChange as Change;
-        let (change, event_type, level) = match change {
-            Change::ApplicationAdded => ("added", None, None),
-            Change::ApplicationRetitled => ("retitled", None, None),
-            Change::EventTypeAdded(name) => ("added", Some(name), None),
-            Change::EventTypeRetitled(name) => ("retitled", Some(name), None),
-            Change::EventTypeRemoved(name) => ("removed", Some(name), None),
-            Change::LevelAdded(of, name) => ("added", Some(of), Some(name)),
-            Change::LevelRetitled(of, name) => ("retitled", Some(of), Some(name)),
-            Change::LevelRemoved(of, name) => ("removed", Some(of), Some(name)),
-        };
+        let (change, event_type, level) = change.into_words();
         Self {
             change: change.to_owned(),
             event_type,
