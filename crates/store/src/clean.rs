@@ -14,11 +14,13 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 
 use crate::connection::Connection;
-use crate::error::{Result, StoreError, with_sources};
+use crate::error::{Result, with_sources};
 use crate::feed::Feed;
 use crate::open::Database;
 use crate::row;
 
+/// What `feed.unclean` says: nothing is left.
+const NOTHING: i64 = 0;
 /// What `feed.unclean` says: pages and all else are still to be written anew.
 const ALL: i64 = 1;
 /// What `feed.unclean` says: the table was written anew, what is beside it was not.
@@ -29,6 +31,10 @@ const REWRITE_TIMEOUT: Duration = Duration::from_hours(1);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long until what failed is retried.
 const RETRY_INTERVAL: Duration = Duration::from_mins(1);
+
+/// PostgreSQL's advisory lock of the node that writes the tables anew: "doveclea(n)" in ASCII. The
+/// session holds it. Two at once would wait for each other, and undo what the other says of it.
+const ADVISORY_LOCK: i64 = 0x646f_7665_636c_6561;
 
 /// Which file the table and the statistics are in: another one, once they were written anew. A
 /// `VACUUM` without the right to it is no error.
@@ -43,6 +49,8 @@ enum Left {
     Done,
     /// Another process is in the way for now.
     Busy,
+    /// Another node is about it.
+    Elsewhere,
     /// PostgreSQL does not let this user.
     NotAllowed,
 }
@@ -82,6 +90,13 @@ fn may_be_retried(database: &Database, done: &Result<Left>) -> bool {
             );
             true
         }
+        Ok(Left::Elsewhere) => {
+            tracing::info!(
+                "another node writes the database anew, without the secrets that were not sealed"
+            );
+            // It may be killed over it.
+            true
+        }
         Ok(Left::NotAllowed) => {
             tracing::error!(
                 "secrets that were not sealed may still be in what PostgreSQL keeps of its tables, and the user of the database may not write that anew: let its owner do `VACUUM (FULL, ANALYZE) endpoint; VACUUM FULL pg_statistic; UPDATE feed SET unclean = 0`"
@@ -104,23 +119,17 @@ fn may_be_retried(database: &Database, done: &Result<Left>) -> bool {
 
 async fn clean_if_needed(database: &Database) -> Result<Left> {
     let mut connection = database.pool.acquire().await?;
-    let unclean = unclean(&mut connection).await?;
-    if unclean == 0 {
+    if unclean(&mut connection).await? == NOTHING {
         return Ok(Left::Nothing);
     }
-    let left = if database.is_postgres {
-        let left = clean_postgres(&mut connection, unclean).await;
-        // It has limits of its own now.
+    if database.is_postgres {
+        let left = clean_postgres(&mut connection).await;
+        // It has limits of its own now, and may hold the lock.
         connection.discard();
-        left?
+        left
     } else {
-        clean_sqlite(&mut connection, unclean).await?
-    };
-    if matches!(left, Left::Done) {
-        let mut connection = database.pool.acquire().await?;
-        tell(&mut connection, "UPDATE feed SET unclean = 0").await?;
+        clean_sqlite(&mut connection).await
     }
-    Ok(left)
 }
 
 async fn unclean(connection: &mut Connection) -> Result<i64> {
@@ -129,7 +138,7 @@ async fn unclean(connection: &mut Connection) -> Result<i64> {
     row::number(&found, "unclean")
 }
 
-async fn clean_postgres(connection: &mut Connection, unclean: i64) -> Result<Left> {
+async fn clean_postgres(connection: &mut Connection) -> Result<Left> {
     connection.limit(REWRITE_TIMEOUT);
     let limits = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}",
@@ -138,6 +147,17 @@ async fn clean_postgres(connection: &mut Connection, unclean: i64) -> Result<Lef
     );
     let limits = sqlx::raw_sql(AssertSqlSafe(limits));
     limits.execute(&mut *connection).await?;
+    let lock =
+        sqlx::query("SELECT CAST(CAST(pg_try_advisory_lock($1) AS INTEGER) AS BIGINT) AS is_ours")
+            .bind(ADVISORY_LOCK);
+    if !row::truth(&lock.fetch_one(&mut *connection).await?, "is_ours")? {
+        return Ok(Left::Elsewhere);
+    }
+    // Whoever had the lock before may have done it.
+    let unclean = unclean(connection).await?;
+    if unclean == NOTHING {
+        return Ok(Left::Nothing);
+    }
     let before = files(connection).await?;
     if unclean == ALL {
         // What is said of the columns is taken down anew with it.
@@ -152,6 +172,7 @@ async fn clean_postgres(connection: &mut Connection, unclean: i64) -> Result<Lef
     if files(connection).await?.1 == before.1 {
         return Ok(Left::NotAllowed);
     }
+    put(connection, NOTHING).await?;
     Ok(Left::Done)
 }
 
@@ -161,20 +182,20 @@ async fn files(connection: &mut Connection) -> Result<(i64, i64)> {
     Ok((endpoint, row::number(&found, "statistics")?))
 }
 
-async fn clean_sqlite(connection: &mut Connection, unclean: i64) -> Result<Left> {
-    if unclean == ALL {
+async fn clean_sqlite(connection: &mut Connection) -> Result<Left> {
+    if unclean(connection).await? == ALL {
         tell(connection, "VACUUM").await?;
         put(connection, BESIDE).await?;
     }
     // The pages from before are in the write-ahead log, too. Of its own accord SQLite only begins
     // to write over it.
     let done = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
-    let done = done.fetch_one(connection).await;
-    match done {
-        Ok(done) if !row::truth(&done, "busy")? => Ok(Left::Done),
-        Ok(_) => Ok(Left::Busy),
-        Err(error) => Err(StoreError::from(error)),
+    let done = done.fetch_one(&mut *connection).await?;
+    if row::truth(&done, "busy")? {
+        return Ok(Left::Busy);
     }
+    put(connection, NOTHING).await?;
+    Ok(Left::Done)
 }
 
 async fn put(connection: &mut Connection, unclean: i64) -> Result<()> {
