@@ -36,19 +36,21 @@ check-server: ## the same for the server, without Kafka
 demo: deps-run ## a Dovecot, `dovecast serve`, a mail, and its events as they arrive (DEMO=keep: keep it running)
 	@cargo run --quiet --package dovecast-testkit --features demo --bin dovecast-demo
 
-TESTS ?= --workspace --exclude dovecast-benches
 # What is installed above is there: a case that does without is a failure.
 test soak: export DOVECAST_TESTS := all
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
-	cargo test $(TESTS)
+	$(if $(TESTS),cargo test $(TESTS),scripts/test)
 
 SOAK_ROUNDS ?= 3
 soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
+	DOVECAST_SOAK=1 cargo test --release --package dovecast-scale
+	DOVECAST_SOAK=1 cargo test --package dovecast-event --test arbitrary
 	for round in $$(seq $(SOAK_ROUNDS)); do \
 		cargo test --package dovecast-dispatch --tests && \
 		cargo test --package dovecast-store --tests && \
+		cargo test --package dovecast-drivers --features kafka --test kafka && \
 		cargo test --package dovecast-server --test disk --test log_lines --test store_away --test crash && \
 		cargo test --package dovecast-tests --test nodes --test memory --test kafka_faults --test log_in_kafka || exit 1; \
 	done
@@ -63,6 +65,7 @@ bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: onl
 	cargo bench --package dovecast-benches --bench render
 	cargo bench --package dovecast-benches --bench log -- $(BENCH_OPTIONS)
 	cargo bench --package dovecast-benches --bench dispatch -- $(BENCH_OPTIONS)
+	cargo bench --package dovecast-benches --bench store -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- --dovecot 2.4 $(BENCH_OPTIONS)
 

@@ -10,6 +10,7 @@ use crate::figures::{print_head, print_row};
 
 const OPTIONS: CrashOptions = CrashOptions {
     connections: 64,
+    batch: 1,
     accepted: 50_000,
     message_bytes: 1000,
 };

@@ -15,6 +15,8 @@ use crate::proc::{cpu_time, peak_rss_kb};
 /// Deliveries of a row.
 const DELIVERIES: u64 = 200_000;
 const CONNECTIONS: usize = 64;
+/// Notifications of a request that has several.
+const BATCH: u64 = 100;
 const MESSAGE_BYTES: usize = 900;
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -23,8 +25,10 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<()> {
         "The process `dovecast serve`: 1 kB over HTTP, 64 connections, to webhooks; embedded log and store",
         &[
             "endpoints",
+            "notifications of a request",
             "deliveries",
             "1/s",
+            "commits of 1000 notifications",
             "CPU s per 1000 deliveries",
             "RSS before, MiB",
             "RSS at the end, MiB",
@@ -32,8 +36,8 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<()> {
         ],
     );
     for _ in 0..rounds.unwrap_or(3) {
-        for fan_out in [1, 10] {
-            print_row(&row(fan_out)?);
+        for (fan_out, batch) in [(1, 1), (10, 1), (1, BATCH), (10, BATCH)] {
+            print_row(&row(fan_out, batch)?);
         }
     }
     Ok(())
@@ -43,7 +47,7 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<()> {
     clippy::cast_precision_loss,
     reason = "figures are not exact to so many digits"
 )]
-fn row(fan_out: u64) -> Result<Vec<String>> {
+fn row(fan_out: u64, batch: u64) -> Result<Vec<String>> {
     let server = Server::builder()
         .release()
         .config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
@@ -61,6 +65,7 @@ fn row(fan_out: u64) -> Result<Vec<String>> {
     let options = LoadOptions {
         connections: CONNECTIONS,
         most: Some(DELIVERIES / fan_out),
+        batch,
         message_bytes: MESSAGE_BYTES,
     };
     Load::start(server.address()?, &token, &options)?.wait()?;
@@ -70,11 +75,14 @@ fn row(fan_out: u64) -> Result<Vec<String>> {
     let took = began.elapsed();
     let cpu = cpu_time(pid)?.saturating_sub(cpu);
     let thousands = DELIVERIES as f64 / 1000.0;
+    let commits = server.metric("dovecast_log_commit_seconds_count")?;
     let mib = |kb: u64| format!("{:.0}", kb as f64 / 1024.0);
     Ok(vec![
         fan_out.to_string(),
+        batch.to_string(),
         delivered().to_string(),
         format!("{:.0}", DELIVERIES as f64 / took.as_secs_f64()),
+        format!("{:.1}", commits * fan_out as f64 / thousands),
         format!("{:.4}", cpu.as_secs_f64() / thousands),
         mib(idle),
         mib(ProcessStats::of(pid)?.rss_kb),

@@ -3,9 +3,7 @@
 use dovecast_drivers::webhook::{self, Authorization, Webhook, WebhookOptions};
 use dovecast_notification::Condition;
 use dovecast_server::readers::{changed_endpoint, new_endpoint};
-use dovecast_store::{
-    Credentials, CustomHeaders, EndpointKind, FilterEdit, FilterFields, NewEndpoint,
-};
+use dovecast_store::{Credentials, CustomHeaders, FilterEdit, FilterFields, NewEndpoint, Receiver};
 use url::Url;
 
 use crate::expect::{complaints, within};
@@ -26,14 +24,14 @@ fn run(bytes: &[u8]) -> Outcome {
     match within(most, || new_endpoint(bytes)) {
         Ok(new) => {
             is_name(&new.name);
-            is_url(&new.url, new.kind);
+            is_receiver(&new.receiver);
             can_be_delivered_to(&new);
             let filter = new.filter.as_ref();
             filter.into_iter().for_each(is_filter);
             // What may be made may be said of one that is there.
             let changed = changed.expect("a change");
             assert_eq!(changed.name.as_ref(), Some(&new.name));
-            assert_eq!(changed.url, Some((new.url, new.kind)));
+            assert_eq!(changed.receiver, Some(new.receiver));
             assert_eq!(changed.active.unwrap_or(true), new.active);
             assert_eq!(changed.retry_policy.unwrap_or_default(), new.retry_policy);
             match changed.filter {
@@ -47,10 +45,7 @@ fn run(bytes: &[u8]) -> Outcome {
             match changed {
                 Ok(changed) => {
                     changed.name.iter().for_each(|name| is_name(name));
-                    changed
-                        .url
-                        .iter()
-                        .for_each(|(url, kind)| is_url(url, *kind));
+                    changed.receiver.iter().for_each(is_receiver);
                     if let FilterEdit::Put(fields) = &changed.filter {
                         is_filter(fields);
                     }
@@ -67,19 +62,18 @@ fn is_name(name: &str) {
     assert!(!name.contains('\0'));
 }
 
-fn is_url(url: &str, kind: EndpointKind) {
+fn is_receiver(receiver: &Receiver) {
+    if let Receiver::Webhook(url) = receiver {
+        is_url(url);
+    }
+}
+
+fn is_url(url: &str) {
     assert!(url.chars().count() <= MAX_URL_CHARS && !url.contains('\0'));
-    let scheme = match kind {
-        EndpointKind::Http => "http:",
-        EndpointKind::Https => "https:",
-    };
     // White space around an URL, and within it, does not count.
-    let start: String = url
-        .chars()
-        .filter(|char| *char > ' ')
-        .take(scheme.len())
-        .collect();
-    assert!(start.eq_ignore_ascii_case(scheme), "{url:?} is {kind:?}");
+    let start = url.chars().filter(|char| *char > ' ').take("https:".len());
+    let start = start.collect::<String>().to_ascii_lowercase();
+    assert!(start.starts_with("http:") || start == "https:", "{url:?}");
 }
 
 /// What was taken the driver can use. (The system's certificates are not looked for.)
@@ -91,8 +85,11 @@ fn can_be_delivered_to(new: &NewEndpoint) {
             Credentials::Basic { username, password } => Authorization::Basic(username, password),
             Credentials::Bearer { token } => Authorization::Bearer(token),
         });
-    assert!(webhook::check_url(&new.url).is_ok());
-    let mut url = Url::parse(&new.url).expect("a URL");
+    let Receiver::Webhook(taken) = &new.receiver else {
+        return;
+    };
+    assert!(webhook::check_url(taken).is_ok());
+    let mut url = Url::parse(taken).expect("a URL");
     if new.server_ca_certificate.is_none() {
         // Fails for none of the URLs that are taken.
         url.set_scheme("http").expect("another scheme");
@@ -106,7 +103,7 @@ fn can_be_delivered_to(new: &NewEndpoint) {
         ..WebhookOptions::default()
     };
     if let Err(error) = Webhook::new(&options) {
-        panic!("{:?} is taken, and cannot be used: {error}", new.url);
+        panic!("{taken:?} is taken, and cannot be used: {error}");
     }
 }
 

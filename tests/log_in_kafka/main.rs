@@ -184,7 +184,7 @@ async fn read(member: &mut KafkaConsumer, seen: &mut Seen, count: usize) -> Resu
 
 async fn shared(kafka: RealKafka) -> Result<()> {
     const ROUNDS: u32 = 50;
-    const LOOK: Duration = Duration::from_millis(500);
+    const POLL_INTERVAL: Duration = Duration::from_millis(500);
     let log = connect(&kafka)?;
     let seen = Arc::new(tokio::sync::Mutex::new(Seen::default()));
     let mut members = Vec::new();
@@ -197,7 +197,7 @@ async fn shared(kafka: RealKafka) -> Result<()> {
             while seen.lock().await.count() < (ROUNDS * USERS) as usize {
                 ensure!(Instant::now() < deadline, "not everything has come");
                 // Another one may read the last of them.
-                let next = tokio::time::timeout(LOOK, member.next());
+                let next = tokio::time::timeout(POLL_INTERVAL, member.next());
                 let Ok(records) = next.await else { continue };
                 let records = records?;
                 partitions.extend(records.iter().map(|record| record.partition));

@@ -25,7 +25,7 @@ pub(crate) const NODES: u16 = 3;
 
 /// How long what nodes do by themselves may take.
 pub(crate) const PATIENCE: Duration = dovecast_testkit::PATIENCE;
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Messages of which one has its first request refused, at the endpoint that fails now and then.
 const REFUSED_ONCE: u64 = 7;
 
@@ -340,7 +340,7 @@ pub(crate) fn eventually(
         if Instant::now() > deadline {
             bail!("not within {patience:?}: {}", what());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

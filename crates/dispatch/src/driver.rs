@@ -7,7 +7,7 @@
 //! its attempt.
 
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{Future, pending, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,18 @@ pub trait Driver: Send + Sync + 'static {
     /// Name of the driver, as endpoints name it.
     fn name(&self) -> &'static str;
 
+    /// Keys of the settings that are secret: sealed in the store, and never shown.
+    fn secret_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Checks what an endpoint says of its receiver.
     fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError>;
+
+    /// Ends what the targets of the driver share, when no attempt is made any more.
+    fn close(&self) -> Boxed<'_, ()> {
+        Box::pin(ready(()))
+    }
 }
 
 /// A receiver, as the settings of an endpoint say.

@@ -1,11 +1,13 @@
 //! When a delivery that failed is tried again.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// The delays after each failure; after the last one the delivery is a dead letter.
+/// The delays after each failure; after the last one the delivery is a dead letter. Clones share
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    delays: Vec<Duration>,
+    delays: Arc<[Duration]>,
     /// Most that is added to a delay or taken off it, in percent.
     jitter_percent: u32,
 }
@@ -13,12 +15,11 @@ pub struct Schedule {
 impl Default for Schedule {
     /// 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h: a day and three hours.
     fn default() -> Self {
-        Self {
-            delays: [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]
-                .map(Duration::from_secs)
-                .to_vec(),
-            jitter_percent: 20,
-        }
+        static SHARED: LazyLock<Schedule> = LazyLock::new(|| {
+            let delays = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
+            Schedule::new(delays.map(Duration::from_secs).to_vec(), 20)
+        });
+        SHARED.clone()
     }
 }
 
@@ -26,7 +27,7 @@ impl Schedule {
     /// Delays of one's own.
     pub fn new(delays: Vec<Duration>, jitter_percent: u32) -> Self {
         Self {
-            delays,
+            delays: delays.into(),
             jitter_percent: jitter_percent.min(100),
         }
     }

@@ -1,13 +1,15 @@
 //! Drivers: the code for one kind of destination each.
 //!
-//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs:
-//! secrets and mail contents pass through.
+//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs, for
+//! secrets and mail contents pass through: but what librdkafka says of its connections.
 
 #![forbid(unsafe_code)]
 
 pub mod guard;
 pub mod headers;
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod names;
 pub mod signature;
 pub mod tls;
@@ -19,24 +21,81 @@ use std::time::Duration;
 use dovecast_dispatch::driver::Driver;
 
 use guard::Guard;
+#[cfg(feature = "kafka")]
+use kafka::KafkaDriver;
 use webhook::WebhookDriver;
 
-/// All drivers, by their names.
+/// How drivers are run, from the configuration.
+pub struct DriverOptions {
+    /// Decides where requests may go.
+    pub guard: Guard,
+    /// Longest time of an attempt, where an endpoint does not say another.
+    pub timeout: Duration,
+    /// Clusters of the driver `kafka`.
+    #[cfg(feature = "kafka")]
+    pub kafka_clusters: Vec<kafka::ClusterOptions>,
+}
+
+/// All drivers, by their names; clones are the same.
 #[derive(Clone)]
 pub struct Drivers(Arc<[Arc<dyn Driver>]>);
 
+/// Why there is no driver of a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownDriver {
+    /// A driver that this build has not.
+    #[error("this dovecast was built without the driver `{0}`")]
+    NotBuilt(String),
+    /// No driver at all.
+    #[error("`{0}` is not a driver of this dovecast")]
+    NoDriver(String),
+}
+
+/// Why a driver cannot be run as the configuration says. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DriverError(String);
+
+/// Drivers that need a feature of this crate.
+const OPTIONAL: [&str; 1] = ["kafka"];
+
+impl FromIterator<Arc<dyn Driver>> for Drivers {
+    fn from_iter<T: IntoIterator<Item = Arc<dyn Driver>>>(drivers: T) -> Self {
+        Self(drivers.into_iter().collect())
+    }
+}
+
 impl Drivers {
-    /// `guard`: where requests may go; `timeout`: how long an attempt may take where an endpoint
-    /// does not say.
-    pub fn new(guard: &Guard, timeout: Duration) -> Self {
-        Self(Arc::new([Arc::new(WebhookDriver::new(
-            guard.clone(),
-            timeout,
-        ))]))
+    /// Makes the drivers.
+    pub fn new(options: &DriverOptions) -> Result<Self, DriverError> {
+        let webhook = WebhookDriver::new(options.guard.clone(), options.timeout);
+        Ok(Self(Arc::new([
+            Arc::new(webhook),
+            #[cfg(feature = "kafka")]
+            Arc::new(
+                KafkaDriver::new(&options.kafka_clusters, options.timeout)
+                    .map_err(|error| DriverError(error.to_string()))?,
+            ),
+        ])))
     }
 
     /// The driver of this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn Driver>> {
-        self.0.iter().find(|driver| driver.name() == name)
+    pub fn get(&self, name: &str) -> Result<&dyn Driver, UnknownDriver> {
+        let found = self.0.iter().find(|driver| driver.name() == name);
+        let found = found.map(|driver| &**driver);
+        found.ok_or_else(|| {
+            if OPTIONAL.contains(&name) {
+                UnknownDriver::NotBuilt(name.to_owned())
+            } else {
+                UnknownDriver::NoDriver(name.to_owned())
+            }
+        })
+    }
+
+    /// Ends what drivers have kept open, one after the other.
+    pub async fn close(&self) {
+        for driver in &*self.0 {
+            driver.close().await;
+        }
     }
 }

@@ -76,13 +76,21 @@ pub enum WebhookError {
     Tls(#[from] tls::TlsError),
 }
 
-/// A webhook that can be sent to.
+/// Headers of ours in each request, besides `Content-Length`: `Host`, `Content-Type`, `User-Agent`
+/// and the three of Standard Webhooks.
+const HEADERS: usize = 7;
+const AGENT: &str = concat!("dovecast/", env!("CARGO_PKG_VERSION"));
+
+/// A webhook that can be sent to. There may be very many of them: what all have in common is not
+/// in each.
 #[derive(Debug)]
 pub struct Webhook {
     origin: Origin,
     target: Uri,
-    headers: HeaderMap,
-    secrets: Vec<Secret>,
+    host: HeaderValue,
+    /// What the endpoint has set itself.
+    own: Box<[(HeaderName, HeaderValue)]>,
+    secrets: Box<[Secret]>,
     timeout: Duration,
 }
 
@@ -102,9 +110,11 @@ impl Webhook {
         let host = url.host().ok_or_else(scheme)?.to_owned();
         let port = url.port_or_known_default().ok_or_else(scheme)?;
         let secrets = options.secrets.iter().map(|secret| Secret::parse(secret));
+        let (value, own) = head(&url, options)?;
         Ok(Self {
             target: target(&url)?,
-            headers: head(&url, options)?,
+            host: value,
+            own,
             secrets: secrets.collect::<Result<_, _>>()?,
             timeout: options.timeout,
             origin: Origin { host, port, tls },
@@ -124,7 +134,16 @@ impl Webhook {
         let body = body(&delivery.notifications);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let timestamp = now.unwrap_or_default().as_secs().to_string();
-        let mut headers = self.headers.clone();
+        let mut headers = HeaderMap::with_capacity(HEADERS + self.own.len());
+        headers.insert(HOST, self.host.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // One that says who it is itself is taken at its word.
+        if !self.own.iter().any(|(name, _)| name == USER_AGENT) {
+            headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        }
+        for (name, value) in &self.own {
+            headers.append(name.clone(), value.clone());
+        }
         let mut set = |name: &'static str, value: String| {
             // Ids, numbers and base64 are legal in headers.
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -172,35 +191,33 @@ fn shown(url: &Url) -> String {
     url.into()
 }
 
-fn head(url: &Url, options: &WebhookOptions) -> Result<HeaderMap, WebhookError> {
-    let mut headers = HeaderMap::new();
+/// The value of `Host`, and what an endpoint has set itself.
+type Head = (HeaderValue, Box<[(HeaderName, HeaderValue)]>);
+
+fn head(url: &Url, options: &WebhookOptions) -> Result<Head, WebhookError> {
     let mut host = url.host_str().unwrap_or_default().to_owned();
     if let Some(port) = url.port() {
         host = format!("{host}:{port}");
     }
     let host = HeaderValue::try_from(host).map_err(|_| WebhookError::Url(shown(url)))?;
-    headers.insert(HOST, host);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let agent = concat!("dovecast/", env!("CARGO_PKG_VERSION"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-    let mut of_endpoint = HeaderMap::new();
+    let mut own = Vec::new();
     for (name, value) in &options.headers {
         let bad = |error| WebhookError::Header(name.clone(), error);
-        let (name, value) = headers::check(name, value).map_err(bad)?;
-        of_endpoint.append(name, value);
+        own.push(headers::check(name, value).map_err(bad)?);
     }
-    // One that says who it is itself is taken at its word.
-    headers.extend(of_endpoint);
+    let has_own = own.iter().any(|(name, _)| name == AUTHORIZATION);
     let of_url = || {
         let password = url.password().unwrap_or_default();
         let is_there = !url.username().is_empty() || !password.is_empty();
-        (is_there && !headers.contains_key(AUTHORIZATION))
+        (is_there && !has_own)
             .then(|| Authorization::Basic(decoded(url.username()), decoded(password)))
     };
     if let Some(authorization) = options.authorization.clone().or_else(of_url) {
-        headers.insert(AUTHORIZATION, authorization.value()?);
+        // Of two only one may be sent.
+        own.retain(|(name, _)| name != AUTHORIZATION);
+        own.push((AUTHORIZATION, authorization.value()?));
     }
-    Ok(headers)
+    Ok((host, own.into()))
 }
 
 /// As they were before they were written into a URL.

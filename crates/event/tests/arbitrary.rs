@@ -115,8 +115,20 @@ fn lossy(text: Option<&Bytes>) -> Option<String> {
     text.map(|text| replace_invalid_utf8(text).into_owned())
 }
 
+/// How many events are tried: enough for a change, and many more in `make soak`.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: match std::env::var_os("DOVECAST_SOAK") {
+            Some(_) => 65_536,
+            None => 1_024,
+        },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_event_reads_back_as_itself(input in input()) {

@@ -9,7 +9,7 @@ mod assigned;
 mod consumer;
 mod ends;
 mod gaps;
-mod library_log;
+pub mod library_log;
 mod polling;
 mod producer;
 mod reader;
@@ -135,21 +135,21 @@ impl Log for KafkaLog {
     async fn reader(&self, topic: &str, start: StartAt) -> Result<Self::Reader, LogError> {
         let (options, counters) = (self.options.clone(), Arc::clone(&self.counters));
         let topic = topic.to_owned();
-        blocking(move || KafkaReader::start((&options, &counters), &topic, start)).await
+        blocking(move || KafkaReader::start(&options, &counters, &topic, start)).await
     }
 
     async fn reader_at(&self, position: &Position) -> Result<Self::Reader, LogError> {
-        KafkaReader::at((&self.options, &self.counters), position)
+        KafkaReader::at(&self.options, &self.counters, position)
     }
 
     async fn consumer(&self, group: &str, topics: &[String]) -> Result<Self::Consumer, LogError> {
-        KafkaConsumer::start((&self.options, &self.counters), group, topics)
+        KafkaConsumer::start(&self.options, &self.counters, group, topics)
     }
 }
 
 impl KafkaOptions {
     /// The configuration of a client; `defaults` may be overridden by the operator's properties.
-    fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+    pub fn client_config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set_log_level(library_log::level(self.has_property("debug")));
         config.set("client.id", "dovecast");
@@ -177,8 +177,8 @@ impl KafkaOptions {
     }
 }
 
-/// librdkafka repeats the value of a property that it refuses; it may be a password.
-fn without_value(error: &KafkaError) -> String {
+/// An error of librdkafka without the value of a property, which it repeats: it may be a password.
+pub fn without_value(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(result, _, name, _) => {
             let what = if *result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {

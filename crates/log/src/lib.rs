@@ -12,10 +12,12 @@
 
 mod assignment;
 mod budget;
+mod clock;
 pub mod embedded;
 mod error;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod line_limit;
 mod record;
 
 use std::future::Future;
@@ -23,8 +25,10 @@ use std::sync::Arc;
 
 pub use assignment::{AssignedPartition, Assignment};
 pub use budget::{Budget, Held};
+pub use clock::now_ms;
 pub use dovecast_event::{Header, Record};
 pub use error::LogError;
+pub use line_limit::LineLimit;
 pub use record::{NewRecord, Position};
 
 /// Where a reader begins.

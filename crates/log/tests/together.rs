@@ -9,6 +9,8 @@ use dovecast_log::{Log, NewRecord};
 
 /// How long something that has to come may take.
 const ARRIVAL: Duration = Duration::from_mins(2);
+/// How long appends that were announced are waited for.
+const LIMIT: Duration = Duration::from_millis(500);
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_hours(1);
 
@@ -65,6 +67,22 @@ async fn who_comes_late_is_not_waited_for() {
     append(&log).await;
     drop(older);
     append(&log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_meanwhile_does_not_put_a_commit_off() {
+    let (_dir, log) = open();
+    let announcing = log.clone();
+    let announcer = tokio::spawn(async move {
+        let mut latest = announcing.together(LIMIT);
+        loop {
+            // Before the time of the one before it is over; that one is given up only then.
+            drop(std::mem::replace(&mut latest, announcing.together(LIMIT)));
+            tokio::task::yield_now().await;
+        }
+    });
+    append(&log).await;
+    announcer.abort();
 }
 
 #[tokio::test]

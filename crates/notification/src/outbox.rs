@@ -4,7 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use dovecast_event::{Record, brief};
+use dovecast_event::{Header, Record, brief, header_name};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -148,6 +148,29 @@ impl Notification {
         out.extend_from_slice(b",\"account_id\":");
         write_json(out, &self.account);
         out.push(b'}');
+    }
+
+    /// Value of a record of `hooks.outbox`: the six fields.
+    pub fn outbox(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.bytes() + 128);
+        self.write_outbox(&mut out);
+        out.into()
+    }
+
+    /// Headers of such a record: those of the record that the notification was read from, and its
+    /// id where they have none, so that whoever reads it de-duplicates by the same.
+    pub fn outbox_headers(&self) -> Vec<Header> {
+        let mut headers = self.headers.clone();
+        if !headers
+            .iter()
+            .any(|header| &*header.name == header_name::ID)
+        {
+            headers.push(Header {
+                name: header_name::ID.into(),
+                value: self.id.to_string().into(),
+            });
+        }
+        headers
     }
 
     /// Body that hooks-backend sends to webhooks: the fields but for the account, in its order.

@@ -35,8 +35,8 @@ const RETRY_BUSY: Duration = Duration::from_millis(500);
 /// How long after a failure to spill the next attempt is made, unless the queue is full.
 const SPILL_AGAIN: Duration = Duration::from_secs(1);
 /// How often acknowledgements are looked for: at first, and when none come.
-const LOOK_FIRST: Duration = Duration::from_millis(4);
-const LOOK_SLOWEST: Duration = Duration::from_secs(1);
+const POLL_FIRST: Duration = Duration::from_millis(4);
+const POLL_SLOWEST: Duration = Duration::from_secs(1);
 
 /// Where records go, and the bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Client {
             spill: Spill::None,
             delay: None,
             spill_failed: None,
-            look: LOOK_FIRST,
+            look: POLL_FIRST,
             news: Vec::new(),
         }
     }
@@ -163,7 +163,7 @@ impl Client {
     /// The transaction ends: what was pushed is sent as far as the socket takes it, or spilled.
     pub fn flush(&mut self) {
         self.queue.close_frame();
-        self.look = LOOK_FIRST;
+        self.look = POLL_FIRST;
         match &mut self.link {
             // Acknowledgements are read when the timer runs off: this is all a command has to pay
             // for.
@@ -184,7 +184,7 @@ impl Client {
         let before = self.queue.bytes();
         self.advance();
         if self.queue.bytes() < before {
-            self.look = LOOK_FIRST;
+            self.look = POLL_FIRST;
         }
         if let Link::Away { until, .. } = self.link {
             return self
@@ -195,7 +195,7 @@ impl Client {
             return None;
         }
         let look = self.look;
-        self.look = (look * 2).min(LOOK_SLOWEST);
+        self.look = (look * 2).min(POLL_SLOWEST);
         Some(look)
     }
 
@@ -387,8 +387,8 @@ impl Client {
                 return;
             }
             if matches!(spill, Spill::None) {
-                let who = (options.host.as_str(), options.program.as_str());
-                match spill::Writer::create(&options.spill_dir, who, record, options.spill_bytes) {
+                let by = spill::Author::new(&options.host, &options.program);
+                match spill::Writer::create(&options.spill_dir, &by, record, options.spill_bytes) {
                     Ok(writer) => *spill = Spill::Open(writer),
                     Err(error) => failed = Some(error),
                 }

@@ -8,7 +8,6 @@
 mod append;
 mod gather;
 mod intake;
-mod limit;
 mod peers;
 mod records;
 mod session;
@@ -24,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use dovecast_log::LineLimit;
 use dovecast_log::embedded::Embedded;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
@@ -32,7 +32,6 @@ use tokio::task::JoinSet;
 
 use gather::Gather;
 use intake::Intake;
-use limit::LineLimit;
 use peers::Peers;
 use stats::Counters;
 
@@ -47,8 +46,6 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_millis(5);
 /// How long a stop waits for clients to be told what is durable.
 const STOP: Duration = Duration::from_secs(10);
-/// How often a log that takes no records is told of.
-const TROUBLE_REPEAT: Duration = Duration::from_mins(1);
 
 /// How the relay is run.
 #[derive(Clone, Debug)]
@@ -125,7 +122,7 @@ impl RelayServer {
             counters: Counters::default(),
             peers,
             stopping: watch::Sender::new(false),
-            trouble_lines: LineLimit::new(1, TROUBLE_REPEAT),
+            trouble_lines: LineLimit::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(run(Arc::clone(&relay), listener));

@@ -4,19 +4,19 @@
 //! The spool's group commits its position only behind what has been appended: after a crash none is
 //! left out, and what the target has already is looked up in it, see `known.rs`.
 
-mod again;
 mod known;
 mod lost;
+mod retry;
 mod since;
 mod topic;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
-use dovecast_log::{Budget, Log, LogError};
+use dovecast_log::{Budget, LineLimit, Log, LogError};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use topic::Work;
@@ -30,7 +30,7 @@ const READ_BYTES: usize = 32 * 1024 * 1024;
 const STOP: Duration = Duration::from_secs(5);
 
 /// How often it is looked for new topics.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How a spool is shipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,21 +77,8 @@ struct Counters {
     errors: AtomicU64,
     damaged: AtomicU64,
     known: AtomicU64,
-    /// When it was last logged that dead letters cannot be kept, of all topics.
-    unkept_logged: std::sync::Mutex<Option<Instant>>,
-}
-
-impl Counters {
-    /// Whether it is to be logged again that dead letters cannot be kept.
-    fn may_log_unkept(&self, interval: Duration) -> bool {
-        let logged = self.unkept_logged.lock();
-        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
-        let is_due = logged.is_none_or(|logged| logged.elapsed() >= interval);
-        if is_due {
-            *logged = Some(Instant::now());
-        }
-        is_due
-    }
+    /// Lines that say that dead letters cannot be kept, of all topics.
+    unkept_lines: LineLimit,
 }
 
 /// A running shipper.
@@ -107,14 +94,15 @@ impl Shipper {
     /// Begins where the group has committed. Has to be called within a tokio runtime. What the
     /// target never takes is lost.
     pub fn start<L: Log + Clone>(spool: &Embedded, target: L, options: &ShipOptions) -> Self {
-        Self::start_keeping(spool, target, (options, None))
+        Self::start_keeping(spool, target, options, None)
     }
 
     /// Like [`Shipper::start`], with something that keeps what the target never takes.
     pub fn start_keeping<L: Log + Clone>(
         spool: &Embedded,
         target: L,
-        (options, letters): (&ShipOptions, Option<Arc<dyn KeepLost>>),
+        options: &ShipOptions,
+        letters: Option<Arc<dyn KeepLost>>,
     ) -> Self {
         let counters = Arc::<Counters>::default();
         let budget = Budget::new(READ_BYTES);
@@ -140,7 +128,7 @@ impl Shipper {
     /// Waits until it has ended, which it does not before it is stopped unless something is wrong.
     pub async fn ended(&self) {
         while !self.ended.is_finished() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -190,7 +178,8 @@ impl<L: Log + Clone> All<L> {
                 Ok(found) => {
                     for topic in found.into_iter().map(|topic| topic.name) {
                         if known.insert(topic.clone()) {
-                            topics.spawn(self.work(topic).run(stopping.clone()));
+                            let work = Work::new(&self, topic);
+                            topics.spawn(work.run(stopping.clone()));
                         }
                     }
                 }
@@ -200,7 +189,7 @@ impl<L: Log + Clone> All<L> {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 changed = stopping.changed() => if changed.is_err() {
                     break;
                 },
@@ -212,11 +201,5 @@ impl<L: Log + Clone> All<L> {
             }
         }
         while topics.join_next().await.is_some() {}
-    }
-
-    fn work(&self, topic: String) -> Work<L> {
-        let parts = (self.spool.clone(), self.target.clone());
-        let kept = (&self.counters, self.letters.as_ref(), &self.budget);
-        Work::new(parts, (&self.options, topic), kept)
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! Compatible with hooks-backend in paths, shapes, statuses and texts; `docs/rest.md` says all of
 //! it. First the caller of a request is identified (`identity`), then its body and query are read
-//! (`body`, `query`), then the store does what it says. An error is an [`ApiError`] everywhere.
+//! (`body`, `query`), then one of the [`Operations`] does what it says, and what that returns is
+//! rendered (`documents`). An error is an [`ApiError`] everywhere.
 
 mod apps;
+mod attempts;
 mod body;
-mod documents;
-mod endpoint_fields;
+mod dead_letters;
+pub(crate) mod documents;
 mod endpoints;
 mod error;
+mod explanations;
 mod filters;
+pub(crate) mod filters_in_words;
 mod identity;
 mod messages;
 mod path;
@@ -19,20 +23,17 @@ pub(crate) mod readers;
 mod redelivery;
 mod reference;
 mod registration;
-mod test_delivery;
 mod tokens;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
-use dovecast_store::Store;
+use dovecast_operations::Operations;
 use ipnet::IpNet;
-use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -41,41 +42,27 @@ use crate::config::Http;
 use crate::sources::Destination;
 use error::ApiError;
 
-pub(crate) use test_delivery::TestDelivery;
-
-/// Longest time that an answer waits until this process dispatches by what the request has changed.
-const FOLLOW: Duration = Duration::from_secs(2);
 /// Longest body of a request.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// What requests are answered from.
 #[derive(Clone)]
 pub(crate) struct Api {
-    store: Store,
+    operations: Operations,
     /// Where notifications go.
     outbox: Destination,
     trusted_proxies: Arc<[IpNet]>,
-    /// Most endpoints of one account.
-    max_endpoints: u64,
-    test_delivery: Option<Arc<dyn TestDelivery>>,
-    /// The number of the last change that counts for deliveries of this process.
-    follows: watch::Receiver<i64>,
+    /// How large arrays of notifications may be.
+    messages: messages::Bounds,
 }
 
 impl Api {
-    pub(crate) fn new(
-        store: Store,
-        outbox: Destination,
-        http: &Http,
-        (test_delivery, follows): (Option<Arc<dyn TestDelivery>>, watch::Receiver<i64>),
-    ) -> Self {
+    pub(crate) fn new(operations: Operations, outbox: Destination, http: &Http) -> Self {
         Self {
-            store,
+            operations,
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
-            max_endpoints: http.max_endpoints.get(),
-            test_delivery,
-            follows,
+            messages: messages::Bounds::new(http),
         }
     }
 }
@@ -86,11 +73,7 @@ async fn count_at_once(State(api): State<Api>, request: Request, next: Next) -> 
     let may_change = !request.method().is_safe();
     let response = next.run(request).await;
     if may_change {
-        let known = api.store.known_change();
-        let mut follows = api.follows.clone();
-        let counts = follows.wait_for(|applied| *applied >= known);
-        // Late is better than never answered.
-        let _ = tokio::time::timeout(FOLLOW, counts).await;
+        api.operations.settled().await;
     }
     response
 }
@@ -115,7 +98,7 @@ pub(crate) fn router(api: Api, prefix: &str) -> Router {
 fn described() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(reference::Reference::openapi())
         .routes(routes!(apps::list))
-        .routes(routes!(apps::show))
+        .routes(routes!(apps::show, apps::remove))
         .routes(routes!(registration::register))
         .routes(routes!(endpoints::list, endpoints::create))
         .routes(routes!(
@@ -126,7 +109,11 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::rotate_secret))
         .routes(routes!(redelivery::redeliver))
+        .routes(routes!(attempts::list))
+        .routes(routes!(dead_letters::list, dead_letters::delete))
         .routes(routes!(filters::show))
+        .routes(routes!(filters_in_words::list_all))
+        .routes(routes!(explanations::explain))
         .routes(routes!(messages::create))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))

@@ -1,19 +1,26 @@
 //! The command line.
 
+mod begin;
 mod bench;
+mod dead_letters;
 mod doctor;
+mod plan;
+mod registry;
 mod secrets;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dovecast_event::EventSet;
-use dovecast_log::StartAt;
+use dovecast_operations::NotificationName;
 use jiff::Timestamp;
 
+pub(crate) use begin::Begin;
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
+pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use plan::PlanArguments;
+pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 
 /// Carries mail-store events out of Dovecot, and notifications to webhooks.
@@ -55,22 +62,26 @@ pub(crate) enum Command {
     Groups(ListArguments),
     /// Append a record, an event or a notification
     Send(SendArguments),
-    /// List all endpoints with their state
-    Endpoints(DeliveryArguments),
+    /// List endpoints, create, change, test or remove one
+    Endpoints(EndpointsArguments),
     /// List the latest attempts at an endpoint
     Attempts(AttemptsArguments),
-    /// List the latest dead letters, with the reason
-    DeadLetters(DeliveryArguments),
+    /// List the latest dead letters, with the reason, or drop some
+    DeadLetters(DeadLettersArguments),
     /// Deliver again a dead letter, or a notification that is still in the log
     Redeliver(RedeliverArguments),
-    /// List the applications with their event types and levels
-    Apps(JsonArguments),
-    /// List the filters of endpoints, in words
+    /// List the applications with their event types and levels, register or remove one
+    Apps(AppsArguments),
+    /// List the filters of endpoints, in words, change or remove one
     Filters(FiltersArguments),
+    /// List the API tokens, create or delete one
+    Tokens(TokensArguments),
     /// Show which endpoints of its account receive a notification, and why others do not
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with
     Secrets(SecretsArguments),
+    /// Print what an installation of a given size takes
+    Plan(PlanArguments),
     /// Measure a running server
     Bench(BenchArguments),
     /// Check the Dovecot of this host, and say what is wrong with it
@@ -96,9 +107,9 @@ pub(crate) struct ListArguments {
 pub(crate) struct DeliveryArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
-    /// Most rows to print; `endpoints` prints all
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub(crate) most: usize,
+    /// Most rows to print
+    #[arg(long, alias = "most", default_value_t = 50, value_name = "N")]
+    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Args)]
@@ -116,18 +127,6 @@ pub(crate) struct JsonArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct FiltersArguments {
-    #[arg(long, help = "Print JSON")]
-    pub(crate) json: bool,
-    /// Print the filter of this endpoint only
-    #[arg(long, value_name = "ID")]
-    pub(crate) endpoint: Option<uuid::Uuid>,
-    /// Print the filters of this account only
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) account_id: Option<String>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct RedeliverArguments {
     /// Id of the endpoint
     pub(crate) endpoint: uuid::Uuid,
@@ -141,43 +140,6 @@ pub(crate) struct RedeliverArguments {
     /// the time in the id
     #[arg(long, value_name = "PLACE", conflicts_with = "since")]
     pub(crate) from: Option<Begin>,
-}
-
-/// Name of a notification: its id, or the `webhook-id` of its delivery to an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotificationName {
-    pub(crate) id: uuid::Uuid,
-    pub(crate) endpoint: Option<uuid::Uuid>,
-}
-
-impl FromStr for NotificationName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is neither the id of a notification nor a `webhook-id`");
-        let parse = |text: &str| uuid::Uuid::try_parse(text).map_err(|_| bad());
-        let Some(pair) = text.strip_prefix("msg_") else {
-            let id = parse(text)?;
-            return Ok(Self { id, endpoint: None });
-        };
-        let (id, endpoint) = pair.split_once('_').ok_or_else(bad)?;
-        Ok(Self {
-            id: parse(id)?,
-            endpoint: Some(parse(endpoint)?),
-        })
-    }
-}
-
-impl std::fmt::Display for NotificationName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.endpoint {
-            None => self.id.fmt(f),
-            Some(endpoint) => {
-                let (id, endpoint) = (self.id.as_simple(), endpoint.as_simple());
-                write!(f, "msg_{id}_{endpoint}")
-            }
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -235,46 +197,6 @@ pub(crate) enum Format {
     Pretty,
     Json,
     Raw,
-}
-
-/// [`StartAt`] as it is written on the command line and in a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begin(pub(crate) StartAt);
-
-impl FromStr for Begin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let start = match text {
-            "beginning" => Some(StartAt::Beginning),
-            "end" => Some(StartAt::End),
-            _ => {
-                if let Some(count) = text.strip_prefix("last:") {
-                    count.parse().ok().map(StartAt::Last)
-                } else {
-                    let time = text.parse::<Timestamp>().ok();
-                    time.map(|time| StartAt::Time(time.as_millisecond()))
-                }
-            }
-        };
-        start.map(Self).ok_or_else(|| {
-            format!("`{text}` is none of `beginning`, `end`, `last:N` and an RFC 3339 time")
-        })
-    }
-}
-
-impl std::fmt::Display for Begin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            StartAt::Beginning => f.write_str("beginning"),
-            StartAt::End => f.write_str("end"),
-            StartAt::Last(count) => write!(f, "last:{count}"),
-            StartAt::Time(time_ms) => {
-                let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX);
-                write!(f, "{time}")
-            }
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -387,6 +309,16 @@ mod tests {
                 "today",
             ),
             ("bench", "dispatch"),
+            ("plan --mailboxes 1", "--events-per-second <E>"),
+            (
+                "plan --mailboxes 0 --events-per-second 1",
+                "0 is not in 1..=100000000000",
+            ),
+            (
+                "plan --mailboxes 1 --events-per-second 18446744073709551616",
+                "number too large to fit in target type",
+            ),
+            ("plan --mailboxes many --events-per-second 1", "'many'"),
             ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
             ("bench dispatch --listen here", "here"),
             ("redeliver 7", "7"),
@@ -402,33 +334,26 @@ mod tests {
                 "redeliver 00000000-0000-0000-0000-000000000007 --since today",
                 "today",
             ),
+            (
+                "endpoints change 00000000-0000-0000-0000-000000000007 --set paused",
+                "`paused` is not `ATTRIBUTE=VALUE`",
+            ),
+            ("endpoints add --name a", "--account-id <NUMBER>"),
+            (
+                "filters set 00000000-0000-0000-0000-000000000007 --anything --app a",
+                "cannot be used with",
+            ),
+            (
+                "dead-letters drop 00000000-0000-0000-0000-000000000007",
+                "<NOTIFICATION>",
+            ),
+            ("tokens remove 7", "7"),
             ("follow", "unrecognized subcommand 'follow'"),
         ] {
             let words = ["dovecast"].into_iter().chain(line.split(' '));
             let error = Arguments::try_parse_from(words).expect_err(line);
             let error = error.to_string();
             assert!(error.contains(expected), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_notification_is_named_by_its_id_or_by_a_webhook_id() {
-        let (id, endpoint) = (
-            "019aa3b1-6e58-7d0c-8f00-000000000001",
-            uuid::Uuid::from_u128(7),
-        );
-        let named: NotificationName = id.parse().expect("an id");
-        assert_eq!((named.to_string(), named.endpoint), (id.to_owned(), None));
-        let text = format!("msg_{}_{}", id.replace('-', ""), endpoint.as_simple());
-        let of: NotificationName = text.parse().expect("a webhook-id");
-        assert_eq!((of.id, of.endpoint), (named.id, Some(endpoint)));
-        assert_eq!(of.to_string(), text);
-    }
-
-    #[test]
-    fn a_place_to_begin_is_written_as_it_is_read() {
-        for text in ["beginning", "end", "last:0", "last:25"] {
-            assert_eq!(text.parse::<Begin>().expect(text).to_string(), text);
         }
     }
 }

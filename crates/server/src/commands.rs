@@ -5,8 +5,11 @@ mod check_dovecot;
 #[cfg(feature = "kafka")]
 mod check_topics;
 mod deliveries;
+mod endpoints;
+mod filters;
 mod lists;
 mod notification;
+mod plan;
 mod pretty;
 mod redeliver;
 mod registry;
@@ -16,7 +19,7 @@ mod send;
 mod tail;
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -60,9 +63,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Groups(list) => {
             wait(lists::groups(&Access::to_list(&load()?, list.spool)?, list))?;
         }
-        Command::Endpoints(list) => wait(deliveries::endpoints(&client(&load()?), list))?,
+        Command::Endpoints(of) => wait(endpoints::run(&client(&load()?), of))?,
         Command::Attempts(attempts) => wait(deliveries::attempts(&client(&load()?), attempts))?,
-        Command::DeadLetters(list) => wait(deliveries::dead_letters(&client(&load()?), list))?,
+        Command::DeadLetters(of) => wait(deliveries::dead_letters(&client(&load()?), of))?,
         Command::Explain(explain) => {
             let config = load()?;
             wait(deliveries::explain(&client(&config), &config, explain))?;
@@ -71,9 +74,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let config = load()?;
             wait(redeliver::run(&client(&config), &config, redeliver))?;
         }
-        Command::Apps(list) => wait(registry::apps(&client(&load()?), list))?,
-        Command::Filters(filters) => wait(registry::filters(&client(&load()?), filters))?,
+        Command::Apps(of) => wait(registry::apps(&client(&load()?), of))?,
+        Command::Filters(of) => wait(filters::run(&client(&load()?), of))?,
+        Command::Tokens(of) => wait(registry::tokens(&client(&load()?), of))?,
         Command::Secrets(of) => wait(secrets::run(&client(&load()?), &of.subject))?,
+        Command::Plan(plan) => plan::run(plan)?,
         Command::Bench(bench) => match &bench.subject {
             Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,
         },
@@ -148,6 +153,18 @@ fn check_config(arguments: &ConfigArguments) -> Result<()> {
     let mut lines: Vec<String> = warnings.collect();
     lines.push(format!("{}: nothing is wrong\n", file.display()));
     print(&lines.join("\n"))
+}
+
+/// What a file holds; `-` is standard input.
+fn input(file: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut bytes).map(drop)
+    } else {
+        std::fs::read(file).map(|read| bytes = read)
+    };
+    read.with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(bytes)
 }
 
 /// Writes to standard output.

@@ -1,9 +1,11 @@
 //! The configuration: one TOML file, documented by the default one that is part of the binary.
 //!
 //! Every value is checked while it is read, so that an error names file, line, column and key.
-//! Nothing of `[kafka.properties]` is ever printed: passwords are among them.
+//! Nothing of properties of Kafka is ever printed: passwords are among them.
 
+mod clusters;
 mod dispatch;
+mod drivers;
 mod http;
 mod limits;
 mod ox;
@@ -66,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) relay: Relay,
     pub(crate) log: Log,
     pub(crate) kafka: Kafka,
+    #[serde(deserialize_with = "clusters::read")]
+    pub(crate) kafka_clusters: clusters::KafkaClusters,
 }
 
 /// What a process does.
@@ -109,7 +113,7 @@ pub(crate) struct Relay {
     pub(crate) max_clients: Bounded<1, 1_000_000>,
     pub(crate) spill_interval_seconds: Bounded<1, 3600>,
     pub(crate) max_client_kb: Bounded<64, 65_536>,
-    pub(crate) commit_interval_ms: Bounded<0, 1000>,
+    pub(crate) commit_interval_ms: Bounded<0, 100>,
     pub(crate) hello_timeout_seconds: Bounded<1, 3600>,
     pub(crate) unread_timeout_seconds: Bounded<1, 3600>,
 }
@@ -159,6 +163,7 @@ impl Default for Config {
             relay: Relay::default(),
             log: Log::default(),
             kafka: Kafka::default(),
+            kafka_clusters: clusters::KafkaClusters::new(),
         }
     }
 }

@@ -4,20 +4,32 @@
 //! | --- | --- |
 //! | `GET /v1/topics` | list of [`json::Topic`] |
 //! | `GET /v1/groups` | list of [`json::GroupPlace`] |
-//! | `GET /v1/records?topic=&from=beginning\|end\|last:N\|TIME` | a [`json::Line`] per line, until one side closes |
+//! | `GET /v1/records?topic=&from=` | a [`json::Line`] per line, until one side closes |
 //! | `GET /v1/positions?topic=&from=` | list of offsets: where that begins in each partition |
-//! | `GET /v1/endpoints` | list of [`json::EndpointLine`] |
+//! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after they are durable |
+//! | `GET /v1/endpoints?account=` | list of [`json::EndpointLine`] |
+//! | `POST /v1/endpoints` with [`json::NewEndpoint`] | [`json::EndpointAnswer`], with its secret |
+//! | `GET /v1/endpoints/{id}` | [`json::EndpointAnswer`] |
+//! | `PUT /v1/endpoints/{id}` with the fields that change | [`json::EndpointAnswer`] |
+//! | `DELETE /v1/endpoints/{id}` | [`json::Done`] |
+//! | `POST /v1/endpoints/{id}/secret` | [`json::EndpointAnswer`], with its new secret |
+//! | `POST /v1/endpoints/{id}/test` | [`json::Done`], when the test is delivered |
 //! | `GET /v1/attempts?endpoint=&most=` | list of [`json::AttemptLine`], the newest first |
-//! | `GET /v1/dead-letters?most=` | list of [`json::DeadLetterLine`], the newest first |
-//! | `POST /v1/explain` with a notification | list of [`json::Explanation`]: what each endpoint of its account makes of it |
-//! | `POST /v1/benchmark?url=` | a [`json::Benchmark`], and a [`json::BenchmarkEnd`] after the body of the request has ended |
-//! | `POST /v1/explain-record` with a [`json::ReadRecord`] | the same |
+//! | `GET /v1/dead-letters?endpoint=&most=` | list of [`json::DeadLetterLine`], newest first |
+//! | `POST /v1/dead-letters/drop` with [`json::DropLetters`] | [`json::Dropped`] |
 //! | `POST /v1/redeliver` with [`json::Redeliver`] | [`json::Redelivered`] |
+//! | `POST /v1/explain` with a notification | list of [`json::Explanation`], of its account |
+//! | `POST /v1/explain-record` with a [`json::ReadRecord`] | the same |
 //! | `GET /v1/apps` | list of [`json::AppLine`] |
-//! | `GET /v1/filters` | list of [`json::FilterLine`] |
+//! | `POST /v1/apps?dry_run=` with a registration | [`json::Registered`] |
+//! | `DELETE /v1/apps/{id}` | [`json::Done`] |
+//! | `GET /v1/filters?endpoint=&account=` | list of [`json::FilterLine`] |
+//! | `GET /v1/tokens` | list of [`json::TokenLine`] |
+//! | `POST /v1/tokens` with the fields of the REST API | [`json::NewToken`] |
+//! | `DELETE /v1/tokens/{id}` | [`json::Done`] |
 //! | `GET /v1/secrets` | list of [`json::KeyLine`] |
 //! | `POST /v1/secrets/rotate` | [`json::Rotated`], when everything is sealed anew |
-//! | `POST /v1/records` with [`json::Append`] | [`json::Appended`], after the records are durable |
+//! | `POST /v1/benchmark?url=` | a [`json::Benchmark`], and a [`json::BenchmarkEnd`] at the end |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and
 //! who connects is looked at again (SO_PEERCRED).
@@ -25,10 +37,10 @@
 mod benchmark;
 pub(crate) mod client;
 mod deliveries;
+mod endpoints;
 pub(crate) mod json;
 mod listener;
 mod records;
-mod redelivery;
 mod registry;
 mod secrets;
 
@@ -39,10 +51,11 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use dovecast_dispatch::Evaluator;
+use axum::routing::{delete, get, post};
+use dovecast_event::brief;
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
+use dovecast_operations::{Caller, Operations, Operator, Refusal};
 use dovecast_store::{Store, StoreError};
 use tokio::sync::{Mutex, watch};
 
@@ -65,11 +78,25 @@ pub(crate) struct Control {
     pub(crate) dispatch: Dispatch,
     /// The number of the last change that counts for deliveries of this process.
     pub(crate) follows: Option<watch::Receiver<i64>>,
-    /// Evaluator of conditions, which takes accounts in turn; `None` without the role `dispatch`.
-    pub(crate) evaluator: Option<Arc<Evaluator>>,
+    /// What the operator may do; `None` without the role `dispatch`.
+    pub(crate) operations: Option<Operations>,
     /// Lock of the running benchmark: there is one at a time.
     pub(crate) benchmark: Arc<Mutex<()>>,
     pub(crate) stopping: Stopping,
+}
+
+impl Control {
+    fn operations(&self) -> Result<&Operations, Failure> {
+        self.operations.as_ref().ok_or_else(|| {
+            let text = "this server has not the role `dispatch`".to_owned();
+            Failure(StatusCode::NOT_FOUND, text)
+        })
+    }
+
+    /// Whoever is let in to this socket runs the server.
+    fn operator(&self) -> Result<(&Operations, Operator), Failure> {
+        Ok((self.operations()?, Caller::Operator.operator()?))
+    }
 }
 
 /// The requests and what answers them.
@@ -77,14 +104,32 @@ pub(crate) fn router(control: Control) -> Router {
     Router::new()
         .route("/v1/topics", get(topics))
         .route("/v1/groups", get(groups))
-        .route("/v1/endpoints", get(deliveries::endpoints))
+        .route(
+            "/v1/endpoints",
+            get(endpoints::list).post(endpoints::create),
+        )
+        .route(
+            "/v1/endpoints/{id}",
+            get(endpoints::show)
+                .put(endpoints::change)
+                .delete(endpoints::delete),
+        )
+        .route("/v1/endpoints/{id}/secret", post(endpoints::rotate_secret))
+        .route("/v1/endpoints/{id}/test", post(endpoints::test))
         .route("/v1/attempts", get(deliveries::attempts))
         .route("/v1/dead-letters", get(deliveries::dead_letters))
+        .route("/v1/dead-letters/drop", post(deliveries::drop_dead_letters))
         .route("/v1/explain", post(deliveries::explain))
         .route("/v1/benchmark", post(benchmark::run))
         .route("/v1/explain-record", post(deliveries::explain_record))
-        .route("/v1/redeliver", post(redelivery::redeliver))
-        .route("/v1/apps", get(registry::apps))
+        .route("/v1/redeliver", post(deliveries::redeliver))
+        .route("/v1/apps", get(registry::apps).post(registry::register))
+        .route("/v1/apps/{id}", delete(registry::remove_app))
+        .route(
+            "/v1/tokens",
+            get(registry::tokens).post(registry::create_token),
+        )
+        .route("/v1/tokens/{id}", delete(registry::delete_token))
         .route("/v1/filters", get(registry::filters))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/rotate", post(secrets::rotate))
@@ -139,6 +184,21 @@ impl From<StoreError> for Failure {
             StatusCode::INTERNAL_SERVER_ERROR
         };
         Self(status, format!("{:#}", anyhow::Error::from(error)))
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::Store(error) => return error.into(),
+            Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+            Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
+            Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NotActive | Refusal::NotWanted(_) => StatusCode::CONFLICT,
+            Refusal::TestFailed(_) => StatusCode::BAD_GATEWAY,
+        };
+        Self(status, brief(&refusal.to_string()))
     }
 }
 

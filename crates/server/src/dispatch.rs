@@ -6,13 +6,14 @@ mod following;
 mod lost;
 mod routes;
 mod tester;
-mod unopened;
+mod unusable;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
+use dovecast_drivers::Drivers;
 use dovecast_event::EventKind;
 use dovecast_store::{KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
@@ -22,10 +23,10 @@ use crate::config::{Config, Dispatch};
 use crate::logs::Logs;
 use crate::sources::Destination;
 
+use following::Following;
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
 use routes::Routes;
-pub(crate) use routes::{authorization, filter_of};
 pub(crate) use tester::Tester;
 
 /// How often what is not kept any more is dropped.
@@ -46,23 +47,22 @@ pub(crate) struct Dispatching {
 
 impl Dispatching {
     /// Knows all endpoints when this returns.
-    pub(crate) async fn start(config: &Config, logs: &Logs, store: &Store) -> Result<Self> {
+    pub(crate) async fn start(
+        config: &Config,
+        logs: &Logs,
+        store: &Store,
+        drivers: &Drivers,
+    ) -> Result<Self> {
         for registration in [events_of_dovecot(), own()] {
             store.register(&registration, false).await?;
         }
         let directory = Arc::<Directory>::default();
-        let routes = Routes::new(&config.dispatch);
-        let (seq, ends) = following::load(store, &directory, &routes).await?;
-        let applied = watch::Sender::new(seq);
+        let routes = Routes::new(drivers, &config.dispatch);
+        let following = Following::load(store, &directory, routes).await?;
+        let applied = watch::Sender::new(following.seq());
         let follows = applied.subscribe();
         let mut helpers = JoinSet::new();
-        helpers.spawn(following::follow(
-            store.clone(),
-            Arc::clone(&directory),
-            routes,
-            ends,
-            applied,
-        ));
+        helpers.spawn(following.follow(applied));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         helpers.spawn(announcer::run(
             store.clone(),
@@ -74,7 +74,7 @@ impl Dispatching {
             "the dispatcher has loaded its endpoints"
         );
         Ok(Self {
-            dispatcher: dispatcher(config, logs, (store, directory)),
+            dispatcher: dispatcher(config, logs, store, directory),
             follows,
             _helpers: helpers,
         })
@@ -107,7 +107,8 @@ impl Dispatching {
 fn dispatcher(
     config: &Config,
     logs: &Logs,
-    (store, directory): (&Store, Arc<Directory>),
+    store: &Store,
+    directory: Arc<Directory>,
 ) -> Dispatcher {
     let store = store.clone();
     let options = config.dispatch.options();

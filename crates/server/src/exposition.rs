@@ -26,6 +26,8 @@ pub(crate) struct Snapshot {
     #[cfg(feature = "kafka")]
     pub(crate) renewed: Option<u64>,
     pub(crate) dispatch: Option<DispatchStats>,
+    /// Statements that were sent to the store, if there is one.
+    pub(crate) statements: Option<u64>,
     /// Lookups of endpoints' names.
     pub(crate) names: NameStats,
     pub(crate) http: HttpCounts,
@@ -64,7 +66,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
         );
     }
     if let Some(stats) = &snapshot.dispatch {
-        dispatch::dispatch(&mut out, stats);
+        dispatch::dispatch(&mut out, stats, snapshot.statements);
         names::names(&mut out, &snapshot.names);
     }
     requests::requests(&mut out, &snapshot.http);

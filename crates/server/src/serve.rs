@@ -21,9 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use dovecast_drivers::Drivers;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
+use dovecast_operations::{Operations, OperationsParts};
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::{KeepLost, Shipper};
@@ -91,7 +93,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
     let store = state::open(config, &log).await?;
     let listeners = Listeners::bind(config, passed)?;
-    let mut parts = Parts::start(config, (log, store), listeners).await?;
+    let mut parts = Parts::start(config, log, store, listeners).await?;
     tracing::info!("dovecast is ready");
     service_manager::ready();
 
@@ -118,6 +120,7 @@ struct Parts {
     log: Embedded,
     store: Option<Store>,
     dispatching: Option<Arc<Dispatching>>,
+    drivers: Option<Drivers>,
     relay: Option<Arc<RelayServer>>,
     #[cfg(feature = "kafka")]
     shipper: Option<Arc<Shipper>>,
@@ -130,7 +133,8 @@ struct Parts {
 impl Parts {
     async fn start(
         config: &Config,
-        (log, store): (Embedded, Option<Store>),
+        log: Embedded,
+        store: Option<Store>,
         listeners: Listeners,
     ) -> Result<Self> {
         let stopping = Stopping::default();
@@ -151,9 +155,16 @@ impl Parts {
             .kafka
             .as_ref()
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
-        let dispatching = match &store {
-            Some(store) => Some(Arc::new(Dispatching::start(config, &logs, store).await?)),
+        let drivers = match &store {
+            Some(_) => Some(Drivers::new(&config.driver_options())?),
             None => None,
+        };
+        let dispatching = match (&store, &drivers) {
+            (Some(store), Some(drivers)) => {
+                let started = Dispatching::start(config, &logs, store, drivers).await?;
+                Some(Arc::new(started))
+            }
+            _ => None,
         };
         let http_stats = Arc::<HttpStats>::default();
         let status = Status {
@@ -167,22 +178,26 @@ impl Parts {
             stopping: stopping.clone(),
             readiness: Arc::default(),
         };
+        let operations = match (&store, &dispatching, &drivers) {
+            (Some(store), Some(dispatching), Some(drivers)) => {
+                Some(operations(config, store, (dispatching, drivers)))
+            }
+            _ => None,
+        };
         let control = Control {
             store: store.clone(),
             dispatch: config.dispatch.clone(),
             follows: dispatching.as_deref().map(Dispatching::follows),
-            evaluator: dispatching.as_deref().map(Dispatching::evaluator),
+            operations: operations.clone(),
             benchmark: Arc::default(),
             log: log.clone(),
             limits: logs.limits(),
             stopping: stopping.clone(),
         };
         let mut router = status::router(status).merge(ox(config, &logs)?);
-        if let (Some(store), Some(dispatching)) = (&store, &dispatching) {
-            let tester = Arc::new(Tester::new(&config.dispatch));
+        if let Some(operations) = operations {
             let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
-            let follows = dispatching.follows();
-            let api = Api::new(store.clone(), outbox, &config.http, (Some(tester), follows));
+            let api = Api::new(operations, outbox, &config.http);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
@@ -196,7 +211,8 @@ impl Parts {
         http.spawn(http::serve(
             listeners.http,
             router,
-            (config.http.clone(), http_stats),
+            config.http.clone(),
+            http_stats,
             stopping.clone(),
         ));
         http.spawn(
@@ -208,6 +224,7 @@ impl Parts {
             log,
             store,
             dispatching,
+            drivers,
             relay,
             #[cfg(feature = "kafka")]
             shipper: shipper.map(|(shipper, _)| shipper),
@@ -258,12 +275,32 @@ impl Parts {
             tracing::warn!("the server has stopped before all requests were answered");
             self.http.abort_all();
         }
+        // Nothing is delivered any more, not even a test.
+        if let Some(drivers) = &self.drivers {
+            drivers.close().await;
+        }
         if let Some(store) = &self.store {
             store.close().await;
         }
         self.log.close().await;
         tracing::info!("dovecast has stopped");
     }
+}
+
+/// What callers may do, here.
+fn operations(
+    config: &Config,
+    store: &Store,
+    (dispatching, drivers): (&Dispatching, &Drivers),
+) -> Operations {
+    let parts = OperationsParts {
+        max_endpoints: config.http.max_endpoints.get(),
+        drivers: drivers.clone(),
+        test_delivery: Arc::new(Tester::new(drivers, &config.dispatch)),
+        evaluator: dispatching.evaluator(),
+        follows: dispatching.follows(),
+    };
+    Operations::new(store.clone(), parts)
 }
 
 /// What Dovecot's own driver speaks to.
@@ -304,8 +341,8 @@ async fn shipping_has_ended(shipper: Option<&Shipper>) {
 #[cfg(feature = "kafka")]
 fn shipper(spool: &Embedded, target: &KafkaLog, store: Option<&Store>) -> (Arc<Shipper>, KafkaLog) {
     let letters = store.map(|store| -> Arc<dyn KeepLost> { Arc::new(Lost::new(store)) });
-    let options = (&Config::ship_options(), letters);
-    let shipper = Shipper::start_keeping(spool, target.clone(), options);
+    let options = Config::ship_options();
+    let shipper = Shipper::start_keeping(spool, target.clone(), &options, letters);
     (Arc::new(shipper), target.clone())
 }
 

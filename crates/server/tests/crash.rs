@@ -7,9 +7,21 @@ const CONNECTIONS: usize = 32;
 
 #[test]
 fn what_was_accepted_before_a_kill_is_delivered_after_it() {
+    check(1);
+}
+
+#[test]
+fn what_was_accepted_in_arrays_before_a_kill_is_delivered_after_it() {
+    check(25);
+}
+
+/// `batch`: notifications of each request.
+#[track_caller]
+fn check(batch: u64) {
     let builder = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));
     let options = CrashOptions {
         connections: CONNECTIONS,
+        batch,
         accepted: 5_000,
         message_bytes: 1000,
     };

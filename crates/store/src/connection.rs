@@ -18,6 +18,8 @@
 mod failure;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
@@ -41,6 +43,8 @@ pub(crate) struct Pool {
     inner: AnyPool,
     /// How long a statement may take.
     limit: Option<Duration>,
+    /// Statements that were sent, those that begin and end transactions included.
+    statements: Arc<AtomicU64>,
 }
 
 /// One of them.
@@ -50,6 +54,7 @@ pub(crate) struct Connection {
     raw: Option<PoolConnection<Any>>,
     limit: Option<Duration>,
     state: State,
+    statements: Arc<AtomicU64>,
 }
 
 /// What has to be done with a connection before another one uses it.
@@ -105,6 +110,7 @@ impl Pool {
         Self {
             inner,
             limit: limit.map(|limit| limit + GRACE),
+            statements: Arc::default(),
         }
     }
 
@@ -113,7 +119,13 @@ impl Pool {
             raw: Some(self.inner.acquire().await?),
             limit: self.limit,
             state: State::Idle,
+            statements: Arc::clone(&self.statements),
         })
+    }
+
+    /// Statements that were sent since it was made.
+    pub(crate) fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn begin_with(&self, begin: &'static str) -> Result<Transaction, Error> {
@@ -182,6 +194,16 @@ async fn settle(connection: &mut AnyConnection, is_limited: bool) -> Result<(), 
 }
 
 impl Connection {
+    /// From now on a statement may take so long.
+    pub(crate) fn limit(&mut self, limit: Duration) {
+        self.limit = self.limit.map(|_| limit + GRACE);
+    }
+
+    /// Closes it: it was told what does not hold for others.
+    pub(crate) fn discard(mut self) {
+        self.state = State::Broken;
+    }
+
     /// The connection, for a statement whose end is told to [`Self::ended`]. Until then it counts
     /// as failed: who is dropped in the middle of it tells nothing.
     fn begin_statement(&mut self) -> Result<&mut AnyConnection, Error> {
@@ -190,6 +212,7 @@ impl Connection {
             State::Begun => self.state = State::Spoiled,
             State::Spoiled | State::Broken => return Err(spoiled()),
         }
+        self.statements.fetch_add(1, Ordering::Relaxed);
         match &mut self.raw {
             Some(raw) => Ok(raw),
             None => Err(Error::PoolClosed),
@@ -211,6 +234,7 @@ impl Connection {
         let Some(raw) = &mut self.raw else {
             return Err(Error::PoolClosed);
         };
+        self.statements.fetch_add(1, Ordering::Relaxed);
         let told = within(self.limit, sqlx::raw_sql(statement).execute(&mut **raw)).await;
         if let Err(error) = &told
             && !failure::spares_connection(error)
@@ -252,11 +276,6 @@ fn spoiled() -> Error {
 }
 
 impl Transaction {
-    /// From now on a statement of it may take so long.
-    pub(crate) fn limit(&mut self, limit: Duration) {
-        self.0.limit = self.0.limit.map(|_| limit + GRACE);
-    }
-
     /// Where this fails it is not known what became of it.
     ///
     /// What a statement of has failed is never committed: PostgreSQL would answer `COMMIT` with a

@@ -57,12 +57,23 @@ pub enum StoreError {
     /// `Authorization` is among the headers of an endpoint, and it has credentials as well.
     #[error("an endpoint cannot have both credentials and a header `Authorization`")]
     AuthorizationTwice,
+    /// The user of a URL is what is shown instead of one that is secret.
+    #[error(
+        "the user `***` of the URL stands for one that is not shown: give the user and the password, or leave the URL out"
+    )]
+    HiddenUser,
     /// An endpoint cannot have this fallback.
     #[error("the fallback {0}")]
     Fallback(&'static str),
     /// There is no such endpoint, or it is another account's.
     #[error("there is no such endpoint")]
     NoEndpoint,
+    /// What is said of an endpoint is for another driver than the one that it has.
+    #[error("the driver of the endpoint is `{driver}`, and stays so")]
+    OtherDriver {
+        /// Driver of the endpoint.
+        driver: String,
+    },
     /// Something secret cannot be sealed or opened.
     #[error(transparent)]
     Secrets(#[from] crate::secrets::SecretsError),
@@ -114,9 +125,9 @@ impl std::fmt::Display for MemberKind {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// An error and its sources in one line, for a log.
-pub(crate) fn with_sources(error: &StoreError) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(error) = source {
         text.push_str(": ");
         text.push_str(&error.to_string());

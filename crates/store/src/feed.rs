@@ -14,7 +14,7 @@ use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::{Database, Store};
 use crate::registry::EndpointId;
-use crate::secrets::{BadKeyId, Field, KeyId, Keyring};
+use crate::secrets::{BadKeyId, Field, KeyId, Keyring, Keys};
 
 /// The channel of LISTEN and NOTIFY.
 pub(crate) const CHANNEL: &str = "dovecast_change";
@@ -114,6 +114,12 @@ impl Store {
         let _ = self.feed.subscribe().wait_for(|last| *last != seq).await;
     }
 
+    /// Counts how often this process has read other keys of secrets: an endpoint that could not be
+    /// opened may be one that can.
+    pub fn key_changes(&self) -> watch::Receiver<u64> {
+        self.keys.changes()
+    }
+
     /// What has changed after `seq`.
     pub async fn changes_since(&self, seq: i64) -> Result<Changes> {
         let mut tx = self.database.begin_reading().await?;
@@ -149,9 +155,11 @@ impl Store {
             .await?;
         let key: String = row.try_get("key_id")?;
         let wrong = |error: BadKeyId| crate::row::wrong("key_id", error);
+        let key = key.parse().map_err(wrong)?;
+        self.keys.seals_with(key);
         Ok(Change {
             seq: row.try_get("seq")?,
-            key: key.parse().map_err(wrong)?,
+            key,
             tx,
             store: self,
         })
@@ -169,6 +177,10 @@ pub(crate) struct Change<'a> {
 }
 
 impl Change<'_> {
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.store.keys
+    }
+
     /// The keys of this process.
     pub(crate) fn ring(&self) -> Arc<Keyring> {
         self.store.keys.ring()

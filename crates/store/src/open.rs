@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::deliveries::{Failing, Held, Shown, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::Feed;
 use crate::place::{Place, PlaceError};
-use crate::registry::Callers;
+use crate::registry::TokenOwners;
 use crate::secrets::{self, KeySource, Keys};
 use crate::{clean, listen, schema, waiting};
 
@@ -94,7 +95,7 @@ pub struct Store {
     pub(crate) unsure: Arc<Mutex<Unsure>>,
     /// Held while what may be claimed without our knowing is freed.
     pub(crate) releasing: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) callers: Arc<Callers>,
+    pub(crate) token_owners: Arc<TokenOwners>,
     pub(crate) clock: Clock,
     /// What the clock of a PostgreSQL has shown last.
     pub(crate) database_time: Arc<Mutex<Option<Shown>>>,
@@ -123,6 +124,9 @@ pub struct Store {
 pub(crate) struct Database {
     pub(crate) pool: Pool,
     pub(crate) is_postgres: bool,
+    /// Whether other nodes may live on it: always on PostgreSQL, and on a file only those that
+    /// [`Store::another_node`] has made.
+    is_shared: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -130,17 +134,33 @@ impl Store {
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let database = Database::connect(options).await?;
         let keys = schema::migrate(&database, &options.keys).await?;
-        clean::clean(&database).await;
         let feed = Feed::load(&database, options.kept_changes).await?;
-        let store = Self {
+        let log = options.log.as_str().into();
+        let clock = options.clock.clone();
+        let store = Self::of_node(database, Arc::new(feed), (log, clock, keys));
+        clean::clean(&store.database, Arc::downgrade(&store.feed)).await;
+        if let Place::Postgres(url) = &options.place {
+            listen::start(&store, url.clone(), options);
+        }
+        tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
+        Ok(store)
+    }
+
+    /// What a process begins with that uses this database.
+    fn of_node(
+        database: Database,
+        feed: Arc<Feed>,
+        (log, clock, keys): (Arc<str>, Clock, Arc<Keys>),
+    ) -> Self {
+        Self {
             database,
-            feed: Arc::new(feed),
+            feed,
             node: Arc::new(Mutex::new(Uuid::now_v7())),
-            log: options.log.as_str().into(),
+            log,
             unsure: Arc::default(),
             releasing: Arc::default(),
-            callers: Arc::default(),
-            clock: options.clock.clone(),
+            token_owners: Arc::default(),
+            clock,
             database_time: Arc::default(),
             page_after: Arc::default(),
             set_back_told: Arc::default(),
@@ -151,12 +171,26 @@ impl Store {
             failed_to_record_ms: Arc::default(),
             keys,
             rotating: Arc::default(),
-        };
-        if let Place::Postgres(url) = &options.place {
-            listen::start(&store, url.clone(), options);
-            tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
         }
-        Ok(store)
+    }
+
+    /// Another node on this database: with a name and claims of its own, over the same connections.
+    /// Also on a file, which has one node otherwise: for tests of many nodes.
+    #[must_use]
+    pub fn another_node(&self) -> Self {
+        self.database.is_shared.store(true, Ordering::Relaxed);
+        let of = (
+            Arc::clone(&self.log),
+            self.clock.clone(),
+            Arc::clone(&self.keys),
+        );
+        Self::of_node(self.database.clone(), Arc::clone(&self.feed), of)
+    }
+
+    /// Statements that this process has sent to the database, those that begin and end transactions
+    /// included.
+    pub fn statements(&self) -> u64 {
+        self.database.pool.statements()
     }
 
     /// Whether the database answers.
@@ -168,7 +202,7 @@ impl Store {
     }
 
     /// Whether the database answers and takes a write: one row is written, in a transaction of its
-    /// own.
+    /// own. A node without the key of now fails as well: it can neither seal nor open.
     ///
     /// A small write may find room on a disk that is full for larger ones; so while what has
     /// happened to deliveries cannot be written, this fails as well.
@@ -177,6 +211,7 @@ impl Store {
         sqlx::query("SELECT seq FROM feed")
             .fetch_one(&mut *tx)
             .await?;
+        self.must_have_key(&mut tx).await?;
         sqlx::query(PROBE)
             .bind(self.dispatcher_id())
             .execute(&mut *tx)
@@ -228,7 +263,16 @@ impl Database {
         }
         let pool = Pool::new(connect, pool);
         pool.acquire().await.map_err(failed)?;
-        Ok(Self { pool, is_postgres })
+        Ok(Self {
+            pool,
+            is_postgres,
+            is_shared: Arc::new(AtomicBool::new(is_postgres)),
+        })
+    }
+
+    /// Whether other nodes may live on it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared.load(Ordering::Relaxed)
     }
 
     /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting

@@ -2,47 +2,52 @@
 
 mod accounts;
 mod applications;
-mod callers;
+mod credentials;
 mod deletion;
 mod delivered;
 mod disabling;
+mod edit;
+mod endpoint_records;
 mod endpoints;
 mod filters;
 mod flow;
 mod listing;
-mod records;
+mod matched;
+mod receiver;
 mod registration;
-mod requests;
 pub(crate) mod sealing;
 mod secret_settings;
 mod secrets;
 pub(crate) mod settings;
+mod stored_words;
+mod token_owners;
 mod tokens;
-mod words;
 
 use crate::id::Id;
 
-pub(crate) use callers::Callers;
+pub(crate) use token_owners::TokenOwners;
 
 pub use dovecast_notification::EndpointId;
 
 pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};
+pub use credentials::{Credentials, CustomHeaders};
 pub use delivered::Delivered;
 pub use disabling::Announcement;
-pub use endpoints::{CreatedEndpoint, Endpoint, EndpointEdit, FilterEdit, NewEndpoint};
+pub use edit::{CreatedEndpoint, EndpointEdit, FilterEdit, NewEndpoint};
+pub use endpoint_records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Members};
+pub use endpoints::Endpoint;
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
 pub use flow::{DeliveryOrder, Flow, FlowEdit};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
-pub use records::{EndpointRecord, EventTypeName, FilterRecord, LevelName, Members};
+pub use receiver::{DriverSettings, Receiver};
 pub use registration::{
     NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,
 };
-pub use requests::{Credentials, CustomHeaders};
 pub use secret_settings::SecretSettings;
 pub use secrets::SigningSecret;
-pub use tokens::{ApiToken, Caller, NewToken, Scope};
-pub use words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
+pub use stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
+pub use tokens::{ApiToken, NewToken, Scope, TokenOwner};
 
 /// Names an account.
 pub type AccountId = Id<Account>;

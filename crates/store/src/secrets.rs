@@ -8,13 +8,14 @@
 mod adopt;
 mod envelope;
 mod error;
+mod file;
 mod key;
 mod keyring;
 mod keys;
 mod rotation;
 mod source;
 
-pub(crate) use adopt::adopt;
+pub(crate) use adopt::{adopt, current, current_of};
 pub(crate) use envelope::Field;
 pub(crate) use keyring::Keyring;
 pub(crate) use keys::{Keys, follow};

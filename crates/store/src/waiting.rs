@@ -11,7 +11,8 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::{ConnectOptions, Connection, Error};
 use tokio::time::{Instant, sleep, timeout_at};
 
-const AGAIN: Duration = Duration::from_millis(200);
+/// How long until a database that is not there yet is asked again.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// PostgreSQL's names of what passes: `cannot_connect_now`, `too_many_connections`.
 const PASSES: [&str; 2] = ["57P03", "53300"];
 
@@ -30,10 +31,10 @@ pub(crate) async fn until_there(
                 return Err(Error::Io(io::Error::new(ErrorKind::TimedOut, said)));
             }
         };
-        if !passes(&error) || Instant::now() + AGAIN >= deadline {
+        if !passes(&error) || Instant::now() + RETRY_DELAY >= deadline {
             return Err(error);
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 

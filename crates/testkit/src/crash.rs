@@ -17,6 +17,8 @@ use crate::server::Builder;
 pub struct CrashOptions {
     /// Requests under way at a time.
     pub connections: usize,
+    /// Notifications of each request.
+    pub batch: u64,
     /// The server is killed when it has accepted so many.
     pub accepted: u64,
     /// Bytes of each message, about.
@@ -60,6 +62,7 @@ pub fn at_saturation(builder: Builder, options: CrashOptions) -> Result<Crash> {
         &LoadOptions {
             connections: options.connections,
             most: None,
+            batch: options.batch,
             message_bytes: options.message_bytes,
         },
     )?;

@@ -4,9 +4,10 @@
 //! It is here for what the mock cluster cannot show: TLS, SASL, durability, a broker that freezes
 //! or dies. It needs Java 17 and Kafka's jars (see `kafka/jars.rs`); what this machine cannot have
 //! is [`Unavailable`], not an error. There are no access rules: every user may do everything, on
-//! either listener.
+//! either listener; but see [`RealKafka::start_strict`].
 
 mod broker_process;
+mod clients;
 mod jars;
 mod java;
 
@@ -41,6 +42,11 @@ const PROXIED_PORT: u16 = 9100;
 const SASL_USER: &str = "dovecast";
 const SASL_PASSWORD: &str = "testkit-secret";
 
+/// Settings of [`RealKafka::start_strict`].
+const STRICT_SETTINGS: &str = "auto.create.topics.enable=false\n\
+    authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+    super.users=User:ANONYMOUS\n";
+
 /// What is the same for every broker.
 const FIXED_SETTINGS: &str = include_str!("kafka/server.properties");
 
@@ -62,6 +68,7 @@ pub struct RealKafka {
     address: Ipv4Addr,
     certificates: Certificates,
     proxies: Vec<CutProxy>,
+    settings: String,
     directory: TempDir,
 }
 
@@ -74,11 +81,21 @@ impl RealKafka {
         Self::start_with_proxies(0)
     }
 
+    /// Starts a broker that makes no topic by itself, and lets the SCRAM user do nothing: whoever
+    /// comes without a login may do everything.
+    pub fn start_strict() -> Result<Result<RealKafka, Unavailable>> {
+        Self::start_as(0, STRICT_SETTINGS)
+    }
+
     /// Starts a broker with so many ways to it that can be cut, each for itself.
     ///
     /// A client is sent to the address that the listener it asks advertises; so there is a listener
     /// for each proxy, which advertises the proxy.
     pub fn start_with_proxies(proxies: u16) -> Result<Result<RealKafka, Unavailable>> {
+        Self::start_as(proxies, "")
+    }
+
+    fn start_as(proxies: u16, settings: &str) -> Result<Result<RealKafka, Unavailable>> {
         let libs = match jars::find()? {
             Ok(libs) => libs,
             Err(unavailable) => return Ok(Err(unavailable)),
@@ -102,6 +119,7 @@ impl RealKafka {
             address,
             certificates,
             proxies,
+            settings: settings.to_owned(),
             directory,
         };
         let settings = kafka.server_settings();
@@ -159,36 +177,6 @@ impl RealKafka {
     /// The password of [`RealKafka::sasl_user`].
     pub fn sasl_password(&self) -> &'static str {
         SASL_PASSWORD
-    }
-
-    /// librdkafka properties for [`RealKafka::bootstrap_plaintext`].
-    pub fn client_settings_plaintext(&self) -> Vec<(String, String)> {
-        owned([("bootstrap.servers", self.bootstrap_plaintext())])
-    }
-
-    /// librdkafka properties for [`RealKafka::bootstrap_sasl_ssl`].
-    pub fn client_settings_sasl_ssl(&self) -> Vec<(String, String)> {
-        owned([
-            ("bootstrap.servers", self.bootstrap_sasl_ssl()),
-            ("security.protocol", "SASL_SSL".to_owned()),
-            ("ssl.ca.location", self.ca_path().display().to_string()),
-            ("sasl.mechanism", "SCRAM-SHA-512".to_owned()),
-            ("sasl.username", SASL_USER.to_owned()),
-            ("sasl.password", SASL_PASSWORD.to_owned()),
-        ])
-    }
-
-    /// librdkafka properties for [`RealKafka::bootstrap_mutual_tls`].
-    pub fn client_settings_mutual_tls(&self) -> Vec<(String, String)> {
-        let certificate = self.client_cert_path().display().to_string();
-        let key = self.client_key_path().display().to_string();
-        owned([
-            ("bootstrap.servers", self.bootstrap_mutual_tls()),
-            ("security.protocol", "SSL".to_owned()),
-            ("ssl.ca.location", self.ca_path().display().to_string()),
-            ("ssl.certificate.location", certificate),
-            ("ssl.key.location", key),
-        ])
     }
 
     /// What the broker wrote so far, over all its runs.
@@ -337,10 +325,12 @@ impl RealKafka {
              advertised.listeners={advertised}\n\
              ssl.keystore.location={}\n\
              ssl.truststore.location={}\n\
-             log.dirs={}\n",
+             log.dirs={}\n\
+             {}",
             key_store.display(),
             authority.display(),
-            data.display()
+            data.display(),
+            self.settings
         )
     }
 
@@ -403,12 +393,6 @@ impl RealKafka {
             std::thread::sleep(POLL_INTERVAL);
         }
     }
-}
-
-fn owned<const N: usize>(settings: [(&str, String); N]) -> Vec<(String, String)> {
-    settings
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
 }
 
 /// How many partitions of a topic have a leader.

@@ -21,6 +21,8 @@ pub struct LoadOptions {
     pub connections: usize,
     /// Notifications in all; without it until it is stopped, or the server goes.
     pub most: Option<u64>,
+    /// Notifications of each request: 1 is one alone, more are an array.
+    pub batch: u64,
     /// Bytes of each message, about.
     pub message_bytes: usize,
 }
@@ -66,6 +68,7 @@ impl Load {
                 filler: "x".repeat(options.message_bytes),
                 shared: Arc::clone(&shared),
                 most: options.most.unwrap_or(u64::MAX),
+                batch: options.batch.max(1),
             };
             senders.push(std::thread::spawn(|| sender.run()));
         }
@@ -101,6 +104,7 @@ struct Sender {
     filler: String,
     shared: Arc<Shared>,
     most: u64,
+    batch: u64,
 }
 
 impl Sender {
@@ -108,12 +112,13 @@ impl Sender {
         let mut answers = BufReader::new(self.stream.try_clone()?);
         let mut sent = Sent::default();
         while !self.shared.is_stopped.load(Ordering::Acquire) {
-            let number = self.shared.next.fetch_add(1, Ordering::AcqRel);
+            let number = self.shared.next.fetch_add(self.batch, Ordering::AcqRel);
             if number >= self.most {
                 break;
             }
+            let count = self.batch.min(self.most - number);
             // Whoever is killed answers no more; what is answered counts.
-            let written = (&self.stream).write_all(self.request(number).as_bytes());
+            let written = (&self.stream).write_all(self.request(number, count).as_bytes());
             let Ok((status, body)) = written.and_then(|()| answer(&mut answers)) else {
                 sent.unanswered += 1;
                 break;
@@ -121,19 +126,27 @@ impl Sender {
             if status != 201 {
                 bail!("notification {number} is answered with {status}: {body}");
             }
-            let id = body.split("\"id\":\"").nth(1).unwrap_or_default();
-            let id = id.split('"').next().unwrap_or_default();
-            sent.accepted.push(id.replace('-', ""));
-            self.shared.accepted.fetch_add(1, Ordering::AcqRel);
+            let ids = body.split("\"id\":\"").skip(1);
+            let ids = ids.filter_map(|rest| rest.split('"').next());
+            sent.accepted.extend(ids.map(|id| id.replace('-', "")));
+            self.shared.accepted.fetch_add(count, Ordering::AcqRel);
         }
         Ok(sent)
     }
 
-    fn request(&self, number: u64) -> String {
-        let body = format!(
-            r#"{{"application":"load","event_type":"sent","level":null,"message":{{"number":{number},"filler":"{}"}}}}"#,
-            self.filler
-        );
+    fn request(&self, number: u64, count: u64) -> String {
+        let message = |number: u64| {
+            format!(
+                r#"{{"application":"load","event_type":"sent","level":null,"message":{{"number":{number},"filler":"{}"}}}}"#,
+                self.filler
+            )
+        };
+        let body = if self.batch == 1 {
+            message(number)
+        } else {
+            let messages: Vec<String> = (number..number + count).map(message).collect();
+            format!("[{}]", messages.join(","))
+        };
         format!("{}Content-Length: {}\r\n\r\n{body}", self.head, body.len())
     }
 }

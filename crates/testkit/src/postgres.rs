@@ -101,6 +101,11 @@ impl Postgres {
         Ok(Ok(started))
     }
 
+    /// Directory of its files, for whoever looks what is left in them.
+    pub fn data_directory(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Starts it again after [`Self::stop`], with what was in it.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "postgres runs already");
@@ -134,6 +139,11 @@ impl Postgres {
         let child = postgres.stderr(log).spawn();
         self.child = Some(child.context("cannot run postgres")?);
         self.wait()
+    }
+
+    /// Process of it that has started the others; `None`: it is stopped.
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Ends it and all its connections, and keeps what is in it.

@@ -6,7 +6,8 @@
 //! rest any part or nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -92,7 +93,9 @@ impl Recorder {
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }
+            // The mode is not recorded; the server reads keys from a file of its owner alone.
             fs::write(&path, &file.synced)
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o600)))
                 .with_context(|| format!("cannot write `{}`", path.display()))?;
         }
         Ok(())
@@ -285,8 +288,13 @@ mod tests {
             ftruncate(g, 0);
             rename("b", "c");
             close(open("d", O_CREAT | O_RDWR, 0600));
+            int h = open("e", O_CREAT | O_RDWR, 0600);
+            write(h, "y", 1);
+            fsync(h);
+            linkat(AT_FDCWD, "e", AT_FDCWD, "f", 0);
+            unlink("e");
         "#;
-        let expected = [("a", "one"), ("c", "x")];
+        let expected = [("a", "one"), ("c", "x"), ("f", "y")];
         let expected: BTreeMap<String, String> = expected
             .map(|(name, text)| (name.to_owned(), text.to_owned()))
             .into();

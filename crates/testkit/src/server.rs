@@ -91,6 +91,7 @@ impl Server {
     /// Starts it and waits until it has ended, for starts that must fail.
     pub fn start_and_end(&self) -> Result<Output> {
         self.command(["serve"])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output()
             .context("cannot run dovecast serve")
     }

@@ -7,10 +7,9 @@ use rusqlite::{Transaction, params};
 
 use super::Mark;
 use super::batch::Builder;
-use super::retention::now_ms;
 use super::store::{MAX_OFFSET, key};
 use super::topics::Topic;
-use crate::{Appended, NewRecord};
+use crate::{Appended, NewRecord, now_ms};
 
 /// A row is closed when its records take so much.
 const ROW_BYTES: usize = 1024 * 1024;

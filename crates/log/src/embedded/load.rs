@@ -33,8 +33,7 @@ fn read(shared: &Shared, connection: &Connection) -> rusqlite::Result<Loaded> {
         let name: Arc<str> = row.get::<_, String>(0)?.into();
         let id = row.get::<_, i64>(1)?.cast_unsigned();
         let partition = Partition::new(id, row.get(2)?);
-        let known = (row.get::<_, i64>(3)?, row.get::<_, i64>(4)?);
-        set_bounds(connection, &partition, known)?;
+        set_bounds(connection, &partition, row.get(3)?, row.get(4)?)?;
         next_partition_id = next_partition_id.max(id + 1);
         by_topic.entry(name).or_default().push(partition);
     }
@@ -52,7 +51,8 @@ fn read(shared: &Shared, connection: &Connection) -> rusqlite::Result<Loaded> {
 fn set_bounds(
     connection: &Connection,
     partition: &Partition,
-    (begin, end): (i64, i64),
+    begin: i64,
+    end: i64,
 ) -> rusqlite::Result<()> {
     let range = params![key(partition.id, 0), key(partition.id + 1, 0)];
     let first = connection

@@ -2,7 +2,7 @@
 //! come together with it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -59,6 +59,7 @@ impl Queue {
     fn take(&mut self, first: Command) -> Next {
         let mut taken = Vec::new();
         let mut records = 0;
+        let mut until = None;
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -70,7 +71,7 @@ impl Queue {
             }
             taken.push(command);
             next = if records < self.commit_records {
-                self.more()
+                self.more(&mut until)
             } else {
                 None
             };
@@ -78,15 +79,21 @@ impl Queue {
         Next::Commit(taken, None)
     }
 
-    /// What waits, or what is still to come with what was taken.
-    fn more(&mut self) -> Option<Command> {
+    /// What waits, or what is still to come with what was taken; `until` is the end of the wait,
+    /// once one has begun. What is announced meanwhile, again and again, does not put it off.
+    fn more(&mut self, until: &mut Option<Instant>) -> Option<Command> {
         loop {
             // Asked before the queue is: who has appended and closed it meanwhile is in the queue.
-            let left = self.gathering.left();
+            let announced = self.gathering.until();
             let waiting = self.commands.try_recv().ok();
-            let (None, Some(left)) = (&waiting, left) else {
+            let (None, Some(announced)) = (&waiting, announced) else {
                 return waiting;
             };
+            let until = *until.get_or_insert(announced);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
             let (commands, gathering) = (&mut self.commands, &self.gathering);
             let came = self.runtime.block_on(async {
                 tokio::select! {

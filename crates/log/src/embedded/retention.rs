@@ -10,7 +10,6 @@ mod clock;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -65,15 +64,17 @@ pub(super) struct Step {
 pub(super) fn step(
     shared: &Shared,
     connection: &mut Connection,
-    (clock, now): (&mut RetentionClock, Now),
+    clock: &mut RetentionClock,
+    now: Now,
 ) -> Result<Step, StoreError> {
-    remove(shared, connection, (clock, now)).map_err(|error| shared.store.error("trim", &error))
+    remove(shared, connection, clock, now).map_err(|error| shared.store.error("trim", &error))
 }
 
 fn remove(
     shared: &Shared,
     connection: &mut Connection,
-    (clock, now): (&mut RetentionClock, Now),
+    clock: &mut RetentionClock,
+    now: Now,
 ) -> rusqlite::Result<Step> {
     let options = &shared.options;
     let now_ms = now.time_ms;
@@ -83,7 +84,7 @@ fn remove(
     if let Some(age_ms) = options.retention_ms {
         let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
         let oldest_ms = all.iter().map(|oldest| oldest.counted_ms).min();
-        let time_ms = clock.go_on(now, &transaction, (age_ms, oldest_ms))?;
+        let time_ms = clock.go_on(now, &transaction, age_ms, oldest_ms)?;
         cutoff_ms = time_ms.saturating_sub(age_ms);
         marked_ms = clock.write(&transaction)?;
     }
@@ -287,13 +288,6 @@ fn first_before(
         }
     }
     Ok(Some(found.1))
-}
-
-pub(super) fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

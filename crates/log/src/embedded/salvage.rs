@@ -10,7 +10,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
@@ -102,10 +101,7 @@ fn remove_unfinished(path: &Path) -> std::io::Result<()> {
 }
 
 fn put_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let name = format!("{FILE}.damaged-{}", since_epoch.as_millis());
+    let name = format!("{FILE}.damaged-{}", crate::now_ms());
     let aside = path.with_file_name(name);
     fs::rename(path, &aside)?;
     for suffix in BESIDE {

@@ -85,9 +85,8 @@ impl Gathering {
         self.closed.notified().await;
     }
 
-    /// How long more is waited for; `None`: not at all.
-    pub(super) fn left(&self) -> Option<Duration> {
-        let left = self.latest().until?.checked_duration_since(Instant::now());
-        left.filter(|left| !left.is_zero())
+    /// Until when those are waited for that come together next; `None`: all have come.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.latest().until
     }
 }

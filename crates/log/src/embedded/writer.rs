@@ -397,8 +397,8 @@ impl Writer {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        let clock = (&mut self.retention_clock, Now::read());
-        match retention::step(&self.shared, connection, clock) {
+        let clock = &mut self.retention_clock;
+        match retention::step(&self.shared, connection, clock, Now::read()) {
             Ok(step) => {
                 self.unchecked_bytes += step.bytes;
                 if step.is_more_due {

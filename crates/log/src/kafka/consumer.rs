@@ -32,7 +32,8 @@ struct Topics {
 
 impl KafkaConsumer {
     pub(super) fn start(
-        client: (&KafkaOptions, &Arc<Counters>),
+        options: &KafkaOptions,
+        counters: &Arc<Counters>,
         group: &str,
         topics: &[String],
     ) -> Result<Self, LogError> {
@@ -40,7 +41,7 @@ impl KafkaConsumer {
             group: group.to_owned(),
             names: topics.to_vec(),
         };
-        Polled::start(client, topics).map(Self)
+        Polled::start(options, counters, topics).map(Self)
     }
 }
 

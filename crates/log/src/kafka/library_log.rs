@@ -1,17 +1,13 @@
 //! What librdkafka says, as lines of our log: its own log lines, and errors of a client as a whole.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-/// How often the errors of one client are logged.
-const ERROR_INTERVAL: Duration = Duration::from_mins(1);
+use crate::LineLimit;
 
 /// What librdkafka is asked for, with its property `debug` or without; the filter of our log
 /// decides what of it is shown.
-pub(super) fn level(has_debug: bool) -> RDKafkaLogLevel {
+pub(crate) fn level(has_debug: bool) -> RDKafkaLogLevel {
     if has_debug {
         RDKafkaLogLevel::Debug
     } else {
@@ -21,7 +17,7 @@ pub(super) fn level(has_debug: bool) -> RDKafkaLogLevel {
 
 /// Logs a line of librdkafka. Which of them are worth somebody's sleep is not known here, so none
 /// is an error unless librdkafka takes it for critical.
-pub(super) fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+pub fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
     use RDKafkaLogLevel as Level;
     match level {
         Level::Emerg | Level::Alert | Level::Critical => {
@@ -38,16 +34,14 @@ pub(super) fn line(level: RDKafkaLogLevel, facility: &str, text: &str) {
 /// The errors of one client, logged once a minute: librdkafka goes on by itself, and repeats them
 /// while a cluster is away.
 #[derive(Default)]
-pub(super) struct ClientErrors {
-    logged: Mutex<Option<Instant>>,
+pub struct ClientErrors {
+    lines: LineLimit,
 }
 
 impl ClientErrors {
     /// Logs an error, if it is time.
-    pub(super) fn note(&self, error: &KafkaError, reason: &str) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|logged| logged.elapsed() >= ERROR_INTERVAL) {
-            *logged = Some(Instant::now());
+    pub fn note(&self, error: &KafkaError, reason: &str) {
+        if self.lines.take() {
             tracing::warn!(%error, reason, "librdkafka reports an error");
         }
     }

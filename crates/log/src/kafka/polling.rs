@@ -25,7 +25,7 @@ use super::gaps::{Found, Gaps};
 use super::renewal::Renewal;
 use super::source::{Current, Fetched, Item, Source, create};
 use super::{Counters, KafkaOptions, REQUEST};
-use crate::{Budget, LogError, Record};
+use crate::{Budget, LineLimit, LogError, Record};
 
 /// Records that are fetched and not handed out, at most.
 const FETCHED_RECORDS: usize = 10_000;
@@ -36,8 +36,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const POLL: Duration = Duration::from_millis(100);
 /// How long one poll waits while there is no room for what was fetched.
 const POLL_PAUSED: Duration = Duration::from_millis(10);
-/// How often trouble is logged.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the cluster may take to say what the oldest offset of a partition is; meanwhile nothing
 /// is polled.
 const OLDEST_OFFSET: Duration = Duration::from_secs(3);
@@ -64,16 +62,14 @@ impl Drop for Polled {
 
 impl Polled {
     pub(super) fn start(
-        (options, counters): (&KafkaOptions, &Arc<Counters>),
+        options: &KafkaOptions,
+        counters: &Arc<Counters>,
         mut source: impl Source,
     ) -> Result<Self, LogError> {
         let assigned = Arc::<Assigned>::default();
         let mut gaps = Gaps::default();
         let consumer = create(options, source.group(), &assigned)
-            .and_then(|consumer| {
-                source.begin(&consumer, &mut gaps)?;
-                Ok(Arc::new(consumer))
-            })
+            .and_then(|made| source.begin(&made, &mut gaps).map(|()| Arc::new(made)))
             .map_err(|error| options.io("connect to", &error))?;
         let current = Current::new(&consumer);
         let (sender, records) = mpsc::channel(FETCHED_RECORDS);
@@ -90,7 +86,7 @@ impl Polled {
             sender,
             held: VecDeque::new(),
             is_paused: false,
-            logged: None,
+            lines: LineLimit::default(),
             renewal: Renewal::new(Instant::now()),
             ends: EndChecks::new(Instant::now()),
             is_over: Arc::clone(&is_over),
@@ -187,7 +183,7 @@ struct Polling<S> {
     /// What there was no room for.
     held: VecDeque<Result<Fetched, LogError>>,
     is_paused: bool,
-    logged: Option<Instant>,
+    lines: LineLimit,
     renewal: Renewal,
     ends: EndChecks,
     is_over: Arc<AtomicBool>,
@@ -353,11 +349,7 @@ impl<S: Source> Polling<S> {
     }
 
     fn log(&mut self, error: &KafkaError) {
-        if self
-            .logged
-            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
-        {
-            self.logged = Some(Instant::now());
+        if self.lines.take() {
             tracing::warn!(%error, "kafka cannot be read; the read is retried");
         }
     }

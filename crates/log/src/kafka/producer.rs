@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -19,15 +19,13 @@ use tokio::sync::Notify;
 
 use super::library_log::{self, ClientErrors};
 use super::{Counters, KafkaOptions};
-use crate::{Appended, LogError, NewRecord, Refusal};
+use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
 
 /// How long until a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
 /// How long until what failed is handed over again: at first, and at most.
-const AGAIN_FIRST: Duration = Duration::from_millis(100);
-const AGAIN_SLOWEST: Duration = Duration::from_secs(5);
-/// How often trouble is told of.
-const REPEAT: Duration = Duration::from_mins(1);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_SLOWEST: Duration = Duration::from_secs(5);
 
 const DEFAULTS: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
@@ -63,7 +61,7 @@ enum Outcome {
     /// Something in its batch will never be taken, perhaps itself.
     Alone(KafkaError),
     /// The record may be taken later.
-    Again(KafkaError),
+    Retry(KafkaError),
 }
 
 #[derive(Default)]
@@ -95,7 +93,7 @@ impl ProducerContext for Context {
                     | Code::InvalidTimestamp
                     | Code::InvalidDifferentRecord,
                 ) => Outcome::Alone(error.clone()),
-                _ => Outcome::Again(error.clone()),
+                _ => Outcome::Retry(error.clone()),
             };
             pending.note(place, outcome);
         }
@@ -135,8 +133,8 @@ impl Producers {
     pub(super) async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
         let mut todo: Vec<usize> = (0..records.len()).collect();
         let mut refusals = Vec::new();
-        let mut delay = AGAIN_FIRST;
-        let mut told: Option<Instant> = None;
+        let mut delay = RETRY_FIRST;
+        let lines = LineLimit::default();
         loop {
             let mut again = Vec::new();
             let mut failed = None;
@@ -145,7 +143,7 @@ impl Producers {
                 match outcome {
                     Outcome::Refused(error) => refusals.push(refusal(place, &error)),
                     Outcome::Alone(_) => alone.push(place),
-                    Outcome::Again(error) => {
+                    Outcome::Retry(error) => {
                         failed = Some(error);
                         again.push(place);
                     }
@@ -158,7 +156,7 @@ impl Producers {
                     Some((_, Outcome::Refused(error) | Outcome::Alone(error))) => {
                         refusals.push(refusal(place, &error));
                     }
-                    Some((_, Outcome::Again(error))) => {
+                    Some((_, Outcome::Retry(error))) => {
                         failed = Some(error);
                         again.push(place);
                     }
@@ -174,15 +172,14 @@ impl Producers {
                 });
             };
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
-            if told.is_none_or(|told| told.elapsed() >= REPEAT) {
-                told = Some(Instant::now());
+            if lines.take() {
                 let topic = again.first().map(|place| &*records[*place].topic);
                 tracing::warn!(%error, topic, records = again.len(), "kafka does not store records; they are kept and retried");
             }
             again.sort_unstable();
             todo = again;
             tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(AGAIN_SLOWEST);
+            delay = (delay * 2).min(RETRY_SLOWEST);
         }
     }
 
@@ -200,7 +197,7 @@ impl Producers {
             done: Notify::new(),
         });
         for place in places {
-            hand_over(&producer, &records[*place], (&pending, *place)).await;
+            hand_over(&producer, &records[*place], &pending, *place).await;
         }
         pending.finish(1);
         while pending.left.load(Ordering::Acquire) > 0 {
@@ -252,11 +249,7 @@ fn fatal(producer: &Producer) -> Option<String> {
     Some(reason)
 }
 
-async fn hand_over(
-    producer: &Producer,
-    record: &NewRecord,
-    (pending, place): (&Arc<Pending>, usize),
-) {
+async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pending>, place: usize) {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for header in &record.headers {
         headers = headers.insert(Header {
@@ -285,7 +278,7 @@ async fn hand_over(
         // Here it is this record alone that is judged.
         let outcome = match error.rdkafka_error_code() {
             Some(Code::MessageSizeTooLarge | Code::InvalidTopic) => Outcome::Refused(error),
-            _ => Outcome::Again(error),
+            _ => Outcome::Retry(error),
         };
         pending.note(place, outcome);
         return pending.finish(1);

@@ -34,7 +34,8 @@ impl KafkaReader {
     /// Asks the cluster, and waits for the answer: the place is fixed when this returns. Where it
     /// is away the place is found later.
     pub(super) fn start(
-        client: (&KafkaOptions, &Arc<Counters>),
+        options: &KafkaOptions,
+        counters: &Arc<Counters>,
         topic: &str,
         start: StartAt,
     ) -> Result<Self, LogError> {
@@ -44,15 +45,16 @@ impl KafkaReader {
             known: BTreeSet::new(),
             looked: None,
         };
-        Polled::start(client, partitions).map(Self)
+        Polled::start(options, counters, partitions).map(Self)
     }
 
     /// Reads one partition.
     pub(super) fn at(
-        client: (&KafkaOptions, &Arc<Counters>),
+        options: &KafkaOptions,
+        counters: &Arc<Counters>,
         position: &Position,
     ) -> Result<Self, LogError> {
-        Polled::start(client, Place(position.clone())).map(Self)
+        Polled::start(options, counters, Place(position.clone())).map(Self)
     }
 }
 
@@ -121,7 +123,7 @@ impl Partitions {
             let partition = u32::try_from(*id).unwrap_or(u32::MAX);
             let offset = match gaps.next(&self.topic, partition) {
                 Some(next) => i64::try_from(next).unwrap_or(i64::MAX),
-                None => status::offset(consumer, (&self.topic, *id), self.start)?,
+                None => status::offset(consumer, &self.topic, *id, self.start)?,
             };
             list.add_partition_offset(&self.topic, *id, Offset::Offset(offset))?;
             let next = u64::try_from(offset).unwrap_or(0);

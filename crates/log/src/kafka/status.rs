@@ -64,7 +64,7 @@ pub(super) fn positions(
     let consumer = asker(options, "dovecast-status")?;
     let found = partitions(&consumer, topic).and_then(|mut ids| {
         ids.sort_unstable();
-        let offsets = ids.iter().map(|id| offset(&consumer, (topic, *id), start));
+        let offsets = ids.iter().map(|id| offset(&consumer, topic, *id, start));
         offsets.collect::<KafkaResult<Vec<i64>>>()
     });
     let found = found.map_err(|error| options.io("ask", &error))?;
@@ -99,7 +99,8 @@ pub(super) fn partitions<C: ConsumerContext>(
 /// The offset to begin at in one partition.
 pub(super) fn offset<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
-    (topic, id): (&str, i32),
+    topic: &str,
+    id: i32,
     start: StartAt,
 ) -> KafkaResult<i64> {
     let (low, high) = consumer.fetch_watermarks(topic, id, REQUEST)?;

@@ -58,6 +58,8 @@ struct Ready {
     writing: Side,
     /// What is read now is to be one commit with what others read.
     together: Mutex<Option<Arc<Together>>>,
+    /// Whether the socket is not read on for the time being: nobody is to wait for its append.
+    is_full: AtomicBool,
 }
 
 impl Ready {
@@ -186,6 +188,14 @@ impl Watch {
         self.ready.together().take()
     }
 
+    /// Whether it is not read on, until this is called with `false`.
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.ready.is_full.store(is_full, Ordering::Release);
+        if is_full {
+            self.take_together();
+        }
+    }
+
     /// Whether there may be something to read.
     pub(super) fn is_readable(&self) -> bool {
         self.ready.reading.is_ready()
@@ -240,7 +250,7 @@ impl Inner {
                 Ok(()) => self.release(&events),
                 Err(Errno::INTR) => continue,
                 Err(error) => {
-                    tracing::error!(%error, "what clients send cannot be looked for, tried again");
+                    tracing::error!(%error, "what clients send cannot be looked for; this is retried");
                     self.rest(RETRY);
                 }
             }
@@ -272,7 +282,9 @@ impl Inner {
             let is_over = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
             let is_read = is_over || flags.contains(epoll::EventFlags::RDHUP);
             if is_read || flags.contains(epoll::EventFlags::IN) {
-                ready.together().clone_from(&together);
+                if !ready.is_full.load(Ordering::Acquire) {
+                    ready.together().clone_from(&together);
+                }
                 ready.reading.set(is_read);
             }
             if is_over || flags.contains(epoll::EventFlags::OUT) {

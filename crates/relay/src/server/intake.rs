@@ -23,12 +23,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dovecast_log::embedded::Mark;
-use dovecast_log::{LogError, NewRecord};
+use dovecast_log::{LineLimit, LogError, NewRecord};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
-use super::limit::LineLimit;
-use super::{Relay, TROUBLE_REPEAT, stopped};
+use super::{Relay, stopped};
 use crate::spill::{SUFFIX, is_name};
 use aside::{put_aside, trim};
 use claims::Claims;
@@ -112,8 +111,8 @@ impl Intake {
             is_more_aside: AtomicBool::new(false),
             marks: OnceCell::new(),
             refused: Mutex::default(),
-            refused_lines: LineLimit::new(REFUSED_LINES, TROUBLE_REPEAT),
-            failed_lines: LineLimit::new(1, TROUBLE_REPEAT),
+            refused_lines: LineLimit::a_minute(REFUSED_LINES),
+            failed_lines: LineLimit::default(),
         })
     }
 

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-/// A user who is refused is told of once in this time.
-const REPEAT: Duration = Duration::from_mins(1);
+use dovecast_log::LineLimit;
+
 /// Most users of whom it is remembered that they were logged; others are not logged.
 const REMEMBERED: usize = 1000;
 
@@ -14,7 +13,7 @@ const REMEMBERED: usize = 1000;
 pub(super) struct Peers {
     allow: Vec<RangeInclusive<u32>>,
     own: u32,
-    told: Mutex<HashMap<u32, Instant>>,
+    lines: Mutex<HashMap<u32, LineLimit>>,
 }
 
 impl Peers {
@@ -22,7 +21,7 @@ impl Peers {
         Self {
             allow: allow.to_vec(),
             own: rustix::process::geteuid().as_raw(),
-            told: Mutex::default(),
+            lines: Mutex::default(),
         }
     }
 
@@ -32,16 +31,11 @@ impl Peers {
 
     /// Whether it is time to tell that this user was refused.
     pub(super) fn is_to_be_told(&self, uid: u32) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let is_due = told
-            .get(&uid)
-            .is_none_or(|last| now.duration_since(*last) >= REPEAT);
-        if is_due && (told.len() < REMEMBERED || told.contains_key(&uid)) {
-            told.insert(uid, now);
-            return true;
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() >= REMEMBERED && !lines.contains_key(&uid) {
+            return false;
         }
-        false
+        lines.entry(uid).or_default().take()
     }
 }
 

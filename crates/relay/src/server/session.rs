@@ -180,8 +180,7 @@ impl Session<'_> {
                     return Err(End::Refused(Refusal::Malformed, text));
                 };
                 if hello.version != VERSION {
-                    let text =
-                        format!("this relay speaks version {VERSION}, not {}", hello.version);
+                    let text = format!("the relay speaks version {VERSION}, not {}", hello.version);
                     return Err(End::Refused(Refusal::Version, text));
                 }
                 tracing::debug!(pid = self.pid, program = hello.program, "a client connects");
@@ -217,6 +216,7 @@ impl Session<'_> {
             let may_read = wrong.is_none()
                 && !self.is_at_end
                 && self.waiting_bytes < self.relay.options.max_client_bytes;
+            self.socket.set_full(!may_read);
             tokio::select! {
                 Some((records, done)) = finished(&mut appending) => {
                     appending = None;

@@ -66,6 +66,13 @@ impl Socket {
         }
     }
 
+    /// Whether the client is not read on, until this is called with `false`.
+    pub(super) fn set_full(&self, is_full: bool) {
+        if let Self::Gathered { watch, .. } = self {
+            watch.set_full(is_full);
+        }
+    }
+
     /// Whether what has gathered is not read to its end.
     pub(super) fn has_gathered(&self) -> bool {
         match self {

@@ -12,10 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_event::header_name;
-use dovecast_log::{LogError, Record};
+use dovecast_log::{LogError, Record, now_ms};
 
-use super::again::{AGAIN_FIRST, AGAIN_SLOWEST, Again, LOG_INTERVAL};
-use super::since::now_ms;
+use super::retry::{RETRY_FIRST, RETRY_SLOWEST, Retry};
 
 /// Tries to keep the records of one append where a store answers that it cannot: a minute in all,
 /// with the delays of an append.
@@ -55,18 +54,18 @@ pub trait KeepLost: fmt::Debug + Send + Sync + 'static {
 
 /// Names the records of an append that are lost, and keeps them. An error only where the shipper is
 /// being stopped: they are refused again after the next start.
-pub(super) async fn keep(again: &mut Again, mut lost: Vec<Lost<'_>>) -> Result<(), LogError> {
-    let letters = again.letters.clone();
+pub(super) async fn keep(retry: &mut Retry, mut lost: Vec<Lost<'_>>) -> Result<(), LogError> {
+    let letters = retry.letters.clone();
     let mut tries = Tries::new();
     while let Some(letters) = letters.as_deref() {
-        let failed = tries.keep(again, letters, &mut lost).await;
+        let failed = tries.keep(retry, letters, &mut lost).await;
         if lost.is_empty() {
             return Ok(());
         }
-        if again.is_stopping() {
+        if retry.is_stopping() {
             return Err(LogError::Closed);
         }
-        if !tries.go_on(again, failed, lost.len()).await {
+        if !tries.go_on(retry, failed, lost.len()).await {
             break;
         }
     }
@@ -89,14 +88,14 @@ impl Tries {
         Self {
             time_ms: now_ms(),
             answered: 0,
-            delay: AGAIN_FIRST,
+            delay: RETRY_FIRST,
         }
     }
 
     /// Tries to keep all, once; leaves those that were not kept, and says why.
     async fn keep(
         &self,
-        again: &Again,
+        retry: &Retry,
         letters: &dyn KeepLost,
         lost: &mut Vec<Lost<'_>>,
     ) -> Option<NotKept> {
@@ -109,7 +108,7 @@ impl Tries {
                 continue;
             }
             match letters.keep(some, self.time_ms).await {
-                Ok(()) => kept(again, some),
+                Ok(()) => kept(retry, some),
                 // A record that cannot be kept costs no other.
                 Err(NotKept::Failed(_)) if some.len() > 1 => waiting.extend(some.chunks(1)),
                 Err(error) => {
@@ -123,13 +122,13 @@ impl Tries {
     }
 
     /// Waits until the next try; `false`: there is none.
-    async fn go_on(&mut self, again: &mut Again, failed: Option<NotKept>, records: usize) -> bool {
+    async fn go_on(&mut self, retry: &mut Retry, failed: Option<NotKept>, records: usize) -> bool {
         let (error, is_answered) = match failed {
             Some(NotKept::Unavailable(error)) => (error, false),
             Some(NotKept::Failed(error)) => (error, true),
             None => return true,
         };
-        if again.counters.may_log_unkept(LOG_INTERVAL) {
+        if retry.counters.unkept_lines.take() {
             tracing::warn!(
                 error,
                 records,
@@ -140,15 +139,15 @@ impl Tries {
         if self.answered >= KEEP_TRIES {
             return false;
         }
-        again.wait(self.delay).await;
-        self.delay = (self.delay * 2).min(AGAIN_SLOWEST);
+        retry.wait(self.delay).await;
+        self.delay = (self.delay * 2).min(RETRY_SLOWEST);
         true
     }
 }
 
-fn kept(again: &Again, some: &[Lost<'_>]) {
+fn kept(retry: &Retry, some: &[Lost<'_>]) {
     for lost in some {
-        again.counters.kept.fetch_add(1, Ordering::Relaxed);
+        retry.counters.kept.fetch_add(1, Ordering::Relaxed);
         tell(lost, "it is a dead letter");
     }
 }

@@ -4,10 +4,8 @@
 //! The time is a mark in the spool. It is written before an append, when everything before is
 //! committed and nothing is in doubt: then what a crash leaves uncommitted is shipped later.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use dovecast_log::LogError;
 use dovecast_log::embedded::{Embedded, Mark};
+use dovecast_log::{LogError, now_ms};
 
 /// How old a mark gets before it is written anew: a commit of the spool each time, against what is
 /// read back after a crash.
@@ -51,12 +49,6 @@ impl Since {
 
 fn name(topic: &str) -> String {
     format!("shipped {topic}")
-}
-
-/// Milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -11,18 +11,19 @@ use dovecast_event::{UnixMillis, header_name};
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer};
 use dovecast_log::{
     Appended, Budget, Consumer, Header, Held, Log, LogError, NewRecord, Position, Record, Refusal,
+    now_ms,
 };
 use tokio::sync::watch;
 
-use super::again::{AGAIN_SLOWEST, Again};
 use super::known::{Doubtful, LookUp};
 use super::lost::{self, KeepLost, Lost};
-use super::since::{Since, now_ms};
-use super::{Counters, ShipOptions};
+use super::retry::{RETRY_SLOWEST, Retry};
+use super::since::Since;
+use super::{All, Counters};
 
 /// More records than one read of the spool gives.
 const READ_RECORDS: u64 = 20_000;
-/// When a position that could not be kept is tried to be kept again.
+/// When a position that could not be kept is tried to be kept retry.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 /// `2026-11-20T21:35:28.123Z`.
 const TIME_BYTES: usize = 24;
@@ -89,20 +90,16 @@ pub(super) struct Work<L> {
 type Appending = Pin<Box<dyn Future<Output = (Vec<Position>, Result<Appended, LogError>)> + Send>>;
 
 impl<L: Log + Clone> Work<L> {
-    pub(super) fn new(
-        (spool, target): (Embedded, L),
-        (options, topic): (&ShipOptions, String),
-        (counters, letters, budget): (&Arc<Counters>, Option<&Arc<dyn KeepLost>>, &Budget),
-    ) -> Self {
+    pub(super) fn new(all: &All<L>, topic: String) -> Self {
         Self {
-            spool,
-            group: options.group.clone(),
+            spool: all.spool.clone(),
+            group: all.options.group.clone(),
             topic,
-            target,
-            counters: Arc::clone(counters),
-            letters: letters.cloned(),
-            read_ahead: options.read_ahead,
-            waiting: Waiting::new(budget),
+            target: all.target.clone(),
+            counters: Arc::clone(&all.counters),
+            letters: all.letters.clone(),
+            read_ahead: all.options.read_ahead,
+            waiting: Waiting::new(&all.budget),
             doubtful: None,
             since: Since::default(),
             uncommitted: BTreeMap::new(),
@@ -163,7 +160,7 @@ impl<L: Log + Clone> Work<L> {
                     }
                     Err(error) => {
                         tracing::error!(%error, "the spool cannot be read");
-                        tokio::time::sleep(AGAIN_SLOWEST).await;
+                        tokio::time::sleep(RETRY_SLOWEST).await;
                     }
                 },
                 () = tokio::time::sleep(COMMIT_AGAIN), if !self.uncommitted.is_empty() => {
@@ -189,7 +186,7 @@ impl<L: Log + Clone> Work<L> {
             .then(|| self.since.renew(&self.topic))
             .flatten();
         let (spool, target) = (self.spool.clone(), self.target.clone());
-        let mut again = Again::new(&self.counters, self.letters.as_ref(), stopping);
+        let mut retry = Retry::new(&self.counters, self.letters.as_ref(), stopping);
         Box::pin(async move {
             if let Some(mark) = mark
                 && let Err(error) = spool.append_marked(Vec::new(), mark).await
@@ -197,7 +194,7 @@ impl<L: Log + Clone> Work<L> {
                 // After a crash more is looked through.
                 tracing::warn!(%error, "the time of shipping cannot be stored; after a crash more is looked up in kafka");
             }
-            let done = ship(&target, records, look_up, &mut again).await;
+            let done = ship(&target, records, look_up, &mut retry).await;
             drop(held);
             (positions, done)
         })
@@ -239,14 +236,14 @@ async fn ship<L: Log>(
     target: &L,
     mut records: Vec<Record>,
     look_up: Option<LookUp>,
-    again: &mut Again,
+    retry: &mut Retry,
 ) -> Result<Appended, LogError> {
     let count = records.len();
     if let Some(mut look_up) = look_up {
         let known = loop {
             match look_up.go_on(target).await {
                 Ok(known) => break known,
-                Err(error) => again.after(error).await?,
+                Err(error) => retry.after(error).await?,
             }
         };
         if !known.is_whole {
@@ -257,7 +254,7 @@ async fn ship<L: Log>(
         records.retain(|record| !known.contains(record));
     }
     let duplicates = count - records.len();
-    again
+    retry
         .counters
         .known
         .fetch_add(duplicates as u64, Ordering::Relaxed);
@@ -272,7 +269,7 @@ async fn ship<L: Log>(
         let shipped = records.iter().map(|record| new_record(record, now_ms));
         match target.append(shipped.collect()).await {
             Ok(done) => break done,
-            Err(error) => again.after(error).await?,
+            Err(error) => retry.after(error).await?,
         }
     };
     let refusals = done.refusals.iter();
@@ -280,7 +277,7 @@ async fn ship<L: Log>(
         let record = records.get(*place)?;
         Some(Lost { record, reason })
     });
-    lost::keep(again, lost.collect()).await?;
+    lost::keep(retry, lost.collect()).await?;
     Ok(Appended { duplicates, ..done })
 }
 

@@ -101,7 +101,7 @@ async fn a_single_record_is_acknowledged_without_another_behind_it() {
             let ack = wire::read_frame(&said).expect("a frame").expect("whole").0;
             let expected = u64::from(number) + 1;
             assert!(matches!(ack, Frame::Ack(records) if records == expected));
-            // It is durable: another connection to the log sees it.
+            // The log counts what is committed.
             assert_eq!(host.log().stats().appended, expected);
         }
     }

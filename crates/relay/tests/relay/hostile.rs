@@ -40,8 +40,12 @@ fn proper(path: &Path, user: &str, count: u32) {
             txn_seq: 0,
             txn_last: true,
         };
+        let author = spill::Author {
+            host: "mail1",
+            program: "x",
+        };
         let writer = writer.get_or_insert_with(|| {
-            spill::Writer::create(dir.path(), ("mail1", "x"), &record, 1 << 30).expect("a file")
+            spill::Writer::create(dir.path(), &author, &record, 1 << 30).expect("a file")
         });
         writer.push(&record);
     }

@@ -112,7 +112,7 @@ async fn what_is_never_taken_is_kept_and_the_rest_is_shipped() {
     let letters = Arc::<Letters>::default();
     let options = ShipOptions::default();
     let keep = Arc::clone(&letters) as Arc<dyn KeepLost>;
-    let shipper = Shipper::start_keeping(&spool, Small(target.clone()), (&options, Some(keep)));
+    let shipper = Shipper::start_keeping(&spool, Small(target.clone()), &options, Some(keep));
     let all_are = async {
         while shipper.stats().shipped < 3 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use dovecast_operations::{Anyone, Registrar};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -9,7 +10,6 @@ use super::Api;
 use super::documents::{App, Document, Included, ListLinks, ListMeta};
 use super::error::ApiError;
 use super::error::described::{AnyRequest, Invalid, NotFound};
-use super::identity::Known;
 use super::path::Named;
 use super::query::Query;
 
@@ -51,12 +51,13 @@ impl AppDocument {
     ),
 )]
 pub(crate) async fn list(
-    _: Known,
+    caller: Anyone,
     State(api): State<Api>,
     query: Query,
 ) -> Result<Document<AppList>, ApiError> {
     let part = query.whole()?;
-    let page = api.store.applications(part.limit, part.offset).await?;
+    let listed = api.operations.applications(caller, part.limit, part.offset);
+    let page = listed.await?;
     let (meta, links) = query.describe(part, page.total);
     let (mut data, mut included) = (Vec::new(), Vec::new());
     for application in &page.items {
@@ -85,12 +86,31 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn show(
-    _: Known,
+    caller: Anyone,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<Document<AppDocument>, ApiError> {
-    let none = || ApiError::no_record("App", &id);
-    let parsed = id.parse().map_err(|_| none())?;
-    let application = api.store.application(parsed).await?.ok_or_else(none)?;
+    let application = api.operations.application(caller, &id).await?;
     Ok(Document(StatusCode::OK, AppDocument::new(&application)))
+}
+
+/// Remove an application with its event types and levels. Filters that name them lose them, and
+/// never widen by that.
+#[utoipa::path(
+    delete, path = "/apps/{id}", tag = "apps",
+    operation_id = "removeApp",
+    params(("id" = String, Path, description = "Id of the application.")),
+    responses(
+        (status = 204, description = "The application was removed."),
+        AnyRequest,
+        NotFound,
+    ),
+)]
+pub(crate) async fn remove(
+    registrar: Registrar,
+    State(api): State<Api>,
+    Named(id): Named,
+) -> Result<StatusCode, ApiError> {
+    api.operations.remove_application(registrar, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

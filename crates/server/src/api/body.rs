@@ -26,9 +26,6 @@ const MAX_REPLAYED_BYTES: usize = 64 * 1024 * 1024;
 /// A body in JSON.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-/// A body that is said to be JSON, as it came.
-pub(crate) struct JsonBytes(pub(crate) Bytes);
-
 /// A body in JSON or YAML.
 pub(crate) struct AnyBody(pub(crate) Value);
 
@@ -53,20 +50,8 @@ impl FromRequest<Api> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let JsonBytes(bytes) = JsonBytes::from_request(request, api).await?;
-        Ok(Self(json(&bytes)?))
-    }
-}
-
-impl FromRequest<Api> for JsonBytes {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let media_type = media_type(&request);
-        if !JSON.contains(&&*media_type) {
-            return Err(refused(&media_type, "application/vnd.api+json"));
-        }
-        Ok(Self(bytes(request, api).await?))
+        json_type(&request)?;
+        Ok(Self(json(&bytes(request, api).await?)?))
     }
 }
 
@@ -87,6 +72,16 @@ impl FromRequest<Api> for AnyBody {
             json(&bytes)?
         };
         Ok(Self(value))
+    }
+}
+
+/// Refuses a body that is not said to be JSON.
+pub(super) fn json_type(request: &Request) -> Result<(), ApiError> {
+    let media_type = media_type(request);
+    if JSON.contains(&&*media_type) {
+        Ok(())
+    } else {
+        Err(refused(&media_type, "application/vnd.api+json"))
     }
 }
 

@@ -6,13 +6,13 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dovecast_operations::FlowAttributes;
 use dovecast_store as store;
-use dovecast_store::FilterSet;
+use dovecast_store::{EndpointKind, FilterSet};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
-
-use super::endpoint_fields::FlowAttributes;
 
 /// The type of every answer with a body.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.api+json";
@@ -220,8 +220,8 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointAttributes {
     /// Name, unique in the account.
     name: String,
-    /// Where webhooks are sent.
-    url: String,
+    /// Where webhooks are sent; null for other drivers.
+    url: Option<String>,
     /// Whether the endpoint receives notifications.
     active: bool,
     /// How the last delivery ended: `success` or `failure`; null before the first.
@@ -230,7 +230,8 @@ pub(crate) struct EndpointAttributes {
     last_delivery_time: Option<String>,
     /// Time of the first failure since the last success, RFC 3339.
     first_failure_time: Option<String>,
-    /// `Endpoints::HttpEndpoint` or `Endpoints::HttpsEndpoint`, as the URL says.
+    /// `Endpoints::HttpEndpoint` or `Endpoints::HttpsEndpoint`, as the URL says; `Endpoint` for
+    /// other drivers.
     #[serde(rename = "type")]
     kind: &'static str,
     /// Retry policy: `default` or `hooks`.
@@ -239,6 +240,11 @@ pub(crate) struct EndpointAttributes {
     timeout_seconds: Option<u32>,
     #[serde(flatten)]
     flow: FlowAttributes,
+    /// Name of the driver: `webhook`, or another one.
+    driver: String,
+    /// Settings for the driver, without what is secret of them; null for webhooks.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Map<String, Value>>,
 }
 
 impl Endpoint {
@@ -255,10 +261,12 @@ impl Endpoint {
                     .map(store::DeliveryStatus::as_str),
                 last_delivery_time: endpoint.last_delivery_ms.map(time),
                 first_failure_time: endpoint.first_failure_ms.map(time),
-                kind: endpoint.kind.as_str(),
+                kind: endpoint.kind.map_or("Endpoint", EndpointKind::as_str),
                 retry_policy: endpoint.retry_policy.as_str(),
                 timeout_seconds: endpoint.timeout_seconds,
                 flow: FlowAttributes::new(&endpoint.flow),
+                settings: endpoint.url.is_none().then(|| endpoint.settings.clone()),
+                driver: endpoint.driver.clone(),
             },
         }
     }

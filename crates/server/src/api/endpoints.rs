@@ -3,23 +3,17 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_store as store;
-use dovecast_store::{Account, EndpointId};
+use dovecast_operations::{EndpointFields, EndpointRequest, Tenant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, Endpoint, ListLinks, ListMeta};
-use super::endpoint_fields::{EndpointFields, EndpointRequest};
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
 use super::error::{ApiError, ErrorDocument};
-use super::identity::Tenant;
 use super::path::Named;
 use super::query::{Part, Query};
-
-/// How long webhooks are signed with an old secret, too, after it was replaced.
-const SECRET_OVERLAP_MS: i64 = 24 * 3_600_000;
 
 /// A part of the list of endpoints.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,8 +39,10 @@ pub(crate) struct SecretDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SecretMeta {
     /// Secret that webhooks are signed with, in the format of Standard Webhooks. Shown this once.
+    /// Other drivers have none.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-    signing_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
 }
 
 /// List the endpoints of the account.
@@ -66,12 +62,12 @@ pub(crate) struct SecretMeta {
     ),
 )]
 pub(crate) async fn list(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     query: Query,
 ) -> Result<Document<EndpointList>, ApiError> {
     let wanted = query.endpoints()?;
-    let page = api.store.endpoints(account.id, &wanted).await?;
+    let page = api.operations.endpoints(&tenant, &wanted).await?;
     let part = Part {
         limit: wanted.limit,
         offset: wanted.offset,
@@ -98,19 +94,16 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn create(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     body: JsonBody,
 ) -> Result<Document<SecretDocument>, ApiError> {
     let fields: EndpointFields = body.under("endpoint")?;
-    let taken = is_taken(&api, &account, &fields, None).await?;
-    let new = fields.into_new(taken)?;
-    let most = api.max_endpoints;
-    let made = api.store.create_endpoint(account.id, &new, most).await?;
+    let made = api.operations.create_endpoint(&tenant, fields).await?;
     let document = SecretDocument {
         data: Endpoint::new(&made.endpoint),
         meta: SecretMeta {
-            signing_secret: made.secret.expose().to_owned(),
+            signing_secret: made.secret.map(|secret| secret.expose().to_owned()),
         },
     };
     Ok(Document(StatusCode::CREATED, document))
@@ -128,12 +121,12 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn show(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<Document<EndpointDocument>, ApiError> {
-    let endpoint = find(&api, &account, &id).await?;
-    let data = Endpoint::new(&endpoint);
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    let data = Endpoint::new(own.endpoint());
     Ok(Document(StatusCode::OK, EndpointDocument { data }))
 }
 
@@ -152,16 +145,14 @@ pub(crate) async fn show(
     ),
 )]
 pub(crate) async fn update(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
     body: JsonBody,
 ) -> Result<Document<EndpointDocument>, ApiError> {
-    let known = find(&api, &account, &id).await?;
+    let own = api.operations.endpoint(&tenant, &id).await?;
     let fields: EndpointFields = body.under("endpoint")?;
-    let taken = is_taken(&api, &account, &fields, Some(known.id)).await?;
-    let edit = fields.into_edit(taken)?;
-    let endpoint = api.store.edit_endpoint(account.id, known.id, &edit).await?;
+    let endpoint = api.operations.change_endpoint(&own, fields).await?;
     let data = Endpoint::new(&endpoint);
     Ok(Document(StatusCode::OK, EndpointDocument { data }))
 }
@@ -178,14 +169,12 @@ pub(crate) async fn update(
     ),
 )]
 pub(crate) async fn delete(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
-    let parsed = parse(&id)?;
-    if !api.store.delete_endpoint(account.id, parsed).await? {
-        return Err(ApiError::no_record("Endpoint", &id));
-    }
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    api.operations.delete_endpoint(&own).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -203,21 +192,12 @@ pub(crate) async fn delete(
     ),
 )]
 pub(crate) async fn test(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
-    let known = find(&api, &account, &id).await?;
-    let records = api.store.load_endpoints(&[known.id]).await?;
-    let none = || ApiError::no_record("Endpoint", &id);
-    let record = records.first().ok_or_else(none)?;
-    let Some(test_delivery) = &api.test_delivery else {
-        return Err(ApiError::bad_gateway(
-            "This server delivers no webhooks: it runs without the role `dispatch`",
-        ));
-    };
-    let delivered = test_delivery.deliver_test(record).await;
-    delivered.map_err(ApiError::bad_gateway)?;
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    api.operations.test_endpoint(&own).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -233,46 +213,17 @@ pub(crate) async fn test(
     ),
 )]
 pub(crate) async fn rotate_secret(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<Document<SecretDocument>, ApiError> {
-    let known = find(&api, &account, &id).await?;
-    let rotated = api
-        .store
-        .rotate_secret(account.id, known.id, SECRET_OVERLAP_MS);
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    let secret = api.operations.rotate_secret(&own).await?;
     let document = SecretDocument {
         meta: SecretMeta {
-            signing_secret: rotated.await?.expose().to_owned(),
+            signing_secret: Some(secret.expose().to_owned()),
         },
-        data: Endpoint::new(&known),
+        data: Endpoint::new(own.endpoint()),
     };
     Ok(Document(StatusCode::OK, document))
-}
-
-fn parse(id: &str) -> Result<EndpointId, ApiError> {
-    id.parse().map_err(|_| ApiError::no_record("Endpoint", id))
-}
-
-pub(super) async fn find(
-    api: &Api,
-    account: &Account,
-    id: &str,
-) -> Result<store::Endpoint, ApiError> {
-    let found = api.store.endpoint(account.id, parse(id)?).await?;
-    found.ok_or_else(|| ApiError::no_record("Endpoint", id))
-}
-
-/// Whether another endpoint has the name. Looked up before the rest is checked, so that the answer
-/// names all that is wrong at once.
-async fn is_taken(
-    api: &Api,
-    account: &Account,
-    fields: &EndpointFields,
-    except: Option<EndpointId>,
-) -> Result<bool, ApiError> {
-    match fields.name() {
-        Some(name) => Ok(api.store.is_name_taken(account.id, name, except).await?),
-        None => Ok(false),
-    }
 }

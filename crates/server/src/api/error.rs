@@ -10,6 +10,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dovecast_event::brief;
+use dovecast_operations::{Fault, FaultPlace, Refusal, Resource};
 use dovecast_store::{MemberKind, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -96,11 +97,12 @@ impl ApiError {
     }
 
     pub(crate) fn too_large() -> Self {
-        Self::one(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Payload too large",
-            format!("The body is longer than {} bytes", super::MAX_BODY_BYTES),
-        )
+        let bytes = super::MAX_BODY_BYTES;
+        Self::payload_too_large(format!("The body is longer than {bytes} bytes"))
+    }
+
+    pub(crate) fn payload_too_large(detail: impl Into<String>) -> Self {
+        Self::one(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large", detail)
     }
 
     pub(crate) fn media_type(detail: impl Into<String>) -> Self {
@@ -122,8 +124,23 @@ impl ApiError {
         Self::one(status, title, reason.to_string())
     }
 
-    pub(crate) fn bad_gateway(detail: impl Into<String>) -> Self {
-        Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", detail)
+    /// The store has failed: that is logged, the client learns whether to ask again.
+    fn store(error: StoreError) -> Self {
+        if error.is_unavailable() {
+            unavailable::log(error);
+            return Self::one(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service unavailable",
+                "The database cannot be used at the moment",
+            );
+        }
+        let error = anyhow::Error::from(error);
+        tracing::error!(error = format!("{error:#}"), "a request has failed");
+        Self::one(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Internal server error",
+            "Server encountered an unexpected error",
+        )
     }
 
     /// Attributes that are not valid, each with its error.
@@ -143,7 +160,7 @@ impl ApiError {
 impl Errors {
     /// Most errors in an answer: more help nobody, and a body can be wrong in as many places as it
     /// has bytes.
-    const MOST: usize = 100;
+    pub(crate) const MOST: usize = 100;
 
     pub(crate) fn push(&mut self, error: ErrorObject) {
         if self.0.len() < Self::MOST {
@@ -181,77 +198,69 @@ impl ErrorObject {
         error.source = Some(ErrorSource::Pointer(brief(&pointer.into())));
         error
     }
+}
 
-    /// An attribute that is not valid.
-    pub(crate) fn attribute(name: &str, detail: impl Into<String>) -> Self {
-        Self::at(format!("/data/attributes/{name}"), detail)
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Forbidden(text) => Self::forbidden(text),
+            Refusal::NotFound { what, id } => Self::no_record(named(what), &id),
+            Refusal::Unreadable(reason) => Self::bad_request(reason),
+            Refusal::Invalid(faults) => {
+                let errors: Vec<_> = faults.into_iter().map(ErrorObject::from).collect();
+                Self::invalid(errors)
+            }
+            Refusal::NotActive => Self::invalid(vec![ErrorObject::at(
+                "/data/attributes/active",
+                "is false: the endpoint receives nothing",
+            )]),
+            Refusal::NotWanted(reason) => Self::one(StatusCode::CONFLICT, "Not wanted", reason),
+            Refusal::TestFailed(reason) => {
+                Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", reason)
+            }
+            Refusal::Store(error) => Self::store(error),
+        }
     }
+}
 
-    /// A set of a filter that is not valid.
-    pub(crate) fn members(kind: MemberKind, detail: impl Into<String>) -> Self {
-        let relation = match kind {
-            MemberKind::Application => "apps",
-            MemberKind::EventType => "event_types",
-            MemberKind::Level => "levels",
-        };
-        Self::at(format!("/data/relationships/filter/{relation}"), detail)
+/// Names as clients of hooks-backend know them.
+fn named(what: Resource) -> &'static str {
+    match what {
+        Resource::Account => "Account",
+        Resource::Application => "App",
+        Resource::DeadLetter | Resource::Owed => "a dead letter",
+        Resource::Endpoint => "Endpoint",
+        Resource::Filter => "Filter of endpoint",
+        Resource::Token => "Token",
     }
+}
 
-    /// A filter that names what is not registered.
-    pub(crate) fn unknown_member(kind: MemberKind, id: &str) -> Self {
-        let what = match kind {
-            MemberKind::Application => "App",
-            MemberKind::EventType => "EventType",
-            MemberKind::Level => "Level",
+impl From<Fault> for ErrorObject {
+    fn from(fault: Fault) -> Self {
+        let pointer = match fault.place {
+            FaultPlace::All => "/data".to_owned(),
+            FaultPlace::Attribute(name) => format!("/data/attributes/{name}"),
+            FaultPlace::Members(kind) => {
+                let relation = match kind {
+                    MemberKind::Application => "apps",
+                    MemberKind::EventType => "event_types",
+                    MemberKind::Level => "levels",
+                };
+                format!("/data/relationships/filter/{relation}")
+            }
+            FaultPlace::Pointer(pointer) => pointer,
         };
-        let mut error = Self::members(kind, format!("Could not find {what} with 'id'={id}"));
-        "Record not found".clone_into(&mut error.title);
+        let mut error = Self::at(pointer, fault.detail);
+        if fault.is_unknown {
+            "Record not found".clone_into(&mut error.title);
+        }
         error
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NameTaken(_) => Self::invalid(vec![ErrorObject::attribute(
-                "name",
-                "has already been taken",
-            )]),
-            StoreError::TooManyEndpoints(most) => Self::invalid(vec![ErrorObject::at(
-                "/data",
-                format!(
-                    "cannot be created: the account has {most} endpoints, and may have no more"
-                ),
-            )]),
-            StoreError::Unknown { kind, id } => {
-                Self::invalid(vec![ErrorObject::unknown_member(kind, &id)])
-            }
-            StoreError::AuthorizationTwice => Self::invalid(vec![ErrorObject::attribute(
-                "data/headers/Authorization",
-                "cannot be set together with `authorization`",
-            )]),
-            StoreError::Fallback(detail) => {
-                Self::invalid(vec![ErrorObject::attribute("fallback_id", detail)])
-            }
-            StoreError::NoEndpoint => Self::not_found("Could not find Endpoint"),
-            error if error.is_unavailable() => {
-                unavailable::log(error);
-                Self::one(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "Service unavailable",
-                    "The database cannot be used at the moment",
-                )
-            }
-            error => {
-                let error = anyhow::Error::from(error);
-                tracing::error!(error = format!("{error:#}"), "a request has failed");
-                Self::one(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "Internal server error",
-                    "Server encountered an unexpected error",
-                )
-            }
-        }
+        Self::from(Refusal::from(error))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use dovecast_operations::Tenant;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -9,7 +10,6 @@ use super::Api;
 use super::documents::{Document, Filter};
 use super::error::ApiError;
 use super::error::described::{AnyRequest, NotFound};
-use super::identity::Tenant;
 use super::path::Named;
 
 /// A filter.
@@ -30,13 +30,10 @@ pub(crate) struct FilterDocument {
     ),
 )]
 pub(crate) async fn show(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<Document<FilterDocument>, ApiError> {
-    let none = || ApiError::not_found(format!("Could not find Filter of endpoint with 'id'={id}"));
-    let endpoint = id.parse().map_err(|_| none())?;
-    let filter = api.store.filter(account.id, endpoint).await?;
-    let data = Filter::new(&filter.ok_or_else(none)?);
+    let data = Filter::new(&api.operations.filter(&tenant, &id).await?);
     Ok(Document(StatusCode::OK, FilterDocument { data }))
 }

@@ -1,7 +1,7 @@
 //! Who a request comes from: a user behind a proxy that is trusted, or a token.
 //!
-//! What an operation needs is the type of its first argument: [`Known`], [`Tenant`], [`Registrar`],
-//! [`Sender`], [`Admin`].
+//! What an operation needs is the type of its first argument: [`Anyone`], [`Tenant`],
+//! [`Registrar`], [`Sender`], [`Operator`]; whether the caller is one is decided by [`Caller`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dovecast_store::{Account, Caller, Profile};
+use dovecast_operations::{Anyone, Caller, Operator, Registrar, Sender, Tenant};
+use dovecast_store::Profile;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,25 +28,11 @@ pub(crate) const IDENTITY: &str = "x-rh-identity";
 /// PostgreSQL's indexes take no long texts.
 const MAX_CHARS: usize = 255;
 
-/// Any caller that is authenticated.
-pub(crate) struct Known;
-/// Account of the caller, which is a user of it or one of its tokens.
-pub(crate) struct Tenant(pub(crate) Account);
-/// Caller that may register applications.
-pub(crate) struct Registrar;
-/// Caller that may send notifications: for one account, or for any.
-pub(crate) enum Sender {
-    Account(Account),
-    Anybody,
-}
-/// Caller with an admin token.
-pub(crate) struct Admin;
-
-impl FromRequestParts<Api> for Known {
+impl FromRequestParts<Api> for Anyone {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        identify(parts, api).await.map(|_| Self)
+        Ok(identify(parts, api).await?.anyone())
     }
 }
 
@@ -53,12 +40,7 @@ impl FromRequestParts<Api> for Tenant {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        match identify(parts, api).await? {
-            Caller::Account(account) => Ok(Self(account)),
-            Caller::Admin | Caller::Registration => Err(ApiError::forbidden(
-                "This token belongs to no account: use a token of the account of the endpoints",
-            )),
-        }
+        Ok(identify(parts, api).await?.tenant()?)
     }
 }
 
@@ -72,12 +54,7 @@ impl FromRequestParts<Api> for Registrar {
                 "Requests with X-RH-IDENTITY are not allowed to register apps.",
             ));
         }
-        match identify(parts, api).await? {
-            Caller::Admin | Caller::Registration => Ok(Self),
-            Caller::Account(_) => Err(ApiError::forbidden(
-                "Only an admin token or a registration token may register applications",
-            )),
-        }
+        Ok(identify(parts, api).await?.registrar()?)
     }
 }
 
@@ -91,26 +68,15 @@ impl FromRequestParts<Api> for Sender {
                 "Requests with X-RH-IDENTITY are not allowed to send notifications.",
             ));
         }
-        match identify(parts, api).await? {
-            Caller::Account(account) => Ok(Self::Account(account)),
-            Caller::Admin => Ok(Self::Anybody),
-            Caller::Registration => Err(ApiError::forbidden(
-                "Only an admin token or a token of the account may send notifications",
-            )),
-        }
+        Ok(identify(parts, api).await?.sender()?)
     }
 }
 
-impl FromRequestParts<Api> for Admin {
+impl FromRequestParts<Api> for Operator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        match identify(parts, api).await? {
-            Caller::Admin => Ok(Self),
-            Caller::Account(_) | Caller::Registration => Err(ApiError::forbidden(
-                "Only an admin token may list, create and delete tokens",
-            )),
-        }
+        Ok(identify(parts, api).await?.operator()?)
     }
 }
 
@@ -150,7 +116,8 @@ async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
     };
     let refused = || ApiError::Authentication("The API token is not valid".to_owned());
     let token = bearer(authorization).ok_or_else(refused)?;
-    api.store.caller(token).await?.ok_or_else(refused)
+    let caller = api.operations.caller_of_token(token).await?;
+    caller.ok_or_else(refused)
 }
 
 fn bearer(authorization: &HeaderValue) -> Option<&str> {
@@ -164,9 +131,8 @@ fn bearer(authorization: &HeaderValue) -> Option<&str> {
 async fn user(header: &HeaderValue, api: &Api) -> Result<Caller, ApiError> {
     let identity = parse(header.as_bytes());
     let (number, profile) = identity.ok_or_else(unreadable)?;
-    let account = api.store.account_seen(&number).await?;
-    api.store.user_seen(account.id, &profile).await?;
-    Ok(Caller::Account(account))
+    let caller = api.operations.caller_of_identity(&number, &profile).await?;
+    Ok(caller)
 }
 
 fn unreadable() -> ApiError {

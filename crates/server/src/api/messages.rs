@@ -1,7 +1,14 @@
-//! Notifications over HTTP: what an application would write into the topic `hooks.outbox`.
+//! Notifications over HTTP: what an application would write into the topic `hooks.outbox`, one or
+//! an array of them.
+//!
+//! `body` bounds what comes, `reading` makes a notification of it, `array` answers for several,
+//! `key` makes a request that is sent again send nothing twice.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+mod array;
+mod body;
+mod key;
+mod reading;
+
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,25 +16,30 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
-use dovecast_notification::outbox::{FIELDS, NewNotification};
+use dovecast_operations::Sender;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
-use super::body::{self, JsonBytes};
 use super::documents::Document;
+use super::error::ApiError;
 use super::error::described::{AnyRequest, Invalid, UnreadableBody};
-use super::error::{ApiError, ErrorObject, Errors};
-use super::identity::Sender;
 use crate::headers::header;
+use array::ResultsDocument;
+use body::MessagesBody;
+use key::IdempotencyKey;
+
+pub(super) use body::Bounds;
+pub(super) use reading::read;
+
+/// Room in a value for what a notification may leave out: the time, the account.
+const VALUE_BYTES: usize = 96;
 
 /// Notification to send.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes what is read")]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct MessageRequest {
     /// Name of the application.
     application: String,
@@ -44,6 +56,17 @@ pub(crate) struct MessageRequest {
     account_id: Option<String>,
 }
 
+/// One notification or several.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) enum MessagesRequest {
+    /// One notification.
+    One(MessageRequest),
+    /// Several, each of which gets its own answer.
+    Several(Vec<MessageRequest>),
+}
+
 /// A notification that is in the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MessageDocument {
@@ -58,14 +81,40 @@ pub(crate) struct Message {
     id: String,
 }
 
-/// Send a notification. It is durable once the request is answered.
+impl Message {
+    fn new(id: String) -> Self {
+        Self {
+            kind: "message",
+            id,
+        }
+    }
+}
+
+/// What became of one notification or of several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Sent {
+    One(MessageDocument),
+    Several(ResultsDocument),
+}
+
+/// Send a notification, or an array of notifications. What is accepted is durable once the request
+/// is answered.
+///
+/// The notifications of an array are sent in its order, and each has a result of its own: one that
+/// is refused stops no other. The number of notifications and the length of the body are limited
+/// by `max_messages` and `max_messages_bytes` of the configuration.
 #[utoipa::path(
     post, path = "/messages", tag = "messages",
     operation_id = "createMessage",
     security(("token" = [])),
-    request_body(content = MessageRequest, content_type = "application/vnd.api+json"),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Text of 1 to 255 ASCII characters. The same request sent again with the same key to the same node sends no notification twice, as long as the node remembers the ids of its last records."),
+    ),
+    request_body(content = MessagesRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 201, description = "The notification is durable in the log.", body = MessageDocument, content_type = "application/vnd.api+json"),
+        (status = 201, description = "The notification is durable in the log; of an array, each.", body = Sent, content_type = "application/vnd.api+json"),
+        (status = 207, description = "At least one notification of the array is not accepted: each result has its status.", body = ResultsDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         UnreadableBody,
         Invalid,
@@ -74,12 +123,41 @@ pub(crate) struct Message {
 pub(crate) async fn create(
     sender: Sender,
     State(api): State<Api>,
-    JsonBytes(body): JsonBytes,
-) -> Result<Document<MessageDocument>, ApiError> {
-    let now = Timestamp::now();
-    let notification = read(&body, &sender, now)?;
-    let id = Uuid::now_v7();
-    let value = serde_json::to_vec(&notification).map_err(ApiError::bad_request)?;
+    key: IdempotencyKey,
+    body: MessagesBody,
+) -> Result<Document<Sent>, ApiError> {
+    if body.is_array() {
+        let (status, results) = array::send(&api, &sender, &key, &body).await?;
+        return Ok(Document(status, Sent::Several(results)));
+    }
+    let json = &*body.bytes;
+    let made = (key.id(&sender, 0, json), Timestamp::now());
+    let (record, id) = record(&api, (json, "the body"), &sender, made)?;
+    let taken = api.outbox.append(record).await;
+    taken.map_err(|reason| ApiError::not_taken(&reason))?;
+    let data = Message::new(id);
+    Ok(Document(
+        StatusCode::CREATED,
+        Sent::One(MessageDocument { data }),
+    ))
+}
+
+/// The record of a notification, and its id as it is shown.
+fn record(
+    api: &Api,
+    (json, what): (&[u8], &str),
+    sender: &Sender,
+    (id, now): (Uuid, Timestamp),
+) -> Result<(NewRecord, String), ApiError> {
+    if json.len() > super::MAX_BODY_BYTES {
+        return Err(ApiError::payload_too_large(format!(
+            "{what} is longer than {} bytes",
+            super::MAX_BODY_BYTES
+        )));
+    }
+    let notification = read(json, what, sender, now)?;
+    let mut value = Vec::with_capacity(json.len() + VALUE_BYTES);
+    serde_json::to_writer(&mut value, &notification).map_err(ApiError::bad_request)?;
     let shown = id.hyphenated().to_string();
     let record = NewRecord {
         topic: Arc::clone(&api.outbox.topic),
@@ -89,99 +167,5 @@ pub(crate) async fn create(
         timestamp_ms: now.as_millisecond(),
         id: Some(id.as_u128()),
     };
-    let taken = api.outbox.append(record).await;
-    taken.map_err(|reason| ApiError::not_taken(&reason))?;
-    let data = Message {
-        kind: "message",
-        id: shown,
-    };
-    Ok(Document(StatusCode::CREATED, MessageDocument { data }))
-}
-
-pub(super) fn read<'a>(
-    body: &'a [u8],
-    sender: &Sender,
-    now: Timestamp,
-) -> Result<NewNotification<String, &'a RawValue>, ApiError> {
-    let Value::Object(fields) = body::json(body)? else {
-        return Err(ApiError::bad_request("the body is not an object"));
-    };
-    // Endpoints get it byte by byte, with numbers that no program here understands.
-    let mut messages: HashMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_slice(body).map_err(ApiError::bad_request)?;
-    let mut errors = Errors::default();
-    for name in fields.keys().filter(|name| !FIELDS.contains(&&***name)) {
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-        errors.push(ErrorObject::at(pointer, "is not a field of a notification"));
-    }
-    let mut noted = |name: &str, read: Result<String, &str>| {
-        read.map_err(|detail| errors.push(ErrorObject::at(format!("/{name}"), detail)))
-            .ok()
-    };
-    let application = noted("application", filled(fields.get("application")));
-    let event_type = noted("event_type", filled(fields.get("event_type")));
-    let level = match fields.get("level") {
-        Some(Value::Null) => Some(None),
-        None => noted("level", Err("is missing (null for none)")).map(Some),
-        value => noted("level", filled(value)).map(Some),
-    };
-    let timestamp = noted("timestamp", timestamp(fields.get("timestamp"), now));
-    let account_id = noted("account_id", account(fields.get("account_id"), sender));
-    let message = messages.remove("message");
-    if message.is_none() {
-        noted("message", Err("is missing"));
-    }
-    let (Some(application), Some(event_type), Some(level)) = (application, event_type, level)
-    else {
-        return Err(ApiError::invalid(errors));
-    };
-    let (Some(timestamp), Some(account_id), Some(message), true) =
-        (timestamp, account_id, message, errors.is_empty())
-    else {
-        return Err(ApiError::invalid(errors));
-    };
-    if let Sender::Account(account) = sender
-        && account.number != account_id
-    {
-        return Err(ApiError::forbidden(
-            "This token sends notifications for its own account only",
-        ));
-    }
-    Ok(NewNotification {
-        application,
-        event_type,
-        level,
-        account_id,
-        timestamp,
-        message,
-    })
-}
-
-fn filled(value: Option<&Value>) -> Result<String, &'static str> {
-    match value {
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.clone()),
-        None | Some(Value::Null | Value::String(_)) => Err("can't be blank"),
-        Some(_) => Err("is not a string"),
-    }
-}
-
-fn timestamp(value: Option<&Value>, now: Timestamp) -> Result<String, &'static str> {
-    let time = match value {
-        None => Ok(now),
-        Some(Value::String(text)) => text.parse().map_err(drop),
-        Some(_) => Err(()),
-    };
-    match time {
-        Ok(time) => Ok(format!("{time:.3}")),
-        Err(()) => Err("is not an RFC 3339 time"),
-    }
-}
-
-/// Number of the account. Some senders write it as a JSON number.
-fn account(value: Option<&Value>, sender: &Sender) -> Result<String, &'static str> {
-    match (value, sender) {
-        (None, Sender::Account(account)) => Ok(account.number.clone()),
-        (Some(Value::Number(number)), _) => Ok(number.to_string()),
-        (value, _) => filled(value),
-    }
+    Ok((record, shown))
 }

@@ -102,6 +102,12 @@ impl Query {
         self.part_of(DEFAULT_LIMIT)
     }
 
+    /// `limit` of a list that has no total.
+    pub(crate) fn limit(&self) -> Result<usize, ApiError> {
+        // It is from 1 to MAX_LIMIT.
+        Ok(usize::try_from(self.part()?.limit).unwrap_or_default())
+    }
+
     /// `limit` and `offset` of a list that clients want as a whole: the default is the most.
     pub(crate) fn whole(&self) -> Result<Part, ApiError> {
         self.part_of(MAX_LIMIT)
@@ -165,6 +171,15 @@ impl Query {
             offset,
         };
         (meta, links)
+    }
+
+    /// URL of the request with another value of a parameter.
+    pub(crate) fn with(&self, name: &str, value: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let others = self.parameters.iter().filter(|(key, _)| key != name);
+        query.extend_pairs(others);
+        query.append_pair(name, value);
+        format!("{}?{}", self.base, query.finish())
     }
 
     /// URL of the request with another part.

@@ -1,14 +1,16 @@
 //! The readers of the REST API as functions of bytes, see [`crate::readers`].
 
+use std::sync::LazyLock;
+
+use dovecast_drivers::Drivers;
+use dovecast_operations::{EndpointFields, Known, Sender, read_registration};
 use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
 use jiff::Timestamp;
 
 use super::body::{self, JsonBody};
-use super::endpoint_fields::EndpointFields;
 use super::error::{ApiError, ErrorSource};
-use super::identity::Sender;
+use super::messages;
 use super::query::Query;
-use super::{messages, registration as registrations};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +53,31 @@ pub fn registration(form: Form, bytes: &[u8]) -> Result<Registration, Refused> {
         Form::Json => body::json(bytes)?,
         Form::Yaml => body::yaml(bytes)?,
     };
-    Ok(registrations::fields::read(&value)?)
+    Ok(read_registration(&value).map_err(ApiError::from)?)
 }
 
 /// The body of `POST /endpoints`.
 pub fn new_endpoint(bytes: &[u8]) -> Result<NewEndpoint, Refused> {
-    Ok(endpoint(bytes)?.into_new(false)?)
+    let new = endpoint(bytes)?.into_new(&KNOWN);
+    Ok(new.map_err(ApiError::from)?)
 }
 
 /// The body of `PUT /endpoints/{id}`.
 pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
-    Ok(endpoint(bytes)?.into_edit(false)?)
+    let edit = endpoint(bytes)?.into_edit(&KNOWN);
+    Ok(edit.map_err(ApiError::from)?)
 }
+
+/// An account that has no endpoint.
+static KNOWN: LazyLock<Known<'static>> = LazyLock::new(|| {
+    static DRIVERS: LazyLock<Drivers> = LazyLock::new(|| Drivers::from_iter([]));
+    Known {
+        is_taken: false,
+        account: "1",
+        drivers: &DRIVERS,
+        record: None,
+    }
+});
 
 fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {
     JsonBody(body::json(bytes)?).under("endpoint")
@@ -70,7 +85,7 @@ fn endpoint(bytes: &[u8]) -> Result<EndpointFields, ApiError> {
 
 /// The body of `POST /messages`, sent with an admin token at `now`: the value of its record.
 pub fn message(bytes: &[u8], now: Timestamp) -> Result<Vec<u8>, Refused> {
-    let notification = messages::read(bytes, &Sender::Anybody, now)?;
+    let notification = messages::read(bytes, "the body", &Sender::Anybody, now)?;
     Ok(serde_json::to_vec(&notification).map_err(ApiError::bad_request)?)
 }
 

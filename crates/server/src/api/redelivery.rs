@@ -2,20 +2,16 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_notification::NotificationId;
-use jiff::Timestamp;
+use dovecast_operations::{ChosenLetters, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
-use super::endpoints::find;
 use super::error::described::{AnyRequest, UnreadableBody};
 use super::error::{ApiError, ErrorDocument, ErrorObject};
-use super::identity::Tenant;
 use super::path::Named;
-use crate::cli::NotificationName;
 
 /// Request to deliver again.
 #[derive(ToSchema)]
@@ -47,12 +43,6 @@ pub(crate) struct RedeliverMeta {
     redelivered: u64,
 }
 
-/// Notifications that a request names.
-enum Asked {
-    One(NotificationName),
-    Since(Timestamp),
-}
-
 /// Deliver dead letters of an endpoint again. Each keeps its `webhook-id`, is due now, and is tried
 /// as often as a new delivery.
 #[utoipa::path(
@@ -69,51 +59,29 @@ enum Asked {
     ),
 )]
 pub(crate) async fn redeliver(
-    Tenant(account): Tenant,
+    tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
     body: JsonBody,
 ) -> Result<Document<RedeliverDocument>, ApiError> {
-    let known = find(&api, &account, &id).await?;
+    let own = api.operations.endpoint(&tenant, &id).await?;
     let asked = read(body.under("redeliver")?)?;
-    if !known.active {
-        let detail = "is false: the endpoint receives nothing";
-        return Err(ApiError::invalid(vec![ErrorObject::attribute(
-            "active", detail,
-        )]));
-    }
-    let endpoint = known.id;
-    let redelivered = match asked {
-        Asked::Since(time) => {
-            let since_ms = time.as_millisecond();
-            api.store.redeliver_since(endpoint, since_ms).await?
-        }
-        Asked::One(name) => {
-            let is_its = name.endpoint.is_none_or(|of| of == endpoint.0);
-            let notification = NotificationId(name.id);
-            if !is_its || !api.store.redeliver(endpoint, notification).await? {
-                let name = name.to_string();
-                return Err(ApiError::no_record("a dead letter", &name));
-            }
-            1
-        }
-    };
-    tracing::info!(endpoint.id = %endpoint, redelivered, "deliveries are due again: a request asked for it");
+    let redelivered = api.operations.redeliver(&own, asked).await?;
     let meta = RedeliverMeta { redelivered };
     Ok(Document(StatusCode::ACCEPTED, RedeliverDocument { meta }))
 }
 
-fn read(fields: RedeliverFields) -> Result<Asked, ApiError> {
+fn read(fields: RedeliverFields) -> Result<ChosenLetters, ApiError> {
     let wrong = |key: &str, detail: String| {
         ApiError::invalid(vec![ErrorObject::at(format!("/redeliver/{key}"), detail)])
     };
     match (fields.notification, fields.since) {
         (Some(name), None) => {
-            let name = name.parse().map(Asked::One);
+            let name = name.parse().map(ChosenLetters::One);
             name.map_err(|detail: String| wrong("notification", detail))
         }
         (None, Some(since)) => {
-            let time = since.parse().map(Asked::Since);
+            let time = since.parse().map(ChosenLetters::Since);
             time.map_err(|_| wrong("since", format!("`{since}` is not an RFC 3339 time")))
         }
         (None, None) => Err(wrong(

@@ -1,10 +1,9 @@
 //! Registration: an application says what it sends. Only with an admin or a registration token.
 
-pub(super) mod fields;
-
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_store::{Registered, RegistrationChange, TouchedFilter};
+use dovecast_operations::{Registrar, RegistrationRequest, read_registration};
+use dovecast_store::{RegistrationChange, TouchedFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,7 +13,6 @@ use super::body::AnyBody;
 use super::documents::{Document, relation};
 use super::error::ApiError;
 use super::error::described::{AnyRequest, Invalid, UnreadableBody};
-use super::identity::Registrar;
 use super::query::Query;
 
 /// An application as it is registered now; with `dry_run`, as it would be.
@@ -62,17 +60,7 @@ pub(crate) struct FilterNote {
 
 impl From<RegistrationChange> for ChangeNote {
     fn from(change: RegistrationChange) -> Self {
-        use RegistrationChange as Change;
-        let (change, event_type, level) = match change {
-            Change::ApplicationAdded => ("added", None, None),
-            Change::ApplicationRetitled => ("retitled", None, None),
-            Change::EventTypeAdded(name) => ("added", Some(name), None),
-            Change::EventTypeRetitled(name) => ("retitled", Some(name), None),
-            Change::EventTypeRemoved(name) => ("removed", Some(name), None),
-            Change::LevelAdded(of, name) => ("added", Some(of), Some(name)),
-            Change::LevelRetitled(of, name) => ("retitled", Some(of), Some(name)),
-            Change::LevelRemoved(of, name) => ("removed", Some(of), Some(name)),
-        };
+        let (change, event_type, level) = change.into_words();
         let kind = match (&event_type, &level) {
             (_, Some(_)) => "level",
             (Some(_), None) => "event_type",
@@ -105,8 +93,8 @@ impl From<TouchedFilter> for FilterNote {
     operation_id = "registerApp",
     params(("dry_run" = Option<bool>, Query, description = "Whether to answer what would change, and change nothing.")),
     request_body(content(
-        (fields::RegistrationRequest = "application/json"),
-        (fields::RegistrationRequest = "application/yaml"),
+        (RegistrationRequest = "application/json"),
+        (RegistrationRequest = "application/yaml"),
     )),
     responses(
         (status = 200, description = "The application is registered like this; with `dry_run`, it would be.", body = RegistrationDocument, content_type = "application/vnd.api+json"),
@@ -116,17 +104,15 @@ impl From<TouchedFilter> for FilterNote {
     ),
 )]
 pub(crate) async fn register(
-    _: Registrar,
+    registrar: Registrar,
     State(api): State<Api>,
     query: Query,
     AnyBody(body): AnyBody,
 ) -> Result<Document<RegistrationDocument>, ApiError> {
     let dry_run = query.is_set("dry_run")?;
-    let registration = fields::read(&body)?;
-    let registered = api.store.register(&registration, dry_run).await?;
-    if !dry_run {
-        log(&registered);
-    }
+    let registration = read_registration(&body)?;
+    let registering = api.operations.register(registrar, &registration, dry_run);
+    let registered = registering.await?;
     let document = RegistrationDocument {
         app: AppDocument::new(&registered.application),
         meta: RegistrationMeta {
@@ -144,17 +130,4 @@ pub(crate) async fn register(
         },
     };
     Ok(Document(StatusCode::OK, document))
-}
-
-fn log(registered: &Registered) {
-    let stale = registered
-        .filters
-        .iter()
-        .filter(|filter| !filter.emptied.is_empty());
-    tracing::info!(
-        application.name = registered.application.name,
-        changes = registered.changes.len(),
-        stale_filters = stale.count(),
-        "an application was registered"
-    );
 }

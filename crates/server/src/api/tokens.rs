@@ -2,20 +2,17 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use dovecast_operations::{Operator, TokenFields, TokenRequest};
 use dovecast_store::{ApiToken, Scope};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, time};
+use super::error::ApiError;
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
-use super::error::{ApiError, ErrorObject, Errors};
-use super::identity::Admin;
 use super::path::Named;
-
-/// Longest name and longest account number, in characters.
-const MAX_CHARS: usize = 255;
 
 /// A token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,23 +56,6 @@ pub(crate) struct NewTokenMeta {
     token: String,
 }
 
-/// Token to create.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes what is read")]
-pub(crate) struct TokenRequest {
-    token: TokenFields,
-}
-
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct TokenFields {
-    /// Name for people; at most 255 characters.
-    name: Option<String>,
-    /// What the token allows: `admin`, `registration` or `account`, which is the default.
-    scope: Option<String>,
-    /// Number of the account, required with the scope `account`; at most 255 characters.
-    account_number: Option<String>,
-}
-
 impl Token {
     fn new(token: ApiToken) -> Self {
         let (scope, account_number) = match token.scope {
@@ -97,51 +77,6 @@ impl Token {
     }
 }
 
-impl TokenFields {
-    /// Checks the fields; name and scope of the token.
-    fn check(self) -> Result<(String, Scope), ApiError> {
-        let mut errors = Errors::default();
-        let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
-        let name = filled(self.name);
-        if name.is_none() {
-            errors.push(ErrorObject::attribute("name", "can't be blank"));
-        }
-        let number = filled(self.account_number);
-        for (attribute, text) in [("name", &name), ("account_number", &number)] {
-            if text
-                .as_ref()
-                .is_some_and(|text| text.chars().count() > MAX_CHARS)
-            {
-                let detail = format!("is too long (maximum is {MAX_CHARS} characters)");
-                errors.push(ErrorObject::attribute(attribute, detail));
-            }
-        }
-        let scope = match (self.scope.as_deref().unwrap_or("account"), number) {
-            ("admin", None) => Some(Scope::Admin),
-            ("registration", None) => Some(Scope::Registration),
-            ("account", Some(number)) => Some(Scope::Account(number)),
-            ("account", None) => {
-                errors.push(ErrorObject::attribute("account_number", "can't be blank"));
-                None
-            }
-            ("admin" | "registration", Some(_)) => {
-                let detail = "must be blank with this scope";
-                errors.push(ErrorObject::attribute("account_number", detail));
-                None
-            }
-            (other, _) => {
-                let detail = format!("`{other}` is none of admin, registration, account");
-                errors.push(ErrorObject::attribute("scope", detail));
-                None
-            }
-        };
-        match (name, scope) {
-            (Some(name), Some(scope)) if errors.is_empty() => Ok((name, scope)),
-            _ => Err(ApiError::invalid(errors)),
-        }
-    }
-}
-
 /// List all tokens.
 #[utoipa::path(
     get, path = "/tokens", tag = "tokens",
@@ -152,10 +87,10 @@ impl TokenFields {
     ),
 )]
 pub(crate) async fn list(
-    _: Admin,
+    operator: Operator,
     State(api): State<Api>,
 ) -> Result<Document<TokenList>, ApiError> {
-    let tokens = api.store.tokens().await?;
+    let tokens = api.operations.tokens(operator).await?;
     let data = tokens.into_iter().map(Token::new).collect();
     Ok(Document(StatusCode::OK, TokenList { data }))
 }
@@ -173,14 +108,12 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn create(
-    _: Admin,
+    operator: Operator,
     State(api): State<Api>,
     body: JsonBody,
 ) -> Result<Document<NewTokenDocument>, ApiError> {
     let fields: TokenFields = body.under("token")?;
-    let (name, scope) = fields.check()?;
-    let made = api.store.create_token(&name, scope).await?;
-    tracing::info!(token.id = %made.token.id, "an API token was created");
+    let made = api.operations.create_token(operator, fields).await?;
     let document = NewTokenDocument {
         data: Token::new(made.token),
         meta: NewTokenMeta { token: made.secret },
@@ -200,15 +133,10 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn delete(
-    _: Admin,
+    operator: Operator,
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
-    let none = || ApiError::no_record("Token", &id);
-    let parsed = id.parse().map_err(|_| none())?;
-    if !api.store.delete_token(parsed).await? {
-        return Err(none());
-    }
-    tracing::info!(token.id = id, "an API token was deleted");
+    api.operations.delete_token(operator, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

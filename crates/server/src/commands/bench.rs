@@ -57,8 +57,14 @@ async fn measure(config: &Config, arguments: &DispatchArguments) -> Result<()> {
         signal(SignalKind::terminate())?,
     );
     let benchmark = client.benchmark(sink.url()).await?;
+    let through = Through {
+        client: &client,
+        access: &access,
+        benchmark: &benchmark,
+        sink: &sink,
+    };
     let measured = tokio::select! {
-        measured = bursts(config, (&client, &access), (&benchmark, &sink), arguments) => measured,
+        measured = bursts(config, &through, arguments) => measured,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
     };
@@ -66,10 +72,17 @@ async fn measure(config: &Config, arguments: &DispatchArguments) -> Result<()> {
     measured.and(removed)
 }
 
+/// What bursts go through, from here and back to here.
+struct Through<'a> {
+    client: &'a Client,
+    access: &'a Access,
+    benchmark: &'a Benchmark,
+    sink: &'a Sink,
+}
+
 async fn bursts(
     config: &Config,
-    (client, access): (&Client, &Access),
-    (benchmark, sink): (&Benchmark, &Sink),
+    through: &Through<'_>,
     arguments: &DispatchArguments,
 ) -> Result<()> {
     if config.log.kind == LogKind::Kafka {
@@ -80,9 +93,13 @@ async fn bursts(
     }
     let mut rows = Vec::new();
     for count in &arguments.counts {
-        let burst = Burst::new(&benchmark.made, &config.dispatch.outbox_topic, *count)?;
+        let burst = Burst::new(
+            &through.benchmark.made,
+            &config.dispatch.outbox_topic,
+            *count,
+        )?;
         let patience = Duration::from_secs(arguments.patience);
-        let row = Row::of(&burst.run(access, sink, patience).await?);
+        let row = Row::of(&burst.run(through.access, through.sink, patience).await?);
         if !arguments.json {
             print(&row.line())?;
         }
@@ -98,7 +115,8 @@ async fn bursts(
     let Some(Row { missing, count, .. }) = rows.last().filter(|row| row.missing > 0) else {
         return Ok(());
     };
-    let attempts = client.attempts(benchmark.made.endpoint, 1).await?;
+    let endpoint = through.benchmark.made.endpoint;
+    let attempts = through.client.attempts(endpoint, 1).await?;
     let said = match attempts.first() {
         Some(last) if !last.delivered => format!("the last attempt: {}", last.said),
         Some(_) => "the attempts that were made have succeeded".to_owned(),

@@ -1,20 +1,24 @@
-//! `dovecast endpoints`, `attempts`, `dead-letters` and `explain`: what a running dispatcher knows.
+//! `dovecast attempts`, `dead-letters` and `explain`: what a running dispatcher knows.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use dovecast_operations::NotificationName;
 use serde::Serialize;
 
 use super::lists::aligned;
 use super::{notification, print, search};
 use crate::access::Access;
-use crate::cli::{AttemptsArguments, DeliveryArguments, ExplainArguments, NotificationName};
+use crate::cli::{
+    AttemptsArguments, DeadLettersAct, DeadLettersArguments, DropArguments, ExplainArguments,
+};
 use crate::config::Config;
 use crate::control::client::Client;
+use crate::control::json::{DropLetters, Letters};
 
 pub(super) fn print_json(lines: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string(lines)? + "\n"))
 }
 
-fn time(ms: Option<i64>) -> String {
+pub(super) fn time(ms: Option<i64>) -> String {
     let time = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
 }
@@ -23,39 +27,9 @@ pub(super) fn rows<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Vec<[String; 
     vec![head.map(str::to_owned)]
 }
 
-pub(super) async fn endpoints(client: &Client, arguments: &DeliveryArguments) -> Result<()> {
-    let lines = client.endpoints().await?;
-    if arguments.json {
-        return print_json(&lines);
-    }
-    let mut table = rows([
-        "ENDPOINT", "ACCOUNT", "NAME", "URL", "STATE", "LAST", "AT", "OWED", "RANGES",
-    ]);
-    for line in lines {
-        let state = match (line.active, line.paused, line.has_filter) {
-            (false, _, _) => "inactive",
-            (true, true, _) => "paused",
-            (true, false, false) => "no filter",
-            (true, false, true) => "active",
-        };
-        table.push([
-            line.id.to_string(),
-            line.account,
-            line.name,
-            line.url,
-            state.to_owned(),
-            line.last_delivery_status.unwrap_or_else(|| "-".to_owned()),
-            time(line.last_delivery_ms),
-            line.owed_deliveries.to_string(),
-            line.owed_ranges.to_string(),
-        ]);
-    }
-    print(&aligned(&table, 7))
-}
-
 pub(super) async fn attempts(client: &Client, arguments: &AttemptsArguments) -> Result<()> {
     let lines = client
-        .attempts(arguments.endpoint, arguments.list.most)
+        .attempts(arguments.endpoint, arguments.list.limit)
         .await?;
     if arguments.list.json {
         return print_json(&lines);
@@ -74,9 +48,13 @@ pub(super) async fn attempts(client: &Client, arguments: &AttemptsArguments) -> 
     print(&aligned(&table, 4))
 }
 
-pub(super) async fn dead_letters(client: &Client, arguments: &DeliveryArguments) -> Result<()> {
-    let lines = client.dead_letters(arguments.most).await?;
-    if arguments.json {
+pub(super) async fn dead_letters(client: &Client, arguments: &DeadLettersArguments) -> Result<()> {
+    if let Some(DeadLettersAct::Drop(arguments)) = &arguments.act {
+        return drop_dead_letters(client, arguments).await;
+    }
+    let list = &arguments.list;
+    let lines = client.dead_letters(arguments.endpoint, list.limit).await?;
+    if list.json {
         return print_json(&lines);
     }
     let mut table = rows(["AT", "NOTIFICATION", "ENDPOINT", "REASON", "ATTEMPTS"]);
@@ -93,6 +71,30 @@ pub(super) async fn dead_letters(client: &Client, arguments: &DeliveryArguments)
     print(&aligned(&table, 4))
 }
 
+async fn drop_dead_letters(client: &Client, arguments: &DropArguments) -> Result<()> {
+    let endpoint = arguments.endpoint;
+    let what = match (&arguments.notification, arguments.since) {
+        (Some(name), _) => {
+            ensure!(
+                name.endpoint.is_none_or(|of| of == endpoint),
+                "`{name}` is the delivery to another endpoint"
+            );
+            Letters::Notification(name.id)
+        }
+        (None, Some(since)) => Letters::SinceMs(since.as_millisecond()),
+        (None, None) => bail!("either a notification or `--since` is required"),
+    };
+    let letters = DropLetters { endpoint, what };
+    let dropped = client.drop_dead_letters(&letters).await?;
+    if arguments.json {
+        return print_json(&dropped);
+    }
+    print(&match dropped.dropped {
+        1 => "1 dead letter was dropped\n".to_owned(),
+        count => format!("{count} dead letters were dropped\n"),
+    })
+}
+
 pub(super) async fn explain(
     client: &Client,
     config: &Config,
@@ -103,7 +105,7 @@ pub(super) async fn explain(
     let lines = match (name, &asked.value) {
         (Some(Ok(name)), _) => {
             let access = Access::new(config)?;
-            let record = search::find(&access, config, (name.id, arguments.from)).await?;
+            let record = search::find(&access, config, name.id, arguments.from).await?;
             let mut lines = client.explain_record(&record).await?;
             lines.retain(|line| name.endpoint.is_none_or(|of| of == line.endpoint));
             lines

@@ -30,7 +30,7 @@ pub(super) async fn run(
             match ask(Redelivery::Notification(id)).await? {
                 0 => {
                     let access = Access::new(config)?;
-                    let record = search::find(&access, config, (id, arguments.from)).await?;
+                    let record = search::find(&access, config, id, arguments.from).await?;
                     let record = ReadRecord::from(&record);
                     ask(Redelivery::Record(Box::new(record))).await?
                 }

@@ -23,13 +23,14 @@ const SKEW_MS: i64 = 10 * 60 * 1000;
 pub(super) async fn find(
     access: &Access,
     config: &Config,
-    (id, from): (Uuid, Option<Begin>),
+    id: Uuid,
+    from: Option<Begin>,
 ) -> Result<Record> {
     let from = from.unwrap_or_else(|| begin(id));
     let sources = config.dispatch.options().sources;
     let mut left = MOST;
     for topic in sources.keys() {
-        if let Some(record) = find_in(access, (topic, from), id, &mut left).await? {
+        if let Some(record) = find_in(access, topic, from, id, &mut left).await? {
             return Ok(record);
         }
     }
@@ -55,7 +56,8 @@ fn begin(id: Uuid) -> Begin {
 
 async fn find_in(
     access: &Access,
-    (topic, from): (&str, Begin),
+    topic: &str,
+    from: Begin,
     id: Uuid,
     left: &mut u64,
 ) -> Result<Option<Record>> {

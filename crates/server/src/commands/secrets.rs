@@ -55,10 +55,22 @@ async fn rotate(client: &Client, arguments: &JsonArguments) -> Result<()> {
         ));
     }
     if !done.retired.is_empty() {
-        lines.push(format!("retired: {}", done.retired.join(" ")));
+        lines.push(format!(
+            "retired, and kept in its place until the next rotation: {}",
+            done.retired.join(" ")
+        ));
+    }
+    if !done.taken_out.is_empty() {
+        lines.push(format!(
+            "retired before, and taken out of their place: {}",
+            done.taken_out.join(" ")
+        ));
     }
     if let Some(why) = done.kept {
-        lines.push(format!("retired keys are still in their place: {why}"));
+        lines.push(format!(
+            "keys that were retired before are still in their place: {why}"
+        ));
     }
+    lines.push("back the keys up before you rely on a new backup of the database".to_owned());
     print(&(lines.join("\n") + "\n"))
 }

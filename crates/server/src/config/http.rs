@@ -21,6 +21,10 @@ pub(crate) struct Http {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Most endpoints of one account.
     pub(crate) max_endpoints: Bounded<1, 1_000_000>,
+    /// Most notifications of one array.
+    pub(crate) max_messages: Bounded<1, 100_000>,
+    /// Longest body with an array of notifications.
+    pub(crate) max_messages_bytes: Bounded<1_048_576, 268_435_456>,
     pub(crate) max_connections: Bounded<10, 100_000>,
     pub(crate) header_timeout_seconds: Bounded<1, 3600>,
     pub(crate) request_timeout_seconds: Bounded<1, 3600>,
@@ -33,6 +37,8 @@ impl Default for Http {
             api_prefix: "/api/hooks".to_owned(),
             trusted_proxies: Vec::new(),
             max_endpoints: Bounded::new(1000),
+            max_messages: Bounded::new(10_000),
+            max_messages_bytes: Bounded::new(16 * 1024 * 1024),
             max_connections: Bounded::new(1000),
             header_timeout_seconds: Bounded::new(75),
             request_timeout_seconds: Bounded::new(60),

@@ -1,9 +1,13 @@
-//! Properties of librdkafka. Their values are never printed.
+//! Properties of librdkafka. Their values are never printed. The value of `NAME_file` is a file
+//! that holds the value of `NAME`: librdkafka has no property that ends so.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, fs};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+/// Behind the name of a property whose value is in a file.
+const FROM_FILE: &str = "_file";
 
 /// By name.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -34,6 +38,18 @@ impl<'de> Deserialize<'de> for Properties {
                             "property `{name}` is neither text nor a number nor a boolean"
                         )));
                     };
+                    let (name, text) = match name.strip_suffix(FROM_FILE) {
+                        Some(of) => (
+                            of.to_owned(),
+                            of_file(of, &text).map_err(de::Error::custom)?,
+                        ),
+                        None => (name, text),
+                    };
+                    if properties.contains_key(&name) {
+                        return Err(de::Error::custom(format!(
+                            "property `{name}` is there twice, by itself and from a file"
+                        )));
+                    }
                     properties.insert(name, text);
                 }
                 Ok(Properties(properties))
@@ -42,6 +58,14 @@ impl<'de> Deserialize<'de> for Properties {
 
         deserializer.deserialize_map(Pairs)
     }
+}
+
+/// The value of a property in a file, without the end of its line.
+fn of_file(property: &str, path: &str) -> Result<String, String> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("the file of property `{property}` cannot be read: {error}"))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
 fn text_of(value: toml::Value) -> Option<String> {

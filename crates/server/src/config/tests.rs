@@ -56,6 +56,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[http]\napi_prefix = '/metrics'", "`/metrics` is not a prefix of paths"),
         ("[http]\ntrusted_proxies = ['proxy']", "2:19: `trusted_proxies`: `proxy` is not an address or network, expected one such as `127.0.0.1` or `10.1.0.0/16`"),
         ("[http]\nmax_endpoints = 0", "integer `0`, expected a number from 1 to 1000000"),
+        ("[http]\nmax_messages = 0", "integer `0`, expected a number from 1 to 100000"),
+        ("[http]\nmax_messages_bytes = 1024", "integer `1024`, expected a number from 1048576 to 268435456"),
         ("[http]\nmax_connections = 1", "2:19: `max_connections`: invalid value: integer `1`, expected a number from 10 to 100000"),
         ("[http]\nheader_timeout_seconds = 0", "integer `0`, expected a number from 1 to 3600"),
         ("[http]\nrequest_timeout_seconds = 'long'", "string \"long\", expected a number from 1 to 3600"),
@@ -80,13 +82,18 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[log]\nretention_hours = 'week'", "2:19: `retention_hours`: invalid type: string \"week\", expected a number"),
         ("[log]\ndedup_window_records = 10", "integer `10`, expected a number from 1000 to 100000000"),
         ("[relay]\nmax_clients = 0", "2:15: `max_clients`: invalid value: integer `0`, expected a number from 1"),
-        ("[relay]\ncommit_interval_ms = 1001", "2:22: `commit_interval_ms`: invalid value: integer `1001`, expected a number from 0 to 1000"),
+        ("[relay]\ncommit_interval_ms = 101", "2:22: `commit_interval_ms`: invalid value: integer `101`, expected a number from 0 to 100"),
         ("[relay]\nallow = ['vmail', 'a b']", "2:19: `allow`: invalid value: string \"a b\", expected the name of a user"),
         ("[relay]\nallow = ['20-10']", "2:10: `allow`: invalid value: string \"20-10\", expected the name of a user"),
         ("[relay]\nallow = [-5]", "2:10: `allow`: invalid value: integer `-5`, expected the name of a user"),
         ("[kafka]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
         ("[kafka]\nbrokers = ['a:b']", "2:11: `brokers`: `a:b` is not a broker, expected `host:port`"),
         ("[kafka.properties]\nacks = ['all']", "property `acks` is neither text nor a number nor a boolean"),
+        ("[kafka_clusters.c]\naccounts = ['7']", "missing field `brokers`"),
+        ("[kafka_clusters.c]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
+        ("[kafka_clusters.c]\nbrokers = ['a']\naccounts = [7]", "3:13: `accounts`: invalid type: integer `7`, expected a string"),
+        ("[kafka_clusters.c]\nbrokers = ['a']\nacks = 1", "unknown field `acks`, expected one of `brokers`, `accounts`, `topics`, `properties`"),
+        ("[kafka.properties]\n'sasl.password_file' = '/no/such/file'", "the file of property `sasl.password` cannot be read: No such file"),
         ("[log\n", "1:5: "),
     ];
     for (text, expected) in cases {
@@ -119,6 +126,48 @@ fn an_error_shows_no_value_of_a_kafka_property() {
         .map(String::as_str)
         .collect();
     assert_eq!(values, ["5", "s3cret", "true"]);
+}
+
+#[cfg(not(feature = "kafka"))]
+#[test]
+fn clusters_are_refused_by_a_build_that_reaches_none() {
+    let error = Config::parse("[kafka_clusters.c]\nbrokers = ['a:1']").expect_err("clusters");
+    let expected = "this dovecast was built without the feature `kafka`";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn a_property_may_be_in_a_file() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    for (text, expected) in [
+        ("s3cret", "s3cret"),
+        ("s3 cret\r\n", "s3 cret"),
+        ("a\n\n", "a\n"),
+    ] {
+        std::fs::write(file.path(), text).expect("written");
+        let path = file.path().display();
+        let mut sections = vec!["kafka"];
+        if cfg!(feature = "kafka") {
+            sections.push("kafka_clusters.c");
+        }
+        for section in sections {
+            let brokers = "brokers = ['a:1']";
+            let properties = format!("'sasl.password_file' = '{path}'");
+            let text = format!("[{section}]\n{brokers}\n[{section}.properties]\n{properties}");
+            let config = Config::parse(&text).expect("a configuration");
+            assert!(!format!("{config:?}").contains("s3"), "{config:?}");
+            let found = match section {
+                "kafka" => &config.kafka.properties,
+                _ => &config.kafka_clusters["c"].properties,
+            };
+            let found: Vec<_> = found.0.iter().collect();
+            assert_eq!(found, [(&"sasl.password".to_owned(), &expected.to_owned())]);
+        }
+        let twice = format!("[kafka.properties]\n'a' = 's3cret'\n'a_file' = '{path}'");
+        let error = Config::parse(&twice).expect_err("twice");
+        assert!(error.contains("property `a` is there twice"), "{error}");
+        assert!(!error.contains("s3"), "{error}");
+    }
 }
 
 #[test]

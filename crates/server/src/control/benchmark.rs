@@ -17,8 +17,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dovecast_drivers::guard::Guard;
 use dovecast_store::{
-    Application, ApplicationId, EndpointKind, FilterFields, FilterSets, FlowEdit, NewEndpoint,
-    NewEventType, NewLevel, Registration, Result as StoreResult, RetryPolicy, Store,
+    Application, ApplicationId, FilterFields, FilterSets, FlowEdit, NewEndpoint, NewEventType,
+    NewLevel, Receiver, Registration, Result as StoreResult, RetryPolicy, Store,
 };
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
@@ -124,9 +124,8 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
     };
     let endpoint = NewEndpoint {
         name: ACCOUNT.to_owned(),
-        url: url.to_owned(),
+        receiver: Receiver::Webhook(url.to_owned()),
         active: true,
-        kind: EndpointKind::Http,
         server_ca_certificate: None,
         retry_policy: RetryPolicy::Default,
         headers: None,

@@ -1,6 +1,7 @@
 //! The other side of the control socket. One connection per request.
 
 mod benchmark;
+mod registry;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use uuid::Uuid;
@@ -20,6 +22,7 @@ use super::json::{self, Damaged, Line};
 use crate::cli::Begin;
 
 pub(crate) use benchmark::Benchmark;
+pub(crate) use registry::ShownEndpoint;
 
 /// The longest line that is read: more than any record can be.
 const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -85,8 +88,14 @@ impl Client {
             .await
     }
 
-    pub(crate) async fn endpoints(&self) -> Result<Vec<json::EndpointLine>> {
-        self.get("/v1/endpoints").await
+    pub(crate) async fn endpoints(&self, account: Option<&str>) -> Result<Vec<json::EndpointLine>> {
+        match account {
+            None => self.get("/v1/endpoints").await,
+            Some(number) => {
+                let number = percent_encoded(number);
+                self.get(&format!("/v1/endpoints?account={number}")).await
+            }
+        }
     }
 
     pub(crate) async fn attempts(
@@ -98,8 +107,20 @@ impl Client {
             .await
     }
 
-    pub(crate) async fn dead_letters(&self, most: usize) -> Result<Vec<json::DeadLetterLine>> {
-        self.get(&format!("/v1/dead-letters?most={most}")).await
+    pub(crate) async fn dead_letters(
+        &self,
+        endpoint: Option<Uuid>,
+        most: usize,
+    ) -> Result<Vec<json::DeadLetterLine>> {
+        let of = endpoint.map_or_else(String::new, |id| format!("endpoint={id}&"));
+        self.get(&format!("/v1/dead-letters?{of}most={most}")).await
+    }
+
+    pub(crate) async fn drop_dead_letters(
+        &self,
+        what: &json::DropLetters,
+    ) -> Result<json::Dropped> {
+        self.ask(Method::POST, "/v1/dead-letters/drop", what).await
     }
 
     pub(crate) async fn explain(&self, notification: String) -> Result<Vec<json::Explanation>> {
@@ -125,10 +146,6 @@ impl Client {
         self.get("/v1/apps").await
     }
 
-    pub(crate) async fn filters(&self) -> Result<Vec<json::FilterLine>> {
-        self.get("/v1/filters").await
-    }
-
     pub(crate) async fn secret_keys(&self) -> Result<Vec<json::KeyLine>> {
         self.get("/v1/secrets").await
     }
@@ -146,6 +163,17 @@ impl Client {
             body,
             buffer: BytesMut::new(),
         })
+    }
+
+    /// Sends a body in JSON.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(what)?;
+        read_json(self.request(method, path, body.into()).await?).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -7,63 +7,18 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use dovecast_dispatch::Evaluator;
+use dovecast_dispatch::Source;
 use dovecast_log::Record;
-use dovecast_notification::{EndpointId, Filter, Notification};
-use dovecast_store::{EndpointRecord, Store};
+use dovecast_notification::{EndpointId, Notification};
+use dovecast_operations::{ChosenLetters, Explanation, NotificationName, Refusal, Resource};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Control, Failure, json, redelivery};
-use crate::dispatch::filter_of;
+use super::json::{self, Redelivery};
+use super::{Control, Failure};
 
-/// Endpoints of one page.
-const PAGE: i64 = 1_000;
-/// More is not shown at a time.
-const MOST: usize = 10_000;
-
-pub(super) fn store(control: &Control) -> Result<&Store, Failure> {
-    control.store.as_ref().ok_or_else(no_dispatcher)
-}
-
-fn evaluator(control: &Control) -> Result<&Evaluator, Failure> {
-    control.evaluator.as_deref().ok_or_else(no_dispatcher)
-}
-
-fn no_dispatcher() -> Failure {
-    let text = "this server has not the role `dispatch`".to_owned();
-    Failure(StatusCode::NOT_FOUND, text)
-}
-
-pub(super) async fn each_endpoint(
-    store: &Store,
-    mut show: impl FnMut(&EndpointRecord),
-) -> Result<(), Failure> {
-    let mut after = None;
-    loop {
-        let page = store.load_endpoints_after(after, PAGE).await?;
-        let Some(last) = page.last() else {
-            return Ok(());
-        };
-        after = Some(last.endpoint.id);
-        page.iter().for_each(&mut show);
-    }
-}
-
-/// `GET /v1/endpoints`.
-pub(super) async fn endpoints(
-    State(control): State<Control>,
-) -> Result<Json<Vec<json::EndpointLine>>, Failure> {
-    let store = store(&control)?;
-    let owed = store.owed_counts().await?;
-    let mut lines = Vec::new();
-    each_endpoint(store, |record| {
-        let owed = owed.get(&record.endpoint.id).copied();
-        lines.push(json::EndpointLine::of(record, owed.unwrap_or_default()));
-    })
-    .await?;
-    Ok(Json(lines))
-}
+/// Most attempts or dead letters in an answer.
+const MAX_ROWS: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,14 +29,21 @@ pub(super) struct AttemptsQuery {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MostQuery {
+pub(super) struct DeadLettersQuery {
+    endpoint: Option<Uuid>,
     most: usize,
 }
 
-fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+pub(super) fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
     let bad = |rejection: QueryRejection| Failure(StatusCode::BAD_REQUEST, rejection.body_text());
     let Query(query) = query.map_err(bad)?;
     Ok(query)
+}
+
+pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Failure> {
+    let bad = |rejection: JsonRejection| Failure(rejection.status(), rejection.body_text());
+    let Json(body) = body.map_err(bad)?;
+    Ok(body)
 }
 
 /// `GET /v1/attempts`.
@@ -90,48 +52,47 @@ pub(super) async fn attempts(
     query: Result<Query<AttemptsQuery>, QueryRejection>,
 ) -> Result<Json<Vec<json::AttemptLine>>, Failure> {
     let query = read(query)?;
-    let id = EndpointId(query.endpoint);
-    let kept = store(&control)?.attempts(id, query.most.min(MOST)).await?;
-    Ok(Json(
-        kept.into_iter().map(json::AttemptLine::from).collect(),
-    ))
+    let (operations, operator) = control.operator()?;
+    let own = operations.any_endpoint(operator, EndpointId(query.endpoint));
+    let own = own.await?;
+    let kept = operations.attempts(&own, query.most.min(MAX_ROWS)).await?;
+    let lines = kept.into_iter().map(json::AttemptLine::from);
+    Ok(Json(lines.collect()))
 }
 
-/// `GET /v1/dead-letters`.
+/// `GET /v1/dead-letters`: of one endpoint, or all.
 pub(super) async fn dead_letters(
     State(control): State<Control>,
-    query: Result<Query<MostQuery>, QueryRejection>,
+    query: Result<Query<DeadLettersQuery>, QueryRejection>,
 ) -> Result<Json<Vec<json::DeadLetterLine>>, Failure> {
     let query = read(query)?;
-    let kept = store(&control)?
-        .dead_letters(None, query.most.min(MOST))
-        .await?;
-    Ok(Json(
-        kept.into_iter().map(json::DeadLetterLine::from).collect(),
-    ))
-}
-
-/// What an endpoint wants; an error says why it gets nothing.
-pub(super) fn wanted(record: &EndpointRecord) -> Result<Filter, String> {
-    if !record.endpoint.active {
-        return Err("the endpoint is not active".to_owned());
-    }
-    filter_of(record).ok_or_else(|| "the endpoint has no filter".to_owned())
-}
-
-/// Why an endpoint does not get a notification; `None`: it does. A costly condition waits for its
-/// account's turn, as it does when the notification is dispatched.
-pub(super) async fn verdict(
-    control: &Control,
-    wanted: Result<Filter, String>,
-    notification: &Notification,
-) -> Result<Option<String>, Failure> {
-    let filter = match wanted {
-        Ok(filter) => filter,
-        Err(reason) => return Ok(Some(reason)),
+    let most = query.most.min(MAX_ROWS);
+    let (operations, operator) = control.operator()?;
+    let kept = match query.endpoint {
+        Some(endpoint) => {
+            let own = operations.any_endpoint(operator, EndpointId(endpoint));
+            operations.dead_letters(&own.await?, None, most).await?
+        }
+        None => operations.all_dead_letters(operator, None, most).await?,
     };
-    let mismatch = evaluator(control)?.mismatch(&filter, notification).await;
-    Ok(mismatch.map(|why| why.to_string()))
+    let lines = kept.into_iter().map(json::DeadLetterLine::from);
+    Ok(Json(lines.collect()))
+}
+
+/// `POST /v1/dead-letters/drop`.
+pub(super) async fn drop_dead_letters(
+    State(control): State<Control>,
+    asked: Result<Json<json::DropLetters>, JsonRejection>,
+) -> Result<Json<json::Dropped>, Failure> {
+    let asked = body(asked)?;
+    let (operations, operator) = control.operator()?;
+    let own = operations.any_endpoint(operator, EndpointId(asked.endpoint));
+    let which = match asked.what {
+        json::Letters::SinceMs(since_ms) => since(since_ms)?,
+        json::Letters::Notification(id) => one(id),
+    };
+    let dropped = operations.drop_dead_letters(&own.await?, which).await?;
+    Ok(Json(json::Dropped { dropped }))
 }
 
 /// `POST /v1/explain`: the body is what stands in `hooks.outbox`.
@@ -156,11 +117,9 @@ pub(super) async fn explain(
 /// `POST /v1/explain-record`: the same of a record of the log.
 pub(super) async fn explain_record(
     State(control): State<Control>,
-    body: Result<Json<json::ReadRecord>, JsonRejection>,
+    record: Result<Json<json::ReadRecord>, JsonRejection>,
 ) -> Result<Json<Vec<json::Explanation>>, Failure> {
-    let bad = |rejection: JsonRejection| Failure(rejection.status(), rejection.body_text());
-    let Json(record) = body.map_err(bad)?;
-    let notification = redelivery::notification(&control, record)?;
+    let notification = notification(&control, body(record)?)?;
     explained(&control, &notification).await
 }
 
@@ -168,27 +127,68 @@ async fn explained(
     control: &Control,
     notification: &Notification,
 ) -> Result<Json<Vec<json::Explanation>>, Failure> {
-    let mut of_account = Vec::new();
-    each_endpoint(store(control)?, |record| {
-        if record.account_number == *notification.account {
-            let endpoint = &record.endpoint;
-            let named = (endpoint.id.0, endpoint.name.clone(), endpoint.url.clone());
-            of_account.push((named, wanted(record)));
+    let (operations, operator) = control.operator()?;
+    let explained = operations.explain_to_operator(operator, notification);
+    let line = |Explanation { endpoint, reason }| json::Explanation {
+        endpoint: endpoint.id.0,
+        url: json::receiver(&endpoint),
+        name: endpoint.name,
+        matches: reason.is_none(),
+        reason,
+    };
+    Ok(Json(explained.await?.into_iter().map(line).collect()))
+}
+
+/// `POST /v1/redeliver`.
+pub(super) async fn redeliver(
+    State(control): State<Control>,
+    asked: Result<Json<json::Redeliver>, JsonRejection>,
+) -> Result<Json<json::Redelivered>, Failure> {
+    let asked = body(asked)?;
+    let (operations, operator) = control.operator()?;
+    let own = operations.any_endpoint(operator, EndpointId(asked.endpoint));
+    let own = own.await?;
+    let redelivered = match asked.what {
+        Redelivery::SinceMs(since_ms) => operations.redeliver(&own, since(since_ms)?).await?,
+        Redelivery::Notification(id) => match operations.redeliver(&own, one(id)).await {
+            // The command looks for it in the log then.
+            Err(Refusal::NotFound {
+                what: Resource::Owed,
+                ..
+            }) => 0,
+            redelivered => redelivered?,
+        },
+        Redelivery::Record(record) => {
+            let notification = notification(&control, *record)?;
+            operations.deliver_again(&own, &notification).await?;
+            1
         }
-    })
-    .await?;
-    let mut explanations = Vec::new();
-    for ((endpoint, name, url), wanted) in of_account {
-        let reason = verdict(control, wanted, notification).await?;
-        explanations.push(json::Explanation {
-            endpoint,
-            name,
-            url,
-            matches: reason.is_none(),
-            reason,
-        });
-        // What is cheap is evaluated here: others have their turn.
-        tokio::task::yield_now().await;
-    }
-    Ok(Json(explanations))
+    };
+    Ok(Json(json::Redelivered { redelivered }))
+}
+
+fn one(id: Uuid) -> ChosenLetters {
+    ChosenLetters::One(NotificationName { id, endpoint: None })
+}
+
+fn since(since_ms: i64) -> Result<ChosenLetters, Failure> {
+    let time = jiff::Timestamp::from_millisecond(since_ms);
+    let time = time.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(ChosenLetters::Since(time))
+}
+
+/// What the dispatcher takes a record for.
+fn notification(control: &Control, record: json::ReadRecord) -> Result<Notification, Failure> {
+    let bad = |text| Failure(StatusCode::BAD_REQUEST, text);
+    let record = Record::try_from(record).map_err(bad)?;
+    let sources = control.dispatch.options().sources;
+    let read = match sources.get(&*record.topic) {
+        Some(Source::Outbox) => Notification::from_outbox(&record),
+        Some(Source::Events(account)) => Notification::from_event(&record, account),
+        None => {
+            let topic = &record.topic;
+            return Err(bad(format!("the topic `{topic}` is not dispatched")));
+        }
+    };
+    read.map_err(|error| bad(error.to_string()))
 }

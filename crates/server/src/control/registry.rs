@@ -1,10 +1,15 @@
-//! Applications, and what endpoints want, over the control socket.
+//! Applications, filters and tokens over the control socket.
 
 use axum::Json;
-use axum::extract::State;
-use dovecast_store::{Application, EndpointRecord, FilterRecord, Members};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use dovecast_notification::EndpointId;
+use dovecast_operations::{Caller, TokenFields, read_registration};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
 
-use super::deliveries::{each_endpoint, store};
+use super::deliveries::{body, read};
 use super::{Control, Failure, json};
 
 /// Applications of one page.
@@ -14,130 +19,112 @@ const PAGE: i64 = 100;
 pub(super) async fn apps(
     State(control): State<Control>,
 ) -> Result<Json<Vec<json::AppLine>>, Failure> {
-    let store = store(&control)?;
+    let operations = control.operations()?;
     let (mut lines, mut offset) = (Vec::new(), 0);
     loop {
-        let page = store.applications(PAGE, offset).await?;
+        let anyone = Caller::Operator.anyone();
+        let page = operations.applications(anyone, PAGE, offset).await?;
         if page.items.is_empty() {
             return Ok(Json(lines));
         }
         offset += PAGE;
-        lines.extend(page.items.into_iter().map(app));
+        lines.extend(page.items.into_iter().map(json::AppLine::from));
     }
 }
 
-fn app(application: Application) -> json::AppLine {
-    let event_types = application.event_types.into_iter();
-    json::AppLine {
-        id: application.id.uuid(),
-        name: application.name,
-        title: application.title,
-        event_types: event_types
-            .map(|event_type| json::EventTypeLine {
-                name: event_type.external_id,
-                title: event_type.title,
-                levels: event_type
-                    .levels
-                    .into_iter()
-                    .map(|level| json::LevelLine {
-                        name: level.external_id,
-                        title: level.title,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegisterQuery {
+    dry_run: bool,
 }
 
-/// `GET /v1/filters`.
+/// `POST /v1/apps` with a registration.
+pub(super) async fn register(
+    State(control): State<Control>,
+    query: Result<Query<RegisterQuery>, QueryRejection>,
+    registration: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<json::Registered>, Failure> {
+    let RegisterQuery { dry_run } = read(query)?;
+    let registration = read_registration(&body(registration)?)?;
+    let operations = control.operations()?;
+    let registrar = Caller::Operator.registrar()?;
+    let registered = operations.register(registrar, &registration, dry_run);
+    let registered = json::Registered::from(registered.await?);
+    operations.settled().await;
+    Ok(Json(registered))
+}
+
+/// `DELETE /v1/apps/{id}`.
+pub(super) async fn remove_app(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+) -> Result<Json<json::Done>, Failure> {
+    let operations = control.operations()?;
+    let registrar = Caller::Operator.registrar()?;
+    operations.remove_application(registrar, &id).await?;
+    operations.settled().await;
+    Ok(Json(json::Done {}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FiltersQuery {
+    endpoint: Option<Uuid>,
+    account: Option<String>,
+}
+
+/// `GET /v1/filters`: of one endpoint, of one account, or all.
 pub(super) async fn filters(
     State(control): State<Control>,
+    query: Result<Query<FiltersQuery>, QueryRejection>,
 ) -> Result<Json<Vec<json::FilterLine>>, Failure> {
-    let mut lines = Vec::new();
-    each_endpoint(store(&control)?, |record| {
-        lines.push(json::FilterLine {
-            endpoint: record.endpoint.id.0,
-            account: record.account_number.clone(),
-            name: record.endpoint.name.clone(),
-            active: record.endpoint.active,
-            filter: record.filter.as_ref().map(shown),
-            gets: gets(record),
-        });
-    })
-    .await?;
-    Ok(Json(lines))
-}
-
-fn shown(filter: &FilterRecord) -> json::FilterShown {
-    json::FilterShown {
-        enabled: filter.enabled,
-        condition: filter.condition.clone(),
-        applications: list(&filter.applications, Clone::clone),
-        event_types: list(&filter.event_types, |of| json::MemberName {
-            application: of.application.clone(),
-            event_type: of.event_type.clone(),
-            level: None,
-        }),
-        levels: list(&filter.levels, |of| json::MemberName {
-            application: of.application.clone(),
-            event_type: of.event_type.clone(),
-            level: Some(of.level.clone()),
-        }),
-    }
-}
-
-fn list<T, U>(members: &Members<T>, of: impl Fn(&T) -> U) -> Option<Vec<U>> {
-    match members {
-        Members::Any => None,
-        Members::These(list) => Some(list.iter().map(of).collect()),
-    }
-}
-
-/// What an endpoint wants, in the words of `explain`.
-fn gets(record: &EndpointRecord) -> String {
-    let nothing = |why: &str| format!("nothing: {why}");
-    let Some(filter) = &record.filter else {
-        return nothing("the endpoint has no filter");
-    };
-    if !record.endpoint.active {
-        return nothing("the endpoint is not active");
-    }
-    if !filter.enabled {
-        return nothing("the filter is not enabled");
-    }
-    let sets = [
-        ("application", list(&filter.applications, Clone::clone)),
-        (
-            "event type",
-            list(&filter.event_types, |of| {
-                format!("{}/{}", of.application, of.event_type)
-            }),
-        ),
-        (
-            "level",
-            list(&filter.levels, |of| {
-                format!("{}/{}/{}", of.application, of.event_type, of.level)
-            }),
-        ),
-    ];
-    let mut parts = Vec::new();
-    for (what, names) in sets {
-        match names {
-            None => {}
-            Some(names) if names.is_empty() => {
-                return nothing(&format!("no {what} of the filter is registered any more"));
-            }
-            Some(mut names) => {
-                names.sort();
-                parts.push(format!("{what} {}", names.join(" or ")));
-            }
+    let query = read(query)?;
+    let (operations, operator) = control.operator()?;
+    let filters = match (query.endpoint, query.account) {
+        (Some(endpoint), _) => {
+            let own = operations.any_endpoint(operator, EndpointId(endpoint));
+            vec![operations.filter_in_words(&own.await?).await?]
         }
-    }
-    if let Some(condition) = &filter.condition {
-        parts.push(format!("condition {condition}"));
-    }
-    if parts.is_empty() {
-        return "everything of the account".to_owned();
-    }
-    parts.join(", ")
+        (None, Some(number)) => {
+            let tenant = operations.account(operator, &number).await?;
+            operations.filters_in_words(&tenant).await?
+        }
+        (None, None) => operations.all_filters_in_words(operator).await?,
+    };
+    let lines = filters.into_iter().map(json::FilterLine::from);
+    Ok(Json(lines.collect()))
+}
+
+/// `GET /v1/tokens`.
+pub(super) async fn tokens(
+    State(control): State<Control>,
+) -> Result<Json<Vec<json::TokenLine>>, Failure> {
+    let (operations, operator) = control.operator()?;
+    let tokens = operations.tokens(operator).await?;
+    let lines = tokens.into_iter().map(json::TokenLine::from);
+    Ok(Json(lines.collect()))
+}
+
+/// `POST /v1/tokens`.
+pub(super) async fn create_token(
+    State(control): State<Control>,
+    fields: Result<Json<TokenFields>, JsonRejection>,
+) -> Result<Json<json::NewToken>, Failure> {
+    let fields = body(fields)?;
+    let (operations, operator) = control.operator()?;
+    let made = operations.create_token(operator, fields).await?;
+    Ok(Json(json::NewToken {
+        token: made.token.into(),
+        secret: made.secret,
+    }))
+}
+
+/// `DELETE /v1/tokens/{id}`.
+pub(super) async fn delete_token(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+) -> Result<Json<json::Done>, Failure> {
+    let (operations, operator) = control.operator()?;
+    operations.delete_token(operator, &id).await?;
+    Ok(Json(json::Done {}))
 }

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_store::{KeyUse, Rotated, StoreError};
 
-use super::deliveries::store;
 use super::{Control, Failure, json};
 
 impl From<KeyUse> for json::KeyLine {
@@ -27,6 +26,7 @@ impl From<Rotated> for json::Rotated {
             sealed: done.sealed,
             damaged: done.damaged,
             retired: done.retired.iter().map(ToString::to_string).collect(),
+            taken_out: done.taken_out.iter().map(ToString::to_string).collect(),
             kept: done.kept,
         }
     }
@@ -36,14 +36,16 @@ impl From<Rotated> for json::Rotated {
 pub(super) async fn list(
     State(control): State<Control>,
 ) -> Result<Json<Vec<json::KeyLine>>, Failure> {
-    let keys = store(&control)?.secret_keys().await?;
+    let (operations, operator) = control.operator()?;
+    let keys = operations.secret_keys(operator).await?;
     Ok(Json(keys.into_iter().map(Into::into).collect()))
 }
 
 /// `POST /v1/secrets/rotate`. Goes on when nobody waits for the answer any more.
 pub(super) async fn rotate(State(control): State<Control>) -> Result<Json<json::Rotated>, Failure> {
-    let store = store(&control)?.clone();
-    let rotating = tokio::spawn(async move { store.rotate_secret_key().await });
+    let (operations, operator) = control.operator()?;
+    let operations = operations.clone();
+    let rotating = tokio::spawn(async move { operations.rotate_secret_key(operator).await });
     let done = rotating.await.map_err(|error| {
         let said = format!("the rotation has ended: {error}");
         Failure(StatusCode::INTERNAL_SERVER_ERROR, said)

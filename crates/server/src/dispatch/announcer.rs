@@ -18,12 +18,14 @@ use crate::config::Dispatch;
 use crate::headers::header;
 use crate::sources::{Destination, NotTaken};
 
-/// How often it is looked for endpoints that have failed for too long ...
-const LOOK: Duration = Duration::from_mins(1);
-/// ... and for what is to be told.
-const TELL: Duration = Duration::from_secs(1);
+/// How often endpoints that have failed for too long are looked for.
+const DISABLE_INTERVAL: Duration = Duration::from_mins(1);
+/// How often what is to be announced is looked for.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Announcements that are read at a time.
-const MOST: i64 = 100;
+const BATCH: i64 = 100;
+/// How often trouble is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -48,20 +50,20 @@ pub(super) async fn run(store: Store, outbox: Destination, config: Dispatch) {
     let mut told: Option<Instant> = None;
     loop {
         let mut failed = None;
-        if failing_ms > 0 && looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+        if failing_ms > 0 && looked.is_none_or(|looked| looked.elapsed() >= DISABLE_INTERVAL) {
             looked = Some(Instant::now());
             failed = disable(&store, failing_ms).await.err();
         }
         failed = announce(&store, &outbox).await.err().or(failed);
         if let Some(error) = failed
-            && told.is_none_or(|told| told.elapsed() >= LOOK)
+            && told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL)
         {
             told = Some(Instant::now());
             tracing::warn!(
                 "failing endpoints cannot be disabled or announced; this is retried: {error:#}"
             );
         }
-        tokio::time::sleep(TELL).await;
+        tokio::time::sleep(ANNOUNCE_INTERVAL).await;
     }
 }
 
@@ -74,7 +76,7 @@ async fn disable(store: &Store, failing_ms: i64) -> Result<()> {
 
 /// Tells of all that is to be told. Who dies in between tells it again, with the same id.
 async fn announce(store: &Store, outbox: &Destination) -> Result<()> {
-    for announcement in store.announcements(MOST).await? {
+    for announcement in store.announcements(BATCH).await? {
         match outbox.append(record(outbox, &announcement)?).await {
             Ok(()) => {}
             Err(NotTaken::TooLarge(_) | NotTaken::Refused(_)) => {

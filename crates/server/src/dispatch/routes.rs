@@ -7,19 +7,17 @@ use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
-use dovecast_drivers::guard::Guard;
-use dovecast_drivers::webhook::Authorization;
-use dovecast_notification::filter::{EventType, Level};
-use dovecast_notification::{Choice, Condition, EndpointId, Filter};
-use dovecast_store::{
-    Credentials, DeliveryOrder, EndpointRecord, FilterRecord, Members, RetryPolicy,
-};
+use dovecast_notification::Filter;
+use dovecast_store::{DeliveryOrder, EndpointRecord, RetryPolicy};
 
-use super::unopened::Unopened;
+use super::unusable::Unusable;
 use crate::config::Dispatch;
 
 /// Jitter of the delays that an endpoint has of its own, in percent: that of the usual ones.
 const JITTER_PERCENT: u32 = 20;
+
+/// What an account is told of an endpoint whose secrets cannot be opened.
+const LOCKED: &str = "the settings of the endpoint cannot be read at the moment: whoever runs this server has to put a key back";
 
 /// Makes of what the store knows of an endpoint what the dispatcher delivers to.
 pub(crate) struct Routes {
@@ -28,26 +26,30 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    pub(crate) fn new(config: &Dispatch) -> Self {
-        let timeout = Duration::from_secs(config.timeout_seconds.get());
+    pub(crate) fn new(drivers: &Drivers, config: &Dispatch) -> Self {
         Self {
-            drivers: Drivers::new(&Guard::new(&config.allowed_networks), timeout),
+            drivers: drivers.clone(),
             defaults: config.clone(),
         }
     }
 
-    /// What is reached: the endpoint's settings, as its driver takes them.
+    /// The receiver that the endpoint's settings say; where its driver cannot use them, why.
     pub(super) fn target(&self, record: &EndpointRecord) -> Result<Arc<dyn Target>, String> {
-        let driver = self.drivers.get(&record.driver);
-        let driver = driver.ok_or_else(|| "its driver is not known".to_owned())?;
-        let secrets = match &record.secrets {
-            Ok(secrets) => secrets,
-            // A key that is missing may come back: what is owed waits for it.
-            Err(why) => return Ok(Unopened::target(why)),
-        };
+        self.target_of(record, &Arc::from(record.account_number.as_str()))
+    }
+
+    fn target_of(
+        &self,
+        record: &EndpointRecord,
+        account: &Arc<str>,
+    ) -> Result<Arc<dyn Target>, String> {
+        let driver = self.drivers.get(&record.endpoint.driver);
+        let driver = driver.map_err(|error| error.to_string())?;
+        // Why stands in the log: it is the operator's business, and accounts read this.
+        let secrets = record.secrets.as_ref().map_err(|_| LOCKED.to_owned())?;
         let target = driver.target(&Settings {
-            account: &Arc::from(record.account_number.as_str()),
-            open: &record.settings,
+            account,
+            open: &record.endpoint.settings,
             secret: secrets.expose(),
         });
         target.map_err(|error| error.to_string())
@@ -56,17 +58,20 @@ impl Routes {
     /// How it is reached, and what it wants.
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let id = record.endpoint.id;
-        let target = self.target(record);
-        let wrong = target.as_ref().err().or(record.secrets.as_ref().err());
-        if let Some(error) = wrong {
-            tracing::warn!(endpoint.id = %id, %error, "an endpoint receives nothing: its settings cannot be used");
-        }
+        let is_locked = record.secrets.is_err();
+        let account = Arc::from(record.account_number.as_str());
+        let target = self.target_of(record, &account).unwrap_or_else(|error| {
+            if !is_locked {
+                tracing::warn!(endpoint.id = %id, error, "an endpoint receives nothing: its settings cannot be used; deliveries are retried");
+            }
+            Unusable::target(&error)
+        });
         let is_hooks = record.endpoint.retry_policy == RetryPolicy::Hooks;
         let flow = &record.endpoint.flow;
-        let account = record.account_number.as_str().into();
         let endpoint = Endpoint {
             is_active: record.endpoint.active,
-            is_paused: flow.paused,
+            // An attempt would fail, and neither the receiver nor the account can help it.
+            is_paused: flow.paused || is_locked,
             schedule: match &flow.retry_delays {
                 Some(delays) => {
                     let delays = delays
@@ -82,63 +87,8 @@ impl Routes {
             is_ordered: flow.ordering == DeliveryOrder::Key,
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
-            ..Endpoint::new(id, account, target)
+            ..Endpoint::new(id, account, Ok(target))
         };
-        (endpoint, filter_of(record))
-    }
-}
-
-/// As the driver takes it.
-pub(crate) fn authorization(credentials: &Credentials) -> Authorization {
-    match credentials.clone() {
-        Credentials::Basic { username, password } => Authorization::Basic(username, password),
-        Credentials::Bearer { token } => Authorization::Bearer(token),
-    }
-}
-
-/// What an endpoint wants; `None`: nothing.
-pub(crate) fn filter_of(record: &EndpointRecord) -> Option<Filter> {
-    let endpoint = record.endpoint.id;
-    let found = record.filter.as_ref()?;
-    Some(read(endpoint, record, found))
-}
-
-fn read(endpoint: EndpointId, record: &EndpointRecord, found: &FilterRecord) -> Filter {
-    let event_type = |application: &str, name: &str| EventType {
-        application: application.into(),
-        name: name.into(),
-    };
-    let mut enabled = found.enabled;
-    let condition = found.condition.as_deref().map(Condition::new);
-    let condition = match condition.transpose() {
-        Ok(condition) => condition.map(Arc::new),
-        Err(error) => {
-            // It was checked when it was saved; a filter never widens because of what cannot be
-            // read.
-            tracing::error!(endpoint.id = %endpoint, %error, "the condition of a filter cannot be read; the filter matches nothing");
-            enabled = false;
-            None
-        }
-    };
-    Filter {
-        endpoint,
-        account: record.account_number.as_str().into(),
-        enabled,
-        applications: choice(&found.applications, |name| name.as_str().into()),
-        event_types: choice(&found.event_types, |of| {
-            event_type(&of.application, &of.event_type)
-        }),
-        levels: choice(&found.levels, |of| Level {
-            event_type: event_type(&of.application, &of.event_type),
-            name: of.level.as_str().into(),
-        }),
-        condition,
-    }
-}
-
-fn choice<T, U>(members: &Members<T>, of: impl Fn(&T) -> U) -> Choice<U> {
-    match members {
-        Members::Any => Choice::Any,
-        Members::These(list) => Choice::These(list.iter().map(of).collect()),
+        (endpoint, record.matched_filter())
     }
 }

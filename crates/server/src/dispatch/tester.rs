@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_dispatch::webhook_id;
+use dovecast_drivers::Drivers;
 use dovecast_notification::{Notification, NotificationId};
+use dovecast_operations::TestDelivery;
 use dovecast_store::EndpointRecord;
 use std::sync::Arc;
 
@@ -11,21 +13,23 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::routes::Routes;
-use crate::api::TestDelivery;
 use crate::config::Dispatch;
 
 /// Sends tests.
 pub(crate) struct Tester(Routes);
 
 impl Tester {
-    pub(crate) fn new(config: &Dispatch) -> Self {
-        Self(Routes::new(config))
+    pub(crate) fn new(drivers: &Drivers, config: &Dispatch) -> Self {
+        Self(Routes::new(drivers, config))
     }
 }
 
 impl TestDelivery for Tester {
     fn deliver_test<'a>(&'a self, record: &'a EndpointRecord) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
+            if let Err(error) = &record.secrets {
+                tracing::warn!(endpoint.id = %record.endpoint.id, error, "an endpoint cannot be tested: its secrets cannot be opened");
+            }
             let target = self.0.target(record)?;
             let notification = Notification {
                 id: NotificationId(Uuid::now_v7()),

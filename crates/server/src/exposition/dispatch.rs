@@ -4,7 +4,14 @@ use dovecast_dispatch::Stats;
 
 use super::Exposition;
 
-pub(super) fn dispatch(out: &mut Exposition, stats: &Stats) {
+pub(super) fn dispatch(out: &mut Exposition, stats: &Stats, statements: Option<u64>) {
+    if let Some(statements) = statements {
+        out.count(
+            "dovecast_store_statements_total",
+            "Statements that this process has sent to the store, those that begin and end transactions included.",
+            statements,
+        );
+    }
     records(out, stats);
     deliveries(out, stats);
     left_in_log(out, stats);

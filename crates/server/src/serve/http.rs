@@ -45,7 +45,8 @@ struct Shared {
 pub(super) async fn serve(
     mut listener: TcpListener,
     router: Router,
-    (config, stats): (Http, Arc<HttpStats>),
+    config: Http,
+    stats: Arc<HttpStats>,
     stopping: Stopping,
 ) -> io::Result<()> {
     let seconds = Duration::from_secs;
@@ -75,7 +76,7 @@ pub(super) async fn serve(
                 return;
             };
             let (stream, peer) = Listener::accept(&mut listener).await;
-            connections.spawn(answer(shared.clone(), stream, (peer, place)));
+            connections.spawn(answer(shared.clone(), stream, peer, place));
         }
     };
     tokio::select! {
@@ -98,11 +99,7 @@ fn tell(ended: Result<(), JoinError>) {
 }
 
 /// One connection. What goes wrong on it is the client's business, but for being counted.
-async fn answer(
-    shared: Shared,
-    stream: TcpStream,
-    (peer, _place): (SocketAddr, OwnedSemaphorePermit),
-) {
+async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
     let _counted = shared.stats.connected();
     let router = TowerToHyperService::new(shared.router);
     let service = service_fn(move |mut request: hyper::Request<_>| {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use dovecast_log::embedded::Embedded;
-use dovecast_store::{NewToken, Place, Store};
+use dovecast_store::{NewToken, Place, Store, StoreError};
 
 use crate::config::{Config, LogKind, Role};
 
@@ -32,9 +32,15 @@ pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store
     if let (Place::Postgres(_), LogKind::Embedded) = (&options.place, config.log.kind) {
         options.log = format!("{:016x}", log.identity().await?);
     }
-    let store = Store::open(&options)
-        .await
-        .context("cannot open the store ([store] url)")?;
+    let store = Store::open(&options).await.map_err(|error| {
+        let place = match &error {
+            StoreError::Secrets(_) => {
+                "cannot open the store: something is wrong with the keys of secrets ([secrets] keys)"
+            }
+            _ => "cannot open the store ([store] url)",
+        };
+        anyhow::Error::from(error).context(place)
+    })?;
     resume_rotation(&store);
     tracing::info!(place = %options.place, "the store is open");
     // Not a log line: those are kept, and read by others.

@@ -41,6 +41,11 @@ impl StoreHealth {
         }
     }
 
+    /// Statements that this process has sent to the store.
+    pub(super) fn statements(&self) -> u64 {
+        self.store.statements()
+    }
+
     /// Whoever asks meanwhile waits for the same answer.
     pub(super) async fn takes_writes(&self) -> bool {
         let mut state = self.state.lock().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
-use dovecast_log::{Log, NewRecord};
+use dovecast_log::{Log, NewRecord, Refusal};
 
 use crate::logs::{Limits, Logs, TooLarge};
 
@@ -47,19 +47,48 @@ impl Destination {
     /// as good.
     pub(crate) async fn append(&self, record: NewRecord) -> Result<(), NotTaken> {
         self.limits.check(&record)?;
+        let refusals = self.store(vec![record]).await?;
+        match refusals.into_iter().next() {
+            None => Ok(()),
+            Some(refusal) => Err(NotTaken::Refused(refusal.reason)),
+        }
+    }
+
+    /// Appends records in their order, and returns when they are durable: what became of each. An
+    /// error is of all of them.
+    pub(crate) async fn append_all(
+        &self,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<Result<(), NotTaken>>, NotTaken> {
+        let mut all = Vec::with_capacity(records.len());
+        let (mut places, mut fit) = (Vec::new(), Vec::new());
+        for record in records {
+            let checked = self.limits.check(&record).map_err(NotTaken::from);
+            if checked.is_ok() {
+                places.push(all.len());
+                fit.push(record);
+            }
+            all.push(checked);
+        }
+        for refusal in self.store(fit).await? {
+            if let Some(place) = places.get(refusal.place) {
+                all[*place] = Err(NotTaken::Refused(refusal.reason));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn store(&self, records: Vec<NewRecord>) -> Result<Vec<Refusal>, NotTaken> {
         let topic = &*self.topic;
-        match tokio::time::timeout(APPEND_TIMEOUT, self.log.append(vec![record])).await {
-            Ok(Ok(appended)) => match appended.refusals.into_iter().next() {
-                None => Ok(()),
-                Some(refusal) => Err(NotTaken::Refused(refusal.reason)),
-            },
+        match tokio::time::timeout(APPEND_TIMEOUT, self.log.append(records)).await {
+            Ok(Ok(appended)) => Ok(appended.refusals),
             Ok(Err(error)) => {
-                tracing::error!(%error, topic, "a record could not be appended to the log");
+                tracing::error!(%error, topic, "records could not be appended to the log");
                 Err(NotTaken::Unavailable)
             }
             Err(_) => {
                 let timeout_ms = APPEND_TIMEOUT.as_millis();
-                tracing::error!(timeout_ms, topic, "the log has not stored a record in time");
+                tracing::error!(timeout_ms, topic, "the log has not stored records in time");
                 Err(NotTaken::Unavailable)
             }
         }

@@ -49,9 +49,10 @@ fn applications_are_listed_with_what_they_send(world: &World) -> Result<()> {
     let expected = json!({
         "id": app.id, "name": name, "title": format!("Title of {name}"),
         "event_types": [
-            {"name": "plain", "title": "Plain", "levels": []},
-            {"name": "graded", "title": "Graded", "levels": [
-                {"name": "low", "title": "Low"}, {"name": "high", "title": "High"}]}]});
+            {"id": app.plain, "name": "plain", "title": "Plain", "levels": []},
+            {"id": app.graded, "name": "graded", "title": "Graded", "levels": [
+                {"id": app.low, "name": "low", "title": "Low"},
+                {"id": app.high, "name": "high", "title": "High"}]}]});
     ensure!(*found == expected, "{found:#}");
     Ok(())
 }

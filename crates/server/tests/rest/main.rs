@@ -46,23 +46,33 @@
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
+//! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
+//! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
+//! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod changes;
+mod changing;
 mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
+mod doors;
+mod drivers;
 mod endpoints;
 mod filters;
 mod flow;
 mod follow;
 mod identity;
 #[cfg(feature = "kafka")]
+mod kafka_endpoints;
+#[cfg(feature = "kafka")]
 mod limits;
 mod lists;
+mod messages;
 mod redelivery;
 mod registration;
 mod requests;
@@ -96,18 +106,25 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        changes::CASES,
+        changing::CASES,
         commands::CASES,
         definitions::CASES,
         disabling::CASES,
+        doors::CASES,
         deliveries::CASES,
+        drivers::CASES,
         endpoints::CASES,
         filters::CASES,
         flow::CASES,
         follow::CASES,
         identity::CASES,
         #[cfg(feature = "kafka")]
+        kafka_endpoints::CASES,
+        #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
+        messages::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,

@@ -21,7 +21,7 @@ cases![
 ];
 
 /// An endpoint that has refused so many notifications: its id, and theirs, the first first.
-fn refused(
+pub(crate) fn refused(
     world: &World,
     (user, number): (&User<'_>, &str),
     sink: &HookEndpoint,
@@ -42,7 +42,7 @@ fn refused(
 }
 
 /// Waits until an endpoint has so many dead letters; the newest first.
-fn dead_letters(world: &World, endpoint: &str, count: usize) -> Result<Vec<Value>> {
+pub(crate) fn dead_letters(world: &World, endpoint: &str, count: usize) -> Result<Vec<Value>> {
     let mut last = Vec::new();
     let found = poll_until(ARRIVAL, || {
         let all = ["dead-letters", "--json", "--most", "10000"];
@@ -54,7 +54,7 @@ fn dead_letters(world: &World, endpoint: &str, count: usize) -> Result<Vec<Value
     found.with_context(|| format!("{} and not {count} dead letters: {last:#?}", last.len()))
 }
 
-fn webhook_id(notification: &str, endpoint: &str) -> String {
+pub(crate) fn webhook_id(notification: &str, endpoint: &str) -> String {
     let simple = |id: &str| id.replace('-', "");
     format!("msg_{}_{}", simple(notification), simple(endpoint))
 }

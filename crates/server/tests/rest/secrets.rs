@@ -14,15 +14,21 @@ cases![
     a_key_is_replaced_while_endpoints_get_what_is_for_them,
     a_server_without_its_key_does_not_start_and_names_it,
     a_key_that_is_somebody_elses_is_not_replaced_without_another,
+    an_endpoint_without_its_key_waits_and_is_not_punished,
 ];
 
 /// With a file of keys of its own, which it makes.
 fn with_file(world: &World) -> Result<Builder> {
+    Ok(with_file_and_database(world)?.0)
+}
+
+fn with_file_and_database(world: &World) -> Result<(Builder, Database)> {
     let (_, database) = world.fresh()?;
-    Ok(match database {
+    let builder = match &database {
         Database::Sqlite => builder(),
         Database::Postgres(_, url) => builder().config(&format!("[store]\nurl = '{url}'")),
-    })
+    };
+    Ok((builder, database))
 }
 
 fn keys(server: &Server) -> Result<Vec<Value>> {
@@ -30,15 +36,18 @@ fn keys(server: &Server) -> Result<Vec<Value>> {
     Ok(serde_json::from_str(&printed)?)
 }
 
-/// An endpoint of the account 1 with secrets of each kind.
-fn endpoint(server: &Server, sink: &HookEndpoint) -> Result<()> {
+/// An endpoint of the account 1 with secrets of each kind; the token of the account, and its id.
+fn endpoint(server: &Server, sink: &HookEndpoint) -> Result<(String, String)> {
     let admin = bearer(server, &server.admin_token()?);
     let new = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
     let token = text(&admin.post("/tokens", &new)?.with(201)?.json["meta"]["token"])?;
     let url = sink.url().replace("http://", "http://u:p@");
     let data = json!({"headers": {"X-Key": "geheim"}});
-    let fields = json!({"name": "a", "url": url, "active": true, "filter": {}, "data": data});
-    bearer(server, &token).endpoint(&fields).map(drop)
+    // Of this policy one failure that lasts would switch it off.
+    let fields = json!({"name": "a", "url": url, "active": true, "filter": {}, "data": data,
+        "retry_policy": "hooks"});
+    let id = bearer(server, &token).endpoint(&fields)?;
+    Ok((token, id))
 }
 
 /// The next delivery carries all of it.
@@ -74,23 +83,29 @@ fn a_key_is_replaced_while_endpoints_get_what_is_for_them(world: &World) -> Resu
         said.starts_with("secrets that are sealed anew: 1, with the key "),
         "{said}"
     );
-    ensure!(said.contains(&format!("retired: {first}\n")), "{said}");
+    let retired = "retired, and kept in its place until the next rotation";
+    ensure!(said.contains(&format!("{retired}: {first}\n")), "{said}");
     let after = fs::read_to_string(&file)?;
     ensure!(
-        !after.contains(&first) && after.lines().count() == 1,
+        after.starts_with(&before) && after.lines().count() == 2,
         "{after}"
     );
     let table = server.run(["secrets", "list"])?;
     let words: Vec<_> = table.split_whitespace().collect();
-    // A process keeps what it has had.
     ensure!(words[4..8] == [&*first, "retired", "yes", "0"], "{table}");
     ensure!(words[9..] == ["current", "yes", "1"], "{table}");
     arrives(&server, &sink, 2)?;
     server.stop()?;
     server.start_again()?;
     arrives(&server, &sink, 3)?;
-    let secret = after.trim_end().split(':').nth(1).context("a key")?;
-    ensure!(!server.server_log().contains(secret), "a key is in the log");
+    let said = server.run(["secrets", "rotate"])?;
+    let taken_out = format!("retired before, and taken out of their place: {first}\n");
+    ensure!(said.contains(&taken_out), "{said}");
+    ensure!(!fs::read_to_string(&file)?.contains(&first));
+    for line in after.lines() {
+        let secret = line.split(':').nth(1).context("a key")?;
+        ensure!(!server.server_log().contains(secret), "a key is in the log");
+    }
     Ok(())
 }
 
@@ -109,6 +124,7 @@ fn a_server_without_its_key_does_not_start_and_names_it(world: &World) -> Result
         file.display()
     );
     ensure!(said.contains(&named), "{said}");
+    ensure!(said.contains("([secrets] keys)"), "{said}");
     ensure!(!file.exists(), "another key was made");
     fs::rename(&aside, &file)?;
     server.start_again()?;
@@ -131,5 +147,60 @@ fn a_key_that_is_somebody_elses_is_not_replaced_without_another(world: &World) -
     let named = "there is no new key in the environment variable `DOVECAST_TEST_KEYS`";
     ensure!(said.contains(named), "{said}");
     ensure!(keys(&server)?.len() == 1);
+    Ok(())
+}
+
+/// A key is taken out of its place, with a row that needs it: nothing is tried, nothing fails, and
+/// all arrives when the key is back, without a restart.
+fn an_endpoint_without_its_key_waits_and_is_not_punished(world: &World) -> Result<()> {
+    let (builder, database) = with_file_and_database(world)?;
+    let mut server = delivering(builder).start()?;
+    let sink = HookEndpoint::start()?;
+    let (token, made) = endpoint(&server, &sink)?;
+    arrives(&server, &sink, 1)?;
+    let file = server.data_dir().join("secrets.key");
+    let first = fs::read_to_string(&file)?;
+    database.execute(&server, "CREATE TABLE kept AS SELECT sealed FROM endpoint")?;
+    server.run(["secrets", "rotate"])?;
+    let both = fs::read_to_string(&file)?;
+    server.stop()?;
+    database.execute(
+        &server,
+        "UPDATE endpoint SET sealed = (SELECT sealed FROM kept)",
+    )?;
+    fs::write(&file, both.replace(&first, ""))?;
+    server.start_again()?;
+
+    let id = first.split(':').next().context("an id")?.to_owned();
+    ensure!(
+        server
+            .server_log()
+            .contains("endpoints are paused on this node")
+    );
+    server.run(["send", "-u", "1"])?;
+    let refused = bearer(&server, &token).post(&format!("/endpoints/{made}/test"), &json!({}))?;
+    let refused = refused.with(502)?.json.to_string();
+    ensure!(
+        refused.contains("cannot be read at the moment"),
+        "{refused}"
+    );
+    ensure!(
+        !refused.contains(&id) && !refused.contains("secrets.key"),
+        "{refused}"
+    );
+    ensure!(sink.count() == 1);
+    fs::write(&file, &both)?;
+    arrives(&server, &sink, 3)?;
+    let shown = bearer(&server, &token)
+        .get(&format!("/endpoints/{made}"))?
+        .with(200)?;
+    let attributes = &shown.json["data"]["attributes"];
+    ensure!(attributes["active"] == true, "{attributes}");
+    ensure!(
+        attributes["last_delivery_status"] != "failure",
+        "{attributes}"
+    );
+    let dead = database.count(&server, "SELECT COUNT(*) FROM dead_letter")?;
+    ensure!(dead == 0);
     Ok(())
 }

@@ -18,8 +18,9 @@ pub(crate) type Case = (&'static str, fn(&World) -> Result<()>);
 
 /// Cases by the names of their functions.
 macro_rules! cases {
-    ($($name:ident),* $(,)?) => {
-        pub(crate) const CASES: &[crate::setup::Case] = &[$((stringify!($name), $name)),*];
+    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
+        pub(crate) const CASES: &[crate::setup::Case] =
+            &[$($(#[$attribute])* (stringify!($name), $name)),*];
     };
 }
 pub(crate) use cases;
@@ -295,8 +296,19 @@ impl User<'_> {
 
     /// Makes an endpoint; its id.
     pub(crate) fn endpoint(&self, fields: &Value) -> Result<String> {
+        text(&self.made(fields)?["data"]["id"])
+    }
+
+    /// Makes a webhook; its id, and its signing secret.
+    pub(crate) fn signed_endpoint(&self, fields: &Value) -> Result<(String, String)> {
+        let made = self.made(fields)?;
+        let secret = text(&made["meta"]["signing_secret"])?;
+        Ok((text(&made["data"]["id"])?, secret))
+    }
+
+    fn made(&self, fields: &Value) -> Result<Value> {
         let body = json!({"endpoint": fields});
-        text(&self.post("/endpoints", &body)?.with(201)?.json["data"]["id"])
+        Ok(self.post("/endpoints", &body)?.with(201)?.json)
     }
 
     /// Names of a list.

@@ -31,7 +31,7 @@ const OX: &str = "/preliminary/http-notify/v1/notify";
 pub(crate) const PASSWORD: &str = "s3:cret";
 
 /// A token of a new account, and the account's number.
-fn token(world: &World, scope: &str) -> Result<(String, String)> {
+pub(crate) fn token(world: &World, scope: &str) -> Result<(String, String)> {
     let number = unique("number");
     let mut fields = json!({"name": "t", "scope": scope});
     if scope == "account" {
@@ -41,12 +41,10 @@ fn token(world: &World, scope: &str) -> Result<(String, String)> {
     Ok((text(&made.with(201)?.json["meta"]["token"])?, number))
 }
 
-fn endpoint(user: &User<'_>) -> Result<HookEndpoint> {
+pub(crate) fn endpoint(user: &User<'_>) -> Result<HookEndpoint> {
     let sink = HookEndpoint::start()?;
     let name = unique("endpoint");
     user.endpoint(&json!({"name": name, "url": sink.url(), "active": true, "filter": {}}))?;
-    // The dispatcher knows it within a second; nothing shows that from outside.
-    std::thread::sleep(Duration::from_millis(1500));
     Ok(sink)
 }
 
@@ -205,6 +203,9 @@ fn a_wrong_message_is_refused_with_its_fields(world: &World) -> Result<()> {
     admin.post("/messages", &number)?.with(201)?;
     admin
         .ask("POST", "/messages", Some("[]"))?
+        .refused(400, "the array is empty", "")?;
+    admin
+        .ask("POST", "/messages", Some("7"))?
         .refused(400, "the body is not an object", "")?;
     admin
         .ask("POST", "/messages", Some("{"))?

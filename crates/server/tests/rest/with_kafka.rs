@@ -6,12 +6,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::topic::TopicReader;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::setup::{World, bearer, cases, text};
 use crate::sources::{PASSWORD, login, mail, message, put};
 
-cases![with_kafka_it_is_taken_whether_kafka_is_there_or_not];
+cases![
+    with_kafka_it_is_taken_whether_kafka_is_there_or_not,
+    with_kafka_an_array_keeps_its_order_and_one_too_large_stops_no_other,
+];
 
 const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
@@ -51,6 +54,45 @@ fn with_kafka_it_is_taken_whether_kafka_is_there_or_not(world: &World) -> Result
     let id = text(&said.json["data"]["id"])?;
     let explained = server.run(["explain", &id, "--from", "beginning"])?;
     ensure!(explained == "the account has no endpoints\n", "{explained}");
+    Ok(())
+}
+
+fn with_kafka_an_array_keeps_its_order_and_one_too_large_stops_no_other(
+    world: &World,
+) -> Result<()> {
+    let broker = MockBroker::start(1)?;
+    let brokers = broker.bootstrap_servers();
+    let kafka = format!(
+        "[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{brokers}']\n[kafka.properties]\n'message.max.bytes' = 20000"
+    );
+    let server = world.fresh()?.0.config(&kafka).start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    broker.set_down()?;
+    let numbered = |number: usize| {
+        let mut one = message("1");
+        one["message"] = json!({"number": number});
+        one
+    };
+    let mut items: Vec<Value> = (0..100).map(numbered).collect();
+    items[40]["message"] = json!("x".repeat(30_000));
+    let said = admin.post("/messages", &json!(items))?.with(207)?;
+    let refused = &said.json["results"][40];
+    let detail = text(&refused["errors"][0]["detail"])?;
+    ensure!(
+        refused["status"] == "413"
+            && refused["errors"][0]["source"]["pointer"] == "/40"
+            && detail.contains("takes 18976 at most"),
+        "{refused}"
+    );
+    broker.set_up()?;
+    let settings = [("bootstrap.servers".to_owned(), brokers)];
+    let sent = TopicReader::new(&settings, "hooks.outbox")?.read(99, ARRIVAL)?;
+    let number = |value: &[u8]| -> Option<u64> {
+        serde_json::from_slice::<Value>(value).ok()?["message"]["number"].as_u64()
+    };
+    let sent: Vec<u64> = sent.iter().filter_map(|one| number(&one.value)).collect();
+    let expected: Vec<u64> = (0..100).filter(|number| *number != 40).collect();
+    ensure!(sent == expected, "{sent:?}");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::connection::{Connection, Transaction};
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
+use crate::secrets::{self, KeyId, SecretsError};
 use crate::statement::Statement;
 
 /// Rows of dispatchers that have been dead for so long are removed.
@@ -40,7 +41,9 @@ const AT_A_TIME: i64 = 1_000;
 /// The one clock that all dispatchers of a PostgreSQL go by.
 pub(super) const POSTGRES_NOW: &str =
     "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
-const ALIVE_UNTIL: &str = "SELECT alive_until_ms FROM dispatcher WHERE id = $1";
+/// The key that seals, and until when we live: one statement, as it is asked each second.
+const KEY_AND_LIFE: &str = "SELECT key_id, (SELECT alive_until_ms FROM dispatcher WHERE id = $1) AS alive_until_ms \
+    FROM feed";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms, key_ids) VALUES ($1, $2, $3) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms, key_ids = excluded.key_ids";
 
@@ -49,8 +52,7 @@ const FREE_OWED: &str = "UPDATE owed SET claimed_by = NULL \
 const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
     WHERE claimed_by = $1 AND endpoint_id = $2 AND topic = $3 AND part = $4 AND start_offset = $5 AND log = $6";
 
-/// What was claimed in transactions of which it is not known whether they were committed: it is
-/// ours, and nobody here knows of it.
+/// Claimed in transactions that may have been committed: ours then, and nobody here knows of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsure {
     pub(super) owed: Vec<OwedId>,
@@ -64,12 +66,12 @@ impl Store {
         let life_ms = alive_until_ms.saturating_sub(now_ms);
         let now_ms = self.now_of_dispatchers(&mut tx, now_ms).await?;
         let until_ms = now_ms.saturating_add(life_ms);
-        let before = sqlx::query(ALIVE_UNTIL)
+        let found = sqlx::query(KEY_AND_LIFE)
             .bind(self.dispatcher_id())
-            .fetch_optional(&mut *tx)
+            .fetch_one(&mut *tx)
             .await?;
-        let before = before.map(|row| row::number(&row, "alive_until_ms"));
-        let before = before.transpose()?;
+        let before = row::optional_number(&found, "alive_until_ms")?;
+        self.must_have(secrets::current_of(&found)?).await?;
         // Before the commit, which may be done though its answer does not reach us: what is seen
         // now is not seen again.
         self.look_for_losses(&mut tx, before).await?;
@@ -80,7 +82,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         // A file has one user, so others are of processes that are gone.
-        let value = if self.database.is_postgres {
+        let value = if self.database.is_shared() {
             now_ms.saturating_sub(DEAD_MS)
         } else {
             i64::MAX
@@ -93,6 +95,26 @@ impl Store {
         tx.commit().await?;
         self.lives(now_ms, until_ms);
         Ok(())
+    }
+
+    /// Fails without the key that everything is sealed with, see [`Self::must_have`].
+    pub(crate) async fn must_have_key(&self, connection: &mut Connection) -> Result<()> {
+        let key = secrets::current(connection).await?;
+        self.must_have(key).await
+    }
+
+    /// Fails without this key, with which everything is sealed: a rotation counts those who live,
+    /// and what was sealed since cannot be opened here.
+    async fn must_have(&self, key: Option<KeyId>) -> Result<()> {
+        let Some(key) = key else {
+            return Ok(());
+        };
+        self.keys.seals_with(key);
+        if self.keys.has(key).await? {
+            return Ok(());
+        }
+        let place = self.keys.source().to_string();
+        Err(SecretsError::NotOfDatabase { key, place }.into())
     }
 
     /// The time by which it is judged who lives: for all dispatchers of a PostgreSQL that of the

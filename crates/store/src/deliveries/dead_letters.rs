@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dovecast_dispatch::ledger::{DeadLetter, RecordPlace};
+use dovecast_notification::{EndpointId, Notification, NotificationId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -25,12 +26,35 @@ pub struct KeptDeadLetter {
     pub letter: DeadLetter,
 }
 
+impl KeptDeadLetter {
+    /// The notification as a webhook would have it; of no endpoint, the record as it stood in the
+    /// log.
+    pub fn body(&self) -> Vec<u8> {
+        let letter = &self.letter;
+        let of_endpoint = letter
+            .endpoint
+            .and_then(|_| Notification::from_canonical(letter.notification, &letter.content).ok());
+        match of_endpoint {
+            Some(notification) => notification.body().to_vec(),
+            None => letter.content.to_vec(),
+        }
+    }
+}
+
 /// What is there already, by its id or by the place of its record, stays as it is.
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, \
     log, topic, part, record_offset) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 const SELECT: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter \
     WHERE id < $1 ORDER BY id DESC LIMIT $2";
+
+const SELECT_OF: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter \
+    WHERE endpoint_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+const DROP_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2";
+const DROP_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
+    WHERE endpoint_id = $1 AND time_ms >= $2 ORDER BY id LIMIT $3)";
+/// Most dead letters that one statement drops, so that others need not wait long.
+const DROPPED_AT_A_TIME: i64 = 500;
 
 /// Inserts it once, however often that is tried; `log` is where its record stands, if it is one.
 pub(super) fn insert(
@@ -86,6 +110,60 @@ impl Store {
             .fetch_all(&self.database.pool)
             .await?;
         rows.iter().map(letter).collect()
+    }
+}
+
+impl Store {
+    /// The latest dead letters of an endpoint before one, at most so many, the newest first.
+    pub async fn dead_letters_of(
+        &self,
+        endpoint: EndpointId,
+        before: Option<Uuid>,
+        most: usize,
+    ) -> Result<Vec<KeptDeadLetter>> {
+        let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+        let rows = sqlx::query(SELECT_OF)
+            .bind(endpoint.to_string())
+            .bind(before)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.database.pool)
+            .await?;
+        rows.iter().map(letter).collect()
+    }
+
+    /// Drops the dead letters of one notification to an endpoint; `false`: there is none.
+    pub async fn drop_dead_letter(
+        &self,
+        endpoint: EndpointId,
+        notification: NotificationId,
+    ) -> Result<bool> {
+        let done = sqlx::query(DROP_ONE)
+            .bind(endpoint.to_string())
+            .bind(notification.to_string())
+            .execute(&self.database.pool)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Drops the dead letters of an endpoint that have become so since a time; how many those were.
+    pub async fn drop_dead_letters_since(
+        &self,
+        endpoint: EndpointId,
+        since_ms: i64,
+    ) -> Result<u64> {
+        let mut dropped = 0;
+        loop {
+            let done = sqlx::query(DROP_PART)
+                .bind(endpoint.to_string())
+                .bind(since_ms)
+                .bind(DROPPED_AT_A_TIME)
+                .execute(&self.database.pool)
+                .await?;
+            dropped += done.rows_affected();
+            if done.rows_affected() < DROPPED_AT_A_TIME.unsigned_abs() {
+                return Ok(dropped);
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Accounts and users, made when they are first seen.
 
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
-use super::{AccountId, UserId};
+use super::{AccountId, EndpointId, UserId};
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::id::Id;
@@ -60,18 +61,25 @@ impl Store {
         Ok(account.ok_or(sqlx::Error::RowNotFound)?)
     }
 
-    async fn account(&self, number: &str) -> Result<Option<Account>> {
+    /// The account of a number; `None`: there is none.
+    pub async fn account(&self, number: &str) -> Result<Option<Account>> {
         let found = sqlx::query("SELECT id, number FROM account WHERE number = $1")
             .bind(number)
             .fetch_optional(&self.database.pool)
             .await?;
-        let account = found.map(|row| {
-            Ok(Account {
-                id: row::id(&row, "id")?,
-                number: row.try_get("number")?,
-            })
-        });
-        account.transpose()
+        found.map(|row| from_row(&row)).transpose()
+    }
+
+    /// The account of an endpoint; `None`: there is no such endpoint.
+    pub async fn account_of_endpoint(&self, endpoint: EndpointId) -> Result<Option<Account>> {
+        let found = sqlx::query(
+            "SELECT account.id, number FROM account JOIN endpoint ON endpoint.account_id = account.id \
+             WHERE endpoint.id = $1",
+        )
+        .bind(endpoint.to_string())
+        .fetch_optional(&self.database.pool)
+        .await?;
+        found.map(|row| from_row(&row)).transpose()
     }
 
     /// The user of an account; made if not there. What is known about one that is there stays.
@@ -113,4 +121,11 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+fn from_row(row: &AnyRow) -> Result<Account> {
+    Ok(Account {
+        id: row::id(row, "id")?,
+        number: row.try_get("number")?,
+    })
 }

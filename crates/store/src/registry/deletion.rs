@@ -48,7 +48,7 @@ impl Store {
             query.execute(&mut *change.tx).await?;
         }
         let committed = change.commit().await;
-        self.callers.forget();
+        self.token_owners.forget();
         committed?;
         Ok(true)
     }

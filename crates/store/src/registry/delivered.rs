@@ -3,7 +3,7 @@
 //! These do not go through the feed: they change nothing about what an endpoint gets.
 
 use super::EndpointId;
-use super::words::DeliveryStatus;
+use super::stored_words::DeliveryStatus;
 use crate::deliveries::{failure, success};
 use crate::error::Result;
 use crate::open::Store;

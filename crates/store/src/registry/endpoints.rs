@@ -1,17 +1,21 @@
 //! Endpoints: where an account wants its notifications.
 
+use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::connection::Connection;
+use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use super::filters::{self, FilterFields};
+use super::edit::{CreatedEndpoint, EndpointEdit, FilterEdit, NewEndpoint};
+use super::filters;
 use super::flow::{self, Flow, FlowEdit};
-use super::requests::{Credentials, CustomHeaders};
+use super::receiver::Receiver;
 use super::secrets::SigningSecret;
 use super::settings::{self, StoredSettings};
-use super::words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
+use super::stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 use super::{AccountId, EndpointId};
 use crate::clock::now_ms;
 use crate::error::{Result, StoreError};
@@ -22,14 +26,16 @@ use crate::secrets::{Keyring, Keys};
 use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
-pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.settings, endpoint.sealed, \
-    endpoint.active, endpoint.retry_policy, endpoint.flow, endpoint.fallback_id, endpoint.last_delivery_status, \
+pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.driver, \
+    endpoint.settings, endpoint.sealed, endpoint.active, endpoint.retry_policy, endpoint.flow, \
+    endpoint.fallback_id, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
 
 const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND account_id = $3";
 
-/// An endpoint, without what is written and never shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An endpoint, without what is written and never shown. [`fmt::Debug`] shows neither the user nor
+/// the password of its URL.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Id of the endpoint.
     pub id: EndpointId,
@@ -37,12 +43,16 @@ pub struct Endpoint {
     pub account: AccountId,
     /// Unique in the account.
     pub name: String,
-    /// Where to.
-    pub url: String,
+    /// Name of its driver.
+    pub driver: String,
+    /// What its driver takes and whoever sees the endpoint may see.
+    pub settings: Map<String, Value>,
+    /// URL of a webhook; other drivers have none.
+    pub url: Option<String>,
     /// Whether the endpoint receives notifications.
     pub active: bool,
-    /// Which driver.
-    pub kind: EndpointKind,
+    /// Scheme of the URL.
+    pub kind: Option<EndpointKind>,
     /// What happens after a failure.
     pub retry_policy: RetryPolicy,
     /// How long an attempt may take; without it as the configuration says.
@@ -61,93 +71,42 @@ pub struct Endpoint {
     pub updated_ms: i64,
 }
 
-/// What an endpoint is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEndpoint {
-    /// Unique in the account.
-    pub name: String,
-    /// Where to.
-    pub url: String,
-    /// Whether it gets anything.
-    pub active: bool,
-    /// Which driver.
-    pub kind: EndpointKind,
-    /// PEM certificates to trust.
-    pub server_ca_certificate: Option<String>,
-    /// Sent with each request.
-    pub headers: Option<CustomHeaders>,
-    /// Who we are to it.
-    pub credentials: Option<Credentials>,
-    /// What happens after a failure.
-    pub retry_policy: RetryPolicy,
-    /// How long an attempt may take.
-    pub timeout_seconds: Option<u32>,
-    /// Whether, how fast, how often again.
-    pub flow: FlowEdit,
-    /// Without one it gets nothing.
-    pub filter: Option<FilterFields>,
-}
-
-/// A new endpoint, and the secret that is shown this once.
-#[derive(Clone, Debug)]
-pub struct CreatedEndpoint {
-    /// The endpoint.
-    pub endpoint: Endpoint,
-    /// What its webhooks are signed with.
-    pub secret: SigningSecret,
-}
-
-/// What is to be different; what is `None` stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointEdit {
-    /// Name, unique in the account.
-    pub name: Option<String>,
-    /// Where to, and by which driver.
-    pub url: Option<(String, EndpointKind)>,
-    /// Whether it gets anything.
-    pub active: Option<bool>,
-    /// PEM certificates to trust.
-    pub server_ca_certificate: Option<Option<String>>,
-    /// Sent with each request.
-    pub headers: Option<Option<CustomHeaders>>,
-    /// Who we are to it.
-    pub credentials: Option<Option<Credentials>>,
-    /// What happens after a failure.
-    pub retry_policy: Option<RetryPolicy>,
-    /// How long an attempt may take.
-    pub timeout_seconds: Option<Option<u32>>,
-    /// Whether, how fast, how often again.
-    pub flow: FlowEdit,
-    /// Change of the filter.
-    pub filter: FilterEdit,
-}
-
-/// What becomes of the filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum FilterEdit {
-    /// The filter stays.
-    #[default]
-    Keep,
-    /// The filter is removed; the endpoint receives nothing.
-    Remove,
-    /// The filter is made or changed.
-    Put(FilterFields),
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.url.as_deref().map(settings::debug_url);
+        f.debug_struct("Endpoint")
+            .field("id", &self.id)
+            .field("account", &self.account)
+            .field("name", &self.name)
+            .field("driver", &self.driver)
+            .field("settings", &self.settings)
+            .field("url", &url)
+            .field("active", &self.active)
+            .field("flow", &self.flow)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Endpoint {
     pub(super) fn from_row(ring: &Keyring, found: &AnyRow) -> Result<Self> {
         let open = settings::open_from_row(found)?;
-        let url = settings::url(&open, ring, found)?;
+        let driver = row::text(found, "driver")?;
+        let url = match &*driver {
+            settings::WEBHOOK => Some(settings::url(&open, ring, found)?),
+            _ => None,
+        };
         let status = row::optional_text(found, "last_delivery_status")?;
         Ok(Self {
             id: row::id(found, "id")?,
             account: row::id(found, "account_id")?,
             name: row::text(found, "name")?,
-            kind: EndpointKind::of(&url),
+            kind: url.as_deref().map(EndpointKind::of),
             url,
+            driver,
             active: row::truth(found, "active")?,
             retry_policy: word(&row::text(found, "retry_policy")?, "retry_policy")?,
             timeout_seconds: settings::timeout_seconds(&open),
+            settings: open,
             flow: Flow::from_row(found)?,
             last_delivery_status: match status {
                 Some(status) => Some(word(&status, "last_delivery_status")?),
@@ -158,6 +117,14 @@ impl Endpoint {
             created_ms: row::number(found, "created_ms")?,
             updated_ms: row::number(found, "updated_ms")?,
         })
+    }
+
+    /// Shows what has become of its settings.
+    fn took(&mut self, settings: &StoredSettings) {
+        self.url = settings.url().map(str::to_owned);
+        self.kind = self.url.as_deref().map(EndpointKind::of);
+        self.timeout_seconds = settings::timeout_seconds(&settings.open);
+        self.settings.clone_from(&settings.open);
     }
 }
 
@@ -190,7 +157,10 @@ impl Store {
         new: &NewEndpoint,
         most: u64,
     ) -> Result<CreatedEndpoint> {
-        let secret = SigningSecret::generate()?;
+        let secret = match &new.receiver {
+            Receiver::Webhook(_) => Some(SigningSecret::generate()?),
+            Receiver::Driver(_) => None,
+        };
         let id = EndpointId(Uuid::now_v7());
         let mut change = self.change().await?;
         if count(&mut change.tx, account).await? >= i64::try_from(most).unwrap_or(i64::MAX) {
@@ -200,8 +170,10 @@ impl Store {
             return Err(StoreError::NameTaken(new.name.clone()));
         }
         insert(&mut change, (account, id), new).await?;
-        let mut settings = StoredSettings::default();
-        settings.set_signing_secrets(&secret, None);
+        let mut settings = StoredSettings::of_driver(new.receiver.driver());
+        if let Some(secret) = &secret {
+            settings.set_signing_secrets(secret, None);
+        }
         settings.edited(&new.settings())?;
         settings.write(&mut change, id).await?;
         let mut flow = Flow::default();
@@ -236,10 +208,6 @@ impl Store {
             }
             endpoint.name.clone_from(name);
         }
-        if let Some((url, kind)) = &edit.url {
-            endpoint.url.clone_from(url);
-            endpoint.kind = *kind;
-        }
         let was_active = endpoint.active;
         endpoint.active = edit.active.unwrap_or(was_active);
         if endpoint.active && !was_active {
@@ -247,14 +215,14 @@ impl Store {
             endpoint.first_failure_ms = None;
         }
         endpoint.retry_policy = edit.retry_policy.unwrap_or(endpoint.retry_policy);
-        endpoint.timeout_seconds = edit.timeout_seconds.unwrap_or(endpoint.timeout_seconds);
         endpoint.updated_ms = now_ms();
-        update(&mut change, &endpoint).await?;
         if edit.has_settings() {
             let mut settings = StoredSettings::find(&mut change, id).await?;
             settings.edited(edit)?;
+            endpoint.took(&settings);
             settings.write(&mut change, id).await?;
         }
+        update(&mut change, &endpoint).await?;
         if edit.flow != FlowEdit::default() {
             endpoint.flow.edited(&edit.flow);
             flow::put(&mut change, (account, id), &endpoint.flow).await?;
@@ -305,7 +273,7 @@ impl Store {
             return Err(StoreError::NoEndpoint);
         }
         let mut settings = StoredSettings::find(&mut change, id).await?;
-        settings.rotate(&secret, now_ms() + overlap_ms);
+        settings.rotate(&secret, now_ms() + overlap_ms)?;
         settings.write(&mut change, id).await?;
         change.touch(id).await?;
         change.commit().await?;
@@ -315,7 +283,7 @@ impl Store {
 
 async fn find(
     connection: &mut Connection,
-    keys: &Keys,
+    keys: &Arc<Keys>,
     (account, id): (AccountId, EndpointId),
 ) -> Result<Option<Endpoint>> {
     let mut statement = Statement::new(SELECT);
@@ -323,8 +291,7 @@ async fn find(
     statement.bind(id.to_string()).push(" AND account_id = ");
     statement.bind(account.to_string());
     let found = statement.fetch_all(connection).await?;
-    // After the row was read, see `records.rs`.
-    let ring = keys.ring();
+    let ring = settings::ring_for(keys, &found).await?;
     let found = found.first();
     found.map(|row| Endpoint::from_row(&ring, row)).transpose()
 }
@@ -359,7 +326,7 @@ async fn insert(
     (account, id): (AccountId, EndpointId),
     new: &NewEndpoint,
 ) -> Result<()> {
-    let url = settings::plain_url(&new.url);
+    let url = settings::plain_url(new.receiver.url().unwrap_or_default());
     sqlx::query(
         "INSERT INTO endpoint (id, account_id, name, url, search_name, search_url, active, driver, \
          retry_policy, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)",
@@ -371,7 +338,7 @@ async fn insert(
     .bind(new.name.to_lowercase())
     .bind(url.to_lowercase())
     .bind(i64::from(new.active))
-    .bind(settings::WEBHOOK)
+    .bind(new.receiver.driver())
     .bind(new.retry_policy.as_str())
     .bind(now_ms())
     .execute(&mut *change.tx)
@@ -380,7 +347,7 @@ async fn insert(
 }
 
 async fn update(change: &mut Change<'_>, endpoint: &Endpoint) -> Result<()> {
-    let url = settings::plain_url(&endpoint.url);
+    let url = settings::plain_url(endpoint.url.as_deref().unwrap_or_default());
     sqlx::query(
         "UPDATE endpoint SET name = $1, url = $2, search_name = $3, search_url = $4, active = $5, \
          retry_policy = $6, updated_ms = $7, \

@@ -2,6 +2,7 @@
 
 use super::AccountId;
 use super::endpoints::{Endpoint, SELECT};
+use super::settings::ring_for;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -81,8 +82,7 @@ impl Store {
         list.push(" OFFSET ").bind(query.offset);
         let rows = list.fetch_all(&mut tx).await?;
         tx.commit().await?;
-        // After the rows were read, see `records.rs`.
-        let ring = self.keys.ring();
+        let ring = ring_for(&self.keys, &rows).await?;
         let items: Result<Vec<_>> = rows
             .iter()
             .map(|row| Endpoint::from_row(&ring, row))

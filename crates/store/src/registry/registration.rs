@@ -70,6 +70,23 @@ pub enum RegistrationChange {
     LevelRemoved(String, String),
 }
 
+impl RegistrationChange {
+    /// What has happened (`added`, `retitled`, `removed`), and the event type and the level it has
+    /// happened to.
+    pub fn into_words(self) -> (&'static str, Option<String>, Option<String>) {
+        match self {
+            Self::ApplicationAdded => ("added", None, None),
+            Self::ApplicationRetitled => ("retitled", None, None),
+            Self::EventTypeAdded(name) => ("added", Some(name), None),
+            Self::EventTypeRetitled(name) => ("retitled", Some(name), None),
+            Self::EventTypeRemoved(name) => ("removed", Some(name), None),
+            Self::LevelAdded(of, name) => ("added", Some(of), Some(name)),
+            Self::LevelRetitled(of, name) => ("retitled", Some(of), Some(name)),
+            Self::LevelRemoved(of, name) => ("removed", Some(of), Some(name)),
+        }
+    }
+}
+
 /// A filter that loses members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TouchedFilter {

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use serde::Deserialize;
 
-use super::requests::{Credentials, CustomHeaders};
+use super::credentials::{Credentials, CustomHeaders};
 use super::secrets::SigningSecret;
 use super::settings::{self, StoredSettings};
 use crate::connection::Transaction;
@@ -56,17 +56,22 @@ pub(crate) async fn seal_existing(tx: &mut Transaction, ring: &Keyring, key: Key
 }
 
 fn read(found: &AnyRow) -> Result<StoredSettings> {
-    let mut settings = StoredSettings::default();
+    let id = row::text(found, "id")?;
+    let mut settings = StoredSettings::of_driver(settings::WEBHOOK);
     settings.set_url(&row::text(found, "url")?);
     let timeout = row::optional_number(found, "timeout_seconds")?;
     settings.set_timeout(timeout.and_then(|seconds| u32::try_from(seconds).ok()));
     let pem = row::optional_text(found, "server_ca_certificate")?;
     settings.set_server_ca(pem.as_deref());
     let headers = row::optional_text(found, "headers")?;
-    let headers = headers.map(|json| written("headers", &json)).transpose()?;
+    let headers = headers
+        .map(|json| written(&id, "headers", &json))
+        .transpose()?;
     settings.set_headers(headers.map(CustomHeaders::new).as_ref());
     let kept = row::optional_text(found, "credentials")?;
-    let kept = kept.map(|json| written("credentials", &json)).transpose()?;
+    let kept = kept
+        .map(|json| written(&id, "credentials", &json))
+        .transpose()?;
     let credentials = kept.map(|kept| match kept {
         Kept::Basic(username, password) => Credentials::Basic { username, password },
         Kept::Bearer(token) => Credentials::Bearer { token },
@@ -79,11 +84,13 @@ fn read(found: &AnyRow) -> Result<StoredSettings> {
     Ok(settings)
 }
 
-/// The error names the place in the JSON and nothing of it.
-fn written<T: for<'de> Deserialize<'de>>(column: &str, json: &str) -> Result<T> {
+/// The error names the endpoint and the place in the JSON, and nothing of it.
+fn written<T: for<'de> Deserialize<'de>>(endpoint: &str, column: &str, json: &str) -> Result<T> {
     let read = serde_json::from_str(json);
     Ok(read.map_err(|error: serde_json::Error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
+        let (line, character) = (error.line(), error.column());
+        let place =
+            format!("endpoint `{endpoint}`, line {line}, column {character} of what is there");
         row::wrong(column, std::io::Error::other(place))
     })?)
 }

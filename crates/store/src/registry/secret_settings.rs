@@ -12,6 +12,11 @@ use zeroize::Zeroize;
 pub struct SecretSettings(Map<String, Value>);
 
 impl SecretSettings {
+    /// Secret settings, as a person has written them.
+    pub fn new(settings: Map<String, Value>) -> Self {
+        Self(settings)
+    }
+
     /// Keys and values, for the driver.
     pub fn expose(&self) -> &Map<String, Value> {
         &self.0

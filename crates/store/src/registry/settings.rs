@@ -1,9 +1,13 @@
 //! Settings of an endpoint as columns hold them: `settings`, which anybody may see, and `sealed`,
 //! what of them is secret.
 //!
-//! Both are JSON objects that the driver `webhook` takes as they are. A URL with a user or a
-//! password is secret as a whole; shown is the URL with [`HIDDEN`] in their place. Signing secrets
-//! are a list, the newest first; when the second of them ends is kept beside them.
+//! Both are JSON objects that the endpoint's driver takes as they are. Of a webhook, a URL with a
+//! user or a password is secret as a whole; shown is the URL with [`HIDDEN`] in their place.
+//! Signing secrets are a list, the newest first; when the second of them ends is kept beside them.
+
+mod shown_url;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,16 +16,19 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::EndpointId;
-use super::endpoints::{EndpointEdit, NewEndpoint};
-use super::requests::{Credentials, CustomHeaders};
+use super::credentials::{Credentials, CustomHeaders};
+use super::edit::{EndpointEdit, NewEndpoint};
+use super::receiver::Receiver;
 use super::secret_settings::SecretSettings;
 use super::secrets::SigningSecret;
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, with_sources};
 use crate::feed::Change;
 use crate::row;
-use crate::secrets::{Field, Keyring, SecretsError};
+use crate::secrets::{Field, Keyring, Keys, SecretsError};
+use shown_url::without_user;
+pub(super) use shown_url::{debug_url, plain_url, url};
 
-/// The driver of every endpoint so far.
+/// Driver of the endpoints that have a URL.
 pub(super) const WEBHOOK: &str = "webhook";
 /// What is shown instead of the user and the password of a URL.
 pub(super) const HIDDEN: &str = "***";
@@ -34,8 +41,9 @@ const HEADERS: &str = "headers";
 const AUTHORIZATION: &str = "authorization";
 
 /// The settings of one endpoint, opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StoredSettings {
+    driver: String,
     pub(super) open: Map<String, Value>,
     pub(super) secret: SecretSettings,
     /// When the second signing secret ends.
@@ -59,23 +67,6 @@ pub(crate) fn field(endpoint: &str) -> Field<'_> {
     }
 }
 
-/// A URL without user and password, if it has any.
-pub(super) fn without_user(url: &str) -> Option<Url> {
-    let mut parsed = Url::parse(url).ok()?;
-    if parsed.username().is_empty() && parsed.password().is_none() {
-        return None;
-    }
-    // Whatever has a user can be without one.
-    let _ = parsed.set_username("");
-    let _ = parsed.set_password(None);
-    Some(parsed)
-}
-
-/// The URL by which an endpoint is sorted and searched.
-pub(super) fn plain_url(url: &str) -> String {
-    without_user(url).map_or_else(|| url.to_owned(), Into::into)
-}
-
 /// What a row with the column `settings` shows.
 pub(super) fn open_from_row(found: &AnyRow) -> Result<Map<String, Value>> {
     let json = row::text(found, "settings")?;
@@ -83,21 +74,22 @@ pub(super) fn open_from_row(found: &AnyRow) -> Result<Map<String, Value>> {
     Ok(read.map_err(|error: serde_json::Error| row::wrong("settings", error))?)
 }
 
-/// The URL of a row with the columns `settings` and `sealed`; with [`HIDDEN`] in it where what is
-/// secret of it cannot be opened.
-pub(super) fn url(open: &Map<String, Value>, ring: &Keyring, found: &AnyRow) -> Result<String> {
-    let shown = open.get(URL).and_then(Value::as_str).unwrap_or_default();
-    if without_user(shown).is_none() {
-        return Ok(shown.to_owned());
-    }
-    let id = row::text(found, "id")?;
-    match opened(ring, &id, &row::text(found, "sealed")?) {
-        Ok(secret) => Ok(secret.settings.text(URL).unwrap_or(shown).to_owned()),
-        Err(error) => {
-            tracing::warn!(endpoint.id = id, %error, "the user of a URL cannot be shown");
-            Ok(shown.to_owned())
+/// The keys for rows with the column `sealed`, after a look into their place if one of theirs is
+/// not there. Asked for after the rows were read: a key is known here before anything is sealed
+/// with it.
+pub(super) async fn ring_for(keys: &Arc<Keys>, rows: &[AnyRow]) -> Result<Arc<Keyring>> {
+    let ring = keys.ring();
+    for found in rows {
+        if ring.lacks_key_of(&row::text(found, "sealed")?) {
+            if let Err(error) = keys.refresh().await {
+                // Who needs that key says so.
+                let error = with_sources(&error);
+                tracing::debug!(error, "the keys of secrets cannot be read again");
+            }
+            return Ok(keys.ring());
         }
     }
+    Ok(ring)
 }
 
 pub(super) fn timeout_seconds(open: &Map<String, Value>) -> Option<u32> {
@@ -115,12 +107,23 @@ fn opened(ring: &Keyring, endpoint: &str, sealed: &str) -> Result<Secret, Secret
 }
 
 impl StoredSettings {
-    /// What a row with the columns `id`, `settings` and `sealed` holds.
+    /// Settings that say nothing yet.
+    pub(super) fn of_driver(driver: &str) -> Self {
+        Self {
+            driver: driver.to_owned(),
+            open: Map::new(),
+            secret: SecretSettings::default(),
+            previous_until_ms: None,
+        }
+    }
+
+    /// What a row with the columns `id`, `driver`, `settings` and `sealed` holds.
     pub(super) fn from_row(ring: &Keyring, found: &AnyRow) -> Result<Self> {
         let id = row::text(found, "id")?;
         let open = open_from_row(found)?;
         let secret = opened(ring, &id, &row::text(found, "sealed")?)?;
         Ok(Self {
+            driver: row::text(found, "driver")?,
             open,
             secret: secret.settings,
             previous_until_ms: secret.previous_until_ms,
@@ -129,12 +132,20 @@ impl StoredSettings {
 
     /// Reads what a change is about to change.
     pub(super) async fn find(change: &mut Change<'_>, id: EndpointId) -> Result<Self> {
-        let found = sqlx::query("SELECT id, settings, sealed FROM endpoint WHERE id = $1")
+        let found = sqlx::query("SELECT id, driver, settings, sealed FROM endpoint WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&mut *change.tx)
+            .fetch_all(&mut *change.tx)
             .await?;
-        let found = found.ok_or(StoreError::NoEndpoint)?;
-        Self::from_row(&change.ring(), &found)
+        let ring = ring_for(change.keys(), &found).await?;
+        let found = found.first().ok_or(StoreError::NoEndpoint)?;
+        Self::from_row(&ring, found)
+    }
+
+    /// The URL of a webhook, with its user and password.
+    pub(super) fn url(&self) -> Option<&str> {
+        let shown = || self.open.get(URL).and_then(Value::as_str);
+        let is_webhook = self.driver == WEBHOOK;
+        is_webhook.then(|| self.secret.text(URL).or_else(shown))?
     }
 
     pub(super) fn set_url(&mut self, url: &str) {
@@ -145,6 +156,20 @@ impl StoredSettings {
         self.secret.put(URL, hidden.as_ref().map(|_| url.into()));
         let shown = hidden.unwrap_or_else(|| url.to_owned());
         self.open.insert(URL.to_owned(), shown.into());
+    }
+
+    /// Takes the URL of a request. One that is as it is shown where its user cannot be opened
+    /// changes nothing; no other one may have what stands there for that user, which would be
+    /// written over the real one.
+    fn edit_url(&mut self, url: &str) -> Result<()> {
+        if self.open.get(URL).and_then(Value::as_str) == Some(url) {
+            return Ok(());
+        }
+        if Url::parse(url).is_ok_and(|url| url.username() == HIDDEN) {
+            return Err(StoreError::HiddenUser);
+        }
+        self.set_url(url);
+        Ok(())
     }
 
     pub(super) fn set_timeout(&mut self, seconds: Option<u32>) {
@@ -184,10 +209,22 @@ impl StoredSettings {
     }
 
     /// Makes a signing secret the newest; the one that was it is good until then.
-    pub(super) fn rotate(&mut self, newest: &SigningSecret, until_ms: i64) {
+    pub(super) fn rotate(&mut self, newest: &SigningSecret, until_ms: i64) -> Result<()> {
+        self.must_be(WEBHOOK)?;
         let before = self.secret.take_first(SIGNING_SECRETS).map(Zeroizing::new);
         let before = before.as_ref().map(|secret| (&***secret, until_ms));
         self.set_signing_secrets(newest, before);
+        Ok(())
+    }
+
+    /// Refuses what is for another driver.
+    fn must_be(&self, driver: &str) -> Result<()> {
+        if self.driver == driver {
+            return Ok(());
+        }
+        Err(StoreError::OtherDriver {
+            driver: self.driver.clone(),
+        })
     }
 
     /// What a driver takes now: a second signing secret that has ended is not among it. Tells when
@@ -202,8 +239,19 @@ impl StoredSettings {
 
     /// Takes what an edit says.
     pub(super) fn edited(&mut self, edit: &EndpointEdit) -> Result<()> {
-        if let Some((url, _)) = &edit.url {
-            self.set_url(url);
+        match &edit.receiver {
+            Some(Receiver::Driver(settings)) => {
+                self.must_be(&settings.driver)?;
+                settings.apply(&mut self.open, &mut self.secret);
+            }
+            Some(Receiver::Webhook(url)) => {
+                self.must_be(WEBHOOK)?;
+                self.edit_url(url)?;
+            }
+            None => {}
+        }
+        if edit.is_for_webhooks() {
+            self.must_be(WEBHOOK)?;
         }
         if let Some(seconds) = edit.timeout_seconds {
             self.set_timeout(seconds);
@@ -256,11 +304,11 @@ impl NewEndpoint {
     /// What its driver takes.
     pub(super) fn settings(&self) -> EndpointEdit {
         EndpointEdit {
-            url: Some((self.url.clone(), self.kind)),
-            server_ca_certificate: Some(self.server_ca_certificate.clone()),
-            headers: Some(self.headers.clone()),
-            credentials: Some(self.credentials.clone()),
-            timeout_seconds: Some(self.timeout_seconds),
+            receiver: Some(self.receiver.clone()),
+            server_ca_certificate: self.server_ca_certificate.clone().map(Some),
+            headers: self.headers.clone().map(Some),
+            credentials: self.credentials.clone().map(Some),
+            timeout_seconds: self.timeout_seconds.map(Some),
             ..EndpointEdit::default()
         }
     }
@@ -269,8 +317,12 @@ impl NewEndpoint {
 impl EndpointEdit {
     /// Whether it changes what its driver takes.
     pub(super) fn has_settings(&self) -> bool {
-        self.url.is_some()
-            || self.server_ca_certificate.is_some()
+        self.receiver.is_some() || self.is_for_webhooks()
+    }
+
+    /// Whether it changes what only webhooks have, besides their URL.
+    fn is_for_webhooks(&self) -> bool {
+        self.server_ca_certificate.is_some()
             || self.headers.is_some()
             || self.credentials.is_some()
             || self.timeout_seconds.is_some()
@@ -315,7 +367,7 @@ mod tests {
                 Some("http://example.org:81/"),
             ),
         ] {
-            let mut settings = StoredSettings::default();
+            let mut settings = StoredSettings::of_driver(WEBHOOK);
             settings.set_url(url);
             assert_eq!(settings.open[URL], shown.unwrap_or(url));
             assert_eq!(settings.secret.text(URL), shown.map(|_| url));

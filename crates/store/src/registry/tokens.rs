@@ -30,7 +30,7 @@ pub enum Scope {
 
 /// Who a token stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum TokenOwner {
     /// Whoever runs this dovecast.
     Admin,
     /// An application.
@@ -119,16 +119,16 @@ impl Store {
             .execute(&self.database.pool)
             .await;
         // Even where it is not known whether it is gone.
-        self.callers.forget();
+        self.token_owners.forget();
         Ok(done?.rows_affected() > 0)
     }
 
     /// Who a token stands for; `None`: it is none. One that another node deletes is good for a
     /// second more.
-    pub async fn caller(&self, secret: &str) -> Result<Option<Caller>> {
+    pub async fn token_owner(&self, secret: &str) -> Result<Option<TokenOwner>> {
         let hash = secrets::hash(secret);
-        let asked = match self.callers.get(&hash) {
-            Ok(caller) => return Ok(Some(caller)),
+        let asked = match self.token_owners.get(&hash) {
+            Ok(owner) => return Ok(Some(owner)),
             Err(asked) => asked,
         };
         let found = sqlx::query(
@@ -141,16 +141,16 @@ impl Store {
         let Some(row) = found else {
             return Ok(None);
         };
-        let caller = match &*row::text(&row, "scope")? {
-            ADMIN => Caller::Admin,
-            REGISTRATION => Caller::Registration,
-            _ => Caller::Account(Account {
+        let owner = match &*row::text(&row, "scope")? {
+            ADMIN => TokenOwner::Admin,
+            REGISTRATION => TokenOwner::Registration,
+            _ => TokenOwner::Account(Account {
                 id: row::id(&row, "account_id")?,
                 number: row::text(&row, "number")?,
             }),
         };
-        self.callers.remember(hash, &caller, asked);
-        Ok(Some(caller))
+        self.token_owners.remember(hash, &owner, asked);
+        Ok(Some(owner))
     }
 }
 

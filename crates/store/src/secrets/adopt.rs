@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use sqlx::any::AnyRow;
+
 use super::error::SecretsError;
 use super::key::{BadKeyId, KeyId};
 use super::keys::Keys;
@@ -20,7 +22,9 @@ const CURRENT: &str = "SELECT key_id FROM feed";
 const ADOPT: &str = "UPDATE feed SET key_id = $1";
 /// A key that has sealed something and is not retired is needed, also in the middle of a rotation.
 const NEEDED: &str = "SELECT id FROM secret_key WHERE retired_ms IS NULL ORDER BY id";
-const USED: &str = "INSERT INTO secret_key (id, first_ms) VALUES ($1, $2) \
+/// After all that was retired before it, however clocks are set: that is asked in `rotation.rs`.
+const USED: &str = "INSERT INTO secret_key (id, first_ms) \
+    SELECT $1, CASE WHEN MAX(retired_ms) >= $2 THEN MAX(retired_ms) + 1 ELSE $2 END FROM secret_key WHERE true \
     ON CONFLICT (id) DO UPDATE SET retired_ms = NULL";
 
 /// The keys of this process, with which everything in the database can be opened; and the one with
@@ -52,13 +56,18 @@ pub(crate) async fn adopt(tx: &mut Transaction, source: &KeySource) -> Result<(A
         seal_with(tx, key).await?;
         key
     };
+    keys.seals_with(key);
     Ok((Arc::new(keys), key))
 }
 
 /// The key with which everything is sealed, if there is one.
 pub(crate) async fn current(connection: &mut Connection) -> Result<Option<KeyId>> {
-    let found = sqlx::query(CURRENT).fetch_one(connection).await?;
-    let text = row::optional_text(&found, "key_id")?;
+    current_of(&sqlx::query(CURRENT).fetch_one(connection).await?)
+}
+
+/// The key that a row with the column `key_id` of `feed` names.
+pub(crate) fn current_of(found: &AnyRow) -> Result<Option<KeyId>> {
+    let text = row::optional_text(found, "key_id")?;
     let id = text.map(|text| text.parse()).transpose();
     Ok(id.map_err(|error: BadKeyId| row::wrong("key_id", error))?)
 }

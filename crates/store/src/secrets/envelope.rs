@@ -69,14 +69,14 @@ pub(super) fn seal(key: &Key, field: Field<'_>, value: &[u8]) -> Result<String, 
 }
 
 /// The key that a sealed value names, and the rest of it.
-fn split<'a>(field: Field<'_>, sealed: &'a str) -> Result<(KeyId, &'a str), SecretsError> {
-    let parts = sealed.strip_prefix(PREFIX).and_then(|rest| {
-        let (id, base64) = rest.split_once(':')?;
-        Some((id.parse().ok()?, base64))
-    });
-    parts.ok_or_else(|| SecretsError::NotSealed {
-        field: field.to_string(),
-    })
+fn split(sealed: &str) -> Option<(KeyId, &str)> {
+    let (id, base64) = sealed.strip_prefix(PREFIX)?.split_once(':')?;
+    Some((id.parse().ok()?, base64))
+}
+
+/// The key that a value names, if it is sealed.
+pub(super) fn key_of(sealed: &str) -> Option<KeyId> {
+    split(sealed).map(|(key, _)| key)
 }
 
 /// Opens a value in its place, with whichever key it names.
@@ -85,7 +85,9 @@ pub(super) fn open<'k>(
     field: Field<'_>,
     sealed: &str,
 ) -> Result<Zeroizing<Vec<u8>>, SecretsError> {
-    let (id, base64) = split(field, sealed)?;
+    let (id, base64) = split(sealed).ok_or_else(|| SecretsError::NotSealed {
+        field: field.to_string(),
+    })?;
     let key = key(id)?;
     let damaged = || SecretsError::Damaged {
         field: field.to_string(),

@@ -99,9 +99,29 @@ pub enum SecretsError {
         /// The source of keys.
         place: String,
     },
+    /// More keys are in one place than are read from it.
+    #[error(
+        "there are {most} keys in {place}, and there may be no more: take those out that `dovecast secrets list` calls retired or unused"
+    )]
+    TooMany {
+        /// The source of keys.
+        place: String,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A key that is about to seal everything was taken out of its place.
+    #[error(
+        "the key `{key}` is not in {place} any more, so nothing is done with it: look who writes that place, then rotate again"
+    )]
+    NotInPlace {
+        /// The key.
+        key: KeyId,
+        /// The source of keys.
+        place: String,
+    },
     /// Nodes that live do not know a new key.
     #[error(
-        "not every dispatcher has the new key `{key}`: copy {place} to the nodes that have a copy of it, then rotate again; nothing is sealed with it yet. Without it: {nodes}"
+        "not every dispatcher has the new key `{key}`: copy {place} to the nodes that have a copy of it, then rotate again; nothing is sealed with it yet. Without it, or ended a moment ago: {nodes}"
     )]
     NotEverywhere {
         /// The key.

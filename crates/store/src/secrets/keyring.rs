@@ -25,10 +25,7 @@ pub(crate) struct Keyring {
 impl Keyring {
     /// Reads what a source holds.
     pub(super) fn parse(text: &str, place: &str) -> Result<Self, SecretsError> {
-        let mut ring = Self {
-            keys: Vec::new(),
-            place: place.into(),
-        };
+        let mut ring = Self::empty(place);
         for (number, line) in text.lines().enumerate() {
             let wrong = |reason| SecretsError::Line {
                 place: place.to_owned(),
@@ -40,8 +37,8 @@ impl Keyring {
             }
             let words = line.split([' ', '\t', ',', '\r']);
             for word in words.filter(|word| !word.is_empty()) {
-                ring.add(Key::parse(word).map_err(wrong)?);
-                if ring.keys.len() > MAX_KEYS {
+                let key = Key::parse(word).map_err(wrong)?;
+                if ring.add(Arc::new(key)).is_err() {
                     return Err(wrong("there are more than 100 keys"));
                 }
             }
@@ -51,6 +48,18 @@ impl Keyring {
             return Err(SecretsError::Empty { place });
         }
         Ok(ring)
+    }
+
+    /// No keys.
+    pub(super) fn empty(place: &str) -> Self {
+        Self {
+            keys: Vec::new(),
+            place: place.into(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// A ring of one new key.
@@ -74,10 +83,18 @@ impl Keyring {
     }
 
     /// Takes a key as the newest, unless it is there.
-    pub(super) fn add(&mut self, key: Key) {
-        if !self.has(key.id()) {
-            self.keys.push(Arc::new(key));
+    pub(super) fn add(&mut self, key: Arc<Key>) -> Result<(), SecretsError> {
+        if self.has(key.id()) {
+            return Ok(());
         }
+        if self.keys.len() >= MAX_KEYS {
+            return Err(SecretsError::TooMany {
+                place: self.place.to_string(),
+                most: MAX_KEYS,
+            });
+        }
+        self.keys.push(key);
+        Ok(())
     }
 
     /// Keeps the keys of another ring, as older ones.
@@ -87,22 +104,17 @@ impl Keyring {
         self.keys.splice(0..0, older);
     }
 
-    /// All but these.
-    pub(super) fn without(&self, ids: &[KeyId]) -> Self {
-        let keys = self.keys.iter().filter(|key| !ids.contains(&key.id()));
-        Self {
-            keys: keys.cloned().collect(),
-            place: Arc::clone(&self.place),
-        }
+    /// Takes these out.
+    pub(super) fn remove(&mut self, ids: &[KeyId]) {
+        self.keys.retain(|key| !ids.contains(&key.id()));
     }
 
     pub(crate) fn has(&self, id: KeyId) -> bool {
         self.keys.iter().any(|key| key.id() == id)
     }
 
-    pub(super) fn find(&self, id: KeyId) -> Option<&Key> {
-        let key = self.keys.iter().find(|key| key.id() == id);
-        key.map(|key| &**key)
+    pub(super) fn find(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.keys.iter().find(|key| key.id() == id)
     }
 
     /// Ids, the newest last.
@@ -129,8 +141,13 @@ impl Keyring {
         envelope::open(|key| self.needed(key, field), field, sealed)
     }
 
+    /// Whether a value names a key that is not here.
+    pub(crate) fn lacks_key_of(&self, sealed: &str) -> bool {
+        envelope::key_of(sealed).is_some_and(|key| !self.has(key))
+    }
+
     fn needed(&self, key: KeyId, field: Field<'_>) -> Result<&Key, SecretsError> {
-        let found = self.find(key);
+        let found = self.find(key).map(|key| &**key);
         found.ok_or_else(|| SecretsError::UnknownKey {
             field: field.to_string(),
             key,

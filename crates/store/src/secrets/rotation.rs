@@ -5,21 +5,30 @@
 //!    the registry reads that column with the lock on its row.
 //! 3. Rows that other keys have sealed are sealed anew, some in each transaction, in turn with the
 //!    changes of others.
-//! 4. When no row is left an old key is retired, and taken out of the source.
+//! 4. When no row is left an old key is retired. It stays in the source until the next rotation:
+//!    a database that loses its last commits (a failover, a backup) needs it again.
+//! 5. Keys that were retired before the current one was in use are taken out of the source.
 //!
 //! Each step can be done twice, so a rotation that was interrupted goes on where it was: a key that
 //! has sealed something and is neither current nor retired is what is left of one.
+//!
+//! A key that is in memory alone is gone when the process ends. So a key is chosen from what the
+//! source holds, the source is read once more before step 2, and before step 4 what the database
+//! needs is written back if somebody has replaced the file meanwhile.
+
+mod place;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sqlx::any::AnyRow;
 use tokio::time::Instant;
 
 use super::adopt::{current, needed, seal_with};
 use super::error::SecretsError;
-use super::key::{BadKeyId, Key, KeyId};
-use super::keyring::Keyring;
+use super::key::{BadKeyId, KeyId};
 use crate::clock::now_ms;
+use crate::connection::Connection;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::registry::settings;
@@ -28,20 +37,27 @@ use crate::row;
 /// Rows that are sealed anew in one transaction: others wait for it no longer than a moment.
 const BATCH: i64 = 200;
 /// How long the dispatchers of other nodes have to say that they know a new key, which they look
-/// for every second.
-const KNOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// for every second. Longer than one that has died counts as alive, five seconds.
+const KNOWN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often they are asked.
 const KNOWN_INTERVAL: Duration = Duration::from_millis(200);
-/// The id of the key in a sealed value, see `envelope.rs`.
-const OTHERS: &str = "SELECT id, sealed FROM endpoint WHERE id > $1 AND substr(sealed, 6, 16) <> $2 \
+/// The id of the key in a sealed value, see `envelope.rs`: the index `endpoint_key` has it.
+const OTHERS: &str = "SELECT DISTINCT substr(sealed, 6, 16) AS key_id FROM endpoint WHERE substr(sealed, 6, 16) <> $1";
+const NEXT: &str = "SELECT id, sealed FROM endpoint WHERE substr(sealed, 6, 16) = $1 AND id > $2 \
     ORDER BY id LIMIT $3";
 const SEAL: &str = "UPDATE endpoint SET sealed = $1 WHERE id = $2";
 const COUNT: &str =
     "SELECT substr(sealed, 6, 16) AS key_id, COUNT(*) AS total FROM endpoint GROUP BY 1";
 const KNOWN: &str = "SELECT id, retired_ms FROM secret_key ORDER BY first_ms, id";
-const RETIRE: &str = "UPDATE secret_key SET retired_ms = $1 WHERE id <> $2 AND retired_ms IS NULL \
-    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE substr(sealed, 6, 16) = secret_key.id)";
+/// Not before the current key was in use, however clocks are set: see `place.rs`.
+const RETIRE: &str = "UPDATE secret_key SET retired_ms = (SELECT CASE WHEN first_ms > $1 THEN first_ms ELSE $1 END \
+    FROM secret_key WHERE id = $2) WHERE id <> $2 AND retired_ms IS NULL \
+    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE substr(sealed, 6, 16) = secret_key.id) RETURNING id";
 const ALIVE: &str = "SELECT id, key_ids FROM dispatcher WHERE alive_until_ms >= $1 ORDER BY id";
+
+/// What is asked of the endpoints while no other change can be made.
+#[cfg(test)]
+pub(super) const WITH_THE_LOCK: [&str; 2] = [NEXT, RETIRE];
 
 /// A key, and what it is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +66,7 @@ pub struct KeyUse {
     pub id: KeyId,
     /// Whether everything is sealed with it from now on.
     pub is_current: bool,
-    /// Whether it is there, in this process.
+    /// Whether it is in the place of the keys, as this process has read it last.
     pub is_here: bool,
     /// When it was retired, if it was.
     pub retired_ms: Option<i64>,
@@ -67,9 +83,12 @@ pub struct Rotated {
     pub sealed: u64,
     /// Values that cannot be opened, and stay as they are.
     pub damaged: u64,
-    /// Keys that seal nothing any more.
+    /// Keys that seal nothing any more since this rotation; they stay in their place until the
+    /// next.
     pub retired: Vec<KeyId>,
-    /// Why retired keys were not taken out of their place, if they were not.
+    /// Keys that an earlier rotation has retired, and that are not in their place any more.
+    pub taken_out: Vec<KeyId>,
+    /// Why such keys were not taken out of their place, if they were not.
     pub kept: Option<String>,
 }
 
@@ -77,7 +96,7 @@ impl Store {
     /// All keys that are there or were used, in the order of their first use; those that seal
     /// nothing yet come last.
     pub async fn secret_keys(&self) -> Result<Vec<KeyUse>> {
-        let ring = self.keys.ring();
+        let ring = self.keys.there();
         let mut connection = self.database.pool.acquire().await?;
         let current = current(&mut connection).await?;
         let counted = sqlx::query(COUNT).fetch_all(&mut connection).await?;
@@ -115,20 +134,34 @@ impl Store {
     pub async fn rotate_secret_key(&self) -> Result<Rotated> {
         let _alone = self.rotating.lock().await;
         self.keys.refresh().await?;
-        let key = match self.unfinished_rotation().await? {
-            Some(key) => key,
-            None => self.begin_rotation().await?,
-        };
-        self.finish_rotation(key).await
+        self.write_back().await?;
+        let mut taken_out = Vec::new();
+        if let Some(key) = self.unfinished_rotation().await? {
+            let done = self.finish_rotation(key).await?;
+            // What is left then cannot be opened with any key, and must not forbid another one.
+            if done.sealed > 0 || !done.retired.is_empty() {
+                return Ok(done);
+            }
+            taken_out = done.taken_out;
+        }
+        let key = self.begin_rotation().await?;
+        let mut done = self.finish_rotation(key).await?;
+        done.taken_out.splice(0..0, taken_out);
+        Ok(done)
     }
 
-    /// Finishes a rotation that was interrupted, if one was.
+    /// Finishes a rotation that was interrupted, if one was, and takes out of the source what an
+    /// earlier one has retired: it may have been interrupted before that, or on another node, which
+    /// has a copy of the file.
     pub async fn resume_rotation(&self) -> Result<Option<Rotated>> {
         let _alone = self.rotating.lock().await;
-        match self.unfinished_rotation().await? {
-            Some(key) => Ok(Some(self.finish_rotation(key).await?)),
-            None => Ok(None),
+        if let Some(key) = self.unfinished_rotation().await? {
+            return Ok(Some(self.finish_rotation(key).await?));
         }
+        if self.keys.source().is_written() {
+            self.take_out().await?;
+        }
+        Ok(None)
     }
 
     /// The current key, if others are still in use.
@@ -145,10 +178,12 @@ impl Store {
         let before = known.iter().find(|key| key.is_current).map(|key| key.id);
         let was_used = |id: KeyId| {
             let mut known = known.iter();
-            known.any(|key| key.id == id && (key.is_current || key.retired_ms.is_some()))
+            known.any(|key| {
+                key.id == id && (key.is_current || key.retired_ms.is_some() || key.rows > 0)
+            })
         };
         // One that was put there beforehand, as where nodes have copies of a file.
-        let ready = self.keys.ring().ids().rfind(|id| !was_used(*id));
+        let ready = self.keys.there().ids().rfind(|id| !was_used(*id));
         let key = match ready {
             Some(key) => key,
             None => self.add_key().await?,
@@ -158,37 +193,19 @@ impl Store {
         if Some(change.key()) != before {
             return Err(SecretsError::AnotherRotation.into());
         }
+        // Once more, now that nobody else changes anything: a dispatcher may have begun to live
+        // since, and the file may have been replaced.
+        let without = self.dispatchers_without(&mut change.tx, key).await?;
+        if !without.is_empty() && self.database.is_postgres {
+            return Err(self.not_everywhere(key, &without).into());
+        }
+        self.keys.refresh().await?;
+        self.must_be_there(key)?;
         seal_with(&mut change.tx, key).await?;
         change.commit().await?;
+        self.keys.seals_with(key);
         tracing::info!(key.id = %key, "secrets are sealed with another key from now on");
         Ok(key)
-    }
-
-    /// Puts a new key into the source.
-    async fn add_key(&self) -> Result<KeyId> {
-        let keys = std::sync::Arc::clone(&self.keys);
-        let added = tokio::task::spawn_blocking(move || {
-            let source = keys.source();
-            let key = Key::generate()?;
-            let id = key.id();
-            let place = source.to_string();
-            if !source.is_written() {
-                return Err(SecretsError::NoNewKey { place });
-            }
-            let mut ring = source.load()?.ok_or(SecretsError::Empty { place })?;
-            ring.add(key);
-            source.replace(&ring)?;
-            keys.read_again()?;
-            Ok(id)
-        });
-        Ok(added.await.map_err(|error| self.not_written(error))??)
-    }
-
-    fn not_written(&self, error: tokio::task::JoinError) -> SecretsError {
-        SecretsError::Write {
-            place: self.keys.source().to_string(),
-            source: std::io::Error::other(error),
-        }
     }
 
     /// Waits until all dispatchers that live have a key.
@@ -199,30 +216,38 @@ impl Store {
         }
         let until = Instant::now() + KNOWN_TIMEOUT;
         loop {
-            let nodes = self.dispatchers_without(key).await?;
+            let mut connection = self.database.pool.acquire().await?;
+            let nodes = self.dispatchers_without(&mut connection, key).await?;
+            drop(connection);
             if nodes.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(SecretsError::NotEverywhere {
-                    key,
-                    place: self.keys.source().to_string(),
-                    nodes: nodes.join(", "),
-                }
-                .into());
+                return Err(self.not_everywhere(key, &nodes).into());
             }
             tokio::time::sleep(KNOWN_INTERVAL).await;
         }
     }
 
+    fn not_everywhere(&self, key: KeyId, nodes: &[String]) -> SecretsError {
+        SecretsError::NotEverywhere {
+            key,
+            place: self.keys.source().to_string(),
+            nodes: nodes.join(", "),
+        }
+    }
+
     /// Dispatchers that live, and have not said that they have a key.
-    async fn dispatchers_without(&self, key: KeyId) -> Result<Vec<String>> {
+    async fn dispatchers_without(
+        &self,
+        connection: &mut Connection,
+        key: KeyId,
+    ) -> Result<Vec<String>> {
         let key = key.to_string();
-        let mut connection = self.database.pool.acquire().await?;
-        let now_ms = self.now_of_dispatchers(&mut connection, now_ms()).await?;
+        let now_ms = self.now_of_dispatchers(connection, now_ms()).await?;
         let alive = sqlx::query(ALIVE).bind(now_ms);
         let mut nodes = Vec::new();
-        for found in alive.fetch_all(&mut connection).await? {
+        for found in alive.fetch_all(connection).await? {
             let ids = row::text(&found, "key_ids")?;
             if !ids.split(' ').any(|id| id == key) {
                 nodes.push(row::text(&found, "id")?);
@@ -231,86 +256,114 @@ impl Store {
         Ok(nodes)
     }
 
-    /// Steps 3 and 4.
+    /// Steps 3 to 5.
     async fn finish_rotation(&self, key: KeyId) -> Result<Rotated> {
         let (sealed, damaged) = self.seal_anew(key).await?;
-        let mut change = self.change().await?;
-        if change.key() != key {
-            return Err(SecretsError::AnotherRotation.into());
-        }
-        sqlx::query(RETIRE)
-            .bind(now_ms())
-            .bind(key.to_string())
-            .execute(&mut *change.tx)
-            .await?;
-        change.commit().await?;
-        let known = self.secret_keys().await?;
-        let retired = known.iter().filter(|known| known.retired_ms.is_some());
-        let retired: Vec<_> = retired.map(|known| known.id).collect();
-        let kept = self.take_out(retired.clone()).await.err();
-        let kept = kept.map(|error| with_sources(&error.into()));
+        let retired = self.retire(key).await?;
+        let taken_out = self.take_out().await;
+        let (taken_out, kept) = match taken_out {
+            Ok(ids) => (ids, None),
+            Err(error) => (Vec::new(), Some(with_sources(&error))),
+        };
         tracing::info!(key.id = %key, sealed, damaged, "all secrets are sealed with the new key");
         Ok(Rotated {
             key,
             sealed,
             damaged,
             retired,
+            taken_out,
             kept,
         })
+    }
+
+    /// Step 4: keys that seal nothing any more.
+    async fn retire(&self, key: KeyId) -> Result<Vec<KeyId>> {
+        self.keys.refresh().await?;
+        self.write_back().await?;
+        let mut change = self.change().await?;
+        if change.key() != key {
+            return Err(SecretsError::AnotherRotation.into());
+        }
+        self.keys.refresh().await?;
+        self.must_be_there(key)?;
+        let retire = sqlx::query(RETIRE).bind(now_ms()).bind(key.to_string());
+        let retired = retire.fetch_all(&mut *change.tx).await?;
+        let retired = ids(&retired)?;
+        change.commit().await?;
+        Ok(retired)
     }
 
     /// Seals with a key what others have sealed; tells how many values, and how many cannot be
     /// opened.
     async fn seal_anew(&self, key: KeyId) -> Result<(u64, u64)> {
-        let (mut after, mut sealed, mut damaged) = (String::new(), 0, 0);
-        loop {
-            let mut change = self.change().await?;
-            if change.key() != key {
-                return Err(SecretsError::AnotherRotation.into());
+        let others = sqlx::query(OTHERS).bind(key.to_string());
+        // Nothing is sealed with another one any more, so none is added to these.
+        let others = others.fetch_all(&self.database.pool).await?;
+        let (mut sealed, mut damaged) = (0, 0);
+        for other in &others {
+            let other = row::text(other, "key_id")?;
+            let mut after = String::new();
+            while let Some(batch) = self.seal_batch(key, &other, &after).await? {
+                sealed += batch.sealed;
+                damaged += batch.damaged;
+                after = batch.last;
             }
-            let others = sqlx::query(OTHERS).bind(&after).bind(key.to_string());
-            let rows = others.bind(BATCH).fetch_all(&mut *change.tx).await?;
-            let Some(last) = rows.last() else {
-                return Ok((sealed, damaged));
-            };
-            after = row::text(last, "id")?;
-            let ring = change.ring();
-            for found in &rows {
-                let id = row::text(found, "id")?;
-                let field = settings::field(&id);
-                let value = match ring.open(field, &row::text(found, "sealed")?) {
-                    Ok(value) => value,
-                    Err(error) => {
-                        tracing::error!(%error, "a secret cannot be sealed with the new key");
-                        damaged += 1;
-                        continue;
-                    }
-                };
-                sqlx::query(SEAL)
-                    .bind(change.seal(field, &value).await?)
-                    .bind(id)
-                    .execute(&mut *change.tx)
-                    .await?;
-                sealed += 1;
-            }
-            change.commit().await?;
         }
+        Ok((sealed, damaged))
     }
 
-    /// Takes keys out of the source.
-    async fn take_out(&self, ids: Vec<KeyId>) -> Result<(), SecretsError> {
-        let keys = std::sync::Arc::clone(&self.keys);
-        let taken = tokio::task::spawn_blocking(move || {
-            let source = keys.source();
-            let Some(ring) = source.load()? else {
-                return Ok(());
+    /// Seals some rows anew, in one transaction; `None`: there are no more.
+    async fn seal_batch(&self, key: KeyId, other: &str, after: &str) -> Result<Option<Batch>> {
+        let mut change = self.change().await?;
+        if change.key() != key {
+            return Err(SecretsError::AnotherRotation.into());
+        }
+        let next = sqlx::query(NEXT).bind(other).bind(after).bind(BATCH);
+        let rows = next.fetch_all(&mut *change.tx).await?;
+        let Some(last) = rows.last() else {
+            return Ok(None);
+        };
+        let mut batch = Batch {
+            last: row::text(last, "id")?,
+            sealed: 0,
+            damaged: 0,
+        };
+        let ring = change.ring();
+        for found in &rows {
+            let id = row::text(found, "id")?;
+            let field = settings::field(&id);
+            let value = match ring.open(field, &row::text(found, "sealed")?) {
+                Ok(value) => value,
+                Err(error) => {
+                    tracing::error!(endpoint.id = id, %error, "a secret cannot be sealed with the new key");
+                    batch.damaged += 1;
+                    continue;
+                }
             };
-            let without: Keyring = ring.without(&ids);
-            if without.ids().count() == ring.ids().count() {
-                return Ok(());
-            }
-            source.replace(&without)
-        });
-        taken.await.map_err(|error| self.not_written(error))?
+            sqlx::query(SEAL)
+                .bind(change.seal(field, &value).await?)
+                .bind(id)
+                .execute(&mut *change.tx)
+                .await?;
+            batch.sealed += 1;
+        }
+        change.commit().await?;
+        Ok(Some(batch))
     }
+}
+
+/// Rows that were sealed anew in one transaction.
+struct Batch {
+    /// Id of the last one.
+    last: String,
+    sealed: u64,
+    damaged: u64,
+}
+
+fn ids(rows: &[AnyRow]) -> Result<Vec<KeyId>> {
+    let ids = rows.iter().map(|found| {
+        let id = row::text(found, "id")?.parse();
+        Ok(id.map_err(|error: BadKeyId| row::wrong("id", error))?)
+    });
+    ids.collect()
 }

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Barrier};
 
 use super::envelope::Field;
+use super::key::Key;
 use super::keyring::Keyring;
 use super::source::KeySource;
 use super::{KeyId, SecretsError};
@@ -161,13 +163,37 @@ fn a_file_is_made_once_for_its_owner_and_replaced_as_a_whole() {
     assert!(second.ids().eq(made.ids()));
 
     let before = source.stamp();
-    let more = ring(&format!("{}{A}\n", *made.text()));
-    source.replace(&more).expect("replaced");
+    let (a, b) = (ring(A), ring(B));
+    let added = source.update(|ring| ring.add(Arc::clone(a.find(only(&a)).expect("a key"))));
+    let added = added.expect("written");
     assert_ne!(source.stamp(), before);
     let loaded = source.load().expect("read").expect("keys");
-    assert!(loaded.ids().eq(more.ids()));
-    let left = fs::read_dir(dir.path()).expect("a list").count();
-    assert_eq!(left, 1, "nothing else is left behind");
+    assert!(loaded.ids().eq(added.ids()));
+    assert!(loaded.ids().eq(made.ids().chain(a.ids())));
+    let all: Vec<_> = added.ids().collect();
+    let before = source.stamp();
+    let emptied = source.update(|ring| {
+        ring.remove(&all);
+        Ok(())
+    });
+    let emptied = emptied.expect_err("a file without keys");
+    assert!(matches!(emptied, SecretsError::Empty { .. }), "{emptied}");
+    let refused = source.update(|ring| {
+        ring.add(Arc::clone(b.find(only(&b)).expect("a key")))?;
+        Err(SecretsError::AnotherRotation)
+    });
+    refused.expect_err("no change");
+    assert_eq!(source.stamp(), before);
+    let mut left: Vec<_> = fs::read_dir(dir.path())
+        .expect("a list")
+        .map(|entry| entry.expect("a file").file_name())
+        .collect();
+    left.sort();
+    assert_eq!(
+        left,
+        ["secrets.key", "secrets.key.lock"],
+        "nothing else is left behind"
+    );
 
     for mode in [0o644, 0o620, 0o604, 0o601] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("rights");
@@ -204,4 +230,107 @@ fn a_source_is_named_as_it_is_written() {
     let missing = KeySource::Credential("dovecast-test".to_owned());
     let error = missing.load().expect_err("not there").to_string();
     assert!(error.contains("the credential `dovecast-test`"), "{error}");
+}
+
+#[test]
+fn no_key_is_lost_where_several_write_a_file_at_once() {
+    const WRITERS: usize = 8;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("secrets.key");
+    let source = KeySource::File(path.clone());
+    let barrier = Barrier::new(WRITERS);
+    let added: Vec<KeyId> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let key = Arc::new(Key::generate().expect("a key"));
+                    let id = key.id();
+                    barrier.wait();
+                    source.make().expect("a file");
+                    source.update(|ring| ring.add(key)).expect("written");
+                    id
+                })
+            })
+            .collect();
+        let ids = writers
+            .into_iter()
+            .map(|writer| writer.join().expect("an id"));
+        ids.collect()
+    });
+    let loaded = source.load().expect("read").expect("keys");
+    assert_eq!(loaded.ids().count(), WRITERS + 1);
+    assert!(added.iter().all(|id| loaded.has(*id)));
+}
+
+#[test]
+fn a_key_too_many_is_refused_before_it_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = KeySource::File(dir.path().join("secrets.key"));
+    let add = |count: usize| {
+        source.update(|ring| (0..count).try_for_each(|_| ring.add(Arc::new(Key::generate()?))))
+    };
+    add(100).expect("as many as there may be");
+    let refused = add(1).expect_err("one more").to_string();
+    assert!(refused.contains("there are 100 keys in"), "{refused}");
+    assert_eq!(
+        source.load().expect("read").expect("keys").ids().count(),
+        100
+    );
+}
+
+#[test]
+fn what_a_killed_process_leaves_beside_the_file_is_removed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("secrets.key");
+    let source = KeySource::File(path.clone());
+    source.tidy().expect("nothing");
+    assert!(
+        !dir.path().join("secrets.key.lock").exists(),
+        "nothing to lock"
+    );
+    let leftovers = ["secrets.key.77.new", "secrets.key.00ff00ff00ff00ff.new"];
+    let others = [
+        "secrets.key.new",
+        "secrets.key.mine.new",
+        "other.key.77.new",
+    ];
+    for name in leftovers.iter().chain(&others) {
+        fs::write(dir.path().join(name), A).expect("a file");
+    }
+    source.tidy().expect("removed");
+    for name in leftovers {
+        assert!(!dir.path().join(name).exists(), "{name}");
+    }
+    for name in others {
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_index_of_keys_serves_what_is_asked_with_the_registry_locked() {
+    let database = rusqlite::Connection::open_in_memory().expect("a database");
+    for migration in crate::schema::MIGRATIONS {
+        let migration = crate::schema::spoken(migration, false);
+        database.execute_batch(&migration).expect("a migration");
+    }
+    for statement in super::rotation::WITH_THE_LOCK {
+        let plan = format!("EXPLAIN QUERY PLAN {statement}");
+        let mut plan = database.prepare(&plan).expect("a plan");
+        let count = plan.parameter_count();
+        let steps = plan.query_map(rusqlite::params_from_iter(vec!["1"; count]), |row| {
+            row.get::<_, String>("detail")
+        });
+        let steps: Vec<_> = steps
+            .expect("steps")
+            .map(|step| step.expect("a step"))
+            .collect();
+        assert!(
+            steps.iter().any(|step| step.contains("endpoint_key")),
+            "{steps:?}"
+        );
+        assert!(
+            !steps.iter().any(|step| step == "SCAN endpoint"),
+            "{steps:?}"
+        );
+    }
 }

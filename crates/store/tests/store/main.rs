@@ -6,11 +6,15 @@ mod clocks;
 mod cuts;
 mod deletion;
 mod deliveries;
+mod drivers;
+mod dropped;
 mod endpoints;
 mod failing;
 mod feed;
 mod filters;
 mod growing;
+mod hidden;
+mod keys;
 mod losses;
 mod lost_answers;
 mod opening;
@@ -23,11 +27,15 @@ mod rotation;
 mod secrets;
 mod setup;
 mod skew;
+mod statements;
 mod tls;
 mod tokens;
 mod upgrade;
 
-use std::process::ExitCode;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use dovecast_testkit::postgres::Postgres;
@@ -35,7 +43,35 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use setup::{Case, Kind, Test};
 
+/// Holds keys, in the cases.
+pub(crate) const KEYS_VARIABLE: &str = "DOVECAST_TEST_STORE_KEYS";
+const KEYS: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Holds bytes that are no UTF-8, in the cases.
+pub(crate) const NOT_TEXT_VARIABLE: &str = "DOVECAST_TEST_STORE_NOT_TEXT";
+const NOT_TEXT: &[u8] = b"geheim-\xff";
+
+/// Runs this program again, with environment variables that hold keys: a process cannot safely
+/// change its own. Returns where they are there.
+fn with_variables() {
+    if std::env::var_os(KEYS_VARIABLE).is_some() {
+        return;
+    }
+    let program = std::env::current_exe().expect("this program has a path");
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command
+        .args(arguments)
+        .env(KEYS_VARIABLE, KEYS)
+        .env(NOT_TEXT_VARIABLE, OsStr::from_bytes(NOT_TEXT))
+        .exec();
+    panic!("cannot run this program again: {error}");
+}
+
 fn main() -> ExitCode {
+    with_variables();
     let arguments = Arguments::from_args();
     let is_listed = arguments.list;
     // Started here and dropped here: it must not outlive the process, nor the thread.
@@ -45,11 +81,15 @@ fn main() -> ExitCode {
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,
+        drivers::CASES,
+        dropped::CASES,
         endpoints::CASES,
         failing::CASES,
         feed::CASES,
         filters::CASES,
         growing::CASES,
+        hidden::CASES,
+        keys::CASES,
         losses::CASES,
         lost_answers::CASES,
         opening::CASES,
@@ -61,6 +101,7 @@ fn main() -> ExitCode {
         rotation::CASES,
         secrets::CASES,
         skew::CASES,
+        statements::CASES,
         tls::CASES,
         tokens::CASES,
         upgrade::CASES,

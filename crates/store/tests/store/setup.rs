@@ -8,8 +8,8 @@ use bytes::Bytes;
 use dovecast_dispatch::ledger::Owed;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{
-    Account, Application, Clock, CreatedEndpoint, EndpointKind, FilterFields, FilterSets, FlowEdit,
-    KeySource, NewEndpoint, NewEventType, NewLevel, Place, Registration, RetryPolicy, Store,
+    Account, Application, Clock, CreatedEndpoint, FilterFields, FilterSets, FlowEdit, KeySource,
+    NewEndpoint, NewEventType, NewLevel, Place, Receiver, Registration, RetryPolicy, Store,
     StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
@@ -165,9 +165,8 @@ pub(crate) fn mail(event_types: &[(&str, &[&str])]) -> Registration {
 pub(crate) fn endpoint(name: &str) -> NewEndpoint {
     NewEndpoint {
         name: name.to_owned(),
-        url: format!("https://example.org/{name}"),
+        receiver: Receiver::Webhook(format!("https://example.org/{name}")),
         active: true,
-        kind: EndpointKind::Https,
         server_ca_certificate: None,
         headers: None,
         credentials: None,

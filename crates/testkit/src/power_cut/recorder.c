@@ -191,15 +191,20 @@ int unlink(const char *path)
 	return result;
 }
 
-int rename(const char *from, const char *to)
-{
-	char old_path[PATH_MAX], new_path[PATH_MAX];
-	int is_ours = realpath(from, old_path) != NULL && is_watched(old_path);
-
-	pthread_mutex_lock(&lock);
-	int result = REAL(rename)(from, to);
-	if (result == 0 && is_ours && realpath(to, new_path) != NULL)
-		entry('R', old_path, new_path, strlen(new_path), 0);
-	pthread_mutex_unlock(&lock);
-	return result;
-}
+/* A second name counts as the only one: whoever links a new file into place removes its first name.
+ * What is relative to a directory that is open is not told from what is relative to this one. */
+#define MOVE(name, parameters, arguments)                                               \
+	int name parameters                                                             \
+	{                                                                               \
+		char old_path[PATH_MAX], new_path[PATH_MAX];                            \
+		int is_ours = realpath(from, old_path) != NULL && is_watched(old_path); \
+                                                                                        \
+		pthread_mutex_lock(&lock);                                              \
+		int result = REAL(name) arguments;                                      \
+		if (result == 0 && is_ours && realpath(to, new_path) != NULL)           \
+			entry('R', old_path, new_path, strlen(new_path), 0);            \
+		pthread_mutex_unlock(&lock);                                            \
+		return result;                                                          \
+	}
+MOVE(rename, (const char *from, const char *to), (from, to))
+MOVE(linkat, (int at, const char *from, int to_at, const char *to, int flags), (at, from, to_at, to, flags))

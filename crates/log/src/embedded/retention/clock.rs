@@ -34,7 +34,7 @@ pub(in super::super) struct Now {
 impl Now {
     pub(in super::super) fn read() -> Self {
         Self {
-            time_ms: super::now_ms(),
+            time_ms: crate::now_ms(),
             steady: Instant::now(),
         }
     }
@@ -69,7 +69,8 @@ impl RetentionClock {
         &mut self,
         now: Now,
         connection: &Connection,
-        (age_ms, oldest_ms): (i64, Option<i64>),
+        age_ms: i64,
+        oldest_ms: Option<i64>,
     ) -> rusqlite::Result<i64> {
         let before_ms = if let Some(time_ms) = self.time_ms {
             time_ms

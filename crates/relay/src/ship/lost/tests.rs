@@ -66,13 +66,13 @@ async fn run(
 ) -> (Result<(), LogError>, u64) {
     let counters = Arc::<Counters>::default();
     let keeper = Arc::clone(letters) as Arc<dyn KeepLost>;
-    let mut again = Again::new(&counters, Some(&keeper), stopping);
+    let mut retry = Retry::new(&counters, Some(&keeper), stopping);
     let records = records(count);
     let lost = records.iter().map(|record| Lost {
         record,
         reason: "too large",
     });
-    let done = keep(&mut again, lost.collect()).await;
+    let done = keep(&mut retry, lost.collect()).await;
     (done, counters.kept.load(Ordering::Relaxed))
 }
 

@@ -15,7 +15,7 @@ use crate::control::client::Client;
 /// How long it may take to be ready, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is asked.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running server; it is killed and its directory removed when this is dropped.
 pub(super) struct OwnServer {
@@ -66,14 +66,14 @@ impl OwnServer {
 
     async fn is_ready(&mut self) -> Result<()> {
         let client = Client::new(&self.config.control_socket());
-        while client.endpoints().await.is_err() {
+        while client.endpoints(None).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(self.dir.path().join("server.log"));
                 let log = log.unwrap_or_default();
                 let last = log.lines().last().unwrap_or_default();
                 bail!("the server has ended with {status}: {last}");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl OwnServer {
             .context("cannot stop the server")?;
         let ended = async {
             while self.child.try_wait()?.is_none() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             anyhow::Ok(())
         };

@@ -1,7 +1,6 @@
 //! Endpoints, and what became of deliveries.
 
-use dovecast_notification::Notification;
-use dovecast_store::{EndpointRecord, KeptAttempt, KeptDeadLetter, OwedCount};
+use dovecast_store::{Endpoint, EndpointRecord, KeptAttempt, KeptDeadLetter, OwedCount};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ pub(crate) struct EndpointLine {
     pub(crate) id: Uuid,
     pub(crate) account: String,
     pub(crate) name: String,
+    /// URL of a webhook; of another driver, its name and its settings.
     pub(crate) url: String,
     pub(crate) active: bool,
     pub(crate) has_filter: bool,
@@ -32,7 +32,7 @@ impl EndpointLine {
             id: endpoint.id.0,
             account: record.account_number.clone(),
             name: endpoint.name.clone(),
-            url: endpoint.url.clone(),
+            url: receiver(endpoint),
             active: endpoint.active,
             has_filter: record.filter.is_some(),
             paused: record.endpoint.flow.paused,
@@ -45,6 +45,15 @@ impl EndpointLine {
             owed_ranges: owed.ranges,
         }
     }
+}
+
+/// Receiver of an endpoint in one line: the URL, or the driver and what it shows of its settings.
+pub(crate) fn receiver(endpoint: &Endpoint) -> String {
+    let settings = || {
+        let settings = serde_json::Value::from(endpoint.settings.clone());
+        format!("{} {settings}", endpoint.driver)
+    };
+    endpoint.url.clone().unwrap_or_else(settings)
 }
 
 /// One attempt.
@@ -87,12 +96,8 @@ pub(crate) struct DeadLetterLine {
 
 impl From<KeptDeadLetter> for DeadLetterLine {
     fn from(kept: KeptDeadLetter) -> Self {
+        let body = kept.body();
         let letter = kept.letter;
-        // As the receiver would have got it; of no endpoint, as it stood in the log.
-        let of_endpoint = letter
-            .endpoint
-            .and_then(|_| Notification::from_canonical(letter.notification, &letter.content).ok());
-        let body = of_endpoint.map_or(letter.content, |notification| notification.body());
         Self {
             id: kept.id,
             endpoint: letter.endpoint.map(|id| id.0),
@@ -140,4 +145,46 @@ pub(crate) enum Redelivery {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Redelivered {
     pub(crate) redelivered: u64,
+}
+
+/// Dead letters to drop.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DropLetters {
+    pub(crate) endpoint: Uuid,
+    pub(crate) what: Letters,
+}
+
+/// See [`DropLetters`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Letters {
+    /// The dead letters since this time.
+    SinceMs(i64),
+    /// A dead letter, by the notification's id.
+    Notification(Uuid),
+}
+
+/// How many dead letters were dropped.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    pub(crate) dropped: u64,
+}
+
+/// An endpoint to create, with the fields of the REST API.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewEndpoint<Fields> {
+    /// Number of its account, which is made if it is not there.
+    pub(crate) account: String,
+    pub(crate) endpoint: Fields,
+}
+
+/// An endpoint, as the REST API shows it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EndpointAnswer<Shown> {
+    pub(crate) endpoint: Shown,
+    /// What its webhooks are signed with, when that is new; shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signing_secret: Option<String>,
 }

@@ -1,7 +1,11 @@
-//! Applications and filters.
+//! Applications, filters and tokens.
 
+use dovecast_operations::FilterInWords;
+use dovecast_store::{ApiToken, Application, RegistrationChange, Scope, TouchedFilter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::api::filters_in_words::FilterNames;
 
 /// An application.
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,6 +19,7 @@ pub(crate) struct AppLine {
 /// An event type of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EventTypeLine {
+    pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) title: String,
     pub(crate) levels: Vec<LevelLine>,
@@ -23,6 +28,7 @@ pub(crate) struct EventTypeLine {
 /// A level of that.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LevelLine {
+    pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) title: String,
 }
@@ -35,26 +41,150 @@ pub(crate) struct FilterLine {
     pub(crate) name: String,
     pub(crate) active: bool,
     /// Null: the endpoint has no filter, and receives nothing.
-    pub(crate) filter: Option<FilterShown>,
+    pub(crate) filter: Option<FilterNames>,
     /// The filter in words.
     pub(crate) gets: String,
 }
 
-/// A filter. Of the sets null means anything, and an empty one nothing.
+/// Answer to what has nothing to say.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct FilterShown {
-    pub(crate) enabled: bool,
-    pub(crate) condition: Option<String>,
-    pub(crate) applications: Option<Vec<String>>,
-    pub(crate) event_types: Option<Vec<MemberName>>,
-    pub(crate) levels: Option<Vec<MemberName>>,
+pub(crate) struct Done {}
+
+/// What a registration has changed, or would change.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Registered {
+    pub(crate) application: AppLine,
+    pub(crate) changes: Vec<ChangeLine>,
+    pub(crate) filters: Vec<TouchedLine>,
 }
 
-/// An event type or a level, by the names of notifications.
+/// A difference between what was and what is registered.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct MemberName {
-    pub(crate) application: String,
-    pub(crate) event_type: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+pub(crate) struct ChangeLine {
+    /// `added`, `retitled` or `removed`.
+    pub(crate) change: String,
+    /// Name of the event type, or of the event type of the level; null: the application.
+    pub(crate) event_type: Option<String>,
     pub(crate) level: Option<String>,
+}
+
+/// A filter that has lost members.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TouchedLine {
+    pub(crate) endpoint: Uuid,
+    pub(crate) account: String,
+    /// Whether a set of it has lost all members, and so the filter matches nothing.
+    pub(crate) stale: bool,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TokenLine {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    /// `admin`, `registration` or `account`.
+    pub(crate) scope: String,
+    pub(crate) account: Option<String>,
+    pub(crate) last_four: String,
+    pub(crate) created_ms: i64,
+}
+
+/// A token at the one moment at which it is known.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct NewToken {
+    #[serde(flatten)]
+    pub(crate) token: TokenLine,
+    /// The token itself.
+    #[serde(rename = "token")]
+    pub(crate) secret: String,
+}
+
+impl From<Application> for AppLine {
+    fn from(application: Application) -> Self {
+        let event_types = application.event_types.into_iter();
+        Self {
+            id: application.id.uuid(),
+            name: application.name,
+            title: application.title,
+            event_types: event_types
+                .map(|event_type| EventTypeLine {
+                    id: event_type.id.uuid(),
+                    name: event_type.external_id,
+                    title: event_type.title,
+                    levels: event_type
+                        .levels
+                        .into_iter()
+                        .map(|level| LevelLine {
+                            id: level.id.uuid(),
+                            name: level.external_id,
+                            title: level.title,
+                        })
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<dovecast_store::Registered> for Registered {
+    fn from(registered: dovecast_store::Registered) -> Self {
+        Self {
+            application: registered.application.into(),
+            changes: registered.changes.into_iter().map(Into::into).collect(),
+            filters: registered.filters.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<RegistrationChange> for ChangeLine {
+    fn from(change: RegistrationChange) -> Self {
+        let (change, event_type, level) = change.into_words();
+        Self {
+            change: change.to_owned(),
+            event_type,
+            level,
+        }
+    }
+}
+
+impl From<TouchedFilter> for TouchedLine {
+    fn from(filter: TouchedFilter) -> Self {
+        Self {
+            endpoint: filter.endpoint.0,
+            account: filter.account_number,
+            stale: !filter.emptied.is_empty(),
+        }
+    }
+}
+
+impl From<FilterInWords> for FilterLine {
+    fn from(filter: FilterInWords) -> Self {
+        let FilterInWords { record, gets } = filter;
+        Self {
+            filter: record.filter.map(FilterNames::from),
+            endpoint: record.endpoint.id.0,
+            account: record.account_number,
+            name: record.endpoint.name,
+            active: record.endpoint.active,
+            gets,
+        }
+    }
+}
+
+impl From<ApiToken> for TokenLine {
+    fn from(token: ApiToken) -> Self {
+        let (scope, account) = match token.scope {
+            Scope::Admin => ("admin", None),
+            Scope::Registration => ("registration", None),
+            Scope::Account(number) => ("account", Some(number)),
+        };
+        Self {
+            id: token.id.uuid(),
+            name: token.name,
+            scope: scope.to_owned(),
+            account,
+            last_four: token.last_four,
+            created_ms: token.created_ms,
+        }
+    }
 }

@@ -8,7 +8,7 @@ pub(crate) struct KeyLine {
     pub(crate) id: String,
     /// Whether everything is sealed with it from now on.
     pub(crate) current: bool,
-    /// Whether the server has it.
+    /// Whether it is in the place of the keys.
     pub(crate) here: bool,
     pub(crate) retired_ms: Option<i64>,
     /// Values that are sealed with it.
@@ -22,7 +22,10 @@ pub(crate) struct Rotated {
     pub(crate) sealed: u64,
     /// Values that cannot be opened.
     pub(crate) damaged: u64,
+    /// Keys that seal nothing since; they stay in their place until the next rotation.
     pub(crate) retired: Vec<String>,
-    /// Why retired keys are still where the keys are.
+    /// Keys that were retired before, and are not in their place any more.
+    pub(crate) taken_out: Vec<String>,
+    /// Why such keys are still where the keys are.
     pub(crate) kept: Option<String>,
 }

@@ -76,8 +76,8 @@ impl Machine {
     }
 
     fn look(&mut self) {
-        let clock = (&mut self.clock, self.now);
-        step(&self.shared, &mut self.connection, clock).expect("room");
+        let clock = &mut self.clock;
+        step(&self.shared, &mut self.connection, clock, self.now).expect("room");
     }
 
     fn pass(&mut self, hours: u32) {

@@ -1,0 +1,150 @@
+//! Acts on endpoints: where an account wants its notifications.
+
+pub(crate) mod fields;
+
+use dovecast_store::{
+    CreatedEndpoint, Endpoint, EndpointId, EndpointQuery, EndpointRecord, Page, SigningSecret,
+    StoreError,
+};
+
+use crate::{EndpointFields, Known, Operations, Refusal, Resource, Result, Tenant};
+
+/// How long webhooks are signed with an old secret, too, after it was replaced: a day, in which
+/// receivers take over the new one.
+const SECRET_OVERLAP_MS: i64 = 24 * 3_600_000;
+
+/// An endpoint that was found with the id of its account: what acts on one endpoint need.
+#[derive(Clone, Debug)]
+pub struct OwnEndpoint(Endpoint);
+
+impl OwnEndpoint {
+    /// The endpoint, as it was when it was found.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
+
+    pub(crate) fn id(&self) -> EndpointId {
+        self.0.id
+    }
+
+    pub(crate) fn gone(&self) -> Refusal {
+        Refusal::no(Resource::Endpoint, self.0.id)
+    }
+
+    /// What the store refuses; another request may have deleted the endpoint meanwhile.
+    fn refused(&self, error: StoreError) -> Refusal {
+        match error {
+            StoreError::NoEndpoint => self.gone(),
+            error => error.into(),
+        }
+    }
+}
+
+impl Operations {
+    /// Some endpoints of an account.
+    pub async fn endpoints(
+        &self,
+        tenant: &Tenant,
+        wanted: &EndpointQuery,
+    ) -> Result<Page<Endpoint>> {
+        Ok(self.store.endpoints(tenant.id(), wanted).await?)
+    }
+
+    /// An endpoint of an account.
+    pub async fn endpoint(&self, tenant: &Tenant, id: &str) -> Result<OwnEndpoint> {
+        let parsed = id.parse();
+        let parsed = parsed.map_err(|_| Refusal::no(Resource::Endpoint, id))?;
+        let found = self.find_endpoint(tenant, parsed).await?;
+        found.ok_or_else(|| Refusal::no(Resource::Endpoint, id))
+    }
+
+    /// An endpoint of an account, if it has one of this id.
+    pub(crate) async fn find_endpoint(
+        &self,
+        tenant: &Tenant,
+        id: EndpointId,
+    ) -> Result<Option<OwnEndpoint>> {
+        let found = self.store.endpoint(tenant.id(), id).await?;
+        Ok(found.map(OwnEndpoint))
+    }
+
+    /// Makes an endpoint with its filter. Without a filter it receives nothing.
+    pub async fn create_endpoint(
+        &self,
+        tenant: &Tenant,
+        fields: EndpointFields,
+    ) -> Result<CreatedEndpoint> {
+        let is_taken = self.is_taken(tenant.id(), &fields, None).await?;
+        let new = fields.into_new(&Known {
+            is_taken,
+            account: tenant.number(),
+            drivers: &self.parts.drivers,
+            record: None,
+        })?;
+        let most = self.parts.max_endpoints;
+        Ok(self.store.create_endpoint(tenant.id(), &new, most).await?)
+    }
+
+    /// Changes an endpoint and its filter. What is not given stays as it is.
+    pub async fn change_endpoint(
+        &self,
+        own: &OwnEndpoint,
+        fields: EndpointFields,
+    ) -> Result<Endpoint> {
+        let Endpoint { id, account, .. } = own.0;
+        let record = self.record(own).await?;
+        let is_taken = self.is_taken(account, &fields, Some(id)).await?;
+        let edit = fields.into_edit(&Known {
+            is_taken,
+            account: &record.account_number,
+            drivers: &self.parts.drivers,
+            record: Some(&record),
+        })?;
+        let edited = self.store.edit_endpoint(account, id, &edit).await;
+        edited.map_err(|error| own.refused(error))
+    }
+
+    /// Deletes an endpoint and its filter.
+    pub async fn delete_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
+        let Endpoint { id, account, .. } = own.0;
+        if !self.store.delete_endpoint(account, id).await? {
+            return Err(own.gone());
+        }
+        Ok(())
+    }
+
+    /// Sends a test notification to an endpoint: one attempt, now. Its outcome is not recorded.
+    pub async fn test_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
+        let record = self.record(own).await?;
+        let delivered = self.parts.test_delivery.deliver_test(&record).await;
+        delivered.map_err(Refusal::TestFailed)
+    }
+
+    /// Gives an endpoint a new signing secret. Webhooks are signed with the old one, too, for 24
+    /// hours.
+    pub async fn rotate_secret(&self, own: &OwnEndpoint) -> Result<SigningSecret> {
+        let Endpoint { id, account, .. } = own.0;
+        let rotated = self.store.rotate_secret(account, id, SECRET_OVERLAP_MS);
+        rotated.await.map_err(|error| own.refused(error))
+    }
+
+    /// The endpoint with all that is known of it.
+    pub(crate) async fn record(&self, own: &OwnEndpoint) -> Result<EndpointRecord> {
+        let record = self.store.load_endpoints(&[own.id()]).await?.pop();
+        record.ok_or_else(|| own.gone())
+    }
+
+    /// Whether another endpoint has the name. Looked up before the rest is checked, so that the
+    /// refusal names all that is wrong at once.
+    async fn is_taken(
+        &self,
+        account: dovecast_store::AccountId,
+        fields: &EndpointFields,
+        except: Option<EndpointId>,
+    ) -> Result<bool> {
+        match fields.name() {
+            Some(name) => Ok(self.store.is_name_taken(account, name, except).await?),
+            None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What is said about an endpoint that is to be made or changed, checked.
+//!
+//! A key that is not there changes nothing. Unknown keys are ignored, but for those of a filter.
+
+#![expect(
+    clippy::option_option,
+    reason = "nothing, null and a value are three things to say"
+)]
+
+mod data;
+mod flow;
+mod receiver;
+
+use std::collections::{BTreeMap, HashSet};
+
+use dovecast_drivers::webhook::{self, WebhookDriver};
+use dovecast_notification::Condition;
+use dovecast_store::{
+    EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
+    NewEndpoint, Receiver, RetryPolicy,
+};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::refusal::{Fault, Faults, escaped};
+use crate::{Refusal, Result};
+use data::{CheckedData, DataFields};
+pub use flow::FlowAttributes;
+use flow::FlowFields;
+
+pub use receiver::Known;
+
+const BLANK: &str = "can't be blank";
+const MAX_NAME_CHARS: usize = 255;
+const MAX_URL_CHARS: usize = 2048;
+/// Most members of one set of a filter.
+const MAX_MEMBERS: usize = 1000;
+/// The longest that an attempt may take, as in the configuration.
+const MAX_TIMEOUT_SECONDS: u32 = 45;
+
+/// Endpoint to create or to change.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub struct EndpointRequest {
+    endpoint: EndpointFields,
+}
+
+/// Attributes of an endpoint.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct EndpointFields {
+    /// Name, unique in the account.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    /// Where webhooks are sent: `http://` or `https://`.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, example = "https://example.org/hook")]
+    url: Option<Option<String>>,
+    /// Name of the driver; `webhook` if this is not given. That of an endpoint cannot be changed.
+    driver: Option<String>,
+    /// Settings for a driver that is not `webhook`, as its documentation says, at most 16 KiB. A
+    /// key that is not given changes nothing; one that is null is removed.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    /// Whether the endpoint receives notifications; a new one does if this is not given.
+    active: Option<bool>,
+    /// Type of the endpoint. The URL decides it; one that does not exist is refused.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// Retry policy: `default`, or `hooks` for the schedule of hooks-backend.
+    retry_policy: Option<String>,
+    /// Seconds that the endpoint has to answer; null for the time in the configuration.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 45)]
+    timeout_seconds: Option<Option<Value>>,
+    #[serde(flatten)]
+    flow: FlowFields,
+    /// Secrets and headers of requests, which are never shown; null removes all of them.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<DataFields>)]
+    data: Option<Option<Value>>,
+    /// Which notifications the endpoint receives.
+    filter: Option<FilterRequest>,
+    /// Keys that are no attributes. The REST API ignores them, as hooks-backend does.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    #[expect(clippy::zero_sized_map_values, reason = "serde flattens maps, no sets")]
+    unknown: BTreeMap<String, IgnoredAny>,
+}
+
+/// Filter of an endpoint. If one of the sets is given, all three are replaced: a set that is not
+/// given is empty, and an empty set matches anything.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct FilterRequest {
+    /// Whether to remove the filter: the endpoint receives nothing then.
+    #[serde(rename = "_destroy")]
+    #[schema(value_type = Option<bool>)]
+    destroy: Option<Value>,
+    /// Whether the filter matches anything.
+    enabled: Option<bool>,
+    /// CEL expression that must hold, too; null for none.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    condition: Option<Option<String>>,
+    /// Ids of applications, at most 1000.
+    #[schema(value_type = Option<Vec<String>>)]
+    app_ids: Option<Vec<Value>>,
+    /// Ids of event types, at most 1000.
+    #[schema(value_type = Option<Vec<String>>)]
+    event_type_ids: Option<Vec<Value>>,
+    /// Ids of levels, at most 1000.
+    #[schema(value_type = Option<Vec<String>>)]
+    level_ids: Option<Vec<Value>>,
+    /// As clients send it back.
+    #[serde(default, rename = "id")]
+    #[schema(ignore)]
+    _id: IgnoredAny,
+    /// Whoever misspells a set means to narrow the filter, and would open it.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: BTreeMap<String, Value>,
+}
+
+/// Tells null from nothing.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// As hooks-backend took it, whose clients send forms.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_i64() == Some(1),
+        Value::String(text) => matches!(&**text, "1" | "true"),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// What was found out, and what is wrong.
+#[derive(Default)]
+struct Checked {
+    errors: Faults,
+    name: Option<String>,
+    receiver: Option<Receiver>,
+    data: CheckedData,
+    retry_policy: Option<RetryPolicy>,
+    timeout_seconds: Option<Option<u32>>,
+    flow: FlowEdit,
+    filter: FilterEdit,
+}
+
+impl EndpointFields {
+    /// The name, as far as there is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_ref()?.as_deref()
+    }
+
+    /// Refuses keys that are no attributes, for a door where one is a mistake.
+    pub fn refuse_unknown(&self) -> Result<()> {
+        let mut faults = Faults::default();
+        for name in self.unknown.keys() {
+            faults.push(Fault::attribute(
+                escaped(name),
+                "is not an attribute of an endpoint",
+            ));
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::Invalid(faults))
+        }
+    }
+
+    /// An endpoint to be made.
+    pub fn into_new(mut self, known: &Known<'_>) -> Result<NewEndpoint> {
+        // What must be there is said to be missing.
+        self.name.get_or_insert(None);
+        if self
+            .driver
+            .as_deref()
+            .is_none_or(|driver| driver == WebhookDriver::NAME)
+        {
+            self.url.get_or_insert(None);
+        }
+        let active = self.active.unwrap_or(true);
+        let checked = self.check(known);
+        match (checked.name, checked.receiver) {
+            (Some(name), Some(receiver)) if checked.errors.is_empty() => Ok(NewEndpoint {
+                name,
+                receiver,
+                active,
+                server_ca_certificate: checked.data.certificate.flatten(),
+                headers: checked.data.headers.flatten(),
+                credentials: checked.data.credentials.flatten(),
+                retry_policy: checked.retry_policy.unwrap_or_default(),
+                timeout_seconds: checked.timeout_seconds.flatten(),
+                flow: checked.flow,
+                filter: match checked.filter {
+                    FilterEdit::Put(fields) => Some(fields),
+                    FilterEdit::Keep | FilterEdit::Remove => None,
+                },
+            }),
+            _ => Err(Refusal::Invalid(checked.errors)),
+        }
+    }
+
+    /// A change of an endpoint.
+    pub fn into_edit(self, known: &Known<'_>) -> Result<EndpointEdit> {
+        let active = self.active;
+        let checked = self.check(known);
+        if !checked.errors.is_empty() {
+            return Err(Refusal::Invalid(checked.errors));
+        }
+        Ok(EndpointEdit {
+            name: checked.name,
+            receiver: checked.receiver,
+            active,
+            server_ca_certificate: checked.data.certificate,
+            headers: checked.data.headers,
+            credentials: checked.data.credentials,
+            retry_policy: checked.retry_policy,
+            timeout_seconds: checked.timeout_seconds,
+            flow: checked.flow,
+            filter: checked.filter,
+        })
+    }
+
+    fn check(mut self, known: &Known<'_>) -> Checked {
+        let mut checked = Checked::default();
+        checked.kind(self.kind.as_deref());
+        if let Some(name) = self.name.take() {
+            checked.name(name, known.is_taken);
+        }
+        self.check_receiver(known, &mut checked);
+        if let Some(data) = self.data {
+            checked.data = data::check(data, &mut checked.errors);
+        }
+        if let Some(policy) = self.retry_policy {
+            match policy.parse() {
+                Ok(policy) => checked.retry_policy = Some(policy),
+                Err(_) => checked.refuse(
+                    "retry_policy",
+                    format!("`{policy}` is neither default nor hooks"),
+                ),
+            }
+        }
+        if let Some(timeout) = self.timeout_seconds {
+            checked.timeout(timeout.as_ref());
+        }
+        checked.flow = self.flow.check(&mut checked.errors);
+        if let Some(filter) = self.filter {
+            checked.filter(filter);
+        }
+        checked
+    }
+}
+
+impl Checked {
+    fn refuse(&mut self, attribute: &str, detail: impl Into<String>) {
+        self.errors.push(Fault::attribute(attribute, detail));
+    }
+
+    /// Checks that a type exists. What it says is ignored: the URL decides.
+    fn kind(&mut self, kind: Option<&str>) {
+        let Some(kind) = kind else {
+            return;
+        };
+        let name = kind.strip_prefix("::").unwrap_or(kind);
+        if name != "Endpoint" && name.parse::<EndpointKind>().is_err() {
+            self.refuse("type", format!("Cannot find an endpoint type: {kind}"));
+        }
+    }
+
+    fn name(&mut self, name: Option<String>, is_taken: bool) {
+        match name {
+            Some(name) if name.trim().is_empty() => self.refuse("name", BLANK),
+            None => self.refuse("name", BLANK),
+            Some(_) if is_taken => self.refuse("name", "has already been taken"),
+            Some(name) if name.chars().count() > MAX_NAME_CHARS => self.refuse(
+                "name",
+                format!("is too long (maximum is {MAX_NAME_CHARS} characters)"),
+            ),
+            Some(name) => self.name = Some(name),
+        }
+    }
+
+    fn url(&mut self, url: Option<String>) {
+        let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
+            return self.refuse("url", BLANK);
+        };
+        if text.chars().count() > MAX_URL_CHARS {
+            let detail = format!("is too long (maximum is {MAX_URL_CHARS} characters)");
+            return self.refuse("url", detail);
+        }
+        let url = Url::parse(&text).ok().filter(Url::has_host);
+        let is_webhook = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
+        match (is_webhook, webhook::check_url(&text)) {
+            (true, Ok(())) => self.receiver = Some(Receiver::Webhook(text)),
+            (true, Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
+            (false, _) => self.refuse("url", "is not an http or https URL"),
+        }
+    }
+
+    fn timeout(&mut self, timeout: Option<&Value>) {
+        let seconds = timeout.map(|value| {
+            let seconds = value
+                .as_u64()
+                .and_then(|seconds| u32::try_from(seconds).ok());
+            seconds.filter(|seconds| (1..=MAX_TIMEOUT_SECONDS).contains(seconds))
+        });
+        match seconds {
+            Some(None) => {
+                let detail = format!("is not a number from 1 to {MAX_TIMEOUT_SECONDS}");
+                self.refuse("timeout_seconds", detail);
+            }
+            seconds => self.timeout_seconds = Some(seconds.flatten()),
+        }
+    }
+
+    fn filter(&mut self, filter: FilterRequest) {
+        for name in filter.unknown.keys() {
+            let place = format!("filter/{}", escaped(name));
+            self.refuse(&place, "is not an attribute of a filter");
+        }
+        if filter.destroy.as_ref().is_some_and(is_true) {
+            self.filter = FilterEdit::Remove;
+            return;
+        }
+        if let Some(Some(text)) = &filter.condition
+            && let Err(error) = Condition::new(text)
+        {
+            let detail = format!("is not a condition: {error}");
+            self.refuse("filter/condition", detail);
+        }
+        let is_named = filter.app_ids.is_some()
+            || filter.event_type_ids.is_some()
+            || filter.level_ids.is_some();
+        let sets = is_named.then(|| FilterSets {
+            applications: self.ids(MemberKind::Application, filter.app_ids),
+            event_types: self.ids(MemberKind::EventType, filter.event_type_ids),
+            levels: self.ids(MemberKind::Level, filter.level_ids),
+        });
+        self.filter = FilterEdit::Put(FilterFields {
+            enabled: filter.enabled,
+            condition: filter.condition,
+            sets,
+        });
+    }
+
+    /// Each once. What is no id is the id of nothing.
+    fn ids<Of>(&mut self, kind: MemberKind, ids: Option<Vec<Value>>) -> Vec<Id<Of>> {
+        let (mut parsed, mut seen) = (Vec::new(), HashSet::new());
+        for id in ids.unwrap_or_default() {
+            let text = match &id {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            match text.parse() {
+                Ok(id) if seen.insert(id) => parsed.push(id),
+                Ok(_) => {}
+                Err(_) => self.errors.push(Fault::unknown_member(kind, &text)),
+            }
+        }
+        if parsed.len() > MAX_MEMBERS {
+            let detail = format!("are too many (maximum is {MAX_MEMBERS})");
+            self.errors.push(Fault::members(kind, detail));
+        }
+        parsed
+    }
+}

@@ -1,0 +1,84 @@
+//! Why an endpoint receives a notification, or does not.
+
+use dovecast_notification::{Filter, Notification};
+use dovecast_store::{Endpoint, EndpointRecord};
+
+use crate::{Operations, Operator, OwnEndpoint, Refusal, Result, Tenant};
+
+/// What an endpoint makes of a notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Why it does not receive the notification; `None`: it does.
+    pub reason: Option<String>,
+}
+
+impl Operations {
+    /// What each endpoint of an account makes of a notification, in the order in which they were
+    /// made.
+    pub async fn explain(
+        &self,
+        tenant: &Tenant,
+        notification: &Notification,
+    ) -> Result<Vec<Explanation>> {
+        let mut explanations = Vec::new();
+        for record in self.records(tenant).await? {
+            let reason = self.mismatch(wanted(&record), notification).await;
+            let endpoint = record.endpoint;
+            explanations.push(Explanation { endpoint, reason });
+            // What is cheap is evaluated here: others have their turn.
+            tokio::task::yield_now().await;
+        }
+        Ok(explanations)
+    }
+
+    /// What each endpoint of its account makes of a notification; nothing where there is no such
+    /// account.
+    pub async fn explain_to_operator(
+        &self,
+        operator: Operator,
+        notification: &Notification,
+    ) -> Result<Vec<Explanation>> {
+        match self.account(operator, &notification.account).await {
+            Ok(tenant) => self.explain(&tenant, notification).await,
+            Err(Refusal::NotFound { .. }) => Ok(Vec::new()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Why one endpoint does not receive a notification; `None`: it does.
+    pub(crate) async fn why_not(
+        &self,
+        own: &OwnEndpoint,
+        notification: &Notification,
+    ) -> Result<Option<String>> {
+        let record = self.record(own).await?;
+        Ok(self.mismatch(wanted(&record), notification).await)
+    }
+
+    /// A costly condition waits for its account's turn, as it does when the notification is
+    /// dispatched.
+    async fn mismatch(
+        &self,
+        wanted: Result<Filter, String>,
+        notification: &Notification,
+    ) -> Option<String> {
+        match wanted {
+            Ok(filter) => {
+                let mismatch = self.parts.evaluator.mismatch(&filter, notification).await;
+                mismatch.map(|why| why.to_string())
+            }
+            Err(reason) => Some(reason),
+        }
+    }
+}
+
+/// What an endpoint wants; an error says why it receives nothing.
+fn wanted(record: &EndpointRecord) -> Result<Filter, String> {
+    if !record.endpoint.active {
+        return Err("the endpoint is not active".to_owned());
+    }
+    let filter = record.matched_filter();
+    filter.ok_or_else(|| "the endpoint has no filter".to_owned())
+}

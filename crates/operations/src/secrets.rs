@@ -1,0 +1,17 @@
+//! Acts on the keys that secrets of endpoints are sealed with.
+
+use dovecast_store::{KeyUse, Rotated, StoreError};
+
+use crate::{Operations, Operator, Result};
+
+impl Operations {
+    /// The keys by their ids, and how much is sealed with each.
+    pub async fn secret_keys(&self, _: Operator) -> Result<Vec<KeyUse>> {
+        Ok(self.store.secret_keys().await?)
+    }
+
+    /// Seals everything with a new key, and retires the old one.
+    pub async fn rotate_secret_key(&self, _: Operator) -> Result<Rotated, StoreError> {
+        self.store.rotate_secret_key().await
+    }
+}

@@ -1,0 +1,185 @@
+//! Dead letters of an endpoint: shown, and dropped. `redelivery` delivers them again.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use dovecast_dispatch::webhook_id;
+use dovecast_operations::{ChosenLetters, Tenant};
+use dovecast_store::{EndpointId, KeptDeadLetter};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Api;
+use super::documents::{Document, time};
+use super::error::ApiError;
+use super::error::described::{AnyRequest, Invalid, NotFound};
+use super::path::Named;
+use super::query::Query;
+
+/// A part of the dead letters of an endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetterList {
+    data: Vec<DeadLetter>,
+    links: DeadLetterLinks,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetterLinks {
+    /// Part with older ones, if there may be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A delivery that was given up.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetter {
+    /// Id of the dead letter; those of later ones are greater.
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    attributes: DeadLetterAttributes,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetterAttributes {
+    /// Id of the notification.
+    notification: String,
+    /// Header `webhook-id` of the delivery.
+    webhook_id: String,
+    /// Time when the delivery was given up, RFC 3339.
+    time: String,
+    /// Number of attempts.
+    attempts: u32,
+    /// Why the delivery was given up.
+    reason: String,
+    /// The notification, as a webhook would have it.
+    body: String,
+}
+
+/// How many dead letters were dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DroppedDocument {
+    meta: DroppedMeta,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DroppedMeta {
+    /// Number of dead letters that were dropped.
+    dropped: u64,
+}
+
+impl DeadLetter {
+    fn new(endpoint: EndpointId, kept: KeptDeadLetter) -> Self {
+        let body = kept.body();
+        let letter = kept.letter;
+        Self {
+            id: kept.id.to_string(),
+            kind: "dead_letter",
+            attributes: DeadLetterAttributes {
+                notification: letter.notification.to_string(),
+                webhook_id: webhook_id(letter.notification, endpoint),
+                time: time(letter.time_ms),
+                attempts: letter.attempts,
+                reason: letter.reason,
+                body: String::from_utf8_lossy(&body).into_owned(),
+            },
+        }
+    }
+}
+
+/// List the dead letters of an endpoint, the newest first.
+#[utoipa::path(
+    get, path = "/endpoints/{id}/dead_letters", tag = "deliveries",
+    operation_id = "listDeadLetters",
+    params(
+        ("id" = String, Path, description = "Id of the endpoint."),
+        ("limit" = Option<u32>, Query, description = "Most dead letters to return: 10 if not given, at most 1000."),
+        ("before" = Option<String>, Query, description = "Id of a dead letter: only older ones are returned."),
+    ),
+    responses(
+        (status = 200, description = "The dead letters.", body = DeadLetterList, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        NotFound,
+        Invalid,
+    ),
+)]
+pub(crate) async fn list(
+    tenant: Tenant,
+    State(api): State<Api>,
+    Named(id): Named,
+    query: Query,
+) -> Result<Document<DeadLetterList>, ApiError> {
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    let limit = query.limit()?;
+    let before = match query.get("before") {
+        None => None,
+        Some(text) => Some(Uuid::try_parse(text).map_err(|_| {
+            ApiError::parameter("before", format!("`{text}` is not the id of a dead letter"))
+        })?),
+    };
+    let kept = api.operations.dead_letters(&own, before, limit).await?;
+    let is_full = kept.len() == limit;
+    let oldest = kept.last().filter(|_| is_full).map(|kept| kept.id);
+    let endpoint = own.endpoint().id;
+    let letters = kept.into_iter().map(|kept| DeadLetter::new(endpoint, kept));
+    let list = DeadLetterList {
+        data: letters.collect(),
+        links: DeadLetterLinks {
+            next: oldest.map(|id| query.with("before", &id.to_string())),
+        },
+    };
+    Ok(Document(StatusCode::OK, list))
+}
+
+/// Drop dead letters of an endpoint. They cannot be delivered again then, unless they are still in
+/// the log.
+#[utoipa::path(
+    delete, path = "/endpoints/{id}/dead_letters", tag = "deliveries",
+    operation_id = "dropDeadLetters",
+    params(
+        ("id" = String, Path, description = "Id of the endpoint."),
+        ("notification" = Option<String>, Query, description = "Id of one notification, or a `webhook-id`."),
+        ("since" = Option<String>, Query, description = "Time, RFC 3339: all that became a dead letter at it or later. Exactly one of the two is given."),
+    ),
+    responses(
+        (status = 200, description = "The dead letters were dropped.", body = DroppedDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        NotFound,
+        Invalid,
+    ),
+)]
+pub(crate) async fn delete(
+    tenant: Tenant,
+    State(api): State<Api>,
+    Named(id): Named,
+    query: Query,
+) -> Result<Document<DroppedDocument>, ApiError> {
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    let chosen = chosen(&query)?;
+    let dropped = api.operations.drop_dead_letters(&own, chosen).await?;
+    let meta = DroppedMeta { dropped };
+    Ok(Document(StatusCode::OK, DroppedDocument { meta }))
+}
+
+fn chosen(query: &Query) -> Result<ChosenLetters, ApiError> {
+    match (query.get("notification"), query.get("since")) {
+        (Some(name), None) => {
+            let name = name.parse().map(ChosenLetters::One);
+            name.map_err(|detail: String| ApiError::parameter("notification", detail))
+        }
+        (None, Some(since)) => {
+            let time = since.parse().map(ChosenLetters::Since);
+            time.map_err(|_| {
+                ApiError::parameter("since", format!("`{since}` is not an RFC 3339 time"))
+            })
+        }
+        (None, None) => Err(ApiError::parameter(
+            "notification",
+            "is missing: either `notification` or `since` is required",
+        )),
+        (Some(_), Some(_)) => Err(ApiError::parameter(
+            "since",
+            "cannot be given together with `notification`",
+        )),
+    }
+}

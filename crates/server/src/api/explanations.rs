@@ -1,0 +1,154 @@
+//! Why the endpoints of an account receive a notification, or do not.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use dovecast_log::Record;
+use dovecast_notification::Notification;
+use dovecast_operations::{Explanation, Tenant};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::Api;
+use super::body::JsonBody;
+use super::documents::Document;
+use super::error::described::{AnyRequest, Invalid, UnreadableBody};
+use super::error::{ApiError, ErrorObject, Errors};
+
+/// Notification to explain.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct ExplainRequest {
+    explain: ExplainFields,
+}
+
+/// A notification of the account.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExplainFields {
+    /// Name of the application.
+    application: String,
+    /// Id of the event type, as registered.
+    event_type: String,
+    /// Id of the level, as registered; null for a notification without a level.
+    level: Option<String>,
+    /// Time of the event, RFC 3339; the time of the request if not given.
+    timestamp: Option<String>,
+    /// Any JSON: conditions of filters are evaluated on it. Null if not given.
+    #[serde(default)]
+    message: Value,
+}
+
+/// What the endpoints of the account make of a notification.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplanationList {
+    data: Vec<ExplanationObject>,
+}
+
+/// What an endpoint makes of a notification.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplanationObject {
+    /// Id of the endpoint.
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    attributes: ExplanationAttributes,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplanationAttributes {
+    /// Name of the endpoint.
+    name: String,
+    /// Whether the endpoint receives the notification.
+    matches: bool,
+    /// Why the endpoint does not receive the notification; null if it does.
+    reason: Option<String>,
+}
+
+impl From<Explanation> for ExplanationObject {
+    fn from(explanation: Explanation) -> Self {
+        Self {
+            id: explanation.endpoint.id.to_string(),
+            kind: "explanation",
+            attributes: ExplanationAttributes {
+                name: explanation.endpoint.name,
+                matches: explanation.reason.is_none(),
+                reason: explanation.reason,
+            },
+        }
+    }
+}
+
+/// Explain which endpoints of the account receive a notification, and why the others do not.
+/// Nothing is sent.
+#[utoipa::path(
+    post, path = "/explain", tag = "deliveries",
+    operation_id = "explain",
+    request_body(content = ExplainRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 200, description = "What each endpoint of the account makes of the notification.", body = ExplanationList, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        Invalid,
+    ),
+)]
+pub(crate) async fn explain(
+    tenant: Tenant,
+    State(api): State<Api>,
+    body: JsonBody,
+) -> Result<Document<ExplanationList>, ApiError> {
+    let fields = body.under("explain")?;
+    let notification = notification(&api, &tenant, &fields)?;
+    let explained = api.operations.explain(&tenant, &notification).await?;
+    let list = ExplanationList {
+        data: explained.into_iter().map(Into::into).collect(),
+    };
+    Ok(Document(StatusCode::OK, list))
+}
+
+/// The notification that a record of the outbox would be.
+fn notification(
+    api: &Api,
+    tenant: &Tenant,
+    fields: &ExplainFields,
+) -> Result<Notification, ApiError> {
+    let mut errors = Errors::default();
+    for (name, text) in [
+        ("application", &fields.application),
+        ("event_type", &fields.event_type),
+    ] {
+        if text.trim().is_empty() {
+            let pointer = format!("/explain/{name}");
+            errors.push(ErrorObject::at(pointer, "can't be blank"));
+        }
+    }
+    let now = jiff::Timestamp::now();
+    let timestamp = fields.timestamp.as_deref().map_or(Ok(now), str::parse);
+    if timestamp.is_err() {
+        let detail = "is not an RFC 3339 time";
+        errors.push(ErrorObject::at("/explain/timestamp", detail));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(errors));
+    }
+    let value = json!({
+        "application": fields.application,
+        "event_type": fields.event_type,
+        "level": fields.level,
+        "account_id": tenant.number(),
+        "timestamp": format!("{:.3}", timestamp.unwrap_or(now)),
+        "message": fields.message,
+    });
+    let record = Record {
+        topic: Arc::clone(&api.outbox.topic),
+        partition: 0,
+        offset: 0,
+        key: None,
+        value: value.to_string().into(),
+        headers: Vec::new(),
+        timestamp_ms: now.as_millisecond(),
+    };
+    Notification::from_outbox(&record).map_err(ApiError::bad_request)
+}

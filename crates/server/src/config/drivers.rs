@@ -1,0 +1,20 @@
+//! What drivers have of the configuration.
+
+use std::time::Duration;
+
+use dovecast_drivers::DriverOptions;
+use dovecast_drivers::guard::Guard;
+
+use super::Config;
+
+impl Config {
+    /// How drivers are run.
+    pub(crate) fn driver_options(&self) -> DriverOptions {
+        DriverOptions {
+            guard: Guard::new(&self.dispatch.allowed_networks),
+            timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
+            #[cfg(feature = "kafka")]
+            kafka_clusters: super::clusters::options(&self.kafka_clusters),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Endpoints over the control socket: of all accounts, named by their ids.
+//!
+//! One endpoint is shown as the REST API shows it, so that an attribute is written down once.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use dovecast_notification::EndpointId;
+use dovecast_operations::{EndpointFields, OwnEndpoint};
+use dovecast_store::{Endpoint, EndpointRecord, SigningSecret};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::deliveries::{body, read};
+use super::{Control, Failure, json};
+use crate::api::documents;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointsQuery {
+    account: Option<String>,
+}
+
+/// `GET /v1/endpoints`: of one account, or all.
+pub(super) async fn list(
+    State(control): State<Control>,
+    query: Result<Query<EndpointsQuery>, QueryRejection>,
+) -> Result<Json<Vec<json::EndpointLine>>, Failure> {
+    let of = read(query)?.account;
+    let (operations, operator) = control.operator()?;
+    let mut lines = Vec::new();
+    let show = |record: &EndpointRecord, owed| lines.push(json::EndpointLine::of(record, owed));
+    match of {
+        Some(number) => {
+            let tenant = operations.account(operator, &number).await?;
+            operations.endpoints_with_owed(&tenant, show).await?;
+        }
+        None => operations.all_endpoints(operator, show).await?,
+    }
+    Ok(Json(lines))
+}
+
+/// `POST /v1/endpoints`.
+pub(super) async fn create(
+    State(control): State<Control>,
+    asked: Result<Json<json::NewEndpoint<EndpointFields>>, JsonRejection>,
+) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
+    let json::NewEndpoint { account, endpoint } = body(asked)?;
+    let (operations, operator) = control.operator()?;
+    endpoint.refuse_unknown()?;
+    let tenant = operations.account_or_new(operator, &account).await?;
+    let made = operations.create_endpoint(&tenant, endpoint).await?;
+    operations.settled().await;
+    Ok(answer(&made.endpoint, made.secret.as_ref()))
+}
+
+/// `GET /v1/endpoints/{id}`.
+pub(super) async fn show(
+    State(control): State<Control>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
+    let own = find(&control, id).await?;
+    Ok(answer(own.endpoint(), None))
+}
+
+/// `PUT /v1/endpoints/{id}`.
+pub(super) async fn change(
+    State(control): State<Control>,
+    Path(id): Path<Uuid>,
+    fields: Result<Json<EndpointFields>, JsonRejection>,
+) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
+    let fields = body(fields)?;
+    let own = find(&control, id).await?;
+    fields.refuse_unknown()?;
+    let operations = control.operations()?;
+    let changed = operations.change_endpoint(&own, fields).await?;
+    operations.settled().await;
+    Ok(answer(&changed, None))
+}
+
+/// `DELETE /v1/endpoints/{id}`.
+pub(super) async fn delete(
+    State(control): State<Control>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<json::Done>, Failure> {
+    let own = find(&control, id).await?;
+    let operations = control.operations()?;
+    operations.delete_endpoint(&own).await?;
+    operations.settled().await;
+    Ok(Json(json::Done {}))
+}
+
+/// `POST /v1/endpoints/{id}/test`.
+pub(super) async fn test(
+    State(control): State<Control>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<json::Done>, Failure> {
+    let own = find(&control, id).await?;
+    control.operations()?.test_endpoint(&own).await?;
+    Ok(Json(json::Done {}))
+}
+
+/// `POST /v1/endpoints/{id}/secret`.
+pub(super) async fn rotate_secret(
+    State(control): State<Control>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
+    let own = find(&control, id).await?;
+    let operations = control.operations()?;
+    let secret = operations.rotate_secret(&own).await?;
+    operations.settled().await;
+    Ok(answer(own.endpoint(), Some(&secret)))
+}
+
+async fn find(control: &Control, id: Uuid) -> Result<OwnEndpoint, Failure> {
+    let (operations, operator) = control.operator()?;
+    Ok(operations.any_endpoint(operator, EndpointId(id)).await?)
+}
+
+fn answer(
+    endpoint: &Endpoint,
+    secret: Option<&SigningSecret>,
+) -> Json<json::EndpointAnswer<documents::Endpoint>> {
+    Json(json::EndpointAnswer {
+        endpoint: documents::Endpoint::new(endpoint),
+        signing_secret: secret.map(|secret| secret.expose().to_owned()),
+    })
+}
