@@ -13,7 +13,7 @@ use crate::case::cases;
 use crate::setup::{ARRIVAL, Setup, builder};
 use crate::story::{
     EXIT, FLAG_EVENTS, MAIL, Story, Told, check_alive, check_arrived, check_arrived_at_least_once,
-    lost, session_pid, wait_for_end,
+    check_lost, lost, session_pid, wait_for_end,
 };
 
 cases![
@@ -50,23 +50,13 @@ fn mail_works_without(on: Installation, brokers: &str) -> Result<()> {
     );
     imap.logout()?;
     wait_for_end(&dovecot, pid)?;
-    let told = lost(&dovecot.log());
-    ensure!(
-        told == 3,
-        "the log tells of {told} lost events of the session's 3:\n{}",
-        dovecot.log()
-    );
+    check_lost(&dovecot, 3)?;
 
     // The LMTP process has served all three mails and goes on.
     lmtp.deliver_ok("bob@sender.example", &["alice"], MAIL)?;
     lmtp.quit()?;
     dovecot.stop()?;
-    let told = lost(&dovecot.log());
-    ensure!(
-        told == 3 + 7,
-        "the log tells of {told} lost events of 3 + 7:\n{}",
-        dovecot.log()
-    );
+    check_lost(&dovecot, 3 + 7)?;
     check_alive(&dovecot)
 }
 
@@ -236,12 +226,7 @@ fn a_record_too_large_is_counted_and_the_next_event_arrives(on: Installation) ->
     check_arrived(&mut setup.reader("dovecot")?, &[told])?;
     let Setup { mut dovecot, .. } = setup;
     dovecot.stop()?;
-    ensure!(
-        lost(&dovecot.log()) == 2,
-        "2 records were too large, the log tells of {}:\n{}",
-        lost(&dovecot.log()),
-        dovecot.log()
-    );
+    check_lost(&dovecot, 2).context("records that were too large")?;
     check_alive(&dovecot)
 }
 
@@ -262,12 +247,7 @@ fn a_topic_that_is_forbidden_costs_its_events_only(on: Installation) -> Result<(
     let servers = ("bootstrap.servers".to_owned(), broker.bootstrap_servers());
     check_arrived(&mut TopicReader::new(&[servers], "open")?, &[told])?;
     dovecot.stop()?;
-    ensure!(
-        lost(&dovecot.log()) == 5,
-        "5 records went to a forbidden topic, the log tells of {} losses:\n{}",
-        lost(&dovecot.log()),
-        dovecot.log()
-    );
+    check_lost(&dovecot, 5).context("records for a forbidden topic")?;
     check_alive(&dovecot)
 }
 

@@ -9,8 +9,8 @@ use dovecast_testkit::process::{self, ProcessStats, Thread};
 use crate::case::cases;
 use crate::setup::{ARRIVAL, Setup, builder, override_field, reader};
 use crate::story::{
-    EXIT, FLAG_EVENTS, MAIL, Story, Told, check_alive, check_arrived, fill, lost, session_pid,
-    wait_for_end,
+    EXIT, FLAG_EVENTS, MAIL, Story, Told, check_alive, check_arrived, check_lost, fill, lost,
+    session_pid, wait_for_end,
 };
 
 cases![
@@ -229,12 +229,8 @@ fn a_full_queue_without_retries_is_counted(on: Installation) -> Result<()> {
     check_arrived(&mut setup.reader("dovecot")?, &[told])?;
     alice.logout()?;
     wait_for_end(&setup.dovecot, pid)?;
-    let log = setup.dovecot.log();
-    ensure!(
-        lost(&log) == 20 && log.contains("Local: Queue full"),
-        "20 events did not fit, the log tells of {}:\n{log}",
-        lost(&log)
-    );
+    check_lost(&setup.dovecot, 20)?;
+    setup.dovecot.wait_for_log("Local: Queue full", EXIT)?;
     check_alive(&setup.dovecot)
 }
 
@@ -298,12 +294,7 @@ fn a_large_backlog_fits_into_the_default_address_space(on: Installation) -> Resu
             .start()?;
         let pid = store_all(&dovecot, user, 2000, times)?;
         wait_for_end(&dovecot, pid)?;
-        let log = dovecot.log();
-        ensure!(
-            lost(&log) == 2000 * times as u64,
-            "2000 x {times} events were lost, the log tells of {}:\n{log}",
-            lost(&log)
-        );
+        check_lost(&dovecot, 2000 * times as u64)?;
         check_alive(&dovecot)?;
     }
     Ok(())

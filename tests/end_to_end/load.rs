@@ -231,7 +231,14 @@ fn check_load(setup: &Setup, told: &[Told], open_sessions: usize) -> Result<()> 
         }
     }
     crate::story::check_same(&long, told)?;
-    let lost = usize::try_from(lost(&setup.dovecot.log()))?;
+    let told = || usize::try_from(lost(&setup.dovecot.log()));
+    // Dovecot's log process may be behind.
+    process::poll_until(ARRIVAL, || {
+        told()
+            .is_ok_and(|lost| short + lost >= SESSIONS)
+            .then_some(())
+    });
+    let lost = told()?;
     ensure!(
         short <= SESSIONS && short + lost >= SESSIONS,
         "of {SESSIONS} events of short sessions {short} arrived, and the log tells of {lost} lost ones"

@@ -9,7 +9,7 @@ use crate::case::cases;
 use crate::options::use_mail;
 use crate::setup::{Setup, builder};
 use crate::story::{
-    EXIT, FLAG_EVENTS, Story, check_alive, check_arrived, lost, session_pid, wait_for_end,
+    EXIT, FLAG_EVENTS, Story, check_alive, check_arrived, check_lost, session_pid, wait_for_end,
 };
 
 cases![
@@ -42,7 +42,7 @@ fn a_ca_file_that_cannot_be_read_is_told_and_mail_goes_on(on: Installation) -> R
             "the path is not in `{line}`"
         );
     }
-    ensure!(lost(&dovecot.log()) == 4, "4 events were lost: {errors:?}");
+    check_lost(&dovecot, 4)?;
     check_alive(&dovecot)
 }
 

@@ -13,7 +13,8 @@ use crate::case::cases;
 use crate::limits::{HIBERNATION, hibernate, producers};
 use crate::setup::{ARRIVAL, reader, with_plugin};
 use crate::story::{
-    EXIT, MAIL, Story, Told, check_alive, check_arrived, fill, lost, session_pid, wait_for_end,
+    EXIT, MAIL, Story, Told, check_alive, check_arrived, check_lost, fill, session_pid,
+    wait_for_end,
 };
 
 cases![;
@@ -139,11 +140,7 @@ fn a_userdb_field_overrides_a_setting_for_one_user(on: Installation) -> Result<(
     check_arrived(&mut reader(&broker, "vip")?, &[alice])?;
     check_arrived(&mut reader(&broker, "everybody")?, &[bob])?;
     dovecot.wait_for_log("` lost: ", EXIT)?;
-    ensure!(
-        lost(&dovecot.log()) == 1,
-        "only alice's long mail is too large:\n{}",
-        dovecot.log()
-    );
+    check_lost(&dovecot, 1).context("only alice's long mail is too large")?;
     check_alive(&dovecot)
 }
 

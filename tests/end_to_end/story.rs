@@ -237,6 +237,17 @@ pub(crate) fn lost(log: &str) -> u64 {
         .sum()
 }
 
+/// That the log tells of so many lost events. Dovecot's log process writes the last lines of a
+/// process perhaps after that has ended.
+pub(crate) fn check_lost(dovecot: &Dovecot, count: u64) -> Result<()> {
+    let is_told = || (lost(&dovecot.log()) == count).then_some(());
+    process::poll_until(ARRIVAL, is_told).with_context(|| {
+        let log = dovecot.log();
+        let told = lost(&log);
+        format!("the log tells of {told} lost events, {count} were lost:\n{log}")
+    })
+}
+
 /// That no process of Dovecot died.
 pub(crate) fn check_alive(dovecot: &Dovecot) -> Result<()> {
     const SIGNS: [&str; 4] = [

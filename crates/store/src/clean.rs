@@ -4,12 +4,13 @@
 //! What an update or a dropped column leaves behind stays in the file until its page is used again.
 //! So the file is written anew after the migration, once. Beside the table there is what a
 //! PostgreSQL has taken down of it for its planner (`pg_statistic`: values of each column, as they
-//! were), and the write-ahead log of SQLite. Where it fails it is retried, in the background where
-//! that holds up nobody, else by the next start. PostgreSQL's own log of changes and its archives
-//! are left to the operator.
+//! were), and the write-ahead log of SQLite. PostgreSQL keeps a row that is gone in the new file as
+//! well, as long as a transaction may still see it, so those from before are waited for. Where it
+//! fails it is retried, in the background where that holds up nobody, else by the next start.
+//! PostgreSQL's own log of changes and its archives are left to the operator.
 
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::AssertSqlSafe;
 
@@ -27,7 +28,8 @@ const ALL: i64 = 1;
 const BESIDE: i64 = 2;
 /// How long it may take to write a table anew: it was read whole, and is in memory mostly.
 const REWRITE_TIMEOUT: Duration = Duration::from_hours(1);
-/// How long it waits for whoever uses the table: all others that want it wait behind it.
+/// How long it waits for whoever uses the table: all others that want it wait behind it. And for
+/// transactions that may see what was there before.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long until what failed is retried.
 const RETRY_INTERVAL: Duration = Duration::from_mins(1);
@@ -40,6 +42,16 @@ const ADVISORY_LOCK: i64 = 0x646f_7665_636c_6561;
 /// `VACUUM` without the right to it is no error.
 const FILES: &str = "SELECT CAST(pg_relation_filenode('endpoint') AS BIGINT) AS endpoint, \
     CAST(pg_relation_filenode('pg_catalog.pg_statistic') AS BIGINT) AS statistics";
+
+/// A transaction of now: what was replaced before it is gone for all that begin later.
+const TRANSACTION: &str = "SELECT CAST(txid_current() % 4294967296 AS TEXT) AS transaction";
+/// How many others may see what that transaction sees as gone: those that began before, and those
+/// of standbys.
+const BEGUN_BEFORE: &str = "SELECT COUNT(*) AS begun_before FROM pg_stat_activity \
+    WHERE (datname = current_database() OR datname IS NULL) AND pid <> pg_backend_pid() \
+    AND GREATEST(age(backend_xid), age(backend_xmin)) >= age(CAST($1 AS xid))";
+/// How often they are looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How far it has come.
 enum Left {
@@ -86,7 +98,7 @@ fn may_be_retried(database: &Database, done: &Result<Left>) -> bool {
         }
         Ok(Left::Busy) => {
             tracing::warn!(
-                "secrets that were not sealed may still be in the write-ahead log of the database, which is in use: this is retried"
+                "secrets that were not sealed may still be in the files of the database, as others use what was there before: this is retried"
             );
             true
         }
@@ -160,6 +172,9 @@ async fn clean_postgres(connection: &mut Connection) -> Result<Left> {
     }
     let before = files(connection).await?;
     if unclean == ALL {
+        if !are_older_over(connection).await? {
+            return Ok(Left::Busy);
+        }
         // What is said of the columns is taken down anew with it.
         tell(connection, "VACUUM (FULL, ANALYZE) endpoint").await?;
         if files(connection).await?.0 == before.0 {
@@ -168,12 +183,33 @@ async fn clean_postgres(connection: &mut Connection) -> Result<Left> {
         put(connection, BESIDE).await?;
     }
     // Rows that are not valid any more are in its pages as well.
+    if !are_older_over(connection).await? {
+        return Ok(Left::Busy);
+    }
     tell(connection, "VACUUM FULL pg_statistic").await?;
     if files(connection).await?.1 == before.1 {
         return Ok(Left::NotAllowed);
     }
     put(connection, NOTHING).await?;
     Ok(Left::Done)
+}
+
+/// Waits until no transaction is left that began before now.
+async fn are_older_over(connection: &mut Connection) -> Result<bool> {
+    let ours = sqlx::query(TRANSACTION).fetch_one(&mut *connection).await?;
+    let ours = row::text(&ours, "transaction")?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let count = sqlx::query(BEGUN_BEFORE).bind(&ours);
+        let count = count.fetch_one(&mut *connection).await?;
+        if row::number(&count, "begun_before")? == 0 {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 async fn files(connection: &mut Connection) -> Result<(i64, i64)> {

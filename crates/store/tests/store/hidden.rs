@@ -4,7 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_store::{EndpointEdit, NewEndpoint, Receiver, StoreError};
 
-use crate::secrets::{SECRETS, expected, list, make, opened, secretive, signing_secrets};
+use crate::cleaning::signing_secrets;
+use crate::secrets::{SECRETS, expected, list, make, opened, secretive};
 use crate::setup::{Test, cases, endpoint};
 use crate::upgrade::restore;
 

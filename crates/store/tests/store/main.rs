@@ -2,6 +2,7 @@
 //!
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
+mod cleaning;
 mod clocks;
 mod cuts;
 mod deletion;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         registration::CASES,
         rights::CASES,
         rotation::CASES,
+        cleaning::CASES,
         secrets::CASES,
         skew::CASES,
         statements::CASES,
