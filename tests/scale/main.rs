@@ -196,7 +196,9 @@ async fn lose_some(world: &World, size: Size) {
         let (cluster, lost) = (Arc::clone(&world.cluster), lost.clone());
         async move {
             tokio::time::sleep(SESSION).await;
-            lost.into_iter().for_each(|node| cluster.leave(node));
+            for node in lost {
+                cluster.leave(node);
+            }
         }
     });
     let left: Vec<_> = {
