@@ -26,7 +26,7 @@ use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
 use dovecast_notification::filter::EventType;
 use dovecast_notification::{Choice, EndpointId, Filter, Index, Notification, NotificationId};
-use dovecast_store::{Place, Store, StoreOptions};
+use dovecast_store::{DatabasePlace, Store, StoreOptions};
 use http_body_util::Full;
 use hyper::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -167,7 +167,7 @@ async fn dispatch(
     let fan_out = to.endpoints;
     let dir = tempfile::tempdir()?;
     let log = Embedded::open(&dir.path().join("log"), &EmbeddedOptions::default())?;
-    let place = Place::Sqlite(dir.path().join("state.db"));
+    let place = DatabasePlace::Sqlite(dir.path().join("state.db"));
     let store = Store::open(&StoreOptions::new(place)).await?;
     let directory = Arc::<Directory>::default();
     for number in 0..fan_out {
@@ -178,7 +178,7 @@ async fn dispatch(
             timeout: Duration::from_secs(10),
             ..WebhookOptions::default()
         })?;
-        let target = Ok(webhook.target(loopback()?));
+        let target = webhook.target(loopback()?);
         let endpoint = Endpoint {
             concurrency: CONNECTIONS / usize::try_from(fan_out)?.clamp(1, 8),
             is_ordered: to.is_ordered,

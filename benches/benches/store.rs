@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dovecast_dispatch::ledger::{AttemptRow, Happened, Ledger, Owed, RangeId};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{
-    FlowEdit, KeySource, NewEndpoint, Place, Receiver, RetryPolicy, Store, StoreOptions,
+    DatabasePlace, FlowEdit, KeySource, NewEndpoint, Receiver, RetryPolicy, Store, StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
 use uuid::Uuid;
@@ -50,7 +50,7 @@ struct World<'a> {
 async fn measure(postgres: &Postgres, rounds: u64) -> Result<()> {
     let url = postgres.database()?;
     let dir = tempfile::tempdir()?;
-    let place: Place = url.parse()?;
+    let place: DatabasePlace = url.parse()?;
     let mut options = StoreOptions::new(place);
     options.keys = KeySource::File(dir.path().join("secrets.key"));
     let store = Store::open(&options).await?;

@@ -13,7 +13,7 @@ use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_notification::{Choice, EndpointId, Filter};
-use dovecast_store::{KeptPast, KeySource, Place, Store, StoreOptions};
+use dovecast_store::{DatabasePlace, KeptPast, KeySource, Store, StoreOptions};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -195,7 +195,7 @@ impl World {
     pub(crate) async fn new(keys: Keys, fails_one_in: u64) -> Self {
         let dir = dir();
         let time = Arc::new(Time::new());
-        let place = Place::Sqlite(dir.path().join("state.db"));
+        let place = DatabasePlace::Sqlite(dir.path().join("state.db"));
         let mut options = StoreOptions::new(place);
         options.keys = KeySource::File(dir.path().join("secrets.key"));
         options.clock = time.clock.clone();
@@ -329,7 +329,7 @@ fn put(directory: &Directory, receiver: &Arc<Receiver>, number: u64, is_paused: 
     let endpoint = Endpoint {
         id,
         account: account.as_str().into(),
-        target: Ok(Arc::clone(receiver) as Arc<dyn Target>),
+        target: Arc::clone(receiver) as Arc<dyn Target>,
         is_active: true,
         is_paused,
         schedule: Schedule::new(vec![Duration::from_secs(2); 20], 0),

@@ -17,7 +17,7 @@ use crate::behind::{Growth, Part};
 use crate::lane::Lane;
 use crate::ledger::{Ledger, RangeId};
 use crate::panics::{REST, caught};
-use crate::range_reader::{AGAIN, RangeReader, Step};
+use crate::range_reader::{RETRY_INTERVAL, RangeReader, Step};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::take_over;
@@ -237,7 +237,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// The log does not have what is left of a range.
     pub(crate) fn missing(&self, id: &RangeId, left: Range<u64>, end: u64) {
         count(&self.counters.missing, left.end.saturating_sub(left.start));
-        if let Some(untold) = self.missing_told.tell() {
+        if let Some(untold) = self.missing_lines.take_counted() {
             tracing::error!(
                 endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
                 from = left.start, to = left.end, end, untold,
@@ -306,14 +306,14 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
         if let Some(at) = probe_at {
             // It may probe already, and has nothing to probe with.
             return if at <= now {
-                AGAIN
+                RETRY_INTERVAL
             } else {
-                AGAIN.min(at - now)
+                RETRY_INTERVAL.min(at - now)
             };
         }
         let waiting = state.waiting();
         state.call(waiting.min(1))
     };
     shared.hire(lane, hired);
-    AGAIN
+    RETRY_INTERVAL
 }

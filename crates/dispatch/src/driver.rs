@@ -220,11 +220,42 @@ impl fmt::Debug for Settings<'_> {
     }
 }
 
+/// A receiver that is never there.
+#[cfg(test)]
+pub(crate) fn nowhere() -> Arc<dyn Target> {
+    tests::Nowhere::target()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[derive(Debug)]
+    pub(super) struct Nowhere;
+
+    impl Nowhere {
+        pub(super) fn target() -> Arc<dyn Target> {
+            Arc::new(Self)
+        }
+    }
+
+    impl Target for Nowhere {
+        fn authority(&self) -> Option<&str> {
+            None
+        }
+
+        fn open(self: Arc<Self>) -> Box<dyn Courier> {
+            Box::new(Self)
+        }
+    }
+
+    impl Courier for Nowhere {
+        fn deliver<'a>(&'a mut self, _: &'a Delivery) -> Boxed<'a, Attempt> {
+            Box::pin(ready(Attempt::failed("nobody is there".to_owned())))
+        }
+    }
 
     fn map(value: Value) -> Map<String, Value> {
         match value {

@@ -24,8 +24,8 @@ pub struct Endpoint {
     /// Number of the account that it belongs to; what an account may take of threads that all share
     /// is bounded.
     pub account: Arc<str>,
-    /// The receiver; where the settings are wrong, why.
-    pub target: Result<Arc<dyn Target>, String>,
+    /// The receiver.
+    pub target: Arc<dyn Target>,
     /// Whether the endpoint receives notifications; those for one that is not active are dropped.
     pub is_active: bool,
     /// Whether deliveries wait: those to a paused endpoint are owed.
@@ -66,7 +66,7 @@ impl Default for Directory {
 
 impl Endpoint {
     /// An active endpoint that is served as is usual.
-    pub fn new(id: EndpointId, account: Arc<str>, target: Result<Arc<dyn Target>, String>) -> Self {
+    pub fn new(id: EndpointId, account: Arc<str>, target: Arc<dyn Target>) -> Self {
         Self {
             id,
             account,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::dispatcher::STOP;
 use crate::endpoint::Endpoint;
-use crate::item::{Group, Item};
+use crate::item::{Item, ReadTogether};
 use crate::ledger::{DeadLetter, Ledger, RecordPlace};
 use crate::life::keep_up;
 use crate::matching::{Found, Live};
@@ -22,7 +22,7 @@ use crate::stats::count;
 use crate::{heartbeat, held_keys, lanes, recording, retrier, take_up, trace};
 
 /// How often it is looked whether there is room again.
-pub(crate) const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long until a lane that is full is looked at again.
 const FULL: Duration = Duration::from_millis(1);
 /// How long a record waits for room in memory before it is left to a range.
@@ -102,7 +102,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
             },
             Some(_) = helpers.join_next() => break Ended::Failed,
             () = shared.room.news(), if !may_read => {}
-            () = tokio::time::sleep(LOOK), if !may_read => {}
+            () = tokio::time::sleep(POLL_INTERVAL), if !may_read => {}
         }
     };
     helpers.shutdown().await;
@@ -220,7 +220,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
 ) {
     shared.learn_ordered();
     shared.ask_debtors(records).await;
-    let group = Group::new(Position::behind(records));
+    let group = ReadTogether::new(Position::behind(records));
     count(&shared.counters.records, records.len() as u64);
     for record in records {
         while shared.room.is_full() {
@@ -230,7 +230,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             }
             tokio::select! {
                 () = shared.room.news() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
         let matched = match caught_now(|| matched(shared, record, &group)) {
@@ -286,7 +286,7 @@ struct Matched {
 fn matched<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     record: &Record,
-    group: &Arc<Group>,
+    group: &Arc<ReadTogether>,
 ) -> Result<Option<Matched>, BadNotification> {
     let notification = shared.read(record)?;
     let mut found = Found::default();
@@ -334,7 +334,7 @@ async fn await_room<L: Log + Clone, S: Ledger>(
     stopping: &watch::Receiver<bool>,
 ) {
     while !*stopping.borrow() {
-        let held = shared.budget.wait(bytes, LOOK).await;
+        let held = shared.budget.wait(bytes, POLL_INTERVAL).await;
         if held.is_some() {
             return shared.recorder.hold(held);
         }

@@ -15,10 +15,10 @@ use crate::stats::Counters;
 
 /// Attempts that may hang, in all: each is a connection and a body in memory. Well below the open
 /// files that the service may have (65536).
-const MOST: usize = 4_096;
+const MAX_HANGING: usize = 4_096;
 /// Attempts of one account that may hang, at whatever hosts: a quarter of all, so that no account
 /// takes the places of the others.
-const MOST_OF_ACCOUNT: usize = MOST / 4;
+const MAX_HANGING_OF_ACCOUNT: usize = MAX_HANGING / 4;
 /// Attempts at one host that may hang, besides one of each endpoint: so no host takes all.
 const MOST_OF_HOST: usize = 256;
 /// Part of the bytes of notifications in memory that attempts that hang may hold: one in so many.
@@ -114,7 +114,7 @@ impl Hanging {
     /// `budget_bytes`: bytes of notifications that may be in memory at a time.
     pub(crate) fn new(budget_bytes: u32, counters: &Arc<Counters>) -> Self {
         Self {
-            all: Places::new(MOST, budget_bytes / BYTES_SHARE),
+            all: Places::new(MAX_HANGING, budget_bytes / BYTES_SHARE),
             accounts: Lock::new("hanging", HashMap::new()),
             budget_bytes,
             counters: Arc::clone(counters),
@@ -171,7 +171,7 @@ impl Hanging {
             accounts.retain(|_, places| Arc::strong_count(places) > 1);
         }
         let bytes = self.budget_bytes / ACCOUNT_BYTES_SHARE;
-        let places = Arc::new(Places::new(MOST_OF_ACCOUNT, bytes));
+        let places = Arc::new(Places::new(MAX_HANGING_OF_ACCOUNT, bytes));
         accounts.insert(Arc::clone(account), Arc::clone(&places));
         places
     }

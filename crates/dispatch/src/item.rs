@@ -231,7 +231,7 @@ impl Drop for Claim {
 pub(crate) enum Origin {
     /// Just read from the log; its records are not committed before it is done or owed.
     Live {
-        group: Arc<Group>,
+        group: Arc<ReadTogether>,
         topic: Arc<str>,
         partition: u32,
         offset: u64,
@@ -245,7 +245,7 @@ pub(crate) enum Origin {
 impl Origin {
     /// Just read; one more thing to be done of its group.
     pub(crate) fn live(
-        group: &Arc<Group>,
+        group: &Arc<ReadTogether>,
         (topic, partition, offset): (&Arc<str>, u32, u64),
     ) -> Self {
         group.add();
@@ -261,13 +261,13 @@ impl Origin {
 /// Records that were read together. They are committed when nothing of them is left to be done, and
 /// nothing of what was read before.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct ReadTogether {
     /// Behind the last record of each partition.
     pub(crate) positions: Vec<Position>,
     left: AtomicUsize,
 }
 
-impl Group {
+impl ReadTogether {
     /// With one thing left: the reading itself.
     pub(crate) fn new(positions: Vec<Position>) -> Arc<Self> {
         Arc::new(Self {

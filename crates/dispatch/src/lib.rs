@@ -69,7 +69,6 @@ mod shared;
 mod stats;
 mod take_over;
 mod take_up;
-mod told;
 mod trace;
 mod worker;
 

@@ -19,7 +19,7 @@ use crate::budget::Reserved;
 use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
 use crate::feed;
-use crate::item::{Group, Item, Origin, What};
+use crate::item::{Item, Origin, ReadTogether, What};
 use crate::ledger::{KeyPlace, Ledger, TopicPartition};
 use crate::locks::Lock;
 use crate::panics::caught;
@@ -38,7 +38,7 @@ type Candidate = (Arc<Endpoint>, Arc<Condition>);
 /// A notification that was just read, and where from.
 pub(crate) struct Live {
     pub(crate) notification: Arc<Notification>,
-    pub(crate) group: Arc<Group>,
+    pub(crate) group: Arc<ReadTogether>,
     pub(crate) topic: Arc<str>,
     pub(crate) partition: u32,
     pub(crate) offset: u64,
@@ -55,7 +55,7 @@ impl Live {
     pub(crate) fn new(
         notification: Notification,
         record: &Record,
-        group: &Arc<Group>,
+        group: &Arc<ReadTogether>,
         span: Span,
     ) -> Self {
         Self {
@@ -329,7 +329,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             }
             tokio::select! {
                 () = self.room.news() => {}
-                () = tokio::time::sleep(feed::LOOK) => {}
+                () = tokio::time::sleep(feed::POLL_INTERVAL) => {}
             }
         }
         !self.is_stopping()

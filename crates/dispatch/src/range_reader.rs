@@ -22,7 +22,7 @@ use crate::ledger::{Ledger, RangeId};
 use crate::matching::key_place;
 use crate::panics::{answered, caught_now};
 use crate::range_run::RangeRun;
-use crate::readers::Place;
+use crate::readers::ReaderPlace;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
@@ -36,7 +36,7 @@ const ORDERED_WINDOW: usize = 1_000;
 /// How long a reader that has given nothing yet is kept, whoever wants its place.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long until what could not go on is looked at again.
-pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What came of going on with a range.
 pub(crate) enum Step {
@@ -62,7 +62,7 @@ pub(crate) struct RangeReader<L: Log> {
     run: Arc<RangeRun>,
     /// There is none without a place.
     reader: Option<L::Reader>,
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<ReaderPlace>,
     waiting: VecDeque<Record>,
     /// Everything before was looked at.
     next: u64,
@@ -169,7 +169,7 @@ impl<L: Log> RangeReader<L> {
         let began = Instant::now();
         if self.waiting.is_empty() {
             let readers = &shared.readers;
-            let is_over = self.place.as_ref().is_some_and(Place::is_over);
+            let is_over = self.place.as_ref().is_some_and(ReaderPlace::is_over);
             if is_over && self.may_make_way() && readers.are_wanted() {
                 self.close(&shared.budget);
             }
@@ -196,7 +196,7 @@ impl<L: Log> RangeReader<L> {
                 Err(error) => {
                     tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
                     self.reader = None;
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                     // It may be that there is no such offset any more.
                     return match self.check_bounds(shared, to, began).await {
                         None | Some(Step::Nothing) => self.unread(shared),
@@ -249,7 +249,7 @@ impl<L: Log> RangeReader<L> {
                 break;
             }
             // Costly conditions may have kept it longer than its time.
-            let is_over = self.place.as_ref().is_some_and(Place::is_over);
+            let is_over = self.place.as_ref().is_some_and(ReaderPlace::is_over);
             if is_over && shared.readers.are_wanted() {
                 self.close(&shared.budget);
                 return Step::Moved;

@@ -21,14 +21,14 @@ pub(crate) struct Readers {
 #[derive(Debug, Default)]
 struct State {
     open: usize,
-    waiting: HashMap<Arc<str>, VecDeque<oneshot::Sender<Place>>>,
+    waiting: HashMap<Arc<str>, VecDeque<oneshot::Sender<ReaderPlace>>>,
     /// Accounts of which somebody waits; the first is the next one.
     turns: VecDeque<Arc<str>>,
 }
 
 /// A place for an open reader. It is free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ReaderPlace {
     since: Instant,
     state: Arc<Mutex<State>>,
 }
@@ -52,19 +52,19 @@ impl Readers {
     }
 
     /// A place, if there is one now.
-    pub(crate) fn try_take(&self) -> Option<Place> {
+    pub(crate) fn try_take(&self) -> Option<ReaderPlace> {
         let mut state = lock(&self.state);
         if state.open >= self.most {
             return None;
         }
         state.open += 1;
         drop(state);
-        Some(Place::new(Arc::clone(&self.state)))
+        Some(ReaderPlace::new(Arc::clone(&self.state)))
     }
 
     /// Waits for a place, for an endpoint of an account; whoever does must hold none. `None` does
     /// not happen: each who waits gets one.
-    pub(crate) async fn take(&self, account: &Arc<str>) -> Option<Place> {
+    pub(crate) async fn take(&self, account: &Arc<str>) -> Option<ReaderPlace> {
         if let Some(place) = self.try_take() {
             return Some(place);
         }
@@ -76,7 +76,7 @@ impl Readers {
             if state.open < self.most {
                 state.open += 1;
                 drop(state);
-                drop(Place::new(Arc::clone(&self.state)));
+                drop(ReaderPlace::new(Arc::clone(&self.state)));
             }
         }
         place.await.ok()
@@ -84,7 +84,7 @@ impl Readers {
 }
 
 impl State {
-    fn wait(&mut self, account: &Arc<str>, given: oneshot::Sender<Place>) {
+    fn wait(&mut self, account: &Arc<str>, given: oneshot::Sender<ReaderPlace>) {
         let waiting = self.waiting.entry(Arc::clone(account)).or_default();
         if waiting.is_empty() {
             self.turns.push_back(Arc::clone(account));
@@ -93,7 +93,7 @@ impl State {
     }
 
     /// Whoever is next.
-    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+    fn next(&mut self) -> Option<oneshot::Sender<ReaderPlace>> {
         let account = self.turns.pop_front()?;
         let waiting = self.waiting.get_mut(&account)?;
         let next = waiting.pop_front();
@@ -106,7 +106,7 @@ impl State {
     }
 }
 
-impl Place {
+impl ReaderPlace {
     fn new(state: Arc<Mutex<State>>) -> Self {
         Self {
             since: Instant::now(),
@@ -124,7 +124,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ReaderPlace {
     fn drop(&mut self) {
         let next = {
             let mut state = lock(&self.state);
@@ -137,7 +137,7 @@ impl Drop for Place {
         };
         if let Some(next) = next {
             // Comes back here where it is not taken.
-            drop(next.send(Place::new(Arc::clone(&self.state))));
+            drop(next.send(ReaderPlace::new(Arc::clone(&self.state))));
         }
     }
 }

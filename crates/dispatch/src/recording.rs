@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::behind::Growth;
 use crate::budget::Reserved;
 use crate::clock::{Clock, Waits};
-use crate::item::{Group, Item, Origin};
+use crate::item::{Item, Origin, ReadTogether};
 use crate::ledger::{Happened, Ledger, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
 use crate::panics::{REST, caught};
@@ -38,7 +38,7 @@ const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(crate) struct Recorder {
     happened: Lock<Happened>,
-    groups: Lock<VecDeque<Arc<Group>>>,
+    groups: Lock<VecDeque<Arc<ReadTogether>>>,
     /// Room in memory for the bodies in what has happened.
     held: Lock<Vec<Arc<Reserved>>>,
     clock: Clock,
@@ -185,7 +185,7 @@ impl Recorder {
     }
 
     /// A group was read.
-    pub(crate) fn begin(&self, group: Arc<Group>) {
+    pub(crate) fn begin(&self, group: Arc<ReadTogether>) {
         self.groups.lock().push_back(group);
     }
 

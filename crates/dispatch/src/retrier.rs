@@ -19,11 +19,11 @@ use crate::stats::count;
 use crate::trace;
 
 /// How often it is looked for deliveries that are due.
-const LOOK: Duration = Duration::from_millis(500);
+const CLAIM_INTERVAL: Duration = Duration::from_millis(500);
 /// While so much is not written, nothing is claimed.
 const UNWRITTEN: usize = 20_000;
 /// How many are fetched at a time.
-const MOST: usize = 500;
+const MAX_CLAIMED: usize = 500;
 /// When a delivery is looked at again whose endpoint is not known here.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
@@ -42,14 +42,16 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         }
         if shared.recorder.is_postponing() {
             // Nothing is claimed by due times that are not right.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CLAIM_INTERVAL).await;
             continue;
         }
         let mut is_more = false;
         let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
         if claimed < shared.options.in_flight / 2 && shared.recorder.waiting() < UNWRITTEN {
             let except = have_enough(&shared);
-            if let Some((most, mut room)) = shared.budget.take_for(MOST, LOOK).await {
+            if let Some((most, mut room)) =
+                shared.budget.take_for(MAX_CLAIMED, CLAIM_INTERVAL).await
+            {
                 let ledger = &shared.ledger;
                 let claiming = Claiming {
                     now_ms: shared.now_ms(),
@@ -86,7 +88,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             }
         }
         if !is_more {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CLAIM_INTERVAL).await;
         }
     }
 }

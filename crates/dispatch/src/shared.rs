@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, Record};
+use dovecast_log::{LineLimit, Log, Record};
 use dovecast_notification::{BadNotification, EndpointId, Notification};
 
 use crate::bounds::KnownBounds;
@@ -28,7 +28,6 @@ use crate::readers::Readers;
 use crate::recording::Recorder;
 use crate::stats::{Counters, count};
 use crate::take_up::TakenUp;
-use crate::told::Told;
 
 /// What all workers know.
 pub(crate) struct Shared<L, S> {
@@ -46,8 +45,8 @@ pub(crate) struct Shared<L, S> {
     pub(crate) budget: Arc<Budget>,
     pub(crate) taken_up: TakenUp,
     pub(crate) partitions: Partitions,
-    /// When it was last told of ranges that the log does not have.
-    pub(crate) missing_told: Told,
+    /// About ranges that the log does not have.
+    pub(crate) missing_lines: LineLimit,
     /// Owed deliveries that are claimed by us.
     pub(crate) claimed: Arc<AtomicUsize>,
     /// Deliveries that may be in flight.
@@ -55,8 +54,8 @@ pub(crate) struct Shared<L, S> {
     pub(crate) hanging: Hanging,
     /// Deliveries that workers have in hand, those of ranges included, which take no place.
     pub(crate) under_way: AtomicUsize,
-    /// When it was last said that attempts are cut off.
-    pub(crate) cut_off_told: Told,
+    /// About attempts that are cut off.
+    pub(crate) cut_off_lines: LineLimit,
     pub(crate) hosts: Hosts,
     pub(crate) panics: Panics,
     /// Until when the others take us for alive, as we have last said.
@@ -88,12 +87,12 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             budget: Arc::clone(&parts.budget),
             taken_up: TakenUp::default(),
             partitions: Partitions::default(),
-            missing_told: Told::default(),
+            missing_lines: LineLimit::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
             hanging: Hanging::new(parts.budget.total(), &parts.counters),
             under_way: AtomicUsize::new(0),
-            cut_off_told: Told::default(),
+            cut_off_lines: LineLimit::default(),
             hosts: Hosts::default(),
             panics: Panics::default(),
             alive_until: Lock::new("alive", None),

@@ -97,19 +97,14 @@ struct Hand {
     endpoint: Arc<Endpoint>,
     /// `None`: it is not known.
     host: Option<Arc<Host>>,
-    /// Where the settings of the endpoint are wrong: why.
-    courier: Result<Box<dyn Courier>, String>,
+    courier: Box<dyn Courier>,
 }
 
 impl Hand {
     fn new<L, S>(endpoint: Arc<Endpoint>, shared: &Shared<L, S>) -> Self {
-        let target = endpoint.target.as_ref().ok();
-        let authority = target.and_then(|target| target.authority());
+        let authority = endpoint.target.authority();
         let host = authority.map(|authority| shared.hosts.get(authority));
-        let courier = match &endpoint.target {
-            Ok(target) => Ok(Arc::clone(target).open()),
-            Err(reason) => Err(reason.clone()),
-        };
+        let courier = Arc::clone(&endpoint.target).open();
         Self {
             endpoint,
             host,
@@ -158,7 +153,7 @@ async fn work<L: Log + Clone, S: Ledger>(
             }
             Next::Sleep => {
                 drop(under_way);
-                let courier = hand.as_mut().and_then(|hand| hand.courier.as_mut().ok());
+                let courier = hand.as_mut().map(|hand| &mut hand.courier);
                 if !is_woken(sleeper, courier).await {
                     if lane.state().sign_off(sleeper) {
                         return;
@@ -213,43 +208,40 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
     let mut is_stuck = false;
-    let made = match &mut hand.courier {
-        Ok(courier) => {
-            // The call is part of what is caught: a driver may panic before there is a future.
-            let delivering = caught(async { courier.deliver(&delivery).await });
-            let delivering = delivering.instrument(span.clone());
-            let mut delivering = std::pin::pin!(delivering);
-            tokio::select! {
-                biased;
-                made = &mut delivering => made,
-                // Others are not kept waiting for it: it is owed, as long as it is under way.
-                () = tokio::time::sleep(PATIENCE) => {
-                    let wanted = Wanted {
-                        account: &hand.endpoint.account,
-                        host: hand.host.as_ref().map(|host| &host.hanging),
-                        held: item.held.as_ref(),
-                    };
-                    let hangs = match shared.hanging.try_take(lane, &wanted) {
-                        Ok(hangs) => hangs,
-                        Err(exhausted) => return cut_off(shared, lane, item, exhausted),
-                    };
-                    // Until what comes of it is written down: a stop waits for that.
-                    item.hangs = Some(Box::new(hangs));
-                    hand_over(shared, lane, &mut item);
-                    let limit = shared.options.longest_attempt;
-                    if let Ok(made) = tokio::time::timeout(limit, delivering).await {
-                        made
-                    } else {
-                        is_stuck = true;
-                        let seconds = (PATIENCE + limit).as_secs();
-                        Ok(Attempt::failed(format!(
-                            "the driver has not ended its attempt within {seconds} s"
-                        )))
-                    }
+    let made = {
+        // The call is part of what is caught: a driver may panic before there is a future.
+        let delivering = caught(async { hand.courier.deliver(&delivery).await });
+        let delivering = delivering.instrument(span.clone());
+        let mut delivering = std::pin::pin!(delivering);
+        tokio::select! {
+            biased;
+            made = &mut delivering => made,
+            // Others are not kept waiting for it: it is owed, as long as it is under way.
+            () = tokio::time::sleep(PATIENCE) => {
+                let wanted = Wanted {
+                    account: &hand.endpoint.account,
+                    host: hand.host.as_ref().map(|host| &host.hanging),
+                    held: item.held.as_ref(),
+                };
+                let hangs = match shared.hanging.try_take(lane, &wanted) {
+                    Ok(hangs) => hangs,
+                    Err(exhausted) => return cut_off(shared, lane, item, exhausted),
+                };
+                // Until what comes of it is written down: a stop waits for that.
+                item.hangs = Some(Box::new(hangs));
+                hand_over(shared, lane, &mut item);
+                let limit = shared.options.longest_attempt;
+                if let Ok(made) = tokio::time::timeout(limit, delivering).await {
+                    made
+                } else {
+                    is_stuck = true;
+                    let seconds = (PATIENCE + limit).as_secs();
+                    Ok(Attempt::failed(format!(
+                        "the driver has not ended its attempt within {seconds} s"
+                    )))
                 }
             }
         }
-        Err(reason) => Ok(Attempt::refused(reason.clone())),
     };
     if let (Some(visit), Ok(made)) = (visit, &made) {
         match (&made.answer, &made.outcome) {
@@ -296,7 +288,7 @@ fn cut_off<L: Log + Clone, S: Ledger>(
     exhausted: Exhausted,
 ) {
     count(&shared.counters.cut_off, 1);
-    if let Some(untold) = shared.cut_off_told.tell() {
+    if let Some(untold) = shared.cut_off_lines.take_counted() {
         tracing::warn!(
             endpoint.id = %lane.id,
             ?exhausted,

@@ -156,7 +156,7 @@ fn put(directory: &Directory, number: u128, url: &str) {
     let target = webhook.expect("a webhook").target(guard());
     let endpoint = Endpoint {
         concurrency: 16,
-        ..Endpoint::new(id, "1".into(), Ok(target))
+        ..Endpoint::new(id, "1".into(), target)
     };
     let filter = Filter {
         endpoint: id,

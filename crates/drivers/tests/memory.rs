@@ -43,7 +43,7 @@ fn directory(driver: &WebhookDriver) -> Directory {
         let endpoint = Endpoint {
             id: EndpointId(Uuid::from_u128(number)),
             account,
-            target: Ok(target),
+            target,
             is_active: true,
             is_paused: false,
             schedule: Schedule::default(),

@@ -15,10 +15,12 @@ pub struct LineLimit {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     since: Option<Instant>,
     taken: u32,
+    /// Since the last line that was logged.
+    withheld: u64,
 }
 
 impl Default for LineLimit {
@@ -30,29 +32,46 @@ impl Default for LineLimit {
 
 impl LineLimit {
     /// A number of lines a minute.
-    pub fn a_minute(lines: u32) -> Self {
+    pub const fn a_minute(lines: u32) -> Self {
         Self::new(lines, INTERVAL)
     }
 
-    fn new(lines: u32, time: Duration) -> Self {
+    const fn new(lines: u32, time: Duration) -> Self {
         Self {
             lines,
             time,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                since: None,
+                taken: 0,
+                withheld: 0,
+            }),
         }
     }
 
     /// Whether one more may be logged now.
     pub fn take(&self) -> bool {
+        self.take_counted().is_some()
+    }
+
+    /// The number of lines that were withheld since the last one, if one more may be logged now.
+    pub fn take_counted(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.since.is_none_or(|since| since.elapsed() >= self.time) {
-            *state = State {
-                since: Some(Instant::now()),
-                taken: 0,
-            };
+            state.since = Some(Instant::now());
+            state.taken = 0;
         }
-        state.taken = state.taken.saturating_add(1);
-        state.taken <= self.lines
+        if state.taken < self.lines {
+            state.taken += 1;
+            return Some(std::mem::take(&mut state.withheld));
+        }
+        state.withheld += 1;
+        None
+    }
+
+    /// What was logged is over: the next line may be logged at once.
+    pub fn reset(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.since, state.withheld) = (None, 0);
     }
 }
 
@@ -68,5 +87,19 @@ mod tests {
         assert_eq!([(); 2].map(|()| limit.take()), [true, false]);
         let limit = LineLimit::new(1, Duration::ZERO);
         assert_eq!([(); 2].map(|()| limit.take()), [true, true]);
+    }
+
+    #[test]
+    fn lines_that_are_withheld_are_counted_until_the_next() {
+        let limit = LineLimit::a_minute(1);
+        assert_eq!(
+            [(); 3].map(|()| limit.take_counted()),
+            [Some(0), None, None]
+        );
+        // As if the minute were over.
+        limit.state.lock().expect("not poisoned").since = None;
+        assert_eq!([(); 2].map(|()| limit.take_counted()), [Some(2), None]);
+        limit.reset();
+        assert_eq!(limit.take_counted(), Some(0));
     }
 }

@@ -92,23 +92,23 @@ impl Access {
         }
     }
 
-    pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<Feed> {
+    pub(crate) async fn read(&self, topic: &str, from: Begin) -> Result<RecordFeed> {
         match self {
-            Self::Server(client) => Ok(Feed::Server(client.read(topic, from).await?)),
+            Self::Server(client) => Ok(RecordFeed::Server(client.read(topic, from).await?)),
             #[cfg(feature = "kafka")]
-            Self::Kafka(log) => Ok(Feed::Kafka(log.reader(topic, from.0).await?)),
+            Self::Kafka(log) => Ok(RecordFeed::Kafka(log.reader(topic, from.0).await?)),
         }
     }
 }
 
 /// Records as they come.
-pub(crate) enum Feed {
+pub(crate) enum RecordFeed {
     Server(Lines),
     #[cfg(feature = "kafka")]
     Kafka(<KafkaLog as Log>::Reader),
 }
 
-impl Feed {
+impl RecordFeed {
     /// The next items, at least one; `None`: the server is being stopped.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Item>>> {
         match self {

@@ -32,14 +32,14 @@ pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: ServerPlace,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// The server that a command is about.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct ServerPlace {
     /// Configuration file; without it all settings have their defaults
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

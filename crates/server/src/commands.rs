@@ -29,7 +29,7 @@ use dovecast_doctor::Finding;
 use dovecast_doctor::Severity;
 
 use crate::access::Access;
-use crate::cli::{Arguments, Command, ConfigArguments, Place, Subject};
+use crate::cli::{Arguments, Command, ConfigArguments, ServerPlace, Subject};
 use crate::config::{Config, DEFAULT_FILE};
 use crate::control::client::Client;
 use crate::serve;
@@ -103,7 +103,7 @@ fn client(config: &Config) -> Client {
 /// The configuration of the server that a command is about. Where the command line does not say it,
 /// that is a server that was started in this directory without options, or else the service of this
 /// host.
-fn of_running_server(place: &Place) -> Result<Config> {
+fn of_running_server(place: &ServerPlace) -> Result<Config> {
     let is_said = place.config.is_some() || place.data_dir.is_some();
     let is_here = Config::default().data_dir.exists();
     let service = Path::new(SERVICE_CONFIG);

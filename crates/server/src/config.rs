@@ -28,7 +28,7 @@ use dovecast_log::kafka::KafkaOptions;
 use dovecast_relay::server::RelayOptions;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipOptions;
-use dovecast_store::{KeySource, Place, StoreOptions};
+use dovecast_store::{DatabasePlace, KeySource, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use dispatch::Dispatch;
@@ -265,7 +265,7 @@ impl Config {
 
     /// Where the store is.
     pub(crate) fn store_options(&self) -> StoreOptions {
-        let file = || Place::Sqlite(self.data_dir.join("state.db"));
+        let file = || DatabasePlace::Sqlite(self.data_dir.join("state.db"));
         let timeout = Duration::from_secs(self.store.timeout_seconds.get());
         let beside = || KeySource::File(self.data_dir.join("secrets.key"));
         StoreOptions {

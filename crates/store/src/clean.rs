@@ -16,7 +16,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::connection::Connection;
 use crate::error::{Result, with_sources};
-use crate::feed::Feed;
+use crate::feed::ChangeFeed;
 use crate::open::Database;
 use crate::row;
 
@@ -69,7 +69,7 @@ enum Left {
 
 /// Writes the database anew if it may hold such text. What goes wrong is logged: nothing depends on
 /// it but secrecy.
-pub(crate) async fn clean(database: &Database, alive: Weak<Feed>) {
+pub(crate) async fn clean(database: &Database, alive: Weak<ChangeFeed>) {
     if may_be_retried(database, &clean_if_needed(database).await) {
         let database = database.clone();
         tokio::spawn(async move {

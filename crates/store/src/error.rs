@@ -1,6 +1,7 @@
 //! Why the store did not do what it was asked for.
 //!
-//! No text of these names a password: where a database is, is told by [`Place`](crate::Place).
+//! No text of these names a password: where the database is, is said by
+//! [`DatabasePlace`](crate::DatabasePlace), which leaves it out.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::connection::is_unavailable;
 pub enum StoreError {
     /// The place is none.
     #[error("{0}")]
-    Place(#[from] crate::PlaceError),
+    DatabasePlace(#[from] crate::BadDatabasePlace),
     /// The file of SQLite cannot be made, or a file of certificates cannot be read.
     #[error("cannot open `{}`", path.display())]
     File {

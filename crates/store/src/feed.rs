@@ -24,12 +24,12 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: i64 = 64;
 
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct ChangeFeed {
     last: watch::Sender<i64>,
     kept: i64,
 }
 
-impl Feed {
+impl ChangeFeed {
     pub(crate) async fn load(database: &Database, kept: i64) -> Result<Self> {
         let last = last_seq(database).await?;
         Ok(Self {
@@ -258,7 +258,7 @@ mod tests {
             (10, Some(11), 10, 11),
             (10, Some(11), 14, 14),
         ] {
-            let feed = Feed {
+            let feed = ChangeFeed {
                 last: watch::Sender::new(known),
                 kept: 1,
             };

@@ -33,6 +33,6 @@ pub use error::{MemberKind, Result, StoreError};
 pub use feed::Changes;
 pub use id::Id;
 pub use open::{Store, StoreOptions};
-pub use place::{Place, PlaceError, PostgresUrl};
+pub use place::{BadDatabasePlace, DatabasePlace, PostgresUrl};
 pub use registry::*;
 pub use secrets::{KeyId, KeySource, KeySourceError, KeyUse, Rotated, SecretsError};

@@ -10,7 +10,7 @@ use sqlx::postgres::PgListener;
 use tokio::time::timeout;
 
 use crate::error::with_sources;
-use crate::feed::{self, CHANNEL, Feed, LOOK_INTERVAL};
+use crate::feed::{self, CHANNEL, ChangeFeed, LOOK_INTERVAL};
 use crate::open::{Database, Store, StoreOptions};
 use crate::place::PostgresUrl;
 
@@ -26,7 +26,7 @@ pub(crate) fn start(store: &Store, url: PostgresUrl, options: &StoreOptions) {
     tokio::spawn(listen(feed, database, url, options.connect_timeout));
 }
 
-async fn listen(feed: Weak<Feed>, database: Database, url: PostgresUrl, patience: Duration) {
+async fn listen(feed: Weak<ChangeFeed>, database: Database, url: PostgresUrl, patience: Duration) {
     let mut listener: Option<PgListener> = None;
     let mut checked = Instant::now();
     let mut was_heard = true;

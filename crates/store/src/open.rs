@@ -17,8 +17,8 @@ use crate::clock::Clock;
 use crate::connection::{Pool, PoolOptions, Transaction};
 use crate::deliveries::{Failing, Held, Shown, Unsure};
 use crate::error::{Result, StoreError};
-use crate::feed::Feed;
-use crate::place::{Place, PlaceError};
+use crate::feed::ChangeFeed;
+use crate::place::{BadDatabasePlace, DatabasePlace};
 use crate::registry::TokenOwners;
 use crate::secrets::{self, KeySource, Keys};
 use crate::{clean, listen, schema, waiting};
@@ -45,7 +45,7 @@ const PROBE: &str = "INSERT INTO probe (id, number) VALUES ($1, 1) \
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Where it is.
-    pub place: Place,
+    pub place: DatabasePlace,
     /// Connections at a time.
     pub max_connections: u32,
     /// How long to wait for one.
@@ -66,11 +66,11 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// The usual ones. The keys are in `secrets.key` beside a file of SQLite; where those of a
     /// PostgreSQL are has to be said.
-    pub fn new(place: Place) -> Self {
+    pub fn new(place: DatabasePlace) -> Self {
         Self {
             keys: match &place {
-                Place::Sqlite(path) => KeySource::File(path.with_file_name(KEY_FILE)),
-                Place::Postgres(_) => KeySource::Nowhere,
+                DatabasePlace::Sqlite(path) => KeySource::File(path.with_file_name(KEY_FILE)),
+                DatabasePlace::Postgres(_) => KeySource::Nowhere,
             },
             place,
             max_connections: 8,
@@ -87,7 +87,7 @@ impl StoreOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) database: Database,
-    pub(crate) feed: Arc<Feed>,
+    pub(crate) feed: Arc<ChangeFeed>,
     /// Names what this process claims, until it says that it lives no more; then another name does.
     pub(crate) node: Arc<Mutex<Uuid>>,
     /// See [`StoreOptions::log`].
@@ -134,12 +134,12 @@ impl Store {
     pub async fn open(options: &StoreOptions) -> Result<Self> {
         let database = Database::connect(options).await?;
         let keys = schema::migrate(&database, &options.keys).await?;
-        let feed = Feed::load(&database, options.kept_changes).await?;
+        let feed = ChangeFeed::load(&database, options.kept_changes).await?;
         let log = options.log.as_str().into();
         let clock = options.clock.clone();
         let store = Self::of_node(database, Arc::new(feed), (log, clock, keys));
         clean::clean(&store.database, Arc::downgrade(&store.feed)).await;
-        if let Place::Postgres(url) = &options.place {
+        if let DatabasePlace::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
         }
         tokio::spawn(secrets::follow(Arc::downgrade(&store.keys)));
@@ -149,7 +149,7 @@ impl Store {
     /// What a process begins with that uses this database.
     fn of_node(
         database: Database,
-        feed: Arc<Feed>,
+        feed: Arc<ChangeFeed>,
         (log, clock, keys): (Arc<str>, Clock, Arc<Keys>),
     ) -> Self {
         Self {
@@ -233,8 +233,8 @@ impl Database {
     async fn connect(options: &StoreOptions) -> Result<Self> {
         sqlx::any::install_default_drivers();
         let (url, is_postgres) = match &options.place {
-            Place::Sqlite(path) => (sqlite_url(path)?, false),
-            Place::Postgres(url) => (url.expose().to_owned(), true),
+            DatabasePlace::Sqlite(path) => (sqlite_url(path)?, false),
+            DatabasePlace::Postgres(url) => (url.expose().to_owned(), true),
         };
         let failed = |source| StoreError::Connect {
             place: options.place.to_string(),
@@ -253,7 +253,7 @@ impl Database {
                 SQLITE_SETTINGS.to_owned()
             },
         };
-        if let Place::Postgres(url) = &options.place {
+        if let DatabasePlace::Postgres(url) = &options.place {
             // What comes out of TLS names no file.
             for path in url.files() {
                 File::open(&path).map_err(|source| StoreError::File { path, source })?;
@@ -321,6 +321,6 @@ fn sqlite_url(path: &Path) -> Result<String> {
     };
     made.map_err(failed)?;
     let absolute = std::path::absolute(path).map_err(failed)?;
-    let url = Url::from_file_path(&absolute).map_err(|()| PlaceError)?;
+    let url = Url::from_file_path(&absolute).map_err(|()| BadDatabasePlace)?;
     Ok(format!("sqlite://{}", url.path()))
 }

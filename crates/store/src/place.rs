@@ -9,7 +9,7 @@ use url::Url;
 /// Where the database is. It may hold a password, which [`fmt::Debug`] and [`fmt::Display`] leave
 /// out.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum DatabasePlace {
     /// A file of SQLite.
     Sqlite(PathBuf),
     /// A database of PostgreSQL.
@@ -42,29 +42,29 @@ impl PostgresUrl {
 #[error(
     "this is not a place of a database, expected `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`"
 )]
-pub struct PlaceError;
+pub struct BadDatabasePlace;
 
-impl FromStr for Place {
-    type Err = PlaceError;
+impl FromStr for DatabasePlace {
+    type Err = BadDatabasePlace;
 
-    fn from_str(text: &str) -> Result<Self, PlaceError> {
+    fn from_str(text: &str) -> Result<Self, BadDatabasePlace> {
         if let Some(file) = text.strip_prefix("sqlite:") {
             let file = file.strip_prefix("//").unwrap_or(file);
             let is_file = !file.is_empty() && !file.contains(['?', '#', '\0']);
             return if is_file {
                 Ok(Self::Sqlite(file.into()))
             } else {
-                Err(PlaceError)
+                Err(BadDatabasePlace)
             };
         }
-        let url = Url::parse(text).map_err(|_| PlaceError)?;
+        let url = Url::parse(text).map_err(|_| BadDatabasePlace)?;
         let names_one = matches!(url.scheme(), "postgres" | "postgresql")
             && url.path().len() > 1
             && !url.cannot_be_a_base();
         if names_one {
             Ok(Self::Postgres(PostgresUrl(url)))
         } else {
-            Err(PlaceError)
+            Err(BadDatabasePlace)
         }
     }
 }
@@ -81,7 +81,7 @@ impl fmt::Display for PostgresUrl {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DatabasePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
@@ -96,7 +96,7 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for DatabasePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{self}`")
     }
@@ -117,7 +117,7 @@ mod tests {
                 "postgres://db:5433/hooks",
             ),
         ] {
-            let place: Place = text.parse().expect(text);
+            let place: DatabasePlace = text.parse().expect(text);
             assert_eq!(place.to_string(), shown);
             assert!(!format!("{place:?}").contains("s3cret"), "{place:?}");
         }
@@ -134,7 +134,7 @@ mod tests {
             "postgres://host",
             "me:s3cret@host",
         ] {
-            let error = text.parse::<Place>().expect_err(text);
+            let error = text.parse::<DatabasePlace>().expect_err(text);
             assert!(!error.to_string().contains("s3cret"));
         }
     }

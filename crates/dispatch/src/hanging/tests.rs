@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::budget::Budget;
+use crate::driver::nowhere;
 use crate::endpoint::Endpoint;
 
 const MB: usize = 1024 * 1024;
@@ -13,7 +14,7 @@ const BUDGET_MB: usize = 64;
 /// The lane of an endpoint of which nothing else is known.
 fn lane(number: u128) -> Arc<Lane> {
     let id = EndpointId(Uuid::from_u128(number));
-    let endpoint = Endpoint::new(id, "1".into(), Err(String::new()));
+    let endpoint = Endpoint::new(id, "1".into(), nowhere());
     Arc::new(Lane::new(Arc::new(endpoint)))
 }
 
@@ -59,9 +60,9 @@ fn one_account_with_many_hosts_leaves_places_to_others() {
     let hanging = hanging(&budget());
     let (one, exhausted) = take_all(&hanging, "1", || None);
     assert_eq!(exhausted, Exhausted::AttemptsOfAccount);
-    assert_eq!(one.len(), MOST_OF_ACCOUNT);
+    assert_eq!(one.len(), MAX_HANGING_OF_ACCOUNT);
     let others = ["2", "3", "4"].map(|account| take_all(&hanging, account, || None).0);
-    assert!(others.iter().all(|of| of.len() == MOST_OF_ACCOUNT));
+    assert!(others.iter().all(|of| of.len() == MAX_HANGING_OF_ACCOUNT));
     assert_eq!(
         take(&hanging, "5", None).expect_err("full"),
         Exhausted::Attempts

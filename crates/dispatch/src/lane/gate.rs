@@ -196,10 +196,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::driver::nowhere;
 
     fn endpoint(change: impl FnOnce(&mut Endpoint)) -> Arc<Endpoint> {
         let id = EndpointId(Uuid::nil());
-        let mut endpoint = Endpoint::new(id, "1".into(), Err(String::new()));
+        let mut endpoint = Endpoint::new(id, "1".into(), nowhere());
         change(&mut endpoint);
         Arc::new(endpoint)
     }

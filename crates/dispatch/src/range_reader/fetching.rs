@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position, Reader};
 
-use super::{AGAIN, GRACE, RangeReader, Step};
+use super::{GRACE, RETRY_INTERVAL, RangeReader, Step};
 use crate::ledger::Ledger;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -83,7 +83,7 @@ impl<L: Log> RangeReader<L> {
             self.heard = Instant::now();
         }
         if let Some(reader) = &mut self.reader
-            && let Ok(records) = tokio::time::timeout(AGAIN, reader.next()).await
+            && let Ok(records) = tokio::time::timeout(RETRY_INTERVAL, reader.next()).await
         {
             let next = self.next;
             let records = records?.into_iter();

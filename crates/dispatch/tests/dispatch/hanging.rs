@@ -17,7 +17,7 @@ fn patient(endpoint: &mut Endpoint, sink: &Sink, timeout: Duration) {
         timeout,
         ..WebhookOptions::default()
     });
-    endpoint.target = Ok(webhook.expect("a webhook").target(guard()));
+    endpoint.target = webhook.expect("a webhook").target(guard());
 }
 
 fn stats(world: &World) -> Stats {

@@ -206,7 +206,7 @@ pub(crate) fn endpoint(number: u128, sink: &Sink) -> Endpoint {
     Endpoint {
         schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
         concurrency: CONCURRENCY,
-        ..Endpoint::new(id, "1".into(), Ok(target))
+        ..Endpoint::new(id, "1".into(), target)
     }
 }
 

@@ -160,10 +160,10 @@ impl ApiError {
 impl Errors {
     /// Most errors in an answer: more help nobody, and a body can be wrong in as many places as it
     /// has bytes.
-    pub(crate) const MOST: usize = 100;
+    pub(crate) const MAX_SHOWN: usize = 100;
 
     pub(crate) fn push(&mut self, error: ErrorObject) {
-        if self.0.len() < Self::MOST {
+        if self.0.len() < Self::MAX_SHOWN {
             self.0.push(error);
         }
     }
@@ -175,7 +175,7 @@ impl Errors {
 
 impl From<Vec<ErrorObject>> for Errors {
     fn from(mut errors: Vec<ErrorObject>) -> Self {
-        errors.truncate(Self::MOST);
+        errors.truncate(Self::MAX_SHOWN);
         Self(errors)
     }
 }

@@ -13,7 +13,7 @@ use crate::control::client::Item;
 
 /// Most records that a search reads: some seconds' work, so that a wrong id does not read all of a
 /// log.
-const MOST: u64 = 500_000;
+const MAX_SEARCHED: u64 = 500_000;
 /// Records before the end of each partition where a search begins if the id has no time.
 const LAST: u64 = 20_000;
 /// How much the clocks of hosts may differ: a search begins this long before the time in the id.
@@ -28,7 +28,7 @@ pub(super) async fn find(
 ) -> Result<Record> {
     let from = from.unwrap_or_else(|| begin(id));
     let sources = config.dispatch.options().sources;
-    let mut left = MOST;
+    let mut left = MAX_SEARCHED;
     for topic in sources.keys() {
         if let Some(record) = find_in(access, topic, from, id, &mut left).await? {
             return Ok(record);
@@ -38,7 +38,7 @@ pub(super) async fn find(
     bail!(
         "the notification `{id}` is not in {} from `{from}` on, of which {} records were searched; `--from` says where to begin",
         topics.join(", "),
-        MOST - left
+        MAX_SEARCHED - left
     )
 }
 

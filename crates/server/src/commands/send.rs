@@ -11,7 +11,7 @@ use dovecast_log::{Appended, Header, NewRecord, Record, StartAt};
 use uuid::Uuid;
 
 use super::{notification, print};
-use crate::access::{Access, Feed};
+use crate::access::{Access, RecordFeed};
 use crate::cli::{Begin, SendArguments};
 use crate::config::Dispatch;
 use crate::control::client::Item;
@@ -136,7 +136,7 @@ pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
 }
 
 /// The record with this id.
-async fn find(feed: &mut Feed, id: &[u8]) -> Result<Option<Record>> {
+async fn find(feed: &mut RecordFeed, id: &[u8]) -> Result<Option<Record>> {
     while let Some(items) = feed.next().await? {
         for item in items {
             if let Item::Record(record) = item

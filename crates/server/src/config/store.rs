@@ -1,6 +1,6 @@
 //! `[store]`: where the database is. Nothing of the value is ever shown: a password may be in it.
 
-use dovecast_store::{Place, PlaceError};
+use dovecast_store::{BadDatabasePlace, DatabasePlace};
 use serde::{Deserialize, Deserializer, de};
 
 use super::limits::Bounded;
@@ -9,7 +9,7 @@ use super::limits::Bounded;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     #[serde(deserialize_with = "place")]
-    pub(crate) url: Option<Place>,
+    pub(crate) url: Option<DatabasePlace>,
     pub(crate) timeout_seconds: Bounded<1, 300>,
 }
 
@@ -22,8 +22,9 @@ impl Default for StoreSection {
     }
 }
 
-fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DatabasePlace>, D::Error> {
     // What is no text is not shown either.
-    let text = String::deserialize(deserializer).map_err(|_| de::Error::custom(PlaceError))?;
+    let text =
+        String::deserialize(deserializer).map_err(|_| de::Error::custom(BadDatabasePlace))?;
     text.parse().map(Some).map_err(de::Error::custom)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use dovecast_event::header_name;
-use dovecast_log::NewRecord;
+use dovecast_log::{LineLimit, NewRecord};
 use dovecast_notification::outbox::NewNotification;
 use dovecast_store::{Announcement, Store};
 use jiff::Timestamp;
@@ -24,8 +24,6 @@ const DISABLE_INTERVAL: Duration = Duration::from_mins(1);
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Announcements that are read at a time.
 const BATCH: i64 = 100;
-/// How often trouble is logged.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -47,7 +45,7 @@ pub(super) async fn run(store: Store, outbox: Destination, config: Dispatch) {
     let failing_ms = config.disable_after_hours.get() * 60 * 60 * 1000;
     let failing_ms = i64::try_from(failing_ms).unwrap_or(i64::MAX);
     let mut looked: Option<Instant> = None;
-    let mut told: Option<Instant> = None;
+    let lines = LineLimit::default();
     loop {
         let mut failed = None;
         if failing_ms > 0 && looked.is_none_or(|looked| looked.elapsed() >= DISABLE_INTERVAL) {
@@ -56,9 +54,8 @@ pub(super) async fn run(store: Store, outbox: Destination, config: Dispatch) {
         }
         failed = announce(&store, &outbox).await.err().or(failed);
         if let Some(error) = failed
-            && told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL)
+            && lines.take()
         {
-            told = Some(Instant::now());
             tracing::warn!(
                 "failing endpoints cannot be disabled or announced; this is retried: {error:#}"
             );

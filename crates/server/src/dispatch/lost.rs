@@ -59,14 +59,14 @@ mod tests {
 
     use bytes::Bytes;
     use dovecast_log::Record;
-    use dovecast_store::{Place, StoreOptions};
+    use dovecast_store::{DatabasePlace, StoreOptions};
 
     use super::*;
 
     #[tokio::test]
     async fn a_try_that_is_repeated_leaves_one_dead_letter_and_a_store_that_is_away_says_so() {
         let dir = tempfile::tempdir().expect("a directory");
-        let options = StoreOptions::new(Place::Sqlite(dir.path().join("store.db")));
+        let options = StoreOptions::new(DatabasePlace::Sqlite(dir.path().join("store.db")));
         let store = Store::open(&options).await.expect("a store");
         let record = |offset| Record {
             topic: Arc::from("t"),

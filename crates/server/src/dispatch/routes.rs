@@ -87,7 +87,7 @@ impl Routes {
             is_ordered: flow.ordering == DeliveryOrder::Key,
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
-            ..Endpoint::new(id, account, Ok(target))
+            ..Endpoint::new(id, account, target)
         };
         (endpoint, record.matched_filter())
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use dovecast_log::embedded::Embedded;
-use dovecast_store::{NewToken, Place, Store, StoreError};
+use dovecast_store::{DatabasePlace, NewToken, Store, StoreError};
 
 use crate::config::{Config, LogKind, Role};
 
@@ -29,7 +29,7 @@ pub(super) async fn open(config: &Config, log: &Embedded) -> Result<Option<Store
     }
     let mut options = config.store_options();
     // Nobody else has a file, and all have the same Kafka.
-    if let (Place::Postgres(_), LogKind::Embedded) = (&options.place, config.log.kind) {
+    if let (DatabasePlace::Postgres(_), LogKind::Embedded) = (&options.place, config.log.kind) {
         options.log = format!("{:016x}", log.identity().await?);
     }
     let store = Store::open(&options).await.map_err(|error| {

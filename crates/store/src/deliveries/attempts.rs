@@ -48,7 +48,7 @@ struct Content {
 type Row = (Uuid, i64, u32, bool, Option<u16>, u64, usize);
 
 /// Attempts of one row.
-pub(super) const MOST: usize = 1_000;
+pub(super) const MAX_ROWS: usize = 1_000;
 
 const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 

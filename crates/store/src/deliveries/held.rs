@@ -11,6 +11,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dovecast_dispatch::ledger::{Millis, OwedRange, RangeId};
+use dovecast_log::LineLimit;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -40,12 +41,12 @@ const AT_A_TIME: usize = 500;
 
 /// Time until what could not be written again is tried once more, at first: a database that has
 /// just failed over is seldom ready at once. It doubles up to [`AGAIN_LONGEST`].
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A database that refuses for long is asked so often: what is held is written again soon after it
 /// takes it.
-const AGAIN_LONGEST: Duration = Duration::from_secs(30);
-/// How long until the next line that says that it cannot be written.
-const TELL_EVERY: Duration = Duration::from_mins(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// How often it is logged that our role may not ask for the timeline any more.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Where a range that we work on begins and ends by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +207,7 @@ impl Store {
         }
         let mut held = self.held();
         let told = held.refused_told;
-        if told.is_some_and(|told| told.elapsed() >= TELL_EVERY) {
+        if told.is_some_and(|told| told.elapsed() >= LOG_INTERVAL) {
             held.tell_refused();
         }
     }
@@ -263,8 +264,8 @@ fn timeline(found: &AnyRow) -> Result<String> {
 /// Until it is done, or the store is closed.
 async fn hold_again(store: Store) {
     let us = store.dispatcher_id();
-    let mut delay = AGAIN;
-    let mut told: Option<Instant> = None;
+    let mut delay = RETRY_DELAY;
+    let lines = LineLimit::default();
     while !store.database.pool.is_closed() {
         match store.hold_all(&us).await {
             Ok(ranges) => {
@@ -272,8 +273,7 @@ async fn hold_again(store: Store) {
                 break;
             }
             Err(error) => {
-                if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                    told = Some(Instant::now());
+                if lines.take() {
                     let error = with_sources(&error);
                     tracing::warn!(
                         error,
@@ -281,7 +281,7 @@ async fn hold_again(store: Store) {
                     );
                 }
                 tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(AGAIN_LONGEST);
+                delay = (delay * 2).min(MAX_RETRY_DELAY);
             }
         }
     }

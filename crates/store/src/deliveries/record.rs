@@ -72,7 +72,7 @@ impl Store {
         }
         for (endpoint, mut rows) in by_endpoint {
             rows.sort_by_key(|row| row.time_ms);
-            for (place, part) in rows.chunks(attempts::MOST).enumerate() {
+            for (place, part) in rows.chunks(attempts::MAX_ROWS).enumerate() {
                 if let Some(insert) = attempts::insert(endpoint, place, part) {
                     insert.execute(&mut *tx).await?;
                 }

@@ -29,7 +29,7 @@ const ANNOUNCE: &str = "INSERT INTO announcement \
     FROM endpoint JOIN account ON account.id = endpoint.account_id WHERE endpoint.id = $4";
 const TOO_LONG: &str = "every attempt has failed for too long";
 /// Endpoints that are disabled at a time.
-const MOST: i64 = 1_000;
+const MAX_DISABLED: i64 = 1_000;
 
 /// An endpoint was disabled, and its account is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Store {
         let found = sqlx::query(FAILING)
             .bind(self.clock.now_ms().saturating_sub(failing_ms))
             .bind(failing_ms)
-            .bind(MOST)
+            .bind(MAX_DISABLED)
             .bind(SEEN_PART)
             .fetch_all(&self.database.pool)
             .await?;

@@ -6,8 +6,9 @@
 //! source now counts where a key is chosen: what is in memory alone ends with the process.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use dovecast_log::LineLimit;
 use tokio::sync::watch;
 
 use super::error::SecretsError;
@@ -19,8 +20,6 @@ use crate::error::with_sources;
 
 /// How often it is looked whether a file of keys was written: a rotation waits for that.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often what is wrong with the keys is logged while it lasts.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The keys that can be used now.
 #[derive(Debug)]
@@ -191,7 +190,7 @@ impl Keys {
 
 /// Reads the file again whenever it was written, until the store is dropped.
 pub(crate) async fn follow(keys: Weak<Keys>) {
-    let mut told: Option<Instant> = None;
+    let lines = LineLimit::default();
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(keys) = keys.upgrade() else {
@@ -209,13 +208,12 @@ pub(crate) async fn follow(keys: Weak<Keys>) {
             continue;
         };
         if read.is_ok() && missing.is_none() {
-            told = None;
+            lines.reset();
             continue;
         }
-        if told.is_some_and(|told| told.elapsed() < LOG_INTERVAL) {
+        if !lines.take() {
             continue;
         }
-        told = Some(Instant::now());
         if let Err(error) = read {
             let error = with_sources(&error);
             tracing::warn!(place, error, "the keys of secrets cannot be read again");

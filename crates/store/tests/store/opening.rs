@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
-use dovecast_store::{Place, Store, StoreError, StoreOptions};
+use dovecast_store::{DatabasePlace, Store, StoreError, StoreOptions};
 use dovecast_testkit::postgres::{PASSWORD, Postgres};
 
 use crate::setup::{Kind, Test, cases, create, soon};
@@ -63,7 +63,7 @@ async fn no_error_shows_a_password(test: Test) -> Result<()> {
     };
     let wrong_user = test.url.replace("//dovecast:", "//nobody:");
     for url in [wrong, wrong_user.replace("sqlite:", "sqlite:/proc")] {
-        let place: Place = url.parse()?;
+        let place: DatabasePlace = url.parse()?;
         let error = Store::open(&StoreOptions::new(place)).await.err();
         let Some(error) = error else {
             anyhow::bail!("`{url}` can be opened");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::{Happened, Ledger};
-use dovecast_store::{Place, Store, StoreOptions};
+use dovecast_store::{DatabasePlace, Store, StoreOptions};
 
 use crate::setup::{Kind, Test, cases};
 
@@ -23,7 +23,7 @@ fn as_role(test: &Test, name: &str) -> Result<StoreOptions> {
         .and_then(|()| url.set_password(Some("plain")));
     ensure!(is_set.is_ok(), "a role in {url}");
     let mut options = test.options()?;
-    options.place = url.as_str().parse::<Place>()?;
+    options.place = url.as_str().parse::<DatabasePlace>()?;
     Ok(options)
 }
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use dovecast_dispatch::ledger::Owed;
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{
-    Account, Application, Clock, CreatedEndpoint, FilterFields, FilterSets, FlowEdit, KeySource,
-    NewEndpoint, NewEventType, NewLevel, Place, Receiver, Registration, RetryPolicy, Store,
-    StoreOptions,
+    Account, Application, Clock, CreatedEndpoint, DatabasePlace, FilterFields, FilterSets,
+    FlowEdit, KeySource, NewEndpoint, NewEventType, NewLevel, Receiver, Registration, RetryPolicy,
+    Store, StoreOptions,
 };
 use dovecast_testkit::postgres::Postgres;
 use tempfile::TempDir;
@@ -60,7 +60,7 @@ impl Test {
     }
 
     pub(crate) fn options(&self) -> Result<StoreOptions> {
-        let place: Place = self.url.parse()?;
+        let place: DatabasePlace = self.url.parse()?;
         let mut options = StoreOptions::new(place);
         options.max_connections = 4;
         options.keys = self.keys();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_store::{KeySource, Place, Store, StoreError, StoreOptions};
+use dovecast_store::{DatabasePlace, KeySource, Store, StoreError, StoreOptions};
 use dovecast_testkit::postgres::{PASSWORD, Postgres};
 
 use crate::setup::{Kind, Test, cases, create, soon};
@@ -31,7 +31,7 @@ fn verified(url: &str, ca: &Path) -> String {
 }
 
 async fn open(url: &str) -> Result<Store, StoreError> {
-    let place: Place = url.parse()?;
+    let place: DatabasePlace = url.parse()?;
     let mut options = StoreOptions::new(place);
     let keys = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls-secrets.key");
     options.keys = KeySource::File(keys);
@@ -77,7 +77,7 @@ async fn a_server_of_another_authority_is_refused(test: Test) -> Result<()> {
         return Ok(());
     };
     let another = Postgres::start_with_tls()??;
-    let place: Place = url.parse()?;
+    let place: DatabasePlace = url.parse()?;
     let place = place.to_string();
     is_refused(
         &verified(&url, another.ca_path()?),
@@ -100,7 +100,7 @@ async fn a_server_with_another_name_is_refused(test: Test) -> Result<()> {
     };
     let link = postgres.proxy()?;
     let elsewhere = postgres.url_through(&link, &url);
-    let place: Place = elsewhere.parse()?;
+    let place: DatabasePlace = elsewhere.parse()?;
     let place = place.to_string();
     let ca = postgres.ca_path()?;
     is_refused(&verified(&elsewhere, ca), &[&place, "certificate", "name"]).await?;

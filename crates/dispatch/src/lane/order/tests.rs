@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::Clock;
-use crate::item::{Group, What};
+use crate::item::{ReadTogether, What};
 use crate::ledger::{BEHIND, Millis};
 use crate::recording::Recorder;
 
@@ -34,7 +34,7 @@ fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
         Origin::Owed
     } else {
         let topic = &place.of.topic;
-        Origin::live(&Group::new(Vec::new()), (topic, 0, place.offset))
+        Origin::live(&ReadTogether::new(Vec::new()), (topic, 0, place.offset))
     };
     let what = What {
         endpoint: EndpointId(Uuid::nil()),

@@ -123,7 +123,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                     let raw: &'de RawValue = map.next_value()?;
                     match NAMES.iter().position(|known| *known == name) {
                         Some(place) => fields.known[place] = Some(raw),
-                        None if fields.unknown.len() < Errors::MOST => {
+                        None if fields.unknown.len() < Errors::MAX_SHOWN => {
                             fields.unknown.push(name.into_owned());
                         }
                         None => {}

@@ -1,8 +1,6 @@
 //! URLs as they are shown: without the user and the password that one may have.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
+use dovecast_log::LineLimit;
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use url::Url;
@@ -12,10 +10,8 @@ use crate::error::Result;
 use crate::row;
 use crate::secrets::{Keyring, SecretsError};
 
-/// How often it is logged that users of URLs cannot be shown.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// When it was logged last.
-static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+/// About users of URLs that cannot be shown.
+static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// A URL without user and password, if it has any.
 pub(in crate::registry) fn without_user(url: &str) -> Option<Url> {
@@ -57,12 +53,9 @@ pub(in crate::registry) fn url(
 
 /// Logs now and then that the user of a URL cannot be shown: a list may hold a thousand.
 fn cannot_show(endpoint: &str, error: &SecretsError) {
-    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
-        return;
+    if LINES.take() {
+        tracing::warn!(endpoint.id = endpoint, %error, "the user of a URL cannot be shown, nor may those of others");
     }
-    *logged = Some(Instant::now());
-    tracing::warn!(endpoint.id = endpoint, %error, "the user of a URL cannot be shown, nor may those of others");
 }
 
 /// A URL for [`std::fmt::Debug`], without user and password.
