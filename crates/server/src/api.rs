@@ -25,6 +25,7 @@ mod reference;
 mod registration;
 mod tokens;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -45,9 +46,11 @@ use error::ApiError;
 /// Longest body of a request.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// What requests are answered from.
+/// What requests are answered from. It is cloned several times for each: clones are the same one.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub(crate) struct Api(Arc<Parts>);
+
+pub(crate) struct Parts {
     operations: Operations,
     /// Where notifications go.
     outbox: Destination,
@@ -58,19 +61,27 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(operations: Operations, outbox: Destination, http: &Http) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             operations,
             outbox,
             trusted_proxies: http.trusted_proxies.clone().into(),
             messages: messages::Bounds::new(http),
-        }
+        }))
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 
 /// What a request has changed counts here when it is answered; on other nodes it does within a
-/// second.
+/// second. Notifications change nothing, and wait for nothing that others have changed.
 async fn count_at_once(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let may_change = !request.method().is_safe();
+    let may_change = !request.method().is_safe() && !request.uri().path().ends_with(messages::PATH);
     let response = next.run(request).await;
     if may_change {
         api.operations.settled().await;

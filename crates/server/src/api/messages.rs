@@ -35,6 +35,8 @@ use key::IdempotencyKey;
 pub(super) use body::Bounds;
 pub(super) use reading::read;
 
+/// What the path of the request ends with.
+pub(super) const PATH: &str = "/messages";
 /// Room in a value for what a notification may leave out: the time, the account.
 const VALUE_BYTES: usize = 96;
 
