@@ -94,3 +94,26 @@ async fn a_log_is_closed_though_appends_were_announced() {
     let (appended, ()) = closed.await.expect("it closes");
     assert_eq!(appended.expect("it is appended").appended, 1);
 }
+
+#[tokio::test]
+async fn appends_that_wait_for_the_commit_under_way_are_the_next_one() {
+    const APPENDS: usize = 64;
+    let (_dir, log) = open();
+    for round in 1..=3 {
+        // On one thread, so that all are in the queue before the first is answered.
+        let mut appends = tokio::task::JoinSet::new();
+        for _ in 0..APPENDS {
+            let log = log.clone();
+            appends.spawn(async move { append(&log).await });
+        }
+        appends.join_all().await;
+        let stats = log.stats();
+        assert_eq!(
+            stats.appended,
+            u64::try_from(round * APPENDS).expect("a number")
+        );
+        // The first of a round may have one of its own, and a writer that is fast a few.
+        let most = u64::try_from(round * APPENDS / 2).expect("a number");
+        assert!(stats.commits <= most, "{stats:?}");
+    }
+}
