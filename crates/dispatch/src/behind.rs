@@ -78,7 +78,8 @@ impl Behind {
     pub(crate) fn defer(
         &mut self,
         endpoint: EndpointId,
-        (topic, partition): (&Arc<str>, u32),
+        topic: &Arc<str>,
+        partition: u32,
         offset: u64,
     ) -> Growth {
         let ranges = self.ranges.entry((Arc::clone(topic), partition));

@@ -246,7 +246,9 @@ impl Origin {
     /// Just read; one more thing to be done of its group.
     pub(crate) fn live(
         group: &Arc<ReadTogether>,
-        (topic, partition, offset): (&Arc<str>, u32, u64),
+        topic: &Arc<str>,
+        partition: u32,
+        offset: u64,
     ) -> Self {
         group.add();
         Self::Live {

@@ -52,8 +52,8 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
     let endpoint = shared.directory.endpoint(lane.id);
     let lost = std::mem::take(&mut *lane.lost.lock());
     // What was lost is with the recorder.
-    let lost = (lost, shared.recorder.batch());
-    let found = look(&mut lane.state(), endpoint, lost);
+    let batch = shared.recorder.batch();
+    let found = look(&mut lane.state(), endpoint, &lost, batch);
     shared.hire(lane, found.hired);
     shared.join(lane, found.owed, retrier::PAUSED);
     shared.join(lane, found.joins, Duration::ZERO);
@@ -64,7 +64,8 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
 fn look(
     state: &mut State,
     endpoint: Option<Arc<Endpoint>>,
-    (lost, batch): (Vec<Arc<KeyPlace>>, u64),
+    lost: &[Arc<KeyPlace>],
+    batch: u64,
 ) -> Found {
     let mut found = Found::default();
     let now = Instant::now();
@@ -87,7 +88,7 @@ fn look(
     if state.gate.is_paused() {
         found.owed = state.take_owed();
     }
-    for place in &lost {
+    for place in lost {
         found.joins.extend(state.over(place, Over::Owed, batch));
     }
     found.joins.extend(state.order.take_late(now));

@@ -85,8 +85,8 @@ impl Live {
             span: self.span.clone(),
             order,
         };
-        let place = (&self.topic, self.partition, self.offset);
-        let mut item = Item::new(recorder, what, Origin::live(&self.group, place));
+        let origin = Origin::live(&self.group, &self.topic, self.partition, self.offset);
+        let mut item = Item::new(recorder, what, origin);
         item.held.clone_from(&self.held);
         item
     }

@@ -74,7 +74,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                             // What is dropped by a panic is owed: each for itself, they are all
                             // claimed by now.
                             if let Err(panicked) =
-                                caught_now(|| retry(&shared, run, (is_complete, written)))
+                                caught_now(|| retry(&shared, run, is_complete, written))
                             {
                                 shared.panicked("retrier", &panicked);
                             }
@@ -125,7 +125,8 @@ fn runs(owed: Vec<Owed>) -> Vec<Vec<Owed>> {
 fn retry<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     run: Vec<(Owed, Option<Arc<Reserved>>)>,
-    (is_complete, written): (bool, u64),
+    is_complete: bool,
+    written: u64,
 ) {
     let Some(id) = run.first().map(|(owed, _)| owed.endpoint) else {
         return;

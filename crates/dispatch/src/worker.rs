@@ -170,7 +170,7 @@ async fn work<L: Log + Clone, S: Ledger>(
             _ => Hand::new(endpoint, shared),
         };
         match with.admit(is_fresh) {
-            Ok(visit) => attempt(shared, lane, &mut with, (item, visit)).await,
+            Ok(visit) => attempt(shared, lane, &mut with, item, visit).await,
             Err(until) => shared.step_aside(lane, Some(item), until),
         }
         hand = Some(with);
@@ -196,7 +196,8 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     hand: &mut Hand,
-    (mut item, visit): (Item, Option<Visit>),
+    mut item: Item,
+    visit: Option<Visit>,
 ) {
     if !hand.endpoint.is_active {
         return discard(shared, lane, item);

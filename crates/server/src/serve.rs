@@ -180,7 +180,7 @@ impl Parts {
         };
         let operations = match (&store, &dispatching, &drivers) {
             (Some(store), Some(dispatching), Some(drivers)) => {
-                Some(operations(config, store, (dispatching, drivers)))
+                Some(operations(config, store, dispatching, drivers))
             }
             _ => None,
         };
@@ -291,7 +291,8 @@ impl Parts {
 fn operations(
     config: &Config,
     store: &Store,
-    (dispatching, drivers): (&Dispatching, &Drivers),
+    dispatching: &Dispatching,
+    drivers: &Drivers,
 ) -> Operations {
     let parts = OperationsParts {
         max_endpoints: config.http.max_endpoints.get(),

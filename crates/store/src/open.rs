@@ -137,7 +137,7 @@ impl Store {
         let feed = ChangeFeed::load(&database, options.kept_changes).await?;
         let log = options.log.as_str().into();
         let clock = options.clock.clone();
-        let store = Self::of_node(database, Arc::new(feed), (log, clock, keys));
+        let store = Self::of_node(database, Arc::new(feed), log, clock, keys);
         clean::clean(&store.database, Arc::downgrade(&store.feed)).await;
         if let DatabasePlace::Postgres(url) = &options.place {
             listen::start(&store, url.clone(), options);
@@ -150,7 +150,9 @@ impl Store {
     fn of_node(
         database: Database,
         feed: Arc<ChangeFeed>,
-        (log, clock, keys): (Arc<str>, Clock, Arc<Keys>),
+        log: Arc<str>,
+        clock: Clock,
+        keys: Arc<Keys>,
     ) -> Self {
         Self {
             database,
@@ -179,12 +181,13 @@ impl Store {
     #[must_use]
     pub fn another_node(&self) -> Self {
         self.database.is_shared.store(true, Ordering::Relaxed);
-        let of = (
+        Self::of_node(
+            self.database.clone(),
+            Arc::clone(&self.feed),
             Arc::clone(&self.log),
             self.clock.clone(),
             Arc::clone(&self.keys),
-        );
-        Self::of_node(self.database.clone(), Arc::clone(&self.feed), of)
+        )
     }
 
     /// Statements that this process has sent to the database, those that begin and end transactions

@@ -24,7 +24,7 @@ fn check(offsets: &[(u64, Option<u64>)], ranges: &[(u64, u64)]) -> Behind {
 
 /// A record is owed, and the recorder knows.
 fn owe(behind: &mut Behind, offset: u64) -> RangeId {
-    let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), offset);
+    let growth = behind.defer(ENDPOINT, &Arc::from("t"), 3, offset);
     behind.announce(&growth.id);
     behind.recorded(&growth.id, growth.to);
     growth.id
@@ -75,7 +75,7 @@ fn a_range_whose_first_record_comes_again_is_read_again() {
     // What the former reader says counts no more.
     behind.read_to(&id(100), 115);
     assert!(behind.take_set_back(&id(100)) && !behind.take_set_back(&id(100)));
-    let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 100);
+    let growth = behind.defer(ENDPOINT, &Arc::from("t"), 3, 100);
     assert!(!growth.begins && growth.to == 120);
     assert_eq!(found(&behind), [(100, 120)]);
 }
@@ -107,7 +107,7 @@ fn a_range_beyond_the_end_is_taken_out_unless_it_grows() {
 #[test]
 fn what_the_recorder_does_not_know_is_neither_delivered_nor_ended() {
     let mut behind = check(&[(100, None), (104, None)], &[(100, 105)]);
-    let growth = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 109);
+    let growth = behind.defer(ENDPOINT, &Arc::from("t"), 3, 109);
     let (grown, to) = (growth.id, growth.to);
     behind.announce(&grown);
     assert_eq!(found(&behind), [(100, 105)]);
@@ -123,7 +123,7 @@ fn what_the_recorder_does_not_know_is_neither_delivered_nor_ended() {
 #[test]
 fn a_range_of_which_a_growth_is_not_recorded_yet_is_not_taken_out() {
     let mut behind = check(&[(100, None), (104, None)], &[(100, 105)]);
-    let early = behind.defer(ENDPOINT, (&Arc::from("t"), 3), 106);
+    let early = behind.defer(ENDPOINT, &Arc::from("t"), 3, 106);
     behind.announce(&early.id);
     // Another thread is faster.
     let late = owe(&mut behind, 109);

@@ -64,8 +64,8 @@ impl State {
         } = &item.origin
         {
             let behind = self.behind.get_or_insert_default();
-            let of = (topic, *partition);
-            let growth = behind.defer(self.gate.endpoint().id, of, *offset);
+            let endpoint = self.gate.endpoint().id;
+            let growth = behind.defer(endpoint, topic, *partition, *offset);
             let grown = &mut shed.grown;
             if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
                 so_far.to = growth.to;

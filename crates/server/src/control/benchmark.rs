@@ -77,8 +77,14 @@ pub(super) async fn run(
     };
     known(&store, follows).await;
     let (removed, is_removed) = oneshot::channel();
-    let last = (body.into_data_stream(), control.stopping);
-    tokio::spawn(wait_and_remove(store, last, turn, removed));
+    let body = body.into_data_stream();
+    tokio::spawn(wait_and_remove(
+        store,
+        body,
+        control.stopping,
+        turn,
+        removed,
+    ));
     let lines = stream::iter([line(&made)]).chain(stream::once(async {
         // It is always answered, but for a panic.
         line(&is_removed.await.unwrap_or_else(|_| json::BenchmarkEnd {
@@ -180,7 +186,8 @@ async fn known(store: &Store, mut follows: watch::Receiver<i64>) {
 /// Waits for the end of the request, or of the server.
 async fn wait_and_remove(
     store: Store,
-    (mut body, stopping): (BodyDataStream, Stopping),
+    mut body: BodyDataStream,
+    stopping: Stopping,
     turn: OwnedMutexGuard<()>,
     removed: oneshot::Sender<json::BenchmarkEnd>,
 ) {

@@ -114,7 +114,7 @@ pub(super) async fn load(
         let of = row::id(&row, "application_id")?;
         types_of.entry(of).or_default().push(event_type);
     }
-    let rows = fetch(connection, ("", ""), which).await?;
+    let rows = fetch(connection, APPLICATIONS, which).await?;
     let applications = rows.iter().map(|row| {
         let id = row::id(row, "id")?;
         Ok(Application {
@@ -127,23 +127,32 @@ pub(super) async fn load(
     applications.collect()
 }
 
-/// Before and after the statement that chooses applications.
-const EVENT_TYPES: (&str, &str) = (
-    "SELECT id, application_id, external_id, title FROM event_type WHERE application_id IN (SELECT id FROM (",
-    ") AS chosen) ORDER BY position, id",
-);
-const LEVELS: (&str, &str) = (
-    "SELECT level.id, event_type_id, level.external_id, level.title FROM level \
+/// What stands before and after the statement that chooses applications.
+struct Around {
+    before: &'static str,
+    after: &'static str,
+}
+
+const APPLICATIONS: Around = Around {
+    before: "",
+    after: "",
+};
+const EVENT_TYPES: Around = Around {
+    before: "SELECT id, application_id, external_id, title FROM event_type WHERE application_id IN (SELECT id FROM (",
+    after: ") AS chosen) ORDER BY position, id",
+};
+const LEVELS: Around = Around {
+    before: "SELECT level.id, event_type_id, level.external_id, level.title FROM level \
      JOIN event_type ON event_type.id = event_type_id WHERE application_id IN (SELECT id FROM (",
-    ") AS chosen) ORDER BY level.position, level.id",
-);
+    after: ") AS chosen) ORDER BY level.position, level.id",
+};
 
 async fn fetch(
     connection: &mut Connection,
-    (before, after): (&'static str, &'static str),
+    around: Around,
     which: Which<'_>,
 ) -> Result<Vec<AnyRow>> {
-    let mut statement = Statement::new(before);
+    let mut statement = Statement::new(around.before);
     statement.push("SELECT id, name, title FROM application ");
     match which {
         Which::Page { limit, offset } => statement
@@ -154,6 +163,6 @@ async fn fetch(
         Which::Id(id) => statement.push("WHERE id = ").bind(id.to_string()),
         Which::Name(name) => statement.push("WHERE name = ").bind(name.to_owned()),
     };
-    statement.push(after);
+    statement.push(around.after);
     statement.fetch_all(connection).await
 }

@@ -76,7 +76,7 @@ impl Store {
         if disable.execute(&mut *change.tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
-        disabled(change, (id, self.clock.now_ms()), reason).await?;
+        disabled(change, id, self.clock.now_ms(), reason).await?;
         Ok(true)
     }
 
@@ -100,7 +100,7 @@ impl Store {
                 .bind(SEEN_PART);
             // Another node may have done it, or an attempt has gone well.
             if disable.execute(&mut *change.tx).await?.rows_affected() == 1 {
-                disabled(change, (id, self.clock.now_ms()), TOO_LONG).await?;
+                disabled(change, id, self.clock.now_ms(), TOO_LONG).await?;
                 ids.push(id);
             }
         }
@@ -126,11 +126,7 @@ impl Store {
     }
 }
 
-async fn disabled(
-    mut change: Change<'_>,
-    (id, now_ms): (EndpointId, i64),
-    reason: &str,
-) -> Result<()> {
+async fn disabled(mut change: Change<'_>, id: EndpointId, now_ms: i64, reason: &str) -> Result<()> {
     sqlx::query(ANNOUNCE)
         .bind(Uuid::now_v7().to_string())
         .bind(crate::deliveries::reason(reason))

@@ -136,7 +136,7 @@ impl Store {
     /// An endpoint of this account.
     pub async fn endpoint(&self, account: AccountId, id: EndpointId) -> Result<Option<Endpoint>> {
         let mut connection = self.database.pool.acquire().await?;
-        find(&mut connection, &self.keys, (account, id)).await
+        find(&mut connection, &self.keys, account, id).await
     }
 
     /// Whether another endpoint of the account has this name.
@@ -169,7 +169,7 @@ impl Store {
         if is_taken(&mut change.tx, account, &new.name, None).await? {
             return Err(StoreError::NameTaken(new.name.clone()));
         }
-        insert(&mut change, (account, id), new).await?;
+        insert(&mut change, account, id, new).await?;
         let mut settings = StoredSettings::of_driver(new.receiver.driver());
         if let Some(secret) = &secret {
             settings.set_signing_secrets(secret, None);
@@ -178,12 +178,12 @@ impl Store {
         settings.write(&mut change, id).await?;
         let mut flow = Flow::default();
         flow.edited(&new.flow);
-        flow::put(&mut change, (account, id), &flow).await?;
+        flow::put(&mut change, account, id, &flow).await?;
         if let Some(filter) = &new.filter {
             filters::put(&mut change, id, filter).await?;
         }
         change.touch(id).await?;
-        let endpoint = find(&mut change.tx, &self.keys, (account, id)).await?;
+        let endpoint = find(&mut change.tx, &self.keys, account, id).await?;
         change.commit().await?;
         Ok(CreatedEndpoint {
             endpoint: endpoint.ok_or(StoreError::NoEndpoint)?,
@@ -199,7 +199,7 @@ impl Store {
         edit: &EndpointEdit,
     ) -> Result<Endpoint> {
         let mut change = self.change().await?;
-        let Some(mut endpoint) = find(&mut change.tx, &self.keys, (account, id)).await? else {
+        let Some(mut endpoint) = find(&mut change.tx, &self.keys, account, id).await? else {
             return Err(StoreError::NoEndpoint);
         };
         if let Some(name) = &edit.name {
@@ -225,7 +225,7 @@ impl Store {
         update(&mut change, &endpoint).await?;
         if edit.flow != FlowEdit::default() {
             endpoint.flow.edited(&edit.flow);
-            flow::put(&mut change, (account, id), &endpoint.flow).await?;
+            flow::put(&mut change, account, id, &endpoint.flow).await?;
         }
         match &edit.filter {
             FilterEdit::Keep => {}
@@ -284,7 +284,8 @@ impl Store {
 async fn find(
     connection: &mut Connection,
     keys: &Arc<Keys>,
-    (account, id): (AccountId, EndpointId),
+    account: AccountId,
+    id: EndpointId,
 ) -> Result<Option<Endpoint>> {
     let mut statement = Statement::new(SELECT);
     statement.push(" FROM endpoint WHERE endpoint.id = ");
@@ -323,7 +324,8 @@ async fn is_taken(
 
 async fn insert(
     change: &mut Change<'_>,
-    (account, id): (AccountId, EndpointId),
+    account: AccountId,
+    id: EndpointId,
     new: &NewEndpoint,
 ) -> Result<()> {
     let url = settings::plain_url(new.receiver.url().unwrap_or_default());

@@ -95,11 +95,12 @@ impl Flow {
 /// Writes what is to be, if its fallback can be one.
 pub(super) async fn put(
     change: &mut Change<'_>,
-    (account, id): (AccountId, EndpointId),
+    account: AccountId,
+    id: EndpointId,
     flow: &Flow,
 ) -> Result<()> {
     if let Some(fallback) = flow.fallback {
-        check(change, (account, id), fallback).await?;
+        check(change, account, id, fallback).await?;
     }
     let json = serde_json::to_string(flow).map_err(|error| row::wrong("flow", error))?;
     query::<Any>("UPDATE endpoint SET flow = $1, fallback_id = $2 WHERE id = $3")
@@ -114,7 +115,8 @@ pub(super) async fn put(
 /// Whether nothing goes round: an endpoint that is a fallback has none.
 async fn check(
     change: &mut Change<'_>,
-    (account, id): (AccountId, EndpointId),
+    account: AccountId,
+    id: EndpointId,
     fallback: EndpointId,
 ) -> Result<()> {
     let found = query::<Any>("SELECT fallback_id FROM endpoint WHERE id = $1 AND account_id = $2")

@@ -123,7 +123,7 @@ impl Store {
         let removed = Removed::of(&event_types, wanted);
         let filters = removed.filters(&mut change).await?;
         removed.delete(&mut change, &mut changes).await?;
-        put_event_types(&mut change, (id, &event_types), wanted, &mut changes).await?;
+        put_event_types(&mut change, id, &event_types, wanted, &mut changes).await?;
         for filter in &filters {
             change.touch(filter.endpoint).await?;
         }
@@ -174,7 +174,8 @@ async fn put_application(
 
 async fn put_event_types(
     change: &mut Change<'_>,
-    (application, known): (ApplicationId, &[EventType]),
+    application: ApplicationId,
+    known: &[EventType],
     wanted: &Registration,
     changes: &mut Vec<RegistrationChange>,
 ) -> Result<()> {
@@ -211,14 +212,15 @@ async fn put_event_types(
             }
         }
         let levels = found.map_or(&[][..], |(_, known)| &known.levels);
-        put_levels(change, (id, levels), event_type, changes).await?;
+        put_levels(change, id, levels, event_type, changes).await?;
     }
     Ok(())
 }
 
 async fn put_levels(
     change: &mut Change<'_>,
-    (of, known): (EventTypeId, &[super::Level]),
+    of: EventTypeId,
+    known: &[super::Level],
     wanted: &NewEventType,
     changes: &mut Vec<RegistrationChange>,
 ) -> Result<()> {

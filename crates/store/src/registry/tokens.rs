@@ -71,7 +71,7 @@ impl Store {
             Scope::Admin | Scope::Registration => None,
         };
         let mut change = self.change().await?;
-        let token = insert(&mut change, name, (scope, account)).await?;
+        let token = insert(&mut change, name, scope, account).await?;
         change.commit().await?;
         Ok(token)
     }
@@ -92,7 +92,7 @@ impl Store {
         if row::number(&there, "there")? > 0 {
             return Ok(None);
         }
-        let token = insert(&mut change, name, (Scope::Admin, None)).await?;
+        let token = insert(&mut change, name, Scope::Admin, None).await?;
         if let Err(error) = show(&token) {
             // Nothing has happened: the change is dropped without a commit.
             return Ok(Some(Err(error)));
@@ -157,7 +157,8 @@ impl Store {
 async fn insert(
     change: &mut Change<'_>,
     name: &str,
-    (scope, account): (Scope, Option<AccountId>),
+    scope: Scope,
+    account: Option<AccountId>,
 ) -> Result<NewToken> {
     let secret = secrets::token()?;
     let token = ApiToken {

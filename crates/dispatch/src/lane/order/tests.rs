@@ -34,7 +34,7 @@ fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
         Origin::Owed
     } else {
         let topic = &place.of.topic;
-        Origin::live(&ReadTogether::new(Vec::new()), (topic, 0, place.offset))
+        Origin::live(&ReadTogether::new(Vec::new()), topic, 0, place.offset)
     };
     let what = What {
         endpoint: EndpointId(Uuid::nil()),
