@@ -187,9 +187,12 @@ impl Behind {
         self.ranges.keys().map(partition).collect()
     }
 
-    /// Takes a range in that was claimed, and does not grow.
+    /// Takes a range in that was claimed, and does not grow. One of its name that is here goes as
+    /// far as it, because it is the same to the ledger.
     pub(crate) fn adopt(&mut self, range: &OwedRange) {
-        if self.has(&range.id) {
+        if let Some(same) = self.range(&range.id) {
+            same.to = same.to.max(range.to);
+            same.recorded = same.recorded.max(range.to);
             return;
         }
         let place = (Arc::clone(&range.id.topic), range.id.partition);

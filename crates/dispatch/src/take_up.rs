@@ -216,9 +216,9 @@ impl<L: Log + Clone, S: Ledger> Drop for Turn<L, S> {
             taken.map(|taken| taken.queue).unwrap_or_default()
         };
         let begun = std::mem::take(&mut self.begun).into_iter();
-        let left = begun.map(|begun| begun.range.id);
-        for id in left.chain(queue.into_iter().map(|(range, _)| range.id)) {
-            self.release(id);
+        let left = begun.map(|begun| begun.range);
+        for range in left.chain(queue.into_iter().map(|(range, _)| range)) {
+            self.release(range);
         }
     }
 }
@@ -251,20 +251,21 @@ async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
 }
 
 impl<L: Log + Clone, S: Ledger> Turn<L, S> {
-    /// Whether the lane of the endpoint has begun a range of this name: it is the one that counts.
-    fn is_growing(&self, id: &RangeId) -> bool {
+    /// Leaves a range to the lane of the endpoint, where that has begun one of this name: `true`,
+    /// the lane delivers what was claimed as well.
+    fn is_left_to_lane(&self, range: &OwedRange) -> bool {
         let lane = self.shared.lanes().get(&self.endpoint).cloned();
         lane.is_some_and(|lane| {
-            lane.state()
-                .behind
-                .as_ref()
-                .is_some_and(|behind| behind.has(id))
+            let mut state = lane.state();
+            let behind = state.behind.as_mut();
+            let same = behind.filter(|behind| behind.has(&range.id));
+            same.map(|behind| behind.adopt(range)).is_some()
         })
     }
 
-    fn release(&self, id: RangeId) {
-        if !self.is_growing(&id) {
-            self.shared.release(id);
+    fn release(&self, range: OwedRange) {
+        if !self.is_left_to_lane(&range) {
+            self.shared.release(range.id);
         }
     }
 
@@ -303,10 +304,10 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         for begun in idle {
             // Whoever claims it next may get further before it comes back.
             readers.remove(&begun.range.id);
-            self.release(begun.range.id);
+            self.release(begun.range);
         }
         for (range, _) in queue {
-            self.release(range.id);
+            self.release(range);
         }
     }
 
@@ -341,10 +342,10 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         let shared = &self.shared;
         let mut has_moved = false;
         let mut place = 0;
-        while let Some(id) = self.begun.get(place).map(|begun| begun.range.id.clone()) {
-            if self.is_growing(&id) {
-                self.begun.remove(place);
-                if let Some(reader) = readers.remove(&id) {
+        while let Some(begun) = self.begun.get(place) {
+            if self.is_left_to_lane(&begun.range) {
+                let range = self.begun.remove(place).range;
+                if let Some(reader) = readers.remove(&range.id) {
                     reader.void();
                 }
                 has_moved = true;

@@ -13,6 +13,7 @@ mod ranges;
 mod record;
 mod redelivery;
 mod status;
+mod unsure;
 
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
@@ -27,7 +28,6 @@ use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
 
 pub use attempts::KeptAttempt;
-pub(crate) use claims::Unsure;
 pub use counts::OwedCount;
 pub use dead_letters::KeptDeadLetter;
 pub(crate) use due_time::Shown;
@@ -35,6 +35,7 @@ pub(crate) use held::Held;
 pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
 pub(crate) use status::{Failing, failure, success};
+pub(crate) use unsure::Unsure;
 
 /// For so long after a record has failed the store counts as one that takes none, unless one
 /// succeeds. It is tried again in less; a node that has nothing to record any more does not try.

@@ -45,6 +45,25 @@ fn id(start: u64) -> RangeId {
 }
 
 #[test]
+fn a_range_that_was_claimed_is_delivered_with_the_one_of_its_name() {
+    let mut behind = Behind::default();
+    owe(&mut behind, 100);
+    let claimed = |from, to| OwedRange {
+        id: id(100),
+        from,
+        to,
+    };
+    behind.adopt(&claimed(110, 150));
+    assert_eq!(found(&behind), [(100, 150)]);
+    assert!(!behind.remove(&id(100), 101), "it goes further");
+    behind.adopt(&claimed(110, 120));
+    assert_eq!(found(&behind), [(100, 150)]);
+    owe(&mut behind, 160);
+    assert_eq!(found(&behind), [(100, 161)]);
+    assert!(behind.remove(&id(100), 161));
+}
+
+#[test]
 fn an_offset_before_a_range_or_before_what_was_read_of_it_begins_another() {
     check(&[(100, None), (119, None)], &[(100, 120)]);
     check(

@@ -238,3 +238,36 @@ async fn an_endpoint_that_was_switched_off_while_it_was_down_works_when_it_is_sw
     until("taken", || async { sink.distinct() >= before + 50 }).await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_that_others_have_left_is_delivered_with_the_one_of_its_name() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    sink.answer(Answer { status: 503, ..OK });
+    world.put(1, &sink, |_| {});
+    world.start();
+    world.notify(1_000).await;
+    world.committed().await;
+    until("ranges are owed", || async {
+        !world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    // As another dispatcher leaves them that has begun where this one has, and has read further.
+    for range in world.ledger.kept().ranges.values_mut() {
+        *range = (range.0, range.1 + 500, false);
+    }
+    until("they are claimed", || async {
+        let kept = world.ledger.kept();
+        kept.ranges.values().all(|(_, _, is_claimed)| *is_claimed)
+    })
+    .await;
+    sink.answer(OK);
+    until_taken(&sink, 1_000).await;
+    world.notify(10_000).await;
+    until_taken(&sink, 11_000).await;
+    until("nothing is owed", || async {
+        world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.stop().await;
+}

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use dovecast_dispatch::ledger::{Millis, OwedId, OwedRange, RangeId};
+use dovecast_dispatch::ledger::{Millis, OwedRange, RangeId};
 use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -46,18 +46,6 @@ const KEY_AND_LIFE: &str = "SELECT key_id, (SELECT alive_until_ms FROM dispatche
     FROM feed";
 const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms, key_ids) VALUES ($1, $2, $3) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms, key_ids = excluded.key_ids";
-
-const FREE_OWED: &str = "UPDATE owed SET claimed_by = NULL \
-    WHERE claimed_by = $1 AND endpoint_id = $2 AND notification_id = $3";
-const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
-    WHERE claimed_by = $1 AND endpoint_id = $2 AND topic = $3 AND part = $4 AND start_offset = $5 AND log = $6";
-
-/// Claimed in transactions that may have been committed: ours then, and nobody here knows of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unsure {
-    pub(super) owed: Vec<OwedId>,
-    ranges: Vec<RangeId>,
-}
 
 impl Store {
     pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
@@ -275,10 +263,32 @@ impl Store {
         let mut tx = self.database.begin_writing().await?;
         let rows = claim.fetch_all(&mut tx).await?;
         let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
+        let ranges = self.without_held(&mut tx, ranges).await?;
         let ids = ranges.iter().map(|range| range.id.clone());
         self.commit_range_claim(tx, ids.collect()).await?;
         self.held().claimed(&ranges);
         Ok(ranges)
+    }
+
+    /// Leaves out, and free, what has the name of a range that we hold under another row: two rows
+    /// of one name cannot be told apart. Whoever asks gets it, we do when ours is done.
+    pub(super) async fn without_held(
+        &self,
+        tx: &mut Transaction,
+        ranges: Vec<OwedRange>,
+    ) -> Result<Vec<OwedRange>> {
+        let (held, claimed): (Vec<_>, Vec<_>) = {
+            let known = self.held();
+            let is_held = |range: &OwedRange| {
+                let known = known.known(&range.id);
+                known.is_some_and(|known| !known.is_lapsed && known.row != range.id.start)
+            };
+            ranges.into_iter().partition(is_held)
+        };
+        for range in held {
+            self.free_range(tx, &range.id).await?;
+        }
+        Ok(claimed)
     }
 
     /// Claims free ranges of these endpoints, of each those with the lowest offsets.
@@ -305,76 +315,6 @@ impl Store {
         claim.push(")").push(self.skip_locked());
         claim.push(") RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset");
         claim
-    }
-
-    // A claim is a transaction: what the answer does not reach us of is claimed by nobody.
-
-    /// Where it is not known whether the claim has been committed, it is kept in mind what was in
-    /// it.
-    pub(super) async fn commit_claim(
-        &self,
-        tx: Transaction,
-        keep: impl FnOnce(&mut Unsure),
-    ) -> Result<()> {
-        let committed = tx.commit().await;
-        if committed.is_err() {
-            keep(&mut self.unsure());
-        }
-        Ok(committed?)
-    }
-
-    pub(super) async fn commit_range_claim(
-        &self,
-        tx: Transaction,
-        ids: Vec<RangeId>,
-    ) -> Result<()> {
-        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
-            .await
-    }
-
-    fn unsure(&self) -> MutexGuard<'_, Unsure> {
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Frees what may be claimed by us without our knowing. It is kept in mind until that is done,
-    /// and nobody here claims it meanwhile.
-    pub(super) async fn release_unsure(&self) -> Result<()> {
-        let _releasing = self.releasing.lock().await;
-        let unsure = self.unsure().clone();
-        if unsure == Unsure::default() {
-            return Ok(());
-        }
-        self.release(&unsure).await?;
-        // What has been added since stands behind it.
-        let mut kept = self.unsure();
-        kept.owed.drain(..unsure.owed.len());
-        kept.ranges.drain(..unsure.ranges.len());
-        Ok(())
-    }
-
-    async fn release(&self, unsure: &Unsure) -> Result<()> {
-        let mut tx = self.database.begin_writing().await?;
-        for (endpoint, notification) in &unsure.owed {
-            sqlx::query(FREE_OWED)
-                .bind(self.dispatcher_id())
-                .bind(endpoint.to_string())
-                .bind(notification.to_string())
-                .execute(&mut *tx)
-                .await?;
-        }
-        for id in &unsure.ranges {
-            sqlx::query(FREE_RANGE)
-                .bind(self.dispatcher_id())
-                .bind(id.endpoint.to_string())
-                .bind(id.topic.to_string())
-                .bind(i64::from(id.partition))
-                .bind(i64::try_from(id.start).unwrap_or(i64::MAX))
-                .bind(self.log.to_string())
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await?;
-        Ok(())
     }
 }
 

@@ -222,6 +222,7 @@ impl Store {
             .iter()
             .map(super::claims::range)
             .collect::<Result<Vec<_>>>()?;
+        let claimed = self.without_held(&mut tx, claimed).await?;
         let all = self.of_partition(RANGES_OF, of).bind(endpoint.to_string());
         let all = all.fetch_all(&mut *tx).await?;
         let keys = self.of_partition(KEYS, of).bind(endpoint.to_string());

@@ -12,6 +12,7 @@ use crate::setup::{Kind, Test, cases};
 cases![
     of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed,
     who_owes_what_is_claimed_by_one_that_lives_is_not_named,
+    a_range_of_the_name_of_one_in_hand_is_claimed_when_that_is_done,
 ];
 
 fn endpoint(number: u128) -> EndpointId {
@@ -112,5 +113,34 @@ async fn who_owes_what_is_claimed_by_one_that_lives_is_not_named(test: Test) -> 
     one.record(released).await?;
     ensure!(two.owing_ranges(100).await? == [endpoint(1)]);
     ensure!(claimed(&two, 100, 1, &[1]).await? == [(1, 0, 5)]);
+    Ok(())
+}
+
+/// Ranges that begin, or have ended.
+fn ranges(begun: &[(RangeId, u64)], ended: &[(RangeId, u64)]) -> Happened {
+    Happened {
+        begun: begun.iter().cloned().collect(),
+        ended: ended.iter().cloned().collect(),
+        ..Happened::default()
+    }
+}
+
+async fn a_range_of_the_name_of_one_in_hand_is_claimed_when_that_is_done(test: Test) -> Result<()> {
+    let one = test.open().await?;
+    let two = one.another_node();
+    for node in [&one, &two] {
+        node.beat(0, 50_000).await?;
+    }
+    let id = range(1, 0, 100);
+    one.record(ranges(&[(id.clone(), 150)], &[])).await?;
+    // The first one has claimed it up to 150: what is behind is a row of its own.
+    two.record(ranges(&[(id.clone(), 200)], &[])).await?;
+    ensure!(test.count("owed_range")? == 2);
+    one.leave().await?;
+    ensure!(claimed(&two, 100, 10, &[1]).await? == []);
+    two.record(ranges(&[], &[(id.clone(), 200)])).await?;
+    ensure!(claimed(&two, 100, 10, &[1]).await? == [(1, 0, 100)]);
+    two.record(ranges(&[], &[(id, 150)])).await?;
+    ensure!(test.count("owed_range")? == 0);
     Ok(())
 }
