@@ -9,6 +9,7 @@ mod tester;
 mod unusable;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -41,6 +42,7 @@ pub(crate) struct Dispatching {
     dispatcher: Dispatcher,
     /// The number of the last change that counts.
     follows: watch::Receiver<i64>,
+    locked_count: Arc<AtomicUsize>,
     /// Tasks beside the dispatcher; they end when this is dropped.
     _helpers: JoinSet<()>,
 }
@@ -61,6 +63,7 @@ impl Dispatching {
         let following = Following::load(store, &directory, routes).await?;
         let applied = watch::Sender::new(following.seq());
         let follows = applied.subscribe();
+        let locked_count = following.locked_count();
         let mut helpers = JoinSet::new();
         helpers.spawn(following.follow(applied));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
@@ -76,6 +79,7 @@ impl Dispatching {
         Ok(Self {
             dispatcher: dispatcher(config, logs, store, directory),
             follows,
+            locked_count,
             _helpers: helpers,
         })
     }
@@ -87,6 +91,11 @@ impl Dispatching {
 
     pub(crate) fn stats(&self) -> Stats {
         self.dispatcher.stats()
+    }
+
+    /// Number of the endpoints that are paused here because their secrets cannot be opened.
+    pub(crate) fn locked_count(&self) -> usize {
+        self.locked_count.load(Ordering::Relaxed)
     }
 
     /// What evaluates conditions.

@@ -25,7 +25,8 @@ pub(crate) struct Snapshot {
     /// Clients of Kafka that were replaced.
     #[cfg(feature = "kafka")]
     pub(crate) renewed: Option<u64>,
-    pub(crate) dispatch: Option<DispatchStats>,
+    /// And the number of endpoints whose secrets cannot be opened here.
+    pub(crate) dispatch: Option<(DispatchStats, usize)>,
     /// Statements that were sent to the store, if there is one.
     pub(crate) statements: Option<u64>,
     /// Lookups of endpoints' names.
@@ -65,8 +66,9 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
             renewed,
         );
     }
-    if let Some(stats) = &snapshot.dispatch {
+    if let Some((stats, locked)) = &snapshot.dispatch {
         dispatch::dispatch(&mut out, stats, snapshot.statements);
+        dispatch::locked(&mut out, *locked);
         names::names(&mut out, &snapshot.names);
     }
     requests::requests(&mut out, &snapshot.http);

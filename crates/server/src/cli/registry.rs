@@ -119,7 +119,8 @@ pub(crate) struct AttributeArguments {
     #[arg(long)]
     pub(crate) url: Option<String>,
     /// Another attribute, such as `paused=true`, `rate_limit=5` or `timeout_seconds=null`: a value
-    /// is JSON, or else text; may be repeated
+    /// is JSON, or else text; `@FILE` has the JSON of a file, `@-` that of standard input; may be
+    /// repeated
     #[arg(long = "set", value_name = "ATTRIBUTE=VALUE", value_parser = attribute)]
     pub(crate) set: Vec<(String, Value)>,
     /// File with the attribute `data` as JSON (headers, credentials, certificates); `-` for

@@ -1,5 +1,7 @@
 //! `dovecast endpoints`: listed, created, changed, removed, tested.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -95,19 +97,26 @@ fn fields(arguments: &AttributeArguments) -> Result<Map<String, Value>> {
         }
     }
     if let Some(file) = &arguments.data {
-        // The error names the place, and nothing of what is there.
-        let data: Value = serde_json::from_slice(&input(file)?).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            let place = file.display();
-            anyhow::anyhow!("`{place}` is not JSON: line {line}, column {column}")
-        })?;
-        fields.insert("data".to_owned(), data);
+        fields.insert("data".to_owned(), json_of(file)?);
     }
     for (name, value) in &arguments.set {
-        let twice = fields.insert(name.clone(), value.clone());
+        let value = match value.as_str().and_then(|text| text.strip_prefix('@')) {
+            Some(file) => json_of(Path::new(file))?,
+            None => value.clone(),
+        };
+        let twice = fields.insert(name.clone(), value);
         ensure!(twice.is_none(), "the attribute `{name}` is given twice");
     }
     Ok(fields)
+}
+
+/// What a file has as JSON. The error names the place, and nothing of what is there.
+fn json_of(file: &Path) -> Result<Value> {
+    serde_json::from_slice(&input(file)?).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let place = file.display();
+        anyhow::anyhow!("`{place}` is not JSON: line {line}, column {column}")
+    })
 }
 
 /// Prints the attributes one by one, whichever there are.

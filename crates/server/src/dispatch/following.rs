@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dovecast_dispatch::Directory;
@@ -40,6 +41,8 @@ pub(super) struct Following {
     ends: BTreeSet<(i64, EndpointId)>,
     /// Endpoints whose secrets cannot be opened here.
     locked: BTreeSet<EndpointId>,
+    /// How many these are, for whoever shows it.
+    locked_count: Arc<AtomicUsize>,
     /// How many of them were named in the log since the last check.
     named: usize,
 }
@@ -58,15 +61,27 @@ impl Following {
             seq: 0,
             ends: BTreeSet::new(),
             locked: BTreeSet::new(),
+            locked_count: Arc::default(),
             named: 0,
         };
         following.load_all().await?;
+        following.count_locked();
         following.log_locked();
         Ok(following)
     }
 
     pub(super) fn seq(&self) -> i64 {
         self.seq
+    }
+
+    /// Number of the endpoints that are paused because their secrets cannot be opened.
+    pub(super) fn locked_count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.locked_count)
+    }
+
+    fn count_locked(&self) {
+        self.locked_count
+            .store(self.locked.len(), Ordering::Relaxed);
     }
 
     /// Loads all of them again.
@@ -156,6 +171,7 @@ impl Following {
                 );
                 tokio::time::sleep(RETRY_DELAY).await;
             }
+            self.count_locked();
             applied.send_replace(self.seq);
         }
     }

@@ -19,6 +19,14 @@ pub(super) fn dispatch(out: &mut Exposition, stats: &Stats, statements: Option<u
     gauges(out, stats);
 }
 
+pub(super) fn locked(out: &mut Exposition, endpoints: usize) {
+    out.gauge(
+        "dovecast_dispatch_locked_endpoints",
+        "Endpoints that are paused on this node because their secrets cannot be opened.",
+    );
+    out.sample(&[], endpoints as u64);
+}
+
 /// What was read of the log.
 fn records(out: &mut Exposition, stats: &Stats) {
     for (name, help, value) in [

@@ -92,7 +92,10 @@ async fn metrics(State(status): State<Status>) -> Response {
             }),
             #[cfg(feature = "kafka")]
             renewed: status.shipper.as_ref().map(|(_, kafka)| kafka.renewed()),
-            dispatch: status.dispatching.as_ref().map(|part| part.stats()),
+            dispatch: status
+                .dispatching
+                .as_ref()
+                .map(|part| (part.stats(), part.locked_count())),
             statements: status.store.as_ref().map(|store| store.statements()),
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
