@@ -40,7 +40,7 @@ const NEVER: i64 = 0;
 const AT_A_TIME: usize = 500;
 
 /// Time until what could not be written again is tried once more, at first: a database that has
-/// just failed over is seldom ready at once. It doubles up to [`AGAIN_LONGEST`].
+/// just failed over is seldom ready at once. It doubles up to [`MAX_RETRY_DELAY`].
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A database that refuses for long is asked so often: what is held is written again soon after it
 /// takes it.
