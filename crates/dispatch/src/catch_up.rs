@@ -15,7 +15,7 @@ use dovecast_log::Log;
 
 use crate::behind::{Growth, Part};
 use crate::lane::Lane;
-use crate::ledger::{Ledger, RangeId};
+use crate::ledger::{Happened, Ledger, RangeId};
 use crate::panics::{REST, caught};
 use crate::range_reader::{AGAIN, RangeReader, Step};
 use crate::shared::Shared;
@@ -230,7 +230,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// If the range is still ours, whoever asks gets it.
     pub(crate) fn release(&self, id: RangeId) {
-        self.recorder.happened().released.push(id);
+        self.recorder.note(Happened::Released(id));
         self.recorder.news.notify_one();
     }
 

@@ -25,6 +25,7 @@ mod refused;
 mod registration;
 mod rights;
 mod rotation;
+mod said;
 mod secrets;
 mod setup;
 mod skew;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         rights::CASES,
         rotation::CASES,
         cleaning::CASES,
+        said::CASES,
         secrets::CASES,
         skew::CASES,
         statements::CASES,

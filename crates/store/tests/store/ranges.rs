@@ -7,7 +7,7 @@ use dovecast_dispatch::ledger::{Happened, Ledger, RangeId};
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{Kind, Test, cases, grown};
 
 cases![
     of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed,
@@ -27,15 +27,11 @@ fn range(number: u128, partition: u32, start: u64) -> RangeId {
     }
 }
 
-fn owes(ids: impl IntoIterator<Item = RangeId>) -> Happened {
-    let grown = ids.into_iter().map(|id| {
+fn owes(ids: impl IntoIterator<Item = RangeId>) -> Vec<Happened> {
+    grown(ids.into_iter().map(|id| {
         let to = id.start + 10;
         (id, to)
-    });
-    Happened {
-        grown: grown.collect(),
-        ..Happened::default()
-    }
+    }))
 }
 
 /// What was claimed: endpoint, partition, start.
@@ -71,7 +67,7 @@ async fn of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed(test: Test
     let all = of(1, [40, 30, 20, 10])
         .chain(of(2, [5, 6, 7, 8]))
         .chain(of(3, [100, 0, 1, 100]));
-    store.record(owes(all)).await?;
+    store.record(&owes(all)).await?;
     store.leave().await?;
     // Claimed by one that does not live.
     let store = match test.kind {
@@ -98,18 +94,14 @@ async fn of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed(test: Test
 
 async fn who_owes_what_is_claimed_by_one_that_lives_is_not_named(test: Test) -> Result<()> {
     let (one, two) = (test.open().await?, test.open().await?);
-    one.record(owes([range(1, 0, 5)])).await?;
+    one.record(&owes([range(1, 0, 5)])).await?;
     one.beat(0, 50_000).await?;
     ensure!(two.owing_ranges(100).await? == []);
     ensure!(claimed(&two, 100, 1, &[1]).await? == []);
     one.beat(0, -1).await?;
     ensure!(two.owing_ranges(101).await? == [endpoint(1)]);
     one.beat(0, 50_000).await?;
-    let released = Happened {
-        released: vec![range(1, 0, 5)],
-        ..Happened::default()
-    };
-    one.record(released).await?;
+    one.record(&[Happened::Released(range(1, 0, 5))]).await?;
     ensure!(two.owing_ranges(100).await? == [endpoint(1)]);
     ensure!(claimed(&two, 100, 1, &[1]).await? == [(1, 0, 5)]);
     Ok(())

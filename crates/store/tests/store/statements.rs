@@ -6,7 +6,7 @@ use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_plan::measured;
 use uuid::Uuid;
 
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{self, Kind, Test, cases};
 
 cases![
     an_idle_dispatcher_sends_what_plans_say,
@@ -60,14 +60,9 @@ async fn attempts_cost_what_plans_say_for_each_endpoint_of_a_transaction(test: T
             latency_us: 0,
             said: String::new(),
         };
-        let attempts = (0..endpoints * each).map(row).collect();
+        let attempts = setup::each(Happened::Attempt, (0..endpoints * each).map(row));
         let before = store.statements();
-        store
-            .record(Happened {
-                attempts,
-                ..Happened::default()
-            })
-            .await?;
+        store.record(&attempts).await?;
         let asked = store.statements() - before;
         // The transaction's beginning and end; on PostgreSQL changes are asked for meanwhile.
         let planned = 2 + measured::ROW_STATEMENTS.value * u64::try_from(endpoints)?;
@@ -85,12 +80,8 @@ async fn each_node_of_a_process_has_claims_of_its_own(test: Test) -> Result<()> 
     for node in [&one, &two] {
         node.beat(0, 5_000).await?;
     }
-    let owed = crate::setup::owed(EndpointId(Uuid::from_u128(1)), 0);
-    one.record(Happened {
-        owed: vec![owed],
-        ..Happened::default()
-    })
-    .await?;
+    let owed = setup::owed(EndpointId(Uuid::from_u128(1)), 0);
+    one.record(&[Happened::Owed(owed)]).await?;
     ensure!(one.claim_owed(0, 10).await?.len() == 1, "it is due");
     // The first lives still, though the second has said so later.
     two.beat(0, 5_000).await?;
