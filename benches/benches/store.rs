@@ -69,20 +69,21 @@ async fn measure(postgres: &Postgres, rounds: u64) -> Result<()> {
     let before = world.figures()?;
     world.make_endpoints(count).await?;
     world.row("endpoint, made", count, &before, ENDPOINT_TABLES)?;
-    let all = world.endpoints.len();
-    for (name, each) in [
-        ("attempt, one to each endpoint", 1),
-        ("attempt, 40 to each", 40),
+    for (name, endpoints, each, records) in [
+        ("attempt alone in its transaction", 1, 1, rounds * 20),
+        ("attempt, one to each of 40 endpoints", 40, 1, rounds * 4),
+        ("attempt, one to each of 400 endpoints", 400, 1, rounds),
+        ("attempt, 40 to each of 10 endpoints", 10, 40, rounds),
     ] {
-        let endpoints: Vec<EndpointId> =
-            world.endpoints.iter().copied().take(all.min(400)).collect();
+        let all = world.endpoints.iter().copied();
+        let endpoints: Vec<EndpointId> = all.take(endpoints).collect();
         world.empty("attempts")?;
         let before = world.figures()?;
-        for round in 0..rounds {
-            let of = &endpoints[..endpoints.len().div_ceil(each)];
-            world.store.record(&attempts(of, each, round)).await?;
+        for round in 0..records {
+            let attempts = attempts(&endpoints, each, round);
+            world.store.record(&attempts).await?;
         }
-        let count = rounds * (endpoints.len().div_ceil(each) * each) as u64;
+        let count = records * (endpoints.len() * each) as u64;
         world.row(name, count, &before, &["attempts"])?;
     }
     let before = world.figures()?;

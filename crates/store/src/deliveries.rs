@@ -35,7 +35,7 @@ pub(crate) use due_time::Shown;
 pub(crate) use held::Held;
 pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
-pub(crate) use status::{Failing, failure, success};
+pub(crate) use status::{Failing, Status};
 
 /// For so long after a record has failed the store counts as one that takes none, unless one
 /// succeeds. It is tried again in less; a node that has nothing to record any more does not try.

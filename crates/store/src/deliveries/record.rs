@@ -10,7 +10,7 @@ use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
-use super::attempts;
+use super::attempts::Rows;
 use super::order::Keys;
 use super::owing::{Owing, Time};
 use super::status::Seen;
@@ -78,21 +78,18 @@ impl Store {
         Ok(())
     }
 
-    /// Writes attempts, and how their endpoints are after them. Last, and in the order of the
-    /// endpoints: other nodes lock the same rows, in the same order.
+    /// Writes attempts, and how their endpoints are after them: a statement each for all endpoints,
+    /// or few. Last, as other nodes lock the same endpoints.
     async fn attempted(&self, tx: &mut Connection, attempts: Attempts<'_>) -> Result<Seen> {
-        let mut seen = Seen::new();
-        for (endpoint, mut rows) in attempts {
-            rows.sort_by_key(|row| row.time_ms);
-            for (place, part) in rows.chunks(attempts::MOST).enumerate() {
-                if let Some(insert) = attempts::insert(endpoint, place, part) {
-                    insert.execute(&mut *tx).await?;
-                }
-            }
-            if let Some(status) = self.status(endpoint, &rows, &mut seen) {
-                status.execute(&mut *tx).await?;
-            }
+        let (mut seen, mut rows, mut statuses) = (Seen::new(), Rows::default(), Vec::new());
+        for (endpoint, mut attempts) in attempts {
+            attempts.sort_by_key(|row| row.time_ms);
+            let of = (endpoint, &attempts[..]);
+            rows.add(&self.database, tx, of).await?;
+            statuses.extend(self.status(endpoint, &attempts, &mut seen));
         }
+        rows.insert(&self.database, tx).await?;
+        self.note_status(tx, &statuses).await?;
         Ok(seen)
     }
 }
