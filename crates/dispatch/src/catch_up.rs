@@ -1,5 +1,5 @@
-//! Catching up: an endpoint that owes ranges of the log gets them, read again and through its
-//! filter.
+//! Catching up: what an endpoint could not take in time was left in the log, as ranges of offsets
+//! that it is owed; here those are read again and delivered, through its filter.
 //!
 //! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and
 //! has not grown meanwhile, the lane is behind no more. Others are of lanes that were behind in

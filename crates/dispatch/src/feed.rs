@@ -1,5 +1,5 @@
-//! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and
-//! commits what is done.
+//! The feed: reads the log, finds the endpoints of each notification, offers it to their queues
+//! (lanes), and commits the offsets of what is done.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! What has happened and is not written yet, in the order in which it was said.
+//! What has happened to deliveries and is not written to the ledger (the database) yet, in the
+//! order in which it was said.
 //!
 //! Of a range, which may move on many times before the next write, only the outcome is kept, so
 //! that a transaction stays small. Nothing here writes: that is `recording`.

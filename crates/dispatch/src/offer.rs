@@ -1,4 +1,5 @@
-//! Offers deliveries to lanes, and writes down what is owed instead of being made.
+//! Offers deliveries to the queues of endpoints (lanes), and has written down what those do not
+//! take: that is owed, and delivered later.
 //!
 //! No two locks are held at a time (`locks`), so each function here goes from one to the next:
 //! first the lane decides, then the recorder hears of it, then the lane is told that the recorder

@@ -1,4 +1,5 @@
-//! Writes down what has happened, many things in one transaction, and says what may be committed.
+//! Writes what has happened to deliveries to the ledger (the database), many things in one
+//! transaction, and says which offsets of the log may be committed after that.
 //!
 //! Everything of a group is in `happened` before the group counts as done. So whoever looks for
 //! groups that are done first, and takes what has happened afterwards, has all that belongs to

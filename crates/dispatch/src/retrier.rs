@@ -1,4 +1,5 @@
-//! Fetches deliveries that are owed and due again.
+//! Claims deliveries that have failed and are due again from the ledger (the database), and offers
+//! them to their endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

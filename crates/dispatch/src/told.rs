@@ -1,4 +1,5 @@
-//! What may happen very often is logged once a minute.
+//! Lines about what may happen very often: logged once a minute, with how often it has happened
+//! since.
 
 use std::time::{Duration, Instant};
 

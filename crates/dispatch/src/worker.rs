@@ -1,5 +1,5 @@
-//! Workers of a lane: each has one connection, takes the next delivery, and writes down what came
-//! of it.
+//! Workers, which deliver to one endpoint: each has one connection, takes the next delivery of the
+//! endpoint's queue (its lane), and has written down what came of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
