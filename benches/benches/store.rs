@@ -69,31 +69,32 @@ async fn measure(postgres: &Postgres, rounds: u64) -> Result<()> {
     let before = world.figures()?;
     world.make_endpoints(count).await?;
     world.row("endpoint, made", count, &before, ENDPOINT_TABLES)?;
-    let all = world.endpoints.len();
-    for (name, each) in [
-        ("attempt, one to each endpoint", 1),
-        ("attempt, 40 to each", 40),
+    for (name, endpoints, each, records) in [
+        ("attempt alone in its transaction", 1, 1, rounds * 20),
+        ("attempt, one to each of 40 endpoints", 40, 1, rounds * 4),
+        ("attempt, one to each of 400 endpoints", 400, 1, rounds),
+        ("attempt, 40 to each of 10 endpoints", 10, 40, rounds),
     ] {
-        let endpoints: Vec<EndpointId> =
-            world.endpoints.iter().copied().take(all.min(400)).collect();
+        let all = world.endpoints.iter().copied();
+        let endpoints: Vec<EndpointId> = all.take(endpoints).collect();
         world.empty("attempts")?;
         let before = world.figures()?;
-        for round in 0..rounds {
-            let of = &endpoints[..endpoints.len().div_ceil(each)];
-            world.store.record(attempts(of, each, round)).await?;
+        for round in 0..records {
+            let attempts = attempts(&endpoints, each, round);
+            world.store.record(&attempts).await?;
         }
-        let count = rounds * (endpoints.len().div_ceil(each) * each) as u64;
+        let count = records * (endpoints.len() * each) as u64;
         world.row(name, count, &before, &["attempts"])?;
     }
     let before = world.figures()?;
-    for round in 0..rounds {
-        world.store.record(owed(&world.endpoints, round)).await?;
+    for _ in 0..rounds {
+        world.store.record(&owed(&world.endpoints)).await?;
     }
     let count = rounds * world.endpoints.len().min(200) as u64;
     world.row("delivery owed, 1 kB", count, &before, &["owed"])?;
     let before = world.figures()?;
     for round in 0..rounds {
-        world.store.record(ranges(&world.endpoints, round)).await?;
+        world.store.record(&ranges(&world.endpoints, round)).await?;
     }
     world.row("range owed", count, &before, &["owed_range"])?;
     world
@@ -200,7 +201,7 @@ impl World<'_> {
     }
 }
 
-fn attempts(endpoints: &[EndpointId], each: usize, round: u64) -> Happened {
+fn attempts(endpoints: &[EndpointId], each: usize, round: u64) -> Vec<Happened> {
     let row = |endpoint: EndpointId| AttemptRow {
         endpoint,
         notification: NotificationId(Uuid::now_v7()),
@@ -214,13 +215,10 @@ fn attempts(endpoints: &[EndpointId], each: usize, round: u64) -> Happened {
     let of = endpoints
         .iter()
         .flat_map(|id| std::iter::repeat_n(*id, each));
-    Happened {
-        attempts: of.map(row).collect(),
-        ..Happened::default()
-    }
+    of.map(row).map(Happened::Attempt).collect()
 }
 
-fn owed(endpoints: &[EndpointId], _: u64) -> Happened {
+fn owed(endpoints: &[EndpointId]) -> Vec<Happened> {
     let owed = |endpoint: &EndpointId| Owed {
         endpoint: *endpoint,
         notification: NotificationId(Uuid::now_v7()),
@@ -230,13 +228,11 @@ fn owed(endpoints: &[EndpointId], _: u64) -> Happened {
         reason: "HTTP 503".to_owned(),
         place: None,
     };
-    Happened {
-        owed: endpoints.iter().take(200).map(owed).collect(),
-        ..Happened::default()
-    }
+    let all = endpoints.iter().take(200);
+    all.map(owed).map(Happened::Owed).collect()
 }
 
-fn ranges(endpoints: &[EndpointId], round: u64) -> Happened {
+fn ranges(endpoints: &[EndpointId], round: u64) -> Vec<Happened> {
     let range = |endpoint: &EndpointId| {
         let id = RangeId {
             endpoint: *endpoint,
@@ -244,12 +240,9 @@ fn ranges(endpoints: &[EndpointId], round: u64) -> Happened {
             partition: u32::try_from(round).unwrap_or(0),
             start: 1_000_000,
         };
-        (id, 2_000_000)
+        Happened::Begun(id, 2_000_000)
     };
-    Happened {
-        begun: endpoints.iter().take(200).map(range).collect(),
-        ..Happened::default()
-    }
+    endpoints.iter().take(200).map(range).collect()
 }
 
 /// Time on a CPU of a process and of its children, those that have ended included.

@@ -115,26 +115,42 @@ impl Kept {
     }
 
     /// What a record says is nobody's any more, if the store took it.
-    fn recorded(&mut self, node: usize, happened: &Happened) {
-        self.ranges_begun += happened.begun.len();
-        for id in happened.begun.keys().chain(happened.grown.keys()) {
-            self.ranges.insert(id.clone(), node);
-        }
-        let gone = happened.ended.keys().chain(&happened.released);
-        for id in gone.chain(&happened.unwanted_ranges) {
-            if self.ranges.get(id) == Some(&node) {
-                self.ranges.remove(id);
+    fn recorded(&mut self, node: usize, happened: &[Happened]) {
+        for happened in happened {
+            match happened {
+                Happened::Begun(id, _) => {
+                    self.ranges_begun += 1;
+                    self.ranges.insert(id.clone(), node);
+                }
+                Happened::Grown(id, _) => {
+                    self.ranges.insert(id.clone(), node);
+                }
+                Happened::Ended(id, _) | Happened::Released(id) | Happened::UnwantedRange(id) => {
+                    if self.ranges.get(id) == Some(&node) {
+                        self.ranges.remove(id);
+                    }
+                }
+                Happened::UnderWay(owed) => {
+                    self.owed.insert((owed.endpoint, owed.notification), node);
+                }
+                Happened::FailedAgain(owed) | Happened::GivenBack(owed) => {
+                    self.free(node, (owed.endpoint, owed.notification));
+                }
+                Happened::Done(id) => self.free(node, *id),
+                Happened::Owed(_)
+                | Happened::Postponed(..)
+                | Happened::Unwanted(_)
+                | Happened::Progress(..)
+                | Happened::Dead(_)
+                | Happened::Attempt(_)
+                | Happened::SwitchedOff(..) => {}
             }
         }
-        for owed in &happened.under_way {
-            self.owed.insert((owed.endpoint, owed.notification), node);
-        }
-        let back = happened.failed_again.iter().chain(&happened.given_back);
-        let back = back.map(|owed| (owed.endpoint, owed.notification));
-        for id in back.chain(happened.done.iter().copied()) {
-            if self.owed.get(&id) == Some(&node) {
-                self.owed.remove(&id);
-            }
+    }
+
+    fn free(&mut self, node: usize, id: OwedId) {
+        if self.owed.get(&id) == Some(&node) {
+            self.owed.remove(&id);
         }
     }
 }
@@ -170,23 +186,23 @@ impl NodeLedger {
 }
 
 impl Ledger for NodeLedger {
-    async fn record(&self, mut happened: Happened) -> Result<(), LedgerError> {
+    async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
+        let mut happened = happened.to_vec();
         let now_ms = self.time.now_ms();
         // What dispatchers say in the system's time is due in the simulated one.
         let ahead_ms = now_ms - real_ms();
-        for list in [
-            &mut happened.owed,
-            &mut happened.under_way,
-            &mut happened.failed_again,
-            &mut happened.given_back,
-        ] {
-            for owed in list.iter_mut().filter(|owed| owed.due_ms != BEHIND) {
+        for happened in &mut happened {
+            if let Happened::Owed(owed)
+            | Happened::UnderWay(owed)
+            | Happened::FailedAgain(owed)
+            | Happened::GivenBack(owed) = happened
+                && owed.due_ms != BEHIND
+            {
                 owed.due_ms += ahead_ms;
             }
         }
-        let said = happened.clone();
-        self.ask(self.store.record(happened)).await?;
-        self.claims.kept().recorded(self.node, &said);
+        self.ask(self.store.record(&happened)).await?;
+        self.claims.kept().recorded(self.node, &happened);
         Ok(())
     }
 

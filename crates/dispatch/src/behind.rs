@@ -1,4 +1,5 @@
-//! The ranges of the log that a lane owes since it is behind.
+//! What an endpoint has missed since its queue (its lane) could not keep up: ranges of the log,
+//! each from one offset of a partition to another, which are read again later.
 //!
 //! Of each partition one range grows. Where offsets go back, because the log was made anew,
 //! truncated or restored, or because records are read again, another range begins: what was looked

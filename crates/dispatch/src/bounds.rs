@@ -1,5 +1,5 @@
-//! Where the partitions of a topic begin and end, asked once for all ranges that want to know it at
-//! the same time: with Kafka each question takes a connection.
+//! The first and the last offset of each partition, asked of the log once for all who want to know
+//! them at the same time: with Kafka each question takes a connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Catching up: an endpoint that owes ranges of the log gets them, read again and through its
-//! filter.
+//! Catching up: what an endpoint could not take in time was left in the log, as ranges of offsets
+//! that it is owed; here those are read again and delivered, through its filter.
 //!
 //! Ranges that grow are those of a lane that is behind; when one has been delivered to its end, and
 //! has not grown meanwhile, the lane is behind no more. Others are of lanes that were behind in
@@ -15,7 +15,7 @@ use dovecast_log::Log;
 
 use crate::behind::{Growth, Part};
 use crate::lane::Lane;
-use crate::ledger::{Ledger, RangeId};
+use crate::ledger::{Happened, Ledger, RangeId};
 use crate::panics::{REST, caught};
 use crate::range_reader::{RETRY_INTERVAL, RangeReader, Step};
 use crate::shared::Shared;
@@ -230,7 +230,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// If the range is still ours, whoever asks gets it.
     pub(crate) fn release(&self, id: RangeId) {
-        self.recorder.happened().released.push(id);
+        self.recorder.note(Happened::Released(id));
         self.recorder.news.notify_one();
     }
 

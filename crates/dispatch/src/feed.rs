@@ -1,5 +1,5 @@
-//! The feed: reads the log, finds the endpoints of each notification, offers it to their lanes, and
-//! commits what is done.
+//! The feed: reads the log, finds the endpoints of each notification, offers it to their queues
+//! (lanes), and commits the offsets of what is done.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::dispatcher::STOP;
 use crate::endpoint::Endpoint;
 use crate::item::{Item, ReadTogether};
-use crate::ledger::{DeadLetter, Ledger, RecordPlace};
+use crate::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
 use crate::life::keep_up;
 use crate::matching::{Found, Live};
 use crate::panics::{caught, caught_now};
@@ -360,5 +360,5 @@ pub(crate) fn bury<L: Log + Clone, S: Ledger>(
         time_ms: shared.now_ms(),
         attempts: 0,
     };
-    shared.recorder.happened().dead.push(letter);
+    shared.recorder.note(Happened::Dead(letter));
 }

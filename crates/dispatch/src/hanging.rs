@@ -1,6 +1,6 @@
-//! Attempts that hang: what does not answer within a moment is owed and counts as in flight no
-//! more, so that other things are read; how many there may be, and how much memory they may hold,
-//! is bounded here, in all and by account.
+//! Attempts that hang, which is to say that get no answer within a moment: each is stored as still
+//! to be delivered and counts as in flight no more, so that other things are read. How many there
+//! may be, and how much memory they may hold, is bounded here, in all and by account.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! The heartbeat: says to the ledger that this dispatcher lives, and knows until when the others
-//! believe it.
+//! The heartbeat: stores every second in the ledger (the database) that this dispatcher lives, and
+//! knows until when the other dispatchers believe it.
 //!
 //! What was claimed is ours while we live. A dispatcher that could not say so in time may have lost
 //! all of it to others, even if it lives on: it begins another life then.

@@ -1,4 +1,5 @@
-//! One delivery on its way, and where it comes from: that decides what is kept when it ends.
+//! One delivery of a notification to an endpoint while it is in memory, and where it comes from:
+//! that decides what is stored when it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

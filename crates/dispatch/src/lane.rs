@@ -1,4 +1,5 @@
-//! The lane of an endpoint: what waits for it, in order; its breaker; whether it is behind.
+//! The lane of an endpoint, which is its queue: what waits for it, in order; its circuit breaker;
+//! whether it is behind.
 //!
 //! A lane that is behind, because it is slow, its breaker is open or it is paused, owes ranges of
 //! the log instead of holding deliveries. What was in its queue then is the beginning of the

@@ -1,5 +1,5 @@
-//! Looks after all lanes, now and then: what has changed of their endpoints, what waits too long,
-//! what nobody needs any more.
+//! Looks after the queues of all endpoints (lanes), several times a second: what has changed of an
+//! endpoint, what waits too long, which queue nobody needs any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,7 +5,6 @@
 //! or nothing. Several dispatchers may use one ledger: what one has claimed no other gets while it
 //! lives.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -172,53 +171,53 @@ pub struct AttemptRow {
     pub said: String,
 }
 
-/// Everything that has happened since the last one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Happened {
-    /// New ones; one that is owed already stays as it is.
-    pub owed: Vec<Owed>,
-    /// New ones that are under way; claimed by us.
-    pub under_way: Vec<Owed>,
-    /// Owed ones that have failed again: with the next due time, no longer claimed.
-    pub failed_again: Vec<Owed>,
-    /// Owed ones that were not tried: due at another time, no longer claimed. Whole, so that one
+/// One thing that has happened and is to be kept.
+///
+/// What is said of one delivery holds in the order in which it is said, and so does what is said of
+/// one range: each is applied to what those before it have left. Between two deliveries, or two
+/// ranges, there is no order, and neither is there between those and attempts, dead letters and
+/// endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// A delivery is owed; one that is owed already stays as it is.
+    Owed(Owed),
+    /// A delivery that is under way is owed, claimed by us; one that is owed already stays as it
+    /// is.
+    UnderWay(Owed),
+    /// An owed delivery has failed again: with the next due time, no longer claimed.
+    FailedAgain(Owed),
+    /// An owed delivery was not tried: due at another time, no longer claimed. Whole, so that one
     /// that the ledger has lost is there again.
-    pub given_back: Vec<Owed>,
-    /// Owed ones that nobody has claimed: due at this time, by a clock that was set since they were
-    /// written.
-    pub postponed: Vec<(OwedId, Millis)>,
-    /// Owed ones that are done: delivered, or dead letters.
-    pub done: Vec<OwedId>,
-    /// Ranges that begin, or begin anew where there is one of that name, and up to where; claimed
-    /// by us. Nothing of them is done.
-    pub begun: BTreeMap<RangeId, u64>,
-    /// Ranges that grow, and up to where; claimed by us.
-    pub grown: BTreeMap<RangeId, u64>,
-    /// Ranges of which everything before an offset is done.
-    pub progress: BTreeMap<RangeId, u64>,
-    /// Ranges of which everything is done that is before an offset; one that goes further stays.
-    pub ended: BTreeMap<RangeId, u64>,
-    /// Ranges whose endpoint we do not know: they go unless the ledger knows it, and are claimed no
-    /// longer.
-    pub unwanted_ranges: Vec<RangeId>,
-    /// Ranges that we cannot read: no longer claimed.
-    pub released: Vec<RangeId>,
-    /// Owed ones whose endpoint we do not know, or know not to be active: they go unless the ledger
-    /// knows better.
-    pub unwanted: Vec<OwedId>,
-    /// Dead letters.
-    pub dead: Vec<DeadLetter>,
-    /// Attempts.
-    pub attempts: Vec<AttemptRow>,
-    /// Endpoints that are not active from now on, and why.
-    pub switched_off: BTreeMap<EndpointId, String>,
-}
-
-impl Happened {
-    /// Whether there is nothing to be kept.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
+    GivenBack(Owed),
+    /// An owed delivery that nobody has claimed is due at this time, by a clock that was set since
+    /// it was written.
+    Postponed(OwedId, Millis),
+    /// An owed delivery is done: delivered, or a dead letter.
+    Done(OwedId),
+    /// The endpoint of an owed delivery is not known to us, or known not to be active: the delivery
+    /// goes unless the ledger knows better.
+    Unwanted(OwedId),
+    /// A range begins, or begins anew where there is one of that name, and goes up to there;
+    /// claimed by us. Nothing of it is done.
+    Begun(RangeId, u64),
+    /// A range grows up to there; claimed by us.
+    Grown(RangeId, u64),
+    /// Everything of a range is done that is before an offset.
+    Progress(RangeId, u64),
+    /// Everything of a range is done that is before an offset, and the range ends; one that goes
+    /// further stays.
+    Ended(RangeId, u64),
+    /// The endpoint of a range is not known to us: the range goes unless the ledger knows it, and
+    /// is claimed no longer.
+    UnwantedRange(RangeId),
+    /// A range cannot be read by us: no longer claimed.
+    Released(RangeId),
+    /// A delivery will not be made.
+    Dead(DeadLetter),
+    /// An attempt was made.
+    Attempt(AttemptRow),
+    /// An endpoint is not active from now on, and why.
+    SwitchedOff(EndpointId, String),
 }
 
 /// Which owed deliveries are claimed.
@@ -261,8 +260,9 @@ pub struct Debts {
 
 /// Keeps it.
 pub trait Ledger: Clone + Send + Sync + 'static {
-    /// All of it, in one transaction.
-    fn record(&self, happened: Happened) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// All of it, in one transaction; of one delivery and of one range in this order.
+    fn record(&self, happened: &[Happened])
+    -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// We live, and shall be taken for dead if this is not said again until `alive_until_ms`.
     fn beat(

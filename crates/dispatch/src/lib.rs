@@ -26,7 +26,7 @@
 //! | `take_over` | claims ranges of endpoints with an order, with their partition |
 //! | `take_up` | claims ranges that nobody delivers, and delivers them |
 //! | `trace` | lets a person follow one notification |
-//! | `recording` | writes down what has happened, many things at a time, and says what may be committed |
+//! | `recording`, `gathered` | writes down what has happened, many things at a time, and says what may be committed; what of it waits to be written |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
 //! read is committed when each of its deliveries is done or durably owed; whoever dies before reads
@@ -44,6 +44,7 @@ pub mod driver;
 mod endpoint;
 mod evaluator;
 mod feed;
+mod gathered;
 mod hanging;
 mod heartbeat;
 mod held_keys;

@@ -20,7 +20,7 @@ use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
 use crate::feed;
 use crate::item::{Item, Origin, ReadTogether, What};
-use crate::ledger::{KeyPlace, Ledger, TopicPartition};
+use crate::ledger::{Happened, KeyPlace, Ledger, TopicPartition};
 use crate::locks::Lock;
 use crate::panics::caught;
 use crate::recording::Recorder;
@@ -316,7 +316,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     fn owe(&self, endpoint: &Endpoint, live: &Live) {
         let item = live.item(&self.recorder, endpoint);
         let owed = item.owed(self.now_ms(), "");
-        self.recorder.happened().owed.push(owed);
+        self.recorder.note(Happened::Owed(owed));
         self.recorder.hold(item.held.clone());
         item.settle();
     }

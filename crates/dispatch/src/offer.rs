@@ -1,4 +1,5 @@
-//! Offers deliveries to lanes, and writes down what is owed instead of being made.
+//! Offers deliveries to the queues of endpoints (lanes), and has written down what those do not
+//! take: that is owed, and delivered later.
 //!
 //! No two locks are held at a time (`locks`), so each function here goes from one to the next:
 //! first the lane decides, then the recorder hears of it, then the lane is told that the recorder
@@ -15,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::item::Item;
 use crate::lane::order::{Due, Joining, Over};
 use crate::lane::{Lane, NotNow, Offered, Run, Shed, State};
-use crate::ledger::{BEHIND, KeyPlace, Ledger, RangeId, TopicPartition};
+use crate::ledger::{BEHIND, Happened, KeyPlace, Ledger, RangeId, TopicPartition};
 use crate::range_run::RangeRun;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -180,7 +181,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if joins.is_empty() {
             return;
         }
-        let (mut new, mut given_back) = (Vec::new(), Vec::new());
+        let (mut happened, mut new) = (Vec::with_capacity(joins.len()), 0);
         let mut keys: BTreeMap<OrderKey, u32> = BTreeMap::new();
         for Joining { item, due } in &joins {
             let due_ms = match due {
@@ -189,22 +190,18 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 Due::Later => self.recorder.due(item.id(), wait),
             };
             let owed = item.owed(due_ms, "");
-            let list = if item.is_owed() {
-                &mut given_back
+            if item.is_owed() {
+                happened.push(Happened::GivenBack(owed));
             } else {
-                &mut new
-            };
-            list.push(owed);
+                happened.push(Happened::Owed(owed));
+                new += 1;
+            }
             if let Some(place) = &item.order {
                 *keys.entry(place.key).or_default() += 1;
             }
         }
-        count(&self.counters.held_back, new.len() as u64);
-        {
-            let mut happened = self.recorder.happened();
-            happened.owed.append(&mut new);
-            happened.given_back.append(&mut given_back);
-        }
+        count(&self.counters.held_back, new);
+        self.recorder.note_all(happened);
         let batch = self.recorder.batch();
         {
             let mut state = lane.state();
@@ -244,9 +241,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 BEHIND
             };
             // The reason which the ledger knows stays.
-            owed.push(item.owed(due_ms, ""));
+            owed.push(Happened::GivenBack(item.owed(due_ms, "")));
         }
-        self.recorder.happened().given_back.extend(owed);
+        self.recorder.note_all(owed);
         for item in items {
             self.recorder.hold(item.held.clone());
             item.settle();
@@ -255,8 +252,9 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Owed deliveries of a key before which another one comes: they are owed behind it.
     fn put_behind(&self, items: Vec<Item>) {
-        let owed: Vec<_> = items.iter().map(|item| item.owed(BEHIND, "")).collect();
-        self.recorder.happened().given_back.extend(owed);
+        let owed = items.iter().map(|item| item.owed(BEHIND, ""));
+        let owed: Vec<_> = owed.map(Happened::GivenBack).collect();
+        self.recorder.note_all(owed);
         for item in items {
             self.recorder.hold(item.held.clone());
             item.settle();
@@ -288,7 +286,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Everything of a range is delivered that is before an offset.
     pub(crate) fn ended(&self, range: RangeId, to: u64) {
-        self.recorder.happened().ended.insert(range, to);
+        self.recorder.note(Happened::Ended(range, to));
         self.recorder.news.notify_one();
     }
 

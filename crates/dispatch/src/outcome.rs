@@ -12,7 +12,7 @@ use crate::item::{Item, Origin};
 use crate::lane::Lane;
 use crate::lane::gate::Turned;
 use crate::lane::order::Over;
-use crate::ledger::{AttemptRow, DeadLetter, Ledger, Owed};
+use crate::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
 use crate::offer::NOT_NOW;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -84,8 +84,8 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     }
     if matches!(made.end, End::Dead) && endpoint.is_switched_off_by_failure {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
-        let mut happened = shared.recorder.happened();
-        happened.switched_off.insert(lane.id, made.reason.clone());
+        let switched_off = Happened::SwitchedOff(lane.id, made.reason.clone());
+        shared.recorder.note(switched_off);
     }
     let over = match made.end {
         End::Delivered => Some(Over::Done),
@@ -166,14 +166,14 @@ fn write_down<L: Log + Clone, S: Ledger>(
         (End::Again(_), Some(owed)) => {
             count(&shared.counters.failed, 1);
             if is_owed {
-                happened.failed_again.push(owed);
+                happened.push(Happened::FailedAgain(owed));
             } else {
-                happened.owed.push(owed);
+                happened.push(Happened::Owed(owed));
             }
         }
         (End::Dead, Some(owed)) => {
             count(&shared.counters.dead, 1);
-            happened.dead.push(DeadLetter {
+            happened.push(Happened::Dead(DeadLetter {
                 record: None,
                 endpoint: Some(endpoint),
                 notification: owed.notification,
@@ -181,30 +181,30 @@ fn write_down<L: Log + Clone, S: Ledger>(
                 reason: made.reason.clone(),
                 time_ms,
                 attempts,
-            });
+            }));
             if let Some(fallback) = of.fallback {
                 count(&shared.counters.fallen_back, 1);
-                happened.owed.push(Owed {
+                happened.push(Happened::Owed(Owed {
                     endpoint: fallback,
                     failures: 0,
                     place: None,
                     reason: format!("it could not be delivered to the endpoint {endpoint}"),
                     ..owed
-                });
+                }));
             }
         }
         (End::Later | End::Again(_) | End::Dead, _) => count(&shared.counters.failed, 1),
     }
     if is_owed && matches!(made.end, End::Delivered | End::Dead) {
-        happened.done.push(item.id());
+        happened.push(Happened::Done(item.id()));
     }
     let answer = made.answer.as_ref();
-    if happened.attempts.len() >= MOST_ATTEMPTS {
+    if happened.attempts() >= MOST_ATTEMPTS {
         // The ledger is away: the deliveries count, their history does not.
         count(&shared.counters.attempts_lost, 1);
         return;
     }
-    happened.attempts.push(AttemptRow {
+    happened.push(Happened::Attempt(AttemptRow {
         endpoint,
         notification: item.notification.id,
         time_ms,
@@ -213,7 +213,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
         status: answer.and_then(|answer| answer.status),
         latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
         said: answer.map_or(&made.reason, |answer| &answer.head).clone(),
-    });
+    }));
 }
 
 /// Leaves what is kept of a text that a driver has given.

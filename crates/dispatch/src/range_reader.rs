@@ -1,5 +1,5 @@
-//! One range of the log that an endpoint owes: reads it, offers what the endpoint wants, and knows
-//! how far it is.
+//! Reads one range of the log that an endpoint has still to get, offers what the endpoint's filter
+//! matches, and knows how far it is.
 //!
 //! A reader may be a connection with its buffers, so each needs a place among the few there are,
 //! and makes way for others.

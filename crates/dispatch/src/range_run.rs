@@ -1,4 +1,5 @@
-//! A range that is being delivered: which of its offsets are done, and which are under way.
+//! Which offsets of a range of the log are done, and which are under way, while the range is
+//! delivered to an endpoint.
 //!
 //! Its deliveries end in any order; everything before the first that has not ended is done, and
 //! that is what is written down of the range.

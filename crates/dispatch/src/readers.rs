@@ -1,6 +1,6 @@
-//! Readers of ranges: each may be a connection with its buffers, so there are only so many, and
-//! they go round among those who catch up: accounts take turns, and of each account who has waited
-//! longest.
+//! How many readers of the log may be open at a time for endpoints that catch up, and whose turn it
+//! is: each may be a connection with its buffers. Accounts take turns, and of each account who has
+//! waited longest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

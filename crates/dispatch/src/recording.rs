@@ -1,4 +1,5 @@
-//! Writes down what has happened, many things in one transaction, and says what may be committed.
+//! Writes what has happened to deliveries to the ledger (the database), many things in one
+//! transaction, and says which offsets of the log may be committed after that.
 //!
 //! Everything of a group is in `happened` before the group counts as done. So whoever looks for
 //! groups that are done first, and takes what has happened afterwards, has all that belongs to
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::behind::Growth;
 use crate::budget::Reserved;
 use crate::clock::{Clock, Waits};
+use crate::gathered::Gathered;
 use crate::item::{Item, Origin, ReadTogether};
 use crate::ledger::{Happened, Ledger, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
@@ -24,9 +26,6 @@ use crate::shared::{Shared, ms};
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
-/// Due times that are written in one transaction after the clock was set: the lock of a store is
-/// held no longer than that.
-const POSTPONED_AT_A_TIME: usize = 1_000;
 /// How often it is looked whether attempts that outlast the stop have ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
@@ -37,7 +36,7 @@ const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 /// What waits to be written, and the groups in the order in which they were read.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    happened: Lock<Happened>,
+    happened: Lock<Gathered>,
     groups: Lock<VecDeque<Arc<ReadTogether>>>,
     /// Room in memory for the bodies in what has happened.
     held: Lock<Vec<Arc<Reserved>>>,
@@ -61,7 +60,7 @@ impl Recorder {
             postponing: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            happened: Lock::new("happened", Happened::default()),
+            happened: Lock::new("happened", Gathered::default()),
             groups: Lock::new("groups", VecDeque::new()),
             held: Lock::new("held", Vec::new()),
             news: Notify::new(),
@@ -75,28 +74,32 @@ impl Recorder {
     }
 
     /// What has happened, to be added to.
-    pub(crate) fn happened(&self) -> Held<MutexGuard<'_, Happened>> {
+    pub(crate) fn happened(&self) -> Held<MutexGuard<'_, Gathered>> {
         self.happened.lock()
+    }
+
+    /// Adds one thing that has happened.
+    pub(crate) fn note(&self, happened: Happened) {
+        self.happened().push(happened);
+    }
+
+    /// Adds things that have happened in this order, and nothing else between them.
+    pub(crate) fn note_all(&self, all: impl IntoIterator<Item = Happened>) {
+        let mut gathered = self.happened();
+        for happened in all {
+            gathered.push(happened);
+        }
     }
 
     /// Ranges have begun or grown. Several threads may say so of one range, in any order.
     pub(crate) fn grown(&self, growths: &[Growth]) {
         let mut happened = self.happened();
         for Growth { id, to, begins } in growths {
-            if *begins {
-                // Nothing that was said of another range of this name holds for this one.
-                happened.progress.remove(id);
-                happened.ended.remove(id);
-                happened.released.retain(|released| released != id);
-                let grown = happened.grown.remove(id).unwrap_or(*to);
-                let begun = happened.begun.entry(id.clone()).or_insert(*to);
-                *begun = (*begun).max(*to).max(grown);
-            } else if let Some(begun) = happened.begun.get_mut(id) {
-                *begun = (*begun).max(*to);
+            happened.push(if *begins {
+                Happened::Begun(id.clone(), *to)
             } else {
-                let grown = happened.grown.entry(id.clone()).or_insert(*to);
-                *grown = (*grown).max(*to);
-            }
+                Happened::Grown(id.clone(), *to)
+            });
         }
     }
 
@@ -106,8 +109,7 @@ impl Recorder {
         if range.is_void() {
             return;
         }
-        let progress = happened.progress.entry(range.id.clone()).or_insert(from);
-        *progress = (*progress).max(from);
+        happened.push(Happened::Progress(range.id.clone(), from));
     }
 
     /// A delivery is not under way any more, and what came of it is written down.
@@ -137,14 +139,11 @@ impl Recorder {
             failures: item.failures.saturating_add(1),
             ..item.owed(due_ms, "the dispatcher failed while it was under way")
         };
-        {
-            let mut happened = self.happened();
-            if item.is_owed() {
-                happened.failed_again.push(owed);
-            } else {
-                happened.owed.push(owed);
-            }
-        }
+        self.note(if item.is_owed() {
+            Happened::FailedAgain(owed)
+        } else {
+            Happened::Owed(owed)
+        });
         self.hold(item.held.clone());
         self.end(&item.origin);
         self.news.notify_one();
@@ -155,11 +154,10 @@ impl Recorder {
     pub(crate) fn postpone(&self) {
         let due = self.waits.due(self.clock.now_ms());
         let mut happened = self.happened();
-        // Those of an earlier step are wrong by now.
-        let stale = happened.postponed.len();
         self.postponing.fetch_add(due.len(), Ordering::AcqRel);
+        // Those of an earlier step are wrong by now.
+        let stale = happened.postpone(due);
         self.postponing.fetch_sub(stale, Ordering::AcqRel);
-        happened.postponed = due;
         drop(happened);
         self.news.notify_one();
     }
@@ -196,12 +194,7 @@ impl Recorder {
 
     /// How much waits to be written: more than is being written now.
     pub(crate) fn waiting(&self) -> usize {
-        let happened = self.happened();
-        let owed = happened.owed.len()
-            + happened.under_way.len()
-            + happened.failed_again.len()
-            + happened.given_back.len();
-        happened.attempts.len() + happened.dead.len() + owed
+        self.happened().waiting()
     }
 
     /// Number of the batch with which everything is written, at the latest, that was given to the
@@ -215,8 +208,9 @@ impl Recorder {
         self.written.load(Ordering::Acquire)
     }
 
-    /// What is to be written, and what may be committed after that.
-    pub(crate) fn take(&self) -> (Happened, Vec<Position>) {
+    /// What is to be written, how many due times are among it, and what may be committed after
+    /// that.
+    pub(crate) fn take(&self) -> (Vec<Happened>, usize, Vec<Position>) {
         let mut positions = BTreeMap::new();
         {
             let mut groups = self.groups.lock();
@@ -227,29 +221,26 @@ impl Recorder {
                 }
             }
         }
-        let happened = {
+        let (happened, postponed) = {
             let mut happened = self.happened();
             self.taken.fetch_add(1, Ordering::AcqRel);
-            let most = happened.postponed.len().min(POSTPONED_AT_A_TIME);
-            let postponed = happened.postponed.split_off(most);
-            let later = Happened {
-                postponed,
-                ..Happened::default()
-            };
-            std::mem::replace(&mut *happened, later)
+            happened.take()
         };
         let position = |((topic, partition), offset)| Position {
             topic,
             partition,
             offset,
         };
-        (happened, positions.into_iter().map(position).collect())
+        let positions = positions.into_iter().map(position).collect();
+        (happened, postponed, positions)
     }
 }
 
 /// What is being written: kept where writing it has failed, or panicked.
 struct Batch {
-    happened: Happened,
+    happened: Vec<Happened>,
+    /// Due times among it.
+    postponed: usize,
     /// Room in memory for its bodies.
     held: Vec<Arc<Reserved>>,
     positions: Vec<Position>,
@@ -286,10 +277,10 @@ async fn write<L: Log + Clone, S: Ledger>(
             return;
         };
         while !batch.happened.is_empty() {
-            match shared.record(batch.happened.clone()).await {
+            match shared.record(&batch.happened).await {
                 Ok(()) => {
-                    let written = std::mem::take(&mut batch.happened);
-                    shared.recorder.postponed(written.postponed.len());
+                    batch.happened = Vec::new();
+                    shared.recorder.postponed(batch.postponed);
                     if shared.recorder.is_postponing() {
                         shared.recorder.news.notify_one();
                     }
@@ -331,9 +322,10 @@ async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     // Before it is taken: what ends now has written down what came of it.
     let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
     let held = shared.recorder.take_held();
-    let (happened, positions) = shared.recorder.take();
+    let (happened, postponed, positions) = shared.recorder.take();
     Batch {
         happened,
+        postponed,
         held,
         positions,
         is_last,

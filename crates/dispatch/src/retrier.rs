@@ -1,4 +1,5 @@
-//! Fetches deliveries that are owed and due again.
+//! Claims deliveries that have failed and are due again from the ledger (the database), and offers
+//! them to their endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use crate::clock::Steps;
 use crate::item::{Claim, Item, Origin, What};
 use crate::lane::gate::Takes;
 use crate::lane::{Lane, Run};
-use crate::ledger::{BEHIND, Claimed, Claiming, DeadLetter, Ledger, Owed};
+use crate::ledger::{BEHIND, Claimed, Claiming, DeadLetter, Happened, Ledger, Owed};
 use crate::panics::caught_now;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -141,16 +142,18 @@ fn retry<L: Log + Clone, S: Ledger>(
             Some(Takes::Later) => {
                 let again = again(shared, owed, place, PAUSED);
                 shared.recorder.hold(held);
-                shared.recorder.happened().given_back.push(again);
+                shared.recorder.note(Happened::GivenBack(again));
             }
             // Gone, or not active any more; or so new that we have not heard of it.
             Some(Takes::Nothing) | None => {
                 count(&shared.counters.dropped, 1);
                 let again = again(shared, owed, place, UNKNOWN);
                 shared.recorder.hold(held);
-                let mut happened = shared.recorder.happened();
-                happened.unwanted.push(id);
-                happened.given_back.push(again);
+                // Where the ledger knows the endpoint the delivery is there again, and stays.
+                let unwanted = Happened::Unwanted(id);
+                shared
+                    .recorder
+                    .note_all([Happened::GivenBack(again), unwanted]);
             }
         }
     }
@@ -216,9 +219,8 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &Ba
         "an owed delivery cannot be read, it is a dead letter now"
     );
     count(&shared.counters.dead, 1);
-    let mut happened = shared.recorder.happened();
-    happened.done.push((owed.endpoint, owed.notification));
-    happened.dead.push(DeadLetter {
+    let done = Happened::Done((owed.endpoint, owed.notification));
+    let letter = DeadLetter {
         record: None,
         endpoint: Some(owed.endpoint),
         notification: owed.notification,
@@ -226,7 +228,7 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &Ba
         reason: error.to_string(),
         time_ms: shared.now_ms(),
         attempts: owed.failures,
-    });
-    drop(happened);
+    };
+    shared.recorder.note_all([done, Happened::Dead(letter)]);
     shared.recorder.news.notify_one();
 }

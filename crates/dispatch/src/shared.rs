@@ -166,7 +166,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         .await
     }
 
-    pub(crate) async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
+    pub(crate) async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         self.ask(async { self.ledger.record(happened).await }).await
     }
 

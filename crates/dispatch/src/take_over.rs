@@ -1,4 +1,5 @@
-//! Takes over what an endpoint with an order owes of a partition that has become ours.
+//! Order by key: when a partition becomes this process's, takes over what is still to be delivered
+//! of it to endpoints that want order.
 //!
 //! Ranges of such an endpoint are delivered by the process that reads their partition, one after
 //! the other, and before anything new of it. So whoever gets a partition claims them, waits for

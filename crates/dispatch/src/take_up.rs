@@ -19,7 +19,7 @@ use crate::behind::MISSING_CHECKS;
 use crate::catch_up::{Going, Open, rest, step};
 use crate::lane::Lane;
 use crate::lane::gate::Takes;
-use crate::ledger::{Ledger, LedgerError, OwedRange, RangeId};
+use crate::ledger::{Happened, Ledger, LedgerError, OwedRange, RangeId};
 use crate::locks::{Held, Lock};
 use crate::panics::caught;
 use crate::range_reader::{RangeReader, Step};
@@ -278,9 +278,8 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         let begun = std::mem::take(&mut self.begun).into_iter();
         let begun = begun.map(|begun| begun.range.id);
         let ids = begun.chain(queue.into_iter().map(|(range, _)| range.id));
-        let mut happened = self.shared.recorder.happened();
-        happened.unwanted_ranges.extend(ids);
-        drop(happened);
+        let unwanted: Vec<_> = ids.map(Happened::UnwantedRange).collect();
+        self.shared.recorder.note_all(unwanted);
         self.shared.recorder.news.notify_one();
     }
 

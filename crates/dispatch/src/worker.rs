@@ -1,5 +1,5 @@
-//! Workers of a lane: each has one connection, takes the next delivery, and writes down what came
-//! of it.
+//! Workers, which deliver to one endpoint: each has one connection, takes the next delivery of the
+//! endpoint's queue (its lane), and has written down what came of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::host::{Host, Visit};
 use crate::item::{Item, Origin, Turn};
 use crate::lane::order::Over;
 use crate::lane::{Lane, Next, PATIENCE};
-use crate::ledger::Ledger;
+use crate::ledger::{Happened, Ledger};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
 use crate::panics::{REST, caught};
@@ -271,7 +271,7 @@ fn discard<L: Log + Clone, S: Ledger>(
     count(&shared.counters.dropped, 1);
     if item.is_owed() {
         let done = item.id();
-        shared.recorder.happened().done.push(done);
+        shared.recorder.note(Happened::Done(done));
     }
     shared.over(lane, &mut item, Over::Done);
     // It may have been the probe.
@@ -302,10 +302,10 @@ fn cut_off<L: Log + Clone, S: Ledger>(
     let due_ms = shared.recorder.due(item.id(), NOT_NOW);
     if item.is_owed() {
         let owed = item.owed(due_ms, "");
-        shared.recorder.happened().given_back.push(owed);
+        shared.recorder.note(Happened::GivenBack(owed));
     } else {
         let owed = item.owed(due_ms, "too many attempts hang");
-        shared.recorder.happened().owed.push(owed);
+        shared.recorder.note(Happened::Owed(owed));
     }
     shared.over(lane, &mut item, Over::Owed);
     shared.recorder.hold(item.held.clone());
@@ -329,7 +329,7 @@ fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, lane: &Lane, item
 
 fn owe_under_way<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &mut Item) {
     let owed = item.owed(shared.now_ms(), "the process ended while it was under way");
-    shared.recorder.happened().under_way.push(owed);
+    shared.recorder.note(Happened::UnderWay(owed));
     shared.recorder.hold(item.held.clone());
     let origin = std::mem::replace(&mut item.origin, Origin::Owed);
     shared.recorder.end(&origin);

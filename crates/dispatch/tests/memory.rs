@@ -58,9 +58,10 @@ impl Forgetful {
 }
 
 impl Ledger for Forgetful {
-    async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
+    async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         self.answer(())?;
-        let dead = happened.dead.len() as u64;
+        let is_dead = |happened: &&Happened| matches!(happened, Happened::Dead(_));
+        let dead = happened.iter().filter(is_dead).count() as u64;
         self.0.dead.fetch_add(dead, Ordering::AcqRel);
         Ok(())
     }

@@ -59,10 +59,10 @@ fn store(plan: &Plan) -> [Limit; 3] {
     let used = |of: fn(&crate::plan::Part) -> u128| postgres.map_or(0, of);
     [
         Limit::new(
-            "statements a second of one PostgreSQL",
-            plan.statements_per_second,
-            usable(u128::from(machine.cores) * 1_000_000_000) / m::STATEMENT_CPU.of(),
-            "more processors; fewer endpoints that get something in the same 20 ms; attempts of many endpoints in one statement",
+            "processor time of one PostgreSQL, ms a second",
+            used(|part| part.millicores),
+            usable(u128::from(machine.cores) * 1_000),
+            "more processors; fewer endpoints that get something in the same 20 ms",
         ),
         Limit::new(
             "disk of PostgreSQL, MiB",
@@ -74,7 +74,7 @@ fn store(plan: &Plan) -> [Limit; 3] {
             "network of PostgreSQL, kbit/s",
             used(|part| part.network_kbit),
             usable(u128::from(machine.network_mbit) * 1_000),
-            "a faster network; what moves the statements",
+            "a faster network; fewer endpoints that get something in the same 20 ms",
         ),
     ]
 }

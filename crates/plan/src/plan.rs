@@ -157,10 +157,16 @@ pub(crate) fn usable(there: u128) -> u128 {
     there * m::PLANNED_PERCENT.of() / 100
 }
 
-/// Rows of attempts that a dispatcher writes in a second, planned.
+/// Statements of a transaction that writes attempts: those that begin and end it included.
+fn statements_of_transaction() -> u128 {
+    2 + m::ATTEMPT_STATEMENTS.of()
+}
+
+/// Rows of attempts that a dispatcher writes in a second, planned: it waits for each transaction
+/// before it begins the next.
 fn rows_of_dispatcher() -> u128 {
-    let statements = usable(1_000_000) / m::STATEMENT_TIME.of();
-    (statements / m::ROW_STATEMENTS.of()).max(1)
+    let waits = m::BATCHES.of() * statements_of_transaction() * m::STATEMENT_TIME.of() * 1_000;
+    (usable(NS).saturating_sub(waits) / m::ROW_CPU.of()).max(1)
 }
 
 fn dispatchers(load: &Load) -> (u128, &'static str) {
@@ -197,6 +203,8 @@ fn dispatchers(load: &Load) -> (u128, &'static str) {
 struct Store {
     rows: u128,
     statements: u128,
+    /// Processor time in a second, in nanoseconds.
+    cpu: u128,
     kept_s: u128,
     ranges: u128,
     wal: u128,
@@ -208,12 +216,12 @@ impl Store {
         let batches = dispatchers * m::BATCHES.of();
         let rows = load.deliveries.min(batches * load.endpoints);
         let transactions = batches.min(load.deliveries);
-        // A probe is claimed, tried, and given back.
+        // A probe is claimed, tried, and given back, each in a transaction of its own.
         let probes = (load.failing * dispatchers).div_ceil(m::PROBE_INTERVAL.of());
         let statements = dispatchers * m::IDLE_STATEMENTS.of()
-            + rows * m::ROW_STATEMENTS.of()
-            + 2 * transactions
-            + probes * 2 * m::ROW_STATEMENTS.of();
+            + transactions * statements_of_transaction()
+            + rows / m::STATEMENT_ROWS.of() * m::ATTEMPT_STATEMENTS.of()
+            + probes * statements_of_transaction();
         let ranges = load.failing * partitions;
         let kept_s = (m::ATTEMPT_ROWS.of() / rows.max(1)).clamp(1, m::ATTEMPTS_KEPT.of() * HOUR);
         let kept_rows = (rows * m::ATTEMPTS_KEPT.of() * HOUR).min(m::ATTEMPT_ROWS.of());
@@ -226,6 +234,7 @@ impl Store {
             statements,
             kept_s,
             ranges,
+            cpu: statements * m::STATEMENT_CPU.of() + rows * m::ROW_CPU.of(),
             wal: rows * m::ATTEMPT_WAL.of(),
             bytes,
         }
@@ -275,7 +284,7 @@ fn postgres(store: &Store) -> Part {
     let part = Part {
         name: POSTGRES,
         processes: 2,
-        millicores: (store.statements * m::STATEMENT_CPU.of()).div_ceil(1_000_000),
+        millicores: store.cpu.div_ceil(1_000_000),
         // A quarter of what is at rest, as its makers advise for its cache.
         memory_mib: store.bytes.div_ceil(MIB).div_ceil(4),
         disk_mib: planned(store.bytes).div_ceil(MIB),

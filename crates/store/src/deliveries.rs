@@ -8,6 +8,7 @@ mod due;
 mod due_time;
 mod held;
 mod order;
+mod owing;
 mod past;
 mod ranges;
 mod record;
@@ -34,7 +35,7 @@ pub(crate) use due_time::Shown;
 pub(crate) use held::Held;
 pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
-pub(crate) use status::{Failing, failure, success};
+pub(crate) use status::{Failing, Status};
 pub(crate) use unsure::Unsure;
 
 /// For so long after a record has failed the store counts as one that takes none, unless one
@@ -71,15 +72,17 @@ impl Store {
 }
 
 impl Ledger for Store {
-    async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
+    async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         let failed = |error| self.ledger_error("record what has happened", &error);
-        let recorded = self.record_happened(&happened).await;
+        let recorded = self.record_happened(happened).await;
         *self.failed_to_record() = recorded.is_err().then(|| self.clock.steady_ms());
         recorded.map_err(failed)?;
         // A change of the registry, which has its own transaction; after a crash in between the
         // next failure does it.
-        for (endpoint, reason) in &happened.switched_off {
-            self.disable(*endpoint, reason).await.map_err(failed)?;
+        for happened in happened {
+            if let Happened::SwitchedOff(endpoint, reason) = happened {
+                self.disable(*endpoint, reason).await.map_err(failed)?;
+            }
         }
         Ok(())
     }

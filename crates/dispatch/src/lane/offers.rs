@@ -1,5 +1,6 @@
-//! What is offered to a lane, and whether it takes it: what was just read from the log, what was
-//! owed and is due, and what is read again of a range.
+//! What is offered to the queue of an endpoint (its lane), and whether that takes it: what was just
+//! read from the log, what has failed and is due again, and what is read again of a range of the
+//! log.
 
 use std::time::{Duration, Instant};
 

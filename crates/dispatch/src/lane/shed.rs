@@ -1,5 +1,6 @@
-//! What leaves a lane without being delivered: live deliveries become the beginning of ranges, owed
-//! ones are given back, those of ranges are read again.
+//! What leaves the queue of an endpoint (its lane) without being delivered: what was just read
+//! becomes the beginning of ranges of the log that are read again, what was claimed from the ledger
+//! is given back to it, and what is of a range is read again with that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

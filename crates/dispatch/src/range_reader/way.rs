@@ -1,5 +1,5 @@
-//! How the reader of a range makes way: for others that wait for its place, or because its endpoint
-//! cannot be delivered to now.
+//! When the reader of a range gives up its place among the few readers of the log that may be open:
+//! for others that wait for one, or because its endpoint cannot be delivered to now.
 
 use std::collections::VecDeque;
 use std::time::Instant;

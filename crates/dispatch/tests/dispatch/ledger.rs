@@ -80,6 +80,69 @@ impl Kept {
         }
     }
 
+    fn happened(&mut self, happened: Happened) {
+        let id = |owed: &Owed| (owed.endpoint, owed.notification);
+        match happened {
+            Happened::Owed(owed) => {
+                self.owed.entry(id(&owed)).or_insert((owed, false));
+            }
+            Happened::UnderWay(owed) => {
+                self.owed.entry(id(&owed)).or_insert((owed, true));
+            }
+            Happened::FailedAgain(owed) => drop(self.owed.insert(id(&owed), (owed, false))),
+            Happened::GivenBack(owed) => {
+                let due_ms = owed.due_ms;
+                let kept = self.owed.entry(id(&owed)).or_insert((owed, false));
+                (kept.0.due_ms, kept.1) = (due_ms, false);
+            }
+            Happened::Postponed(id, due_ms) => {
+                if let Some((owed, false)) = self.owed.get_mut(&id) {
+                    owed.due_ms = due_ms;
+                }
+            }
+            Happened::Unwanted(id) | Happened::Done(id) => {
+                let removed = self.owed.remove(&id);
+                if let Some(place) = removed.and_then(|(owed, _)| owed.place) {
+                    self.make_next_due(id.0, place.key);
+                }
+            }
+            Happened::Dead(letter) => self.dead.push(letter),
+            Happened::Attempt(row) => self.attempts.push(row),
+            other => self.range_happened(other),
+        }
+    }
+
+    fn range_happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Begun(id, to) => {
+                let start = id.start;
+                let range = self.ranges.entry(id).or_insert((0, to, true));
+                *range = (start, range.1.max(to), true);
+            }
+            Happened::Grown(id, to) => {
+                let start = id.start;
+                self.ranges.entry(id).or_insert((start, to, true)).1 = to;
+            }
+            Happened::Progress(id, from) => {
+                if let Some(range) = self.ranges.get_mut(&id) {
+                    range.0 = from;
+                }
+            }
+            Happened::Ended(id, to) => {
+                if self.ranges.get(&id).is_some_and(|range| range.1 <= to) {
+                    self.ranges.remove(&id);
+                }
+            }
+            Happened::UnwantedRange(id) => self.ranges.retain(|other, _| *other != id),
+            Happened::Released(id) => {
+                if let Some(range) = self.ranges.get_mut(&id) {
+                    range.2 = false;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Whether others would take the dispatcher for dead.
     pub(crate) fn is_dead(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -137,77 +200,25 @@ fn away() -> LedgerError {
 }
 
 impl Ledger for Memory {
-    async fn record(&self, happened: Happened) -> Result<(), LedgerError> {
+    async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         let mut kept = self.asked();
         if kept.is_away {
             kept.refused += 1;
             return Err(away());
         }
-        let written = happened.owed.iter().chain(&happened.given_back);
-        let behind = written.filter(|owed| owed.due_ms == BEHIND);
-        let behind = behind.filter_map(|owed| Some((owed.endpoint, owed.place.as_ref()?.key)));
-        let behind: BTreeSet<_> = behind.collect();
-        for owed in happened.owed {
-            let id = (owed.endpoint, owed.notification);
-            kept.owed.entry(id).or_insert((owed, false));
-        }
-        for owed in happened.under_way {
-            let id = (owed.endpoint, owed.notification);
-            kept.owed.entry(id).or_insert((owed, true));
-        }
-        for owed in happened.failed_again {
-            kept.owed
-                .insert((owed.endpoint, owed.notification), (owed, false));
-        }
-        for owed in happened.given_back {
-            let id = (owed.endpoint, owed.notification);
-            let due_ms = owed.due_ms;
-            let (owed, is_claimed) = kept.owed.entry(id).or_insert((owed, false));
-            (owed.due_ms, *is_claimed) = (due_ms, false);
-        }
-        for (id, due_ms) in happened.postponed {
-            if let Some((owed, false)) = kept.owed.get_mut(&id) {
-                owed.due_ms = due_ms;
+        let mut behind = BTreeSet::new();
+        for happened in happened.iter().cloned() {
+            if let Happened::Owed(owed) | Happened::GivenBack(owed) = &happened
+                && owed.due_ms == BEHIND
+                && let Some(place) = &owed.place
+            {
+                behind.insert((owed.endpoint, place.key));
             }
-        }
-        for id in happened.unwanted.into_iter().chain(happened.done) {
-            let removed = kept.owed.remove(&id);
-            if let Some(place) = removed.and_then(|(owed, _)| owed.place) {
-                kept.make_next_due(id.0, place.key);
-            }
+            kept.happened(happened);
         }
         for (endpoint, key) in behind {
             kept.make_next_due(endpoint, key);
         }
-        for (id, to) in happened.begun {
-            let range = kept.ranges.entry(id.clone()).or_insert((0, to, true));
-            *range = (id.start, range.1.max(to), true);
-        }
-        for (id, to) in happened.grown {
-            let start = id.start;
-            let range = kept.ranges.entry(id).or_insert((start, to, true));
-            range.1 = to;
-        }
-        for (id, from) in happened.progress {
-            if let Some(range) = kept.ranges.get_mut(&id) {
-                range.0 = from;
-            }
-        }
-        for (id, to) in happened.ended {
-            if kept.ranges.get(&id).is_some_and(|range| range.1 <= to) {
-                kept.ranges.remove(&id);
-            }
-        }
-        for id in happened.unwanted_ranges {
-            kept.ranges.remove(&id);
-        }
-        for id in happened.released {
-            if let Some(range) = kept.ranges.get_mut(&id) {
-                range.2 = false;
-            }
-        }
-        kept.dead.extend(happened.dead);
-        kept.attempts.extend(happened.attempts);
         Ok(())
     }
 

@@ -31,11 +31,8 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
         reason: String::new(),
         place: None,
     };
-    let owed = Happened {
-        owed: (2..2 + ENDPOINTS).map(owed).collect(),
-        ..Happened::default()
-    };
-    world.ledger.record(owed).await.expect("it is there");
+    let owed: Vec<_> = (2..2 + ENDPOINTS).map(owed).map(Happened::Owed).collect();
+    world.ledger.record(&owed).await.expect("it is there");
     world.ledger.kept().most_except = 500;
     world.start();
     for _ in 0..ROUNDS {

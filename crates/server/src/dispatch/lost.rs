@@ -17,12 +17,10 @@ impl Lost {
 
 impl KeepLost for Lost {
     fn keep<'a>(&'a self, lost: &'a [Refused<'a>], time_ms: i64) -> Kept<'a> {
-        let happened = Happened {
-            dead: lost.iter().map(|lost| letter(lost, time_ms)).collect(),
-            ..Happened::default()
-        };
+        let dead = lost.iter().map(|lost| letter(lost, time_ms));
+        let happened: Vec<_> = dead.map(Happened::Dead).collect();
         Box::pin(async move {
-            let Err(error) = self.0.record(happened).await else {
+            let Err(error) = self.0.record(&happened).await else {
                 return Ok(());
             };
             let reason = format!("{:#}", anyhow::Error::from(error));

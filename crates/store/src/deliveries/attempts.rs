@@ -9,14 +9,12 @@ use std::collections::HashMap;
 use dovecast_dispatch::ledger::AttemptRow;
 use dovecast_notification::{EndpointId, NotificationId};
 use serde::{Deserialize, Serialize};
-use sqlx::Any;
-use sqlx::any::AnyArguments;
-use sqlx::query::Query;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::Result;
 use crate::id::repeatable;
-use crate::open::Store;
+use crate::open::{Database, Store};
 use crate::row;
 
 /// An attempt that is kept.
@@ -47,50 +45,120 @@ struct Content {
 /// Notification, time, number, delivered, status, microseconds, place of what was said.
 type Row = (Uuid, i64, u32, bool, Option<u16>, u64, usize);
 
-/// Attempts of one row.
-pub(super) const MAX_ROWS: usize = 1_000;
+/// Attempts of one row: what is shown of an endpoint is read by rows.
+const ATTEMPTS: usize = 1_000;
+/// Rows that one statement inserts, so that it ends soon.
+const ROWS: usize = 500;
+/// Bytes of content that one statement inserts, in about; one row may have more.
+const ROWS_BYTES: usize = 1 << 20;
 
-const INSERT: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+// The rows are one value, so that the statement is the same for any number of them, and prepared.
+const INSERT_ON_SQLITE: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) \
+    SELECT value ->> 'id', value ->> 'endpoint_id', value ->> 'first_ms', value ->> 'last_ms', value ->> 'content' \
+    FROM json_each($1) WHERE true ON CONFLICT DO NOTHING";
+const INSERT_ON_POSTGRES: &str = "INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) \
+    SELECT id, endpoint_id, first_ms, last_ms, content FROM json_to_recordset(CAST($1 AS json)) \
+    AS said (id text, endpoint_id text, first_ms bigint, last_ms bigint, content text) ON CONFLICT DO NOTHING";
 
-/// Attempts in the order of their times, inserted once, however often that is tried; `None`: there
-/// are none.
-pub(super) fn insert(
-    endpoint: EndpointId,
-    place: usize,
-    rows: &[&AttemptRow],
-) -> Option<Query<'static, Any, AnyArguments>> {
-    let (first, last) = (rows.first()?, rows.last()?);
-    let mut content = Content::default();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for row in rows {
-        let said = *places.entry(&row.said).or_insert_with(|| {
-            content.said.push(row.said.clone());
-            content.said.len() - 1
-        });
-        content.rows.push((
-            row.notification.0,
-            row.time_ms,
-            row.number,
-            row.is_delivered,
-            row.status,
-            row.latency_us,
-            said,
-        ));
+/// Rows that are inserted by one statement, each once, however often that is tried.
+#[derive(Default)]
+pub(super) struct Rows {
+    rows: Vec<NewRow>,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct NewRow {
+    id: String,
+    endpoint_id: String,
+    first_ms: i64,
+    last_ms: i64,
+    content: String,
+}
+
+impl Rows {
+    /// Adds attempts at one endpoint, in the order of their times. Inserts what is enough for a
+    /// statement; the last ones are inserted by [`Self::insert`].
+    pub(super) async fn add(
+        &mut self,
+        database: &Database,
+        connection: &mut Connection,
+        (endpoint, attempts): (EndpointId, &[&AttemptRow]),
+    ) -> Result<()> {
+        for (place, part) in attempts.chunks(ATTEMPTS).enumerate() {
+            if let Some(row) = NewRow::of(endpoint, place, part) {
+                self.bytes += row.content.len();
+                self.rows.push(row);
+            }
+            if self.rows.len() >= ROWS || self.bytes >= ROWS_BYTES {
+                self.insert(database, connection).await?;
+            }
+        }
+        Ok(())
     }
-    // Strings and numbers can always be written. PostgreSQL takes no NUL; as JSON it is escaped.
-    let content = serde_json::to_string(&content).unwrap_or_default();
-    let id = repeatable(
-        last.time_ms,
-        place,
-        &[endpoint.0.as_bytes(), content.as_bytes()],
-    );
-    let insert = sqlx::query(INSERT)
-        .bind(id.to_string())
-        .bind(endpoint.to_string())
-        .bind(first.time_ms)
-        .bind(last.time_ms)
-        .bind(content);
-    Some(insert)
+
+    /// Inserts what was added.
+    pub(super) async fn insert(
+        &mut self,
+        database: &Database,
+        connection: &mut Connection,
+    ) -> Result<()> {
+        let Self { rows, .. } = std::mem::take(self);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let statement = if database.is_postgres {
+            INSERT_ON_POSTGRES
+        } else {
+            INSERT_ON_SQLITE
+        };
+        let insert = sqlx::query(statement).bind(json(&rows));
+        insert.execute(connection).await?;
+        Ok(())
+    }
+}
+
+impl NewRow {
+    /// `None`: there are no attempts.
+    fn of(endpoint: EndpointId, place: usize, rows: &[&AttemptRow]) -> Option<Self> {
+        let (first, last) = (rows.first()?, rows.last()?);
+        let mut content = Content::default();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for row in rows {
+            let said = *places.entry(&row.said).or_insert_with(|| {
+                content.said.push(row.said.clone());
+                content.said.len() - 1
+            });
+            content.rows.push((
+                row.notification.0,
+                row.time_ms,
+                row.number,
+                row.is_delivered,
+                row.status,
+                row.latency_us,
+                said,
+            ));
+        }
+        // PostgreSQL takes no NUL; as JSON it is escaped.
+        let content = json(&content);
+        let id = repeatable(
+            last.time_ms,
+            place,
+            &[endpoint.0.as_bytes(), content.as_bytes()],
+        );
+        Some(Self {
+            id: id.to_string(),
+            endpoint_id: endpoint.to_string(),
+            first_ms: first.time_ms,
+            last_ms: last.time_ms,
+            content,
+        })
+    }
+}
+
+/// Strings and numbers, which can always be written.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 impl Store {

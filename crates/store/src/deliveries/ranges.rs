@@ -6,7 +6,7 @@
 //! besides is a row of its own, known by where the other one ends. Such a range is delivered by
 //! both up to there, which is at least once, and what is behind stays claimed by who delivers it.
 
-use dovecast_dispatch::ledger::{Happened, RangeId};
+use dovecast_dispatch::ledger::RangeId;
 
 use super::claims::count;
 use super::held::{Changed, Extent};
@@ -60,52 +60,26 @@ enum Gets {
 }
 
 /// A record of ranges that is being written.
-struct Writing<'a> {
+pub(super) struct Ranges<'a> {
     store: &'a Store,
-    connection: &'a mut Connection,
     us: String,
     log: String,
-    /// What has become of ranges so far.
-    changed: Changed,
+    /// What has become of ranges so far; what we hold of them when it is committed.
+    pub(super) changed: Changed,
 }
 
 impl Store {
-    /// Writes what has become of ranges; gives what we hold of them when it is committed.
-    pub(super) async fn ranges(
-        &self,
-        connection: &mut Connection,
-        happened: &Happened,
-    ) -> Result<Changed> {
-        let mut writing = Writing {
+    pub(super) fn ranges(&self) -> Ranges<'_> {
+        Ranges {
             store: self,
-            connection,
             us: self.dispatcher_id(),
             log: self.log.to_string(),
             changed: Changed::new(),
-        };
-        for (id, to) in &happened.begun {
-            writing.grow(Gets::Begins, id, *to).await?;
         }
-        for (id, to) in &happened.grown {
-            writing.grow(Gets::Grows, id, *to).await?;
-        }
-        for (id, from) in &happened.progress {
-            writing.progress(id, *from).await?;
-        }
-        for (id, to) in &happened.ended {
-            writing.end(id, *to).await?;
-        }
-        for id in &happened.unwanted_ranges {
-            writing.unwanted(id).await?;
-        }
-        for id in &happened.released {
-            writing.release(id).await?;
-        }
-        Ok(writing.changed)
     }
 }
 
-impl Writing<'_> {
+impl Ranges<'_> {
     /// What is known of a range, which may have lapsed.
     fn known(&self, id: &RangeId) -> Option<Extent> {
         let changed = self.changed.get(id).copied();
@@ -121,9 +95,34 @@ impl Writing<'_> {
         row(id, self.known(id).map_or(id.start, |extent| extent.row))
     }
 
+    /// A range begins, or begins anew.
+    pub(super) async fn begin(
+        &mut self,
+        connection: &mut Connection,
+        id: &RangeId,
+        to: u64,
+    ) -> Result<()> {
+        self.get(connection, Gets::Begins, (id, to)).await
+    }
+
+    /// A range grows.
+    pub(super) async fn grow(
+        &mut self,
+        connection: &mut Connection,
+        id: &RangeId,
+        to: u64,
+    ) -> Result<()> {
+        self.get(connection, Gets::Grows, (id, to)).await
+    }
+
     /// Claims the row of a range, which goes so far now. Where it is another dispatcher's, what
     /// ours holds besides is a row of its own.
-    async fn grow(&mut self, gets: Gets, id: &RangeId, to: u64) -> Result<()> {
+    async fn get(
+        &mut self,
+        connection: &mut Connection,
+        gets: Gets,
+        (id, to): (&RangeId, u64),
+    ) -> Result<()> {
         let known = self.known(id).unwrap_or(Extent {
             from: id.start,
             to,
@@ -142,7 +141,7 @@ impl Writing<'_> {
             Gets::Grows => {}
         }
         loop {
-            if let Some(from) = self.try_grow(gets, id, &extent).await? {
+            if let Some(from) = self.try_grow(connection, gets, (id, &extent)).await? {
                 extent.from = if known.is_lapsed {
                     from
                 } else {
@@ -151,7 +150,7 @@ impl Writing<'_> {
                 break;
             }
             let row_end = range(ROW_END, &row(id, extent.row)).bind(self.log.clone());
-            let found = row_end.fetch_optional(&mut *self.connection).await?;
+            let found = row_end.fetch_optional(&mut *connection).await?;
             let Some(found) = found else {
                 // Gone at this moment.
                 continue;
@@ -170,7 +169,12 @@ impl Writing<'_> {
     }
 
     /// Writes the row, unless another one has claimed it; gives where it begins.
-    async fn try_grow(&mut self, gets: Gets, id: &RangeId, extent: &Extent) -> Result<Option<u64>> {
+    async fn try_grow(
+        &mut self,
+        connection: &mut Connection,
+        gets: Gets,
+        (id, extent): (&RangeId, &Extent),
+    ) -> Result<Option<u64>> {
         let statement = match gets {
             Gets::Begins => BEGIN,
             Gets::Grows => GROW,
@@ -180,12 +184,17 @@ impl Writing<'_> {
             .bind(offset(extent.to))
             .bind(self.us.clone())
             .bind(self.log.clone());
-        let found = grow.fetch_optional(&mut *self.connection).await?;
+        let found = grow.fetch_optional(&mut *connection).await?;
         let from = found.map(|found| count(&found, "from_offset"));
         from.transpose()
     }
 
-    async fn progress(&mut self, id: &RangeId, from: u64) -> Result<()> {
+    pub(super) async fn progress(
+        &mut self,
+        connection: &mut Connection,
+        id: &RangeId,
+        from: u64,
+    ) -> Result<()> {
         let held = self.held(id);
         let statement = held.map_or(PROGRESS, |_| PROGRESS_HELD);
         let mut progress = range(statement, &self.row(id))
@@ -194,7 +203,7 @@ impl Writing<'_> {
         if let Some(extent) = held {
             progress = progress.bind(offset(extent.to)).bind(self.us.clone());
         }
-        progress.execute(&mut *self.connection).await?;
+        progress.execute(&mut *connection).await?;
         if let Some(extent) = self.known(id) {
             let from = extent.from.max(from);
             self.changed
@@ -203,7 +212,12 @@ impl Writing<'_> {
         Ok(())
     }
 
-    async fn end(&mut self, id: &RangeId, to: u64) -> Result<()> {
+    pub(super) async fn end(
+        &mut self,
+        connection: &mut Connection,
+        id: &RangeId,
+        to: u64,
+    ) -> Result<()> {
         let row = self.row(id);
         let of_row = |statement| {
             range(statement, &row)
@@ -211,28 +225,34 @@ impl Writing<'_> {
                 .bind(self.log.clone())
         };
         let is_all = self.known(id).is_some_and(|extent| extent.to <= to);
-        of_row(END).execute(&mut *self.connection).await?;
+        of_row(END).execute(&mut *connection).await?;
         if is_all {
             let rest = of_row(LEAVE_REST).bind(self.us.clone());
-            rest.execute(&mut *self.connection).await?;
+            rest.execute(&mut *connection).await?;
             self.changed.insert(id.clone(), None);
         }
         Ok(())
     }
 
-    async fn unwanted(&mut self, id: &RangeId) -> Result<()> {
+    pub(super) async fn unwanted(
+        &mut self,
+        connection: &mut Connection,
+        id: &RangeId,
+    ) -> Result<()> {
         let row = self.row(id);
         let of_row = |statement| range(statement, &row).bind(self.log.clone());
-        of_row(UNWANTED_RANGE)
-            .execute(&mut *self.connection)
-            .await?;
+        of_row(UNWANTED_RANGE).execute(&mut *connection).await?;
         let release = of_row(RELEASE).bind(self.us.clone());
-        release.execute(&mut *self.connection).await?;
+        release.execute(&mut *connection).await?;
         self.changed.insert(id.clone(), None);
         Ok(())
     }
 
-    async fn release(&mut self, id: &RangeId) -> Result<()> {
+    pub(super) async fn release(
+        &mut self,
+        connection: &mut Connection,
+        id: &RangeId,
+    ) -> Result<()> {
         let held = self.held(id);
         let statement = held.map_or(RELEASE, |_| RELEASE_HELD);
         let mut release = range(statement, &self.row(id))
@@ -241,7 +261,7 @@ impl Writing<'_> {
         if let Some(extent) = held {
             release = release.bind(offset(extent.from)).bind(offset(extent.to));
         }
-        release.execute(&mut *self.connection).await?;
+        release.execute(&mut *connection).await?;
         self.changed.insert(id.clone(), None);
         Ok(())
     }

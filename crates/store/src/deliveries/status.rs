@@ -7,35 +7,105 @@
 //! that is set makes no endpoint fail for days.
 
 use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::fmt::{Display, Write as _};
+use std::sync::{LazyLock, MutexGuard, PoisonError};
 
 use dovecast_dispatch::ledger::AttemptRow;
 use dovecast_notification::EndpointId;
+use serde::Serialize;
 
-use super::record::Bound;
+use super::attempts::json;
 use crate::clock::SKEW_MS;
+use crate::connection::Connection;
+use crate::error::Result;
 use crate::open::Store;
 
-/// A later failure that is known already stays; then the endpoint fails since it at the earliest.
-/// $3: times after it are not believed.
-const SUCCESS: &str = "UPDATE endpoint SET failing_ms = 0, \
-    first_failure_ms = CASE \
-        WHEN last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3 THEN NULL \
-        WHEN first_failure_ms <= $2 THEN last_delivery_ms ELSE first_failure_ms END, \
-    last_delivery_status = CASE \
-        WHEN last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3 THEN 'success' ELSE last_delivery_status END, \
-    last_delivery_ms = CASE \
-        WHEN last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3 THEN $2 ELSE last_delivery_ms END \
-    WHERE id = $1";
-/// $4: the first failure of these attempts, $5: for how long failures were seen since the one
-/// before.
-const FAILURE: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, failing_ms = failing_ms + $5, \
-    first_failure_ms = CASE WHEN first_failure_ms < $4 THEN first_failure_ms ELSE $4 END \
-    WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3)";
-/// Notes failures after a success that is not noted any more; $2 to $4 as in [`FAILURE`].
-const FAILURE_ANEW: &str = "UPDATE endpoint SET last_delivery_status = 'failure', last_delivery_ms = $2, failing_ms = 0, \
-    first_failure_ms = $4 \
-    WHERE id = $1 AND (last_delivery_ms IS NULL OR last_delivery_ms <= $2 OR last_delivery_ms > $3)";
+/// Endpoints that one statement updates, so that it ends soon.
+const ENDPOINTS: usize = 500;
+
+const SUCCESS: &str = "success";
+const FAILURE: &str = "failure";
+/// Failures after a success that is not noted any more.
+const FAILURE_ANEW: &str = "failure_anew";
+
+// The statements are the same for any number of statuses, so that they are prepared once.
+static UPDATE_ON_SQLITE: LazyLock<String> = LazyLock::new(|| {
+    update_from(
+        "SELECT value ->> 'id' AS id, value ->> 'outcome' AS outcome, value ->> 'last_ms' AS last_ms, \
+        value ->> 'first_ms' AS first_ms, value ->> 'seen_ms' AS seen_ms FROM json_each($2)",
+    )
+});
+/// Other nodes update the same endpoints at the same time: locked in the order of their ids, so
+/// that no two wait for each other.
+///
+/// Of arrays whose length it does not see PostgreSQL expects ten rows, and uses the index; of JSON
+/// a hundred, for which it would read a table of some thousand endpoints as a whole. It sees none
+/// behind a SELECT, and so plans only once.
+static UPDATE_ON_POSTGRES: LazyLock<String> = LazyLock::new(|| {
+    update_from(
+        "SELECT said.* FROM unnest((SELECT CAST($2 AS text[])), CAST($3 AS text[]), \
+        CAST($4 AS bigint[]), CAST($5 AS bigint[]), CAST($6 AS bigint[])) \
+        AS said (id, outcome, last_ms, first_ms, seen_ms) \
+        JOIN endpoint AS locked ON locked.id = said.id ORDER BY locked.id FOR NO KEY UPDATE OF locked",
+    )
+});
+
+/// The statement; `said` selects what is said of endpoints from the values behind $1. $1: times
+/// after it are not believed.
+fn update_from(said: &str) -> String {
+    let is_newer = "(endpoint.last_delivery_ms IS NULL OR endpoint.last_delivery_ms <= said.last_ms OR endpoint.last_delivery_ms > $1)";
+    // A failure that is known already and later than a success stays; then the endpoint fails since
+    // it at the earliest.
+    format!(
+        "UPDATE endpoint SET \
+        failing_ms = CASE said.outcome WHEN 'failure' THEN endpoint.failing_ms + said.seen_ms ELSE 0 END, \
+        first_failure_ms = CASE \
+            WHEN said.outcome = 'success' AND {is_newer} THEN NULL \
+            WHEN said.outcome = 'success' AND endpoint.first_failure_ms <= said.last_ms THEN endpoint.last_delivery_ms \
+            WHEN said.outcome = 'success' THEN endpoint.first_failure_ms \
+            WHEN said.outcome = 'failure' AND endpoint.first_failure_ms < said.first_ms THEN endpoint.first_failure_ms \
+            ELSE said.first_ms END, \
+        last_delivery_status = CASE WHEN said.outcome <> 'success' THEN 'failure' \
+            WHEN {is_newer} THEN 'success' ELSE endpoint.last_delivery_status END, \
+        last_delivery_ms = CASE WHEN said.outcome <> 'success' OR {is_newer} THEN said.last_ms \
+            ELSE endpoint.last_delivery_ms END \
+        FROM ({said}) AS said WHERE endpoint.id = said.id AND (said.outcome = 'success' OR {is_newer})"
+    )
+}
+
+/// How an endpoint is after attempts.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    id: String,
+    outcome: &'static str,
+    last_ms: i64,
+    /// The first failure of these attempts since they have last succeeded.
+    first_ms: i64,
+    /// For how long failures were seen since the one before these attempts.
+    seen_ms: i64,
+}
+
+impl Status {
+    /// The endpoint has got something at this time.
+    pub(crate) fn success(endpoint: EndpointId, time_ms: i64) -> Self {
+        Self::new(endpoint, SUCCESS, time_ms)
+    }
+
+    /// The endpoint has failed at this time.
+    pub(crate) fn failure(endpoint: EndpointId, time_ms: i64) -> Self {
+        Self::new(endpoint, FAILURE, time_ms)
+    }
+
+    fn new(endpoint: EndpointId, outcome: &'static str, time_ms: i64) -> Self {
+        Self {
+            id: endpoint.to_string(),
+            outcome,
+            last_ms: time_ms,
+            first_ms: time_ms,
+            seen_ms: 0,
+        }
+    }
+}
 
 /// When this process has last seen an endpoint fail, by the steady clock, of those that have not
 /// succeeded since.
@@ -68,25 +138,6 @@ impl Failing {
     }
 }
 
-/// The endpoint has got something at this time.
-pub(crate) fn success(endpoint: String, time_ms: i64, now_ms: i64) -> Bound<'static> {
-    sqlx::query(SUCCESS)
-        .bind(endpoint)
-        .bind(time_ms)
-        .bind(now_ms.saturating_add(SKEW_MS))
-}
-
-/// The endpoint has failed at this time, and has been seen to fail for so long since the failure
-/// before.
-pub(crate) fn failure(endpoint: String, time_ms: i64, now_ms: i64, seen_ms: i64) -> Bound<'static> {
-    sqlx::query(FAILURE)
-        .bind(endpoint)
-        .bind(time_ms)
-        .bind(now_ms.saturating_add(SKEW_MS))
-        .bind(time_ms)
-        .bind(seen_ms)
-}
-
 impl Store {
     pub(super) fn failing(&self) -> MutexGuard<'_, Failing> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,29 +149,67 @@ impl Store {
         endpoint: EndpointId,
         rows: &[&AttemptRow],
         seen: &mut Seen,
-    ) -> Option<Bound<'static>> {
+    ) -> Option<Status> {
         let last = rows.last()?;
-        let (id, now_ms) = (endpoint.to_string(), self.clock.now_ms());
         if last.is_delivered {
             seen.push((endpoint, None));
-            return Some(success(id, last.time_ms, now_ms));
+            return Some(Status::success(endpoint, last.time_ms));
         }
         let steady_ms = self.clock.steady_ms();
         seen.push((endpoint, Some(steady_ms)));
         let success = rows.iter().rposition(|row| row.is_delivered);
         let first = rows.get(success.map_or(0, |place| place + 1))?;
-        let (statement, seen_ms) = match success {
-            Some(_) => (FAILURE_ANEW, None),
-            None => (FAILURE, Some(self.failing().seen_ms(endpoint, steady_ms))),
+        let (outcome, seen_ms) = match success {
+            Some(_) => (FAILURE_ANEW, 0),
+            None => (FAILURE, self.failing().seen_ms(endpoint, steady_ms)),
         };
-        let update = sqlx::query(statement)
-            .bind(id)
-            .bind(last.time_ms)
-            .bind(now_ms.saturating_add(SKEW_MS))
-            .bind(first.time_ms);
-        Some(match seen_ms {
-            Some(seen_ms) => update.bind(seen_ms),
-            None => update,
+        Some(Status {
+            first_ms: first.time_ms,
+            seen_ms,
+            ..Status::new(endpoint, outcome, last.time_ms)
         })
     }
+
+    /// Notes how endpoints are, none of them twice.
+    pub(crate) async fn note_status(
+        &self,
+        connection: &mut Connection,
+        all: &[Status],
+    ) -> Result<()> {
+        let until_ms = self.clock.now_ms().saturating_add(SKEW_MS);
+        for part in all.chunks(ENDPOINTS) {
+            let update = if self.database.is_postgres {
+                sqlx::query(UPDATE_ON_POSTGRES.as_str())
+                    .bind(until_ms)
+                    .bind(array(part, |status| &status.id))
+                    .bind(array(part, |status| &status.outcome))
+                    .bind(array(part, |status| &status.last_ms))
+                    .bind(array(part, |status| &status.first_ms))
+                    .bind(array(part, |status| &status.seen_ms))
+            } else {
+                sqlx::query(UPDATE_ON_SQLITE.as_str())
+                    .bind(until_ms)
+                    .bind(json(&part))
+            };
+            update.execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
 }
+
+/// A value of each as PostgreSQL writes an array. No value has to be quoted.
+fn array<T: Display>(all: &[Status], value: impl Fn(&Status) -> &T) -> String {
+    let mut text = String::from("{");
+    for status in all {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        // A String takes everything.
+        let _ = write!(text, "{}", value(status));
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests;

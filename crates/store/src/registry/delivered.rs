@@ -4,7 +4,7 @@
 
 use super::EndpointId;
 use super::stored_words::DeliveryStatus;
-use crate::deliveries::{failure, success};
+use crate::deliveries::Status;
 use crate::error::Result;
 use crate::open::Store;
 
@@ -21,12 +21,11 @@ impl Store {
     /// Notes an attempt, unless a newer one is noted already. The first failure after a success, or
     /// after nothing, is remembered until the next success.
     pub async fn delivered(&self, endpoint: EndpointId, delivered: Delivered) -> Result<()> {
-        let (id, now_ms) = (endpoint.to_string(), self.clock.now_ms());
-        let update = match delivered.status {
-            DeliveryStatus::Success => success(id, delivered.time_ms, now_ms),
-            DeliveryStatus::Failure => failure(id, delivered.time_ms, now_ms, 0),
+        let status = match delivered.status {
+            DeliveryStatus::Success => Status::success(endpoint, delivered.time_ms),
+            DeliveryStatus::Failure => Status::failure(endpoint, delivered.time_ms),
         };
-        update.execute(&self.database.pool).await?;
-        Ok(())
+        let mut connection = self.database.pool.acquire().await?;
+        self.note_status(&mut connection, &[status]).await
     }
 }

@@ -8,7 +8,7 @@ use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{DeliveryStatus, KeptPast, Store};
 use uuid::Uuid;
 
-use crate::setup::{self, Test, cases, create};
+use crate::setup::{self, Test, cases, create, each};
 
 cases![
     what_is_owed_for_later_is_due_when_the_clock_was_set_back,
@@ -39,11 +39,7 @@ fn owed(due_ms: i64) -> Owed {
 }
 
 async fn owe(store: &Store, due_ms: i64) -> Result<()> {
-    let happened = Happened {
-        owed: vec![owed(due_ms)],
-        ..Happened::default()
-    };
-    Ok(store.record(happened).await?)
+    Ok(store.record(&[Happened::Owed(owed(due_ms))]).await?)
 }
 
 async fn what_is_owed_for_later_is_due_when_the_clock_was_set_back(test: Test) -> Result<()> {
@@ -57,11 +53,8 @@ async fn what_is_owed_for_later_is_due_when_the_clock_was_set_back(test: Test) -
     let claimed = store.claim_owed(now_ms, 10).await?;
     ensure!(claimed == [owed(now_ms)], "{claimed:?}");
     // What is decided on by the new time is due by it.
-    let again = Happened {
-        failed_again: vec![owed(now_ms + 9)],
-        ..Happened::default()
-    };
-    store.record(again).await?;
+    let again = Happened::FailedAgain(owed(now_ms + 9));
+    store.record(&[again]).await?;
     ensure!(store.claim_owed(now_ms, 10).await?.is_empty());
     ensure!(store.claim_owed(now_ms + 9, 10).await?.len() == 1);
     Ok(())
@@ -105,11 +98,7 @@ fn attempt(endpoint: EndpointId, time_ms: i64, is_delivered: bool) -> AttemptRow
 }
 
 async fn note(store: &Store, attempts: Vec<AttemptRow>) -> Result<()> {
-    let happened = Happened {
-        attempts,
-        ..Happened::default()
-    };
-    Ok(store.record(happened).await?)
+    Ok(store.record(&each(Happened::Attempt, attempts)).await?)
 }
 
 async fn a_success_after_the_clock_was_set_back_counts(test: Test) -> Result<()> {
@@ -249,12 +238,11 @@ async fn a_clock_that_is_set_ahead_drops_nothing_of_the_past(test: Test) -> Resu
     let kept = KeptPast::default();
     let mut now_ms = START_MS;
     let write = async |number: u128, now_ms: i64| {
-        let happened = Happened {
-            attempts: vec![attempt(ENDPOINT, now_ms, true)],
-            dead: vec![letter(number, now_ms)],
-            ..Happened::default()
-        };
-        anyhow::Ok(store.record(happened).await?)
+        let happened = [
+            Happened::Attempt(attempt(ENDPOINT, now_ms, true)),
+            Happened::Dead(letter(number, now_ms)),
+        ];
+        anyhow::Ok(store.record(&happened).await?)
     };
     write(1, now_ms).await?;
     store.forget_past(kept).await?;
@@ -294,12 +282,11 @@ async fn after_a_clock_was_decades_off_the_past_is_dropped_as_ever(test: Test) -
     // finds that is ahead from now on.
     for steps in [&[-1, 1][..], &[1, -1], &[1]] {
         for step in steps {
-            let happened = Happened {
-                attempts: vec![attempt(ENDPOINT, now_ms, true)],
-                dead: vec![letter(1, now_ms)],
-                ..Happened::default()
-            };
-            store.record(happened).await?;
+            let happened = [
+                Happened::Attempt(attempt(ENDPOINT, now_ms, true)),
+                Happened::Dead(letter(1, now_ms)),
+            ];
+            store.record(&happened).await?;
             store.forget_past(kept).await?;
             test.clock.set(step * DECADES_MS);
             now_ms += step * DECADES_MS;
@@ -307,12 +294,11 @@ async fn after_a_clock_was_decades_off_the_past_is_dropped_as_ever(test: Test) -
         for _ in 0..45 {
             test.clock.pass(DAY_MS);
             now_ms += DAY_MS;
-            let happened = Happened {
-                attempts: vec![attempt(ENDPOINT, now_ms, true)],
-                dead: vec![letter(1, now_ms)],
-                ..Happened::default()
-            };
-            store.record(happened).await?;
+            let happened = [
+                Happened::Attempt(attempt(ENDPOINT, now_ms, true)),
+                Happened::Dead(letter(1, now_ms)),
+            ];
+            store.record(&happened).await?;
             store.forget_past(kept).await?;
         }
         for (column, table, age_ms) in [
@@ -331,11 +317,8 @@ async fn after_a_clock_was_decades_off_the_past_is_dropped_as_ever(test: Test) -
 async fn dead_letters_of_a_clock_that_was_ahead_are_owed_again(test: Test) -> Result<()> {
     let store = open(&test).await?;
     let ahead_ms = START_MS + 100_000 * DAY_MS;
-    let happened = Happened {
-        dead: vec![letter(1, ahead_ms), letter(2, START_MS)],
-        ..Happened::default()
-    };
-    store.record(happened).await?;
+    let dead = [letter(1, ahead_ms), letter(2, START_MS)];
+    store.record(&each(Happened::Dead, dead)).await?;
     ensure!(store.redeliver_since(ENDPOINT, START_MS).await? == 2);
     Ok(())
 }

@@ -29,9 +29,9 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
     let endpoint = created.endpoint.id;
     let notification = NotificationId(Uuid::from_u128(1));
     store
-        .record(Happened {
-            owed: vec![setup::owed(endpoint, 0)],
-            dead: vec![DeadLetter {
+        .record(&[
+            Happened::Owed(setup::owed(endpoint, 0)),
+            Happened::Dead(DeadLetter {
                 record: None,
                 endpoint: Some(endpoint),
                 notification,
@@ -39,8 +39,8 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
                 reason: String::new(),
                 time_ms: 0,
                 attempts: 1,
-            }],
-            attempts: vec![AttemptRow {
+            }),
+            Happened::Attempt(AttemptRow {
                 endpoint,
                 notification,
                 time_ms: 0,
@@ -49,9 +49,8 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
                 status: None,
                 latency_us: 0,
                 said: String::new(),
-            }],
-            ..Happened::default()
-        })
+            }),
+        ])
         .await?;
     Ok((account, endpoint))
 }

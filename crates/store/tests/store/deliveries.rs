@@ -12,7 +12,7 @@ use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{KeptPast, Store, StoreOptions};
 use uuid::Uuid;
 
-use crate::setup::{self, Kind, Test, cases, create};
+use crate::setup::{self, Kind, Test, cases, create, each};
 
 cases![
     an_owed_delivery_is_claimed_once_while_the_claimer_lives,
@@ -50,24 +50,16 @@ fn owed(number: u128, due_ms: i64) -> Owed {
     }
 }
 
-fn happened(change: impl FnOnce(&mut Happened)) -> Happened {
-    let mut happened = Happened::default();
-    change(&mut happened);
-    happened
-}
-
 async fn an_owed_delivery_is_claimed_once_while_the_claimer_lives(test: Test) -> Result<()> {
     let store = test.open().await?;
     let both = vec![owed(1, 100), owed(2, 50), owed(3, 5_000)];
-    store.record(happened(|what| what.owed = both)).await?;
+    store.record(&each(Happened::Owed, both)).await?;
     // One that is there stays as it is.
     let again = Owed {
         failures: 9,
         ..owed(1, 1)
     };
-    store
-        .record(happened(|what| what.owed = vec![again]))
-        .await?;
+    store.record(&[Happened::Owed(again)]).await?;
     store.beat(0, 1_000).await?;
     ensure!(store.claim_owed(49, 10).await? == []);
     let counts = store.owed_counts().await?;
@@ -98,11 +90,11 @@ async fn what_is_left_claimed_is_free_for_whoever_begins_in_the_same_process(
         start: 3,
     };
     store.beat(0, 1_000).await?;
-    let what = |what: &mut Happened| {
-        what.under_way = vec![owed(1, 0)];
-        what.grown.insert(range.clone(), 9);
-    };
-    store.record(happened(what)).await?;
+    let what = [
+        Happened::UnderWay(owed(1, 0)),
+        Happened::Grown(range.clone(), 9),
+    ];
+    store.record(&what).await?;
     ensure!(store.claim_owed(1, 10).await? == []);
     ensure!(store.claim_ranges(1, 10).await? == []);
     store.leave().await?;
@@ -115,9 +107,7 @@ async fn what_is_left_claimed_is_free_for_whoever_begins_in_the_same_process(
 
 async fn a_dispatcher_that_begins_on_a_file_has_no_rivals(test: Test) -> Result<()> {
     let (store, next) = (test.open().await?, test.open().await?);
-    store
-        .record(happened(|what| what.under_way = vec![owed(1, 0)]))
-        .await?;
+    store.record(&[Happened::UnderWay(owed(1, 0))]).await?;
     store.beat(0, 50_000).await?;
     ensure!(next.claim_owed(1, 10).await? == []);
     next.beat(1, 50_000).await?;
@@ -133,20 +123,20 @@ async fn a_dispatcher_that_begins_on_a_file_has_no_rivals(test: Test) -> Result<
 async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<()> {
     let store = test.open().await?;
     store.beat(0, 1_000_000).await?;
-    let all = (1..=4).map(|number| owed(number, 0)).collect();
-    store.record(happened(|what| what.owed = all)).await?;
+    let all = (1..=4).map(|number| owed(number, 0));
+    store.record(&each(Happened::Owed, all)).await?;
     ensure!(store.claim_owed(1, 10).await?.len() == 4);
     let failed = Owed {
         failures: 2,
         reason: "refused".to_owned(),
         ..owed(1, 300)
     };
-    let next = happened(|what| {
-        what.failed_again = vec![failed.clone()];
-        what.given_back = vec![owed(2, 200)];
-        what.done = vec![(ENDPOINT, notification(3))];
-    });
-    store.record(next).await?;
+    let next = [
+        Happened::FailedAgain(failed.clone()),
+        Happened::GivenBack(owed(2, 200)),
+        Happened::Done((ENDPOINT, notification(3))),
+    ];
+    store.record(&next).await?;
     let given_back = Owed {
         due_ms: 200,
         ..owed(2, 0)
@@ -154,11 +144,11 @@ async fn what_fails_again_is_given_back_or_is_done_is_so(test: Test) -> Result<(
     // The fourth is still claimed, the third is gone.
     ensure!(store.claim_owed(400, 10).await? == [given_back, failed]);
     // New and done at once, as when a delivery ends that took its time.
-    let brief = happened(|what| {
-        what.under_way = vec![owed(5, 0)];
-        what.done = vec![(ENDPOINT, notification(5))];
-    });
-    store.record(brief).await?;
+    let brief = [
+        Happened::UnderWay(owed(5, 0)),
+        Happened::Done((ENDPOINT, notification(5))),
+    ];
+    store.record(&brief).await?;
     let left = store.claim_owed(2_000_000, 10).await?;
     ensure!(
         left.iter().all(|owed| owed.notification != notification(5)),
@@ -179,8 +169,8 @@ async fn two_dispatchers_never_claim_the_same(test: Test) -> Result<()> {
         Kind::Sqlite => one.clone(),
         Kind::Postgres(_) => two,
     };
-    let all = (0..600).map(|number| owed(number, 0)).collect();
-    one.record(happened(|what| what.owed = all)).await?;
+    let all = (0..600).map(|number| owed(number, 0));
+    one.record(&each(Happened::Owed, all)).await?;
     let claim = |store: Store| async move {
         let mut claimed = Vec::new();
         loop {
@@ -221,13 +211,13 @@ async fn what_waits_hides_nothing_that_is_due_behind_it(test: Test) -> Result<()
     let except: Vec<EndpointId> = (1_000..1_600)
         .map(|id| EndpointId(Uuid::from_u128(id)))
         .collect();
-    store.record(happened(|what| what.owed = waiting)).await?;
+    store.record(&each(Happened::Owed, waiting)).await?;
     ensure!(store.claim_owed_except(50, 20, except.clone()).await? == []);
     // Of two, one of which owes much.
     let mut due: Vec<Owed> = (0..40).map(|number| of(2_000, number, 10)).collect();
     due.push(of(500, 7, 11));
     due.push(of(600, 8, 99));
-    store.record(happened(|what| what.owed = due)).await?;
+    store.record(&each(Happened::Owed, due)).await?;
     for expected in [20, 20, 1, 0] {
         let claimed = store.claim_owed_except(50, 20, except.clone()).await?;
         ensure!(claimed.len() == expected, "{} of {expected}", claimed.len());
@@ -251,8 +241,7 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
         to,
     };
     for to in [12, 20] {
-        let grow = happened(|what| what.grown.extend([(id.clone(), to)]));
-        store.record(grow).await?;
+        store.record(&[Happened::Grown(id.clone(), to)]).await?;
     }
     ensure!(
         store.claim_ranges(150, 10).await?.is_empty(),
@@ -261,17 +250,16 @@ async fn a_range_grows_shrinks_and_ends(test: Test) -> Result<()> {
     let other = test.open().await?;
     store.beat(0, -1).await?;
     ensure!(other.claim_ranges(1_001, 10).await? == [range(10, 20)]);
-    let progress = happened(|what| what.progress.extend([(id.clone(), 15)]));
-    store.record(progress).await?;
+    store.record(&[Happened::Progress(id.clone(), 15)]).await?;
     other.beat(1_001, 50_000).await?;
     ensure!(store.claim_ranges(1_500, 10).await? == []);
     other.leave().await?;
     ensure!(store.claim_ranges(1_500, 10).await? == [range(15, 20)]);
     // What was done is not all that is owed by now.
-    let end = |to| happened(|what| what.ended.extend([(id.clone(), to)]));
-    store.record(end(19)).await?;
+    let end = |to| [Happened::Ended(id.clone(), to)];
+    store.record(&end(19)).await?;
     ensure!(other.claim_ranges(5_000, 10).await? == [range(15, 20)]);
-    store.record(end(20)).await?;
+    store.record(&end(20)).await?;
     ensure!(store.claim_ranges(6_000, 10).await? == []);
     Ok(())
 }
@@ -285,27 +273,24 @@ async fn who_was_taken_for_dead_takes_nothing_back(test: Test) -> Result<()> {
         start: 5,
     };
     one.beat(0, -1).await?;
-    let under_way = vec![owed(1, 1), owed(2, 1)];
-    let begun = happened(|what| {
-        what.under_way = under_way;
-        what.grown.insert(id.clone(), 9);
-        what.progress.insert(id.clone(), 6);
-    });
-    one.record(begun).await?;
+    let begun = [
+        Happened::UnderWay(owed(1, 1)),
+        Happened::UnderWay(owed(2, 1)),
+        Happened::Grown(id.clone(), 9),
+        Happened::Progress(id.clone(), 6),
+    ];
+    one.record(&begun).await?;
     two.beat(20, 50_000).await?;
     ensure!(two.claim_owed(20, 10).await?.len() == 2);
     ensure!(two.claim_ranges(20, 10).await?.len() == 1);
-    let further = happened(|what| {
-        what.progress.insert(id.clone(), 8);
-    });
-    two.record(further).await?;
-    let late = happened(|what| {
-        what.failed_again = vec![owed(1, 21)];
-        what.given_back = vec![owed(2, 21)];
-        what.progress.insert(id.clone(), 7);
-        what.released = vec![id.clone()];
-    });
-    one.record(late).await?;
+    two.record(&[Happened::Progress(id.clone(), 8)]).await?;
+    let late = [
+        Happened::FailedAgain(owed(1, 21)),
+        Happened::GivenBack(owed(2, 21)),
+        Happened::Progress(id.clone(), 7),
+        Happened::Released(id.clone()),
+    ];
+    one.record(&late).await?;
     one.beat(20, 50_000).await?;
     let three = match test.kind {
         // Whoever opens a file is alone with it.
@@ -330,13 +315,9 @@ async fn a_range_that_cannot_be_read_is_left_to_others(test: Test) -> Result<()>
         partition: 0,
         start: 5,
     };
-    let grown = happened(|what| {
-        what.grown.insert(id.clone(), 9);
-    });
-    one.record(grown).await?;
+    one.record(&[Happened::Grown(id.clone(), 9)]).await?;
     one.beat(0, 100).await?;
-    let released = happened(|what| what.released = vec![id.clone()]);
-    one.record(released).await?;
+    one.record(&[Happened::Released(id.clone())]).await?;
     let range = OwedRange { id, from: 5, to: 9 };
     ensure!(two.claim_ranges(1, 10).await? == [range]);
     Ok(())
@@ -359,19 +340,12 @@ async fn ranges_of_one_log_are_nothing_to_who_reads_another(test: Test) -> Resul
         partition: 0,
         start: 5,
     };
-    let grown = |to| {
-        happened(|what| {
-            what.grown.insert(id.clone(), to);
-        })
-    };
-    here.record(grown(9)).await?;
-    there.record(grown(7)).await?;
+    let grown = |to| [Happened::Grown(id.clone(), to)];
+    here.record(&grown(9)).await?;
+    there.record(&grown(7)).await?;
     here.leave().await?;
     there.leave().await?;
-    let ended = happened(|what| {
-        what.ended.insert(id.clone(), 9);
-    });
-    there.record(ended).await?;
+    there.record(&[Happened::Ended(id.clone(), 9)]).await?;
     let range = OwedRange {
         id: id.clone(),
         from: 5,
@@ -386,12 +360,9 @@ async fn everything_is_noted_or_nothing(test: Test) -> Result<()> {
     let store = test.open().await?;
     // As a database does that has lost a table half-way.
     test.execute("DROP TABLE dead_letter")?;
-    let both = happened(|what| {
-        what.owed = vec![owed(1, 0)];
-        what.dead = vec![letter(b"x")];
-    });
+    let both = [Happened::Owed(owed(1, 0)), Happened::Dead(letter(b"x"))];
     let error = store
-        .record(both)
+        .record(&both)
         .await
         .expect_err("half of it cannot be noted");
     ensure!(error.to_string().starts_with("cannot record"), "{error}");
@@ -421,8 +392,8 @@ async fn dead_letters_of_any_bytes_come_back_as_they_were(test: Test) -> Result<
         attempts: 8,
         ..letter(b"[]")
     });
-    let dead = letters.clone();
-    store.record(happened(|what| what.dead = dead)).await?;
+    let dead = each(Happened::Dead, letters.clone());
+    store.record(&dead).await?;
     let page = store.dead_letters(None, 2).await?;
     let rest = store
         .dead_letters(page.last().map(|kept| kept.id), 10)
@@ -455,7 +426,7 @@ async fn attempts_are_kept_by_endpoint_and_show_how_it_is(test: Test) -> Result<
     let created = create(&store, &account, "one", None).await?;
     let id = created.endpoint.id;
     let other = EndpointId(Uuid::from_u128(99));
-    let note = |rows: Vec<AttemptRow>| store.record(happened(|what| what.attempts = rows));
+    let note = async |rows: Vec<AttemptRow>| store.record(&each(Happened::Attempt, rows)).await;
     note(vec![
         attempt(id, 20, false),
         attempt(other, 15, true),
@@ -511,14 +482,14 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
     let now = 1_700_000_000_000;
     test.clock.pass(now);
     for time_ms in [1, now - 3, now - 2, now - 1] {
-        let note = happened(|what| {
-            what.attempts = vec![attempt(ENDPOINT, time_ms, true)];
-            what.dead = vec![DeadLetter {
+        let note = [
+            Happened::Attempt(attempt(ENDPOINT, time_ms, true)),
+            Happened::Dead(DeadLetter {
                 time_ms,
                 ..letter(b"{}")
-            }];
-        });
-        store.record(note).await?;
+            }),
+        ];
+        store.record(&note).await?;
     }
     let kept = KeptPast {
         attempts_ms: 1_000_000,
@@ -573,7 +544,7 @@ async fn a_dead_letter_is_owed_again_due_now_and_dead_no_more(test: Test) -> Res
         dead(ENDPOINT, 2, 7),
         dead(other, 1, 8),
     ];
-    store.record(happened(|what| what.dead = letters)).await?;
+    store.record(&each(Happened::Dead, letters)).await?;
     ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
     let left = store.dead_letters(None, 10).await?;
     let left: Vec<_> = left
@@ -605,8 +576,8 @@ async fn dead_letters_since_a_time_are_owed_again_however_many(test: Test) -> Re
         endpoint: None,
         ..dead(ENDPOINT, 1_000, 1_000)
     };
-    let letters = many.chain([other, record]).collect();
-    store.record(happened(|what| what.dead = letters)).await?;
+    let letters = many.chain([other, record]);
+    store.record(&each(Happened::Dead, letters)).await?;
     ensure!(store.redeliver_since(ENDPOINT, 101).await? == 1_134);
     ensure!(store.redeliver_since(ENDPOINT, 101).await? == 0);
     ensure!(store.dead_letters(None, 10_000).await?.len() == 102);
@@ -619,7 +590,7 @@ async fn what_is_owed_for_later_is_due_now_when_it_is_redelivered(test: Test) ->
     let store = test.open().await?;
     let far = i64::MAX - 1;
     let all = vec![owed(1, far), owed(2, far), owed(3, far)];
-    store.record(happened(|what| what.owed = all)).await?;
+    store.record(&each(Happened::Owed, all)).await?;
     ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
     for number in [2, 4] {
         store
@@ -670,12 +641,10 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
         latency_us: 5,
         said: String::new(),
     });
-    let what = happened(|what| {
-        what.dead.clone_from(&letters);
-        what.attempts = attempts.collect();
-    });
+    let mut what = each(Happened::Dead, letters.clone());
+    what.extend(attempts.map(Happened::Attempt));
     for _ in 0..3 {
-        store.record(what.clone()).await?;
+        store.record(&what).await?;
     }
     let kept = store.dead_letters(None, 1_000).await?;
     let kept: Vec<DeadLetter> = kept.into_iter().rev().map(|kept| kept.letter).collect();

@@ -7,7 +7,7 @@ use dovecast_notification::NotificationId;
 use dovecast_store::EndpointId;
 use uuid::Uuid;
 
-use crate::setup::{Test, cases};
+use crate::setup::{Test, cases, each};
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
 const OTHER: EndpointId = EndpointId(Uuid::from_u128(8));
@@ -37,12 +37,8 @@ async fn dead_letters_of_one_endpoint_are_listed_and_dropped_however_many(
     let store = test.open().await?;
     let many = (1..=1_234).map(|number| letter(Some(ENDPOINT), number));
     let others = [letter(Some(OTHER), 1_000), letter(None, 1_000)];
-    let dead = many.chain(others).collect();
-    let happened = Happened {
-        dead,
-        ..Happened::default()
-    };
-    store.record(happened).await?;
+    let dead = each(Happened::Dead, many.chain(others));
+    store.record(&dead).await?;
     let newest = store.dead_letters_of(ENDPOINT, None, 2).await?;
     let numbers = |kept: &[dovecast_store::KeptDeadLetter]| -> Vec<u128> {
         let numbers = kept.iter();

@@ -189,20 +189,17 @@ async fn what_has_happened_and_cannot_be_written_is_a_store_that_takes_no_writes
 ) -> Result<()> {
     let store = test.open().await?;
     let owed = setup::owed(EndpointId(Uuid::from_u128(7)), 0);
-    let happened = Happened {
-        owed: vec![owed],
-        ..Happened::default()
-    };
+    let happened = [Happened::Owed(owed)];
     store.check_writable().await?;
     test.execute("ALTER TABLE owed RENAME TO elsewhere")?;
-    ensure!(store.record(happened.clone()).await.is_err());
+    ensure!(store.record(&happened).await.is_err());
     ensure!(store.check_writable().await.is_err());
     test.execute("ALTER TABLE elsewhere RENAME TO owed")?;
-    store.record(happened.clone()).await?;
+    store.record(&happened).await?;
     store.check_writable().await?;
     // Where nothing happens any more nothing is recorded; what failed once is no failure for ever.
     test.execute("ALTER TABLE owed RENAME TO elsewhere")?;
-    ensure!(store.record(happened).await.is_err());
+    ensure!(store.record(&happened).await.is_err());
     test.execute("ALTER TABLE elsewhere RENAME TO owed")?;
     test.clock.pass(59_000);
     ensure!(store.check_writable().await.is_err());
@@ -225,12 +222,8 @@ async fn what_was_claimed_before_a_claim_fails_is_given_to_who_asked(test: Test)
         start,
     };
     let all: Vec<RangeId> = (1..).zip(&endpoints).map(range).collect();
-    let grown = all.iter().map(|id| (id.clone(), id.start + 1)).collect();
-    let happened = Happened {
-        grown,
-        ..Happened::default()
-    };
-    store.record(happened).await?;
+    let grown = setup::grown(all.iter().map(|id| (id.clone(), id.start + 1)));
+    store.record(&grown).await?;
     store.leave().await?;
     test.execute(&match test.kind {
         Kind::Sqlite => format!(

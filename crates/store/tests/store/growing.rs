@@ -153,20 +153,19 @@ fn id() -> RangeId {
 }
 
 async fn take(test: &Test, store: &Store, step: Step) -> Result<()> {
-    let mut happened = Happened::default();
-    match step {
-        Step::Begins(to) => drop(happened.begun.insert(id(), to)),
-        Step::Grows(to) => drop(happened.grown.insert(id(), to)),
-        Step::Progress(from) => drop(happened.progress.insert(id(), from)),
-        Step::Ends(to) => drop(happened.ended.insert(id(), to)),
-        Step::Released => happened.released.push(id()),
+    let happened = match step {
+        Step::Begins(to) => Happened::Begun(id(), to),
+        Step::Grows(to) => Happened::Grown(id(), to),
+        Step::Progress(from) => Happened::Progress(id(), from),
+        Step::Ends(to) => Happened::Ended(id(), to),
+        Step::Released => Happened::Released(id()),
         Step::Other(statement) => return test.execute(statement),
         Step::Lapses => {
             store.beat(0, -1).await?;
             return Ok(store.beat(20, 50_000).await?);
         }
-    }
-    Ok(store.record(happened).await?)
+    };
+    Ok(store.record(&[happened]).await?)
 }
 
 /// What those who begin now find that is claimed by nobody who lives.

@@ -9,7 +9,7 @@ use dovecast_store::Store;
 use uuid::Uuid;
 
 use crate::cuts::until;
-use crate::setup::{Kind, Test, cases, soon};
+use crate::setup::{Kind, Test, cases, each, grown, soon};
 
 cases![
     a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back,
@@ -43,26 +43,17 @@ fn range(number: u64) -> RangeId {
     }
 }
 
-fn happened(change: impl FnOnce(&mut Happened)) -> Happened {
-    let mut happened = Happened::default();
-    change(&mut happened);
-    happened
-}
-
 async fn a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back(
     test: Test,
 ) -> Result<()> {
     let store = test.open().await?;
     let both = vec![owed(1), owed(2)];
     store
-        .record(happened(|what| what.under_way.clone_from(&both)))
+        .record(&each(Happened::UnderWay, both.clone()))
         .await?;
     test.execute("DELETE FROM owed")?;
-    let ended = happened(|what| {
-        what.failed_again = vec![owed(1)];
-        what.given_back = vec![owed(2)];
-    });
-    store.record(ended).await?;
+    let ended = [Happened::FailedAgain(owed(1)), Happened::GivenBack(owed(2))];
+    store.record(&ended).await?;
     let mut claimed = test.open().await?.claim_owed(0, 10).await?;
     claimed.sort_by_key(|owed| owed.notification);
     ensure!(claimed == both, "{claimed:?}");
@@ -81,24 +72,21 @@ async fn a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_release
     test: Test,
 ) -> Result<()> {
     let before = test.open().await?;
-    before
-        .record(happened(|what| what.grown.extend([(range(1), 9)])))
-        .await?;
+    before.record(&[Happened::Grown(range(1), 9)]).await?;
     before.leave().await?;
     let store = test.open().await?;
     // One was begun by another process, the others by this one.
     ensure!(store.claim_ranges(0, 10).await?.len() == 1);
-    let grown = [(range(20), 30), (range(40), 50), (range(60), 70)];
-    store
-        .record(happened(|what| what.grown.extend(grown)))
-        .await?;
+    let begun = [(range(20), 30), (range(40), 50), (range(60), 70)];
+    store.record(&grown(begun)).await?;
     test.execute("DELETE FROM owed_range")?;
-    let moved = happened(|what| {
-        what.progress.extend([(range(1), 5), (range(20), 22)]);
-        what.released = vec![range(40)];
-        what.ended.extend([(range(60), 70)]);
-    });
-    store.record(moved).await?;
+    let moved = [
+        Happened::Progress(range(1), 5),
+        Happened::Progress(range(20), 22),
+        Happened::Released(range(40)),
+        Happened::Ended(range(60), 70),
+    ];
+    store.record(&moved).await?;
     let extents: Vec<_> = left(&test, &store)
         .await?
         .into_iter()
@@ -109,8 +97,7 @@ async fn a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_release
         "{extents:?}"
     );
     // What has ended does not come back by what is told of it late.
-    let late = happened(|what| what.progress.extend([(range(60), 65)]));
-    store.record(late).await?;
+    store.record(&[Happened::Progress(range(60), 65)]).await?;
     let ranges = left(&test, &store).await?;
     ensure!(ranges.iter().all(|kept| kept.id != range(60)), "{ranges:?}");
     Ok(())
@@ -121,13 +108,9 @@ async fn ranges_that_wait_are_written_again_when_the_database_has_gone_back(
 ) -> Result<()> {
     let store = test.open().await?;
     store.beat(0, 5_000).await?;
-    let grown = [(range(1), 9), (range(20), 30)];
-    store
-        .record(happened(|what| what.grown.extend(grown)))
-        .await?;
-    store
-        .record(happened(|what| what.progress.extend([(range(20), 25)])))
-        .await?;
+    let begun = [(range(1), 9), (range(20), 30)];
+    store.record(&grown(begun)).await?;
+    store.record(&[Happened::Progress(range(20), 25)]).await?;
     store.beat(1, 5_001).await?;
     // Everything since the first beat is lost, and that one as well.
     test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
@@ -153,19 +136,18 @@ async fn ranges_that_others_have_finished_do_not_come_back_from_who_was_taken_fo
 ) -> Result<()> {
     let (one, two) = (test.open().await?, test.open().await?);
     one.beat(0, -1).await?;
-    let grown = [(range(1), 9), (range(20), 30)];
-    one.record(happened(|what| what.grown.extend(grown)))
-        .await?;
+    let begun = [(range(1), 9), (range(20), 30)];
+    one.record(&grown(begun)).await?;
     ensure!(two.claim_ranges(20, 10).await?.len() == 2);
-    let ended = [(range(1), 9), (range(20), 30)];
-    two.record(happened(|what| what.ended.extend(ended)))
-        .await?;
+    let ended = [Happened::Ended(range(1), 9), Happened::Ended(range(20), 30)];
+    two.record(&ended).await?;
     one.beat(20, 50_000).await?;
-    let late = happened(|what| {
-        what.progress.extend([(range(20), 22)]);
-        what.released = vec![range(1), range(20)];
-    });
-    one.record(late).await?;
+    let late = [
+        Happened::Progress(range(20), 22),
+        Happened::Released(range(1)),
+        Happened::Released(range(20)),
+    ];
+    one.record(&late).await?;
     let rows = test.dump("owed_range")?;
     ensure!(rows.is_empty(), "{rows}");
     Ok(())
@@ -177,16 +159,12 @@ const MANY: u64 = 1_100;
 async fn ranges_that_are_released_while_they_are_written_again_are_free(test: Test) -> Result<()> {
     let store = test.open().await?;
     store.beat(0, 50_000).await?;
-    let grown = (1..=MANY).map(|number| (range(number), number + 1));
-    store
-        .record(happened(|what| what.grown.extend(grown)))
-        .await?;
+    let begun = (1..=MANY).map(|number| (range(number), number + 1));
+    store.record(&grown(begun)).await?;
     test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
     store.beat(1, 50_001).await?;
-    let released = (1..MANY).map(range).collect();
-    store
-        .record(happened(|what| what.released = released))
-        .await?;
+    let released = (1..MANY).map(range);
+    store.record(&each(Happened::Released, released)).await?;
     // The last one is written with the last part.
     let is_held = || {
         let last = test.count(&format!("owed_range WHERE start_offset = {MANY}"))?;
@@ -204,9 +182,7 @@ async fn a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come(test: T
         return Ok(());
     };
     store.beat(0, 50_000).await?;
-    store
-        .record(happened(|what| what.grown.extend([(range(1), 9)])))
-        .await?;
+    store.record(&[Happened::Grown(range(1), 9)]).await?;
     test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
     test.execute(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$; \

@@ -54,12 +54,8 @@ async fn is_claimed_again(test: Test, slow: impl Fn(&str) -> String) -> Result<(
         start: 5,
     };
     let dead = test.open().await?;
-    let happened = Happened {
-        owed: vec![owed.clone()],
-        grown: [(id.clone(), 8)].into(),
-        ..Happened::default()
-    };
-    dead.record(happened).await?;
+    let happened = [Happened::Owed(owed.clone()), Happened::Grown(id.clone(), 8)];
+    dead.record(&happened).await?;
     let range = OwedRange { id, from: 5, to: 8 };
     test.execute(SLOW)?;
     for table in ["owed", "owed_range"] {

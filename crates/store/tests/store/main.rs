@@ -2,6 +2,7 @@
 //!
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
+mod attempts;
 mod cleaning;
 mod clocks;
 mod cuts;
@@ -25,6 +26,7 @@ mod refused;
 mod registration;
 mod rights;
 mod rotation;
+mod said;
 mod secrets;
 mod setup;
 mod skew;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
     // Started here and dropped here: it must not outlive the process, nor the thread.
     let postgres = if is_listed { None } else { Some(start()) };
     let cases: Vec<Case> = [
+        attempts::CASES,
         clocks::CASES,
         cuts::CASES,
         deletion::CASES,
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         rights::CASES,
         rotation::CASES,
         cleaning::CASES,
+        said::CASES,
         secrets::CASES,
         skew::CASES,
         statements::CASES,

@@ -11,7 +11,8 @@ use dovecast_notification::{EndpointId, NotificationId, OrderKey};
 use dovecast_store::Store;
 use uuid::Uuid;
 
-use crate::setup::{Test, cases};
+use crate::setup::{Test, cases, each, grown};
+use Happened::{Done, FailedAgain, GivenBack, Owed as Owes, UnderWay, Unwanted};
 
 cases![
     of_a_key_the_first_is_claimed_with_what_follows_it,
@@ -59,12 +60,6 @@ fn id(number: u64) -> OwedId {
     (ENDPOINT, NotificationId(Uuid::from_u128(number.into())))
 }
 
-async fn record(store: &Store, change: impl FnOnce(&mut Happened)) -> Result<()> {
-    let mut happened = Happened::default();
-    change(&mut happened);
-    Ok(store.record(happened).await?)
-}
-
 /// What a dispatcher claims that reads the partition: the numbers, and the keys that are complete.
 async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usize)> {
     let claiming = Claiming {
@@ -81,7 +76,7 @@ async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usi
 async fn begin(test: &Test, all: Vec<Owed>) -> Result<Store> {
     let store = test.open().await?;
     store.beat(0, 1_000_000).await?;
-    record(&store, |what| what.owed = all).await?;
+    store.record(&each(Happened::Owed, all)).await?;
     Ok(store)
 }
 
@@ -105,13 +100,14 @@ async fn what_has_failed_holds_back_its_key_and_no_other(test: Test) -> Result<(
     let all = vec![owed("a", 1, 0), owed("a", 2, BEHIND), owed("b", 3, 0)];
     let store = begin(&test, all).await?;
     ensure!(claim(&store, 1, 10).await?.0.len() == 3);
-    record(&store, |what| {
-        what.failed_again = vec![owed("a", 1, 500)];
-        what.given_back = vec![owed("a", 2, BEHIND)];
-        what.done = vec![id(3)];
-        what.owed = vec![owed("a", 5, BEHIND), owed("b", 6, 0)];
-    })
-    .await?;
+    let happened = [
+        Owes(owed("a", 5, BEHIND)),
+        Owes(owed("b", 6, 0)),
+        FailedAgain(owed("a", 1, 500)),
+        GivenBack(owed("a", 2, BEHIND)),
+        Done(id(3)),
+    ];
+    store.record(&happened).await?;
     ensure!(claim(&store, 499, 10).await? == (vec![6], 1));
     ensure!(claim(&store, 500, 10).await? == (vec![1, 2, 5], 1));
     Ok(())
@@ -121,14 +117,11 @@ async fn behind_what_is_done_the_next_of_the_key_is_due(test: Test) -> Result<()
     let all = vec![owed("a", 1, 0), owed("a", 2, BEHIND), owed("a", 3, BEHIND)];
     let store = begin(&test, all).await?;
     ensure!(claim(&store, 1, 2).await? == (vec![1, 2], 0));
-    record(&store, |what| what.done = vec![id(1), id(2)]).await?;
+    store.record(&each(Done, [1, 2].map(id))).await?;
     ensure!(claim(&store, 1, 10).await? == (vec![3], 1));
     // What is for an endpoint that is gone.
-    record(&store, |what| {
-        what.owed = vec![owed("a", 4, BEHIND)];
-        what.unwanted = vec![id(3)];
-    })
-    .await?;
+    let happened = [Owes(owed("a", 4, BEHIND)), Unwanted(id(3))];
+    store.record(&happened).await?;
     ensure!(claim(&store, 1, 10).await? == (vec![4], 1));
     Ok(())
 }
@@ -137,24 +130,20 @@ async fn what_is_given_back_keeps_its_place(test: Test) -> Result<()> {
     let all = (1..=4).map(|number| owed("a", number, if number == 1 { 0 } else { BEHIND }));
     let store = begin(&test, all.collect()).await?;
     ensure!(claim(&store, 1, 10).await? == (vec![1, 2, 3, 4], 1));
-    record(&store, |what| {
-        what.done = vec![id(1)];
-        what.given_back = vec![
-            owed("a", 2, 300),
-            owed("a", 3, BEHIND),
-            owed("a", 4, BEHIND),
-        ];
-    })
-    .await?;
+    let happened = [
+        Done(id(1)),
+        GivenBack(owed("a", 2, 300)),
+        GivenBack(owed("a", 3, BEHIND)),
+        GivenBack(owed("a", 4, BEHIND)),
+    ];
+    store.record(&happened).await?;
     ensure!(claim(&store, 299, 10).await? == (vec![], 0));
     ensure!(claim(&store, 300, 10).await? == (vec![2, 3, 4], 1));
     // As where the first was dead, and what waits behind it is given back later than that is
     // written.
-    record(&store, |what| what.done = vec![id(2)]).await?;
-    record(&store, |what| {
-        what.given_back = vec![owed("a", 3, BEHIND), owed("a", 4, BEHIND)];
-    })
-    .await?;
+    store.record(&[Done(id(2))]).await?;
+    let back = [owed("a", 3, BEHIND), owed("a", 4, BEHIND)];
+    store.record(&each(GivenBack, back)).await?;
     ensure!(claim(&store, 300, 10).await? == (vec![3, 4], 1));
     Ok(())
 }
@@ -169,15 +158,17 @@ async fn what_is_due_before_its_turn_waits_for_it(test: Test) -> Result<()> {
 
 async fn what_another_dispatcher_has_under_way_is_not_overtaken(test: Test) -> Result<()> {
     let store = begin(&test, vec![owed("a", 1, 0), owed("a", 2, BEHIND)]).await?;
-    record(&store, |what| {
-        what.under_way = vec![owed("a", 3, 0), owed("b", 5, 0)];
-        what.owed = vec![owed("a", 4, BEHIND), owed("b", 6, BEHIND)];
-    })
-    .await?;
+    let happened = [
+        Owes(owed("a", 4, BEHIND)),
+        Owes(owed("b", 6, BEHIND)),
+        UnderWay(owed("a", 3, 0)),
+        UnderWay(owed("b", 5, 0)),
+    ];
+    store.record(&happened).await?;
     ensure!(claim(&store, 1, 10).await? == (vec![1, 2], 0));
-    record(&store, |what| what.done = vec![id(1), id(2), id(5)]).await?;
+    store.record(&each(Done, [1, 2, 5].map(id))).await?;
     ensure!(claim(&store, 1, 10).await? == (vec![6], 1));
-    record(&store, |what| what.done = vec![id(3)]).await?;
+    store.record(&[Done(id(3))]).await?;
     ensure!(claim(&store, 1, 10).await? == (vec![4], 1));
     Ok(())
 }
@@ -220,23 +211,19 @@ async fn what_an_endpoint_owes_of_a_partition_is_taken_over(test: Test) -> Resul
         partition: of,
         start,
     };
-    record(&store, |what| {
-        for id in [
-            range(ENDPOINT, 0, 10),
-            range(ENDPOINT, 0, 50),
-            range(ENDPOINT, 1, 10),
-            range(other, 0, 10),
-        ] {
-            what.grown.insert(id, 60);
-        }
-    })
-    .await?;
+    let all = [
+        range(ENDPOINT, 0, 10),
+        range(ENDPOINT, 0, 50),
+        range(ENDPOINT, 1, 10),
+        range(other, 0, 10),
+    ];
+    store.record(&grown(all.map(|id| (id, 60)))).await?;
     // A free range, and one that is claimed.
-    record(&store, |what| {
-        what.progress.insert(range(ENDPOINT, 0, 10), 20);
-        what.released = vec![range(ENDPOINT, 0, 10)];
-    })
-    .await?;
+    let happened = [
+        Happened::Progress(range(ENDPOINT, 0, 10), 20),
+        Happened::Released(range(ENDPOINT, 0, 10)),
+    ];
+    store.record(&happened).await?;
     let mut debtors = store.debtors(partition(0)).await?;
     debtors.sort();
     ensure!(debtors == [ENDPOINT, other]);

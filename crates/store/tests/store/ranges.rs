@@ -7,7 +7,7 @@ use dovecast_dispatch::ledger::{Happened, Ledger, RangeId};
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{Kind, Test, cases, grown};
 
 cases![
     of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed,
@@ -28,15 +28,11 @@ fn range(number: u128, partition: u32, start: u64) -> RangeId {
     }
 }
 
-fn owes(ids: impl IntoIterator<Item = RangeId>) -> Happened {
-    let grown = ids.into_iter().map(|id| {
+fn owes(ids: impl IntoIterator<Item = RangeId>) -> Vec<Happened> {
+    grown(ids.into_iter().map(|id| {
         let to = id.start + 10;
         (id, to)
-    });
-    Happened {
-        grown: grown.collect(),
-        ..Happened::default()
-    }
+    }))
 }
 
 /// What was claimed: endpoint, partition, start.
@@ -72,7 +68,7 @@ async fn of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed(test: Test
     let all = of(1, [40, 30, 20, 10])
         .chain(of(2, [5, 6, 7, 8]))
         .chain(of(3, [100, 0, 1, 100]));
-    store.record(owes(all)).await?;
+    store.record(&owes(all)).await?;
     store.leave().await?;
     // Claimed by one that does not live.
     let store = match test.kind {
@@ -99,30 +95,17 @@ async fn of_each_endpoint_that_is_named_the_lowest_ranges_are_claimed(test: Test
 
 async fn who_owes_what_is_claimed_by_one_that_lives_is_not_named(test: Test) -> Result<()> {
     let (one, two) = (test.open().await?, test.open().await?);
-    one.record(owes([range(1, 0, 5)])).await?;
+    one.record(&owes([range(1, 0, 5)])).await?;
     one.beat(0, 50_000).await?;
     ensure!(two.owing_ranges(100).await? == []);
     ensure!(claimed(&two, 100, 1, &[1]).await? == []);
     one.beat(0, -1).await?;
     ensure!(two.owing_ranges(101).await? == [endpoint(1)]);
     one.beat(0, 50_000).await?;
-    let released = Happened {
-        released: vec![range(1, 0, 5)],
-        ..Happened::default()
-    };
-    one.record(released).await?;
+    one.record(&[Happened::Released(range(1, 0, 5))]).await?;
     ensure!(two.owing_ranges(100).await? == [endpoint(1)]);
     ensure!(claimed(&two, 100, 1, &[1]).await? == [(1, 0, 5)]);
     Ok(())
-}
-
-/// Ranges that begin, or have ended.
-fn ranges(begun: &[(RangeId, u64)], ended: &[(RangeId, u64)]) -> Happened {
-    Happened {
-        begun: begun.iter().cloned().collect(),
-        ended: ended.iter().cloned().collect(),
-        ..Happened::default()
-    }
 }
 
 async fn a_range_of_the_name_of_one_in_hand_is_claimed_when_that_is_done(test: Test) -> Result<()> {
@@ -132,15 +115,15 @@ async fn a_range_of_the_name_of_one_in_hand_is_claimed_when_that_is_done(test: T
         node.beat(0, 50_000).await?;
     }
     let id = range(1, 0, 100);
-    one.record(ranges(&[(id.clone(), 150)], &[])).await?;
+    one.record(&[Happened::Begun(id.clone(), 150)]).await?;
     // The first one has claimed it up to 150: what is behind is a row of its own.
-    two.record(ranges(&[(id.clone(), 200)], &[])).await?;
+    two.record(&[Happened::Begun(id.clone(), 200)]).await?;
     ensure!(test.count("owed_range")? == 2);
     one.leave().await?;
     ensure!(claimed(&two, 100, 10, &[1]).await? == []);
-    two.record(ranges(&[], &[(id.clone(), 200)])).await?;
+    two.record(&[Happened::Ended(id.clone(), 200)]).await?;
     ensure!(claimed(&two, 100, 10, &[1]).await? == [(1, 0, 100)]);
-    two.record(ranges(&[], &[(id, 150)])).await?;
+    two.record(&[Happened::Ended(id, 150)]).await?;
     ensure!(test.count("owed_range")? == 0);
     Ok(())
 }

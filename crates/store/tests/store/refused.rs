@@ -7,7 +7,7 @@ use dovecast_notification::NotificationId;
 use dovecast_store::StoreOptions;
 use uuid::Uuid;
 
-use crate::setup::{Test, cases};
+use crate::setup::{Test, cases, each};
 
 cases![a_record_that_is_refused_again_after_a_crash_is_one_dead_letter];
 
@@ -50,11 +50,8 @@ async fn a_record_that_is_refused_again_after_a_crash_is_one_dead_letter(test: T
                 time_ms,
                 ..letters[place].clone()
             });
-            let happened = Happened {
-                dead: again.into(),
-                ..Happened::default()
-            };
-            open(log).await?.record(happened).await?;
+            let happened = each(Happened::Dead, again);
+            open(log).await?.record(&happened).await?;
         }
         let store = open(log).await?;
         let kept = store.dead_letters(None, 100).await?;

@@ -1,7 +1,7 @@
 //! A role of PostgreSQL that loses rights which are useful, and not needed.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_dispatch::ledger::{Happened, Ledger};
+use dovecast_dispatch::ledger::Ledger;
 use dovecast_store::{DatabasePlace, Store, StoreOptions};
 
 use crate::setup::{Kind, Test, cases};
@@ -41,7 +41,7 @@ async fn a_role_that_may_not_ask_for_the_timeline_any_more_lives_on(test: Test) 
         store.beat(now_ms, 50_000 + now_ms).await?;
     }
     ensure!(store.claim_owed(5, 10).await?.is_empty());
-    store.record(Happened::default()).await?;
+    store.record(&[]).await?;
     // And it is asked for again as soon as it may be.
     test.execute(&format!("GRANT EXECUTE ON {ask} TO PUBLIC"))?;
     store.beat(9, 50_009).await?;

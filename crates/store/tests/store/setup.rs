@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use dovecast_dispatch::ledger::Owed;
+use dovecast_dispatch::ledger::{Happened, Owed, RangeId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::{
     Account, Application, Clock, CreatedEndpoint, DatabasePlace, FilterFields, FilterSets,
@@ -189,6 +189,19 @@ pub(crate) async fn create(
         ..FilterFields::default()
     });
     Ok(store.create_endpoint(account.id, &new, u64::MAX).await?)
+}
+
+/// One kind of thing that has happened, of each.
+pub(crate) fn each<T>(
+    what: impl Fn(T) -> Happened,
+    all: impl IntoIterator<Item = T>,
+) -> Vec<Happened> {
+    all.into_iter().map(what).collect()
+}
+
+/// Ranges that have grown, each up to there.
+pub(crate) fn grown(all: impl IntoIterator<Item = (RangeId, u64)>) -> Vec<Happened> {
+    each(|(id, to)| Happened::Grown(id, to), all)
 }
 
 /// Fails instead of hanging.

@@ -72,16 +72,16 @@ fn owed(due_ms: i64) -> Owed {
     setup::owed(ENDPOINT, due_ms)
 }
 
-type Write = fn(&mut Happened, Owed);
+type Write = fn(Owed) -> Happened;
 
 async fn what_is_owed_waits_as_long_whatever_the_clocks_of_nodes_show(test: Test) -> Result<()> {
     let writes: [(&str, Write); 4] = [
-        ("owed", |what, owed| what.owed.push(owed)),
-        ("failed again", |what, owed| what.failed_again.push(owed)),
-        ("given back", |what, owed| what.given_back.push(owed)),
-        ("postponed", |what, owed| {
+        ("owed", Happened::Owed),
+        ("failed again", Happened::FailedAgain),
+        ("given back", Happened::GivenBack),
+        ("postponed", |owed| {
             let id = (owed.endpoint, owed.notification);
-            what.postponed.push((id, owed.due_ms));
+            Happened::Postponed(id, owed.due_ms)
         }),
     ];
     for clocks in CLOCKS {
@@ -89,15 +89,11 @@ async fn what_is_owed_waits_as_long_whatever_the_clocks_of_nodes_show(test: Test
         for (name, write) in writes {
             if name != "owed" {
                 // Something that is there already.
-                let before = Happened {
-                    owed: vec![owed(one.now_ms()? + 3 * MINUTE_MS)],
-                    ..Happened::default()
-                };
-                one.store.record(before).await?;
+                let before = owed(one.now_ms()? + 3 * MINUTE_MS);
+                one.store.record(&[Happened::Owed(before)]).await?;
             }
-            let mut happened = Happened::default();
-            write(&mut happened, owed(one.now_ms()? + 60 * MINUTE_MS));
-            one.store.record(happened).await?;
+            let happened = write(owed(one.now_ms()? + 60 * MINUTE_MS));
+            one.store.record(&[happened]).await?;
             for node in [&one, &two] {
                 for after_ms in [0, 55 * MINUTE_MS] {
                     let early = node.claims(after_ms).await?;
@@ -138,11 +134,7 @@ async fn what_is_delivered_again_is_due_now_whatever_the_clocks_of_nodes_show(
             time_ms: one.now_ms()?,
             attempts: 1,
         };
-        let happened = Happened {
-            dead: vec![letter],
-            ..Happened::default()
-        };
-        one.store.record(happened).await?;
+        one.store.record(&[Happened::Dead(letter)]).await?;
         ensure!(one.store.redeliver_since(ENDPOINT, 0).await? == 1);
         // Half a minute: the clock of a database is on this machine.
         let claimed = two.claims(MINUTE_MS / 2).await?;

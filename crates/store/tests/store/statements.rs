@@ -6,11 +6,11 @@ use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_plan::measured;
 use uuid::Uuid;
 
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{self, Kind, Test, cases};
 
 cases![
     an_idle_dispatcher_sends_what_plans_say,
-    attempts_cost_what_plans_say_for_each_endpoint_of_a_transaction,
+    attempts_cost_what_plans_say_however_many_endpoints_a_transaction_has,
     each_node_of_a_process_has_claims_of_its_own,
 ];
 
@@ -47,9 +47,11 @@ async fn an_idle_dispatcher_sends_what_plans_say(test: Test) -> Result<()> {
     Ok(())
 }
 
-async fn attempts_cost_what_plans_say_for_each_endpoint_of_a_transaction(test: Test) -> Result<()> {
+async fn attempts_cost_what_plans_say_however_many_endpoints_a_transaction_has(
+    test: Test,
+) -> Result<()> {
     let store = test.open().await?;
-    for (endpoints, each) in [(1, 1), (1, 40), (30, 1), (30, 40)] {
+    for (endpoints, each) in [(1, 1), (1, 40), (30, 1), (30, 40), (500, 1), (501, 2)] {
         let row = |number: u128| AttemptRow {
             endpoint: EndpointId(Uuid::from_u128(number % endpoints + 1)),
             notification: NotificationId(Uuid::from_u128(number)),
@@ -60,17 +62,13 @@ async fn attempts_cost_what_plans_say_for_each_endpoint_of_a_transaction(test: T
             latency_us: 0,
             said: String::new(),
         };
-        let attempts = (0..endpoints * each).map(row).collect();
+        let attempts = setup::each(Happened::Attempt, (0..endpoints * each).map(row));
         let before = store.statements();
-        store
-            .record(Happened {
-                attempts,
-                ..Happened::default()
-            })
-            .await?;
+        store.record(&attempts).await?;
         let asked = store.statements() - before;
         // The transaction's beginning and end; on PostgreSQL changes are asked for meanwhile.
-        let planned = 2 + measured::ROW_STATEMENTS.value * u64::try_from(endpoints)?;
+        let parts = u64::try_from(endpoints)?.div_ceil(measured::STATEMENT_ROWS.value);
+        let planned = 2 + measured::ATTEMPT_STATEMENTS.value * parts;
         ensure!(
             (planned..planned + 3).contains(&asked),
             "{asked}, planned {planned}"
@@ -85,12 +83,8 @@ async fn each_node_of_a_process_has_claims_of_its_own(test: Test) -> Result<()> 
     for node in [&one, &two] {
         node.beat(0, 5_000).await?;
     }
-    let owed = crate::setup::owed(EndpointId(Uuid::from_u128(1)), 0);
-    one.record(Happened {
-        owed: vec![owed],
-        ..Happened::default()
-    })
-    .await?;
+    let owed = setup::owed(EndpointId(Uuid::from_u128(1)), 0);
+    one.record(&[Happened::Owed(owed)]).await?;
     ensure!(one.claim_owed(0, 10).await?.len() == 1, "it is due");
     // The first lives still, though the second has said so later.
     two.beat(0, 5_000).await?;

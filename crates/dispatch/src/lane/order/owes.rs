@@ -1,4 +1,5 @@
-//! What the ledger owes of keys besides what is in the lane: when a key is free again.
+//! Order by key: which keys have deliveries in the ledger (the database) besides those in the queue
+//! of the endpoint, and when such a key is free again.
 //!
 //! What joins it is written some time later, so what the ledger says about a key counts only when
 //! everything that was noted of the key had been written before it was asked.
