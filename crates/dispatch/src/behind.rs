@@ -24,7 +24,7 @@ pub(crate) struct Behind {
     /// Partitions of which the ledger has to be asked what the endpoint owes, before anything of
     /// them is delivered.
     unknown: BTreeSet<TopicPartition>,
-    /// Whether somebody is catching up.
+    /// Whether somebody is catching up, or was asked to.
     pub(crate) is_caught_up_with: bool,
 }
 

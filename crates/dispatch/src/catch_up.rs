@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
+use tokio::sync::mpsc;
 
 use crate::behind::{Growth, Part};
 use crate::lane::Lane;
@@ -26,14 +27,14 @@ use crate::take_over;
 /// keeps its turn.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Has somebody catch up with a lane that is behind, if nobody does.
-pub(crate) fn start<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
-    let is_wanted = match &mut lane.state().behind {
-        Some(behind) => !std::mem::replace(&mut behind.is_caught_up_with, true),
-        None => false,
-    };
-    if is_wanted {
-        tokio::spawn(growing(Arc::clone(shared), Arc::clone(lane)));
+/// Catches up with lanes that have said that they fell behind, each in a task of its own, until the
+/// dispatcher stops.
+pub(crate) async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    mut fallen_behind: mpsc::UnboundedReceiver<Arc<Lane>>,
+) {
+    while let Some(lane) = fallen_behind.recv().await {
+        tokio::spawn(growing(Arc::clone(&shared), lane));
     }
 }
 

@@ -13,13 +13,14 @@ use tokio::task::JoinSet;
 use crate::dispatcher::STOP;
 use crate::endpoint::Endpoint;
 use crate::item::{Item, ReadTogether};
+use crate::lane::Lane;
 use crate::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
 use crate::life::keep_up;
 use crate::matching::{Found, Live};
 use crate::panics::{caught, caught_now};
 use crate::shared::Shared;
 use crate::stats::count;
-use crate::{heartbeat, held_keys, lanes, recording, retrier, take_up, trace};
+use crate::{catch_up, heartbeat, held_keys, lanes, recording, retrier, take_up, trace};
 
 /// How often it is looked whether there is room again.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,6 +45,7 @@ pub(crate) enum Ended {
 
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     shared: Arc<Shared<L, S>>,
+    fallen_behind: mpsc::UnboundedReceiver<Arc<Lane>>,
     mut stopping: watch::Receiver<bool>,
 ) -> Ended {
     let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
@@ -73,6 +75,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     helpers.spawn(keep_up(Arc::clone(&shared), "retrier", retrier::run));
     helpers.spawn(keep_up(Arc::clone(&shared), "take_up", take_up::run));
     helpers.spawn(keep_up(Arc::clone(&shared), "held_keys", held_keys::run));
+    helpers.spawn(catch_up::run(Arc::clone(&shared), fallen_behind));
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
         let may_read = has_room(&shared);

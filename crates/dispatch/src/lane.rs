@@ -133,6 +133,12 @@ impl State {
         }
     }
 
+    /// Whether somebody has to catch up with this lane, and nobody does; `true` only once.
+    pub(crate) fn wants_catching_up(&mut self) -> bool {
+        let behind = self.behind.as_mut();
+        behind.is_some_and(|behind| !std::mem::replace(&mut behind.is_caught_up_with, true))
+    }
+
     /// Has so many more deliveries taken care of: wakes workers, and says how many are to be hired.
     pub(crate) fn call(&mut self, deliveries: usize) -> usize {
         let mut hired = 0;

@@ -11,8 +11,8 @@ use crate::lane::order::{Joining, Over};
 use crate::lane::{Lane, Shed, State};
 use crate::ledger::{KeyPlace, Ledger};
 use crate::panics::caught_now;
+use crate::retrier;
 use crate::shared::Shared;
-use crate::{catch_up, retrier};
 
 /// How often lanes are looked at.
 const LANE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -58,7 +58,6 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
     shared.join(lane, found.owed, retrier::PAUSED);
     shared.join(lane, found.joins, Duration::ZERO);
     shared.deferred(lane, found.late);
-    catch_up::start(shared, lane);
 }
 
 fn look(

@@ -48,8 +48,10 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     let mut wait = AGAIN_FIRST;
     loop {
         let began = Instant::now();
-        let shared = Arc::new(Shared::new(&parts));
-        match caught(feed::run(Arc::clone(&shared), stopping.clone())).await {
+        let (shared, fallen_behind) = Shared::new(&parts);
+        let shared = Arc::new(shared);
+        let life = feed::run(Arc::clone(&shared), fallen_behind, stopping.clone());
+        match caught(life).await {
             Ok(Ended::Stopped) => return,
             Ok(Ended::Failed) => {}
             Err(panicked) => {

@@ -20,7 +20,7 @@ use crate::ledger::{BEHIND, Happened, KeyPlace, Ledger, RangeId, TopicPartition}
 use crate::range_run::RangeRun;
 use crate::shared::Shared;
 use crate::stats::count;
-use crate::{catch_up, trace, worker};
+use crate::{trace, worker};
 
 /// When a delivery that cannot be made now is asked for again.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
@@ -80,7 +80,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             Offered::Joins(joining) => self.join(&lane, vec![joining], Duration::ZERO),
             Offered::Deferred(shed) => {
                 self.deferred(&lane, shed);
-                catch_up::start(self, &lane);
             }
             Offered::Full(item) | Offered::Ended(item) => return Some((item, lane)),
         }
@@ -89,7 +88,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Whether it is known what an endpoint owes of the partition of a delivery, where that has an
     /// order.
-    fn is_known(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: &Item) -> bool {
+    fn is_known(&self, endpoint: &Arc<Endpoint>, item: &Item) -> bool {
         let Some(KeyPlace { of, .. }) = item.order.as_deref() else {
             return true;
         };
@@ -109,17 +108,16 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Leaves a notification to a range of an endpoint: whether it is for it is found out when that
     /// is read.
-    pub(crate) fn leave_live(self: &Arc<Self>, endpoint: &Arc<Endpoint>, item: Item) {
+    pub(crate) fn leave_live(&self, endpoint: &Arc<Endpoint>, item: Item) {
         let is_known = self.is_known(endpoint, &item);
         let place = item.order.as_ref().filter(|_| !is_known);
         let unknown = place.map(|place| place.of.clone());
         let (lane, shed) = self.with_lane(endpoint, |state| state.leave_live(item, unknown));
         self.deferred(&lane, shed);
-        catch_up::start(self, &lane);
     }
 
     /// Has a lane ask what its endpoint owes of a partition, before it goes on with that.
-    pub(crate) fn take_over_later(self: &Arc<Self>, endpoint: &Arc<Endpoint>, of: TopicPartition) {
+    pub(crate) fn take_over_later(&self, endpoint: &Arc<Endpoint>, of: TopicPartition) {
         let (lane, shed) = self.with_lane(endpoint, |state| {
             state.order.doubt(Some(&of));
             let shed = state.fall_behind();
@@ -127,7 +125,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             shed
         });
         self.deferred(&lane, shed);
-        catch_up::start(self, &lane);
     }
 
     /// Offers what was owed and is due.
@@ -163,10 +160,19 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Ranges of a lane have grown, and what it has held is part of them now, or owed.
-    pub(crate) fn deferred(&self, lane: &Lane, shed: Shed) {
+    pub(crate) fn deferred(&self, lane: &Arc<Lane>, shed: Shed) {
         self.recorder.grown(&shed.grown);
         // From here on it may be delivered, and its end written down.
-        lane.state().recorded(&shed);
+        let wants_catching_up = {
+            let mut state = lane.state();
+            state.recorded(&shed);
+            state.wants_catching_up()
+        };
+        if wants_catching_up {
+            // Nobody hears it any more when the dispatcher stops: the ranges are written down, and
+            // free then.
+            drop(self.fallen_behind.send(Arc::clone(lane)));
+        }
         count(&self.counters.deferred, shed.items.len() as u64);
         for item in shed.items {
             trace::deferred(&item.span, lane.id);
@@ -262,12 +268,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Nothing more is sent to a lane for a while: what waits is owed, as ranges or as it was.
-    pub(crate) fn step_aside(
-        self: &Arc<Self>,
-        lane: &Arc<Lane>,
-        item: Option<Item>,
-        until: Instant,
-    ) {
+    pub(crate) fn step_aside(&self, lane: &Arc<Lane>, item: Option<Item>, until: Instant) {
         let now = Instant::now();
         let (shed, owed) = {
             let mut state = lane.state();
@@ -279,7 +280,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             (state.fall_behind(), state.take_owed())
         };
         self.deferred(lane, shed);
-        catch_up::start(self, lane);
         let wait = until.saturating_duration_since(now);
         self.join(lane, owed, wait.max(NOT_NOW));
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
 
-use crate::catch_up;
 use crate::driver::{Answer, Attempt, Outcome};
 use crate::endpoint::Endpoint;
 use crate::item::{Item, Origin};
@@ -235,7 +234,6 @@ pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane
         (shed, state.take_owed(), state.gate.probe_at())
     };
     shared.deferred(lane, shed);
-    catch_up::start(shared, lane);
     let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
     shared.join(lane, owed, wait.max(NOT_NOW));
 }

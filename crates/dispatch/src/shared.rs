@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{LineLimit, Log, Record};
 use dovecast_notification::{BadNotification, EndpointId, Notification};
+use tokio::sync::mpsc;
 
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
@@ -58,6 +59,8 @@ pub(crate) struct Shared<L, S> {
     pub(crate) cut_off_lines: LineLimit,
     pub(crate) hosts: Hosts,
     pub(crate) panics: Panics,
+    /// Lanes that have fallen behind, each once until somebody has caught up with it.
+    pub(crate) fallen_behind: mpsc::UnboundedSender<Arc<Lane>>,
     /// Until when the others take us for alive, as we have last said.
     pub(crate) alive_until: Lock<Option<Instant>>,
     /// How often we have begun to live: what was claimed in another life others may have claimed
@@ -71,8 +74,10 @@ pub(crate) struct Shared<L, S> {
 }
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    pub(crate) fn new(parts: &Parts<L, S>) -> Self {
-        Self {
+    /// What is shared in one life, and where lanes say that they have fallen behind.
+    pub(crate) fn new(parts: &Parts<L, S>) -> (Self, mpsc::UnboundedReceiver<Arc<Lane>>) {
+        let (fallen_behind, lanes) = mpsc::unbounded_channel();
+        let shared = Self {
             log: parts.log.clone(),
             ledger: parts.ledger.clone(),
             directory: Arc::clone(&parts.directory),
@@ -95,12 +100,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             cut_off_lines: LineLimit::default(),
             hosts: Hosts::default(),
             panics: Panics::default(),
+            fallen_behind,
             alive_until: Lock::new("alive", None),
             lives: AtomicU64::new(0),
             unreadable_until: Lock::new("unreadable", None),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
-        }
+        };
+        (shared, lanes)
     }
 
     pub(crate) fn read(&self, record: &Record) -> Result<Notification, BadNotification> {
