@@ -3,6 +3,7 @@
 
 mod addresses;
 mod answers;
+mod heads;
 mod names;
 mod tls;
 
