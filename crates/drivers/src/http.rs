@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::guard::{Addresses, GuardError};
+use crate::tls;
 use status_line::{Noting, StatusLine};
 
 pub use connect::ConnectError;
@@ -49,7 +50,7 @@ pub enum HttpError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The handshake of TLS.
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", tls::in_words(.0))]
     Tls(io::Error),
     /// The connection breaks, or what comes is no HTTP.
     #[error("{}", told(.0))]

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod answers;
+mod given;
 mod heads;
 mod names;
 mod tls;
