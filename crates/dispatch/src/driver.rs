@@ -109,6 +109,11 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// The receiver is gone, and says so itself: it is sent nothing more.
+    Gone {
+        /// What it has said.
+        reason: String,
+    },
 }
 
 impl Attempt {

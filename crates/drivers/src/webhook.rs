@@ -2,6 +2,7 @@
 //!
 //! 2xx is success. Redirects are not followed. 408, 409, 425, 429 and 5xx may go well later, and so
 //! may everything that keeps a request from being answered; other answers end the delivery.
+//! 410 is the wish to get nothing more.
 
 mod answer;
 mod settings;

@@ -23,6 +23,7 @@ pub(super) fn judged(head: &Response<()>) -> Attempt {
             reason,
             retry_after: retry_after(head),
         },
+        410 => Outcome::Gone { reason },
         _ => Outcome::Refused { reason },
     };
     Attempt {

@@ -62,6 +62,7 @@ type Check = fn(&Outcome) -> bool;
 async fn each_answer_means_what_it_should() {
     let is_failed: Check = |outcome| matches!(outcome, Outcome::Failed { .. });
     let is_refused: Check = |outcome| matches!(outcome, Outcome::Refused { .. });
+    let is_gone: Check = |outcome| matches!(outcome, Outcome::Gone { .. });
     let is_delivered: Check = |outcome| *outcome == Outcome::Delivered;
     let waits: Check = |outcome| matches!(outcome, Outcome::Failed { retry_after: Some(wait), .. } if *wait == Duration::from_secs(7));
     let waits_a_day: Check = |outcome| matches!(outcome, Outcome::Failed { retry_after: Some(wait), .. } if *wait == Duration::from_hours(24));
@@ -100,7 +101,7 @@ async fn each_answer_means_what_it_should() {
         (
             "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n",
             410,
-            is_refused,
+            is_gone,
         ),
         (
             "HTTP/1.1 408 Late\r\ncontent-length: 0\r\n\r\n",
