@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dovecast_event::brief;
 use dovecast_notification::Notification;
 use serde_json::{Map, Value};
 
@@ -108,20 +109,28 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// The receiver is gone, and says so itself: it is sent nothing more.
+    Gone {
+        /// What it has said.
+        reason: String,
+    },
 }
 
 impl Attempt {
-    /// An attempt that may go well later, and to which nobody has answered.
-    pub fn failed(reason: String) -> Self {
+    /// An attempt that may go well later, and to which nobody has answered. A long reason loses its
+    /// middle: what errors cite, such as the names of a certificate, may be as long as it likes.
+    pub fn failed(reason: impl AsRef<str>) -> Self {
         Self::unanswered(Outcome::Failed {
-            reason,
+            reason: brief(reason.as_ref()),
             retry_after: None,
         })
     }
 
-    /// An attempt that could not be made, and never can.
-    pub fn refused(reason: String) -> Self {
-        Self::unanswered(Outcome::Refused { reason })
+    /// An attempt that could not be made, and never can; a long reason loses its middle.
+    pub fn refused(reason: impl AsRef<str>) -> Self {
+        Self::unanswered(Outcome::Refused {
+            reason: brief(reason.as_ref()),
+        })
     }
 
     fn unanswered(outcome: Outcome) -> Self {

@@ -57,6 +57,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         cut(&mut answer.head);
     }
     let is_failure = matches!(attempt.outcome, Outcome::Failed { .. });
+    let is_gone = matches!(attempt.outcome, Outcome::Gone { .. });
     item.failures += u32::from(is_failure);
     let (turned, endpoint) = {
         let mut state = lane.state();
@@ -69,7 +70,9 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         latency: attempt.latency,
         reason: match attempt.outcome {
             Outcome::Delivered => String::new(),
-            Outcome::Failed { mut reason, .. } | Outcome::Refused { mut reason } => {
+            Outcome::Failed { mut reason, .. }
+            | Outcome::Refused { mut reason }
+            | Outcome::Gone { mut reason } => {
                 cut(&mut reason);
                 reason
             }
@@ -81,8 +84,8 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     if matches!(made.end, End::Again { .. } | End::Dead) {
         shared.recorder.hold(item.held.clone());
     }
-    if matches!(made.end, End::Dead) && endpoint.is_switched_off_by_failure {
-        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off after a failure, as its policy says");
+    if matches!(made.end, End::Dead) && (is_gone || endpoint.is_switched_off_by_failure) {
+        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off: it is gone, as it says, or has failed and its policy says so");
         let switched_off = Happened::SwitchedOff(lane.id, made.reason.clone());
         shared.recorder.note(switched_off);
     }
@@ -120,7 +123,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
 fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) -> End {
     match &attempt.outcome {
         Outcome::Delivered => End::Delivered,
-        Outcome::Refused { .. } => End::Dead,
+        Outcome::Refused { .. } | Outcome::Gone { .. } => End::Dead,
         // The endpoint was not there. Where it has answered, or the same has failed before, it may
         // be this notification.
         Outcome::Failed { .. }

@@ -50,5 +50,6 @@ pub(crate) fn tried(attempt: &Span, made: &Attempt) {
         Outcome::Delivered => debug!(status, latency_us, "delivered"),
         Outcome::Failed { reason, .. } => debug!(status, latency_us, reason, "failed"),
         Outcome::Refused { reason } => debug!(status, latency_us, reason, "refused"),
+        Outcome::Gone { reason } => debug!(status, latency_us, reason, "gone"),
     });
 }

@@ -77,8 +77,24 @@ pub struct Addresses(Vec<SocketAddr>);
 
 impl Addresses {
     /// In the order in which they are to be tried; at least one.
-    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> + Clone {
         self.0.iter().copied()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(addresses: Vec<SocketAddr>) -> Self {
+        Self(addresses)
+    }
+}
+
+/// The first, and how many others there are.
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("no address"),
+            [only] => only.fmt(f),
+            [first, others @ ..] => write!(f, "{first} or {} other addresses", others.len()),
+        }
     }
 }
 

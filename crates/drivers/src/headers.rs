@@ -8,29 +8,39 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
 
 /// Headers that only we set, that are about the connection and not about the request (RFC 9110,
-/// 7.6.1), or that say who somebody is to those who believe a proxy.
-const OURS: [&str; 18] = [
+/// 7.6.1), that say who somebody is to those who believe a proxy, or that open the metadata of a
+/// cloud's hosts.
+const OURS: [&str; 17] = [
+    "client-ip",
     "connection",
     "content-length",
     "content-type",
+    "expect",
     "forwarded",
     "host",
     "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
+    "metadata-flavor",
     "te",
     "trailer",
     "transfer-encoding",
+    "true-client-ip",
     "upgrade",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
+    "x-client-ip",
     "x-real-ip",
     "x-rh-identity",
 ];
-/// What all headers of Standard Webhooks begin with.
-const OF_WEBHOOKS: &str = "webhook-";
+/// What families of such headers begin with; `webhook-` is that of Standard Webhooks.
+const OUR_FAMILIES: [&str; 9] = [
+    "proxy-",
+    "webhook-",
+    "x-auth-request-",
+    "x-aws-ec2-metadata-",
+    "x-forwarded-",
+    "x-http-method",
+    "x-original-",
+    "x-remote-",
+    "x-rewrite-",
+];
 
 /// Why a header cannot be set. Shows neither its name nor its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +48,10 @@ pub enum HeaderError {
     /// RFC 9110, 5.1.
     #[error("is not the name of a header")]
     Name,
-    /// The header says what the request is, or how long it is.
+    /// CGI, WSGI and Rack read `_` as `-`: one header could be taken for another.
+    #[error("has a `_`, which many servers read as `-`")]
+    Underscore,
+    /// The header says what the request is, how long it is, or who somebody is.
     #[error("is a header that cannot be set")]
     Ours,
     /// RFC 9110, 5.5.
@@ -72,7 +85,11 @@ pub enum CredentialError {
 /// A header as it is sent, its value not to be shown.
 pub fn check(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
     let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name)?;
-    if OURS.contains(&name.as_str()) || name.as_str().starts_with(OF_WEBHOOKS) {
+    let lower = name.as_str();
+    if lower.contains('_') {
+        return Err(HeaderError::Underscore);
+    }
+    if OURS.contains(&lower) || OUR_FAMILIES.iter().any(|family| lower.starts_with(family)) {
         return Err(HeaderError::Ours);
     }
     let is_plain = value.is_ascii() && value.trim_ascii() == value;
@@ -147,6 +164,20 @@ mod tests {
             ("Upgrade", "h2c", Some(HeaderError::Ours)),
             ("Webhook-Id", "1", Some(HeaderError::Ours)),
             ("webhook-anything", "1", Some(HeaderError::Ours)),
+            ("X_RH_IDENTITY", "1", Some(HeaderError::Underscore)),
+            ("webhook_id", "1", Some(HeaderError::Underscore)),
+            ("X-Api_Key", "1", Some(HeaderError::Underscore)),
+            ("X-Forwarded-User", "1", Some(HeaderError::Ours)),
+            ("X-Forwarded-Client-Cert", "1", Some(HeaderError::Ours)),
+            ("X-Remote-User", "1", Some(HeaderError::Ours)),
+            ("X-Original-URL", "1", Some(HeaderError::Ours)),
+            ("X-Rewrite-URL", "1", Some(HeaderError::Ours)),
+            ("X-HTTP-Method-Override", "1", Some(HeaderError::Ours)),
+            ("Metadata-Flavor", "Google", Some(HeaderError::Ours)),
+            ("X-aws-ec2-metadata-token", "1", Some(HeaderError::Ours)),
+            ("Expect", "100-continue", Some(HeaderError::Ours)),
+            ("Proxy-X", "1", Some(HeaderError::Ours)),
+            ("X-Forward", "1", None),
             ("x", "a\r\nhost: b", Some(HeaderError::Value)),
             ("x", "a\0", Some(HeaderError::Value)),
             ("x", " a", Some(HeaderError::Value)),

@@ -3,24 +3,31 @@
 //!
 //! The connection is driven by whoever uses it: no task of its own, nothing to wake in between.
 
+mod connect;
+mod status_line;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::guard::{Addresses, GuardError};
+use crate::tls;
+use status_line::{Noting, StatusLine};
+
+pub use connect::ConnectError;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -40,10 +47,10 @@ pub enum HttpError {
     #[error(transparent)]
     Guard(#[from] GuardError),
     /// No address takes the connection.
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The handshake of TLS.
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", tls::in_words(.0))]
     Tls(io::Error),
     /// The connection breaks, or what comes is no HTTP.
     #[error("{}", told(.0))]
@@ -58,31 +65,45 @@ fn told(error: &hyper::Error) -> String {
     }
 }
 
+/// Longest head of an answer whose headers are read, in bytes. What has come of a head is parsed
+/// anew with each piece of it, so this bounds time as well as memory.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<Noting<Box<dyn Stream>>>, Full<Bytes>>;
 
 /// A connection.
 pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
+    line: Arc<StatusLine>,
     is_over: bool,
     was_used: bool,
 }
 
-/// An answer, with as much of the body as was wanted.
+/// An answer; its body is still to be read.
 pub struct Answer {
     /// Status and headers.
     pub head: Response<()>,
-    /// Whether the body ended within the bound; the connection is no good any more if not.
-    pub is_whole: bool,
+    /// `None`: the headers could not be read, and so nothing that comes behind them.
+    body: Option<Incoming>,
+}
+
+/// How much of a body is read to keep the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// In all.
+    pub bytes: usize,
+    /// From the head on.
+    pub time: Duration,
 }
 
 impl Connection {
-    /// Connects to the first of the addresses that takes it.
+    /// Connects to whichever of the addresses takes it.
     pub async fn open(addresses: &Addresses, origin: &Origin) -> Result<Self, HttpError> {
-        let tcp = connect(addresses).await?;
+        let tcp = connect::connect(addresses).await?;
         let stream: Box<dyn Stream> = match &origin.tls {
             None => Box::new(tcp),
             Some(config) => {
@@ -91,12 +112,14 @@ impl Connection {
                 Box::new(connector.connect(name, tcp).await.map_err(HttpError::Tls)?)
             }
         };
-        let (sender, driver) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
+        let line = Arc::default();
+        let (sender, driver) = lenient()
+            .handshake(TokioIo::new(Noting::new(stream, &line)))
             .await?;
         Ok(Self {
             sender,
             driver,
+            line,
             is_over: false,
             was_used: false,
         })
@@ -107,38 +130,59 @@ impl Connection {
         !self.is_over && self.sender.is_ready()
     }
 
-    /// Whether it was idle before the request at hand: a failure may then be the end of an old
-    /// connection.
-    pub fn was_used(&self) -> bool {
-        self.was_used
+    /// Whether a failure may be the end of an old connection: it was idle before the request at
+    /// hand, to which nothing has come.
+    pub fn may_have_been_closed(&self) -> bool {
+        self.was_used && !self.line.has_begun()
     }
 
-    /// Sends a request and reads the answer, of its body at most `body_bytes`.
-    pub async fn exchange(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        body_bytes: usize,
-    ) -> Result<Answer, HttpError> {
+    /// Sends a request and reads the head of the answer. Of a head with headers that cannot be read
+    /// the status counts all the same.
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+        self.line.clear();
         let mut response = std::pin::pin!(self.sender.send_request(request));
         let (driver, is_over) = (&mut self.driver, &mut self.is_over);
         let response = poll_fn(|context| {
             drive(driver, is_over, context);
             response.as_mut().poll(context)
         });
-        let (head, mut body) = response.await?.into_parts();
-        let mut read = 0;
-        let is_whole = loop {
-            if body.is_end_stream() {
-                break true;
+        match response.await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                Ok(Answer {
+                    head: Response::from_parts(head, ()),
+                    body: Some(body),
+                })
             }
-            match self.frame(&mut body).await {
-                Some(bytes) => read += bytes?,
-                None => break true,
-            }
-            if read > body_bytes {
-                break false;
-            }
+            Err(error) if error.is_parse() => match self.status() {
+                Some(status) => {
+                    let mut head = Response::new(());
+                    *head.status_mut() = status;
+                    Ok(Answer { head, body: None })
+                }
+                None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.line.status()?).ok()
+    }
+
+    /// Reads the body of an answer, and drops it; `false`: it did not end within the limits, or not
+    /// as it should, and the connection is no good any more.
+    pub async fn finish(&mut self, answer: Answer, limits: BodyLimits) -> bool {
+        let Some(mut body) = answer.body else {
+            return false;
         };
+        let rest = self.rest(&mut body, limits.bytes);
+        if !tokio::time::timeout(limits.time, rest)
+            .await
+            .unwrap_or(false)
+        {
+            return false;
+        }
         // The driver has to see the end of the answer before it takes another request.
         poll_fn(|context| {
             drive(&mut self.driver, &mut self.is_over, context);
@@ -146,10 +190,20 @@ impl Connection {
         })
         .await;
         self.was_used = true;
-        Ok(Answer {
-            head: Response::from_parts(head, ()),
-            is_whole,
-        })
+        self.is_usable()
+    }
+
+    /// Whether a body ends after at most so many bytes.
+    async fn rest(&mut self, body: &mut Incoming, most: usize) -> bool {
+        let mut read = 0;
+        while !body.is_end_stream() && read <= most {
+            match self.frame(body).await {
+                Some(Ok(bytes)) => read += bytes,
+                Some(Err(_)) => return false,
+                None => return true,
+            }
+        }
+        read <= most
     }
 
     /// Bytes of the next piece of a body.
@@ -184,20 +238,17 @@ fn drive(driver: &mut Driver, is_over: &mut bool, context: &mut Context<'_>) {
     }
 }
 
-async fn connect(addresses: &Addresses) -> Result<TcpStream, HttpError> {
-    let mut failed = None;
-    for address in addresses.iter() {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(HttpError::Connect)?;
-                return Ok(stream);
-            }
-            Err(error) => failed = Some(error),
-        }
-    }
-    Err(HttpError::Connect(failed.unwrap_or_else(|| {
-        io::Error::other("the name has no address")
-    })))
+/// As lenient as browsers are: blanks before the colon, folded lines (RFC 9112, 5.1 and 5.2), and
+/// lines that are no headers, which are skipped. More headers than 100 are left to the status line:
+/// room for more would be allocated for each answer.
+fn lenient() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .max_buf_size(MAX_HEAD_BYTES);
+    builder
 }
 
 fn server_name(host: &url::Host) -> io::Result<ServerName<'static>> {

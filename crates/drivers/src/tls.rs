@@ -1,16 +1,27 @@
-//! Whom https endpoints are trusted by: the system's authorities, or a chain of the endpoint's own
-//! in their place.
+//! Whom https endpoints are trusted by: the system's authorities, or certificates of the endpoint's
+//! own in their place.
+
+mod certificate;
+mod given;
+mod words;
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use given::Given;
+
+pub use words::in_words;
+
 /// Why there is nobody to trust.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    /// The text holds no certificate, or something that is none.
+    /// The text holds no certificate, something that is none, or none by which anyone can be
+    /// trusted.
     #[error("invalid certificate: {0}")]
     Certificate(String),
     /// The system has no authorities to be found.
@@ -32,31 +43,77 @@ fn read_system() -> Result<Arc<ClientConfig>, TlsError> {
         let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         return Err(TlsError::System(errors.join(", ")));
     }
-    config(roots)
+    let config = builder()?.with_root_certificates(roots);
+    Ok(Arc::new(config.with_no_client_auth()))
 }
 
-/// The authorities of a PEM text only.
-pub fn of_chain(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| TlsError::Certificate(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::Certificate(error.to_string()))?;
+/// Whether a PEM text that is to be kept can be trusted by: as [`of_chain`], and not all of it has
+/// expired.
+pub fn check(pem: &str) -> Result<(), TlsError> {
+    let certificates = read(pem)?;
+    if certificates
+        .iter()
+        .all(|one| certificate::has_expired(one, SystemTime::now()))
+    {
+        return Err(TlsError::Certificate(
+            "it has expired, and nothing can be trusted by it any more".to_owned(),
+        ));
     }
-    if roots.is_empty() {
+    of_chain(pem).map(drop)
+}
+
+/// The certificates of a PEM text only: as authorities, and each as a server's own.
+pub fn of_chain(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
+    let refused = |error: &dyn std::fmt::Display| TlsError::Certificate(error.to_string());
+    let certificates = read(pem)?;
+    let mut roots = RootCertStore::empty();
+    let mut unusable = None;
+    for one in &certificates {
+        match certificate::key_problem(one) {
+            Some(problem) => unusable = unusable.or(Some(problem)),
+            None => roots.add(one.clone()).map_err(|error| refused(&error))?,
+        }
+    }
+    if let Some(problem) = unusable.filter(|_| roots.is_empty()) {
+        return Err(TlsError::Certificate(problem));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| refused(&error))?;
+    let verifier = Given::new(chain, certificates, algorithms);
+    let config = builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(Arc::new(config.with_no_client_auth()))
+}
+
+/// All certificates of a PEM text, at least one; other text is skipped.
+fn read(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    if pem.contains("PRIVATE KEY-----") {
+        return Err(TlsError::Certificate(
+            "there is a private key in it, which belongs on the server alone".to_owned(),
+        ));
+    }
+    let mut found = Vec::new();
+    for one in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let one = one.map_err(|error| TlsError::Certificate(error.to_string()))?;
+        certificate::parse(&one).map_err(TlsError::Certificate)?;
+        found.push(one);
+    }
+    if found.is_empty() {
         let text = "there is no PEM certificate in it".to_owned();
         return Err(TlsError::Certificate(text));
     }
-    config(roots)
+    Ok(found)
 }
 
-fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+
+fn builder() -> Result<Builder, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::System(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .map_err(|error| TlsError::System(error.to_string()))
 }

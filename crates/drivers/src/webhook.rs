@@ -2,7 +2,9 @@
 //!
 //! 2xx is success. Redirects are not followed. 408, 409, 425, 429 and 5xx may go well later, and so
 //! may everything that keeps a request from being answered; other answers end the delivery.
+//! 410 is the wish to get nothing more.
 
+mod answer;
 mod settings;
 
 use std::fmt;
@@ -11,30 +13,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Answer, Attempt, Boxed, Courier, Delivery, Outcome, Target};
+use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Target};
 use dovecast_notification::Notification;
 use http_body_util::Full;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Uri};
 use url::Url;
 
-use crate::guard::Guard;
+use crate::guard::{Addresses, Guard};
 use crate::headers::{self, CredentialError, HeaderError};
-use crate::http::{self, Connection, HttpError, Origin};
+use crate::http::{self, BodyLimits, Connection, HttpError, Origin};
 use crate::signature::{Secret, sign};
 use crate::tls;
+
+use answer::judged;
 
 pub use crate::headers::Authorization;
 pub use settings::WebhookDriver;
 
-/// Most bytes of an answer's head that are kept.
-const HEAD_BYTES: usize = 2048;
-/// Most bytes of an answer's body that are read, and dropped; after more the connection is closed.
-const BODY_BYTES: usize = 64 * 1024;
-/// A `Retry-After` further away counts as this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+/// How much of an answer's body is read, and dropped, so that the connection can be kept: by its
+/// head an answer is complete, and one that keeps its body back must not hold up the next delivery.
+const BODY: BodyLimits = BodyLimits {
+    bytes: 64 * 1024,
+    time: Duration::from_millis(200),
+};
 /// How a webhook is reached.
 #[derive(Clone, Default)]
 pub struct WebhookOptions {
@@ -232,8 +236,16 @@ pub struct Sender {
     webhook: Arc<Webhook>,
     guard: Guard,
     connection: Option<Connection>,
-    /// Whether the attempt that is under way waits for the addresses of its host.
-    is_looking_up: bool,
+    waits_for: Wait,
+}
+
+/// What an attempt that is under way waits for.
+enum Wait {
+    /// Addresses of the host.
+    Name,
+    /// A connection to one of these.
+    Connection(Addresses),
+    Answer,
 }
 
 impl Sender {
@@ -243,33 +255,40 @@ impl Sender {
             webhook,
             guard,
             connection: None,
-            is_looking_up: false,
+            waits_for: Wait::Answer,
         }
     }
 
     async fn attempt(&mut self, delivery: &Delivery) -> Attempt {
         let started = Instant::now();
         let timeout = self.webhook.timeout;
-        self.is_looking_up = false;
-        let attempt = match tokio::time::timeout(timeout, self.exchange(delivery)).await {
-            Ok(Ok(head)) => judged(&head),
-            Ok(Err(error)) => Attempt::failed(error.to_string()),
-            Err(_) => {
-                let ms = timeout.as_millis();
-                Attempt::failed(if self.is_looking_up {
-                    let host = &self.webhook.origin.host;
-                    format!("the address of `{host}` was not found within {ms} ms")
-                } else {
-                    format!("no answer within {ms} ms")
-                })
+        let exchanged = tokio::time::timeout(timeout, self.exchange(delivery)).await;
+        let latency = started.elapsed();
+        let attempt = match exchanged {
+            Ok(Ok((mut connection, answer))) => {
+                let attempt = judged(&answer.head);
+                // Whatever the body does changes nothing any more.
+                if connection.finish(answer, BODY).await {
+                    self.connection = Some(connection);
+                }
+                attempt
             }
+            Ok(Err(error)) => Attempt::failed(error.to_string()),
+            Err(_) => Attempt::failed(self.too_late()),
         };
-        if attempt.answer.is_none() {
-            self.connection = None;
-        }
-        Attempt {
-            latency: started.elapsed(),
-            ..attempt
+        Attempt { latency, ..attempt }
+    }
+
+    /// What did not come within the timeout.
+    fn too_late(&self) -> String {
+        let ms = self.webhook.timeout.as_millis();
+        match &self.waits_for {
+            Wait::Name => {
+                let host = &self.webhook.origin.host;
+                format!("the address of `{host}` was not found within {ms} ms")
+            }
+            Wait::Connection(to) => format!("no connection to {to} within {ms} ms"),
+            Wait::Answer => format!("no answer within {ms} ms"),
         }
     }
 
@@ -281,23 +300,22 @@ impl Sender {
         self.connection = None;
     }
 
-    async fn exchange(&mut self, delivery: &Delivery) -> Result<Response<()>, HttpError> {
+    async fn exchange(
+        &mut self,
+        delivery: &Delivery,
+    ) -> Result<(Connection, http::Answer), HttpError> {
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) if connection.is_usable() => connection,
                 _ => self.connect().await?,
             };
+            self.waits_for = Wait::Answer;
             let request = self.webhook.request(delivery);
-            match connection.exchange(request, BODY_BYTES).await {
-                Ok(answer) => {
-                    if answer.is_whole && connection.is_usable() {
-                        self.connection = Some(connection);
-                    }
-                    return Ok(answer.head);
-                }
+            match connection.exchange(request).await {
+                Ok(answer) => return Ok((connection, answer)),
                 // An old connection that the endpoint has closed meanwhile says nothing about the
                 // endpoint.
-                Err(_) if connection.was_used() => {}
+                Err(_) if connection.may_have_been_closed() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -305,10 +323,10 @@ impl Sender {
 
     async fn connect(&mut self) -> Result<Connection, HttpError> {
         let origin = &self.webhook.origin;
-        self.is_looking_up = true;
-        let addresses = self.guard.addresses(&origin.host, origin.port).await;
-        self.is_looking_up = false;
-        Connection::open(&addresses?, origin).await
+        self.waits_for = Wait::Name;
+        let addresses = self.guard.addresses(&origin.host, origin.port).await?;
+        self.waits_for = Wait::Connection(addresses.clone());
+        Connection::open(&addresses, origin).await
     }
 }
 
@@ -356,38 +374,4 @@ fn body(notifications: &[Arc<Notification>]) -> Bytes {
             [b"[", &*bodies.join(&b","[..]), b"]"].concat().into()
         }
     }
-}
-
-/// What an answer means.
-fn judged(head: &Response<()>) -> Attempt {
-    let status = head.status().as_u16();
-    let reason = format!("the endpoint answers {}", head.status());
-    let outcome = match status {
-        200..=299 => Outcome::Delivered,
-        408 | 409 | 425 | 429 | 500..=599 => Outcome::Failed {
-            reason,
-            retry_after: retry_after(head),
-        },
-        _ => Outcome::Refused { reason },
-    };
-    Attempt {
-        outcome,
-        answer: Some(Answer {
-            status: Some(status),
-            head: http::head_text(head, HEAD_BYTES),
-        }),
-        latency: Duration::ZERO,
-    }
-}
-
-/// RFC 9110, 10.2.3: seconds, or a date.
-fn retry_after(head: &Response<()>) -> Option<Duration> {
-    let value = head.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if let Ok(seconds) = value.parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let date = httpdate::parse_http_date(value).ok()?;
-        date.duration_since(SystemTime::now()).unwrap_or_default()
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
 }

@@ -19,7 +19,7 @@ pub enum EventAccount {
     /// The user's name.
     #[default]
     User,
-    /// What is behind the last `@` of it.
+    /// What is behind the last `@` of it, in lower case: so is the number of its account.
     Domain,
     /// Always the same one.
     Fixed(Box<str>),
@@ -46,7 +46,7 @@ impl Notification {
         let account = match account {
             EventAccount::User => event.user.into(),
             EventAccount::Domain => match event.user.rsplit_once('@') {
-                Some((_, domain)) if !domain.is_empty() => domain.into(),
+                Some((_, domain)) if !domain.is_empty() => domain.to_lowercase().into(),
                 _ => return Err(BadNotification::NoDomain(brief(&event.user))),
             },
             EventAccount::Fixed(account) => account.clone(),

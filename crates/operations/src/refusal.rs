@@ -24,6 +24,8 @@ pub enum Refusal {
     NotActive,
     /// The endpoint does not receive this notification; the text says why.
     NotWanted(String),
+    /// What is there now does not allow it; the text says what, and until when.
+    Conflict(String),
     /// The test of an endpoint has failed; the text is the reason.
     TestFailed(String),
     /// The store has failed.
@@ -191,6 +193,7 @@ impl From<StoreError> for Refusal {
             StoreError::OtherDriver { driver } => {
                 Self::attribute("driver", format!("is `{driver}`, and cannot be changed"))
             }
+            error @ StoreError::TooManySecrets { .. } => Self::Conflict(error.to_string()),
             error => Self::Store(error),
         }
     }
@@ -244,7 +247,9 @@ impl fmt::Display for Refusal {
             Self::NotActive => {
                 f.write_str("the endpoint is not active, nothing is delivered to it")
             }
-            Self::Unreadable(reason) | Self::NotWanted(reason) => f.write_str(reason),
+            Self::Unreadable(reason) | Self::NotWanted(reason) | Self::Conflict(reason) => {
+                f.write_str(reason)
+            }
             Self::TestFailed(reason) => write!(f, "the test was not delivered: {reason}"),
             Self::Store(error) => error.fmt(f),
         }

@@ -38,7 +38,10 @@ impl TokenFields {
         if name.is_none() {
             faults.push(Fault::attribute("name", "can't be blank"));
         }
-        let number = filled(self.account_number);
+        let number = filled(self.account_number).map(|number| number.trim().to_owned());
+        if number.as_deref().is_some_and(has_control) {
+            faults.push(Fault::attribute("account_number", CONTROL));
+        }
         for (attribute, text) in [("name", &name), ("account_number", &number)] {
             if text.as_ref().is_some_and(|text| is_long(text)) {
                 faults.push(Fault::attribute(attribute, too_long()));
@@ -70,6 +73,13 @@ impl TokenFields {
     }
 }
 
+/// What is wrong with a number that nobody could type, and that would look like another one.
+const CONTROL: &str = "has a control character";
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
 fn is_long(text: &str) -> bool {
     text.chars().count() > MAX_CHARS
 }
@@ -85,6 +95,9 @@ pub(crate) fn check_account_number(number: &str) -> Result<()> {
     }
     if is_long(number) {
         return Err(Refusal::attribute("account_number", too_long()));
+    }
+    if has_control(number) {
+        return Err(Refusal::attribute("account_number", CONTROL));
     }
     Ok(())
 }

@@ -251,7 +251,7 @@ pub(crate) struct NotificationArguments {
     pub(crate) message: Option<String>,
     /// Message, as any JSON
     #[arg(long, value_name = "JSON", requires = "account_id", conflicts_with = "message", value_parser = json)]
-    pub(crate) message_json: Option<serde_json::Value>,
+    pub(crate) message_json: Option<Box<serde_json::value::RawValue>>,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -261,7 +261,7 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn json(text: &str) -> Result<serde_json::Value, String> {
+fn json(text: &str) -> Result<Box<serde_json::value::RawValue>, String> {
     serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
 }
 

@@ -9,7 +9,7 @@ mod drivers;
 mod http;
 mod limits;
 mod ox;
-mod paths;
+pub(crate) mod paths;
 mod place;
 mod properties;
 mod secrets;

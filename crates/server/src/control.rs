@@ -195,7 +195,9 @@ impl From<Refusal> for Failure {
             Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
             Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
             Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::NotActive | Refusal::NotWanted(_) => StatusCode::CONFLICT,
+            Refusal::NotActive | Refusal::NotWanted(_) | Refusal::Conflict(_) => {
+                StatusCode::CONFLICT
+            }
             Refusal::TestFailed(_) => StatusCode::BAD_GATEWAY,
         };
         Self(status, brief(&refusal.to_string()))

@@ -81,6 +81,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 
 async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
+    passed.check_paths(config)?;
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {
@@ -351,6 +352,7 @@ fn shipper(spool: &Embedded, target: &KafkaLog, store: Option<&Store>) -> (Arc<S
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -359,14 +361,21 @@ impl Signals {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
     }
 
-    /// The name of the next one.
+    /// The name of the next one. SIGHUP ends nothing: systemd would take its death by it for one in
+    /// order, and leave it down.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => tracing::warn!(
+                    "SIGHUP changes nothing: the configuration is read at the start, so restart dovecast to have it read again"
+                ),
+            }
         }
     }
 }

@@ -73,6 +73,40 @@ fn check_exposition(text: &str) {
 }
 
 #[test]
+fn a_hang_up_ends_nothing_and_is_told_of() {
+    let server = builder().start().expect("a server");
+    process::signal(server.pid(), "HUP").expect("a signal");
+    let told = process::poll_until(dovecast_testkit::PATIENCE, || {
+        server
+            .server_log()
+            .contains("SIGHUP changes nothing")
+            .then_some(())
+    });
+    assert!(told.is_some(), "{}", server.server_log());
+    server.run(["send", "--topic=t", "value"]).expect("send");
+}
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data_dir = dir
+        .path()
+        .join("a".repeat(94 - dir.path().as_os_str().len()));
+    let expected = "control.sock` is 108 bytes long, 107 is the most: set [control] socket";
+    let ended = Command::new(env!("CARGO_BIN_EXE_dovecast"))
+        .arg("--data-dir")
+        .arg(&data_dir)
+        .arg("serve")
+        .stdin(Stdio::null())
+        .output()
+        .expect("an end");
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains(expected), "{said}");
+    assert!(!data_dir.exists(), "{said}");
+}
+
+#[test]
 fn a_second_one_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let server = builder().start().expect("a server");
     let second = server.start_and_end().expect("a second server");

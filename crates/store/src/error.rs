@@ -69,6 +69,14 @@ pub enum StoreError {
     /// There is no such endpoint, or it is another account's.
     #[error("there is no such endpoint")]
     NoEndpoint,
+    /// An endpoint has as many signing secrets that are good at the moment as it may have.
+    #[error(
+        "{most} signing secrets are good at the moment, which is as many as there may be: the oldest ends 24 hours after it was replaced"
+    )]
+    TooManySecrets {
+        /// Most of them.
+        most: usize,
+    },
     /// What is said of an endpoint is for another driver than the one that it has.
     #[error("the driver of the endpoint is `{driver}`, and stays so")]
     OtherDriver {

@@ -182,7 +182,7 @@ async fn a_delivery_that_fails_is_made_later_with_the_same_id() {
 async fn what_is_refused_or_fails_too_often_is_a_dead_letter_with_the_reason() {
     let mut world = World::new();
     let (refusing, failing) = (Sink::start().await, Sink::start().await);
-    refusing.answer(Answer { status: 410, ..OK });
+    refusing.answer(Answer { status: 404, ..OK });
     failing.answer(Answer { status: 500, ..OK });
     world.put(1, &refusing, |_| {});
     world.put(2, &failing, |endpoint| {
@@ -213,8 +213,8 @@ async fn what_is_refused_or_fails_too_often_is_a_dead_letter_with_the_reason() {
     assert_eq!(
         dead[1..],
         [
-            (Some(1), 1, "the endpoint answers 410 Gone"),
-            (Some(1), 1, "the endpoint answers 410 Gone"),
+            (Some(1), 1, "the endpoint answers 404 Not Found"),
+            (Some(1), 1, "the endpoint answers 404 Not Found"),
             (Some(2), 3, "the endpoint answers 500 Internal Server Error"),
             (Some(2), 3, "the endpoint answers 500 Internal Server Error"),
         ]
@@ -229,7 +229,7 @@ async fn what_is_refused_or_fails_too_often_is_a_dead_letter_with_the_reason() {
 async fn what_one_endpoint_refuses_its_fallback_gets() {
     let mut world = World::new();
     let (refusing, fallback) = (Sink::start().await, Sink::start().await);
-    refusing.answer(Answer { status: 410, ..OK });
+    refusing.answer(Answer { status: 404, ..OK });
     world.put(1, &refusing, |endpoint| {
         endpoint.fallback = Some(EndpointId(Uuid::from_u128(2)));
     });

@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::guard::{Guard, Lookup, Resolve};
-use dovecast_drivers::webhook::{Sender, Webhook};
+use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
 use dovecast_testkit::endpoint::OK;
 
 use crate::{delivery, endpoint, failed, options};
@@ -60,6 +61,79 @@ async fn a_request_to_an_address_that_is_not_public_is_not_sent() {
         );
     }
     assert!(receiver.has_none(), "a request has arrived");
+}
+
+/// A place that takes no connection and refuses none: its queue is full. It is so until the sockets
+/// are dropped.
+async fn silent() -> (
+    SocketAddr,
+    Vec<tokio::net::TcpStream>,
+    tokio::net::TcpListener,
+) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .expect("a port");
+    // Linux lets one more in than the backlog says.
+    let listener = socket.listen(1).expect("listening");
+    let address = listener.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        waiting.push(stream.expect("room in the queue"));
+    }
+    (address, waiting, listener)
+}
+
+/// A name at these addresses.
+fn at(addresses: Vec<SocketAddr>) -> Guard {
+    let resolver = Changing {
+        answers: vec![addresses],
+        asked: AtomicUsize::new(0),
+    };
+    let allowed = ["127.0.0.0/8".parse().expect("a network")];
+    Guard::with_resolver(&allowed, Arc::new(resolver))
+}
+
+fn refusing() -> SocketAddr {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    nobody.local_addr().expect("an address")
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_before_one_that_says_nothing_is_given_up() {
+    let receiver = endpoint([OK]);
+    let (hangs, _queue, _listener) = silent().await;
+    let addresses = vec![
+        hangs,
+        refusing(),
+        "10.0.0.1:80".parse().expect("an address"),
+        receiver.address,
+    ];
+    let mut sender = to("http://several.example/", at(addresses));
+    let attempt = sender.deliver(&delivery()).await;
+    assert_eq!(attempt.outcome, Outcome::Delivered);
+    receiver.next().expect("a request");
+    assert!(receiver.has_none(), "sent over one connection only");
+}
+
+#[tokio::test]
+async fn an_error_of_connecting_names_the_addresses() {
+    let (first, second) = (refusing(), refusing());
+    let mut sender = to("http://several.example/", at(vec![first, second]));
+    let reason = failed(sender.deliver(&delivery()).await.outcome);
+    let refused = "Connection refused (os error 111)";
+    let expected = format!("cannot connect to {first}: {refused}, to {second}: {refused}");
+    assert_eq!(reason, expected);
+    let (hangs, _queue, _listener) = silent().await;
+    let impatient = WebhookOptions {
+        timeout: Duration::from_millis(50),
+        ..options("http://several.example/")
+    };
+    let webhook = Arc::new(Webhook::new(&impatient).expect("a webhook"));
+    let mut sender = Sender::new(webhook, at(vec![hangs]));
+    let reason = failed(sender.deliver(&delivery()).await.outcome);
+    assert_eq!(reason, format!("no connection to {hangs} within 50 ms"));
 }
 
 #[tokio::test]

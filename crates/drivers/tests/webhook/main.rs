@@ -3,6 +3,8 @@
 
 mod addresses;
 mod answers;
+mod given;
+mod heads;
 mod names;
 mod tls;
 

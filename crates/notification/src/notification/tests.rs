@@ -109,6 +109,10 @@ fn an_event_is_a_notification_of_dovecot() {
             )
         );
     }
+    // The domain is one, however it is written.
+    let shouted = record(&value.replace("example.org", "Example.ORG"));
+    let event = Notification::from_event(&shouted, &EventAccount::Domain).expect("an event");
+    assert_eq!(&*event.account, "example.org");
     // Without the header it is the record's time.
     let event = Notification::from_event(&record(value), &EventAccount::User).expect("an event");
     assert_eq!(&event.timestamp[..], br#""2026-11-20T21:35:28.120Z""#);

@@ -137,13 +137,17 @@ impl Reading {
         empty
     }
 
-    /// A text that has to be there; YAML writes some as numbers.
+    /// A text that has to be there; some write an id as a whole number. What might stand for
+    /// another text than the one that was written is refused.
     fn text(&mut self, object: &Map<String, Value>, key: &str, place: &str) -> String {
         let pointer = format!("{place}/{key}");
         let text = match object.get(key) {
             Some(Value::String(text)) => text.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            Some(Value::Bool(value)) => value.to_string(),
+            Some(Value::Number(number)) if number.is_u64() || number.is_i64() => number.to_string(),
+            Some(Value::Number(_) | Value::Bool(_)) => {
+                self.refuse(pointer, "is not a string: write it in quotes");
+                return String::new();
+            }
             None | Some(Value::Null) => String::new(),
             Some(Value::Array(_) | Value::Object(_)) => {
                 self.refuse(pointer, "is not a string");

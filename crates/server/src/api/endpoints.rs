@@ -201,13 +201,15 @@ pub(crate) async fn test(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Give an endpoint a new signing secret. Webhooks are signed with the old one, too, for 24 hours.
+/// Give an endpoint a new signing secret. Webhooks are signed with each old one, too, for 24 hours
+/// after it was replaced.
 #[utoipa::path(
     post, path = "/endpoints/{id}/secret", tag = "endpoints",
     operation_id = "rotateSecret",
     params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
         (status = 200, description = "The endpoint; `meta` has its new signing secret.", body = SecretDocument, content_type = "application/vnd.api+json"),
+        (status = 409, description = "As many signing secrets are good at the moment as there may be.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         NotFound,
     ),

@@ -215,6 +215,7 @@ impl From<Refusal> for ApiError {
                 "is false: the endpoint receives nothing",
             )]),
             Refusal::NotWanted(reason) => Self::one(StatusCode::CONFLICT, "Not wanted", reason),
+            Refusal::Conflict(reason) => Self::one(StatusCode::CONFLICT, "Conflict", reason),
             Refusal::TestFailed(reason) => {
                 Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", reason)
             }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use dovecast_operations::{Anyone, Caller, Operator, Registrar, Sender, Tenant};
 use dovecast_store::Profile;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Api;
 use super::error::ApiError;
@@ -141,16 +141,18 @@ fn unreadable() -> ApiError {
 
 /// What the header says in base64.
 #[derive(Deserialize)]
-struct Header {
-    identity: Identity,
+struct Header<'a> {
+    #[serde(borrow)]
+    identity: Identity<'a>,
 }
 
 #[derive(Deserialize)]
-struct Identity {
-    account_number: Value,
+struct Identity<'a> {
+    #[serde(borrow)]
+    account_number: &'a RawValue,
     user: User,
-    #[serde(default)]
-    internal: Option<Internal>,
+    #[serde(borrow, default)]
+    internal: Option<Internal<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -166,8 +168,9 @@ struct User {
 }
 
 #[derive(Deserialize)]
-struct Internal {
-    org_id: Option<Value>,
+struct Internal<'a> {
+    #[serde(borrow)]
+    org_id: Option<&'a RawValue>,
 }
 
 /// The number of the account, and the user.
@@ -184,7 +187,7 @@ pub(super) fn parse(header: &[u8]) -> Option<(String, Profile)> {
         return None;
     }
     let Header { identity } = serde_json::from_slice(&json).ok()?;
-    let number = text(&identity.account_number)?;
+    let number = written(identity.account_number)?;
     let user = identity.user;
     let is_long = |text: &str| text.chars().count() > MAX_CHARS;
     if user.username.trim().is_empty() || is_long(&user.username) || is_long(&number) {
@@ -197,7 +200,7 @@ pub(super) fn parse(header: &[u8]) -> Option<(String, Profile)> {
         first_name: user.first_name,
         last_name: user.last_name,
         locale: user.locale,
-        org_id: org_id.as_ref().and_then(text),
+        org_id: org_id.and_then(written),
         is_active: user.is_active.unwrap_or_default(),
         is_org_admin: user.is_org_admin.unwrap_or_default(),
         is_internal: user.is_internal.unwrap_or_default(),
@@ -205,13 +208,17 @@ pub(super) fn parse(header: &[u8]) -> Option<(String, Profile)> {
     Some((number, profile))
 }
 
-/// A number that is written as a number, or as text.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
+/// A number that is written as a number, whatever its length, or as text; blanks around it do not
+/// count. A reader of JSON would make one number of two long ones.
+fn written(json: &RawValue) -> Option<String> {
+    let json = json.get();
+    if json.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(json.to_owned());
     }
+    let text: String = serde_json::from_str(json).ok()?;
+    let text = text.trim();
+    let is_one = !text.is_empty() && !text.chars().any(char::is_control);
+    is_one.then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -233,6 +240,17 @@ mod tests {
         assert!(profile.is_active && profile.is_internal && !profile.is_org_admin);
         let least = r#"{"identity":{"account_number":7,"user":{"username":"joe"}}}"#;
         assert_eq!(parse(&encoded(least)).expect("an identity").0, "7");
+        for (number, expected) in [
+            ("123456789012345678901", "123456789012345678901"),
+            ("123456789012345678902", "123456789012345678902"),
+            ("\" 1001 \"", "1001"),
+            ("\"Alice@x.example\"", "Alice@x.example"),
+        ] {
+            let json = format!(
+                r#"{{"identity":{{"account_number":{number},"user":{{"username":"joe"}}}}}}"#
+            );
+            assert_eq!(parse(&encoded(&json)).expect(number).0, expected);
+        }
         let mut broken = encoded(least);
         broken.insert(20, b' ');
         assert!(parse(&broken).is_some());
@@ -248,6 +266,10 @@ mod tests {
             r#"{"identity":{"account_number":"1"}}"#,
             r#"{"identity":{"account_number":"","user":{"username":"joe"}}}"#,
             r#"{"identity":{"account_number":null,"user":{"username":"joe"}}}"#,
+            r#"{"identity":{"account_number":1.5,"user":{"username":"joe"}}}"#,
+            r#"{"identity":{"account_number":1e20,"user":{"username":"joe"}}}"#,
+            r#"{"identity":{"account_number":-1,"user":{"username":"joe"}}}"#,
+            r#"{"identity":{"account_number":"1\n2","user":{"username":"joe"}}}"#,
             r#"{"identity":{"account_number":"1","user":{"username":" "}}}"#,
             r#"{"identity":{"account_number":"1","user":{"username":"a\u0000"}}}"#,
             &format!(r#"{{"identity":{{"account_number":"{long}","user":{{"username":"a"}}}}}}"#),

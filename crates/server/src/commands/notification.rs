@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use dovecast_notification::outbox::NewNotification;
+use serde_json::value::to_raw_value;
 
 use crate::cli::NotificationArguments;
 
@@ -23,7 +24,12 @@ pub(super) fn render(
         return Ok(None);
     };
     let is_test = arguments.application.is_none();
-    let text = || arguments.message.as_deref().unwrap_or(MESSAGE).into();
+    let message = match &arguments.message_json {
+        // As it was written, digit by digit.
+        Some(json) => json.clone(),
+        None => to_raw_value(arguments.message.as_deref().unwrap_or(MESSAGE))
+            .context("cannot write the message")?,
+    };
     let notification = NewNotification {
         application: arguments.application.as_deref().unwrap_or(if count > 1 {
             BENCHMARK_APPLICATION
@@ -37,7 +43,7 @@ pub(super) fn render(
             .or_else(|| is_test.then_some(LEVEL)),
         account_id,
         timestamp: format!("{:.3}", arguments.timestamp.unwrap_or(now)),
-        message: arguments.message_json.clone().unwrap_or_else(text),
+        message,
     };
     let json = serde_json::to_string(&notification).context("cannot write the notification")?;
     Ok(Some(json))
@@ -75,6 +81,25 @@ mod tests {
             &["-u7", "-aApp", "-eNew", "-lHigh", "-m", "Hi"],
             r#"{"application":"App","event_type":"New","level":"High","account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":"Hi"}"#,
         );
+    }
+
+    #[test]
+    fn json_of_a_message_stays_as_it_was_written() {
+        for json in [
+            r#"{"n":123456789012345678901234567890}"#,
+            r#"{"n":0.1000000000000000055511151231257827}"#,
+            r#"{"b":1,"a":2}"#,
+            r#"{"n":-0}"#,
+            r#"{"n":1E5}"#,
+            r#"{"a":1,"a":2}"#,
+            r#"{ "a" : "\u0000\ud83d\/" }"#,
+            "1e400",
+        ] {
+            let expected = format!(
+                r#"{{"application":"TestApp","event_type":"TestEvent","level":"Info","account_id":"7","timestamp":"2026-11-20T21:35:28.120Z","message":{json}}}"#
+            );
+            check(&["-u7", "--message-json", json], &expected);
+        }
     }
 
     #[test]

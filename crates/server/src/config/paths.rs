@@ -1,11 +1,22 @@
 //! Paths of directories and sockets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
 /// The longest path of a unix socket, see unix(7).
 const MAX_SOCKET_BYTES: usize = 107;
+
+/// Refuses a path that is too long for a socket; `setting` names another place for it.
+pub(crate) fn check_socket(path: &Path, setting: &str) -> anyhow::Result<()> {
+    let length = path.as_os_str().len();
+    anyhow::ensure!(
+        length <= MAX_SOCKET_BYTES,
+        "the path of the socket `{}` is {length} bytes long, {MAX_SOCKET_BYTES} is the most: set {setting}",
+        path.display()
+    );
+    Ok(())
+}
 
 /// A path that is not empty.
 pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

@@ -49,7 +49,9 @@ impl TestDelivery for Tester {
             };
             match target.open().deliver(&delivery).await.outcome {
                 Outcome::Delivered => Ok(()),
-                Outcome::Failed { reason, .. } | Outcome::Refused { reason } => Err(reason),
+                Outcome::Failed { reason, .. }
+                | Outcome::Refused { reason }
+                | Outcome::Gone { reason } => Err(reason),
             }
         })
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 
+use crate::config::paths::check_socket;
 use crate::config::{Config, Role};
 
 /// Only root and the server's own user may connect.
@@ -42,6 +43,15 @@ impl Passed {
             }
         }
         Ok(passed)
+    }
+
+    /// Whether the sockets that are to be made can be, by the length of their paths.
+    pub(super) fn check_paths(&self, config: &Config) -> Result<()> {
+        check_socket(&config.control_socket(), "[control] socket")?;
+        if config.has(Role::Relay) && self.relay.is_none() {
+            check_socket(&config.relay_socket(), "[relay] socket")?;
+        }
+        Ok(())
     }
 
     /// Where mail processes connect to, for the log.

@@ -311,7 +311,7 @@ fn the_commands_show_what_became_of_deliveries_and_why(world: &World) -> Result<
     let (user, number) = account(world)?;
     let app = world.app()?;
     let (taking, refusing) = (HookEndpoint::start()?, HookEndpoint::start()?);
-    refusing.answer(410);
+    refusing.answer(404);
     let mut taken = fields(&taking, &json!({"event_type_ids": [app.plain]}));
     taken["name"] = json!("taking");
     let taken = user.endpoint(&taken)?;
@@ -344,7 +344,7 @@ fn the_commands_show_what_became_of_deliveries_and_why(world: &World) -> Result<
     let letter = letters.iter().find(|letter| letter["endpoint"] == *refused);
     let letter = letter.context("no dead letter")?;
     ensure!(
-        letter["reason"] == "the endpoint answers 410 Gone" && letter["attempts"] == 1,
+        letter["reason"] == "the endpoint answers 404 Not Found" && letter["attempts"] == 1,
         "{letter}"
     );
     let mut explain = vec!["explain", "--account-id", &number];

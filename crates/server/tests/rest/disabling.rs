@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::setup::{User, World, bearer, cases, delivering, text};
 
 cases![
+    an_endpoint_that_is_gone_is_disabled_and_told_of,
     an_endpoint_that_its_policy_disables_is_told_of,
     an_endpoint_that_fails_for_days_is_disabled_and_told_of,
     an_endpoint_that_has_failed_for_less_is_not_disabled,
@@ -98,6 +99,27 @@ fn an_endpoint_that_its_policy_disables_is_told_of(world: &World) -> Result<()> 
     );
     let reason = told["message"]["reason"].as_str().unwrap_or_default();
     ensure!(reason == "the endpoint answers 404 Not Found", "{told}");
+    Ok(())
+}
+
+fn an_endpoint_that_is_gone_is_disabled_and_told_of(world: &World) -> Result<()> {
+    let (server, token) = start(world)?;
+    let user = bearer(&server, &token);
+    let (sink, watcher) = (HookEndpoint::start()?, watcher(&user)?);
+    sink.answer(410);
+    let id = endpoint(&user, "gone", &sink, "default")?;
+    send(&server)?;
+    shows(&user, &id, |shown| shown["active"] == false)?;
+    let told = told(&watcher)?;
+    let message = &told["message"];
+    ensure!(
+        message["endpoint"] == json!({"id": id, "name": "gone"}),
+        "{told}"
+    );
+    ensure!(
+        message["reason"] == "the endpoint answers 410 Gone",
+        "{told}"
+    );
     Ok(())
 }
 

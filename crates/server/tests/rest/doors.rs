@@ -66,7 +66,7 @@ fn attempts_are_the_same_through_both_doors(world: &World) -> Result<()> {
             ensure!(attributes[key] == line[key], "{key}: {shown:#} {line:#}");
         }
         ensure!(json!(time_ms(attributes)?) == line["time_ms"], "{shown:#}");
-        ensure!(attributes["status"] == 410 && attributes["delivered"] == false);
+        ensure!(attributes["status"] == 404 && attributes["delivered"] == false);
         let notification = text(&attributes["notification"])?;
         ensure!(attributes["webhook_id"] == webhook_id(&notification, &id));
     }

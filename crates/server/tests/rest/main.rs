@@ -54,6 +54,7 @@
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
 mod apps;
+mod as_it_stands;
 mod changes;
 mod changing;
 mod commands;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         apps::CASES,
+        as_it_stands::CASES,
         changes::CASES,
         changing::CASES,
         commands::CASES,

@@ -27,7 +27,7 @@ pub(crate) fn refused(
     sink: &HookEndpoint,
     count: usize,
 ) -> Result<(String, Vec<String>)> {
-    sink.answer(410);
+    sink.answer(404);
     let id = user.endpoint(&fields(sink, &json!({})))?;
     for message in 1..=count {
         send(&world.server, number, &["--message", &message.to_string()])?;

@@ -304,7 +304,7 @@ fn nothing_of_data_is_shown_or_logged(world: &World) -> Result<()> {
     .into_iter()
     .map(|said| said.answer.body)
     .collect();
-    sink.answer(410);
+    sink.answer(404);
     send(&world.server, &number, &[])?;
     crate::deliveries::shows(&user, &id, "last_delivery_status", &json!("failure"))?;
     for command in [

@@ -253,8 +253,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives an endpoint a new secret. The old one is good for `overlap_ms` longer; the one before
-    /// it no more.
+    /// Gives an endpoint a new secret. The old one is good for `overlap_ms` longer, and those
+    /// before it until their own time is over.
     pub async fn rotate_secret(
         &self,
         account: AccountId,
@@ -273,7 +273,8 @@ impl Store {
             return Err(StoreError::NoEndpoint);
         }
         let mut settings = StoredSettings::find(&mut change, id).await?;
-        settings.rotate(&secret, now_ms() + overlap_ms)?;
+        let now_ms = now_ms();
+        settings.rotate(&secret, (now_ms, now_ms + overlap_ms))?;
         settings.write(&mut change, id).await?;
         change.touch(id).await?;
         change.commit().await?;

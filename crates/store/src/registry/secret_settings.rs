@@ -45,20 +45,31 @@ impl SecretSettings {
         }
     }
 
-    /// The first text of a list, which has it no more.
-    pub(super) fn take_first(&mut self, key: &str) -> Option<String> {
-        match self.0.get_mut(key)?.get_mut(0)?.take() {
-            Value::String(text) => Some(text),
-            _ => None,
+    /// Puts a text before the others of a list.
+    pub(super) fn put_first(&mut self, key: &str, text: &str) {
+        let list = self
+            .0
+            .entry(key)
+            .or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(list) = list {
+            list.insert(0, text.into());
         }
     }
 
-    /// Drops all of a list but the first.
-    pub(super) fn keep_first(&mut self, key: &str) {
-        if let Some(Value::Array(list)) = self.0.get_mut(key) {
-            list.iter_mut().skip(1).for_each(overwrite);
-            list.truncate(1);
-        }
+    /// Drops of a list what stands at places that are not kept.
+    pub(super) fn keep(&mut self, key: &str, keeps: impl Fn(usize) -> bool) {
+        let Some(Value::Array(list)) = self.0.get_mut(key) else {
+            return;
+        };
+        let mut place = 0;
+        list.retain_mut(|value| {
+            let is_kept = keeps(place);
+            place += 1;
+            if !is_kept {
+                overwrite(value);
+            }
+            is_kept
+        });
     }
 }
 

@@ -3,13 +3,13 @@
 //!
 //! Both are JSON objects that the endpoint's driver takes as they are. Of a webhook, a URL with a
 //! user or a password is secret as a whole; shown is the URL with [`HIDDEN`] in their place.
-//! Signing secrets are a list, the newest first; when the second of them ends is kept beside them.
+//! Signing secrets are a list, the newest first; when each of the others ends is kept beside them.
 
+mod sealed;
 mod shown_url;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use url::Url;
@@ -24,7 +24,8 @@ use super::secrets::SigningSecret;
 use crate::error::{Result, StoreError, with_sources};
 use crate::feed::Change;
 use crate::row;
-use crate::secrets::{Field, Keyring, Keys, SecretsError};
+use crate::secrets::{Field, Keyring, Keys};
+use sealed::{Secret, opened};
 use shown_url::without_user;
 pub(super) use shown_url::{debug_url, plain_url, url};
 
@@ -32,6 +33,10 @@ pub(super) use shown_url::{debug_url, plain_url, url};
 pub(super) const WEBHOOK: &str = "webhook";
 /// What is shown instead of the user and the password of a URL.
 pub(super) const HIDDEN: &str = "***";
+
+/// Most signing secrets of an endpoint: each is one signature more in every request. Who replaces
+/// more within their time has to wait, because the oldest would end before it was to.
+const MAX_SIGNING_SECRETS: usize = 8;
 
 const URL: &str = "url";
 const TIMEOUT: &str = "timeout_seconds";
@@ -46,16 +51,8 @@ pub(crate) struct StoredSettings {
     driver: String,
     pub(super) open: Map<String, Value>,
     pub(super) secret: SecretSettings,
-    /// When the second signing secret ends.
-    pub(super) previous_until_ms: Option<i64>,
-}
-
-/// What is sealed, as JSON.
-#[derive(Serialize, Deserialize)]
-struct Secret {
-    settings: SecretSettings,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    previous_until_ms: Option<i64>,
+    /// When the signing secrets before the newest one end, the youngest of them first.
+    pub(super) ends_ms: Vec<i64>,
 }
 
 /// Place of the sealed settings of an endpoint.
@@ -97,15 +94,6 @@ pub(super) fn timeout_seconds(open: &Map<String, Value>) -> Option<u32> {
     seconds.and_then(|seconds| u32::try_from(seconds).ok())
 }
 
-fn opened(ring: &Keyring, endpoint: &str, sealed: &str) -> Result<Secret, SecretsError> {
-    let field = field(endpoint);
-    let json = ring.open(field, sealed)?;
-    // An error of serde cites what it has read.
-    serde_json::from_slice(&json).map_err(|_| SecretsError::NotUnderstood {
-        field: field.to_string(),
-    })
-}
-
 impl StoredSettings {
     /// Settings that say nothing yet.
     pub(super) fn of_driver(driver: &str) -> Self {
@@ -113,7 +101,7 @@ impl StoredSettings {
             driver: driver.to_owned(),
             open: Map::new(),
             secret: SecretSettings::default(),
-            previous_until_ms: None,
+            ends_ms: Vec::new(),
         }
     }
 
@@ -125,8 +113,8 @@ impl StoredSettings {
         Ok(Self {
             driver: row::text(found, "driver")?,
             open,
+            ends_ms: secret.ends_ms(),
             secret: secret.settings,
-            previous_until_ms: secret.previous_until_ms,
         })
     }
 
@@ -204,16 +192,26 @@ impl StoredSettings {
     ) {
         let mut secrets = vec![newest.expose()];
         secrets.extend(previous.map(|(secret, _)| secret));
-        self.previous_until_ms = previous.map(|(_, until_ms)| until_ms);
+        self.ends_ms = previous.map(|(_, until_ms)| until_ms).into_iter().collect();
         self.secret.put(SIGNING_SECRETS, Some(json!(secrets)));
     }
 
-    /// Makes a signing secret the newest; the one that was it is good until then.
-    pub(super) fn rotate(&mut self, newest: &SigningSecret, until_ms: i64) -> Result<()> {
+    /// Makes a signing secret the newest; the one that was it is good until then, and those before
+    /// as long as they were to be.
+    pub(super) fn rotate(
+        &mut self,
+        newest: &SigningSecret,
+        (now_ms, until_ms): (i64, i64),
+    ) -> Result<()> {
         self.must_be(WEBHOOK)?;
-        let before = self.secret.take_first(SIGNING_SECRETS).map(Zeroizing::new);
-        let before = before.as_ref().map(|secret| (&***secret, until_ms));
-        self.set_signing_secrets(newest, before);
+        self.current(now_ms);
+        if self.ends_ms.len() + 1 >= MAX_SIGNING_SECRETS {
+            return Err(StoreError::TooManySecrets {
+                most: MAX_SIGNING_SECRETS,
+            });
+        }
+        self.secret.put_first(SIGNING_SECRETS, newest.expose());
+        self.ends_ms.insert(0, until_ms);
         Ok(())
     }
 
@@ -227,14 +225,20 @@ impl StoredSettings {
         })
     }
 
-    /// What a driver takes now: a second signing secret that has ended is not among it. Tells when
-    /// it ends.
+    /// What a driver takes now: signing secrets that have ended are not among it. Returns when the
+    /// next one ends.
     pub(super) fn current(&mut self, now_ms: i64) -> Option<i64> {
-        let until_ms = self.previous_until_ms.filter(|until_ms| *until_ms > now_ms);
-        if until_ms.is_none() {
-            self.secret.keep_first(SIGNING_SECRETS);
-        }
-        until_ms
+        let ends_ms = std::mem::take(&mut self.ends_ms);
+        let is_good = |place: usize| match place.checked_sub(1) {
+            Some(before) => ends_ms.get(before).is_some_and(|end_ms| *end_ms > now_ms),
+            None => true,
+        };
+        self.secret.keep(SIGNING_SECRETS, is_good);
+        self.ends_ms = ends_ms
+            .into_iter()
+            .filter(|end_ms| *end_ms > now_ms)
+            .collect();
+        self.ends_ms.iter().min().copied()
     }
 
     /// Takes what an edit says.
@@ -279,7 +283,8 @@ impl StoredSettings {
         let open = serde_json::to_string(&self.open).map_err(failed)?;
         let secret = Secret {
             settings: self.secret,
-            previous_until_ms: self.previous_until_ms,
+            previous_until_ms: self.ends_ms.first().copied(),
+            ends_ms: self.ends_ms,
         };
         let secret = serde_json::to_vec(&secret).map_err(failed)?;
         Ok((open, Zeroizing::new(secret)))

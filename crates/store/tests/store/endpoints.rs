@@ -19,6 +19,7 @@ cases![
     a_list_is_searched_sorted_and_cut,
     a_search_is_literal_and_blind_to_case,
     a_secret_is_replaced_and_the_old_one_stays_for_a_while,
+    all_secrets_within_their_time_sign_and_no_more_than_there_may_be,
     the_newest_attempt_is_shown_and_the_first_failure_of_a_row,
 ];
 
@@ -289,11 +290,49 @@ async fn a_secret_is_replaced_and_the_old_one_stays_for_a_while(test: Test) -> R
     let both = json!([second.expose(), first.expose()]);
     ensure!(secret(&loaded[0], "signing_secrets")? == both);
     ensure!(loaded[0].previous_secret_until_ms.is_some());
+    // Those before are good as long as they were to be, whatever comes after them.
     let third = store.rotate_secret(account.id, id, 0).await?;
     let loaded = store.load_endpoints(&[id]).await?;
-    let last = json!([third.expose()]);
-    ensure!(secret(&loaded[0], "signing_secrets")? == last);
+    let last = json!([third.expose(), first.expose()]);
+    ensure!(
+        secret(&loaded[0], "signing_secrets")? == last,
+        "the second has ended"
+    );
+    ensure!(loaded[0].previous_secret_until_ms.is_some());
     ensure!(!format!("{loaded:?}").contains(&second.expose()[6..]));
+    Ok(())
+}
+
+async fn all_secrets_within_their_time_sign_and_no_more_than_there_may_be(
+    test: Test,
+) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let made = create(&store, &account, "a", None).await?;
+    let id = made.endpoint.id;
+    let mut all = vec![made.secret.context("a secret")?.expose().to_owned()];
+    for number in 1..8 {
+        // The one that ends next is not the oldest.
+        let overlap_ms = 86_400_000 - number * 1_000;
+        let newest = store.rotate_secret(account.id, id, overlap_ms).await?;
+        all.insert(0, newest.expose().to_owned());
+        let loaded = store.load_endpoints(&[id]).await?;
+        ensure!(
+            secret(&loaded[0], "signing_secrets")? == json!(all),
+            "{number}"
+        );
+    }
+    let refused = store.rotate_secret(account.id, id, 86_400_000).await;
+    ensure!(
+        matches!(refused, Err(StoreError::TooManySecrets { most: 8 })),
+        "{refused:?}"
+    );
+    let loaded = store.load_endpoints(&[id]).await?;
+    ensure!(secret(&loaded[0], "signing_secrets")? == json!(all));
+    let until_ms = loaded[0].previous_secret_until_ms.context("one ends")?;
+    ensure!(
+        store.load_endpoints(&[id]).await?[0].previous_secret_until_ms == Some(until_ms),
+        "the same one ends next"
+    );
     Ok(())
 }
 

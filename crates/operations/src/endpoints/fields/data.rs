@@ -91,8 +91,8 @@ fn certificate(value: &Value, errors: &mut Faults) -> Option<String> {
         Some(pem) if pem.len() > MAX_CERTIFICATE_BYTES => {
             format!("is too long (maximum is {MAX_CERTIFICATE_BYTES} bytes)")
         }
-        Some(pem) => match dovecast_drivers::tls::of_chain(pem) {
-            Ok(_) => return Some(pem.to_owned()),
+        Some(pem) => match dovecast_drivers::tls::check(pem) {
+            Ok(()) => return Some(pem.to_owned()),
             Err(error) => format!("contains {error}"),
         },
     };
