@@ -287,7 +287,7 @@ impl Writer {
                 });
                 continue;
             };
-            if record.id.is_some_and(|id| !self.window.enter(id)) {
+            if record.id.is_some_and(|id| !self.window.enter(&record.topic, id)) {
                 appended.duplicates += 1;
                 continue;
             }
