@@ -67,7 +67,10 @@ impl Queue {
                 Command::Append {
                     records: ref more, ..
                 } => records += more.len(),
-                Command::Commit { .. } | Command::ForgetMark { .. } => {}
+                Command::Commit { .. }
+                | Command::ForgetMark { .. }
+                | Command::CreateTopics { .. }
+                | Command::RemoveTopic(_) => {}
             }
             taken.push(command);
             next = if records < self.commit_records {
