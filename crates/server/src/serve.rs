@@ -91,6 +91,8 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
         }
     }
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
+    let topics = config.known_topics();
+    log.create_topics(topics.iter().map(String::as_str)).await?;
     let store = state::open(config, &log).await?;
     let listeners = Listeners::bind(config, passed)?;
     let mut parts = Parts::start(config, log, store, listeners).await?;
@@ -192,6 +194,7 @@ impl Parts {
             benchmark: Arc::default(),
             log: log.clone(),
             limits: logs.limits(),
+            known_topics: Arc::new(config.known_topics()),
             stopping: stopping.clone(),
         };
         let mut router = status::router(status).merge(ox(config, &logs)?);
