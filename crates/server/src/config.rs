@@ -34,7 +34,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) use dispatch::Dispatch;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
-pub(crate) use ox::{Credentials, Ox};
+pub(crate) use ox::Ox;
 pub(crate) use properties::Properties;
 pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;

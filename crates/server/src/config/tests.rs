@@ -86,6 +86,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[relay]\nallow = ['vmail', 'a b']", "2:19: `allow`: invalid value: string \"a b\", expected the name of a user"),
         ("[relay]\nallow = ['20-10']", "2:10: `allow`: invalid value: string \"20-10\", expected the name of a user"),
         ("[relay]\ntopics = ['a b']", "2:10: `topics`: `a b` is not a topic, expected 1 to 249 of letters"),
+        ("[ox]\nusers = ['']", "2:9: `users`: `` is not a user, expected a name"),
         ("[relay]\nallow = [-5]", "2:10: `allow`: invalid value: integer `-5`, expected the name of a user"),
         ("[kafka]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
         ("[kafka]\nbrokers = ['a:b']", "2:11: `brokers`: `a:b` is not a broker, expected `host:port`"),
