@@ -330,6 +330,7 @@ pub(crate) fn relay_with(dovecot: &Dovecot, config: &str) -> Result<Server> {
         .release()
         .relay(dir.join("relay.sock"), dir.join("spill"))
         .config(&format!("allow = [\"root\", \"{MAIL_UID}\"]"))
+        .config("topics = [\"*\"]")
         .config(config)
         .start()
 }

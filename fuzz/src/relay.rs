@@ -4,7 +4,7 @@ use dovecast_event::{ParsedHeaders, RecordHeaders, UnixMillis};
 use dovecast_relay::wire::{
     FRAME_HEAD_BYTES, Frame, Hello, MAX_FRAME_BYTES, Records, WireError, WireRecord, begin_records,
     end_records, read_frame, read_record, record_bytes, write_ack, write_hello, write_record,
-    write_refused, write_welcome,
+    write_refused, write_rejected, write_welcome,
 };
 
 use crate::expect::{readable_error, within};
@@ -54,8 +54,9 @@ fn is_written_the_same(whole: &[u8], frame: Frame<'_>) -> Result<(), WireError> 
         Frame::Hello(hello) => write_hello(&mut out, &hello),
         Frame::Records(records) => return records_are_written_the_same(whole, records),
         Frame::Ack(records) => write_ack(&mut out, records),
+        Frame::Rejected(rejected) => write_rejected(&mut out, &rejected),
         Frame::Welcome { .. } => {
-            // There is one version only, so far.
+            // Whatever version it says.
             write_welcome(&mut out);
             assert_eq!(out.len(), whole.len());
             return Ok(());

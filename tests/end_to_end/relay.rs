@@ -106,7 +106,7 @@ pub(crate) fn server_for(dovecot: &Dovecot) -> dovecast_testkit::server::Builder
     let dir = dovecot.relay_dir();
     Server::builder()
         .relay(dir.join("relay.sock"), dir.join("spill"))
-        .config("allow = [\"root\", \"5000\"]")
+        .config("allow = [\"root\", \"5000\"]\ntopics = [\"*\"]")
 }
 
 /// Waits until there are as many records as events, and compares.

@@ -75,7 +75,14 @@ fn block(out: &mut String, driver: &str, suffix: &str) {
             ("kafka", _) => line(out, 1, &format!("kafka_{key}"), value),
             ("ox", "url") => line(out, 1, "ox_url", value),
             ("ox", "cache_lifetime") => line(out, 1, "ox_cache_ttl", value),
-            ("ox", "user_from_metadata") => line(out, 1, "ox_user_from_metadata", "yes"),
+            ("ox", "user_from_metadata") => {
+                comment(
+                    out,
+                    1,
+                    "every IMAP user writes the name that his mails get:",
+                );
+                line(out, 1, "ox_user_from_metadata", "yes");
+            }
             ("lua", "file") => line(out, 1, "lua_file", value),
             _ => comment(out, 1, &format!("not converted: {option}")),
         }
@@ -163,7 +170,7 @@ mod tests {
             push_notification kafka2 {\n  driver = kafka\n  kafka_topic = flags\n  kafka_events = FlagsSet,FlagsClear\n  \
             kafka_keyword_prefix = \"\"\n  kafka_userdb = k1\n}\n\
             push_notification ox3 {\n  driver = ox\n  ox_url = http://x/\n  ox_cache_ttl = 10s\n  \
-            ox_user_from_metadata = yes\n  # not converted: max_retries=1\n}\n";
+            # every IMAP user writes the name that his mails get:\n  ox_user_from_metadata = yes\n  # not converted: max_retries=1\n}\n";
         assert_eq!(to_2_4(&Section::parse(old)), expected);
     }
 }

@@ -12,6 +12,7 @@ mod convert;
 mod installation;
 mod loading;
 mod module_file;
+mod ox;
 mod relay;
 
 use std::fmt;
@@ -89,6 +90,7 @@ pub fn check(target: &Target) -> Result<Report> {
         loading::plugins(&installation, &configuration, &mut findings);
         loading::modules(&installation, &configuration, &mut findings);
         loading::drivers(&installation, &configuration, &mut findings);
+        ox::names(&configuration, &mut findings);
         let transports = relay::Transports::of(&configuration);
         if transports.relay {
             relay::relay(&installation, &configuration, &mut findings);

@@ -220,7 +220,10 @@ impl Instance {
             return;
         }
         let entry = |name: &CString| {
-            let value = host.metadata(self.handle, name)?;
+            let mut value = host.metadata(self.handle, name)?;
+            // The IMAP user has written it.
+            let kept = selection::cut_bytes(self.options.max_field_bytes, &value).len();
+            value.truncate(kept);
             Some(Field {
                 name: name.as_bytes().to_vec(),
                 value,

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dovecast_dovecot_sys::host::{self, Level};
-use dovecast_relay::client::{Client, News, Options};
+use dovecast_relay::client::{News, Options, UserClients};
 use dovecast_relay::wire::WireRecord;
 
 use crate::losses::{LineLimit, Losses};
@@ -30,7 +30,7 @@ pub(crate) struct Relay {
 }
 
 struct State {
-    client: Client,
+    clients: UserClients,
     lines: LineLimit,
     losses: Losses,
 }
@@ -39,7 +39,7 @@ impl Relay {
     /// The relay that `settings` name. It is not connected before the first record.
     pub(crate) fn new(settings: &GeneralSettings) -> Self {
         let relay = &settings.relay;
-        let client = Client::new(Options {
+        let clients = UserClients::new(Options {
             socket: relay.socket.clone(),
             spill_dir: relay.spill_dir.clone(),
             queue_bytes: relay.queue_bytes,
@@ -51,7 +51,7 @@ impl Relay {
             destination: settings.destination().to_owned(),
             flush_time: settings.flush_time,
             state: RefCell::new(State {
-                client,
+                clients,
                 lines: LineLimit::default(),
                 losses: Losses::default(),
             }),
@@ -60,7 +60,7 @@ impl Relay {
 
     /// Takes a record over.
     pub(crate) fn send(&self, record: &Record) {
-        self.state.borrow_mut().client.push(&WireRecord {
+        self.state.borrow_mut().clients.push(&WireRecord {
             topic: &record.envelope.topic,
             key: &record.envelope.key,
             value: &record.value,
@@ -75,7 +75,7 @@ impl Relay {
     /// Sends, or spills, what was taken over.
     pub(crate) fn flush(&self) {
         let state = &mut *self.state.borrow_mut();
-        state.client.flush();
+        state.clients.flush();
         // News are told from the event loop, after the command's answer.
         transport::set_timer(FIRST_LOOK);
     }
@@ -83,7 +83,7 @@ impl Relay {
     /// Looks for acknowledgements; says when to look again.
     pub(crate) fn serve(&self) -> Option<Duration> {
         let state = &mut *self.state.borrow_mut();
-        let next = state.client.serve();
+        let next = state.clients.serve();
         state.take_news();
         state.losses.tell(&self.destination);
         next
@@ -92,7 +92,7 @@ impl Relay {
     /// Waits until everything is acknowledged, at most for the configured time since `started`.
     pub(crate) fn finish(&self, started: Instant) {
         let state = &mut *self.state.borrow_mut();
-        state.client.finish(started + self.flush_time);
+        state.clients.finish(started + self.flush_time);
         state.take_news();
         state.losses.tell_now(&self.destination);
     }
@@ -110,7 +110,7 @@ fn program() -> String {
 
 impl State {
     fn take_news(&mut self) {
-        for news in self.client.take_news() {
+        for news in self.clients.take_news() {
             match news {
                 News::Trouble(text) => self.lines.log([(Level::Warning, text)], 0),
                 News::Lost { records, reason } => self.losses.add(records, &reason),

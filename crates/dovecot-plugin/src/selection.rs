@@ -176,18 +176,22 @@ fn with_prefix<'a>(options: &InstanceOptions, keywords: Strings<'a>) -> Vec<&'a 
     shown
 }
 
-/// At most so many bytes of a text, not cut inside a character.
+/// At most so many bytes of a text, if there is one.
 pub(crate) fn cut(max_bytes: usize, text: Option<&[u8]>) -> Option<&[u8]> {
-    let text = text?;
+    text.map(|text| cut_bytes(max_bytes, text))
+}
+
+/// At most so many bytes of a text, not cut inside a character.
+pub(crate) fn cut_bytes(max_bytes: usize, text: &[u8]) -> &[u8] {
     if text.len() <= max_bytes {
-        return Some(text);
+        return text;
     }
     let is_continuation = |at: usize| text[at] & 0xc0 == 0x80;
     let end = (max_bytes - 3..=max_bytes)
         .rev()
         .find(|at| !is_continuation(*at))
         .unwrap_or(max_bytes);
-    Some(&text[..end])
+    &text[..end]
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Keeps an event as small as Kafka takes it by default: what is too large would be lost as a
 //! whole.
 
-use dovecast_event::{Details, Event, FullMessage, NewMessage, render};
+use dovecast_event::{Context, Details, Event, Field, FullMessage, NewMessage, render};
 
 use crate::selection;
 
@@ -21,10 +21,31 @@ pub(crate) fn render_within(event: &Event<'_>) -> Vec<u8> {
     let mut max_bytes = FIRST_FIELD_BYTES;
     while value.len() > MAX_EVENT_BYTES && max_bytes >= LAST_FIELD_BYTES {
         value.clear();
-        render(&shortened(event, max_bytes), &mut value);
+        let metadata = event
+            .context
+            .map(|context| short_fields(context.metadata, max_bytes));
+        let context = event.context.zip(metadata.as_deref());
+        let context = context.map(|(context, metadata)| Context {
+            metadata,
+            ..*context
+        });
+        let short = Event {
+            context: context.as_ref(),
+            ..shortened(event, max_bytes)
+        };
+        render(&short, &mut value);
         max_bytes /= 2;
     }
     value
+}
+
+/// Values are the users' own: METADATA is written over IMAP.
+fn short_fields(fields: &[Field], max_bytes: usize) -> Vec<Field> {
+    let short = |field: &Field| Field {
+        name: field.name.clone(),
+        value: selection::cut_bytes(max_bytes, &field.value).to_vec(),
+    };
+    fields.iter().map(short).collect()
 }
 
 fn shortened<'a>(event: &Event<'a>, max_bytes: usize) -> Event<'a> {
@@ -58,7 +79,7 @@ fn short(message: NewMessage<'_>, max_bytes: usize) -> NewMessage<'_> {
 
 #[cfg(test)]
 mod tests {
-    use dovecast_event::{Flags, MessageId};
+    use dovecast_event::{Flags, MessageId, UnixMillis};
 
     use super::*;
 
@@ -103,6 +124,33 @@ mod tests {
         assert_eq!(value != whole, is_cut, "{} bytes", whole.len());
         let parsed = dovecast_event::parse(&value).expect("an event");
         assert_eq!(parsed.uid, Some(2));
+    }
+
+    #[test]
+    fn metadata_is_cut_as_other_texts_are() {
+        let field = |name: &str| Field {
+            name: name.as_bytes().to_vec(),
+            value: vec![b'"'; 1024 * 1024],
+        };
+        let context = Context {
+            timestamp: UnixMillis(0),
+            service: b"imap",
+            session: None,
+            client_ip: None,
+            mailbox_id: None,
+            status: None,
+            metadata: &[field("/private/a"), field("/private/b")],
+        };
+        let event = Event {
+            user: b"u",
+            userdb: &[],
+            mailbox: b"INBOX",
+            details: Details::MailboxDelete,
+            context: Some(&context),
+        };
+        let value = render_within(&event);
+        assert!(value.len() <= MAX_EVENT_BYTES, "{} bytes", value.len());
+        assert!(value.len() > MAX_EVENT_BYTES / 4, "{} bytes", value.len());
     }
 
     #[test]

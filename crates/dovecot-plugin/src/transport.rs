@@ -40,6 +40,13 @@ pub(crate) enum TransportError {
 }
 
 /// A way out of the process.
+#[cfg_attr(
+    feature = "kafka",
+    expect(
+        clippy::large_enum_variant,
+        reason = "a process has a few, for as long as it lives"
+    )
+)]
 pub(crate) enum Transport {
     #[cfg(feature = "kafka")]
     Kafka(Cluster),

@@ -21,6 +21,8 @@ pub mod header_name {
     pub const TXN_SEQ: &str = "dovecast-txn-seq";
     /// `1` on the last record of a transaction, absent on the others.
     pub const TXN_LAST: &str = "dovecast-txn-last";
+    /// User id of the process that has handed the record to the relay, as the kernel tells it.
+    pub const UID: &str = "dovecast-uid";
 }
 
 /// Headers of one record, to be written.

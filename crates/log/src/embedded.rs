@@ -10,6 +10,7 @@ mod batch;
 mod group;
 mod load;
 mod lock;
+mod marks;
 mod partition;
 mod pool;
 mod queue;
@@ -21,12 +22,12 @@ mod store;
 mod threads;
 mod together;
 mod topics;
+mod upkeep;
 mod window;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,6 +39,7 @@ use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, 
 use group::Groups;
 use lock::lock;
 use store::Store;
+use upkeep::check_topic;
 use writer::{Command, Shared, Writer};
 
 pub use group::EmbeddedConsumer;
@@ -170,12 +172,8 @@ impl Embedded {
         mark: Option<Mark>,
         together: Option<Arc<Together>>,
     ) -> Result<Appended, LogError> {
-        if let Some(wrong) = records.iter().find(|record| !is_topic(&record.topic)) {
-            let text = format!(
-                "`{}` is no topic (1 to 249 of letters, digits, `.`, `_`, `-`; not `.` or `..`)",
-                wrong.topic
-            );
-            return Err(LogError::Invalid(text));
+        for record in &records {
+            check_topic(&record.topic)?;
         }
         if records.is_empty() && mark.is_none() {
             return Ok(Appended::default());
@@ -189,51 +187,6 @@ impl Embedded {
         self.handle.send(command).await?;
         // The writer knows of it.
         drop(together);
-        done.await.map_err(|_| LogError::Closed)?
-    }
-
-    /// All marks, by name.
-    pub async fn marks(&self) -> Result<Vec<Mark>, LogError> {
-        self.query(|connection| {
-            let mut statement = connection.prepare("SELECT name, value FROM mark ORDER BY name")?;
-            let marks = statement.query_map([], |row| {
-                Ok(Mark {
-                    name: row.get(0)?,
-                    value: row.get::<_, i64>(1)?.cast_unsigned(),
-                })
-            })?;
-            marks.collect()
-        })
-        .await
-    }
-
-    /// A number that no other log has, made when it is asked for first.
-    pub async fn identity(&self) -> Result<u64, LogError> {
-        const NAME: &str = "identity";
-        if let Some(mark) = self
-            .marks()
-            .await?
-            .into_iter()
-            .find(|mark| mark.name == NAME)
-        {
-            return Ok(mark.value);
-        }
-        let mark = Mark {
-            name: NAME.to_owned(),
-            value: random(),
-        };
-        let value = mark.value;
-        self.append_marked(Vec::new(), mark).await?;
-        Ok(value)
-    }
-
-    /// Forgets a mark.
-    pub async fn forget_mark(&self, name: &str) -> Result<(), LogError> {
-        let (reply, done) = oneshot::channel();
-        let name = name.to_owned();
-        self.handle
-            .send(Command::ForgetMark { name, reply })
-            .await?;
         done.await.map_err(|_| LogError::Closed)?
     }
 
@@ -382,15 +335,4 @@ fn io_error(doing: &'static str, place: &Path, error: &std::io::Error) -> LogErr
         place: place.display().to_string(),
         reason: error.to_string(),
     }
-}
-
-/// Kafka's rule for topic names.
-fn is_topic(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
-}
-
-/// The keys of a hasher are random.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

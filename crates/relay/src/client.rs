@@ -16,16 +16,22 @@
 
 mod connection;
 mod queue;
+mod spill_file;
+mod users;
 
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use connection::{Connection, Ended};
 use queue::Queue;
+use spill_file::SpillFile;
 
-use crate::spill;
-use crate::wire::{FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, VERSION, WireRecord, record_bytes};
+use crate::wire::{
+    FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, Refusal, VERSION, WireRecord,
+    record_bytes,
+};
+
+pub use users::UserClients;
 
 /// How long after a failed attempt the next one is made: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -74,40 +80,21 @@ pub struct Client {
     options: Options,
     link: Link,
     queue: Queue,
-    spill: Spill,
+    spill: SpillFile,
+    /// Version of the protocol that the relay is spoken to in.
+    version: u8,
+    /// Where the process may change its user id: the one whose client this is, and what says which
+    /// one is in effect.
+    user: Option<(u32, fn() -> u32)>,
+    is_ending: bool,
+    /// When a record was pushed last.
+    used: Instant,
     /// Delay after the last attempt that no relay has welcomed; `None`: the last one was welcomed.
     delay: Option<Duration>,
     /// When the last attempt to spill has failed; said once.
     spill_failed: Option<Instant>,
     look: Duration,
     news: Vec<News>,
-}
-
-/// The spill file that no relay has confirmed yet.
-enum Spill {
-    /// Everything older than the queue is with the relay.
-    None,
-    /// More may be appended.
-    Open(spill::Writer),
-    /// Complete; its name. Nothing can be spilled until a relay has it: a second file could be
-    /// taken in before it.
-    Closed(String),
-}
-
-impl Spill {
-    fn name(&self) -> Option<&str> {
-        match self {
-            Self::None => None,
-            Self::Open(writer) => Some(writer.name()),
-            Self::Closed(name) => Some(name),
-        }
-    }
-
-    fn close(&mut self) {
-        if let Self::Open(writer) = self {
-            *self = Self::Closed(writer.name().to_owned());
-        }
-    }
 }
 
 enum Link {
@@ -130,12 +117,27 @@ impl Client {
             options,
             link: Link::Untried,
             queue: Queue::default(),
-            spill: Spill::None,
+            spill: SpillFile::None,
+            version: VERSION,
+            user: None,
+            is_ending: false,
+            used: Instant::now(),
             delay: None,
             spill_failed: None,
             look: POLL_FIRST,
             news: Vec::new(),
         }
+    }
+
+    /// Connects and makes files as this user only, or as root.
+    fn bind(&mut self, user: u32, in_effect: fn() -> u32) {
+        self.user = Some((user, in_effect));
+    }
+
+    /// Whether what is made now belongs to the right user.
+    fn is_itself(&self) -> bool {
+        let is_right = |(user, in_effect): (u32, fn() -> u32)| [0, user].contains(&in_effect());
+        self.user.is_none_or(is_right)
     }
 
     /// What has happened since the last call.
@@ -216,6 +218,7 @@ impl Client {
     /// The process ends: waits until everything is acknowledged, until `deadline` at most, and
     /// spills the rest.
     pub fn finish(&mut self, deadline: Instant) {
+        self.is_ending = true;
         self.queue.close_frame();
         self.advance();
         while !self.queue.is_empty()
@@ -243,9 +246,14 @@ impl Client {
     fn advance(&mut self) {
         self.exchange();
         self.connect_if_due();
+        if matches!(self.link, Link::Untried) {
+            // The relay is older than the client thought.
+            self.connect_if_due();
+        }
         let may_spill = self
             .spill_failed
-            .is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN);
+            .is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN)
+            && (self.is_itself() || self.spill.name().is_some());
         if may_spill && !self.queue.is_empty() && matches!(self.link, Link::Away { .. }) {
             self.spill_all();
         }
@@ -269,8 +277,12 @@ impl Client {
         if !is_due || !self.is_needed() {
             return;
         }
+        if !self.is_itself() {
+            // The timer looks again whether the process is its user now.
+            return self.stay_away(RETRY_BUSY);
+        }
         let hello = Hello {
-            version: VERSION,
+            version: self.version,
             host: &self.options.host,
             program: &self.options.program,
             spill: self.spill.name().unwrap_or_default(),
@@ -295,25 +307,42 @@ impl Client {
             .and_then(|()| connection.send(&mut self.queue));
         if connection.is_welcome() {
             // The relay has all that is in the file.
-            self.spill = Spill::None;
+            self.spill = SpillFile::None;
             self.delay = None;
         }
         self.handle(done);
     }
 
     fn handle(&mut self, done: Result<(), Ended>) {
+        if let Link::Up(connection) = &mut self.link {
+            for (records, reason) in connection.take_lost(&self.queue) {
+                self.lose(records, &format!("the relay does not take them: {reason}"));
+            }
+        }
         match done {
             Ok(()) => {}
             Err(Ended::Lost) => {
                 self.queue.begin_again();
                 if matches!(&self.link, Link::Up(connection) if connection.is_welcome()) {
+                    // Perhaps a newer one comes.
+                    self.version = VERSION;
                     // A relay that was started anew is there at once.
                     self.link = Link::Untried;
                 } else {
                     self.go_away(false, "it closes the connection");
                 }
             }
-            Err(Ended::Refused { text, is_lasting }) => {
+            Err(Ended::Refused {
+                reason: Some(Refusal::Version),
+                ..
+            }) if self.version > OLDEST_VERSION => {
+                self.queue.begin_again();
+                self.version = OLDEST_VERSION;
+                self.link = Link::Untried;
+            }
+            Err(Ended::Refused {
+                text, is_lasting, ..
+            }) => {
                 self.queue.begin_again();
                 self.go_away(is_lasting, &format!("it refuses: {text}"));
             }
@@ -357,7 +386,12 @@ impl Client {
 
     /// Moves all that waits into the spill file; `false` if that is not possible.
     fn spill_all(&mut self) -> bool {
-        match self.try_spill() {
+        // Rather in another's file, whose name only the relay sees, than lost.
+        let may_create = self.is_itself() || self.is_ending;
+        match self
+            .spill
+            .append(&self.options, &mut self.queue, may_create)
+        {
             Ok(()) => {
                 self.queue.clear();
                 self.spill_failed = None;
@@ -371,47 +405,6 @@ impl Client {
                 }
                 false
             }
-        }
-    }
-
-    fn try_spill(&mut self) -> io::Result<()> {
-        let Self {
-            options,
-            queue,
-            spill,
-            ..
-        } = self;
-        let mut failed = None;
-        queue.for_each(|record| {
-            if failed.is_some() {
-                return;
-            }
-            if matches!(spill, Spill::None) {
-                let by = spill::Author::new(&options.host, &options.program);
-                match spill::Writer::create(&options.spill_dir, &by, record, options.spill_bytes) {
-                    Ok(writer) => *spill = Spill::Open(writer),
-                    Err(error) => failed = Some(error),
-                }
-            }
-            if let Spill::Open(writer) = spill {
-                writer.push(record);
-            }
-        });
-        match (failed, &mut *spill) {
-            (Some(error), _) => Err(error),
-            (None, Spill::Open(writer)) => {
-                let done = writer.flush();
-                if writer.is_broken() {
-                    // The relay takes in what is whole of it.
-                    spill.close();
-                }
-                done
-            }
-            (None, Spill::Closed(name)) => {
-                let text = format!("the relay has to take in `{name}` first");
-                Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
-            }
-            (None, Spill::None) => Ok(()),
         }
     }
 

@@ -5,12 +5,16 @@
 //! files are taken in by one worker ([`intake`]), at the start before any client is heard, later
 //! whenever there are new ones.
 
+mod admission;
 mod append;
+mod batch;
 mod gather;
+mod inbox;
 mod intake;
 mod peers;
 mod records;
 mod session;
+mod shares;
 mod socket;
 mod stats;
 
@@ -33,8 +37,10 @@ use tokio::task::JoinSet;
 use gather::Gather;
 use intake::Intake;
 use peers::Peers;
+use shares::{Part, Shares};
 use stats::Counters;
 
+pub use admission::{Topics, UserNames, matches};
 pub use stats::RelayStats;
 
 /// Connections that wait to be accepted: a relay that is started anew finds all mail processes
@@ -44,6 +50,13 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long a stop waits for one more client that waits to be accepted.
 const DRAIN: Duration = Duration::from_millis(5);
+/// Places for clients that one user gets at most: nine tenths of those that others leave.
+const PLACES_OF_A_USER: Part = Part { of: 10, most: 9 };
+/// Memory for frames that have not arrived whole and are longer than a read, of all clients
+/// together, in bytes: three users that take all they can get leave room for the longest frame.
+const UNFINISHED_BYTES: u64 = 128 * 1024 * 1024;
+/// One user gets half of it at most, and of what others leave.
+const UNFINISHED_OF_A_USER: Part = Part { of: 2, most: 1 };
 /// How long a stop waits for clients to be told what is durable.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -53,6 +66,11 @@ pub struct RelayOptions {
     /// Whose processes may send, and whose spill files are taken in: user ids. The relay's own user
     /// always may.
     pub allow: Vec<RangeInclusive<u32>>,
+    /// Topics that they may write to.
+    pub topics: Topics,
+    /// Where each user has a user id of his own: how his name is found, and what he sends has to be
+    /// about him. Root and the relay's own user are not bound.
+    pub bind_user: Option<UserNames>,
     /// Clients at a time.
     pub max_clients: usize,
     /// Where mail processes leave spill files; made if it is not there.
@@ -74,6 +92,8 @@ impl Default for RelayOptions {
     fn default() -> Self {
         Self {
             allow: Vec::new(),
+            topics: Topics::new(["dovecot".to_owned()], []),
+            bind_user: None,
             max_clients: 20_000,
             spill_dir: PathBuf::from("/var/lib/dovecast/spill"),
             spill_interval: Duration::from_secs(5),
@@ -92,6 +112,8 @@ struct Relay {
     counters: Counters,
     peers: Peers,
     intake: Intake,
+    places: Shares,
+    unfinished: Shares,
     /// `None`: each session is woken for itself.
     gather: Option<Gather>,
     stopping: watch::Sender<bool>,
@@ -117,6 +139,8 @@ impl RelayServer {
         let relay = Arc::new(Relay {
             intake: Intake::new(&options.spill_dir)?,
             gather: gather.transpose()?,
+            places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
+            unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
             options,
             log,
             counters: Counters::default(),

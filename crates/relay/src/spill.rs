@@ -6,12 +6,13 @@
 //! has it. Numbers are little-endian.
 //!
 //! A writer makes its file under a name that begins with a dot, locks it, and gives it its name
-//! `MILLISECONDS-ID.spill` only then; it keeps the lock as long as it may append. So a file with a
-//! name and without a lock is complete, or its writer was killed. Nothing is synced here, a mail
-//! process must not wait for a disk: what is in a file survives every death of its process, and not
-//! a power cut.
+//! `MILLISECONDS-ID-SECRET.spill` only then; it keeps the lock as long as it may append. So a file
+//! with a name and without a lock is complete, or its writer was killed. Nothing is synced here, a
+//! mail process must not wait for a disk: what is in a file survives every death of its process,
+//! and not a power cut.
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,9 +30,6 @@ const ENTRY_HEAD_BYTES: usize = 8;
 /// The longest name of a file (NAME_MAX of Linux's file systems).
 #[cfg(feature = "server")]
 const MAX_NAME_BYTES: usize = 255;
-/// Names beside the first that are tried for a file. One is taken where a file without records
-/// could not be written to, so that the next one begins with the same record.
-const MAX_TAKEN_NAMES: usize = 8;
 
 /// Whether a client can have given a spill file this name: that of a file in the directory, which
 /// is seen, of visible ASCII.
@@ -74,7 +72,8 @@ impl<'a> Author<'a> {
 
 impl Writer {
     /// Makes a spill file in `dir` that never grows beyond `max_bytes`. It is named by its first
-    /// record's time and id.
+    /// record's time and id, and by what nobody can guess: receivers see the id, and the directory
+    /// keeps names secret, of files that hold mail of several users perhaps.
     pub fn create(
         dir: &Path,
         author: &Author<'_>,
@@ -82,21 +81,10 @@ impl Writer {
         max_bytes: u64,
     ) -> io::Result<Self> {
         // Not the clock, which may be set back: ids of one process ascend.
-        let stem = format!("{:013}-{}", id_ms(first.id), first.id.simple());
-        let mut taken = 0;
-        loop {
-            let name = match taken {
-                0 => format!("{stem}{SUFFIX}"),
-                taken => format!("{stem}-{taken}{SUFFIX}"),
-            };
-            let made = Self::create_as(dir, name, author, max_bytes);
-            let is_taken =
-                matches!(&made, Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
-            if !is_taken || taken == MAX_TAKEN_NAMES {
-                return made;
-            }
-            taken += 1;
-        }
+        let (ms, id) = (id_ms(first.id), first.id.simple());
+        let secret = Uuid::from_u64_pair(random(), random()).simple();
+        let name = format!("{ms:013}-{id}-{secret}{SUFFIX}");
+        Self::create_as(dir, name, author, max_bytes)
     }
 
     fn create_as(
@@ -200,6 +188,11 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
         done => Ok(done?),
     }
+}
+
+/// A number that nobody can guess: the keys of a hasher are random.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// The milliseconds of a UUIDv7.

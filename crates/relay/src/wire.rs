@@ -13,13 +13,20 @@
 //! | 129 Welcome | relay | version u8, longest frame u32 |
 //! | 130 Ack | relay | records u64 |
 //! | 131 Refused | relay | reason u8, text text16; the relay closes the connection after it |
+//! | 132 Rejected | relay | records u64, count u64, reason text16 |
+//!
+//! A Rejected, which came with version 2, says of how many records that an [`Frame::Ack`] of
+//! `records` counts that they are lost.
 
 use std::str;
 
 use uuid::Uuid;
 
-/// Version of the protocol. A relay refuses others with [`Refusal::Version`].
-pub const VERSION: u8 = 1;
+/// Version of the protocol.
+pub const VERSION: u8 = 2;
+/// The oldest version that a relay understands; others it refuses with [`Refusal::Version`]. A
+/// client of version 1 knows no [`Frame::Rejected`]: it is sent away instead.
+pub const OLDEST_VERSION: u8 = 1;
 /// The longest frame: length of type and body. A longer one is refused.
 pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Length and type of a frame.
@@ -33,6 +40,7 @@ const RECORDS: u8 = 2;
 const WELCOME: u8 = 129;
 const ACK: u8 = 130;
 const REFUSED: u8 = 131;
+const REJECTED: u8 = 132;
 
 /// One event on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +121,10 @@ pub enum Frame<'a> {
         /// The longest frame it takes.
         max_frame_bytes: u32,
     },
-    /// Records of this connection that are durable, in all.
+    /// Records of this connection that are durable, or were rejected before, in all.
     Ack(u64),
+    /// Records that are lost.
+    Rejected(Rejected<'a>),
     /// The last of a relay.
     Refused {
         /// Why; `None`: a reason of a later version.
@@ -122,6 +132,18 @@ pub enum Frame<'a> {
         /// Why, in words.
         text: &'a str,
     },
+}
+
+/// Records that are not in the log and never will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected<'a> {
+    /// The acknowledgement of so many records of the connection counts them. 0: they were in the
+    /// spill file that the hello named.
+    pub up_to: u64,
+    /// How many they are.
+    pub count: u64,
+    /// Why, in words.
+    pub reason: &'a str,
 }
 
 /// The records of a frame: an iterator that ends after the last or after an error.
@@ -186,6 +208,11 @@ pub fn read_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError>
             max_frame_bytes: body.u32()?,
         },
         ACK => Frame::Ack(body.u64()?),
+        REJECTED => Frame::Rejected(Rejected {
+            up_to: body.u64()?,
+            count: body.u64()?,
+            reason: body.text16()?,
+        }),
         REFUSED => Frame::Refused {
             reason: Refusal::from_code(body.u8()?),
             text: body.text16()?,
@@ -200,6 +227,11 @@ impl Records<'_> {
     /// How many there are, as the frame says.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// What they take in the frame, which ends behind them.
+    pub fn len_bytes(&self) -> usize {
+        self.rest.len()
     }
 }
 
@@ -290,6 +322,21 @@ impl<'a> Body<'a> {
     }
 }
 
+/// Reads the record that `bytes` begin with: the record and what it took.
+pub fn first_record(bytes: &[u8]) -> Result<(WireRecord<'_>, usize), WireError> {
+    let mut body = Body {
+        kind: RECORDS,
+        rest: bytes,
+    };
+    let record = body.record()?;
+    Ok((record, bytes.len() - body.rest.len()))
+}
+
+/// What is wrong with a frame of records that has so many bytes behind its last one.
+pub fn behind_records(bytes: usize) -> WireError {
+    WireError::Long(RECORDS, bytes)
+}
+
 /// Reads one record that fills `bytes`, as a spill file has it.
 pub fn read_record(bytes: &[u8]) -> Result<WireRecord<'_>, WireError> {
     let mut body = Body {
@@ -358,6 +405,15 @@ pub fn write_ack(out: &mut Vec<u8>, records: u64) {
     });
 }
 
+/// Appends what tells of records that are lost.
+pub fn write_rejected(out: &mut Vec<u8>, rejected: &Rejected<'_>) {
+    write_frame(out, REJECTED, |out| {
+        out.extend_from_slice(&rejected.up_to.to_le_bytes());
+        out.extend_from_slice(&rejected.count.to_le_bytes());
+        write_text16(out, rejected.reason);
+    });
+}
+
 /// Appends a refusal.
 pub fn write_refused(out: &mut Vec<u8>, reason: Refusal, text: &str) {
     write_frame(out, REFUSED, |out| {
@@ -393,148 +449,4 @@ fn write_bytes32(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn example() -> WireRecord<'static> {
-        WireRecord {
-            topic: "dovecot",
-            key: b"alice",
-            value: br#"{"user":"alice"}"#,
-            time_ms: 1_795_210_528_120,
-            id: Uuid::from_u128(1),
-            txn: Uuid::from_u128(2),
-            txn_seq: 3,
-            txn_last: true,
-        }
-    }
-
-    fn all_frames() -> Vec<u8> {
-        let mut out = Vec::new();
-        let hello = Hello {
-            version: VERSION,
-            host: "mail1",
-            program: "imap",
-            spill: "",
-        };
-        write_hello(&mut out, &hello);
-        let at = begin_records(&mut out);
-        write_record(&mut out, &example());
-        write_record(&mut out, &example());
-        end_records(&mut out, at, 2);
-        write_welcome(&mut out);
-        write_ack(&mut out, 2);
-        write_refused(&mut out, Refusal::Peer, "uid 33 may not send");
-        out
-    }
-
-    fn read_all(mut bytes: &[u8]) -> Result<Vec<Frame<'_>>, WireError> {
-        let mut frames = Vec::new();
-        while let Some((frame, length)) = read_frame(bytes)? {
-            frames.push(frame);
-            bytes = &bytes[length..];
-        }
-        assert!(bytes.is_empty(), "bytes are left over");
-        Ok(frames)
-    }
-
-    #[test]
-    fn every_frame_reads_back() {
-        let bytes = all_frames();
-        let frames = read_all(&bytes).expect("our own");
-        assert_eq!(frames.len(), 5);
-        let Frame::Records(records) = frames[1].clone() else {
-            panic!("not records: {frames:?}");
-        };
-        let records: Result<Vec<_>, _> = records.collect();
-        assert_eq!(records, Ok(vec![example(), example()]));
-        assert_eq!(frames[3], Frame::Ack(2));
-    }
-
-    #[test]
-    fn a_frame_that_has_not_arrived_whole_is_waited_for() {
-        let bytes = all_frames();
-        let (_, first) = read_frame(&bytes).expect("whole").expect("a frame");
-        for cut in 0..first {
-            assert_eq!(read_frame(&bytes[..cut]), Ok(None), "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_frame_is_an_error_and_no_panic() {
-        let check = |bytes: &[u8], expected: &str| {
-            let error = read_all(bytes).expect_err(expected);
-            assert_eq!(error.to_string(), expected);
-        };
-        check(
-            b"\0\0\0\0",
-            "a frame of 0 bytes (1 to 4194304 are possible)",
-        );
-        check(
-            b"GET / HTTP/1.1\r\n",
-            "a frame of 542393671 bytes (1 to 4194304 are possible)",
-        );
-        check(b"\x01\0\0\0\x07", "unknown frame type 7");
-        check(
-            b"\x02\0\0\0\x01\x01",
-            "the body of a frame of type 1 is cut short",
-        );
-        check(
-            b"\x0a\0\0\0\x82\0\0\0\0\0\0\0\0\0",
-            "1 bytes too many in a frame of type 130",
-        );
-        check(
-            b"\x08\0\0\0\x01\x01\x01\0\xff\0\0\0",
-            "text that is not UTF-8 in a frame of type 1",
-        );
-    }
-
-    #[test]
-    fn records_that_are_too_few_or_too_many_are_an_error() {
-        let with_count = |count| {
-            let mut out = Vec::new();
-            let at = begin_records(&mut out);
-            write_record(&mut out, &example());
-            end_records(&mut out, at, count);
-            out
-        };
-        for (count, expected) in [(0, "too many"), (2, "cut short")] {
-            let bytes = with_count(count);
-            let Ok(Some((Frame::Records(records), _))) = read_frame(&bytes) else {
-                panic!("not records");
-            };
-            let error = records.last().expect("an error").expect_err(expected);
-            assert!(error.to_string().contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_record_alone_reads_back_and_its_length_is_known() {
-        let mut out = Vec::new();
-        write_record(&mut out, &example());
-        assert_eq!(out.len(), record_bytes(&example()));
-        assert_eq!(read_record(&out), Ok(example()));
-        assert!(read_record(&out[..out.len() - 1]).is_err());
-    }
-
-    #[test]
-    fn the_documented_example_is_what_is_sent() {
-        let document = include_str!("../../../docs/relay-protocol.md");
-        let example = document.split("```hex\n").nth(1).expect("an example");
-        let hex = example.split("```").next().expect("its end");
-        let bytes = hex
-            .split_whitespace()
-            .map(|byte| u8::from_str_radix(byte, 16));
-        let documented: Vec<u8> = bytes.collect::<Result<_, _>>().expect("hex");
-        let mut sent = Vec::new();
-        let hello = Hello {
-            version: VERSION,
-            host: "mail1",
-            program: "imap",
-            spill: "",
-        };
-        write_hello(&mut sent, &hello);
-        write_ack(&mut sent, 3);
-        assert_eq!(documented, sent);
-    }
-}
+mod tests;

@@ -56,8 +56,8 @@ pub(crate) enum Command {
     Config(ConfigArguments),
     /// Follow a topic
     Tail(TailArguments),
-    /// List the topics of the log
-    Topics(ListArguments),
+    /// List the topics of the log, or remove one
+    Topics(TopicsArguments),
     /// List the consumer groups and their positions
     Groups(ListArguments),
     /// Append a record, an event or a notification
@@ -101,6 +101,19 @@ pub(crate) struct ListArguments {
     pub(crate) json: bool,
     #[arg(long, help = "With Kafka: list the spool of this host")]
     pub(crate) spool: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicsArguments {
+    #[command(flatten)]
+    pub(crate) list: ListArguments,
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        conflicts_with_all = ["json", "spool"],
+        help = "Remove a topic of the embedded log or spool, with all its records"
+    )]
+    pub(crate) remove: Option<String>,
 }
 
 #[derive(Debug, Args)]

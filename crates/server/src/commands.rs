@@ -57,8 +57,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             return Ok(check_dovecot::run(doctor, topics(load())?));
         }
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
-        Command::Topics(list) => {
-            wait(lists::topics(&Access::to_list(&load()?, list.spool)?, list))?;
+        Command::Topics(topics) => {
+            let (config, list) = (load()?, &topics.list);
+            match &topics.remove {
+                Some(name) => wait(lists::remove_topic(&client(&config), name))?,
+                None => wait(lists::topics(&Access::to_list(&config, list.spool)?, list))?,
+            }
         }
         Command::Groups(list) => {
             wait(lists::groups(&Access::to_list(&load()?, list.spool)?, list))?;

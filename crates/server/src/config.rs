@@ -12,12 +12,13 @@ mod ox;
 pub(crate) mod paths;
 mod place;
 mod properties;
+mod relay;
 mod secrets;
 mod store;
+mod topics;
 mod users;
 
 use std::fs;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +26,6 @@ use anyhow::{Context, Result, anyhow};
 use dovecast_log::embedded::EmbeddedOptions;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaOptions;
-use dovecast_relay::server::RelayOptions;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipOptions;
 use dovecast_store::{DatabasePlace, KeySource, StoreOptions};
@@ -34,8 +34,9 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) use dispatch::Dispatch;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
-pub(crate) use ox::{Credentials, Ox};
+pub(crate) use ox::Ox;
 pub(crate) use properties::Properties;
+pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;
 pub(crate) use store::StoreSection;
 pub(crate) use users::Allowed;
@@ -104,22 +105,6 @@ pub(crate) struct Control {
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Relay {
-    #[serde(deserialize_with = "paths::socket")]
-    socket: Option<PathBuf>,
-    #[serde(deserialize_with = "paths::optional")]
-    spill_dir: Option<PathBuf>,
-    pub(crate) allow: Vec<Allowed>,
-    pub(crate) max_clients: Bounded<1, 1_000_000>,
-    pub(crate) spill_interval_seconds: Bounded<1, 3600>,
-    pub(crate) max_client_kb: Bounded<64, 65_536>,
-    pub(crate) commit_interval_ms: Bounded<0, 100>,
-    pub(crate) hello_timeout_seconds: Bounded<1, 3600>,
-    pub(crate) unread_timeout_seconds: Bounded<1, 3600>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     pub(crate) kind: LogKind,
     pub(crate) partitions: Bounded<1, 1024>,
@@ -173,22 +158,6 @@ impl Default for Logging {
         Self {
             format: LogFormat::Text,
             filter: "info".to_owned(),
-        }
-    }
-}
-
-impl Default for Relay {
-    fn default() -> Self {
-        Self {
-            socket: None,
-            spill_dir: None,
-            allow: ["root", "dovecot", "vmail"].map(Allowed::name).to_vec(),
-            max_clients: Bounded::new(20_000),
-            spill_interval_seconds: Bounded::new(5),
-            max_client_kb: Bounded::new(256),
-            commit_interval_ms: Bounded::new(2),
-            hello_timeout_seconds: Bounded::new(5),
-            unread_timeout_seconds: Bounded::new(30),
         }
     }
 }
@@ -290,20 +259,6 @@ impl Config {
         }
     }
 
-    /// How the relay takes records in.
-    pub(crate) fn relay_options(&self) -> Result<RelayOptions> {
-        Ok(RelayOptions {
-            allow: self.relay.allowed_uids()?,
-            max_clients: self.relay.max_clients.get_usize(),
-            spill_dir: self.spill_dir(),
-            spill_interval: Duration::from_secs(self.relay.spill_interval_seconds.get()),
-            max_client_bytes: self.relay.max_client_kb.get_usize() * 1024,
-            hello_time: Duration::from_secs(self.relay.hello_timeout_seconds.get()),
-            unread_time: Duration::from_secs(self.relay.unread_timeout_seconds.get()),
-            commit_interval: Duration::from_millis(self.relay.commit_interval_ms.get()),
-        })
-    }
-
     #[cfg(feature = "kafka")]
     /// How records get to Kafka.
     pub(crate) fn ship_options() -> ShipOptions {
@@ -325,25 +280,6 @@ impl Config {
 
     fn in_data_dir(&self, set: Option<&Path>, name: &str) -> PathBuf {
         set.map_or_else(|| self.data_dir.join(name), Path::to_owned)
-    }
-}
-
-impl Relay {
-    /// The user ids of `allow`.
-    pub(crate) fn allowed_uids(&self) -> Result<Vec<RangeInclusive<u32>>> {
-        let ids: Result<Vec<_>> = self.allow.iter().map(Allowed::ids).collect();
-        Ok(ids?.into_iter().flatten().collect())
-    }
-
-    /// What of `allow` this host does not know.
-    pub(crate) fn unknown_users(&self) -> Result<Vec<String>> {
-        let mut unknown = Vec::new();
-        for entry in &self.allow {
-            if entry.ids()?.is_none() {
-                unknown.push(entry.to_string());
-            }
-        }
-        Ok(unknown)
     }
 }
 

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/topics` | list of [`json::Topic`] |
+//! | `DELETE /v1/topics/{name}` | [`json::Done`] |
 //! | `GET /v1/groups` | list of [`json::GroupPlace`] |
 //! | `GET /v1/records?topic=&from=` | a [`json::Line`] per line, until one side closes |
 //! | `GET /v1/positions?topic=&from=` | list of offsets: where that begins in each partition |
@@ -43,7 +44,9 @@ mod listener;
 mod records;
 mod registry;
 mod secrets;
+mod topics;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -73,6 +76,8 @@ const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) struct Control {
     pub(crate) log: Embedded,
     pub(crate) limits: Limits,
+    /// Topics that the configuration names.
+    pub(crate) known_topics: Arc<BTreeSet<String>>,
     /// Store of the dispatcher; `None` without the role `dispatch`.
     pub(crate) store: Option<Store>,
     pub(crate) dispatch: Dispatch,
@@ -102,7 +107,8 @@ impl Control {
 /// The requests and what answers them.
 pub(crate) fn router(control: Control) -> Router {
     Router::new()
-        .route("/v1/topics", get(topics))
+        .route("/v1/topics", get(topics::list))
+        .route("/v1/topics/{name}", delete(topics::remove))
         .route("/v1/groups", get(groups))
         .route(
             "/v1/endpoints",
@@ -143,11 +149,6 @@ pub(crate) fn router(control: Control) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(control)
-}
-
-async fn topics(State(control): State<Control>) -> Result<Json<Vec<json::Topic>>, Failure> {
-    let topics = control.log.topics().await?;
-    Ok(Json(topics.into_iter().map(json::Topic::from).collect()))
 }
 
 async fn groups(State(control): State<Control>) -> Result<Json<Vec<json::GroupPlace>>, Failure> {

@@ -159,7 +159,7 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
         ),
         (
             "dovecast_relay_dropped_records_total",
-            "Records that the log refuses for good; they are lost.",
+            "Records of clients and spill files that are not taken; they are lost.",
             relay.dropped,
         ),
         (

@@ -43,7 +43,7 @@ use crate::dispatch::{Dispatching, Tester};
 use crate::logs;
 use crate::logs::Logs;
 use crate::sources::Destination;
-use crate::sources::ox::{self, OxSource};
+use crate::sources::ox::{self, IdKey, OxSource};
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use store_health::StoreHealth;
@@ -92,6 +92,8 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
         }
     }
     let log = Embedded::open(&config.log_dir(), &config.embedded_options())?;
+    let topics = config.known_topics();
+    log.create_topics(topics.iter().map(String::as_str)).await?;
     let store = state::open(config, &log).await?;
     let listeners = Listeners::bind(config, passed)?;
     let mut parts = Parts::start(config, log, store, listeners).await?;
@@ -193,6 +195,7 @@ impl Parts {
             benchmark: Arc::default(),
             log: log.clone(),
             limits: logs.limits(),
+            known_topics: Arc::new(config.known_topics()),
             stopping: stopping.clone(),
         };
         let mut router = status::router(status).merge(ox(config, &logs)?);
@@ -315,7 +318,10 @@ fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
         ));
     }
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
-    Ok(ox::router(OxSource::new(credentials, destination)))
+    let path = config.data_dir.join(ox::KEY_FILE);
+    let key = IdKey::load(&path)
+        .with_context(|| format!("cannot use the key of ids of [ox], `{}`", path.display()))?;
+    Ok(ox::router(OxSource::new(&config.ox, key, destination)))
 }
 
 async fn relay_has_ended(relay: Option<&RelayServer>) {

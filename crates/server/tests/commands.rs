@@ -208,22 +208,21 @@ fn a_place_to_begin_counts_from_both_ends() {
 #[test]
 fn topics_and_groups_are_tables_or_json() {
     let server = server();
-    assert_eq!(
-        server.run(["topics"]).expect("topics"),
-        "TOPIC  PARTITION  BEGIN  END  RECORDS\n"
-    );
+    let table = server.run(["topics"]).expect("topics");
+    let known = ["dovecot", "hooks.outbox"].map(|topic| table.matches(topic).count());
+    assert_eq!(known, [8, 8], "{table}");
     let said = server
         .run(["send", "--topic=t", "--key=k", "value"])
         .expect("send");
     let partition = said.split(' ').nth(2).expect("a partition").to_owned();
     let table = server.run(["topics"]).expect("topics");
-    assert_eq!(table.lines().count(), 9, "{table}");
-    let row = format!("t      {partition:>9}      0    1        1");
+    assert_eq!(table.lines().count(), 25, "{table}");
+    let row = format!("t             {partition:>9}      0    1        1");
     assert!(table.lines().any(|line| line == row), "`{row}` in {table}");
     let json = server.run(["topics", "--json"]).expect("topics");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(json[0]["topic"], "t");
-    assert_eq!(json[0]["partitions"].as_array().map(Vec::len), Some(8));
+    assert_eq!(json[2]["topic"], "t");
+    assert_eq!(json[2]["partitions"].as_array().map(Vec::len), Some(8));
     let table = server.run(["groups"]).expect("groups");
     assert!(
         table.starts_with("GROUP  TOPIC  PARTITION  COMMITTED  END  LAG\n"),
@@ -236,6 +235,29 @@ fn topics_and_groups_are_tables_or_json() {
             .is_array(),
         "{json}"
     );
+}
+
+#[test]
+fn a_topic_is_removed_unless_the_configuration_names_it() {
+    let server = server();
+    let topics = || server.run(["topics"]).expect("topics");
+    server.run(["send", "--topic=junk", "value"]).expect("send");
+    assert!(topics().contains("junk"));
+    let said = server.run(["topics", "--remove", "junk"]).expect("removed");
+    assert_eq!(said, "the topic `junk` is removed\n");
+    assert!(!topics().contains("junk"));
+    for (topic, reason) in [
+        ("junk", "there is no topic `junk`"),
+        (
+            "hooks.outbox",
+            "the configuration names the topic `hooks.outbox`",
+        ),
+        ("dovecot", "the configuration names the topic `dovecot`"),
+    ] {
+        let error = server.run(["topics", "--remove", topic]);
+        let error = error.expect_err(topic).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]

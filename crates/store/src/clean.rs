@@ -234,6 +234,23 @@ async fn clean_sqlite(connection: &mut Connection) -> Result<Left> {
     Ok(Left::Done)
 }
 
+/// Empties the write-ahead log of SQLite, which has what was deleted since it was emptied last.
+/// Where somebody reads it stays until the next time: nobody waits for it.
+pub(crate) async fn empty_log(database: &Database) -> Result<()> {
+    if database.is_postgres {
+        return Ok(());
+    }
+    let mut connection = database.pool.acquire().await?;
+    let emptied = tell(
+        &mut connection,
+        "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)",
+    );
+    let emptied = emptied.await;
+    // It waits for others no more.
+    connection.discard();
+    emptied
+}
+
 async fn put(connection: &mut Connection, unclean: i64) -> Result<()> {
     let put = sqlx::query("UPDATE feed SET unclean = $1").bind(unclean);
     put.execute(connection).await?;

@@ -25,8 +25,10 @@ use crate::{clean, listen, schema, waiting};
 
 /// Nobody but the server reads it: secrets are in it.
 const FILE_MODE: u32 = 0o600;
-/// Durable when it is acknowledged; readers do not wait for writers; writers wait for each other.
-const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;";
+/// Durable when it is acknowledged; readers do not wait for writers; writers wait for each other;
+/// what is deleted is overwritten.
+const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+    PRAGMA busy_timeout = 10000; PRAGMA secure_delete = ON;";
 /// A transaction of a node that is gone holds its locks no longer than this.
 const IDLE_IN_TRANSACTION_MS: u128 = 5_000;
 /// For how long the connections of a node that is gone are kept, in which nothing is under way.

@@ -22,6 +22,11 @@ pub(super) fn load(shared: &Shared, connection: &Connection) -> Result<Loaded, S
 }
 
 fn read(shared: &Shared, connection: &Connection) -> rusqlite::Result<Loaded> {
+    // A group may have committed of a topic that was removed; another topic gets those ids.
+    connection.execute(
+        "DELETE FROM committed WHERE part NOT IN (SELECT id FROM part)",
+        [],
+    )?;
     let mut by_topic: BTreeMap<Arc<str>, Vec<Partition>> = BTreeMap::new();
     let mut next_partition_id = 0;
     let mut statement = connection.prepare(

@@ -106,7 +106,10 @@ impl Queue {
                     records += more.len();
                     self.last_appends += 1;
                 }
-                Command::Commit { .. } | Command::ForgetMark { .. } => {}
+                Command::Commit { .. }
+                | Command::ForgetMark { .. }
+                | Command::CreateTopics { .. }
+                | Command::RemoveTopic(_) => {}
             }
             taken.push(command);
             next = if records < self.commit_records {

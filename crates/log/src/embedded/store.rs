@@ -3,6 +3,9 @@
 //! WAL mode with `synchronous=FULL`: a commit is on the disk when it returns. One connection
 //! writes, any number read.
 
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +15,10 @@ use crate::LogError;
 
 /// Name of the file in the log's directory.
 pub(super) const FILE: &str = "log.db";
+/// Rights of the file: mail is in it.
+const FILE_MODE: u32 = 0o600;
+/// How long a connection waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `application_id` of the file: "dcst".
 const APPLICATION_ID: i32 = 0x6463_7374;
 /// Version of the tables.
@@ -106,10 +113,10 @@ impl Store {
     /// The connection that writes; makes the tables in a new file.
     pub(super) fn open_writer(&self) -> Result<Connection, StoreError> {
         let sql = |error: rusqlite::Error| self.error("open", &error);
+        self.keep_private()
+            .map_err(|error| StoreError::Log(super::io_error("open", &self.path, &error)))?;
         let connection = Connection::open(&self.path).map_err(sql)?;
-        connection
-            .busy_timeout(Duration::from_secs(10))
-            .map_err(sql)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(sql)?;
         let is_new = self.check_version(&connection)?;
         connection
             .pragma_update(None, "page_size", 4096)
@@ -122,6 +129,8 @@ impl Store {
             .map_err(sql)?;
         for (name, value) in [
             ("synchronous", "FULL"),
+            // Mail that is removed is overwritten.
+            ("secure_delete", "ON"),
             // Checkpoints are made by the writer, when nobody waits or the WAL has grown.
             ("wal_autocheckpoint", "0"),
             ("journal_size_limit", "67108864"),
@@ -137,6 +146,32 @@ impl Store {
                 .map_err(sql)?;
         }
         Ok(connection)
+    }
+
+    /// Nobody but the server reads the file, nor what SQLite makes beside it with the same rights.
+    fn keep_private(&self) -> io::Result<()> {
+        let mode = fs::Permissions::from_mode(FILE_MODE);
+        for suffix in ["-wal", "-shm"] {
+            let mut path = self.path.clone().into_os_string();
+            path.push(suffix);
+            match fs::set_permissions(path, mode.clone()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(FILE_MODE);
+        options.open(&self.path)?.set_permissions(mode)
+    }
+
+    /// Brings the write-ahead file into the file and empties it; `true`: somebody reads, and it is
+    /// not empty.
+    pub(super) fn truncate(connection: &Connection) -> rusqlite::Result<bool> {
+        connection.busy_timeout(Duration::ZERO)?;
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let is_busy = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(is_busy? != 0)
     }
 
     /// `true`: the file is new. One that is not ours is left as it is.
@@ -198,9 +233,7 @@ impl Store {
         // both.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(sql)?;
-        connection
-            .busy_timeout(Duration::from_secs(10))
-            .map_err(sql)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(sql)?;
         connection
             .pragma_update(None, "query_only", true)
             .map_err(sql)?;

@@ -114,6 +114,11 @@ impl Topics {
         topics.insert(Arc::clone(&topic.name), topic);
     }
 
+    pub(super) fn remove(&self, name: &str) {
+        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        topics.remove(name);
+    }
+
     pub(super) fn status(&self) -> Vec<TopicStatus> {
         let status = |topic: &Arc<Topic>| TopicStatus {
             name: topic.name.to_string(),

@@ -1,9 +1,11 @@
 //! The ids of the last records: what comes again is dropped.
 //!
 //! Ids are entered when the commit that holds their records is begun, and taken out again if it
-//! fails.
+//! fails. An id counts for its topic: whoever may write to one topic keeps nothing out of another.
 
 use std::collections::{HashSet, VecDeque};
+
+use sha2::{Digest, Sha256};
 
 /// The last ids, oldest first.
 #[derive(Debug, Default)]
@@ -26,11 +28,13 @@ impl Window {
         }
     }
 
-    /// `true`: the id is new, and entered.
-    pub(super) fn enter(&mut self, id: u128) -> bool {
-        let is_new = self.known.insert(id);
+    /// `true`: the id is new in this topic, and entered.
+    pub(super) fn enter(&mut self, topic: &str, id: u128) -> bool {
+        let entry = entry(topic, id);
+        // Rows of a store of an older version have the ids themselves.
+        let is_new = !self.known.contains(&id) && self.known.insert(entry);
         if is_new {
-            self.pending.push(id);
+            self.pending.push(entry);
         }
         is_new
     }
@@ -89,6 +93,16 @@ impl Window {
     }
 }
 
+/// What is kept of an id: no other topic and id that somebody could find has the same.
+fn entry(topic: &str, id: u128) -> u128 {
+    let mut hash = Sha256::new();
+    hash.update(id.to_le_bytes());
+    hash.update(topic.as_bytes());
+    let mut entry = [0; 16];
+    entry.copy_from_slice(&hash.finalize()[..16]);
+    u128::from_le_bytes(entry)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,34 +110,48 @@ mod tests {
     #[test]
     fn what_was_rolled_back_is_new_again() {
         let mut window = Window::new(10);
-        assert!(window.enter(1) && !window.enter(1));
+        assert!(window.enter("t", 1) && !window.enter("t", 1));
         window.roll_back();
-        assert!(window.enter(1));
+        assert!(window.enter("t", 1));
         window.commit();
-        assert!(!window.enter(1));
+        assert!(!window.enter("t", 1));
+    }
+
+    #[test]
+    fn an_id_in_one_topic_is_new_in_another() {
+        let mut window = Window::new(10);
+        assert!(window.enter("junk", 1) && window.enter("dovecot", 1));
+        assert!(!window.enter("junk", 1) && !window.enter("dovecot", 1));
+    }
+
+    #[test]
+    fn ids_of_an_older_version_are_known_in_every_topic() {
+        let mut window = Window::new(10);
+        window.restore(1, &7_u128.to_le_bytes());
+        assert!(!window.enter("t", 7) && window.enter("t", 8));
     }
 
     #[test]
     fn the_window_keeps_at_least_its_size_and_not_much_more() {
         let mut window = Window::new(3);
         for id in 0..10 {
-            window.enter(id);
+            window.enter("t", id);
             window.commit();
         }
-        assert!(window.enter(6), "too old");
+        assert!(window.enter("t", 6), "too old");
         window.roll_back();
-        assert!(!window.enter(7) && !window.enter(9));
+        assert!(!window.enter("t", 7) && !window.enter("t", 9));
         assert_eq!(window.oldest_seq(), 8);
     }
 
     #[test]
     fn rows_read_back_are_known() {
         let mut window = Window::new(10);
-        window.enter(7);
+        window.enter("t", 7);
         let (seq, bytes) = window.row().expect("a row");
         let mut restored = Window::new(10);
         restored.restore(seq, &bytes);
-        assert!(!restored.enter(7));
+        assert!(!restored.enter("t", 7));
         assert_eq!(restored.row(), None);
     }
 }

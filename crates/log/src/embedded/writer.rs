@@ -4,6 +4,9 @@
 //! Nobody is answered before the commit is on the disk, and after a failed commit nothing of it is
 //! there. The thread ends when it is told to close; an error never ends it.
 
+mod creation;
+mod removal;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,12 +19,14 @@ use super::pool::Pool;
 use super::queue::{Next, Queue};
 use super::retention::{Now, RetentionClock};
 use super::stats::Counters;
-use super::store::{MAX_PARTITIONS, Store, StoreError};
+use super::store::{Store, StoreError};
 use super::together::Gathering;
-use super::topics::{Partition, Topic, Topics};
+use super::topics::Topics;
 use super::window::Window;
 use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
-use crate::{Appended, LogError, NewRecord, Refusal};
+use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
+
+pub(super) use removal::{Removal, RemoveTopic};
 
 /// The WAL is brought into the file when so much was written since, or when nobody wants anything
 /// for a while.
@@ -52,6 +57,12 @@ pub(super) enum Command {
         name: String,
         reply: oneshot::Sender<Result<(), LogError>>,
     },
+    /// Topics that are to be there, however many there are.
+    CreateTopics {
+        names: Vec<Arc<str>>,
+        reply: oneshot::Sender<Result<(), LogError>>,
+    },
+    RemoveTopic(RemoveTopic),
     Close {
         reply: oneshot::Sender<()>,
     },
@@ -84,6 +95,9 @@ pub(super) struct Writer {
     unchecked_bytes: u64,
     retention_at: Instant,
     retention_clock: RetentionClock,
+    /// Whether records were removed that the write-ahead file still has.
+    is_truncation_due: bool,
+    full_lines: LineLimit,
 }
 
 impl Writer {
@@ -97,6 +111,8 @@ impl Writer {
             unchecked_bytes: 0,
             retention_at: Instant::now() + RETENTION_INTERVAL,
             retention_clock: RetentionClock::new(Now::read()),
+            is_truncation_due: false,
+            full_lines: LineLimit::default(),
             shared,
         };
         let path = writer.shared.store.path.clone();
@@ -162,9 +178,7 @@ impl Writer {
         loop {
             match queue.next(IDLE) {
                 Next::Commit(commands, closing) => {
-                    if !commands.is_empty() {
-                        self.commit(commands);
-                    }
+                    self.work(commands);
                     if let Some(reply) = closing {
                         self.close();
                         let _ = reply.send(());
@@ -172,7 +186,10 @@ impl Writer {
                     }
                 }
                 Next::Over => return self.close(),
-                Next::Idle => self.checkpoint(),
+                Next::Idle => {
+                    self.checkpoint();
+                    self.truncate();
+                }
             }
             self.heal_if_told();
             if Instant::now() >= self.retention_at {
@@ -259,7 +276,10 @@ impl Writer {
                     .prepare_cached("DELETE FROM mark WHERE name = ?1")
                     .and_then(|mut statement| statement.execute([name]))
                     .map(|_| Appended::default()),
-                Command::Close { .. } => Ok(Appended::default()),
+                Command::CreateTopics { names, .. } => self
+                    .create_all(&transaction, &mut group, names)
+                    .map(|()| Appended::default()),
+                Command::RemoveTopic(_) | Command::Close { .. } => Ok(Appended::default()),
             };
             appended.push(done.map_err(sql)?);
         }
@@ -287,7 +307,10 @@ impl Writer {
                 });
                 continue;
             };
-            if record.id.is_some_and(|id| !self.window.enter(id)) {
+            if record
+                .id
+                .is_some_and(|id| !self.window.enter(&record.topic, id))
+            {
                 appended.duplicates += 1;
                 continue;
             }
@@ -300,50 +323,6 @@ impl Writer {
             appended.appended += 1;
         }
         Ok(appended)
-    }
-
-    /// The topic of this name, made if there is none; `None` if there are too many already.
-    fn topic(
-        &mut self,
-        transaction: &Transaction<'_>,
-        group: &mut Group,
-        name: &Arc<str>,
-    ) -> rusqlite::Result<Option<Arc<Topic>>> {
-        let known = group.new_topics.get(name).cloned();
-        if let Some(topic) = known.or_else(|| self.shared.topics.get(name)) {
-            return Ok(Some(topic));
-        }
-        let topics = self.shared.topics.len() + group.new_topics.len();
-        if topics >= self.shared.options.max_topics {
-            tracing::error!(
-                topic = &**name,
-                topics,
-                "the log has its most topics and creates no more; a record is refused"
-            );
-            return Ok(None);
-        }
-        transaction.execute("INSERT INTO topic (name) VALUES (?1)", [&**name])?;
-        let topic_id = transaction.last_insert_rowid();
-        let left = MAX_PARTITIONS.saturating_sub(self.next_partition_id);
-        let count = u64::from(self.shared.options.partitions).clamp(1, left.max(1));
-        let mut partitions = Vec::new();
-        for number in 0..u32::try_from(count).unwrap_or(1) {
-            let id = self.next_partition_id;
-            self.next_partition_id += 1;
-            transaction.execute(
-                "INSERT INTO part (id, topic, number) VALUES (?1, ?2, ?3)",
-                params![id.cast_signed(), topic_id, number],
-            )?;
-            partitions.push(Partition::new(id, number));
-        }
-        let topic = Arc::new(Topic {
-            name: Arc::clone(name),
-            partitions,
-        });
-        group
-            .new_topics
-            .insert(Arc::clone(name), Arc::clone(&topic));
-        Ok(Some(topic))
     }
 
     fn write_window(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -392,6 +371,18 @@ impl Writer {
         }
     }
 
+    /// Empties the write-ahead file of what was removed, unless somebody reads.
+    fn truncate(&mut self) {
+        let Some(connection) = self.connection.as_ref().filter(|_| self.is_truncation_due) else {
+            return;
+        };
+        let is_busy = Store::truncate(connection);
+        if let Err(error) = &is_busy {
+            tracing::warn!(%error, "the log's write-ahead file could not be emptied");
+        }
+        self.is_truncation_due = is_busy.unwrap_or(true);
+    }
+
     fn retain(&mut self) {
         self.retention_at = Instant::now() + RETENTION_INTERVAL;
         let Some(connection) = &mut self.connection else {
@@ -401,6 +392,7 @@ impl Writer {
         match retention::step(&self.shared, connection, clock, Now::read()) {
             Ok(step) => {
                 self.unchecked_bytes += step.bytes;
+                self.is_truncation_due |= step.bytes > 0;
                 if step.is_more_due {
                     self.retention_at = Instant::now() + RETENTION_AGAIN;
                 }
@@ -429,9 +421,12 @@ impl Command {
         // Whoever has gone meanwhile needs no answer.
         match self {
             Self::Append { reply, .. } => drop(reply.send(done)),
-            Self::Commit { reply, .. } | Self::ForgetMark { reply, .. } => {
+            Self::Commit { reply, .. }
+            | Self::ForgetMark { reply, .. }
+            | Self::CreateTopics { reply, .. } => {
                 drop(reply.send(done.map(|_| ())));
             }
+            Self::RemoveTopic(_) => {}
             Self::Close { reply } => drop(reply.send(())),
         }
     }

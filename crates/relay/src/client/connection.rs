@@ -13,7 +13,7 @@ use rustix::net::{
 };
 
 use super::queue::Queue;
-use crate::wire::{self, Frame, Hello, Refusal};
+use crate::wire::{self, Frame, Hello, Refusal, Rejected};
 
 /// An established connection.
 pub(super) struct Connection {
@@ -23,6 +23,9 @@ pub(super) struct Connection {
     /// The beginning of a frame that has not arrived whole.
     inbox: Vec<u8>,
     is_welcome: bool,
+    /// Records that the relay has rejected, and their acknowledgement has not come yet: up to
+    /// which, how many, why.
+    rejected: Vec<(u64, u64, String)>,
 }
 
 /// Why a connection ends.
@@ -32,6 +35,8 @@ pub(super) enum Ended {
     Lost,
     /// The relay does not want us, or does not speak as a relay does.
     Refused {
+        /// As the relay says it.
+        reason: Option<Refusal>,
         text: String,
         /// Whether it will be the same in a moment.
         is_lasting: bool,
@@ -41,6 +46,7 @@ pub(super) enum Ended {
 impl Ended {
     fn nonsense(text: String) -> Self {
         Self::Refused {
+            reason: None,
             text,
             is_lasting: true,
         }
@@ -71,6 +77,7 @@ impl Connection {
             head,
             inbox: Vec::new(),
             is_welcome: false,
+            rejected: Vec::new(),
         }
     }
 
@@ -155,11 +162,17 @@ impl Connection {
                 }
                 Frame::Refused { reason, text } => {
                     return Err(Ended::Refused {
+                        reason,
                         text: text.to_owned(),
                         is_lasting: !matches!(reason, Some(Refusal::Busy | Refusal::Stopping)),
                     });
                 }
                 Frame::Welcome { .. } => self.is_welcome = true,
+                Frame::Rejected(Rejected {
+                    up_to,
+                    count,
+                    reason,
+                }) => self.rejected.push((up_to, count, reason.to_owned())),
                 Frame::Hello(_) | Frame::Records(_) => {
                     return Err(Ended::nonsense("it sends a client's frame".to_owned()));
                 }
@@ -171,6 +184,18 @@ impl Connection {
             self.inbox = Vec::new();
         }
         Ok(())
+    }
+
+    /// Records that are lost, with the reason, and that will not be sent again: what is not
+    /// acknowledged is, and then the relay says so again.
+    pub(super) fn take_lost(&mut self, queue: &Queue) -> Vec<(u64, String)> {
+        let acknowledged = queue.acknowledged();
+        let (lost, rejected) = std::mem::take(&mut self.rejected)
+            .into_iter()
+            .partition(|(up_to, ..)| *up_to <= acknowledged);
+        self.rejected = rejected;
+        let told = |(_, count, reason)| (count, reason);
+        Vec::into_iter(lost).map(told).collect()
     }
 
     /// Waits until the relay has said something or takes more.
@@ -212,7 +237,10 @@ mod tests {
         send(&relays, &said, SendFlags::NOSIGNAL).expect("room");
         drop(relays);
         let ended = connection.send(&mut Queue::default());
-        let Err(Ended::Refused { text, is_lasting }) = ended else {
+        let Err(Ended::Refused {
+            text, is_lasting, ..
+        }) = ended
+        else {
             panic!("not refused: {ended:?}");
         };
         assert_eq!(text, "uid 5000 may not send");

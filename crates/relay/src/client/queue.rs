@@ -42,6 +42,11 @@ impl Queue {
         self.frames.is_empty()
     }
 
+    /// How many records of this connection are acknowledged and will not be sent again.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.gone
+    }
+
     /// How many records there are.
     pub(super) fn len(&self) -> u64 {
         self.frames.iter().map(|frame| u64::from(frame.count)).sum()

@@ -12,6 +12,7 @@
 mod aside;
 mod claims;
 mod file;
+mod telling;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirEntry};
@@ -23,15 +24,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dovecast_log::embedded::Mark;
-use dovecast_log::{LineLimit, LogError, NewRecord};
+use dovecast_log::{Appended, LineLimit, LogError, NewRecord};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
+use super::batch::Rejections;
 use super::{Relay, stopped};
 use crate::spill::{SUFFIX, is_name};
 use aside::{put_aside, trim};
 use claims::Claims;
 use file::{Ending, Slice};
+use telling::{failed, refuse, reject};
 
 /// Sticky, the relay's group, everybody may make files and nobody may look.
 const DIRECTORY_MODE: u32 = 0o3733;
@@ -40,8 +43,6 @@ const DIRECTORY_MODE: u32 = 0o3733;
 const SLICES_AT_A_TIME: usize = 8;
 /// Marks that are forgotten in one go: the log makes one commit of them.
 const FORGOTTEN_AT_A_TIME: usize = 500;
-/// Lines a minute about files that are refused: a user can make any number of them.
-const REFUSED_LINES: u32 = 20;
 const MARK_PREFIX: &str = "spill/";
 const APPEND_RETRY: Duration = Duration::from_millis(500);
 
@@ -55,10 +56,10 @@ pub(super) struct Intake {
     is_more_aside: AtomicBool,
     /// How far files are taken in, by name; read from the log once.
     marks: OnceCell<Mutex<HashMap<String, u64>>>,
-    /// Files that were refused, by inode: counted and told once each, bounded by what is in the
-    /// directory.
+    /// Files that were refused, by inode: counted once each, bounded by what is in the directory.
     refused: Mutex<HashSet<u64>>,
-    refused_lines: LineLimit,
+    /// Records that were left out of files whose clients have not been told yet, by name.
+    rejections: Mutex<HashMap<String, Rejections>>,
     failed_lines: LineLimit,
 }
 
@@ -111,7 +112,7 @@ impl Intake {
             is_more_aside: AtomicBool::new(false),
             marks: OnceCell::new(),
             refused: Mutex::default(),
-            refused_lines: LineLimit::a_minute(REFUSED_LINES),
+            rejections: Mutex::default(),
             failed_lines: LineLimit::default(),
         })
     }
@@ -161,8 +162,15 @@ pub(super) async fn take_all(relay: &Arc<Relay>) {
         .map(|(_, inode)| *inode)
         .collect();
     relay.intake.refused().retain(|inode| there.contains(inode));
+    let is_there = |name: &String| names.binary_search_by(|(there, _)| there.cmp(name)).is_ok();
+    relay.intake.rejections().retain(|name, _| is_there(name));
     for (name, inode) in others {
-        refuse(relay, &name, inode, "its name is none of a spill file");
+        refuse(
+            relay,
+            &name,
+            (inode, None),
+            "its name is none of a spill file",
+        );
     }
     for (name, _) in names {
         if *relay.stopping.borrow() {
@@ -228,12 +236,13 @@ async fn take_file(relay: &Arc<Relay>, name: &str) -> Taken {
             None => {}
             Some(Ending::Gone | Ending::Live) => return Taken::All,
             Some(Ending::Refused { reason, is_owner }) => {
-                refuse(relay, name, slice.inode, &reason);
+                refuse(relay, name, (slice.inode, slice.owner), &reason);
                 return Taken::Refused { reason, is_owner };
             }
             // All of it is in the log, whether it can be removed or not.
             Some(ending) => {
-                if let Err(error) = conclude(relay, name, slice.inode, ending).await {
+                let file = (slice.inode, slice.owner);
+                if let Err(error) = conclude(relay, name, file, ending).await {
                     failed(relay, &error, name);
                 }
                 return Taken::All;
@@ -260,7 +269,10 @@ async fn take_slice(
         .await
         .map_err(|_| IntakeError::Panicked)??;
     if slice.end > slice.begin {
-        append(relay, std::mem::take(&mut slice.records), name, slice.end).await?;
+        let records = std::mem::take(&mut slice.records);
+        let appended = append(relay, records, name, slice.end).await?;
+        slice.rejections.add_refused(&appended);
+        reject(relay, name, &slice);
         let mut marks = relay.intake.marks(relay).await?;
         marks.insert(name.to_owned(), slice.end);
     }
@@ -272,7 +284,7 @@ async fn append(
     records: Vec<NewRecord>,
     name: &str,
     end: u64,
-) -> Result<(), IntakeError> {
+) -> Result<Appended, IntakeError> {
     let counters = &relay.counters;
     let mut stopping = relay.stopping.subscribe();
     let mark = Mark {
@@ -286,11 +298,10 @@ async fn append(
                     (&counters.spill_records, appended.appended),
                     (&counters.spill_records, appended.duplicates),
                     (&counters.duplicates, appended.duplicates),
-                    (&counters.dropped, appended.refused),
                 ] {
                     counter.fetch_add(count as u64, Ordering::Relaxed);
                 }
-                return Ok(());
+                return Ok(appended);
             }
             Err(error @ (LogError::Full { .. } | LogError::Io { .. })) => {
                 counters.append_errors.fetch_add(1, Ordering::Relaxed);
@@ -311,7 +322,7 @@ async fn append(
 async fn conclude(
     relay: &Arc<Relay>,
     name: &str,
-    inode: u64,
+    (inode, owner): (u64, Option<u32>),
     ending: Ending,
 ) -> Result<(), IntakeError> {
     let path = relay.intake.dir.join(name);
@@ -346,31 +357,15 @@ async fn conclude(
     relay.intake.is_more_aside.store(true, Ordering::Relaxed);
     let counter = &relay.counters.spill_torn;
     counter.fetch_add(1, Ordering::Relaxed);
-    if relay.intake.refused_lines.take() {
+    if relay.peers.files.take(owner.unwrap_or(u32::MAX)) {
         tracing::warn!(
             file = name,
+            uid = owner,
             reason,
             "a spill file is torn: its complete records are appended to the log, and the file is kept"
         );
     }
     Ok(())
-}
-
-fn refuse(relay: &Relay, name: &str, inode: u64, reason: &str) {
-    if !relay.intake.refused().insert(inode) {
-        return;
-    }
-    let counter = &relay.counters.spill_refused;
-    counter.fetch_add(1, Ordering::Relaxed);
-    if relay.intake.refused_lines.take() {
-        tracing::warn!(file = name, reason, "a spill file is refused and kept");
-    }
-}
-
-fn failed(relay: &Relay, error: &IntakeError, name: &str) {
-    if relay.intake.failed_lines.take() {
-        tracing::error!(%error, file = name, "a spill file cannot be appended to the log; this is retried");
-    }
 }
 
 /// Forgets the marks of files that are gone: their names never come again.

@@ -1,4 +1,4 @@
-//! Whose processes may send.
+//! Whose processes may send, and what is logged of a user.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -13,7 +13,12 @@ const REMEMBERED: usize = 1000;
 pub(super) struct Peers {
     allow: Vec<RangeInclusive<u32>>,
     own: u32,
-    lines: Mutex<HashMap<u32, LineLimit>>,
+    /// Lines about clients that are sent away.
+    pub(super) refused: UserLines,
+    /// Lines about records that are not taken.
+    pub(super) rejected: UserLines,
+    /// Lines about spill files that are not taken in.
+    pub(super) files: UserLines,
 }
 
 impl Peers {
@@ -21,7 +26,9 @@ impl Peers {
         Self {
             allow: allow.to_vec(),
             own: rustix::process::geteuid().as_raw(),
-            lines: Mutex::default(),
+            refused: UserLines::default(),
+            rejected: UserLines::default(),
+            files: UserLines::default(),
         }
     }
 
@@ -29,9 +36,20 @@ impl Peers {
         uid == self.own || self.allow.iter().any(|range| range.contains(&uid))
     }
 
-    /// Whether it is time to tell that this user was refused.
-    pub(super) fn is_to_be_told(&self, uid: u32) -> bool {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The relay's own user id.
+    pub(super) fn own(&self) -> u32 {
+        self.own
+    }
+}
+
+/// A bound on the lines about one subject: one a minute and user.
+#[derive(Debug, Default)]
+pub(super) struct UserLines(Mutex<HashMap<u32, LineLimit>>);
+
+impl UserLines {
+    /// Whether one about this user may be logged now.
+    pub(super) fn take(&self, uid: u32) -> bool {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() >= REMEMBERED && !lines.contains_key(&uid) {
             return false;
         }
@@ -49,7 +67,7 @@ mod tests {
         let may = [4999, 5000, 5001, 10_000, 19_999, 20_000].map(|uid| peers.may_send(uid));
         assert_eq!(may, [false, true, false, true, true, false]);
         assert!(peers.may_send(rustix::process::geteuid().as_raw()));
-        assert!(peers.is_to_be_told(33) && !peers.is_to_be_told(33));
-        assert!(peers.is_to_be_told(34));
+        assert!(peers.refused.take(33) && !peers.refused.take(33));
+        assert!(peers.refused.take(34) && peers.rejected.take(34));
     }
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dovecast_event::{RecordHeaders, UnixMillis};
+use dovecast_event::{RecordHeaders, UnixMillis, header_name};
 use dovecast_log::{Header, NewRecord};
 
 use crate::wire::WireRecord;
 
-/// Makes records of one host; topics and header names are made once.
+/// Makes records of one sender; topics and header names are made once.
 pub(super) struct Converter {
     host: String,
+    uid: Bytes,
     topics: Vec<Arc<str>>,
     names: Vec<Arc<str>>,
     scratch: Vec<u8>,
@@ -28,8 +29,9 @@ const REMEMBERED: usize = 16;
 
 impl Converter {
     /// A longer name of the host is cut.
-    pub(super) fn new(host: &str) -> Self {
+    pub(super) fn new(host: &str, uid: u32) -> Self {
         Self {
+            uid: Bytes::from(uid.to_string()),
             host: host[..host.floor_char_boundary(MAX_HOST_BYTES)].to_owned(),
             topics: Vec::new(),
             names: Vec::new(),
@@ -46,13 +48,17 @@ impl Converter {
             txn_seq: record.txn_seq,
             txn_last: record.txn_last,
         };
-        let mut list = Vec::with_capacity(6);
+        let mut list = Vec::with_capacity(7);
         let names = &mut self.names;
         headers.write(&mut self.scratch, |name, value| {
             list.push(Header {
                 name: interned(names, name),
                 value: Bytes::copy_from_slice(value),
             });
+        });
+        list.push(Header {
+            name: interned(names, header_name::UID),
+            value: self.uid.clone(),
         });
         NewRecord {
             topic: interned(&mut self.topics, record.topic),
@@ -84,15 +90,8 @@ fn interned(known: &mut Vec<Arc<str>>, text: &str) -> Arc<str> {
     new
 }
 
-/// Kafka's rule for topic names.
-pub(super) fn is_topic(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
-}
-
 #[cfg(test)]
 mod tests {
-    use dovecast_event::header_name;
     use uuid::Uuid;
 
     use super::*;
@@ -110,10 +109,15 @@ mod tests {
             txn_last: true,
         };
         for (host, expected) in [("mail1", 5), (&"é".repeat(30_000), 254)] {
-            let record = Converter::new(host).convert(&record);
-            let mut headers = record.headers.iter();
-            let header = headers.find(|header| &*header.name == header_name::HOST);
-            assert_eq!(header.map(|header| header.value.len()), Some(expected));
+            let record = Converter::new(host, 5000).convert(&record);
+            let header = |name| {
+                let mut headers = record.headers.iter();
+                headers.find(|header| &*header.name == name)
+            };
+            let host = header(header_name::HOST);
+            assert_eq!(host.map(|header| header.value.len()), Some(expected));
+            let uid = header(header_name::UID);
+            assert_eq!(uid.map(|header| &*header.value), Some(&b"5000"[..]));
         }
     }
 }

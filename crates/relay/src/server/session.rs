@@ -5,29 +5,34 @@
 //! client is not read beyond a bound of bytes that wait, so that none can fill the memory or keep
 //! the log from others.
 
+mod door;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use dovecast_log::LogError;
 use dovecast_log::embedded::Together;
-use dovecast_log::{Appended, LogError, NewRecord};
 use tokio::net::UnixStream;
-use tokio::net::unix::UCred;
 
+use super::admission::Sender;
 use super::append::append;
-use super::intake::Taken;
-use super::records::{Converter, is_topic};
+use super::batch::{Batch, Rejections};
+use super::inbox::{Inbox, Item};
+use super::records::Converter;
+use super::shares::Share;
 use super::socket::Socket;
-use super::{Relay, intake, stopped};
-use crate::spill::is_name;
-use crate::wire::{self, Frame, Refusal, VERSION};
+use super::{Relay, stopped};
+use crate::wire::{self, OLDEST_VERSION, Refusal};
 
-/// What is read at a time.
+/// What is read at a time, and what each client may leave unfinished without a share.
 const READ_BYTES: usize = 16 * 1024;
 /// What is read of a client when the relay is stopped: more than a socket holds.
 const DRAINED_BYTES: usize = 4 * 1024 * 1024;
+/// A client that leaves so many bytes of answers unread is not read on.
+const MAX_OUTBOX_BYTES: usize = 64 * 1024;
 
 const STOPPING: &str = "the relay is being stopped";
 
@@ -51,8 +56,8 @@ pub(super) async fn run(relay: Arc<Relay>, stream: UnixStream) {
             return;
         }
     };
-    let clients = relay.counters.clients.fetch_add(1, Ordering::Relaxed);
-    let (end, mut unwritten) = match welcome(&relay, &socket, peer, clients).await {
+    relay.counters.clients.fetch_add(1, Ordering::Relaxed);
+    let (end, mut unwritten) = match door::welcome(&relay, &socket, peer).await {
         Ok(session) => session.serve().await,
         Err(end) => (end, Vec::new()),
     };
@@ -66,135 +71,66 @@ pub(super) async fn run(relay: Arc<Relay>, stream: UnixStream) {
     relay.counters.clients.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// The peer is checked, the hello is read, the spill file that it names is taken in.
-async fn welcome<'s>(
-    relay: &'s Arc<Relay>,
-    socket: &'s Socket,
-    peer: UCred,
-    clients: u64,
-) -> Result<Session<'s>, End> {
-    if !relay.peers.may_send(peer.uid()) {
-        if relay.peers.is_to_be_told(peer.uid()) {
-            tracing::warn!(
-                uid = peer.uid(),
-                pid = peer.pid(),
-                "a client was refused: its user is not in `allow` of [relay]"
-            );
-        }
-        let text = format!("uid {} may not send", peer.uid());
-        return Err(End::Refused(Refusal::Peer, text));
-    }
-    if usize::try_from(clients).is_ok_and(|clients| clients >= relay.options.max_clients) {
-        let text = format!("there are {clients} clients already");
-        return Err(End::Refused(Refusal::Busy, text));
-    }
-    let mut session = Session {
-        relay,
-        socket,
-        pid: peer.pid().unwrap_or_default(),
-        inbox: Vec::new(),
-        converter: Converter::new(""),
-        waiting: Vec::new(),
-        waiting_bytes: 0,
-        together: None,
-        is_at_end: false,
-        durable: 0,
-        outbox: Vec::new(),
-        stuck_since: None,
-    };
-    let hello = tokio::time::timeout(relay.options.hello_time, session.hello());
-    let spill = hello.await.unwrap_or_else(|_| {
-        let text = "there was no hello in time".to_owned();
-        Err(End::Refused(Refusal::Malformed, text))
-    })?;
-    if !spill.is_empty() {
-        if !is_name(&spill) {
-            let text = format!("`{}` is no name of a spill file", spill.escape_debug());
-            return Err(End::Refused(Refusal::Malformed, text));
-        }
-        // That may take longer than others are to wait.
-        session.together = None;
-        let mut stopping = relay.stopping.subscribe();
-        let taken = tokio::select! {
-            taken = intake::take_named(relay, &spill) => taken,
-            () = stopped(&mut stopping) => return Err(End::Refused(Refusal::Stopping, STOPPING.to_owned())),
-        };
-        // What it sends now would overtake what is in the file.
-        turn_away(taken)?;
-    }
-    wire::write_welcome(&mut session.outbox);
-    Ok(session)
-}
-
-/// A client is heard when all of the spill file that it names is in the log.
-fn turn_away(taken: Taken) -> Result<(), End> {
-    let (refusal, text) = match taken {
-        Taken::All => return Ok(()),
-        Taken::Refused { reason, is_owner } => {
-            let refusal = if is_owner {
-                Refusal::Peer
-            } else {
-                Refusal::Busy
-            };
-            (refusal, format!("its spill file is not taken in: {reason}"))
-        }
-        Taken::NotNow => {
-            let text = "its spill file cannot be taken in now".to_owned();
-            (Refusal::Busy, text)
-        }
-    };
-    Err(End::Refused(refusal, text))
-}
-
 struct Session<'s> {
     relay: &'s Arc<Relay>,
     socket: &'s Socket,
     pid: i32,
-    /// Bytes that are no whole frame yet.
-    inbox: Vec<u8>,
+    sender: Sender,
+    /// Version of the protocol that the client speaks.
+    version: u8,
+    inbox: Inbox,
     converter: Converter,
-    /// Records for the next append, and what they took on the wire.
-    waiting: Vec<NewRecord>,
-    waiting_bytes: usize,
+    /// The next append.
+    batch: Batch,
     /// What the next append is part of, if it is made now.
     together: Option<Arc<Together>>,
     /// Whether the client sends nothing more.
     is_at_end: bool,
-    /// Records of this connection that are durable.
+    /// Records of this connection that are durable, or were rejected.
     durable: u64,
     /// What could not be written yet.
     outbox: Vec<u8>,
     stuck_since: Option<Instant>,
+    /// Memory for a frame that has not arrived whole.
+    unfinished: Share<'s>,
+    unfinished_since: Option<Instant>,
+    _place: Share<'s>,
 }
 
-type Appending = Pin<Box<dyn Future<Output = (usize, Result<Appended, LogError>)> + Send>>;
+/// An append that is over.
+struct Appended {
+    /// How many records it had, those that were left out before included.
+    records: u64,
+    rejections: Rejections,
+    done: Result<dovecast_log::Appended, LogError>,
+}
 
-impl Session<'_> {
-    /// The name of the spill file that it names.
-    async fn hello(&mut self) -> Result<String, End> {
-        loop {
-            let frame = wire::read_frame(&self.inbox).map_err(|error| malformed(&error, 0))?;
-            if let Some((frame, bytes)) = frame {
-                let Frame::Hello(hello) = frame else {
-                    let text = "the first frame is no hello".to_owned();
-                    return Err(End::Refused(Refusal::Malformed, text));
-                };
-                if hello.version != VERSION {
-                    let text = format!("the relay speaks version {VERSION}, not {}", hello.version);
-                    return Err(End::Refused(Refusal::Version, text));
-                }
-                tracing::debug!(pid = self.pid, program = hello.program, "a client connects");
-                self.converter = Converter::new(hello.host);
-                let spill = hello.spill.to_owned();
-                self.inbox.drain(..bytes);
-                return Ok(spill);
-            }
-            self.socket.readable().await.map_err(|_| End::Gone)?;
-            self.together = self.socket.take_together();
-            self.read();
-            if self.is_at_end {
-                return Err(End::Gone);
-            }
+type Appending = Pin<Box<dyn Future<Output = Appended> + Send>>;
+
+impl<'s> Session<'s> {
+    fn new(
+        relay: &'s Arc<Relay>,
+        socket: &'s Socket,
+        (pid, sender): (Option<i32>, Sender),
+        place: Share<'s>,
+    ) -> Self {
+        Self {
+            relay,
+            socket,
+            pid: pid.unwrap_or_default(),
+            version: OLDEST_VERSION,
+            inbox: Inbox::default(),
+            converter: Converter::new("", sender.uid),
+            batch: Batch::default(),
+            together: None,
+            is_at_end: false,
+            durable: 0,
+            outbox: Vec::new(),
+            stuck_since: None,
+            unfinished: relay.unfinished.share(sender.uid),
+            unfinished_since: None,
+            sender,
+            _place: place,
         }
     }
 
@@ -206,21 +142,32 @@ impl Session<'_> {
         self.write();
         loop {
             let together = self.together.take();
-            if appending.is_none() && !self.waiting.is_empty() {
+            if appending.is_none() && self.batch.len() > 0 {
                 appending = Some(self.append(together));
             }
             if appending.is_none() && (wrong.is_some() || self.is_at_end) {
                 self.write();
                 return (wrong.unwrap_or(End::Gone), self.outbox);
             }
-            let may_read = wrong.is_none()
+            let given_back = self.relay.unfinished.given_back();
+            let wants_more = wrong.is_none()
                 && !self.is_at_end
-                && self.waiting_bytes < self.relay.options.max_client_bytes;
+                && !self.is_full()
+                && self.outbox.len() < MAX_OUTBOX_BYTES;
+            if !wants_more {
+                // It is not the client that is slow.
+                self.unfinished_since = None;
+            }
+            let may_read = wants_more && self.has_room();
             self.socket.set_full(!may_read);
             tokio::select! {
-                Some((records, done)) = finished(&mut appending) => {
+                Some(appended) = finished(&mut appending) => {
                     appending = None;
-                    self.acknowledge(records, &done);
+                    wrong = self.acknowledge(appended).or(wrong);
+                    if wrong.is_none() {
+                        // What had no room in the batch before.
+                        wrong = self.read_frames().err();
+                    }
                 }
                 ready = self.socket.readable(), if may_read => {
                     if ready.is_err() {
@@ -233,6 +180,11 @@ impl Session<'_> {
                     if ready.is_err() {
                         self.is_at_end = true;
                     }
+                }
+                () = given_back, if wants_more && !may_read => {}
+                () = self.unfinished_too_long(), if wrong.is_none() => {
+                    let text = "a frame has not arrived whole in time".to_owned();
+                    wrong = Some(End::Refused(Refusal::Malformed, text));
                 }
                 () = self.stuck_too_long() => {
                     self.relay.counters.unread.fetch_add(1, Ordering::Relaxed);
@@ -250,15 +202,41 @@ impl Session<'_> {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.batch.bytes() >= self.relay.options.max_client_bytes
+    }
+
+    /// Whether a frame that has begun may be read to its end. Its share is taken as a whole: of
+    /// several that have a part each none would ever be whole.
+    fn has_room(&mut self) -> bool {
+        let bytes = self.inbox.frame_bytes();
+        let wanted = if bytes > READ_BYTES { bytes } else { 0 };
+        let has_room = self.unfinished.set(wanted as u64);
+        if has_room && wanted > 0 {
+            self.unfinished_since.get_or_insert_with(Instant::now);
+        } else {
+            self.unfinished_since = None;
+        }
+        has_room
+    }
+
+    async fn unfinished_too_long(&self) {
+        match self.unfinished_since {
+            None => std::future::pending().await,
+            Some(since) => {
+                let until = since + self.relay.options.unread_time;
+                tokio::time::sleep_until(until.into()).await;
+            }
+        }
+    }
+
     /// The relay stops: what the client has sent already is taken, its process may be gone.
     fn drain(&mut self) {
         let mut left = DRAINED_BYTES;
         loop {
-            let before = self.inbox.len();
-            self.read();
-            let read = self.inbox.len() - before;
+            let read = self.read();
             left = left.saturating_sub(read);
-            let is_wrong = self.read_frames().is_err();
+            let is_wrong = self.take_frames(usize::MAX).is_err();
             if read == 0 || left == 0 || is_wrong || self.is_at_end {
                 return;
             }
@@ -281,72 +259,39 @@ impl Session<'_> {
         loop {
             self.read();
             self.read_frames()?;
-            let is_full = self.waiting_bytes >= self.relay.options.max_client_bytes;
-            if is_full || self.is_at_end || !self.socket.has_gathered() {
+            let may_go_on = !self.is_at_end && !self.is_full() && self.socket.has_gathered();
+            if !may_go_on || !self.has_room() {
                 return Ok(());
             }
         }
     }
 
-    /// Reads what is there.
-    fn read(&mut self) {
+    /// Reads what is there; says how much that is.
+    fn read(&mut self) -> usize {
         let mut buffer = [0; READ_BYTES];
         match self.socket.try_read(&mut buffer) {
             Ok(0) => self.is_at_end = true,
             Ok(bytes) => {
-                self.relay
-                    .counters
-                    .bytes
-                    .fetch_add(bytes as u64, Ordering::Relaxed);
-                self.inbox.extend_from_slice(&buffer[..bytes]);
+                let counter = &self.relay.counters.bytes;
+                counter.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.inbox.extend(&buffer[..bytes]);
+                return bytes;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.is_at_end = true,
         }
+        0
     }
 
-    /// Takes the whole frames out of the inbox; what was whole before an error stays taken.
+    /// Takes whole records out of the inbox, within the bound; what was whole before an error stays
+    /// taken.
     fn read_frames(&mut self) -> Result<(), End> {
-        let mut at = 0;
-        let done = loop {
-            let frame = match wire::read_frame(&self.inbox[at..]) {
-                Ok(Some((frame, bytes))) => {
-                    at += bytes;
-                    self.waiting_bytes += bytes;
-                    frame
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(malformed(&error, self.durable)),
-            };
-            let Frame::Records(records) = frame else {
-                let text = "a frame that only a relay sends, or a second hello".to_owned();
-                break Err(End::Refused(Refusal::Malformed, text));
-            };
-            let mut wrong = None;
-            for record in records {
-                match record {
-                    Ok(record) if is_topic(record.topic) => {
-                        self.waiting.push(self.converter.convert(&record));
-                    }
-                    Ok(record) => {
-                        let text = format!("`{}` is no topic", record.topic.escape_debug());
-                        wrong = Some(End::Refused(Refusal::Malformed, text));
-                        break;
-                    }
-                    Err(error) => wrong = Some(malformed(&error, self.durable)),
-                }
-            }
-            if let Some(wrong) = wrong {
-                break Err(wrong);
-            }
-        };
-        self.inbox.drain(..at);
-        if self.inbox.is_empty() {
-            // Thousands of idle clients keep no buffer.
-            self.inbox = Vec::new();
-        }
-        if let Err(End::Refused(_, text)) = &done {
+        let done = self.take_frames(self.relay.options.max_client_bytes);
+        if let Err(End::Refused(_, text)) = &done
+            && self.relay.peers.refused.take(self.sender.uid)
+        {
             tracing::warn!(
+                uid = self.sender.uid,
                 pid = self.pid,
                 reason = text,
                 "a client has sent a malformed frame"
@@ -355,54 +300,104 @@ impl Session<'_> {
         done
     }
 
+    fn take_frames(&mut self, max_bytes: usize) -> Result<(), End> {
+        let done = loop {
+            if self.batch.bytes() >= max_bytes {
+                break Ok(());
+            }
+            match self.inbox.next() {
+                Ok(Some(Item::Record(record, bytes))) => {
+                    let topics = &self.relay.options.topics;
+                    match self.sender.objection(topics, &record) {
+                        None => self.batch.push(self.converter.convert(&record), bytes),
+                        Some(reason) => self.batch.reject(reason),
+                    }
+                }
+                Ok(Some(Item::Other)) => {
+                    let text = "a frame that only a relay sends, or a second hello".to_owned();
+                    break Err(End::Refused(Refusal::Malformed, text));
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(malformed(&error, self.durable)),
+            }
+        };
+        self.inbox.tidy();
+        done
+    }
+
     fn append(&mut self, together: Option<Arc<Together>>) -> Appending {
-        self.waiting_bytes = 0;
-        let records = std::mem::take(&mut self.waiting);
+        let batch = std::mem::take(&mut self.batch);
         let relay = Arc::clone(self.relay);
         Box::pin(async move {
-            let count = records.len();
-            (count, append(&relay, records, together).await)
+            let records = batch.len();
+            let mut rejections = batch.rejections;
+            let count = batch.records.len() as u64;
+            let done = append(&relay, batch.records, together).await;
+            match &done {
+                Ok(appended) => rejections.add_refused(appended),
+                Err(LogError::Closed) => {}
+                Err(error) => rejections.add(format!("the log refuses them: {error}"), count),
+            }
+            Appended {
+                records,
+                rejections,
+                done,
+            }
         })
     }
 
-    fn acknowledge(&mut self, records: usize, done: &Result<Appended, LogError>) {
+    /// Tells the client what has become of its records; returns why it is to be sent away then.
+    fn acknowledge(&mut self, appended: Appended) -> Option<End> {
+        let Appended {
+            records,
+            rejections,
+            done,
+        } = appended;
+        // The log is closed: the client sends them again to the next relay.
+        if matches!(done, Err(LogError::Closed)) {
+            self.is_at_end = true;
+            // What came behind it must not take its place.
+            self.batch = Batch::default();
+            return None;
+        }
         let counters = &self.relay.counters;
-        match done {
-            Ok(appended) => {
-                counters
-                    .duplicates
-                    .fetch_add(appended.duplicates as u64, Ordering::Relaxed);
-                counters
-                    .dropped
-                    .fetch_add(appended.refused as u64, Ordering::Relaxed);
+        let rejected = rejections.count();
+        let duplicates = done.map_or(0, |appended| appended.duplicates as u64);
+        for (counter, count) in [
+            (&counters.duplicates, duplicates),
+            (&counters.dropped, rejected),
+            (&counters.records, records - rejected),
+        ] {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+        if let Some(reason) = rejections.reason() {
+            if self.relay.peers.rejected.take(self.sender.uid) {
+                tracing::warn!(
+                    uid = self.sender.uid,
+                    pid = self.pid,
+                    records = rejected,
+                    reason,
+                    "records of a client are not taken"
+                );
             }
-            // The log is closed: the client sends them again to the next relay.
-            Err(LogError::Closed) => {
-                self.is_at_end = true;
-                // What came behind it must not take its place.
-                self.waiting.clear();
-                self.waiting_bytes = 0;
-                return;
-            }
-            Err(error) => {
-                counters
-                    .dropped
-                    .fetch_add(records as u64, Ordering::Relaxed);
-                tracing::error!(%error, records, pid = self.pid, "the log refuses records; they are lost");
+            if self.version == OLDEST_VERSION {
+                // It would take an acknowledgement for all of them. What it keeps now it leaves in
+                // a spill file.
+                self.batch = Batch::default();
+                return Some(End::Refused(Refusal::Malformed, reason.to_owned()));
             }
         }
-        counters
-            .records
-            .fetch_add(records as u64, Ordering::Relaxed);
-        self.durable += records as u64;
+        self.durable += records;
+        rejections.write(&mut self.outbox, self.durable);
         // Of several acknowledgements that wait only the last one says something; a half-written
         // one has to stay.
-        if self.outbox.len() < 64 {
+        if rejected > 0 || self.outbox.len() < 64 {
             wire::write_ack(&mut self.outbox, self.durable);
         } else {
             let last = self.outbox.len() - 8;
             self.outbox[last..].copy_from_slice(&self.durable.to_le_bytes());
         }
+        None
     }
 
     /// Writes as much as the client takes.
@@ -429,9 +424,7 @@ impl Session<'_> {
 }
 
 /// The append that is under way; never ready if there is none.
-async fn finished(
-    appending: &mut Option<Appending>,
-) -> Option<(usize, Result<Appended, LogError>)> {
+async fn finished(appending: &mut Option<Appending>) -> Option<Appended> {
     match appending {
         Some(appending) => Some(appending.await),
         None => std::future::pending().await,

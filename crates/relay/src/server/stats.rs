@@ -58,7 +58,7 @@ counters! {
     records,
     /// Records from clients and spill files that were there already.
     duplicates,
-    /// Records that the log refuses for good; they are lost.
+    /// Records of clients and spill files that are not taken; they are lost.
     dropped,
     /// Bytes that clients have sent.
     bytes,

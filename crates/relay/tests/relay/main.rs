@@ -9,6 +9,7 @@ mod ship_refused;
 mod ship_times;
 mod ships;
 mod spills;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,6 +34,7 @@ struct Host {
     dir: TempDir,
     running: Option<(RelayServer, Embedded)>,
     options: RelayOptions,
+    log_options: EmbeddedOptions,
 }
 
 impl Host {
@@ -48,6 +50,7 @@ impl Host {
             dir,
             running: None,
             options,
+            log_options: EmbeddedOptions::default(),
         }
     }
 
@@ -66,7 +69,7 @@ impl Host {
 
     fn open_log(&self) -> Embedded {
         let dir = self.dir.path().join("log");
-        Embedded::open(&dir, &EmbeddedOptions::default()).expect("a log")
+        Embedded::open(&dir, &self.log_options).expect("a log")
     }
 
     async fn stop(&mut self) {

@@ -1,4 +1,4 @@
-//! `dovecast topics` and `dovecast groups`.
+//! `dovecast topics` and `dovecast groups`: what there is, and a topic that is to go.
 
 use anyhow::Result;
 
@@ -6,6 +6,7 @@ use super::pretty::printable;
 use super::print;
 use crate::access::Access;
 use crate::cli::ListArguments;
+use crate::control::client::Client;
 use crate::control::json;
 
 pub(super) async fn topics(access: &Access, arguments: &ListArguments) -> Result<()> {
@@ -31,6 +32,12 @@ pub(super) async fn topics(access: &Access, arguments: &ListArguments) -> Result
         }
     }
     print(&aligned(&rows, 1))
+}
+
+/// Removes a topic of the running server's own log.
+pub(super) async fn remove_topic(client: &Client, name: &str) -> Result<()> {
+    client.remove_topic(name).await?;
+    print(&format!("the topic `{}` is removed\n", printable(name)))
 }
 
 pub(super) async fn groups(access: &Access, arguments: &ListArguments) -> Result<()> {

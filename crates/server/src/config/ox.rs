@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, de};
 #[serde(try_from = "Written")]
 pub(crate) struct Ox {
     pub(crate) credentials: Option<Credentials>,
+    /// Users whose names mails of others may have; `*` is any text.
+    pub(crate) users: Vec<String>,
 }
 
 /// What a request has to know.
@@ -36,6 +38,8 @@ struct Written {
     user: Option<String>,
     #[serde(deserialize_with = "password")]
     password: Option<String>,
+    #[serde(deserialize_with = "users")]
+    users: Vec<String>,
 }
 
 impl TryFrom<Written> for Ox {
@@ -48,7 +52,10 @@ impl TryFrom<Written> for Ox {
             (Some(_), None) => return Err("`user` in [ox] is nothing without `password`"),
             (None, Some(_)) => return Err("`password` in [ox] is nothing without `user`"),
         };
-        Ok(Self { credentials })
+        Ok(Self {
+            credentials,
+            users: written.users,
+        })
     }
 }
 
@@ -61,6 +68,18 @@ fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
         )));
     }
     Ok(Some(user))
+}
+
+fn users<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let users: Vec<String> = Vec::deserialize(deserializer)?;
+    let is_wrong = |user: &&String| user.is_empty() || user.contains(char::is_control);
+    match users.iter().find(is_wrong) {
+        None => Ok(users),
+        Some(wrong) => Err(de::Error::custom(format!(
+            "`{}` is not a user, expected a name, or a text with `*` in it for several",
+            wrong.escape_debug()
+        ))),
+    }
 }
 
 fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

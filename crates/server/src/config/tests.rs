@@ -71,7 +71,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
         ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is not a user of basic authentication"),
         ("[ox]\nuser = 'a'\npassword = ''", "3:12: `password`: the password is empty"),
-        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected `user` or `password`"),
+        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `users`"),
         ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is not a prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
         ("[logging]\nfilter = 'inof'", "2:10: `filter`: `inof` is not a level, expected error, warn, info"),
@@ -85,6 +85,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[relay]\ncommit_interval_ms = 101", "2:22: `commit_interval_ms`: invalid value: integer `101`, expected a number from 0 to 100"),
         ("[relay]\nallow = ['vmail', 'a b']", "2:19: `allow`: invalid value: string \"a b\", expected the name of a user"),
         ("[relay]\nallow = ['20-10']", "2:10: `allow`: invalid value: string \"20-10\", expected the name of a user"),
+        ("[relay]\ntopics = ['a b']", "2:10: `topics`: `a b` is not a topic, expected 1 to 249 of letters"),
+        ("[ox]\nusers = ['']", "2:9: `users`: `` is not a user, expected a name"),
         ("[relay]\nallow = [-5]", "2:10: `allow`: invalid value: integer `-5`, expected the name of a user"),
         ("[kafka]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
         ("[kafka]\nbrokers = ['a:b']", "2:11: `brokers`: `a:b` is not a broker, expected `host:port`"),
@@ -214,6 +216,43 @@ fn a_proxy_is_an_address_or_a_network() {
     let proxies = config.expect("proxies").http.trusted_proxies;
     let shown: Vec<_> = proxies.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["127.0.0.1/32", "10.1.0.0/16", "::1/128"]);
+}
+
+#[test]
+fn mail_processes_write_to_the_topics_of_events_unless_it_is_said_otherwise() {
+    for (text, allowed, known) in [
+        ("", &["dovecot"][..], &["dovecot", "hooks.outbox"][..]),
+        (
+            "[dispatch]\nevent_topics = ['a', 'b']",
+            &["a", "b"],
+            &["a", "b", "hooks.outbox"],
+        ),
+        (
+            "roles = ['relay']\n[relay]\ntopics = ['mail.*', 'c']",
+            &["mail.a", "c"],
+            &["c", "dovecot"],
+        ),
+        (
+            "[relay]\ntopics = ['*']",
+            &["dovecot", "a"],
+            &["dovecot", "hooks.outbox"],
+        ),
+        (
+            "[relay]\ntopics = ['hooks.outbox']",
+            &["hooks.outbox"],
+            &["dovecot", "hooks.outbox"],
+        ),
+    ] {
+        let config = Config::parse(text).expect(text);
+        let topics = config.relay_options().expect(text).topics;
+        for topic in ["dovecot", "a", "b", "c", "mail.a", "hooks.outbox", "_a"] {
+            let is_any = text.contains("'*'") && !matches!(topic, "hooks.outbox" | "_a");
+            let expected = allowed.contains(&topic) || is_any;
+            assert_eq!(topics.allow(topic), expected, "{text}: {topic}");
+        }
+        let topics: Vec<String> = config.known_topics().into_iter().collect();
+        assert_eq!(topics, known, "{text}");
+    }
 }
 
 #[test]

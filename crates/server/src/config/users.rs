@@ -1,6 +1,7 @@
 //! Who may send events: names of users, user ids, ranges of them.
 
 use std::fmt;
+use std::io;
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result};
@@ -49,6 +50,12 @@ impl Allowed {
             });
         is_name.then(|| Self::name(text))
     }
+}
+
+/// The name that this host has for a user id; `None`: it has none.
+pub(super) fn name_of(uid: u32) -> io::Result<Option<String>> {
+    let user = nix::unistd::User::from_uid(uid.into())?;
+    Ok(user.map(|user| user.name))
 }
 
 impl fmt::Display for Allowed {

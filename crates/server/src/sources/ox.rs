@@ -6,7 +6,9 @@
 //! not answered.
 
 mod decoded;
+mod key;
 mod notification;
+mod users;
 
 use std::sync::Arc;
 
@@ -20,15 +22,18 @@ use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use dovecast_log::NewRecord;
+use dovecast_log::{LineLimit, NewRecord};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Destination, NotTaken};
-use crate::config::Credentials;
+use crate::config::Ox;
 use crate::headers::event_headers;
 use notification::{BadBody, Notification};
+use users::Users;
+
+pub(crate) use key::{FILE as KEY_FILE, IdKey};
 
 /// Path of the request: the driver has no other.
 pub(crate) const PATH: &str = "/preliminary/http-notify/v1/notify";
@@ -41,17 +46,25 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 pub(crate) struct OxSource {
     /// SHA-256 of `user:password`; `None`: `[ox]` is not configured, and all requests are refused.
     expected: Option<[u8; 32]>,
+    users: Users,
+    key: IdKey,
     destination: Destination,
+    /// Lines about names that mails may not have.
+    lines: Arc<LineLimit>,
 }
 
 impl OxSource {
-    pub(crate) fn new(credentials: Option<&Credentials>, destination: Destination) -> Self {
-        let expected = credentials.map(|Credentials { user, password }| {
+    pub(crate) fn new(config: &Ox, key: IdKey, destination: Destination) -> Self {
+        let expected = config.credentials.as_ref().map(|credentials| {
+            let (user, password) = (&credentials.user, &credentials.password);
             Sha256::digest(format!("{user}:{password}").as_bytes()).into()
         });
         Self {
             expected,
+            users: Users(config.users.clone()),
+            key,
             destination,
+            lines: Arc::default(),
         }
     }
 
@@ -93,6 +106,14 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
     match take(&source, request).await {
         Ok(()) => Json(Answer::taken()).into_response(),
         Err(refusal) => {
+            if let Refusal::Named(user) = &refusal
+                && source.lines.take()
+            {
+                tracing::warn!(
+                    user,
+                    "a mail of another user came with this name, which its METADATA says; it is refused"
+                );
+            }
             tracing::debug!(reason = %refusal, "a notification of Dovecot's driver `ox` was refused");
             refusal.into_response()
         }
@@ -101,18 +122,23 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
 
 async fn take(source: &OxSource, request: Request) -> Result<(), Refusal> {
     source.check(request.headers())?;
+    let owner = users::owner(request.uri().query());
     let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
     let notification = Notification::read(&body.map_err(|_| Refusal::Unread)?)?;
-    let record = record(&source.destination, &notification)?;
+    let user = &notification.user;
+    if !source.users.may_be_named(owner.as_deref(), user) {
+        return Err(Refusal::Named(user.escape_debug().to_string()));
+    }
+    let record = record(source, &notification)?;
     Ok(source.destination.append(record).await?)
 }
 
 /// The event, as our plugin would have sent it.
-fn record(destination: &Destination, notification: &Notification) -> Result<NewRecord, Refusal> {
-    let (id, now) = (notification.id(), jiff::Timestamp::now());
+fn record(source: &OxSource, notification: &Notification) -> Result<NewRecord, Refusal> {
+    let (id, now) = (notification.id(&source.key), jiff::Timestamp::now());
     let value = notification.event().map_err(|_| Refusal::Unread)?;
     Ok(NewRecord {
-        topic: Arc::clone(&destination.topic),
+        topic: Arc::clone(&source.destination.topic),
         key: Some(Bytes::copy_from_slice(notification.user.as_bytes())),
         value: value.into(),
         headers: event_headers(id, now),
@@ -136,7 +162,8 @@ pub struct OxMail {
 pub fn read(body: &[u8]) -> Result<OxMail, String> {
     let notification = Notification::read(body).map_err(|error| error.to_string())?;
     Ok(OxMail {
-        id: notification.id(),
+        // As some server has it.
+        id: notification.id(&IdKey::of(&[0; 32])),
         event: notification.event().map_err(|error| error.to_string())?,
         user: notification.user,
     })
@@ -151,6 +178,8 @@ enum Refusal {
     Unauthenticated,
     #[error("the body cannot be read, or is longer than {MAX_BODY_BYTES} bytes")]
     Unread,
+    #[error("this mail may not have the name of the user `{0}`: see `users` of [ox]")]
+    Named(String),
     #[error(transparent)]
     Body(#[from] BadBody),
     #[error(transparent)]
@@ -176,7 +205,7 @@ impl Answer {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotConfigured => StatusCode::FORBIDDEN,
+            Self::NotConfigured | Self::Named(_) => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Unread | Self::Log(NotTaken::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BadBody::Json(_) | BadBody::NoObject) => StatusCode::BAD_REQUEST,

@@ -24,6 +24,7 @@ cases![
     what_ox_sends_is_delivered_once,
     what_ox_sends_is_refused_with_the_reason,
     without_credentials_nobody_may_send_as_ox,
+    a_mail_has_no_name_of_another_domain,
 ];
 
 const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
@@ -232,7 +233,16 @@ pub(crate) fn put(
     login: Option<&str>,
     body: impl Into<Vec<u8>>,
 ) -> Result<Answer> {
-    let mut request = Request::new("PUT", &format!("{OX}?from=dovecot"))
+    put_of(server, "from=dovecot", login, body)
+}
+
+fn put_of(
+    server: &Server,
+    query: &str,
+    login: Option<&str>,
+    body: impl Into<Vec<u8>>,
+) -> Result<Answer> {
+    let mut request = Request::new("PUT", &format!("{OX}?{query}"))
         .header("Content-Type", "application/json; charset=utf-8");
     if let Some(login) = login {
         let login = format!("Basic {}", STANDARD.encode(login));
@@ -346,5 +356,29 @@ fn without_credentials_nobody_may_send_as_ox(world: &World) -> Result<()> {
             "{answer:?}"
         );
     }
+    Ok(())
+}
+
+/// What an IMAP user writes into his METADATA is his name with `user_from_metadata`.
+fn a_mail_has_no_name_of_another_domain(world: &World) -> Result<()> {
+    let server = ox_server(world)?;
+    for (user, status) in [
+        ("ceo@victim.example", 403),
+        ("ceo", 403),
+        ("joe@example.org", 200),
+        ("anna@example.org", 200),
+    ] {
+        let body = mail(user, 1).to_string();
+        let answer = put_of(&server, "of=joe@example.org", Some(&login()), body)?;
+        ensure!(answer.status == status, "{user}: {answer:?}");
+        let is_named = answer.body.contains("`users` of [ox]");
+        ensure!(is_named == (status == 403), "{answer:?}");
+    }
+    let values = server.values("dovecot")?;
+    ensure!(values.len() == 2, "{values:?}");
+    ensure!(
+        !values.iter().any(|value| value.contains("ceo")),
+        "{values:?}"
+    );
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 use std::sync::PoisonError;
 
+use crate::clean;
 use crate::clock::SKEW_MS;
 use crate::error::Result;
 use crate::id::repeatable;
@@ -122,10 +123,12 @@ impl Store {
             age_ms: kept.dead_letters_ms,
             number: kept.dead_letters,
         };
-        Ok(Dropped {
+        let dropped = Dropped {
             attempt_rows: self.forget(&ATTEMPTS, &attempts, passed_ms).await?,
             dead_letters: self.forget(&DEAD_LETTERS, &dead_letters, passed_ms).await?,
-        })
+        };
+        clean::empty_log(&self.database).await?;
+        Ok(dropped)
     }
 
     async fn forget(&self, kind: &Kind, kept: &Kept, passed_ms: i64) -> Result<u64> {

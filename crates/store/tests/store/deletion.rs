@@ -4,15 +4,19 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger};
 use dovecast_notification::NotificationId;
-use dovecast_store::{Account, Changes, EndpointId, FilterSet, FilterSets, Profile, Scope, Store};
+use dovecast_store::{
+    Account, Changes, EndpointId, FilterSet, FilterSets, KeptPast, Profile, Scope, Store,
+};
 use uuid::Uuid;
 
-use crate::setup::{self, Test, cases, create};
+use crate::cleaning;
+use crate::setup::{self, Kind, Test, cases, create};
 
 cases![
     an_account_goes_with_everything_of_it_and_nothing_of_others,
     an_application_goes_and_no_filter_widens,
     what_is_not_there_is_not_deleted,
+    what_is_deleted_is_not_in_the_file,
 ];
 
 /// An account with one of everything.
@@ -122,4 +126,49 @@ async fn what_is_not_there_is_not_deleted(test: Test) -> Result<()> {
     ensure!(store.delete_application(application.id).await?);
     ensure!(!store.delete_application(application.id).await?);
     Ok(())
+}
+
+const BODY: &str = "a dead letter's body, long enough to fill a page of its own";
+
+/// PostgreSQL keeps it until its own time: docs/operations.md says so.
+async fn what_is_deleted_is_not_in_the_file(test: Test) -> Result<()> {
+    if matches!(test.kind, Kind::Postgres(_)) {
+        return Ok(());
+    }
+    let store = test.open().await?;
+    let endpoint = EndpointId(Uuid::from_u128(7));
+    let dead = |number: u128| DeadLetter {
+        record: None,
+        endpoint: Some(endpoint),
+        notification: NotificationId(Uuid::from_u128(number)),
+        content: Bytes::from(BODY.repeat(100)),
+        reason: String::new(),
+        time_ms: 1,
+        attempts: 1,
+    };
+    let happened = Happened {
+        dead: (1..20).map(dead).collect(),
+        ..Happened::default()
+    };
+    store.record(happened).await?;
+    ensure!(is_in(&test, BODY)?, "it was there");
+    let kept = KeptPast {
+        dead_letters: 0,
+        ..KeptPast::default()
+    };
+    let dropped = store.forget_past(kept).await?;
+    ensure!(dropped.dead_letters == 19, "{dropped:?}");
+    // The server runs on.
+    ensure!(!is_in(&test, BODY)?, "it is still in the file");
+    store.close().await;
+    Ok(())
+}
+
+fn is_in(test: &Test, part: &str) -> Result<bool> {
+    for entry in std::fs::read_dir(test.dir.path())? {
+        if cleaning::is_in(&std::fs::read(entry?.path())?, part) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::spill::rename_new;
+use crate::spill::{random, rename_new};
 
 /// Torn files that are kept; of more, those of the user with the most go, the oldest first.
 const KEPT_TORN: usize = 100;
@@ -23,11 +23,6 @@ pub(super) fn put_aside(path: &Path) -> io::Result<()> {
     let id = Uuid::from_u64_pair(random(), random());
     let aside = format!("{name}.{}{TORN_SUFFIX}", id.simple());
     rename_new(path, &path.with_file_name(aside))
-}
-
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }
 
 /// Removes those that are too many. What has such a name and is no file was made by a user, and is

@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use dovecast_log::NewRecord;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::super::Relay;
-use super::super::records::{Converter, is_topic};
+use super::super::admission::Sender;
+use super::super::batch::Rejections;
+use super::super::records::Converter;
 use crate::spill::{Reader, SpillError};
 
 /// One append takes so many records, or so many bytes.
@@ -28,6 +29,10 @@ pub(super) struct Slice {
     /// read so far.
     pub(super) goal: u64,
     pub(super) inode: u64,
+    /// Whose file it is; `None`: nobody knows.
+    pub(super) owner: Option<u32>,
+    /// Records that are left out.
+    pub(super) rejections: Rejections,
     /// `None`: there is more.
     pub(super) ending: Option<Ending>,
 }
@@ -71,7 +76,10 @@ pub(super) fn read_slice(
     let file = match open(path) {
         Ok(file) => file,
         Err(error) => {
-            slice.inode = inode(path);
+            if let Ok(there) = std::fs::symlink_metadata(path) {
+                slice.inode = there.ino();
+                slice.owner = Some(there.uid());
+            }
             slice.ending = Some(why_not(error)?);
             return Ok(slice);
         }
@@ -80,12 +88,15 @@ pub(super) fn read_slice(
     let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
     let there = file.metadata()?;
     slice.inode = there.ino();
+    slice.owner = Some(there.uid());
     slice.goal = goal.unwrap_or(there.len());
     if let Some(refused) = refusal(relay, &there) {
         slice.ending = Some(refused);
         return Ok(slice);
     }
-    slice.ending = match read(relay, path, file, &mut slice) {
+    let names = relay.options.bind_user.as_ref();
+    let sender = Sender::look_up(there.uid(), relay.peers.own(), names)?;
+    slice.ending = match read(relay, &sender, file, &mut slice) {
         Ok(Reached::Slice) => None,
         Ok(Reached::Goal) if is_live || slice.end < there.len() => Some(Ending::Live),
         Ok(Reached::Goal | Reached::End) if !is_live => Some(Ending::Done),
@@ -114,10 +125,6 @@ fn why_not(error: Errno) -> io::Result<Ending> {
     }
 }
 
-fn inode(path: &Path) -> u64 {
-    std::fs::symlink_metadata(path).map_or(0, |there| there.ino())
-}
-
 fn refusal(relay: &Relay, there: &std::fs::Metadata) -> Option<Ending> {
     if !there.is_file() {
         return Some(Ending::refused("no regular file"));
@@ -142,9 +149,14 @@ enum Reached {
     End,
 }
 
-fn read(relay: &Relay, path: &Path, file: File, slice: &mut Slice) -> Result<Reached, SpillError> {
+fn read(
+    relay: &Relay,
+    sender: &Sender,
+    file: File,
+    slice: &mut Slice,
+) -> Result<Reached, SpillError> {
     let mut reader = Reader::open(file, slice.begin)?;
-    let mut converter = Converter::new(reader.host());
+    let mut converter = Converter::new(reader.host(), sender.uid);
     slice.begin = reader.position();
     slice.end = slice.begin;
     let mut read = 0;
@@ -160,13 +172,9 @@ fn read(relay: &Relay, path: &Path, file: File, slice: &mut Slice) -> Result<Rea
         };
         slice.end = behind;
         read += 1;
-        if is_topic(record.topic) {
-            slice.records.push(converter.convert(&record));
-        } else {
-            relay.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            if relay.trouble_lines.take() {
-                tracing::error!(file = %path.display(), "a spilled record names no topic; it is lost");
-            }
+        match sender.objection(&relay.options.topics, &record) {
+            None => slice.records.push(converter.convert(&record)),
+            Some(reason) => slice.rejections.add(reason, 1),
         }
     }
 }

@@ -91,6 +91,12 @@ impl Client {
         self.delete(&format!("/v1/tokens/{id}")).await
     }
 
+    /// Removes a topic of the embedded log.
+    pub(crate) async fn remove_topic(&self, name: &str) -> Result<json::Done> {
+        let name = percent_encoded(name);
+        self.delete(&format!("/v1/topics/{name}")).await
+    }
+
     async fn delete(&self, path: &str) -> Result<json::Done> {
         read_json(self.request(Method::DELETE, path, Bytes::new()).await?).await
     }

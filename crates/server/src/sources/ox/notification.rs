@@ -6,10 +6,10 @@
 use dovecast_event::{EventKind, replace_invalid_utf8};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::decoded::{decode_from, decode_text};
+use super::key::IdKey;
 
 /// A new mail, as the driver tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,19 +89,15 @@ impl Notification {
         })
     }
 
-    /// Id of the event, a hash of user, folder, UIDVALIDITY and UID: a mail that is reported again
+    /// Id of the event, made of user, folder, UIDVALIDITY and UID: a mail that is reported again
     /// has the id it had.
-    pub(super) fn id(&self) -> Uuid {
-        let mut hash = Sha256::new_with_prefix(b"dovecast ox\0");
-        for text in [&self.user, &self.folder] {
-            hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(text.as_bytes());
-        }
-        hash.update(self.uidvalidity.to_be_bytes());
-        hash.update(self.uid.to_be_bytes());
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.finalize()[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    pub(super) fn id(&self, key: &IdKey) -> Uuid {
+        key.id(&[
+            self.user.as_bytes(),
+            self.folder.as_bytes(),
+            &self.uidvalidity.to_be_bytes(),
+            &self.uid.to_be_bytes(),
+        ])
     }
 
     /// JSON of the event, as our plugin writes that of a `MessageNew`.

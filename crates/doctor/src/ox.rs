@@ -1,0 +1,102 @@
+//! Dovecot's own driver `ox`, beside ours or in its place: whose name its mails have.
+
+use crate::Finding;
+use crate::configuration::Section;
+
+/// A driver instance: where its URL goes, and whether the user's name is taken from METADATA.
+struct Instance<'c> {
+    url: &'c str,
+    is_named_by_user: bool,
+}
+
+/// Does an IMAP user say who he is?
+pub(crate) fn names(configuration: &Section, findings: &mut Vec<Finding>) {
+    let instances = of_2_4(configuration).chain(of_2_3(configuration));
+    for instance in instances.filter(|instance| instance.is_named_by_user) {
+        if says_whose_mail_it_is(instance.url) {
+            continue;
+        }
+        findings.push(Finding::problem(
+            "the driver `ox` has `user_from_metadata`: every IMAP user writes the name that his mails get, and may take another's. \
+             Leave it out, or put `?of=%u` (2.4: `?of=%{user}`) at the end of the URL, so that dovecast takes names of the same domain only, \
+             and those that `users` of [ox] lists",
+        ));
+    }
+}
+
+fn of_2_4(configuration: &Section) -> impl Iterator<Item = Instance<'_>> {
+    let is_ox = |(name, block): &(&str, &Section)| block.get("driver").unwrap_or(name) == "ox";
+    let blocks = configuration.named("push_notification").filter(is_ox);
+    blocks.map(|(_, block)| Instance {
+        url: block.get("ox_url").unwrap_or_default(),
+        is_named_by_user: block.get("ox_user_from_metadata") == Some("yes"),
+    })
+}
+
+fn of_2_3(configuration: &Section) -> impl Iterator<Item = Instance<'_>> {
+    let plugin = configuration.section("plugin");
+    let settings = plugin.into_iter().flat_map(|plugin| &plugin.settings);
+    let drivers = settings.filter(|(name, _)| name.starts_with("push_notification_driver"));
+    drivers.filter_map(|(_, value)| {
+        let options = value.strip_prefix("ox:")?.split(' ');
+        let url = options
+            .clone()
+            .find_map(|option| option.strip_prefix("url="));
+        let name = |option: &str| option.split('=').next() == Some("user_from_metadata");
+        Some(Instance {
+            url: url.unwrap_or_default(),
+            is_named_by_user: options.clone().any(name),
+        })
+    })
+}
+
+/// Whether Dovecot puts the user into the parameter of the URL that dovecast looks at.
+fn says_whose_mail_it_is(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("of="));
+    // Of either version, also as `%{user | lower}`.
+    values.any(|value| value.starts_with("%u") || value.starts_with("%{user") || value == "%Lu")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_who_names_himself_is_a_problem_unless_the_url_says_whose_mail_it_is() {
+        let driver = |options: &str| {
+            format!(
+                "plugin {{\n  push_notification_driver = kafka\n  push_notification_driver2 = {options}\n}}\n"
+            )
+        };
+        let block = |lines: &str| format!("push_notification mails {{\n  driver = ox\n{lines}}}\n");
+        for (configuration, problems) in [
+            (driver("ox:url=http://a:b@x/"), 0),
+            (driver("ox:url=http://a:b@x/ user_from_metadata"), 1),
+            (
+                driver("ox:user_from_metadata= cache_lifetime=1m url=http://x/?of=joe"),
+                1,
+            ),
+            (driver("ox:url=http://x/?of=%u user_from_metadata"), 0),
+            (driver("ox:url=http://x/?a=b&of=%Lu user_from_metadata"), 0),
+            (driver("dlog"), 0),
+            (block("  ox_url = http://x/\n"), 0),
+            (
+                block("  ox_url = http://x/\n  ox_user_from_metadata = no\n"),
+                0,
+            ),
+            (
+                block("  ox_url = http://x/\n  ox_user_from_metadata = yes\n"),
+                1,
+            ),
+            (
+                block("  ox_url = http://x/?of=%{user}\n  ox_user_from_metadata = yes\n"),
+                0,
+            ),
+        ] {
+            let mut findings = Vec::new();
+            names(&Section::parse(&configuration), &mut findings);
+            assert_eq!(findings.len(), problems, "{configuration}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Which records a user may send: to which topics, and, where each user has a user id of his own,
+//! about whom.
+//!
+//! A relay knows of a client no more than the user id that the kernel tells: everything else that
+//! it sends is what it says of itself.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::wire::WireRecord;
+
+/// Stands for any text in the name of a topic.
+const ANY: char = '*';
+/// Topics of Kafka's own and of what comes with it begin so: `__consumer_offsets`, `_schemas`.
+const INTERNAL: char = '_';
+/// Ids that the server makes of what it takes in, so that it takes it in once (RFC 9562 section
+/// 5.8). Who could send one before would keep the server's own record out of the log.
+const OWN_ID_VERSION: usize = 8;
+/// The longest part of what a client has sent that is shown, in bytes.
+const SHOWN_BYTES: usize = 100;
+
+/// Topics that clients may write to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topics {
+    exact: HashSet<String>,
+    patterns: Vec<String>,
+    reserved: HashSet<String>,
+}
+
+impl Topics {
+    /// These topics; `*` stands for any text, and then for no topic that is reserved or that begins
+    /// with `_`.
+    pub fn new(
+        names: impl IntoIterator<Item = String>,
+        reserved: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let (patterns, exact): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| name.contains(ANY));
+        Self {
+            exact: exact.into_iter().collect(),
+            patterns,
+            reserved: reserved.into_iter().collect(),
+        }
+    }
+
+    /// Whether clients may write to a topic.
+    pub fn allow(&self, topic: &str) -> bool {
+        if self.exact.contains(topic) {
+            return true;
+        }
+        let is_open = !topic.starts_with(INTERNAL) && !self.reserved.contains(topic);
+        is_open && self.patterns.iter().any(|pattern| matches(pattern, topic))
+    }
+}
+
+/// Whether a text is what a pattern stands for, in which `*` is any text.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once(ANY) else {
+        return pattern == text;
+    };
+    let Some(text) = text.strip_prefix(first) else {
+        return false;
+    };
+    let (middle, last) = rest.rsplit_once(ANY).unwrap_or(("", rest));
+    let Some(mut between) = text.strip_suffix(last) else {
+        return false;
+    };
+    middle.split(ANY).all(|part| {
+        let found = between.find(part);
+        between = found.map_or("", |at| &between[at + part.len()..]);
+        found.is_some()
+    })
+}
+
+/// The name of a user id on this host; `None`: there is no such user.
+type UserName = dyn Fn(u32) -> io::Result<Option<String>> + Send + Sync;
+
+/// How names of users are found, where records are bound to them.
+#[derive(Clone)]
+pub struct UserNames(Arc<UserName>);
+
+impl UserNames {
+    /// Names as this function tells them; it may block.
+    pub fn new(
+        name_of: impl Fn(u32) -> io::Result<Option<String>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(name_of))
+    }
+}
+
+impl fmt::Debug for UserNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserNames")
+    }
+}
+
+/// Who sends: a user id, and the name that its records have to have.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    pub(super) uid: u32,
+    bound: Option<Bound>,
+}
+
+/// The name of a user id that speaks for itself alone; `None`: it has none, and speaks for no one.
+type Bound = Option<String>;
+
+impl Sender {
+    /// Looks the user up where records are bound to users; blocks then. Root and the relay's own
+    /// user may become anybody, so they are bound to no name.
+    pub(super) fn look_up(uid: u32, own: u32, names: Option<&UserNames>) -> io::Result<Self> {
+        let names = names.filter(|_| uid != 0 && uid != own);
+        let bound = names.map(|names| (names.0)(uid)).transpose()?;
+        Ok(Self { uid, bound })
+    }
+
+    /// Why a record is not taken; `None`: it is.
+    pub(super) fn objection(&self, topics: &Topics, record: &WireRecord<'_>) -> Option<String> {
+        let topic = record.topic;
+        if !is_topic(topic) {
+            return Some(format!("`{}` is no topic", shown(topic)));
+        }
+        if !topics.allow(topic) {
+            return Some(format!(
+                "the topic `{}` is not in `topics` of [relay]",
+                shown(topic)
+            ));
+        }
+        if record.id.get_version_num() == OWN_ID_VERSION {
+            return Some(format!("the id {} is one of dovecast's own", record.id));
+        }
+        let name = self.bound.as_ref()?.as_deref();
+        (!is_about(record, name)).then(|| {
+            let (uid, name) = (self.uid, name.unwrap_or_default());
+            format!("uid {uid} may send events of the user `{name}` only (`bind_user` of [relay])")
+        })
+    }
+}
+
+/// Whether a record is an event of this user, in its key and in what it says.
+fn is_about(record: &WireRecord<'_>, name: Option<&str>) -> bool {
+    let Some(name) = name else {
+        return false;
+    };
+    record.key == name.as_bytes()
+        && dovecast_event::parse(record.value).is_ok_and(|event| event.user == name)
+}
+
+/// Kafka's rule for topic names.
+fn is_topic(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".."
+}
+
+fn shown(text: &str) -> impl fmt::Display {
+    text[..text.floor_char_boundary(SHOWN_BYTES)].escape_debug()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn record(topic: &'static str, key: &'static str, value: &'static str) -> WireRecord<'static> {
+        WireRecord {
+            topic,
+            key: key.as_bytes(),
+            value: value.as_bytes(),
+            time_ms: 0,
+            id: Uuid::nil(),
+            txn: Uuid::nil(),
+            txn_seq: 0,
+            txn_last: true,
+        }
+    }
+
+    #[test]
+    fn only_topics_that_are_named_are_allowed_and_a_star_allows_no_reserved_one() {
+        let reserved = ["hooks.outbox"];
+        for (topics, topic, expected) in [
+            (&["dovecot"][..], "dovecot", true),
+            (&["dovecot"], "dovecot2", false),
+            (&["dovecot"], "hooks.outbox", false),
+            (&[], "dovecot", false),
+            (&["mail.*"], "mail.", true),
+            (&["mail.*"], "mail.a.b", true),
+            (&["mail.*"], "mail", false),
+            (&["*.mail"], "a.mail", true),
+            (&["a*b*c"], "a-b-c", true),
+            (&["a*b*c"], "a-c-b", false),
+            (&["ab*bc"], "abc", false),
+            (&["*"], "anything", true),
+            (&["*", "hooks*"], "hooks.outbox", false),
+            (&["*"], "__consumer_offsets", false),
+            (&["*"], "_schemas", false),
+            (&["hooks.outbox"], "hooks.outbox", true),
+            (&["_own"], "_own", true),
+        ] {
+            let allowed = Topics::new(names(topics), names(&reserved)).allow(topic);
+            assert_eq!(allowed, expected, "{topics:?} and {topic}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_the_servers_own_is_not_taken() {
+        let topics = Topics::new(names(&["dovecot"]), []);
+        let sender = Sender::look_up(5000, 990, None).expect("no error");
+        let mut record = record("dovecot", "joe", "{}");
+        assert_eq!(sender.objection(&topics, &record), None);
+        record.id = uuid::Builder::from_custom_bytes([7; 16]).into_uuid();
+        let objection = sender.objection(&topics, &record);
+        assert!(objection.is_some_and(|text| text.ends_with("is one of dovecast's own")));
+    }
+
+    #[test]
+    fn who_is_bound_sends_about_himself_only() {
+        let topics = Topics::new(names(&["dovecot"]), []);
+        let joe = UserNames::new(|uid| Ok((uid == 10_001).then(|| "joe".to_owned())));
+        let event = r#"{"user":"joe","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
+        let of_ceo = r#"{"user":"ceo","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
+        let may = |uid, names, key, value| {
+            let sender = Sender::look_up(uid, 990, names).expect("no error");
+            sender.objection(&topics, &record("dovecot", key, value))
+        };
+        let only = Some(
+            "uid 10001 may send events of the user `joe` only (`bind_user` of [relay])".to_owned(),
+        );
+        assert_eq!(may(10_001, Some(&joe), "joe", event), None);
+        assert_eq!(may(10_001, Some(&joe), "ceo", of_ceo), only);
+        assert_eq!(may(10_001, Some(&joe), "joe", of_ceo), only);
+        assert_eq!(may(10_001, Some(&joe), "ceo", event), only);
+        assert_eq!(may(10_001, Some(&joe), "joe", "{}"), only);
+        assert!(may(10_002, Some(&joe), "", event).is_some(), "has no name");
+        for uid in [0, 990] {
+            assert_eq!(may(uid, Some(&joe), "ceo", of_ceo), None, "uid {uid}");
+        }
+        assert_eq!(may(10_001, None, "ceo", of_ceo), None, "not bound");
+    }
+}

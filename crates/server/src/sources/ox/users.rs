@@ -1,0 +1,88 @@
+//! Whose name a mail may have: with `user_from_metadata` Dovecot's driver sends the one that the
+//! IMAP user has written into his METADATA.
+//!
+//! Whose mail it is only the URL tells, into which Dovecot puts the user (`?of=%u`).
+
+use dovecast_relay::server::matches;
+
+/// Parameter of the URL that says whose mail it is.
+const OF: &str = "of";
+
+/// Names that may be given for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Users(pub(super) Vec<String>);
+
+impl Users {
+    /// Whether a mail of `owner` may have the name `user`. Where nobody tells who the owner is, any
+    /// name is right unless names are listed.
+    pub(super) fn may_be_named(&self, owner: Option<&str>, user: &str) -> bool {
+        let is_listed = self.0.iter().any(|pattern| matches(pattern, user));
+        match owner {
+            Some(owner) => is_listed || owner == user || is_same_domain(owner, user),
+            None => is_listed || self.0.is_empty(),
+        }
+    }
+}
+
+fn is_same_domain(owner: &str, user: &str) -> bool {
+    let domain = |name: &str| {
+        name.rsplit_once('@')
+            .map(|(_, domain)| domain.to_lowercase())
+    };
+    domain(owner).is_some() && domain(owner) == domain(user)
+}
+
+/// Whose mail it is, as the query of the URL says. A `+` is one: Dovecot encodes nothing.
+pub(super) fn owner(query: Option<&str>) -> Option<String> {
+    let said = query?.replace('+', "%2B");
+    let mut pairs = url::form_urlencoded::parse(said.as_bytes());
+    let owner = pairs.find(|(name, _)| name == OF).map(|(_, owner)| owner);
+    owner.map(String::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_has_the_name_of_its_user_or_one_of_his_domain_or_one_that_is_listed() {
+        let joe = Some("joe@a.example");
+        for (listed, owner, user, expected) in [
+            (&[][..], joe, "joe@a.example", true),
+            (&[], joe, "ceo@A.Example", true),
+            (&[], joe, "ceo@b.example", false),
+            (&[], joe, "ceo", false),
+            (&[], Some("joe"), "joe", true),
+            (&[], Some("joe"), "ceo", false),
+            (&[], Some(""), "ceo", false),
+            (&[], None, "ceo@b.example", true),
+            (&["*@b.example"], joe, "ceo@b.example", true),
+            (&["*@b.example"], joe, "ceo@c.example", false),
+            (&["*@b.example"], None, "ceo@b.example", true),
+            (&["*@b.example"], None, "joe@a.example", false),
+        ] {
+            let users = Users(
+                listed
+                    .iter()
+                    .map(|user: &&str| (*user).to_owned())
+                    .collect(),
+            );
+            let may = users.may_be_named(owner, user);
+            assert_eq!(may, expected, "{listed:?} {owner:?} {user}");
+        }
+    }
+
+    #[test]
+    fn whose_mail_it_is_stands_in_the_url() {
+        for (query, expected) in [
+            (None, None),
+            (Some("a=b"), None),
+            (Some("of=joe@a.example"), Some("joe@a.example")),
+            (Some("a=b&of=joe+tag@a.example"), Some("joe+tag@a.example")),
+            (Some("of=joe%40a.example"), Some("joe@a.example")),
+            (Some("of="), Some("")),
+        ] {
+            assert_eq!(owner(query).as_deref(), expected, "{query:?}");
+        }
+    }
+}
