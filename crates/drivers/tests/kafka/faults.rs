@@ -51,6 +51,7 @@ fn an_error_of_a_batch_is_judged_record_by_record() -> Result<Option<()>> {
             let said = match &attempt.outcome {
                 Outcome::Delivered => "delivered",
                 Outcome::Refused { reason } => reason,
+                Outcome::Gone { .. } => "gone",
                 Outcome::Failed { .. } => "failed",
             };
             ensure!(said.contains(expected), "{attempt:?}");
