@@ -146,11 +146,8 @@ async fn what_is_deleted_is_not_in_the_file(test: Test) -> Result<()> {
         time_ms: 1,
         attempts: 1,
     };
-    let happened = Happened {
-        dead: (1..20).map(dead).collect(),
-        ..Happened::default()
-    };
-    store.record(happened).await?;
+    let happened: Vec<_> = (1..20).map(dead).map(Happened::Dead).collect();
+    store.record(&happened).await?;
     ensure!(is_in(&test, BODY)?, "it was there");
     let kept = KeptPast {
         dead_letters: 0,
