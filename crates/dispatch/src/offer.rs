@@ -212,10 +212,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 state.order.joined(key, deliveries, batch);
             }
         }
-        for Joining { item, .. } in joins {
-            self.recorder.hold(item.held.clone());
-            item.settle();
-        }
+        self.leave_to_recorder(joins.into_iter().map(|joining| joining.item));
         self.recorder.news.notify_one();
     }
 
@@ -247,6 +244,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             owed.push(item.owed(due_ms, ""));
         }
         self.recorder.happened().given_back.extend(owed);
+        self.leave_to_recorder(items);
+    }
+
+    /// These deliveries are with the recorder: their bodies take room until they are written.
+    fn leave_to_recorder(&self, items: impl IntoIterator<Item = Item>) {
         for item in items {
             self.recorder.hold(item.held.clone());
             item.settle();
@@ -257,10 +259,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     fn put_behind(&self, items: Vec<Item>) {
         let owed: Vec<_> = items.iter().map(|item| item.owed(BEHIND, "")).collect();
         self.recorder.happened().given_back.extend(owed);
-        for item in items {
-            self.recorder.hold(item.held.clone());
-            item.settle();
-        }
+        self.leave_to_recorder(items);
     }
 
     /// Nothing more is sent to a lane for a while: what waits is owed, as ranges or as it was.
