@@ -20,7 +20,7 @@ use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;
-use dovecast_drivers::http::{Connection, Origin};
+use dovecast_drivers::http::{BodyLimits, Connection, Origin};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
@@ -33,6 +33,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
+/// What the bare client reads of an answer, as the driver does.
+const ANSWER_LIMITS: BodyLimits = BodyLimits {
+    bytes: 1024,
+    time: Duration::from_secs(10),
+};
 const CONNECTIONS: usize = 64;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OUTBOX: &str = "hooks.outbox";
@@ -137,7 +142,11 @@ async fn bare(address: std::net::SocketAddr, count: u64) -> Result<f64> {
                 request
                     .headers_mut()
                     .insert("host", hyper::header::HeaderValue::from_static("sink"));
-                connection.exchange(request, 1024).await?;
+                let answer = connection.exchange(request).await?;
+                ensure!(
+                    connection.finish(answer, ANSWER_LIMITS).await,
+                    "the answer did not end"
+                );
             }
             anyhow::Ok(())
         });

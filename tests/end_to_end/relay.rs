@@ -19,7 +19,8 @@ use crate::case::{Skipped, cases};
 use crate::docs::{document, examples, use_mail};
 use crate::setup::{ARRIVAL, with_plugin};
 use crate::story::{
-    FLAG_EVENTS, MAIL, Story, Told, check_alive, check_same, lost, session_pid, wait_for_end,
+    FLAG_EVENTS, MAIL, Story, Told, check_alive, check_lost, check_same, lost, session_pid,
+    wait_for_end,
 };
 
 cases![
@@ -465,10 +466,9 @@ fn without_a_spill_directory_losses_are_counted(on: Installation) -> Result<()> 
     alice.steps(30)?;
     alice.logout()?;
     wait_for_end(&host.dovecot, pid)?;
-    // Written by Dovecot's log process, perhaps after the process has ended.
-    let is_told = |log: &String| lost(log) == 30 && log.contains("cannot spill events to `");
-    let told = || Some(host.dovecot.log()).filter(is_told);
-    process::poll_until(ARRIVAL, told).with_context(|| host.dovecot.log())?;
+    check_lost(&host.dovecot, 30)?;
+    host.dovecot
+        .wait_for_log("cannot spill events to `", ARRIVAL)?;
     check_alive(&host.dovecot)
 }
 

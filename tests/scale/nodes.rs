@@ -161,7 +161,7 @@ impl Courier for Receiver {
             // not.
             self.cut.check().await;
             if !self.arrived.take(self.node, delivery) {
-                return Attempt::failed("it fails once".to_owned());
+                return Attempt::failed("it fails once");
             }
             Attempt {
                 outcome: Outcome::Delivered,
@@ -327,17 +327,15 @@ fn put(directory: &Directory, receiver: &Arc<Receiver>, number: u64, is_paused: 
     let id = id_of(number);
     let account = number.to_string();
     let endpoint = Endpoint {
-        id,
-        account: account.as_str().into(),
-        target: Arc::clone(receiver) as Arc<dyn Target>,
-        is_active: true,
         is_paused,
         schedule: Schedule::new(vec![Duration::from_secs(2); 20], 0),
         concurrency: 16,
-        rate_limit: None,
         is_ordered: is_ordered(number),
-        fallback: None,
-        is_switched_off_by_failure: false,
+        ..Endpoint::new(
+            id,
+            account.as_str().into(),
+            Arc::clone(receiver) as Arc<dyn Target>,
+        )
     };
     let filter = Filter {
         endpoint: id,

@@ -262,7 +262,7 @@ mod tests {
 
     impl Courier for Nowhere {
         fn deliver<'a>(&'a mut self, _: &'a Delivery) -> Boxed<'a, Attempt> {
-            Box::pin(ready(Attempt::failed("nobody is there".to_owned())))
+            Box::pin(ready(Attempt::failed("nobody is there")))
         }
     }
 

@@ -215,10 +215,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 state.order.joined(key, deliveries, batch);
             }
         }
-        for Joining { item, .. } in joins {
-            self.recorder.hold(item.held.clone());
-            item.settle();
-        }
+        self.leave_to_recorder(joins.into_iter().map(|joining| joining.item));
         self.recorder.news.notify_one();
     }
 
@@ -250,6 +247,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             owed.push(Happened::GivenBack(item.owed(due_ms, "")));
         }
         self.recorder.note_all(owed);
+        self.leave_to_recorder(items);
+    }
+
+    /// These deliveries are with the recorder: their bodies take room until they are written.
+    fn leave_to_recorder(&self, items: impl IntoIterator<Item = Item>) {
         for item in items {
             self.recorder.hold(item.held.clone());
             item.settle();
@@ -261,10 +263,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let owed = items.iter().map(|item| item.owed(BEHIND, ""));
         let owed: Vec<_> = owed.map(Happened::GivenBack).collect();
         self.recorder.note_all(owed);
-        for item in items {
-            self.recorder.hold(item.held.clone());
-            item.settle();
-        }
+        self.leave_to_recorder(items);
     }
 
     /// Nothing more is sent to a lane for a while: what waits is owed, as ranges or as it was.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_dispatch::driver::{Driver, Settings};
-use dovecast_dispatch::schedule::Schedule;
 use dovecast_dispatch::{Directory, Endpoint};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::WebhookDriver;
@@ -41,17 +40,8 @@ fn directory(driver: &WebhookDriver) -> Directory {
         };
         let target = driver.target(&settings).expect("settings");
         let endpoint = Endpoint {
-            id: EndpointId(Uuid::from_u128(number)),
-            account,
-            target,
-            is_active: true,
-            is_paused: false,
-            schedule: Schedule::default(),
             concurrency: 16,
-            rate_limit: None,
-            is_ordered: false,
-            fallback: None,
-            is_switched_off_by_failure: false,
+            ..Endpoint::new(EndpointId(Uuid::from_u128(number)), account, target)
         };
         directory.put(endpoint, None);
     }

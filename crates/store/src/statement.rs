@@ -51,6 +51,21 @@ impl Statement {
         self
     }
 
+    /// Values, with a text between each and the next.
+    pub(crate) fn bind_list(
+        &mut self,
+        values: impl IntoIterator<Item = String>,
+        between: &'static str,
+    ) -> &mut Self {
+        for (place, value) in values.into_iter().enumerate() {
+            if place > 0 {
+                self.push(between);
+            }
+            self.bind(value);
+        }
+        self
+    }
+
     pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<AnyRow>> {
         Ok(self.query()?.fetch_all(connection).await?)
     }

@@ -9,9 +9,11 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 pub use rdkafka::types::{RDKafkaApiKey as ApiKey, RDKafkaRespErr as ResponseError};
@@ -20,6 +22,8 @@ use crate::loopback;
 
 /// What librdkafka's mock functions take for "every broker".
 const ALL_BROKERS: i32 = -1;
+/// How long a broker that is up again may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A mock Kafka cluster on 127.0.0.1, gone when dropped.
 ///
@@ -58,11 +62,33 @@ impl MockBroker {
             .context("cannot take the mock brokers down")
     }
 
-    /// Accepts connections again.
+    /// Accepts connections again, and answers when this returns. A mock broker that was down has
+    /// been seen to answer nobody for minutes: it is taken down and up again until it does.
     pub fn set_up(&self) -> Result<()> {
-        self.cluster
-            .broker_up(ALL_BROKERS)
-            .context("cannot bring the mock brokers up")
+        let deadline = Instant::now() + crate::PATIENCE;
+        loop {
+            self.cluster
+                .broker_up(ALL_BROKERS)
+                .context("cannot bring the mock brokers up")?;
+            let Err(error) = self.answers() else {
+                return Ok(());
+            };
+            ensure!(
+                Instant::now() < deadline,
+                "the mock brokers are up and do not answer: {error:#}"
+            );
+            self.set_down()?;
+        }
+    }
+
+    fn answers(&self) -> Result<()> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap_servers())
+            .set("reconnect.backoff.ms", "20")
+            .set("reconnect.backoff.max.ms", "200")
+            .create()?;
+        client.fetch_metadata(None, ANSWER_TIMEOUT)?;
+        Ok(())
     }
 
     /// Delays every answer of every broker by `delay` (whole milliseconds).
@@ -160,10 +186,6 @@ impl Drop for HungBroker {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use rdkafka::ClientConfig;
-    use rdkafka::consumer::{BaseConsumer, Consumer};
     use rdkafka::error::KafkaResult;
     use rdkafka::message::DeliveryResult;
     use rdkafka::producer::{

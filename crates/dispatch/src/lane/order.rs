@@ -20,7 +20,7 @@ use std::time::Instant;
 use dovecast_notification::OrderKey;
 
 use super::PATIENCE;
-use crate::item::{Item, Origin};
+use crate::item::Item;
 use crate::ledger::{KeyPlace, TopicPartition};
 use owes::Owes;
 
@@ -91,12 +91,6 @@ pub(crate) enum Over {
     Owed,
 }
 
-impl Item {
-    fn is_claimed(&self) -> bool {
-        matches!(self.origin, Origin::Owed)
-    }
-}
-
 impl Line {
     /// Notes that a delivery joins what is owed.
     fn join(&mut self, item: Item, note: u64) -> Joining {
@@ -107,6 +101,14 @@ impl Line {
         owes.note = note;
         let due = if is_behind { Due::Behind } else { Due::Now };
         Joining { item, due }
+    }
+
+    /// Takes some of what waits out.
+    fn take(&mut self, is_taken: impl Fn(&Item) -> bool) -> Vec<Item> {
+        let (taken, kept): (Vec<Item>, Vec<Item>) =
+            self.waiting.drain(..).partition(|item| is_taken(item));
+        self.waiting = kept.into();
+        taken
     }
 }
 
@@ -140,7 +142,7 @@ impl Order {
             return Entered::Ready(item);
         };
         let line = self.lines.entry(place.key).or_default();
-        let is_claimed = item.is_claimed();
+        let is_claimed = item.is_owed();
         if !is_claimed {
             if line
                 .owes
@@ -202,7 +204,7 @@ impl Order {
         let line = self.lines.get_mut(&place.key)?;
         if let Some(mut next) = line.waiting.pop_front() {
             self.waiting -= 1;
-            line.is_row = next.is_claimed();
+            line.is_row = next.is_owed();
             next.since = Instant::now();
             return Some(next);
         }
@@ -251,12 +253,8 @@ impl Order {
     ) -> (Option<Item>, Vec<Item>) {
         let mut taken = Vec::new();
         if let Some(line) = self.lines.get_mut(&place.key) {
-            let before = line.waiting.len();
-            let (out, kept): (Vec<Item>, Vec<Item>) =
-                line.waiting.drain(..).partition(|item| is_taken(item));
-            line.waiting = kept.into();
-            self.waiting -= before - line.waiting.len();
-            taken = out;
+            taken = line.take(is_taken);
+            self.waiting -= taken.len();
         }
         (self.next_of(place), taken)
     }
@@ -269,10 +267,7 @@ impl Order {
         let mut taken = Vec::new();
         for line in self.lines.values_mut() {
             if line.waiting.iter().any(&is_taken) {
-                let (out, kept): (Vec<Item>, Vec<Item>) =
-                    line.waiting.drain(..).partition(|item| is_taken(item));
-                line.waiting = kept.into();
-                taken.extend(out);
+                taken.extend(line.take(&is_taken));
             }
         }
         self.waiting -= taken.len();

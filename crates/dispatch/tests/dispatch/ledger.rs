@@ -128,10 +128,8 @@ impl Kept {
                     range.0 = from;
                 }
             }
-            Happened::Ended(id, to) => {
-                if self.ranges.get(&id).is_some_and(|range| range.1 <= to) {
-                    self.ranges.remove(&id);
-                }
+            Happened::Ended(id, to) if self.ranges.get(&id).is_some_and(|range| range.1 <= to) => {
+                self.ranges.remove(&id);
             }
             Happened::UnwantedRange(id) => self.ranges.retain(|other, _| *other != id),
             Happened::Released(id) => {

@@ -39,7 +39,7 @@ pub(super) fn judged(code: Code, bytes: usize) -> Attempt {
             "the cluster does not let dovecast write to the topic: {code}"
         )),
         Code::BrokerDestroy | Code::PurgeQueue | Code::PurgeInflight => {
-            Attempt::failed("the server stops".to_owned())
+            Attempt::failed("the server stops")
         }
         // Numbers of brokers are positive, those of librdkafka's own are not.
         code if code as i32 > 0 => failed(format!("the cluster has not stored the record: {code}")),

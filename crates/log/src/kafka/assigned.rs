@@ -59,20 +59,6 @@ impl Assigned {
             .is_some_and(|since| since <= at)
     }
 
-    /// All partitions that are ours, with the number of their assignment.
-    pub(super) fn all(&self) -> Vec<(String, u32, u64)> {
-        let assigned = self.lock();
-        let mut all = Vec::new();
-        for (topic, partitions) in &assigned.since {
-            for (partition, since) in partitions {
-                if let Ok(partition) = u32::try_from(*partition) {
-                    all.push((topic.clone(), partition, *since));
-                }
-            }
-        }
-        all
-    }
-
     /// Nothing is ours any more.
     pub(super) fn clear(&self) {
         let mut assigned = self.lock();
@@ -86,13 +72,21 @@ impl Assigned {
 
 impl Assignment for Assigned {
     fn all(&self) -> Vec<AssignedPartition> {
-        let all = Self::all(self).into_iter();
-        let assigned = |(topic, partition, number): (String, u32, u64)| AssignedPartition {
-            topic: topic.into(),
-            partition,
-            number,
-        };
-        all.map(assigned).collect()
+        let assigned = self.lock();
+        let mut all = Vec::new();
+        for (topic, partitions) in &assigned.since {
+            let topic: Arc<str> = Arc::from(topic.as_str());
+            for (partition, since) in partitions {
+                if let Ok(partition) = u32::try_from(*partition) {
+                    all.push(AssignedPartition {
+                        topic: Arc::clone(&topic),
+                        partition,
+                        number: *since,
+                    });
+                }
+            }
+        }
+        all
     }
 
     fn number(&self, topic: &str, partition: u32) -> Option<u64> {

@@ -12,7 +12,7 @@ use super::gaps::Gaps;
 use super::polling::Polled;
 use super::source::{Fetched, Source};
 use super::{Counters, KafkaOptions, REQUEST, blocking};
-use crate::{Assignment, Consumer, LogError, Position, Record};
+use crate::{AssignedPartition, Assignment, Consumer, LogError, Position, Record};
 
 /// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s
 /// together.
@@ -72,23 +72,23 @@ impl Source for Topics {
         assigned: &Assigned,
         gaps: &mut Gaps,
     ) -> Result<(), KafkaError> {
+        let number = |ours: &AssignedPartition| i32::try_from(ours.partition).unwrap_or(i32::MAX);
         let mut asked = TopicPartitionList::new();
         let unknown: Vec<_> = assigned
             .all()
             .into_iter()
-            .filter(|(topic, partition, since)| !gaps.knows(topic, *partition, *since))
+            .filter(|ours| !gaps.knows(&ours.topic, ours.partition, ours.number))
             .collect();
-        for (topic, partition, _) in &unknown {
-            asked.add_partition(topic, i32::try_from(*partition).unwrap_or(i32::MAX));
+        for ours in &unknown {
+            asked.add_partition(&ours.topic, number(ours));
         }
         let committed = consumer.committed_offsets(asked, REQUEST)?;
-        for (topic, partition, since) in unknown {
-            let number = i32::try_from(partition).unwrap_or(i32::MAX);
-            let found = committed.find_partition(&topic, number);
+        for ours in unknown {
+            let found = committed.find_partition(&ours.topic, number(&ours));
             if let Some(Offset::Offset(next)) = found.map(|found| found.offset())
                 && let Ok(next) = u64::try_from(next)
             {
-                gaps.begin(&Arc::from(topic), partition, (since, next));
+                gaps.begin(&ours.topic, ours.partition, (ours.number, next));
             }
         }
         Ok(())

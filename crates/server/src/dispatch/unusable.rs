@@ -29,7 +29,7 @@ impl Target for Unusable {
 
 impl Courier for Unusable {
     fn deliver<'a>(&'a mut self, _: &'a Delivery) -> Boxed<'a, Attempt> {
-        let attempt = Attempt::failed(self.0.to_string());
+        let attempt = Attempt::failed(&self.0);
         Box::pin(std::future::ready(attempt))
     }
 }

@@ -262,17 +262,27 @@ impl Store {
         let claim = self.range_claim(most, endpoints);
         let mut tx = self.database.begin_writing().await?;
         let rows = claim.fetch_all(&mut tx).await?;
+        self.commit_range_claim(tx, &rows).await
+    }
+
+    /// Commits a claim of these rows; returns what is ours with that.
+    pub(super) async fn commit_range_claim(
+        &self,
+        mut tx: Transaction,
+        rows: &[AnyRow],
+    ) -> Result<Vec<OwedRange>> {
         let ranges = rows.iter().map(range).collect::<Result<Vec<OwedRange>>>()?;
         let ranges = self.without_held(&mut tx, ranges).await?;
-        let ids = ranges.iter().map(|range| range.id.clone());
-        self.commit_range_claim(tx, ids.collect()).await?;
+        let ids: Vec<RangeId> = ranges.iter().map(|range| range.id.clone()).collect();
+        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
+            .await?;
         self.held().claimed(&ranges);
         Ok(ranges)
     }
 
     /// Leaves out, and free, what has the name of a range that we hold under another row: two rows
     /// of one name cannot be told apart. Whoever asks gets it, we do when ours is done.
-    pub(super) async fn without_held(
+    async fn without_held(
         &self,
         tx: &mut Transaction,
         ranges: Vec<OwedRange>,
@@ -305,11 +315,8 @@ impl Store {
         claim.push(" FROM (SELECT ").push(PLACE);
         claim.push(", ROW_NUMBER() OVER (PARTITION BY endpoint_id ORDER BY from_offset) AS place FROM owed_range WHERE claimed_by IS NULL AND log = ");
         claim.bind(log);
-        let mut comma = " AND endpoint_id IN (";
-        for endpoint in endpoints {
-            claim.push(comma).bind(endpoint.to_string());
-            comma = ", ";
-        }
+        claim.push(" AND endpoint_id IN (");
+        claim.bind_list(endpoints.iter().map(ToString::to_string), ", ");
         claim.push(")) AS ranked WHERE place <= ");
         claim.bind(i64::try_from(most).unwrap_or(i64::MAX));
         claim.push(")").push(self.skip_locked());

@@ -7,9 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dovecast_dispatch::ledger::{
-    BEHIND, Claimed, Debts, KeyPlace, Millis, Owed, RangeId, TopicPartition,
-};
+use dovecast_dispatch::ledger::{BEHIND, Claimed, Debts, KeyPlace, Millis, Owed, TopicPartition};
 use dovecast_notification::{EndpointId, OrderKey};
 use sqlx::any::AnyRow;
 
@@ -23,21 +21,24 @@ use crate::row;
 use crate::statement::Statement;
 
 /// Most ranges of a partition that are claimed for one endpoint at a time.
-const RANGES: usize = 1_000;
+const RANGES: i64 = 1_000;
 
 pub(super) const NEXT: &str = "UPDATE owed SET due_ms = $3, made_ms = $3 WHERE endpoint_id = $1 AND order_key = $2 AND due_ms = $4 \
     AND record_offset = (SELECT MIN(record_offset) FROM owed WHERE endpoint_id = $1 AND order_key = $2)";
 pub(super) const FOLLOWERS: &str = "SELECT record_offset, claimed_by FROM owed WHERE endpoint_id = $1 AND order_key = $2 \
     AND record_offset > $3 ORDER BY record_offset LIMIT $4";
-const CLAIM_FOLLOWERS: &str = "UPDATE owed SET claimed_by = $1 WHERE endpoint_id = $2 AND order_key = $3 \
-    AND record_offset > $4 AND record_offset <= $5 AND claimed_by IS NULL \
+const CLAIM_FOLLOWERS: &str = "UPDATE owed SET claimed_by = $5 WHERE endpoint_id = $1 AND order_key = $2 \
+    AND record_offset > $3 AND record_offset <= $4 AND claimed_by IS NULL \
     RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, log, topic, part, record_offset, order_key";
-const IS_MORE: &str =
-    "SELECT 1 FROM owed WHERE endpoint_id = $1 AND order_key = $2 AND record_offset > $3 LIMIT 1";
 const DEBTORS: &str = "SELECT endpoint_id FROM owed WHERE log = $1 AND topic = $2 AND part = $3 AND order_key IS NOT NULL \
     UNION SELECT endpoint_id FROM owed_range WHERE log = $1 AND topic = $2 AND part = $3";
 const KEYS: &str = "SELECT DISTINCT order_key FROM owed WHERE endpoint_id = $4 AND log = $1 AND topic = $2 AND part = $3 \
     AND order_key IS NOT NULL";
+const CLAIM_RANGES: &str = "UPDATE owed_range SET claimed_by = $5 \
+    WHERE claimed_by IS NULL AND log = $1 AND topic = $2 AND part = $3 AND endpoint_id = $4 \
+    AND start_offset IN (SELECT start_offset FROM owed_range WHERE claimed_by IS NULL AND log = $1 AND topic = $2 \
+    AND part = $3 AND endpoint_id = $4 ORDER BY from_offset LIMIT $6) \
+    RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
 const RANGES_OF: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset FROM owed_range \
     WHERE log = $1 AND topic = $2 AND part = $3 AND endpoint_id = $4";
 
@@ -108,71 +109,60 @@ impl Store {
         for owed in first {
             let (endpoint, place) = (owed.endpoint, owed.place.clone());
             claimed.owed.push(owed);
-            let Some(KeyPlace { key, offset, .. }) = place else {
+            let Some(place) = place else {
                 continue;
             };
             // Each key has its share, and what another one leaves of its own.
             let limit = left.div_ceil(keys);
             keys -= 1;
-            let (mut last, mut followers) = (offset, Vec::new());
-            if limit > 0 {
-                followers = self
-                    .followers(connection, (endpoint, key), (offset, limit))
-                    .await?;
-            }
-            if let Some(place) = followers.last().and_then(|owed| owed.place.as_ref()) {
-                last = place.offset;
-            }
+            let (mut followers, is_complete) =
+                self.followers(connection, endpoint, &place, limit).await?;
             left -= followers.len();
             claimed.owed.append(&mut followers);
-            let more = sqlx::query(IS_MORE)
-                .bind(endpoint.to_string())
-                .bind(key.to_string())
-                .bind(super::ranges::offset(last))
-                .fetch_optional(&mut *connection)
-                .await?;
-            if more.is_none() {
-                claimed.complete.push((endpoint, key));
+            if is_complete {
+                claimed.complete.push((endpoint, place.key));
             }
         }
         Ok(claimed)
     }
 
+    /// Claims what follows a place, up to the first that another dispatcher has claimed; tells
+    /// whether that is all there is of the key.
     async fn followers(
         &self,
         connection: &mut Connection,
-        (endpoint, key): (EndpointId, OrderKey),
-        (offset, most): (u64, usize),
-    ) -> Result<Vec<Owed>> {
-        let found = sqlx::query(FOLLOWERS)
-            .bind(endpoint.to_string())
-            .bind(key.to_string())
-            .bind(super::ranges::offset(offset))
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&mut *connection)
-            .await?;
-        // Up to the first that another dispatcher has claimed.
-        let mut last = None;
-        for found in &found {
+        endpoint: EndpointId,
+        place: &KeyPlace,
+        limit: usize,
+    ) -> Result<(Vec<Owed>, bool)> {
+        let of_key = |statement| {
+            sqlx::query(statement)
+                .bind(endpoint.to_string())
+                .bind(place.key.to_string())
+                .bind(super::ranges::offset(place.offset))
+        };
+        // And one more, if there is one.
+        let found =
+            of_key(FOLLOWERS).bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
+        let found = found.fetch_all(&mut *connection).await?;
+        let mut free = Vec::new();
+        for found in found.iter().take(limit) {
             if row::optional_text(found, "claimed_by")?.is_some() {
                 break;
             }
-            last = Some(row::number(found, "record_offset")?);
+            free.push(row::number(found, "record_offset")?);
         }
-        let Some(last) = last else {
-            return Ok(Vec::new());
+        let Some(last) = free.last() else {
+            return Ok((Vec::new(), found.is_empty()));
         };
-        let rows = sqlx::query(CLAIM_FOLLOWERS)
-            .bind(self.dispatcher_id())
-            .bind(endpoint.to_string())
-            .bind(key.to_string())
-            .bind(super::ranges::offset(offset))
-            .bind(last)
-            .fetch_all(connection)
-            .await?;
+        let claim = of_key(CLAIM_FOLLOWERS)
+            .bind(*last)
+            .bind(self.dispatcher_id());
+        let rows = claim.fetch_all(connection).await?;
         let mut followers = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
         followers.sort_by_key(|owed| owed.place.as_ref().map(|place| place.offset));
-        Ok(followers)
+        let is_complete = followers.len() == found.len();
+        Ok((followers, is_complete))
     }
 
     pub(super) async fn debtors_of(&self, of: &TopicPartition) -> Result<Vec<EndpointId>> {
@@ -197,43 +187,20 @@ impl Store {
     ) -> Result<Debts> {
         self.release_unsure().await?;
         self.free_ranges_of_the_dead(now_ms).await?;
-        let mut claim = Statement::new("UPDATE owed_range SET claimed_by = ");
-        claim.bind(self.dispatcher_id());
-        claim.push(" WHERE claimed_by IS NULL AND log = ");
-        claim.bind(self.log.to_string()).push(" AND topic = ");
-        claim.bind(of.topic.to_string()).push(" AND part = ");
-        claim
-            .bind(i64::from(of.partition))
-            .push(" AND endpoint_id = ");
-        claim.bind(endpoint.to_string());
-        claim.push(" AND start_offset IN (SELECT start_offset FROM owed_range WHERE claimed_by IS NULL AND log = ");
-        claim.bind(self.log.to_string()).push(" AND topic = ");
-        claim.bind(of.topic.to_string()).push(" AND part = ");
-        claim
-            .bind(i64::from(of.partition))
-            .push(" AND endpoint_id = ");
-        claim.bind(endpoint.to_string());
-        claim.push(" ORDER BY from_offset LIMIT ");
-        claim.bind(i64::try_from(RANGES).unwrap_or(i64::MAX));
-        claim.push(") RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset");
+        let of_endpoint = |statement| self.of_partition(statement, of).bind(endpoint.to_string());
         let mut tx = self.database.begin_writing().await?;
-        let rows = claim.fetch_all(&mut tx).await?;
-        let claimed = rows
-            .iter()
-            .map(super::claims::range)
-            .collect::<Result<Vec<_>>>()?;
-        let claimed = self.without_held(&mut tx, claimed).await?;
-        let all = self.of_partition(RANGES_OF, of).bind(endpoint.to_string());
-        let all = all.fetch_all(&mut *tx).await?;
-        let keys = self.of_partition(KEYS, of).bind(endpoint.to_string());
-        let keys = keys.fetch_all(&mut *tx).await?;
-        let ids: Vec<RangeId> = claimed.iter().map(|range| range.id.clone()).collect();
-        self.commit_range_claim(tx, ids.clone()).await?;
-        self.held().claimed(&claimed);
+        let rows = of_endpoint(CLAIM_RANGES)
+            .bind(self.dispatcher_id())
+            .bind(RANGES)
+            .fetch_all(&mut *tx)
+            .await?;
+        let all = of_endpoint(RANGES_OF).fetch_all(&mut *tx).await?;
+        let keys = of_endpoint(KEYS).fetch_all(&mut *tx).await?;
+        let claimed = self.commit_range_claim(tx, &rows).await?;
         let mut others = Vec::new();
         for found in &all {
             let range = super::claims::range(found)?;
-            if !ids.contains(&range.id) {
+            if !claimed.iter().any(|claimed| claimed.id == range.id) {
                 others.push(range.id);
             }
         }
@@ -255,11 +222,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut ask = Statement::new("WITH asked (order_key) AS (VALUES (");
-        let mut comma = "";
-        for key in keys {
-            ask.push(comma).bind(key.to_string());
-            comma = "), (";
-        }
+        ask.bind_list(keys.iter().map(ToString::to_string), "), (");
         ask.push(
             ")) SELECT order_key FROM asked WHERE EXISTS (SELECT 1 FROM owed WHERE endpoint_id = ",
         );
@@ -292,11 +255,8 @@ impl Store {
             "SELECT DISTINCT endpoint_id, topic, part FROM owed_range WHERE claimed_by IS NULL AND log = ",
         );
         ask.bind(self.log.to_string());
-        let mut comma = " AND endpoint_id IN (";
-        for endpoint in endpoints {
-            ask.push(comma).bind(endpoint.to_string());
-            comma = ", ";
-        }
+        ask.push(" AND endpoint_id IN (");
+        ask.bind_list(endpoints.iter().map(ToString::to_string), ", ");
         ask.push(")");
         let mut connection = self.database.pool.acquire().await?;
         let rows = ask.fetch_all(&mut connection).await?;

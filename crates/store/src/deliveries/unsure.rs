@@ -18,7 +18,7 @@ const FREE_RANGE: &str = "UPDATE owed_range SET claimed_by = NULL \
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsure {
     pub(super) owed: Vec<OwedId>,
-    ranges: Vec<RangeId>,
+    pub(super) ranges: Vec<RangeId>,
 }
 
 impl Store {
@@ -36,15 +36,6 @@ impl Store {
             keep(&mut self.unsure());
         }
         Ok(committed?)
-    }
-
-    pub(super) async fn commit_range_claim(
-        &self,
-        tx: Transaction,
-        ids: Vec<RangeId>,
-    ) -> Result<()> {
-        self.commit_claim(tx, |unsure| unsure.ranges.extend(ids))
-            .await
     }
 
     fn unsure(&self) -> MutexGuard<'_, Unsure> {

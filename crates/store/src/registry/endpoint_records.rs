@@ -237,12 +237,7 @@ async fn fetch(
     ids: &[EndpointId],
 ) -> Result<Vec<AnyRow>> {
     statement.push("(");
-    for (place, id) in ids.iter().enumerate() {
-        if place > 0 {
-            statement.push(", ");
-        }
-        statement.bind(id.to_string());
-    }
+    statement.bind_list(ids.iter().map(ToString::to_string), ", ");
     statement.push(")");
     statement.fetch_all(connection).await
 }

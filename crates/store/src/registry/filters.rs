@@ -293,10 +293,8 @@ async fn insert_members(
 }
 
 fn one_of(statement: &mut Statement, ids: &[&str]) {
-    for (place, id) in ids.iter().enumerate() {
-        statement.push(if place == 0 { "id IN (" } else { ", " });
-        statement.bind((*id).to_owned());
-    }
+    statement.push("id IN (");
+    statement.bind_list(ids.iter().map(|id| (*id).to_owned()), ", ");
     statement.push(")");
 }
 

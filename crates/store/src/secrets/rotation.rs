@@ -30,6 +30,7 @@ use super::key::{BadKeyId, KeyId};
 use crate::clock::now_ms;
 use crate::connection::Connection;
 use crate::error::{Result, with_sources};
+use crate::feed::Change;
 use crate::open::Store;
 use crate::registry::settings;
 use crate::row;
@@ -39,6 +40,8 @@ const BATCH: i64 = 200;
 /// How long the dispatchers of other nodes have to say that they know a new key, which they look
 /// for every second. Longer than one that has died counts as alive, five seconds.
 const KNOWN_TIMEOUT: Duration = Duration::from_secs(8);
+/// How often that is waited for, where others begin to live meanwhile.
+const KNOWN_TRIES: usize = 3;
 /// How often they are asked.
 const KNOWN_INTERVAL: Duration = Duration::from_millis(200);
 /// The id of the key in a sealed value, see `envelope.rs`: the index `endpoint_key` has it.
@@ -188,17 +191,7 @@ impl Store {
             Some(key) => key,
             None => self.add_key().await?,
         };
-        self.wait_until_known(key).await?;
-        let mut change = self.change().await?;
-        if Some(change.key()) != before {
-            return Err(SecretsError::AnotherRotation.into());
-        }
-        // Once more, now that nobody else changes anything: a dispatcher may have begun to live
-        // since, and the file may have been replaced.
-        let without = self.dispatchers_without(&mut change.tx, key).await?;
-        if !without.is_empty() && self.database.is_postgres {
-            return Err(self.not_everywhere(key, &without).into());
-        }
+        let mut change = self.change_once_known(key, before).await?;
         self.keys.refresh().await?;
         self.must_be_there(key)?;
         seal_with(&mut change.tx, key).await?;
@@ -206,6 +199,26 @@ impl Store {
         self.keys.seals_with(key);
         tracing::info!(key.id = %key, "secrets are sealed with another key from now on");
         Ok(key)
+    }
+
+    /// Waits until all dispatchers that live have a key; begins a change in which nothing is sealed
+    /// with another one than `before` yet.
+    async fn change_once_known(&self, key: KeyId, before: Option<KeyId>) -> Result<Change<'_>> {
+        let mut late = Vec::new();
+        for _ in 0..KNOWN_TRIES {
+            self.wait_until_known(key).await?;
+            let mut change = self.change().await?;
+            if Some(change.key()) != before {
+                return Err(SecretsError::AnotherRotation.into());
+            }
+            // Once more, now that nobody else changes anything: a dispatcher may have begun to live
+            // since, and the file may have been replaced. It has as long as the others had.
+            late = self.dispatchers_without(&mut change.tx, key).await?;
+            if late.is_empty() || !self.database.is_postgres {
+                return Ok(change);
+            }
+        }
+        Err(self.not_everywhere(key, &late).into())
     }
 
     /// Waits until all dispatchers that live have a key.

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::Ledger;
@@ -12,6 +14,7 @@ use dovecast_store::{
     StoreError,
 };
 
+use crate::cuts::until;
 use crate::secrets::{expected, opened, secretive, write};
 use crate::setup::{Kind, Test, cases, soon};
 
@@ -21,12 +24,15 @@ cases![
     a_rotation_that_was_interrupted_goes_on,
     nodes_write_and_read_during_a_rotation,
     a_node_that_has_not_got_the_new_key_holds_a_rotation_up,
+    a_node_that_begins_during_a_rotation_is_waited_for,
     a_key_is_not_retired_while_a_value_needs_it,
 ];
 
 pub(crate) const NEW_KEY: &str = "//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=\n";
 /// More than one batch.
 const MANY: usize = 250;
+/// How often a dispatcher says that it lives: more often than a real one.
+const BEAT_INTERVAL: Duration = Duration::from_millis(20);
 /// For how long a dispatcher lives that says so once.
 pub(crate) const LIFE_MS: i64 = 600_000;
 
@@ -184,18 +190,24 @@ async fn a_rotation_that_was_interrupted_goes_on(test: Test) -> Result<()> {
     Ok(())
 }
 
-/// Says every now and then that it lives, as a dispatcher does.
+/// Says every now and then that it lives, and retries where the database keeps it waiting, as a
+/// dispatcher does.
 pub(crate) fn live(
     store: &Store,
     is_over: &Arc<AtomicBool>,
 ) -> tokio::task::JoinHandle<Result<()>> {
     let (store, is_over) = (store.clone(), Arc::clone(is_over));
     tokio::spawn(async move {
-        while !is_over.load(Ordering::Relaxed) {
-            store.beat(0, LIFE_MS).await?;
-            tokio::task::yield_now().await;
+        let mut beats = tokio::time::interval(BEAT_INTERVAL);
+        let mut is_alive = false;
+        loop {
+            beats.tick().await;
+            let beat = store.beat(0, LIFE_MS).await;
+            is_alive |= beat.is_ok();
+            if is_over.load(Ordering::Relaxed) {
+                return if is_alive { Ok(()) } else { Ok(beat?) };
+            }
         }
-        Ok(())
     })
 }
 
@@ -276,6 +288,46 @@ async fn a_node_that_has_not_got_the_new_key_holds_a_rotation_up(test: Test) -> 
     let is_over = Arc::<AtomicBool>::default();
     let beat = live(&other, &is_over);
     let done = soon(store.rotate_secret_key()).await??;
+    is_over.store(true, Ordering::Relaxed);
+    beat.await??;
+    ensure!(done.sealed == 3, "{done:?}");
+    check(&other, &made).await?;
+    Ok(())
+}
+
+const WAITING: &str =
+    "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+const CHANGING: &str =
+    "pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+
+async fn a_node_that_begins_during_a_rotation_is_waited_for(test: Test) -> Result<()> {
+    let Kind::Postgres(postgres) = &test.kind else {
+        // A file has one process.
+        return Ok(());
+    };
+    let (store, account, _) = test.filled().await?;
+    let made = fill(&store, &account, 3).await?;
+    let (other, file, copy) = node_with_a_copy(&test).await?;
+    // A change is under way: the rotation has asked all who live, and waits for its turn.
+    let changing = {
+        let (postgres, url) = (Arc::clone(postgres), test.url.clone());
+        let change = "BEGIN; UPDATE feed SET seq = seq + 1; SELECT pg_sleep(3600)";
+        // An error, when it is ended.
+        thread::spawn(move || drop(postgres.query(&url, change)))
+    };
+    until(|| Ok((test.count(CHANGING)? == 1).then_some(()))).await?;
+    let rotating = {
+        let store = store.clone();
+        tokio::spawn(async move { soon(store.rotate_secret_key()).await })
+    };
+    until(|| Ok((test.count(WAITING)? == 1).then_some(()))).await?;
+    other.beat(0, LIFE_MS).await?;
+    test.execute(&format!("SELECT pg_terminate_backend(pid) FROM {CHANGING}"))?;
+    ensure!(changing.join().is_ok(), "the change has panicked");
+    write(&copy, fs::read(&file)?)?;
+    let is_over = Arc::<AtomicBool>::default();
+    let beat = live(&other, &is_over);
+    let done = rotating.await???;
     is_over.store(true, Ordering::Relaxed);
     beat.await??;
     ensure!(done.sealed == 3, "{done:?}");

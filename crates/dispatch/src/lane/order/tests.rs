@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::Clock;
-use crate::item::{ReadTogether, What};
+use crate::item::{Origin, ReadTogether, What};
 use crate::ledger::{BEHIND, Millis};
 use crate::recording::Recorder;
 
@@ -218,7 +218,7 @@ impl Model {
         let at = usize::try_from(self.random(self.under_way.len() as u64)).unwrap_or(0);
         let item = self.under_way.remove(at);
         let place = item.order.as_deref().cloned().expect("a place");
-        let is_row = item.is_claimed();
+        let is_row = item.is_owed();
         let over = match self.random(6) {
             0 if may_fail => Over::Owed,
             1 if may_fail => Over::Dead,

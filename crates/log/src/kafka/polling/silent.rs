@@ -1,12 +1,12 @@
 //! The polling thread's look for partitions of which nothing comes.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::Polling;
 use crate::kafka::ends::{Asked, Followed};
 use crate::kafka::gaps::Gaps;
 use crate::kafka::source::Source;
+use crate::{AssignedPartition, Assignment};
 
 impl<S: Source> Polling<S> {
     /// Replaces a consumer that gets nothing of a partition although there is something, or because
@@ -44,8 +44,8 @@ impl<S: Source> Polling<S> {
             return self.gaps.all();
         }
         let all = self.assigned.all();
-        let is_known = |gaps: &Gaps, (topic, partition, since): &(String, u32, u64)| {
-            gaps.knows(topic, *partition, *since)
+        let is_known = |gaps: &Gaps, ours: &AssignedPartition| {
+            gaps.knows(&ours.topic, ours.partition, ours.number)
         };
         if !all.iter().all(|ours| is_known(&self.gaps, ours)) {
             let found = self
@@ -58,11 +58,12 @@ impl<S: Source> Polling<S> {
         let begins_at_oldest = !self.options.has_property("auto.offset.reset");
         let mut followed = Vec::new();
         for ours in all {
-            let next = is_known(&self.gaps, &ours).then(|| self.gaps.next(&ours.0, ours.1));
+            let next =
+                is_known(&self.gaps, &ours).then(|| self.gaps.next(&ours.topic, ours.partition));
             let next = next.flatten();
             // Where the operator lets a new group begin elsewhere, that place is not known.
             if next.is_some() || begins_at_oldest {
-                followed.push(((Arc::from(ours.0), ours.1), next));
+                followed.push(((ours.topic, ours.partition), next));
             }
         }
         followed
