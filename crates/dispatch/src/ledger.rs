@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dovecast_log::Record;
+pub use dovecast_log::TopicPartition;
 
 use dovecast_notification::{EndpointId, NotificationId, OrderKey};
 
@@ -31,15 +32,6 @@ pub type Millis = i64;
 /// When a delivery is due that waits for the one before it of its key: with that one done, it is
 /// due at once.
 pub const BEHIND: Millis = Millis::MAX;
-
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TopicPartition {
-    /// Topic.
-    pub topic: Arc<str>,
-    /// Partition.
-    pub partition: u32,
-}
 
 /// Place of a delivery among those of its key at an endpoint that wants them in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

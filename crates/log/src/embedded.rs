@@ -262,8 +262,10 @@ impl Log for Embedded {
     async fn groups(&self) -> Result<Vec<GroupStatus>, LogError> {
         let rows: Vec<(String, i64, i64)> = self
             .query(|connection| {
-                let mut statement = connection
-                    .prepare("SELECT grp, part, offset FROM committed ORDER BY grp, part")?;
+                let mut statement = connection.prepare(
+                    "SELECT consumer_group, partition_id, offset FROM committed
+                     ORDER BY consumer_group, partition_id",
+                )?;
                 let rows = statement
                     .query_map(params![], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
                 rows.collect()

@@ -29,7 +29,7 @@ pub use clock::now_ms;
 pub use dovecast_event::{Header, Record};
 pub use error::LogError;
 pub use line_limit::LineLimit;
-pub use record::{NewRecord, Position};
+pub use record::{NewRecord, Position, TopicPartition};
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

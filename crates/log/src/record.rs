@@ -6,6 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dovecast_event::{Header, Record};
 
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: u32,
+}
+
 /// A record that is to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {

@@ -43,6 +43,24 @@ async fn filled(dir: &Path, records: u64) {
     log.close().await;
 }
 
+/// Gives the tables of a closed log the names that they had first.
+fn make_version_1(dir: &Path) {
+    let sqlite = rusqlite::Connection::open(dir.join("log.db")).expect("the file");
+    sqlite
+        .execute_batch(
+            "ALTER TABLE partition RENAME TO part;
+             ALTER TABLE committed RENAME COLUMN consumer_group TO grp;
+             ALTER TABLE committed RENAME COLUMN partition_id TO part;
+             PRAGMA user_version = 1",
+        )
+        .expect("altered");
+}
+
+/// What the group has committed.
+async fn committed(log: &Embedded) -> u64 {
+    log.groups().await.expect("groups")[0].committed
+}
+
 async fn read_all(log: &Embedded) -> (Vec<Record>, Vec<LogError>) {
     let mut reader = log
         .reader("events", StartAt::Beginning)
@@ -156,6 +174,27 @@ async fn a_truncated_file_gives_what_is_left() {
             });
         assert!(aside, "the damaged file is not kept");
     }
+}
+
+#[tokio::test]
+async fn a_log_of_the_first_version_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path(), 10).await;
+    make_version_1(dir.path());
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    assert_eq!(read_all(&log).await.0.len(), 10);
+    assert_eq!(committed(&log).await, 10);
+    log.close().await;
+    drop(log);
+    // Damaged before it was altered: a page of batches is gone, and with it the end of the file.
+    make_version_1(dir.path());
+    let path = dir.path().join("log.db");
+    let length = fs::metadata(&path).expect("the file").len();
+    let file = fs::File::options().write(true).open(&path);
+    file.expect("the file").set_len(length - 4096).expect("cut");
+    check_goes_on(dir.path(), 0, 10).await;
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    assert_eq!(committed(&log).await, 10);
 }
 
 #[tokio::test]

@@ -16,14 +16,14 @@ const ROW_BYTES: usize = 1024 * 1024;
 
 /// A transaction in the making.
 #[derive(Default)]
-pub(super) struct Group {
+pub(super) struct Additions {
     pub(super) new_topics: BTreeMap<Arc<str>, Arc<Topic>>,
-    pub(super) parts: BTreeMap<u64, Part>,
+    pub(super) partitions: BTreeMap<u64, PartitionAdditions>,
     pub(super) bytes: u64,
 }
 
 /// What a transaction adds to a partition.
-pub(super) struct Part {
+pub(super) struct PartitionAdditions {
     pub(super) topic: Arc<Topic>,
     pub(super) number: u32,
     pub(super) next_offset: u64,
@@ -31,7 +31,7 @@ pub(super) struct Part {
     open: Option<Builder>,
 }
 
-impl Group {
+impl Additions {
     pub(super) fn push(
         &mut self,
         transaction: &Transaction<'_>,
@@ -42,34 +42,37 @@ impl Group {
         let Some(partition) = topic.partitions.get(number as usize) else {
             return Ok(());
         };
-        let part = self.parts.entry(partition.id).or_insert_with(|| Part {
-            topic: Arc::clone(topic),
-            number,
-            next_offset: partition.end(),
-            next_pos: partition.end_pos(),
-            open: None,
-        });
-        let base = part.next_offset.min(MAX_OFFSET - 1);
-        let builder = part
+        let added = self
+            .partitions
+            .entry(partition.id)
+            .or_insert_with(|| PartitionAdditions {
+                topic: Arc::clone(topic),
+                number,
+                next_offset: partition.end(),
+                next_pos: partition.end_pos(),
+                open: None,
+            });
+        let base = added.next_offset.min(MAX_OFFSET - 1);
+        let builder = added
             .open
             .get_or_insert_with(|| Builder::new(&topic.name, number, base));
         builder.push(record);
-        part.next_offset += 1;
+        added.next_offset += 1;
         if builder.len() >= ROW_BYTES {
-            self.bytes += part.write(transaction, partition.id)?;
+            self.bytes += added.write(transaction, partition.id)?;
         }
         Ok(())
     }
 
     pub(super) fn write_open(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        for (id, part) in &mut self.parts {
-            self.bytes += part.write(transaction, *id)?;
+        for (id, added) in &mut self.partitions {
+            self.bytes += added.write(transaction, *id)?;
         }
         Ok(())
     }
 }
 
-impl Part {
+impl PartitionAdditions {
     /// Writes the open row; says how much that is.
     fn write(&mut self, transaction: &Transaction<'_>, id: u64) -> rusqlite::Result<u64> {
         let Some(builder) = self.open.take() else {
@@ -112,7 +115,7 @@ pub(super) fn write_positions(
     positions: &[(u64, u64)],
 ) -> rusqlite::Result<Appended> {
     let mut statement = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO committed (grp, part, offset) VALUES (?1, ?2, ?3)",
+        "INSERT OR REPLACE INTO committed (consumer_group, partition_id, offset) VALUES (?1, ?2, ?3)",
     )?;
     for (id, offset) in positions {
         statement.execute(params![group, id.cast_signed(), offset.cast_signed()])?;

@@ -85,9 +85,9 @@ impl Builder {
     }
 }
 
-/// Where a batch belongs.
+/// What a batch says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Head {
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
     pub(super) base: u64,
@@ -105,27 +105,27 @@ pub(super) enum Damage {
     Misplaced,
 }
 
-/// Checks a batch and reads where it belongs.
-pub(super) fn place(bytes: &[u8]) -> Result<Place, Damage> {
+/// Checks a batch and reads its head.
+pub(super) fn head(bytes: &[u8]) -> Result<Head, Damage> {
     Ok(open(bytes)?.0)
 }
 
-fn open(bytes: &[u8]) -> Result<(Place, Input<'_>), Damage> {
+fn open(bytes: &[u8]) -> Result<(Head, Input<'_>), Damage> {
     let (sum, content) = bytes.split_first_chunk().ok_or(Damage::Checksum)?;
     if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
         return Err(Damage::Checksum);
     }
     let mut input = Input(content);
     let read = |input: &mut Input<'_>| {
-        Some(Place {
+        Some(Head {
             topic: Arc::from(std::str::from_utf8(input.text()?).ok()?),
             partition: u32::try_from(input.number()?).ok()?,
             base: input.number()?,
             count: input.number()?,
         })
     };
-    let place = read(&mut input).ok_or(Damage::Nonsense)?;
-    Ok((place, input))
+    let head = read(&mut input).ok_or(Damage::Nonsense)?;
+    Ok((head, input))
 }
 
 /// Reads the records from `from` on of a batch that has to belong to this topic and place.
@@ -135,12 +135,12 @@ pub(super) fn records(
     (partition, base): (u32, u64),
     from: u64,
 ) -> Result<Vec<Record>, Damage> {
-    let (place, mut input) = open(bytes)?;
-    if (&*place.topic, place.partition, place.base) != (topic, partition, base) {
+    let (head, mut input) = open(bytes)?;
+    if (&*head.topic, head.partition, head.base) != (topic, partition, base) {
         return Err(Damage::Misplaced);
     }
     let mut records = Vec::new();
-    for offset in place.base..place.base.saturating_add(place.count) {
+    for offset in head.base..head.base.saturating_add(head.count) {
         let record = input.record(topic, partition, offset);
         let record = record.ok_or(Damage::Nonsense)?;
         if offset >= from {
@@ -355,7 +355,7 @@ mod tests {
             let mut bytes = built(&records);
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
-            prop_assert_eq!(place(&bytes), Err(Damage::Checksum));
+            prop_assert_eq!(head(&bytes), Err(Damage::Checksum));
         }
 
         #[test]
@@ -364,7 +364,7 @@ mod tests {
             let mut sum = crc32fast::hash(&content).to_le_bytes().to_vec();
             sum.append(&mut bytes);
             let _ = super::records(&sum, &Arc::from("t"), (0, 0), 0);
-            let _ = place(&sum);
+            let _ = head(&sum);
         }
     }
 

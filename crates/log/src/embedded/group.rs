@@ -294,7 +294,7 @@ async fn committed(shared: &Shared, group: &str, topic: &Arc<Topic>) -> Result<V
             let mut all = Vec::new();
             for partition in &topic.partitions {
                 let offset: Option<i64> = connection
-                    .prepare_cached("SELECT offset FROM committed WHERE grp = ?1 AND part = ?2")
+                    .prepare_cached("SELECT offset FROM committed WHERE consumer_group = ?1 AND partition_id = ?2")
                     .and_then(|mut statement| {
                         statement
                             .query_row(params![group, partition.id.cast_signed()], |row| row.get(0))

@@ -24,14 +24,14 @@ pub(super) fn load(shared: &Shared, connection: &Connection) -> Result<Loaded, S
 fn read(shared: &Shared, connection: &Connection) -> rusqlite::Result<Loaded> {
     // A group may have committed of a topic that was removed; another topic gets those ids.
     connection.execute(
-        "DELETE FROM committed WHERE part NOT IN (SELECT id FROM part)",
+        "DELETE FROM committed WHERE partition_id NOT IN (SELECT id FROM partition)",
         [],
     )?;
     let mut by_topic: BTreeMap<Arc<str>, Vec<Partition>> = BTreeMap::new();
     let mut next_partition_id = 0;
     let mut statement = connection.prepare(
-        "SELECT topic.name, part.id, part.number, part.begin, part.end FROM topic, part
-         WHERE part.topic = topic.id ORDER BY topic.id, part.number",
+        "SELECT topic.name, partition.id, partition.number, partition.begin, partition.end
+         FROM topic, partition WHERE partition.topic = topic.id ORDER BY topic.id, partition.number",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

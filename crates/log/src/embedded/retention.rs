@@ -170,7 +170,7 @@ fn delete(transaction: &Transaction<'_>, first: &Oldest) -> rusqlite::Result<()>
         .prepare_cached("DELETE FROM batch WHERE key >= ?1 AND key < ?2")?
         .execute(params![key(id, 0), key(id, begin)])?;
     transaction
-        .prepare_cached("UPDATE part SET begin = ?2, end = max(end, ?3) WHERE id = ?1")?
+        .prepare_cached("UPDATE partition SET begin = ?2, end = max(end, ?3) WHERE id = ?1")?
         .execute(params![
             id.cast_signed(),
             begin.cast_signed(),
@@ -237,7 +237,9 @@ fn oldest(
         return Ok(row);
     };
     let committed: Option<i64> = connection
-        .prepare_cached("SELECT offset FROM committed WHERE grp = ?1 AND part = ?2")?
+        .prepare_cached(
+            "SELECT offset FROM committed WHERE consumer_group = ?1 AND partition_id = ?2",
+        )?
         .query_row(params![group, id.cast_signed()], |row| row.get(0))
         .optional()?;
     let is_done = committed.is_some_and(|offset| offset.cast_unsigned() >= oldest.end);

@@ -157,26 +157,28 @@ fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
     let Ok(old) = Connection::open_with_flags(damaged, flags) else {
         return Ok(saved);
     };
-    let mut parts = known_parts(&old);
-    let ranges: Vec<_> = parts
+    let mut partitions = known_partitions(&old);
+    let ranges: Vec<_> = partitions
         .keys()
         .map(|id| (key(*id, 0), key(*id + 1, 0)))
         .collect();
     let mut is_whole = !ranges.is_empty();
     for range in ranges {
-        is_whole &= copy_range(&old, new, range, &mut parts, &mut saved)?;
+        is_whole &= copy_range(&old, new, range, &mut partitions, &mut saved)?;
     }
     if !is_whole {
         // Perhaps there are partitions whose rows cannot be read, and batches that the other ranges
         // did not reach.
-        copy_range(&old, new, (i64::MIN, i64::MAX), &mut parts, &mut saved)?;
+        copy_range(&old, new, (i64::MIN, i64::MAX), &mut partitions, &mut saved)?;
     }
-    fill_in_numbers(&mut parts);
-    for (id, part) in &mut parts {
+    fill_in_numbers(&mut partitions);
+    for (id, partition) in &mut partitions {
         // An offset that was given once is never given again, though its record may be lost.
-        part.end = part.end.max(known_end(shared, &old, *id).cast_signed());
-        part.write(new, *id)?;
-        saved.missing += gaps(new, *id, part)?;
+        partition.end = partition
+            .end
+            .max(known_end(shared, &old, *id).cast_signed());
+        partition.write(new, *id)?;
+        saved.missing += gaps(new, *id, partition)?;
     }
     for table in ["committed", "mark", "seen"] {
         copy_table(&old, new, table)?;
@@ -190,56 +192,58 @@ fn known_end(shared: &Shared, old: &Connection, id: u64) -> u64 {
     let topics = shared.topics.all();
     let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
     let here = partitions.find(|partition| partition.id == id);
+    let column = if is_version_1(old) {
+        "part"
+    } else {
+        "partition_id"
+    };
+    let sql = format!("SELECT max(offset) FROM committed WHERE {column} = ?1");
     let committed: Option<i64> = old
-        .query_row(
-            "SELECT max(offset) FROM committed WHERE part = ?1",
-            [id.cast_signed()],
-            |row| row.get(0),
-        )
+        .query_row(&sql, [id.cast_signed()], |row| row.get(0))
         .unwrap_or_default();
     here.map_or(0, Partition::end)
         .max(committed.map_or(0, i64::cast_unsigned))
 }
 
 /// A topic has its partitions without gaps: those of which nothing is left are made anew.
-fn fill_in_numbers(parts: &mut BTreeMap<u64, Part>) {
+fn fill_in_numbers(partitions: &mut BTreeMap<u64, SavedPartition>) {
     let mut topics: BTreeMap<Arc<str>, BTreeSet<u32>> = BTreeMap::new();
-    for part in parts.values() {
-        let numbers = topics.entry(Arc::clone(&part.topic)).or_default();
-        numbers.insert(part.number);
+    for partition in partitions.values() {
+        let numbers = topics.entry(Arc::clone(&partition.topic)).or_default();
+        numbers.insert(partition.number);
     }
-    let mut next_id = parts.last_key_value().map_or(0, |(id, _)| id + 1);
+    let mut next_id = partitions.last_key_value().map_or(0, |(id, _)| id + 1);
     for (topic, numbers) in topics {
         let last = numbers.last().copied().unwrap_or_default();
         for number in (0..last).filter(|number| !numbers.contains(number)) {
-            let part = Part {
+            let partition = SavedPartition {
                 topic: Arc::clone(&topic),
                 number,
                 begin: 0,
                 end: 0,
             };
-            parts.insert(next_id, part);
+            partitions.insert(next_id, partition);
             next_id += 1;
         }
     }
 }
 
 /// A partition, as its row or one of its batches says.
-struct Part {
+struct SavedPartition {
     topic: Arc<str>,
     number: u32,
     begin: i64,
     end: i64,
 }
 
-impl Part {
+impl SavedPartition {
     fn write(&self, new: &Connection, id: u64) -> rusqlite::Result<()> {
         new.execute(
             "INSERT OR IGNORE INTO topic (name) VALUES (?1)",
             [&*self.topic],
         )?;
         new.execute(
-            "INSERT OR IGNORE INTO part (id, topic, number, begin, end)
+            "INSERT OR IGNORE INTO partition (id, topic, number, begin, end)
              SELECT ?1, id, ?3, ?4, ?5 FROM topic WHERE name = ?2",
             params![
                 id.cast_signed(),
@@ -253,29 +257,42 @@ impl Part {
     }
 }
 
+/// Whether the damaged file was not altered yet: its tables have other names.
+fn is_version_1(old: &Connection) -> bool {
+    old.prepare("SELECT id FROM part").is_ok()
+}
+
 /// The partitions whose rows can be read.
-fn known_parts(old: &Connection) -> BTreeMap<u64, Part> {
-    let mut parts = BTreeMap::new();
-    let sql = "SELECT part.id, topic.name, part.number, part.begin, part.end FROM part, topic WHERE part.topic = topic.id";
-    let Ok(mut statement) = old.prepare(sql) else {
-        return parts;
+fn known_partitions(old: &Connection) -> BTreeMap<u64, SavedPartition> {
+    let mut partitions = BTreeMap::new();
+    let table = if is_version_1(old) {
+        "part"
+    } else {
+        "partition"
+    };
+    let sql = format!(
+        "SELECT partition.id, topic.name, partition.number, partition.begin, partition.end \
+         FROM {table} AS partition, topic WHERE partition.topic = topic.id"
+    );
+    let Ok(mut statement) = old.prepare(&sql) else {
+        return partitions;
     };
     let Ok(mut rows) = statement.query([]) else {
-        return parts;
+        return partitions;
     };
     while let Ok(Some(row)) = rows.next() {
-        let part = || -> rusqlite::Result<(u64, Part)> {
-            let part = Part {
+        let read = || -> rusqlite::Result<(u64, SavedPartition)> {
+            let partition = SavedPartition {
                 topic: row.get::<_, String>(1)?.into(),
                 number: row.get(2)?,
                 begin: row.get(3)?,
                 end: row.get(4)?,
             };
-            Ok((row.get::<_, i64>(0)?.cast_unsigned(), part))
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), partition))
         };
-        parts.extend(part());
+        partitions.extend(read());
     }
-    parts
+    partitions
 }
 
 /// Copies a range from its beginning, and, where that meets damage, from its end; `true` if it met
@@ -284,13 +301,13 @@ fn copy_range(
     old: &Connection,
     new: &Connection,
     range: (i64, i64),
-    parts: &mut BTreeMap<u64, Part>,
+    partitions: &mut BTreeMap<u64, SavedPartition>,
     saved: &mut Saved,
 ) -> rusqlite::Result<bool> {
     for is_descending in [false, true] {
         let mut copied = Ok(());
         let is_complete = read_range(old, range, is_descending, |row| {
-            copied = copy_row(new, &row, parts, saved);
+            copied = copy_row(new, &row, partitions, saved);
             copied.is_ok()
         });
         copied?;
@@ -349,28 +366,29 @@ fn read_range(
 fn copy_row(
     new: &Connection,
     row: &Row,
-    parts: &mut BTreeMap<u64, Part>,
+    partitions: &mut BTreeMap<u64, SavedPartition>,
     saved: &mut Saved,
 ) -> rusqlite::Result<()> {
     let (id, base) = unkey(row.key);
-    let known = parts.get(&id);
-    let place = batch::place(&row.bytes).ok().filter(|place| {
-        place.base == base
-            && place.count == row.count.cast_unsigned()
-            && known
-                .is_none_or(|part| *part.topic == *place.topic && part.number == place.partition)
+    let known = partitions.get(&id);
+    let head = batch::head(&row.bytes).ok().filter(|head| {
+        head.base == base
+            && head.count == row.count.cast_unsigned()
+            && known.is_none_or(|partition| {
+                *partition.topic == *head.topic && partition.number == head.partition
+            })
     });
-    let Some(place) = place else {
+    let Some(head) = head else {
         saved.damaged += 1;
         return Ok(());
     };
-    let part = parts.entry(id).or_insert_with(|| Part {
-        topic: Arc::clone(&place.topic),
-        number: place.partition,
+    let partition = partitions.entry(id).or_insert_with(|| SavedPartition {
+        topic: Arc::clone(&head.topic),
+        number: head.partition,
         begin: 0,
         end: 0,
     });
-    part.end = part.end.max((base + place.count).cast_signed());
+    partition.end = partition.end.max((base + head.count).cast_signed());
     let inserted = new
         .prepare_cached(
             "INSERT OR IGNORE INTO batch (key, count, time_ms, pos, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -381,19 +399,19 @@ fn copy_row(
 }
 
 /// Tells which offsets are missing between batches; says how many.
-fn gaps(new: &Connection, id: u64, part: &Part) -> rusqlite::Result<u64> {
+fn gaps(new: &Connection, id: u64, partition: &SavedPartition) -> rusqlite::Result<u64> {
     let mut statement = new
         .prepare_cached("SELECT key, count FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
     let mut rows = statement.query(params![key(id, 0), key(id + 1, 0)])?;
     let mut missing = 0;
-    let mut expected = part.begin.cast_unsigned();
+    let mut expected = partition.begin.cast_unsigned();
     while let Some(row) = rows.next()? {
         let base = unkey(row.get(0)?).1;
         if expected < base {
             missing += base - expected;
             tracing::error!(
-                topic = &*part.topic,
-                partition = part.number,
+                topic = &*partition.topic,
+                partition = partition.number,
                 from = expected,
                 to = base - 1,
                 "offsets of the damaged log are lost"

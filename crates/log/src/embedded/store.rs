@@ -22,21 +22,31 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `application_id` of the file: "dcst".
 const APPLICATION_ID: i32 = 0x6463_7374;
 /// Version of the tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+/// What a file without tables has instead.
+const NEW: i32 = 0;
 
 const SCHEMA: &str = "
 CREATE TABLE topic (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 -- begin and end are what is known without the batches: the oldest offset that is kept, and one that was given already.
-CREATE TABLE part (id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, number INTEGER NOT NULL,
+CREATE TABLE partition (id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, number INTEGER NOT NULL,
     begin INTEGER NOT NULL DEFAULT 0, end INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, number));
 -- key: the partition's id above the offset of the first record, see `key`; pos: bytes of all batches of the partition
 -- before this one, those that are gone included; bytes: see batch.rs.
 CREATE TABLE batch (key INTEGER PRIMARY KEY, count INTEGER NOT NULL, time_ms INTEGER NOT NULL,
     pos INTEGER NOT NULL, bytes BLOB NOT NULL);
-CREATE TABLE committed (grp TEXT NOT NULL, part INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (grp, part)) WITHOUT ROWID;
+CREATE TABLE committed (consumer_group TEXT NOT NULL, partition_id INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (consumer_group, partition_id)) WITHOUT ROWID;
 CREATE TABLE mark (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 -- The ids of the window, 16 bytes each, a row for each commit.
 CREATE TABLE seen (seq INTEGER PRIMARY KEY, ids BLOB NOT NULL);
+";
+
+/// From version 1 to 2: names.
+const TO_VERSION_2: &str = "
+ALTER TABLE part RENAME TO partition;
+ALTER TABLE committed RENAME COLUMN grp TO consumer_group;
+ALTER TABLE committed RENAME COLUMN part TO partition_id;
 ";
 
 /// Bits of a key that hold the offset; above them is the partition's id.
@@ -110,14 +120,15 @@ impl Store {
         }
     }
 
-    /// The connection that writes; makes the tables in a new file.
+    /// The connection that writes; makes the tables in a new file, and alters those of an earlier
+    /// version.
     pub(super) fn open_writer(&self) -> Result<Connection, StoreError> {
         let sql = |error: rusqlite::Error| self.error("open", &error);
         self.keep_private()
             .map_err(|error| StoreError::Log(super::io_error("open", &self.path, &error)))?;
         let connection = Connection::open(&self.path).map_err(sql)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(sql)?;
-        let is_new = self.check_version(&connection)?;
+        let version = self.check_version(&connection)?;
         connection
             .pragma_update(None, "page_size", 4096)
             .map_err(sql)?;
@@ -138,10 +149,15 @@ impl Store {
         ] {
             connection.pragma_update(None, name, value).map_err(sql)?;
         }
-        if is_new {
+        let steps = match version {
+            NEW => SCHEMA,
+            1 => TO_VERSION_2,
+            _ => "",
+        };
+        if !steps.is_empty() {
             connection
                 .execute_batch(&format!(
-                    "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+                    "BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
                 ))
                 .map_err(sql)?;
         }
@@ -174,8 +190,8 @@ impl Store {
         Ok(is_busy? != 0)
     }
 
-    /// `true`: the file is new. One that is not ours is left as it is.
-    fn check_version(&self, connection: &Connection) -> Result<bool, StoreError> {
+    /// The version of the tables. A file that is not ours is left as it is.
+    fn check_version(&self, connection: &Connection) -> Result<i32, StoreError> {
         let sql = |error: rusqlite::Error| self.error("open", &error);
         let pragma = |name: &str| -> Result<i32, StoreError> {
             connection
@@ -190,9 +206,9 @@ impl Store {
                 if tables > 0 {
                     return Err(self.foreign("it has tables that are not ours"));
                 }
-                Ok(true)
+                Ok(NEW)
             }
-            (APPLICATION_ID, VERSION) => Ok(false),
+            (APPLICATION_ID, known @ 1..=VERSION) => Ok(known),
             (APPLICATION_ID, newer) => Err(self.foreign(&format!(
                 "it has version {newer}, this binary knows {VERSION}: use the newer binary"
             ))),

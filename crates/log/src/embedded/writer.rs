@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::additions::{Group, write_mark, write_positions};
+use super::additions::{Additions, write_mark, write_positions};
 use super::pool::Pool;
 use super::queue::{Next, Queue};
 use super::retention::{Now, RetentionClock};
@@ -238,9 +238,9 @@ impl Writer {
         let done = self.transact(&mut connection, commands);
         self.connection = Some(connection);
         match done {
-            Ok((group, appended)) => {
+            Ok((additions, appended)) => {
                 self.window.commit();
-                self.publish(group);
+                self.publish(additions);
                 Ok(appended)
             }
             Err(error) => {
@@ -254,18 +254,18 @@ impl Writer {
         &mut self,
         connection: &mut Connection,
         commands: &[Command],
-    ) -> Result<(Group, Vec<Appended>), StoreError> {
+    ) -> Result<(Additions, Vec<Appended>), StoreError> {
         let store = self.shared.store.clone();
         let sql = |error: rusqlite::Error| store.error("append to", &error);
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(sql)?;
-        let mut group = Group::default();
+        let mut additions = Additions::default();
         let mut appended = Vec::with_capacity(commands.len());
         for command in commands {
             let done = match command {
                 Command::Append { records, mark, .. } => self
-                    .append(&transaction, &mut group, records)
+                    .append(&transaction, &mut additions, records)
                     .and_then(|appended| {
                         write_mark(&transaction, mark.as_ref()).map(|()| appended)
                     }),
@@ -277,29 +277,29 @@ impl Writer {
                     .and_then(|mut statement| statement.execute([name]))
                     .map(|_| Appended::default()),
                 Command::CreateTopics { names, .. } => self
-                    .create_all(&transaction, &mut group, names)
+                    .create_all(&transaction, &mut additions, names)
                     .map(|()| Appended::default()),
                 Command::RemoveTopic(_) | Command::Close { .. } => Ok(Appended::default()),
             };
             appended.push(done.map_err(sql)?);
         }
-        group.write_open(&transaction).map_err(sql)?;
+        additions.write_open(&transaction).map_err(sql)?;
         self.write_window(&transaction).map_err(sql)?;
         transaction.commit().map_err(sql)?;
-        Ok((group, appended))
+        Ok((additions, appended))
     }
 
     fn append(
         &mut self,
         transaction: &Transaction<'_>,
-        group: &mut Group,
+        additions: &mut Additions,
         records: &[NewRecord],
     ) -> rusqlite::Result<Appended> {
         let mut appended = Appended::default();
         let round = self.round_robin;
         self.round_robin = self.round_robin.wrapping_add(1);
         for (place, record) in records.iter().enumerate() {
-            let Some(topic) = self.topic(transaction, group, &record.topic)? else {
+            let Some(topic) = self.topic(transaction, additions, &record.topic)? else {
                 appended.refused += 1;
                 appended.refusals.push(Refusal {
                     place,
@@ -319,7 +319,7 @@ impl Writer {
                 Some(key) => partition::of_key(key, count),
                 None => round % count.max(1),
             };
-            group.push(transaction, &topic, number, record)?;
+            additions.push(transaction, &topic, number, record)?;
             appended.appended += 1;
         }
         Ok(appended)
@@ -341,16 +341,16 @@ impl Writer {
     }
 
     /// Shows readers what is committed.
-    fn publish(&mut self, group: Group) {
-        self.unchecked_bytes += group.bytes;
-        for (_, topic) in group.new_topics {
+    fn publish(&mut self, additions: Additions) {
+        self.unchecked_bytes += additions.bytes;
+        for (_, topic) in additions.new_topics {
             self.shared.topics.insert(topic);
         }
-        for part in group.parts.into_values() {
-            let partition = part.topic.partitions.get(part.number as usize);
+        for added in additions.partitions.into_values() {
+            let partition = added.topic.partitions.get(added.number as usize);
             if let Some(partition) = partition {
-                partition.set_end_pos(part.next_pos);
-                partition.set_end(part.next_offset);
+                partition.set_end_pos(added.next_pos);
+                partition.set_end(added.next_offset);
             }
         }
     }

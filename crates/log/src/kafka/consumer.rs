@@ -12,7 +12,7 @@ use super::gaps::Gaps;
 use super::polling::Polled;
 use super::source::{Fetched, Source};
 use super::{Counters, KafkaOptions, REQUEST, blocking};
-use crate::{AssignedPartition, Assignment, Consumer, LogError, Position, Record};
+use crate::{AssignedPartition, Assignment, Consumer, LogError, Position, Record, TopicPartition};
 
 /// How often, and how soon after each other, a commit is tried while the group rebalances: 30 s
 /// together.
@@ -88,7 +88,7 @@ impl Source for Topics {
             if let Some(Offset::Offset(next)) = found.map(|found| found.offset())
                 && let Ok(next) = u64::try_from(next)
             {
-                gaps.begin(&ours.topic, ours.partition, (ours.number, next));
+                gaps.begin(&ours.topic, ours.partition, ours.number, next);
             }
         }
         Ok(())
@@ -98,8 +98,8 @@ impl Source for Topics {
 impl Consumer for KafkaConsumer {
     async fn next(&mut self) -> Result<Vec<Record>, LogError> {
         let is_ours = |assigned: &Assigned, fetched: &Fetched| {
-            let (topic, partition) = fetched.item.place();
-            assigned.contains(topic, partition, fetched.at)
+            let of = fetched.item.partition();
+            assigned.contains(&of.topic, of.partition, fetched.at)
         };
         self.0.next(is_ours).await
     }
@@ -141,8 +141,11 @@ impl KafkaConsumer {
     fn ours(&self, positions: &[Position]) -> Result<TopicPartitionList, LogError> {
         let mut list = TopicPartitionList::new();
         for position in positions {
-            let place = (Arc::clone(&position.topic), position.partition);
-            let handed_out = self.0.handed_out.get(&place);
+            let of = TopicPartition {
+                topic: Arc::clone(&position.topic),
+                partition: position.partition,
+            };
+            let handed_out = self.0.handed_out.get(&of);
             // One that went away and came back is where whoever had it meanwhile has committed.
             let is_ours = handed_out.is_some_and(|at| {
                 self.0

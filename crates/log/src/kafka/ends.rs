@@ -10,6 +10,7 @@
 //! was ever read is what the group has committed, or else the oldest record.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use super::KafkaOptions;
 use super::assigned::Context;
 use super::reader::GROUP;
 use super::source::create;
+use crate::TopicPartition;
 
 /// How often it is looked whether partitions have moved; one that has not is asked about.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,16 +37,17 @@ const PARTITIONS_PER_CHECK: usize = 16;
 /// Checks in a row that have to find it: leaders that have just changed may say so by mistake.
 const CHECKS: u32 = 2;
 
-/// Topic and partition.
-pub(super) type Place = (Arc<str>, u32);
-
-/// A partition that a consumer reads, and what comes next of it; `None`: the oldest record.
-pub(super) type Followed = (Place, Option<u64>);
+/// A partition that a consumer reads.
+pub(super) struct Followed {
+    pub(super) of: TopicPartition,
+    /// The offset that comes next of it; `None`: the oldest record.
+    pub(super) next: Option<u64>,
+}
 
 /// A partition of which a consumer would never get anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Silent {
-    pub(super) place: Place,
+    pub(super) of: TopicPartition,
     /// The offset that was expected next.
     pub(super) next: u64,
     /// The offset that the next record will get.
@@ -53,23 +56,31 @@ pub(super) struct Silent {
 
 /// The cluster, as far as checks need it.
 pub(super) trait Cluster {
-    /// The oldest offset of a partition and its end; `None`: the cluster does not say so now.
-    fn begin_and_end(&mut self, place: &Place) -> Option<(u64, u64)>;
+    /// Offsets from the oldest record of a partition to its end; `None`: the cluster does not say so
+    /// now.
+    fn kept(&mut self, of: &TopicPartition) -> Option<Range<u64>>;
 
     /// Whether another consumer gets a record at an offset of a partition or behind it.
-    fn has_record(&mut self, place: &Place, offset: u64) -> bool;
+    fn has_record(&mut self, of: &TopicPartition, offset: u64) -> bool;
 }
 
 /// When partitions are asked about, and what was found.
 #[derive(Debug)]
 pub(super) struct EndChecks {
     checked: Instant,
-    still: HashMap<Place, Still>,
+    still: HashMap<TopicPartition, Still>,
     /// How many partitions were asked about that no check had found anything of.
     turn: usize,
     /// What comes next and the end, where a consumer was replaced, or no record found: nothing is
     /// done twice for the same.
-    settled: HashMap<Place, (u64, u64)>,
+    settled: HashMap<TopicPartition, Settled>,
+}
+
+/// What comes next of a partition, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Settled {
+    next: u64,
+    end: u64,
 }
 
 /// A partition that has not moved.
@@ -82,6 +93,14 @@ struct Still {
     lost: u32,
     /// Checks in a row that have found something unread.
     unread: u32,
+}
+
+/// Partitions that one check asks about.
+struct ToAsk {
+    /// Those of which something was found: they go first.
+    found: Vec<TopicPartition>,
+    /// Some of the others, in turn.
+    in_turn: Vec<TopicPartition>,
 }
 
 impl EndChecks {
@@ -123,13 +142,16 @@ impl EndChecks {
     ) -> Option<Silent> {
         self.checked = now;
         self.note(followed);
-        for (place, is_in_turn) in self.to_ask() {
-            self.turn += usize::from(is_in_turn);
+        let ToAsk { found, in_turn } = self.to_ask();
+        let first_in_turn = found.len();
+        for (number, of) in found.into_iter().chain(in_turn).enumerate() {
+            self.turn += usize::from(number >= first_in_turn);
             // Those behind one that does not answer are asked in the next check: each would take as
             // long.
-            let (begin, end) = cluster.begin_and_end(&place)?;
-            if let Some(silent) = self.judge(&place, (begin, end), cluster) {
-                self.settled.insert(place, (silent.next, end));
+            let kept = cluster.kept(&of)?;
+            if let Some(silent) = self.judge(&of, kept, cluster) {
+                let Silent { next, end, .. } = silent;
+                self.settled.insert(of, Settled { next, end });
                 return Some(silent);
             }
         }
@@ -139,8 +161,8 @@ impl EndChecks {
     /// Notes which partitions have moved.
     fn note(&mut self, followed: &[Followed]) {
         let mut before = std::mem::take(&mut self.still);
-        for (place, next) in followed {
-            let still = before.remove(place).filter(|still| still.next == *next);
+        for Followed { of, next } in followed {
+            let still = before.remove(of).filter(|still| still.next == *next);
             let still = match still {
                 Some(still) => Still {
                     checks: still.checks.saturating_add(1),
@@ -153,40 +175,38 @@ impl EndChecks {
                     unread: 0,
                 },
             };
-            self.still.insert(place.clone(), still);
+            self.still.insert(of.clone(), still);
         }
     }
 
-    /// Partitions that something was found of go first, all others in turn: whether it is the
-    /// partition's turn.
-    fn to_ask(&self) -> Vec<(Place, bool)> {
+    fn to_ask(&self) -> ToAsk {
         let still = self.still.iter().filter(|(_, still)| still.checks > 0);
         let (mut found, mut others): (Vec<_>, Vec<_>) =
             still.partition(|(_, still)| still.lost > 0 || still.unread > 0);
         found.truncate(PARTITIONS_PER_CHECK);
-        others.sort_unstable_by_key(|(place, _)| *place);
+        others.sort_unstable_by_key(|(of, _)| *of);
         let room = (PARTITIONS_PER_CHECK - found.len()).min(others.len());
         let turn = self.turn.checked_rem(others.len()).unwrap_or(0);
         let others = others.iter().cycle().skip(turn).take(room);
-        let found = found.iter().map(|(place, _)| ((*place).clone(), false));
-        found
-            .chain(others.map(|(place, _)| ((*place).clone(), true)))
-            .collect()
+        ToAsk {
+            found: found.iter().map(|(of, _)| (*of).clone()).collect(),
+            in_turn: others.map(|(of, _)| (*of).clone()).collect(),
+        }
     }
 
     fn judge(
         &mut self,
-        place: &Place,
-        (begin, end): (u64, u64),
+        of: &TopicPartition,
+        kept: Range<u64>,
         cluster: &mut impl Cluster,
     ) -> Option<Silent> {
-        let still = self.still.get_mut(place)?;
-        let next = still.next.unwrap_or(begin);
-        let is_settled = self.settled.get(place) == Some(&(next, end));
+        let still = self.still.get_mut(of)?;
+        let (next, end) = (still.next.unwrap_or(kept.start), kept.end);
+        let is_settled = self.settled.get(of) == Some(&Settled { next, end });
         still.lost = count(still.lost, end < next && !is_settled);
         still.unread = count(still.unread, end > next && !is_settled);
         let silent = Silent {
-            place: place.clone(),
+            of: of.clone(),
             next,
             end,
         };
@@ -194,12 +214,12 @@ impl EndChecks {
             return Some(silent);
         }
         if still.unread >= CHECKS {
-            if cluster.has_record(place, next.max(begin)) {
+            if cluster.has_record(of, next.max(kept.start)) {
                 return Some(silent);
             }
             // The marker of a transaction, or one that was given up.
             still.unread = 0;
-            self.settled.insert(place.clone(), (next, end));
+            self.settled.insert(of.clone(), Settled { next, end });
         }
         None
     }
@@ -217,20 +237,20 @@ pub(super) struct Asked<'a> {
 }
 
 impl Cluster for Asked<'_> {
-    fn begin_and_end(&mut self, (topic, partition): &Place) -> Option<(u64, u64)> {
-        let number = i32::try_from(*partition).unwrap_or(i32::MAX);
+    fn kept(&mut self, of: &TopicPartition) -> Option<Range<u64>> {
+        let number = i32::try_from(of.partition).unwrap_or(i32::MAX);
         // That nothing can be read now is logged elsewhere.
         let answer = self
             .consumer
-            .fetch_watermarks(topic, number, ANSWER_TIMEOUT);
+            .fetch_watermarks(&of.topic, number, ANSWER_TIMEOUT);
         let (begin, end) = answer.ok()?;
-        Some((u64::try_from(begin).ok()?, u64::try_from(end).ok()?))
+        Some(u64::try_from(begin).ok()?..u64::try_from(end).ok()?)
     }
 
-    fn has_record(&mut self, place: &Place, offset: u64) -> bool {
-        probe(self.options, place, offset).unwrap_or_else(|error| {
+    fn has_record(&mut self, of: &TopicPartition, offset: u64) -> bool {
+        probe(self.options, of, offset).unwrap_or_else(|error| {
             tracing::warn!(
-                %error, topic = &*place.0, partition = place.1,
+                %error, topic = &*of.topic, partition = of.partition,
                 "cannot find out whether a partition has a record that was not read"
             );
             false
@@ -238,16 +258,12 @@ impl Cluster for Asked<'_> {
     }
 }
 
-fn probe(
-    options: &KafkaOptions,
-    (topic, partition): &Place,
-    offset: u64,
-) -> Result<bool, KafkaError> {
+fn probe(options: &KafkaOptions, of: &TopicPartition, offset: u64) -> Result<bool, KafkaError> {
     let consumer = create(options, GROUP, &Arc::default())?;
     let mut list = TopicPartitionList::new();
-    let number = i32::try_from(*partition).unwrap_or(i32::MAX);
+    let number = i32::try_from(of.partition).unwrap_or(i32::MAX);
     let at = i64::try_from(offset).unwrap_or(i64::MAX);
-    list.add_partition_offset(topic, number, Offset::Offset(at))?;
+    list.add_partition_offset(&of.topic, number, Offset::Offset(at))?;
     consumer.assign(&list)?;
     let deadline = Instant::now() + PROBE_TIMEOUT;
     let mut is_found = false;
@@ -273,26 +289,28 @@ mod tests {
     /// Partitions that begin and end somewhere, and whether another consumer gets a record of them.
     #[derive(Default)]
     struct Fake {
-        ends: HashMap<u32, (u64, u64)>,
+        kept: HashMap<u32, Range<u64>>,
         has_records: bool,
         asked: Vec<u32>,
         probed: usize,
     }
 
     impl Cluster for Fake {
-        fn begin_and_end(&mut self, (_, partition): &Place) -> Option<(u64, u64)> {
-            self.asked.push(*partition);
-            self.ends.get(partition).copied()
+        fn kept(&mut self, of: &TopicPartition) -> Option<Range<u64>> {
+            self.asked.push(of.partition);
+            self.kept.get(&of.partition).cloned()
         }
 
-        fn has_record(&mut self, _: &Place, _: u64) -> bool {
+        fn has_record(&mut self, _: &TopicPartition, _: u64) -> bool {
             self.probed += 1;
             self.has_records
         }
     }
 
-    fn place(partition: u32) -> Place {
-        (Arc::from("t"), partition)
+    fn followed(partition: u32, next: Option<u64>) -> Followed {
+        let topic = Arc::from("t");
+        let of = TopicPartition { topic, partition };
+        Followed { of, next }
     }
 
     /// Checks one partition so often, each time with what comes next; gives the number of each
@@ -300,23 +318,19 @@ mod tests {
     fn found(checks: &mut EndChecks, cluster: &mut Fake, nexts: &[Option<u64>]) -> Vec<usize> {
         let mut found = Vec::new();
         for (number, next) in nexts.iter().enumerate() {
-            let followed = [(place(0), *next)];
+            let followed = [followed(0, *next)];
             if let Some(silent) = checks.look(&followed, cluster, Instant::now()) {
-                assert_eq!(silent.place, place(0));
+                assert_eq!(silent.of, followed[0].of);
                 found.push(number);
             }
         }
         found
     }
 
-    /// One partition, with its beginning and end.
-    fn check(
-        (begin_and_end, has_records): ((u64, u64), bool),
-        nexts: &[Option<u64>],
-        expected: &[usize],
-    ) {
+    /// One partition that keeps these offsets.
+    fn check(kept: Range<u64>, has_records: bool, nexts: &[Option<u64>], expected: &[usize]) {
         let mut cluster = Fake {
-            ends: HashMap::from([(0, begin_and_end)]),
+            kept: HashMap::from([(0, kept.clone())]),
             has_records,
             ..Fake::default()
         };
@@ -324,36 +338,36 @@ mod tests {
         assert_eq!(
             found(&mut checks, &mut cluster, nexts),
             expected,
-            "{begin_and_end:?}, {nexts:?}"
+            "{kept:?}, {nexts:?}"
         );
     }
 
     #[test]
     fn a_partition_is_silent_that_ends_before_what_comes_next_or_has_a_record_that_does_not_come() {
-        check(((0, 20), false), &[Some(20); 4], &[]);
-        check(((0, 10), false), &[Some(20); 3], &[2]);
-        check(((0, 30), true), &[Some(20); 3], &[2]);
-        check(((0, 30), false), &[Some(20); 6], &[]);
+        check(0..20, false, &[Some(20); 4], &[]);
+        check(0..10, false, &[Some(20); 3], &[2]);
+        check(0..30, true, &[Some(20); 3], &[2]);
+        check(0..30, false, &[Some(20); 6], &[]);
         // What moves is not silent.
         let moving: Vec<Option<u64>> = (0..6).map(Some).collect();
-        check(((0, 30), true), &moving, &[]);
+        check(0..30, true, &moving, &[]);
         // What was never read and never committed begins at the oldest record.
-        check(((7, 30), true), &[None; 3], &[2]);
-        check(((7, 7), true), &[None; 6], &[]);
+        check(7..30, true, &[None; 3], &[2]);
+        check(7..7, true, &[None; 6], &[]);
     }
 
     #[test]
     fn nothing_is_done_twice_for_the_same_end() {
-        check(((0, 10), false), &[Some(20); 9], &[2]);
-        check(((0, 30), true), &[Some(20); 9], &[2]);
+        check(0..10, false, &[Some(20); 9], &[2]);
+        check(0..30, true, &[Some(20); 9], &[2]);
         let mut checks = EndChecks::new(Instant::now());
         let mut cluster = Fake {
-            ends: HashMap::from([(0, (0, 30))]),
+            kept: HashMap::from([(0, 0..30)]),
             ..Fake::default()
         };
         assert!(found(&mut checks, &mut cluster, &[Some(20); 9]).is_empty());
         assert_eq!(cluster.probed, 1);
-        cluster.ends.insert(0, (0, 31));
+        cluster.kept.insert(0, 0..31);
         cluster.has_records = true;
         assert_eq!(found(&mut checks, &mut cluster, &[Some(20); 3]), [1]);
         checks.replaced(Instant::now());
@@ -364,7 +378,7 @@ mod tests {
     fn while_partitions_are_paused_nothing_is_unread() {
         let mut checks = EndChecks::new(Instant::now());
         let mut cluster = Fake {
-            ends: HashMap::from([(0, (0, 30))]),
+            kept: HashMap::from([(0, 0..30)]),
             has_records: true,
             ..Fake::default()
         };
@@ -380,10 +394,10 @@ mod tests {
         const PARTITIONS: u32 = 40;
         let mut checks = EndChecks::new(Instant::now());
         let mut cluster = Fake::default();
-        let followed: Vec<Followed> = (0..PARTITIONS).map(|at| (place(at), Some(1))).collect();
+        let followed: Vec<Followed> = (0..PARTITIONS).map(|at| followed(at, Some(1))).collect();
         cluster
-            .ends
-            .extend((0..PARTITIONS).filter(|at| *at != 3).map(|at| (at, (0, 1))));
+            .kept
+            .extend((0..PARTITIONS).filter(|at| *at != 3).map(|at| (at, 0..1)));
         let mut look = |cluster: &mut Fake| {
             cluster.asked.clear();
             checks.look(&followed, cluster, Instant::now());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ends::Followed;
+use crate::TopicPartition;
 
 /// How often the cluster is asked for the oldest offset of one partition: each transaction leaves a
 /// gap.
@@ -68,9 +69,10 @@ impl Gaps {
     /// All partitions, with the offset that comes next of each.
     pub(super) fn all(&self) -> Vec<Followed> {
         let of_topic = |(topic, partitions): (&Arc<str>, &HashMap<u32, Partition>)| {
-            let named = partitions
-                .iter()
-                .map(|(partition, known)| ((Arc::clone(topic), *partition), Some(known.next)));
+            let named = partitions.iter().map(|(partition, known)| Followed {
+                of: named(topic, *partition),
+                next: Some(known.next),
+            });
             named.collect::<Vec<_>>()
         };
         self.topics.iter().flat_map(of_topic).collect()
@@ -85,7 +87,7 @@ impl Gaps {
     }
 
     /// A partition is read from this offset on.
-    pub(super) fn begin(&mut self, topic: &Arc<str>, partition: u32, (since, next): (u64, u64)) {
+    pub(super) fn begin(&mut self, topic: &Arc<str>, partition: u32, since: u64, next: u64) {
         let known = Partition {
             since,
             next,
@@ -103,10 +105,11 @@ impl Gaps {
         &mut self,
         topic: &Arc<str>,
         partition: u32,
-        (since, offset): (u64, u64),
+        since: u64,
+        offset: u64,
     ) -> Found {
         if !self.knows(topic, partition, since) {
-            self.begin(topic, partition, (since, offset));
+            self.begin(topic, partition, since, offset);
         }
         let Some(known) = self.get_mut(topic, partition) else {
             return Found::Next;
@@ -130,13 +133,13 @@ impl Gaps {
     }
 
     /// The partitions with gaps about which the cluster is to be asked now.
-    pub(super) fn due(&self, now: Instant) -> Vec<(Arc<str>, u32)> {
+    pub(super) fn due(&self, now: Instant) -> Vec<TopicPartition> {
         if self.waiting == 0 {
             return Vec::new();
         }
         let of_topic = |(topic, partitions): (&Arc<str>, &HashMap<u32, Partition>)| {
             let due = partitions.iter().filter(|(_, known)| known.is_due(now));
-            let named = due.map(|(partition, _)| (Arc::clone(topic), *partition));
+            let named = due.map(|(partition, _)| named(topic, *partition));
             named.collect::<Vec<_>>()
         };
         self.topics.iter().flat_map(of_topic).collect()
@@ -148,7 +151,8 @@ impl Gaps {
         &mut self,
         topic: &str,
         partition: u32,
-        (oldest, now): (Option<u64>, Instant),
+        oldest: Option<u64>,
+        now: Instant,
     ) -> Vec<Range<u64>> {
         let Some(known) = self.get_mut(topic, partition) else {
             return Vec::new();
@@ -163,6 +167,13 @@ impl Gaps {
             .map(|gap| gap.start..gap.end.min(oldest))
             .filter(|removed| !removed.is_empty())
             .collect()
+    }
+}
+
+fn named(topic: &Arc<str>, partition: u32) -> TopicPartition {
+    TopicPartition {
+        topic: Arc::clone(topic),
+        partition,
     }
 }
 
@@ -185,14 +196,14 @@ mod tests {
     fn check(offsets: &[u64], oldest: u64, removed: &[(u64, u64)]) {
         let topic = Arc::from("t");
         let mut gaps = Gaps::default();
-        gaps.begin(&topic, 0, (1, 10));
+        gaps.begin(&topic, 0, 1, 10);
         for offset in offsets {
-            gaps.note(&topic, 0, (1, *offset));
+            gaps.note(&topic, 0, 1, *offset);
         }
         let now = Instant::now();
         let mut found = Vec::new();
-        for (_, partition) in gaps.due(now) {
-            found.extend(answered(&mut gaps, partition, (Some(oldest), now)));
+        for of in gaps.due(now) {
+            found.extend(answered(&mut gaps, of.partition, oldest, now));
         }
         assert_eq!(
             found, removed,
@@ -201,12 +212,8 @@ mod tests {
     }
 
     /// What was removed, from one offset to before another.
-    fn answered(
-        gaps: &mut Gaps,
-        partition: u32,
-        answer: (Option<u64>, Instant),
-    ) -> Vec<(u64, u64)> {
-        let removed = gaps.answered("t", partition, answer).into_iter();
+    fn answered(gaps: &mut Gaps, partition: u32, oldest: u64, now: Instant) -> Vec<(u64, u64)> {
+        let removed = gaps.answered("t", partition, Some(oldest), now).into_iter();
         removed.map(|range| (range.start, range.end)).collect()
     }
 
@@ -225,23 +232,23 @@ mod tests {
         let topic = Arc::from("t");
         let mut gaps = Gaps::default();
         let mut now = Instant::now();
-        assert_eq!(gaps.note(&topic, 3, (1, 7)), Found::Next);
-        assert_eq!(gaps.note(&topic, 3, (1, 9)), Found::Gap);
+        assert_eq!(gaps.note(&topic, 3, 1, 7), Found::Next);
+        assert_eq!(gaps.note(&topic, 3, 1, 9), Found::Gap);
         assert!(gaps.is_due("t", 3, now));
-        assert!(gaps.answered("t", 3, (Some(0), now)).is_empty());
-        assert_eq!(gaps.note(&topic, 3, (1, 11)), Found::Gap);
+        assert!(gaps.answered("t", 3, Some(0), now).is_empty());
+        assert_eq!(gaps.note(&topic, 3, 1, 11), Found::Gap);
         assert!(!gaps.is_due("t", 3, now) && gaps.due(now).is_empty());
         now += ASK_INTERVAL;
-        assert_eq!(gaps.due(now), [(Arc::clone(&topic), 3)]);
+        assert_eq!(gaps.due(now), [named(&topic, 3)]);
         // The cluster has not answered.
-        gaps.answered("t", 3, (None, now));
+        gaps.answered("t", 3, None, now);
         assert!(!gaps.is_due("t", 3, now));
         now += ASK_INTERVAL;
-        assert_eq!(answered(&mut gaps, 3, (Some(20), now)), [(10, 11)]);
+        assert_eq!(answered(&mut gaps, 3, 20, now), [(10, 11)]);
         let mut offset = 13;
         for _ in 0..MAX_WAITING {
             assert!(!gaps.is_due("t", 3, now));
-            gaps.note(&topic, 3, (1, offset));
+            gaps.note(&topic, 3, 1, offset);
             offset += 2;
         }
         assert!(gaps.is_due("t", 3, now));
@@ -251,10 +258,10 @@ mod tests {
     fn another_assignment_begins_anew_and_a_smaller_offset_is_told() {
         let topic = Arc::from("t");
         let mut gaps = Gaps::default();
-        gaps.note(&topic, 0, (1, 100));
+        gaps.note(&topic, 0, 1, 100);
         assert!(gaps.knows("t", 0, 1) && !gaps.knows("t", 0, 2));
-        assert_eq!(gaps.note(&topic, 0, (1, 5)), Found::Back { expected: 101 });
-        assert_eq!(gaps.note(&topic, 0, (2, 500)), Found::Next);
+        assert_eq!(gaps.note(&topic, 0, 1, 5), Found::Back { expected: 101 });
+        assert_eq!(gaps.note(&topic, 0, 2, 500), Found::Next);
         assert!(gaps.due(Instant::now()).is_empty());
         assert_eq!(gaps.next("t", 0), Some(501));
     }

@@ -25,7 +25,7 @@ use super::gaps::{Found, Gaps};
 use super::renewal::Renewal;
 use super::source::{Current, Fetched, Item, Source, create};
 use super::{Counters, KafkaOptions, REQUEST};
-use crate::{Budget, LineLimit, LogError, Record};
+use crate::{Budget, LineLimit, LogError, Record, TopicPartition};
 
 /// Records that are fetched and not handed out, at most.
 const FETCHED_RECORDS: usize = 10_000;
@@ -50,7 +50,7 @@ pub(super) struct Polled {
     failed: Option<LogError>,
     is_over: Arc<AtomicBool>,
     /// The assignment, by its number, of what was last handed out of each partition.
-    pub(super) handed_out: HashMap<(Arc<str>, u32), u64>,
+    pub(super) handed_out: HashMap<TopicPartition, u64>,
 }
 
 impl Drop for Polled {
@@ -149,18 +149,13 @@ impl Polled {
 
     /// A record; what is none is returned as an error, behind the records before it.
     fn hand_out(&mut self, Fetched { at, item, .. }: Fetched) -> Option<Record> {
-        let (topic, partition) = item.place();
-        self.handed_out.insert((Arc::clone(topic), partition), at);
+        self.handed_out.insert(item.partition(), at);
         match item {
             Item::Record(record) => Some(record),
-            Item::Expired {
-                topic,
-                partition,
-                offsets,
-            } => {
+            Item::Expired { of, offsets } => {
                 self.failed = Some(LogError::Expired {
-                    topic: topic.to_string(),
-                    partition,
+                    topic: of.topic.to_string(),
+                    partition: of.partition,
                     offsets,
                 });
                 None
@@ -196,8 +191,8 @@ impl<S: Source> Polling<S> {
             self.hand_over();
             self.pause();
             self.poll();
-            for (topic, partition) in self.gaps.due(Instant::now()) {
-                self.ask(&topic, partition);
+            for of in self.gaps.due(Instant::now()) {
+                self.ask(&of.topic, of.partition);
             }
             self.look_for_silent_partitions();
         }
@@ -271,7 +266,7 @@ impl<S: Source> Polling<S> {
                 );
             }
         }
-        match self.gaps.note(topic, partition, (since, record.offset)) {
+        match self.gaps.note(topic, partition, since, record.offset) {
             Found::Next => {}
             Found::Back { expected } => tracing::warn!(
                 topic = &**topic,
@@ -302,10 +297,7 @@ impl<S: Source> Polling<S> {
             }
         };
         let at = self.assigned.latest();
-        for offsets in self
-            .gaps
-            .answered(topic, partition, (oldest, Instant::now()))
-        {
+        for offsets in self.gaps.answered(topic, partition, oldest, Instant::now()) {
             tracing::error!(
                 topic = &**topic,
                 partition,
@@ -313,11 +305,11 @@ impl<S: Source> Polling<S> {
                 to = offsets.end,
                 "records were removed from the log before they were read"
             );
-            let expired = Item::Expired {
+            let of = TopicPartition {
                 topic: Arc::clone(topic),
                 partition,
-                offsets,
             };
+            let expired = Item::Expired { of, offsets };
             self.hold(at, 0, expired);
         }
     }

@@ -54,7 +54,7 @@ impl KafkaReader {
         counters: &Arc<Counters>,
         position: &Position,
     ) -> Result<Self, LogError> {
-        Polled::start(options, counters, Place(position.clone())).map(Self)
+        Polled::start(options, counters, Start(position.clone())).map(Self)
     }
 }
 
@@ -127,7 +127,7 @@ impl Partitions {
             };
             list.add_partition_offset(&self.topic, *id, Offset::Offset(offset))?;
             let next = u64::try_from(offset).unwrap_or(0);
-            gaps.begin(&self.topic, partition, (ASSIGNMENT, next));
+            gaps.begin(&self.topic, partition, ASSIGNMENT, next);
         }
         if list.count() > 0 {
             consumer.incremental_assign(&list)?;
@@ -138,9 +138,9 @@ impl Partitions {
 }
 
 /// One partition, from an offset on.
-struct Place(Position);
+struct Start(Position);
 
-impl Source for Place {
+impl Source for Start {
     fn group(&self) -> &'static str {
         GROUP
     }
@@ -160,7 +160,7 @@ impl Source for Place {
             offset,
         } = &self.0;
         let next = gaps.next(topic, *partition).unwrap_or(*offset);
-        gaps.begin(topic, *partition, (ASSIGNMENT, next));
+        gaps.begin(topic, *partition, ASSIGNMENT, next);
         let number = i32::try_from(*partition).unwrap_or(i32::MAX);
         let next = i64::try_from(next).unwrap_or(i64::MAX);
         let mut list = TopicPartitionList::new();

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use super::KafkaOptions;
 use super::assigned::{Assigned, Context};
 use super::gaps::Gaps;
-use crate::{Held, Record};
+use crate::{Held, Record, TopicPartition};
 
 const DEFAULTS: [(&str, &str); 9] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
@@ -67,20 +67,20 @@ pub(super) struct Fetched {
 pub(super) enum Item {
     Record(Record),
     Expired {
-        topic: Arc<str>,
-        partition: u32,
+        of: TopicPartition,
         offsets: Range<u64>,
     },
 }
 
 impl Item {
-    /// Topic and partition.
-    pub(super) fn place(&self) -> (&Arc<str>, u32) {
+    /// The partition that it is of.
+    pub(super) fn partition(&self) -> TopicPartition {
         match self {
-            Self::Record(record) => (&record.topic, record.partition),
-            Self::Expired {
-                topic, partition, ..
-            } => (topic, *partition),
+            Self::Record(record) => TopicPartition {
+                topic: Arc::clone(&record.topic),
+                partition: record.partition,
+            },
+            Self::Expired { of, .. } => of.clone(),
         }
     }
 }

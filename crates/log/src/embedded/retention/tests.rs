@@ -81,7 +81,7 @@ fn fill(case: &Case, is_clock_right: bool, connection: &Connection, now_ms: i64)
     for id in 0..4 {
         connection
             .execute(
-                "INSERT INTO part (id, topic, number) VALUES (?1, 1, ?1)",
+                "INSERT INTO partition (id, topic, number) VALUES (?1, 1, ?1)",
                 [id],
             )
             .expect("a partition");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Transaction, params};
 
 use super::Writer;
-use crate::embedded::additions::Group;
+use crate::embedded::additions::Additions;
 use crate::embedded::store::MAX_PARTITIONS;
 use crate::embedded::topics::{Partition, Topic};
 
@@ -14,14 +14,14 @@ impl Writer {
     pub(super) fn topic(
         &mut self,
         transaction: &Transaction<'_>,
-        group: &mut Group,
+        additions: &mut Additions,
         name: &Arc<str>,
     ) -> rusqlite::Result<Option<Arc<Topic>>> {
-        let known = group.new_topics.get(name).cloned();
+        let known = additions.new_topics.get(name).cloned();
         if let Some(topic) = known.or_else(|| self.shared.topics.get(name)) {
             return Ok(Some(topic));
         }
-        let topics = self.shared.topics.len() + group.new_topics.len();
+        let topics = self.shared.topics.len() + additions.new_topics.len();
         if topics >= self.shared.options.max_topics {
             if self.full_lines.take() {
                 tracing::error!(
@@ -33,21 +33,21 @@ impl Writer {
             }
             return Ok(None);
         }
-        self.create(transaction, group, name).map(Some)
+        self.create(transaction, additions, name).map(Some)
     }
 
     /// Makes topics that are not there yet, however many there are.
     pub(super) fn create_all(
         &mut self,
         transaction: &Transaction<'_>,
-        group: &mut Group,
+        additions: &mut Additions,
         names: &[Arc<str>],
     ) -> rusqlite::Result<()> {
         for name in names {
             let is_known =
-                group.new_topics.contains_key(name) || self.shared.topics.get(name).is_some();
+                additions.new_topics.contains_key(name) || self.shared.topics.get(name).is_some();
             if !is_known {
-                self.create(transaction, group, name)?;
+                self.create(transaction, additions, name)?;
             }
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Writer {
     fn create(
         &mut self,
         transaction: &Transaction<'_>,
-        group: &mut Group,
+        additions: &mut Additions,
         name: &Arc<str>,
     ) -> rusqlite::Result<Arc<Topic>> {
         transaction.execute("INSERT INTO topic (name) VALUES (?1)", [&**name])?;
@@ -68,7 +68,7 @@ impl Writer {
             let id = self.next_partition_id;
             self.next_partition_id += 1;
             transaction.execute(
-                "INSERT INTO part (id, topic, number) VALUES (?1, ?2, ?3)",
+                "INSERT INTO partition (id, topic, number) VALUES (?1, ?2, ?3)",
                 params![id.cast_signed(), topic_id, number],
             )?;
             partitions.push(Partition::new(id, number));
@@ -77,7 +77,7 @@ impl Writer {
             name: Arc::clone(name),
             partitions,
         });
-        group
+        additions
             .new_topics
             .insert(Arc::clone(name), Arc::clone(&topic));
         Ok(topic)

@@ -90,8 +90,9 @@ impl Writer {
 
 /// Whether a group has not committed everything.
 fn is_owed(connection: &Connection, topic: &Topic, group: &str) -> rusqlite::Result<bool> {
-    let mut statement =
-        connection.prepare_cached("SELECT offset FROM committed WHERE grp = ?1 AND part = ?2")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT offset FROM committed WHERE consumer_group = ?1 AND partition_id = ?2",
+    )?;
     for partition in &topic.partitions {
         let place = params![group, partition.id.cast_signed()];
         let committed: Option<i64> = statement.query_row(place, |row| row.get(0)).optional()?;
@@ -128,7 +129,7 @@ fn step(connection: &mut Connection, topic: &Topic) -> rusqlite::Result<Removed>
             params![key(partition.id, 0), last],
         )?;
         transaction.execute(
-            "UPDATE part SET begin = ?2, end = max(end, ?2) WHERE id = ?1",
+            "UPDATE partition SET begin = ?2, end = max(end, ?2) WHERE id = ?1",
             params![partition.id.cast_signed(), end.cast_signed()],
         )?;
         removed.bytes +=
@@ -139,8 +140,8 @@ fn step(connection: &mut Connection, topic: &Topic) -> rusqlite::Result<Removed>
     if left > 0 {
         for partition in &topic.partitions {
             let id = partition.id.cast_signed();
-            transaction.execute("DELETE FROM committed WHERE part = ?1", [id])?;
-            transaction.execute("DELETE FROM part WHERE id = ?1", [id])?;
+            transaction.execute("DELETE FROM committed WHERE partition_id = ?1", [id])?;
+            transaction.execute("DELETE FROM partition WHERE id = ?1", [id])?;
         }
         transaction.execute("DELETE FROM topic WHERE name = ?1", [&*topic.name])?;
         removed.is_all = true;

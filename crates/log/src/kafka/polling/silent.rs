@@ -6,7 +6,7 @@ use super::Polling;
 use crate::kafka::ends::{Asked, Followed};
 use crate::kafka::gaps::Gaps;
 use crate::kafka::source::Source;
-use crate::{AssignedPartition, Assignment};
+use crate::{AssignedPartition, Assignment, TopicPartition};
 
 impl<S: Source> Polling<S> {
     /// Replaces a consumer that gets nothing of a partition although there is something, or because
@@ -27,8 +27,8 @@ impl<S: Source> Polling<S> {
         let silent = self.ends.look(&followed, &mut cluster, Instant::now());
         if let Some(silent) = silent {
             tracing::error!(
-                topic = &*silent.place.0,
-                partition = silent.place.1,
+                topic = &*silent.of.topic,
+                partition = silent.of.partition,
                 next = silent.next,
                 end = silent.end,
                 "a partition returns no records: it was truncated, restored or made anew; the consumer is replaced"
@@ -63,7 +63,11 @@ impl<S: Source> Polling<S> {
             let next = next.flatten();
             // Where the operator lets a new group begin elsewhere, that place is not known.
             if next.is_some() || begins_at_oldest {
-                followed.push(((ours.topic, ours.partition), next));
+                let of = TopicPartition {
+                    topic: ours.topic,
+                    partition: ours.partition,
+                };
+                followed.push(Followed { of, next });
             }
         }
         followed

@@ -46,7 +46,7 @@ impl Machine {
         connection
             .execute_batch(
                 "INSERT INTO topic (id, name) VALUES (1, 'dovecot');
-                INSERT INTO part (id, topic, number) VALUES (0, 1, 0);",
+                INSERT INTO partition (id, topic, number) VALUES (0, 1, 0);",
             )
             .expect("a topic");
         load::load(&shared, &connection).expect("a log");
