@@ -94,29 +94,37 @@ impl Gathered {
         std::mem::replace(&mut self.postponed, postponed).len()
     }
 
-    /// Takes all that is to be written next, and how many due times are among it; more of those
-    /// than one transaction takes stay.
-    pub(crate) fn take(&mut self) -> (Vec<Happened>, usize) {
+    /// Takes all that is to be written next; more due times than one transaction takes stay.
+    pub(crate) fn take(&mut self) -> Self {
         let most = self.postponed.len().min(POSTPONED_AT_A_TIME);
         let later = self.postponed.split_off(most);
-        let taken = std::mem::replace(
+        std::mem::replace(
             self,
             Self {
                 postponed: later,
                 ..Self::default()
             },
-        );
-        let mut happened = taken.said;
-        for (id, range) in taken.ranges {
+        )
+    }
+
+    /// Due times among it.
+    pub(crate) fn postponed(&self) -> usize {
+        self.postponed.len()
+    }
+
+    /// Everything, in the order in which it is written.
+    pub(crate) fn into_list(self) -> Vec<Happened> {
+        let mut happened = self.said;
+        for (id, range) in self.ranges {
             range.append(&id, &mut happened);
         }
-        let switched_off = taken.switched_off.into_iter();
+        let switched_off = self.switched_off.into_iter();
         happened.extend(switched_off.map(|(endpoint, why)| Happened::SwitchedOff(endpoint, why)));
-        let postponed = taken.postponed.into_iter();
+        let postponed = self.postponed.into_iter();
         // Last: what was said before of these deliveries was said by the clock as it was, or is
         // known to the new due time.
         happened.extend(postponed.map(|(id, due_ms)| Happened::Postponed(id, due_ms)));
-        (happened, most)
+        happened
     }
 }
 

@@ -46,15 +46,26 @@ enum End {
     Later,
 }
 
-/// Writes down what came of an attempt.
+/// Writes down what came of an attempt, which was made at what the endpoint was when it began.
 pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     mut item: Item,
     mut attempt: Attempt,
+    made_at: &Endpoint,
 ) {
     if let Some(answer) = &mut attempt.answer {
         cut(&mut answer.head);
+    }
+    if let Outcome::Gone { reason } = &mut attempt.outcome {
+        let now = Arc::clone(&lane.state().gate.endpoint().target);
+        if !Arc::ptr_eq(&now, &made_at.target) {
+            // Somebody has given the endpoint another address meanwhile, or mended it elsewise.
+            attempt.outcome = Outcome::Failed {
+                reason: std::mem::take(reason),
+                retry_after: None,
+            };
+        }
     }
     let is_failure = matches!(attempt.outcome, Outcome::Failed { .. });
     let is_gone = matches!(attempt.outcome, Outcome::Gone { .. });
@@ -101,6 +112,10 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     }
     if turned.opens {
         opened(shared, lane);
+    }
+    if is_gone {
+        // Until it is written that it is switched off, and that is known here.
+        shared.step_aside(lane, None, Instant::now() + NOT_NOW);
     }
     if matches!(made.end, End::Later) && !shared.is_stopping() {
         // A probe is none of its attempts.

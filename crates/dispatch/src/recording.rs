@@ -221,11 +221,13 @@ impl Recorder {
                 }
             }
         }
-        let (happened, postponed) = {
+        let happened = {
             let mut happened = self.happened();
             self.taken.fetch_add(1, Ordering::AcqRel);
             happened.take()
         };
+        // Others say what has happened meanwhile.
+        let (postponed, happened) = (happened.postponed(), happened.into_list());
         let position = |((topic, partition), offset)| Position {
             topic,
             partition,

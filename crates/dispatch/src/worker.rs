@@ -259,7 +259,8 @@ async fn attempt<L: Log + Clone, S: Ledger>(
         Attempt::failed(format!("the driver has panicked: {panicked}"))
     });
     trace::tried(&span, &made);
-    settle(shared, lane, item, made);
+    let made_at = Arc::clone(&hand.endpoint);
+    settle(shared, lane, item, made, &made_at);
 }
 
 /// The endpoint was switched off while this waited.

@@ -73,18 +73,9 @@ impl Store {
 
 impl Ledger for Store {
     async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
-        let failed = |error| self.ledger_error("record what has happened", &error);
-        let recorded = self.record_happened(happened).await;
+        let recorded = self.disable_and_record(happened).await;
         *self.failed_to_record() = recorded.is_err().then(|| self.clock.steady_ms());
-        recorded.map_err(failed)?;
-        // A change of the registry, which has its own transaction; after a crash in between the
-        // next failure does it.
-        for happened in happened {
-            if let Happened::SwitchedOff(endpoint, reason) = happened {
-                self.disable(*endpoint, reason).await.map_err(failed)?;
-            }
-        }
-        Ok(())
+        recorded.map_err(|error| self.ledger_error("record what has happened", &error))
     }
 
     async fn beat(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<(), LedgerError> {

@@ -51,7 +51,7 @@ fn gathered(all: &[Happened]) -> Gathered {
 }
 
 fn check(said: &[Happened], expected: &[Happened]) {
-    let (taken, _) = gathered(said).take();
+    let taken = gathered(said).take().into_list();
     assert_eq!(taken, expected, "{said:?}");
 }
 
@@ -127,11 +127,13 @@ fn due_times_come_last_and_no_more_than_one_transaction_takes() {
     assert_eq!(gathered.postpone((0..few + 2).map(due).collect()), 1);
     gathered.push(FailedAgain(owed(1)));
     assert_eq!((gathered.waiting(), gathered.attempts()), (1, 0));
-    let (first, postponed) = gathered.take();
-    assert_eq!((first.len(), postponed), (1_001, 1_000));
+    let first = gathered.take();
+    assert_eq!(first.postponed(), 1_000);
+    let first = first.into_list();
+    assert_eq!(first.len(), 1_001);
     assert_eq!(first.first(), Some(&FailedAgain(owed(1))));
     let rest = [few, few + 1].map(|number| Postponed(id(number), 5));
-    assert_eq!(gathered.take(), (rest.to_vec(), 2));
-    assert_eq!(gathered.take(), (Vec::new(), 0));
+    assert_eq!(gathered.take().into_list(), rest);
+    assert_eq!(gathered.take().into_list(), []);
     assert_eq!(gathered.waiting(), 0);
 }

@@ -28,6 +28,8 @@ pub(crate) struct Kept {
     pub(crate) ranges: BTreeMap<RangeId, (u64, u64, bool)>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) attempts: Vec<AttemptRow>,
+    /// Endpoints that were switched off.
+    pub(crate) switched_off: Vec<EndpointId>,
     /// Endpoints that a claim can leave out.
     pub(crate) most_except: usize,
     /// Times that it was asked for what is due.
@@ -108,6 +110,7 @@ impl Kept {
             }
             Happened::Dead(letter) => self.dead.push(letter),
             Happened::Attempt(row) => self.attempts.push(row),
+            Happened::SwitchedOff(endpoint, _) => self.switched_off.push(endpoint),
             other => self.range_happened(other),
         }
     }

@@ -8,6 +8,7 @@ mod clock;
 mod conditions;
 mod drivers;
 mod expired;
+mod gone;
 mod hanging;
 mod large;
 mod ledger;

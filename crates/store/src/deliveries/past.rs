@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 
 use crate::clean;
 use crate::clock::SKEW_MS;
-use crate::error::Result;
+use crate::error::{Result, with_sources};
 use crate::id::repeatable;
 use crate::open::Store;
 use crate::row;
@@ -127,7 +127,13 @@ impl Store {
             attempt_rows: self.forget(&ATTEMPTS, &attempts, passed_ms).await?,
             dead_letters: self.forget(&DEAD_LETTERS, &dead_letters, passed_ms).await?,
         };
-        clean::empty_log(&self.database).await?;
+        if let Err(error) = clean::empty_log(&self.database).await {
+            let error = with_sources(&error);
+            tracing::warn!(
+                error,
+                "what was dropped may still be in the write-ahead log of the database: it is emptied later"
+            );
+        }
         Ok(dropped)
     }
 

@@ -26,7 +26,19 @@ const REASON_CHARS: usize = 2000;
 type Attempts<'a> = BTreeMap<EndpointId, Vec<&'a AttemptRow>>;
 
 impl Store {
-    pub(super) async fn record_happened(&self, happened: &[Happened]) -> Result<()> {
+    /// Endpoints are switched off before anything else is written: that is a change of the
+    /// registry, in a transaction of its own, and what has been recorded must not be recorded once
+    /// more because it has failed.
+    pub(super) async fn disable_and_record(&self, happened: &[Happened]) -> Result<()> {
+        for happened in happened {
+            if let Happened::SwitchedOff(endpoint, reason) = happened {
+                self.disable(*endpoint, reason).await?;
+            }
+        }
+        self.record_happened(happened).await
+    }
+
+    async fn record_happened(&self, happened: &[Happened]) -> Result<()> {
         // Taken before the transaction: SQLite has one writer.
         let _writing = self.writing_ranges.lock().await;
         // Asked before, as it may take a connection.

@@ -7,13 +7,16 @@ use dovecast_dispatch::ledger::{Happened, Ledger, Owed, OwedId, RangeId};
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
-use crate::setup::{self, Test, cases};
+use crate::setup::{self, Kind, Test, cases};
 use Happened::{
     Begun, Done, Ended, FailedAgain, GivenBack, Grown, Owed as Owes, Progress, Released, UnderWay,
     Unwanted,
 };
 
-cases![what_is_said_in_one_record_holds_in_its_order];
+cases![
+    what_is_said_in_one_record_holds_in_its_order,
+    nothing_is_recorded_before_an_endpoint_can_be_switched_off,
+];
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
 
@@ -112,5 +115,34 @@ async fn what_is_said_in_one_record_holds_in_its_order(test: Test) -> Result<()>
         ensure!(found == expected, "{said:?}: {found:?}");
         test.execute("DELETE FROM owed_range")?;
     }
+    Ok(())
+}
+
+async fn nothing_is_recorded_before_an_endpoint_can_be_switched_off(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let endpoint = setup::create(&store, &account, "a", None).await?.endpoint;
+    let owed = setup::owed(endpoint.id, 1);
+    let done = Done((endpoint.id, owed.notification));
+    store.record(&[Owes(owed)]).await?;
+    let (forbid, allow) = match &test.kind {
+        Kind::Sqlite => (
+            "CREATE TRIGGER stays BEFORE UPDATE ON endpoint WHEN NEW.active = 0 \
+             BEGIN SELECT RAISE(ABORT, 'it stays active'); END",
+            "DROP TRIGGER stays",
+        ),
+        Kind::Postgres(_) => (
+            "ALTER TABLE endpoint ADD CONSTRAINT stays CHECK (active = 1)",
+            "ALTER TABLE endpoint DROP CONSTRAINT stays",
+        ),
+    };
+    test.execute(forbid)?;
+    let gone = Happened::SwitchedOff(endpoint.id, "gone".to_owned());
+    let both = [done, gone];
+    ensure!(store.record(&both).await.is_err());
+    ensure!(test.count("owed")? == 1, "it is recorded, and again later");
+    test.execute(allow)?;
+    store.record(&both).await?;
+    ensure!(test.count("owed")? == 0);
+    ensure!(test.count("endpoint WHERE active = 0")? == 1);
     Ok(())
 }
