@@ -21,6 +21,7 @@ cases![
     a_node_that_is_cut_off_from_postgresql_loses_nothing_and_nothing_is_stuck,
     a_node_whose_connections_to_postgresql_are_forgotten_comes_back,
     a_node_that_is_cut_off_from_postgresql_can_be_stopped,
+    a_node_that_is_cut_off_from_both_can_be_stopped,
 ];
 
 /// How long a node is cut off, which is the fault itself: longer than a consumer's session and than
@@ -201,7 +202,35 @@ fn a_node_that_is_cut_off_from_postgresql_can_be_stopped(services: &mut Services
     let stopped = cluster.nodes[0].stop()?;
     println!("{dead} has ended with {stopped}");
     cluster.to_postgres(0)?.heal();
-    ensure!(stopped.success(), "{stopped}");
+    ensure!(
+        stopped.success(),
+        "{stopped}: {}",
+        cluster.nodes[0].server_log()
+    );
+    load.goes_on(200)?;
+    let sent = load.stop()?;
+    cluster.arrives(sent)?;
+    Ok(())
+}
+
+fn a_node_that_is_cut_off_from_both_can_be_stopped(services: &mut Services) -> Result<()> {
+    let mut cluster = Cluster::start(services, "stop-without-both", 2)?;
+    let load = cluster.load()?;
+    for node in 0..2 {
+        cluster.delivers(node, 100)?;
+    }
+    cluster.defers(0)?;
+    cluster.to_postgres(0)?.cut();
+    cluster.services.kafka.proxy(0)?.cut();
+    cluster.recovers();
+    let stopped = cluster.nodes[0].stop()?;
+    cluster.to_postgres(0)?.heal();
+    cluster.services.kafka.proxy(0)?.heal();
+    ensure!(
+        stopped.success(),
+        "{stopped}: {}",
+        cluster.nodes[0].server_log()
+    );
     load.goes_on(200)?;
     let sent = load.stop()?;
     cluster.arrives(sent)?;
