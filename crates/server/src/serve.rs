@@ -13,6 +13,7 @@ mod readiness;
 mod service_manager;
 mod state;
 mod status;
+mod stop;
 mod stopping;
 mod store_health;
 
@@ -46,19 +47,11 @@ use crate::sources::Destination;
 use crate::sources::ox::{self, IdKey, OxSource};
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
+use stop::STOP_TIMEOUT;
 use store_health::StoreHealth;
 
 pub(crate) use status::Status;
 pub(crate) use stopping::Stopping;
-
-/// How long a graceful stop may take, all in all: more than its steps, of which the first takes 15 s
-/// at most, and less than systemd gives it.
-const STOP_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long requests that are being answered may take of it.
-const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the connections of drivers and of the store may take to end: where the other side does
-/// not answer they end with the process.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs until a signal says stop.
 pub(crate) fn run(config: &Config) -> Result<()> {
@@ -261,51 +254,6 @@ impl Parts {
             Some(Err(error)) => anyhow!(error).context("the HTTP server has failed"),
             Some(Ok(Ok(()))) | None => anyhow!("the HTTP server has ended"),
         }
-    }
-
-    async fn stop(mut self) {
-        self.stopping.begin();
-        // At once: each may have to wait for somebody else who does not answer.
-        let taken_in = async {
-            if let Some(relay) = &self.relay {
-                relay.stop().await;
-            }
-            #[cfg(feature = "kafka")]
-            if let Some(shipper) = &self.shipper {
-                shipper.stop().await;
-            }
-        };
-        let delivered = async {
-            if let Some(dispatching) = &self.dispatching {
-                dispatching.stop().await;
-            }
-        };
-        let answered = async { while self.http.join_next().await.is_some() {} };
-        let answered = tokio::time::timeout(REQUESTS_TIMEOUT, answered);
-        let ((), (), answered) = tokio::join!(taken_in, delivered, answered);
-        if answered.is_err() {
-            tracing::warn!("the server has stopped before all requests were answered");
-            self.http.abort_all();
-        }
-        // Nothing is delivered any more, not even a test.
-        if let Some(drivers) = &self.drivers {
-            close("drivers", drivers.close()).await;
-        }
-        if let Some(store) = &self.store {
-            close("the store", store.close()).await;
-        }
-        self.log.close().await;
-        tracing::info!("dovecast has stopped");
-    }
-}
-
-/// Ends the connections of a part, which may hang on those.
-async fn close(part: &str, closed: impl Future<Output = ()>) {
-    if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-        tracing::warn!(
-            part,
-            "connections that did not end in time end with the process"
-        );
     }
 }
 
