@@ -28,7 +28,6 @@ pub(crate) struct Kept {
     pub(crate) ranges: BTreeMap<RangeId, (u64, u64, bool)>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) attempts: Vec<AttemptRow>,
-    /// Endpoints that were switched off.
     pub(crate) switched_off: Vec<EndpointId>,
     /// Endpoints that a claim can leave out.
     pub(crate) most_except: usize,

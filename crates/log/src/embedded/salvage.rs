@@ -4,7 +4,9 @@
 //! Each partition is read from both ends, so that damage in the middle costs what is in the middle.
 //! Offsets stay what they were; what is missing is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod partitions;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,9 +17,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::batch;
 use super::store::{FILE, Store, StoreError, key, unkey};
-use super::topics::Partition;
 use super::writer::Shared;
 use crate::LogError;
+use partitions::{SavedPartition, fill_in_numbers, gaps, known_end, known_partitions};
 
 /// What SQLite keeps beside the file.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
@@ -186,115 +188,6 @@ fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
     Ok(saved)
 }
 
-/// The highest end of a partition that anybody knows of: this process, or a group that has read so
-/// far.
-fn known_end(shared: &Shared, old: &Connection, id: u64) -> u64 {
-    let topics = shared.topics.all();
-    let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
-    let here = partitions.find(|partition| partition.id == id);
-    let column = if is_version_1(old) {
-        "part"
-    } else {
-        "partition_id"
-    };
-    let sql = format!("SELECT max(offset) FROM committed WHERE {column} = ?1");
-    let committed: Option<i64> = old
-        .query_row(&sql, [id.cast_signed()], |row| row.get(0))
-        .unwrap_or_default();
-    here.map_or(0, Partition::end)
-        .max(committed.map_or(0, i64::cast_unsigned))
-}
-
-/// A topic has its partitions without gaps: those of which nothing is left are made anew.
-fn fill_in_numbers(partitions: &mut BTreeMap<u64, SavedPartition>) {
-    let mut topics: BTreeMap<Arc<str>, BTreeSet<u32>> = BTreeMap::new();
-    for partition in partitions.values() {
-        let numbers = topics.entry(Arc::clone(&partition.topic)).or_default();
-        numbers.insert(partition.number);
-    }
-    let mut next_id = partitions.last_key_value().map_or(0, |(id, _)| id + 1);
-    for (topic, numbers) in topics {
-        let last = numbers.last().copied().unwrap_or_default();
-        for number in (0..last).filter(|number| !numbers.contains(number)) {
-            let partition = SavedPartition {
-                topic: Arc::clone(&topic),
-                number,
-                begin: 0,
-                end: 0,
-            };
-            partitions.insert(next_id, partition);
-            next_id += 1;
-        }
-    }
-}
-
-/// A partition, as its row or one of its batches says.
-struct SavedPartition {
-    topic: Arc<str>,
-    number: u32,
-    begin: i64,
-    end: i64,
-}
-
-impl SavedPartition {
-    fn write(&self, new: &Connection, id: u64) -> rusqlite::Result<()> {
-        new.execute(
-            "INSERT OR IGNORE INTO topic (name) VALUES (?1)",
-            [&*self.topic],
-        )?;
-        new.execute(
-            "INSERT OR IGNORE INTO partition (id, topic, number, begin, end)
-             SELECT ?1, id, ?3, ?4, ?5 FROM topic WHERE name = ?2",
-            params![
-                id.cast_signed(),
-                &*self.topic,
-                self.number,
-                self.begin,
-                self.end
-            ],
-        )?;
-        Ok(())
-    }
-}
-
-/// Whether the damaged file was not altered yet: its tables have other names.
-fn is_version_1(old: &Connection) -> bool {
-    old.prepare("SELECT id FROM part").is_ok()
-}
-
-/// The partitions whose rows can be read.
-fn known_partitions(old: &Connection) -> BTreeMap<u64, SavedPartition> {
-    let mut partitions = BTreeMap::new();
-    let table = if is_version_1(old) {
-        "part"
-    } else {
-        "partition"
-    };
-    let sql = format!(
-        "SELECT partition.id, topic.name, partition.number, partition.begin, partition.end \
-         FROM {table} AS partition, topic WHERE partition.topic = topic.id"
-    );
-    let Ok(mut statement) = old.prepare(&sql) else {
-        return partitions;
-    };
-    let Ok(mut rows) = statement.query([]) else {
-        return partitions;
-    };
-    while let Ok(Some(row)) = rows.next() {
-        let read = || -> rusqlite::Result<(u64, SavedPartition)> {
-            let partition = SavedPartition {
-                topic: row.get::<_, String>(1)?.into(),
-                number: row.get(2)?,
-                begin: row.get(3)?,
-                end: row.get(4)?,
-            };
-            Ok((row.get::<_, i64>(0)?.cast_unsigned(), partition))
-        };
-        partitions.extend(read());
-    }
-    partitions
-}
-
 /// Copies a range from its beginning, and, where that meets damage, from its end; `true` if it met
 /// none.
 fn copy_range(
@@ -396,30 +289,6 @@ fn copy_row(
         .execute(params![row.key, row.count, row.time_ms, row.pos, row.bytes])?;
     saved.batches += inserted as u64;
     Ok(())
-}
-
-/// Tells which offsets are missing between batches; says how many.
-fn gaps(new: &Connection, id: u64, partition: &SavedPartition) -> rusqlite::Result<u64> {
-    let mut statement = new
-        .prepare_cached("SELECT key, count FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
-    let mut rows = statement.query(params![key(id, 0), key(id + 1, 0)])?;
-    let mut missing = 0;
-    let mut expected = partition.begin.cast_unsigned();
-    while let Some(row) = rows.next()? {
-        let base = unkey(row.get(0)?).1;
-        if expected < base {
-            missing += base - expected;
-            tracing::error!(
-                topic = &*partition.topic,
-                partition = partition.number,
-                from = expected,
-                to = base - 1,
-                "offsets of the damaged log are lost"
-            );
-        }
-        expected = base + row.get::<_, i64>(1)?.cast_unsigned();
-    }
-    Ok(missing)
 }
 
 /// A small table, row by row as far as it can be read.
