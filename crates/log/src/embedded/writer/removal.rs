@@ -1,5 +1,7 @@
 //! A topic that is removed with all that is in it, some batches at a time: appends wait for it.
 
+use std::time::Instant;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
@@ -75,7 +77,7 @@ impl Writer {
         }
         let removed = step(connection, &topic).map_err(sql)?;
         self.unchecked_bytes += removed.bytes;
-        self.is_truncation_due = true;
+        self.truncation.want(Instant::now());
         if removed.is_all {
             self.shared.topics.remove(name);
             return Ok(Removal::Done);
