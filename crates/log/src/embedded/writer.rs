@@ -134,7 +134,8 @@ impl Writer {
         self.shared.store.check_size(&connection)?;
         let loaded = load::load(&self.shared, &connection)?;
         self.window = loaded.window;
-        self.next_partition_id = loaded.next_partition_id;
+        // Readers know topics by ids: not one of a topic that was removed meanwhile.
+        self.next_partition_id = self.next_partition_id.max(loaded.next_partition_id);
         self.connection = Some(connection);
         Ok(())
     }
@@ -194,10 +195,10 @@ impl Writer {
                 }
             }
             self.heal_if_told();
-            if Instant::now() >= self.retention_at {
             if self.truncation.is_overdue(Instant::now()) {
                 self.truncate();
             }
+            if Instant::now() >= self.retention_at {
                 self.retain();
             }
         }

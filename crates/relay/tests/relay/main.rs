@@ -6,6 +6,7 @@ mod gathered;
 mod hostile;
 mod order;
 mod ship_refused;
+mod ship_again;
 mod ship_times;
 mod ships;
 mod spills;

@@ -78,13 +78,14 @@ impl Writer {
         let removed = step(connection, &topic).map_err(sql)?;
         self.unchecked_bytes += removed.bytes;
         self.truncation.want(Instant::now());
-        if removed.is_all {
-            self.shared.topics.remove(name);
-            return Ok(Removal::Done);
-        }
+        // Readers that have the topic in hand: its records are gone, and not damaged.
         for (place, begin, begin_pos) in removed.begins {
             topic.partitions[place].set_begin_pos(begin_pos);
             topic.partitions[place].set_begin(begin);
+        }
+        if removed.is_all {
+            self.shared.topics.remove(name);
+            return Ok(Removal::Done);
         }
         Ok(Removal::Begun)
     }
