@@ -13,6 +13,7 @@ mod inbox;
 mod intake;
 mod peers;
 mod records;
+mod senders;
 mod session;
 mod shares;
 mod socket;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 use gather::Gather;
 use intake::Intake;
 use peers::Peers;
+use senders::Senders;
 use shares::{Part, Shares};
 use stats::Counters;
 
@@ -111,6 +113,7 @@ struct Relay {
     log: Embedded,
     counters: Counters,
     peers: Peers,
+    senders: Senders,
     intake: Intake,
     places: Shares,
     unfinished: Shares,
@@ -139,6 +142,7 @@ impl RelayServer {
         let relay = Arc::new(Relay {
             intake: Intake::new(&options.spill_dir)?,
             gather: gather.transpose()?,
+            senders: Senders::new(peers.own(), options.bind_user.clone(), options.hello_time),
             places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
             unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
             options,

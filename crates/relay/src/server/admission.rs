@@ -88,6 +88,11 @@ impl UserNames {
     ) -> Self {
         Self(Arc::new(name_of))
     }
+
+    /// The name of a user id; blocks.
+    pub(super) fn look_up(&self, uid: u32) -> io::Result<Option<String>> {
+        (self.0)(uid)
+    }
 }
 
 impl fmt::Debug for UserNames {
@@ -97,7 +102,7 @@ impl fmt::Debug for UserNames {
 }
 
 /// Who sends: a user id, and the name that its records have to have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sender {
     pub(super) uid: u32,
     bound: Option<Bound>,
@@ -107,12 +112,15 @@ pub(super) struct Sender {
 type Bound = Option<String>;
 
 impl Sender {
-    /// Looks the user up where records are bound to users; blocks then. Root and the relay's own
-    /// user may become anybody, so they are bound to no name.
-    pub(super) fn look_up(uid: u32, own: u32, names: Option<&UserNames>) -> io::Result<Self> {
-        let names = names.filter(|_| uid != 0 && uid != own);
-        let bound = names.map(|names| (names.0)(uid)).transpose()?;
-        Ok(Self { uid, bound })
+    /// A user id that speaks for everybody.
+    pub(super) fn unbound(uid: u32) -> Self {
+        Self { uid, bound: None }
+    }
+
+    /// A user id that speaks for the user of this name alone.
+    pub(super) fn bound(uid: u32, name: Option<String>) -> Self {
+        let bound = Some(name);
+        Self { uid, bound }
     }
 
     /// Why a record is not taken; `None`: it is.
@@ -210,7 +218,7 @@ mod tests {
     #[test]
     fn an_id_of_the_servers_own_is_not_taken() {
         let topics = Topics::new(names(&["dovecot"]), []);
-        let sender = Sender::look_up(5000, 990, None).expect("no error");
+        let sender = Sender::unbound(5000);
         let mut record = record("dovecot", "joe", "{}");
         assert_eq!(sender.objection(&topics, &record), None);
         record.id = uuid::Builder::from_custom_bytes([7; 16]).into_uuid();
@@ -221,25 +229,24 @@ mod tests {
     #[test]
     fn who_is_bound_sends_about_himself_only() {
         let topics = Topics::new(names(&["dovecot"]), []);
-        let joe = UserNames::new(|uid| Ok((uid == 10_001).then(|| "joe".to_owned())));
         let event = r#"{"user":"joe","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
         let of_ceo = r#"{"user":"ceo","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
-        let may = |uid, names, key, value| {
-            let sender = Sender::look_up(uid, 990, names).expect("no error");
+        let may = |name: Option<&str>, key, value| {
+            let sender = Sender::bound(10_001, name.map(str::to_owned));
             sender.objection(&topics, &record("dovecot", key, value))
         };
+        let joe = Some("joe");
         let only = Some(
             "uid 10001 may send events of the user `joe` only (`bind_user` of [relay])".to_owned(),
         );
-        assert_eq!(may(10_001, Some(&joe), "joe", event), None);
-        assert_eq!(may(10_001, Some(&joe), "ceo", of_ceo), only);
-        assert_eq!(may(10_001, Some(&joe), "joe", of_ceo), only);
-        assert_eq!(may(10_001, Some(&joe), "ceo", event), only);
-        assert_eq!(may(10_001, Some(&joe), "joe", "{}"), only);
-        assert!(may(10_002, Some(&joe), "", event).is_some(), "has no name");
-        for uid in [0, 990] {
-            assert_eq!(may(uid, Some(&joe), "ceo", of_ceo), None, "uid {uid}");
-        }
-        assert_eq!(may(10_001, None, "ceo", of_ceo), None, "not bound");
+        assert_eq!(may(joe, "joe", event), None);
+        assert_eq!(may(joe, "ceo", of_ceo), only);
+        assert_eq!(may(joe, "joe", of_ceo), only);
+        assert_eq!(may(joe, "ceo", event), only);
+        assert_eq!(may(joe, "joe", "{}"), only);
+        assert!(may(None, "", event).is_some(), "has no name");
+        let unbound = Sender::unbound(10_001);
+        let objection = unbound.objection(&topics, &record("dovecot", "ceo", of_ceo));
+        assert_eq!(objection, None, "not bound");
     }
 }

@@ -94,8 +94,7 @@ pub(super) fn read_slice(
         slice.ending = Some(refused);
         return Ok(slice);
     }
-    let names = relay.options.bind_user.as_ref();
-    let sender = Sender::look_up(there.uid(), relay.peers.own(), names)?;
+    let sender = relay.senders.get_blocking(there.uid())?;
     slice.ending = match read(relay, &sender, file, &mut slice) {
         Ok(Reached::Slice) => None,
         Ok(Reached::Goal) if is_live || slice.end < there.len() => Some(Ending::Live),

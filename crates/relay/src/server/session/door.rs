@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::net::unix::UCred;
+use tokio::time::Instant;
 
 use super::{End, STOPPING, Session, malformed};
 use crate::server::admission::Sender;
@@ -54,9 +55,10 @@ pub(super) async fn welcome<'s>(
         let text = format!("there are as many clients of uid {uid} as it may have already");
         return Err(End::Refused(Refusal::Busy, text));
     }
-    let sender = sender(relay, uid).await?;
+    let until = Instant::now() + relay.options.hello_time;
+    let sender = sender(relay, uid, until).await?;
     let mut session = Session::new(relay, socket, (peer.pid(), sender), place);
-    let hello = tokio::time::timeout(relay.options.hello_time, session.hello());
+    let hello = tokio::time::timeout_at(until, session.hello());
     let hello = hello.await.unwrap_or_else(|_| {
         let text = "there was no hello in time".to_owned();
         Err(End::Refused(Refusal::Malformed, text))
@@ -71,21 +73,14 @@ pub(super) async fn welcome<'s>(
     Ok(session)
 }
 
-async fn sender(relay: &Arc<Relay>, uid: u32) -> Result<Sender, End> {
-    let names = relay.options.bind_user.clone();
-    let own = relay.peers.own();
-    let looking = tokio::task::spawn_blocking(move || Sender::look_up(uid, own, names.as_ref()));
-    looking
-        .await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map_err(|error| {
-            if relay.trouble_lines.take() {
-                tracing::error!(%error, uid, "the name of a user cannot be looked up");
-            }
-            let text = format!("the name of uid {uid} cannot be looked up now");
-            End::Refused(Refusal::Busy, text)
-        })
+async fn sender(relay: &Relay, uid: u32, until: Instant) -> Result<Sender, End> {
+    relay.senders.get(uid, until).await.map_err(|error| {
+        if relay.trouble_lines.take() {
+            tracing::error!(%error, uid, "the name of a user cannot be looked up");
+        }
+        let text = format!("the name of uid {uid} cannot be looked up now");
+        End::Refused(Refusal::Busy, text)
+    })
 }
 
 impl Session<'_> {
