@@ -13,6 +13,7 @@ mod inbox;
 mod intake;
 mod peers;
 mod records;
+mod senders;
 mod session;
 mod shares;
 mod socket;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dovecast_log::LineLimit;
 use dovecast_log::embedded::Embedded;
+use dovecast_log::{LineLimit, Log};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, watch};
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 use gather::Gather;
 use intake::Intake;
 use peers::Peers;
+use senders::Senders;
 use shares::{Part, Shares};
 use stats::Counters;
 
@@ -111,6 +113,7 @@ struct Relay {
     log: Embedded,
     counters: Counters,
     peers: Peers,
+    senders: Senders,
     intake: Intake,
     places: Shares,
     unfinished: Shares,
@@ -139,6 +142,7 @@ impl RelayServer {
         let relay = Arc::new(Relay {
             intake: Intake::new(&options.spill_dir)?,
             gather: gather.transpose()?,
+            senders: Senders::new(peers.own(), options.bind_user.clone(), options.hello_time),
             places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
             unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
             options,
@@ -225,6 +229,8 @@ fn is_answered(path: &Path) -> io::Result<bool> {
 }
 
 async fn run(relay: Arc<Relay>, listener: UnixListener) {
+    announce_topics(&relay).await;
+    intake::take_back(&relay).await;
     intake::take_all(&relay).await;
     let mut stopping = relay.stopping.subscribe();
     let mut clients = JoinSet::new();
@@ -253,6 +259,22 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
     while clients.join_next().await.is_some() {}
     if scanning.await.is_err() {
         tracing::error!("the search for spill files has panicked");
+    }
+}
+
+/// Logs which topics clients may write to, and warns of those that have records already and are no
+/// longer among them: who upgrades finds here what clients have written to.
+async fn announce_topics(relay: &Relay) {
+    let topics = &relay.options.topics;
+    tracing::info!(topics = ?topics.names(), "mail processes may write to these topics");
+    // Without the list there is nothing to warn of; that the log is closed others say.
+    for topic in relay.log.topics().await.unwrap_or_default() {
+        if topics.is_closed(&topic.name) {
+            tracing::warn!(
+                topic = topic.name,
+                "the log has a topic that mail processes may not write to: if it is theirs, name it in `event_topics` of [dispatch] or in `topics` of [relay]"
+            );
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use rusqlite::{OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
 use super::Handle;
-use super::reader::Cursor;
-use super::topics::Topic;
+use super::reader::{Cursor, Next};
+use super::topics::{Partition, Topic};
 use super::writer::{Command, Shared};
 use crate::{AssignedPartition, Assignment, Consumer, LogError, Position, Record};
 
@@ -122,7 +122,7 @@ impl Assignment for Share {
             all.extend(of_topic.map(|at| AssignedPartition {
                 topic: Arc::clone(&topic.name),
                 partition: u32::try_from(at).unwrap_or(u32::MAX),
-                number,
+                number: assignment_number(&topic.partitions[at], number),
             }));
         }
         all
@@ -135,8 +135,23 @@ impl Assignment for Share {
             .wanted
             .as_ref()
             .is_none_or(|wanted| wanted.iter().any(|name| name == topic));
-        (is_wanted && at % members == place).then_some(number)
+        if !is_wanted || at % members != place {
+            return None;
+        }
+        let topic = self.handle.shared.topics.get(topic)?;
+        let partition = topic.partitions.get(at)?;
+        Some(assignment_number(partition, number))
     }
+}
+
+/// Bits of an assignment's number that hold the change since which the group's members are these;
+/// above them is the partition's id, which has 16 bits.
+const CHANGE_BITS: u32 = 48;
+
+/// Number of an assignment: another one when the members have changed, and when the topic was
+/// removed and made again.
+fn assignment_number(partition: &Partition, change: u64) -> u64 {
+    (partition.id << CHANGE_BITS) | (change & ((1 << CHANGE_BITS) - 1))
 }
 
 /// See [`Log::consumer`](crate::Log::consumer).
@@ -188,21 +203,39 @@ impl EmbeddedConsumer {
         self.changes.borrow_and_update();
         let (place, members) = self.member.groups.share(&self.member.list, self.member.id);
         for topic in topics {
-            if !is_changed && self.cursors.contains_key(&topic.name) {
+            let cursor = self.cursors.get(&topic.name);
+            // A topic that was removed and made again has its offsets from the beginning.
+            if !is_changed && cursor.is_some_and(|cursor| cursor.is_of(topic)) {
                 continue;
             }
             let committed = committed(&self.handle.shared, &self.member.group, topic).await?;
             let cursor = self.cursors.entry(Arc::clone(&topic.name)).or_default();
             let mine = |at: &usize| at % members == place;
-            cursor.next.retain(|at, _| mine(at));
-            for (at, offset) in committed.into_iter().enumerate() {
+            let partitions = &topic.partitions;
+            let is_there = |at: usize, next: &Next| {
+                let partition = partitions.get(at);
+                partition.is_some_and(|partition| next.is_of(partition))
+            };
+            cursor
+                .next
+                .retain(|at, next| mine(at) && is_there(*at, next));
+            for (at, (partition, offset)) in partitions.iter().zip(committed).enumerate() {
                 if mine(&at) {
-                    cursor.next.entry(at).or_insert(offset);
+                    let next = cursor.next.entry(at);
+                    next.or_insert_with(|| Next::new(partition, offset));
                 }
             }
         }
         self.is_shared = true;
         Ok(())
+    }
+
+    /// Whether positions of this consumer are those of this partition, not of one that had its
+    /// place before the topic was removed.
+    fn has_read(&self, topic: &str, at: usize, partition: &Partition) -> bool {
+        let cursor = self.cursors.get(topic);
+        let next = cursor.and_then(|cursor| cursor.next.get(&at));
+        next.is_none_or(|next| next.is_of(partition))
     }
 
     async fn try_next(&mut self) -> Result<Option<Vec<Record>>, LogError> {
@@ -267,6 +300,7 @@ impl Consumer for EmbeddedConsumer {
             let topic = self.handle.shared.topics.get(&position.topic);
             if let Some(partition) = topic.as_ref().and_then(|topic| topic.partitions.get(at))
                 && at % members == place
+                && self.has_read(&position.topic, at, partition)
             {
                 mine.push((partition.id, position.offset));
             }

@@ -124,21 +124,66 @@ fn read(
     Ok(fetched)
 }
 
+/// Where a reader goes on in one partition.
+#[derive(Debug)]
+pub(super) struct Next {
+    /// The partition's id; a topic that is removed and made again has other ones. `None`: whichever
+    /// partition has the number.
+    id: Option<u64>,
+    offset: u64,
+}
+
+impl Next {
+    pub(super) fn new(partition: &Partition, offset: u64) -> Self {
+        Self {
+            id: Some(partition.id),
+            offset,
+        }
+    }
+
+    /// Whether the offset is one of this partition, and not of one that was removed.
+    pub(super) fn is_of(&self, partition: &Partition) -> bool {
+        self.id.is_none_or(|id| id == partition.id)
+    }
+}
+
 /// How far one reader is in the partitions of one topic.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
     /// By place in the topic.
-    pub(super) next: BTreeMap<usize, u64>,
+    pub(super) next: BTreeMap<usize, Next>,
     /// Partitions take turns.
     turn: usize,
 }
 
 impl Cursor {
     /// By place in the topic.
-    fn at(offsets: impl IntoIterator<Item = u64>) -> Self {
+    fn at(topic: &Topic, offsets: impl IntoIterator<Item = u64>) -> Self {
+        let partitions = topic.partitions.iter().zip(offsets);
+        let next = partitions.map(|(partition, offset)| Next::new(partition, offset));
         Self {
-            next: offsets.into_iter().enumerate().collect(),
+            next: next.enumerate().collect(),
             turn: 0,
+        }
+    }
+
+    /// Whether all offsets are those of this topic, and not of one that was removed.
+    pub(super) fn is_of(&self, topic: &Topic) -> bool {
+        let is_of = |(place, next): (&usize, &Next)| {
+            let partition = topic.partitions.get(*place);
+            partition.is_none_or(|partition| next.is_of(partition))
+        };
+        self.next.iter().all(is_of)
+    }
+
+    /// Begins with the oldest record of partitions that were made since.
+    fn renew(&mut self, topic: &Topic) {
+        for (place, next) in &mut self.next {
+            if let Some(partition) = topic.partitions.get(*place)
+                && !next.is_of(partition)
+            {
+                *next = Next::new(partition, partition.begin());
+            }
         }
     }
 
@@ -158,6 +203,7 @@ impl Cursor {
             else {
                 continue;
             };
+            let next = &mut next.offset;
             let begin = partition.begin();
             if *next < begin {
                 let offsets = std::mem::replace(next, begin)..begin;
@@ -217,7 +263,10 @@ impl EmbeddedReader {
     ) -> Result<Self, LogError> {
         let commits = shared.commits.subscribe();
         let cursor = match shared.topics.get(topic) {
-            Some(topic) => Some(Cursor::at(begin_at(&shared, &topic, start).await?)),
+            Some(topic) => {
+                let begins = begin_at(&shared, &topic, start).await?;
+                Some(Cursor::at(&topic, begins))
+            }
             None => None,
         };
         Ok(Self {
@@ -228,15 +277,20 @@ impl EmbeddedReader {
         })
     }
 
-    /// Reads one partition.
+    /// Reads one partition. The offset is one that its caller knows: where the topic is made again,
+    /// it is not begun anew.
     pub(super) fn at(shared: Shared, position: &Position) -> Self {
         let place = usize::try_from(position.partition).unwrap_or(usize::MAX);
+        let next = Next {
+            id: None,
+            offset: position.offset,
+        };
         Self {
             commits: shared.commits.subscribe(),
             shared,
             topic: position.topic.to_string(),
             cursor: Some(Cursor {
-                next: BTreeMap::from([(place, position.offset)]),
+                next: BTreeMap::from([(place, next)]),
                 turn: 0,
             }),
         }
@@ -244,9 +298,12 @@ impl EmbeddedReader {
 
     fn find_topic(&mut self) -> Option<Arc<Topic>> {
         let topic = self.shared.topics.get(&self.topic)?;
-        // A topic that is made later is read from its beginning.
-        self.cursor
-            .get_or_insert_with(|| Cursor::at(topic.partitions.iter().map(Partition::begin)));
+        // A topic that is made later, or again, is read from its beginning.
+        let begins = topic.partitions.iter().map(Partition::begin);
+        let cursor = self
+            .cursor
+            .get_or_insert_with(|| Cursor::at(&topic, begins));
+        cursor.renew(&topic);
         Some(topic)
     }
 }

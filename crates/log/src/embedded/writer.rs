@@ -4,6 +4,7 @@
 //! Nobody is answered before the commit is on the disk, and after a failed commit nothing of it is
 //! there. The thread ends when it is told to close; an error never ends it.
 
+mod checkpoint;
 mod creation;
 mod removal;
 
@@ -25,6 +26,8 @@ use super::topics::Topics;
 use super::window::Window;
 use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
 use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
+
+use checkpoint::Truncation;
 
 pub(super) use removal::{Removal, RemoveTopic};
 
@@ -95,8 +98,7 @@ pub(super) struct Writer {
     unchecked_bytes: u64,
     retention_at: Instant,
     retention_clock: RetentionClock,
-    /// Whether records were removed that the write-ahead file still has.
-    is_truncation_due: bool,
+    truncation: Truncation,
     full_lines: LineLimit,
 }
 
@@ -111,7 +113,7 @@ impl Writer {
             unchecked_bytes: 0,
             retention_at: Instant::now() + RETENTION_INTERVAL,
             retention_clock: RetentionClock::new(Now::read()),
-            is_truncation_due: false,
+            truncation: Truncation::default(),
             full_lines: LineLimit::default(),
             shared,
         };
@@ -132,7 +134,8 @@ impl Writer {
         self.shared.store.check_size(&connection)?;
         let loaded = load::load(&self.shared, &connection)?;
         self.window = loaded.window;
-        self.next_partition_id = loaded.next_partition_id;
+        // Readers know topics by ids: not one of a topic that was removed meanwhile.
+        self.next_partition_id = self.next_partition_id.max(loaded.next_partition_id);
         self.connection = Some(connection);
         Ok(())
     }
@@ -192,6 +195,9 @@ impl Writer {
                 }
             }
             self.heal_if_told();
+            if self.truncation.is_overdue(Instant::now()) {
+                self.truncate();
+            }
             if Instant::now() >= self.retention_at {
                 self.retain();
             }
@@ -355,34 +361,6 @@ impl Writer {
         }
     }
 
-    fn checkpoint(&mut self) {
-        let Some(connection) = &self.connection else {
-            return;
-        };
-        if self.unchecked_bytes == 0 {
-            return;
-        }
-        match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            Ok(()) => self.unchecked_bytes = 0,
-            // Nothing is lost: it stays in the WAL, and the next checkpoint tries again.
-            Err(error) => {
-                tracing::warn!(%error, "the log's write-ahead file could not be checkpointed");
-            }
-        }
-    }
-
-    /// Empties the write-ahead file of what was removed, unless somebody reads.
-    fn truncate(&mut self) {
-        let Some(connection) = self.connection.as_ref().filter(|_| self.is_truncation_due) else {
-            return;
-        };
-        let is_busy = Store::truncate(connection);
-        if let Err(error) = &is_busy {
-            tracing::warn!(%error, "the log's write-ahead file could not be emptied");
-        }
-        self.is_truncation_due = is_busy.unwrap_or(true);
-    }
-
     fn retain(&mut self) {
         self.retention_at = Instant::now() + RETENTION_INTERVAL;
         let Some(connection) = &mut self.connection else {
@@ -392,7 +370,9 @@ impl Writer {
         match retention::step(&self.shared, connection, clock, Now::read()) {
             Ok(step) => {
                 self.unchecked_bytes += step.bytes;
-                self.is_truncation_due |= step.bytes > 0;
+                if step.bytes > 0 {
+                    self.truncation.want(Instant::now());
+                }
                 if step.is_more_due {
                     self.retention_at = Instant::now() + RETENTION_AGAIN;
                 }
@@ -401,17 +381,6 @@ impl Writer {
                 let error = error.into_log(&self.shared.store.path);
                 tracing::warn!(%error, "old records could not be removed");
             }
-        }
-    }
-
-    fn close(&mut self) {
-        let Some(connection) = self.connection.take() else {
-            return;
-        };
-        self.shared.pool.clear();
-        let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        if let Err(error) = done {
-            tracing::warn!(%error, "the log's write-ahead file could not be checkpointed");
         }
     }
 }

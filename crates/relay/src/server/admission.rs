@@ -45,6 +45,19 @@ impl Topics {
         }
     }
 
+    /// Names and patterns, in order, as an operator reads them.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let all = self.exact.iter().chain(&self.patterns);
+        let mut names: Vec<&str> = all.map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether clients might have written to a topic, and may not now.
+    pub(super) fn is_closed(&self, topic: &str) -> bool {
+        !self.allow(topic) && !self.reserved.contains(topic) && !topic.starts_with(INTERNAL)
+    }
+
     /// Whether clients may write to a topic.
     pub fn allow(&self, topic: &str) -> bool {
         if self.exact.contains(topic) {
@@ -88,6 +101,11 @@ impl UserNames {
     ) -> Self {
         Self(Arc::new(name_of))
     }
+
+    /// The name of a user id; blocks.
+    pub(super) fn look_up(&self, uid: u32) -> io::Result<Option<String>> {
+        (self.0)(uid)
+    }
 }
 
 impl fmt::Debug for UserNames {
@@ -96,8 +114,25 @@ impl fmt::Debug for UserNames {
     }
 }
 
+/// Why a record is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// The record is never taken, whatever the configuration says.
+    Lasting(String),
+    /// The record is taken where the configuration allows it.
+    Configured(String),
+}
+
+impl Objection {
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::Lasting(reason) | Self::Configured(reason) => reason,
+        }
+    }
+}
+
 /// Who sends: a user id, and the name that its records have to have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sender {
     pub(super) uid: u32,
     bound: Option<Bound>,
@@ -107,33 +142,38 @@ pub(super) struct Sender {
 type Bound = Option<String>;
 
 impl Sender {
-    /// Looks the user up where records are bound to users; blocks then. Root and the relay's own
-    /// user may become anybody, so they are bound to no name.
-    pub(super) fn look_up(uid: u32, own: u32, names: Option<&UserNames>) -> io::Result<Self> {
-        let names = names.filter(|_| uid != 0 && uid != own);
-        let bound = names.map(|names| (names.0)(uid)).transpose()?;
-        Ok(Self { uid, bound })
+    /// A user id that speaks for everybody.
+    pub(super) fn unbound(uid: u32) -> Self {
+        Self { uid, bound: None }
+    }
+
+    /// A user id that speaks for the user of this name alone.
+    pub(super) fn bound(uid: u32, name: Option<String>) -> Self {
+        let bound = Some(name);
+        Self { uid, bound }
     }
 
     /// Why a record is not taken; `None`: it is.
-    pub(super) fn objection(&self, topics: &Topics, record: &WireRecord<'_>) -> Option<String> {
+    pub(super) fn objection(&self, topics: &Topics, record: &WireRecord<'_>) -> Option<Objection> {
         let topic = record.topic;
         if !is_topic(topic) {
-            return Some(format!("`{}` is no topic", shown(topic)));
-        }
-        if !topics.allow(topic) {
-            return Some(format!(
-                "the topic `{}` is not in `topics` of [relay]",
-                shown(topic)
-            ));
+            let reason = format!("`{}` is no topic", shown(topic));
+            return Some(Objection::Lasting(reason));
         }
         if record.id.get_version_num() == OWN_ID_VERSION {
-            return Some(format!("the id {} is one of dovecast's own", record.id));
+            let reason = format!("the id {} is one of dovecast's own", record.id);
+            return Some(Objection::Lasting(reason));
+        }
+        if !topics.allow(topic) {
+            let reason = format!("the topic `{}` is not in `topics` of [relay]", shown(topic));
+            return Some(Objection::Configured(reason));
         }
         let name = self.bound.as_ref()?.as_deref();
         (!is_about(record, name)).then(|| {
             let (uid, name) = (self.uid, name.unwrap_or_default());
-            format!("uid {uid} may send events of the user `{name}` only (`bind_user` of [relay])")
+            Objection::Configured(format!(
+                "uid {uid} may send events of the user `{name}` only (`bind_user` of [relay])"
+            ))
         })
     }
 }
@@ -208,38 +248,54 @@ mod tests {
     }
 
     #[test]
+    fn topics_that_are_taken_no_more_are_known_from_those_of_others() {
+        let topics = Topics::new(names(&["mail.*", "dovecot"]), names(&["hooks.outbox"]));
+        assert_eq!(topics.names(), ["dovecot", "mail.*"]);
+        for (topic, is_closed) in [
+            ("mail-events", true),
+            ("dovecot", false),
+            ("mail.x", false),
+            ("hooks.outbox", false),
+            ("_schemas", false),
+        ] {
+            assert_eq!(topics.is_closed(topic), is_closed, "{topic}");
+        }
+    }
+
+    #[test]
     fn an_id_of_the_servers_own_is_not_taken() {
         let topics = Topics::new(names(&["dovecot"]), []);
-        let sender = Sender::look_up(5000, 990, None).expect("no error");
+        let sender = Sender::unbound(5000);
         let mut record = record("dovecot", "joe", "{}");
         assert_eq!(sender.objection(&topics, &record), None);
         record.id = uuid::Builder::from_custom_bytes([7; 16]).into_uuid();
-        let objection = sender.objection(&topics, &record);
-        assert!(objection.is_some_and(|text| text.ends_with("is one of dovecast's own")));
+        let Some(Objection::Lasting(reason)) = sender.objection(&topics, &record) else {
+            panic!("it is taken");
+        };
+        assert!(reason.ends_with("is one of dovecast's own"), "{reason}");
     }
 
     #[test]
     fn who_is_bound_sends_about_himself_only() {
         let topics = Topics::new(names(&["dovecot"]), []);
-        let joe = UserNames::new(|uid| Ok((uid == 10_001).then(|| "joe".to_owned())));
         let event = r#"{"user":"joe","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
         let of_ceo = r#"{"user":"ceo","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
-        let may = |uid, names, key, value| {
-            let sender = Sender::look_up(uid, 990, names).expect("no error");
+        let may = |name: Option<&str>, key, value| {
+            let sender = Sender::bound(10_001, name.map(str::to_owned));
             sender.objection(&topics, &record("dovecot", key, value))
         };
-        let only = Some(
+        let joe = Some("joe");
+        let only = Some(Objection::Configured(
             "uid 10001 may send events of the user `joe` only (`bind_user` of [relay])".to_owned(),
-        );
-        assert_eq!(may(10_001, Some(&joe), "joe", event), None);
-        assert_eq!(may(10_001, Some(&joe), "ceo", of_ceo), only);
-        assert_eq!(may(10_001, Some(&joe), "joe", of_ceo), only);
-        assert_eq!(may(10_001, Some(&joe), "ceo", event), only);
-        assert_eq!(may(10_001, Some(&joe), "joe", "{}"), only);
-        assert!(may(10_002, Some(&joe), "", event).is_some(), "has no name");
-        for uid in [0, 990] {
-            assert_eq!(may(uid, Some(&joe), "ceo", of_ceo), None, "uid {uid}");
-        }
-        assert_eq!(may(10_001, None, "ceo", of_ceo), None, "not bound");
+        ));
+        assert_eq!(may(joe, "joe", event), None);
+        assert_eq!(may(joe, "ceo", of_ceo), only);
+        assert_eq!(may(joe, "joe", of_ceo), only);
+        assert_eq!(may(joe, "ceo", event), only);
+        assert_eq!(may(joe, "joe", "{}"), only);
+        assert!(may(None, "", event).is_some(), "has no name");
+        let unbound = Sender::unbound(10_001);
+        let objection = unbound.objection(&topics, &record("dovecot", "ceo", of_ceo));
+        assert_eq!(objection, None, "not bound");
     }
 }

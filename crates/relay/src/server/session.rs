@@ -5,6 +5,7 @@
 //! client is not read beyond a bound of bytes that wait, so that none can fill the memory or keep
 //! the log from others.
 
+mod answers;
 mod door;
 
 use std::io;
@@ -212,7 +213,8 @@ impl<'s> Session<'s> {
         let bytes = self.inbox.frame_bytes();
         let wanted = if bytes > READ_BYTES { bytes } else { 0 };
         let has_room = self.unfinished.set(wanted as u64);
-        if has_room && wanted > 0 {
+        // A frame that is there waits for the log, and not for the client.
+        if has_room && wanted > 0 && !self.inbox.is_whole() {
             self.unfinished_since.get_or_insert_with(Instant::now);
         } else {
             self.unfinished_since = None;
@@ -239,16 +241,6 @@ impl<'s> Session<'s> {
             let is_wrong = self.take_frames(usize::MAX).is_err();
             if read == 0 || left == 0 || is_wrong || self.is_at_end {
                 return;
-            }
-        }
-    }
-
-    async fn stuck_too_long(&self) {
-        match self.stuck_since {
-            None => std::future::pending().await,
-            Some(since) => {
-                let until = since + self.relay.options.unread_time;
-                tokio::time::sleep_until(until.into()).await;
             }
         }
     }
@@ -310,7 +302,7 @@ impl<'s> Session<'s> {
                     let topics = &self.relay.options.topics;
                     match self.sender.objection(topics, &record) {
                         None => self.batch.push(self.converter.convert(&record), bytes),
-                        Some(reason) => self.batch.reject(reason),
+                        Some(objection) => self.batch.reject(objection.into_reason()),
                     }
                 }
                 Ok(Some(Item::Other)) => {
@@ -344,82 +336,6 @@ impl<'s> Session<'s> {
                 done,
             }
         })
-    }
-
-    /// Tells the client what has become of its records; returns why it is to be sent away then.
-    fn acknowledge(&mut self, appended: Appended) -> Option<End> {
-        let Appended {
-            records,
-            rejections,
-            done,
-        } = appended;
-        // The log is closed: the client sends them again to the next relay.
-        if matches!(done, Err(LogError::Closed)) {
-            self.is_at_end = true;
-            // What came behind it must not take its place.
-            self.batch = Batch::default();
-            return None;
-        }
-        let counters = &self.relay.counters;
-        let rejected = rejections.count();
-        let duplicates = done.map_or(0, |appended| appended.duplicates as u64);
-        for (counter, count) in [
-            (&counters.duplicates, duplicates),
-            (&counters.dropped, rejected),
-            (&counters.records, records - rejected),
-        ] {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
-        if let Some(reason) = rejections.reason() {
-            if self.relay.peers.rejected.take(self.sender.uid) {
-                tracing::warn!(
-                    uid = self.sender.uid,
-                    pid = self.pid,
-                    records = rejected,
-                    reason,
-                    "records of a client are not taken"
-                );
-            }
-            if self.version == OLDEST_VERSION {
-                // It would take an acknowledgement for all of them. What it keeps now it leaves in
-                // a spill file.
-                self.batch = Batch::default();
-                return Some(End::Refused(Refusal::Malformed, reason.to_owned()));
-            }
-        }
-        self.durable += records;
-        rejections.write(&mut self.outbox, self.durable);
-        // Of several acknowledgements that wait only the last one says something; a half-written
-        // one has to stay.
-        if rejected > 0 || self.outbox.len() < 64 {
-            wire::write_ack(&mut self.outbox, self.durable);
-        } else {
-            let last = self.outbox.len() - 8;
-            self.outbox[last..].copy_from_slice(&self.durable.to_le_bytes());
-        }
-        None
-    }
-
-    /// Writes as much as the client takes.
-    fn write(&mut self) {
-        if self.outbox.is_empty() {
-            return;
-        }
-        if let Ok(written) = self.socket.try_write(&self.outbox) {
-            self.outbox.drain(..written);
-        } else {
-            // The client has gone; what it sent before is appended all the same.
-            self.outbox.clear();
-        }
-        if self.outbox.is_empty() {
-            if self.stuck_since.take().is_some() {
-                self.socket.watch_writing(false);
-            }
-            self.outbox = Vec::new();
-        } else {
-            self.stuck_since.get_or_insert_with(Instant::now);
-            self.socket.watch_writing(true);
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A topic that is removed with all that is in it, some batches at a time: appends wait for it.
 
+use std::time::Instant;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
@@ -75,14 +77,15 @@ impl Writer {
         }
         let removed = step(connection, &topic).map_err(sql)?;
         self.unchecked_bytes += removed.bytes;
-        self.is_truncation_due = true;
-        if removed.is_all {
-            self.shared.topics.remove(name);
-            return Ok(Removal::Done);
-        }
+        self.truncation.want(Instant::now());
+        // Readers that have the topic in hand: its records are gone, and not damaged.
         for (place, begin, begin_pos) in removed.begins {
             topic.partitions[place].set_begin_pos(begin_pos);
             topic.partitions[place].set_begin(begin);
+        }
+        if removed.is_all {
+            self.shared.topics.remove(name);
+            return Ok(Removal::Done);
         }
         Ok(Removal::Begun)
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::net::unix::UCred;
+use tokio::time::Instant;
 
 use super::{End, STOPPING, Session, malformed};
 use crate::server::admission::Sender;
@@ -15,8 +16,9 @@ use crate::server::{Relay, stopped};
 use crate::spill::is_name;
 use crate::wire::{self, Frame, OLDEST_VERSION, Refusal, VERSION};
 
-/// The longest hello, in bytes: three texts of 64 KiB and what is around them.
-const MAX_HELLO_BYTES: usize = 3 * 65_538 + 6;
+/// The longest hello, in bytes: three names of 255, as a file may have and a host (RFC 1035), and
+/// what is around them. A client has so much before anybody knows who it is.
+const MAX_HELLO_BYTES: usize = 1024;
 
 /// What a hello says.
 struct Hello {
@@ -54,9 +56,10 @@ pub(super) async fn welcome<'s>(
         let text = format!("there are as many clients of uid {uid} as it may have already");
         return Err(End::Refused(Refusal::Busy, text));
     }
-    let sender = sender(relay, uid).await?;
+    let until = Instant::now() + relay.options.hello_time;
+    let sender = sender(relay, uid, until).await?;
     let mut session = Session::new(relay, socket, (peer.pid(), sender), place);
-    let hello = tokio::time::timeout(relay.options.hello_time, session.hello());
+    let hello = tokio::time::timeout_at(until, session.hello());
     let hello = hello.await.unwrap_or_else(|_| {
         let text = "there was no hello in time".to_owned();
         Err(End::Refused(Refusal::Malformed, text))
@@ -71,27 +74,23 @@ pub(super) async fn welcome<'s>(
     Ok(session)
 }
 
-async fn sender(relay: &Arc<Relay>, uid: u32) -> Result<Sender, End> {
-    let names = relay.options.bind_user.clone();
-    let own = relay.peers.own();
-    let looking = tokio::task::spawn_blocking(move || Sender::look_up(uid, own, names.as_ref()));
-    looking
-        .await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map_err(|error| {
-            if relay.trouble_lines.take() {
-                tracing::error!(%error, uid, "the name of a user cannot be looked up");
-            }
-            let text = format!("the name of uid {uid} cannot be looked up now");
-            End::Refused(Refusal::Busy, text)
-        })
+async fn sender(relay: &Relay, uid: u32, until: Instant) -> Result<Sender, End> {
+    relay.senders.get(uid, until).await.map_err(|error| {
+        if relay.trouble_lines.take() {
+            tracing::error!(%error, uid, "the name of a user cannot be looked up");
+        }
+        let text = format!("the name of uid {uid} cannot be looked up now");
+        End::Refused(Refusal::Busy, text)
+    })
 }
 
 impl Session<'_> {
     async fn hello(&mut self) -> Result<Hello, End> {
         loop {
             let first = self.inbox.first().map_err(|error| malformed(&error, 0))?;
+            if self.inbox.frame_bytes() > MAX_HELLO_BYTES {
+                return Err(no_hello());
+            }
             if let Some((frame, bytes)) = first {
                 let Frame::Hello(hello) = frame else {
                     return Err(no_hello());
@@ -108,9 +107,6 @@ impl Session<'_> {
                 };
                 self.inbox.skip(bytes);
                 return Ok(hello);
-            }
-            if self.inbox.len() > MAX_HELLO_BYTES {
-                return Err(no_hello());
             }
             self.socket.readable().await.map_err(|_| End::Gone)?;
             self.together = self.socket.take_together();
@@ -144,7 +140,7 @@ impl Session<'_> {
 }
 
 fn no_hello() -> End {
-    let text = "the first frame is no hello".to_owned();
+    let text = format!("the first frame is no hello of {MAX_HELLO_BYTES} bytes at most");
     End::Refused(Refusal::Malformed, text)
 }
 
