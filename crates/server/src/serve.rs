@@ -43,7 +43,7 @@ use crate::dispatch::{Dispatching, Tester};
 use crate::logs;
 use crate::logs::Logs;
 use crate::sources::Destination;
-use crate::sources::ox::{self, IdKey, OxSource};
+use crate::sources::ox::{self, OxSource};
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use store_health::StoreHealth;
@@ -318,10 +318,8 @@ fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
         ));
     }
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
-    let path = config.data_dir.join(ox::KEY_FILE);
-    let key = IdKey::load(&path)
-        .with_context(|| format!("cannot use the key of ids of [ox], `{}`", path.display()))?;
-    Ok(ox::router(OxSource::new(&config.ox, key, destination)))
+    let source = OxSource::new(&config.ox, &config.ox_key_file(), destination)?;
+    Ok(ox::router(source))
 }
 
 async fn relay_has_ended(relay: Option<&RelayServer>) {

@@ -33,6 +33,8 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     assert_eq!(config.store_options().place, default.store_options().place);
     assert!(config.secrets.keys.is_some());
     assert_eq!(config.store_options().keys, default.store_options().keys);
+    assert!(config.ox.key_file.is_some());
+    assert_eq!(config.ox_key_file(), default.ox_key_file());
 }
 
 #[test]
@@ -71,7 +73,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
         ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is not a user of basic authentication"),
         ("[ox]\nuser = 'a'\npassword = ''", "3:12: `password`: the password is empty"),
-        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `users`"),
+        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `users`, `key_file`"),
+        ("[ox]\nkey_file = ''", "2:12: `key_file`: `` is not a path"),
         ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is not a prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
         ("[logging]\nfilter = 'inof'", "2:10: `filter`: `inof` is not a level, expected error, warn, info"),
