@@ -34,7 +34,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
-use crate::config::{Config, Role};
+use crate::config::{Config, LogKind, Role};
 use crate::control::{self, Control, PeerChecked};
 #[cfg(feature = "kafka")]
 use crate::dispatch::Lost;
@@ -194,6 +194,7 @@ impl Parts {
             operations: operations.clone(),
             benchmark: Arc::default(),
             log: log.clone(),
+            is_dispatched: config.log.kind == LogKind::Embedded,
             limits: logs.limits(),
             known_topics: Arc::new(config.known_topics()),
             stopping: stopping.clone(),
