@@ -50,12 +50,15 @@ fn of_2_3(configuration: &Section) -> impl Iterator<Item = Instance<'_>> {
     })
 }
 
-/// Whether Dovecot puts the user into the parameter of the URL that dovecast looks at.
+/// Whether Dovecot puts the user, and nothing else, into the parameter of the URL that dovecast
+/// looks at, which is the first of its name.
 fn says_whose_mail_it_is(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
-    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("of="));
-    // Of either version, also as `%{user | lower}`.
-    values.any(|value| value.starts_with("%u") || value.starts_with("%{user") || value == "%Lu")
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("of="));
+    let value = value.map(|value| value.replace(' ', ""));
+    // Of either version; names are often folded.
+    let user = ["%u", "%Lu", "%{user}", "%{user|lower}"];
+    value.is_some_and(|value| user.contains(&value.as_str()))
 }
 
 #[cfg(test)]
@@ -79,6 +82,16 @@ mod tests {
             ),
             (driver("ox:url=http://x/?of=%u user_from_metadata"), 0),
             (driver("ox:url=http://x/?a=b&of=%Lu user_from_metadata"), 0),
+            (driver("ox:url=http://x/?of=%user user_from_metadata"), 1),
+            (driver("ox:url=http://x/?of=%u user_from_metadata"), 0),
+            (
+                driver("ox:url=http://x/?of=joe&of=%u user_from_metadata"),
+                1,
+            ),
+            (
+                driver("ox:url=http://x/?of=%u&of=joe user_from_metadata"),
+                0,
+            ),
             (driver("dlog"), 0),
             (block("  ox_url = http://x/\n"), 0),
             (
@@ -92,6 +105,14 @@ mod tests {
             (
                 block("  ox_url = http://x/?of=%{user}\n  ox_user_from_metadata = yes\n"),
                 0,
+            ),
+            (
+                block("  ox_url = http://x/?of=%{user | lower}\n  ox_user_from_metadata = yes\n"),
+                0,
+            ),
+            (
+                block("  ox_url = http://x/?of=%{userdb:name}\n  ox_user_from_metadata = yes\n"),
+                1,
             ),
         ] {
             let mut findings = Vec::new();

@@ -7,32 +7,42 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// Headers that only we set, that are about the connection and not about the request (RFC 9110,
-/// 7.6.1), that say who somebody is to those who believe a proxy, or that open the metadata of a
-/// cloud's hosts.
-const OURS: [&str; 17] = [
-    "client-ip",
+/// Headers that are never sent: those that only we set, that are about the connection and not about
+/// the request (RFC 9110, 7.6.1), or that say who somebody is to those who believe a proxy.
+const NEVER_SENT: [&str; 18] = [
     "connection",
     "content-length",
     "content-type",
-    "expect",
     "forwarded",
     "host",
     "keep-alive",
-    "metadata-flavor",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
-    "true-client-ip",
     "upgrade",
-    "x-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
     "x-real-ip",
     "x-rh-identity",
 ];
-/// What families of such headers begin with; `webhook-` is that of Standard Webhooks.
-const OUR_FAMILIES: [&str; 9] = [
+/// What all headers of Standard Webhooks begin with, which are never sent either.
+const OF_WEBHOOKS: &str = "webhook-";
+/// Headers that are not saved, but sent where an endpoint has had them before this was so: others
+/// that say who somebody is, or that open the metadata of a cloud's hosts.
+const NOT_SAVED: [&str; 5] = [
+    "client-ip",
+    "expect",
+    "metadata-flavor",
+    "true-client-ip",
+    "x-client-ip",
+];
+/// What families of such headers begin with.
+const NOT_SAVED_FAMILIES: [&str; 8] = [
     "proxy-",
-    "webhook-",
     "x-auth-request-",
     "x-aws-ec2-metadata-",
     "x-forwarded-",
@@ -82,14 +92,26 @@ pub enum CredentialError {
     Token,
 }
 
-/// A header as it is sent, its value not to be shown.
-pub fn check(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
-    let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name)?;
-    let lower = name.as_str();
-    if lower.contains('_') {
+/// Whether an endpoint may be given a header. Stricter than [`sent`], which takes what endpoints
+/// were given earlier.
+pub fn check(name: &str, value: &str) -> Result<(), HeaderError> {
+    let (name, _) = sent(name, value)?;
+    let name = name.as_str();
+    let begins = |family: &&str| name.starts_with(family);
+    if name.contains('_') {
         return Err(HeaderError::Underscore);
     }
-    if OURS.contains(&lower) || OUR_FAMILIES.iter().any(|family| lower.starts_with(family)) {
+    if NOT_SAVED.contains(&name) || NOT_SAVED_FAMILIES.iter().any(begins) {
+        return Err(HeaderError::Ours);
+    }
+    Ok(())
+}
+
+/// A header as it is sent, its value not to be shown. Refuses what would make another request of
+/// it.
+pub fn sent(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
+    let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name)?;
+    if NEVER_SENT.contains(&name.as_str()) || name.as_str().starts_with(OF_WEBHOOKS) {
         return Err(HeaderError::Ours);
     }
     let is_plain = value.is_ascii() && value.trim_ascii() == value;
@@ -185,8 +207,29 @@ mod tests {
             ("x", "grün", Some(HeaderError::Value)),
         ] {
             let checked = check(name, value);
-            assert_eq!(checked.as_ref().err(), expected.as_ref(), "{name}: {value}");
-            assert!(!format!("{checked:?}").contains("geheim"));
+            assert_eq!(checked.err(), expected, "{name}: {value}");
+            let shown = format!("{checked:?} {:?}", sent(name, value));
+            assert!(!shown.contains("geheim"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_was_saved_earlier_is_sent_unless_it_makes_another_request() {
+        for (name, is_sent) in [
+            ("X-Api-Key", true),
+            ("X-Api_Key", true),
+            ("Expect", true),
+            ("X-Forwarded-Prefix", true),
+            ("Proxy-X", true),
+            ("Metadata-Flavor", true),
+            ("X-Forwarded-For", false),
+            ("Proxy-Connection", false),
+            ("Transfer-Encoding", false),
+            ("Content-Length", false),
+            ("Host", false),
+            ("webhook-id", false),
+        ] {
+            assert_eq!(sent(name, "1").is_ok(), is_sent, "{name}");
         }
     }
 

@@ -47,10 +47,19 @@ fn read_system() -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config.with_no_client_auth()))
 }
 
-/// Whether a PEM text that is to be kept can be trusted by: as [`of_chain`], and not all of it has
-/// expired.
+/// Whether a PEM text that is to be kept can be trusted by. Stricter than [`of_chain`], which takes
+/// what was kept earlier: there is no private key in it, all of it can be read, and not all of it
+/// has expired.
 pub fn check(pem: &str) -> Result<(), TlsError> {
+    if has_private_key(pem) {
+        return Err(TlsError::Certificate(
+            "there is a private key in it, which belongs on the server alone".to_owned(),
+        ));
+    }
     let certificates = read(pem)?;
+    for one in &certificates {
+        certificate::parse(one).map_err(TlsError::Certificate)?;
+    }
     if certificates
         .iter()
         .all(|one| certificate::has_expired(one, SystemTime::now()))
@@ -62,7 +71,13 @@ pub fn check(pem: &str) -> Result<(), TlsError> {
     of_chain(pem).map(drop)
 }
 
-/// The certificates of a PEM text only: as authorities, and each as a server's own.
+/// Whether a PEM text has a private key in it, of whatever kind.
+pub fn has_private_key(pem: &str) -> bool {
+    pem.contains("PRIVATE KEY-----")
+}
+
+/// The certificates of a PEM text only: as authorities, and each as a server's own. What else is in
+/// the text is skipped, a private key too.
 pub fn of_chain(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
     let refused = |error: &dyn std::fmt::Display| TlsError::Certificate(error.to_string());
     let certificates = read(pem)?;
@@ -82,7 +97,10 @@ pub fn of_chain(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| refused(&error))?;
-    let verifier = Given::new(chain, certificates, algorithms);
+    // What cannot be read names no host: such is an authority at most.
+    let own = certificates.into_iter();
+    let own = own.filter(|one| certificate::parse(one).is_ok()).collect();
+    let verifier = Given::new(chain, own, algorithms);
     let config = builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
@@ -91,16 +109,9 @@ pub fn of_chain(pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
 
 /// All certificates of a PEM text, at least one; other text is skipped.
 fn read(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    if pem.contains("PRIVATE KEY-----") {
-        return Err(TlsError::Certificate(
-            "there is a private key in it, which belongs on the server alone".to_owned(),
-        ));
-    }
     let mut found = Vec::new();
     for one in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let one = one.map_err(|error| TlsError::Certificate(error.to_string()))?;
-        certificate::parse(&one).map_err(TlsError::Certificate)?;
-        found.push(one);
+        found.push(one.map_err(|error| TlsError::Certificate(error.to_string()))?);
     }
     if found.is_empty() {
         let text = "there is no PEM certificate in it".to_owned();

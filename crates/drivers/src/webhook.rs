@@ -31,7 +31,7 @@ use crate::tls;
 use answer::judged;
 
 pub use crate::headers::Authorization;
-pub use settings::WebhookDriver;
+pub use settings::{WebhookDriver, refused_today};
 
 /// How much of an answer's body is read, and dropped, so that the connection can be kept: by its
 /// head an answer is complete, and one that keeps its body back must not hold up the next delivery.
@@ -207,7 +207,7 @@ fn head(url: &Url, options: &WebhookOptions) -> Result<Head, WebhookError> {
     let mut own = Vec::new();
     for (name, value) in &options.headers {
         let bad = |error| WebhookError::Header(name.clone(), error);
-        own.push(headers::check(name, value).map_err(bad)?);
+        own.push(headers::sent(name, value).map_err(bad)?);
     }
     let has_own = own.iter().any(|(name, _)| name == AUTHORIZATION);
     let of_url = || {

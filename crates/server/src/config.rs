@@ -34,7 +34,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) use dispatch::Dispatch;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
-pub(crate) use ox::Ox;
+pub(crate) use ox::{Credentials, Ox};
 pub(crate) use properties::Properties;
 pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;
@@ -276,6 +276,11 @@ impl Config {
             brokers: self.kafka.brokers.join(","),
             properties: properties.into_iter().collect(),
         }
+    }
+
+    /// Where the key is that ids of what `ox` sends are made with.
+    pub(crate) fn ox_key_file(&self) -> PathBuf {
+        self.in_data_dir(self.ox.key_file.as_deref(), "ox.key")
     }
 
     fn in_data_dir(&self, set: Option<&Path>, name: &str) -> PathBuf {

@@ -75,6 +75,8 @@ const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) log: Embedded,
+    /// Whether the dispatcher reads this log, and not Kafka.
+    pub(crate) is_dispatched: bool,
     pub(crate) limits: Limits,
     /// Topics that the configuration names.
     pub(crate) known_topics: Arc<BTreeSet<String>>,

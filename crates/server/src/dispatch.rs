@@ -4,6 +4,7 @@ mod announcer;
 mod following;
 #[cfg(feature = "kafka")]
 mod lost;
+mod noticed;
 mod routes;
 mod tester;
 mod unusable;
@@ -27,6 +28,7 @@ use crate::sources::Destination;
 use following::Following;
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
+use noticed::Noticed;
 use routes::Routes;
 pub(crate) use tester::Tester;
 
@@ -60,7 +62,8 @@ impl Dispatching {
         }
         let directory = Arc::<Directory>::default();
         let routes = Routes::new(drivers, &config.dispatch);
-        let following = Following::load(store, &directory, routes).await?;
+        let noticed = Noticed::new(&config.dispatch.event_account);
+        let following = Following::load(store, &directory, routes, noticed).await?;
         let applied = watch::Sender::new(following.seq());
         let follows = applied.subscribe();
         let locked_count = following.locked_count();

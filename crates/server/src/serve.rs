@@ -35,7 +35,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
-use crate::config::{Config, Role};
+use crate::config::{Config, LogKind, Role};
 use crate::control::{self, Control, PeerChecked};
 #[cfg(feature = "kafka")]
 use crate::dispatch::Lost;
@@ -44,7 +44,7 @@ use crate::dispatch::{Dispatching, Tester};
 use crate::logs;
 use crate::logs::Logs;
 use crate::sources::Destination;
-use crate::sources::ox::{self, IdKey, OxSource};
+use crate::sources::ox::{self, OxSource};
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use stop::STOP_TIMEOUT;
@@ -191,6 +191,7 @@ impl Parts {
             operations: operations.clone(),
             benchmark: Arc::default(),
             log: log.clone(),
+            is_dispatched: config.log.kind == LogKind::Embedded,
             limits: logs.limits(),
             known_topics: Arc::new(config.known_topics()),
             stopping: stopping.clone(),
@@ -284,10 +285,8 @@ fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
         ));
     }
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
-    let path = config.data_dir.join(ox::KEY_FILE);
-    let key = IdKey::load(&path)
-        .with_context(|| format!("cannot use the key of ids of [ox], `{}`", path.display()))?;
-    Ok(ox::router(OxSource::new(&config.ox, key, destination)))
+    let source = OxSource::new(&config.ox, &config.ox_key_file(), destination)?;
+    Ok(ox::router(source))
 }
 
 async fn relay_has_ended(relay: Option<&RelayServer>) {

@@ -25,12 +25,9 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
-/// Why nothing can be trusted by the key of a certificate, if so.
+/// Why nothing can be trusted by the key of a certificate, as far as that can be read.
 pub(super) fn key_problem(der: &CertificateDer<'_>) -> Option<String> {
-    match parse(der) {
-        Ok(certificate) => problem(certificate.public_key()),
-        Err(error) => Some(error),
-    }
+    problem(parse(der).ok()?.public_key())
 }
 
 fn problem(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {

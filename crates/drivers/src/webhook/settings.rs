@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{Authorization, Webhook, WebhookError, WebhookOptions};
 use crate::guard::Guard;
+use crate::{headers, tls};
 
 const URL: &str = "url";
 const TIMEOUT: &str = "timeout_seconds";
@@ -49,7 +50,7 @@ impl Driver for WebhookDriver {
         )?;
         let options = WebhookOptions {
             url: url(settings)?.to_owned(),
-            headers: headers(settings.secret)?,
+            headers: own_headers(settings.secret)?,
             authorization: authorization(settings.secret)?,
             secrets: signing_secrets(settings.secret)?,
             server_ca: settings.optional_text(SERVER_CA)?.map(str::to_owned),
@@ -59,6 +60,22 @@ impl Driver for WebhookDriver {
         let guard = self.guard.for_account(Arc::clone(settings.account));
         Ok(webhook.target(guard))
     }
+}
+
+/// What an endpoint was saved with that would be refused today. It is delivered to with all of it,
+/// so that an upgrade takes nothing from a receiver.
+pub fn refused_today(settings: &Settings<'_>) -> Vec<&'static str> {
+    let is_refused = |(name, value): &(String, String)| headers::check(name, value).is_err();
+    let own = own_headers(settings.secret).unwrap_or_default();
+    let certificates = settings.optional_text(SERVER_CA).ok().flatten();
+    let has_key = certificates.is_some_and(tls::has_private_key);
+    let found = [
+        own.iter()
+            .any(is_refused)
+            .then_some("a header that is refused today"),
+        has_key.then_some("a private key beside its certificates"),
+    ];
+    found.into_iter().flatten().collect()
 }
 
 /// The key that an error is about.
@@ -98,7 +115,7 @@ fn signing_secrets(secret: &Map<String, Value>) -> Result<Vec<String>, SettingsE
     list(secret, SIGNING_SECRETS)?.iter().map(text).collect()
 }
 
-fn headers(secret: &Map<String, Value>) -> Result<Vec<(String, String)>, SettingsError> {
+fn own_headers(secret: &Map<String, Value>) -> Result<Vec<(String, String)>, SettingsError> {
     let pair = |value: &Value| match value.as_array().map(Vec::as_slice) {
         Some([Value::String(name), Value::String(value)]) => Ok((name.clone(), value.clone())),
         _ => Err(SettingsError::new(

@@ -310,3 +310,21 @@ async fn a_header_of_the_endpoint_goes_before_ours_and_before_the_url() {
     assert_eq!(all("user-agent"), ["me"]);
     assert_eq!(all("authorization"), ["Key 1"]);
 }
+
+#[tokio::test]
+async fn headers_that_were_saved_earlier_are_still_sent() {
+    let receiver = endpoint([OK]);
+    let headers = ["X-Api_Key", "X-Forwarded-Prefix", "Expect"];
+    let options = WebhookOptions {
+        headers: headers
+            .map(|name| (name.to_owned(), "mine".to_owned()))
+            .into(),
+        ..options(&receiver.url("/"))
+    };
+    let outcome = sender(&options).deliver(&delivery()).await.outcome;
+    assert_eq!(outcome, Outcome::Delivered);
+    let request = receiver.next().expect("a request");
+    for name in headers {
+        assert_eq!(request.header(name), Some("mine"), "{name}");
+    }
+}

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use base64::Engine;
 use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::tls;
 use dovecast_drivers::webhook::WebhookOptions;
@@ -222,6 +223,31 @@ fn what_cannot_be_trusted_by_is_refused_when_it_is_saved() {
     // Where something in it can be used, what cannot does no harm.
     let old = expired + AUTHORITY + made!("p-521.pem");
     tls::check(&old).expect("an authority that is good");
+}
+
+#[tokio::test]
+async fn what_was_saved_earlier_is_trusted_as_it_was() {
+    let with_key = format!("{AUTHORITY}{}", LEAF.1);
+    let odd = with_a_month_that_is_none(AUTHORITY);
+    for given in [&with_key, &odd] {
+        tls::check(given).expect_err("not to be saved");
+        let address = serve(LEAF.0, LEAF.1, &TLS13);
+        let outcome = outcome(address, "localhost", given).await;
+        assert_eq!(outcome, Outcome::Delivered, "{given}");
+    }
+}
+
+/// Signatures and times of an authority that was given are not looked at.
+fn with_a_month_that_is_none(pem: &str) -> String {
+    let mut der = CertificateDer::from_pem_slice(pem.as_bytes())
+        .expect("a certificate")
+        .to_vec();
+    // UTCTime of 13 bytes: two digits of the year, two of the month.
+    let time = der.windows(2).position(|two| two == [0x17, 13]);
+    let month = time.expect("a time") + 4;
+    der[month..month + 2].copy_from_slice(b"99");
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::http::networks;
 use super::limits::Bounded;
+use super::topics;
 
 /// How long an attempt may hang before the dispatcher ends it: longer than the longest timeout that
 /// an endpoint may have, which its driver keeps by itself.
@@ -19,7 +20,9 @@ const LONGEST_ATTEMPT: Duration = Duration::from_mins(1);
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Dispatch {
     pub(crate) group: String,
+    #[serde(deserialize_with = "topics::topic")]
     pub(crate) outbox_topic: String,
+    #[serde(deserialize_with = "topics::topics")]
     pub(crate) event_topics: Vec<String>,
     #[serde(deserialize_with = "account")]
     pub(crate) event_account: EventAccount,

@@ -2,8 +2,11 @@
 //! shown.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, de};
+
+use super::paths;
 
 /// Nobody may as long as the section is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -12,6 +15,8 @@ pub(crate) struct Ox {
     pub(crate) credentials: Option<Credentials>,
     /// Users whose names mails of others may have; `*` is any text.
     pub(crate) users: Vec<String>,
+    /// Where the key of ids is; `None`: in the data directory.
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// What a request has to know.
@@ -40,6 +45,8 @@ struct Written {
     password: Option<String>,
     #[serde(deserialize_with = "users")]
     users: Vec<String>,
+    #[serde(deserialize_with = "paths::optional")]
+    key_file: Option<PathBuf>,
 }
 
 impl TryFrom<Written> for Ox {
@@ -55,6 +62,7 @@ impl TryFrom<Written> for Ox {
         Ok(Self {
             credentials,
             users: written.users,
+            key_file: written.key_file,
         })
     }
 }

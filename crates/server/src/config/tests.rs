@@ -33,6 +33,8 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     assert_eq!(config.store_options().place, default.store_options().place);
     assert!(config.secrets.keys.is_some());
     assert_eq!(config.store_options().keys, default.store_options().keys);
+    assert!(config.ox.key_file.is_some());
+    assert_eq!(config.ox_key_file(), default.ox_key_file());
 }
 
 #[test]
@@ -71,7 +73,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
         ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is not a user of basic authentication"),
         ("[ox]\nuser = 'a'\npassword = ''", "3:12: `password`: the password is empty"),
-        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `users`"),
+        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `users`, `key_file`"),
+        ("[ox]\nkey_file = ''", "2:12: `key_file`: `` is not a path"),
         ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is not a prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
         ("[logging]\nfilter = 'inof'", "2:10: `filter`: `inof` is not a level, expected error, warn, info"),
@@ -86,6 +89,11 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[relay]\nallow = ['vmail', 'a b']", "2:19: `allow`: invalid value: string \"a b\", expected the name of a user"),
         ("[relay]\nallow = ['20-10']", "2:10: `allow`: invalid value: string \"20-10\", expected the name of a user"),
         ("[relay]\ntopics = ['a b']", "2:10: `topics`: `a b` is not a topic, expected 1 to 249 of letters"),
+        ("[relay]\ntopics = ['..']", "2:10: `topics`: `..` is not a topic"),
+        ("[dispatch]\noutbox_topic = 'hooks/outbox'", "2:16: `outbox_topic`: `hooks/outbox` is not a topic, expected 1 to 249 of letters, digits, `.`, `_`, `-`"),
+        ("[dispatch]\noutbox_topic = ''", "2:16: `outbox_topic`: `` is not a topic"),
+        ("[dispatch]\nevent_topics = ['dovecot', 'mail*']", "2:16: `event_topics`: `mail*` is not a topic, expected 1 to 249 of letters"),
+        ("[dispatch]\nevent_topics = ['.']", "2:16: `event_topics`: `.` is not a topic"),
         ("[ox]\nusers = ['']", "2:9: `users`: `` is not a user, expected a name"),
         ("[relay]\nallow = [-5]", "2:10: `allow`: invalid value: integer `-5`, expected the name of a user"),
         ("[kafka]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),

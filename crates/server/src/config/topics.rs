@@ -29,22 +29,52 @@ impl Config {
     }
 }
 
+/// Longest name of a topic, in bytes: what Kafka takes, and the log too.
+const MAX_TOPIC_BYTES: usize = 249;
+
+/// The name of a topic.
+pub(super) fn topic<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let topic = String::deserialize(deserializer)?;
+    check(&topic, false).map_err(de::Error::custom)?;
+    Ok(topic)
+}
+
+/// Names of topics.
+pub(super) fn topics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let topics: Vec<String> = Vec::deserialize(deserializer)?;
+    let checked = topics.iter().try_for_each(|topic| check(topic, false));
+    checked.map_err(de::Error::custom)?;
+    Ok(topics)
+}
+
 /// Names of topics, or texts with `*` in them that stand for several.
 pub(super) fn optional<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<String>>, D::Error> {
     let topics: Vec<String> = Vec::deserialize(deserializer)?;
-    let legal =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'*');
-    let wrong = topics.iter().find(|topic| {
-        let is_legal = (1..=249).contains(&topic.len()) && topic.bytes().all(legal);
-        !is_legal || *topic == "." || *topic == ".."
-    });
-    match wrong {
-        None => Ok(Some(topics)),
-        Some(wrong) => Err(de::Error::custom(format!(
-            "`{}` is not a topic, expected 1 to 249 of letters, digits, `.`, `_`, `-`, and `*` for any text",
-            wrong.escape_debug()
-        ))),
+    let checked = topics.iter().try_for_each(|topic| check(topic, true));
+    checked.map_err(de::Error::custom)?;
+    Ok(Some(topics))
+}
+
+/// As the log and Kafka have it; what is wrong here would end the start otherwise.
+fn check(topic: &str, may_be_pattern: bool) -> Result<(), String> {
+    let legal = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b'-')
+            || (may_be_pattern && byte == b'*')
+    };
+    let has_length = (1..=MAX_TOPIC_BYTES).contains(&topic.len());
+    if has_length && topic.bytes().all(legal) && topic != "." && topic != ".." {
+        return Ok(());
     }
+    let star = if may_be_pattern {
+        ", and `*` for any text"
+    } else {
+        ""
+    };
+    Err(format!(
+        "`{}` is not a topic, expected 1 to {MAX_TOPIC_BYTES} of letters, digits, `.`, `_`, `-`{star}",
+        dovecast_event::brief(topic).escape_debug()
+    ))
 }

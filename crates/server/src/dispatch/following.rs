@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::noticed::Noticed;
 use super::routes::Routes;
 
 /// Endpoints of one page.
@@ -45,6 +46,8 @@ pub(super) struct Following {
     locked_count: Arc<AtomicUsize>,
     /// How many of them were named in the log since the last check.
     named: usize,
+    /// While endpoints are loaded for the first time.
+    noticed: Option<Noticed>,
 }
 
 impl Following {
@@ -53,6 +56,7 @@ impl Following {
         store: &Store,
         directory: &Arc<Directory>,
         routes: Routes,
+        noticed: Noticed,
     ) -> Result<Self> {
         let mut following = Self {
             store: store.clone(),
@@ -63,8 +67,12 @@ impl Following {
             locked: BTreeSet::new(),
             locked_count: Arc::default(),
             named: 0,
+            noticed: Some(noticed),
         };
         following.load_all().await?;
+        if let Some(noticed) = following.noticed.take() {
+            noticed.finish();
+        }
         following.count_locked();
         following.log_locked();
         Ok(following)
@@ -97,6 +105,9 @@ impl Following {
             after = Some(last.endpoint.id);
             for record in &page {
                 seen.insert(record.endpoint.id);
+                if let Some(noticed) = &mut self.noticed {
+                    noticed.add(record);
+                }
                 self.put(record);
             }
         }

@@ -10,8 +10,10 @@ mod key;
 mod notification;
 mod users;
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -22,18 +24,18 @@ use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use dovecast_event::brief;
 use dovecast_log::{LineLimit, NewRecord};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Destination, NotTaken};
-use crate::config::Ox;
+use crate::config::{Credentials, Ox};
 use crate::headers::event_headers;
+use key::IdKey;
 use notification::{BadBody, Notification};
 use users::Users;
-
-pub(crate) use key::{FILE as KEY_FILE, IdKey};
 
 /// Path of the request: the driver has no other.
 pub(crate) const PATH: &str = "/preliminary/http-notify/v1/notify";
@@ -44,43 +46,60 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// What requests are answered from.
 #[derive(Clone)]
 pub(crate) struct OxSource {
-    /// SHA-256 of `user:password`; `None`: `[ox]` is not configured, and all requests are refused.
-    expected: Option<[u8; 32]>,
+    /// `None`: `[ox]` is not configured, and all requests are refused.
+    configured: Option<Configured>,
     users: Users,
-    key: IdKey,
     destination: Destination,
     /// Lines about names that mails may not have.
     lines: Arc<LineLimit>,
 }
 
+/// What is there as soon as somebody may send.
+#[derive(Clone)]
+struct Configured {
+    /// SHA-256 of `user:password`.
+    expected: [u8; 32],
+    /// Makes the ids of mails.
+    key: IdKey,
+}
+
 impl OxSource {
-    pub(crate) fn new(config: &Ox, key: IdKey, destination: Destination) -> Self {
-        let expected = config.credentials.as_ref().map(|credentials| {
-            let (user, password) = (&credentials.user, &credentials.password);
-            Sha256::digest(format!("{user}:{password}").as_bytes()).into()
-        });
-        Self {
-            expected,
+    /// Reads the key of ids from its file, or makes it, where somebody may send.
+    pub(crate) fn new(
+        config: &Ox,
+        key_file: &Path,
+        destination: Destination,
+    ) -> anyhow::Result<Self> {
+        let configured = match &config.credentials {
+            Some(Credentials { user, password }) => Some(Configured {
+                expected: Sha256::digest(format!("{user}:{password}").as_bytes()).into(),
+                key: IdKey::load(key_file).with_context(|| {
+                    let file = key_file.display();
+                    format!("cannot use the key of ids of [ox], `{file}` (`key_file` of [ox])")
+                })?,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            configured,
             users: Users(config.users.clone()),
-            key,
             destination,
             lines: Arc::default(),
-        }
+        })
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let expected = self.expected.ok_or(Refusal::NotConfigured)?;
+    /// The key of ids, for who knows user and password.
+    fn check(&self, headers: &HeaderMap) -> Result<&IdKey, Refusal> {
+        let configured = self.configured.as_ref().ok_or(Refusal::NotConfigured)?;
         let said = basic(headers).ok_or(Refusal::Unauthenticated)?;
         let said: [u8; 32] = Sha256::digest(&said).into();
         // All bytes are compared, so that the time does not say which one differs.
-        let difference = said
-            .iter()
-            .zip(expected)
-            .fold(0, |found, (said, expected)| {
-                std::hint::black_box(found | (said ^ expected))
-            });
+        let pairs = said.iter().zip(configured.expected);
+        let difference = pairs.fold(0, |found, (said, expected)| {
+            std::hint::black_box(found | (said ^ expected))
+        });
         if difference == 0 {
-            Ok(())
+            Ok(&configured.key)
         } else {
             Err(Refusal::Unauthenticated)
         }
@@ -121,24 +140,26 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
 }
 
 async fn take(source: &OxSource, request: Request) -> Result<(), Refusal> {
-    source.check(request.headers())?;
+    let key = source.check(request.headers())?;
     let owner = users::owner(request.uri().query());
+    let owner = owner.as_deref();
     let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
     let notification = Notification::read(&body.map_err(|_| Refusal::Unread)?)?;
     let user = &notification.user;
-    if !source.users.may_be_named(owner.as_deref(), user) {
-        return Err(Refusal::Named(user.escape_debug().to_string()));
+    if !source.users.may_be_named(owner, user) {
+        return Err(Refusal::Named(brief(user).escape_debug().to_string()));
     }
-    let record = record(source, &notification)?;
+    let id = notification.id(key, owner);
+    let record = record(&source.destination.topic, id, &notification)?;
     Ok(source.destination.append(record).await?)
 }
 
 /// The event, as our plugin would have sent it.
-fn record(source: &OxSource, notification: &Notification) -> Result<NewRecord, Refusal> {
-    let (id, now) = (notification.id(&source.key), jiff::Timestamp::now());
+fn record(topic: &Arc<str>, id: Uuid, notification: &Notification) -> Result<NewRecord, Refusal> {
+    let now = jiff::Timestamp::now();
     let value = notification.event().map_err(|_| Refusal::Unread)?;
     Ok(NewRecord {
-        topic: Arc::clone(&source.destination.topic),
+        topic: Arc::clone(topic),
         key: Some(Bytes::copy_from_slice(notification.user.as_bytes())),
         value: value.into(),
         headers: event_headers(id, now),
@@ -163,7 +184,7 @@ pub fn read(body: &[u8]) -> Result<OxMail, String> {
     let notification = Notification::read(body).map_err(|error| error.to_string())?;
     Ok(OxMail {
         // As some server has it.
-        id: notification.id(&IdKey::of(&[0; 32])),
+        id: notification.id(&IdKey::of(&[0; 32]), None),
         event: notification.event().map_err(|error| error.to_string())?,
         user: notification.user,
     })

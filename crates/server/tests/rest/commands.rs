@@ -1,6 +1,8 @@
 //! The commands that list applications and filters.
 
 use anyhow::{Context, Result, ensure};
+use dovecast_testkit::PATIENCE;
+use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 
 use crate::deliveries::account;
@@ -9,7 +11,11 @@ use crate::setup::{World, cases, registration, unique};
 cases![
     applications_are_listed_with_what_they_send,
     filters_are_told_in_words,
+    a_topic_that_an_endpoint_owes_is_not_removed,
 ];
+
+/// Places of the log that are owed, in order or as a range.
+const OWED: &str = "(SELECT log, endpoint_id FROM owed WHERE log IS NOT NULL UNION SELECT log, endpoint_id FROM owed_range) AS all_owed";
 
 fn applications_are_listed_with_what_they_send(world: &World) -> Result<()> {
     let app = world.app()?;
@@ -130,5 +136,41 @@ fn filters_are_told_in_words(world: &World) -> Result<()> {
         .run(["filters", "--json", "--endpoint", open])?;
     let open: Vec<Value> = serde_json::from_str(&open)?;
     ensure!(open[0]["filter"]["levels"] == Value::Null, "{open:#?}");
+    Ok(())
+}
+
+/// As after a topic has left `event_topics` while an endpoint still owed a part of it.
+fn a_topic_that_an_endpoint_owes_is_not_removed(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let server = builder.start()?;
+    let add = |name: &str| {
+        let fields = ["endpoints", "add", "--account-id", "7", "--name", name];
+        let more = ["--url", "http://example.org/", "--set", "paused=true"];
+        let order = ["--set", "ordering=key", "--set", "filter={}"];
+        server.run(fields.into_iter().chain(more).chain(order))
+    };
+    add("a")?;
+    add("b")?;
+    server.run(["send", "-u", "7"])?;
+    let count = format!("SELECT COUNT(DISTINCT endpoint_id) FROM {OWED}");
+    let owed = poll_until(PATIENCE, || {
+        let owed = database.count(&server, &count).ok()?;
+        (owed == 2).then_some(())
+    });
+    owed.context("nothing is owed")?;
+    server.run(["send", "--topic", "old", "value"])?;
+    let owe = format!(
+        "INSERT INTO owed_range (log, endpoint_id, topic, part, start_offset, from_offset, to_offset) \
+            SELECT DISTINCT log, endpoint_id, 'old', 3, 0, 0, 1 FROM {OWED}"
+    );
+    database.execute(&server, &owe)?;
+    let remove = || server.run(["topics", "--remove", "old"]);
+    let error = remove().err().context("it is removed")?.to_string();
+    ensure!(
+        error.contains("still to be delivered to 2 endpoint(s)"),
+        "{error}"
+    );
+    database.execute(&server, "DELETE FROM owed_range WHERE topic = 'old'")?;
+    remove()?;
     Ok(())
 }

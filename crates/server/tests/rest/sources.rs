@@ -25,6 +25,8 @@ cases![
     what_ox_sends_is_refused_with_the_reason,
     without_credentials_nobody_may_send_as_ox,
     a_mail_has_no_name_of_another_domain,
+    a_mail_of_one_user_keeps_no_mail_of_another_out,
+    servers_with_one_key_file_give_a_mail_one_id,
 ];
 
 const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
@@ -349,6 +351,8 @@ fn what_ox_sends_is_refused_with_the_reason(world: &World) -> Result<()> {
 }
 
 fn without_credentials_nobody_may_send_as_ox(world: &World) -> Result<()> {
+    let key = world.server.data_dir().join("ox.key");
+    ensure!(!key.exists(), "a key that nobody needs");
     for login in [None, Some(login())] {
         let answer = put(&world.server, login.as_deref(), mail("a", 1).to_string())?;
         ensure!(
@@ -380,5 +384,53 @@ fn a_mail_has_no_name_of_another_domain(world: &World) -> Result<()> {
         !values.iter().any(|value| value.contains("ceo")),
         "{values:?}"
     );
+    // A name may be as long as the body.
+    let body = mail(&"x".repeat(200_000), 1).to_string();
+    let answer = put_of(&server, "of=joe@example.org", Some(&login()), body)?;
+    ensure!(
+        answer.status == 403 && answer.body.len() < 1000,
+        "{answer:?}"
+    );
+    let log = server.server_log();
+    ensure!(log.lines().all(|line| line.len() < 2000), "{log}");
+    Ok(())
+}
+
+/// Eve names herself as Anna, with the numbers of a mail that Anna gets later.
+fn a_mail_of_one_user_keeps_no_mail_of_another_out(world: &World) -> Result<()> {
+    let server = ox_server(world)?;
+    let body = mail("anna@example.org", 1).to_string();
+    for owner in ["eve@example.org", "anna@example.org", "anna@example.org"] {
+        let answer = put_of(&server, &format!("of={owner}"), Some(&login()), &*body)?;
+        ensure!(answer.status == 200, "{owner}: {answer:?}");
+    }
+    let values = server.values("dovecot")?;
+    ensure!(values.len() == 2, "{values:?}");
+    Ok(())
+}
+
+/// Servers behind one address: a mail that is reported again comes to the other one.
+fn servers_with_one_key_file_give_a_mail_one_id(world: &World) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let key = dir.path().join("ox.key");
+    let with_key = || -> Result<Server> {
+        let section = format!(
+            "[ox]\nuser = 'dovecot'\npassword = '{PASSWORD}'\nkey_file = '{}'",
+            key.display()
+        );
+        delivering(world.fresh()?.0).config(&section).start()
+    };
+    let mut ids = Vec::new();
+    for server in [with_key()?, with_key()?, ox_server(world)?] {
+        let body = mail("anna@example.org", 1).to_string();
+        ensure!(put(&server, Some(&login()), body)?.status == 200);
+        let record: Value = serde_json::from_str(&server.records("dovecot")?.remove(0))?;
+        let headers = record["headers"].as_array().context("no headers")?;
+        let mut named = headers
+            .iter()
+            .filter(|header| header["name"] == "dovecast-id");
+        ids.push(named.next().context("no id")?["value"].clone());
+    }
+    ensure!(ids[0] == ids[1] && ids[0] != ids[2], "{ids:?}");
     Ok(())
 }

@@ -90,14 +90,19 @@ impl Notification {
     }
 
     /// Id of the event, made of user, folder, UIDVALIDITY and UID: a mail that is reported again
-    /// has the id it had.
-    pub(super) fn id(&self, key: &IdKey) -> Uuid {
-        key.id(&[
+    /// has the id it had. And of the `owner`, whose mail it is: the user may be a name that another
+    /// one has given himself, whose mail would take the id of the user's own.
+    pub(super) fn id(&self, key: &IdKey, owner: Option<&str>) -> Uuid {
+        let mail: [&[u8]; 4] = [
             self.user.as_bytes(),
             self.folder.as_bytes(),
             &self.uidvalidity.to_be_bytes(),
             &self.uid.to_be_bytes(),
-        ])
+        ];
+        match owner {
+            Some(owner) => key.id(&[&mail[..], &[owner.as_bytes()]].concat()),
+            None => key.id(&mail),
+        }
     }
 
     /// JSON of the event, as our plugin writes that of a `MessageNew`.

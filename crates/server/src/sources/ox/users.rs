@@ -16,7 +16,9 @@ impl Users {
     /// Whether a mail of `owner` may have the name `user`. Where nobody tells who the owner is, any
     /// name is right unless names are listed.
     pub(super) fn may_be_named(&self, owner: Option<&str>, user: &str) -> bool {
-        let is_listed = self.0.iter().any(|pattern| matches(pattern, user));
+        let folded_user = folded(user);
+        let mut listed = self.0.iter().map(|pattern| folded(pattern));
+        let is_listed = listed.any(|pattern| matches(&pattern, &folded_user));
         match owner {
             Some(owner) => is_listed || owner == user || is_same_domain(owner, user),
             None => is_listed || self.0.is_empty(),
@@ -30,6 +32,14 @@ fn is_same_domain(owner: &str, user: &str) -> bool {
             .map(|(_, domain)| domain.to_lowercase())
     };
     domain(owner).is_some() && domain(owner) == domain(user)
+}
+
+/// A name with its domain in lower case: in which case that is written says nothing.
+fn folded(name: &str) -> String {
+    match name.rsplit_once('@') {
+        Some((local, domain)) => format!("{local}@{}", domain.to_lowercase()),
+        None => name.to_owned(),
+    }
 }
 
 /// Whose mail it is, as the query of the URL says. A `+` is one: Dovecot encodes nothing.
@@ -58,6 +68,9 @@ mod tests {
             (&[], None, "ceo@b.example", true),
             (&["*@b.example"], joe, "ceo@b.example", true),
             (&["*@b.example"], joe, "ceo@c.example", false),
+            (&["*@b.example"], joe, "ceo@B.Example", true),
+            (&["Ceo@B.Example"], joe, "Ceo@b.example", true),
+            (&["Ceo@b.example"], joe, "ceo@b.example", false),
             (&["*@b.example"], None, "ceo@b.example", true),
             (&["*@b.example"], None, "joe@a.example", false),
         ] {
@@ -81,6 +94,7 @@ mod tests {
             (Some("a=b&of=joe+tag@a.example"), Some("joe+tag@a.example")),
             (Some("of=joe%40a.example"), Some("joe@a.example")),
             (Some("of="), Some("")),
+            (Some("of=joe&of=ceo"), Some("joe")),
         ] {
             assert_eq!(owner(query).as_deref(), expected, "{query:?}");
         }

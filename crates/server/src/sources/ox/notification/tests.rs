@@ -135,8 +135,9 @@ fn what_no_text_holds_is_replaced() {
 
 #[test]
 fn the_id_is_that_of_the_mail() {
-    let id = |from: &str, to: &str| read(&SENT.replacen(from, to, 1)).id(&IdKey::of(&[0; 32]));
-    let first = read(SENT).id(&IdKey::of(&[0; 32]));
+    let key = IdKey::of(&[0; 32]);
+    let id = |from: &str, to: &str| read(&SENT.replacen(from, to, 1)).id(&key, None);
+    let first = read(SENT).id(&key, None);
     assert_eq!(first.to_string(), "e0ac1788-a2dc-85cd-93fd-f6667732ad56");
     assert_eq!(id("Hello", "Other"), first);
     assert_eq!(id("\"unseen\":1", "\"unseen\":2"), first);
@@ -148,4 +149,20 @@ fn the_id_is_that_of_the_mail() {
     ] {
         assert_ne!(id(from, to), first, "{from}");
     }
+}
+
+#[test]
+fn mails_of_two_owners_have_two_ids_whatever_name_they_give() {
+    let key = IdKey::of(&[0; 32]);
+    let owners = [
+        None,
+        Some(""),
+        Some("alice@example.com"),
+        Some("eve@example.com"),
+    ];
+    let ids: std::collections::BTreeSet<Uuid> =
+        owners.map(|owner| read(SENT).id(&key, owner)).into();
+    assert_eq!(ids.len(), owners.len());
+    let again = read(SENT).id(&key, owners[3]);
+    assert!(ids.contains(&again));
 }

@@ -1,0 +1,151 @@
+//! What the log says of endpoints once, when the dispatcher loads them: which were saved with what
+//! would be refused today, and are delivered to all the same; and whose account no event names.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dovecast_dispatch::driver::Settings;
+use dovecast_drivers::webhook::{self, WebhookDriver};
+use dovecast_notification::EventAccount;
+use dovecast_store::EndpointRecord;
+
+/// Most endpoints that are named, with what each has, and most accounts.
+const MOST_NAMED: usize = 100;
+
+/// What was found among the endpoints so far.
+pub(super) struct Noticed {
+    is_by_domain: bool,
+    /// Number of endpoints that were saved with what would be refused today.
+    outdated: usize,
+    /// Numbers of accounts that no event of mail names.
+    unnamed: BTreeSet<String>,
+}
+
+impl Noticed {
+    /// `account`: what the account of an event is.
+    pub(super) fn new(account: &EventAccount) -> Self {
+        Self {
+            is_by_domain: *account == EventAccount::Domain,
+            outdated: 0,
+            unnamed: BTreeSet::new(),
+        }
+    }
+
+    /// Looks at an endpoint. What it has may be secret, as the names of its headers are.
+    pub(super) fn add(&mut self, record: &EndpointRecord) {
+        let account = &record.account_number;
+        if self.is_by_domain && *account != account.to_lowercase() {
+            self.unnamed.insert(account.clone());
+        }
+        let Some(what) = what_is_refused(record) else {
+            return;
+        };
+        self.outdated += 1;
+        if self.outdated <= MOST_NAMED {
+            tracing::warn!(
+                endpoint.id = %record.endpoint.id,
+                account,
+                what,
+                "an endpoint has what would be refused today; it is delivered to as before, change its `data`"
+            );
+        }
+    }
+
+    /// Says what is known when all endpoints were looked at.
+    pub(super) fn finish(self) {
+        if self.outdated > MOST_NAMED {
+            tracing::warn!(
+                endpoints = self.outdated,
+                "more endpoints than are named have what would be refused today"
+            );
+        }
+        for account in self.unnamed.iter().take(MOST_NAMED) {
+            tracing::warn!(
+                account,
+                "no event of mail comes to this account, whose number has capital letters: with `event_account = \"domain\"` events go to the domain in lower case; move its endpoints to the account with that number"
+            );
+        }
+        if self.unnamed.len() > MOST_NAMED {
+            tracing::warn!(
+                accounts = self.unnamed.len(),
+                "more accounts than are named have numbers with capital letters"
+            );
+        }
+    }
+}
+
+fn what_is_refused(record: &EndpointRecord) -> Option<String> {
+    if record.endpoint.driver != WebhookDriver::NAME {
+        return None;
+    }
+    let secrets = record.secrets.as_ref().ok()?;
+    let refused = webhook::refused_today(&Settings {
+        account: &Arc::from(record.account_number.as_str()),
+        open: &record.endpoint.settings,
+        secret: secrets.expose(),
+    });
+    (!refused.is_empty()).then(|| refused.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dovecast_drivers::{DriverOptions, Drivers, guard::Guard};
+    use dovecast_store::{
+        CustomHeaders, DatabasePlace, FlowEdit, NewEndpoint, Receiver, RetryPolicy, Store,
+        StoreOptions,
+    };
+
+    use super::*;
+    use crate::config::Dispatch;
+    use crate::dispatch::Routes;
+
+    #[tokio::test]
+    async fn an_endpoint_that_was_saved_earlier_is_named_and_delivered_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = StoreOptions::new(DatabasePlace::Sqlite(dir.path().join("store.db")));
+        let store = Store::open(&options).await.expect("a store");
+        let account = store.account_seen("Example.org").await;
+        let account = account.expect("an account").id;
+        let drivers = Drivers::new(&DriverOptions {
+            guard: Guard::new(&[]),
+            timeout: Duration::from_secs(1),
+            #[cfg(feature = "kafka")]
+            kafka_clusters: Vec::new(),
+        });
+        let routes = Routes::new(&drivers.expect("drivers"), &Dispatch::default());
+        for (name, expected) in [
+            ("X-Api_Key", Some("a header that is refused today")),
+            ("X-Forwarded-Prefix", Some("a header that is refused today")),
+            ("X-Api-Key", None),
+        ] {
+            let new = NewEndpoint {
+                name: name.to_owned(),
+                receiver: Receiver::Webhook("http://example.org/".to_owned()),
+                active: true,
+                server_ca_certificate: None,
+                headers: Some(CustomHeaders::new(vec![(name.to_owned(), "1".to_owned())])),
+                credentials: None,
+                retry_policy: RetryPolicy::default(),
+                timeout_seconds: None,
+                flow: FlowEdit::default(),
+                filter: None,
+            };
+            let made = store.create_endpoint(account, &new, 10).await;
+            let id = made.expect("an endpoint").endpoint.id;
+            let loaded = store.load_endpoints(&[id]).await.expect("a store");
+            let [record] = &*loaded else {
+                panic!("{loaded:?}");
+            };
+            assert_eq!(what_is_refused(record).as_deref(), expected, "{name}");
+            routes.target(record).expect(name);
+            for (account, unnamed) in [(EventAccount::User, 0), (EventAccount::Domain, 1)] {
+                let mut noticed = Noticed::new(&account);
+                noticed.add(record);
+                assert_eq!(noticed.unnamed.len(), unnamed);
+                assert_eq!(noticed.outdated, usize::from(expected.is_some()));
+            }
+        }
+    }
+}
