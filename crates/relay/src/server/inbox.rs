@@ -52,6 +52,12 @@ impl Inbox {
         }
     }
 
+    /// Whether the frame that is being taken, or is the next one, has arrived whole.
+    pub(super) fn is_whole(&self) -> bool {
+        let has_length = self.len() >= size_of::<u32>();
+        self.open.is_some() || (has_length && self.len() >= self.frame_bytes())
+    }
+
     /// The first frame of all, once it has arrived whole, and what it took.
     pub(super) fn first(&self) -> Result<Option<(Frame<'_>, usize)>, WireError> {
         wire::read_frame(&self.bytes)
@@ -159,6 +165,40 @@ mod tests {
                 assert_eq!(inbox.frame_bytes(), 0);
             }
         }
+    }
+
+    #[test]
+    fn a_frame_is_whole_as_soon_as_its_last_byte_is_there_and_while_it_is_taken() {
+        let mut bytes = Vec::new();
+        frame(&mut bytes, 0..2);
+        let first = bytes.len();
+        frame(&mut bytes, 2..4);
+        for (there, taken, expected) in [
+            (0, 0, false),
+            (3, 0, false),
+            (4, 0, false),
+            (first - 1, 0, false),
+            (first, 0, true),
+            // Its records wait for the log, one by one.
+            (first, 1, true),
+            (first, 2, true),
+            (first + 10, 1, true),
+            (bytes.len(), 3, true),
+        ] {
+            let mut inbox = Inbox::default();
+            inbox.extend(&bytes[..there]);
+            for _ in 0..taken {
+                assert!(matches!(inbox.next(), Ok(Some(Item::Record(..)))));
+            }
+            assert_eq!(inbox.is_whole(), expected, "{taken} taken of {there} bytes");
+        }
+        let mut inbox = Inbox::default();
+        inbox.extend(&bytes[..first + 10]);
+        for _ in 0..2 {
+            assert!(matches!(inbox.next(), Ok(Some(Item::Record(..)))));
+        }
+        assert!(matches!(inbox.next(), Ok(None)));
+        assert!(!inbox.is_whole(), "the second has not arrived whole");
     }
 
     #[test]

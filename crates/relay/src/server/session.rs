@@ -213,7 +213,8 @@ impl<'s> Session<'s> {
         let bytes = self.inbox.frame_bytes();
         let wanted = if bytes > READ_BYTES { bytes } else { 0 };
         let has_room = self.unfinished.set(wanted as u64);
-        if has_room && wanted > 0 {
+        // A frame that is there waits for the log, and not for the client.
+        if has_room && wanted > 0 && !self.inbox.is_whole() {
             self.unfinished_since.get_or_insert_with(Instant::now);
         } else {
             self.unfinished_since = None;
