@@ -151,9 +151,14 @@ async fn what_is_no_frame_is_refused_and_what_came_before_it_is_kept() {
         b"\x05\0\0\0\x02\0\0\0\0".to_vec(),
         "the first frame is no hello",
     );
+    // More than any hello has, of which no more comes.
+    check(
+        b"\x01\x04\0\0\x01\x02".to_vec(),
+        "no hello of 1024 bytes at most",
+    );
     check([hello(""), hello("")].concat(), "second hello");
     check_in_order(&host.arrived(1).await);
-    assert_eq!(host.relay().stats().malformed, 4);
+    assert_eq!(host.relay().stats().malformed, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

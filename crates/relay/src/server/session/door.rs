@@ -16,8 +16,9 @@ use crate::server::{Relay, stopped};
 use crate::spill::is_name;
 use crate::wire::{self, Frame, OLDEST_VERSION, Refusal, VERSION};
 
-/// The longest hello, in bytes: three texts of 64 KiB and what is around them.
-const MAX_HELLO_BYTES: usize = 3 * 65_538 + 6;
+/// The longest hello, in bytes: three names of 255, as a file may have and a host (RFC 1035), and
+/// what is around them. A client has so much before anybody knows who it is.
+const MAX_HELLO_BYTES: usize = 1024;
 
 /// What a hello says.
 struct Hello {
@@ -87,6 +88,9 @@ impl Session<'_> {
     async fn hello(&mut self) -> Result<Hello, End> {
         loop {
             let first = self.inbox.first().map_err(|error| malformed(&error, 0))?;
+            if self.inbox.frame_bytes() > MAX_HELLO_BYTES {
+                return Err(no_hello());
+            }
             if let Some((frame, bytes)) = first {
                 let Frame::Hello(hello) = frame else {
                     return Err(no_hello());
@@ -103,9 +107,6 @@ impl Session<'_> {
                 };
                 self.inbox.skip(bytes);
                 return Ok(hello);
-            }
-            if self.inbox.len() > MAX_HELLO_BYTES {
-                return Err(no_hello());
             }
             self.socket.readable().await.map_err(|_| End::Gone)?;
             self.together = self.socket.take_together();
@@ -139,7 +140,7 @@ impl Session<'_> {
 }
 
 fn no_hello() -> End {
-    let text = "the first frame is no hello".to_owned();
+    let text = format!("the first frame is no hello of {MAX_HELLO_BYTES} bytes at most");
     End::Refused(Refusal::Malformed, text)
 }
 
