@@ -174,11 +174,16 @@ async fn what_is_no_proper_file_is_left_alone() {
         fs::remove_file(inside("e.spill")).expect("removed");
         println!("*** not root: a file of another user could not be tried");
     }
+    for (name, mode) in [("f.spill", 0o660), ("g.spill", 0o602)] {
+        fs::copy(&outside, inside(name)).expect("a copy");
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(inside(name), permissions).expect("its own");
+    }
     fs::copy(&outside, inside(".f.spill")).expect("a copy");
     fs::copy(&outside, inside("g")).expect("a copy");
     let before = host.spill_files();
     host.start();
-    let expected = if is_root { 5 } else { 4 };
+    let expected = if is_root { 7 } else { 6 };
     let refused = async {
         while host.relay().stats().spill_refused < expected {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -19,6 +19,9 @@ use crate::spill::{Reader, SpillError};
 const SLICE_RECORDS: usize = 1000;
 const SLICE_BYTES: u64 = 1024 * 1024;
 
+/// Bits of a mode: its group may write, or everybody.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
 /// Whole records of a file, and where they are.
 #[derive(Default)]
 pub(super) struct Slice {
@@ -130,6 +133,10 @@ fn refusal(relay: &Relay, there: &std::fs::Metadata) -> Option<Ending> {
     }
     if there.nlink() > 1 {
         return Some(Ending::refused("it has other names, too"));
+    }
+    // What stands in it is taken for what its owner sends.
+    if there.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Some(Ending::refused("others than its owner may write to it"));
     }
     if !relay.peers.may_send(there.uid()) {
         return Some(Ending::Refused {
