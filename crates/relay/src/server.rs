@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dovecast_log::LineLimit;
 use dovecast_log::embedded::Embedded;
+use dovecast_log::{LineLimit, Log};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, watch};
@@ -229,6 +229,8 @@ fn is_answered(path: &Path) -> io::Result<bool> {
 }
 
 async fn run(relay: Arc<Relay>, listener: UnixListener) {
+    announce_topics(&relay).await;
+    intake::take_back(&relay).await;
     intake::take_all(&relay).await;
     let mut stopping = relay.stopping.subscribe();
     let mut clients = JoinSet::new();
@@ -257,6 +259,22 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
     while clients.join_next().await.is_some() {}
     if scanning.await.is_err() {
         tracing::error!("the search for spill files has panicked");
+    }
+}
+
+/// Logs which topics clients may write to, and warns of those that have records already and are no
+/// longer among them: who upgrades finds here what clients have written to.
+async fn announce_topics(relay: &Relay) {
+    let topics = &relay.options.topics;
+    tracing::info!(topics = ?topics.names(), "mail processes may write to these topics");
+    // Without the list there is nothing to warn of; that the log is closed others say.
+    for topic in relay.log.topics().await.unwrap_or_default() {
+        if topics.is_closed(&topic.name) {
+            tracing::warn!(
+                topic = topic.name,
+                "the log has a topic that mail processes may not write to: if it is theirs, name it in `event_topics` of [dispatch] or in `topics` of [relay]"
+            );
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod dispatch;
 mod names;
 mod requests;
+mod spill;
 
 use std::fmt::Write;
 
@@ -49,7 +50,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     out.sample(&[], snapshot.lost_lines);
     if let Some(stats) = &snapshot.relay {
         relay(&mut out, stats);
-        spill(&mut out, stats);
+        spill::write(&mut out, stats);
     }
     log(&mut out, &snapshot.log);
     log_ends(&mut out, snapshot);
@@ -175,38 +176,6 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
     ] {
         out.count(name, help, value);
     }
-}
-
-fn spill(out: &mut Exposition, relay: &RelayStats) {
-    for (name, help, value) in [
-        (
-            "dovecast_relay_spill_files_total",
-            "Spill files whose records were appended to the log.",
-            relay.spill_files,
-        ),
-        (
-            "dovecast_relay_spill_records_total",
-            "Records from spill files.",
-            relay.spill_records,
-        ),
-        (
-            "dovecast_relay_spill_torn_total",
-            "Spill files that ended within a record.",
-            relay.spill_torn,
-        ),
-        (
-            "dovecast_relay_spill_refused_total",
-            "Spill files that were refused: malformed, or of users who may not send.",
-            relay.spill_refused,
-        ),
-    ] {
-        out.count(name, help, value);
-    }
-    out.gauge(
-        "dovecast_relay_spill_pending_files",
-        "Spill files that are there now.",
-    );
-    out.sample(&[], relay.spill_pending);
 }
 
 fn log(out: &mut Exposition, log: &EmbeddedStats) {

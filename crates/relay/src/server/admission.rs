@@ -45,6 +45,19 @@ impl Topics {
         }
     }
 
+    /// Names and patterns, in order, as an operator reads them.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let all = self.exact.iter().chain(&self.patterns);
+        let mut names: Vec<&str> = all.map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether clients might have written to a topic, and may not now.
+    pub(super) fn is_closed(&self, topic: &str) -> bool {
+        !self.allow(topic) && !self.reserved.contains(topic) && !topic.starts_with(INTERNAL)
+    }
+
     /// Whether clients may write to a topic.
     pub fn allow(&self, topic: &str) -> bool {
         if self.exact.contains(topic) {
@@ -101,6 +114,23 @@ impl fmt::Debug for UserNames {
     }
 }
 
+/// Why a record is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// The record is never taken, whatever the configuration says.
+    Lasting(String),
+    /// The record is taken where the configuration allows it.
+    Configured(String),
+}
+
+impl Objection {
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::Lasting(reason) | Self::Configured(reason) => reason,
+        }
+    }
+}
+
 /// Who sends: a user id, and the name that its records have to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sender {
@@ -124,24 +154,26 @@ impl Sender {
     }
 
     /// Why a record is not taken; `None`: it is.
-    pub(super) fn objection(&self, topics: &Topics, record: &WireRecord<'_>) -> Option<String> {
+    pub(super) fn objection(&self, topics: &Topics, record: &WireRecord<'_>) -> Option<Objection> {
         let topic = record.topic;
         if !is_topic(topic) {
-            return Some(format!("`{}` is no topic", shown(topic)));
-        }
-        if !topics.allow(topic) {
-            return Some(format!(
-                "the topic `{}` is not in `topics` of [relay]",
-                shown(topic)
-            ));
+            let reason = format!("`{}` is no topic", shown(topic));
+            return Some(Objection::Lasting(reason));
         }
         if record.id.get_version_num() == OWN_ID_VERSION {
-            return Some(format!("the id {} is one of dovecast's own", record.id));
+            let reason = format!("the id {} is one of dovecast's own", record.id);
+            return Some(Objection::Lasting(reason));
+        }
+        if !topics.allow(topic) {
+            let reason = format!("the topic `{}` is not in `topics` of [relay]", shown(topic));
+            return Some(Objection::Configured(reason));
         }
         let name = self.bound.as_ref()?.as_deref();
         (!is_about(record, name)).then(|| {
             let (uid, name) = (self.uid, name.unwrap_or_default());
-            format!("uid {uid} may send events of the user `{name}` only (`bind_user` of [relay])")
+            Objection::Configured(format!(
+                "uid {uid} may send events of the user `{name}` only (`bind_user` of [relay])"
+            ))
         })
     }
 }
@@ -216,14 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn topics_that_are_taken_no_more_are_known_from_those_of_others() {
+        let topics = Topics::new(names(&["mail.*", "dovecot"]), names(&["hooks.outbox"]));
+        assert_eq!(topics.names(), ["dovecot", "mail.*"]);
+        for (topic, is_closed) in [
+            ("mail-events", true),
+            ("dovecot", false),
+            ("mail.x", false),
+            ("hooks.outbox", false),
+            ("_schemas", false),
+        ] {
+            assert_eq!(topics.is_closed(topic), is_closed, "{topic}");
+        }
+    }
+
+    #[test]
     fn an_id_of_the_servers_own_is_not_taken() {
         let topics = Topics::new(names(&["dovecot"]), []);
         let sender = Sender::unbound(5000);
         let mut record = record("dovecot", "joe", "{}");
         assert_eq!(sender.objection(&topics, &record), None);
         record.id = uuid::Builder::from_custom_bytes([7; 16]).into_uuid();
-        let objection = sender.objection(&topics, &record);
-        assert!(objection.is_some_and(|text| text.ends_with("is one of dovecast's own")));
+        let Some(Objection::Lasting(reason)) = sender.objection(&topics, &record) else {
+            panic!("it is taken");
+        };
+        assert!(reason.ends_with("is one of dovecast's own"), "{reason}");
     }
 
     #[test]
@@ -236,9 +285,9 @@ mod tests {
             sender.objection(&topics, &record("dovecot", key, value))
         };
         let joe = Some("joe");
-        let only = Some(
+        let only = Some(Objection::Configured(
             "uid 10001 may send events of the user `joe` only (`bind_user` of [relay])".to_owned(),
-        );
+        ));
         assert_eq!(may(joe, "joe", event), None);
         assert_eq!(may(joe, "ceo", of_ceo), only);
         assert_eq!(may(joe, "joe", of_ceo), only);

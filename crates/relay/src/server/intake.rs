@@ -11,7 +11,9 @@
 
 mod aside;
 mod claims;
+mod conclude;
 mod file;
+mod kept;
 mod telling;
 
 use std::collections::{HashMap, HashSet};
@@ -31,10 +33,14 @@ use tokio::task::JoinSet;
 use super::batch::Rejections;
 use super::{Relay, stopped};
 use crate::spill::{SUFFIX, is_name};
-use aside::{put_aside, trim};
+use aside::trim;
 use claims::Claims;
+use conclude::conclude;
 use file::{Ending, Slice};
+use kept::{Kept, keep};
 use telling::{failed, refuse, reject};
+
+pub(super) use kept::take_back;
 
 /// Sticky, the relay's group, everybody may make files and nobody may look.
 const DIRECTORY_MODE: u32 = 0o3733;
@@ -60,6 +66,7 @@ pub(super) struct Intake {
     refused: Mutex<HashSet<u64>>,
     /// Records that were left out of files whose clients have not been told yet, by name.
     rejections: Mutex<HashMap<String, Rejections>>,
+    kept: Mutex<Kept>,
     failed_lines: LineLimit,
 }
 
@@ -113,6 +120,7 @@ impl Intake {
             marks: OnceCell::new(),
             refused: Mutex::default(),
             rejections: Mutex::default(),
+            kept: Mutex::default(),
             failed_lines: LineLimit::default(),
         })
     }
@@ -123,7 +131,9 @@ impl Intake {
                 let name = mark.name.strip_prefix(MARK_PREFIX)?;
                 Some((name.to_owned(), mark.value))
             });
-            Ok::<_, LogError>(Mutex::new(marks.collect()))
+            let marks: HashMap<String, u64> = marks.collect();
+            self.kept().resumed = marks.keys().cloned().collect();
+            Ok::<_, LogError>(Mutex::new(marks))
         });
         Ok(marks.await?.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -164,6 +174,7 @@ pub(super) async fn take_all(relay: &Arc<Relay>) {
     relay.intake.refused().retain(|inode| there.contains(inode));
     let is_there = |name: &String| names.binary_search_by(|(there, _)| there.cmp(name)).is_ok();
     relay.intake.rejections().retain(|name, _| is_there(name));
+    relay.intake.kept().retain(is_there);
     for (name, inode) in others {
         refuse(
             relay,
@@ -221,7 +232,7 @@ fn list(dir: &Path) -> io::Result<Listed> {
 async fn take_file(relay: &Arc<Relay>, name: &str) -> Taken {
     let mut goal = None;
     loop {
-        let slice = match take_slice(relay, name, goal).await {
+        let mut slice = match take_slice(relay, name, goal).await {
             Ok(slice) => slice,
             Err(IntakeError::Stopping | IntakeError::Log(LogError::Closed)) => {
                 return Taken::NotNow;
@@ -232,7 +243,7 @@ async fn take_file(relay: &Arc<Relay>, name: &str) -> Taken {
             }
         };
         goal = Some(slice.goal);
-        match slice.ending {
+        match slice.ending.take() {
             None => {}
             Some(Ending::Gone | Ending::Live) => return Taken::All,
             Some(Ending::Refused { reason, is_owner }) => {
@@ -241,8 +252,7 @@ async fn take_file(relay: &Arc<Relay>, name: &str) -> Taken {
             }
             // All of it is in the log, whether it can be removed or not.
             Some(ending) => {
-                let file = (slice.inode, slice.owner);
-                if let Err(error) = conclude(relay, name, file, ending).await {
+                if let Err(error) = conclude(relay, name, &slice, ending).await {
                     failed(relay, &error, name);
                 }
                 return Taken::All;
@@ -273,6 +283,7 @@ async fn take_slice(
         let appended = append(relay, records, name, slice.end).await?;
         slice.rejections.add_refused(&appended);
         reject(relay, name, &slice);
+        keep(relay, name, &slice);
         let mut marks = relay.intake.marks(relay).await?;
         marks.insert(name.to_owned(), slice.end);
     }
@@ -316,56 +327,6 @@ async fn append(
             () = stopped(&mut stopping) => return Err(IntakeError::Stopping),
         }
     }
-}
-
-/// A file is at its end: it is removed, or put aside.
-async fn conclude(
-    relay: &Arc<Relay>,
-    name: &str,
-    (inode, owner): (u64, Option<u32>),
-    ending: Ending,
-) -> Result<(), IntakeError> {
-    let path = relay.intake.dir.join(name);
-    let torn = match ending {
-        Ending::Torn(reason) => Some(reason),
-        _ => None,
-    };
-    let is_torn = torn.is_some();
-    let moving = move || {
-        // Its owner may have put another one in its place.
-        if fs::symlink_metadata(&path)?.ino() != inode {
-            return Ok(());
-        }
-        if is_torn {
-            put_aside(&path)
-        } else {
-            fs::remove_file(&path)
-        }
-    };
-    let moved = tokio::task::spawn_blocking(moving)
-        .await
-        .map_err(|_| IntakeError::Panicked)?;
-    match moved {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        done => done?,
-    }
-    let Some(reason) = torn else {
-        let counter = &relay.counters.spill_files;
-        counter.fetch_add(1, Ordering::Relaxed);
-        return Ok(());
-    };
-    relay.intake.is_more_aside.store(true, Ordering::Relaxed);
-    let counter = &relay.counters.spill_torn;
-    counter.fetch_add(1, Ordering::Relaxed);
-    if relay.peers.files.take(owner.unwrap_or(u32::MAX)) {
-        tracing::warn!(
-            file = name,
-            uid = owner,
-            reason,
-            "a spill file is torn: its complete records are appended to the log, and the file is kept"
-        );
-    }
-    Ok(())
 }
 
 /// Forgets the marks of files that are gone: their names never come again.

@@ -21,6 +21,8 @@ pub(super) struct Peers {
     pub(super) refused: UserLines,
     /// Lines about records that are not taken.
     pub(super) rejected: UserLines,
+    /// Lines about records of spill files that are kept.
+    pub(super) kept: UserLines,
     /// Lines about spill files that are not taken in.
     pub(super) files: UserLines,
 }
@@ -32,6 +34,7 @@ impl Peers {
             own: rustix::process::geteuid().as_raw(),
             refused: UserLines::default(),
             rejected: UserLines::default(),
+            kept: UserLines::default(),
             files: UserLines::default(),
         }
     }
@@ -94,7 +97,6 @@ mod tests {
         assert!(peers.refused.take(33) && !peers.refused.take(33));
         assert!(peers.refused.take(34) && peers.rejected.take(34));
     }
-}
 
     #[test]
     fn however_many_users_are_logged_others_are_too() {
@@ -111,3 +113,4 @@ mod tests {
         assert!(lines.take_at(0, later) && !lines.take_at(0, later));
         assert_eq!(lines.0.lock().expect("it").users.len(), 2);
     }
+}

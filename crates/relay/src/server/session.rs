@@ -302,7 +302,7 @@ impl<'s> Session<'s> {
                     let topics = &self.relay.options.topics;
                     match self.sender.objection(topics, &record) {
                         None => self.batch.push(self.converter.convert(&record), bytes),
-                        Some(reason) => self.batch.reject(reason),
+                        Some(objection) => self.batch.reject(objection.into_reason()),
                     }
                 }
                 Ok(Some(Item::Other)) => {

@@ -70,6 +70,8 @@ counters! {
     spill_records,
     /// Spill files that ended within a record.
     spill_torn,
+    /// Records of spill files that the configuration refuses; their files are kept.
+    spill_kept,
     /// Spill files that are not taken in: of a user who may not send, or no proper files.
     spill_refused,
     /// Spill files that are there now.

@@ -4,6 +4,7 @@
 mod clients;
 mod gathered;
 mod hostile;
+mod kept;
 mod order;
 mod ship_refused;
 mod ship_again;

@@ -1,4 +1,5 @@
-//! Torn spill files, kept for the operator to look at.
+//! Spill files under another name: torn ones, kept for the operator to look at, and those with
+//! records that the configuration refuses, kept until it takes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +13,19 @@ use crate::spill::{random, rename_new};
 
 /// Torn files that are kept; of more, those of the user with the most go, the oldest first.
 const KEPT_TORN: usize = 100;
-const TORN_SUFFIX: &str = ".torn";
+pub(super) const TORN_SUFFIX: &str = ".torn";
+/// Names of files with records that the configuration refuses. All are kept: they are their users'
+/// own, as are those of users who may not send.
+pub(super) const REFUSED_SUFFIX: &str = ".refused";
 /// How much of a file's name stands in the name it is kept by, in bytes: a name has 255 at most.
 const KEPT_NAME_BYTES: usize = 100;
 
-/// Gives a torn file a name that nothing has, and that no user can have guessed.
-pub(super) fn put_aside(path: &Path) -> io::Result<()> {
+/// Gives a file a name with this suffix that nothing has, and that no user can have guessed.
+pub(super) fn put_aside(path: &Path, suffix: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = &name[..name.floor_char_boundary(KEPT_NAME_BYTES)];
     let id = Uuid::from_u64_pair(random(), random());
-    let aside = format!("{name}.{}{TORN_SUFFIX}", id.simple());
+    let aside = format!("{name}.{}{suffix}", id.simple());
     rename_new(path, &path.with_file_name(aside))
 }
 

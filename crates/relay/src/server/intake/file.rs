@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::super::Relay;
-use super::super::admission::Sender;
+use super::super::admission::{Objection, Sender};
 use super::super::batch::Rejections;
 use super::super::records::Converter;
 use crate::spill::{Reader, SpillError};
@@ -32,10 +32,14 @@ pub(super) struct Slice {
     /// read so far.
     pub(super) goal: u64,
     pub(super) inode: u64,
+    /// How long the file was when this slice was read.
+    pub(super) length: u64,
     /// Whose file it is; `None`: nobody knows.
     pub(super) owner: Option<u32>,
-    /// Records that are left out.
+    /// Records that are left out for good.
     pub(super) rejections: Rejections,
+    /// Records that the configuration refuses: their file is kept.
+    pub(super) kept: Rejections,
     /// `None`: there is more.
     pub(super) ending: Option<Ending>,
 }
@@ -92,6 +96,7 @@ pub(super) fn read_slice(
     let there = file.metadata()?;
     slice.inode = there.ino();
     slice.owner = Some(there.uid());
+    slice.length = there.len();
     slice.goal = goal.unwrap_or(there.len());
     if let Some(refused) = refusal(relay, &there) {
         slice.ending = Some(refused);
@@ -108,6 +113,42 @@ pub(super) fn read_slice(
         Err(error) => Some(Ending::Torn(error.to_string())),
     };
     Ok(slice)
+}
+
+/// Locks a file that is to go; `None`: it is another one by now, or its writer has come back to it.
+pub(super) fn lock(path: &Path, inode: u64, length: u64) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(None);
+    }
+    let there = file.metadata()?;
+    let is_same = there.ino() == inode && there.len() == length;
+    Ok(is_same.then_some(file))
+}
+
+/// Whether a file has records that the configuration refuses, or is not taken in at all.
+pub(super) fn is_refused(relay: &Relay, path: &Path) -> io::Result<bool> {
+    let file = open(path)?;
+    let there = file.metadata()?;
+    if refusal(relay, &there).is_some() {
+        return Ok(true);
+    }
+    let sender = relay.senders.get_blocking(there.uid())?;
+    let is_refused = |file| -> Result<bool, SpillError> {
+        let mut reader = Reader::open(file, 0)?;
+        while let Some((record, _)) = reader.next()? {
+            let objection = sender.objection(&relay.options.topics, &record);
+            if matches!(objection, Some(Objection::Configured(_))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    match is_refused(file) {
+        Err(SpillError::Io(error)) => Err(error),
+        // What is torn has no record more.
+        done => Ok(done.unwrap_or(false)),
+    }
 }
 
 fn open(path: &Path) -> Result<File, Errno> {
@@ -180,7 +221,8 @@ fn read(
         read += 1;
         match sender.objection(&relay.options.topics, &record) {
             None => slice.records.push(converter.convert(&record)),
-            Some(reason) => slice.rejections.add(reason, 1),
+            Some(Objection::Lasting(reason)) => slice.rejections.add(reason, 1),
+            Some(Objection::Configured(reason)) => slice.kept.add(reason, 1),
         }
     }
 }

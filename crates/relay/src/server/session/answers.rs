@@ -27,9 +27,11 @@ impl Session<'_> {
         let counters = &self.relay.counters;
         let rejected = rejections.count();
         let duplicates = done.map_or(0, |appended| appended.duplicates as u64);
+        // A client of version 1 keeps what is rejected; its spill file is where that counts.
+        let is_told = self.version > OLDEST_VERSION;
         for (counter, count) in [
             (&counters.duplicates, duplicates),
-            (&counters.dropped, rejected),
+            (&counters.dropped, if is_told { rejected } else { 0 }),
             (&counters.records, records - rejected),
         ] {
             counter.fetch_add(count, Ordering::Relaxed);
@@ -44,7 +46,7 @@ impl Session<'_> {
                     "records of a client are not taken"
                 );
             }
-            if self.version == OLDEST_VERSION {
+            if !is_told {
                 // It would take an acknowledgement for all of them. What it keeps now it leaves in
                 // a spill file.
                 self.batch = Batch::default();
