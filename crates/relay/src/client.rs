@@ -17,6 +17,7 @@
 mod connection;
 mod queue;
 mod spill_file;
+mod spilling;
 mod users;
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use connection::{Connection, Ended};
 use queue::Queue;
-use spill_file::SpillFile;
+use spill_file::{Making, SpillFile};
 
 use crate::wire::{
     FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, Refusal, VERSION, WireRecord,
@@ -44,6 +45,10 @@ const SPILL_AGAIN: Duration = Duration::from_secs(1);
 const POLL_FIRST: Duration = Duration::from_millis(4);
 const POLL_SLOWEST: Duration = Duration::from_secs(1);
 
+/// The longest name of a host or a program in a hello, in bytes (RFC 1035, NAME_MAX).
+const MAX_NAME_BYTES: usize = 255;
+const NO_ROOM: &str = "the queue is full and nothing can be spilled";
+
 /// Where records go, and the bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -51,7 +56,7 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where spill files are made.
     pub spill_dir: PathBuf,
-    /// What may wait in memory.
+    /// What may wait in memory, of all clients of a process together.
     pub queue_bytes: usize,
     /// How large a spill file may grow.
     pub spill_bytes: u64,
@@ -80,6 +85,8 @@ pub struct Client {
     options: Options,
     link: Link,
     queue: Queue,
+    /// What waits in memory of other clients of this process, within the same bound.
+    others_bytes: usize,
     spill: SpillFile,
     /// Version of the protocol that the relay is spoken to in.
     version: u8,
@@ -112,11 +119,16 @@ enum Link {
 
 impl Client {
     /// A client; it connects when there is something to send.
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
+        // A hello has room for so much.
+        for name in [&mut options.host, &mut options.program] {
+            name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+        }
         Self {
             options,
             link: Link::Untried,
             queue: Queue::default(),
+            others_bytes: 0,
             spill: SpillFile::None,
             version: VERSION,
             user: None,
@@ -127,17 +139,6 @@ impl Client {
             look: POLL_FIRST,
             news: Vec::new(),
         }
-    }
-
-    /// Connects and makes files as this user only, or as root.
-    fn bind(&mut self, user: u32, in_effect: fn() -> u32) {
-        self.user = Some((user, in_effect));
-    }
-
-    /// Whether what is made now belongs to the right user.
-    fn is_itself(&self) -> bool {
-        let is_right = |(user, in_effect): (u32, fn() -> u32)| [0, user].contains(&in_effect());
-        self.user.is_none_or(is_right)
     }
 
     /// What has happened since the last call.
@@ -151,10 +152,10 @@ impl Client {
         if FRAME_HEAD_BYTES + size_of::<u32>() + bytes > MAX_FRAME_BYTES {
             return self.lose(1, &format!("a record of {bytes} bytes is too large"));
         }
-        if self.queue.bytes() + bytes > self.options.queue_bytes {
+        if self.is_over(bytes) {
             self.make_room(bytes);
-            if self.queue.bytes() + bytes > self.options.queue_bytes {
-                return self.lose(1, "the queue is full and nothing can be spilled");
+            if self.is_over(bytes) && !self.may_pass(bytes) {
+                return self.lose(1, NO_ROOM);
             }
         }
         if self.queue.push(record) {
@@ -179,6 +180,7 @@ impl Client {
         if !matches!(self.link, Link::Up(_)) {
             self.advance();
         }
+        self.leave_room();
     }
 
     /// Does what there is to do, and says when to call again; `None`: not before the next record.
@@ -253,7 +255,7 @@ impl Client {
         let may_spill = self
             .spill_failed
             .is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN)
-            && (self.is_itself() || self.spill.name().is_some());
+            && (self.making() != Making::Never || self.spill.name().is_some());
         if may_spill && !self.queue.is_empty() && matches!(self.link, Link::Away { .. }) {
             self.spill_all();
         }
@@ -371,41 +373,6 @@ impl Client {
             delay,
             tried: Instant::now(),
         };
-    }
-
-    /// Makes room for a record: by sending, else by spilling what waits.
-    fn make_room(&mut self, bytes: usize) {
-        self.queue.close_frame();
-        self.advance();
-        if self.queue.bytes() + bytes > self.options.queue_bytes && self.spill_all() {
-            // What comes next must not overtake what is in the file: the next connection names it
-            // first.
-            self.stay_away(RETRY_FIRST);
-        }
-    }
-
-    /// Moves all that waits into the spill file; `false` if that is not possible.
-    fn spill_all(&mut self) -> bool {
-        // Rather in another's file, whose name only the relay sees, than lost.
-        let may_create = self.is_itself() || self.is_ending;
-        match self
-            .spill
-            .append(&self.options, &mut self.queue, may_create)
-        {
-            Ok(()) => {
-                self.queue.clear();
-                self.spill_failed = None;
-                true
-            }
-            Err(error) => {
-                if self.spill_failed.replace(Instant::now()).is_none() {
-                    let dir = self.options.spill_dir.display();
-                    let text = format!("cannot spill events to `{dir}`: {error}");
-                    self.news.push(News::Trouble(text));
-                }
-                false
-            }
-        }
     }
 
     fn lose(&mut self, records: u64, reason: &str) {

@@ -7,26 +7,33 @@
 //!
 //! A writer makes its file under a name that begins with a dot, locks it, and gives it its name
 //! `MILLISECONDS-ID-SECRET.spill` only then; it keeps the lock as long as it may append. So a file
-//! with a name and without a lock is complete, or its writer was killed. Nothing is synced here, a
+//! with a name and without a lock is complete, or its writer was killed, or has so many files that
+//! it has let go of this one: it locks it again before it appends. Nothing is synced here, a
 //! mail process must not wait for a disk: what is in a file survives every death of its process,
 //! and not a power cut.
+
+mod parked;
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Uid;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::wire::{self, MAX_FRAME_BYTES, WireRecord};
 
+pub(crate) use parked::Parked;
+
 /// First bytes of every spill file.
 pub const MAGIC: &[u8] = b"dovecast-spill 1\n";
 /// How the names of spill files end.
 pub const SUFFIX: &str = ".spill";
 const ENTRY_HEAD_BYTES: usize = 8;
+const PERMISSIONS: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP);
 /// The longest name of a file (NAME_MAX of Linux's file systems).
 #[cfg(feature = "server")]
 const MAX_NAME_BYTES: usize = 255;
@@ -80,38 +87,23 @@ impl Writer {
         first: &WireRecord<'_>,
         max_bytes: u64,
     ) -> io::Result<Self> {
+        Self::create_for(None, dir, author, first, max_bytes)
+    }
+
+    /// Like [`Writer::create`]; root makes the file for a user.
+    pub(crate) fn create_for(
+        owner: Option<u32>,
+        dir: &Path,
+        author: &Author<'_>,
+        first: &WireRecord<'_>,
+        max_bytes: u64,
+    ) -> io::Result<Self> {
         // Not the clock, which may be set back: ids of one process ascend.
         let (ms, id) = (id_ms(first.id), first.id.simple());
         let secret = Uuid::from_u64_pair(random(), random()).simple();
         let name = format!("{ms:013}-{id}-{secret}{SUFFIX}");
-        Self::create_as(dir, name, author, max_bytes)
-    }
-
-    fn create_as(
-        dir: &Path,
-        name: String,
-        author: &Author<'_>,
-        max_bytes: u64,
-    ) -> io::Result<Self> {
-        let hidden = dir.join(format!(".{name}"));
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let permissions = Mode::RUSR | Mode::WUSR | Mode::RGRP;
-        let file = File::from(rustix::fs::open(
-            &hidden,
-            flags | OFlags::NOFOLLOW,
-            permissions,
-        )?);
-        let path = dir.join(&name);
-        let mut writer = Self {
-            file,
-            path: hidden,
-            name,
-            bytes: 0,
-            max_bytes,
-            entries: MAGIC.to_vec(),
-            is_broken: false,
-        };
-        let made = writer.begin(permissions, author, &path);
+        let mut writer = Self::make(dir, name, max_bytes)?;
+        let made = writer.begin(owner, author, dir);
         if made.is_err() {
             // The error that is told is the first one.
             let _ = std::fs::remove_file(&writer.path);
@@ -119,18 +111,41 @@ impl Writer {
         made.map(|()| writer)
     }
 
-    fn begin(&mut self, permissions: Mode, author: &Author<'_>, path: &Path) -> io::Result<()> {
+    fn make(dir: &Path, name: String, max_bytes: u64) -> io::Result<Self> {
+        let hidden = dir.join(format!(".{name}"));
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(
+            &hidden,
+            flags | OFlags::NOFOLLOW,
+            PERMISSIONS,
+        )?);
+        Ok(Self {
+            file,
+            path: hidden,
+            name,
+            bytes: 0,
+            max_bytes,
+            entries: MAGIC.to_vec(),
+            is_broken: false,
+        })
+    }
+
+    fn begin(&mut self, owner: Option<u32>, author: &Author<'_>, dir: &Path) -> io::Result<()> {
         // The relay reads it as a member of the directory's group, whatever the umask of mail
         // processes.
-        rustix::fs::fchmod(&self.file, permissions)?;
+        rustix::fs::fchmod(&self.file, PERMISSIONS)?;
+        if let Some(owner) = owner {
+            rustix::fs::fchown(&self.file, Some(Uid::from_raw(owner)), None)?;
+        }
         rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
         write_entry(&mut self.entries, |out| {
             wire::write_text16(out, author.host);
             wire::write_text16(out, author.program);
         });
         self.flush()?;
-        rename_new(&self.path, path)?;
-        path.clone_into(&mut self.path);
+        let path = dir.join(&self.name);
+        rename_new(&self.path, &path)?;
+        self.path = path;
         Ok(())
     }
 

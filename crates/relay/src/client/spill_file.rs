@@ -5,6 +5,18 @@ use std::io;
 use super::Options;
 use super::queue::Queue;
 use crate::spill;
+use crate::wire::WireRecord;
+
+/// Whether a file may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Making {
+    /// The process is another user now, whose file it would be.
+    Never,
+    /// A file of the user who makes it.
+    Own,
+    /// A file that root makes for this user: of root's own the relay would think otherwise.
+    For(u32),
+}
 
 /// There is one at most.
 pub(super) enum SpillFile {
@@ -12,6 +24,8 @@ pub(super) enum SpillFile {
     None,
     /// More may be appended.
     Open(spill::Writer),
+    /// Closed and unlocked for now; more may be appended after it was opened again.
+    Parked(spill::Parked),
     /// Complete; its name. Nothing can be spilled until a relay has it: a second file could be
     /// taken in before it.
     Closed(String),
@@ -22,6 +36,7 @@ impl SpillFile {
         match self {
             Self::None => None,
             Self::Open(writer) => Some(writer.name()),
+            Self::Parked(parked) => Some(parked.name()),
             Self::Closed(name) => Some(name),
         }
     }
@@ -33,26 +48,45 @@ impl SpillFile {
         }
     }
 
-    /// Appends all that waits; makes the file if there is none and `may_create`.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    /// Takes no descriptor until more is appended.
+    pub(super) fn park(&mut self) {
+        if let Self::Open(writer) = self
+            && let Ok(parked) = spill::Parked::of(writer)
+        {
+            *self = Self::Parked(parked);
+        }
+    }
+
+    /// Opens a file that was parked. One that is gone a relay has taken in.
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::Parked(parked) = self {
+            *self = parked.reopen()?.map_or(Self::None, Self::Open);
+        }
+        Ok(())
+    }
+
+    /// Appends all that waits; makes the file if there is none.
     pub(super) fn append(
         &mut self,
         options: &Options,
         queue: &mut Queue,
-        may_create: bool,
+        making: Making,
     ) -> io::Result<()> {
+        if queue.is_empty() {
+            return Ok(());
+        }
+        self.reopen()?;
         let mut failed = None;
         queue.for_each(|record| {
             if failed.is_some() {
                 return;
             }
             if matches!(self, Self::None) {
-                if !may_create {
-                    let text = "the process has another user id now, whose file it would be";
-                    failed = Some(io::Error::new(io::ErrorKind::PermissionDenied, text));
-                    return;
-                }
-                let by = spill::Author::new(&options.host, &options.program);
-                match spill::Writer::create(&options.spill_dir, &by, record, options.spill_bytes) {
+                match create(options, record, making) {
                     Ok(writer) => *self = Self::Open(writer),
                     Err(error) => failed = Some(error),
                 }
@@ -75,7 +109,20 @@ impl SpillFile {
                 let text = format!("the relay has to take in `{name}` first");
                 Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
             }
-            (None, Self::None) => Ok(()),
+            (None, Self::None | Self::Parked(_)) => Ok(()),
         }
     }
+}
+
+fn create(options: &Options, first: &WireRecord<'_>, making: Making) -> io::Result<spill::Writer> {
+    let owner = match making {
+        Making::Never => {
+            let text = "the process has another user id now, whose file it would be";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Making::Own => None,
+        Making::For(user) => Some(user),
+    };
+    let by = spill::Author::new(&options.host, &options.program);
+    spill::Writer::create_for(owner, &options.spill_dir, &by, first, options.spill_bytes)
 }

@@ -3,8 +3,12 @@
 //!
 //! A connection has the user id of the moment when it was made, and so has a spill file. What a
 //! process sends as one user it never hands over as another, nor leaves in another's file: such a
-//! client waits until the process is that user again, or root, who may read everything anyway.
-//! Events of one user are in order: a process has one user id for all of them.
+//! client waits until the process is that user again. Root, which it is between them, makes files
+//! for each, and connects for none. Events of one user are in order: a process has one user id for
+//! all of them.
+//!
+//! All clients together hold so much memory and so many descriptors, whatever number of users there
+//! is: a process without descriptors delivers no mail.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,11 +20,17 @@ use crate::wire::WireRecord;
 /// users goes round among them.
 const MAX_IDLE: usize = 4;
 
+/// Most connections and spill files that all clients have open, beside those of the one in use;
+/// more are closed, those that were used longest ago. Few of the 1024 that a process has as a rule.
+const MAX_DESCRIPTORS: usize = 16;
+
 /// One client for each user id that this process has had.
 pub struct UserClients {
     options: Options,
     user: fn() -> u32,
     clients: BTreeMap<u32, Client>,
+    /// What waits in memory, of all clients.
+    bytes: usize,
     news: Vec<News>,
 }
 
@@ -36,6 +46,7 @@ impl UserClients {
             options,
             user,
             clients: BTreeMap::new(),
+            bytes: 0,
             news: Vec::new(),
         }
     }
@@ -53,18 +64,51 @@ impl UserClients {
 
     /// Takes a record over, of the user that is in effect; see [`Client::push`].
     pub fn push(&mut self, record: &WireRecord<'_>) {
-        self.current().push(record);
+        self.use_current(|client| client.push(record));
     }
 
     /// The transaction ends; see [`Client::flush`].
     pub fn flush(&mut self) {
-        self.current().flush();
+        self.use_current(Client::flush);
         self.forget_idle();
+        self.let_go();
+    }
+
+    /// Has the current client do something within what others leave of the memory.
+    fn use_current(&mut self, act: impl FnOnce(&mut Client)) {
+        let all = self.bytes;
+        let client = self.current();
+        let before = client.queue.bytes();
+        client.others_bytes = all.saturating_sub(before);
+        act(client);
+        self.bytes = client.others_bytes + client.queue.bytes();
+    }
+
+    fn count_bytes(&mut self) {
+        let clients = self.clients.values();
+        self.bytes = clients.map(|client| client.queue.bytes()).sum();
+    }
+
+    /// What waits in memory of all users, in bytes.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Does what there is to do, and says when to call again; `None`: not before the next record.
     pub fn serve(&mut self) -> Option<Duration> {
-        self.clients.values_mut().filter_map(Client::serve).min()
+        let mut next = None;
+        let mut open = 0;
+        for client in self.clients.values_mut() {
+            let when = client.serve();
+            next = when.into_iter().chain(next).min();
+            // Not behind the loop: each may have opened a spill file.
+            if open + client.descriptors() > MAX_DESCRIPTORS && !client.is_itself() {
+                client.let_go();
+            }
+            open += client.descriptors();
+        }
+        self.count_bytes();
+        next
     }
 
     /// The process ends: all that waits is handed over until `deadline`, or spilled.
@@ -72,6 +116,7 @@ impl UserClients {
         for client in self.clients.values_mut() {
             client.finish(deadline);
         }
+        self.count_bytes();
     }
 
     /// What has happened since the last call.
@@ -81,6 +126,32 @@ impl UserClients {
             news.append(&mut client.take_news());
         }
         news
+    }
+
+    /// Closes descriptors that are too many.
+    fn let_go(&mut self) {
+        let mut open: Vec<(Instant, u32, usize)> = self
+            .clients
+            .iter()
+            .map(|(user, client)| (client.used, *user, client.descriptors()))
+            .filter(|(_, _, descriptors)| *descriptors > 0)
+            .collect();
+        let mut count: usize = open.iter().map(|(_, _, descriptors)| descriptors).sum();
+        if count <= MAX_DESCRIPTORS {
+            return;
+        }
+        open.sort_unstable();
+        // The last one is in use.
+        open.pop();
+        for (_, user, descriptors) in open {
+            if count <= MAX_DESCRIPTORS {
+                return;
+            }
+            if let Some(client) = self.clients.get_mut(&user) {
+                client.let_go();
+                count -= descriptors - client.descriptors();
+            }
+        }
     }
 
     /// Forgets clients that have nothing to do, those that were used longest ago.

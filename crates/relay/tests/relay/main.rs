@@ -6,12 +6,13 @@ mod gathered;
 mod hostile;
 mod kept;
 mod order;
-mod ship_refused;
 mod ship_again;
+mod ship_refused;
 mod ship_times;
 mod ships;
 mod spills;
 mod trust;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fs;

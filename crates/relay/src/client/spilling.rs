@@ -1,0 +1,107 @@
+//! When a client leaves records in its spill file, and whose file that is.
+
+use std::time::Instant;
+
+use super::spill_file::Making;
+use super::{Client, Link, NO_ROOM, News, RETRY_BUSY, RETRY_FIRST};
+
+/// The user who may do everything: a process is it between the users that it serves.
+const ROOT: u32 = 0;
+
+impl Client {
+    /// Connects and makes files as this user only.
+    pub(super) fn bind(&mut self, user: u32, in_effect: fn() -> u32) {
+        self.user = Some((user, in_effect));
+    }
+
+    /// Whether a connection that is made now belongs to the right user. That of root would not: a
+    /// relay has another opinion of root than of the user.
+    pub(super) fn is_itself(&self) -> bool {
+        self.user
+            .is_none_or(|(user, in_effect)| in_effect() == user)
+    }
+
+    /// Whether a spill file may be made now, and for whom.
+    pub(super) fn making(&self) -> Making {
+        match self.user {
+            None => Making::Own,
+            Some((user, in_effect)) => match in_effect() {
+                now if now == user => Making::Own,
+                ROOT => Making::For(user),
+                // Rather in another's file, whose name only the relay sees, than lost.
+                _ if self.is_ending => Making::Own,
+                _ => Making::Never,
+            },
+        }
+    }
+
+    /// Whether so much more in memory is more than all clients of the process may have there.
+    pub(super) fn is_over(&self, bytes: usize) -> bool {
+        self.others_bytes + self.queue.bytes() + bytes > self.options.queue_bytes
+    }
+
+    /// Whether a record may be taken though others hold all the room: it waits alone, and is
+    /// spilled at the end of the transaction.
+    pub(super) fn may_pass(&self, bytes: usize) -> bool {
+        self.queue.is_empty() && bytes <= self.options.queue_bytes
+    }
+
+    /// Makes room for a record: by sending, else by spilling what waits.
+    pub(super) fn make_room(&mut self, bytes: usize) {
+        self.queue.close_frame();
+        self.advance();
+        if self.is_over(bytes) && self.spill_all() {
+            // What comes next must not overtake what is in the file: the next connection names it
+            // first.
+            self.stay_away(RETRY_FIRST);
+        }
+    }
+
+    /// Spills what has no room beside what others hold.
+    pub(super) fn leave_room(&mut self) {
+        if self.others_bytes == 0 || self.queue.is_empty() || !self.is_over(0) {
+            return;
+        }
+        if self.spill_all() {
+            self.stay_away(RETRY_FIRST);
+        } else {
+            let records = self.queue.clear();
+            self.lose(records, NO_ROOM);
+        }
+    }
+
+    /// Moves all that waits into the spill file; `false` if that is not possible.
+    pub(super) fn spill_all(&mut self) -> bool {
+        let making = self.making();
+        match self.spill.append(&self.options, &mut self.queue, making) {
+            Ok(()) => {
+                self.queue.clear();
+                self.spill_failed = None;
+                true
+            }
+            Err(error) => {
+                if self.spill_failed.replace(Instant::now()).is_none() {
+                    let dir = self.options.spill_dir.display();
+                    let text = format!("cannot spill events to `{dir}`: {error}");
+                    self.news.push(News::Trouble(text));
+                }
+                false
+            }
+        }
+    }
+
+    /// How many descriptors the client has open.
+    pub(super) fn descriptors(&self) -> usize {
+        usize::from(matches!(self.link, Link::Up(_))) + usize::from(self.spill.is_open())
+    }
+
+    /// Closes its descriptors; what is not acknowledged is sent or spilled when the process is its
+    /// user again.
+    pub(super) fn let_go(&mut self) {
+        self.spill.park();
+        if matches!(self.link, Link::Up(_)) {
+            self.queue.begin_again();
+            self.stay_away(RETRY_BUSY);
+        }
+    }
+}
