@@ -49,7 +49,7 @@
 //! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
-//! | notifications over HTTP, Dovecot's own driver | `sources`, `with_kafka` |
+//! | notifications over HTTP, Dovecot's own driver | `sources`, `ox`, `with_kafka` |
 //! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
@@ -74,6 +74,7 @@ mod kafka_endpoints;
 mod limits;
 mod lists;
 mod messages;
+mod ox;
 mod redelivery;
 mod registration;
 mod requests;
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
         limits::CASES,
         lists::CASES,
         messages::CASES,
+        ox::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,

@@ -8,8 +8,9 @@ use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::topic::TopicReader;
 use serde_json::{Value, json};
 
+use crate::ox::{PASSWORD, login, mail, put};
 use crate::setup::{World, bearer, cases, text};
-use crate::sources::{PASSWORD, login, mail, message, put};
+use crate::sources::message;
 
 cases![
     with_kafka_it_is_taken_whether_kafka_is_there_or_not,
