@@ -112,8 +112,12 @@ fn what_kafka_refuses_is_named_and_a_dead_letter(world: &World) -> Result<()> {
     broker.fail_next_produces(&[ResponseError::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
     let said = admin.post("/messages", &message(77))?.with(201)?;
     let id = text(&said.json["data"]["id"])?;
-    let is_kept = || (shipped("dovecast_ship_dead_letters_total") > 0.0).then_some(());
-    poll_until(ARRIVAL, is_kept).with_context(|| server.server_log())?;
+    let is_told = || {
+        let counted = ["dead_letters", "refused_records"];
+        let total = |what| shipped(&format!("dovecast_ship_{what}_total"));
+        counted.iter().all(|what| total(what) > 0.0).then_some(())
+    };
+    poll_until(ARRIVAL, is_told).with_context(|| server.server_log())?;
     let refused = shipped("dovecast_ship_refused_records_total");
     ensure!(
         (refused - 1.0).abs() < f64::EPSILON,
