@@ -87,10 +87,7 @@ fn a_rolling_restart_loses_nothing(services: &mut Services) -> Result<()> {
 
 fn a_node_that_is_killed_loses_nothing_and_nothing_is_stuck(services: &mut Services) -> Result<()> {
     let mut cluster = Cluster::start(services, "kill", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     // It has claimed both: deliveries that are owed, and ranges.
     cluster.defers(0)?;
     cluster.nodes[0].kill()?;
@@ -108,10 +105,7 @@ fn a_node_that_is_killed_loses_nothing_and_nothing_is_stuck(services: &mut Servi
 
 fn a_kafka_that_is_away_for_a_while_loses_nothing(services: &mut Services) -> Result<()> {
     let cluster = Cluster::start(services, "kafka", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     cluster.services.kafka.kill()?;
     std::thread::sleep(AWAY);
     cluster.services.kafka.restart()?;
@@ -125,10 +119,7 @@ fn a_kafka_that_is_away_for_a_while_loses_nothing(services: &mut Services) -> Re
 
 fn a_postgresql_that_is_away_for_a_while_loses_nothing(services: &mut Services) -> Result<()> {
     let cluster = Cluster::start(services, "postgresql", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     // Of both: each owes ranges, and neither can say that it lives.
     cluster.defers(0)?;
     cluster.services.postgres.stop()?;
@@ -149,10 +140,7 @@ fn a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two(
     /// Enough for all partitions.
     const EACH: u32 = 60;
     let cluster = Cluster::start(services, "filter", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     let sent = load.stop()?;
     cluster.arrives(sent)?;
     let levels = cluster.register()?;
@@ -216,10 +204,7 @@ fn a_node_that_joins_and_leaves_again_and_again_loses_nothing(
 ) -> Result<()> {
     const TIMES: usize = 3;
     let mut cluster = Cluster::start(services, "leave", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     cluster.join()?;
     for time in 1..=TIMES {
         cluster.delivers(2, 50)?;

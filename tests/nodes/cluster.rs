@@ -136,6 +136,15 @@ impl<'a> Cluster<'a> {
         Load::start(self.log()?, &self.account)
     }
 
+    /// A load of which each node has delivered some.
+    pub(crate) fn load_on_all(&self) -> Result<Load> {
+        let load = self.load()?;
+        for node in 0..self.nodes.len() {
+            self.delivers(node, 100)?;
+        }
+        Ok(load)
+    }
+
     pub(crate) fn log(&self) -> Result<KafkaLog> {
         Ok(KafkaLog::connect(&KafkaOptions {
             brokers: self.services.kafka.bootstrap_plaintext(),

@@ -13,6 +13,7 @@ use dovecast_testkit::cut_proxy::CutProxy;
 
 use crate::cases::cases;
 use crate::cluster::{Cluster, PATIENCE, Services, eventually};
+use crate::load::Load;
 
 cases![
     a_node_that_is_cut_off_from_kafka_loses_nothing,
@@ -43,10 +44,7 @@ fn a_node_whose_connections_to_kafka_are_forgotten_comes_back(
 
 fn cut_off_from_kafka(services: &mut Services, name: &str, heal: impl Fn(&CutProxy)) -> Result<()> {
     let cluster = Cluster::start(services, name, 3)?;
-    let load = cluster.load()?;
-    for node in 0..3 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     // It owes ranges of the log, which it has to read again.
     cluster.defers(0)?;
     let before = cluster.again();
@@ -89,20 +87,12 @@ fn cut_off_from_kafka(services: &mut Services, name: &str, heal: impl Fn(&CutPro
 
 fn a_node_that_is_cut_off_from_kafka_can_be_stopped(services: &mut Services) -> Result<()> {
     let mut cluster = Cluster::start(services, "stop-no-kafka", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     cluster.defers(0)?;
     cluster.services.kafka.proxy(0)?.cut();
     cluster.recovers();
     cluster.delivers(1, 200)?;
-    let stopped = cluster.nodes[0].stop()?;
-    cluster.services.kafka.proxy(0)?.heal();
-    ensure!(stopped.success(), "{stopped}");
-    let sent = load.stop()?;
-    cluster.arrives(sent)?;
-    Ok(())
+    cluster.can_be_stopped(load)
 }
 
 fn a_node_that_is_cut_off_from_postgresql_loses_nothing_and_nothing_is_stuck(
@@ -126,10 +116,7 @@ fn cut_off_from_postgresql(
     heal: impl Fn(&CutProxy),
 ) -> Result<()> {
     let cluster = Cluster::start(services, name, 3)?;
-    let load = cluster.load()?;
-    for node in 0..3 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     // It has claimed deliveries that are owed, or ranges.
     cluster.defers(0)?;
     let before = cluster.again();
@@ -191,53 +178,39 @@ fn cut_off_from_postgresql(
 
 fn a_node_that_is_cut_off_from_postgresql_can_be_stopped(services: &mut Services) -> Result<()> {
     let mut cluster = Cluster::start(services, "stop-without", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     cluster.defers(0)?;
     cluster.to_postgres(0)?.cut();
     cluster.recovers();
-    let dead = cluster.is_taken_for_dead()?;
-    let stopped = cluster.nodes[0].stop()?;
-    println!("{dead} has ended with {stopped}");
-    cluster.to_postgres(0)?.heal();
-    ensure!(
-        stopped.success(),
-        "{stopped}: {}",
-        cluster.nodes[0].server_log()
-    );
-    load.goes_on(200)?;
-    let sent = load.stop()?;
-    cluster.arrives(sent)?;
-    Ok(())
+    cluster.is_taken_for_dead()?;
+    cluster.can_be_stopped(load)
 }
 
 fn a_node_that_is_cut_off_from_both_can_be_stopped(services: &mut Services) -> Result<()> {
     let mut cluster = Cluster::start(services, "stop-without-both", 2)?;
-    let load = cluster.load()?;
-    for node in 0..2 {
-        cluster.delivers(node, 100)?;
-    }
+    let load = cluster.load_on_all()?;
     cluster.defers(0)?;
     cluster.to_postgres(0)?.cut();
     cluster.services.kafka.proxy(0)?.cut();
     cluster.recovers();
-    let stopped = cluster.nodes[0].stop()?;
-    cluster.to_postgres(0)?.heal();
-    cluster.services.kafka.proxy(0)?.heal();
-    ensure!(
-        stopped.success(),
-        "{stopped}: {}",
-        cluster.nodes[0].server_log()
-    );
-    load.goes_on(200)?;
-    let sent = load.stop()?;
-    cluster.arrives(sent)?;
-    Ok(())
+    cluster.can_be_stopped(load)
 }
 
 impl Cluster<'_> {
+    /// The first node, which is cut off, ends in order; what it had the others deliver.
+    fn can_be_stopped(&mut self, load: Load) -> Result<()> {
+        let stopped = self.nodes[0].stop()?;
+        self.to_postgres(0)?.heal();
+        self.services.kafka.proxy(0)?.heal();
+        ensure!(
+            stopped.success(),
+            "{stopped}: {}",
+            self.nodes[0].server_log()
+        );
+        load.goes_on(200)?;
+        self.arrives(load.stop()?)
+    }
+
     /// Who has claimed anything, each once.
     fn claims(&self) -> Result<String> {
         self.query(

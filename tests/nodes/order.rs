@@ -33,8 +33,7 @@ const REFUSED_ONCE: u64 = 150;
 fn order_is_kept_while_nodes_are_restarted_one_after_the_other(
     services: &mut Services,
 ) -> Result<()> {
-    let mut cluster = Cluster::start(services, "order-restart", 3)?;
-    let (in_order, load) = begin(&cluster, 3)?;
+    let (mut cluster, in_order, load) = begin(services, "order-restart", 3)?;
     for node in 0..3 {
         in_order.is_down(&cluster)?;
         let stopped = cluster.nodes[node].stop()?;
@@ -49,8 +48,7 @@ fn order_is_kept_while_nodes_are_restarted_one_after_the_other(
 }
 
 fn order_is_kept_when_a_node_is_killed(services: &mut Services) -> Result<()> {
-    let mut cluster = Cluster::start(services, "order-kill", 2)?;
-    let (in_order, load) = begin(&cluster, 2)?;
+    let (mut cluster, in_order, load) = begin(services, "order-kill", 2)?;
     in_order.is_down(&cluster)?;
     cluster.nodes[0].kill()?;
     load.goes_on(300)?;
@@ -60,8 +58,7 @@ fn order_is_kept_when_a_node_is_killed(services: &mut Services) -> Result<()> {
 }
 
 fn order_is_kept_while_a_node_joins_and_leaves(services: &mut Services) -> Result<()> {
-    let mut cluster = Cluster::start(services, "order-join", 2)?;
-    let (in_order, load) = begin(&cluster, 2)?;
+    let (mut cluster, in_order, load) = begin(services, "order-join", 2)?;
     in_order.is_down(&cluster)?;
     cluster.join()?;
     cluster.delivers(2, 50)?;
@@ -74,8 +71,7 @@ fn order_is_kept_while_a_node_joins_and_leaves(services: &mut Services) -> Resul
 }
 
 fn order_is_kept_while_a_node_is_cut_off_from_kafka(services: &mut Services) -> Result<()> {
-    let cluster = Cluster::start(services, "order-no-kafka", 3)?;
-    let (in_order, load) = begin(&cluster, 3)?;
+    let (cluster, in_order, load) = begin(services, "order-no-kafka", 3)?;
     in_order.is_down(&cluster)?;
     cluster.services.kafka.proxy(0)?.cut();
     in_order.is_up();
@@ -86,8 +82,7 @@ fn order_is_kept_while_a_node_is_cut_off_from_kafka(services: &mut Services) -> 
 }
 
 fn order_is_kept_while_a_node_is_cut_off_from_postgresql(services: &mut Services) -> Result<()> {
-    let cluster = Cluster::start(services, "order-no-postgres", 3)?;
-    let (in_order, load) = begin(&cluster, 3)?;
+    let (cluster, in_order, load) = begin(services, "order-no-postgres", 3)?;
     in_order.is_down(&cluster)?;
     cluster.to_postgres(0)?.cut();
     in_order.is_up();
@@ -100,8 +95,14 @@ fn order_is_kept_while_a_node_is_cut_off_from_postgresql(services: &mut Services
 /// An endpoint that wants order.
 struct InOrder(HookEndpoint);
 
-/// Load, of which an endpoint that wants order gets all, too; each node has delivered some.
-fn begin(cluster: &Cluster<'_>, nodes: usize) -> Result<(InOrder, Load)> {
+/// Nodes, and load, of which an endpoint that wants order gets all, too; each node has delivered
+/// some.
+fn begin<'a>(
+    services: &'a mut Services,
+    name: &str,
+    nodes: usize,
+) -> Result<(Cluster<'a>, InOrder, Load)> {
+    let mut cluster = Cluster::start(services, name, 1)?;
     let in_order = InOrder(HookEndpoint::start()?);
     let url = in_order.0.url();
     // What fails twice would else wait for minutes, and its key with it.
@@ -112,11 +113,13 @@ fn begin(cluster: &Cluster<'_>, nodes: usize) -> Result<(InOrder, Load)> {
     });
     cluster.ask(0, "POST", "/endpoints", &json!({"endpoint": fields}))?;
     in_order.0.refuse_once(REFUSED_ONCE);
-    let load = cluster.load()?;
-    for node in 0..nodes {
-        cluster.delivers(node, 100)?;
+    // They know of the endpoint from the start: one that runs already hears of it within a second,
+    // and what it has read until then is not for the endpoint.
+    for _ in 1..nodes {
+        cluster.join()?;
     }
-    Ok((in_order, load))
+    let load = cluster.load_on_all()?;
+    Ok((cluster, in_order, load))
 }
 
 impl InOrder {
@@ -151,8 +154,9 @@ impl InOrder {
 fn check_order(hooks: &[Hook]) -> Result<u32> {
     let mut last: BTreeMap<u32, u32> = BTreeMap::new();
     let mut count = 0;
-    for (place, hook) in hooks.iter().enumerate() {
-        let number = message(&serde_json::from_str::<Value>(&hook.body)?);
+    let number = |hook: &Hook| anyhow::Ok(message(&serde_json::from_str::<Value>(&hook.body)?));
+    let numbers = hooks.iter().map(number).collect::<Result<Vec<u32>>>()?;
+    for (place, number) in numbers.iter().copied().enumerate() {
         let key = number % KEYS;
         // Numbers of a key are so far apart.
         let next = last.get(&key).map_or(key, |last| last + KEYS);
@@ -162,7 +166,8 @@ fn check_order(hooks: &[Hook]) -> Result<u32> {
         }
         ensure!(
             number <= next,
-            "at {place}, {number} comes before {next}, which is older"
+            "at {place}, {number} comes before {next}, which is older and comes at {:?}",
+            numbers.iter().position(|number| *number == next)
         );
     }
     Ok(count)

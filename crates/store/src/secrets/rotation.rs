@@ -40,10 +40,10 @@ const BATCH: i64 = 200;
 /// How long the dispatchers of other nodes have to say that they know a new key, which they look
 /// for every second. Longer than one that has died counts as alive, five seconds.
 const KNOWN_TIMEOUT: Duration = Duration::from_secs(8);
-/// How often that is waited for, where others begin to live meanwhile.
-const KNOWN_TRIES: usize = 3;
 /// How often they are asked.
 const KNOWN_INTERVAL: Duration = Duration::from_millis(200);
+/// How often others are waited for that begin to live meanwhile.
+const KNOWN_TRIES: usize = 3;
 /// The id of the key in a sealed value, see `envelope.rs`: the index `endpoint_key` has it.
 const OTHERS: &str = "SELECT DISTINCT substr(sealed, 6, 16) AS key_id FROM endpoint WHERE substr(sealed, 6, 16) <> $1";
 const NEXT: &str = "SELECT id, sealed FROM endpoint WHERE substr(sealed, 6, 16) = $1 AND id > $2 \
@@ -214,7 +214,7 @@ impl Store {
             // Once more, now that nobody else changes anything: a dispatcher may have begun to live
             // since, and the file may have been replaced. It has as long as the others had.
             late = self.dispatchers_without(&mut change.tx, key).await?;
-            if late.is_empty() || !self.database.is_postgres {
+            if late.is_empty() {
                 return Ok(change);
             }
         }
@@ -223,10 +223,6 @@ impl Store {
 
     /// Waits until all dispatchers that live have a key.
     async fn wait_until_known(&self, key: KeyId) -> Result<()> {
-        if !self.database.is_postgres {
-            // A file has one dispatcher, and it is this one.
-            return Ok(());
-        }
         let until = Instant::now() + KNOWN_TIMEOUT;
         loop {
             let mut connection = self.database.pool.acquire().await?;
@@ -256,6 +252,10 @@ impl Store {
         connection: &mut Connection,
         key: KeyId,
     ) -> Result<Vec<String>> {
+        if !self.database.is_postgres {
+            // A file has one dispatcher, and it is this one.
+            return Ok(Vec::new());
+        }
         let key = key.to_string();
         let now_ms = self.now_of_dispatchers(connection, now_ms()).await?;
         let alive = sqlx::query(ALIVE).bind(now_ms);

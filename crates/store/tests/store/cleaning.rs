@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_store::Store;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cuts::until;
 use crate::secrets::{SECRETS, expected, make, opened, secretive};
-use crate::setup::{Kind, Test, cases};
+use crate::setup::{Kind, OpenTransaction, Test, cases};
 use crate::upgrade::restore;
 
 cases![
@@ -169,45 +168,35 @@ async fn nodes_that_start_at_once_leave_nothing_to_be_cleaned(test: Test) -> Res
 /// Sees the database as it is now, until it is ended.
 enum Onlooker {
     Sqlite(rusqlite::Connection),
-    Postgres(JoinHandle<()>),
+    Postgres(OpenTransaction),
 }
 
 impl Onlooker {
     async fn start(test: &Test) -> Result<Self> {
-        let Kind::Postgres(postgres) = &test.kind else {
-            let path = test.dir.path().join("state.db");
-            let connection = rusqlite::Connection::open(path)?;
-            connection.execute_batch("PRAGMA journal_mode = WAL; BEGIN; SELECT * FROM endpoint")?;
-            return Ok(Self::Sqlite(connection));
-        };
-        let (postgres, url) = (postgres.clone(), test.url.clone());
-        let looking = thread::spawn(move || {
-            // An error, when it is ended.
-            let _ = postgres.query(
-                &url,
-                "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT pg_sleep(3600)",
-            );
-        });
-        until(|| Ok((test.count(ONLOOKERS)? == 1).then_some(()))).await?;
-        Ok(Self::Postgres(looking))
+        match &test.kind {
+            Kind::Sqlite => {
+                let path = test.dir.path().join("state.db");
+                let connection = rusqlite::Connection::open(path)?;
+                connection
+                    .execute_batch("PRAGMA journal_mode = WAL; BEGIN; SELECT * FROM endpoint")?;
+                Ok(Self::Sqlite(connection))
+            }
+            Kind::Postgres(_) => {
+                let looks = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1";
+                OpenTransaction::begin(test, looks)
+                    .await
+                    .map(Self::Postgres)
+            }
+        }
     }
 
     fn end(self, test: &Test) -> Result<()> {
         match self {
-            Self::Sqlite(connection) => connection.execute_batch("COMMIT")?,
-            Self::Postgres(looking) => {
-                test.execute(&format!(
-                    "SELECT pg_terminate_backend(pid) FROM {ONLOOKERS}"
-                ))?;
-                ensure!(looking.join().is_ok(), "the onlooker has panicked");
-            }
+            Self::Sqlite(connection) => Ok(connection.execute_batch("COMMIT")?),
+            Self::Postgres(transaction) => transaction.end(test),
         }
-        Ok(())
     }
 }
-
-const ONLOOKERS: &str = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
-    AND query LIKE '%pg_sleep%' AND backend_xmin IS NOT NULL";
 
 async fn what_others_may_still_see_is_cleaned_when_they_have_ended(test: Test) -> Result<()> {
     let before = with_secrets(&test)?;

@@ -11,7 +11,7 @@ use dovecast_store::{Scope, Store};
 use uuid::Uuid;
 
 use crate::cuts::until;
-use crate::setup::{self, Kind, Test, cases, soon};
+use crate::setup::{self, Kind, SLEEPING, Test, cases, soon};
 
 cases![
     a_statement_that_fails_spoils_no_connection,
@@ -135,15 +135,8 @@ async fn a_write_that_hangs_keeps_no_dispatcher_from_saying_that_it_lives(
         let store = store.clone();
         async move { store.check_writable().await }
     });
-    let sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
-    soon(until(|| {
-        let Kind::Postgres(postgres) = &test.kind else {
-            return Ok(Some(()));
-        };
-        let found = postgres.query(&test.url, sleeping)?;
-        Ok((!found.is_empty()).then_some(()))
-    }))
-    .await??;
+    let hangs = || Ok((test.count(SLEEPING)? > 0).then_some(()));
+    soon(until(hangs)).await??;
     store.beat(1, 5_001).await?;
     // It ends by the limit of a statement.
     ensure!(soon(hanging).await??.is_err());

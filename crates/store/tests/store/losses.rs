@@ -9,7 +9,7 @@ use dovecast_store::Store;
 use uuid::Uuid;
 
 use crate::cuts::until;
-use crate::setup::{Kind, Test, cases, each, grown, soon};
+use crate::setup::{Kind, SLEEPING, Test, cases, each, grown, soon};
 
 cases![
     a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back,
@@ -177,7 +177,7 @@ async fn ranges_that_are_released_while_they_are_written_again_are_free(test: Te
 }
 
 async fn a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come(test: Test) -> Result<()> {
-    let (Kind::Postgres(postgres), store) = (&test.kind, test.open().await?) else {
+    let (Kind::Postgres(_), store) = (&test.kind, test.open().await?) else {
         // A file answers.
         return Ok(());
     };
@@ -190,11 +190,7 @@ async fn a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come(test: T
          FOR EACH ROW EXECUTE FUNCTION slow()",
     )?;
     // Nobody waits for it any more when its commit is under way.
-    let sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
-    let is_under_way = || {
-        let found = postgres.query(&test.url, sleeping)?;
-        Ok((!found.is_empty()).then_some(()))
-    };
+    let is_under_way = || Ok((test.count(SLEEPING)? > 0).then_some(()));
     tokio::select! {
         beat = store.beat(1, 50_001) => anyhow::bail!("it was answered: {beat:?}"),
         under_way = soon(until(is_under_way)) => under_way??,

@@ -10,7 +10,7 @@ use dovecast_store::Store;
 use uuid::Uuid;
 
 use crate::cuts::{Linked, until};
-use crate::setup::{self, Test, cases, soon};
+use crate::setup::{self, SLEEPING, Test, cases, soon};
 
 cases![
     what_a_claim_without_an_answer_has_claimed_is_claimed_again,
@@ -68,11 +68,7 @@ async fn is_claimed_again(test: Test, slow: impl Fn(&str) -> String) -> Result<(
             _ => Ok(store.claim_ranges(1, 10).await? == [range.clone()]),
         };
         let cut = async {
-            let sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
-            let is_at_it = || {
-                Ok(Some(linked.postgres.query(&test.url, sleeping)?)
-                    .filter(|pids| !pids.is_empty()))
-            };
+            let is_at_it = || Ok((test.count(SLEEPING)? > 0).then_some(()));
             until(is_at_it).await?;
             linked.link.forget();
             anyhow::Ok(())

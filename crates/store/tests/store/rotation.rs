@@ -4,19 +4,18 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::Ledger;
 use dovecast_store::{
-    Account, CreatedEndpoint, EndpointEdit, KeySource, KeyUse, Receiver, SecretsError, Store,
-    StoreError,
+    Account, CreatedEndpoint, EndpointEdit, KeySource, KeyUse, Receiver, Rotated, SecretsError,
+    Store, StoreError,
 };
 
 use crate::cuts::until;
 use crate::secrets::{expected, opened, secretive, write};
-use crate::setup::{Kind, Test, cases, soon};
+use crate::setup::{Kind, OpenTransaction, Test, cases, soon};
 
 cases![
     a_new_key_seals_everything_and_the_old_one_goes,
@@ -285,23 +284,29 @@ async fn a_node_that_has_not_got_the_new_key_holds_a_rotation_up(test: Test) -> 
     );
     // With a copy of the file the same key is taken, without a restart.
     write(&copy, fs::read(&file)?)?;
+    ends_beside(&other, soon(store.rotate_secret_key()), &made).await
+}
+
+/// A rotation seals everything anew while another node lives, which can open it then.
+async fn ends_beside(
+    other: &Store,
+    rotation: impl Future<Output = Result<Result<Rotated, StoreError>>>,
+    made: &[CreatedEndpoint],
+) -> Result<()> {
     let is_over = Arc::<AtomicBool>::default();
-    let beat = live(&other, &is_over);
-    let done = soon(store.rotate_secret_key()).await??;
+    let beat = live(other, &is_over);
+    let done = rotation.await??;
     is_over.store(true, Ordering::Relaxed);
     beat.await??;
     ensure!(done.sealed == 3, "{done:?}");
-    check(&other, &made).await?;
-    Ok(())
+    check(other, made).await
 }
 
 const WAITING: &str =
     "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-const CHANGING: &str =
-    "pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
 
 async fn a_node_that_begins_during_a_rotation_is_waited_for(test: Test) -> Result<()> {
-    let Kind::Postgres(postgres) = &test.kind else {
+    let Kind::Postgres(_) = &test.kind else {
         // A file has one process.
         return Ok(());
     };
@@ -309,30 +314,16 @@ async fn a_node_that_begins_during_a_rotation_is_waited_for(test: Test) -> Resul
     let made = fill(&store, &account, 3).await?;
     let (other, file, copy) = node_with_a_copy(&test).await?;
     // A change is under way: the rotation has asked all who live, and waits for its turn.
-    let changing = {
-        let (postgres, url) = (Arc::clone(postgres), test.url.clone());
-        let change = "BEGIN; UPDATE feed SET seq = seq + 1; SELECT pg_sleep(3600)";
-        // An error, when it is ended.
-        thread::spawn(move || drop(postgres.query(&url, change)))
-    };
-    until(|| Ok((test.count(CHANGING)? == 1).then_some(()))).await?;
+    let changing = OpenTransaction::begin(&test, "BEGIN; UPDATE feed SET seq = seq + 1").await?;
     let rotating = {
         let store = store.clone();
         tokio::spawn(async move { soon(store.rotate_secret_key()).await })
     };
     until(|| Ok((test.count(WAITING)? == 1).then_some(()))).await?;
     other.beat(0, LIFE_MS).await?;
-    test.execute(&format!("SELECT pg_terminate_backend(pid) FROM {CHANGING}"))?;
-    ensure!(changing.join().is_ok(), "the change has panicked");
+    changing.end(&test)?;
     write(&copy, fs::read(&file)?)?;
-    let is_over = Arc::<AtomicBool>::default();
-    let beat = live(&other, &is_over);
-    let done = rotating.await???;
-    is_over.store(true, Ordering::Relaxed);
-    beat.await??;
-    ensure!(done.sealed == 3, "{done:?}");
-    check(&other, &made).await?;
-    Ok(())
+    ends_beside(&other, async { rotating.await? }, &made).await
 }
 
 async fn a_key_is_not_retired_while_a_value_needs_it(test: Test) -> Result<()> {

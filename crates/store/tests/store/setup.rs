@@ -2,8 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::ledger::{Happened, Owed, RangeId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
@@ -15,6 +16,8 @@ use dovecast_store::{
 use dovecast_testkit::postgres::Postgres;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use crate::cuts::until;
 
 pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<()>>>>;
 pub(crate) type Case = (&'static str, fn(Test) -> Outcome);
@@ -202,6 +205,35 @@ pub(crate) fn each<T>(
 /// Ranges that have grown, each up to there.
 pub(crate) fn grown(all: impl IntoIterator<Item = (RangeId, u64)>) -> Vec<Happened> {
     each(|(id, to)| Happened::Grown(id, to), all)
+}
+
+/// Sessions of a database of PostgreSQL that sleep, as tests have them do.
+pub(crate) const SLEEPING: &str =
+    "pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+
+/// A transaction of PostgreSQL that stays open until it is ended.
+pub(crate) struct OpenTransaction(thread::JoinHandle<()>);
+
+impl OpenTransaction {
+    /// Begins one with these statements, of which the first is `BEGIN`.
+    pub(crate) async fn begin(test: &Test, statements: &'static str) -> Result<Self> {
+        let Kind::Postgres(postgres) = &test.kind else {
+            bail!("a file has no sessions");
+        };
+        let (postgres, url) = (Arc::clone(postgres), test.url.clone());
+        let transaction = thread::spawn(move || {
+            // An error, when it is ended.
+            drop(postgres.query(&url, &format!("{statements}; SELECT pg_sleep(3600)")));
+        });
+        until(|| Ok((test.count(SLEEPING)? == 1).then_some(()))).await?;
+        Ok(Self(transaction))
+    }
+
+    pub(crate) fn end(self, test: &Test) -> Result<()> {
+        test.execute(&format!("SELECT pg_terminate_backend(pid) FROM {SLEEPING}"))?;
+        ensure!(self.0.join().is_ok(), "the transaction has panicked");
+        Ok(())
+    }
 }
 
 /// Fails instead of hanging.
