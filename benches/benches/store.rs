@@ -170,6 +170,7 @@ impl World<'_> {
                 credentials: None,
                 retry_policy: RetryPolicy::Default,
                 timeout_seconds: None,
+                body: None,
                 flow: FlowEdit::default(),
                 filter: None,
             };

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::future::{Future, pending, ready};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,12 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
     /// What several targets have in common that are down together, a host and its port; `None`: it
     /// is down alone.
     fn authority(&self) -> Option<&str>;
+
+    /// How often the receiver may be called in a second, where it says so itself; an endpoint may
+    /// have a limit of its own instead.
+    fn rate(&self) -> Option<NonZeroU32> {
+        None
+    }
 
     /// Begins to deliver. Connects when there is something to deliver.
     fn open(self: Arc<Self>) -> Box<dyn Courier>;

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 
-use dovecast_notification::{EndpointId, Filter, Index};
+use dovecast_notification::{Content, EndpointId, Filter, Index};
 
 use crate::driver::Target;
 use crate::locks::{Held, ReadWriteLock};
@@ -38,6 +38,8 @@ pub struct Endpoint {
     pub rate_limit: Option<NonZeroU32>,
     /// Whether deliveries of one key go one after the other, in the order of the log.
     pub is_ordered: bool,
+    /// What the endpoint may see of a mail; `None`: everything.
+    pub content: Option<Arc<Content>>,
     /// Gets what ends as a dead letter here.
     pub fallback: Option<EndpointId>,
     /// Whether a dead letter ends the use of the endpoint, as with hooks-backend.
@@ -77,6 +79,7 @@ impl Endpoint {
             concurrency: 1,
             rate_limit: None,
             is_ordered: false,
+            content: None,
             fallback: None,
             is_switched_off_by_failure: false,
         }

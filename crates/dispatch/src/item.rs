@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dovecast_log::Position;
-use dovecast_notification::{EndpointId, Notification};
+use dovecast_notification::{Content, EndpointId, Notification};
 use tokio::sync::Notify;
 use tracing::Span;
 
@@ -23,7 +23,10 @@ use crate::stats::Counters;
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) endpoint: EndpointId,
+    /// Whole: several endpoints share it.
     pub(crate) notification: Arc<Notification>,
+    /// What the endpoint may see of it; `None`: everything.
+    pub(crate) content: Option<Arc<Content>>,
     /// Attempts that have failed.
     pub(crate) failures: u32,
     /// Since when it waits.
@@ -56,6 +59,8 @@ pub(crate) struct Item {
 pub(crate) struct What {
     pub(crate) endpoint: EndpointId,
     pub(crate) notification: Arc<Notification>,
+    /// What the endpoint may see of it; `None`: everything.
+    pub(crate) content: Option<Arc<Content>>,
     /// Attempts that have failed.
     pub(crate) failures: u32,
     pub(crate) span: Span,
@@ -88,6 +93,7 @@ impl Item {
         Self {
             endpoint: what.endpoint,
             notification: what.notification,
+            content: what.content,
             failures: what.failures,
             since: Instant::now(),
             origin,
@@ -110,12 +116,22 @@ impl Item {
         (self.endpoint, self.notification.id)
     }
 
+    /// The notification as the endpoint may see it: there is nothing else of it in what is sent or
+    /// kept for the endpoint.
+    pub(crate) fn seen(&self) -> Arc<Notification> {
+        let cut = self.content.as_ref();
+        match cut.and_then(|content| content.cut(&self.notification)) {
+            Some(cut) => Arc::new(cut),
+            None => Arc::clone(&self.notification),
+        }
+    }
+
     /// What is owed of it: due at that time.
     pub(crate) fn owed(&self, due_ms: Millis, reason: impl Into<String>) -> Owed {
         Owed {
             endpoint: self.endpoint,
             notification: self.notification.id,
-            content: self.notification.canonical(),
+            content: self.seen().canonical(),
             failures: self.failures,
             due_ms,
             reason: reason.into(),

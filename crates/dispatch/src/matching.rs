@@ -81,6 +81,7 @@ impl Live {
         let what = What {
             endpoint: endpoint.id,
             notification: Arc::clone(&self.notification),
+            content: endpoint.content.clone(),
             failures: 0,
             span: self.span.clone(),
             order,

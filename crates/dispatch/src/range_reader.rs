@@ -289,12 +289,17 @@ impl<L: Log> RangeReader<L> {
             self.skip_to(shared, next);
             return Ok(());
         };
-        let is_ordered = lane.state().gate.endpoint().is_ordered;
+        let (is_ordered, content) = {
+            let state = lane.state();
+            let endpoint = state.gate.endpoint();
+            (endpoint.is_ordered, endpoint.content.clone())
+        };
         let of = self.run.id.partition();
         let order = key_place(&notification, of, record.offset).filter(|_| is_ordered);
         let what = What {
             endpoint: lane.id,
             order,
+            content,
             failures: 0,
             span: trace::read(notification.id, record),
             notification: Arc::new(notification.detached()),

@@ -190,6 +190,8 @@ fn item<L: Log + Clone, S: Ledger>(
         endpoint: owed.endpoint,
         span: trace::owed(notification.id, owed.failures),
         notification,
+        // Cut when it was written down.
+        content: None,
         failures: owed.failures,
         order: owed.place.map(Arc::new),
     };

@@ -202,10 +202,11 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     if !hand.endpoint.is_active {
         return discard(shared, lane, item);
     }
+    item.content.clone_from(&hand.endpoint.content);
     let delivery = Delivery {
         id: webhook_id(item.notification.id, lane.id),
         number: item.failures + 1,
-        notifications: vec![Arc::clone(&item.notification)],
+        notifications: vec![item.seen()],
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
     let mut is_stuck = false;

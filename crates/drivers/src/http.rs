@@ -173,10 +173,20 @@ impl Connection {
     /// Reads the body of an answer, and drops it; `false`: it did not end within the limits, or not
     /// as it should, and the connection is no good any more.
     pub async fn finish(&mut self, answer: Answer, limits: BodyLimits) -> bool {
+        self.finish_with(answer, limits, |_| {}).await
+    }
+
+    /// Reads the body of an answer, and hands it over piece by piece.
+    pub async fn finish_with(
+        &mut self,
+        answer: Answer,
+        limits: BodyLimits,
+        take: impl FnMut(&Bytes),
+    ) -> bool {
         let Some(mut body) = answer.body else {
             return false;
         };
-        let rest = self.rest(&mut body, limits.bytes);
+        let rest = self.rest(&mut body, limits.bytes, take);
         if !tokio::time::timeout(limits.time, rest)
             .await
             .unwrap_or(false)
@@ -194,11 +204,19 @@ impl Connection {
     }
 
     /// Whether a body ends after at most so many bytes.
-    async fn rest(&mut self, body: &mut Incoming, most: usize) -> bool {
+    async fn rest(
+        &mut self,
+        body: &mut Incoming,
+        most: usize,
+        mut take: impl FnMut(&Bytes),
+    ) -> bool {
         let mut read = 0;
         while !body.is_end_stream() && read <= most {
             match self.frame(body).await {
-                Some(Ok(bytes)) => read += bytes,
+                Some(Ok(bytes)) => {
+                    read += bytes.len();
+                    take(&bytes);
+                }
                 Some(Err(_)) => return false,
                 None => return true,
             }
@@ -206,15 +224,15 @@ impl Connection {
         read <= most
     }
 
-    /// Bytes of the next piece of a body.
-    async fn frame(&mut self, body: &mut Incoming) -> Option<Result<usize, hyper::Error>> {
+    /// The next piece of a body; of trailers nothing.
+    async fn frame(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
         let (driver, is_over) = (&mut self.driver, &mut self.is_over);
         let frame = poll_fn(|context| {
             drive(driver, is_over, context);
             Pin::new(&mut *body).poll_frame(context)
         });
-        let length = |frame: hyper::body::Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
-        Some(frame.await?.map(length))
+        let data = |frame: hyper::body::Frame<Bytes>| frame.into_data().unwrap_or_default();
+        Some(frame.await?.map(data))
     }
 
     /// Waits until the other side closes it.

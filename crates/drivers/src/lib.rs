@@ -10,8 +10,10 @@ pub mod headers;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod mail;
 pub mod names;
 pub mod signature;
+pub mod template;
 pub mod tls;
 pub mod webhook;
 
@@ -23,7 +25,8 @@ use dovecast_dispatch::driver::Driver;
 use guard::Guard;
 #[cfg(feature = "kafka")]
 use kafka::KafkaDriver;
-use webhook::WebhookDriver;
+use mail::MailDriver;
+use webhook::{PresetUrls, WebhookDriver};
 
 /// How drivers are run, from the configuration.
 pub struct DriverOptions {
@@ -31,6 +34,10 @@ pub struct DriverOptions {
     pub guard: Guard,
     /// Longest time of an attempt, where an endpoint does not say another.
     pub timeout: Duration,
+    /// What URLs of presets may begin with besides what the services say.
+    pub preset_urls: PresetUrls,
+    /// The server of the driver `mail`, if there is one.
+    pub mail: Option<mail::MailOptions>,
     /// Clusters of the driver `kafka`.
     #[cfg(feature = "kafka")]
     pub kafka_clusters: Vec<kafka::ClusterOptions>,
@@ -68,9 +75,15 @@ impl FromIterator<Arc<dyn Driver>> for Drivers {
 impl Drivers {
     /// Makes the drivers.
     pub fn new(options: &DriverOptions) -> Result<Self, DriverError> {
-        let webhook = WebhookDriver::new(options.guard.clone(), options.timeout);
+        let webhook = WebhookDriver::new(
+            options.guard.clone(),
+            options.timeout,
+            options.preset_urls.clone(),
+        );
+        let mail = MailDriver::new(options.mail.as_ref());
         Ok(Self(Arc::new([
             Arc::new(webhook),
+            Arc::new(mail.map_err(|error| DriverError(error.to_string()))?),
             #[cfg(feature = "kafka")]
             Arc::new(
                 KafkaDriver::new(&options.kafka_clusters, options.timeout)

@@ -5,15 +5,20 @@
 //! 410 is the wish to get nothing more.
 
 mod answer;
+mod format;
+pub mod presets;
+mod sender;
 mod settings;
+mod verdict;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Target};
+use dovecast_dispatch::driver::{Courier, Delivery, Target};
 use dovecast_notification::Notification;
 use http_body_util::Full;
 use hyper::header::{
@@ -22,23 +27,21 @@ use hyper::header::{
 use hyper::{Method, Request, Uri};
 use url::Url;
 
-use crate::guard::{Addresses, Guard};
+use crate::guard::Guard;
 use crate::headers::{self, CredentialError, HeaderError};
-use crate::http::{self, BodyLimits, Connection, HttpError, Origin};
+use crate::http::Origin;
 use crate::signature::{Secret, sign};
+use crate::template::TemplateError;
 use crate::tls;
 
-use answer::judged;
+use self::presets::PresetError;
+use format::{Format, FormatError};
 
 pub use crate::headers::Authorization;
-pub use settings::{WebhookDriver, refused_today};
+pub use format::{FormatOptions, MAX_PARAMETERS};
+pub use sender::Sender;
+pub use settings::{PresetUrls, WebhookDriver, refused_today};
 
-/// How much of an answer's body is read, and dropped, so that the connection can be kept: by its
-/// head an answer is complete, and one that keeps its body back must not hold up the next delivery.
-const BODY: BodyLimits = BodyLimits {
-    bytes: 64 * 1024,
-    time: Duration::from_millis(200),
-};
 /// How a webhook is reached.
 #[derive(Clone, Default)]
 pub struct WebhookOptions {
@@ -53,6 +56,8 @@ pub struct WebhookOptions {
     pub secrets: Vec<String>,
     /// PEM; replaces the system's authorities.
     pub server_ca: Option<String>,
+    /// How the body is made, other than as hooks-backend has it.
+    pub format: FormatOptions,
     /// For the whole of an attempt.
     pub timeout: Duration,
 }
@@ -78,6 +83,12 @@ pub enum WebhookError {
     /// The chain of certificates, or the system's.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// A service that has a preset, and is not reached so.
+    #[error(transparent)]
+    Preset(#[from] PresetError),
+    /// How the body is made.
+    #[error(transparent)]
+    Format(#[from] FormatError),
 }
 
 /// Headers of ours in each request, besides `Content-Length`: `Host`, `Content-Type`, `User-Agent`
@@ -96,6 +107,8 @@ pub struct Webhook {
     own: Box<[(HeaderName, HeaderValue)]>,
     secrets: Box<[Secret]>,
     timeout: Duration,
+    /// Few have one.
+    format: Option<Box<Format>>,
 }
 
 impl Webhook {
@@ -115,11 +128,17 @@ impl Webhook {
         let port = url.port_or_known_default().ok_or_else(scheme)?;
         let secrets = options.secrets.iter().map(|secret| Secret::parse(secret));
         let (value, own) = head(&url, options)?;
+        if let Some(preset) = options.format.preset {
+            let has_authorization = own.iter().any(|(name, _)| name == AUTHORIZATION);
+            let given = options.format.parameters.keys().map(String::as_str);
+            preset.check(&url, &options.format.also_at, has_authorization, given)?;
+        }
         Ok(Self {
             target: target(&url)?,
             host: value,
             own,
             secrets: secrets.collect::<Result<_, _>>()?,
+            format: Format::new(&options.format)?.map(Box::new),
             timeout: options.timeout,
             origin: Origin { host, port, tls },
         })
@@ -134,13 +153,26 @@ impl Webhook {
         })
     }
 
-    fn request(&self, delivery: &Delivery) -> Request<Full<Bytes>> {
-        let body = body(&delivery.notifications);
+    fn body(&self, delivery: &Delivery) -> Result<Bytes, TemplateError> {
+        match &self.format {
+            Some(format) => format.body(delivery),
+            None => Ok(body(&delivery.notifications)),
+        }
+    }
+
+    fn content_type(&self) -> HeaderValue {
+        match &self.format {
+            Some(format) => format.content_type.clone(),
+            None => HeaderValue::from_static("application/json"),
+        }
+    }
+
+    fn request(&self, delivery: &Delivery, body: Bytes) -> Request<Full<Bytes>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let timestamp = now.unwrap_or_default().as_secs().to_string();
         let mut headers = HeaderMap::with_capacity(HEADERS + self.own.len());
         headers.insert(HOST, self.host.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, self.content_type());
         // One that says who it is itself is taken at its word.
         if !self.own.iter().any(|(name, _)| name == USER_AGENT) {
             headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -221,6 +253,10 @@ fn head(url: &Url, options: &WebhookOptions) -> Result<Head, WebhookError> {
         own.retain(|(name, _)| name != AUTHORIZATION);
         own.push((AUTHORIZATION, authorization.value()?));
     }
+    if let Some((name, value)) = Format::header(&options.format)? {
+        own.retain(|(other, _)| *other != name);
+        own.push((name, value));
+    }
     Ok((host, own.into()))
 }
 
@@ -229,115 +265,6 @@ fn decoded(part: &str) -> String {
     percent_encoding::percent_decode_str(part)
         .decode_utf8_lossy()
         .into_owned()
-}
-
-/// Delivers to a webhook, one after the other, over a connection that is kept.
-pub struct Sender {
-    webhook: Arc<Webhook>,
-    guard: Guard,
-    connection: Option<Connection>,
-    waits_for: Wait,
-}
-
-/// What an attempt that is under way waits for.
-enum Wait {
-    /// Addresses of the host.
-    Name,
-    /// A connection to one of these.
-    Connection(Addresses),
-    Answer,
-}
-
-impl Sender {
-    /// Connects when there is something to deliver.
-    pub fn new(webhook: Arc<Webhook>, guard: Guard) -> Self {
-        Self {
-            webhook,
-            guard,
-            connection: None,
-            waits_for: Wait::Answer,
-        }
-    }
-
-    async fn attempt(&mut self, delivery: &Delivery) -> Attempt {
-        let started = Instant::now();
-        let timeout = self.webhook.timeout;
-        let exchanged = tokio::time::timeout(timeout, self.exchange(delivery)).await;
-        let latency = started.elapsed();
-        let attempt = match exchanged {
-            Ok(Ok((mut connection, answer))) => {
-                let attempt = judged(&answer.head);
-                // Whatever the body does changes nothing any more.
-                if connection.finish(answer, BODY).await {
-                    self.connection = Some(connection);
-                }
-                attempt
-            }
-            Ok(Err(error)) => Attempt::failed(error.to_string()),
-            Err(_) => Attempt::failed(self.too_late()),
-        };
-        Attempt { latency, ..attempt }
-    }
-
-    /// What did not come within the timeout.
-    fn too_late(&self) -> String {
-        let ms = self.webhook.timeout.as_millis();
-        match &self.waits_for {
-            Wait::Name => {
-                let host = &self.webhook.origin.host;
-                format!("the address of `{host}` was not found within {ms} ms")
-            }
-            Wait::Connection(to) => format!("no connection to {to} within {ms} ms"),
-            Wait::Answer => format!("no answer within {ms} ms"),
-        }
-    }
-
-    async fn until_closed(&mut self) {
-        match &mut self.connection {
-            Some(connection) => connection.closed().await,
-            None => std::future::pending().await,
-        }
-        self.connection = None;
-    }
-
-    async fn exchange(
-        &mut self,
-        delivery: &Delivery,
-    ) -> Result<(Connection, http::Answer), HttpError> {
-        loop {
-            let mut connection = match self.connection.take() {
-                Some(connection) if connection.is_usable() => connection,
-                _ => self.connect().await?,
-            };
-            self.waits_for = Wait::Answer;
-            let request = self.webhook.request(delivery);
-            match connection.exchange(request).await {
-                Ok(answer) => return Ok((connection, answer)),
-                // An old connection that the endpoint has closed meanwhile says nothing about the
-                // endpoint.
-                Err(_) if connection.may_have_been_closed() => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn connect(&mut self) -> Result<Connection, HttpError> {
-        let origin = &self.webhook.origin;
-        self.waits_for = Wait::Name;
-        let addresses = self.guard.addresses(&origin.host, origin.port).await?;
-        self.waits_for = Wait::Connection(addresses.clone());
-        Connection::open(&addresses, origin).await
-    }
-}
-
-impl Courier for Sender {
-    fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt> {
-        Box::pin(self.attempt(delivery))
-    }
-
-    fn closed(&mut self) -> Boxed<'_, ()> {
-        Box::pin(self.until_closed())
-    }
 }
 
 /// A webhook, and where requests may go.
@@ -350,6 +277,10 @@ struct WebhookTarget {
 impl Target for WebhookTarget {
     fn authority(&self) -> Option<&str> {
         Some(&self.authority)
+    }
+
+    fn rate(&self) -> Option<NonZeroU32> {
+        self.webhook.format.as_ref()?.rate()
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {

@@ -7,6 +7,7 @@
 
 mod canonical;
 pub mod condition;
+pub mod content;
 mod event;
 pub mod filter;
 pub mod id;
@@ -15,6 +16,7 @@ pub mod notification;
 pub mod outbox;
 
 pub use condition::{Condition, ConditionError};
+pub use content::Content;
 pub use event::{DOVECOT, EventAccount};
 pub use filter::{Choice, Filter};
 pub use id::{EndpointId, NotificationId, OrderKey};

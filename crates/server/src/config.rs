@@ -8,9 +8,11 @@ mod dispatch;
 mod drivers;
 mod http;
 mod limits;
+mod mail;
 mod ox;
 pub(crate) mod paths;
 mod place;
+mod presets;
 mod properties;
 mod relay;
 mod secrets;
@@ -71,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) kafka: Kafka,
     #[serde(deserialize_with = "clusters::read")]
     pub(crate) kafka_clusters: clusters::KafkaClusters,
+    pub(crate) presets: presets::Presets,
+    pub(crate) mail: mail::Mail,
 }
 
 /// What a process does.
@@ -149,6 +153,8 @@ impl Default for Config {
             log: Log::default(),
             kafka: Kafka::default(),
             kafka_clusters: clusters::KafkaClusters::new(),
+            presets: presets::Presets::default(),
+            mail: mail::Mail::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod control;
 mod dispatch;
 mod exposition;
 mod headers;
+mod key_file;
 mod logs;
 pub mod readers;
 mod serve;

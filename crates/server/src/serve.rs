@@ -156,7 +156,7 @@ impl Parts {
             .as_ref()
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
         let drivers = match &store {
-            Some(_) => Some(Drivers::new(&config.driver_options())?),
+            Some(_) => Some(Drivers::new(&config.driver_options()?)?),
             None => None,
         };
         let dispatching = match (&store, &drivers) {

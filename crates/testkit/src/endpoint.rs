@@ -23,7 +23,20 @@ pub struct HookEndpoint {
     shared: Arc<Shared>,
 }
 
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+type Judge = Box<dyn Fn(&Hook) -> Reply + Send + Sync>;
+
 struct Shared {
+    /// Goes before the status.
+    judge: Option<Judge>,
     status: AtomicU16,
     /// Messages of which one has its first request refused; 0: no request is refused.
     refused_once: AtomicU64,
@@ -39,6 +52,16 @@ impl Shared {
     }
 
     /// What a message is answered with.
+    fn reply(&self, hook: &Hook) -> Reply {
+        match &self.judge {
+            Some(judge) => judge(hook),
+            None => Reply {
+                status: self.status(hook),
+                body: String::new(),
+            },
+        }
+    }
+
     fn status(&self, hook: &Hook) -> u16 {
         let every = self.refused_once.load(Ordering::Acquire);
         if let Some(id) = hook.header("webhook-id")
@@ -57,8 +80,18 @@ impl Shared {
 impl HookEndpoint {
     /// Answers everything with 204 until it is told otherwise.
     pub fn start() -> Result<Self> {
+        Self::serving(None)
+    }
+
+    /// Answers what it is told to answer to each request.
+    pub fn answering(judge: impl Fn(&Hook) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::serving(Some(Box::new(judge)))
+    }
+
+    fn serving(judge: Option<Judge>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
         let shared = Arc::new(Shared {
+            judge,
             status: AtomicU16::new(204),
             refused_once: AtomicU64::new(0),
             refused: Mutex::default(),
@@ -135,13 +168,14 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> Result<()> {
     let mut answers = stream.try_clone()?;
     let mut stream = BufReader::new(stream);
     while let Some(hook) = Hook::read(&mut stream, connection)? {
-        let status = shared.status(&hook);
+        let Reply { status, body } = shared.reply(&hook);
         if (200..300).contains(&status) {
             shared.hooks().push(hook);
             shared.arrived.notify_all();
         }
         // In one piece: each write is a packet.
-        let answer = format!("HTTP/1.1 {status} Told\r\ncontent-length: 0\r\n\r\n");
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status} Told\r\ncontent-length: {length}\r\n\r\n{body}");
         answers.write_all(answer.as_bytes())?;
     }
     Ok(())

@@ -38,7 +38,10 @@ pub mod power_cut;
 pub mod process;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "services")]
+pub mod services;
 pub mod small_disk;
+pub mod smtp;
 #[cfg(feature = "kafka")]
 pub mod topic;
 mod unavailable;

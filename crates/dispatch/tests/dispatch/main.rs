@@ -6,6 +6,7 @@ mod away;
 mod behind;
 mod clock;
 mod conditions;
+mod content;
 mod drivers;
 mod expired;
 mod gone;

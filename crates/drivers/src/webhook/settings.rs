@@ -1,16 +1,21 @@
 //! Settings of an endpoint whose driver is `webhook`.
 //!
-//! Shown: `url`, `timeout_seconds`, `server_ca_certificate`. Secret: `signing_secrets` (a list of
-//! texts), `headers` (a list of pairs), `authorization` (an object with `type`), and `url`, which
-//! goes before the one that is shown, where it has a user or a password. No error repeats a secret:
-//! they are read by hand, because serde's errors cite values.
+//! Shown: `url`, `timeout_seconds`, `server_ca_certificate`, `preset`, `template`, `content_type`.
+//! Secret: `signing_secrets` (a list of texts), `headers` (a list of pairs), `authorization` (an
+//! object with `type`), `parameters` (an object of texts), and `url`, which goes before the one
+//! that is shown, where it has a user or a password. No error repeats a secret: they are read by
+//! hand, because serde's errors cite values.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_dispatch::driver::{Driver, Settings, SettingsError, Target};
 use serde_json::{Map, Value};
+use url::Url;
 
+use super::format::{FormatError, FormatOptions, MAX_PARAMETERS};
+use super::presets::{Preset, PresetError};
 use super::{Authorization, Webhook, WebhookError, WebhookOptions};
 use crate::guard::Guard;
 use crate::{headers, tls};
@@ -21,20 +26,51 @@ const SERVER_CA: &str = "server_ca_certificate";
 const SIGNING_SECRETS: &str = "signing_secrets";
 const HEADERS: &str = "headers";
 const AUTHORIZATION: &str = "authorization";
+const PRESET: &str = "preset";
+const TEMPLATE: &str = "template";
+const CONTENT_TYPE: &str = "content_type";
+const PARAMETERS: &str = "parameters";
 
 /// The driver `webhook`.
 pub struct WebhookDriver {
     guard: Guard,
     timeout: Duration,
+    preset_urls: PresetUrls,
 }
+
+/// What URLs of presets may begin with besides what the services say, by the names of the presets.
+pub type PresetUrls = BTreeMap<String, Vec<Url>>;
 
 impl WebhookDriver {
     /// Name of the driver.
     pub const NAME: &str = "webhook";
 
     /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own.
-    pub fn new(guard: Guard, timeout: Duration) -> Self {
-        Self { guard, timeout }
+    pub fn new(guard: Guard, timeout: Duration, preset_urls: PresetUrls) -> Self {
+        Self {
+            guard,
+            timeout,
+            preset_urls,
+        }
+    }
+
+    /// How the body is made.
+    fn format(&self, settings: &Settings<'_>) -> Result<FormatOptions, SettingsError> {
+        let preset = settings.optional_text(PRESET)?.map(Preset::get).transpose();
+        let preset = preset.map_err(|error| SettingsError::new(PRESET, error.to_string()))?;
+        let own = |key| {
+            settings
+                .optional_text(key)
+                .map(|text| text.map(str::to_owned))
+        };
+        let also_at = preset.and_then(|preset| self.preset_urls.get(preset.name));
+        Ok(FormatOptions {
+            preset,
+            template: own(TEMPLATE)?,
+            content_type: own(CONTENT_TYPE)?,
+            parameters: parameters(settings.secret)?,
+            also_at: also_at.cloned().unwrap_or_default(),
+        })
     }
 }
 
@@ -45,8 +81,8 @@ impl Driver for WebhookDriver {
 
     fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError> {
         settings.known(
-            &[URL, TIMEOUT, SERVER_CA],
-            &[SIGNING_SECRETS, HEADERS, AUTHORIZATION, URL],
+            &[URL, TIMEOUT, SERVER_CA, PRESET, TEMPLATE, CONTENT_TYPE],
+            &[SIGNING_SECRETS, HEADERS, AUTHORIZATION, PARAMETERS, URL],
         )?;
         let options = WebhookOptions {
             url: url(settings)?.to_owned(),
@@ -55,6 +91,7 @@ impl Driver for WebhookDriver {
             secrets: signing_secrets(settings.secret)?,
             server_ca: settings.optional_text(SERVER_CA)?.map(str::to_owned),
             timeout: settings.seconds(TIMEOUT)?.unwrap_or(self.timeout),
+            format: self.format(settings)?,
         };
         let webhook = Webhook::new(&options).map_err(|error| named(&error))?;
         let guard = self.guard.for_account(Arc::clone(settings.account));
@@ -81,13 +118,31 @@ pub fn refused_today(settings: &Settings<'_>) -> Vec<&'static str> {
 /// The key that an error is about.
 fn named(error: &WebhookError) -> SettingsError {
     let key = match error {
-        WebhookError::Url(_) | WebhookError::Scheme(_) => URL,
+        WebhookError::Url(_)
+        | WebhookError::Scheme(_)
+        | WebhookError::Preset(PresetError::Place { .. }) => URL,
         WebhookError::Header(..) => HEADERS,
         WebhookError::Authorization(_) => AUTHORIZATION,
         WebhookError::Secret(_) => SIGNING_SECRETS,
         WebhookError::Tls(_) => SERVER_CA,
+        WebhookError::Preset(_) => PRESET,
+        WebhookError::Format(FormatError::Template(_)) => TEMPLATE,
+        WebhookError::Format(FormatError::ContentType(_)) => CONTENT_TYPE,
+        WebhookError::Format(FormatError::Parameter(_)) => PARAMETERS,
     };
     SettingsError::new(key, format!("cannot be used: {error}"))
+}
+
+fn parameters(secret: &Map<String, Value>) -> Result<Map<String, Value>, SettingsError> {
+    let wrong = |reason: &str| Err(SettingsError::new(PARAMETERS, reason));
+    match secret.get(PARAMETERS) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(found)) if found.len() > MAX_PARAMETERS => {
+            wrong(&format!("has more than {MAX_PARAMETERS}"))
+        }
+        Some(Value::Object(found)) if found.values().all(Value::is_string) => Ok(found.clone()),
+        Some(_) => wrong("is not an object of texts"),
+    }
 }
 
 /// The URL, with its user and password.
@@ -160,7 +215,7 @@ mod tests {
         let (Value::Object(open), Value::Object(secret)) = (open, secret) else {
             panic!("objects");
         };
-        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1));
+        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1), PresetUrls::new());
         let target = driver.target(&Settings {
             account: &Arc::from("7"),
             open: &open,

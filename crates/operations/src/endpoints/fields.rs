@@ -7,6 +7,7 @@
     reason = "nothing, null and a value are three things to say"
 )]
 
+mod body;
 mod data;
 mod flow;
 mod receiver;
@@ -16,8 +17,8 @@ use std::collections::{BTreeMap, HashSet};
 use dovecast_drivers::webhook::{self, WebhookDriver};
 use dovecast_notification::Condition;
 use dovecast_store::{
-    EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
-    NewEndpoint, Receiver, RetryPolicy,
+    DriverSettings, EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id,
+    MemberKind, NewEndpoint, Receiver, RetryPolicy,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -27,6 +28,7 @@ use utoipa::ToSchema;
 
 use crate::refusal::{Fault, Faults, escaped};
 use crate::{Refusal, Result};
+use body::BodyFields;
 use data::{CheckedData, DataFields};
 pub use flow::FlowAttributes;
 use flow::FlowFields;
@@ -76,6 +78,8 @@ pub struct EndpointFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 45)]
     timeout_seconds: Option<Option<Value>>,
+    #[serde(flatten)]
+    body: BodyFields,
     #[serde(flatten)]
     flow: FlowFields,
     /// Secrets and headers of requests, which are never shown; null removes all of them.
@@ -150,6 +154,7 @@ struct Checked {
     data: CheckedData,
     retry_policy: Option<RetryPolicy>,
     timeout_seconds: Option<Option<u32>>,
+    body: Option<DriverSettings>,
     flow: FlowEdit,
     filter: FilterEdit,
 }
@@ -199,6 +204,7 @@ impl EndpointFields {
                 credentials: checked.data.credentials.flatten(),
                 retry_policy: checked.retry_policy.unwrap_or_default(),
                 timeout_seconds: checked.timeout_seconds.flatten(),
+                body: checked.body,
                 flow: checked.flow,
                 filter: match checked.filter {
                     FilterEdit::Put(fields) => Some(fields),
@@ -225,6 +231,7 @@ impl EndpointFields {
             credentials: checked.data.credentials,
             retry_policy: checked.retry_policy,
             timeout_seconds: checked.timeout_seconds,
+            body: checked.body,
             flow: checked.flow,
             filter: checked.filter,
         })
@@ -252,6 +259,7 @@ impl EndpointFields {
         if let Some(timeout) = self.timeout_seconds {
             checked.timeout(timeout.as_ref());
         }
+        checked.body(self.body, known);
         checked.flow = self.flow.check(&mut checked.errors);
         if let Some(filter) = self.filter {
             checked.filter(filter);

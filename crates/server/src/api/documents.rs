@@ -238,6 +238,12 @@ pub(crate) struct EndpointAttributes {
     retry_policy: &'static str,
     /// Seconds that the endpoint has to answer; null for the time in the configuration.
     timeout_seconds: Option<u32>,
+    /// Service that the webhook is of; null for none.
+    preset: Option<String>,
+    /// Template of the body; null for that of the preset, or for the form of hooks-backend.
+    template: Option<String>,
+    /// Type of the body that the template makes; null for the usual one.
+    content_type: Option<String>,
     #[serde(flatten)]
     flow: FlowAttributes,
     /// Name of the driver: `webhook`, or another one.
@@ -249,6 +255,12 @@ pub(crate) struct EndpointAttributes {
 
 impl Endpoint {
     pub(crate) fn new(endpoint: &store::Endpoint) -> Self {
+        let text = |key: &str| {
+            let of_webhook = endpoint.url.as_ref().and(endpoint.settings.get(key));
+            of_webhook
+                .and_then(|value| value.as_str())
+                .map(str::to_owned)
+        };
         Self {
             id: endpoint.id.to_string(),
             kind: "endpoint",
@@ -264,6 +276,9 @@ impl Endpoint {
                 kind: endpoint.kind.map_or("Endpoint", EndpointKind::as_str),
                 retry_policy: endpoint.retry_policy.as_str(),
                 timeout_seconds: endpoint.timeout_seconds,
+                preset: text("preset"),
+                template: text("template"),
+                content_type: text("content_type"),
                 flow: FlowAttributes::new(&endpoint.flow),
                 settings: endpoint.url.is_none().then(|| endpoint.settings.clone()),
                 driver: endpoint.driver.clone(),

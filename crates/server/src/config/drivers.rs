@@ -9,12 +9,14 @@ use super::Config;
 
 impl Config {
     /// How drivers are run.
-    pub(crate) fn driver_options(&self) -> DriverOptions {
-        DriverOptions {
+    pub(crate) fn driver_options(&self) -> anyhow::Result<DriverOptions> {
+        Ok(DriverOptions {
             guard: Guard::new(&self.dispatch.allowed_networks),
             timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
+            mail: self.mail_options()?,
+            preset_urls: self.presets.urls().clone(),
             #[cfg(feature = "kafka")]
             kafka_clusters: super::clusters::options(&self.kafka_clusters),
-        }
+        })
     }
 }

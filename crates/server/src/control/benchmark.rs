@@ -137,6 +137,7 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
         headers: None,
         credentials: None,
         timeout_seconds: None,
+        body: None,
         flow: FlowEdit::default(),
         filter: Some(FilterFields {
             sets: Some(sets),

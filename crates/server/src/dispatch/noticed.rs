@@ -91,6 +91,7 @@ fn what_is_refused(record: &EndpointRecord) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
+    use dovecast_drivers::webhook::PresetUrls;
     use dovecast_drivers::{DriverOptions, Drivers, guard::Guard};
     use dovecast_store::{
         CustomHeaders, DatabasePlace, FlowEdit, NewEndpoint, Receiver, RetryPolicy, Store,
@@ -111,6 +112,8 @@ mod tests {
         let drivers = Drivers::new(&DriverOptions {
             guard: Guard::new(&[]),
             timeout: Duration::from_secs(1),
+            preset_urls: PresetUrls::new(),
+            mail: None,
             #[cfg(feature = "kafka")]
             kafka_clusters: Vec::new(),
         });
@@ -129,6 +132,7 @@ mod tests {
                 credentials: None,
                 retry_policy: RetryPolicy::default(),
                 timeout_seconds: None,
+                body: None,
                 flow: FlowEdit::default(),
                 filter: None,
             };

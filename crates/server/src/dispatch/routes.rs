@@ -7,7 +7,7 @@ use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_drivers::Drivers;
-use dovecast_notification::Filter;
+use dovecast_notification::{Content, Filter};
 use dovecast_store::{DeliveryOrder, EndpointRecord, RetryPolicy};
 
 use super::unusable::Unusable;
@@ -83,8 +83,9 @@ impl Routes {
                 None => Schedule::default(),
             },
             concurrency: self.defaults.concurrency.get_usize(),
-            rate_limit: flow.rate_limit,
+            rate_limit: flow.rate_limit.or_else(|| target.rate()),
             is_ordered: flow.ordering == DeliveryOrder::Key,
+            content: (flow.content != Content::All).then(|| Arc::new(flow.content.clone())),
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
             ..Endpoint::new(id, account, target)

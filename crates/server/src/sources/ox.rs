@@ -33,6 +33,7 @@ use uuid::Uuid;
 use super::{Destination, NotTaken};
 use crate::config::{Credentials, Ox};
 use crate::headers::event_headers;
+use crate::key_file;
 use key::IdKey;
 use notification::{BadBody, Notification};
 use users::Users;
@@ -73,10 +74,12 @@ impl OxSource {
         let configured = match &config.credentials {
             Some(Credentials { user, password }) => Some(Configured {
                 expected: Sha256::digest(format!("{user}:{password}").as_bytes()).into(),
-                key: IdKey::load(key_file).with_context(|| {
-                    let file = key_file.display();
-                    format!("cannot use the key of ids of [ox], `{file}` (`key_file` of [ox])")
-                })?,
+                key: key_file::load(key_file)
+                    .map(|key| IdKey::of(&key))
+                    .with_context(|| {
+                        let file = key_file.display();
+                        format!("cannot use the key of ids of [ox], `{file}` (`key_file` of [ox])")
+                    })?,
             }),
             None => None,
         };

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 /// Headers by their names, in order. Values are never shown by [`fmt::Debug`].
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(String, String)>);
@@ -33,6 +35,18 @@ impl CustomHeaders {
     /// Names and values, for who sends them.
     pub fn expose(&self) -> &[(String, String)] {
         &self.0
+    }
+}
+
+impl Credentials {
+    /// As the secret setting `authorization` of the driver `webhook` has them.
+    pub fn setting(&self) -> Value {
+        match self {
+            Self::Basic { username, password } => {
+                json!({"type": "basic", "username": username, "password": password})
+            }
+            Self::Bearer { token } => json!({"type": "bearer", "token": token}),
+        }
     }
 }
 

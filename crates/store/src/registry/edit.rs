@@ -4,7 +4,7 @@ use super::credentials::{Credentials, CustomHeaders};
 use super::endpoints::Endpoint;
 use super::filters::FilterFields;
 use super::flow::FlowEdit;
-use super::receiver::Receiver;
+use super::receiver::{DriverSettings, Receiver};
 use super::secrets::SigningSecret;
 use super::stored_words::RetryPolicy;
 
@@ -27,6 +27,8 @@ pub struct NewEndpoint {
     pub retry_policy: RetryPolicy,
     /// How long an attempt may take.
     pub timeout_seconds: Option<u32>,
+    /// How the body of a webhook is made.
+    pub body: Option<DriverSettings>,
     /// Whether, how fast, how often again.
     pub flow: FlowEdit,
     /// Without one it gets nothing.
@@ -61,6 +63,8 @@ pub struct EndpointEdit {
     pub retry_policy: Option<RetryPolicy>,
     /// How long an attempt may take.
     pub timeout_seconds: Option<Option<u32>>,
+    /// How the body of a webhook is made: keys that are not there stay.
+    pub body: Option<DriverSettings>,
     /// Whether, how fast, how often again.
     pub flow: FlowEdit,
     /// Change of the filter.

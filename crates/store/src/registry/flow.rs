@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 
+use dovecast_notification::Content;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, query};
@@ -26,6 +27,8 @@ pub struct Flow {
     pub retry_delays: Option<Vec<u32>>,
     /// Which deliveries go one after the other.
     pub ordering: DeliveryOrder,
+    /// What the endpoint may see of a mail.
+    pub content: Content,
     /// Gets what cannot be delivered here; an endpoint of the same account that has none itself. A
     /// column of its own.
     #[serde(skip)]
@@ -65,6 +68,8 @@ pub struct FlowEdit {
     /// See [`Flow`].
     pub ordering: Option<DeliveryOrder>,
     /// See [`Flow`].
+    pub content: Option<Content>,
+    /// See [`Flow`].
     pub fallback: Option<Option<EndpointId>>,
 }
 
@@ -88,6 +93,9 @@ impl Flow {
         self.fallback = edit.fallback.unwrap_or(self.fallback);
         if let Some(delays) = edit.retry_delays {
             self.retry_delays = delays;
+        }
+        if let Some(content) = edit.content {
+            self.content = content;
         }
     }
 }

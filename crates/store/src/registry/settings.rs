@@ -175,13 +175,8 @@ impl StoredSettings {
     }
 
     pub(super) fn set_credentials(&mut self, credentials: Option<&Credentials>) {
-        let object = credentials.map(|credentials| match credentials {
-            Credentials::Basic { username, password } => {
-                json!({"type": "basic", "username": username, "password": password})
-            }
-            Credentials::Bearer { token } => json!({"type": "bearer", "token": token}),
-        });
-        self.secret.put(AUTHORIZATION, object);
+        self.secret
+            .put(AUTHORIZATION, credentials.map(Credentials::setting));
     }
 
     /// The newest signing secret, and the one before it until when.
@@ -269,6 +264,9 @@ impl StoredSettings {
         if let Some(credentials) = &edit.credentials {
             self.set_credentials(credentials.as_ref());
         }
+        if let Some(body) = &edit.body {
+            body.apply(&mut self.open, &mut self.secret);
+        }
         let is_authorization = |name: &str| name.eq_ignore_ascii_case("authorization");
         let has_header = self.secret.pairs(HEADERS).any(is_authorization);
         if has_header && self.secret.expose().contains_key(AUTHORIZATION) {
@@ -314,6 +312,7 @@ impl NewEndpoint {
             headers: self.headers.clone().map(Some),
             credentials: self.credentials.clone().map(Some),
             timeout_seconds: self.timeout_seconds.map(Some),
+            body: self.body.clone(),
             ..EndpointEdit::default()
         }
     }
@@ -331,6 +330,7 @@ impl EndpointEdit {
             || self.headers.is_some()
             || self.credentials.is_some()
             || self.timeout_seconds.is_some()
+            || self.body.is_some()
     }
 }
 

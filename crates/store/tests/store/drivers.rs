@@ -122,6 +122,7 @@ async fn what_is_for_another_driver_is_refused(test: Test) -> Result<()> {
     let with_timeout = NewEndpoint {
         name: "q".to_owned(),
         timeout_seconds: Some(3),
+        body: None,
         ..pigeon()
     };
     let made_so = store.create_endpoint(account.id, &with_timeout, 9).await;

@@ -175,6 +175,7 @@ pub(crate) fn endpoint(name: &str) -> NewEndpoint {
         credentials: None,
         retry_policy: RetryPolicy::Default,
         timeout_seconds: None,
+        body: None,
         flow: FlowEdit::default(),
         filter: None,
     }

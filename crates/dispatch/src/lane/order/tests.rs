@@ -37,6 +37,7 @@ fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
         Origin::live(&ReadTogether::new(Vec::new()), topic, 0, place.offset)
     };
     let what = What {
+        content: None,
         endpoint: EndpointId(Uuid::nil()),
         notification: Arc::new(Notification {
             id,

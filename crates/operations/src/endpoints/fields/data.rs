@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dovecast_drivers::headers;
 use dovecast_drivers::webhook::Authorization;
+use dovecast_drivers::webhook::MAX_PARAMETERS;
 use dovecast_store::{Credentials, CustomHeaders};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -20,6 +21,8 @@ const MAX_HEADERS: usize = 20;
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Longest user name, password or token, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 4 * 1024;
+/// Longest names and values of the parameters of one endpoint together, in bytes.
+const MAX_PARAMETERS_BYTES: usize = 8 * 1024;
 
 /// Settings of requests to an endpoint. A key that is not given changes nothing; one that is null
 /// is removed.
@@ -33,6 +36,8 @@ pub(crate) struct DataFields {
     headers: Option<BTreeMap<String, String>>,
     /// Credentials that each request carries in the header `Authorization`.
     authorization: Option<AuthorizationFields>,
+    /// Texts for the preset or the template, values by names, at most 20.
+    parameters: Option<BTreeMap<String, String>>,
 }
 
 /// Credentials for the endpoint.
@@ -52,6 +57,7 @@ pub(super) struct CheckedData {
     pub(super) certificate: Option<Option<String>>,
     pub(super) headers: Option<Option<CustomHeaders>>,
     pub(super) credentials: Option<Option<Credentials>>,
+    pub(super) parameters: Option<Option<Map<String, Value>>>,
 }
 
 /// What is said, `None`: null, which removes all of it.
@@ -67,6 +73,7 @@ pub(super) fn check(said: Option<Value>, errors: &mut Faults) -> CheckedData {
                 certificate: Some(None),
                 headers: Some(None),
                 credentials: Some(None),
+                parameters: Some(None),
             };
         }
     };
@@ -75,6 +82,7 @@ pub(super) fn check(said: Option<Value>, errors: &mut Faults) -> CheckedData {
             .map(|value| certificate(&value?, errors)),
         headers: key(&mut object, "headers").map(|value| custom_headers(value?, errors)),
         credentials: key(&mut object, "authorization").map(|value| credentials(value?, errors)),
+        parameters: key(&mut object, "parameters").map(|value| parameters(value?, errors)),
     }
 }
 
@@ -170,6 +178,27 @@ fn credentials(value: Value, errors: &mut Faults) -> Option<Credentials> {
         errors.push(Fault::attribute(place, error.to_string()));
     }
     read
+}
+
+fn parameters(value: Value, errors: &mut Faults) -> Option<Map<String, Value>> {
+    let detail = match value {
+        Value::Object(found) if found.len() > MAX_PARAMETERS => {
+            format!("are too many (maximum is {MAX_PARAMETERS})")
+        }
+        Value::Object(found) if found.values().all(Value::is_string) => {
+            let bytes = found.iter().map(|(name, value)| {
+                let value = value.as_str().unwrap_or_default();
+                name.len() + value.len()
+            });
+            if bytes.sum::<usize>() <= MAX_PARAMETERS_BYTES {
+                return (!found.is_empty()).then_some(found);
+            }
+            format!("are too long (maximum is {MAX_PARAMETERS_BYTES} bytes)")
+        }
+        _ => "is not an object of texts".to_owned(),
+    };
+    errors.push(Fault::attribute(format!("{PLACE}/parameters"), detail));
+    None
 }
 
 fn part(object: &mut Map<String, Value>, key: &str, errors: &mut Faults) -> Option<String> {

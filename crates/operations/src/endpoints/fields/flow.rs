@@ -1,8 +1,10 @@
 //! How deliveries flow to an endpoint: `paused`, `rate_limit`, `retry_delays`, `ordering`,
-//! `fallback_id`, as requests say it and as answers show it.
+//! `fallback_id`, and what of a mail reaches it: `content`; as requests say it and as answers show
+//! it.
 
 use std::num::NonZeroU32;
 
+use dovecast_notification::{Content, content};
 use dovecast_store::{DeliveryOrder, Flow, FlowEdit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +17,8 @@ const MAX_RATE: u32 = 10_000;
 const MAX_DELAYS: usize = 20;
 /// Longest delay before an attempt, in seconds: a week.
 const MAX_DELAY: u32 = 7 * 24 * 60 * 60;
+/// Longest name of a field of an event, in bytes.
+const MAX_FIELD_BYTES: usize = 100;
 
 /// How deliveries flow to an endpoint. A key that is not given changes nothing; one that is null is
 /// removed.
@@ -35,6 +39,12 @@ pub(crate) struct FlowFields {
     /// (the mail user, for events), in its order.
     #[schema(value_type = Option<String>, example = "key")]
     ordering: Option<Value>,
+    /// What the endpoint may see of a mail: `ids`, `envelope` (from whom, to whom, what about),
+    /// `snippet` (the first words of the text, too), `all`, or a list of names of fields; null for
+    /// `all`. Notifications of other applications are not cut.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<Value>, example = "envelope")]
+    content: Option<Option<Value>>,
     /// Id of the endpoint that receives what cannot be delivered to this one; it has no fallback
     /// itself.
     #[serde(default, deserialize_with = "said")]
@@ -53,6 +63,10 @@ pub struct FlowAttributes {
     retry_delays: Option<Vec<u32>>,
     /// Which deliveries go one after the other: `none`, or `key`.
     ordering: &'static str,
+    /// What the endpoint may see of a mail: `ids`, `envelope`, `snippet`, `all`, or a list of names
+    /// of fields.
+    #[schema(value_type = Value, example = "all")]
+    content: Content,
     /// Id of the endpoint that receives what cannot be delivered to this one; null for none.
     fallback_id: Option<String>,
 }
@@ -65,6 +79,7 @@ impl FlowAttributes {
             rate_limit: flow.rate_limit.map(NonZeroU32::get),
             retry_delays: flow.retry_delays.clone(),
             ordering: flow.ordering.as_str(),
+            content: flow.content.clone(),
             fallback_id: flow.fallback.map(|id| id.to_string()),
         }
     }
@@ -89,6 +104,14 @@ impl FlowFields {
             said: self.fallback_id.as_ref(),
             detail: "is not another endpoint of the account".to_owned(),
         };
+        let content = Attribute {
+            name: "content",
+            said: self.content.as_ref(),
+            detail: format!(
+                "is neither ids, envelope, snippet nor all, and no array of at most {} names of fields",
+                content::MAX_FIELDS
+            ),
+        };
         let ordering = self.ordering.as_ref().and_then(|said| {
             let read = DeliveryOrder::deserialize(said).ok();
             if read.is_none() {
@@ -103,6 +126,7 @@ impl FlowFields {
         FlowEdit {
             paused: self.paused,
             ordering,
+            content: content.read(errors, fields).map(Option::unwrap_or_default),
             rate_limit: limit.read(errors, |value| NonZeroU32::new(number(value, MAX_RATE)?)),
             retry_delays: delays.read(errors, seconds),
             fallback: fallback.read(errors, |value| value.as_str()?.parse().ok()),
@@ -127,6 +151,18 @@ impl Attribute<'_> {
             errors.push(Fault::attribute(self.name, self.detail));
         }
         Some(read)
+    }
+}
+
+fn fields(value: &Value) -> Option<Content> {
+    let read = Content::deserialize(value).ok()?;
+    let is_short = |name: &str| !name.is_empty() && name.len() <= MAX_FIELD_BYTES;
+    match &read {
+        Content::Fields(names) => {
+            let is_fine = names.len() <= content::MAX_FIELDS;
+            (is_fine && names.iter().all(|name| is_short(name))).then_some(read)
+        }
+        _ => Some(read),
     }
 }
 

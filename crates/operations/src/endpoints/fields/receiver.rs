@@ -16,7 +16,14 @@ use crate::refusal::{Fault, escaped};
 /// Longest settings of one endpoint, in bytes of JSON: they are in memory, on each node.
 const MAX_SETTINGS_BYTES: usize = 16 * 1024;
 /// Attributes of webhooks alone.
-const OF_WEBHOOKS: [&str; 3] = ["url", "data", "timeout_seconds"];
+const OF_WEBHOOKS: [&str; 6] = [
+    "url",
+    "data",
+    "timeout_seconds",
+    "preset",
+    "template",
+    "content_type",
+];
 
 /// What the fields of an endpoint are checked against.
 pub struct Known<'a> {
@@ -59,6 +66,9 @@ impl EndpointFields {
             self.url.take().is_some(),
             self.data.take().is_some(),
             self.timeout_seconds.take().is_some(),
+            self.body.preset.take().is_some(),
+            self.body.template.take().is_some(),
+            self.body.content_type.take().is_some(),
         ];
         for (name, is_there) in OF_WEBHOOKS.into_iter().zip(of_webhooks) {
             if is_there {

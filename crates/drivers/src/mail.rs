@@ -1,0 +1,254 @@
+//! The driver `mail`: a notification becomes an e-mail, which the operator's mail server takes.
+//!
+//! Server, login and sender are the operator's; an account says to whom, and in which words. What
+//! tells of a mail that was sent from here is not sent: it would go round.
+
+mod done;
+mod message;
+mod server;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dovecast_dispatch::driver::{
+    Answer, Attempt, Boxed, Courier, Delivery, Driver, Outcome, Settings, SettingsError, Target,
+};
+use lettre::message::Mailbox;
+use serde_json::{Map, Value};
+
+use crate::template::{Form, Template, TemplateError, Variables};
+use done::Done;
+use message::{Letter, why_untold};
+pub use server::{MailError, MailOptions, MailTls};
+use server::{Server, Taken};
+
+const TO: &str = "to";
+const SUBJECT: &str = "subject";
+const TEXT: &str = "text";
+const HTML: &str = "html";
+
+/// Most recipients of one endpoint.
+const MAX_RECIPIENTS: usize = 10;
+/// What a mail says that has no templates.
+const USUAL_SUBJECT: &str = "{{ title }}";
+const USUAL_TEXT: &str = "{{ title }}\n\n{{ text }}\n";
+
+/// The driver `mail`.
+pub struct MailDriver {
+    /// `None`: the operator has none.
+    server: Option<Arc<Server>>,
+}
+
+impl MailDriver {
+    /// Name of the driver.
+    pub const NAME: &str = "mail";
+
+    /// `options`: the operator's server, if there is one.
+    pub fn new(options: Option<&MailOptions>) -> Result<Self, MailError> {
+        let server = options.map(Server::new).transpose()?;
+        Ok(Self {
+            server: server.map(Arc::new),
+        })
+    }
+}
+
+impl Driver for MailDriver {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError> {
+        let Some(server) = &self.server else {
+            return Err(SettingsError::new(
+                TO,
+                "cannot be sent to: this dovecast has no mail server ([mail] in its configuration)",
+            ));
+        };
+        settings.known(&[TO, SUBJECT, TEXT, HTML], &[])?;
+        let template = |key: &str, usual: Option<&str>, form| {
+            let source = settings.optional_text(key)?.or(usual);
+            let template = source.map(|source| Template::new(source, form)).transpose();
+            template.map_err(|error| SettingsError::new(key, error.to_string()))
+        };
+        let missing = |key| SettingsError::new(key, "is missing");
+        Ok(Arc::new(MailTarget {
+            to: recipients(settings)?,
+            subject: template(SUBJECT, Some(USUAL_SUBJECT), Form::Text)?
+                .ok_or_else(|| missing(SUBJECT))?,
+            text: template(TEXT, Some(USUAL_TEXT), Form::Text)?.ok_or_else(|| missing(TEXT))?,
+            html: template(HTML, None, Form::Html)?,
+            server: Arc::clone(server),
+            done: Done::default(),
+        }))
+    }
+}
+
+fn recipients(settings: &Settings<'_>) -> Result<Vec<Mailbox>, SettingsError> {
+    let wrong = || SettingsError::new(TO, "is neither an address nor a list of addresses");
+    let texts: Vec<&str> = match settings.open.get(TO) {
+        None | Some(Value::Null) => return Err(SettingsError::new(TO, "is missing")),
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(all)) => all
+            .iter()
+            .map(|one| one.as_str().ok_or_else(wrong))
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(wrong()),
+    };
+    if texts.is_empty() || texts.len() > MAX_RECIPIENTS {
+        let reason = format!("is not one to {MAX_RECIPIENTS} addresses");
+        return Err(SettingsError::new(TO, reason));
+    }
+    let mut found: Vec<Mailbox> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let mailbox: Mailbox = text
+            .parse()
+            .map_err(|_| SettingsError::new(TO, format!("has `{text}`, which is no address")))?;
+        if found.iter().any(|other| other.email == mailbox.email) {
+            return Err(SettingsError::new(TO, format!("has `{text}` twice")));
+        }
+        found.push(mailbox);
+    }
+    Ok(found)
+}
+
+/// To whom, and in which words.
+struct MailTarget {
+    to: Vec<Mailbox>,
+    subject: Template,
+    text: Template,
+    html: Option<Template>,
+    server: Arc<Server>,
+    done: Done,
+}
+
+impl std::fmt::Debug for MailTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Mail").field(&self.to.len()).finish()
+    }
+}
+
+impl Target for MailTarget {
+    fn authority(&self) -> Option<&str> {
+        Some(self.server.authority())
+    }
+
+    fn open(self: Arc<Self>) -> Box<dyn Courier> {
+        Box::new(Postman(self))
+    }
+}
+
+/// Hands mails over, one after the other.
+struct Postman(Arc<MailTarget>);
+
+impl Courier for Postman {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let attempt = self.0.attempt(delivery).await;
+            Attempt {
+                latency: began.elapsed(),
+                ..attempt
+            }
+        })
+    }
+}
+
+impl MailTarget {
+    async fn attempt(&self, delivery: &Delivery) -> Attempt {
+        if let Some(why) = why_untold(delivery, &self.server) {
+            return answered(Outcome::Delivered, why.to_owned());
+        }
+        let (subject, text, html) = match self.words(delivery) {
+            Ok(words) => words,
+            // A template that is mended mends what is owed.
+            Err(error) => return Attempt::failed(format!("the template {error}")),
+        };
+        let mut said = Said::default();
+        for (number, to) in self.to.iter().enumerate() {
+            if self.done.has(&delivery.id, number) {
+                continue;
+            }
+            let letter = Letter {
+                to,
+                subject: &subject,
+                text: &text,
+                html: html.as_deref(),
+            };
+            let taken = self.server.send(&letter, &delivery.id).await;
+            if !matches!(taken, Taken::Later(_)) {
+                self.done.note(&delivery.id, number);
+            }
+            said.note(to, taken);
+        }
+        let attempt = said.attempt();
+        if !matches!(attempt.outcome, Outcome::Failed { .. }) {
+            self.done.forget(&delivery.id);
+        }
+        attempt
+    }
+
+    fn words(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<(String, String, Option<String>), TemplateError> {
+        let none = Map::new();
+        let Some(variables) = Variables::of(delivery, &none) else {
+            return Ok(Default::default());
+        };
+        let render = |template: &Template| {
+            let made = template.render(&variables)?;
+            Ok(String::from_utf8_lossy(&made).into_owned())
+        };
+        let subject = render(&self.subject)?;
+        // A header is one line, whatever a mail or a template has in it.
+        let subject = subject.split_whitespace().collect::<Vec<_>>().join(" ");
+        let html = self.html.as_ref().map(render).transpose()?;
+        Ok((subject, render(&self.text)?, html))
+    }
+}
+
+/// What the server has said, over all recipients.
+#[derive(Default)]
+struct Said {
+    taken: Vec<String>,
+    later: Vec<String>,
+    never: Vec<String>,
+}
+
+impl Said {
+    fn note(&mut self, to: &Mailbox, taken: Taken) {
+        let (list, what) = match taken {
+            Taken::Yes(said) => (&mut self.taken, said),
+            Taken::Later(why) => (&mut self.later, why),
+            Taken::Never(why) => (&mut self.never, why),
+        };
+        list.push(format!("{}: {what}", to.email));
+    }
+
+    fn attempt(self) -> Attempt {
+        let all = [&self.later[..], &self.never, &self.taken]
+            .concat()
+            .join("; ");
+        let outcome = if !self.later.is_empty() {
+            Outcome::Failed {
+                reason: self.later.join("; "),
+                retry_after: None,
+            }
+        } else if !self.never.is_empty() {
+            Outcome::Refused {
+                reason: self.never.join("; "),
+            }
+        } else {
+            Outcome::Delivered
+        };
+        answered(outcome, all)
+    }
+}
+
+fn answered(outcome: Outcome, head: String) -> Attempt {
+    Attempt {
+        outcome,
+        answer: Some(Answer { status: None, head }),
+        latency: Duration::ZERO,
+    }
+}

@@ -1,0 +1,256 @@
+//! The operator's mail server, and who the mails are from.
+
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use lettre::message::Mailbox;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
+use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use sha2::{Digest, Sha256};
+
+use super::message::Letter;
+
+/// Most connections to the server.
+const MAX_CONNECTIONS: u32 = 10;
+/// What our Message-IDs begin with.
+const PREFIX: &str = "dovecast.";
+/// Bytes of a mark of authenticity, and of the name of a delivery, in a Message-ID.
+const MARK_BYTES: usize = 12;
+
+/// How the connection is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MailTls {
+    /// TLS from the first byte (port 465).
+    Implicit,
+    /// STARTTLS, which the server must have (port 587).
+    #[default]
+    Starttls,
+    /// None (port 25): for a server on the same host.
+    None,
+}
+
+/// The operator's mail server.
+#[derive(Clone)]
+pub struct MailOptions {
+    /// Name or address.
+    pub server: String,
+    /// `None`: the usual one.
+    pub port: Option<u16>,
+    /// How the connection is protected.
+    pub tls: MailTls,
+    /// PEM; replaces nothing: the system's authorities are trusted, too.
+    pub ca: Option<Vec<u8>>,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// Sender: an address, or a name and an address.
+    pub from: String,
+    /// Value of `List-Id`.
+    pub list_id: Option<String>,
+    /// For one mail.
+    pub timeout: Duration,
+    /// Makes Message-IDs that nobody else can make.
+    pub key: [u8; 32],
+}
+
+/// Why there is no mail server. Shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailError {
+    /// No address.
+    #[error("`from` in [mail] is no address: `{0}`")]
+    From(String),
+    /// Another thing that is no certificate.
+    #[error("`ca_file` in [mail] cannot be used: {0}")]
+    Ca(String),
+    /// TLS cannot be had.
+    #[error("the mail server cannot be reached with TLS: {0}")]
+    Tls(String),
+    /// A `List-Id` that cannot stand in a header.
+    #[error("`list_id` in [mail] cannot be used: `{0}`")]
+    ListId(String),
+}
+
+/// Whether the server takes a mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// With what it says.
+    Yes(String),
+    /// Not now.
+    Later(String),
+    /// Never.
+    Never(String),
+}
+
+pub(super) struct Server {
+    authority: String,
+    from: Mailbox,
+    list_id: Option<String>,
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    timeout: Duration,
+    key: [u8; 32],
+}
+
+impl Server {
+    pub(super) fn new(options: &MailOptions) -> Result<Self, MailError> {
+        let from = options.from.parse();
+        let from: Mailbox = from.map_err(|_| MailError::From(options.from.clone()))?;
+        let bad = |text: &String| text.chars().any(char::is_control) || !text.is_ascii();
+        if let Some(list_id) = options.list_id.as_ref().filter(|text| bad(text)) {
+            return Err(MailError::ListId(list_id.clone()));
+        }
+        let (tls, usual_port) = match options.tls {
+            MailTls::Implicit => (Tls::Wrapper(parameters(options)?), 465),
+            MailTls::Starttls => (Tls::Required(parameters(options)?), 587),
+            MailTls::None => (Tls::None, 25),
+        };
+        let port = options.port.unwrap_or(usual_port);
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&options.server)
+            .port(port)
+            .tls(tls)
+            .timeout(Some(options.timeout))
+            .pool_config(PoolConfig::new().max_size(MAX_CONNECTIONS));
+        if let Some((user, password)) = options.login.clone() {
+            builder = builder.credentials(Credentials::new(user, password));
+        }
+        Ok(Self {
+            authority: format!("{}:{port}", options.server),
+            from,
+            list_id: options.list_id.clone(),
+            transport: builder.build(),
+            timeout: options.timeout,
+            key: options.key,
+        })
+    }
+
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    pub(super) fn from(&self) -> &Mailbox {
+        &self.from
+    }
+
+    pub(super) fn list_id(&self) -> Option<&str> {
+        self.list_id.as_deref()
+    }
+
+    /// The Message-ID of the mail by which a recipient is told of a delivery.
+    pub(super) fn message_id(&self, delivery: &str, to: &Mailbox) -> String {
+        let of = Sha256::digest(format!("{delivery}\0{}", to.email));
+        let name = hex(&of[..MARK_BYTES]);
+        let mark = self.mark(&name);
+        format!("<{PREFIX}{name}.{mark}@{}>", self.from.email.domain())
+    }
+
+    /// Whether a mail of this Message-ID was sent with our key.
+    pub(super) fn is_message_id(&self, id: &str) -> bool {
+        let id = id.trim().trim_start_matches('<');
+        let parts = id.strip_prefix(PREFIX).and_then(|rest| {
+            let (local, _) = rest.split_once('@')?;
+            local.split_once('.')
+        });
+        parts.is_some_and(|(name, mark)| self.mark(name) == mark)
+    }
+
+    fn mark(&self, name: &str) -> String {
+        // Any key is one.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else {
+            return String::new();
+        };
+        mac.update(name.as_bytes());
+        hex(&mac.finalize().into_bytes()[..MARK_BYTES])
+    }
+
+    /// Hands a mail over.
+    pub(super) async fn send(&self, letter: &Letter<'_>, delivery: &str) -> Taken {
+        let message = match letter.message(self, delivery) {
+            Ok(message) => message,
+            Err(error) => return Taken::Never(format!("no mail can be made of it: {error}")),
+        };
+        let sending = self.transport.send(message);
+        match tokio::time::timeout(self.timeout, sending).await {
+            Ok(Ok(response)) => {
+                let said: Vec<_> = response.message().collect();
+                Taken::Yes(format!("{} {}", response.code(), said.join(" ")))
+            }
+            Ok(Err(error)) => judged(&error),
+            Err(_) => {
+                let seconds = self.timeout.as_secs();
+                Taken::Later(format!(
+                    "the mail server has not answered within {seconds} s"
+                ))
+            }
+        }
+    }
+}
+
+/// What an error means. That the server does not take our login is the operator's business.
+fn judged(error: &SmtpError) -> Taken {
+    let code = error.status().map(u16::from);
+    let told = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    match code {
+        Some(530 | 534 | 535 | 538) => Taken::Later("the mail server refuses the login".to_owned()),
+        Some(500..=599) => Taken::Never(told),
+        _ => Taken::Later(told),
+    }
+}
+
+fn parameters(options: &MailOptions) -> Result<TlsParameters, MailError> {
+    let mut builder = TlsParameters::builder(options.server.clone());
+    if let Some(pem) = &options.ca {
+        let ca = Certificate::from_pem(pem).map_err(|error| MailError::Ca(error.to_string()))?;
+        builder = builder.add_root_certificate(ca);
+    }
+    builder
+        .build_rustls()
+        .map_err(|error| MailError::Tls(error.to_string()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(key: u8) -> Server {
+        let options = MailOptions {
+            server: "127.0.0.1".to_owned(),
+            port: None,
+            tls: MailTls::None,
+            ca: None,
+            login: None,
+            from: "dovecast <noreply@example.org>".to_owned(),
+            list_id: None,
+            timeout: Duration::from_secs(1),
+            key: [key; 32],
+        };
+        Server::new(&options).expect("a server")
+    }
+
+    /// The pool of connections is a task.
+    #[tokio::test]
+    async fn our_message_ids_are_the_same_each_time_and_nobody_else_makes_them() {
+        let to = "ann@example.org".parse().expect("an address");
+        let id = server(1).message_id("msg_1", &to);
+        assert_eq!(id, server(1).message_id("msg_1", &to));
+        assert!(id.ends_with("@example.org>"), "{id}");
+        assert!(server(1).is_message_id(&id));
+        for other in [
+            &*server(2).message_id("msg_1", &to),
+            "<dovecast.@example.org>",
+            "<dovecast.a.b@example.org>",
+            "<a@example.org>",
+            "",
+        ] {
+            assert!(!server(1).is_message_id(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The driver `mail` at a mail server: what arrives, who is told again, and what is never told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dovecast_dispatch::driver::{Attempt, Delivery, Driver, Outcome, Settings, Target};
+use dovecast_drivers::mail::{MailDriver, MailOptions, MailTls};
+use dovecast_notification::{Notification, NotificationId};
+use dovecast_testkit::smtp::MailServer;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const PATIENCE: Duration = dovecast_testkit::PATIENCE;
+
+fn options(port: u16) -> MailOptions {
+    MailOptions {
+        server: "127.0.0.1".to_owned(),
+        port: Some(port),
+        tls: MailTls::None,
+        ca: None,
+        login: None,
+        from: "dovecast <noreply@example.org>".to_owned(),
+        list_id: Some("<notifications.example.org>".to_owned()),
+        timeout: PATIENCE,
+        key: [7; 32],
+    }
+}
+
+fn target(server: &MailServer, settings: &Value) -> Result<Arc<dyn Target>, String> {
+    let driver = MailDriver::new(Some(&options(server.port()))).expect("a driver");
+    checked(&driver, settings)
+}
+
+fn checked(driver: &MailDriver, settings: &Value) -> Result<Arc<dyn Target>, String> {
+    let settings = settings.as_object().expect("an object");
+    let target = driver.target(&Settings {
+        account: &Arc::from("1"),
+        open: settings,
+        secret: &serde_json::Map::new(),
+    });
+    target.map_err(|error| error.to_string())
+}
+
+fn delivery(number: u32, event_type: &str, message: &Value) -> Delivery {
+    let notification = Notification {
+        id: NotificationId(Uuid::from_u128(1)),
+        application: "dovecot".into(),
+        event_type: event_type.into(),
+        level: None,
+        account: "1".into(),
+        timestamp: Bytes::from_static(b"\"t\""),
+        message: message.to_string().into(),
+        key: None,
+        headers: Vec::new(),
+    };
+    Delivery {
+        id: "msg_1".to_owned(),
+        number,
+        notifications: vec![Arc::new(notification)],
+    }
+}
+
+fn mail() -> Value {
+    json!({
+        "fromDisplayName": "Jörg", "subjectDecoded": "Lunch\nBcc: all@example.org", "snippet": ".\nAt noon. ü",
+        "messageID": "<1@example.org>", "mailbox": "INBOX",
+    })
+}
+
+async fn attempt(target: &Arc<dyn Target>, delivery: &Delivery) -> Attempt {
+    Arc::clone(target).open().deliver(delivery).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_says_what_it_is_and_nothing_of_a_notification_becomes_a_header() {
+    let server = MailServer::start().expect("a server");
+    let target = target(
+        &server,
+        &json!({"to": "Ann <ann@example.org>", "html": "<p>{{ title }}</p>"}),
+    );
+    let made = attempt(
+        &target.expect("a target"),
+        &delivery(1, "MessageNew", &mail()),
+    )
+    .await;
+    assert_eq!(made.outcome, Outcome::Delivered, "{made:?}");
+    let taken = server.taken();
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    let mail = &taken[0];
+    assert_eq!(
+        (&*mail.from, &*mail.to),
+        ("noreply@example.org", "ann@example.org")
+    );
+    for (name, expected) in [
+        ("From", Some("dovecast <noreply@example.org>")),
+        ("To", Some("Ann <ann@example.org>")),
+        ("Auto-Submitted", Some("auto-generated")),
+        ("List-Id", Some("<notifications.example.org>")),
+        ("Dovecast-Delivery", Some("msg_1")),
+        ("Bcc", None),
+    ] {
+        assert_eq!(mail.header(name).as_deref(), expected, "{}", mail.text);
+    }
+    assert!(
+        mail.header("Message-ID")
+            .is_some_and(|id| id.starts_with("<dovecast."))
+    );
+    assert!(mail.text.contains("multipart/alternative"), "{}", mail.text);
+    let words = mail.text.replace("=\n", "");
+    assert!(words.contains("At noon. =C3=BC"), "{words}");
+    assert!(words.contains("Lunch Bcc: all@example.org"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_recipient_is_told_once_whatever_becomes_of_the_others() {
+    let server = MailServer::start().expect("a server");
+    let target = target(&server, &json!({"to": ["a@x.org", "b@x.org", "c@x.org"]}));
+    let target = target.expect("a target");
+    server.answer("b@x.org", Some("450 4.2.1 later"));
+    server.answer("c@x.org", Some("550 5.1.1 no such user"));
+    for number in 1..=2 {
+        let made = attempt(&target, &delivery(number, "MessageNew", &mail())).await;
+        let Outcome::Failed { reason, .. } = made.outcome else {
+            panic!("{made:?}");
+        };
+        assert!(
+            reason.starts_with("b@x.org: ") && reason.contains("450"),
+            "{reason}"
+        );
+    }
+    server.answer("b@x.org", None);
+    let made = attempt(&target, &delivery(3, "MessageNew", &mail())).await;
+    assert_eq!(made.outcome, Outcome::Delivered, "{made:?}");
+    let taken = server.taken();
+    let to: Vec<_> = taken.iter().map(|mail| &*mail.to).collect();
+    assert_eq!(to, ["a@x.org", "b@x.org"]);
+    let ids: BTreeSet<_> = taken.iter().map(|mail| mail.header("Message-ID")).collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    // One who will never take it ends the delivery when no other may take it later.
+    server.answer("b@x.org", Some("550 5.1.1 no such user"));
+    let mut other = delivery(1, "MessageNew", &mail());
+    other.id = "msg_2".to_owned();
+    let made = attempt(&target, &other).await;
+    let Outcome::Refused { reason } = made.outcome else {
+        panic!("{made:?}");
+    };
+    assert!(
+        reason.contains("b@x.org: ") && reason.contains("c@x.org: "),
+        "{reason}"
+    );
+    assert!(!reason.contains("a@x.org"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_of_ours_is_told_by_none() {
+    let server = MailServer::start().expect("a server");
+    let target = target(&server, &json!({"to": "ann@example.org"})).expect("a target");
+    attempt(&target, &delivery(1, "MessageNew", &mail())).await;
+    let ours = server.taken()[0].header("Message-ID").expect("an id");
+    for (event_type, message) in [
+        ("MessageNew", json!({"messageID": ours})),
+        ("MessageAppend", json!({"messageID": ours})),
+        (
+            "MessageNew",
+            json!({"from": "dovecast <NoReply@example.org>"}),
+        ),
+        ("FlagsSet", json!({"flags": ["\\Seen"]})),
+        ("MessageRead", json!({})),
+    ] {
+        let made = attempt(&target, &delivery(1, event_type, &message)).await;
+        assert_eq!(made.outcome, Outcome::Delivered, "{message}");
+        let said = made.answer.map(|answer| answer.head).unwrap_or_default();
+        assert!(said.starts_with("not sent: "), "{said}");
+    }
+    // Who takes our name has an id of another kind.
+    let forged = json!({"messageID": "<dovecast.a.b@example.org>", "from": "noreply@example.org"});
+    attempt(&target, &delivery(1, "MessageNew", &forged)).await;
+    assert_eq!(server.taken().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_told_now_is_told_later() {
+    let server = MailServer::start().expect("a server");
+    let template = target(&server, &json!({"to": "a@x.org", "text": "{{ nothing }}"}));
+    let made = attempt(
+        &template.expect("a target"),
+        &delivery(1, "MessageNew", &mail()),
+    )
+    .await;
+    let Outcome::Failed { reason, .. } = made.outcome else {
+        panic!("{made:?}");
+    };
+    assert_eq!(reason, "the template line 1, column 4: undefined value");
+    // Nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let driver = MailDriver::new(Some(&options(port))).expect("a driver");
+    let target = checked(&driver, &json!({"to": "a@x.org"})).expect("a target");
+    let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
+    assert!(matches!(made.outcome, Outcome::Failed { .. }), "{made:?}");
+}
+
+#[tokio::test]
+async fn settings_are_checked() {
+    let server = MailServer::start().expect("a server");
+    let many: Vec<String> = (0..11).map(|number| format!("{number}@x.org")).collect();
+    for (settings, expected) in [
+        (json!({}), "`to` is missing"),
+        (json!({"to": []}), "`to` is not one to 10 addresses"),
+        (json!({"to": many}), "`to` is not one to 10 addresses"),
+        (json!({"to": "ann"}), "`to` has `ann`, which is no address"),
+        (
+            json!({"to": ["a@x.org", "A <a@x.org>"]}),
+            "`to` has `A <a@x.org>` twice",
+        ),
+        (
+            json!({"to": 7}),
+            "`to` is neither an address nor a list of addresses",
+        ),
+        (
+            json!({"to": "a@x.org", "text": "{{"}),
+            "`text` line 1, column",
+        ),
+        (
+            json!({"to": "a@x.org", "server": "x"}),
+            "`server` is not known to this driver",
+        ),
+    ] {
+        let error = target(&server, &settings).map(drop).expect_err("wrong");
+        assert!(error.starts_with(expected), "{settings}: {error}");
+    }
+    let none = MailDriver::new(None).expect("a driver");
+    let error = checked(&none, &json!({"to": "a@x.org"})).map(drop);
+    let error = error.expect_err("no server");
+    assert!(error.contains("no mail server"), "{error}");
+}

@@ -1,0 +1,118 @@
+//! How the body of a webhook is made: `preset`, `template`, `content_type`, and the parameters in
+//! `data`.
+//!
+//! They are checked together with the URL and the credentials, as the driver takes them: a preset
+//! fits one service.
+
+use std::sync::Arc;
+
+use dovecast_dispatch::driver::Settings;
+use dovecast_drivers::webhook::WebhookDriver;
+use dovecast_store::{DriverSettings, Receiver, SecretSettings};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::{Checked, Known, said};
+use crate::refusal::Fault;
+
+/// How the body of a webhook is made. A key that is not given changes nothing; one that is null is
+/// removed.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct BodyFields {
+    /// Name of the service that the webhook is of, such as `slack`: its form and its credentials.
+    /// Null for the form of hooks-backend.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, example = "slack")]
+    pub(super) preset: Option<Option<Value>>,
+    /// Template of the body (minijinja), at most 64 KiB; goes before that of the preset.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    pub(super) template: Option<Option<Value>>,
+    /// Type of the body that the template makes; `application/json` if this is not given.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, example = "text/plain; charset=utf-8")]
+    pub(super) content_type: Option<Option<Value>>,
+}
+
+impl BodyFields {
+    /// What is said, by the names of the settings.
+    fn said(self) -> Map<String, Value> {
+        let all = [
+            ("preset", self.preset),
+            ("template", self.template),
+            ("content_type", self.content_type),
+        ];
+        let said = all.into_iter().filter_map(|(name, said)| {
+            let value = said?.unwrap_or_default();
+            Some((name.to_owned(), value))
+        });
+        said.collect()
+    }
+}
+
+impl Checked {
+    /// Checks what is said of the body, over what is there.
+    pub(super) fn body(&mut self, said: BodyFields, known: &Known<'_>) {
+        let open = said.said();
+        let parameters = self.data.parameters.take();
+        if !open.is_empty() || parameters.is_some() {
+            let parameters = parameters.map(|said| said.map_or(Value::Null, Value::Object));
+            let parameters = parameters.map(|value| ("parameters".to_owned(), value));
+            self.body = Some(DriverSettings {
+                driver: WebhookDriver::NAME.to_owned(),
+                open,
+                secret: SecretSettings::new(parameters.into_iter().collect()),
+            });
+        }
+        // What is wrong by itself is told first.
+        if self.errors.is_empty() {
+            self.whole(known);
+        }
+    }
+
+    /// Checks all that a preset has to fit.
+    fn whole(&mut self, known: &Known<'_>) {
+        let (mut open, mut secret) = match known.record {
+            // What cannot be opened the store does not change.
+            Some(record) => (
+                record.endpoint.settings.clone(),
+                record.secrets.clone().unwrap_or_default().expose().clone(),
+            ),
+            None => (Map::new(), Map::new()),
+        };
+        if let Some(Receiver::Webhook(url)) = &self.receiver {
+            open.insert("url".to_owned(), url.as_str().into());
+            secret.remove("url");
+        }
+        if let Some(credentials) = &self.data.credentials {
+            let setting = credentials
+                .as_ref()
+                .map(dovecast_store::Credentials::setting);
+            secret.insert("authorization".to_owned(), setting.unwrap_or_default());
+        }
+        let mut secret = SecretSettings::new(secret);
+        if let Some(body) = &self.body {
+            body.apply(&mut open, &mut secret);
+        }
+        let is_formed = ["preset", "template"]
+            .iter()
+            .any(|key| open.contains_key(*key));
+        let driver = known.drivers.get(WebhookDriver::NAME);
+        let (true, Ok(driver)) = (is_formed, driver) else {
+            return;
+        };
+        let checked = driver.target(&Settings {
+            account: &Arc::from(known.account),
+            open: &open,
+            secret: secret.expose(),
+        });
+        if let Err(error) = checked {
+            let place = match &*error.key {
+                key @ ("parameters" | "authorization") => format!("data/{key}"),
+                key => key.to_owned(),
+            };
+            self.errors.push(Fault::attribute(place, error.reason));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `[mail]`: the mail server of the driver `mail`, and who its mails are from. The password is
+//! never shown.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dovecast_drivers::mail::{MailOptions, MailTls};
+use serde::{Deserialize, Deserializer, de};
+
+use super::limits::Bounded;
+use super::paths;
+use crate::key_file;
+
+/// There is none as long as the section is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub(crate) struct Mail {
+    section: Option<Section>,
+    /// Where the key of Message-IDs is; `None`: in the data directory.
+    pub(super) key_file: Option<PathBuf>,
+}
+
+/// What there is to say of a mail server.
+#[derive(Clone, PartialEq, Eq)]
+struct Section {
+    server: String,
+    port: Option<u16>,
+    tls: MailTls,
+    ca_file: Option<PathBuf>,
+    login: Option<(String, Password)>,
+    from: String,
+    list_id: Option<String>,
+    timeout_seconds: Bounded<1, 45>,
+}
+
+/// The password, or where it stands.
+#[derive(Clone, PartialEq, Eq)]
+enum Password {
+    Here(String),
+    At(PathBuf),
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section")
+            .field("server", &self.server)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+/// As it stands in the file.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    server: Option<String>,
+    port: Option<u16>,
+    #[serde(deserialize_with = "tls")]
+    tls: MailTls,
+    #[serde(deserialize_with = "paths::optional")]
+    ca_file: Option<PathBuf>,
+    username: Option<String>,
+    #[serde(deserialize_with = "password")]
+    password: Option<String>,
+    #[serde(deserialize_with = "paths::optional")]
+    password_file: Option<PathBuf>,
+    from: Option<String>,
+    list_id: Option<String>,
+    timeout_seconds: Bounded<1, 45>,
+    #[serde(deserialize_with = "paths::optional")]
+    key_file: Option<PathBuf>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            server: None,
+            port: None,
+            tls: MailTls::default(),
+            ca_file: None,
+            username: None,
+            password: None,
+            password_file: None,
+            from: None,
+            list_id: None,
+            timeout_seconds: Bounded::new(30),
+            key_file: None,
+        }
+    }
+}
+
+impl TryFrom<Written> for Mail {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let password = match (written.password, written.password_file) {
+            (Some(_), Some(_)) => {
+                return Err("`password` and `password_file` in [mail] are both there");
+            }
+            (Some(password), None) => Some(Password::Here(password)),
+            (None, file) => file.map(Password::At),
+        };
+        let login = match (written.username, password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => Some((user, password)),
+            (Some(_), None) => return Err("`username` in [mail] is nothing without a password"),
+            (None, Some(_)) => return Err("a password in [mail] is nothing without `username`"),
+        };
+        let section = match (written.server, written.from) {
+            (None, None) => None,
+            (Some(_), None) => return Err("`server` in [mail] is nothing without `from`"),
+            (None, Some(_)) => return Err("`from` in [mail] is nothing without `server`"),
+            (Some(server), Some(from)) => Some(Section {
+                server,
+                port: written.port,
+                tls: written.tls,
+                ca_file: written.ca_file,
+                login,
+                from,
+                list_id: written.list_id,
+                timeout_seconds: written.timeout_seconds,
+            }),
+        };
+        Ok(Self {
+            section,
+            key_file: written.key_file,
+        })
+    }
+}
+
+impl super::Config {
+    /// How mail is sent; what stands in files is read from there.
+    pub(super) fn mail_options(&self) -> Result<Option<MailOptions>> {
+        let Some(section) = &self.mail.section else {
+            return Ok(None);
+        };
+        let read = |path: &PathBuf, what: &str| {
+            let text = std::fs::read(path);
+            text.with_context(|| format!("cannot read `{}` (`{what}` of [mail])", path.display()))
+        };
+        let login = match &section.login {
+            None => None,
+            Some((user, Password::Here(password))) => Some((user.clone(), password.clone())),
+            Some((user, Password::At(path))) => {
+                let password = read(path, "password_file")?;
+                let password = String::from_utf8(password);
+                let password = password
+                    .ok()
+                    .context("`password_file` of [mail] is no text")?;
+                Some((user.clone(), password.trim_end_matches('\n').to_owned()))
+            }
+        };
+        let ca = section.ca_file.as_ref().map(|path| read(path, "ca_file"));
+        let key_file = self.in_data_dir(self.mail.key_file.as_deref(), "mail.key");
+        let key = key_file::load(&key_file).with_context(|| {
+            let file = key_file.display();
+            format!("cannot use the key of Message-IDs, `{file}` (`key_file` of [mail])")
+        });
+        Ok(Some(MailOptions {
+            server: section.server.clone(),
+            port: section.port,
+            tls: section.tls,
+            ca: ca.transpose()?,
+            login,
+            from: section.from.clone(),
+            list_id: section.list_id.clone(),
+            timeout: Duration::from_secs(section.timeout_seconds.get()),
+            key: key?,
+        }))
+    }
+}
+
+fn tls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MailTls, D::Error> {
+    match &*String::deserialize(deserializer)? {
+        "implicit" => Ok(MailTls::Implicit),
+        "starttls" => Ok(MailTls::Starttls),
+        "none" => Ok(MailTls::None),
+        other => Err(de::Error::custom(format!(
+            "`{other}` is none of `implicit`, `starttls` and `none`"
+        ))),
+    }
+}
+
+fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    // What is no text is not shown either.
+    let password = String::deserialize(deserializer);
+    password
+        .map(Some)
+        .map_err(|_| de::Error::custom("this is not a password, expected a text"))
+}
