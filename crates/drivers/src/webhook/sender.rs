@@ -17,8 +17,8 @@ const BODY: BodyLimits = BodyLimits {
     bytes: 64 * 1024,
     time: Duration::from_millis(200),
 };
-/// How much is read of a body, and kept, of a service whose answer says more in its body than in its
-/// head. Of a body that does not end within that the head counts.
+/// How much is read of a body, and kept, of a service whose answer says more in its body than in
+/// its head. Of a body that does not end within that the head counts.
 const JUDGED_BODY: BodyLimits = BodyLimits {
     bytes: 64 * 1024,
     time: Duration::from_secs(5),
