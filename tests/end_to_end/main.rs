@@ -22,6 +22,7 @@ mod real_kafka;
 mod real_outages;
 mod relay;
 mod script;
+mod services;
 mod session;
 mod settings_2_4;
 mod ship;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         real_kafka::cases(),
         real_outages::cases(),
         relay::cases(),
+        services::cases(),
         session::cases(),
         settings_2_4::cases(),
         ship::cases(),

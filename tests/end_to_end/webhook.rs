@@ -15,8 +15,25 @@ use crate::story::{MAIL, check_alive};
 
 cases![a_mail_and_what_is_done_with_it_reach_the_webhook_of_its_user];
 
-/// Asks the REST API.
-fn ask(server: &Server, token: &str, path: &str, body: &Value) -> Result<Value> {
+/// Asks for something.
+pub(crate) fn get(server: &Server, token: &str, path: &str) -> Result<Value> {
+    let request = Request::get(&format!("/api/hooks{path}"))
+        .header("Authorization", &format!("Bearer {token}"));
+    let answer = server.ask(&request)?;
+    ensure!(answer.status == 200, "GET {path}: {answer:?}");
+    Ok(serde_json::from_str(&answer.body)?)
+}
+
+/// The token of an account.
+pub(crate) fn account(server: &Server, number: &str) -> Result<String> {
+    let new = json!({"token": {"name": number, "scope": "account", "account_number": number}});
+    let made = ask(server, &server.admin_token()?, "/tokens", &new)?;
+    let token = made["meta"]["token"].as_str().context("no token")?;
+    Ok(token.to_owned())
+}
+
+/// Has the REST API make something.
+pub(crate) fn ask(server: &Server, token: &str, path: &str, body: &Value) -> Result<Value> {
     let request = Request::new("POST", &format!("/api/hooks{path}"))
         .header("Authorization", &format!("Bearer {token}"))
         .header("Content-Type", "application/json")
@@ -44,14 +61,11 @@ fn a_mail_and_what_is_done_with_it_reach_the_webhook_of_its_user(on: Installatio
         .config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
         .start()?;
     let sinks = [HookEndpoint::start()?, HookEndpoint::start()?];
-    let admin = server.admin_token()?;
     for (user, sink) in ["alice", "bob"].into_iter().zip(&sinks) {
-        let new = json!({"token": {"name": user, "scope": "account", "account_number": user}});
-        let made = ask(&server, &admin, "/tokens", &new)?;
-        let token = made["meta"]["token"].as_str().context("no token")?;
+        let token = account(&server, user)?;
         let filter = json!({"condition": "message.event != 'MailboxCreate'"});
         let new = json!({"endpoint": {"name": "mine", "url": sink.url(), "active": true, "filter": filter}});
-        ask(&server, token, "/endpoints", &new)?;
+        ask(&server, &token, "/endpoints", &new)?;
     }
     let mut lmtp = dovecot.lmtp()?;
     lmtp.deliver_ok("carol@sender.example", &["alice"], MAIL)?;

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dovecast_event::brief;
 use dovecast_notification::Notification;
 use serde_json::{Map, Value};
@@ -51,6 +52,12 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// What an attempt would send, where that is a text that a person can read; or why nothing can
+    /// be made of the delivery. Nothing is sent.
+    fn render(&self, _: &Delivery) -> Option<Result<Rendered, String>> {
+        None
+    }
+
     /// Begins to deliver. Connects when there is something to deliver.
     fn open(self: Arc<Self>) -> Box<dyn Courier>;
 }
@@ -77,6 +84,15 @@ pub struct Delivery {
     pub number: u32,
     /// What is delivered together, in order; never empty.
     pub notifications: Vec<Arc<Notification>>,
+}
+
+/// What an attempt would send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// What came of one attempt.

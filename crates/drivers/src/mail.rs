@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_dispatch::driver::{
-    Answer, Attempt, Boxed, Courier, Delivery, Driver, Outcome, Settings, SettingsError, Target,
+    Answer, Attempt, Boxed, Courier, Delivery, Driver, Outcome, Rendered, Settings, SettingsError,
+    Target,
 };
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
@@ -130,6 +131,14 @@ impl std::fmt::Debug for MailTarget {
 impl Target for MailTarget {
     fn authority(&self) -> Option<&str> {
         Some(self.server.authority())
+    }
+
+    fn render(&self, delivery: &Delivery) -> Option<Result<Rendered, String>> {
+        let rendered = self.words(delivery).map(|(subject, text, _)| Rendered {
+            content_type: "text/plain; charset=utf-8".to_owned(),
+            body: format!("Subject: {subject}\n\n{text}").into(),
+        });
+        Some(rendered.map_err(|error| format!("the template {error}")))
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {

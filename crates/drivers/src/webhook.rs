@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Courier, Delivery, Target};
+use dovecast_dispatch::driver::{Courier, Delivery, Rendered, Target};
 use dovecast_notification::Notification;
 use http_body_util::Full;
 use hyper::header::{
@@ -281,6 +281,14 @@ impl Target for WebhookTarget {
 
     fn rate(&self) -> Option<NonZeroU32> {
         self.webhook.format.as_ref()?.rate()
+    }
+
+    fn render(&self, delivery: &Delivery) -> Option<Result<Rendered, String>> {
+        let rendered = self.webhook.body(delivery).map(|body| Rendered {
+            content_type: String::from_utf8_lossy(self.webhook.content_type().as_bytes()).into(),
+            body,
+        });
+        Some(rendered.map_err(|error| format!("the template {error}")))
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {

@@ -23,6 +23,7 @@ mod explanations;
 mod filters;
 mod records;
 mod refusal;
+mod rendering;
 mod secrets;
 mod test_delivery;
 mod tokens;

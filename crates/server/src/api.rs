@@ -23,6 +23,7 @@ pub(crate) mod readers;
 mod redelivery;
 mod reference;
 mod registration;
+mod rendering;
 mod tokens;
 
 use std::ops::Deref;
@@ -118,6 +119,7 @@ fn described() -> OpenApiRouter<Api> {
             endpoints::delete
         ))
         .routes(routes!(endpoints::test))
+        .routes(routes!(rendering::render))
         .routes(routes!(endpoints::rotate_secret))
         .routes(routes!(redelivery::redeliver))
         .routes(routes!(attempts::list))

@@ -1,6 +1,9 @@
 //! Stand-ins for services that take webhooks of a form of their own: each refuses what the service
 //! refuses by its documentation, with the service's words, and answers as it does.
 
+use std::fs;
+
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::endpoint::{Hook, Reply};
@@ -80,8 +83,23 @@ pub const SERVICES: [Service; 12] = [
     },
 ];
 
-/// What all services are told by a test that tells them anything: who the sender is.
+/// The token of the examples of the pages of services that have one.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// The endpoint of the example that a page of `docs/drivers` begins with, at another URL.
+pub fn example(page: &str, url: &str) -> Result<Value> {
+    let page = crate::workspace::root().join(format!("docs/drivers/{page}.md"));
+    let text = fs::read_to_string(&page).with_context(|| format!("no page {}", page.display()))?;
+    let block = text.split("```\n").nth(1);
+    let block = block.with_context(|| format!("no example in {}", page.display()))?;
+    let mut request: Value = serde_json::from_str(block)
+        .with_context(|| format!("the example in {} is no JSON", page.display()))?;
+    let mut endpoint = request["endpoint"].take();
+    if endpoint.get("url").is_some() {
+        endpoint["url"] = url.into();
+    }
+    Ok(endpoint)
+}
 
 fn reply(status: u16, body: impl Into<Body>) -> Reply {
     Reply {

@@ -29,6 +29,9 @@ impl TakenMail {
     }
 }
 
+/// Hands a mail on, and says why not if it cannot.
+type Next = Box<dyn Fn(&TakenMail) -> Result<()> + Send + Sync>;
+
 /// A running mail server. It ends with the process.
 #[derive(Clone)]
 pub struct MailServer {
@@ -38,6 +41,7 @@ pub struct MailServer {
 
 #[derive(Default)]
 struct Shared {
+    next: Option<Next>,
     /// Answers to `RCPT`, by addresses.
     refused: Mutex<Vec<(String, &'static str)>>,
     taken: Mutex<Vec<TakenMail>>,
@@ -47,10 +51,24 @@ struct Shared {
 impl MailServer {
     /// Takes everything until it is told otherwise.
     pub fn start() -> Result<Self> {
+        Self::serving(None)
+    }
+
+    /// Hands everything on before it is taken.
+    pub fn handing_on(
+        next: impl Fn(&TakenMail) -> Result<()> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::serving(Some(Box::new(next)))
+    }
+
+    fn serving(next: Option<Next>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
         let server = Self {
             address: listener.local_addr().context("no address")?,
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                next,
+                ..Shared::default()
+            }),
         };
         let shared = Arc::clone(&server.shared);
         std::thread::spawn(move || {
@@ -142,12 +160,18 @@ fn serve(stream: &TcpStream, shared: &Shared) -> Result<()> {
                     text.push_str(line.strip_prefix('.').unwrap_or(&line));
                     text.push('\n');
                 }
-                let taken = shared.taken.lock();
                 let mail = TakenMail {
                     from: from.clone(),
                     to: to.clone(),
                     text,
                 };
+                if let Some(next) = &shared.next
+                    && let Err(error) = next(&mail)
+                {
+                    say(&format!("451 4.3.0 {error}"))?;
+                    continue;
+                }
+                let taken = shared.taken.lock();
                 taken.unwrap_or_else(PoisonError::into_inner).push(mail);
                 shared.arrived.notify_all();
                 say("250 2.0.0 taken")?;

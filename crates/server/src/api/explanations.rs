@@ -100,7 +100,7 @@ pub(crate) async fn explain(
     body: JsonBody,
 ) -> Result<Document<ExplanationList>, ApiError> {
     let fields = body.under("explain")?;
-    let notification = notification(&api, &tenant, &fields)?;
+    let notification = notification(&api, &tenant, &fields, "/explain")?;
     let explained = api.operations.explain(&tenant, &notification).await?;
     let list = ExplanationList {
         data: explained.into_iter().map(Into::into).collect(),
@@ -109,10 +109,11 @@ pub(crate) async fn explain(
 }
 
 /// The notification that a record of the outbox would be.
-fn notification(
+pub(super) fn notification(
     api: &Api,
     tenant: &Tenant,
     fields: &ExplainFields,
+    place: &str,
 ) -> Result<Notification, ApiError> {
     let mut errors = Errors::default();
     for (name, text) in [
@@ -120,7 +121,7 @@ fn notification(
         ("event_type", &fields.event_type),
     ] {
         if text.trim().is_empty() {
-            let pointer = format!("/explain/{name}");
+            let pointer = format!("{place}/{name}");
             errors.push(ErrorObject::at(pointer, "can't be blank"));
         }
     }
@@ -128,7 +129,7 @@ fn notification(
     let timestamp = fields.timestamp.as_deref().map_or(Ok(now), str::parse);
     if timestamp.is_err() {
         let detail = "is not an RFC 3339 time";
-        errors.push(ErrorObject::at("/explain/timestamp", detail));
+        errors.push(ErrorObject::at(format!("{place}/timestamp"), detail));
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid(errors));

@@ -1,121 +1,22 @@
 //! What webhooks are sent instead of the form of hooks-backend: that of each service that has a
 //! preset, that of a template, and as much of a mail as the endpoint may see.
 
-use std::fmt::Write;
+mod world;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::{HookEndpoint, Reply};
-use dovecast_testkit::http::{Answer, Request};
 use dovecast_testkit::process::poll_until;
-use dovecast_testkit::server::Server;
-use dovecast_testkit::services::{SERVICES, TOKEN};
+use dovecast_testkit::services::{SERVICES, TOKEN, example};
+use dovecast_testkit::smtp::MailServer;
 use serde_json::{Value, json};
+use world::{World, a_mail};
 
 const PATIENCE: std::time::Duration = dovecast_testkit::PATIENCE;
 /// Stands in the subject and the snippet of the mail.
 const SUBJECT: &str = "Lunch on Friday?";
 
-/// A server, and somebody with an account.
-struct World {
-    server: Server,
-    token: String,
-}
-
-impl World {
-    /// `at`: where services are, by their presets.
-    fn start(at: &[(&str, &HookEndpoint)]) -> Result<Self> {
-        let mut config = "[dispatch]\nallowed_networks = ['127.0.0.0/8']\n".to_owned();
-        for (preset, stand_in) in at {
-            let url = stand_in.url();
-            let url = url.trim_end_matches("hook");
-            writeln!(config, "[presets.{preset}]\nurls = ['{url}']")?;
-        }
-        let builder = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));
-        let server = builder.config(&config).start()?;
-        let token = server.account_token("1")?;
-        Ok(Self { server, token })
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
-        let request = Request::new(method, &format!("/api/hooks{path}"))
-            .header("authorization", &format!("Bearer {}", self.token))
-            .header("content-type", "application/json");
-        self.server.ask(&request.body(body.to_string()))
-    }
-
-    /// Makes an endpoint that gets everything; gives its id.
-    fn make(&self, fields: Value) -> Result<String> {
-        let answer = self.refuse_or_make(fields)?;
-        ensure!(answer.status == 201, "{answer:?}");
-        let made: Value = serde_json::from_str(&answer.body)?;
-        let id = made["data"]["id"].as_str().context("no id")?;
-        Ok(id.to_owned())
-    }
-
-    fn refuse_or_make(&self, mut fields: Value) -> Result<Answer> {
-        fields["filter"] = json!({});
-        self.ask("POST", "/endpoints", &json!({"endpoint": fields}))
-    }
-
-    fn change(&self, id: &str, fields: &Value) -> Result<()> {
-        let body = json!({"endpoint": fields});
-        let answer = self.ask("PUT", &format!("/endpoints/{id}"), &body)?;
-        ensure!(answer.status == 200, "{answer:?}");
-        Ok(())
-    }
-
-    fn shown(&self, path: &str) -> Result<Value> {
-        let answer = self.ask("GET", path, &Value::Null)?;
-        ensure!(answer.status == 200, "{answer:?}");
-        Ok(serde_json::from_str(&answer.body)?)
-    }
-
-    fn mail(&self) -> Result<()> {
-        let message = json!({
-            "user": "ann@example.org", "mailbox": "INBOX", "event": "MessageNew", "uid": 7,
-            "fromDisplayName": "Bob", "subjectDecoded": SUBJECT, "snippet": format!("{SUBJECT} At noon."),
-        });
-        let notification = json!({
-            "application": "dovecot", "event_type": "MessageNew", "level": null, "message": message,
-        });
-        let answer = self.ask("POST", "/messages", &notification)?;
-        ensure!(answer.status == 201, "{answer:?}");
-        Ok(())
-    }
-
-    /// The reason of the only dead letter.
-    fn dead(&self, id: &str) -> Result<String> {
-        let path = format!("/endpoints/{id}/dead_letters");
-        let found = poll_until(PATIENCE, || {
-            let shown = self.shown(&path).ok()?;
-            let reason = shown["data"][0]["attributes"]["reason"].as_str()?;
-            Some(reason.to_owned())
-        });
-        found.with_context(|| format!("nothing is dead: {}", self.server.server_log()))
-    }
-}
-
-/// What a service needs, whatever it is.
-fn fields(preset: &str, url: &str) -> Value {
-    let parameters = match preset {
-        "gotify" | "splunk" => json!({"token": TOKEN}),
-        "ntfy" => json!({"topic": "mail"}),
-        "pagerduty" => json!({"routing_key": TOKEN}),
-        "sms" | "twilio" => json!({"to": "+4915100000000", "from": "+15550000000"}),
-        _ => json!({}),
-    };
-    let authorization = match preset {
-        "servicenow" | "twilio" => json!({"type": "basic", "username": "u", "password": "p"}),
-        _ => Value::Null,
-    };
-    json!({
-        "name": preset, "url": url, "preset": preset,
-        "data": {"parameters": parameters, "authorization": authorization},
-    })
-}
-
 #[test]
-fn each_service_gets_a_mail_in_its_form() -> Result<()> {
+fn each_service_gets_a_mail_in_its_form_by_the_example_of_its_page() -> Result<()> {
     let mut stand_ins = Vec::new();
     for service in &SERVICES {
         stand_ins.push((service.preset, HookEndpoint::answering(service.answer)?));
@@ -124,7 +25,7 @@ fn each_service_gets_a_mail_in_its_form() -> Result<()> {
     let world = World::start(&at)?;
     for (service, (preset, stand_in)) in SERVICES.iter().zip(&stand_ins) {
         let url = stand_in.url().replace("/hook", service.path);
-        let id = world.make(fields(preset, &url))?;
+        let id = world.make(example(preset, &url)?)?;
         let shown = world.shown(&format!("/endpoints/{id}"))?;
         ensure!(shown["data"]["attributes"]["preset"] == *preset, "{shown}");
         ensure!(!shown.to_string().contains(TOKEN), "a secret is shown");
@@ -141,6 +42,48 @@ fn each_service_gets_a_mail_in_its_form() -> Result<()> {
 }
 
 #[test]
+fn a_notification_becomes_an_email_by_the_example_of_its_page() -> Result<()> {
+    let mails = MailServer::start()?;
+    let port = mails.port();
+    let config = format!(
+        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\n"
+    );
+    let world = World::with(&config)?;
+    world.make(example("mail", "")?)?;
+    world.mail()?;
+    let taken = mails.wait_for(1, PATIENCE)?;
+    let mail = &taken[0];
+    ensure!(mail.to == "ann@example.org", "{mail:?}");
+    let subject = mail.header("Subject");
+    ensure!(
+        subject.as_deref() == Some("Bob: Lunch on Friday?"),
+        "{mail:?}"
+    );
+    // An event of that mail, as Dovecot would tell of it.
+    let ours = mail.header("Message-ID").context("no Message-ID")?;
+    let message = json!({"user": "ann", "mailbox": "INBOX", "uid": 8, "messageID": ours});
+    world.notify("MessageNew", &message)?;
+    world.mail()?;
+    let taken = mails.wait_for(2, PATIENCE)?;
+    ensure!(taken.len() == 2, "{taken:?}");
+    let attempts = poll_until(PATIENCE, || {
+        let id = world.shown("/endpoints").ok()?["data"][0]["id"]
+            .as_str()?
+            .to_owned();
+        let shown = world
+            .shown(&format!("/endpoints/{id}/attempts"))
+            .ok()?
+            .to_string();
+        shown
+            .contains("not sent: it tells of a mail that was sent from here")
+            .then_some(())
+    });
+    attempts.context("it is not said that a mail was not sent")?;
+    ensure!(mails.taken().len() == 2, "{taken:?}");
+    Ok(())
+}
+
+#[test]
 fn an_error_in_a_success_is_none() -> Result<()> {
     let says = |body: &'static str| {
         move |_: &_| Reply {
@@ -151,8 +94,8 @@ fn an_error_in_a_success_is_none() -> Result<()> {
     let slack = HookEndpoint::answering(says("no_service"))?;
     let splunk = HookEndpoint::answering(says(r#"{"text":"Incorrect index","code":7}"#))?;
     let world = World::start(&[("slack", &slack), ("splunk", &splunk)])?;
-    let in_slack = world.make(fields("slack", &slack.url()))?;
-    let in_splunk = world.make(fields("splunk", &splunk.url()))?;
+    let in_slack = world.make(example("slack", &slack.url())?)?;
+    let in_splunk = world.make(example("splunk", &splunk.url())?)?;
     world.mail()?;
     let reason = world.dead(&in_slack)?;
     ensure!(
@@ -263,6 +206,65 @@ fn a_template_that_was_mended_mends_what_is_owed() -> Result<()> {
     let hooks = receiver.wait_for(2, PATIENCE)?;
     let body: Value = serde_json::from_str(&hooks[1].body)?;
     ensure!(body["message"]["uid"] == 7, "{body}");
+    Ok(())
+}
+
+#[test]
+fn a_template_is_tried_before_it_is_saved_and_nothing_is_sent() -> Result<()> {
+    let receiver = HookEndpoint::start()?;
+    let world = World::start(&[])?;
+    let id = world.make(json!({"name": "a", "url": receiver.url(), "content": "ids"}))?;
+    let path = format!("/endpoints/{id}/render");
+    let notification = json!({
+        "application": "dovecot", "event_type": "MessageNew", "level": null, "message": a_mail(),
+    });
+    let ask = |endpoint: &Value| {
+        let render = json!({"notification": notification, "endpoint": endpoint});
+        world.ask("POST", &path, &json!({"render": render}))
+    };
+    for (endpoint, content_type, body) in [
+        (
+            json!({}),
+            "application/json",
+            r#""message":{"event":"MessageNew","mailbox":"INBOX","uid":7,"user":"ann@example.org"}"#,
+        ),
+        (
+            json!({"template": "{{ title }}!", "content_type": "text/plain", "content": "all"}),
+            "text/plain",
+            "Bob: Lunch on Friday?!",
+        ),
+        (
+            json!({"template": "{\"a\": {{ parameters.b }}}", "data": {"parameters": {"b": "c"}}}),
+            "application/json",
+            r#"{"a": "c"}"#,
+        ),
+    ] {
+        let answer = ask(&endpoint)?;
+        ensure!(answer.status == 200, "{endpoint}: {answer:?}");
+        let shown: Value = serde_json::from_str(&answer.body)?;
+        let shown = &shown["data"]["attributes"];
+        ensure!(shown["content_type"] == content_type, "{endpoint}: {shown}");
+        let text = shown["body"].as_str().unwrap_or_default();
+        ensure!(text.contains(body), "{endpoint}: {shown}");
+    }
+    for (endpoint, detail) in [
+        (json!({"template": "{{"}), "line 1, column"),
+        (
+            json!({"template": "{{ message.subject }}"}),
+            "the template line 1, column 4: undefined value",
+        ),
+        (
+            json!({"template": "{{ title }}!"}),
+            "the template makes no JSON",
+        ),
+    ] {
+        let answer = ask(&endpoint)?;
+        ensure!(answer.status == 422, "{endpoint}: {answer:?}");
+        ensure!(answer.body.contains(detail), "{endpoint}: {answer:?}");
+    }
+    let shown = world.shown(&format!("/endpoints/{id}"))?;
+    ensure!(shown["data"]["attributes"]["template"].is_null(), "{shown}");
+    ensure!(receiver.count() == 0);
     Ok(())
 }
 

@@ -1,0 +1,65 @@
+//! What an endpoint would be sent of a notification, with a template that is tried before it is
+//! saved.
+
+use std::sync::Arc;
+
+use dovecast_dispatch::driver::{Delivery, Rendered, Settings};
+use dovecast_dispatch::webhook_id;
+use dovecast_notification::Notification;
+use dovecast_store::Receiver;
+
+use crate::{EndpointFields, Fault, FaultPlace, Known, Operations, OwnEndpoint, Refusal, Result};
+
+impl Operations {
+    /// Renders a notification for an endpoint, with changes of it that are not saved. Nothing is
+    /// sent.
+    pub async fn render(
+        &self,
+        own: &OwnEndpoint,
+        changes: EndpointFields,
+        notification: Notification,
+    ) -> Result<Rendered> {
+        let record = self.record(own).await?;
+        let drivers = &self.parts.drivers;
+        let edit = changes.into_edit(&Known {
+            is_taken: false,
+            account: &record.account_number,
+            drivers,
+            record: Some(&record),
+        })?;
+        let unusable = |detail: String| {
+            Refusal::invalid(Fault {
+                place: FaultPlace::All,
+                detail,
+                is_unknown: false,
+            })
+        };
+        let driver = drivers.get(&record.endpoint.driver);
+        let driver = driver.map_err(|error| unusable(error.to_string()))?;
+        let mut open = record.endpoint.settings.clone();
+        let mut secret = record.secrets.clone().map_err(unusable)?;
+        let of_driver = match &edit.receiver {
+            Some(Receiver::Driver(settings)) => Some(settings),
+            Some(Receiver::Webhook(_)) | None => None,
+        };
+        for settings in of_driver.into_iter().chain(&edit.body) {
+            settings.apply(&mut open, &mut secret);
+        }
+        let target = driver.target(&Settings {
+            account: &Arc::from(&*record.account_number),
+            open: &open,
+            secret: secret.expose(),
+        });
+        let target = target.map_err(|error| unusable(error.to_string()))?;
+        let content = edit.flow.content.unwrap_or(record.endpoint.flow.content);
+        let delivery = Delivery {
+            id: webhook_id(notification.id, own.id()),
+            number: 1,
+            notifications: vec![Arc::new(content.cut(&notification).unwrap_or(notification))],
+        };
+        let rendered = target.render(&delivery);
+        rendered
+            .unwrap_or_else(|| Err("the driver sends no text".to_owned()))
+            .map_err(unusable)
+    }
+}

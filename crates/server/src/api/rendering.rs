@@ -1,0 +1,99 @@
+//! What an endpoint would be sent of a notification: a template is tried before it is saved.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use dovecast_dispatch::driver::Rendered;
+use dovecast_operations::{EndpointFields, Tenant};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Api;
+use super::body::JsonBody;
+use super::documents::Document;
+use super::error::ApiError;
+use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::explanations::{self, ExplainFields};
+use super::path::Named;
+
+/// Notification to render.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read")]
+pub(crate) struct RenderRequest {
+    render: RenderFields,
+}
+
+/// A notification of the account, and changes to try.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenderFields {
+    /// Notification to render.
+    notification: ExplainFields,
+    /// Attributes of the endpoint that are not saved: `template`, `preset`, `content_type`,
+    /// `content`, `data.parameters`, or the `settings` of another driver.
+    #[serde(default)]
+    endpoint: EndpointFields,
+}
+
+/// What the endpoint would be sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RenderingDocument {
+    data: Rendering,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Rendering {
+    /// Id of the endpoint.
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    attributes: RenderingAttributes,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RenderingAttributes {
+    /// Type of the body.
+    content_type: String,
+    /// Body of the request, or text of the mail.
+    body: String,
+}
+
+/// Render a notification as the endpoint would be sent it, with attributes that are not saved.
+/// Nothing is sent.
+#[utoipa::path(
+    post, path = "/endpoints/{id}/render", tag = "endpoints",
+    operation_id = "renderNotification",
+    params(("id" = String, Path, description = "Id of the endpoint.")),
+    request_body(content = RenderRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 200, description = "What the endpoint would be sent.", body = RenderingDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        NotFound,
+        Invalid,
+    ),
+)]
+pub(crate) async fn render(
+    tenant: Tenant,
+    State(api): State<Api>,
+    Named(id): Named,
+    body: JsonBody,
+) -> Result<Document<RenderingDocument>, ApiError> {
+    let own = api.operations.endpoint(&tenant, &id).await?;
+    let fields: RenderFields = body.under("render")?;
+    let notification =
+        explanations::notification(&api, &tenant, &fields.notification, "/render/notification")?;
+    let rendered = api
+        .operations
+        .render(&own, fields.endpoint, notification)
+        .await?;
+    let Rendered { content_type, body } = rendered;
+    let data = Rendering {
+        id: own.endpoint().id.to_string(),
+        kind: "rendering",
+        attributes: RenderingAttributes {
+            content_type,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        },
+    };
+    Ok(Document(StatusCode::OK, RenderingDocument { data }))
+}
