@@ -2,7 +2,7 @@
 
 use dovecast_drivers::webhook::{self, Authorization, Webhook, WebhookOptions};
 use dovecast_notification::Condition;
-use dovecast_server::readers::{changed_endpoint, new_endpoint};
+use dovecast_server::parsers::{changed_endpoint, new_endpoint};
 use dovecast_store::{Credentials, CustomHeaders, FilterEdit, FilterFields, NewEndpoint, Receiver};
 use url::Url;
 

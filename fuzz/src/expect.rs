@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use dovecast_server::readers::Refused;
+use dovecast_server::parsers::Refused;
 
 /// The longest error, with all of its causes. It stands in logs, in dead letters and in answers.
 const MAX_ERROR_BYTES: usize = 600;

@@ -4,7 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dovecast_server::readers::identity;
+use dovecast_server::parsers::identity;
 use serde_json::json;
 
 use crate::expect::within;

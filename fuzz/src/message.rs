@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dovecast_notification::Notification;
-use dovecast_server::readers::message;
+use dovecast_server::parsers::message;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;

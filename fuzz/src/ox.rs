@@ -3,7 +3,7 @@
 use dovecast_event::{EventKind, parse};
 use dovecast_notification::EventAccount;
 use dovecast_notification::Notification;
-use dovecast_server::readers::ox;
+use dovecast_server::parsers::ox;
 
 use crate::expect::{readable_text, within};
 use crate::outbox::record;

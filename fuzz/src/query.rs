@@ -1,6 +1,6 @@
 //! The query of a list: the part that is wanted, and the links to the other parts.
 
-use dovecast_server::readers::{List, Refused, list};
+use dovecast_server::parsers::{List, Refused, list};
 
 use crate::expect::{complaints, within};
 use crate::{Outcome, Target};

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use dovecast_server::readers::{Form, registration};
+use dovecast_server::parsers::{Form, registration};
 use dovecast_store::Registration;
 use serde_json::{Value, json};
 

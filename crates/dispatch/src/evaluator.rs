@@ -3,7 +3,7 @@
 //! Accounts take turns, and of each account one thread at most evaluates something: what one
 //! account has evaluated costs another the wait for a turn. What one account may have waiting is
 //! bounded, in the steps that conditions tell and in bytes. What exceeds that is not taken from the
-//! feed, which leaves it to a range of the log; whoever waits for the answer is always taken.
+//! consumer, which leaves it to a range of the log; whoever waits for the answer is always taken.
 
 mod queue;
 
@@ -19,7 +19,8 @@ use dovecast_notification::filter::Mismatch;
 use dovecast_notification::{Filter, Notification};
 use queue::State;
 
-/// Conditions on a notification that is no longer than this are evaluated by the feed ...
+/// Conditions on a notification that is no longer than this are evaluated by the task that
+/// consumes the log ...
 const BYTES_AT_ONCE: usize = 16 * 1024;
 /// ... as long as all of them take no more steps than this: some milliseconds, at most.
 const STEPS_AT_ONCE: u64 = 512 * 1024;

@@ -5,7 +5,7 @@
 //!
 //! | room | does |
 //! | --- | --- |
-//! | `feed` | reads the log, matches, offers deliveries to lanes, commits |
+//! | `consume` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, when `lane/gate` lets them begin |
@@ -39,11 +39,11 @@ mod bounds;
 mod budget;
 mod catch_up;
 mod clock;
+mod consume;
 mod dispatcher;
 pub mod driver;
 mod endpoint;
 mod evaluator;
-mod feed;
 mod gathered;
 mod hanging;
 mod heartbeat;

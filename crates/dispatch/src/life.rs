@@ -13,14 +13,14 @@ use dovecast_log::Log;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
+use crate::consume::Ended;
 use crate::evaluator::Evaluator;
-use crate::feed::Ended;
 use crate::ledger::Ledger;
 use crate::panics::{REST, caught};
 use crate::readers::Readers;
 use crate::shared::Shared;
 use crate::stats::{Counters, count};
-use crate::{Directory, DispatchOptions, feed};
+use crate::{Directory, DispatchOptions, consume};
 
 /// How long until a life begins after one that has failed: at first, and at most.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
         let began = Instant::now();
         let (shared, fallen_behind) = Shared::new(&parts);
         let shared = Arc::new(shared);
-        let life = feed::run(Arc::clone(&shared), fallen_behind, stopping.clone());
+        let life = consume::run(Arc::clone(&shared), fallen_behind, stopping.clone());
         match caught(life).await {
             Ok(Ended::Stopped) => return,
             Ok(Ended::Failed) => {}

@@ -16,9 +16,9 @@ use dovecast_notification::{EndpointId, Notification, OrderKey};
 use tracing::Span;
 
 use crate::budget::Reserved;
+use crate::consume;
 use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
-use crate::feed;
 use crate::item::{Item, Origin, ReadTogether, What};
 use crate::ledger::{Happened, KeyPlace, Ledger, TopicPartition};
 use crate::locks::Lock;
@@ -303,7 +303,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                         // by now.
                         self.owe(endpoint, live);
                     } else {
-                        feed::offer(self, endpoint, live).await;
+                        consume::offer(self, endpoint, live).await;
                     }
                 }
                 Verdict::Fails => {}
@@ -330,7 +330,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             }
             tokio::select! {
                 () = self.room.news() => {}
-                () = tokio::time::sleep(feed::POLL_INTERVAL) => {}
+                () = tokio::time::sleep(consume::POLL_INTERVAL) => {}
             }
         }
         !self.is_stopping()

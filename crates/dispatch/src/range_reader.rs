@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use dovecast_log::{Log, LogError, Record};
 
 use crate::budget::Reserved;
-use crate::feed::bury;
+use crate::consume::bury;
 use crate::item::{Item, Origin, What};
 use crate::lane::{Lane, Offered};
 use crate::ledger::{Ledger, RangeId};
@@ -55,6 +55,16 @@ pub(crate) enum Step {
     },
     /// The range is not ours any more, or we cannot read it: it is left to others.
     Left,
+}
+
+/// How far a range may be read ahead of what is done.
+struct Window {
+    /// Most deliveries that wait in the queue of the lane, which all of its ranges share.
+    waiting: usize,
+    /// Most deliveries of the range that wait or are under way.
+    under_way: usize,
+    /// Offset of the end of the range.
+    to: u64,
 }
 
 /// How far one range was read.
@@ -149,21 +159,23 @@ impl<L: Log> RangeReader<L> {
             } else {
                 state.gate.endpoint().concurrency.max(1) * WINDOW
             };
-            // All ranges of a lane share its queue.
             let is_ordered = state.gate.endpoint().is_ordered && window > 1;
             (window, state.waiting(), is_ordered)
         };
         if waiting >= window {
             return Step::Nothing;
         }
-        let lane_window = window;
-        // What waits for another one of its key holds back no other key.
-        let window = if is_ordered {
-            window.max(ORDERED_WINDOW)
-        } else {
-            window
+        let mut window = Window {
+            waiting: window,
+            // What waits for another one of its key holds back no other key.
+            under_way: if is_ordered {
+                window.max(ORDERED_WINDOW)
+            } else {
+                window
+            },
+            to,
         };
-        if self.next >= to || self.run.under_way() >= window {
+        if self.next >= to || self.run.under_way() >= window.under_way {
             return Step::Nothing;
         }
         let began = Instant::now();
@@ -214,29 +226,28 @@ impl<L: Log> RangeReader<L> {
         }
         self.failing = None;
         let front = self.waiting.front().map_or(0, |record| record.value.len());
-        let window = window.min(shared.budget.window(front));
-        if self.run.under_way() >= window {
+        window.under_way = window.under_way.min(shared.budget.window(front));
+        if self.run.under_way() >= window.under_way {
             return Step::Nothing;
         }
-        self.offer_waiting(shared, lane, (window, lane_window, to))
-            .await
+        self.offer_waiting(shared, lane, &window).await
     }
 
-    /// Offers what was fetched, so many deliveries at a time.
+    /// Offers what was fetched, as far as the window goes.
     async fn offer_waiting<S: Ledger>(
         &mut self,
         shared: &Arc<Shared<L, S>>,
         lane: &Arc<Lane>,
-        (window, lane_window, to): (usize, usize, u64),
+        window: &Window,
     ) -> Step
     where
         L: Clone,
     {
-        while self.run.under_way() < window
+        while self.run.under_way() < window.under_way
             && let Some(record) = self.waiting.pop_front()
         {
-            if record.offset >= to {
-                let end = to.max(self.next);
+            if record.offset >= window.to {
+                let end = window.to.max(self.next);
                 self.waiting.push_front(record);
                 self.skip_to(shared, end);
                 break;
@@ -245,7 +256,7 @@ impl<L: Log> RangeReader<L> {
                 self.waiting.push_front(record);
                 return Step::WantsRoom(bytes);
             }
-            if lane.state().waiting() >= lane_window {
+            if lane.state().waiting() >= window.waiting {
                 break;
             }
             // Costly conditions may have kept it longer than its time.

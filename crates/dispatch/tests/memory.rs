@@ -25,8 +25,8 @@ const TOPIC: &str = "hooks.outbox";
 const MB: usize = 1024 * 1024;
 /// What the dispatcher is told that it may take.
 const BUDGET_MB: usize = 24;
-/// What it may take besides: what the log hands out to the feed and to each reader, copies of that,
-/// requests, the allocator's own.
+/// What it may take besides: what the log hands out to the consumer and to each reader, copies of
+/// that, requests, the allocator's own.
 const BESIDES_MB: usize = 64;
 const READERS: usize = 2;
 /// Many times what it may take.

@@ -8,7 +8,7 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line makes no sense. `doctor` has its own: see
 //! `cli`.
 //!
-//! A library for two users: the binary (`main.rs`), and whoever tries the [`readers`].
+//! A library for two users: the binary (`main.rs`), and whoever tries the [`parsers`].
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ mod exposition;
 mod headers;
 mod key_file;
 mod logs;
-pub mod readers;
+pub mod parsers;
 mod serve;
 mod sources;
 

@@ -10,18 +10,16 @@ mod broker_process;
 mod clients;
 mod jars;
 mod java;
+mod topics;
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::metadata::MetadataTopic;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -184,63 +182,6 @@ impl RealKafka {
         self.directory.path().join("kafka.log")
     }
 
-    /// Creates a topic and waits until its partitions can be written to. Others appear on demand
-    /// with 1 partition.
-    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
-        self.create_topic_with(name, partitions, &[])
-    }
-
-    /// Creates a topic with settings of its own, and waits until its partitions can be written to.
-    pub fn create_topic_with(
-        &self,
-        name: &str,
-        partitions: i32,
-        settings: &[(&str, &str)],
-    ) -> Result<()> {
-        let what = || format!("cannot create topic `{name}` with `{partitions}` partitions");
-        let admin: AdminClient<DefaultClientContext> = self.client().create().with_context(what)?;
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        for (key, value) in settings {
-            topic = topic.set(key, value);
-        }
-        let options = AdminOptions::new()
-            .request_timeout(Some(ADMIN_TIMEOUT))
-            .operation_timeout(Some(ADMIN_TIMEOUT));
-        let results = futures_executor::block_on(admin.create_topics([&topic], &options))
-            .with_context(what)?;
-        for result in results {
-            result
-                .map_err(|(_, code)| anyhow!(code))
-                .with_context(what)?;
-        }
-        let wanted = usize::try_from(partitions).with_context(what)?;
-        let deadline = Instant::now() + ADMIN_TIMEOUT;
-        while led_partitions(admin.inner(), name) < wanted {
-            if Instant::now() > deadline {
-                return Err(anyhow!("its partitions have no leader").context(what()));
-            }
-            std::thread::sleep(POLL_INTERVAL);
-        }
-        Ok(())
-    }
-
-    /// Deletes a topic, with all that is in it, and waits until it is gone.
-    pub fn delete_topic(&self, name: &str) -> Result<()> {
-        let what = || format!("cannot delete topic `{name}`");
-        let admin: AdminClient<DefaultClientContext> = self.client().create().with_context(what)?;
-        let options = AdminOptions::new()
-            .request_timeout(Some(ADMIN_TIMEOUT))
-            .operation_timeout(Some(ADMIN_TIMEOUT));
-        let results = futures_executor::block_on(admin.delete_topics(&[name], &options))
-            .with_context(what)?;
-        for result in results {
-            result
-                .map_err(|(_, code)| anyhow!(code))
-                .with_context(what)?;
-        }
-        Ok(())
-    }
-
     /// Freezes the broker (SIGSTOP): connections stay open, nothing is answered.
     pub fn pause(&self) -> Result<()> {
         self.running()?.signal(Signal::STOP)
@@ -393,17 +334,4 @@ impl RealKafka {
             std::thread::sleep(POLL_INTERVAL);
         }
     }
-}
-
-/// How many partitions of a topic have a leader.
-fn led_partitions(client: &Client<DefaultClientContext>, topic: &str) -> usize {
-    let Ok(metadata) = client.fetch_metadata(Some(topic), ADMIN_TIMEOUT) else {
-        return 0;
-    };
-    metadata
-        .topics()
-        .iter()
-        .flat_map(MetadataTopic::partitions)
-        .filter(|partition| partition.leader() >= 0)
-        .count()
 }

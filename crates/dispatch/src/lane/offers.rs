@@ -13,8 +13,8 @@ use crate::ledger::TopicPartition;
 const QUEUE: usize = 2_000;
 /// Most owed deliveries in a lane's queue; lower than `QUEUE`, so that a slow endpoint leaves room.
 const OWED: usize = 1_000;
-/// A queue that is full and whose oldest has waited no longer than this drains fast: the feed waits
-/// for it.
+/// A queue that is full and whose oldest has waited no longer than this drains fast: the consumer
+/// waits for it.
 const FAST: Duration = Duration::from_millis(200);
 
 /// Owed deliveries that are offered together: one, or several of one key, in order.

@@ -70,7 +70,7 @@ async fn what_an_endpoint_owes_and_the_log_has_removed_is_counted() {
     world.committed().await;
     let begin = notify_and_forget(&mut world, 300).await;
     world.committed().await;
-    assert_eq!(stats(&world).expired, 0, "the feed was there in time");
+    assert_eq!(stats(&world).expired, 0, "the consumer was there in time");
     world.put(1, &sink, |_| {});
     let left = 301 - u32::try_from(begin).expect("small");
     until_taken(&sink, left).await;

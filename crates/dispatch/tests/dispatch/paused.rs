@@ -13,7 +13,7 @@ const ENDPOINTS: u128 = 5_000;
 /// How often all that is owed is due.
 const ROUNDS: u32 = 8;
 
-/// The retrier, looking after lanes and the feed go through the same lanes at the same time.
+/// The retrier, looking after lanes and the consumer go through the same lanes at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! The readers of the REST API as functions of bytes, see [`crate::readers`].
+//! The parsers of the REST API as functions of bytes, see [`crate::parsers`].
 
 use std::sync::LazyLock;
 

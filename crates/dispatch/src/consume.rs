@@ -1,4 +1,4 @@
-//! The feed: reads the log, finds the endpoints of each notification, offers it to their queues
+//! The consumer: reads the log, finds the endpoints of each notification, offers it to their queues
 //! (lanes), and commits the offsets of what is done.
 
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
                     Ok(None) => {}
                     Ok(Some(ended)) => break ended,
                     Err(panicked) => {
-                        shared.panicked("feed", &panicked);
+                        shared.panicked("consume", &panicked);
                         break Ended::Failed;
                     }
                 }
@@ -186,7 +186,7 @@ async fn commit<L: Log + Clone, S: Ledger>(
             true
         }
         Err(panicked) => {
-            shared.panicked("feed", &panicked);
+            shared.panicked("consume", &panicked);
             false
         }
     }
@@ -245,7 +245,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 continue;
             }
             Err(panicked) => {
-                shared.panicked("feed", &panicked);
+                shared.panicked("consume", &panicked);
                 await_room(shared, record.value.len(), stopping).await;
                 bury(
                     shared,
@@ -267,7 +267,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
         for endpoint in &found.wanted {
             if let Err(panicked) = caught(offer(shared, endpoint, &live)).await {
                 // What was dropped so is owed.
-                shared.panicked("feed", &panicked);
+                shared.panicked("consume", &panicked);
             }
         }
         if !found.costly.is_empty() {
