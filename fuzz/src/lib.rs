@@ -16,6 +16,7 @@ pub mod condition;
 pub mod endpoint;
 pub mod event;
 mod expect;
+pub mod header;
 pub mod identity;
 mod json;
 pub mod message;
@@ -50,10 +51,11 @@ pub enum Outcome {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     condition::TARGET,
     endpoint::TARGET,
     event::TARGET,
+    header::TARGET,
     identity::TARGET,
     message::TARGET,
     outbox::TARGET,

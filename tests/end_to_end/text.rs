@@ -16,6 +16,7 @@ cases![
     odd_mailbox_names_arrive_as_utf8,
     odd_user_names_arrive_as_key_and_user,
     dates_keep_their_instant,
+    addresses_and_encoded_words_are_read_as_mail_programs_do,
 ];
 
 /// The events of a kind in the topic, once there are `count` of them; every record in the topic has
@@ -265,6 +266,101 @@ fn dates_keep_their_instant(on: Installation) -> Result<()> {
             "{written}: expected {expected:?}, arrived {:?}",
             event.date
         );
+    }
+    Ok(())
+}
+
+/// What stands in From, To and Subject of a mail, and what is read of it.
+struct Readable {
+    from: &'static str,
+    to: &'static str,
+    subject: &'static str,
+    from_address: &'static str,
+    from_name: Option<&'static str>,
+    to_address: Option<&'static str>,
+    to_name: Option<&'static str>,
+    decoded: &'static str,
+}
+
+const READABLE: [Readable; 5] = [
+    Readable {
+        from: "bob@bank.example <real@y.example>",
+        to: "Team: Ed <c@a.test>, joe@where.test;",
+        subject: "=?utf-8?Q?a=00b?= invoice",
+        from_address: "real@y.example",
+        from_name: Some("bob@bank.example"),
+        to_address: Some("c@a.test"),
+        to_name: Some("Ed"),
+        decoded: "a\u{fffd}b invoice",
+    },
+    Readable {
+        from: "Smith, John <j@x.example>",
+        to: "undisclosed-recipients:;, real@x.example",
+        subject: "=?utf-8?Q?gr=C3?=\r\n =?utf-8?B?vMOfZQ==?=",
+        from_address: "j@x.example",
+        from_name: Some("John"),
+        to_address: Some("real@x.example"),
+        to_name: None,
+        decoded: "grüße",
+    },
+    Readable {
+        from: "=?utf-8?Q?Shop:_Angebote?= <shop@c.example>",
+        to: "undisclosed-recipients:;",
+        subject: "=?iso-2022-jp?B?GyRCRnw=?=\r\n =?iso-2022-jp?B?S1wbKEI=?=",
+        from_address: "shop@c.example",
+        from_name: Some("Shop: Angebote"),
+        to_address: None,
+        to_name: Some("undisclosed-recipients"),
+        decoded: "日本",
+    },
+    Readable {
+        from: "=?iso-8859-1?Q?L=F6st,_Fi?= <f@c.example>",
+        to: "[name] <a@x.example>",
+        subject: "folded\r\n over lines",
+        from_address: "f@c.example",
+        from_name: Some("Löst, Fi"),
+        to_address: Some("a@x.example"),
+        to_name: Some("[name]"),
+        decoded: "folded over lines",
+    },
+    Readable {
+        from: "<mailto:a@x.example>",
+        to: "<<a@x.example>>",
+        subject: "",
+        from_address: "a@x.example",
+        from_name: None,
+        to_address: Some("a@x.example"),
+        to_name: None,
+        decoded: "",
+    },
+];
+
+fn addresses_and_encoded_words_are_read_as_mail_programs_do(on: Installation) -> Result<()> {
+    let setup = Setup::start(on, "detail=full", |builder| builder)?;
+    let mail = |one: &Readable| {
+        let Readable {
+            from, to, subject, ..
+        } = one;
+        format!("From: {from}\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nx\r\n").into_bytes()
+    };
+    deliver(&setup, &READABLE.iter().map(mail).collect::<Vec<_>>())?;
+    let events = events(&setup, "MessageNew", READABLE.len())?;
+    for (expected, event) in READABLE.iter().zip(&events) {
+        let read = [
+            event.from_address.as_deref(),
+            event.from_display_name.as_deref(),
+            event.to_address.as_deref(),
+            event.to_display_name.as_deref(),
+            event.subject_decoded.as_deref(),
+        ];
+        let expected = [
+            Some(expected.from_address),
+            expected.from_name,
+            expected.to_address,
+            expected.to_name,
+            Some(expected.decoded),
+        ];
+        ensure!(read == expected, "{read:?}, not {expected:?}: {event:#?}");
     }
     Ok(())
 }

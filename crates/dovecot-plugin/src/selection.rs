@@ -1,12 +1,16 @@
 //! Which events of a message or a mailbox an instance shows, and what it shows of them.
 //!
 //! The framework's event data is shared by all drivers, so nothing is taken from it that this
-//! instance did not ask for; a keyword stands there once per driver that subscribed.
+//! instance did not ask for; a keyword stands there once per driver that subscribed. Addresses and
+//! decoded texts are made of the raw headers here, not taken from the framework, which stops at a
+//! NUL and takes the name of a group, or a part of a display name, for an address.
 
 use dovecast_dovecot_sys::{Content, FlagChange as RawFlagChange, MailboxEvent, Message, Strings};
 use dovecast_event::{
     Details, EventKind, FlagChange, Flags, FullMessage, MailDate, MessageId, NewMessage, OldFlags,
 };
+
+use dovecast_mail_header::{Mailbox, decode_text, first_mailbox};
 
 use crate::options::InstanceOptions;
 
@@ -98,6 +102,7 @@ fn new_message(
     let content = message.content();
     // Another driver may have asked for what this one must not show.
     let text = |value| cut(options.max_field_bytes, value).filter(|_| options.content);
+    let readable = (options.full && options.content).then(|| Readable::of(&content));
     let keywords = if options.full {
         with_prefix(options, content.keywords())
     } else {
@@ -115,28 +120,54 @@ fn new_message(
         to: text(content.to()),
         full: options
             .full
-            .then(|| full_message(options, message, &content, &keywords)),
+            .then(|| full_message(options, message, readable.as_ref(), &keywords)),
     });
+}
+
+/// Headers of a new mail as people read them.
+#[derive(Default)]
+struct Readable {
+    from: Mailbox,
+    to: Mailbox,
+    subject: Option<String>,
+}
+
+impl Readable {
+    fn of(content: &Content<'_>) -> Self {
+        Self {
+            from: content.from().map(first_mailbox).unwrap_or_default(),
+            to: content.to().map(first_mailbox).unwrap_or_default(),
+            subject: content.subject().map(decode_text),
+        }
+    }
 }
 
 fn full_message<'a>(
     options: &InstanceOptions,
     message: &Message<'a>,
-    content: &Content<'a>,
+    readable: Option<&'a Readable>,
     keywords: &'a [&'a [u8]],
 ) -> FullMessage<'a> {
-    let text = |value| cut(options.max_field_bytes, value).filter(|_| options.content);
+    let content = message.content();
+    let max_bytes = options.max_field_bytes;
+    let (from, to) = (readable.map(|it| &it.from), readable.map(|it| &it.to));
+    let address = |mailbox: Option<&'a Mailbox>| whole(max_bytes, bytes(mailbox?.address.as_ref()));
+    let name = |mailbox: Option<&'a Mailbox>| cut(max_bytes, bytes(mailbox?.display_name.as_ref()));
     FullMessage {
-        message_id: cut(options.max_field_bytes, content.message_id()),
+        message_id: cut(max_bytes, content.message_id()),
         size: message.size(),
-        from_address: text(content.from_address()),
-        from_display_name: text(content.from_display_name()),
-        to_address: text(content.to_address()),
-        to_display_name: text(content.to_display_name()),
-        subject_decoded: text(content.subject_decoded()),
+        from_address: address(from),
+        from_display_name: name(from),
+        to_address: address(to),
+        to_display_name: name(to),
+        subject_decoded: readable.and_then(|it| cut(max_bytes, bytes(it.subject.as_ref()))),
         flags: Flags::from_dovecot(content.flags()),
         keywords,
     }
+}
+
+fn bytes(text: Option<&String>) -> Option<&[u8]> {
+    text.map(String::as_bytes)
 }
 
 fn flag_change(
@@ -181,6 +212,11 @@ pub(crate) fn cut(max_bytes: usize, text: Option<&[u8]>) -> Option<&[u8]> {
     text.map(|text| cut_bytes(max_bytes, text))
 }
 
+/// The address, unless it is longer than that: cut it would be the address of somebody else.
+pub(crate) fn whole(max_bytes: usize, address: Option<&[u8]>) -> Option<&[u8]> {
+    address.filter(|address| address.len() <= max_bytes)
+}
+
 /// At most so many bytes of a text, not cut inside a character.
 pub(crate) fn cut_bytes(max_bytes: usize, text: &[u8]) -> &[u8] {
     if text.len() <= max_bytes {
@@ -197,6 +233,14 @@ pub(crate) fn cut_bytes(max_bytes: usize, text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_whole_or_left_out() {
+        let address = format!("bob@{}", "bank.example.".repeat(8));
+        let address = address.as_bytes();
+        assert_eq!(whole(address.len(), Some(address)), Some(address));
+        assert_eq!(whole(address.len() - 1, Some(address)), None);
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters() {

@@ -59,6 +59,7 @@ fn shortened<'a>(event: &Event<'a>, max_bytes: usize) -> Event<'a> {
 
 fn short(message: NewMessage<'_>, max_bytes: usize) -> NewMessage<'_> {
     let text = |text| selection::cut(max_bytes, text);
+    let address = |address| selection::whole(max_bytes, address);
     NewMessage {
         from: text(message.from),
         snippet: text(message.snippet),
@@ -66,9 +67,9 @@ fn short(message: NewMessage<'_>, max_bytes: usize) -> NewMessage<'_> {
         to: text(message.to),
         full: message.full.map(|full| FullMessage {
             message_id: text(full.message_id),
-            from_address: text(full.from_address),
+            from_address: address(full.from_address),
             from_display_name: text(full.from_display_name),
-            to_address: text(full.to_address),
+            to_address: address(full.to_address),
             to_display_name: text(full.to_display_name),
             subject_decoded: text(full.subject_decoded),
             ..full

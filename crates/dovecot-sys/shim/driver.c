@@ -179,11 +179,6 @@ driver_process_mbox(struct push_notification_driver_txn *dtxn, struct push_notif
 	(content)->subject = (data)->subject; \
 	(content)->snippet = (data)->snippet; \
 	(content)->message_id = (data)->message_id; \
-	(content)->from_address = (data)->ext.from_address; \
-	(content)->from_display_name = (data)->ext.from_display_name_utf8; \
-	(content)->to_address = (data)->ext.to_address; \
-	(content)->to_display_name = (data)->ext.to_display_name_utf8; \
-	(content)->subject_decoded = (data)->ext.subject_utf8; \
 	(content)->date = (data)->date; \
 	(content)->date_tz = (data)->date_tz; \
 	(content)->flags = (data)->flags; \

@@ -53,9 +53,6 @@ struct dovecast_strings {
 /* MessageNew and MessageAppend */
 struct dovecast_content {
 	const char *from, *to, *subject, *snippet, *message_id;
-	const char *from_address, *from_display_name;
-	const char *to_address, *to_display_name;
-	const char *subject_decoded;
 	int64_t date; /* seconds, -1: unknown */
 	int32_t date_tz; /* minutes east of UTC */
 	uint32_t flags;

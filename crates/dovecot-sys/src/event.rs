@@ -168,16 +168,6 @@ content_texts! {
     snippet
     /// Message-ID header, raw.
     message_id
-    /// Address of the first From mailbox.
-    from_address
-    /// Display name of the first From mailbox, decoded.
-    from_display_name
-    /// Address of the first To mailbox.
-    to_address
-    /// Display name of the first To mailbox, decoded.
-    to_display_name
-    /// Subject, decoded.
-    subject_decoded
 }
 
 impl<'a> Content<'a> {

@@ -64,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     pub(crate) store: StoreSection,
     pub(crate) secrets: Secrets,
+    #[serde(deserialize_with = "dispatch::checked")]
     pub(crate) dispatch: Dispatch,
     pub(crate) ox: Ox,
     pub(crate) logging: Logging,

@@ -19,7 +19,7 @@ use super::batch;
 use super::store::{FILE, Store, StoreError, key, unkey};
 use super::writer::Shared;
 use crate::LogError;
-use partitions::{SavedPartition, fill_in_numbers, gaps, known_end, known_partitions};
+use partitions::{SavedPartition, fill_in_numbers, free_id, gaps, known_end, known_partitions};
 
 /// What SQLite keeps beside the file.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
@@ -38,7 +38,13 @@ struct Row {
 
 /// Makes a new file of what is left in the damaged one, and puts that aside. Whatever happens
 /// meanwhile, the damaged file stays in its place until the new one is complete.
-pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
+///
+/// `next_partition_id`: ids of partitions below it may be in the hands of readers.
+pub(super) fn salvage(
+    shared: &Shared,
+    reason: &str,
+    next_partition_id: u64,
+) -> Result<(), StoreError> {
     let path = &shared.store.path;
     tracing::error!(reason, file = %path.display(), "the log is damaged; what can be read of it is copied to a new one");
     let unfinished = Store {
@@ -52,7 +58,7 @@ pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
         })
     };
     remove_unfinished(path).map_err(io)?;
-    let saved = save(shared, &unfinished)?;
+    let saved = save(shared, &unfinished, next_partition_id)?;
     let aside = put_aside(path).map_err(io)?;
     fs::rename(&unfinished.path, path).map_err(io)?;
     shared
@@ -69,11 +75,11 @@ pub(super) fn salvage(shared: &Shared, reason: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn save(shared: &Shared, unfinished: &Store) -> Result<Saved, StoreError> {
+fn save(shared: &Shared, unfinished: &Store, next_partition_id: u64) -> Result<Saved, StoreError> {
     let new = unfinished.open_writer()?;
     let sql = |error: rusqlite::Error| unfinished.error("append to", &error);
     new.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
-    let saved = copy(shared, &new).map_err(sql)?;
+    let saved = copy(shared, &new, next_partition_id).map_err(sql)?;
     new.execute_batch("COMMIT").map_err(sql)?;
     // Everything has to be in the file: only that is renamed.
     unfinished.check_size(&new)?;
@@ -149,7 +155,7 @@ fn fill_up(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
+fn copy(shared: &Shared, new: &Connection, next_partition_id: u64) -> rusqlite::Result<Saved> {
     let mut saved = Saved::default();
     let damaged = &shared.store.path;
     if let Err(error) = fill_up(damaged) {
@@ -173,7 +179,14 @@ fn copy(shared: &Shared, new: &Connection) -> rusqlite::Result<Saved> {
         // did not reach.
         copy_range(&old, new, (i64::MIN, i64::MAX), &mut partitions, &mut saved)?;
     }
-    fill_in_numbers(&mut partitions);
+    let next_id = free_id(&partitions, &old, next_partition_id);
+    let known = |topic: &str, number: u32| {
+        let topic = shared.topics.get(topic)?;
+        let mut known = topic.partitions.iter();
+        let known = known.find(|partition| partition.number == number)?;
+        Some(known.id)
+    };
+    fill_in_numbers(&mut partitions, known, next_id);
     for (id, partition) in &mut partitions {
         // An offset that was given once is never given again, though its record may be lost.
         partition.end = partition

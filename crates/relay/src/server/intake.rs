@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use super::batch::Rejections;
 use super::{Relay, stopped};
 use crate::spill::{SUFFIX, is_name};
-use aside::trim;
+use aside::{Removed, trim};
 use claims::Claims;
 use conclude::conclude;
 use file::{Ending, Slice};
@@ -68,6 +68,8 @@ pub(super) struct Intake {
     rejections: Mutex<HashMap<String, Rejections>>,
     kept: Mutex<Kept>,
     failed_lines: LineLimit,
+    /// Lines about refused files that were removed.
+    removed_lines: LineLimit,
 }
 
 /// What became of a file.
@@ -116,12 +118,14 @@ impl Intake {
             dir: dir.to_owned(),
             claims: Arc::default(),
             turns: Semaphore::new(SLICES_AT_A_TIME),
-            is_more_aside: AtomicBool::new(false),
+            // Since the last start there may be.
+            is_more_aside: AtomicBool::new(true),
             marks: OnceCell::new(),
             refused: Mutex::default(),
             rejections: Mutex::default(),
             kept: Mutex::default(),
             failed_lines: LineLimit::default(),
+            removed_lines: LineLimit::default(),
         })
     }
 
@@ -198,9 +202,30 @@ pub(super) async fn take_all(relay: &Arc<Relay>) {
     if relay.intake.is_more_aside.swap(false, Ordering::Relaxed) {
         let dir = relay.intake.dir.clone();
         let trimmed = tokio::task::spawn_blocking(move || trim(&dir)).await;
-        if let Err(error) = trimmed.map_err(io::Error::other).flatten() {
-            failed(relay, &error.into(), "torn files that are too many");
+        match trimmed.map_err(io::Error::other).flatten() {
+            Ok(removed) => tell_removed(relay, &removed),
+            Err(error) => failed(
+                relay,
+                &error.into(),
+                "files that were put aside and are too many",
+            ),
         }
+    }
+}
+
+/// Counts refused files that were removed, and logs them: nobody gets what was in them.
+fn tell_removed(relay: &Relay, removed: &Removed) {
+    if *removed == Removed::default() {
+        return;
+    }
+    let counter = &relay.counters.spill_kept_removed;
+    counter.fetch_add(removed.files, Ordering::Relaxed);
+    if relay.intake.removed_lines.take() {
+        tracing::error!(
+            files = removed.files,
+            bytes = removed.bytes,
+            "refused spill files were too many, and the oldest were removed: their events are lost"
+        );
     }
 }
 

@@ -72,6 +72,8 @@ counters! {
     spill_torn,
     /// Records of spill files that the configuration refuses; their files are kept.
     spill_kept,
+    /// Files with such records that were too many and were removed.
+    spill_kept_removed,
     /// Spill files that are not taken in: of a user who may not send, or no proper files.
     spill_refused,
     /// Spill files that are there now.

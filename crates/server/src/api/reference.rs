@@ -4,6 +4,9 @@ use axum::Router;
 use axum::http::header;
 use axum::response::Html;
 use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::server::Server;
 use utoipa::{Modify, OpenApi};
@@ -54,12 +57,35 @@ pub(super) fn router(mut document: utoipa::openapi::OpenApi, prefix: &str) -> Ro
     // The document is made of constants; it cannot fail to be written.
     let json = document.to_pretty_json().unwrap_or_default();
     let page = PAGE.replace("{prefix}", prefix);
+    let policy = policy(&page);
     Router::new()
         .route(
             "/v1/openapi.json",
             get(async move || ([(header::CONTENT_TYPE, "application/json")], json.clone())),
         )
-        .route("/api-docs", get(async move || Html(page.clone())))
+        .route(
+            "/api-docs",
+            get(async move || {
+                let policy = [(header::CONTENT_SECURITY_POLICY, policy.clone())];
+                (policy, Html(page.clone()))
+            }),
+        )
+}
+
+/// What a browser may do with the page: run the script and show the style that are in it, by their
+/// hashes, and ask this server.
+fn policy(page: &str) -> String {
+    let hash = |element: &str| {
+        let inner = page.split_once(&format!("<{element}>"));
+        let inner = inner.and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
+        let inner = inner.map_or("", |(inner, _)| inner);
+        STANDARD.encode(Sha256::digest(inner))
+    };
+    format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash("script"),
+        hash("style")
+    )
 }
 
 #[cfg(test)]

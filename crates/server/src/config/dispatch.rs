@@ -78,6 +78,18 @@ impl Dispatch {
     }
 }
 
+/// The section, in which no topic is of two kinds.
+pub(super) fn checked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dispatch, D::Error> {
+    let dispatch = Dispatch::deserialize(deserializer)?;
+    if dispatch.event_topics.contains(&dispatch.outbox_topic) {
+        return Err(de::Error::custom(format!(
+            "`event_topics` names `{}`, which is `outbox_topic`: notifications are no events, and mail processes may write to topics of events",
+            dispatch.outbox_topic
+        )));
+    }
+    Ok(dispatch)
+}
+
 fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventAccount, D::Error> {
     let text = String::deserialize(deserializer)?;
     match (text.as_str(), text.strip_prefix("fixed:")) {

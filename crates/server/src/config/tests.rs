@@ -91,6 +91,8 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[relay]\ntopics = ['a b']", "2:10: `topics`: `a b` is not a topic, expected 1 to 249 of letters"),
         ("[relay]\ntopics = ['..']", "2:10: `topics`: `..` is not a topic"),
         ("[dispatch]\noutbox_topic = 'hooks/outbox'", "2:16: `outbox_topic`: `hooks/outbox` is not a topic, expected 1 to 249 of letters, digits, `.`, `_`, `-`"),
+        ("[dispatch]\nevent_topics = ['a', 'hooks.outbox']", "`event_topics` names `hooks.outbox`, which is `outbox_topic`"),
+        ("[dispatch]\noutbox_topic = 'dovecot'", "`event_topics` names `dovecot`, which is `outbox_topic`"),
         ("[dispatch]\noutbox_topic = ''", "2:16: `outbox_topic`: `` is not a topic"),
         ("[dispatch]\nevent_topics = ['dovecot', 'mail*']", "2:16: `event_topics`: `mail*` is not a topic, expected 1 to 249 of letters"),
         ("[dispatch]\nevent_topics = ['.']", "2:16: `event_topics`: `.` is not a topic"),

@@ -28,6 +28,11 @@ pub(super) fn write(out: &mut Exposition, relay: &RelayStats) {
             relay.spill_kept,
         ),
         (
+            "dovecast_relay_spill_kept_removed_files_total",
+            "Files with such records that were too many and were removed; what was in them is lost.",
+            relay.spill_kept_removed,
+        ),
+        (
             "dovecast_relay_spill_refused_total",
             "Spill files that were refused: malformed, or of users who may not send.",
             relay.spill_refused,

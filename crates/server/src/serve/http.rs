@@ -55,6 +55,7 @@ pub(super) async fn serve(
     let shared = Shared {
         router: router
             .layer(middleware::from_fn_with_state(bound, answering::bounded))
+            .layer(middleware::map_response(answering::guarded))
             .layer(middleware::from_fn_with_state(
                 Arc::clone(&stats),
                 answering::counted,

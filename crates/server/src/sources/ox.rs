@@ -5,7 +5,6 @@
 //! once the event is in the log; any other has the reason. The driver repeats nothing but what was
 //! not answered.
 
-mod decoded;
 mod key;
 mod notification;
 mod users;

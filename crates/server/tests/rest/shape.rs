@@ -1,11 +1,14 @@
 //! What all answers have in common, bodies that are refused, and the description of the API.
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use dovecast_testkit::http::Request;
 use dovecast_testkit::postgres::PASSWORD;
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::setup::{PREFIX, World, bearer, cases};
 
@@ -18,6 +21,7 @@ cases![
     the_description_is_served_and_is_the_reviewed_one,
     every_call_of_the_description_is_documented,
     a_page_to_read_the_description_needs_no_other_host,
+    no_answer_is_taken_for_something_else_by_a_browser,
     what_the_database_does_not_do_is_an_unexpected_error,
     a_server_is_ready_while_its_store_takes_writes,
     the_prefix_is_configurable,
@@ -137,6 +141,40 @@ fn a_page_to_read_the_description_needs_no_other_host(world: &World) -> Result<(
     ensure!(said.answer.status == 200 && body.starts_with("<!DOCTYPE html>"));
     ensure!(body.contains("\"/api/hooks/v1/openapi.json\""), "{body}");
     ensure!(!body.contains("://") && !body.contains("src="), "{body}");
+    let policy = said.answer.header("content-security-policy");
+    let policy = policy.context("the page has no policy")?;
+    ensure!(
+        policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    // Of what the page holds: without it a browser would show nothing.
+    for (element, directive) in [("script", "script-src"), ("style", "style-src")] {
+        let inner = body.split_once(&format!("<{element}>"));
+        let inner = inner.and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
+        let (inner, _) = inner.with_context(|| format!("no <{element}>"))?;
+        let expected = format!(
+            "{directive} 'sha256-{}'",
+            STANDARD.encode(Sha256::digest(inner))
+        );
+        ensure!(policy.contains(&expected), "{policy}");
+    }
+    Ok(())
+}
+
+fn no_answer_is_taken_for_something_else_by_a_browser(world: &World) -> Result<()> {
+    for path in ["/apps", "/v1/openapi.json", "/api-docs", "/no/such/thing"] {
+        let said = world.nobody().get(path)?;
+        let header = |name: &str| said.answer.header(name);
+        ensure!(
+            header("x-content-type-options") == Some("nosniff"),
+            "{path}: {said:?}"
+        );
+        let policy = header("content-security-policy");
+        ensure!(
+            policy.is_some_and(|policy| policy.contains("frame-ancestors 'none'")),
+            "{path}: {said:?}"
+        );
+    }
     Ok(())
 }
 

@@ -16,11 +16,7 @@ pub(super) fn known_end(shared: &Shared, old: &Connection, id: u64) -> u64 {
     let topics = shared.topics.all();
     let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
     let here = partitions.find(|partition| partition.id == id);
-    let column = if is_version_1(old) {
-        "part"
-    } else {
-        "partition_id"
-    };
+    let column = committed_column(old);
     let sql = format!("SELECT max(offset) FROM committed WHERE {column} = ?1");
     let committed: Option<i64> = old
         .query_row(&sql, [id.cast_signed()], |row| row.get(0))
@@ -29,14 +25,18 @@ pub(super) fn known_end(shared: &Shared, old: &Connection, id: u64) -> u64 {
         .max(committed.map_or(0, i64::cast_unsigned))
 }
 
-/// A topic has its partitions without gaps: those of which nothing is left are made anew.
-pub(super) fn fill_in_numbers(partitions: &mut BTreeMap<u64, SavedPartition>) {
+/// A topic has its partitions without gaps: those of which nothing is left are made anew, with the
+/// id by which this process knows them, or else the next one that is free.
+pub(super) fn fill_in_numbers(
+    partitions: &mut BTreeMap<u64, SavedPartition>,
+    known: impl Fn(&str, u32) -> Option<u64>,
+    mut next_id: u64,
+) {
     let mut topics: BTreeMap<Arc<str>, BTreeSet<u32>> = BTreeMap::new();
     for partition in partitions.values() {
         let numbers = topics.entry(Arc::clone(&partition.topic)).or_default();
         numbers.insert(partition.number);
     }
-    let mut next_id = partitions.last_key_value().map_or(0, |(id, _)| id + 1);
     for (topic, numbers) in topics {
         let last = numbers.last().copied().unwrap_or_default();
         for number in (0..last).filter(|number| !numbers.contains(number)) {
@@ -46,9 +46,43 @@ pub(super) fn fill_in_numbers(partitions: &mut BTreeMap<u64, SavedPartition>) {
                 begin: 0,
                 end: 0,
             };
-            partitions.insert(next_id, partition);
-            next_id += 1;
+            let its_own = known(&topic, number).filter(|id| !partitions.contains_key(id));
+            let id = its_own.unwrap_or_else(|| {
+                let free = next_id;
+                next_id += 1;
+                free
+            });
+            partitions.insert(id, partition);
         }
+    }
+}
+
+/// The lowest id that was never one of a partition, as far as anybody knows: what groups have
+/// committed of a partition that is lost must not count for another one, nor may a reader that has
+/// it in hand read that. `at_least`: ids below it were given by this process.
+pub(super) fn free_id(
+    partitions: &BTreeMap<u64, SavedPartition>,
+    old: &Connection,
+    at_least: u64,
+) -> u64 {
+    let column = committed_column(old);
+    let sql = format!("SELECT max({column}) FROM committed");
+    let committed: Option<i64> = old
+        .query_row(&sql, [], |row| row.get(0))
+        .unwrap_or_default();
+    let saved = partitions.last_key_value().map(|(id, _)| id + 1);
+    let committed = committed.map(|id| id.cast_unsigned() + 1);
+    at_least
+        .max(saved.unwrap_or_default())
+        .max(committed.unwrap_or_default())
+}
+
+/// The column of the table `committed` that holds the id of a partition.
+fn committed_column(old: &Connection) -> &'static str {
+    if is_version_1(old) {
+        "part"
+    } else {
+        "partition_id"
     }
 }
 
@@ -141,4 +175,45 @@ pub(super) fn gaps(new: &Connection, id: u64, partition: &SavedPartition) -> rus
         expected = base + row.get::<_, i64>(1)?.cast_unsigned();
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(number: u32) -> SavedPartition {
+        SavedPartition {
+            topic: Arc::from("events"),
+            number,
+            begin: 0,
+            end: 0,
+        }
+    }
+
+    fn check(known: Option<u64>, at_least: u64, expected: u64) {
+        let old = Connection::open_in_memory().expect("a database");
+        // Of a partition with the id 5 nothing but this is left.
+        old.execute_batch(
+            "CREATE TABLE committed (consumer_group TEXT, partition_id INTEGER, offset INTEGER);
+             INSERT INTO committed VALUES ('g', 1, 7), ('g', 5, 400);",
+        )
+        .expect("a table");
+        let mut partitions = BTreeMap::from([(1, saved(1))]);
+        let next_id = free_id(&partitions, &old, at_least);
+        let known = |topic: &str, number| known.filter(|_| (topic, number) == ("events", 0));
+        fill_in_numbers(&mut partitions, known, next_id);
+        let made = partitions.iter().find(|(_, made)| made.number == 0);
+        assert_eq!(made.map(|(id, _)| *id), Some(expected), "{at_least}");
+        assert_eq!(partitions.len(), 2);
+    }
+
+    #[test]
+    fn a_partition_that_is_made_anew_has_no_id_of_another_one() {
+        check(None, 0, 6);
+        check(None, 9, 9);
+        // This process knows which id it had.
+        check(Some(0), 9, 0);
+        // That id is another one's by what was saved.
+        check(Some(1), 9, 9);
+    }
 }

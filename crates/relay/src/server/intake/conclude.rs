@@ -57,10 +57,12 @@ pub(super) async fn conclude(
     if suffix == Some(REFUSED_SUFFIX) {
         counters.spill_refused.fetch_add(1, Ordering::Relaxed);
     }
+    if suffix.is_some() {
+        relay.intake.is_more_aside.store(true, Ordering::Relaxed);
+    }
     let Some(reason) = torn else {
         return Ok(());
     };
-    relay.intake.is_more_aside.store(true, Ordering::Relaxed);
     counters.spill_torn.fetch_add(1, Ordering::Relaxed);
     if relay.peers.files.take(owner.unwrap_or(u32::MAX)) {
         tracing::warn!(

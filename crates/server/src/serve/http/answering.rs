@@ -1,4 +1,5 @@
-//! What each request goes through: it is counted, and has a time until it is answered.
+//! What each request goes through: it is counted, has a time until it is answered, and its answer
+//! says to browsers what they must not make of it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
@@ -30,6 +31,25 @@ pub(super) async fn counted(
         Kind::new(route, &method, response.status()),
         began.elapsed(),
     );
+    response
+}
+
+/// What a browser may load for an answer, and where it may be shown: nothing, and nowhere. A page
+/// says its own.
+const NOTHING: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'");
+
+/// Keeps browsers from taking an answer for something else than it is, and from running what is in
+/// it: texts in answers come from others.
+pub(super) async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(NOTHING);
     response
 }
 

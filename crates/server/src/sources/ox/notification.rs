@@ -4,11 +4,11 @@
 //! holds.
 
 use dovecast_event::{EventKind, replace_invalid_utf8};
+use dovecast_mail_header::{decode_text, first_mailbox};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::decoded::{decode_from, decode_text};
 use super::key::IdKey;
 
 /// A new mail, as the driver tells of it.
@@ -107,7 +107,8 @@ impl Notification {
 
     /// JSON of the event, as our plugin writes that of a `MessageNew`.
     pub(super) fn event(&self) -> serde_json::Result<Vec<u8>> {
-        let from = self.from.as_deref().map(decode_from).unwrap_or_default();
+        let from = self.from.as_deref().map(str::as_bytes);
+        let from = from.map(first_mailbox).unwrap_or_default();
         let subject = self.subject.as_deref();
         serde_json::to_vec(&NewMail {
             user: &self.user,
@@ -121,7 +122,7 @@ impl Notification {
             unseen: self.unseen,
             from_address: from.address,
             from_display_name: from.display_name,
-            subject_decoded: subject.map(decode_text),
+            subject_decoded: subject.map(|subject| decode_text(subject.as_bytes())),
         })
     }
 }

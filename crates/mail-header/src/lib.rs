@@ -1,0 +1,31 @@
+//! Headers of mail as people read them: the first address of a From or a To with its name, and
+//! encoded words (RFC 2047) as text.
+//!
+//! Headers are what strangers have written, and are read as mail programs read them: what breaks
+//! the grammar is passed over, not refused. Each function takes time and memory in proportion to
+//! the header. What an address is worth, whether its sender is who it says, is not looked at.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod charset;
+mod encoded_word;
+mod mailbox;
+mod tokens;
+
+pub use encoded_word::decode_text;
+pub use mailbox::{Mailbox, first_mailbox};
+
+/// Folded lines as one (RFC 5322 section 2.2.3): line ends are left out, blanks stay.
+fn unfolded(header: &[u8]) -> Vec<u8> {
+    let is_kept = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+    header.iter().copied().filter(is_kept).collect()
+}
+
+/// Whether there are blanks only, or nothing.
+fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, b' ' | b'\t'))
+}
+
+#[cfg(test)]
+mod tests;
