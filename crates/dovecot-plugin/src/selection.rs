@@ -8,7 +8,7 @@ use dovecast_event::{
     Details, EventKind, FlagChange, Flags, FullMessage, MailDate, MessageId, NewMessage, OldFlags,
 };
 
-use crate::options::InstanceOptions;
+use dovecast_options::InstanceOptions;
 
 /// The order in which one message's events are sent.
 const MESSAGE_ORDER: [EventKind; 7] = [
