@@ -84,7 +84,7 @@ pub(crate) enum Command {
     Plan(PlanArguments),
     /// Measure a running server
     Bench(BenchArguments),
-    /// Check the Dovecot of this host, and say what is wrong with it
+    /// Check the Dovecot and the server of this host, and say what is wrong with them
     Doctor(DoctorArguments),
 }
 

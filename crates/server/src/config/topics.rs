@@ -9,7 +9,7 @@ use super::{Config, Role};
 
 impl Config {
     /// Topics that mail processes may write to.
-    pub(super) fn relay_topics(&self) -> Topics {
+    pub(crate) fn relay_topics(&self) -> Topics {
         let of_relay = self.relay.topics.as_ref();
         let names = of_relay.unwrap_or(&self.dispatch.event_topics).clone();
         Topics::new(names, [self.dispatch.outbox_topic.clone()])
