@@ -22,7 +22,7 @@ use hyper::header::{
 use hyper::{Method, Request, Uri};
 use url::Url;
 
-use crate::guard::{Addresses, Guard};
+use crate::guard::{Addresses, Guard, GuardError};
 use crate::headers::{self, CredentialError, HeaderError};
 use crate::http::{self, BodyLimits, Connection, HttpError, Origin};
 use crate::signature::{Secret, sign};
@@ -354,6 +354,17 @@ impl Target for WebhookTarget {
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {
         Box::new(Sender::new(Arc::clone(&self.webhook), self.guard.clone()))
+    }
+
+    fn objection(&self) -> Boxed<'_, Option<String>> {
+        let origin = &self.webhook.origin;
+        Box::pin(async move {
+            match self.guard.addresses(&origin.host, origin.port).await {
+                Err(error @ GuardError::NotAllowed { .. }) => Some(error.to_string()),
+                // A name that is not found today may be there tomorrow.
+                Err(GuardError::Lookup { .. }) | Ok(_) => None,
+            }
+        })
     }
 }
 
