@@ -5,6 +5,7 @@
 //! then what they have handed over is made durable and shipped, then the log is closed. A second
 //! signal ends the process at once; the log survives that as it survives any death.
 
+pub(crate) mod backlog;
 mod directories;
 pub(crate) mod http;
 mod listeners;
@@ -40,11 +41,13 @@ use crate::control::{self, Control, PeerChecked};
 #[cfg(feature = "kafka")]
 use crate::dispatch::Lost;
 use crate::dispatch::{Dispatching, Tester};
+use crate::exposition;
 #[cfg(feature = "kafka")]
 use crate::logs;
 use crate::logs::Logs;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
+use backlog::Backlogs;
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use stop::STOP_TIMEOUT;
@@ -55,6 +58,7 @@ pub(crate) use stopping::Stopping;
 
 /// Runs until a signal says stop.
 pub(crate) fn run(config: &Config) -> Result<()> {
+    exposition::process::start();
     // Before there are threads: it reads the environment.
     let passed = Passed::from_environment()?;
     let _started = logging::start(&config.logging)?;
@@ -171,6 +175,7 @@ impl Parts {
             http: Arc::clone(&http_stats),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
             dispatching: dispatching.clone(),
+            backlogs: store.clone().map(|store| Arc::new(Backlogs::new(store))),
             log: log.clone(),
             relay: relay.clone(),
             #[cfg(feature = "kafka")]

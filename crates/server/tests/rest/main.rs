@@ -77,6 +77,7 @@ mod messages;
 mod ox;
 mod redelivery;
 mod registration;
+mod numbers;
 mod requests;
 mod secrets;
 mod setup;
@@ -135,6 +136,7 @@ fn main() -> ExitCode {
         secrets::CASES,
         shape::CASES,
         sources::CASES,
+        numbers::CASES,
         #[cfg(feature = "kafka")]
         with_kafka::CASES,
     ]
