@@ -9,6 +9,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use dovecast_notification::{EndpointId, Filter, Index};
 
 use crate::driver::Target;
+use crate::ledger::Millis;
 use crate::locks::{Held, ReadWriteLock};
 use crate::schedule::Schedule;
 
@@ -42,6 +43,9 @@ pub struct Endpoint {
     pub fallback: Option<EndpointId>,
     /// Whether a dead letter ends the use of the endpoint, as with hooks-backend.
     pub is_switched_off_by_failure: bool,
+    /// When a person saved it last, or asked for all that it owes: with another one what has failed
+    /// before says nothing about it.
+    pub saved_ms: Millis,
 }
 
 /// All endpoints, and which notifications each wants.
@@ -79,6 +83,7 @@ impl Endpoint {
             is_ordered: false,
             fallback: None,
             is_switched_off_by_failure: false,
+            saved_ms: 0,
         }
     }
 }
