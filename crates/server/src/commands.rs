@@ -150,6 +150,8 @@ fn check_config(arguments: &ConfigArguments) -> Result<()> {
     let config = Config::load(Some(file), None)?;
     let unknown = config.relay.unknown_users()?;
     let warnings = unknown
+    let checked = config.check();
+    checked.with_context(|| format!("{} cannot be served", file.display()))?;
         .iter()
         .map(|user| format!("warning: `allow`: this host has no user `{user}`"));
     let mut lines: Vec<String> = warnings.collect();

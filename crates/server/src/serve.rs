@@ -83,6 +83,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
     passed.check_paths(config)?;
+    config.check_topics()?;
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {
@@ -174,8 +175,8 @@ impl Parts {
         let status = Status {
             http: Arc::clone(&http_stats),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
-            dispatching: dispatching.clone(),
             backlogs: store.clone().map(|store| Arc::new(Backlogs::new(store))),
+            dispatching: dispatching.clone(),
             log: log.clone(),
             relay: relay.clone(),
             #[cfg(feature = "kafka")]
@@ -282,13 +283,7 @@ fn operations(
 
 /// What Dovecot's own driver speaks to.
 fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
-    let credentials = config.ox.credentials.as_ref();
     let topic = config.dispatch.event_topics.first();
-    if credentials.is_some() && topic.is_none() {
-        return Err(anyhow!(
-            "[ox] needs a topic in `event_topics` of [dispatch]"
-        ));
-    }
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
     let source = OxSource::new(&config.ox, &config.ox_key_file(), destination)?;
     Ok(ox::router(source))

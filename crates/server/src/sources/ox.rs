@@ -71,8 +71,8 @@ impl OxSource {
         destination: Destination,
     ) -> anyhow::Result<Self> {
         let configured = match &config.credentials {
-            Some(Credentials { user, password }) => Some(Configured {
-                expected: Sha256::digest(format!("{user}:{password}").as_bytes()).into(),
+            Some(credentials) => Some(Configured {
+                expected: expected(credentials)?,
                 key: IdKey::load(key_file).with_context(|| {
                     let file = key_file.display();
                     format!("cannot use the key of ids of [ox], `{file}` (`key_file` of [ox])")
@@ -104,6 +104,12 @@ impl OxSource {
             Err(Refusal::Unauthenticated)
         }
     }
+}
+
+/// What a request has to say, as SHA-256.
+fn expected(credentials: &Credentials) -> anyhow::Result<[u8; 32]> {
+    let (user, password) = (&credentials.user, credentials.password()?);
+    Ok(Sha256::digest(format!("{user}:{password}").as_bytes()).into())
 }
 
 /// `user:password`.
