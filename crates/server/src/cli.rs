@@ -94,6 +94,15 @@ pub(crate) struct ConfigArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) check: Option<PathBuf>,
 }
+    /// Write a manual page for each command into a directory
+    #[command(hide = true)]
+    Manual(ManualArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManualArguments {
+    /// Directory of the pages; made if it is not there
+    pub(crate) directory: PathBuf,
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {

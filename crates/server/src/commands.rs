@@ -9,6 +9,7 @@ mod deliveries;
 mod endpoints;
 mod filters;
 mod lists;
+mod manual;
 mod notification;
 mod plan;
 mod pretty;
@@ -56,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Doctor(doctor) => {
             return Ok(check_dovecot::run(doctor, &own_server(place)));
         }
+        Command::Manual(manual) => manual::write(&manual.directory)?,
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
         Command::Topics(topics) => {
             let (config, list) = (load()?, &topics.list);
@@ -148,10 +150,10 @@ fn check_config(arguments: &ConfigArguments) -> Result<()> {
         return print(DEFAULT_FILE);
     };
     let config = Config::load(Some(file), None)?;
-    let unknown = config.relay.unknown_users()?;
-    let warnings = unknown
     let checked = config.check();
     checked.with_context(|| format!("{} cannot be served", file.display()))?;
+    let unknown = config.relay.unknown_users()?;
+    let warnings = unknown
         .iter()
         .map(|user| format!("warning: `allow`: this host has no user `{user}`"));
     let mut lines: Vec<String> = warnings.collect();
