@@ -153,19 +153,22 @@ pub(crate) struct RedeliverArguments {
     /// Id of the endpoint
     pub(crate) endpoint: uuid::Uuid,
     /// Id of the notification, or a `webhook-id`
-    #[arg(required_unless_present = "since")]
+    #[arg(required_unless_present_any = ["since", "all"])]
     pub(crate) notification: Option<NotificationName>,
     /// Deliver again all dead letters of the endpoint since this time, RFC 3339
     #[arg(long, value_name = "TIME", conflicts_with = "notification")]
     pub(crate) since: Option<Timestamp>,
     /// Where to begin to search the log for what is not a dead letter, as for `tail`; by default at
     /// the time in the id
-    #[arg(long, value_name = "PLACE", conflicts_with = "since")]
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["since", "all"])]
     pub(crate) from: Option<Begin>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArguments {
+    /// Deliver again all dead letters of the endpoint, and try at once what it owes for later
+    #[arg(long, conflicts_with_all = ["notification", "since"])]
+    pub(crate) all: bool,
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
     /// Where to begin to search the log for an id, as for `tail`; by default at the time in the id
@@ -179,7 +182,8 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct ExplainedArguments {
-    /// The notification: its JSON as in `hooks.outbox`, its id, or a `webhook-id`
+    /// The notification: its JSON as in `hooks.outbox`, the JSON of an event, its id, or a
+    /// `webhook-id`
     #[arg(required_unless_present = "account_id")]
     pub(crate) value: Option<String>,
     #[command(flatten)]

@@ -87,6 +87,7 @@ impl Routes {
             is_ordered: flow.ordering == DeliveryOrder::Key,
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
+            saved_ms: record.endpoint.updated_ms,
             ..Endpoint::new(id, account, target)
         };
         (endpoint, record.matched_filter())
