@@ -41,6 +41,7 @@ pub(crate) use properties::Properties;
 pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;
 pub(crate) use store::StoreSection;
+pub(crate) use topics::check_topic;
 pub(crate) use users::Allowed;
 
 /// The default configuration file, as `dovecast config` prints it.

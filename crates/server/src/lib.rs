@@ -25,6 +25,7 @@ mod logs;
 pub mod readers;
 mod serve;
 mod sources;
+mod terminal;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -57,6 +57,11 @@ pub(super) fn optional<'de, D: Deserializer<'de>>(
     Ok(Some(topics))
 }
 
+/// Says what is wrong with the name of a topic.
+pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
+    check(topic, false)
+}
+
 /// As the log and Kafka have it; what is wrong here would end the start otherwise.
 fn check(topic: &str, may_be_pattern: bool) -> Result<(), String> {
     let legal = |byte: u8| {
