@@ -33,9 +33,9 @@ pub struct Timing {
 /// Durations since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// Of attempts, in the order of [`ANSWER_CLASSES`].
+    /// Durations of attempts, in the order of [`ANSWER_CLASSES`].
     pub attempts: [Timing; CLASSES],
-    /// From an event, or from when a notification was made, until an endpoint has it.
+    /// Durations from an event, or from when a notification was made, until an endpoint has it.
     pub deliveries: Timing,
 }
 

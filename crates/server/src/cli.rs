@@ -166,8 +166,11 @@ pub(crate) struct RedeliverArguments {
     /// Deliver again all dead letters of the endpoint since this time, RFC 3339
     #[arg(long, value_name = "TIME", conflicts_with = "notification")]
     pub(crate) since: Option<Timestamp>,
-    /// Deliver again all dead letters of the endpoint, and try at once what it owes for later
-    #[arg(long, conflicts_with_all = ["notification", "since"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["notification", "since"],
+        help = "Deliver again all dead letters of the endpoint, and try at once what it owes for later"
+    )]
     pub(crate) all: bool,
     /// Where to begin to search the log for what is not a dead letter, as for `tail`; by default at
     /// the time in the id
