@@ -26,6 +26,11 @@ install_man_page() { # FILE
 	gzip --best --no-name <"$1" >"$tree/usr/share/man/man1/${1##*/}.gz"
 }
 
+# All pages of the documentation: they link to each other.
+install_pages() {
+	(cd docs && find . -type f \( -name '*.md' -o -name '*.json' \) -exec install -D -m 0644 {} "$doc/{}" \;)
+}
+
 # The copyright, and the changelog Debian asks for; its time is the last change's, so that a build can be repeated.
 install_legal() { # FILE_WITH_MAINTAINER
 	install -m 0644 packaging/debian/copyright "$doc"

@@ -1,12 +1,10 @@
-//! Finds Dovecot's headers, compiles the C shim against them, and takes the list of options over
-//! into Rust.
+//! Finds Dovecot's headers and compiles the C shim against them.
 //!
 //! `DOVECOT_CONFIG` names the file `dovecot-config` of the installation to build for;
 //! `DOVECOT_SYSROOT` a tree of unpacked packages that holds one. Without either the system's own is
 //! taken.
 
 use std::env;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +30,6 @@ fn main() {
     let abi = define(&header, &config_h, "DOVECOT_ABI_VERSION").trim_matches('"');
     println!("cargo:abi_version={abi}");
     println!("cargo:rustc-env=DOVECOT_ABI_VERSION={abi}");
-    take_over_options();
 
     let specific: &[&str] = match version {
         ["2", "3"] => &SHIM_2_3,
@@ -107,43 +104,6 @@ fn link_settings_module(include: &Path, abi: &str) {
         "cannot link {}: {status}",
         module.display()
     );
-}
-
-/// Makes `options.rs` of `options.def`.
-fn take_over_options() {
-    let (mut instance, mut general) = (String::new(), String::new());
-    for line in read(Path::new("shim/options.def")).lines() {
-        let Some((kind, rest)) = line.split_once('(') else {
-            continue;
-        };
-        let (list, prefix) = match kind {
-            "INSTANCE" | "LIST" => (&mut instance, ""),
-            "GENERAL" => (&mut general, "kafka_"),
-            "OURS" => (&mut general, ""),
-            _ => continue,
-        };
-        let pair = rest
-            .strip_suffix(')')
-            .and_then(|rest| rest.split_once(", "));
-        let (name, value) =
-            pair.unwrap_or_else(|| panic!("options.def: `{line}` is not KIND(name, \"default\")"));
-        write!(
-            list,
-            "OptionDefault {{ name: \"{prefix}{name}\", value: {value} }}, "
-        )
-        .expect("memory suffices");
-    }
-    assert!(
-        !instance.is_empty() && !general.is_empty(),
-        "options.def has no options"
-    );
-    let text = format!(
-        "/// Every option of an instance.\n\
-         pub const INSTANCE_OPTIONS: &[OptionDefault] = &[{instance}];\n\
-         /// Every general setting.\n\
-         pub const GENERAL_SETTINGS: &[OptionDefault] = &[{general}];\n"
-    );
-    fs::write(out_dir().join("options.rs"), text).expect("OUT_DIR can be written");
 }
 
 fn out_dir() -> PathBuf {

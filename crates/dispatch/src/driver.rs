@@ -60,6 +60,12 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
 
     /// Begins to deliver. Connects when there is something to deliver.
     fn open(self: Arc<Self>) -> Box<dyn Courier>;
+
+    /// Why nothing can be delivered while settings and configuration are as they are; `None`:
+    /// nothing is known against it. Makes no attempt.
+    fn objection(&self) -> Boxed<'_, Option<String>> {
+        Box::pin(ready(None))
+    }
 }
 
 /// Delivers to one receiver, one delivery after the other.

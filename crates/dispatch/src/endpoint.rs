@@ -9,6 +9,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use dovecast_notification::{Content, EndpointId, Filter, Index};
 
 use crate::driver::Target;
+use crate::ledger::Millis;
 use crate::locks::{Held, ReadWriteLock};
 use crate::schedule::Schedule;
 
@@ -44,6 +45,9 @@ pub struct Endpoint {
     pub fallback: Option<EndpointId>,
     /// Whether a dead letter ends the use of the endpoint, as with hooks-backend.
     pub is_switched_off_by_failure: bool,
+    /// When a person saved it last, or asked for all that it owes: with another one what has failed
+    /// before says nothing about it.
+    pub saved_ms: Millis,
 }
 
 /// All endpoints, and which notifications each wants.
@@ -82,6 +86,7 @@ impl Endpoint {
             content: None,
             fallback: None,
             is_switched_off_by_failure: false,
+            saved_ms: 0,
         }
     }
 }

@@ -25,6 +25,7 @@
 //! | `retrier` | fetches owed deliveries that are due |
 //! | `take_over` | claims ranges of endpoints with an order, with their partition |
 //! | `take_up` | claims ranges that nobody delivers, and delivers them |
+//! | `stats`, `timings` | what is counted, and how long attempts and deliveries take |
 //! | `trace` | lets a person follow one notification |
 //! | `recording`, `gathered` | writes down what has happened, many things at a time, and says what may be committed; what of it waits to be written |
 //!
@@ -70,6 +71,7 @@ mod shared;
 mod stats;
 mod take_over;
 mod take_up;
+mod timings;
 mod trace;
 mod worker;
 
@@ -78,4 +80,5 @@ pub use dispatcher::{DispatchOptions, Dispatcher, Source};
 pub use endpoint::{Directory, Endpoint};
 pub use evaluator::{Evaluator, EvaluatorLimits};
 pub use stats::Stats;
+pub use timings::{ANSWER_CLASSES, TIMING_BUCKETS_MS, Timing, Timings};
 pub use worker::webhook_id;

@@ -91,6 +91,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         is_failure,
         end,
     };
+    count_times(shared, &item, &made);
     write_down(shared, &endpoint, &item, &made);
     if matches!(made.end, End::Again { .. } | End::Dead) {
         shared.recorder.hold(item.held.clone());
@@ -132,6 +133,16 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         shared.wake_all(lane);
     }
     lane.ended.notify_one();
+}
+
+/// Counts how long the attempt took, and the delivery.
+fn count_times<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &Item, made: &Made) {
+    let timings = &shared.counters.timings;
+    let status = made.answer.as_ref().and_then(|answer| answer.status);
+    timings.attempt(status, made.latency);
+    if matches!(made.end, End::Delivered) {
+        timings.delivered(item.notification.id, shared.now_ms());
+    }
 }
 
 /// How the delivery goes on.

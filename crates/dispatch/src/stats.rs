@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::timings::{Counting, Timings};
+
 /// Counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -59,6 +61,8 @@ pub struct Stats {
     pub in_flight_bytes: u64,
     /// Readers that catch up, now.
     pub readers: u64,
+    /// How long attempts and deliveries took.
+    pub timings: Timings,
 }
 
 macro_rules! counters {
@@ -66,11 +70,16 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)+
+            pub(crate) timings: Counting,
         }
 
         impl Counters {
             pub(crate) fn stats(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ ..Stats::default() }
+                Stats {
+                    $($name: self.$name.load(Ordering::Relaxed),)+
+                    timings: self.timings.read(),
+                    ..Stats::default()
+                }
             }
         }
     };

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::Finding;
 use crate::configuration::Section;
 use crate::installation::Installation;
+use crate::{Finding, MailUser};
 
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -60,11 +60,9 @@ pub(crate) fn our_settings(configuration: &Section) -> Vec<(String, String)> {
 pub(crate) fn files(
     installation: &Installation,
     configuration: &Section,
+    users: &[MailUser],
     findings: &mut Vec<Finding>,
 ) {
-    let uid = configuration
-        .get("mail_uid")
-        .and_then(|uid| uid.parse::<u32>().ok());
     for (name, path) in our_settings(configuration) {
         let is_file = name.starts_with("settings.ssl.")
             && name.ends_with(".location")
@@ -77,10 +75,14 @@ pub(crate) fn files(
             findings.push(Finding::problem(format!(
                 "`{name}`: cannot read `{path}`: {error}"
             )));
-        } else if let Some(uid) = uid.filter(|uid| !is_allowed(*uid, "-r", &seen)) {
-            findings.push(Finding::problem(format!(
-                "`{name}`: `{path}` is not readable by mail_uid {uid}, and mail processes read it as that user"
-            )));
+            continue;
+        }
+        for MailUser { uid, source } in users {
+            if !is_allowed(*uid, "-r", &seen) {
+                findings.push(Finding::problem(format!(
+                    "`{name}`: `{path}` is not readable by user id {uid} ({source}), and mail processes read it as that user"
+                )));
+            }
         }
     }
 }

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
+use dovecast_options::Spelling;
+
 use crate::Target;
 
 /// A Dovecot that is installed here, or below a root directory.
@@ -68,6 +70,24 @@ impl Installation {
         arguments.push(name);
         let output = self.run("doveconf", &arguments)?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// How the configuration spells our options.
+    pub(crate) fn spelling(&self) -> Spelling {
+        if self.is_2_4() {
+            Spelling::V2_4
+        } else {
+            Spelling::V2_3
+        }
+    }
+
+    /// The user id of a user, who is named or numbered; `None`: there is no such user.
+    pub(crate) fn user_id(&self, user: &str) -> Option<u32> {
+        if let Ok(uid) = user.parse() {
+            return Some(uid);
+        }
+        let output = self.run("id", &["-u", "--", user]).ok()?;
+        String::from_utf8_lossy(&output.stdout).trim().parse().ok()
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<Output> {

@@ -10,7 +10,9 @@ mod cluster;
 mod configuration;
 mod convert;
 mod installation;
+mod instances;
 mod loading;
+mod mail_users;
 mod module_file;
 mod ox;
 mod relay;
@@ -48,14 +50,16 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn problem(text: impl Into<String>) -> Self {
+    /// A finding that affects events or mail.
+    pub fn problem(text: impl Into<String>) -> Self {
         Self {
             severity: Severity::Problem,
             text: text.into(),
         }
     }
 
-    pub(crate) fn warning(text: impl Into<String>) -> Self {
+    /// A finding that is worth a look.
+    pub fn warning(text: impl Into<String>) -> Self {
         Self {
             severity: Severity::Warning,
             text: text.into(),
@@ -73,6 +77,24 @@ impl fmt::Display for Finding {
     }
 }
 
+/// A user of the system as whom mail processes run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailUser {
+    /// User id.
+    pub uid: u32,
+    /// What of the configuration says so.
+    pub source: String,
+}
+
+/// What mail processes send to a relay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelayUse {
+    /// Topics of driver instances with `transport = relay`; empty: there is none.
+    pub topics: Vec<String>,
+    /// As whom mail processes run, as far as it is known.
+    pub users: Vec<MailUser>,
+}
+
 /// What was found, the worst first.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -80,31 +102,40 @@ pub struct Report {
     pub version: String,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What a relay on this host has to take.
+    pub relay: RelayUse,
 }
 
 /// Looks at a Dovecot. An error means that it could not be looked at.
 pub fn check(target: &Target) -> Result<Report> {
     let mut findings = Vec::new();
+    let mut relay = RelayUse::default();
     let installation = installation::Installation::find(target)?;
     if let Some(configuration) = loading::read_configuration(&installation, &mut findings)? {
         loading::plugins(&installation, &configuration, &mut findings);
         loading::modules(&installation, &configuration, &mut findings);
         loading::drivers(&installation, &configuration, &mut findings);
         ox::names(&configuration, &mut findings);
+        let spelling = installation.spelling();
+        let instances = instances::instances(spelling, &configuration, &mut findings);
+        let users = mail_users::mail_users(&installation, &configuration, &mut findings);
         let transports = relay::Transports::of(&configuration);
         if transports.relay {
-            relay::relay(&installation, &configuration, &mut findings);
+            relay.topics = relay::topics(&instances);
+            relay::relay(&installation, &configuration, &users, &mut findings);
         }
         if transports.kafka {
-            cluster::files(&installation, &configuration, &mut findings);
+            cluster::files(&installation, &configuration, &users, &mut findings);
             cluster::brokers(&configuration, &mut findings);
             cluster::memory(&configuration, &mut findings);
         }
+        relay.users = users;
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(Report {
         version: installation.version,
         findings,
+        relay,
     })
 }
 

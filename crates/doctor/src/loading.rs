@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use dovecast_options::{GENERAL_SETTINGS, INSTANCE_OPTIONS, Spelling};
 
 use crate::Finding;
 use crate::configuration::Section;
@@ -30,6 +31,10 @@ pub(crate) fn read_configuration(
     if !is_our_setting && !is_our_module {
         bail!("doveconf cannot read the configuration: {words}");
     }
+    if let Some(text) = unknown_option(&words) {
+        findings.push(Finding::problem(text));
+        return Ok(None);
+    }
     let path = installation.path(SETTINGS_MODULE);
     let text = match ModuleFile::read(&path) {
         Err(_) => format!(
@@ -42,6 +47,23 @@ pub(crate) fn read_configuration(
     };
     findings.push(Finding::problem(format!("{text} (doveconf: {words})")));
     Ok(None)
+}
+
+/// What is wrong with the name of a setting that no build of ours has.
+fn unknown_option(words: &str) -> Option<String> {
+    let (_, rest) = words.rsplit_once("Unknown setting: ")?;
+    let name = rest.split([' ', '\n']).next()?;
+    let short = name.strip_prefix("push_notification_").unwrap_or(name);
+    let short = short.strip_prefix("kafka_")?;
+    let mut all = INSTANCE_OPTIONS.iter().chain(GENERAL_SETTINGS);
+    let is_ours = |known: &str| known.strip_prefix("kafka_").unwrap_or(known) == short;
+    if short == "settings" || all.any(|option| is_ours(option.name)) {
+        return None;
+    }
+    let known = Spelling::V2_4.known_options() + ", " + &Spelling::V2_4.known_settings();
+    Some(format!(
+        "unknown option `{name}`, so that Dovecot does not start; known are: {known} (doveconf: {words})"
+    ))
 }
 
 /// The lists of mail plugins: the global one, and those of protocols that have their own.
@@ -234,5 +256,32 @@ pub(crate) fn drivers(
         findings.push(Finding::warning(
             "no `push_notification_driver = kafka`: nothing is sent",
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelled_option_is_told_from_a_settings_module_that_is_missing() {
+        let words = |name: &str| {
+            format!(
+                "doveconf: Fatal: Error in configuration file /etc/dovecot/dovecot.conf line 20: {name}: Unknown setting: {name} \
+                 (push_notification_{name} or push_notification_a_{name} not found either.)"
+            )
+        };
+        for (name, is_misspelled) in [
+            ("kafka_topik", true),
+            ("push_notification_kafka_transprot", true),
+            ("kafka_topic", false),
+            ("kafka_brokers", false),
+            ("push_notification_kafka_transport", false),
+            ("kafka_settings", false),
+            ("mail_foo", false),
+        ] {
+            let said = unknown_option(&words(name));
+            assert_eq!(said.is_some(), is_misspelled, "{name}: {said:?}");
+        }
     }
 }

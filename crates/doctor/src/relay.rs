@@ -1,12 +1,17 @@
 //! What the transport `relay` needs: a relay that answers, a spill directory that mail processes
 //! may write to.
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
-use crate::Finding;
+use dovecast_options::TransportKind;
+
 use crate::cluster::{is_allowed, our_settings};
 use crate::configuration::Section;
 use crate::installation::Installation;
+use crate::instances::Instance;
+use crate::{Finding, MailUser};
 
 const DEFAULT_SOCKET: &str = "/run/dovecast/relay.sock";
 const DEFAULT_SPILL_DIR: &str = "/var/lib/dovecast/spill";
@@ -32,34 +37,63 @@ impl Transports {
     }
 }
 
-/// Does the relay answer, and can be spilled while it does not?
+/// Topics of the driver instances that send to a relay.
+pub(crate) fn topics(instances: &[Instance]) -> Vec<String> {
+    let relayed = instances.iter();
+    let relayed = relayed.filter(|instance| instance.settings.transport == TransportKind::Relay);
+    let topics: BTreeSet<&String> = relayed.map(|instance| &instance.options.topic).collect();
+    topics.into_iter().cloned().collect()
+}
+
+/// Does the relay answer, do mail processes get to it, and can they spill while it does not?
 pub(crate) fn relay(
     installation: &Installation,
     configuration: &Section,
+    users: &[MailUser],
     findings: &mut Vec<Finding>,
 ) {
     for socket in values(configuration, "relay_socket", DEFAULT_SOCKET) {
-        if let Err(error) = UnixStream::connect(installation.path(&socket)) {
+        let seen = installation.path(&socket);
+        if let Err(error) = UnixStream::connect(&seen) {
             findings.push(Finding::problem(format!(
                 "no relay answers at `{socket}`: {error}; is `dovecast serve` running?"
             )));
+        } else {
+            findings.extend(users.iter().filter_map(|user| unreachable(user, &seen)));
         }
     }
-    let uid = configuration
-        .get("mail_uid")
-        .and_then(|uid| uid.parse::<u32>().ok());
     for dir in values(configuration, "relay_spill_dir", DEFAULT_SPILL_DIR) {
         let seen = installation.path(&dir);
         if !seen.is_dir() {
             findings.push(Finding::problem(format!(
                 "the spill directory `{dir}` is not there: events are lost while the relay is away; `dovecast serve` makes it"
             )));
-        } else if let Some(uid) = uid.filter(|uid| !is_allowed(*uid, "-w", &seen)) {
-            findings.push(Finding::problem(format!(
-                "the spill directory `{dir}` is not writable by mail_uid {uid}, and mail processes write to it as that user"
-            )));
+            continue;
+        }
+        for user in users {
+            if let Some(finding) = unreachable(user, &seen) {
+                findings.push(finding);
+            } else if !is_allowed(user.uid, "-w", &seen) {
+                findings.push(Finding::problem(format!(
+                    "the spill directory `{dir}` is not writable by user id {} ({}), and mail processes write to it as that user",
+                    user.uid, user.source
+                )));
+            }
         }
     }
+}
+
+/// Says which directory keeps a user from a path.
+fn unreachable(user: &MailUser, path: &Path) -> Option<Finding> {
+    let MailUser { uid, source } = user;
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    let wall = above.into_iter().find(|dir| !is_allowed(*uid, "-x", dir))?;
+    let (wall, path) = (wall.display(), path.display());
+    Some(Finding::problem(format!(
+        "mail processes run as user id {uid} ({source}), and do not get to `{path}`: `{wall}` lets that user not through. \
+         Allow it (`chmod o+x {wall}`), or have dovecast put it elsewhere (`data_dir`, `socket` and `spill_dir` of [relay])"
+    )))
 }
 
 /// Every value of a setting, or its default.

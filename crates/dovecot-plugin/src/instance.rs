@@ -12,15 +12,22 @@ use dovecast_dovecot_sys::{
     Driver, MailboxEvent, Message, Transaction, User, UserHandle, Wanted, version,
 };
 use dovecast_event::{Context, Details, Event, Field, MailboxStatus, UnixMillis};
+use dovecast_options::{GeneralSettings, InstanceOptions, Spelling, without_secrets};
 
-use crate::options::{GeneralSettings, InstanceOptions};
 use crate::record::{Envelope, Record};
 use crate::transaction::{Txn, now};
 use crate::transport::{self, Transport};
-use crate::{error_log, secrets, selection};
+use crate::{error_log, selection};
 
 /// METADATA entries of a user are read again after this time.
 const METADATA_LIFETIME: Duration = Duration::from_mins(1);
+
+/// How the configuration of this Dovecot spells options.
+const SPELLING: Spelling = if version::IS_2_4 {
+    Spelling::V2_4
+} else {
+    Spelling::V2_3
+};
 
 /// A driver instance of a user for whom it is on.
 pub(crate) struct Instance {
@@ -48,7 +55,7 @@ impl Driver for Instance {
             Ok(instance) => instance,
             Err(error) => {
                 let name = String::from_utf8_lossy(user.instance_name());
-                let label = version::instance_label(&secrets::without_secrets(&name));
+                let label = SPELLING.instance_label(&without_secrets(&name));
                 error_log::once(Level::Error, &format!("{label} is off: {error}"));
                 None
             }
@@ -100,8 +107,8 @@ impl Driver for Instance {
 impl Instance {
     /// `Ok(None)`: nothing is wrong, but the driver is not for this user.
     fn configure(user: &User<'_>) -> Result<Option<Self>, Box<dyn std::error::Error>> {
-        let options = InstanceOptions::parse(&user.options())?;
-        let general = GeneralSettings::parse(&user.settings())?;
+        let options = InstanceOptions::parse(SPELLING, &user.options())?;
+        let general = GeneralSettings::parse(SPELLING, &user.settings())?;
         for name in &general.obsolete {
             error_log::once(
                 Level::Warning,

@@ -17,10 +17,8 @@ mod instance;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod losses;
-mod options;
 mod record;
 mod relay;
-mod secrets;
 mod selection;
 mod shorten;
 mod transaction;

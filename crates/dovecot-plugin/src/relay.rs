@@ -14,9 +14,9 @@ use dovecast_relay::client::{News, Options, UserClients};
 use dovecast_relay::wire::WireRecord;
 
 use crate::losses::{LineLimit, Losses};
-use crate::options::GeneralSettings;
 use crate::record::Record;
 use crate::transport;
+use dovecast_options::GeneralSettings;
 
 /// How soon after a transaction acknowledgements are looked for: about what a disk needs to make
 /// them durable.

@@ -11,8 +11,7 @@ use dovecast_event::{
 };
 
 use dovecast_mail_header::{Mailbox, decode_text, first_mailbox};
-
-use crate::options::InstanceOptions;
+use dovecast_options::InstanceOptions;
 
 /// The order in which one message's events are sent.
 const MESSAGE_ORDER: [EventKind; 7] = [

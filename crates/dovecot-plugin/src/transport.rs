@@ -9,9 +9,9 @@ use dovecast_dovecot_sys::host;
 
 #[cfg(feature = "kafka")]
 use crate::kafka::{Cluster, PropertyError};
-use crate::options::{GeneralSettings, TransportKind};
 use crate::record::Record;
 use crate::relay::Relay;
+use dovecast_options::{GeneralSettings, TransportKind};
 
 /// Different destinations one process may have. More of them are a mistake in per-user settings,
 /// and each costs connections, with Kafka threads as well.

@@ -50,8 +50,8 @@ pub struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// How the configuration calls this driver instance, see
-    /// [`version::instance_label`](crate::version::instance_label).
+    /// How the configuration calls this driver instance: in 2.3 all that stands behind `kafka:`, in
+    /// 2.4 the name of the block.
     pub fn instance_name(&self) -> &'a [u8] {
         // SAFETY: `raw` comes from the shim and lives for 'a with all it points to.
         unsafe { bytes(self.raw.instance_name) }.unwrap_or_default()

@@ -110,7 +110,9 @@ pub enum GuardError {
         error: io::Error,
     },
     /// The host has addresses, and none of them is allowed.
-    #[error("`{host}` is at no public address, and at none of the allowed networks")]
+    #[error(
+        "`{host}` is at no public address, and at none of the networks that `allowed_networks` of [dispatch] names"
+    )]
     NotAllowed {
         /// The name, or the address itself.
         host: String,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Courier, Delivery, Rendered, Target};
+use dovecast_dispatch::driver::{Boxed, Courier, Delivery, Rendered, Target};
 use dovecast_notification::Notification;
 use http_body_util::Full;
 use hyper::header::{
@@ -27,7 +27,7 @@ use hyper::header::{
 use hyper::{Method, Request, Uri};
 use url::Url;
 
-use crate::guard::Guard;
+use crate::guard::{Guard, GuardError};
 use crate::headers::{self, CredentialError, HeaderError};
 use crate::http::Origin;
 use crate::signature::{Secret, sign};
@@ -293,6 +293,17 @@ impl Target for WebhookTarget {
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {
         Box::new(Sender::new(Arc::clone(&self.webhook), self.guard.clone()))
+    }
+
+    fn objection(&self) -> Boxed<'_, Option<String>> {
+        let origin = &self.webhook.origin;
+        Box::pin(async move {
+            match self.guard.addresses(&origin.host, origin.port).await {
+                Err(error @ GuardError::NotAllowed { .. }) => Some(error.to_string()),
+                // A name that is not found today may be there tomorrow.
+                Err(GuardError::Lookup { .. }) | Ok(_) => None,
+            }
+        })
     }
 }
 

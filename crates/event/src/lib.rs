@@ -31,7 +31,7 @@ pub use flags::Flags;
 pub use headers::{HeaderError, ParsedHeaders, RecordHeaders, header_name};
 pub use json::replace_invalid_utf8;
 pub use kind::{EventKind, EventSet, UnknownEvent};
-pub use parse::{JsonError, ParseError, ParsedEvent, parse};
+pub use parse::{JsonError, ParseError, ParsedEvent, is_object, parse};
 pub use record::{Header, Record};
 pub use render::render;
 pub use time::UnixMillis;

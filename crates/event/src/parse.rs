@@ -17,6 +17,9 @@ pub enum ParseError {
     /// JSON is UTF-8, in fields that nobody knows, too.
     #[error("not UTF-8")]
     Encoding(#[from] std::str::Utf8Error),
+    /// JSON may begin otherwise than an object: an event is one.
+    #[error("not a JSON object")]
+    NoObject,
     /// Not JSON, or a known field has another type.
     #[error("not the JSON of an event")]
     Json(#[from] JsonError),
@@ -31,6 +34,11 @@ pub enum ParseError {
         /// The field's name in the JSON.
         field: &'static str,
     },
+}
+
+/// Whether JSON is an object, if it is JSON: readers of a struct take an array of its fields, too.
+pub fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// What is wrong, and where. It may cite what was read, but never all of it.
@@ -138,6 +146,9 @@ struct Wire {
 /// Reads the value of a record.
 pub fn parse(json: &[u8]) -> Result<ParsedEvent, ParseError> {
     let json = std::str::from_utf8(json)?;
+    if !is_object(json.as_bytes()) {
+        return Err(ParseError::NoObject);
+    }
     let wire: Wire = serde_json::from_str(json).map_err(JsonError::from)?;
     let kind = EventKind::from_name(&wire.event)
         .ok_or_else(|| ParseError::UnknownEvent(brief(&wire.event)))?;

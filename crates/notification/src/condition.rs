@@ -84,6 +84,12 @@ impl Condition {
         })
     }
 
+    /// Refuses an expression that is never true or false, such as `size(message)`: who saves one
+    /// means another. What was saved earlier is run, and does not hold.
+    pub fn must_be_boolean(&self) -> Result<(), ConditionError> {
+        check::boolean(&self.program)
+    }
+
     /// The expression.
     pub fn text(&self) -> &str {
         &self.text

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use dovecast_event::{Header, Record, brief, header_name};
+use dovecast_event::{Header, Record, brief, header_name, is_object};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -124,6 +124,9 @@ impl Outbox<'_> {
 impl Notification {
     /// Reads a record of `hooks.outbox`.
     pub fn from_outbox(record: &Record) -> Result<Self, BadNotification> {
+        if !is_object(&record.value) {
+            return Err(BadNotification::Outbox("not a JSON object".to_owned()));
+        }
         let outbox: Outbox<'_> = serde_json::from_slice(&record.value)
             .map_err(|error| BadNotification::Outbox(brief(&error.to_string())))?;
         Ok(Self {

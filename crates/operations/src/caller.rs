@@ -81,7 +81,7 @@ impl Caller {
         match self {
             Self::Person(person) => Ok(Tenant(person)),
             Self::Operator | Self::Registration => Err(Refusal::forbidden(
-                "This token belongs to no account: use a token of the account of the endpoints",
+                "This token belongs to no account, and endpoints belong to one: make a token of the account (`POST /tokens` with the scope `account` and its `account_number`, or `dovecast tokens add`)",
             )),
         }
     }

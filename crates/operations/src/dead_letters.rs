@@ -17,6 +17,8 @@ pub enum ChosenLetters {
     One(NotificationName),
     /// All since this time.
     Since(Timestamp),
+    /// All; for redelivery also what is owed for later.
+    All,
 }
 
 /// Name of a notification: its id, or the `webhook-id` of its delivery to an endpoint.
@@ -66,6 +68,16 @@ impl NotificationName {
     }
 }
 
+impl ChosenLetters {
+    /// From when on dead letters are meant, in milliseconds since 1970.
+    fn since_ms(self) -> i64 {
+        match self {
+            Self::Since(time) => time.as_millisecond(),
+            Self::One(_) | Self::All => i64::MIN,
+        }
+    }
+}
+
 impl Operations {
     /// The latest dead letters of an endpoint before one, at most so many, the newest first.
     pub async fn dead_letters(
@@ -91,8 +103,8 @@ impl Operations {
     pub async fn drop_dead_letters(&self, own: &OwnEndpoint, which: ChosenLetters) -> Result<u64> {
         let endpoint = own.id();
         let dropped = match which {
-            ChosenLetters::Since(time) => {
-                let since_ms = time.as_millisecond();
+            ChosenLetters::Since(_) | ChosenLetters::All => {
+                let since_ms = which.since_ms();
                 let dropping = self.store.drop_dead_letters_since(endpoint, since_ms);
                 dropping.await?
             }
@@ -115,9 +127,17 @@ impl Operations {
         must_be_active(own)?;
         let endpoint = own.id();
         let redelivered = match which {
-            ChosenLetters::Since(time) => {
-                let since_ms = time.as_millisecond();
+            ChosenLetters::Since(_) => {
+                let since_ms = which.since_ms();
                 self.store.redeliver_since(endpoint, since_ms).await?
+            }
+            ChosenLetters::All => {
+                let letters = self
+                    .store
+                    .redeliver_since(endpoint, which.since_ms())
+                    .await?;
+                self.save_anew(own).await?;
+                letters + self.due_at_once(own).await?
             }
             ChosenLetters::One(name) => {
                 let none = || Refusal::no(Resource::Owed, name);

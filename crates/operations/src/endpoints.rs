@@ -1,17 +1,21 @@
 //! Acts on endpoints: where an account wants its notifications.
 
 pub(crate) mod fields;
+mod warnings;
 
 use dovecast_store::{
     CreatedEndpoint, Endpoint, EndpointId, EndpointQuery, EndpointRecord, Page, SigningSecret,
     StoreError,
 };
 
-use crate::{EndpointFields, Known, Operations, Refusal, Resource, Result, Tenant};
+use crate::{EndpointFields, Known, MemberNames, Operations, Refusal, Resource, Result, Tenant};
 
 /// How long webhooks are signed with an old secret, too, after it was replaced: a day, in which
 /// receivers take over the new one.
 const SECRET_OVERLAP_MS: i64 = 24 * 3_600_000;
+
+/// Applications of one page, where names are looked up: most servers have fewer.
+const APPLICATIONS_PAGE: i64 = 100;
 
 /// An endpoint that was found with the id of its account: what acts on one endpoint need.
 #[derive(Clone, Debug)]
@@ -75,17 +79,20 @@ impl Operations {
         fields: EndpointFields,
     ) -> Result<CreatedEndpoint> {
         let is_taken = self.is_taken(tenant.id(), &fields, None).await?;
+        let names = self.member_names(&fields).await?;
         let new = fields.into_new(&Known {
             is_taken,
             account: tenant.number(),
             drivers: &self.parts.drivers,
             record: None,
+            names: &names,
         })?;
         let most = self.parts.max_endpoints;
         Ok(self.store.create_endpoint(tenant.id(), &new, most).await?)
     }
 
-    /// Changes an endpoint and its filter. What is not given stays as it is.
+    /// Changes an endpoint and its filter. What is not given stays as it is. What it owes is tried
+    /// at once if it may be reached now and could not be before.
     pub async fn change_endpoint(
         &self,
         own: &OwnEndpoint,
@@ -94,14 +101,34 @@ impl Operations {
         let Endpoint { id, account, .. } = own.0;
         let record = self.record(own).await?;
         let is_taken = self.is_taken(account, &fields, Some(id)).await?;
+        let names = self.member_names(&fields).await?;
         let edit = fields.into_edit(&Known {
             is_taken,
             account: &record.account_number,
             drivers: &self.parts.drivers,
             record: Some(&record),
+            names: &names,
         })?;
         let edited = self.store.edit_endpoint(account, id, &edit).await;
-        edited.map_err(|error| own.refused(error))
+        let edited = edited.map_err(|error| own.refused(error))?;
+        if edit.may_mend() && edited.active {
+            self.due_at_once(own).await?;
+        }
+        Ok(edited)
+    }
+
+    /// Has all that an endpoint owes for later tried now, by what it is now; how many deliveries.
+    pub(crate) async fn due_at_once(&self, own: &OwnEndpoint) -> Result<u64> {
+        // Before that an attempt would be made as the endpoint was, and fail again.
+        self.settled().await;
+        Ok(self.store.due_at_once(own.id()).await?)
+    }
+
+    /// Has an endpoint tried as if nothing had failed before.
+    pub(crate) async fn save_anew(&self, own: &OwnEndpoint) -> Result<()> {
+        let Endpoint { id, account, .. } = own.0;
+        let saved = self.store.save_anew(account, id).await;
+        saved.map_err(|error| own.refused(error))
     }
 
     /// Deletes an endpoint and its filter.
@@ -132,6 +159,23 @@ impl Operations {
     pub(crate) async fn record(&self, own: &OwnEndpoint) -> Result<EndpointRecord> {
         let record = self.store.load_endpoints(&[own.id()]).await?.pop();
         record.ok_or_else(|| own.gone())
+    }
+
+    /// What is registered, where a filter names it.
+    async fn member_names(&self, fields: &EndpointFields) -> Result<MemberNames> {
+        let mut names = MemberNames::default();
+        let mut offset = 0;
+        while fields.has_names() {
+            let page = self.store.applications(APPLICATIONS_PAGE, offset).await?;
+            if page.items.is_empty() {
+                break;
+            }
+            page.items
+                .iter()
+                .for_each(|application| names.add(application));
+            offset += APPLICATIONS_PAGE;
+        }
+        Ok(names)
     }
 
     /// Whether another endpoint has the name. Looked up before the rest is checked, so that the

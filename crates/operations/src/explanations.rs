@@ -10,7 +10,9 @@ use crate::{Operations, Operator, OwnEndpoint, Refusal, Result, Tenant};
 pub struct Explanation {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// Why it does not receive the notification; `None`: it does.
+    /// Whether the endpoint receives the notification, now or later.
+    pub matches: bool,
+    /// Why it does not receive the notification, or not now; `None`: it does.
     pub reason: Option<String>,
 }
 
@@ -24,9 +26,17 @@ impl Operations {
     ) -> Result<Vec<Explanation>> {
         let mut explanations = Vec::new();
         for record in self.records(tenant).await? {
-            let reason = self.mismatch(wanted(&record), notification).await;
-            let endpoint = record.endpoint;
-            explanations.push(Explanation { endpoint, reason });
+            let mismatch = self.mismatch(wanted(&record), notification).await;
+            let matches = mismatch.is_none();
+            let reason = match mismatch {
+                None => self.why_later(&record).await,
+                why_not => why_not,
+            };
+            explanations.push(Explanation {
+                endpoint: record.endpoint,
+                matches,
+                reason,
+            });
             // What is cheap is evaluated here: others have their turn.
             tokio::task::yield_now().await;
         }
@@ -55,6 +65,15 @@ impl Operations {
     ) -> Result<Option<String>> {
         let record = self.record(own).await?;
         Ok(self.mismatch(wanted(&record), notification).await)
+    }
+
+    /// Why an endpoint does not receive now what it wants; `None`: nothing is known against it.
+    async fn why_later(&self, record: &EndpointRecord) -> Option<String> {
+        if record.endpoint.flow.paused {
+            return Some("the endpoint is paused: deliveries wait until it is not".to_owned());
+        }
+        let objection = self.objection(record).await?;
+        Some(format!("attempts fail: {objection}"))
     }
 
     /// A costly condition waits for its account's turn, as it does when the notification is

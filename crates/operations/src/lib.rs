@@ -40,7 +40,7 @@ pub use applications::fields::{RegistrationRequest, read as read_registration};
 pub use caller::{Anyone, Caller, Operator, Person, Registrar, Sender, Tenant};
 pub use dead_letters::{ChosenLetters, NotificationName};
 pub use endpoints::OwnEndpoint;
-pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known};
+pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known, MemberNames};
 pub use explanations::Explanation;
 pub use filters::FilterInWords;
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};

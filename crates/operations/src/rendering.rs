@@ -21,11 +21,13 @@ impl Operations {
     ) -> Result<Rendered> {
         let record = self.record(own).await?;
         let drivers = &self.parts.drivers;
+        let names = self.member_names(&changes).await?;
         let edit = changes.into_edit(&Known {
             is_taken: false,
             account: &record.account_number,
             drivers,
             record: Some(&record),
+            names: &names,
         })?;
         let unusable = |detail: String| {
             Refusal::invalid(Fault {

@@ -1,4 +1,5 @@
-//! What sends the test of an endpoint: the port that the server's dispatcher side implements.
+//! What sends the test of an endpoint, and knows what speaks against one: the port that the
+//! server's dispatcher side implements.
 
 use dovecast_store::EndpointRecord;
 use futures_util::future::BoxFuture;
@@ -11,4 +12,8 @@ pub trait TestDelivery: Send + Sync {
         &'a self,
         endpoint: &'a EndpointRecord,
     ) -> BoxFuture<'a, Result<(), String>>;
+
+    /// Why nothing can be delivered to an endpoint, as far as it is known without an attempt; for
+    /// the person who has asked.
+    fn objection<'a>(&'a self, endpoint: &'a EndpointRecord) -> BoxFuture<'a, Option<String>>;
 }

@@ -22,10 +22,12 @@ pub struct TokenRequest {
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 pub struct TokenFields {
     /// Name for people; at most 255 characters.
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
     pub name: Option<String>,
     /// What the token allows: `admin`, `registration` or `account`, which is the default.
     pub scope: Option<String>,
     /// Number of the account, required with the scope `account`; at most 255 characters.
+    #[schema(min_length = 1, max_length = 255)]
     pub account_number: Option<String>,
 }
 

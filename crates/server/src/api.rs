@@ -116,6 +116,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(
             endpoints::show,
             endpoints::update,
+            endpoints::patch,
             endpoints::delete
         ))
         .routes(routes!(endpoints::test))

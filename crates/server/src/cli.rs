@@ -7,6 +7,7 @@ mod doctor;
 mod plan;
 mod registry;
 mod secrets;
+mod send;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub(crate) use doctor::DoctorArguments;
 pub(crate) use plan::PlanArguments;
 pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
+pub(crate) use send::{NotificationArguments, SendArguments};
 
 /// Carries mail-store events out of Dovecot, and notifications to webhooks.
 #[derive(Debug, Parser)]
@@ -48,6 +50,11 @@ pub(crate) struct ServerPlace {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
+/// What `redeliver` takes: one notification, those since a time, or all.
+const REDELIVER_USAGE: &str = "dovecast redeliver <ENDPOINT> <NOTIFICATION> [--from <PLACE>]
+       dovecast redeliver <ENDPOINT> --since <TIME>
+       dovecast redeliver <ENDPOINT> --all";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server
@@ -69,6 +76,7 @@ pub(crate) enum Command {
     /// List the latest dead letters, with the reason, or drop some
     DeadLetters(DeadLettersArguments),
     /// Deliver again a dead letter, or a notification that is still in the log
+    #[command(override_usage = REDELIVER_USAGE)]
     Redeliver(RedeliverArguments),
     /// List the applications with their event types and levels, register or remove one
     Apps(AppsArguments),
@@ -84,8 +92,17 @@ pub(crate) enum Command {
     Plan(PlanArguments),
     /// Measure a running server
     Bench(BenchArguments),
-    /// Check the Dovecot of this host, and say what is wrong with it
+    /// Check the Dovecot and the server of this host, and say what is wrong with them
     Doctor(DoctorArguments),
+    /// Write a manual page for each command into a directory
+    #[command(hide = true)]
+    Manual(ManualArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManualArguments {
+    /// Directory of the pages; made if it is not there
+    pub(crate) directory: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -144,14 +161,20 @@ pub(crate) struct RedeliverArguments {
     /// Id of the endpoint
     pub(crate) endpoint: uuid::Uuid,
     /// Id of the notification, or a `webhook-id`
-    #[arg(required_unless_present = "since")]
+    #[arg(required_unless_present_any = ["since", "all"])]
     pub(crate) notification: Option<NotificationName>,
     /// Deliver again all dead letters of the endpoint since this time, RFC 3339
     #[arg(long, value_name = "TIME", conflicts_with = "notification")]
     pub(crate) since: Option<Timestamp>,
+    #[arg(
+        long,
+        conflicts_with_all = ["notification", "since"],
+        help = "Deliver again all dead letters of the endpoint, and try at once what it owes for later"
+    )]
+    pub(crate) all: bool,
     /// Where to begin to search the log for what is not a dead letter, as for `tail`; by default at
     /// the time in the id
-    #[arg(long, value_name = "PLACE", conflicts_with = "since")]
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["since", "all"])]
     pub(crate) from: Option<Begin>,
 }
 
@@ -170,7 +193,8 @@ pub(crate) struct ExplainArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A notification")]
 pub(crate) struct ExplainedArguments {
-    /// The notification: its JSON as in `hooks.outbox`, its id, or a `webhook-id`
+    /// The notification: its JSON as in `hooks.outbox`, the JSON of an event, its id, or a
+    /// `webhook-id`
     #[arg(required_unless_present = "account_id")]
     pub(crate) value: Option<String>,
     #[command(flatten)]
@@ -180,7 +204,7 @@ pub(crate) struct ExplainedArguments {
 #[derive(Debug, Args)]
 pub(crate) struct TailArguments {
     /// Topic to follow; it need not exist yet
-    #[arg(long, default_value = "dovecot")]
+    #[arg(long, default_value = "dovecot", value_parser = topic)]
     pub(crate) topic: String,
     /// Where to begin: `beginning`, `end`, `last:N` (N records before the end of each partition),
     /// or an RFC 3339 time
@@ -212,70 +236,10 @@ pub(crate) enum Format {
     Raw,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct SendArguments {
-    /// Value of the record; without it standard input is read to its end
-    pub(crate) value: Option<String>,
-    /// Topic; by default `dovecot` for an event, and `hooks.outbox` for a notification
-    #[arg(long)]
-    pub(crate) topic: Option<String>,
-    /// Key; by default the user of an event, and the account of a notification
-    #[arg(long)]
-    pub(crate) key: Option<String>,
-    /// Header of the record; may be repeated
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
-    #[arg(
-        long,
-        conflicts_with = "account_id",
-        help = "Check that the value is an event in the plugin's JSON, and add the headers of one"
-    )]
-    pub(crate) event: bool,
-    /// How many to append (1 to 1000000), each with an id of its own
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) count: u32,
-    #[command(flatten)]
-    pub(crate) notification: NotificationArguments,
-}
-
-/// Fields of a notification, as `rake notifications:send` of hooks-backend names them. An
-/// account alone makes one.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "A notification")]
-pub(crate) struct NotificationArguments {
-    /// Number of the account
-    #[arg(short = 'u', long, conflicts_with = "value")]
-    pub(crate) account_id: Option<String>,
-    /// Application; by default one for tests: `TestApp`, with the event type `TestEvent` and the
-    /// level `Info`
-    #[arg(short = 'a', long, requires_all = ["event_type", "account_id"])]
-    pub(crate) application: Option<String>,
-    /// Event type
-    #[arg(short = 'e', long, requires = "account_id")]
-    pub(crate) event_type: Option<String>,
-    /// Level; with an application it is null by default
-    #[arg(short = 'l', long, requires = "account_id")]
-    pub(crate) level: Option<String>,
-    /// Time, RFC 3339; now by default
-    #[arg(long, requires = "account_id")]
-    pub(crate) timestamp: Option<jiff::Timestamp>,
-    /// Message, as text; `Hello world!` by default
-    #[arg(short = 'm', long, requires = "account_id")]
-    pub(crate) message: Option<String>,
-    /// Message, as any JSON
-    #[arg(long, value_name = "JSON", requires = "account_id", conflicts_with = "message", value_parser = json)]
-    pub(crate) message_json: Option<Box<serde_json::value::RawValue>>,
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not `NAME=VALUE`")),
-    }
-}
-
-fn json(text: &str) -> Result<Box<serde_json::value::RawValue>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+/// The name of a topic, as the log has it.
+fn topic(text: &str) -> Result<String, String> {
+    crate::config::check_topic(text)?;
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -320,6 +284,20 @@ mod tests {
             (
                 "send --application a --event-type b --account-id 1 --timestamp today",
                 "today",
+            ),
+            ("send -u 7 --topic a/b", "`a/b` is not a topic"),
+            ("send -u ", "this is not a name"),
+            ("send -u 7 -a  -e b", "this is not a name"),
+            ("tail --topic a/b", "`a/b` is not a topic"),
+            ("redeliver", "redeliver <ENDPOINT> --since <TIME>"),
+            ("redeliver", "redeliver <ENDPOINT> --all"),
+            (
+                "dead-letters drop 00000000-0000-0000-0000-000000000007",
+                "drop <ENDPOINT> --since <TIME>",
+            ),
+            (
+                "redeliver 00000000-0000-0000-0000-000000000007 --all --since 2026-01-01T00:00:00Z",
+                "cannot be used with",
             ),
             ("bench", "dispatch"),
             ("plan --mailboxes 1", "--events-per-second <E>"),

@@ -2,12 +2,14 @@
 
 mod bench;
 mod check_dovecot;
+mod check_relay;
 #[cfg(feature = "kafka")]
 mod check_topics;
 mod deliveries;
 mod endpoints;
 mod filters;
 mod lists;
+mod manual;
 mod notification;
 mod plan;
 mod pretty;
@@ -24,9 +26,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use dovecast_doctor::Finding;
-#[cfg(feature = "kafka")]
-use dovecast_doctor::Severity;
+
+use check_dovecot::OwnServer;
 
 use crate::access::Access;
 use crate::cli::{Arguments, Command, ConfigArguments, ServerPlace, Subject};
@@ -54,8 +55,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Config(config) => check_config(config)?,
         Command::Doctor(doctor) => {
-            return Ok(check_dovecot::run(doctor, topics(load())?));
+            return Ok(check_dovecot::run(doctor, &own_server(place)));
         }
+        Command::Manual(manual) => manual::write(&manual.directory)?,
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
         Command::Topics(topics) => {
             let (config, list) = (load()?, &topics.list);
@@ -117,23 +119,21 @@ fn of_running_server(place: &ServerPlace) -> Result<Config> {
     Config::load(place.config.as_deref(), place.data_dir.as_deref())
 }
 
-/// What is wrong with the topics in Kafka, for a configuration that can be read.
-#[cfg(feature = "kafka")]
-fn topics(config: Result<Config>) -> Result<Vec<Finding>> {
-    match config {
-        Ok(config) => wait(async { Ok(check_topics::findings(&config).await) }),
-        Err(error) => Ok(vec![Finding {
-            severity: Severity::Warning,
-            text: format!("the configuration of dovecast cannot be read: {error:#}"),
-        }]),
+/// The server of this host, for who looks whether there is one.
+fn own_server(place: &ServerPlace) -> OwnServer {
+    let is_named = place.config.is_some() || place.data_dir.is_some();
+    let is_there = Config::default().data_dir.exists() || Path::new(SERVICE_CONFIG).exists();
+    let file = match &place.config {
+        Some(file) => file.display().to_string(),
+        None if is_named || Config::default().data_dir.exists() => {
+            "the configuration (there is none: make a file and name it with `--config`)".to_owned()
+        }
+        None => SERVICE_CONFIG.to_owned(),
+    };
+    OwnServer {
+        config: (is_named || is_there).then(|| of_running_server(place)),
+        place: file,
     }
-}
-
-/// Without Kafka there are none.
-#[cfg(not(feature = "kafka"))]
-#[expect(clippy::unnecessary_wraps, reason = "with Kafka it may fail")]
-fn topics(_: Result<Config>) -> Result<Vec<Finding>> {
-    Ok(Vec::new())
 }
 
 /// Runs a command that waits for sockets.
@@ -150,6 +150,8 @@ fn check_config(arguments: &ConfigArguments) -> Result<()> {
         return print(DEFAULT_FILE);
     };
     let config = Config::load(Some(file), None)?;
+    let checked = config.check();
+    checked.with_context(|| format!("{} cannot be served", file.display()))?;
     let unknown = config.relay.unknown_users()?;
     let warnings = unknown
         .iter()

@@ -3,9 +3,11 @@
 //! Every value is checked while it is read, so that an error names file, line, column and key.
 //! Nothing of properties of Kafka is ever printed: passwords are among them.
 
+mod check;
 mod clusters;
 mod dispatch;
 mod drivers;
+mod elsewhere;
 mod http;
 mod limits;
 mod mail;
@@ -41,6 +43,7 @@ pub(crate) use properties::Properties;
 pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;
 pub(crate) use store::StoreSection;
+pub(crate) use topics::check_topic;
 pub(crate) use users::Allowed;
 
 /// The default configuration file, as `dovecast config` prints it.
@@ -240,16 +243,16 @@ impl Config {
     }
 
     /// Where the store is.
-    pub(crate) fn store_options(&self) -> StoreOptions {
+    pub(crate) fn store_options(&self) -> Result<StoreOptions> {
         let file = || DatabasePlace::Sqlite(self.data_dir.join("state.db"));
         let timeout = Duration::from_secs(self.store.timeout_seconds.get());
         let beside = || KeySource::File(self.data_dir.join("secrets.key"));
-        StoreOptions {
+        Ok(StoreOptions {
             keys: self.secrets.keys.clone().unwrap_or_else(beside),
             connect_timeout: timeout,
             statement_timeout: timeout,
-            ..StoreOptions::new(self.store.url.clone().unwrap_or_else(file))
-        }
+            ..StoreOptions::new(self.store.place()?.unwrap_or_else(file))
+        })
     }
 
     /// How the embedded log is kept. As a spool it keeps what Kafka has not got.

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod names;
+pub(crate) mod process;
 mod requests;
 mod spill;
 
@@ -15,6 +16,7 @@ use dovecast_relay::server::RelayStats;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipStats;
 
+use crate::serve::backlog::Backlog;
 use crate::serve::http::stats::HttpCounts;
 
 /// What the parts have counted.
@@ -28,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) renewed: Option<u64>,
     /// And the number of endpoints whose secrets cannot be opened here.
     pub(crate) dispatch: Option<(DispatchStats, usize)>,
+    /// What endpoints owe, if there is a store that says it.
+    pub(crate) backlog: Option<Backlog>,
     /// Statements that were sent to the store, if there is one.
     pub(crate) statements: Option<u64>,
     /// Lookups of endpoints' names.
@@ -72,6 +76,10 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
         dispatch::locked(&mut out, *locked);
         names::names(&mut out, &snapshot.names);
     }
+    if let Some(backlog) = &snapshot.backlog {
+        dispatch::backlog(&mut out, backlog);
+    }
+    process::process(&mut out);
     requests::requests(&mut out, &snapshot.http);
     out.text
 }

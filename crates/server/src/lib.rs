@@ -26,6 +26,7 @@ mod logs;
 pub mod parsers;
 mod serve;
 mod sources;
+mod terminal;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! then what they have handed over is made durable and shipped, then the log is closed. A second
 //! signal ends the process at once; the log survives that as it survives any death.
 
+pub(crate) mod backlog;
 mod directories;
 pub(crate) mod http;
 mod listeners;
@@ -40,11 +41,13 @@ use crate::control::{self, Control, PeerChecked};
 #[cfg(feature = "kafka")]
 use crate::dispatch::Lost;
 use crate::dispatch::{Dispatching, Tester};
+use crate::exposition;
 #[cfg(feature = "kafka")]
 use crate::logs;
 use crate::logs::Logs;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
+use backlog::Backlogs;
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use stop::STOP_TIMEOUT;
@@ -55,6 +58,7 @@ pub(crate) use stopping::Stopping;
 
 /// Runs until a signal says stop.
 pub(crate) fn run(config: &Config) -> Result<()> {
+    exposition::process::start();
     // Before there are threads: it reads the environment.
     let passed = Passed::from_environment()?;
     let _started = logging::start(&config.logging)?;
@@ -79,6 +83,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
     passed.check_paths(config)?;
+    config.check_topics()?;
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {
@@ -170,6 +175,7 @@ impl Parts {
         let status = Status {
             http: Arc::clone(&http_stats),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
+            backlogs: store.clone().map(|store| Arc::new(Backlogs::new(store))),
             dispatching: dispatching.clone(),
             log: log.clone(),
             relay: relay.clone(),
@@ -277,13 +283,7 @@ fn operations(
 
 /// What Dovecot's own driver speaks to.
 fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
-    let credentials = config.ox.credentials.as_ref();
     let topic = config.dispatch.event_topics.first();
-    if credentials.is_some() && topic.is_none() {
-        return Err(anyhow!(
-            "[ox] needs a topic in `event_topics` of [dispatch]"
-        ));
-    }
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
     let source = OxSource::new(&config.ox, &config.ox_key_file(), destination)?;
     Ok(ox::router(source))

@@ -63,7 +63,7 @@ fn a_record_has_its_key_headers_and_place_in_json() {
     ];
     let said = server.run(send).expect("send");
     let place: Vec<&str> = said.split_whitespace().collect();
-    let [topic, "partition", partition, "offset", "0"] = place[..] else {
+    let [topic, "partition", partition, "offset", "0", "id", id] = place[..] else {
         panic!("{said}");
     };
     assert_eq!(topic, "t");
@@ -76,7 +76,10 @@ fn a_record_has_its_key_headers_and_place_in_json() {
         (&0.into(), &"k".into(), &"value".into())
     );
     let headers = record["headers"].as_array().expect("headers");
-    assert_eq!(headers[0]["name"], "dovecast-id");
+    assert_eq!(
+        headers[0],
+        serde_json::json!({"name": "dovecast-id", "value": id})
+    );
     assert_eq!(headers[1], serde_json::json!({"name": "a", "value": "1"}));
     assert_eq!(headers[2], serde_json::json!({"name": "a", "value": "b=c"}));
     assert!(record["timestamp_ms"].as_i64().expect("a time") > 1_700_000_000_000);

@@ -85,6 +85,21 @@ impl StoreOptions {
     }
 }
 
+impl StoreOptions {
+    /// Refuses a place of the database that no connection can be made of, such as a PostgreSQL with
+    /// an unknown `sslmode`. Connects to nothing.
+    pub fn check(&self) -> Result<()> {
+        if let DatabasePlace::Postgres(url) = &self.place {
+            let parsed: Result<sqlx::postgres::PgConnectOptions, _> = url.expose().parse();
+            parsed.map_err(|source| StoreError::Connect {
+                place: self.place.to_string(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// What dovecast knows besides its log. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Store {

@@ -74,13 +74,19 @@ impl Gate {
         &self.endpoint
     }
 
-    /// Takes over what the endpoint is now; `true`: it is not paused any more.
+    /// Takes over what the endpoint is now; `true`: what waits may begin, because it is not paused
+    /// any more, or was saved anew: what has failed before says nothing about it then.
     pub(crate) fn follow(&mut self, endpoint: &Arc<Endpoint>) -> bool {
-        let was_paused = self.is_paused();
+        let (was_paused, saved_ms) = (self.is_paused(), self.endpoint.saved_ms);
         if !Arc::ptr_eq(&self.endpoint, endpoint) {
             self.endpoint = Arc::clone(endpoint);
         }
-        was_paused && !self.is_paused()
+        let is_anew = saved_ms != endpoint.saved_ms;
+        if is_anew {
+            self.close_breaker();
+            self.held_until = None;
+        }
+        (is_anew || was_paused) && !self.is_paused()
     }
 
     /// Opens the gate for good, because the endpoint is gone: what waits for it is discarded
@@ -255,6 +261,22 @@ mod tests {
         };
         assert!(at > probe && at <= probe + second && !gate.is_shut(probe));
         check(&mut gate, at, OPEN);
+    }
+
+    #[test]
+    fn what_has_failed_before_an_endpoint_is_saved_anew_shuts_nothing() {
+        let now = Instant::now();
+        let mut gate = Gate::new(endpoint(|_| {}));
+        while !gate.turn(true, now).opens {}
+        gate.hold(now + Duration::from_secs(60));
+        assert!(!gate.follow(&endpoint(|endpoint| endpoint.concurrency = 2)));
+        assert!(gate.is_shut(now) && gate.is_barred(now));
+        let saved = endpoint(|endpoint| endpoint.saved_ms = 1);
+        assert!(gate.follow(&saved), "what waits may begin");
+        assert!(gate.is_fresh() && !gate.is_shut(now) && gate.pass(now).is_ok());
+        assert!(!gate.follow(&saved), "once");
+        let paused = endpoint(|endpoint| (endpoint.saved_ms, endpoint.is_paused) = (2, true));
+        assert!(!gate.follow(&paused) && gate.is_shut(now));
     }
 
     #[test]

@@ -24,9 +24,9 @@ use super::properties::{self, PropertyError};
 use super::queue::Queue;
 use super::reports::{Reports, ReportsContext};
 use crate::losses::{LineLimit, Losses};
-use crate::options::GeneralSettings;
 use crate::record::Record;
 use crate::transport;
+use dovecast_options::GeneralSettings;
 
 /// A producer that could not be created is tried again after this time.
 const CREATE_AGAIN: Duration = Duration::from_mins(1);

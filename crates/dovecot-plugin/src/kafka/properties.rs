@@ -8,8 +8,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::options::GeneralSettings;
-use crate::secrets::{NOT_SHOWN, is_secret};
+use dovecast_options::GeneralSettings;
+use dovecast_options::{NOT_SHOWN, is_secret};
 
 /// Defaults that differ from librdkafka's own; each can be overridden by `settings.*`.
 const DEFAULTS: [(&str, &str); 4] = [

@@ -162,6 +162,6 @@ async fn a_name_is_asked_once_and_the_connection_goes_where_it_was_checked() {
     let reason = failed(sender.deliver(&delivery()).await.outcome);
     assert_eq!(
         reason,
-        "`changing.example` is at no public address, and at none of the allowed networks"
+        "`changing.example` is at no public address, and at none of the networks that `allowed_networks` of [dispatch] names"
     );
 }

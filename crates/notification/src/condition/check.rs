@@ -91,6 +91,18 @@ pub(super) fn program(program: &Program) -> Result<(), ConditionError> {
     check.expression(program.expression(), 0)
 }
 
+/// Refuses an expression that is neither true nor false on any notification, as far as that can be
+/// told: fields of a message may be anything.
+pub(super) fn boolean(program: &Program) -> Result<(), ConditionError> {
+    let check = Check {
+        program,
+        nodes: 0,
+        names: Vec::new(),
+        is_in_loop: false,
+    };
+    check.boolean(program.expression())
+}
+
 struct Check<'a> {
     program: &'a Program,
     nodes: usize,
@@ -110,6 +122,34 @@ impl Check<'_> {
             line,
             column,
         })
+    }
+
+    fn boolean(&self, at: &IdedExpr) -> Result<(), ConditionError> {
+        let is = |what: &str| self.refuse(at, format!("this is {what}, and never true or false"));
+        match &at.expr {
+            Expr::Literal(LiteralValue::Boolean(_)) => Ok(()),
+            Expr::Literal(LiteralValue::String(_)) => is("a text"),
+            Expr::Literal(LiteralValue::Null) => is("null"),
+            Expr::Literal(LiteralValue::Bytes(_)) => is("bytes"),
+            Expr::Literal(_) => is("a number"),
+            Expr::List(_) => is("a list"),
+            Expr::Map(_) => is("a map"),
+            Expr::Ident(name) if name != "message" => is("a text"),
+            Expr::Call(call) => {
+                let name = call.func_name.as_str();
+                let mut args = call.args.iter();
+                match name {
+                    operators::LOGICAL_AND | operators::LOGICAL_OR | operators::LOGICAL_NOT => {
+                        args.try_for_each(|arg| self.boolean(arg))
+                    }
+                    // The first argument is the question.
+                    operators::CONDITIONAL => args.skip(1).try_for_each(|arg| self.boolean(arg)),
+                    _ if VALUES.contains(&name) => is("a value"),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn expression(&mut self, at: &IdedExpr, depth: usize) -> Result<(), ConditionError> {
@@ -240,6 +280,22 @@ const OPERATORS: [&str; 19] = [
     operators::NOT_EQUALS,
     operators::NOT_STRICTLY_FALSE,
     operators::SUBSTRACT,
+];
+/// Functions and operators that make a number, a text or bytes.
+const VALUES: [&str; 13] = [
+    operators::ADD,
+    operators::DIVIDE,
+    operators::MODULO,
+    operators::MULTIPLY,
+    operators::NEGATE,
+    operators::SUBSTRACT,
+    "bytes",
+    "double",
+    "duration",
+    "int",
+    "size",
+    "string",
+    "uint",
 ];
 /// Functions whose cost is that of their arguments.
 const FUNCTIONS: [&str; 14] = [

@@ -1,6 +1,7 @@
 //! What is said about an endpoint that is to be made or changed, checked.
 //!
-//! A key that is not there changes nothing. Unknown keys are ignored, but for those of a filter.
+//! A key that is not there changes nothing. Unknown keys are refused, but for those that answers
+//! have and clients send back.
 
 #![expect(
     clippy::option_option,
@@ -9,16 +10,17 @@
 
 mod body;
 mod data;
+mod filter;
 mod flow;
+mod names;
 mod receiver;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use dovecast_drivers::webhook::{self, WebhookDriver};
-use dovecast_notification::Condition;
 use dovecast_store::{
-    DriverSettings, EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id,
-    MemberKind, NewEndpoint, Receiver, RetryPolicy,
+    DriverSettings, EndpointEdit, EndpointKind, FilterEdit, FlowEdit, NewEndpoint, Receiver,
+    RetryPolicy,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -30,16 +32,24 @@ use crate::refusal::{Fault, Faults, escaped};
 use crate::{Refusal, Result};
 use body::BodyFields;
 use data::{CheckedData, DataFields};
+use filter::FilterRequest;
 pub use flow::FlowAttributes;
 use flow::FlowFields;
 
+pub use names::MemberNames;
 pub use receiver::Known;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
 const MAX_URL_CHARS: usize = 2048;
-/// Most members of one set of a filter.
-const MAX_MEMBERS: usize = 1000;
+/// Attributes that answers have and nobody sets: what clients send back is no mistake.
+const READ_ONLY: [&str; 5] = [
+    "id",
+    "last_delivery_status",
+    "last_delivery_time",
+    "first_failure_time",
+    "next_attempt_time",
+];
 /// The longest that an attempt may take, as in the configuration.
 const MAX_TIMEOUT_SECONDS: u32 = 45;
 
@@ -55,11 +65,11 @@ pub struct EndpointRequest {
 pub struct EndpointFields {
     /// Name, unique in the account.
     #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 255)]
     name: Option<Option<String>>,
     /// Where webhooks are sent: `http://` or `https://`.
     #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>, example = "https://example.org/hook")]
+    #[schema(value_type = String, required = false, min_length = 8, max_length = 2048, example = "https://example.org/hook")]
     url: Option<Option<String>>,
     /// Name of the driver; `webhook` if this is not given. That of an endpoint cannot be changed.
     driver: Option<String>,
@@ -88,44 +98,11 @@ pub struct EndpointFields {
     data: Option<Option<Value>>,
     /// Which notifications the endpoint receives.
     filter: Option<FilterRequest>,
-    /// Keys that are no attributes. The REST API ignores them, as hooks-backend does.
+    /// Keys that are no attributes: whoever misspells one would not get what was meant.
     #[serde(flatten)]
     #[schema(ignore)]
     #[expect(clippy::zero_sized_map_values, reason = "serde flattens maps, no sets")]
     unknown: BTreeMap<String, IgnoredAny>,
-}
-
-/// Filter of an endpoint. If one of the sets is given, all three are replaced: a set that is not
-/// given is empty, and an empty set matches anything.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct FilterRequest {
-    /// Whether to remove the filter: the endpoint receives nothing then.
-    #[serde(rename = "_destroy")]
-    #[schema(value_type = Option<bool>)]
-    destroy: Option<Value>,
-    /// Whether the filter matches anything.
-    enabled: Option<bool>,
-    /// CEL expression that must hold, too; null for none.
-    #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>)]
-    condition: Option<Option<String>>,
-    /// Ids of applications, at most 1000.
-    #[schema(value_type = Option<Vec<String>>)]
-    app_ids: Option<Vec<Value>>,
-    /// Ids of event types, at most 1000.
-    #[schema(value_type = Option<Vec<String>>)]
-    event_type_ids: Option<Vec<Value>>,
-    /// Ids of levels, at most 1000.
-    #[schema(value_type = Option<Vec<String>>)]
-    level_ids: Option<Vec<Value>>,
-    /// As clients send it back.
-    #[serde(default, rename = "id")]
-    #[schema(ignore)]
-    _id: IgnoredAny,
-    /// Whoever misspells a set means to narrow the filter, and would open it.
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: BTreeMap<String, Value>,
 }
 
 /// Tells null from nothing.
@@ -133,16 +110,6 @@ fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// As hooks-backend took it, whose clients send forms.
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_i64() == Some(1),
-        Value::String(text) => matches!(&**text, "1" | "true"),
-        Value::Null | Value::Array(_) | Value::Object(_) => false,
-    }
 }
 
 /// What was found out, and what is wrong.
@@ -160,25 +127,14 @@ struct Checked {
 }
 
 impl EndpointFields {
+    /// Whether members of the filter are given by name, so that names have to be looked up.
+    pub(crate) fn has_names(&self) -> bool {
+        self.filter.as_ref().is_some_and(FilterRequest::has_names)
+    }
+
     /// The name, as far as there is one.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_ref()?.as_deref()
-    }
-
-    /// Refuses keys that are no attributes, for a door where one is a mistake.
-    pub fn refuse_unknown(&self) -> Result<()> {
-        let mut faults = Faults::default();
-        for name in self.unknown.keys() {
-            faults.push(Fault::attribute(
-                escaped(name),
-                "is not an attribute of an endpoint",
-            ));
-        }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Refusal::Invalid(faults))
-        }
     }
 
     /// An endpoint to be made.
@@ -239,6 +195,10 @@ impl EndpointFields {
 
     fn check(mut self, known: &Known<'_>) -> Checked {
         let mut checked = Checked::default();
+        let unknown = self.unknown.keys();
+        for name in unknown.filter(|name| !READ_ONLY.contains(&name.as_str())) {
+            checked.refuse(&escaped(name), "is not an attribute of an endpoint");
+        }
         checked.kind(self.kind.as_deref());
         if let Some(name) = self.name.take() {
             checked.name(name, known.is_taken);
@@ -262,7 +222,7 @@ impl EndpointFields {
         checked.body(self.body, known);
         checked.flow = self.flow.check(&mut checked.errors);
         if let Some(filter) = self.filter {
-            checked.filter(filter);
+            checked.filter(filter, known.names);
         }
         checked
     }
@@ -328,56 +288,5 @@ impl Checked {
             }
             seconds => self.timeout_seconds = Some(seconds.flatten()),
         }
-    }
-
-    fn filter(&mut self, filter: FilterRequest) {
-        for name in filter.unknown.keys() {
-            let place = format!("filter/{}", escaped(name));
-            self.refuse(&place, "is not an attribute of a filter");
-        }
-        if filter.destroy.as_ref().is_some_and(is_true) {
-            self.filter = FilterEdit::Remove;
-            return;
-        }
-        if let Some(Some(text)) = &filter.condition
-            && let Err(error) = Condition::new(text)
-        {
-            let detail = format!("is not a condition: {error}");
-            self.refuse("filter/condition", detail);
-        }
-        let is_named = filter.app_ids.is_some()
-            || filter.event_type_ids.is_some()
-            || filter.level_ids.is_some();
-        let sets = is_named.then(|| FilterSets {
-            applications: self.ids(MemberKind::Application, filter.app_ids),
-            event_types: self.ids(MemberKind::EventType, filter.event_type_ids),
-            levels: self.ids(MemberKind::Level, filter.level_ids),
-        });
-        self.filter = FilterEdit::Put(FilterFields {
-            enabled: filter.enabled,
-            condition: filter.condition,
-            sets,
-        });
-    }
-
-    /// Each once. What is no id is the id of nothing.
-    fn ids<Of>(&mut self, kind: MemberKind, ids: Option<Vec<Value>>) -> Vec<Id<Of>> {
-        let (mut parsed, mut seen) = (Vec::new(), HashSet::new());
-        for id in ids.unwrap_or_default() {
-            let text = match &id {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            match text.parse() {
-                Ok(id) if seen.insert(id) => parsed.push(id),
-                Ok(_) => {}
-                Err(_) => self.errors.push(Fault::unknown_member(kind, &text)),
-            }
-        }
-        if parsed.len() > MAX_MEMBERS {
-            let detail = format!("are too many (maximum is {MAX_MEMBERS})");
-            self.errors.push(Fault::members(kind, detail));
-        }
-        parsed
     }
 }

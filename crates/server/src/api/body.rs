@@ -28,10 +28,14 @@ pub(crate) struct JsonBody(pub(crate) Value);
 pub(crate) struct AnyBody(pub(crate) Value);
 
 impl JsonBody {
-    /// What stands under `key`, which has to be there.
+    /// What stands under `key`, or in JSON:API's own form, `{"data": {"type": key, "attributes":
+    /// {...}}}`. One of them has to be there.
     pub(crate) fn under<T: DeserializeOwned>(mut self, key: &str) -> Result<T, ApiError> {
         let value = match &mut self.0 {
-            Value::Object(object) => object.remove(key),
+            Value::Object(object) => match object.remove(key) {
+                None => attributes(object.remove("data"), key)?,
+                value => value,
+            },
             _ => None,
         };
         match value {
@@ -41,6 +45,21 @@ impl JsonBody {
             Some(_) => Err(ApiError::bad_request(format!("`{key}` is not an object"))),
             None => Err(ApiError::bad_request(format!("`{key}` is missing"))),
         }
+    }
+}
+
+/// The attributes of a resource object (JSON:API 1.1, section 7.2).
+fn attributes(data: Option<Value>, key: &str) -> Result<Option<Value>, ApiError> {
+    let Some(Value::Object(mut data)) = data else {
+        return Ok(None);
+    };
+    match data.get("type").and_then(Value::as_str) {
+        Some(kind) if kind == key => {}
+        _ => return Err(ApiError::bad_request(format!("`data.type` is not `{key}`"))),
+    }
+    match data.remove("attributes") {
+        Some(attributes) => Ok(Some(attributes)),
+        None => Err(ApiError::bad_request("`data.attributes` is missing")),
     }
 }
 

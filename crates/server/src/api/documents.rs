@@ -120,12 +120,26 @@ pub(crate) enum Included {
     Level(Level),
 }
 
+/// What an event type says it is. With one value for each resource a reader tells them apart.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EventTypeKind {
+    EventType,
+}
+
+/// What a level says it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LevelKind {
+    Level,
+}
+
 /// An event type.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventType {
     id: String,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: EventTypeKind,
     attributes: NamedAttributes,
     relationships: EventTypeRelationships,
 }
@@ -148,7 +162,7 @@ pub(crate) struct EventTypeRelationships {
 pub(crate) struct Level {
     id: String,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: LevelKind,
     attributes: NamedAttributes,
 }
 
@@ -182,7 +196,7 @@ impl EventType {
         let levels = event_type.levels.iter();
         Self {
             id: event_type.id.to_string(),
-            kind: "event_type",
+            kind: EventTypeKind::EventType,
             attributes: NamedAttributes {
                 title: event_type.title.clone(),
                 name: event_type.external_id.clone(),
@@ -198,7 +212,7 @@ impl Level {
     fn new(level: &store::Level) -> Self {
         Self {
             id: level.id.to_string(),
-            kind: "level",
+            kind: LevelKind::Level,
             attributes: NamedAttributes {
                 title: level.title.clone(),
                 name: level.external_id.clone(),
@@ -230,6 +244,9 @@ pub(crate) struct EndpointAttributes {
     last_delivery_time: Option<String>,
     /// Time of the first failure since the last success, RFC 3339.
     first_failure_time: Option<String>,
+    /// Time of the next attempt at what is owed, RFC 3339; null if nothing waits for a time. A
+    /// later one while the endpoint does not answer at all.
+    next_attempt_time: Option<String>,
     /// `Endpoints::HttpEndpoint` or `Endpoints::HttpsEndpoint`, as the URL says; `Endpoint` for
     /// other drivers.
     #[serde(rename = "type")]
@@ -273,6 +290,7 @@ impl Endpoint {
                     .map(store::DeliveryStatus::as_str),
                 last_delivery_time: endpoint.last_delivery_ms.map(time),
                 first_failure_time: endpoint.first_failure_ms.map(time),
+                next_attempt_time: endpoint.next_attempt_ms.map(time),
                 kind: endpoint.kind.map_or("Endpoint", EndpointKind::as_str),
                 retry_policy: endpoint.retry_policy.as_str(),
                 timeout_seconds: endpoint.timeout_seconds,

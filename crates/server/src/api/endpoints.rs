@@ -27,6 +27,15 @@ pub(crate) struct EndpointList {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndpointDocument {
     data: Endpoint,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<WarningMeta>,
+}
+
+/// What was found about an endpoint that was saved.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WarningMeta {
+    /// Why the endpoint will receive nothing as it stands.
+    warnings: Vec<String>,
 }
 
 /// An endpoint with a new secret.
@@ -43,6 +52,10 @@ pub(crate) struct SecretMeta {
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
+    /// Why the endpoint will receive nothing as it stands; not there where nothing is known against
+    /// it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// List the endpoints of the account.
@@ -81,7 +94,8 @@ pub(crate) async fn list(
     Ok(Document(StatusCode::OK, list))
 }
 
-/// Create an endpoint, with its filter. An endpoint without a filter receives nothing.
+/// Create an endpoint, with its filter. An endpoint without a filter receives nothing; what keeps
+/// it from receiving anything is in `meta.warnings`.
 #[utoipa::path(
     post, path = "/endpoints", tag = "endpoints",
     operation_id = "createEndpoint",
@@ -100,10 +114,12 @@ pub(crate) async fn create(
 ) -> Result<Document<SecretDocument>, ApiError> {
     let fields: EndpointFields = body.under("endpoint")?;
     let made = api.operations.create_endpoint(&tenant, fields).await?;
+    let warnings = api.operations.warnings(&made.endpoint).await;
     let document = SecretDocument {
         data: Endpoint::new(&made.endpoint),
         meta: SecretMeta {
             signing_secret: made.secret.map(|secret| secret.expose().to_owned()),
+            warnings,
         },
     };
     Ok(Document(StatusCode::CREATED, document))
@@ -127,7 +143,8 @@ pub(crate) async fn show(
 ) -> Result<Document<EndpointDocument>, ApiError> {
     let own = api.operations.endpoint(&tenant, &id).await?;
     let data = Endpoint::new(own.endpoint());
-    Ok(Document(StatusCode::OK, EndpointDocument { data }))
+    let document = EndpointDocument { data, meta: None };
+    Ok(Document(StatusCode::OK, document))
 }
 
 /// Change an endpoint and its filter. Attributes that are not given stay as they are.
@@ -153,8 +170,33 @@ pub(crate) async fn update(
     let own = api.operations.endpoint(&tenant, &id).await?;
     let fields: EndpointFields = body.under("endpoint")?;
     let endpoint = api.operations.change_endpoint(&own, fields).await?;
+    let warnings = api.operations.warnings(&endpoint).await;
+    let meta = (!warnings.is_empty()).then_some(WarningMeta { warnings });
     let data = Endpoint::new(&endpoint);
-    Ok(Document(StatusCode::OK, EndpointDocument { data }))
+    Ok(Document(StatusCode::OK, EndpointDocument { data, meta }))
+}
+
+/// Change an endpoint and its filter, as `PUT` does.
+#[utoipa::path(
+    patch, path = "/endpoints/{id}", tag = "endpoints",
+    operation_id = "patchEndpoint",
+    params(("id" = String, Path, description = "Id of the endpoint.")),
+    request_body(content = EndpointRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 200, description = "The endpoint as it is now.", body = EndpointDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        NotFound,
+        Invalid,
+    ),
+)]
+pub(crate) async fn patch(
+    tenant: Tenant,
+    state: State<Api>,
+    id: Named,
+    body: JsonBody,
+) -> Result<Document<EndpointDocument>, ApiError> {
+    update(tenant, state, id, body).await
 }
 
 /// Delete an endpoint and its filter.
@@ -224,6 +266,7 @@ pub(crate) async fn rotate_secret(
     let document = SecretDocument {
         meta: SecretMeta {
             signing_secret: Some(secret.expose().to_owned()),
+            warnings: Vec::new(),
         },
         data: Endpoint::new(own.endpoint()),
     };

@@ -69,7 +69,9 @@ pub(crate) struct ErrorDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuthenticationError {
     /// Why the request is not authenticated.
-    #[schema(example = "Authentication error: X-RH-IDENTITY header should be provided")]
+    #[schema(
+        example = "Authentication error: `Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided"
+    )]
     error: String,
 }
 

@@ -61,9 +61,9 @@ pub(crate) struct ExplanationObject {
 pub(crate) struct ExplanationAttributes {
     /// Name of the endpoint.
     name: String,
-    /// Whether the endpoint receives the notification.
+    /// Whether the endpoint receives the notification, now or later.
     matches: bool,
-    /// Why the endpoint does not receive the notification; null if it does.
+    /// Why the endpoint does not receive the notification, or not now; null if it does.
     reason: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl From<Explanation> for ExplanationObject {
             kind: "explanation",
             attributes: ExplanationAttributes {
                 name: explanation.endpoint.name,
-                matches: explanation.reason.is_none(),
+                matches: explanation.matches,
                 reason: explanation.reason,
             },
         }

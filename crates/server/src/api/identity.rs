@@ -111,7 +111,7 @@ async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
         };
     }
     let Some(authorization) = parts.headers.get(AUTHORIZATION) else {
-        let reason = "X-RH-IDENTITY header should be provided";
+        let reason = "`Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided";
         return Err(ApiError::Authentication(reason.to_owned()));
     };
     let refused = || ApiError::Authentication("The API token is not valid".to_owned());

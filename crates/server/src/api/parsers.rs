@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use dovecast_drivers::Drivers;
-use dovecast_operations::{EndpointFields, Known, Sender, read_registration};
+use dovecast_operations::{EndpointFields, Known, MemberNames, Sender, read_registration};
 use dovecast_store::{EndpointEdit, EndpointQuery, NewEndpoint, Profile, Registration};
 use jiff::Timestamp;
 
@@ -71,11 +71,13 @@ pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
 /// An account that has no endpoint.
 static KNOWN: LazyLock<Known<'static>> = LazyLock::new(|| {
     static DRIVERS: LazyLock<Drivers> = LazyLock::new(|| Drivers::from_iter([]));
+    static NAMES: LazyLock<MemberNames> = LazyLock::new(MemberNames::default);
     Known {
         is_taken: false,
         account: "1",
         drivers: &DRIVERS,
         record: None,
+        names: &NAMES,
     }
 });
 

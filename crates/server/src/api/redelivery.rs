@@ -20,7 +20,7 @@ pub(crate) struct RedeliverRequest {
     redeliver: RedeliverFields,
 }
 
-/// Which notifications: exactly one of the two is given.
+/// Which notifications: exactly one of these is given.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RedeliverFields {
     /// Id of one notification, or a `webhook-id`: of a dead letter, or of a delivery that is due
@@ -29,6 +29,9 @@ pub(crate) struct RedeliverFields {
     notification: Option<String>,
     /// Time, RFC 3339: all that became a dead letter at it or later.
     since: Option<String>,
+    /// Whether all is meant: all dead letters of the endpoint, and what it owes for later. The
+    /// endpoint is tried as if nothing had failed before.
+    all: Option<bool>,
 }
 
 /// How much is delivered again.
@@ -75,7 +78,13 @@ fn read(fields: RedeliverFields) -> Result<ChosenLetters, ApiError> {
     let wrong = |key: &str, detail: String| {
         ApiError::invalid(vec![ErrorObject::at(format!("/redeliver/{key}"), detail)])
     };
+    let is_all = fields.all == Some(true);
     match (fields.notification, fields.since) {
+        (None, None) if is_all => Ok(ChosenLetters::All),
+        (Some(_), _) | (_, Some(_)) if is_all => Err(wrong(
+            "all",
+            "cannot be given together with `notification` or `since`".to_owned(),
+        )),
         (Some(name), None) => {
             let name = name.parse().map(ChosenLetters::One);
             name.map_err(|detail: String| wrong("notification", detail))
@@ -86,7 +95,7 @@ fn read(fields: RedeliverFields) -> Result<ChosenLetters, ApiError> {
         }
         (None, None) => Err(wrong(
             "notification",
-            "is missing: either `notification` or `since` is required".to_owned(),
+            "is missing: one of `notification`, `since` and `all` is required".to_owned(),
         )),
         (Some(_), Some(_)) => Err(wrong(
             "since",

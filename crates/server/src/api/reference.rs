@@ -7,11 +7,15 @@ use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::server::Server;
-use utoipa::{Modify, OpenApi};
+use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::Api;
+use super::error::described::{AnyTime, UnreadableQuery};
 use super::error::{AuthenticationError, ErrorDocument};
 
 /// Page that shows the document; it asks no other host for anything.
@@ -51,9 +55,56 @@ impl Modify for Schemes {
     }
 }
 
+/// Adds what holds for every call: where the API is, and answers that any request may get. What is
+/// optional in a query is left out, and never null; numbers there count from 1, but for `offset`.
+fn complete(document: &mut utoipa::openapi::OpenApi, prefix: &str) {
+    document.servers = Some(vec![Server::new(prefix)]);
+    for path in document.paths.paths.values_mut() {
+        let operations = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.delete,
+            &mut path.patch,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let answers = &mut operation.responses.responses;
+            let mut has_query = false;
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    has_query |= parameter.parameter_in == ParameterIn::Query;
+                    in_text(parameter);
+                }
+            }
+            let mut more = AnyTime::responses();
+            if has_query {
+                more.append(&mut UnreadableQuery::responses());
+            }
+            for (status, answer) in more {
+                answers.entry(status).or_insert(answer);
+            }
+        }
+    }
+}
+
+/// Describes a parameter as it stands in a query, a path or a header.
+fn in_text(parameter: &mut Parameter) {
+    let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema else {
+        return;
+    };
+    if let SchemaType::Array(types) = &object.schema_type
+        && let Some(only) = types.iter().find(|of| **of != Type::Null)
+    {
+        object.schema_type = SchemaType::Type(only.clone());
+    }
+    if parameter.name == "limit" {
+        object.minimum = Some(1_isize.into());
+    }
+}
+
 /// Serves the document of an API below `prefix`.
 pub(super) fn router(mut document: utoipa::openapi::OpenApi, prefix: &str) -> Router<Api> {
-    document.servers = Some(vec![Server::new(prefix)]);
+    complete(&mut document, prefix);
     // The document is made of constants; it cannot fail to be written.
     let json = document.to_pretty_json().unwrap_or_default();
     let page = PAGE.replace("{prefix}", prefix);
@@ -97,7 +148,7 @@ mod tests {
     #[test]
     fn the_reviewed_document_is_that_of_the_code() {
         let (_, mut document) = super::super::described().split_for_parts();
-        document.servers = Some(vec![Server::new("/api/hooks")]);
+        complete(&mut document, "/api/hooks");
         let made = document.to_pretty_json().expect("a document") + "\n";
         if std::env::var_os("UPDATE_OPENAPI").is_some() {
             std::fs::write(REVIEWED, &made).expect("write");

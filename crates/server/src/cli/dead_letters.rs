@@ -19,9 +19,14 @@ pub(crate) struct DeadLettersArguments {
     pub(crate) act: Option<DeadLettersAct>,
 }
 
+/// What `drop` takes: one notification, or those since a time.
+const DROP_USAGE: &str = "dovecast dead-letters drop <ENDPOINT> <NOTIFICATION>
+       dovecast dead-letters drop <ENDPOINT> --since <TIME>";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersAct {
     /// Drop dead letters of an endpoint: they are not delivered any more
+    #[command(override_usage = DROP_USAGE)]
     Drop(DropArguments),
 }
 

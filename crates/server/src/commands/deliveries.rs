@@ -1,8 +1,10 @@
 //! `dovecast attempts`, `dead-letters` and `explain`: what a running dispatcher knows.
 
 use anyhow::{Context, Result, bail, ensure};
+use dovecast_log::Record;
 use dovecast_operations::NotificationName;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::lists::aligned;
 use super::{notification, print, search};
@@ -13,6 +15,7 @@ use crate::cli::{
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::control::json::{DropLetters, Letters};
+use crate::headers::event_headers;
 
 pub(super) fn print_json(lines: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string(lines)? + "\n"))
@@ -95,6 +98,22 @@ async fn drop_dead_letters(client: &Client, arguments: &DropArguments) -> Result
     })
 }
 
+/// The record that an event would be, where the text is the JSON of one.
+fn event(config: &Config, text: &str) -> Option<Record> {
+    let event = dovecast_event::parse(text.as_bytes()).ok()?;
+    let topic = config.dispatch.event_topics.first()?;
+    let now = jiff::Timestamp::now();
+    Some(Record {
+        topic: topic.as_str().into(),
+        partition: 0,
+        offset: 0,
+        key: Some(event.user.into()),
+        value: text.as_bytes().to_vec().into(),
+        headers: event_headers(Uuid::now_v7(), now),
+        timestamp_ms: now.as_millisecond(),
+    })
+}
+
 pub(super) async fn explain(
     client: &Client,
     config: &Config,
@@ -110,7 +129,10 @@ pub(super) async fn explain(
             lines.retain(|line| name.endpoint.is_none_or(|of| of == line.endpoint));
             lines
         }
-        (_, Some(value)) => client.explain(value.clone()).await?,
+        (_, Some(value)) => match event(config, value) {
+            Some(record) => client.explain_record(&record).await?,
+            None => client.explain(value.clone()).await?,
+        },
         (_, None) => {
             let json = notification::render(&asked.fields, 1, jiff::Timestamp::now())?;
             let json = json.context("no notification is given")?;
@@ -125,9 +147,10 @@ pub(super) async fn explain(
     }
     let mut table = rows(["ENDPOINT", "NAME", "URL", "GETS IT"]);
     for line in lines {
-        let verdict = match line.reason {
-            None => "yes".to_owned(),
-            Some(reason) => format!("no: {reason}"),
+        let verdict = match (line.matches, line.reason) {
+            (_, None) => "yes".to_owned(),
+            (true, Some(reason)) => format!("not now: {reason}"),
+            (false, Some(reason)) => format!("no: {reason}"),
         };
         table.push([line.endpoint.to_string(), line.name, line.url, verdict]);
     }

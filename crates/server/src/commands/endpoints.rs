@@ -46,7 +46,7 @@ async fn list(client: &Client, arguments: &EndpointListArguments) -> Result<()> 
         return print_json(&lines);
     }
     let mut table = rows([
-        "ENDPOINT", "ACCOUNT", "NAME", "URL", "STATE", "LAST", "AT", "OWED", "RANGES",
+        "ENDPOINT", "ACCOUNT", "NAME", "URL", "STATE", "LAST", "AT", "OWED", "RANGES", "NEXT",
     ]);
     for line in lines {
         let state = match (line.active, line.paused, line.has_filter) {
@@ -65,6 +65,7 @@ async fn list(client: &Client, arguments: &EndpointListArguments) -> Result<()> 
             time(line.last_delivery_ms),
             line.owed_deliveries.to_string(),
             line.owed_ranges.to_string(),
+            time(line.next_attempt_ms),
         ]);
     }
     print(&aligned(&table, 7))
@@ -141,7 +142,11 @@ fn show(shown: &ShownEndpoint, as_json: bool) -> Result<()> {
     if let Some(secret) = &shown.signing_secret {
         lines.push(["signing_secret".to_owned(), secret.clone()]);
     }
-    print(&aligned(&lines, 2))
+    let mut text = aligned(&lines, 2);
+    for warning in &shown.warnings {
+        text.extend(["warning: ", &printable(warning), "\n"]);
+    }
+    print(&text)
 }
 
 fn done(arguments: &EndpointArguments, key: &str, text: &str) -> Result<()> {

@@ -37,6 +37,7 @@ pub(super) async fn run(
                 count => count,
             }
         }
+        (None, _) if arguments.all => ask(Redelivery::All).await?,
         (None, Some(since)) => ask(Redelivery::SinceMs(since.as_millisecond())).await?,
         // The command line wants one of them.
         (None, None) => 0,

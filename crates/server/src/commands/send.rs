@@ -32,7 +32,7 @@ pub(super) fn record(arguments: &SendArguments, topics: &Dispatch) -> Result<New
         (None, Some(value)) => value.clone().into(),
         (None, None) => standard_input()?,
     };
-    let id = Uuid::now_v7();
+    let id = own_id(arguments)?.unwrap_or_else(Uuid::now_v7);
     let mut headers = vec![id_header(id)];
     let mut key = arguments.notification.account_id.clone();
     if arguments.event {
@@ -41,7 +41,13 @@ pub(super) fn record(arguments: &SendArguments, topics: &Dispatch) -> Result<New
         key = Some(event.user);
         topic = topics.event_topics.first().map(String::as_str);
     }
+    // A header of one's own goes in the place of ours.
     let own = arguments.headers.iter();
+    headers.retain(|header| {
+        let mut names = arguments.headers.iter().map(|(name, _)| name);
+        &*header.name == header_name::ID || !names.any(|name| **name == *header.name)
+    });
+    let own = own.filter(|(name, _)| name != header_name::ID);
     headers.extend(own.map(|(name, value)| header(name, value.as_bytes())));
     let topic = arguments.topic.as_deref().or(topic);
     let topic = topic
@@ -54,6 +60,24 @@ pub(super) fn record(arguments: &SendArguments, topics: &Dispatch) -> Result<New
         timestamp_ms: now.as_millisecond(),
         id: Some(id.as_u128()),
     })
+}
+
+/// The id that the command line names.
+fn own_id(arguments: &SendArguments) -> Result<Option<Uuid>> {
+    let mut own = arguments
+        .headers
+        .iter()
+        .filter(|(name, _)| name == header_name::ID);
+    let Some((name, value)) = own.next() else {
+        return Ok(None);
+    };
+    ensure!(
+        own.next().is_none() && arguments.count == 1,
+        "the header `{name}` is the id of one record, and is given once"
+    );
+    let id = Uuid::try_parse(value);
+    let id = id.with_context(|| format!("`--header {name}={value}`: the value is not a UUID"))?;
+    Ok(Some(id))
 }
 
 fn id_header(id: Uuid) -> Header {
@@ -113,25 +137,32 @@ fn taken(record: &NewRecord, appended: &Appended) -> Result<()> {
     Ok(())
 }
 
-/// Appends the record, and prints its topic, partition and offset.
+/// Appends the record, and prints its topic, partition, offset and id.
 pub(super) async fn run(access: &Access, record: NewRecord) -> Result<()> {
     let id = record
         .headers
         .iter()
         .find(|header| &*header.name == header_name::ID);
     let id = id.map(|header| header.value.clone()).unwrap_or_default();
+    let shown_id = String::from_utf8_lossy(&id).into_owned();
     let topic = Arc::clone(&record.topic);
     // An append says no offset: whoever reads from here on sees it.
     let mut feed = access.read(&topic, Begin(StartAt::End)).await?;
     let appended = access.append(vec![record.clone()]).await?;
     taken(&record, &appended)?;
+    ensure!(
+        appended.duplicates == 0,
+        "the log has taken a record with the id {shown_id} already, and takes each once"
+    );
     let found = tokio::time::timeout(LOOK_TIMEOUT, find(&mut feed, &id)).await;
     match found {
         Ok(Ok(Some(Record {
             partition, offset, ..
-        }))) => print(&format!("{topic} partition {partition} offset {offset}\n")),
+        }))) => print(&format!(
+            "{topic} partition {partition} offset {offset} id {shown_id}\n"
+        )),
         // It is durable; only where it is stays unknown.
-        _ => print(&format!("{topic}\n")),
+        _ => print(&format!("{topic} id {shown_id}\n")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use dovecast_event::ParsedEvent;
 use dovecast_log::{Record, StartAt};
 
@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::cli::{Begin, Format, TailArguments};
 use crate::control::client::Item;
 use crate::control::json;
+use crate::terminal;
 
 pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()> {
     let mut feed = access.read(&arguments.topic, arguments.from).await?;
@@ -23,7 +24,7 @@ pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()
     let mut printer = Printer::new(arguments);
     while end.as_ref().is_none_or(|end| !end.is_reached()) && !printer.is_done() {
         let Some(items) = feed.next().await? else {
-            break;
+            bail!("the server has stopped: nothing more of the topic is shown");
         };
         for item in items {
             let (partition, next_offset) = match &item {
@@ -87,10 +88,9 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(arguments: &'a TailArguments) -> Self {
         let stdout = io::stdout();
-        let is_colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             arguments,
-            has_colours: stdout.is_terminal() && !is_colourless,
+            has_colours: stdout.is_terminal() && terminal::has_colours(),
             out: BufWriter::new(stdout.lock()),
             shown: 0,
         }

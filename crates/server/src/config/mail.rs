@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use dovecast_drivers::mail::{MailOptions, MailTls};
 use serde::{Deserialize, Deserializer, de};
 
+use super::elsewhere::{self, Elsewhere};
 use super::limits::Bounded;
 use super::paths;
 use crate::key_file;
@@ -39,7 +40,7 @@ struct Section {
 #[derive(Clone, PartialEq, Eq)]
 enum Password {
     Here(String),
-    At(PathBuf),
+    At(Elsewhere),
 }
 
 impl fmt::Debug for Section {
@@ -64,8 +65,8 @@ struct Written {
     username: Option<String>,
     #[serde(deserialize_with = "password")]
     password: Option<String>,
-    #[serde(deserialize_with = "paths::optional")]
-    password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "elsewhere::place")]
+    password_file: Option<Elsewhere>,
     from: Option<String>,
     list_id: Option<String>,
     timeout_seconds: Bounded<1, 45>,
@@ -143,13 +144,9 @@ impl super::Config {
         let login = match &section.login {
             None => None,
             Some((user, Password::Here(password))) => Some((user.clone(), password.clone())),
-            Some((user, Password::At(path))) => {
-                let password = read(path, "password_file")?;
-                let password = String::from_utf8(password);
-                let password = password
-                    .ok()
-                    .context("`password_file` of [mail] is no text")?;
-                Some((user.clone(), password.trim_end_matches('\n').to_owned()))
+            Some((user, Password::At(place))) => {
+                let password = place.read().context("`password_file` of [mail]")?;
+                Some((user.clone(), password))
             }
         };
         let ca = section.ca_file.as_ref().map(|path| read(path, "ca_file"));

@@ -4,8 +4,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde::{Deserialize, Deserializer, de};
 
+use super::elsewhere::{self, Elsewhere};
 use super::paths;
 
 /// Nobody may as long as the section is empty.
@@ -23,7 +25,24 @@ pub(crate) struct Ox {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) user: String,
-    pub(crate) password: String,
+    password: Password,
+}
+
+/// The password, or where it stands.
+#[derive(Clone, PartialEq, Eq)]
+enum Password {
+    Here(String),
+    At(Elsewhere),
+}
+
+impl Credentials {
+    /// The password.
+    pub(crate) fn password(&self) -> anyhow::Result<String> {
+        match &self.password {
+            Password::Here(password) => Ok(password.clone()),
+            Password::At(place) => place.read().context("`password_file` of [ox]"),
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -43,6 +62,8 @@ struct Written {
     user: Option<String>,
     #[serde(deserialize_with = "password")]
     password: Option<String>,
+    #[serde(deserialize_with = "elsewhere::place")]
+    password_file: Option<Elsewhere>,
     #[serde(deserialize_with = "users")]
     users: Vec<String>,
     #[serde(deserialize_with = "paths::optional")]
@@ -53,7 +74,14 @@ impl TryFrom<Written> for Ox {
     type Error = &'static str;
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
-        let credentials = match (written.user, written.password) {
+        let password = match (written.password, written.password_file) {
+            (Some(_), Some(_)) => {
+                return Err("`password` and `password_file` in [ox] are both there");
+            }
+            (Some(password), None) => Some(Password::Here(password)),
+            (None, place) => place.map(Password::At),
+        };
+        let credentials = match (written.user, password) {
             (None, None) => None,
             (Some(user), Some(password)) => Some(Credentials { user, password }),
             (Some(_), None) => return Err("`user` in [ox] is nothing without `password`"),

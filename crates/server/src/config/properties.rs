@@ -1,9 +1,10 @@
-//! Properties of librdkafka. Their values are never printed. The value of `NAME_file` is a file
-//! that holds the value of `NAME`: librdkafka has no property that ends so.
+//! Properties of librdkafka. Their values are never printed. The value of `NAME_file` says where
+//! the value of `NAME` stands: librdkafka has no property that ends so.
 
 use std::collections::BTreeMap;
-use std::{fmt, fs};
+use std::fmt;
 
+use super::elsewhere::Elsewhere;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 /// Behind the name of a property whose value is in a file.
@@ -60,12 +61,10 @@ impl<'de> Deserialize<'de> for Properties {
     }
 }
 
-/// The value of a property in a file, without the end of its line.
-fn of_file(property: &str, path: &str) -> Result<String, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("the file of property `{property}` cannot be read: {error}"))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+/// The value of a property that stands elsewhere.
+fn of_file(property: &str, place: &str) -> Result<String, String> {
+    let read = Elsewhere::parse(place).read();
+    read.map_err(|error| format!("the file of property `{property}` cannot be read: {error:#}"))
 }
 
 fn text_of(value: toml::Value) -> Option<String> {

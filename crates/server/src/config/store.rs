@@ -1,15 +1,19 @@
 //! `[store]`: where the database is. Nothing of the value is ever shown: a password may be in it.
 
+use anyhow::{Context, Result, ensure};
 use dovecast_store::{BadDatabasePlace, DatabasePlace};
 use serde::{Deserialize, Deserializer, de};
 
+use super::elsewhere::{self, Elsewhere};
 use super::limits::Bounded;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     #[serde(deserialize_with = "place")]
-    pub(crate) url: Option<DatabasePlace>,
+    pub(super) url: Option<DatabasePlace>,
+    #[serde(deserialize_with = "elsewhere::place")]
+    url_file: Option<Elsewhere>,
     pub(crate) timeout_seconds: Bounded<1, 300>,
 }
 
@@ -17,8 +21,30 @@ impl Default for StoreSection {
     fn default() -> Self {
         Self {
             url: None,
+            url_file: None,
             timeout_seconds: Bounded::new(10),
         }
+    }
+}
+
+impl StoreSection {
+    /// Whether the place of the database is not in this file.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.url.is_none() && self.url_file.is_some()
+    }
+
+    /// Where the database is; `None`: nothing is said.
+    pub(super) fn place(&self) -> Result<Option<DatabasePlace>> {
+        let Some(elsewhere) = &self.url_file else {
+            return Ok(self.url.clone());
+        };
+        ensure!(
+            self.url.is_none(),
+            "`url` and `url_file` of [store] are both there: one of them is enough"
+        );
+        let read = elsewhere.read().context("`url_file` of [store]");
+        let parsed = read?.parse();
+        Ok(Some(parsed.context("`url_file` of [store]")?))
     }
 }
 

@@ -30,9 +30,15 @@ fn what_the_default_file_shows_as_a_comment_can_be_set_and_is_the_default() {
     assert_eq!(config.relay_socket(), default.relay_socket());
     assert_eq!(config.spill_dir(), default.spill_dir());
     assert!(config.store.url.is_some());
-    assert_eq!(config.store_options().place, default.store_options().place);
+    assert_eq!(
+        config.store_options().expect("options").place,
+        default.store_options().expect("options").place
+    );
     assert!(config.secrets.keys.is_some());
-    assert_eq!(config.store_options().keys, default.store_options().keys);
+    assert_eq!(
+        config.store_options().expect("options").keys,
+        default.store_options().expect("options").keys
+    );
     assert!(config.ox.key_file.is_some());
     assert_eq!(config.ox_key_file(), default.ox_key_file());
 }
@@ -73,7 +79,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
         ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is not a user of basic authentication"),
         ("[ox]\nuser = 'a'\npassword = ''", "3:12: `password`: the password is empty"),
-        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `users`, `key_file`"),
+        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `password_file`, `users`, `key_file`"),
         ("[ox]\nkey_file = ''", "2:12: `key_file`: `` is not a path"),
         ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is not a prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),
@@ -109,7 +115,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[kafka_clusters.c]\nbrokers = []", "2:11: `brokers`: an empty list, expected at least one broker"),
         ("[kafka_clusters.c]\nbrokers = ['a']\naccounts = [7]", "3:13: `accounts`: invalid type: integer `7`, expected a string"),
         ("[kafka_clusters.c]\nbrokers = ['a']\nacks = 1", "unknown field `acks`, expected one of `brokers`, `accounts`, `topics`, `properties`"),
-        ("[kafka.properties]\n'sasl.password_file' = '/no/such/file'", "the file of property `sasl.password` cannot be read: No such file"),
+        ("[kafka.properties]\n'sasl.password_file' = '/no/such/file'", "the file of property `sasl.password` cannot be read: cannot read `/no/such/file`: No such file"),
         ("[log\n", "1:5: "),
     ];
     for (text, expected) in cases {
@@ -199,7 +205,7 @@ fn no_password_of_the_store_is_shown() {
     let config = Config::parse("[store]\nurl = 'postgres://me:s3cret@db/hooks'").expect("a URL");
     assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
     assert_eq!(
-        config.store_options().place.to_string(),
+        config.store_options().expect("options").place.to_string(),
         "postgres://db/hooks"
     );
 }

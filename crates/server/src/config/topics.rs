@@ -9,7 +9,7 @@ use super::{Config, Role};
 
 impl Config {
     /// Topics that mail processes may write to.
-    pub(super) fn relay_topics(&self) -> Topics {
+    pub(crate) fn relay_topics(&self) -> Topics {
         let of_relay = self.relay.topics.as_ref();
         let names = of_relay.unwrap_or(&self.dispatch.event_topics).clone();
         Topics::new(names, [self.dispatch.outbox_topic.clone()])
@@ -55,6 +55,11 @@ pub(super) fn optional<'de, D: Deserializer<'de>>(
     let checked = topics.iter().try_for_each(|topic| check(topic, true));
     checked.map_err(de::Error::custom)?;
     Ok(Some(topics))
+}
+
+/// Says what is wrong with the name of a topic.
+pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
+    check(topic, false)
 }
 
 /// As the log and Kafka have it; what is wrong here would end the start otherwise.

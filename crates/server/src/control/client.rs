@@ -4,6 +4,7 @@ mod benchmark;
 mod registry;
 
 use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -191,8 +192,16 @@ impl Client {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let socket = self.socket.display();
-        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` (--config and --data-dir say which)")
+        let connected = UnixStream::connect(&self.socket).await;
+        let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        let what_to_do = match connected.as_ref().err().map(is_denied) {
+            Some(true) => {
+                "run this as root, or as the server's user: `sudo -u dovecast dovecast ...`"
+            }
+            _ => "--config and --data-dir say which",
+        };
+        let stream = connected.with_context(|| {
+            format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` ({what_to_do})")
         })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -129,11 +129,15 @@ async fn explained(
 ) -> Result<Json<Vec<json::Explanation>>, Failure> {
     let (operations, operator) = control.operator()?;
     let explained = operations.explain_to_operator(operator, notification);
-    let line = |Explanation { endpoint, reason }| json::Explanation {
+    let line = |Explanation {
+                    endpoint,
+                    matches,
+                    reason,
+                }| json::Explanation {
         endpoint: endpoint.id.0,
         url: json::receiver(&endpoint),
         name: endpoint.name,
-        matches: reason.is_none(),
+        matches,
         reason,
     };
     Ok(Json(explained.await?.into_iter().map(line).collect()))
@@ -150,6 +154,7 @@ pub(super) async fn redeliver(
     let own = own.await?;
     let redelivered = match asked.what {
         Redelivery::SinceMs(since_ms) => operations.redeliver(&own, since(since_ms)?).await?,
+        Redelivery::All => operations.redeliver(&own, ChosenLetters::All).await?,
         Redelivery::Notification(id) => match operations.redeliver(&own, one(id)).await {
             // The command looks for it in the log then.
             Err(Refusal::NotFound {

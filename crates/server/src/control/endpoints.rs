@@ -47,11 +47,11 @@ pub(super) async fn create(
 ) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
     let json::NewEndpoint { account, endpoint } = body(asked)?;
     let (operations, operator) = control.operator()?;
-    endpoint.refuse_unknown()?;
     let tenant = operations.account_or_new(operator, &account).await?;
     let made = operations.create_endpoint(&tenant, endpoint).await?;
     operations.settled().await;
-    Ok(answer(&made.endpoint, made.secret.as_ref()))
+    let warnings = operations.warnings(&made.endpoint).await;
+    Ok(answer(&made.endpoint, made.secret.as_ref(), warnings))
 }
 
 /// `GET /v1/endpoints/{id}`.
@@ -60,7 +60,7 @@ pub(super) async fn show(
     Path(id): Path<Uuid>,
 ) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
     let own = find(&control, id).await?;
-    Ok(answer(own.endpoint(), None))
+    Ok(answer(own.endpoint(), None, Vec::new()))
 }
 
 /// `PUT /v1/endpoints/{id}`.
@@ -71,11 +71,11 @@ pub(super) async fn change(
 ) -> Result<Json<json::EndpointAnswer<documents::Endpoint>>, Failure> {
     let fields = body(fields)?;
     let own = find(&control, id).await?;
-    fields.refuse_unknown()?;
     let operations = control.operations()?;
     let changed = operations.change_endpoint(&own, fields).await?;
     operations.settled().await;
-    Ok(answer(&changed, None))
+    let warnings = operations.warnings(&changed).await;
+    Ok(answer(&changed, None, warnings))
 }
 
 /// `DELETE /v1/endpoints/{id}`.
@@ -109,7 +109,7 @@ pub(super) async fn rotate_secret(
     let operations = control.operations()?;
     let secret = operations.rotate_secret(&own).await?;
     operations.settled().await;
-    Ok(answer(own.endpoint(), Some(&secret)))
+    Ok(answer(own.endpoint(), Some(&secret), Vec::new()))
 }
 
 async fn find(control: &Control, id: Uuid) -> Result<OwnEndpoint, Failure> {
@@ -120,9 +120,11 @@ async fn find(control: &Control, id: Uuid) -> Result<OwnEndpoint, Failure> {
 fn answer(
     endpoint: &Endpoint,
     secret: Option<&SigningSecret>,
+    warnings: Vec<String>,
 ) -> Json<json::EndpointAnswer<documents::Endpoint>> {
     Json(json::EndpointAnswer {
         endpoint: documents::Endpoint::new(endpoint),
         signing_secret: secret.map(|secret| secret.expose().to_owned()),
+        warnings,
     })
 }

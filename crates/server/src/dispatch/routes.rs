@@ -88,6 +88,7 @@ impl Routes {
             content: (flow.content != Content::All).then(|| Arc::new(flow.content.clone())),
             fallback: flow.fallback,
             is_switched_off_by_failure: is_hooks,
+            saved_ms: record.endpoint.updated_ms,
             ..Endpoint::new(id, account, target)
         };
         (endpoint, record.matched_filter())

@@ -55,4 +55,13 @@ impl TestDelivery for Tester {
             }
         })
     }
+
+    fn objection<'a>(&'a self, record: &'a EndpointRecord) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            match self.0.target(record) {
+                Ok(target) => target.objection().await,
+                Err(error) => Some(error),
+            }
+        })
+    }
 }

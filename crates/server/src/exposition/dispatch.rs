@@ -1,8 +1,9 @@
 //! What the dispatcher has counted, as metrics.
 
-use dovecast_dispatch::Stats;
+use dovecast_dispatch::{ANSWER_CLASSES, Stats, TIMING_BUCKETS_MS, Timing, Timings};
 
-use super::Exposition;
+use super::{Exposition, seconds};
+use crate::serve::backlog::Backlog;
 
 pub(super) fn dispatch(out: &mut Exposition, stats: &Stats, statements: Option<u64>) {
     if let Some(statements) = statements {
@@ -17,6 +18,59 @@ pub(super) fn dispatch(out: &mut Exposition, stats: &Stats, statements: Option<u
     left_in_log(out, stats);
     faults(out, stats);
     gauges(out, stats);
+    times(out, &stats.timings);
+}
+
+/// How long attempts took, and how long it was from an event to its delivery.
+fn times(out: &mut Exposition, timings: &Timings) {
+    out.family(
+        "dovecast_dispatch_attempt_seconds",
+        "histogram",
+        "How long attempts took, by class of the status that was answered; their number is in _count.",
+    );
+    for (class, timing) in ANSWER_CLASSES.into_iter().zip(&timings.attempts) {
+        timing_of(out, &[("status", class)], timing);
+    }
+    out.family(
+        "dovecast_dispatch_delivery_seconds",
+        "histogram",
+        "How long it was from an event, or from when a notification was made, until an endpoint had it.",
+    );
+    timing_of(out, &[], &timings.deliveries);
+}
+
+fn timing_of(out: &mut Exposition, labels: &[(&str, &str)], timing: &Timing) {
+    let mut so_far = 0;
+    for (bucket, count) in timing.buckets.iter().enumerate() {
+        so_far += count;
+        let bound = TIMING_BUCKETS_MS.get(bucket);
+        let bound = bound.map_or_else(|| "+Inf".to_owned(), |ms| seconds(ms * 1000));
+        let labels = [labels, &[("le", bound.as_str())]].concat();
+        out.sample_of("_bucket", &labels, so_far);
+    }
+    out.sample_of("_sum", labels, seconds(timing.sum_us));
+    out.sample_of("_count", labels, so_far);
+}
+
+/// What endpoints owe: all together, and those that owe most.
+pub(super) fn backlog(out: &mut Exposition, backlog: &Backlog) {
+    out.gauge(
+        "dovecast_dispatch_owed_deliveries",
+        "Deliveries that are owed and stand in the store; ranges of the log are not among them.",
+    );
+    out.sample(&[], backlog.deliveries);
+    out.gauge(
+        "dovecast_dispatch_owed_ranges",
+        "Ranges of the log that are still to be delivered.",
+    );
+    out.sample(&[], backlog.ranges);
+    out.gauge(
+        "dovecast_dispatch_endpoint_owed_deliveries",
+        "Deliveries that are owed to an endpoint, of those endpoints that are owed most.",
+    );
+    for (endpoint, owed) in &backlog.largest {
+        out.sample(&[("endpoint", &endpoint.to_string())], owed);
+    }
 }
 
 pub(super) fn locked(out: &mut Exposition, endpoints: usize) {

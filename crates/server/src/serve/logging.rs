@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Logging};
+use crate::terminal;
 use lines::Lines;
 
 /// The process has one.
@@ -39,7 +40,7 @@ pub(super) fn start(logging: &Logging) -> Result<Started> {
     let lines = LINES.get_or_init(|| started);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal() && terminal::has_colours())
         // It would print errors of the writer with a macro that panics where there is no standard
         // error.
         .log_internal_errors(false)

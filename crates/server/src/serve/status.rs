@@ -16,6 +16,7 @@ use dovecast_relay::server::RelayServer;
 use dovecast_relay::ship::{ShipStats, Shipper};
 
 use super::Stopping;
+use super::backlog::Backlogs;
 use super::http::stats::HttpStats;
 use super::logging;
 use super::readiness::Readiness;
@@ -35,6 +36,8 @@ pub(crate) struct Status {
     pub(super) readiness: Arc<Mutex<Readiness>>,
     /// Health of the store; `None` without the role `dispatch`.
     pub(super) store: Option<Arc<StoreHealth>>,
+    /// What endpoints owe; `None` without the role `dispatch`.
+    pub(super) backlogs: Option<Arc<Backlogs>>,
     pub(super) http: Arc<HttpStats>,
 }
 
@@ -78,6 +81,10 @@ impl Status {
 async fn metrics(State(status): State<Status>) -> Response {
     let topics = status.log.topics().await;
     let groups = status.log.groups().await;
+    let backlog = match &status.backlogs {
+        Some(backlogs) => backlogs.ask().await,
+        None => None,
+    };
     let snapshot = match (topics, groups) {
         (Ok(topics), Ok(groups)) => Snapshot {
             relay: status.relay.as_ref().map(|relay| relay.stats()),
@@ -96,6 +103,7 @@ async fn metrics(State(status): State<Status>) -> Response {
                 .dispatching
                 .as_ref()
                 .map(|part| (part.stats(), part.locked_count())),
+            backlog,
             statements: status.store.as_ref().map(|store| store.statements()),
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),

@@ -71,8 +71,8 @@ impl OxSource {
         destination: Destination,
     ) -> anyhow::Result<Self> {
         let configured = match &config.credentials {
-            Some(Credentials { user, password }) => Some(Configured {
-                expected: Sha256::digest(format!("{user}:{password}").as_bytes()).into(),
+            Some(credentials) => Some(Configured {
+                expected: expected(credentials)?,
                 key: key_file::load(key_file)
                     .map(|key| IdKey::of(&key))
                     .with_context(|| {
@@ -106,6 +106,12 @@ impl OxSource {
             Err(Refusal::Unauthenticated)
         }
     }
+}
+
+/// What a request has to say, as SHA-256.
+fn expected(credentials: &Credentials) -> anyhow::Result<[u8; 32]> {
+    let (user, password) = (&credentials.user, credentials.password()?);
+    Ok(Sha256::digest(format!("{user}:{password}").as_bytes()).into())
 }
 
 /// `user:password`.

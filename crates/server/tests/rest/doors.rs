@@ -295,7 +295,7 @@ fn what_another_account_has_is_unknown_to_every_new_call(world: &World) -> Resul
         let said = world.admin().get(&path)?;
         said.refused(403, "This token belongs to no account", "")?;
         let nobody = world.nobody().get(&path)?;
-        nobody.unauthenticated("X-RH-IDENTITY header should be provided")?;
+        nobody.unauthenticated("`Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided")?;
     }
     Ok(())
 }

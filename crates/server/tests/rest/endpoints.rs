@@ -38,7 +38,7 @@ fn an_endpoint_is_made_shown_changed_and_deleted(world: &World) -> Result<()> {
     let id = text(&made.json["data"]["id"])?;
     let expected = json!({"id": id, "type": "endpoint", "attributes": {
         "name": "hook", "url": "https://example.org/hook", "active": true, "driver": "webhook", "settings": null,
-        "last_delivery_status": null, "last_delivery_time": null, "first_failure_time": null,
+        "last_delivery_status": null, "last_delivery_time": null, "first_failure_time": null, "next_attempt_time": null,
         "type": "Endpoints::HttpsEndpoint", "retry_policy": "default", "timeout_seconds": null,
         "paused": false, "rate_limit": null, "retry_delays": null, "ordering": "none", "fallback_id": null, "content": "all", "preset": null, "template": null, "content_type": null}});
     ensure!(made.json["data"] == expected, "{:#}", made.json);

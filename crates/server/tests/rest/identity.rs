@@ -39,7 +39,7 @@ fn a_request_that_says_nothing_is_unauthenticated(world: &World) -> Result<()> {
     for (method, path) in ROUTES {
         let said = world.nobody().ask(method, path, None)?;
         ensure!(said.answer.header("www-authenticate") == Some("Bearer"));
-        said.unauthenticated("X-RH-IDENTITY header should be provided")?;
+        said.unauthenticated("`Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided")?;
     }
     Ok(())
 }
@@ -70,8 +70,7 @@ fn an_identity_is_believed_from_a_trusted_proxy_only(world: &World) -> Result<()
     ensure!(world.server.ask(&request)?.status == 200);
     let refused = world.strict.ask(&request)?;
     ensure!(refused.status == 401, "{refused:?}");
-    let expected =
-        json!({"error": "Authentication error: X-RH-IDENTITY header should be provided"});
+    let expected = json!({"error": "Authentication error: `Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided"});
     ensure!(
         serde_json::from_str::<Value>(&refused.body)? == expected,
         "{refused:?}"

@@ -65,15 +65,19 @@ mod doors;
 mod drivers;
 mod endpoints;
 mod filters;
+mod first_steps;
 mod flow;
 mod follow;
+mod forms;
 mod identity;
 #[cfg(feature = "kafka")]
 mod kafka_endpoints;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
+mod mended;
 mod messages;
+mod numbers;
 mod ox;
 mod redelivery;
 mod registration;
@@ -82,6 +86,7 @@ mod secrets;
 mod setup;
 mod shape;
 mod sources;
+mod warnings;
 #[cfg(feature = "kafka")]
 mod with_kafka;
 
@@ -119,15 +124,19 @@ fn main() -> ExitCode {
         drivers::CASES,
         endpoints::CASES,
         filters::CASES,
+        first_steps::CASES,
         flow::CASES,
         follow::CASES,
+        forms::CASES,
         identity::CASES,
         #[cfg(feature = "kafka")]
         kafka_endpoints::CASES,
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,
+        mended::CASES,
         messages::CASES,
+        numbers::CASES,
         ox::CASES,
         redelivery::CASES,
         registration::CASES,
@@ -135,6 +144,7 @@ fn main() -> ExitCode {
         secrets::CASES,
         shape::CASES,
         sources::CASES,
+        warnings::CASES,
         #[cfg(feature = "kafka")]
         with_kafka::CASES,
     ]

@@ -162,7 +162,7 @@ fn an_account_sends_an_array_for_itself_only(world: &World) -> Result<()> {
     world
         .nobody()
         .post("/messages", &json!([own]))?
-        .unauthenticated("X-RH-IDENTITY header should be provided")
+        .unauthenticated("`Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided")
 }
 
 fn an_array_is_in_the_log_in_its_order(world: &World) -> Result<()> {

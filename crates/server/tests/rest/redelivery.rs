@@ -280,7 +280,7 @@ fn a_request_that_names_nothing_is_refused(world: &World) -> Result<()> {
         (
             json!({}),
             "/redeliver/notification",
-            "is missing: either `notification` or `since` is required",
+            "is missing: one of `notification`, `since` and `all` is required",
         ),
         (
             json!({"notification": "7"}),

@@ -127,7 +127,7 @@ fn only_an_admin_or_registration_token_registers(world: &World) -> Result<()> {
     world
         .nobody()
         .post("/apps/register", &body)?
-        .unauthenticated("X-RH-IDENTITY header should be provided")?;
+        .unauthenticated("`Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided")?;
     let token = |fields: Value| -> Result<String> {
         let said = world.admin().post("/tokens", &json!({"token": fields}))?;
         text(&said.with(201)?.json["meta"]["token"])

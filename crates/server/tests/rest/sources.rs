@@ -134,7 +134,7 @@ fn only_an_admin_or_account_token_sends(world: &World) -> Result<()> {
     world
         .nobody()
         .post("/messages", &body)?
-        .unauthenticated("X-RH-IDENTITY header should be provided")?;
+        .unauthenticated("`Authorization: Bearer TOKEN`, or by a trusted proxy the X-RH-IDENTITY header, should be provided")?;
     bearer(&world.server, "dct_wrong")
         .post("/messages", &body)?
         .unauthenticated("The API token is not valid")?;

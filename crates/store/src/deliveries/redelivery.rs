@@ -3,16 +3,20 @@
 //! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew:
 //! its failures are counted from zero.
 
-use dovecast_dispatch::ledger::OwedId;
+use dovecast_dispatch::ledger::{BEHIND, OwedId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
+use crate::statement::Statement;
 
 /// Most dead letters that are owed again in one transaction, so that others need not wait long.
 const PART: i64 = 500;
+/// How long it takes at most, in milliseconds, until other nodes deliver by what was changed: they
+/// look once a second at least.
+const NODES_FOLLOW_MS: i64 = 1_000;
 /// Owes a dead letter again. A notification that is owed already is due now, too, as if for the
 /// first time.
 const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason) \
@@ -106,6 +110,35 @@ impl Store {
             redelivered += letters.len() as u64;
             if count < PART {
                 return Ok(redelivered);
+            }
+        }
+    }
+
+    /// What an endpoint owes for later is due now; how many deliveries that is. Those behind
+    /// another one of their key come after that.
+    pub async fn due_at_once(&self, endpoint: EndpointId) -> Result<u64> {
+        let mut deliveries = 0;
+        loop {
+            let now_ms = self.due_now_ms().await?;
+            // On other nodes the change that is the reason counts a little later.
+            let due_ms = if self.database.is_postgres {
+                now_ms.saturating_add(NODES_FOLLOW_MS)
+            } else {
+                now_ms
+            };
+            let mut due = Statement::new("UPDATE owed SET due_ms = ");
+            due.bind(due_ms).push(", made_ms = ").bind(now_ms);
+            due.push(" WHERE endpoint_id = ").bind(endpoint.to_string());
+            due.push(" AND notification_id IN (SELECT notification_id FROM owed WHERE claimed_by IS NULL AND endpoint_id = ");
+            due.bind(endpoint.to_string()).push(" AND due_ms > ");
+            due.bind(due_ms).push(" AND due_ms < ").bind(BEHIND);
+            due.push(" LIMIT ").bind(PART).push(self.skip_locked());
+            due.push(")");
+            let mut connection = self.database.pool.acquire().await?;
+            let rows = due.execute(&mut connection).await?;
+            deliveries += rows;
+            if rows < PART.unsigned_abs() {
+                return Ok(deliveries);
             }
         }
     }

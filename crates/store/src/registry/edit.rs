@@ -71,6 +71,20 @@ pub struct EndpointEdit {
     pub filter: FilterEdit,
 }
 
+impl EndpointEdit {
+    /// Whether deliveries that have failed may go well after it: it changes how the endpoint is
+    /// reached, or lets it be reached.
+    pub fn may_mend(&self) -> bool {
+        let is_reached_otherwise = self.receiver.is_some()
+            || self.server_ca_certificate.is_some()
+            || self.headers.is_some()
+            || self.credentials.is_some()
+            || self.timeout_seconds.is_some()
+            || self.body.is_some();
+        is_reached_otherwise || self.active == Some(true) || self.flow.paused == Some(false)
+    }
+}
+
 /// What becomes of the filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FilterEdit {

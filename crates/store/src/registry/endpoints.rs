@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::connection::Connection;
+use dovecast_dispatch::ledger::BEHIND;
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -29,7 +30,8 @@ use crate::statement::Statement;
 pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.driver, \
     endpoint.settings, endpoint.sealed, endpoint.active, endpoint.retry_policy, endpoint.flow, \
     endpoint.fallback_id, endpoint.last_delivery_status, \
-    endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms";
+    endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms, \
+    (SELECT MIN(due_ms) FROM owed WHERE owed.claimed_by IS NULL AND owed.endpoint_id = endpoint.id) AS next_attempt_ms";
 
 const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND account_id = $3";
 
@@ -65,6 +67,8 @@ pub struct Endpoint {
     pub last_delivery_ms: Option<i64>,
     /// When the failures began.
     pub first_failure_ms: Option<i64>,
+    /// When what it owes is tried next, unless it is down then; `None`: nothing waits for a time.
+    pub next_attempt_ms: Option<i64>,
     /// When it was made.
     pub created_ms: i64,
     /// When a person changed it last.
@@ -114,6 +118,8 @@ impl Endpoint {
             },
             last_delivery_ms: row::optional_number(found, "last_delivery_ms")?,
             first_failure_ms: row::optional_number(found, "first_failure_ms")?,
+            next_attempt_ms: row::optional_number(found, "next_attempt_ms")?
+                .filter(|due_ms| *due_ms != BEHIND),
             created_ms: row::number(found, "created_ms")?,
             updated_ms: row::number(found, "updated_ms")?,
         })
@@ -251,6 +257,22 @@ impl Store {
         change.touch(id).await?;
         change.commit().await?;
         Ok(true)
+    }
+
+    /// Marks an endpoint as saved anew: every node tries it as if nothing had failed.
+    pub async fn save_anew(&self, account: AccountId, id: EndpointId) -> Result<()> {
+        let mut change = self.change().await?;
+        let done = sqlx::query(TOUCH)
+            .bind(now_ms())
+            .bind(id.to_string())
+            .bind(account.to_string())
+            .execute(&mut *change.tx)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NoEndpoint);
+        }
+        change.touch(id).await?;
+        change.commit().await
     }
 
     /// Gives an endpoint a new secret. The old one is good for `overlap_ms` longer, and those

@@ -10,7 +10,7 @@ use dovecast_drivers::webhook::WebhookDriver;
 use dovecast_store::{DriverSettings, EndpointRecord, Receiver, SecretSettings};
 use serde_json::{Map, Value};
 
-use super::{Checked, EndpointFields};
+use super::{Checked, EndpointFields, MemberNames};
 use crate::refusal::{Fault, escaped};
 
 /// Longest settings of one endpoint, in bytes of JSON: they are in memory, on each node.
@@ -35,6 +35,8 @@ pub struct Known<'a> {
     pub drivers: &'a Drivers,
     /// The endpoint as it is; `None`: it is to be made.
     pub record: Option<&'a EndpointRecord>,
+    /// What filters may name; empty where the request names nothing.
+    pub names: &'a MemberNames,
 }
 
 impl EndpointFields {
@@ -189,6 +191,7 @@ mod tests {
             account: "7",
             drivers: &drivers,
             record: None,
+            names: &MemberNames::default(),
         });
         new.map(|new| new.receiver)
     }

@@ -36,6 +36,22 @@ pub(crate) enum UnreadableBody {
     MediaType(ErrorDocument),
 }
 
+/// Answers that any request may get, whatever it asks for.
+#[derive(IntoResponses)]
+pub(crate) enum AnyTime {
+    /// The body of the request has not come in time.
+    #[response(status = 408, content_type = "text/plain")]
+    Late(String),
+    /// The server has failed; its log says why.
+    #[response(status = 500, content_type = "application/vnd.api+json")]
+    Failed(ErrorDocument),
+}
+
+/// The query cannot be read.
+#[derive(IntoResponses)]
+#[response(status = 400, content_type = "application/vnd.api+json")]
+pub(crate) struct UnreadableQuery(ErrorDocument);
+
 /// There is no such resource, or it belongs to another account.
 #[derive(IntoResponses)]
 #[response(status = 404, content_type = "application/vnd.api+json")]

@@ -21,6 +21,7 @@ pub(crate) struct EndpointLine {
     pub(crate) last_delivery_status: Option<String>,
     pub(crate) last_delivery_ms: Option<i64>,
     pub(crate) first_failure_ms: Option<i64>,
+    pub(crate) next_attempt_ms: Option<i64>,
     pub(crate) owed_deliveries: u64,
     pub(crate) owed_ranges: u64,
 }
@@ -41,6 +42,7 @@ impl EndpointLine {
                 .map(|status| status.as_str().to_owned()),
             last_delivery_ms: endpoint.last_delivery_ms,
             first_failure_ms: endpoint.first_failure_ms,
+            next_attempt_ms: endpoint.next_attempt_ms,
             owed_deliveries: owed.deliveries,
             owed_ranges: owed.ranges,
         }
@@ -117,7 +119,7 @@ pub(crate) struct Explanation {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) matches: bool,
-    /// Why not.
+    /// Why not, or not now.
     pub(crate) reason: Option<String>,
 }
 
@@ -135,6 +137,8 @@ pub(crate) struct Redeliver {
 pub(crate) enum Redelivery {
     /// The dead letters since this time.
     SinceMs(i64),
+    /// All dead letters, and what is owed for later.
+    All,
     /// A dead letter, or what is owed for later, by the notification's id.
     Notification(Uuid),
     /// A record of the log.
@@ -187,4 +191,7 @@ pub(crate) struct EndpointAnswer<Shown> {
     /// What its webhooks are signed with, when that is new; shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) signing_secret: Option<String>,
+    /// Why it will receive nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }

@@ -1,11 +1,11 @@
 //! What is never shown in a log: the values of settings that are secrets.
 
 /// Stands for the value of a secret.
-pub(crate) const NOT_SHOWN: &str = "(not shown)";
+pub const NOT_SHOWN: &str = "(not shown)";
 
 /// Whether the value of a setting must not be shown. Mistyped names (`sasl.passwort`) count as
 /// well.
-pub(crate) fn is_secret(name: &str) -> bool {
+pub fn is_secret(name: &str) -> bool {
     const MARKS: [&str; 10] = [
         "pass",
         "pwd",
@@ -24,7 +24,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
 }
 
 /// Options as they are written (`a=b c=d`), secrets not shown: one may stand there by mistake.
-pub(crate) fn without_secrets(options: &str) -> String {
+pub fn without_secrets(options: &str) -> String {
     let shown = options
         .split(' ')
         .map(|option| match option.split_once('=') {

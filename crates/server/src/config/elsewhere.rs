@@ -1,0 +1,76 @@
+//! Values of settings that stand elsewhere: in a file, in an environment variable, in a credential
+//! of systemd. They are secrets, and no error shows one.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Deserializer, de};
+
+/// Where systemd says that the credentials of a unit are (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// A place of a value. What is there is read when it is needed: who looks at the log needs no
+/// password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    File(PathBuf),
+    Environment(String),
+    Credential(String),
+}
+
+impl Elsewhere {
+    /// `env:VARIABLE`, `credential:NAME`, or the path of a file.
+    pub(super) fn parse(text: &str) -> Self {
+        if let Some(variable) = text.strip_prefix("env:") {
+            return Self::Environment(variable.to_owned());
+        }
+        if let Some(name) = text.strip_prefix("credential:") {
+            return Self::Credential(name.to_owned());
+        }
+        Self::File(text.strip_prefix("file:").unwrap_or(text).into())
+    }
+
+    /// The value, without the end of its line.
+    pub(crate) fn read(&self) -> Result<String> {
+        let text = match self {
+            Self::File(path) => fs::read_to_string(path)
+                .with_context(|| format!("cannot read `{}`", path.display()))?,
+            Self::Environment(variable) => env::var(variable)
+                .with_context(|| format!("cannot read the environment variable `{variable}`"))?,
+            Self::Credential(name) => {
+                let directory = env::var_os(CREDENTIALS).with_context(|| {
+                    format!("there is no credential `{name}`: systemd gives none (`LoadCredential={name}:PATH`)")
+                })?;
+                let path = PathBuf::from(directory).join(name);
+                fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read the credential `{name}`"))?
+            }
+        };
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        ensure!(!text.is_empty(), "the value is empty");
+        Ok(text.to_owned())
+    }
+}
+
+/// A place of a value.
+pub(super) fn place<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Elsewhere>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match Elsewhere::parse(&text) {
+        Elsewhere::File(path) if path.as_os_str().is_empty() => Err(de::Error::custom(
+            "an empty text, expected a path, `env:VARIABLE` or `credential:NAME`",
+        )),
+        Elsewhere::Environment(name) | Elsewhere::Credential(name)
+            if name.is_empty() || name.contains(['/', '\0']) =>
+        {
+            Err(de::Error::custom(format!(
+                "`{}` is not a name of a variable or a credential",
+                name.escape_debug()
+            )))
+        }
+        place => Ok(Some(place)),
+    }
+}

@@ -1,0 +1,99 @@
+//! What packages have to read: a manual page for each command, and pages whose links lead
+//! somewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+#[test]
+fn each_command_has_a_manual_page_with_its_options() {
+    let dir = TempDir::new().expect("a directory");
+    let made = dir.path().join("man1");
+    let dovecast = || Command::new(env!("CARGO_BIN_EXE_dovecast"));
+    let status = dovecast().arg("manual").arg(&made).status();
+    assert!(status.expect("dovecast").success());
+    let help = dovecast().arg("--help").output().expect("help");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let (_, commands) = help.split_once("Commands:\n").expect("commands");
+    let mut count = 0;
+    for line in commands.lines().take_while(|line| line.starts_with("  ")) {
+        // What goes on in the next line is indented more.
+        let Some(name) = line
+            .strip_prefix("  ")
+            .filter(|rest| !rest.starts_with(' '))
+        else {
+            continue;
+        };
+        let name = name.split_whitespace().next().expect("a name");
+        if name == "help" {
+            continue;
+        }
+        let page = made.join(format!("dovecast-{name}.1"));
+        let page = fs::read_to_string(&page).unwrap_or_else(|_| panic!("no page of {name}"));
+        assert!(page.starts_with(".TH DOVECAST"), "{page}");
+        count += 1;
+    }
+    assert!(count > 15, "{help}");
+    for (page, options) in [
+        (
+            "dovecast-tail.1",
+            &["\\-\\-until\\-end", "\\-\\-count <N>", "default: pretty"][..],
+        ),
+        ("dovecast-endpoints-add.1", &["\\-\\-account\\-id <NUMBER>"]),
+        (
+            "dovecast-redeliver.1",
+            &["<ENDPOINT> \\-\\-all", "\\-\\-since <TIME>"],
+        ),
+    ] {
+        let text = fs::read_to_string(made.join(page)).expect(page);
+        for option in options {
+            assert!(text.contains(option), "{page} has no {option}: {text}");
+        }
+    }
+}
+
+#[test]
+fn packages_have_every_page_that_their_pages_link_to() {
+    let dir = TempDir::new().expect("a directory");
+    let script = format!(
+        "doc={}; . packaging/common.sh; install_pages",
+        dir.path().display()
+    );
+    let mut bash = Command::new("bash");
+    let status = bash.args(["-euc", &script]).current_dir(WORKSPACE).status();
+    assert!(status.expect("bash").success());
+    let mut pages = Vec::new();
+    collect(dir.path(), &mut pages);
+    assert!(pages.len() > 10, "{pages:?}");
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap_or_default();
+            if link.is_empty() || link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let target = page.parent().expect("a directory").join(link);
+            assert!(target.exists(), "{}: {link}", page.display());
+        }
+    }
+    for script in ["build-deb", "build-deb-server"] {
+        let script = Path::new(WORKSPACE).join("packaging").join(script);
+        let text = fs::read_to_string(&script).expect("a script");
+        assert!(text.contains("\ninstall_pages\n"), "{}", script.display());
+    }
+}
+
+fn collect(dir: &Path, pages: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, pages);
+        } else if path.extension().is_some_and(|ending| ending == "md") {
+            pages.push(path);
+        }
+    }
+}
