@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::{Consumer, Log, LogError, Position, Record};
-use dovecast_notification::{BadNotification, NotificationId};
+use dovecast_notification::BadNotification;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::bad_record::bury;
 use crate::dispatcher::STOP;
 use crate::endpoint::Endpoint;
 use crate::item::{Item, ReadTogether};
 use crate::lane::Lane;
-use crate::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
+use crate::ledger::Ledger;
 use crate::life::keep_up;
 use crate::matching::{Found, Live};
 use crate::panics::{caught, caught_now};
@@ -342,26 +343,4 @@ async fn await_room<L: Log + Clone, S: Ledger>(
             return shared.recorder.hold(held);
         }
     }
-}
-
-/// A record that is no notification is a dead letter; it never stops the partition.
-pub(crate) fn bury<L: Log + Clone, S: Ledger>(
-    shared: &Shared<L, S>,
-    record: &Record,
-    reason: &str,
-) {
-    count(&shared.counters.bad_records, 1);
-    let letter = DeadLetter {
-        endpoint: None,
-        record: Some(RecordPlace::of(record)),
-        notification: NotificationId::of(record),
-        content: record.value.clone(),
-        reason: format!(
-            "{reason} (topic `{}`, partition {}, offset {})",
-            record.topic, record.partition, record.offset
-        ),
-        time_ms: shared.now_ms(),
-        attempts: 0,
-    };
-    shared.recorder.note(Happened::Dead(letter));
 }

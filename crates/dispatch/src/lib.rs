@@ -19,6 +19,7 @@
 //! | `outcome` | how a delivery goes on after an attempt |
 //! | `clock` | the time of day, and what waits whatever it says |
 //! | `locks` | locks of which a thread holds one at a time |
+//! | `bad_record` | what becomes of records that are no notifications |
 //! | `behind` | the ranges of the log that a lane owes |
 //! | `catch_up`, `range_reader`, `range_run`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
 //! | `budget` | bounds the bytes of what is in memory |
@@ -35,6 +36,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bad_record;
 mod behind;
 mod bounds;
 mod budget;

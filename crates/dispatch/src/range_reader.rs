@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Record};
 
+use crate::bad_record::bury;
 use crate::budget::Reserved;
-use crate::consume::bury;
 use crate::item::{Item, Origin, What};
 use crate::lane::{Lane, Offered};
 use crate::ledger::{Ledger, RangeId};

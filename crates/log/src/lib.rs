@@ -18,6 +18,7 @@ mod error;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod line_limit;
+mod rates;
 mod record;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ pub use clock::now_ms;
 pub use dovecast_event::{Header, Record};
 pub use error::LogError;
 pub use line_limit::LineLimit;
+pub use rates::{RateLimits, Rates};
 pub use record::{NewRecord, Position, TopicPartition};
 
 /// Where a reader begins.

@@ -3,6 +3,7 @@
 mod attempts;
 mod claims;
 mod counts;
+mod dead_bodies;
 mod dead_letters;
 mod due;
 mod due_time;
@@ -14,6 +15,7 @@ mod ranges;
 mod record;
 mod redelivery;
 mod status;
+mod trim;
 mod unsure;
 
 use std::io;
@@ -36,6 +38,8 @@ pub(crate) use held::Held;
 pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
 pub(crate) use status::{Failing, Status};
+pub(crate) use trim::TrimCounts;
+pub use trim::{AccountPast, Trimmed};
 pub(crate) use unsure::Unsure;
 
 /// For so long after a record has failed the store counts as one that takes none, unless one

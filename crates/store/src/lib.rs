@@ -28,7 +28,9 @@ mod statement;
 mod waiting;
 
 pub use clock::Clock;
-pub use deliveries::{Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount};
+pub use deliveries::{
+    AccountPast, Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount, Trimmed,
+};
 pub use error::{MemberKind, Result, StoreError};
 pub use feed::Changes;
 pub use id::Id;

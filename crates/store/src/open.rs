@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connection::{Pool, PoolOptions, Transaction};
-use crate::deliveries::{Failing, Held, Shown, Unsure};
+use crate::deliveries::{Failing, Held, Shown, TrimCounts, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::ChangeFeed;
 use crate::place::{BadDatabasePlace, DatabasePlace};
@@ -130,6 +130,7 @@ pub struct Store {
     /// When the last attempt to write down what has happened to deliveries has failed, if it has,
     /// by the steady clock.
     pub(crate) failed_to_record_ms: Arc<Mutex<Option<i64>>>,
+    pub(crate) trim_counts: Arc<TrimCounts>,
     /// What secrets are sealed with and opened.
     pub(crate) keys: Arc<Keys>,
     /// Held while a key replaces another.
@@ -187,6 +188,7 @@ impl Store {
             writing_ranges: Arc::default(),
             failing: Arc::default(),
             forgot_ms: Arc::default(),
+            trim_counts: Arc::default(),
             failed_to_record_ms: Arc::default(),
             keys,
             rotating: Arc::default(),

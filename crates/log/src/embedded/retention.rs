@@ -5,8 +5,10 @@
 //! at most the time of what was appended behind it, and now ([`Oldest::counted_ms`]), and with at
 //! least the time of what was removed before it. So no partition stands in for the others. How old
 //! a batch is, the retention clock says ([`clock`]), which no clock that is set moves on at once.
+//! Of too many bytes partitions lose that have more than their share ([`shares`]).
 
 mod clock;
+mod shares;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +18,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::store::{MAX_OFFSET, StoreError, key, unkey};
 use super::topics::{Partition, Topic};
 use super::writer::Shared;
+
+use shares::Shares;
 
 pub(super) use clock::{Now, RetentionClock};
 
@@ -79,7 +83,12 @@ fn remove(
     let options = &shared.options;
     let now_ms = now.time_ms;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (mut all, mut total) = oldest_of_each(shared, &transaction, now_ms)?;
+    let mut parts = Shares::new(options.retention_bytes);
+    let mut all = oldest_of_each(shared, &transaction, now_ms, &mut parts)?;
+    let is_over = |parts: &Shares, all: &[Oldest]| oldest_of(all, |oldest| parts.is_over(oldest));
+    if let Some((next, _)) = is_over(&parts, &all) {
+        parts.warn_of(&transaction, &all[next])?;
+    }
     let (mut cutoff_ms, mut marked_ms) = (i64::MIN, None);
     if let Some(age_ms) = options.retention_ms {
         let age_ms = i64::try_from(age_ms).unwrap_or(i64::MAX);
@@ -89,20 +98,28 @@ fn remove(
         marked_ms = clock.write(&transaction)?;
     }
     let mut gone: Vec<(Oldest, i64)> = Vec::new();
+    let mut unread_records = 0;
     while gone.len() < BATCHES_PER_STEP {
-        let Some((i, counted_ms)) = oldest_of(&all) else {
+        let Some((mut i, mut counted_ms)) = oldest_of(&all, |_| true) else {
             break;
         };
         // A time that has passed is believed here: it was perhaps a later one that was behind.
         let is_too_old = all[i].time_ms.min(now_ms) < cutoff_ms
             || all[i].time_ms > now_ms && counted_ms < cutoff_ms;
-        let is_too_much = options.retention_bytes.is_some_and(|bytes| total > bytes);
-        if !is_too_old && !is_too_much {
+        if !is_too_old && !parts.is_too_much() {
             break;
         }
+        // What may not go yet counts, too: perhaps nobody who has more than a share has any other.
+        if !is_too_old && let Some(over) = is_over(&parts, &all) {
+            (i, counted_ms) = over;
+        }
         let first = all.swap_remove(i);
+        if let Some(unread) = shares::unread(&transaction, &first)? {
+            let from = unread.from.max(first.partition().begin());
+            unread_records += first.end.saturating_sub(from);
+        }
         delete(&transaction, &first)?;
-        total = total.saturating_sub(first.bytes);
+        parts.remove(&first);
         let wanted = Wanted {
             topic: &first.topic,
             place: first.place,
@@ -113,15 +130,15 @@ fn remove(
     }
     transaction.commit()?;
     clock.marked(marked_ms);
+    let counters = &shared.counters;
+    let unread = &counters.removed_unread;
+    unread.fetch_add(unread_records, Ordering::Relaxed);
     let mut removed_bytes = 0;
     let is_more_due = gone.len() >= BATCHES_PER_STEP;
     for (batch, counted_ms) in gone {
         let (partition, begin) = (batch.partition(), batch.end);
         let records = begin.saturating_sub(partition.begin());
-        shared
-            .counters
-            .removed
-            .fetch_add(records, Ordering::Relaxed);
+        counters.removed.fetch_add(records, Ordering::Relaxed);
         removed_bytes += batch.bytes;
         partition.set_begin_pos(batch.pos + batch.bytes);
         partition.set_begin(begin);
@@ -140,17 +157,18 @@ fn remove(
     })
 }
 
-/// The oldest batch of each partition that may go, and the bytes of all batches.
+/// The oldest batch of each partition that may go; `parts` gets the bytes of all.
 fn oldest_of_each(
     shared: &Shared,
     transaction: &Transaction<'_>,
     now_ms: i64,
-) -> rusqlite::Result<(Vec<Oldest>, u64)> {
+    parts: &mut Shares,
+) -> rusqlite::Result<Vec<Oldest>> {
     let mut all = Vec::new();
-    let mut total = 0;
     for topic in shared.topics.all() {
         for place in 0..topic.partitions.len() {
-            total += topic.partitions[place].bytes();
+            let partition = &topic.partitions[place];
+            parts.add(partition.id, partition.bytes());
             let removed_ms = topic.partitions[place].removed_ms();
             let wanted = Wanted {
                 topic: &topic,
@@ -160,7 +178,7 @@ fn oldest_of_each(
             all.extend(oldest(shared, transaction, now_ms, &wanted)?);
         }
     }
-    Ok((all, total))
+    Ok(all)
 }
 
 /// Removes a batch from its partition.
@@ -179,8 +197,8 @@ fn delete(transaction: &Transaction<'_>, first: &Oldest) -> rusqlite::Result<()>
     Ok(())
 }
 
-/// The oldest of all, and the time it counts with.
-fn oldest_of(all: &[Oldest]) -> Option<(usize, i64)> {
+/// The oldest of all that are asked for, and the time it counts with.
+fn oldest_of(all: &[Oldest], among: impl Fn(&Oldest) -> bool) -> Option<(usize, i64)> {
     // There is one clock: batches of all partitions that were appended while it was ahead are older
     // than what came when it was right again. Among themselves their times are right.
     let ahead = all.iter().filter(|oldest| oldest.is_ahead());
@@ -189,7 +207,8 @@ fn oldest_of(all: &[Oldest]) -> Option<(usize, i64)> {
         let counted_ms = right_again_ms.filter(|_| oldest.is_ahead());
         (counted_ms.unwrap_or(oldest.time_ms), oldest.time_ms)
     };
-    let place = (0..all.len()).min_by_key(|i| order(&all[*i]))?;
+    let asked = (0..all.len()).filter(|i| among(&all[*i]));
+    let place = asked.min_by_key(|i| order(&all[*i]))?;
     Some((place, order(&all[place]).0))
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Counters {
     pub(super) errors: AtomicU64,
     pub(super) damaged: AtomicU64,
     pub(super) removed: AtomicU64,
+    pub(super) removed_unread: AtomicU64,
     pub(super) commit_us: Histogram,
 }
 
@@ -39,6 +40,7 @@ impl Counters {
             errors: load(&self.errors),
             damaged: load(&self.damaged),
             removed: load(&self.removed),
+            removed_unread: load(&self.removed_unread),
             commit_buckets: std::array::from_fn(|i| load(&self.commit_us.buckets[i])),
             commit_sum_us: load(&self.commit_us.sum_us),
             bytes: 0,
@@ -77,6 +79,8 @@ pub struct EmbeddedStats {
     pub damaged: u64,
     /// Records that retention has removed.
     pub removed: u64,
+    /// Records among them that a consumer group had not read.
+    pub removed_unread: u64,
     /// Commits that took as long as [`COMMIT_BUCKETS_US`] says, not those of the buckets before;
     /// the last took longer.
     pub commit_buckets: [u64; COMMIT_BUCKETS_US.len() + 1],

@@ -11,10 +11,12 @@ use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::claims::count;
+use super::dead_bodies::{Bodies, remove_unused};
 use super::ranges::offset;
+use crate::connection::Connection;
 use crate::error::Result;
 use crate::id::repeatable;
-use crate::open::Store;
+use crate::open::{Database, Store};
 use crate::row;
 
 /// A dead letter that is kept.
@@ -42,26 +44,64 @@ impl KeptDeadLetter {
 }
 
 /// What is there already, by its id or by the place of its record, stays as it is.
-const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, \
-    log, topic, part, record_offset) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
-const SELECT: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter \
-    WHERE id < $1 ORDER BY id DESC LIMIT $2";
+const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, \
+    log, topic, part, record_offset, content, is_base64, body_id, account_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, COALESCE((SELECT account_id FROM endpoint WHERE id = $2), '')) \
+    ON CONFLICT DO NOTHING";
+const SELECT: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
+    is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
+    WHERE dead_letter.id < $1 ORDER BY dead_letter.id DESC LIMIT $2";
 
-const SELECT_OF: &str = "SELECT id, endpoint_id, notification_id, content, is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter \
-    WHERE endpoint_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
-const DROP_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2";
+const SELECT_OF: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
+    is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
+    WHERE endpoint_id = $1 AND dead_letter.id < $2 ORDER BY dead_letter.id DESC LIMIT $3";
+const DROP_ONE: &str =
+    "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 RETURNING body_id";
 const DROP_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
-    WHERE endpoint_id = $1 AND time_ms >= $2 ORDER BY id LIMIT $3)";
+    WHERE endpoint_id = $1 AND time_ms >= $2 ORDER BY id LIMIT $3) RETURNING body_id";
 /// Most dead letters that one statement drops, so that others need not wait long.
 const DROPPED_AT_A_TIME: i64 = 500;
 
-/// Inserts it once, however often that is tried; `log` is where its record stands, if it is one.
-pub(super) fn insert(
-    place: usize,
-    letter: &DeadLetter,
-    log: &str,
-) -> Query<'static, Any, AnyArguments> {
+/// Dead letters that one transaction inserts, each once, however often that is tried.
+#[derive(Default)]
+pub(super) struct NewLetters {
+    count: usize,
+    bodies: Bodies,
+}
+
+impl NewLetters {
+    /// Inserts one; `log` is where its record stands, if it is one.
+    pub(super) async fn insert(
+        &mut self,
+        (database, tx): (&Database, &mut Connection),
+        letter: &DeadLetter,
+        log: &str,
+    ) -> Result<()> {
+        // PostgreSQL takes no NUL in a text.
+        let text = std::str::from_utf8(&letter.content).ok();
+        let text = text.filter(|text| !text.contains('\0'));
+        let body = match (letter.endpoint, text) {
+            (Some(endpoint), Some(text)) => {
+                let at = (database, &mut *tx);
+                Some(self.bodies.put(at, endpoint, text, letter.time_ms).await?)
+            }
+            _ => None,
+        };
+        let (content, is_base64) = match text {
+            Some(_) if body.is_some() => (String::new(), 0_i64),
+            Some(text) => (text.to_owned(), 0),
+            None => (BASE64_STANDARD.encode(&letter.content), 1),
+        };
+        let insert = row_of(self.count, letter, log);
+        let insert = insert.bind(content).bind(is_base64).bind(body);
+        insert.execute(tx).await?;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// All but the content.
+fn row_of(place: usize, letter: &DeadLetter, log: &str) -> Query<'static, Any, AnyArguments> {
     let endpoint = letter.endpoint.map(|endpoint| endpoint.0.into_bytes());
     let id = repeatable(
         letter.time_ms,
@@ -73,20 +113,11 @@ pub(super) fn insert(
             letter.record.as_ref().map_or("", |_| log).as_bytes(),
         ],
     );
-    // PostgreSQL takes no NUL in a text.
-    let text = std::str::from_utf8(&letter.content).ok();
-    let text = text.filter(|text| !text.contains('\0'));
-    let (content, is_base64) = match text {
-        Some(text) => (text.to_owned(), 0_i64),
-        None => (BASE64_STANDARD.encode(&letter.content), 1),
-    };
     let record = letter.record.as_ref();
     sqlx::query(INSERT)
         .bind(id.to_string())
         .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
         .bind(letter.notification.to_string())
-        .bind(content)
-        .bind(is_base64)
         .bind(letter.reason.replace('\0', "\u{fffd}"))
         .bind(letter.time_ms)
         .bind(i64::from(letter.attempts))
@@ -137,12 +168,15 @@ impl Store {
         endpoint: EndpointId,
         notification: NotificationId,
     ) -> Result<bool> {
-        let done = sqlx::query(DROP_ONE)
+        let mut tx = self.database.begin_writing().await?;
+        let dropped = sqlx::query(DROP_ONE)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
-            .execute(&self.database.pool)
+            .fetch_all(&mut *tx)
             .await?;
-        Ok(done.rows_affected() > 0)
+        remove_unused(&self.database, &mut tx, &dropped).await?;
+        tx.commit().await?;
+        Ok(!dropped.is_empty())
     }
 
     /// Drops the dead letters of an endpoint that have become so since a time; how many those were.
@@ -153,14 +187,17 @@ impl Store {
     ) -> Result<u64> {
         let mut dropped = 0;
         loop {
-            let done = sqlx::query(DROP_PART)
+            let mut tx = self.database.begin_writing().await?;
+            let part = sqlx::query(DROP_PART)
                 .bind(endpoint.to_string())
                 .bind(since_ms)
                 .bind(DROPPED_AT_A_TIME)
-                .execute(&self.database.pool)
+                .fetch_all(&mut *tx)
                 .await?;
-            dropped += done.rows_affected();
-            if done.rows_affected() < DROPPED_AT_A_TIME.unsigned_abs() {
+            remove_unused(&self.database, &mut tx, &part).await?;
+            tx.commit().await?;
+            dropped += part.len() as u64;
+            if (part.len() as u64) < DROPPED_AT_A_TIME.unsigned_abs() {
                 return Ok(dropped);
             }
         }

@@ -7,6 +7,7 @@
 
 use std::sync::PoisonError;
 
+use super::dead_bodies::remove_unused;
 use crate::clean;
 use crate::clock::SKEW_MS;
 use crate::error::{Result, with_sources};
@@ -45,17 +46,17 @@ const ATTEMPTS: Kind = Kind {
     name: "attempts",
     oldest: "SELECT MIN(last_ms) AS time_ms FROM attempts",
     ahead: "UPDATE attempts SET last_ms = $1 WHERE id > $2 AND last_ms > $3",
-    by_age: "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE last_ms < $1 LIMIT $2)",
+    by_age: "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE last_ms < $1 LIMIT $2) RETURNING CAST(NULL AS TEXT) AS body_id",
     by_number: "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE id <= \
-        (SELECT id FROM attempts ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2)",
+        (SELECT id FROM attempts ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2) RETURNING CAST(NULL AS TEXT) AS body_id",
 };
 const DEAD_LETTERS: Kind = Kind {
     name: "dead_letter",
     oldest: "SELECT MIN(time_ms) AS time_ms FROM dead_letter",
     ahead: "UPDATE dead_letter SET time_ms = $1 WHERE id > $2 AND time_ms > $3",
-    by_age: "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE time_ms < $1 LIMIT $2)",
+    by_age: "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE time_ms < $1 LIMIT $2) RETURNING body_id",
     by_number: "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE id <= \
-        (SELECT id FROM dead_letter ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2)",
+        (SELECT id FROM dead_letter ORDER BY id DESC LIMIT 1 OFFSET $1) LIMIT $2) RETURNING body_id",
 };
 
 /// How much of the past is kept.
@@ -166,18 +167,22 @@ impl Store {
         Ok(aged + self.delete(kind.by_number, kept.number).await?)
     }
 
-    /// Some at a time, so that no statement takes long.
+    /// Some at a time, so that no statement takes long; bodies that are not needed any more go with
+    /// the letters.
     async fn delete(&self, statement: &'static str, value: i64) -> Result<u64> {
         const AT_A_TIME: u32 = 5_000;
         let mut rows = 0;
         loop {
-            let done = sqlx::query(statement)
+            let mut tx = self.database.begin_writing().await?;
+            let deleted = sqlx::query(statement)
                 .bind(value)
                 .bind(i64::from(AT_A_TIME))
-                .execute(&self.database.pool)
+                .fetch_all(&mut *tx)
                 .await?;
-            rows += done.rows_affected();
-            if done.rows_affected() < u64::from(AT_A_TIME) {
+            remove_unused(&self.database, &mut tx, &deleted).await?;
+            tx.commit().await?;
+            rows += deleted.len() as u64;
+            if (deleted.len() as u64) < u64::from(AT_A_TIME) {
                 return Ok(rows);
             }
         }

@@ -11,6 +11,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
 use super::attempts::Rows;
+use super::dead_letters::NewLetters;
 use super::order::Keys;
 use super::owing::{Owing, Time};
 use super::status::Seen;
@@ -54,7 +55,7 @@ impl Store {
             keys: Keys::new(),
         };
         let mut ranges = self.ranges();
-        let mut letters = 0;
+        let mut letters = NewLetters::default();
         let mut attempts = Attempts::new();
         for happened in happened {
             match happened {
@@ -72,9 +73,8 @@ impl Store {
                 Happened::UnwantedRange(id) => ranges.unwanted(&mut tx, id).await?,
                 Happened::Released(id) => ranges.release(&mut tx, id).await?,
                 Happened::Dead(letter) => {
-                    let insert = super::dead_letters::insert(letters, letter, &self.log);
-                    insert.execute(&mut *tx).await?;
-                    letters += 1;
+                    let at = (&self.database, &mut *tx);
+                    letters.insert(at, letter, &self.log).await?;
                 }
                 Happened::Attempt(row) => attempts.entry(row.endpoint).or_default().push(row),
                 // A change of the registry, which has a transaction of its own.

@@ -6,6 +6,7 @@
 use dovecast_dispatch::ledger::{BEHIND, OwedId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
+use super::dead_bodies::remove_unused;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
@@ -26,12 +27,13 @@ const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
-    RETURNING content";
+    RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
 const LAST: &str = "SELECT MAX(id) AS id FROM dead_letter WHERE endpoint_id = $1";
 /// Takes dead letters of an endpoint up to the last one when this began: what dies meanwhile stays.
 const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
     WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 = 0 ORDER BY id LIMIT $4) \
-    RETURNING notification_id, content";
+    RETURNING notification_id, COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, \
+    body_id";
 
 impl Store {
     /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is
@@ -56,6 +58,7 @@ impl Store {
                 now_ms,
             )
             .await?;
+            remove_unused(&self.database, &mut tx, &letters).await?;
             tx.commit().await?;
             return Ok(true);
         }
@@ -105,6 +108,7 @@ impl Store {
                 )
                 .await?;
             }
+            remove_unused(&self.database, &mut tx, &letters).await?;
             tx.commit().await?;
             let count = i64::try_from(letters.len()).unwrap_or(i64::MAX);
             redelivered += letters.len() as u64;

@@ -82,17 +82,22 @@ impl Store {
         found.map(|row| from_row(&row)).transpose()
     }
 
-    /// The user of an account; made if not there. What is known about one that is there stays.
-    pub async fn user_seen(&self, account: AccountId, profile: &Profile) -> Result<UserId> {
-        let known = "SELECT id FROM account_user WHERE account_id = $1 AND username = $2";
-        for _ in 0..2 {
-            let found = sqlx::query(known)
+    /// The user of this name in an account; `None`: there is none.
+    pub async fn user(&self, account: AccountId, username: &str) -> Result<Option<UserId>> {
+        let found =
+            sqlx::query("SELECT id FROM account_user WHERE account_id = $1 AND username = $2")
                 .bind(account.to_string())
-                .bind(&profile.username)
+                .bind(username)
                 .fetch_optional(&self.database.pool)
                 .await?;
-            if let Some(row) = found {
-                return row::id(&row, "id");
+        found.map(|row| row::id(&row, "id")).transpose()
+    }
+
+    /// The user of an account; made if not there. What is known about one that is there stays.
+    pub async fn user_seen(&self, account: AccountId, profile: &Profile) -> Result<UserId> {
+        for _ in 0..2 {
+            if let Some(user) = self.user(account, &profile.username).await? {
+                return Ok(user);
             }
             self.insert_user(account, profile).await?;
         }

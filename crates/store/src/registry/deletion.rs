@@ -16,7 +16,9 @@ const OF_ENDPOINT: [&str; 5] = [
     "DELETE FROM endpoint WHERE id = $1",
 ];
 /// What hangs on an account, and the account.
-const OF_ACCOUNT: [&str; 3] = [
+const OF_ACCOUNT: [&str; 5] = [
+    "DELETE FROM dead_letter WHERE account_id = $1",
+    "DELETE FROM dead_body WHERE account_id = $1 AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE body_id = dead_body.id)",
     "DELETE FROM account_user WHERE account_id = $1",
     "DELETE FROM api_token WHERE account_id = $1",
     "DELETE FROM account WHERE id = $1",

@@ -213,3 +213,21 @@ fn age_is_not_what_a_wrong_clock_said() {
     };
     assert_eq!(left(&case, false, (None, Some(KEPT_MS))), expected);
 }
+
+#[test]
+fn who_fills_the_log_loses_its_own_records_first() {
+    // Partition 0 gets four tenths of all until the others stop, and then everything.
+    let case = Case {
+        batches: 6000,
+        wrong: &[],
+        idle: &[(1, 500), (2, 500), (3, 500)],
+    };
+    for keep in [2000, 1500, 800] {
+        let left = left(&case, true, (Some(keep), None));
+        // A hundred each, which is less than their share, and the oldest there is.
+        assert_eq!(left[1..], [100, 100, 100], "{keep} are kept");
+        assert_eq!(left[0], keep - 300);
+    }
+    let left = left(&case, true, (Some(200), None));
+    assert!(left.iter().all(|left| *left == 50), "{left:?}");
+}

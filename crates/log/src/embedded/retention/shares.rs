@@ -1,0 +1,115 @@
+//! Who loses records when all together are too many bytes: partitions that have more than their
+//! share. Records of one key are in one partition, so who fills the log loses its own first, and
+//! with it only those whose keys are in the same partition.
+
+use std::collections::HashMap;
+
+use dovecast_event::brief;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::Oldest;
+use crate::LineLimit;
+
+/// Part of the bytes that may be kept from which on it is looked at what goes next: nine in ten.
+const NEARLY_FULL: (u64, u64) = (9, 10);
+/// About records that go next and that a group has not read.
+static LINES: LineLimit = LineLimit::a_minute(1);
+
+/// Bytes of each partition, as batches of it are removed.
+pub(super) struct Shares {
+    limit: u64,
+    bytes: HashMap<u64, u64>,
+    total: u64,
+}
+
+/// What a consumer group has not read of a batch.
+pub(super) struct Unread {
+    group: String,
+    /// First offset that it has not read.
+    pub(super) from: u64,
+}
+
+impl Shares {
+    /// Shares of so many bytes; without a limit nothing is too much.
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        Self {
+            limit: limit.unwrap_or(u64::MAX),
+            bytes: HashMap::new(),
+            total: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, partition: u64, bytes: u64) {
+        if bytes > 0 {
+            self.bytes.insert(partition, bytes);
+            self.total += bytes;
+        }
+    }
+
+    pub(super) fn remove(&mut self, oldest: &Oldest) {
+        self.total = self.total.saturating_sub(oldest.bytes);
+        if let Some(bytes) = self.bytes.get_mut(&oldest.partition().id) {
+            *bytes = bytes.saturating_sub(oldest.bytes);
+        }
+    }
+
+    /// Whether there are more bytes than may be kept.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.total > self.limit
+    }
+
+    /// Whether the partition of a batch has more than its share.
+    pub(super) fn is_over(&self, oldest: &Oldest) -> bool {
+        let parties = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX).max(1);
+        let has = self.bytes.get(&oldest.partition().id);
+        has.is_some_and(|has| *has > self.limit / parties)
+    }
+
+    /// Warns where what goes next was not read by a group, while there is still room.
+    pub(super) fn warn_of(
+        &self,
+        transaction: &Transaction<'_>,
+        next: &Oldest,
+    ) -> rusqlite::Result<()> {
+        let (part, of) = NEARLY_FULL;
+        if self.limit == u64::MAX || self.total < self.limit / of * part {
+            return Ok(());
+        }
+        if let Some(unread) = unread(transaction, next)?
+            && LINES.take()
+        {
+            tracing::warn!(
+                topic = &*next.topic.name,
+                partition = next.place,
+                group = brief(&unread.group),
+                committed = unread.from,
+                stored_bytes = self.total,
+                retention_bytes = self.limit,
+                "the log is nearly as large as it may be, and removes next what a consumer group has not read"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What of a batch a consumer group has not read; of several groups the one that is furthest
+/// behind.
+pub(super) fn unread(
+    transaction: &Transaction<'_>,
+    batch: &Oldest,
+) -> rusqlite::Result<Option<Unread>> {
+    transaction
+        .prepare_cached(
+            "SELECT consumer_group, offset FROM committed WHERE partition_id = ?1 AND offset < ?2 ORDER BY offset LIMIT 1",
+        )?
+        .query_row(
+            params![batch.partition().id.cast_signed(), batch.end.cast_signed()],
+            |row| {
+                Ok(Unread {
+                    group: row.get(0)?,
+                    from: row.get::<_, i64>(1)?.cast_unsigned(),
+                })
+            },
+        )
+        .optional()
+}
