@@ -21,6 +21,7 @@ use std::time::Duration;
 use dovecast_dispatch::driver::Driver;
 
 use guard::Guard;
+use http::sockets::Sockets;
 #[cfg(feature = "kafka")]
 use kafka::KafkaDriver;
 use webhook::WebhookDriver;
@@ -31,6 +32,8 @@ pub struct DriverOptions {
     pub guard: Guard,
     /// Longest time of an attempt, where an endpoint does not say another.
     pub timeout: Duration,
+    /// Places of connections that speak HTTP.
+    pub sockets: Sockets,
     /// Clusters of the driver `kafka`.
     #[cfg(feature = "kafka")]
     pub kafka_clusters: Vec<kafka::ClusterOptions>,
@@ -68,7 +71,11 @@ impl FromIterator<Arc<dyn Driver>> for Drivers {
 impl Drivers {
     /// Makes the drivers.
     pub fn new(options: &DriverOptions) -> Result<Self, DriverError> {
-        let webhook = WebhookDriver::new(options.guard.clone(), options.timeout);
+        let webhook = WebhookDriver::new(
+            options.guard.clone(),
+            options.timeout,
+            options.sockets.clone(),
+        );
         Ok(Self(Arc::new([
             Arc::new(webhook),
             #[cfg(feature = "kafka")]

@@ -24,6 +24,7 @@ use url::Url;
 
 use crate::guard::{Addresses, Guard};
 use crate::headers::{self, CredentialError, HeaderError};
+use crate::http::sockets::{AccountSockets, Sockets};
 use crate::http::{self, BodyLimits, Connection, HttpError, Origin};
 use crate::signature::{Secret, sign};
 use crate::tls;
@@ -55,6 +56,8 @@ pub struct WebhookOptions {
     pub server_ca: Option<String>,
     /// For the whole of an attempt.
     pub timeout: Duration,
+    /// Where its connections take their places; `None`: they are not bounded.
+    pub sockets: Option<AccountSockets>,
 }
 
 /// Why a webhook cannot be used. Shows no secret.
@@ -96,6 +99,7 @@ pub struct Webhook {
     own: Box<[(HeaderName, HeaderValue)]>,
     secrets: Box<[Secret]>,
     timeout: Duration,
+    sockets: AccountSockets,
 }
 
 impl Webhook {
@@ -121,6 +125,7 @@ impl Webhook {
             own,
             secrets: secrets.collect::<Result<_, _>>()?,
             timeout: options.timeout,
+            sockets: options.sockets.clone().unwrap_or_else(unbounded),
             origin: Origin { host, port, tls },
         })
     }
@@ -169,6 +174,11 @@ impl Webhook {
         *request.headers_mut() = headers;
         request
     }
+}
+
+/// Places for as many connections as there can be.
+fn unbounded() -> AccountSockets {
+    Sockets::new(tokio::sync::Semaphore::MAX_PERMITS).of_account(&Arc::from(""))
 }
 
 /// Whether requests can be made for a URL: its path goes into one, and the user that it names.
@@ -243,6 +253,8 @@ pub struct Sender {
 enum Wait {
     /// Addresses of the host.
     Name,
+    /// Place of a connection.
+    Place,
     /// A connection to one of these.
     Connection(Addresses),
     Answer,
@@ -268,7 +280,7 @@ impl Sender {
             Ok(Ok((mut connection, answer))) => {
                 let attempt = judged(&answer.head);
                 // Whatever the body does changes nothing any more.
-                if connection.finish(answer, BODY).await {
+                if connection.finish(answer, BODY).await && self.webhook.sockets.may_keep() {
                     self.connection = Some(connection);
                 }
                 attempt
@@ -287,6 +299,9 @@ impl Sender {
                 let host = &self.webhook.origin.host;
                 format!("the address of `{host}` was not found within {ms} ms")
             }
+            Wait::Place => format!(
+                "there are too many connections to endpoints: none was closed within {ms} ms"
+            ),
             Wait::Connection(to) => format!("no connection to {to} within {ms} ms"),
             Wait::Answer => format!("no answer within {ms} ms"),
         }
@@ -294,7 +309,10 @@ impl Sender {
 
     async fn until_closed(&mut self) {
         match &mut self.connection {
-            Some(connection) => connection.closed().await,
+            Some(connection) => tokio::select! {
+                () = connection.closed() => {}
+                () = self.webhook.sockets.wanted() => {}
+            },
             None => std::future::pending().await,
         }
         self.connection = None;
@@ -325,8 +343,11 @@ impl Sender {
         let origin = &self.webhook.origin;
         self.waits_for = Wait::Name;
         let addresses = self.guard.addresses(&origin.host, origin.port).await?;
+        self.waits_for = Wait::Place;
+        let sockets = &self.webhook.sockets;
+        let place = sockets.place().await;
         self.waits_for = Wait::Connection(addresses.clone());
-        Connection::open(&addresses, origin).await
+        Connection::open(&addresses, origin, (place, sockets)).await
     }
 }
 

@@ -12,6 +12,7 @@ mod ox;
 pub(crate) mod paths;
 mod place;
 mod properties;
+mod quota;
 mod relay;
 mod secrets;
 mod store;
@@ -36,6 +37,7 @@ pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use ox::{Credentials, Ox};
 pub(crate) use properties::Properties;
+pub(crate) use quota::Quota;
 pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;
 pub(crate) use store::StoreSection;
@@ -60,6 +62,7 @@ pub(crate) struct Config {
     #[serde(deserialize_with = "roles")]
     pub(crate) roles: Vec<Role>,
     pub(crate) http: Http,
+    pub(crate) quota: Quota,
     pub(crate) store: StoreSection,
     pub(crate) secrets: Secrets,
     pub(crate) dispatch: Dispatch,
@@ -139,6 +142,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./dovecast-data"),
             roles: vec![Role::Relay, Role::Dispatch],
             http: Http::default(),
+            quota: Quota::default(),
             store: StoreSection::default(),
             secrets: Secrets::default(),
             dispatch: Dispatch::default(),

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{Authorization, Webhook, WebhookError, WebhookOptions};
 use crate::guard::Guard;
+use crate::http::sockets::Sockets;
 use crate::{headers, tls};
 
 const URL: &str = "url";
@@ -26,15 +27,21 @@ const AUTHORIZATION: &str = "authorization";
 pub struct WebhookDriver {
     guard: Guard,
     timeout: Duration,
+    sockets: Sockets,
 }
 
 impl WebhookDriver {
     /// Name of the driver.
     pub const NAME: &str = "webhook";
 
-    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own.
-    pub fn new(guard: Guard, timeout: Duration) -> Self {
-        Self { guard, timeout }
+    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own;
+    /// `sockets`: how many connections there may be.
+    pub fn new(guard: Guard, timeout: Duration, sockets: Sockets) -> Self {
+        Self {
+            guard,
+            timeout,
+            sockets,
+        }
     }
 }
 
@@ -55,6 +62,7 @@ impl Driver for WebhookDriver {
             secrets: signing_secrets(settings.secret)?,
             server_ca: settings.optional_text(SERVER_CA)?.map(str::to_owned),
             timeout: settings.seconds(TIMEOUT)?.unwrap_or(self.timeout),
+            sockets: Some(self.sockets.of_account(settings.account)),
         };
         let webhook = Webhook::new(&options).map_err(|error| named(&error))?;
         let guard = self.guard.for_account(Arc::clone(settings.account));
@@ -160,7 +168,7 @@ mod tests {
         let (Value::Object(open), Value::Object(secret)) = (open, secret) else {
             panic!("objects");
         };
-        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1));
+        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1), Sockets::new(1));
         let target = driver.target(&Settings {
             account: &Arc::from("7"),
             open: &open,

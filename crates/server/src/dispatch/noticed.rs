@@ -110,6 +110,7 @@ mod tests {
         let account = account.expect("an account").id;
         let drivers = Drivers::new(&DriverOptions {
             guard: Guard::new(&[]),
+            sockets: dovecast_drivers::http::sockets::Sockets::new(1),
             timeout: Duration::from_secs(1),
             #[cfg(feature = "kafka")]
             kafka_clusters: Vec::new(),

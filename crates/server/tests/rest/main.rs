@@ -75,6 +75,7 @@ mod limits;
 mod lists;
 mod messages;
 mod ox;
+mod quotas;
 mod redelivery;
 mod registration;
 mod requests;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         lists::CASES,
         messages::CASES,
         ox::CASES,
+        quotas::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,

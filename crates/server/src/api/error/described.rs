@@ -36,6 +36,11 @@ pub(crate) enum UnreadableBody {
     MediaType(ErrorDocument),
 }
 
+/// The account has taken what it may for now. The header `Retry-After` says when to ask again.
+#[derive(IntoResponses)]
+#[response(status = 429, content_type = "application/vnd.api+json")]
+pub(crate) struct TooMuch(ErrorDocument);
+
 /// There is no such resource, or it belongs to another account.
 #[derive(IntoResponses)]
 #[response(status = 404, content_type = "application/vnd.api+json")]
