@@ -4,6 +4,7 @@
 //! The connection is driven by whoever uses it: no task of its own, nothing to wake in between.
 
 mod connect;
+pub mod sockets;
 mod status_line;
 
 use std::future::{Future, poll_fn};
@@ -25,6 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::guard::{Addresses, GuardError};
 use crate::tls;
+use sockets::{AccountSockets, Place};
 use status_line::{Noting, StatusLine};
 
 pub use connect::ConnectError;
@@ -81,6 +83,7 @@ pub struct Connection {
     line: Arc<StatusLine>,
     is_over: bool,
     was_used: bool,
+    _place: Place,
 }
 
 /// An answer; its body is still to be read.
@@ -101,9 +104,15 @@ pub struct BodyLimits {
 }
 
 impl Connection {
-    /// Connects to whichever of the addresses takes it.
-    pub async fn open(addresses: &Addresses, origin: &Origin) -> Result<Self, HttpError> {
-        let tcp = connect::connect(addresses).await?;
+    /// Connects to whichever of the addresses takes it. The connection has the place; others of
+    /// `sockets` are taken for addresses that are tried at the same time, if there are any.
+    pub async fn open(
+        addresses: &Addresses,
+        origin: &Origin,
+        (place, sockets): (Place, &AccountSockets),
+    ) -> Result<Self, HttpError> {
+        let more = || sockets.try_place();
+        let (tcp, place) = connect::connect(addresses, place, more).await?;
         let stream: Box<dyn Stream> = match &origin.tls {
             None => Box::new(tcp),
             Some(config) => {
@@ -122,6 +131,7 @@ impl Connection {
             line,
             is_over: false,
             was_used: false,
+            _place: place,
         })
     }
 

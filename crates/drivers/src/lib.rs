@@ -23,6 +23,7 @@ use std::time::Duration;
 use dovecast_dispatch::driver::Driver;
 
 use guard::Guard;
+use http::sockets::Sockets;
 #[cfg(feature = "kafka")]
 use kafka::KafkaDriver;
 use mail::MailDriver;
@@ -38,6 +39,8 @@ pub struct DriverOptions {
     pub preset_urls: PresetUrls,
     /// The server of the driver `mail`, if there is one.
     pub mail: Option<mail::MailOptions>,
+    /// Places of connections that speak HTTP.
+    pub sockets: Sockets,
     /// Clusters of the driver `kafka`.
     #[cfg(feature = "kafka")]
     pub kafka_clusters: Vec<kafka::ClusterOptions>,
@@ -79,6 +82,7 @@ impl Drivers {
             options.guard.clone(),
             options.timeout,
             options.preset_urls.clone(),
+            options.sockets.clone(),
         );
         let mail = MailDriver::new(options.mail.as_ref());
         Ok(Self(Arc::new([

@@ -30,6 +30,7 @@ use url::Url;
 use crate::guard::{Guard, GuardError};
 use crate::headers::{self, CredentialError, HeaderError};
 use crate::http::Origin;
+use crate::http::sockets::{AccountSockets, Sockets};
 use crate::signature::{Secret, sign};
 use crate::template::TemplateError;
 use crate::tls;
@@ -60,6 +61,8 @@ pub struct WebhookOptions {
     pub format: FormatOptions,
     /// For the whole of an attempt.
     pub timeout: Duration,
+    /// Where its connections take their places; `None`: they are not bounded.
+    pub sockets: Option<AccountSockets>,
 }
 
 /// Why a webhook cannot be used. Shows no secret.
@@ -109,6 +112,7 @@ pub struct Webhook {
     timeout: Duration,
     /// Few have one.
     format: Option<Box<Format>>,
+    sockets: AccountSockets,
 }
 
 impl Webhook {
@@ -140,6 +144,7 @@ impl Webhook {
             secrets: secrets.collect::<Result<_, _>>()?,
             format: Format::new(&options.format)?.map(Box::new),
             timeout: options.timeout,
+            sockets: options.sockets.clone().unwrap_or_else(unbounded),
             origin: Origin { host, port, tls },
         })
     }
@@ -201,6 +206,11 @@ impl Webhook {
         *request.headers_mut() = headers;
         request
     }
+}
+
+/// Places for as many connections as there can be.
+fn unbounded() -> AccountSockets {
+    Sockets::new(tokio::sync::Semaphore::MAX_PERMITS).of_account(&Arc::from(""))
 }
 
 /// Whether requests can be made for a URL: its path goes into one, and the user that it names.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dovecast_dispatch::driver::{Driver, Settings};
 use dovecast_dispatch::{Directory, Endpoint};
 use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{PresetUrls, WebhookDriver};
 use dovecast_notification::EndpointId;
 use serde_json::{Map, Value, json};
@@ -50,7 +51,8 @@ fn directory(driver: &WebhookDriver) -> Directory {
 
 #[test]
 fn an_endpoint_takes_no_more_than_a_kilobyte() {
-    let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(10), PresetUrls::new());
+    let (guard, urls) = (Guard::new(&[]), PresetUrls::new());
+    let driver = WebhookDriver::new(guard, Duration::from_secs(10), urls, Sockets::new(8192));
     // What all share is made once.
     drop(black_box(directory(&driver)));
     let mut made = None;

@@ -128,14 +128,23 @@ impl Operations {
         }))
     }
 
-    /// A user whom a trusted proxy names; account and user are made when they are first seen.
-    pub async fn caller_of_identity(
-        &self,
-        number: &str,
-        profile: &Profile,
-    ) -> Result<Caller, StoreError> {
-        let account = self.store.account_seen(number).await?;
-        let user = self.store.user_seen(account.id, profile).await?;
+    /// A user whom a trusted proxy names; account and user are made when they are first seen, as
+    /// long as not too many are.
+    pub async fn caller_of_identity(&self, number: &str, profile: &Profile) -> Result<Caller> {
+        let quotas = &self.parts.quotas;
+        let account = if let Some(account) = self.store.account(number).await? {
+            account
+        } else {
+            quotas.take_identity()?;
+            self.store.account_seen(number).await?
+        };
+        let known = self.store.user(account.id, &profile.username).await?;
+        let user = if let Some(user) = known {
+            user
+        } else {
+            quotas.take_identity()?;
+            self.store.user_seen(account.id, profile).await?
+        };
         Ok(Caller::Person(Person {
             account,
             user: Some(user),

@@ -141,7 +141,9 @@ impl Operations {
     }
 
     /// Sends a test notification to an endpoint: one attempt, now. Its outcome is not recorded.
+    /// Another one to the same endpoint is refused until it is over.
     pub async fn test_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
+        let _place = self.test_place(own.0.account, own.id())?;
         let record = self.record(own).await?;
         let delivered = self.parts.test_delivery.deliver_test(&record).await;
         delivered.map_err(Refusal::TestFailed)

@@ -21,6 +21,7 @@ mod dead_letters;
 mod endpoints;
 mod explanations;
 mod filters;
+mod quotas;
 mod records;
 mod refusal;
 mod rendering;
@@ -43,6 +44,7 @@ pub use endpoints::OwnEndpoint;
 pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known, MemberNames};
 pub use explanations::Explanation;
 pub use filters::FilterInWords;
+pub use quotas::{QuotaStats, Quotas};
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};
 pub use test_delivery::TestDelivery;
 pub use tokens::{TokenFields, TokenRequest};
@@ -70,6 +72,8 @@ pub struct OperationsParts {
     pub drivers: Drivers,
     /// Sends the test of an endpoint.
     pub test_delivery: Arc<dyn TestDelivery>,
+    /// What accounts have taken of what all share.
+    pub quotas: Quotas,
     /// Evaluates conditions, and takes accounts in turn.
     pub evaluator: Arc<Evaluator>,
     /// The number of the last change that counts for deliveries of this process.

@@ -1,6 +1,7 @@
 //! Why an act was not done, for whoever has asked. Each door renders it in its own shape.
 
 use std::fmt;
+use std::time::Duration;
 
 use dovecast_store::{MemberKind, StoreError};
 
@@ -26,6 +27,21 @@ pub enum Refusal {
     NotWanted(String),
     /// What is there now does not allow it; the text says what, and until when.
     Conflict(String),
+    /// The same is under way; the text says what, and `after` when to ask again.
+    UnderWay {
+        /// What is under way.
+        reason: String,
+        /// When to ask again.
+        after: Duration,
+    },
+    /// The account has taken what it may for now; the text says of what, and `after` when to ask
+    /// again.
+    TooMuch {
+        /// The limit.
+        reason: String,
+        /// When to ask again.
+        after: Duration,
+    },
     /// The test of an endpoint has failed; the text is the reason.
     TestFailed(String),
     /// The store has failed.
@@ -247,9 +263,11 @@ impl fmt::Display for Refusal {
             Self::NotActive => {
                 f.write_str("the endpoint is not active, nothing is delivered to it")
             }
-            Self::Unreadable(reason) | Self::NotWanted(reason) | Self::Conflict(reason) => {
-                f.write_str(reason)
-            }
+            Self::Unreadable(reason)
+            | Self::NotWanted(reason)
+            | Self::Conflict(reason)
+            | Self::UnderWay { reason, .. }
+            | Self::TooMuch { reason, .. } => f.write_str(reason),
             Self::TestFailed(reason) => write!(f, "the test was not delivered: {reason}"),
             Self::Store(error) => error.fmt(f),
         }

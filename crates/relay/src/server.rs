@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
-use dovecast_log::{LineLimit, Log};
+use dovecast_log::{LineLimit, Log, RateLimits, Rates};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, watch};
@@ -81,6 +81,9 @@ pub struct RelayOptions {
     pub spill_interval: Duration,
     /// Records of a client are not read on when so much of them waits for the log.
     pub max_client_bytes: usize,
+    /// Records and bytes that the clients of one user may send in a second; they are read more
+    /// slowly then.
+    pub user_rate: RateLimits,
     /// How long a client may take to say who it is.
     pub hello_time: Duration,
     /// How long a client may leave its acknowledgements unread.
@@ -100,6 +103,7 @@ impl Default for RelayOptions {
             spill_dir: PathBuf::from("/var/lib/dovecast/spill"),
             spill_interval: Duration::from_secs(5),
             max_client_bytes: 256 * 1024,
+            user_rate: RateLimits::default(),
             hello_time: Duration::from_secs(5),
             unread_time: Duration::from_secs(30),
             commit_interval: Duration::from_millis(2),
@@ -116,11 +120,14 @@ struct Relay {
     senders: Senders,
     intake: Intake,
     places: Shares,
+    /// What users have sent, by user id.
+    rates: Rates<u32>,
     unfinished: Shares,
     /// `None`: each session is woken for itself.
     gather: Option<Gather>,
     stopping: watch::Sender<bool>,
     trouble_lines: LineLimit,
+    accept_lines: LineLimit,
 }
 
 /// A running relay.
@@ -144,6 +151,7 @@ impl RelayServer {
             gather: gather.transpose()?,
             senders: Senders::new(peers.own(), options.bind_user.clone(), options.hello_time),
             places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
+            rates: Rates::new(options.user_rate),
             unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
             options,
             log,
@@ -151,6 +159,7 @@ impl RelayServer {
             peers,
             stopping: watch::Sender::new(false),
             trouble_lines: LineLimit::default(),
+            accept_lines: LineLimit::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(run(Arc::clone(&relay), listener));
@@ -243,7 +252,10 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
                     clients.spawn(session::run(Arc::clone(&relay), stream));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the relay cannot accept clients; this is retried");
+                    relay.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    if let Some(others) = relay.accept_lines.take_counted() {
+                        tracing::error!(%error, others, "the relay cannot accept clients; this is retried");
+                    }
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             },

@@ -16,6 +16,7 @@ pub(crate) mod paths;
 mod place;
 mod presets;
 mod properties;
+mod quota;
 mod relay;
 mod secrets;
 mod store;
@@ -40,6 +41,7 @@ pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use ox::{Credentials, Ox};
 pub(crate) use properties::Properties;
+pub(crate) use quota::Quota;
 pub(crate) use relay::Relay;
 pub(crate) use secrets::Secrets;
 pub(crate) use store::StoreSection;
@@ -65,6 +67,7 @@ pub(crate) struct Config {
     #[serde(deserialize_with = "roles")]
     pub(crate) roles: Vec<Role>,
     pub(crate) http: Http,
+    pub(crate) quota: Quota,
     pub(crate) store: StoreSection,
     pub(crate) secrets: Secrets,
     #[serde(deserialize_with = "dispatch::checked")]
@@ -147,6 +150,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./dovecast-data"),
             roles: vec![Role::Relay, Role::Dispatch],
             http: Http::default(),
+            quota: Quota::default(),
             store: StoreSection::default(),
             secrets: Secrets::default(),
             dispatch: Dispatch::default(),

@@ -198,9 +198,11 @@ impl From<Refusal> for Failure {
             Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
             Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
             Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::NotActive | Refusal::NotWanted(_) | Refusal::Conflict(_) => {
-                StatusCode::CONFLICT
-            }
+            Refusal::NotActive
+            | Refusal::NotWanted(_)
+            | Refusal::Conflict(_)
+            | Refusal::UnderWay { .. } => StatusCode::CONFLICT,
+            Refusal::TooMuch { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::TestFailed(_) => StatusCode::BAD_GATEWAY,
         };
         Self(status, brief(&refusal.to_string()))

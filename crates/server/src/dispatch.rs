@@ -17,7 +17,7 @@ use anyhow::Result;
 use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
 use dovecast_drivers::Drivers;
 use dovecast_event::EventKind;
-use dovecast_store::{KeptPast, NewEventType, Registration, Store};
+use dovecast_store::{AccountPast, KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -34,6 +34,9 @@ pub(crate) use tester::Tester;
 
 /// How often what is not kept any more is dropped.
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+/// How often accounts are looked for that have too much of it: what one can send within this time
+/// is what it may have besides.
+const TRIM_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The application of what dovecast itself has to tell, and of that: an endpoint was disabled.
 const OWN: &str = "dovecast";
@@ -70,6 +73,7 @@ impl Dispatching {
         let mut helpers = JoinSet::new();
         helpers.spawn(following.follow(applied));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
+        helpers.spawn(trim(store.clone(), kept_of_account(&config.dispatch)));
         helpers.spawn(announcer::run(
             store.clone(),
             Destination::new(logs, &config.dispatch.outbox_topic),
@@ -188,5 +192,37 @@ async fn forget(store: Store, kept: KeptPast) {
             }
         }
         tokio::time::sleep(FORGET_INTERVAL).await;
+    }
+}
+
+fn kept_of_account(config: &Dispatch) -> AccountPast {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    AccountPast {
+        dead_letters: number(config.account_dead_letters.get()),
+        dead_letter_bytes: number(config.account_dead_letters_mb.get() * 1024 * 1024),
+        ..AccountPast::default()
+    }
+}
+
+async fn trim(store: Store, most: AccountPast) {
+    loop {
+        tokio::time::sleep(TRIM_INTERVAL).await;
+        match store.trim_past(&most).await {
+            Ok(trimmed) if trimmed.attempt_rows + trimmed.dead_letters > 0 => {
+                tracing::warn!(
+                    attempt_rows = trimmed.attempt_rows,
+                    dead_letters = trimmed.dead_letters,
+                    "the oldest attempts and dead letters of accounts were removed that have too many"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(
+                    error,
+                    "accounts may have too many attempts and dead letters; this is looked at again"
+                );
+            }
+        }
     }
 }

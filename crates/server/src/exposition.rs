@@ -3,21 +3,28 @@
 mod dispatch;
 mod names;
 pub(crate) mod process;
+mod quotas;
 mod requests;
+#[cfg(feature = "kafka")]
+mod ship;
 mod spill;
 
 use std::fmt::Write;
 
 use dovecast_dispatch::Stats as DispatchStats;
+use dovecast_drivers::http::sockets::SocketStats;
 use dovecast_drivers::names::NameStats;
 use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
 use dovecast_log::{GroupStatus, TopicStatus};
+use dovecast_operations::QuotaStats;
 use dovecast_relay::server::RelayStats;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::ShipStats;
+use dovecast_store::Trimmed;
 
 use crate::serve::backlog::Backlog;
 use crate::serve::http::stats::HttpCounts;
+use crate::sources::ox::GuessStats;
 
 /// What the parts have counted.
 pub(crate) struct Snapshot {
@@ -34,9 +41,17 @@ pub(crate) struct Snapshot {
     pub(crate) backlog: Option<Backlog>,
     /// Statements that were sent to the store, if there is one.
     pub(crate) statements: Option<u64>,
+    /// What was removed of the past of accounts that had too much of it.
+    pub(crate) trimmed: Option<Trimmed>,
+    /// What was said of user and password of `[ox]`.
+    pub(crate) ox: GuessStats,
+    /// Connections to endpoints.
+    pub(crate) sockets: SocketStats,
     /// Lookups of endpoints' names.
     pub(crate) names: NameStats,
     pub(crate) http: HttpCounts,
+    /// What was refused of accounts that have taken what they may.
+    pub(crate) quotas: Option<QuotaStats>,
     pub(crate) lost_lines: u64,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
@@ -60,8 +75,8 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     log_ends(&mut out, snapshot);
     #[cfg(feature = "kafka")]
     if let Some(shipper) = &snapshot.shipper {
-        ship(&mut out, shipper);
-        ship_held(&mut out, shipper);
+        ship::shipped(&mut out, shipper);
+        ship::held(&mut out, shipper);
     }
     #[cfg(feature = "kafka")]
     if let Some(renewed) = snapshot.renewed {
@@ -74,6 +89,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     if let Some((stats, locked)) = &snapshot.dispatch {
         dispatch::dispatch(&mut out, stats, snapshot.statements);
         dispatch::locked(&mut out, *locked);
+        names::sockets(&mut out, &snapshot.sockets);
         names::names(&mut out, &snapshot.names);
     }
     if let Some(backlog) = &snapshot.backlog {
@@ -81,54 +97,14 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     }
     process::process(&mut out);
     requests::requests(&mut out, &snapshot.http);
-    out.text
-}
-
-#[cfg(feature = "kafka")]
-fn ship(out: &mut Exposition, shipper: &ShipStats) {
-    for (name, help, value) in [
-        (
-            "dovecast_ship_records_total",
-            "Records of the spool that Kafka has.",
-            shipper.shipped,
-        ),
-        (
-            "dovecast_ship_refused_records_total",
-            "Records that Kafka refuses for good; they are lost, or dead letters.",
-            shipper.refused,
-        ),
-        (
-            "dovecast_ship_dead_letters_total",
-            "Records that Kafka refuses for good and that were stored as dead letters.",
-            shipper.kept,
-        ),
-        (
-            "dovecast_ship_known_records_total",
-            "Records that Kafka had already when the relay was started; they were not shipped again.",
-            shipper.known,
-        ),
-        (
-            "dovecast_ship_errors_total",
-            "Appends to Kafka that failed and were retried.",
-            shipper.errors,
-        ),
-        (
-            "dovecast_ship_damaged_total",
-            "Damaged places of the spool that were skipped.",
-            shipper.damaged,
-        ),
-    ] {
-        out.count(name, help, value);
+    quotas::ox(&mut out, &snapshot.ox);
+    if let Some(stats) = &snapshot.quotas {
+        quotas::refused(&mut out, stats);
     }
-}
-
-#[cfg(feature = "kafka")]
-fn ship_held(out: &mut Exposition, shipper: &ShipStats) {
-    out.gauge(
-        "dovecast_ship_held_bytes",
-        "Memory that records of the spool take which wait for Kafka.",
-    );
-    out.sample(&[], shipper.held_bytes);
+    if let Some(trimmed) = &snapshot.trimmed {
+        quotas::trimmed(&mut out, trimmed);
+    }
+    out.text
 }
 
 fn relay(out: &mut Exposition, relay: &RelayStats) {
@@ -177,6 +153,16 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
             relay.bytes,
         ),
         (
+            "dovecast_relay_held_back_total",
+            "Times that a client was read later because its user sends more than [quota] allows.",
+            relay.held_back,
+        ),
+        (
+            "dovecast_relay_accept_errors_total",
+            "Times that no client could be accepted, for want of descriptors for example.",
+            relay.accept_errors,
+        ),
+        (
             "dovecast_relay_append_errors_total",
             "Appends that failed and were retried.",
             relay.append_errors,
@@ -202,6 +188,11 @@ fn log(out: &mut Exposition, log: &EmbeddedStats) {
             "dovecast_log_removed_records_total",
             "Records that retention has removed.",
             log.removed,
+        ),
+        (
+            "dovecast_log_removed_unread_records_total",
+            "Records that retention has removed before a consumer group had read them.",
+            log.removed_unread,
         ),
         (
             "dovecast_log_commit_errors_total",

@@ -6,6 +6,7 @@
 //! signal ends the process at once; the log survives that as it survives any death.
 
 pub(crate) mod backlog;
+mod descriptors;
 mod directories;
 pub(crate) mod http;
 mod listeners;
@@ -24,14 +25,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use dovecast_drivers::Drivers;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
-use dovecast_operations::{Operations, OperationsParts};
+use dovecast_operations::{Operations, OperationsParts, Quotas};
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::{KeepLost, Shipper};
 use dovecast_store::Store;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -48,6 +51,7 @@ use crate::logs::Logs;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
 use backlog::Backlogs;
+use http::limits::Limits;
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use stop::STOP_TIMEOUT;
@@ -84,6 +88,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
     passed.check_paths(config)?;
     config.check_topics()?;
+    let outgoing = descriptors::outgoing(config, descriptors::raise());
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {
@@ -98,7 +103,7 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     log.create_topics(topics.iter().map(String::as_str)).await?;
     let store = state::open(config, &log).await?;
     let listeners = Listeners::bind(config, passed)?;
-    let mut parts = Parts::start(config, log, store, listeners).await?;
+    let mut parts = Parts::start(config, (log, store), listeners, outgoing).await?;
     tracing::info!("dovecast is ready");
     service_manager::ready();
 
@@ -138,30 +143,23 @@ struct Parts {
 impl Parts {
     async fn start(
         config: &Config,
-        log: Embedded,
-        store: Option<Store>,
+        (log, store): (Embedded, Option<Store>),
         listeners: Listeners,
+        outgoing: usize,
     ) -> Result<Self> {
         let stopping = Stopping::default();
-        let relay = match listeners.relay {
-            Some(listener) => {
-                let options = config.relay_options()?;
-                Some(Arc::new(RelayServer::start(
-                    options,
-                    listener,
-                    log.clone(),
-                )?))
-            }
-            None => None,
-        };
+        let relay = listeners.relay;
+        let relay = relay.map(|listener| start_relay(config, listener, &log));
+        let relay = relay.transpose()?;
         let logs = Logs::of(config, &log)?;
         #[cfg(feature = "kafka")]
         let shipper = logs
             .kafka
             .as_ref()
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
+        let sockets = Sockets::new(outgoing);
         let drivers = match &store {
-            Some(_) => Some(Drivers::new(&config.driver_options()?)?),
+            Some(_) => Some(Drivers::new(&config.driver_options(sockets.clone())?)?),
             None => None,
         };
         let dispatching = match (&store, &drivers) {
@@ -171,7 +169,14 @@ impl Parts {
             }
             _ => None,
         };
+        let ox = ox_source(config, &logs)?;
         let http_stats = Arc::<HttpStats>::default();
+        let operations = match (&store, &dispatching, &drivers) {
+            (Some(store), Some(dispatching), Some(drivers)) => {
+                Some(operations(config, store, dispatching, drivers))
+            }
+            _ => None,
+        };
         let status = Status {
             http: Arc::clone(&http_stats),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
@@ -183,12 +188,9 @@ impl Parts {
             shipper: shipper.clone(),
             stopping: stopping.clone(),
             readiness: Arc::default(),
-        };
-        let operations = match (&store, &dispatching, &drivers) {
-            (Some(store), Some(dispatching), Some(drivers)) => {
-                Some(operations(config, store, dispatching, drivers))
-            }
-            _ => None,
+            sockets,
+            ox: ox.guesses(),
+            operations: operations.clone(),
         };
         let control = Control {
             store: store.clone(),
@@ -202,7 +204,8 @@ impl Parts {
             known_topics: Arc::new(config.known_topics()),
             stopping: stopping.clone(),
         };
-        let mut router = status::router(status).merge(ox(config, &logs)?);
+        let monitor = status::monitor(status.clone());
+        let mut router = status::health(status).merge(ox::router(ox));
         if let Some(operations) = operations {
             let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
             let api = Api::new(operations, outbox, &config.http);
@@ -216,13 +219,13 @@ impl Parts {
             helpers.spawn(logs::follow_settings(log.clone(), kafka.clone(), named));
         }
         let mut http = JoinSet::new();
-        http.spawn(http::serve(
-            listeners.http,
-            router,
-            config.http.clone(),
-            http_stats,
-            stopping.clone(),
-        ));
+        for (listener, router, limits) in [
+            (listeners.http, router, Limits::of_api(&config.http)),
+            (listeners.monitor, monitor, Limits::of_monitor(&config.http)),
+        ] {
+            let door = http::Door::new(router, &limits, &http_stats, &stopping);
+            http.spawn(door.serve(listener));
+        }
         http.spawn(
             axum::serve(PeerChecked(listeners.control), control::router(control))
                 .with_graceful_shutdown(stopping.clone().begun_owned())
@@ -264,6 +267,16 @@ impl Parts {
     }
 }
 
+fn start_relay(
+    config: &Config,
+    listener: UnixListener,
+    log: &Embedded,
+) -> Result<Arc<RelayServer>> {
+    let options = config.relay_options()?;
+    let started = RelayServer::start(options, listener, log.clone())?;
+    Ok(Arc::new(started))
+}
+
 /// What callers may do, here.
 fn operations(
     config: &Config,
@@ -275,6 +288,7 @@ fn operations(
         max_endpoints: config.http.max_endpoints.get(),
         drivers: drivers.clone(),
         test_delivery: Arc::new(Tester::new(drivers, &config.dispatch)),
+        quotas: Quotas::new(config.quota.messages()),
         evaluator: dispatching.evaluator(),
         follows: dispatching.follows(),
     };
@@ -282,11 +296,10 @@ fn operations(
 }
 
 /// What Dovecot's own driver speaks to.
-fn ox(config: &Config, logs: &Logs) -> Result<axum::Router> {
+fn ox_source(config: &Config, logs: &Logs) -> Result<OxSource> {
     let topic = config.dispatch.event_topics.first();
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
-    let source = OxSource::new(&config.ox, &config.ox_key_file(), destination)?;
-    Ok(ox::router(source))
+    OxSource::new(&config.ox, &config.ox_key_file(), destination)
 }
 
 async fn relay_has_ended(relay: Option<&RelayServer>) {

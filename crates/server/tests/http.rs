@@ -7,6 +7,7 @@ use std::time::Duration;
 use dovecast_testkit::http::Request;
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
+use tokio::net::TcpSocket;
 
 const PATIENCE: Duration = dovecast_testkit::PATIENCE;
 
@@ -70,7 +71,7 @@ fn check_slow(server: &Server, of: &str, expected: f64) {
 
 #[test]
 fn a_connection_that_sends_half_a_head_or_nothing_is_closed() {
-    let server = server("header_timeout_seconds = 1");
+    let server = server("header_timeout_seconds = 1\nidle_timeout_seconds = 1");
     let mut half = Client::new(&server);
     half.send("GET /healthz HTTP/1.1\r\nhost: a\r\nx: ");
     assert_eq!(half.rest(), "");
@@ -81,8 +82,29 @@ fn a_connection_that_sends_half_a_head_or_nothing_is_closed() {
     assert_eq!(idle.ask("/healthz").1, "ok\n");
     assert_eq!(idle.rest(), "");
     // Of the last one nothing was missing.
-    check_slow(&server, "head", 3.0);
+    check_slow(&server, "head", 2.0);
+    check_slow(&server, "idle", 1.0);
     check_slow(&server, "request", 0.0);
+}
+
+#[test]
+fn a_head_has_less_time_than_an_idle_connection_and_a_bounded_length() {
+    let server = server("header_timeout_seconds = 1");
+    let mut client = Client::new(&server);
+    // Answered once, and idle after that for as long as the heads of the others take.
+    assert_eq!(client.ask("/healthz").1, "ok\n");
+    let mut half = Client::new(&server);
+    assert_eq!(half.ask("/healthz").1, "ok\n");
+    half.send("GET /healthz HTTP/1.1\r\nhost: a\r\nx: ");
+    assert_eq!(half.rest(), "");
+    check_slow(&server, "head", 1.0);
+    let mut long = Client::new(&server);
+    let many = format!("x: {}\r\n", "y".repeat(8000)).repeat(5);
+    long.send(&format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}"));
+    let said = long.rest();
+    assert!(said.starts_with("HTTP/1.1 431 "), "{said}");
+    assert_eq!(client.ask("/healthz").1, "ok\n");
+    check_slow(&server, "idle", 0.0);
 }
 
 #[test]
@@ -164,14 +186,75 @@ fn connections_beyond_the_bound_wait_for_a_place() {
     waiting.send("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n");
     let healthy =
         "dovecast_http_request_seconds_count{route=\"/healthz\",method=\"GET\",status=\"2xx\"} 10";
+    // Health and metrics have places of their own.
+    let monitor = server.monitor_address().expect("an address");
+    let health = Request::get("/healthz").send(monitor).expect("an answer");
+    assert_eq!(health.body, "ok\n");
+    let healthy = healthy.replace(" 10", " 11");
     for _ in 0..20 {
-        let (_, metrics) = clients[0].ask("/metrics");
-        for line in ["dovecast_http_connections 10", healthy] {
+        let (_, metrics) = server.get("/metrics").expect("metrics");
+        for line in ["dovecast_http_connections 10", &healthy] {
             assert!(metrics.lines().any(|found| found == line), "{metrics}");
         }
     }
     drop(clients.pop());
     assert_eq!(waiting.answer().1, "ok\n");
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_leaves_the_others() {
+    let server = server("max_connections_per_address = 2");
+    let mut clients = [(); 2].map(|()| {
+        let mut client = Client::new(&server);
+        assert_eq!(client.ask("/healthz").1, "ok\n");
+        client
+    });
+    let refused = Client::new(&server).rest();
+    assert!(
+        refused.starts_with("HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\n"),
+        "{refused}"
+    );
+    // Another address of this host has places of its own.
+    let mut other = Client(BufReader::new(from([127, 0, 0, 2], &server)));
+    assert_eq!(other.ask("/healthz").1, "ok\n");
+    for client in &mut clients {
+        assert_eq!(client.ask("/healthz").1, "ok\n");
+    }
+    let counted = server.metric("dovecast_http_refused_connections_total");
+    assert!(counted.is_ok_and(|count| (count - 1.0).abs() < f64::EPSILON));
+    let told = "its address has `max_connections_per_address` of [http] already";
+    assert!(
+        server.server_log().contains(told),
+        "{}",
+        server.server_log()
+    );
+    drop(clients);
+    let again = poll_until(PATIENCE, || {
+        let mut client = Client::new(&server);
+        client.send("GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let mut said = String::new();
+        // One that is refused may be closed before it has read what was sent.
+        let _ = client.0.read_to_string(&mut said);
+        said.starts_with("HTTP/1.1 200 ").then_some(())
+    });
+    assert_eq!(again, Some(()));
+}
+
+/// A connection from an address of this host.
+fn from(address: [u8; 4], server: &Server) -> TcpStream {
+    let server = server.address().expect("an address");
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all();
+    let connecting = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((address, 0).into())?;
+        socket.connect(server).await?.into_std()
+    };
+    let stream = runtime.build().expect("a runtime").block_on(connecting);
+    let stream = stream.expect("connected");
+    stream.set_nonblocking(false).expect("blocking");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
 }
 
 #[test]

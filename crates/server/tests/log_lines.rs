@@ -20,19 +20,21 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Server {
     dir: TempDir,
     address: SocketAddr,
+    monitor: SocketAddr,
     child: Option<Child>,
 }
 
 impl Server {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = port.local_addr().expect("its number");
-        let text = format!("[http]\nlisten = \"{address}\"\n");
+        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let [address, monitor] = ports.map(|port| port.local_addr().expect("its number"));
+        let text = format!("[http]\nlisten = \"{address}\"\nmonitor_listen = \"{monitor}\"\n");
         fs::write(dir.path().join("dovecast.toml"), text).expect("a file");
         Self {
             dir,
             address,
+            monitor,
             child: None,
         }
     }
@@ -86,7 +88,7 @@ impl Server {
 
     fn lost_lines(&self) -> f64 {
         let metrics = Request::get("/metrics")
-            .send(self.address)
+            .send(self.monitor)
             .expect("metrics");
         let sample = metrics
             .body

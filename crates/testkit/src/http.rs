@@ -39,6 +39,11 @@ impl Request {
         }
     }
 
+    /// What is asked for, with its query.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// A `GET`.
     #[must_use]
     pub fn get(path: &str) -> Self {

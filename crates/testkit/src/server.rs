@@ -42,6 +42,8 @@ pub struct Server {
 struct Running {
     child: Child,
     address: SocketAddr,
+    /// Where it answers `/metrics`.
+    monitor: SocketAddr,
 }
 
 impl Server {
@@ -61,8 +63,8 @@ impl Server {
         let logged_before = self.server_log().len();
         let mut child = self.spawn()?;
         let ready = process::poll_until(PATIENCE, || match child.try_wait() {
-            Ok(None) => address_in(self.server_log().get(logged_before..).unwrap_or_default())
-                .filter(|address| {
+            Ok(None) => addresses_in(self.server_log().get(logged_before..).unwrap_or_default())
+                .filter(|(address, _)| {
                     let ready = Request::get("/readyz").send(*address);
                     ready.is_ok_and(|answer| answer.status == 200)
                 })
@@ -72,8 +74,12 @@ impl Server {
         });
         let ready = ready.unwrap_or_else(|| Err(anyhow!("it is not ready after {PATIENCE:?}")));
         match ready {
-            Ok(address) => {
-                self.running = Some(Running { child, address });
+            Ok((address, monitor)) => {
+                self.running = Some(Running {
+                    child,
+                    address,
+                    monitor,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -148,6 +154,12 @@ impl Server {
             .map_or(0, |running| running.child.id())
     }
 
+    /// Where it answers health and metrics.
+    pub fn monitor_address(&self) -> Result<SocketAddr> {
+        let running = self.running.as_ref().context("the server does not run")?;
+        Ok(running.monitor)
+    }
+
     /// Where it answers HTTP.
     pub fn address(&self) -> Result<SocketAddr> {
         let running = self.running.as_ref().context("the server does not run")?;
@@ -160,8 +172,11 @@ impl Server {
         Ok((answer.status, answer.body))
     }
 
-    /// The answer to a request.
+    /// The answer to a request; `/metrics` is asked for where it is answered.
     pub fn ask(&self, request: &Request) -> Result<Answer> {
+        if request.path() == "/metrics" {
+            return request.send(self.monitor_address()?);
+        }
         request.send(self.address()?)
     }
 
@@ -316,9 +331,14 @@ fn compile(release: bool) -> Result<PathBuf> {
     Ok(workspace::target_dir().join(profile).join("dovecast"))
 }
 
-/// The address in the line that says where HTTP is answered.
-fn address_in(log: &str) -> Option<SocketAddr> {
-    let line = log.lines().find(|line| line.contains("HTTP is answered"))?;
+/// The addresses in the lines that say where HTTP is answered, and where health and metrics are.
+fn addresses_in(log: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let monitor = address_in(log, "health and metrics are answered")?;
+    Some((address_in(log, "HTTP is answered")?, monitor))
+}
+
+fn address_in(log: &str, what: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains(what))?;
     let (_, rest) = line.split_once("127.0.0.1:")?;
     let digits = rest
         .find(|c: char| !c.is_ascii_digit())

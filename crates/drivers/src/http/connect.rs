@@ -37,38 +37,56 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-type Trying<'a> =
-    Pin<Box<dyn Future<Output = Result<TcpStream, (SocketAddr, io::Error)>> + Send + 'a>>;
+/// An address that is tried, and what comes of it: the place is another's again where it fails.
+type Tried<P> = Result<(TcpStream, P), ((SocketAddr, io::Error), P)>;
+type Trying<'a, P> = Pin<Box<dyn Future<Output = Tried<P>> + Send + 'a>>;
 
-/// Connects to whichever of the addresses takes it first.
-pub(super) async fn connect(addresses: &Addresses) -> Result<TcpStream, ConnectError> {
+/// Connects to whichever of the addresses takes it first. Each that is tried has a place: the first
+/// has the one that is given, the next those that `more` gives, or that of one that has failed.
+pub(super) async fn connect<P: Send>(
+    addresses: &Addresses,
+    place: P,
+    more: impl Fn() -> Option<P>,
+) -> Result<(TcpStream, P), ConnectError> {
     let mut next = order(addresses).into_iter();
-    let mut trying: Vec<Trying<'_>> = Vec::new();
-    let mut failed = Vec::new();
+    let mut trying: Vec<Trying<'_, P>> = Vec::new();
+    let (mut failed, mut spare) = (Vec::new(), vec![place]);
     loop {
-        if let Some(address) = next.next() {
-            trying.push(Box::pin(connect_to(address)));
+        let place = match next.len() {
+            0 => None,
+            _ => spare.pop().or_else(&more),
+        };
+        if let Some(place) = place
+            && let Some(address) = next.next()
+        {
+            trying.push(Box::pin(connect_to(address, place)));
         } else if trying.is_empty() {
             return Err(ConnectError(failed));
         }
         tokio::select! {
             ended = first(&mut trying) => match ended {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed.push(error),
+                Ok(connected) => return Ok(connected),
+                Err((error, place)) => {
+                    failed.push(error);
+                    spare.push(place);
+                }
             },
             () = tokio::time::sleep(NEXT_ADDRESS_DELAY), if next.len() > 0 => {}
         }
     }
 }
 
-async fn connect_to(address: SocketAddr) -> Result<TcpStream, (SocketAddr, io::Error)> {
+async fn connect_to<P>(address: SocketAddr, place: P) -> Tried<P> {
     let connected = TcpStream::connect(address).await;
     let ready = connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-    ready.map_err(|error| (address, error))
+    match ready {
+        Ok(stream) => Ok((stream, place)),
+        Err(error) => Err(((address, error), place)),
+    }
 }
 
 /// The first that ends; it is tried no more.
-async fn first(trying: &mut Vec<Trying<'_>>) -> Result<TcpStream, (SocketAddr, io::Error)> {
+async fn first<P>(trying: &mut Vec<Trying<'_, P>>) -> Tried<P> {
     poll_fn(|context| {
         for number in 0..trying.len() {
             if let Poll::Ready(ended) = trying[number].as_mut().poll(context) {

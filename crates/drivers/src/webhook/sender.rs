@@ -36,6 +36,8 @@ pub struct Sender {
 enum Wait {
     /// Addresses of the host.
     Name,
+    /// Place of a connection.
+    Place,
     /// A connection to one of these.
     Connection(Addresses),
     Answer,
@@ -87,7 +89,7 @@ impl Sender {
                 is_whole
             }
         };
-        if is_kept {
+        if is_kept && self.webhook.sockets.may_keep() {
             self.connection = Some(connection);
         }
         attempt
@@ -101,6 +103,9 @@ impl Sender {
                 let host = &self.webhook.origin.host;
                 format!("the address of `{host}` was not found within {ms} ms")
             }
+            Wait::Place => format!(
+                "there are too many connections to endpoints: none was closed within {ms} ms"
+            ),
             Wait::Connection(to) => format!("no connection to {to} within {ms} ms"),
             Wait::Answer => format!("no answer within {ms} ms"),
         }
@@ -108,7 +113,10 @@ impl Sender {
 
     async fn until_closed(&mut self) {
         match &mut self.connection {
-            Some(connection) => connection.closed().await,
+            Some(connection) => tokio::select! {
+                () = connection.closed() => {}
+                () = self.webhook.sockets.wanted() => {}
+            },
             None => std::future::pending().await,
         }
         self.connection = None;
@@ -140,8 +148,11 @@ impl Sender {
         let origin = &self.webhook.origin;
         self.waits_for = Wait::Name;
         let addresses = self.guard.addresses(&origin.host, origin.port).await?;
+        self.waits_for = Wait::Place;
+        let sockets = &self.webhook.sockets;
+        let place = sockets.place().await;
         self.waits_for = Wait::Connection(addresses.clone());
-        Connection::open(&addresses, origin).await
+        Connection::open(&addresses, origin, (place, sockets)).await
     }
 }
 

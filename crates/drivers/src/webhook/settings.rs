@@ -18,6 +18,7 @@ use super::format::{FormatError, FormatOptions, MAX_PARAMETERS};
 use super::presets::{Preset, PresetError};
 use super::{Authorization, Webhook, WebhookError, WebhookOptions};
 use crate::guard::Guard;
+use crate::http::sockets::Sockets;
 use crate::{headers, tls};
 
 const URL: &str = "url";
@@ -36,6 +37,7 @@ pub struct WebhookDriver {
     guard: Guard,
     timeout: Duration,
     preset_urls: PresetUrls,
+    sockets: Sockets,
 }
 
 /// What URLs of presets may begin with besides what the services say, by the names of the presets.
@@ -45,12 +47,14 @@ impl WebhookDriver {
     /// Name of the driver.
     pub const NAME: &str = "webhook";
 
-    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own.
-    pub fn new(guard: Guard, timeout: Duration, preset_urls: PresetUrls) -> Self {
+    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own;
+    /// `sockets`: how many connections there may be.
+    pub fn new(guard: Guard, timeout: Duration, preset_urls: PresetUrls, sockets: Sockets) -> Self {
         Self {
             guard,
             timeout,
             preset_urls,
+            sockets,
         }
     }
 
@@ -92,6 +96,7 @@ impl Driver for WebhookDriver {
             server_ca: settings.optional_text(SERVER_CA)?.map(str::to_owned),
             timeout: settings.seconds(TIMEOUT)?.unwrap_or(self.timeout),
             format: self.format(settings)?,
+            sockets: Some(self.sockets.of_account(settings.account)),
         };
         let webhook = Webhook::new(&options).map_err(|error| named(&error))?;
         let guard = self.guard.for_account(Arc::clone(settings.account));
@@ -215,7 +220,8 @@ mod tests {
         let (Value::Object(open), Value::Object(secret)) = (open, secret) else {
             panic!("objects");
         };
-        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1), PresetUrls::new());
+        let (guard, urls) = (Guard::new(&[]), PresetUrls::new());
+        let driver = WebhookDriver::new(guard, Duration::from_secs(1), urls, Sockets::new(1));
         let target = driver.target(&Settings {
             account: &Arc::from("7"),
             open: &open,

@@ -25,6 +25,8 @@ pub(super) struct Peers {
     pub(super) kept: UserLines,
     /// Lines about spill files that are not taken in.
     pub(super) files: UserLines,
+    /// Lines about users who send too much.
+    pub(super) held_back: UserLines,
 }
 
 impl Peers {
@@ -36,6 +38,7 @@ impl Peers {
             rejected: UserLines::default(),
             kept: UserLines::default(),
             files: UserLines::default(),
+            held_back: UserLines::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod answers;
 mod door;
+mod rate;
 
 use std::io;
 use std::pin::Pin;
@@ -151,7 +152,9 @@ impl<'s> Session<'s> {
                 return (wrong.unwrap_or(End::Gone), self.outbox);
             }
             let given_back = self.relay.unfinished.given_back();
+            let held = self.held_until();
             let wants_more = wrong.is_none()
+                && held.is_none()
                 && !self.is_at_end
                 && !self.is_full()
                 && self.outbox.len() < MAX_OUTBOX_BYTES;
@@ -183,6 +186,7 @@ impl<'s> Session<'s> {
                     }
                 }
                 () = given_back, if wants_more && !may_read => {}
+                () = rate::until(held), if wrong.is_none() => {}
                 () = self.unfinished_too_long(), if wrong.is_none() => {
                     let text = "a frame has not arrived whole in time".to_owned();
                     wrong = Some(End::Refused(Refusal::Malformed, text));
@@ -293,12 +297,15 @@ impl<'s> Session<'s> {
     }
 
     fn take_frames(&mut self, max_bytes: usize) -> Result<(), End> {
+        let (mut taken, mut taken_bytes) = (0, 0);
         let done = loop {
             if self.batch.bytes() >= max_bytes {
                 break Ok(());
             }
             match self.inbox.next() {
                 Ok(Some(Item::Record(record, bytes))) => {
+                    taken += 1;
+                    taken_bytes += bytes as u64;
                     let topics = &self.relay.options.topics;
                     match self.sender.objection(topics, &record) {
                         None => self.batch.push(self.converter.convert(&record), bytes),
@@ -314,6 +321,9 @@ impl<'s> Session<'s> {
             }
         };
         self.inbox.tidy();
+        if taken > 0 {
+            self.charge(taken, taken_bytes);
+        }
         done
     }
 

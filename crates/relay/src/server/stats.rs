@@ -62,6 +62,10 @@ counters! {
     dropped,
     /// Bytes that clients have sent.
     bytes,
+    /// Times that a client was held back because its user sends too much.
+    held_back,
+    /// Times that a client could not be accepted.
+    accept_errors,
     /// Appends that failed and were tried again.
     append_errors,
     /// Spill files that were taken in to their end.

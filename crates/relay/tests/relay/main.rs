@@ -6,6 +6,7 @@ mod gathered;
 mod hostile;
 mod kept;
 mod order;
+mod rates;
 mod ship_again;
 mod ship_refused;
 mod ship_times;

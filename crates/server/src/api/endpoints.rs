@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::{Document, Endpoint, ListLinks, ListMeta};
-use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch, UnreadableBody};
 use super::error::{ApiError, ErrorDocument};
 use super::path::Named;
 use super::query::{Part, Query};
@@ -230,6 +230,8 @@ pub(crate) async fn delete(
         (status = 204, description = "The test was delivered."),
         AnyRequest,
         NotFound,
+        TooMuch,
+        (status = 409, body = ErrorDocument, content_type = "application/vnd.api+json", description = "A test of this endpoint is under way. The header `Retry-After` says when to ask again."),
         (status = 502, body = ErrorDocument, content_type = "application/vnd.api+json", description = "The test was not delivered; `detail` is the reason."),
     ),
 )]

@@ -6,6 +6,8 @@
 pub(super) mod described;
 mod unavailable;
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +25,8 @@ use crate::sources::NotTaken;
 pub(crate) enum ApiError {
     /// 401, in a shape of its own.
     Authentication(String),
+    /// What may succeed later, and after how many seconds: 409 or 429.
+    Later(StatusCode, ErrorObject, u64),
     /// Anything else.
     Errors(StatusCode, Vec<ErrorObject>),
 }
@@ -78,6 +82,26 @@ pub(crate) struct AuthenticationError {
 impl ApiError {
     fn one(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
         Self::Errors(status, vec![ErrorObject::new(status, title, detail)])
+    }
+
+    /// What may succeed after a time, which is told in whole seconds, at least one.
+    fn later(status: StatusCode, title: &str, reason: String, after: Duration) -> Self {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        Self::Later(
+            status,
+            ErrorObject::new(status, title, reason),
+            seconds.max(1),
+        )
+    }
+
+    /// What it is about, without the time after which it may succeed.
+    pub(crate) fn into_parts(self) -> (StatusCode, Vec<ErrorObject>, Option<u64>) {
+        match self {
+            Self::Errors(status, errors) => (status, errors, None),
+            Self::Later(status, error, seconds) => (status, vec![error], Some(seconds)),
+            // It has a shape of its own, and no objects.
+            Self::Authentication(_) => (StatusCode::UNAUTHORIZED, Vec::new(), None),
+        }
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
@@ -218,6 +242,13 @@ impl From<Refusal> for ApiError {
             )]),
             Refusal::NotWanted(reason) => Self::one(StatusCode::CONFLICT, "Not wanted", reason),
             Refusal::Conflict(reason) => Self::one(StatusCode::CONFLICT, "Conflict", reason),
+            Refusal::UnderWay { reason, after } => {
+                Self::later(StatusCode::CONFLICT, "Conflict", reason, after)
+            }
+            Refusal::TooMuch { reason, after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::later(status, "Too many requests", reason, after)
+            }
             Refusal::TestFailed(reason) => {
                 Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", reason)
             }
@@ -269,7 +300,15 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let retry_after = match &self {
+            Self::Later(_, _, seconds) => Some(HeaderValue::from(*seconds)),
+            Self::Authentication(_) | Self::Errors(..) => None,
+        };
         let mut response = match self {
+            Self::Later(status, error, _) => {
+                let errors = vec![error];
+                (status, Json(ErrorDocument { errors })).into_response()
+            }
             Self::Authentication(reason) => {
                 let error = format!("Authentication error: {reason}");
                 let body = Json(AuthenticationError { error });
@@ -280,6 +319,9 @@ impl IntoResponse for ApiError {
                 (status, Json(ErrorDocument { errors })).into_response()
             }
         };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
         if response.status() == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = HeaderValue::from_static(unavailable::RETRY_AFTER_SECONDS);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -10,9 +10,12 @@ mod key;
 mod reading;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dovecast_event::header_name;
 use dovecast_log::NewRecord;
@@ -26,7 +29,7 @@ use uuid::Uuid;
 use super::Api;
 use super::documents::Document;
 use super::error::ApiError;
-use super::error::described::{AnyRequest, Invalid, UnreadableBody};
+use super::error::described::{AnyRequest, Invalid, TooMuch, UnreadableBody};
 use crate::headers::header;
 use array::ResultsDocument;
 use body::MessagesBody;
@@ -116,10 +119,11 @@ pub(crate) enum Sent {
     request_body(content = MessagesRequest, content_type = "application/vnd.api+json"),
     responses(
         (status = 201, description = "The notification is durable in the log; of an array, each.", body = Sent, content_type = "application/vnd.api+json"),
-        (status = 207, description = "At least one notification of the array is not accepted: each result has its status.", body = ResultsDocument, content_type = "application/vnd.api+json"),
+        (status = 207, description = "At least one notification of the array is not accepted: each result has its status. The header `Retry-After` is there where one has 429.", body = ResultsDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         UnreadableBody,
         Invalid,
+        TooMuch,
     ),
 )]
 pub(crate) async fn create(
@@ -127,21 +131,39 @@ pub(crate) async fn create(
     State(api): State<Api>,
     key: IdempotencyKey,
     body: MessagesBody,
-) -> Result<Document<Sent>, ApiError> {
+) -> Result<Response, ApiError> {
     if body.is_array() {
-        let (status, results) = array::send(&api, &sender, &key, &body).await?;
-        return Ok(Document(status, Sent::Several(results)));
+        let results = array::send(&api, &sender, &key, &body).await?;
+        let sent = Document(results.status, Sent::Several(results.document));
+        let after = results.retry_after.map(HeaderValue::from);
+        let after = after.map(|seconds| [(RETRY_AFTER, seconds)]);
+        return Ok((after, sent).into_response());
     }
     let json = &*body.bytes;
-    let made = (key.id(&sender, 0, json), Timestamp::now());
+    let made = (key.id(&sender, 0, json), Now::default());
     let (record, id) = record(&api, (json, "the body"), &sender, made)?;
     let taken = api.outbox.append(record).await;
     taken.map_err(|reason| ApiError::not_taken(&reason))?;
     let data = Message::new(id);
-    Ok(Document(
-        StatusCode::CREATED,
-        Sent::One(MessageDocument { data }),
-    ))
+    let sent = Sent::One(MessageDocument { data });
+    Ok(Document(StatusCode::CREATED, sent).into_response())
+}
+
+/// When a request came.
+#[derive(Clone, Copy)]
+struct Now {
+    time: Timestamp,
+    /// By the clock that is not set.
+    steady: Instant,
+}
+
+impl Default for Now {
+    fn default() -> Self {
+        Self {
+            time: Timestamp::now(),
+            steady: Instant::now(),
+        }
+    }
 }
 
 /// The record of a notification, and its id as it is shown.
@@ -149,7 +171,7 @@ fn record(
     api: &Api,
     (json, what): (&[u8], &str),
     sender: &Sender,
-    (id, now): (Uuid, Timestamp),
+    (id, now): (Uuid, Now),
 ) -> Result<(NewRecord, String), ApiError> {
     if json.len() > super::MAX_BODY_BYTES {
         return Err(ApiError::payload_too_large(format!(
@@ -157,16 +179,19 @@ fn record(
             super::MAX_BODY_BYTES
         )));
     }
-    let notification = read(json, what, sender, now)?;
+    let notification = read(json, what, sender, now.time)?;
     let mut value = Vec::with_capacity(json.len() + VALUE_BYTES);
     serde_json::to_writer(&mut value, &notification).map_err(ApiError::bad_request)?;
+    let account = &*notification.account_id;
+    api.operations
+        .take_message(account, value.len(), now.steady)?;
     let shown = id.hyphenated().to_string();
     let record = NewRecord {
         topic: Arc::clone(&api.outbox.topic),
         key: Some(Bytes::from(notification.account_id)),
         value: value.into(),
         headers: vec![header(header_name::ID, shown.as_bytes())],
-        timestamp_ms: now.as_millisecond(),
+        timestamp_ms: now.time.as_millisecond(),
         id: Some(id.as_u128()),
     };
     Ok((record, shown))

@@ -122,18 +122,19 @@ impl From<ApiError> for Refused {
                     place: None,
                 }],
             },
-            ApiError::Errors(status, errors) => Self {
-                status: status.as_u16(),
-                complaints: errors
-                    .into_iter()
-                    .map(|error| Complaint {
-                        detail: error.detail,
-                        place: error.source.map(|source| match source {
-                            ErrorSource::Pointer(place) | ErrorSource::Parameter(place) => place,
-                        }),
-                    })
-                    .collect(),
-            },
+            error @ (ApiError::Errors(..) | ApiError::Later(..)) => {
+                let (status, errors, _) = error.into_parts();
+                let complaints = errors.into_iter().map(|error| Complaint {
+                    detail: error.detail,
+                    place: error.source.map(|source| match source {
+                        ErrorSource::Pointer(place) | ErrorSource::Parameter(place) => place,
+                    }),
+                });
+                Self {
+                    status: status.as_u16(),
+                    complaints: complaints.collect(),
+                }
+            }
         }
     }
 }

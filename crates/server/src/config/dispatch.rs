@@ -30,12 +30,18 @@ pub(crate) struct Dispatch {
     pub(crate) allowed_networks: Vec<IpNet>,
     pub(crate) timeout_seconds: Bounded<1, 45>,
     pub(crate) concurrency: Bounded<1, 1000>,
+    /// Most connections to endpoints, those that are idle included.
+    pub(crate) max_connections: Bounded<4, 100_000>,
     pub(crate) max_in_flight: Bounded<100, 1_000_000>,
     pub(crate) max_in_flight_mb: Bounded<16, 4000>,
     pub(crate) max_readers: Bounded<1, 10_000>,
     pub(crate) disable_after_hours: Bounded<0, 8760>,
     pub(crate) attempts_hours: Bounded<1, 8760>,
     pub(crate) dead_letters_days: Bounded<1, 3650>,
+    /// Most dead letters of one account ...
+    pub(crate) account_dead_letters: Bounded<0, 1_000_000>,
+    /// ... and of what they are of, in MiB.
+    pub(crate) account_dead_letters_mb: Bounded<0, 1_000_000>,
 }
 
 impl Default for Dispatch {
@@ -48,12 +54,15 @@ impl Default for Dispatch {
             allowed_networks: Vec::new(),
             timeout_seconds: Bounded::new(10),
             concurrency: Bounded::new(16),
+            max_connections: Bounded::new(8192),
             max_in_flight: Bounded::new(10_000),
             max_in_flight_mb: Bounded::new(256),
             max_readers: Bounded::new(16),
             disable_after_hours: Bounded::new(120),
             attempts_hours: Bounded::new(72),
             dead_letters_days: Bounded::new(30),
+            account_dead_letters: Bounded::new(100_000),
+            account_dead_letters_mb: Bounded::new(256),
         }
     }
 }

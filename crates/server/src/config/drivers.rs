@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use dovecast_drivers::DriverOptions;
 use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::sockets::Sockets;
 
 use super::Config;
 
 impl Config {
     /// How drivers are run.
-    pub(crate) fn driver_options(&self) -> anyhow::Result<DriverOptions> {
+    pub(crate) fn driver_options(&self, sockets: Sockets) -> anyhow::Result<DriverOptions> {
         Ok(DriverOptions {
+            sockets,
             guard: Guard::new(&self.dispatch.allowed_networks),
             timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
             mail: self.mail_options()?,

@@ -15,6 +15,9 @@ const OTHERS: [&str; 4] = ["/healthz", "/metrics", "/readyz", crate::sources::ox
 pub(crate) struct Http {
     #[serde(deserialize_with = "address")]
     pub(crate) listen: SocketAddr,
+    /// Where health and metrics are answered; see [`Http::monitor_listen`].
+    #[serde(deserialize_with = "monitor_address")]
+    monitor_listen: Option<SocketAddr>,
     #[serde(deserialize_with = "prefix")]
     pub(crate) api_prefix: String,
     #[serde(deserialize_with = "networks")]
@@ -26,7 +29,12 @@ pub(crate) struct Http {
     /// Longest body with an array of notifications.
     pub(crate) max_messages_bytes: Bounded<1_048_576, 268_435_456>,
     pub(crate) max_connections: Bounded<10, 100_000>,
+    /// Most connections from one address; 0: no bound besides that of all.
+    pub(crate) max_connections_per_address: Bounded<0, 100_000>,
+    /// Longest time for the head of a request, from its first byte or from the connection.
     pub(crate) header_timeout_seconds: Bounded<1, 3600>,
+    /// Longest time between two requests of a connection.
+    pub(crate) idle_timeout_seconds: Bounded<1, 3600>,
     pub(crate) request_timeout_seconds: Bounded<1, 3600>,
 }
 
@@ -34,16 +42,38 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 8087).into(),
+            monitor_listen: None,
             api_prefix: "/api/hooks".to_owned(),
             trusted_proxies: Vec::new(),
             max_endpoints: Bounded::new(1000),
             max_messages: Bounded::new(10_000),
             max_messages_bytes: Bounded::new(16 * 1024 * 1024),
             max_connections: Bounded::new(1000),
-            header_timeout_seconds: Bounded::new(75),
+            max_connections_per_address: Bounded::new(200),
+            header_timeout_seconds: Bounded::new(5),
+            idle_timeout_seconds: Bounded::new(75),
             request_timeout_seconds: Bounded::new(60),
         }
     }
+}
+
+impl Http {
+    /// Where health and metrics are answered: on the loopback address and the port after that of
+    /// `listen` unless it is set, so that two servers of one host do not meet there.
+    pub(crate) fn monitor_listen(&self) -> SocketAddr {
+        let port = match self.listen.port() {
+            0 => 0,
+            port => port.checked_add(1).unwrap_or(port - 1),
+        };
+        let beside = || (Ipv4Addr::LOCALHOST, port).into();
+        self.monitor_listen.unwrap_or_else(beside)
+    }
+}
+
+fn monitor_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    address(deserializer).map(Some)
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {

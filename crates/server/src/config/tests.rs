@@ -67,14 +67,20 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[http]\nmax_messages = 0", "integer `0`, expected a number from 1 to 100000"),
         ("[http]\nmax_messages_bytes = 1024", "integer `1024`, expected a number from 1048576 to 268435456"),
         ("[http]\nmax_connections = 1", "2:19: `max_connections`: invalid value: integer `1`, expected a number from 10 to 100000"),
+        ("[http]\nmonitor_listen = ''", "2:18: `monitor_listen`: `` is not an address to listen on"),
+        ("[http]\nmax_connections_per_address = -1", "integer `-1`, expected a number from 0 to 100000"),
+        ("[http]\nidle_timeout_seconds = 0", "integer `0`, expected a number from 1 to 3600"),
         ("[http]\nheader_timeout_seconds = 0", "integer `0`, expected a number from 1 to 3600"),
         ("[http]\nrequest_timeout_seconds = 'long'", "string \"long\", expected a number from 1 to 3600"),
+        ("[quota]\nmessages_per_second = -1", "2:23: `messages_per_second`: invalid value: integer `-1`, expected a number from 0 to 1000000000"),
+        ("[quota]\nmails_per_second = 1", "2:1: unknown field `mails_per_second`, expected one of `messages_per_second`"),
         ("[store]\nurl = 'mysql://a/b'", "2:7: `url`: this is not a place of a database, expected `sqlite:FILE` or"),
         ("[secrets]\nkeys = 's3cret'", "2:8: `keys`: no place of keys: expected `file:PATH`, `env:VARIABLE` or `credential:NAME`"),
         ("[secrets]\nkeys = 7", "2:8: `keys`: no place of keys"),
         ("[dispatch]\nevent_account = 'mailbox'", "2:17: `event_account`: `mailbox` is none of `user`, `domain` and `fixed:ACCOUNT`"),
         ("[dispatch]\nallowed_networks = ['lan']", "2:20: `allowed_networks`: `lan` is not an address or network"),
         ("[dispatch]\ntimeout_seconds = 60", "integer `60`, expected a number from 1 to 45"),
+        ("[dispatch]\nmax_connections = 3", "integer `3`, expected a number from 4 to 100000"),
         ("[ox]\nuser = 'a'", "`user` in [ox] is nothing without `password`"),
         ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
         ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is not a user of basic authentication"),
@@ -228,6 +234,20 @@ fn no_password_of_ox_is_shown() {
     let config = Config::parse("[ox]\nuser = 'a'\npassword = 's3cret'").expect("both");
     assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
     assert!(config.ox.credentials.is_some_and(|ox| ox.user == "a"));
+}
+
+#[test]
+fn health_and_metrics_have_a_place_beside_that_of_the_api() {
+    for (text, expected) in [
+        ("", "127.0.0.1:8088"),
+        ("[http]\nlisten = '0.0.0.0:9000'", "127.0.0.1:9001"),
+        ("[http]\nlisten = '[::]:65535'", "127.0.0.1:65534"),
+        ("[http]\nlisten = '127.0.0.1:0'", "127.0.0.1:0"),
+        ("[http]\nmonitor_listen = '10.0.0.1:1'", "10.0.0.1:1"),
+    ] {
+        let config = Config::parse(text).expect(text);
+        assert_eq!(config.http.monitor_listen().to_string(), expected, "{text}");
+    }
 }
 
 #[test]

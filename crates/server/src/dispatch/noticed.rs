@@ -111,6 +111,7 @@ mod tests {
         let account = account.expect("an account").id;
         let drivers = Drivers::new(&DriverOptions {
             guard: Guard::new(&[]),
+            sockets: dovecast_drivers::http::sockets::Sockets::new(1),
             timeout: Duration::from_secs(1),
             preset_urls: PresetUrls::new(),
             mail: None,

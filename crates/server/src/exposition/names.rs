@@ -1,5 +1,6 @@
 //! What is counted of the lookups of names.
 
+use dovecast_drivers::http::sockets::SocketStats;
 use dovecast_drivers::names::NameStats;
 
 use super::Exposition;
@@ -35,4 +36,23 @@ pub(super) fn names(out: &mut Exposition, stats: &NameStats) {
         "Names of endpoints that wait to be looked up.",
     );
     out.sample(&[], stats.waiting);
+}
+
+/// Connections to endpoints.
+pub(super) fn sockets(out: &mut Exposition, stats: &SocketStats) {
+    out.gauge(
+        "dovecast_dispatch_connections",
+        "Connections to endpoints that are open or being opened, those that are idle included.",
+    );
+    out.sample(&[], stats.open);
+    out.gauge(
+        "dovecast_dispatch_connections_limit",
+        "Connections to endpoints that there may be.",
+    );
+    out.sample(&[], stats.most);
+    out.count(
+        "dovecast_dispatch_connection_waits_total",
+        "Times that a delivery had to wait until another connection was closed.",
+        stats.waits,
+    );
 }

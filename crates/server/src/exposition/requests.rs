@@ -9,6 +9,16 @@ pub(super) fn requests(out: &mut Exposition, counts: &HttpCounts) {
         "Connections that are open now.",
     );
     out.sample(&[], counts.connections);
+    out.count(
+        "dovecast_http_refused_connections_total",
+        "Connections that were closed because their address has as many as it may have.",
+        counts.refused,
+    );
+    out.count(
+        "dovecast_http_accept_errors_total",
+        "Times that no connection could be accepted, for want of descriptors for example.",
+        counts.not_accepted,
+    );
     out.counter(
         "dovecast_http_timeouts_total",
         "Connections and requests that were ended by a timeout, by what was waited for.",

@@ -1,14 +1,19 @@
-//! HTTP for whoever can connect: so many connections at a time, and nobody is waited for without
-//! end.
+//! HTTP for whoever can connect: so many connections at a time, in all and from one address, and
+//! nobody is waited for without end.
 //!
-//! A client has a time for the head of a request, which also bounds how long a connection may be
-//! idle; a request with its body has one until it is answered; an answer that is not read on has
-//! the same. What is beyond the bound of connections waits in the backlog of the socket.
+//! A client has a time for the head of a request, and one between two requests; a request with its
+//! body has one until it is answered; an answer that is not read on has the same. What is beyond
+//! the bound of all connections waits in the backlog of the socket; what is beyond that of an
+//! address is refused. Each listener has bounds of its own.
 
 mod answering;
+pub(crate) mod limits;
+mod places;
+mod progress;
 pub(crate) mod stats;
 mod stream;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,78 +22,151 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::middleware;
-use axum::serve::Listener;
+use dovecast_log::LineLimit;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
 use super::Stopping;
-use crate::config::Http;
+use limits::{Limits, Times};
+use places::{Place, Places};
+use progress::Progress;
 use stats::{HttpStats, Slow};
 use stream::Stream;
 
-/// What all connections have in common.
+/// Longest head of a request, in bytes: more than proxies let through (8 to 32 KiB), and what each
+/// of many unfinished heads may take in memory.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// What a connection is answered whose address has as many as it may have.
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\r\n\
+    there are too many connections from this host\n";
+/// About connections that are refused: who opens one can open thousands.
+static REFUSED_LINES: LineLimit = LineLimit::a_minute(1);
+/// About connections that cannot be accepted: that goes on until there is something to accept with.
+static ACCEPT_LINES: LineLimit = LineLimit::a_minute(1);
+/// How long after an error the next connection is accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What answers on one listener.
+pub(super) struct Door {
+    shared: Shared,
+    places: Places,
+}
+
+/// What all connections of a listener have in common.
 #[derive(Clone)]
 struct Shared {
     router: Router,
-    header_timeout: Duration,
-    request_timeout: Duration,
+    times: Times,
     stats: Arc<HttpStats>,
+    is_counted: bool,
     stopping: Stopping,
 }
 
-/// Answers until the server is stopped; what is under way then may end.
-pub(super) async fn serve(
-    mut listener: TcpListener,
-    router: Router,
-    config: Http,
-    stats: Arc<HttpStats>,
-    stopping: Stopping,
-) -> io::Result<()> {
-    let seconds = Duration::from_secs;
-    let request_timeout = seconds(config.request_timeout_seconds.get());
-    let bound = (request_timeout, Arc::clone(&stats));
-    let shared = Shared {
-        router: router
+impl Door {
+    pub(super) fn new(
+        router: Router,
+        limits: &Limits,
+        stats: &Arc<HttpStats>,
+        stopping: &Stopping,
+    ) -> Self {
+        let bound = (limits.times.request, Arc::clone(stats));
+        let router = router
             .layer(middleware::from_fn_with_state(bound, answering::bounded))
             .layer(middleware::map_response(answering::guarded))
             .layer(middleware::from_fn_with_state(
-                Arc::clone(&stats),
+                Arc::clone(stats),
                 answering::counted,
-            )),
-        header_timeout: seconds(config.header_timeout_seconds.get()),
-        request_timeout,
-        stats,
-        stopping: stopping.clone(),
-    };
-    let room = Arc::new(Semaphore::new(config.max_connections.get_usize()));
-    let mut connections = JoinSet::new();
-    let accepting = async {
-        loop {
-            while let Some(ended) = connections.try_join_next() {
-                tell(ended);
-            }
-            // It is never closed.
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
-            let (stream, peer) = Listener::accept(&mut listener).await;
-            connections.spawn(answer(shared.clone(), stream, peer, place));
+            ));
+        Self {
+            places: Places::new(limits),
+            shared: Shared {
+                router,
+                times: limits.times,
+                stats: Arc::clone(stats),
+                is_counted: limits.is_counted,
+                stopping: stopping.clone(),
+            },
         }
-    };
-    tokio::select! {
-        () = accepting => {}
-        () = stopping.begun() => {}
     }
-    drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        tell(ended);
+
+    /// Answers until the server is stopped; what is under way then may end.
+    pub(super) async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        let mut connections = JoinSet::new();
+        let accepting = async {
+            loop {
+                while let Some(ended) = connections.try_join_next() {
+                    tell(ended);
+                }
+                let Some(room) = self.places.room().await else {
+                    return;
+                };
+                let (stream, peer) = accept(&listener, &self.shared.stats).await;
+                match self.places.place(room, peer.ip()) {
+                    Some(place) => {
+                        connections.spawn(answer(self.shared.clone(), stream, peer, place));
+                    }
+                    None => self.shared.refuse(&stream, peer),
+                }
+            }
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = self.shared.stopping.begun() => {}
+        }
+        drop(listener);
+        while let Some(ended) = connections.join_next().await {
+            tell(ended);
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+impl Shared {
+    /// Says why, if the client waits to hear it, and closes.
+    fn refuse(&self, stream: &TcpStream, peer: SocketAddr) {
+        self.stats.was_refused();
+        // The buffer of a new connection is empty: this is all of it or nothing.
+        let _ = stream.try_write(TOO_MANY);
+        if let Some(others) = REFUSED_LINES.take_counted() {
+            tracing::warn!(
+                address = %peer.ip(),
+                others,
+                "a connection is refused: its address has `max_connections_per_address` of [http] already"
+            );
+        }
+    }
+}
+
+/// The next connection, whatever fails until then: a client that is gone already, or want of
+/// descriptors, which is retried.
+async fn accept(listener: &TcpListener, stats: &HttpStats) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                stats.was_not_accepted();
+                if let Some(others) = ACCEPT_LINES.take_counted() {
+                    tracing::error!(%error, others, "no HTTP connection can be accepted; this is retried");
+                }
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn tell(ended: Result<(), JoinError>) {
@@ -100,17 +178,27 @@ fn tell(ended: Result<(), JoinError>) {
 }
 
 /// One connection. What goes wrong on it is the client's business, but for being counted.
-async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
-    let _counted = shared.stats.connected();
+async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: Place) {
+    let _counted = shared.is_counted.then(|| shared.stats.connected());
     let router = TowerToHyperService::new(shared.router);
+    let progress = Arc::<Progress>::default();
+    let stream = Stream::new(
+        stream,
+        shared.times,
+        Arc::clone(&progress),
+        Arc::clone(&shared.stats),
+    );
     let service = service_fn(move |mut request: hyper::Request<_>| {
+        let under_way = progress.begin();
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
+        let answered = router.call(request);
+        async move { Ok::<_, Infallible>(under_way.until_written(answered.await?)) }
     });
-    let stream = Stream::new(stream, shared.request_timeout, Arc::clone(&shared.stats));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.header_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        // The time of a head is the stream's.
+        .header_read_timeout(shared.times.idle)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -122,7 +210,7 @@ async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: Own
     };
     if let Err(error) = ended {
         if error.is_timeout() {
-            shared.stats.was_slow(Slow::Head);
+            shared.stats.was_slow(Slow::Idle);
         }
         tracing::debug!(%error, %peer, "a connection has ended with an error");
     }

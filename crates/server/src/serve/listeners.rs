@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::net;
+use std::net::{self, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -22,6 +22,7 @@ const CONTROL_MODE: u32 = 0o600;
 pub(super) struct Passed {
     relay: Option<UnixListener>,
     http: Option<net::TcpListener>,
+    monitor: Option<net::TcpListener>,
 }
 
 impl Passed {
@@ -37,8 +38,11 @@ impl Passed {
             match name {
                 "relay" => passed.relay = fds.take_unix_listener(index).with_context(context)?,
                 "http" => passed.http = fds.take_tcp_listener(index).with_context(context)?,
+                "monitor" => {
+                    passed.monitor = fds.take_tcp_listener(index).with_context(context)?;
+                }
                 _ => bail!(
-                    "systemd passes a socket named `{name}`, expected FileDescriptorName=relay or FileDescriptorName=http"
+                    "systemd passes a socket named `{name}`, expected FileDescriptorName=relay, http or monitor"
                 ),
             }
         }
@@ -81,18 +85,18 @@ pub(super) struct Listeners {
     /// With the role only.
     pub(super) relay: Option<tokio::net::UnixListener>,
     pub(super) control: tokio::net::UnixListener,
+    /// For the API.
     pub(super) http: tokio::net::TcpListener,
+    /// For health and metrics.
+    pub(super) monitor: tokio::net::TcpListener,
 }
 
 impl Listeners {
     /// Binds what was not passed.
     pub(super) fn bind(config: &Config, passed: Passed) -> Result<Self> {
-        let http = match passed.http {
-            Some(http) => http,
-            None => net::TcpListener::bind(config.http.listen).with_context(|| {
-                format!("cannot listen on `{}` ([http] listen)", config.http.listen)
-            })?,
-        };
+        let (listen, monitor_listen) = (config.http.listen, config.http.monitor_listen());
+        let http = tcp(passed.http, listen, "[http] listen")?;
+        let monitor = tcp(passed.monitor, monitor_listen, "[http] monitor_listen")?;
         let relay = match passed.relay {
             _ if !config.has(Role::Relay) => None,
             Some(relay) => {
@@ -102,16 +106,31 @@ impl Listeners {
             None => Some(bind_relay(&config.relay_socket())?),
         };
         let control = bind_control(&config.control_socket())?;
-        http.set_nonblocking(true)?;
         control.set_nonblocking(true)?;
-        let http = tokio::net::TcpListener::from_std(http)?;
+        tracing::info!(address = %monitor.local_addr()?, "health and metrics are answered");
         tracing::info!(address = %http.local_addr()?, "HTTP is answered");
         Ok(Self {
             relay,
             control: tokio::net::UnixListener::from_std(control)?,
             http,
+            monitor,
         })
     }
+}
+
+/// The socket that was passed, or one that is bound here; the setting is named if it cannot be.
+fn tcp(
+    passed: Option<net::TcpListener>,
+    address: SocketAddr,
+    setting: &str,
+) -> Result<tokio::net::TcpListener> {
+    let listener = match passed {
+        Some(listener) => listener,
+        None => net::TcpListener::bind(address)
+            .with_context(|| format!("cannot listen on `{address}` ({setting})"))?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::TcpListener::from_std(listener)?)
 }
 
 fn bind_relay(path: &Path) -> Result<tokio::net::UnixListener> {

@@ -7,10 +7,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_log::Log;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
+use dovecast_operations::Operations;
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
 use dovecast_relay::ship::{ShipStats, Shipper};
@@ -23,6 +25,7 @@ use super::readiness::Readiness;
 use super::store_health::StoreHealth;
 use crate::dispatch::Dispatching;
 use crate::exposition::{self, Snapshot};
+use crate::sources::ox::Guesses;
 
 /// What is asked about.
 #[derive(Clone)]
@@ -39,15 +42,26 @@ pub(crate) struct Status {
     /// What endpoints owe; `None` without the role `dispatch`.
     pub(super) backlogs: Option<Arc<Backlogs>>,
     pub(super) http: Arc<HttpStats>,
+    /// What was said of user and password of `[ox]`.
+    pub(super) ox: Guesses,
+    /// Connections to endpoints.
+    pub(super) sockets: Sockets,
+    /// Acts of callers; `None` without the role `dispatch`.
+    pub(super) operations: Option<Operations>,
 }
 
-/// The requests and what answers them.
-pub(super) fn router(status: Status) -> Router {
+/// What the listener of the API answers of it: what those who reach the API may know.
+pub(super) fn health(status: Status) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .with_state(status)
+}
+
+/// All of it, for a listener of its own.
+pub(super) fn monitor(status: Status) -> Router {
+    let metrics = Router::new().route("/metrics", get(metrics));
+    metrics.with_state(status.clone()).merge(health(status))
 }
 
 /// 200 while mail processes can hand over events and the store takes writes, and 503 with the
@@ -105,8 +119,12 @@ async fn metrics(State(status): State<Status>) -> Response {
                 .map(|part| (part.stats(), part.locked_count())),
             backlog,
             statements: status.store.as_ref().map(|store| store.statements()),
+            trimmed: status.store.as_ref().map(|store| store.trimmed()),
+            ox: status.ox.stats(),
+            sockets: status.sockets.stats(),
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
+            quotas: status.operations.as_ref().map(Operations::quota_stats),
             lost_lines: logging::lost_lines(),
             topics,
             groups,

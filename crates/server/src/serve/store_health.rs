@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use dovecast_store::{Result, Store};
+use dovecast_store::{Result, Store, Trimmed};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -44,6 +44,11 @@ impl StoreHealth {
     /// Statements that this process has sent to the store.
     pub(super) fn statements(&self) -> u64 {
         self.store.statements()
+    }
+
+    /// What was removed because its account had too much of it.
+    pub(super) fn trimmed(&self) -> Trimmed {
+        self.store.trimmed()
     }
 
     /// Whoever asks meanwhile waits for the same answer.

@@ -5,18 +5,21 @@
 //! once the event is in the log; any other has the reason. The driver repeats nothing but what was
 //! not answered.
 
+mod guesses;
 mod key;
 mod notification;
 mod users;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::body::to_bytes;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::put;
 use axum::{Json, Router};
@@ -37,6 +40,8 @@ use key::IdKey;
 use notification::{BadBody, Notification};
 use users::Users;
 
+pub(crate) use guesses::{GuessStats, Guesses};
+
 /// Path of the request: the driver has no other.
 pub(crate) const PATH: &str = "/preliminary/http-notify/v1/notify";
 /// Longest body of a request. The driver's own ones have a few headers and 200 characters of
@@ -52,6 +57,7 @@ pub(crate) struct OxSource {
     destination: Destination,
     /// Lines about names that mails may not have.
     lines: Arc<LineLimit>,
+    guesses: Guesses,
 }
 
 /// What is there as soon as somebody may send.
@@ -87,21 +93,44 @@ impl OxSource {
             users: Users(config.users.clone()),
             destination,
             lines: Arc::default(),
+            guesses: Guesses::default(),
         })
     }
 
+    /// What was said of user and password.
+    pub(crate) fn guesses(&self) -> Guesses {
+        self.guesses.clone()
+    }
+
     /// The key of ids, for who knows user and password.
-    fn check(&self, headers: &HeaderMap) -> Result<&IdKey, Refusal> {
+    fn authenticate(&self, request: &Request) -> Result<&IdKey, Refusal> {
         let configured = self.configured.as_ref().ok_or(Refusal::NotConfigured)?;
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let Some(ConnectInfo(peer)) = peer else {
+            return configured.check(request.headers());
+        };
+        let address = peer.ip().to_canonical();
+        self.guesses.admit(address).map_err(Refusal::HeldOff)?;
+        let checked = configured.check(request.headers());
+        match &checked {
+            Ok(_) => self.guesses.was_right(address),
+            Err(_) => self.guesses.was_wrong(address),
+        }
+        checked
+    }
+}
+
+impl Configured {
+    fn check(&self, headers: &HeaderMap) -> Result<&IdKey, Refusal> {
         let said = basic(headers).ok_or(Refusal::Unauthenticated)?;
         let said: [u8; 32] = Sha256::digest(&said).into();
         // All bytes are compared, so that the time does not say which one differs.
-        let pairs = said.iter().zip(configured.expected);
+        let pairs = said.iter().zip(self.expected);
         let difference = pairs.fold(0, |found, (said, expected)| {
             std::hint::black_box(found | (said ^ expected))
         });
         if difference == 0 {
-            Ok(&configured.key)
+            Ok(&self.key)
         } else {
             Err(Refusal::Unauthenticated)
         }
@@ -148,7 +177,7 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
 }
 
 async fn take(source: &OxSource, request: Request) -> Result<(), Refusal> {
-    let key = source.check(request.headers())?;
+    let key = source.authenticate(&request)?;
     let owner = users::owner(request.uri().query());
     let owner = owner.as_deref();
     let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
@@ -205,6 +234,8 @@ enum Refusal {
     NotConfigured,
     #[error("user or password is not that of [ox]")]
     Unauthenticated,
+    #[error("this address has said too many wrong passwords; it has to wait")]
+    HeldOff(Duration),
     #[error("the body cannot be read, or is longer than {MAX_BODY_BYTES} bytes")]
     Unread,
     #[error("this mail may not have the name of the user `{0}`: see `users` of [ox]")]
@@ -236,6 +267,7 @@ impl Refusal {
         match self {
             Self::NotConfigured | Self::Named(_) => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::HeldOff(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unread | Self::Log(NotTaken::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BadBody::Json(_) | BadBody::NoObject) => StatusCode::BAD_REQUEST,
             Self::Body(BadBody::Field { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -257,6 +289,10 @@ impl IntoResponse for Refusal {
             Self::Unauthenticated => {
                 let challenge = [(WWW_AUTHENTICATE, "Basic realm=\"dovecast\"")];
                 (challenge, answer).into_response()
+            }
+            Self::HeldOff(wait) => {
+                let seconds = HeaderValue::from(wait.as_secs() + 1);
+                ([(RETRY_AFTER, seconds)], answer).into_response()
             }
             Self::Log(NotTaken::Unavailable) => ([(RETRY_AFTER, "5")], answer).into_response(),
             _ => answer.into_response(),

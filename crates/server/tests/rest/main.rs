@@ -79,6 +79,7 @@ mod mended;
 mod messages;
 mod numbers;
 mod ox;
+mod quotas;
 mod redelivery;
 mod registration;
 mod requests;
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         messages::CASES,
         numbers::CASES,
         ox::CASES,
+        quotas::CASES,
         redelivery::CASES,
         registration::CASES,
         requests::CASES,

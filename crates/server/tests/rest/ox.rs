@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dovecast_testkit::http::{Answer, Request};
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ cases![
     a_mail_has_no_name_of_another_domain,
     a_mail_of_one_user_keeps_no_mail_of_another_out,
     servers_with_one_key_file_give_a_mail_one_id,
+    who_tries_passwords_is_held_off,
 ];
 
 const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
@@ -234,5 +236,34 @@ fn servers_with_one_key_file_give_a_mail_one_id(world: &World) -> Result<()> {
         ids.push(named.next().context("no id")?["value"].clone());
     }
     ensure!(ids[0] == ids[1] && ids[0] != ids[2], "{ids:?}");
+    Ok(())
+}
+
+fn who_tries_passwords_is_held_off(world: &World) -> Result<()> {
+    let server = ox_server(world)?;
+    let refused = poll_until(ARRIVAL, || {
+        let answer = put(&server, Some("dovecot:guess"), "{}");
+        answer
+            .map(|answer| (answer.status != 401).then_some(answer))
+            .transpose()
+    });
+    let refused = refused.context("nobody is held off")??;
+    ensure!(refused.status == 429, "{refused:?}");
+    let after = refused.header("retry-after").context("no Retry-After")?;
+    ensure!(after.parse::<u64>()? > 0, "{after}");
+    let counted =
+        |reason| server.metric(&format!("dovecast_ox_refused_total{{reason=\"{reason}\"}}"));
+    ensure!(counted("password")? >= 11.0 && counted("held_off")? >= 1.0);
+    let log = server.server_log();
+    let told = "a request has another user or password than [ox]; it is refused";
+    ensure!(log.contains(told), "{log}");
+    // Where the right one came from may be wrong as often as it likes.
+    let known = ox_server(world)?;
+    let answer = put(&known, Some(&login()), "{}")?;
+    ensure!(!matches!(answer.status, 401 | 429), "{answer:?}");
+    for _ in 0..20 {
+        let answer = put(&known, Some("dovecot:guess"), "{}")?;
+        ensure!(answer.status == 401, "{answer:?}");
+    }
     Ok(())
 }

@@ -280,11 +280,19 @@ fn without_the_role_of_a_relay_there_is_no_relay(_: &World) -> Result<()> {
 }
 
 fn health_and_metrics_stay_beside_the_api(world: &World) -> Result<()> {
-    for path in ["/healthz", "/readyz", "/metrics"] {
-        ensure!(
-            world.server.ask(&Request::get(path))?.status == 200,
-            "{path}"
-        );
+    let (api, monitor) = (world.server.address()?, world.server.monitor_address()?);
+    for (path, address, expected) in [
+        ("/healthz", api, 200),
+        ("/readyz", api, 200),
+        // Names of topics and groups are nothing for those who reach the API.
+        ("/metrics", api, 404),
+        ("/healthz", monitor, 200),
+        ("/readyz", monitor, 200),
+        ("/metrics", monitor, 200),
+        ("/api/hooks/apps", monitor, 404),
+    ] {
+        let status = Request::get(path).send(address)?.status;
+        ensure!(status == expected, "{path} at {address}: {status}");
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ fn how_to_connect(dovecot: &Dovecot, server: &Server) -> Result<()> {
         "\neverything keeps running; every further event is shown here, Ctrl-C ends it\n\
          \n  IMAP     {address}:{}  user {USER} (or any other), password {PASSWORD}\
          \n  LMTP     {address}:{}\
-         \n  HTTP     http://{}   (/metrics, /api/hooks; the admin token is in server.out beside the config)\
+         \n  HTTP     http://{}   (/api/hooks; the admin token is in server.out beside the config)\
          \n  log      {}   ({:?})\
          \n  config   {}\
          \n  Dovecot  {}\n",

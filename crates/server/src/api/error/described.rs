@@ -51,6 +51,10 @@ pub(crate) enum AnyTime {
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/vnd.api+json")]
 pub(crate) struct UnreadableQuery(ErrorDocument);
+/// The account has taken what it may for now. The header `Retry-After` says when to ask again.
+#[derive(IntoResponses)]
+#[response(status = 429, content_type = "application/vnd.api+json")]
+pub(crate) struct TooMuch(ErrorDocument);
 
 /// There is no such resource, or it belongs to another account.
 #[derive(IntoResponses)]

@@ -3,12 +3,11 @@
 
 use axum::http::StatusCode;
 use dovecast_log::NewRecord;
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{self, MessagesBody};
-use super::{IdempotencyKey, Message, record};
+use super::{IdempotencyKey, Message, Now, record};
 use crate::api::Api;
 use crate::api::error::{ApiError, ErrorObject, ErrorSource};
 use dovecast_operations::Sender;
@@ -47,6 +46,14 @@ struct ResultsMeta {
     refused: usize,
 }
 
+/// The answer to an array.
+pub(super) struct Results {
+    pub(super) status: StatusCode,
+    pub(super) document: ResultsDocument,
+    /// After how many seconds what was refused for being too much may be sent again.
+    pub(super) retry_after: Option<u64>,
+}
+
 /// A notification that was read.
 struct Accepted {
     place: usize,
@@ -59,11 +66,12 @@ pub(super) async fn send(
     sender: &Sender,
     key: &IdempotencyKey,
     body: &MessagesBody,
-) -> Result<(StatusCode, ResultsDocument), ApiError> {
-    let now = Timestamp::now();
+) -> Result<Results, ApiError> {
+    let now = Now::default();
     let items = body::items(&body.bytes, &api.messages)?;
     let mut results: Vec<Option<MessageResult>> = items.iter().map(|_| None).collect();
     let (mut accepted, mut records): (Vec<Accepted>, Vec<NewRecord>) = Default::default();
+    let mut retry_after = None;
     for (place, json) in items.into_iter().enumerate() {
         let id = key.id(sender, place, json);
         match record(api, (json, "the notification"), sender, (id, now)) {
@@ -71,7 +79,11 @@ pub(super) async fn send(
                 accepted.push(Accepted { place, shown });
                 records.push(record);
             }
-            Err(error) => results[place] = Some(refused(place, error)),
+            Err(error) => {
+                let (refused, after) = refused(place, error);
+                results[place] = Some(refused);
+                retry_after = retry_after.max(after);
+            }
         }
     }
     let taken = api.outbox.append_all(records).await;
@@ -83,7 +95,7 @@ pub(super) async fn send(
                 data: Some(Message::new(shown)),
                 errors: Vec::new(),
             },
-            Err(reason) => refused(place, ApiError::not_taken(&reason)),
+            Err(reason) => refused(place, ApiError::not_taken(&reason)).0,
         });
     }
     let results: Vec<MessageResult> = results.into_iter().flatten().collect();
@@ -98,16 +110,17 @@ pub(super) async fn send(
         accepted,
         refused: count - accepted,
     };
-    Ok((status, ResultsDocument { results, meta }))
+    Ok(Results {
+        status,
+        document: ResultsDocument { results, meta },
+        retry_after,
+    })
 }
 
-/// The result of a notification that is not accepted; its errors name its place.
-fn refused(place: usize, error: ApiError) -> MessageResult {
-    let (status, mut errors) = match error {
-        ApiError::Errors(status, errors) => (status, errors),
-        // Who sends was known before the body was read.
-        ApiError::Authentication(_) => (StatusCode::UNAUTHORIZED, Vec::new()),
-    };
+/// The result of a notification that is not accepted, whose errors name its place; and after how
+/// many seconds it may be.
+fn refused(place: usize, error: ApiError) -> (MessageResult, Option<u64>) {
+    let (status, mut errors, after) = error.into_parts();
     errors.truncate(MAX_ERRORS);
     for error in &mut errors {
         let within = match &error.source {
@@ -116,9 +129,10 @@ fn refused(place: usize, error: ApiError) -> MessageResult {
         };
         error.source = Some(ErrorSource::Pointer(format!("/{place}{within}")));
     }
-    MessageResult {
+    let result = MessageResult {
         status: status.as_str().to_owned(),
         data: None,
         errors,
-    }
+    };
+    (result, after)
 }

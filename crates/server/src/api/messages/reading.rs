@@ -209,7 +209,10 @@ mod tests {
         match read(message.as_bytes(), "the body", &Sender::Anybody, now) {
             Ok(read) => (201, read.message.get().to_owned()),
             Err(ApiError::Authentication(reason)) => (401, reason),
-            Err(ApiError::Errors(status, errors)) => (status.as_u16(), errors[0].detail.clone()),
+            Err(error) => {
+                let (status, errors, _) = error.into_parts();
+                (status.as_u16(), errors[0].detail.clone())
+            }
         }
     }
 

@@ -22,15 +22,21 @@ const NO_ROUTE: &str = "none";
 #[derive(Debug, Default)]
 pub(crate) struct HttpStats {
     connections: AtomicU64,
-    slow: [AtomicU64; 3],
+    slow: [AtomicU64; 4],
+    /// Connections that were closed because their address has as many as it may have.
+    refused: AtomicU64,
+    /// Times that no connection could be accepted.
+    not_accepted: AtomicU64,
     requests: Mutex<BTreeMap<Kind, Durations>>,
 }
 
 /// Who was waited for too long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Slow {
-    /// A client that did not send a request, or only half of its head.
+    /// A client that did not send the head of its first request, or only half of one's.
     Head,
+    /// A client that sent no further request.
+    Idle,
     /// A request that was not answered, or whose body did not come.
     Request,
     /// A client that did not read its answer.
@@ -38,12 +44,13 @@ pub(crate) enum Slow {
 }
 
 impl Slow {
-    pub(crate) const ALL: [Self; 3] = [Self::Head, Self::Request, Self::Reader];
+    pub(crate) const ALL: [Self; 4] = [Self::Head, Self::Idle, Self::Request, Self::Reader];
 
     /// What it is called in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Head => "head",
+            Self::Idle => "idle",
             Self::Request => "request",
             Self::Reader => "reader",
         }
@@ -75,7 +82,9 @@ pub(crate) struct Durations {
 pub(crate) struct HttpCounts {
     pub(crate) connections: u64,
     /// In the order of [`Slow::ALL`].
-    pub(crate) slow: [u64; 3],
+    pub(crate) slow: [u64; 4],
+    pub(crate) refused: u64,
+    pub(crate) not_accepted: u64,
     pub(crate) requests: BTreeMap<Kind, Durations>,
 }
 
@@ -119,6 +128,14 @@ impl HttpStats {
         Connected(Arc::clone(self))
     }
 
+    pub(super) fn was_not_accepted(&self) {
+        self.not_accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn was_slow(&self, slow: Slow) {
         self.slow[slow as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -136,6 +153,8 @@ impl HttpStats {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         HttpCounts {
             connections: self.connections.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            not_accepted: self.not_accepted.load(Ordering::Relaxed),
             slow: Slow::ALL.map(|slow| self.slow[slow as usize].load(Ordering::Relaxed)),
             requests: requests.clone(),
         }
@@ -203,6 +222,6 @@ mod tests {
         drop(other);
         assert_eq!(stats.counts().connections, 0);
         stats.was_slow(Slow::Reader);
-        assert_eq!(stats.counts().slow, [0, 0, 1]);
+        assert_eq!(stats.counts().slow, [0, 0, 0, 1]);
     }
 }

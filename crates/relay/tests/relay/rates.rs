@@ -1,0 +1,69 @@
+//! Users who send more than they may: they are read more slowly, lose nothing, and others notice
+//! nothing of it.
+
+use std::time::Duration;
+
+use dovecast_log::RateLimits;
+
+use crate::{Host, check_in_order, finish, send};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_sends_too_much_is_read_later_and_loses_nothing() {
+    // What is more than ten seconds' worth waits: a tenth of a second here, for what is above it.
+    let cases = [
+        RateLimits {
+            count: 1_000,
+            bytes: 0,
+        },
+        RateLimits {
+            count: 0,
+            bytes: 80_000,
+        },
+    ];
+    for user_rate in cases {
+        let mut host = Host::new();
+        host.options.user_rate = user_rate;
+        host.start();
+        let sending = {
+            let mut client = host.client();
+            tokio::task::spawn_blocking(move || {
+                send(&mut client, "alice", 0..12_000);
+                finish(client)
+            })
+        };
+        assert_eq!(sending.await.expect("sent"), []);
+        let records = host.arrived(12_000).await;
+        check_in_order(&records);
+        let held_back = host.relay().stats().held_back;
+        assert!(held_back > 0, "{user_rate:?}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_stops_takes_what_a_user_has_sent_who_is_held_back() {
+    let mut host = Host::new();
+    host.options.user_rate = RateLimits { count: 1, bytes: 0 };
+    host.start();
+    let mut client = host.client();
+    // All of it is sent, and most of it would have to wait for minutes.
+    send(&mut client, "alice", 0..500);
+    let held = async {
+        while host.relay().stats().held_back == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::PATIENCE, held)
+        .await
+        .expect("held back");
+    host.stop().await;
+    host.options.user_rate = RateLimits::default();
+    host.start();
+    let finished = tokio::task::spawn_blocking(move || finish(client)).await;
+    let lost = finished
+        .expect("finished")
+        .into_iter()
+        .any(|news| matches!(news, dovecast_relay::client::News::Lost { .. }));
+    assert!(!lost);
+    check_in_order(&host.arrived(500).await);
+}

@@ -1,0 +1,55 @@
+//! `[quota]`: how much each account and each user of the host may send.
+
+use dovecast_log::RateLimits;
+use serde::Deserialize;
+
+use super::limits::Bounded;
+
+/// A rate in a second; 0: without a bound.
+type PerSecond = Bounded<0, 1_000_000_000>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the keys of the file say their unit"
+)]
+pub(crate) struct Quota {
+    /// Notifications of an account over HTTP.
+    messages_per_second: PerSecond,
+    /// Kilobytes of them.
+    messages_kb_per_second: PerSecond,
+    /// Records of a user id over the relay.
+    relay_records_per_second: PerSecond,
+    /// Kilobytes of them.
+    relay_kb_per_second: PerSecond,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            messages_per_second: Bounded::new(2000),
+            messages_kb_per_second: Bounded::new(10_240),
+            relay_records_per_second: Bounded::new(50_000),
+            relay_kb_per_second: Bounded::new(51_200),
+        }
+    }
+}
+
+impl Quota {
+    /// What is sent over HTTP for one account.
+    pub(crate) fn messages(&self) -> RateLimits {
+        RateLimits {
+            count: self.messages_per_second.get(),
+            bytes: self.messages_kb_per_second.get() * 1024,
+        }
+    }
+
+    /// What the mail processes of one user id send.
+    pub(crate) fn relay(&self) -> RateLimits {
+        RateLimits {
+            count: self.relay_records_per_second.get(),
+            bytes: self.relay_kb_per_second.get() * 1024,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Wrong passwords: an address that has said a few is asked to wait, so that none is found by
+//! trying. An address from which the right one came before is not: that is where Dovecot is, and
+//! who else is there must not keep its mails from being told.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dovecast_log::{LineLimit, RateLimits, Rates};
+
+/// Wrong passwords of one address in a second, after ten at once: a person who tries what it was
+/// notices nothing, a program needs years.
+const WRONG: RateLimits = RateLimits { count: 1, bytes: 0 };
+/// Addresses from which the right password came that are remembered: more than there are mail
+/// hosts.
+const REMEMBERED: usize = 1024;
+
+/// What was said of user and password; clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Guesses(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    wrong: Rates<IpAddr>,
+    known: Mutex<HashSet<IpAddr>>,
+    refused: AtomicU64,
+    held_off: AtomicU64,
+    lines: LineLimit,
+}
+
+/// How many requests were refused so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GuessStats {
+    /// For a wrong user or password, or none.
+    pub(crate) refused: u64,
+    /// Without a look at them, as too many wrong ones had come.
+    pub(crate) held_off: u64,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            wrong: Rates::new(WRONG),
+            known: Mutex::default(),
+            refused: AtomicU64::new(0),
+            held_off: AtomicU64::new(0),
+            lines: LineLimit::a_minute(1),
+        }))
+    }
+}
+
+impl Guesses {
+    /// Whether what an address says is looked at; else how long it has to wait.
+    pub(super) fn admit(&self, address: IpAddr) -> Result<(), Duration> {
+        let wait = self.0.wrong.wait(&address, Instant::now());
+        if wait.is_zero() || self.known().contains(&address) {
+            return Ok(());
+        }
+        self.0.held_off.fetch_add(1, Ordering::Relaxed);
+        Err(wait)
+    }
+
+    /// The address has said the right ones.
+    pub(super) fn was_right(&self, address: IpAddr) {
+        let mut known = self.known();
+        if known.len() < REMEMBERED {
+            known.insert(address);
+        }
+    }
+
+    /// The address has said wrong ones.
+    pub(super) fn was_wrong(&self, address: IpAddr) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        self.0.wrong.charge(address, (1, 0), Instant::now());
+        if let Some(others) = self.0.lines.take_counted() {
+            tracing::warn!(
+                %address,
+                others,
+                "a request has another user or password than [ox]; it is refused"
+            );
+        }
+    }
+
+    pub(crate) fn stats(&self) -> GuessStats {
+        GuessStats {
+            refused: self.0.refused.load(Ordering::Relaxed),
+            held_off: self.0.held_off.load(Ordering::Relaxed),
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<IpAddr>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_guesses_a_few_times_and_one_that_was_right_may_go_on() {
+        let guesses = Guesses::default();
+        let [stranger, mail_host, other] = [1, 2, 3].map(|last| IpAddr::from([10, 0, 0, last]));
+        guesses.was_right(mail_host);
+        let tried = (0..100).take_while(|_| {
+            let is_admitted = guesses.admit(stranger).is_ok();
+            guesses.was_wrong(stranger);
+            is_admitted
+        });
+        // At most one more for each second that this takes.
+        assert!((11..=20).contains(&tried.count()));
+        for _ in 0..100 {
+            guesses.was_wrong(mail_host);
+        }
+        assert!(guesses.admit(mail_host).is_ok() && guesses.admit(other).is_ok());
+        assert!(guesses.stats().held_off > 0 && guesses.stats().refused > 100);
+    }
+}
