@@ -27,7 +27,7 @@ use crate::guard::{Addresses, GuardError};
 use crate::tls;
 use status_line::{Noting, StatusLine};
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, Tried};
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -103,7 +103,9 @@ pub struct BodyLimits {
 impl Connection {
     /// Connects to whichever of the addresses takes it.
     pub async fn open(addresses: &Addresses, origin: &Origin) -> Result<Self, HttpError> {
-        let tcp = connect::connect(addresses).await?;
+        let tcp = connect::connect(addresses).await.inspect_err(|error| {
+            tracing::debug!(reasons = error.reasons(), "no address takes a connection");
+        })?;
         let stream: Box<dyn Stream> = match &origin.tls {
             None => Box::new(tcp),
             Some(config) => {

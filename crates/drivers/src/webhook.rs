@@ -24,14 +24,14 @@ use url::Url;
 
 use crate::guard::{Addresses, Guard};
 use crate::headers::{self, CredentialError, HeaderError};
-use crate::http::{self, BodyLimits, Connection, HttpError, Origin};
+use crate::http::{self, BodyLimits, Connection, HttpError, Origin, Tried};
 use crate::signature::{Secret, sign};
 use crate::tls;
 
 use answer::judged;
 
 pub use crate::headers::Authorization;
-pub use settings::{WebhookDriver, refused_today};
+pub use settings::{WebhookDriver, is_refused_as_own, refused_today};
 
 /// How much of an answer's body is read, and dropped, so that the connection can be kept: by its
 /// head an answer is complete, and one that keeps its body back must not hold up the next delivery.
@@ -66,6 +66,11 @@ pub enum WebhookError {
     /// Another scheme, or no host.
     #[error("`{0}` is not an http or https URL")]
     Scheme(String),
+    /// A port of other services.
+    #[error(
+        "port {0} is not one of webhooks (80, 443 and most above 1023), and `[dispatch] allowed_networks` names no network with it"
+    )]
+    Port(u16),
     /// A header that cannot be sent, or is ours.
     #[error("`{0}` {1}")]
     Header(String, HeaderError),
@@ -171,11 +176,21 @@ impl Webhook {
     }
 }
 
-/// Whether requests can be made for a URL: its path goes into one, and the user that it names.
-pub fn check_url(text: &str) -> Result<(), WebhookError> {
+/// Whether requests can be made for a URL: its path goes into one, and the user that it names; and
+/// whether its port is one of webhooks.
+pub fn check_url(text: &str, guard: &Guard) -> Result<(), WebhookError> {
     let url = Url::parse(text).map_err(|_| WebhookError::Url(text.to_owned()))?;
+    if let Some(port) = refused_port(&url, guard) {
+        return Err(WebhookError::Port(port));
+    }
     target(&url)?;
     head(&url, &WebhookOptions::default()).map(drop)
+}
+
+/// The port of a URL, if no endpoint may be saved with it.
+fn refused_port(url: &Url, guard: &Guard) -> Option<u16> {
+    let port = url.port_or_known_default()?;
+    (!guard.takes_port(port)).then_some(port)
 }
 
 fn target(url: &Url) -> Result<Uri, WebhookError> {
@@ -287,7 +302,8 @@ impl Sender {
                 let host = &self.webhook.origin.host;
                 format!("the address of `{host}` was not found within {ms} ms")
             }
-            Wait::Connection(to) => format!("no connection to {to} within {ms} ms"),
+            // As where it is refused: how long an attempt took is said beside.
+            Wait::Connection(to) => format!("no connection to {}", Tried::of(to)),
             Wait::Answer => format!("no answer within {ms} ms"),
         }
     }

@@ -6,6 +6,7 @@
 mod clusters;
 mod dispatch;
 mod drivers;
+mod exposed;
 mod http;
 mod limits;
 mod ox;
@@ -32,6 +33,7 @@ use dovecast_store::{DatabasePlace, KeySource, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use dispatch::Dispatch;
+pub(crate) use exposed::Exposed;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use ox::{Credentials, Ox};
@@ -72,6 +74,9 @@ pub(crate) struct Config {
     pub(crate) kafka: Kafka,
     #[serde(deserialize_with = "clusters::read")]
     pub(crate) kafka_clusters: clusters::KafkaClusters,
+    /// A secret that every user of the host can read.
+    #[serde(skip)]
+    pub(crate) exposed: Option<Exposed>,
 }
 
 /// What a process does.
@@ -150,6 +155,7 @@ impl Default for Config {
             log: Log::default(),
             kafka: Kafka::default(),
             kafka_clusters: clusters::KafkaClusters::new(),
+            exposed: None,
         }
     }
 }
@@ -193,7 +199,11 @@ impl Config {
                 let text = fs::read_to_string(file).with_context(|| {
                     format!("cannot read the configuration `{}`", file.display())
                 })?;
-                Self::parse(&text).map_err(|error| anyhow!("{}:{error}", file.display()))?
+                let parsed = Self::parse(&text);
+                Self {
+                    exposed: exposed::find(file, &text),
+                    ..parsed.map_err(|error| anyhow!("{}:{error}", file.display()))?
+                }
             }
             None => Self::default(),
         };

@@ -79,6 +79,9 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
     passed.check_paths(config)?;
+    if let Some(exposed) = &config.exposed {
+        tracing::warn!("{exposed}");
+    }
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {

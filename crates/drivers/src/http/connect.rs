@@ -20,36 +20,69 @@ const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// descriptor while it is tried.
 pub(super) const MAX_ADDRESSES: usize = 8;
 
-/// Addresses that did not take a connection, and why.
+/// No address takes a connection. Shown is nothing of why: an endpoint's account could find out by
+/// it what listens where.
 #[derive(Debug)]
-pub struct ConnectError(Vec<(SocketAddr, io::Error)>);
+pub struct ConnectError {
+    tried: Tried,
+    errors: Vec<(SocketAddr, io::Error)>,
+}
+
+impl ConnectError {
+    /// Why each address did not take it, for the log of the operator.
+    pub(super) fn reasons(&self) -> String {
+        let reasons = self.errors.iter();
+        let reasons = reasons.map(|(address, error)| format!("{address}: {error}"));
+        reasons.collect::<Vec<_>>().join(", ")
+    }
+}
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot connect")?;
-        for (number, (address, error)) in self.0.iter().enumerate() {
-            let before = if number == 0 { "" } else { "," };
-            write!(f, "{before} to {address}: {error}")?;
-        }
-        Ok(())
+        write!(f, "no connection to {}", self.tried)
     }
 }
 
 impl std::error::Error for ConnectError {}
+
+/// Addresses that are tried, in their order.
+#[derive(Clone, Debug)]
+pub struct Tried(Vec<SocketAddr>);
+
+impl Tried {
+    /// Addresses that are tried of those that were checked.
+    pub fn of(addresses: &Addresses) -> Self {
+        Self(order(addresses))
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, address) in self.0.iter().enumerate() {
+            let before = if number == 0 { "" } else { ", " };
+            write!(f, "{before}{address}")?;
+        }
+        Ok(())
+    }
+}
 
 type Trying<'a> =
     Pin<Box<dyn Future<Output = Result<TcpStream, (SocketAddr, io::Error)>> + Send + 'a>>;
 
 /// Connects to whichever of the addresses takes it first.
 pub(super) async fn connect(addresses: &Addresses) -> Result<TcpStream, ConnectError> {
-    let mut next = order(addresses).into_iter();
+    let tried = Tried::of(addresses);
+    let mut next = tried.0.iter().copied();
     let mut trying: Vec<Trying<'_>> = Vec::new();
     let mut failed = Vec::new();
     loop {
         if let Some(address) = next.next() {
             trying.push(Box::pin(connect_to(address)));
         } else if trying.is_empty() {
-            return Err(ConnectError(failed));
+            return Err(ConnectError {
+                errors: failed,
+                tried: Tried::of(addresses),
+            });
         }
         tokio::select! {
             ended = first(&mut trying) => match ended {

@@ -13,6 +13,7 @@ mod receiver;
 
 use std::collections::{BTreeMap, HashSet};
 
+use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{self, WebhookDriver};
 use dovecast_notification::Condition;
 use dovecast_store::{
@@ -289,7 +290,7 @@ impl Checked {
         }
     }
 
-    fn url(&mut self, url: Option<String>) {
+    fn url(&mut self, url: Option<String>, guard: &Guard) {
         let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
             return self.refuse("url", BLANK);
         };
@@ -299,7 +300,7 @@ impl Checked {
         }
         let url = Url::parse(&text).ok().filter(Url::has_host);
         let is_webhook = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
-        match (is_webhook, webhook::check_url(&text)) {
+        match (is_webhook, webhook::check_url(&text, guard)) {
             (true, Ok(())) => self.receiver = Some(Receiver::Webhook(text)),
             (true, Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
             (false, _) => self.refuse("url", "is not an http or https URL"),

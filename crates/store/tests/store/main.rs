@@ -3,6 +3,7 @@
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
 mod attempts;
+mod began;
 mod cleaning;
 mod clocks;
 mod cuts;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
     let postgres = if is_listed { None } else { Some(start()) };
     let cases: Vec<Case> = [
         attempts::CASES,
+        began::CASES,
         clocks::CASES,
         cuts::CASES,
         deletion::CASES,
