@@ -1,6 +1,7 @@
 //! The package `dovecast`: from a mail to its log, and from its installation to its purge.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,7 @@ use crate::service::{self, Service};
 use crate::{ARRIVAL, MAIL, documented};
 
 const CONFIGURATION: &str = "etc/dovecast/dovecast.toml";
+const MODULE: &str = "usr/lib/dovecot/modules/lib22_push_notification_kafka_plugin.so";
 const SPILL_FILE: &str = "var/lib/dovecast/spill/kept.spill";
 const LOG_FILE: &str = "var/lib/dovecast/log/kept";
 const ENABLED: [&str; 2] = [
@@ -26,6 +28,13 @@ pub(crate) fn mail_to_tail(release: Release) -> Result<Result<(), Unavailable>> 
     let server = available!(package(Package::Server, release));
     let mut root = available!(Root::new(release));
     root.install(&[&plugin, &server])?;
+    // Of our C it is only in the plugin without librdkafka.
+    let module = fs::read(root.path(MODULE))?;
+    let guard = b"__stack_chk_fail";
+    ensure!(
+        module.windows(guard.len()).any(|bytes| bytes == guard),
+        "the C of the plugin is compiled without guards of the stack"
+    );
     // One of those who may send by default; its id is that of the mail processes.
     root.ok(&["useradd", "--uid", "5000", "--user-group", "vmail"])?;
     root.configure(&documented::with_relay(release)?)?;
@@ -98,8 +107,12 @@ pub(crate) fn installed_and_purged(release: Release) -> Result<Result<(), Unavai
         ensure!(fs::read_to_string(root.path(LOG_FILE))? == "records");
         Ok(())
     };
+    root.ok(&["chmod", "0600", &format!("/{CONFIGURATION}")])?;
     root.install(&[&server])?;
     kept().context("after it was installed again")?;
+    let mode = root.ok(&["stat", "--format", "%a", &format!("/{CONFIGURATION}")])?;
+    ensure!(mode == "600\n", "a mode of the operator is changed: {mode}");
+    no_link_is_followed(&root, &server)?;
     ensure!(
         root.path(ENABLED[0]).symlink_metadata().is_err(),
         "a service that was disabled is enabled again"
@@ -120,6 +133,21 @@ pub(crate) fn installed_and_purged(release: Release) -> Result<Result<(), Unavai
     Ok(Ok(()))
 }
 
+/// The server's user owns the data directory; what it puts there does not lead root elsewhere.
+fn no_link_is_followed(root: &Root, server: &Path) -> Result<()> {
+    root.ok(&["install", "-d", "-m", "0700", "/var/elsewhere"])?;
+    let (spill, aside) = ("/var/lib/dovecast/spill", "/var/lib/dovecast/aside");
+    root.ok(&["mv", spill, aside])?;
+    root.ok(&["ln", "-s", "/var/elsewhere", spill])?;
+    // Whether it is refused or passed over.
+    let installed = root.install(&[server]);
+    let rights = root.ok(&["stat", "--format", "%a %U", "/var/elsewhere"])?;
+    ensure!(rights == "700 root\n", "{rights}, {installed:?}");
+    root.ok(&["rm", spill])?;
+    root.ok(&["mv", aside, spill])?;
+    root.install(&[server])
+}
+
 /// User, directories, configuration and links as they are to be after the first installation.
 fn as_installed(root: &Root) -> Result<()> {
     let places = directories(root)?;
@@ -127,6 +155,9 @@ fn as_installed(root: &Root) -> Result<()> {
         places == "711 dovecast:dovecast\n3733 dovecast:dovecast\n",
         "{places}"
     );
+    // Passwords come into it.
+    let rights = root.ok(&["stat", "--format", "%a %U:%G", &format!("/{CONFIGURATION}")])?;
+    ensure!(rights == "640 root:dovecast\n", "{rights}");
     let file = fs::read_to_string(root.path(CONFIGURATION))?;
     ensure!(file == root.ok(&["dovecast", "config"])?, "{file}");
     root.ok(&[

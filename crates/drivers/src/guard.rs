@@ -1,7 +1,12 @@
-//! Which addresses a request may go to: public ones, and networks that the configuration allows.
+//! Which addresses a request may go to: public ones that are not this host's own, and networks that
+//! the configuration allows.
 //!
 //! Addresses are looked at after the name was resolved, and the connection goes to those that were
 //! looked at: a name that changes in between changes nothing.
+
+mod networks;
+mod own;
+mod ports;
 
 use std::future::Future;
 use std::io;
@@ -9,13 +14,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::names;
 
+pub use networks::{AllowedNetwork, BadNetwork};
+use own::OwnAddresses;
+
 /// Not for hosts of the Internet: the registries of special-purpose addresses of IANA (RFC 6890),
 /// multicast and the rest.
-const SPECIAL_V4: [Ipv4Net; 16] = [
+const SPECIAL_V4: [Ipv4Net; 18] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
     v4(100, 64, 0, 0, 10),
@@ -26,7 +34,9 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(192, 0, 2, 0, 24),
     v4(192, 31, 196, 0, 24),
     v4(192, 88, 99, 0, 24),
+    v4(192, 52, 193, 0, 24),
     v4(192, 168, 0, 0, 16),
+    v4(192, 175, 48, 0, 24),
     v4(198, 18, 0, 0, 15),
     v4(198, 51, 100, 0, 24),
     v4(203, 0, 113, 0, 24),
@@ -36,9 +46,10 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
 /// Public addresses of IPv6 are in here ...
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 /// ... but for these.
-const SPECIAL_V6: [Ipv6Net; 4] = [
+const SPECIAL_V6: [Ipv6Net; 5] = [
     v6([0x2001, 0, 0], 23),
     v6([0x2001, 0xdb8, 0], 32),
+    v6([0x3ffe, 0, 0], 16),
     v6([0x3fff, 0, 0], 20),
     v6([0x2620, 0x4f, 0x8000], 48),
 ];
@@ -66,7 +77,8 @@ pub trait Resolve: Send + Sync {
 /// Decides where requests may go.
 #[derive(Clone)]
 pub struct Guard {
-    allowed: Arc<[IpNet]>,
+    allowed: Arc<[AllowedNetwork]>,
+    own: Arc<OwnAddresses>,
     resolver: Arc<dyn Resolve>,
     account: Arc<str>,
 }
@@ -119,18 +131,35 @@ pub enum GuardError {
         /// The first that was refused.
         address: IpAddr,
     },
+    /// The host is this one, at an address that others reach.
+    #[error(
+        "`{host}` is this server itself, which `[dispatch] allowed_networks` of its configuration does not allow"
+    )]
+    Own {
+        /// The name, or the address itself.
+        host: String,
+        /// The first that was refused.
+        address: IpAddr,
+    },
+}
+
+/// Why a request may not go to an address.
+enum Refused {
+    NotAllowed,
+    Own,
 }
 
 impl Guard {
-    /// Public addresses, and those of `allowed`.
-    pub fn new(allowed: &[IpNet]) -> Self {
+    /// Public addresses of other hosts, and those of `allowed`.
+    pub fn new(allowed: &[AllowedNetwork]) -> Self {
         Self::with_resolver(allowed, Arc::clone(names::system()) as Arc<dyn Resolve>)
     }
 
-    /// Public addresses, and those of `allowed`, as another resolver finds them.
-    pub fn with_resolver(allowed: &[IpNet], resolver: Arc<dyn Resolve>) -> Self {
+    /// Public addresses of other hosts, and those of `allowed`, as another resolver finds them.
+    pub fn with_resolver(allowed: &[AllowedNetwork], resolver: Arc<dyn Resolve>) -> Self {
         Self {
             allowed: allowed.into(),
+            own: Arc::new(OwnAddresses::system()),
             resolver,
             account: Arc::from(""),
         }
@@ -147,14 +176,34 @@ impl Guard {
     }
 
     /// Whether a request may go to this address.
-    pub fn allows(&self, address: IpAddr) -> bool {
+    pub fn allows(&self, address: SocketAddr) -> bool {
+        self.check(address).is_ok()
+    }
+
+    /// Whether an address is refused because it is this host's own.
+    pub fn refuses_as_own(&self, address: SocketAddr) -> bool {
+        matches!(self.check(address), Err(Refused::Own))
+    }
+
+    /// Whether endpoints may be saved with this port: most ports, and those that an allowed network
+    /// names. What was saved with another is delivered to all the same.
+    pub fn takes_port(&self, port: u16) -> bool {
+        ports::is_usual(port) || self.allowed.iter().any(|network| network.names(port))
+    }
+
+    fn check(&self, address: SocketAddr) -> Result<(), Refused> {
         // What is written as `::ffff:127.0.0.1` is 127.0.0.1.
-        let address = address.to_canonical();
-        is_public(address)
-            || self
-                .allowed
-                .iter()
-                .any(|network| network.contains(&address))
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        if self.allowed.iter().any(|network| network.contains(address)) {
+            return Ok(());
+        }
+        if !is_public(address.ip()) {
+            return Err(Refused::NotAllowed);
+        }
+        if self.own.contains(address.ip()) {
+            return Err(Refused::Own);
+        }
+        Ok(())
     }
 
     /// The addresses of a host to which a request may go, at least one.
@@ -170,15 +219,25 @@ impl Guard {
                 })?
             }
         };
-        let refused = found.first().map(|address| address.ip().to_canonical());
-        let allowed: Vec<SocketAddr> = found
-            .into_iter()
-            .filter(|address| self.allows(address.ip()))
-            .collect();
+        let mut refused = None;
+        let mut allowed = Vec::with_capacity(found.len());
+        for address in found {
+            match self.check(address) {
+                Ok(()) => allowed.push(address),
+                Err(reason) => {
+                    refused.get_or_insert((address.ip().to_canonical(), reason));
+                }
+            }
+        }
+        let name = || host.to_string();
         match refused {
             _ if !allowed.is_empty() => Ok(Addresses(allowed)),
-            Some(address) => Err(GuardError::NotAllowed {
-                host: host.to_string(),
+            Some((address, Refused::NotAllowed)) => Err(GuardError::NotAllowed {
+                host: name(),
+                address,
+            }),
+            Some((address, Refused::Own)) => Err(GuardError::Own {
+                host: name(),
                 address,
             }),
             None => Err(GuardError::Lookup {
@@ -254,8 +313,12 @@ mod tests {
             ("fc00::1", false),
             ("fd12::1", false),
             ("ff02::1", false),
+            ("3ffe::1", false),
+            ("3fff:1::1", false),
+            ("192.52.193.1", false),
+            ("192.175.48.1", false),
         ] {
-            let parsed: IpAddr = address.parse().expect(address);
+            let parsed = SocketAddr::new(address.parse().expect(address), 443);
             assert_eq!(Guard::new(&[]).allows(parsed), expected, "{address}");
         }
     }
@@ -264,11 +327,46 @@ mod tests {
     fn a_network_of_the_configuration_is_allowed_in_each_form() {
         let guard = Guard::new(&["127.0.0.0/8".parse().expect("a network")]);
         for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
-            assert!(
-                guard.allows(address.parse().expect("an address")),
-                "{address}"
-            );
+            let address = SocketAddr::new(address.parse().expect("an address"), 25);
+            assert!(guard.allows(address), "{address}");
         }
-        assert!(!guard.allows("10.0.0.1".parse().expect("an address")));
+        assert!(!guard.allows("10.0.0.1:80".parse().expect("an address")));
+    }
+
+    /// A host whose interface has a public address.
+    fn at_8_8_8_8(allowed: &[&str]) -> Guard {
+        let allowed = allowed.iter().map(|text| text.parse().expect("a network"));
+        let allowed: Vec<_> = allowed.collect();
+        let own = OwnAddresses::found_by(|| Ok([Ipv4Addr::new(8, 8, 8, 8).into()].into()));
+        Guard {
+            own: Arc::new(own),
+            ..Guard::new(&allowed)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_own_addresses_of_the_host_are_refused_unless_allowed() {
+        let own = url::Host::Ipv4(Ipv4Addr::new(8, 8, 8, 8));
+        let other = url::Host::Ipv4(Ipv4Addr::new(8, 8, 4, 4));
+        let guard = at_8_8_8_8(&[]);
+        guard.addresses(&other, 443).await.expect("another host");
+        let refused = guard.addresses(&own, 443).await.expect_err("the own");
+        let expected = "`8.8.8.8` is this server itself, which `[dispatch] allowed_networks` of its configuration does not allow";
+        assert_eq!(refused.to_string(), expected);
+        let mapped: SocketAddr = "[::ffff:8.8.8.8]:443".parse().expect("an address");
+        assert!(!guard.allows(mapped) && guard.refuses_as_own(mapped));
+        let private = "10.0.0.1:443".parse().expect("an address");
+        assert!(!guard.allows(private) && !guard.refuses_as_own(private));
+        let guard = at_8_8_8_8(&["8.8.8.8:8443"]);
+        guard.addresses(&own, 8443).await.expect("it is allowed");
+        assert!(guard.addresses(&own, 443).await.is_err());
+    }
+
+    #[test]
+    fn ports_are_usual_ones_and_those_that_are_named() {
+        let guard = at_8_8_8_8(&["10.0.0.0/8:81", "127.0.0.1"]);
+        for (port, expected) in [(80, true), (81, true), (82, false), (25, false)] {
+            assert_eq!(guard.takes_port(port), expected, "{port}");
+        }
     }
 }

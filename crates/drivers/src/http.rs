@@ -29,7 +29,7 @@ use crate::tls;
 use sockets::{AccountSockets, Place};
 use status_line::{Noting, StatusLine};
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, Tried};
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -112,7 +112,10 @@ impl Connection {
         (place, sockets): (Place, &AccountSockets),
     ) -> Result<Self, HttpError> {
         let more = || sockets.try_place();
-        let (tcp, place) = connect::connect(addresses, place, more).await?;
+        let connected = connect::connect(addresses, place, more).await;
+        let (tcp, place) = connected.inspect_err(|error| {
+            tracing::debug!(reasons = error.reasons(), "no address takes a connection");
+        })?;
         let stream: Box<dyn Stream> = match &origin.tls {
             None => Box::new(tcp),
             Some(config) => {

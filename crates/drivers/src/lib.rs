@@ -1,7 +1,8 @@
 //! Drivers: the code for one kind of destination each.
 //!
 //! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs, for
-//! secrets and mail contents pass through: but what librdkafka says of its connections.
+//! secrets and mail contents pass through: but what librdkafka says of its connections, and why a
+//! connection was refused.
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +49,10 @@ pub struct DriverOptions {
 
 /// All drivers, by their names; clones are the same.
 #[derive(Clone)]
-pub struct Drivers(Arc<[Arc<dyn Driver>]>);
+pub struct Drivers {
+    all: Arc<[Arc<dyn Driver>]>,
+    guard: Guard,
+}
 
 /// Why there is no driver of a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +75,10 @@ const OPTIONAL: [&str; 1] = ["kafka"];
 
 impl FromIterator<Arc<dyn Driver>> for Drivers {
     fn from_iter<T: IntoIterator<Item = Arc<dyn Driver>>>(drivers: T) -> Self {
-        Self(drivers.into_iter().collect())
+        Self {
+            all: drivers.into_iter().collect(),
+            guard: Guard::new(&[]),
+        }
     }
 }
 
@@ -85,20 +92,28 @@ impl Drivers {
             options.sockets.clone(),
         );
         let mail = MailDriver::new(options.mail.as_ref());
-        Ok(Self(Arc::new([
-            Arc::new(webhook),
-            Arc::new(mail.map_err(|error| DriverError(error.to_string()))?),
-            #[cfg(feature = "kafka")]
-            Arc::new(
-                KafkaDriver::new(&options.kafka_clusters, options.timeout)
-                    .map_err(|error| DriverError(error.to_string()))?,
-            ),
-        ])))
+        Ok(Self {
+            all: Arc::new([
+                Arc::new(webhook),
+                Arc::new(mail.map_err(|error| DriverError(error.to_string()))?),
+                #[cfg(feature = "kafka")]
+                Arc::new(
+                    KafkaDriver::new(&options.kafka_clusters, options.timeout)
+                        .map_err(|error| DriverError(error.to_string()))?,
+                ),
+            ]),
+            guard: options.guard.clone(),
+        })
+    }
+
+    /// Decides where requests of drivers that speak HTTP may go.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// The driver of this name.
     pub fn get(&self, name: &str) -> Result<&dyn Driver, UnknownDriver> {
-        let found = self.0.iter().find(|driver| driver.name() == name);
+        let found = self.all.iter().find(|driver| driver.name() == name);
         let found = found.map(|driver| &**driver);
         found.ok_or_else(|| {
             if OPTIONAL.contains(&name) {
@@ -111,7 +126,7 @@ impl Drivers {
 
     /// Ends what drivers have kept open, one after the other.
     pub async fn close(&self) {
-        for driver in &*self.0 {
+        for driver in &*self.all {
             driver.close().await;
         }
     }

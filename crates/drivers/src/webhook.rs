@@ -41,7 +41,7 @@ use format::{Format, FormatError};
 pub use crate::headers::Authorization;
 pub use format::{FormatOptions, MAX_PARAMETERS};
 pub use sender::Sender;
-pub use settings::{PresetUrls, WebhookDriver, refused_today};
+pub use settings::{PresetUrls, WebhookDriver, is_refused_as_own, refused_today};
 
 /// How a webhook is reached.
 #[derive(Clone, Default)]
@@ -74,6 +74,11 @@ pub enum WebhookError {
     /// Another scheme, or no host.
     #[error("`{0}` is not an http or https URL")]
     Scheme(String),
+    /// A port of other services.
+    #[error(
+        "port {0} is not one of webhooks (80, 443 and most above 1023), and `[dispatch] allowed_networks` names no network with it"
+    )]
+    Port(u16),
     /// A header that cannot be sent, or is ours.
     #[error("`{0}` {1}")]
     Header(String, HeaderError),
@@ -213,11 +218,21 @@ fn unbounded() -> AccountSockets {
     Sockets::new(tokio::sync::Semaphore::MAX_PERMITS).of_account(&Arc::from(""))
 }
 
-/// Whether requests can be made for a URL: its path goes into one, and the user that it names.
-pub fn check_url(text: &str) -> Result<(), WebhookError> {
+/// Whether requests can be made for a URL: its path goes into one, and the user that it names; and
+/// whether its port is one of webhooks.
+pub fn check_url(text: &str, guard: &Guard) -> Result<(), WebhookError> {
     let url = Url::parse(text).map_err(|_| WebhookError::Url(text.to_owned()))?;
+    if let Some(port) = refused_port(&url, guard) {
+        return Err(WebhookError::Port(port));
+    }
     target(&url)?;
     head(&url, &WebhookOptions::default()).map(drop)
+}
+
+/// The port of a URL, if no endpoint may be saved with it.
+fn refused_port(url: &Url, guard: &Guard) -> Option<u16> {
+    let port = url.port_or_known_default()?;
+    (!guard.takes_port(port)).then_some(port)
 }
 
 fn target(url: &Url) -> Result<Uri, WebhookError> {

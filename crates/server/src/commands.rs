@@ -157,6 +157,7 @@ fn check_config(arguments: &ConfigArguments) -> Result<()> {
         .iter()
         .map(|user| format!("warning: `allow`: this host has no user `{user}`"));
     let mut lines: Vec<String> = warnings.collect();
+    lines.extend(config.exposed.map(|exposed| format!("warning: {exposed}")));
     lines.push(format!("{}: nothing is wrong\n", file.display()));
     print(&lines.join("\n"))
 }

@@ -8,6 +8,7 @@ mod clusters;
 mod dispatch;
 mod drivers;
 mod elsewhere;
+mod exposed;
 mod http;
 mod limits;
 mod mail;
@@ -37,6 +38,7 @@ use dovecast_store::{DatabasePlace, KeySource, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use dispatch::Dispatch;
+pub(crate) use exposed::Exposed;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
 pub(crate) use ox::{Credentials, Ox};
@@ -82,6 +84,9 @@ pub(crate) struct Config {
     pub(crate) kafka_clusters: clusters::KafkaClusters,
     pub(crate) presets: presets::Presets,
     pub(crate) mail: mail::Mail,
+    /// A secret that every user of the host can read.
+    #[serde(skip)]
+    pub(crate) exposed: Option<Exposed>,
 }
 
 /// What a process does.
@@ -163,6 +168,7 @@ impl Default for Config {
             kafka_clusters: clusters::KafkaClusters::new(),
             presets: presets::Presets::default(),
             mail: mail::Mail::default(),
+            exposed: None,
         }
     }
 }
@@ -206,7 +212,11 @@ impl Config {
                 let text = fs::read_to_string(file).with_context(|| {
                     format!("cannot read the configuration `{}`", file.display())
                 })?;
-                Self::parse(&text).map_err(|error| anyhow!("{}:{error}", file.display()))?
+                let parsed = Self::parse(&text);
+                Self {
+                    exposed: exposed::find(file, &text),
+                    ..parsed.map_err(|error| anyhow!("{}:{error}", file.display()))?
+                }
             }
             None => Self::default(),
         };

@@ -65,7 +65,7 @@ impl Dispatching {
         }
         let directory = Arc::<Directory>::default();
         let routes = Routes::new(drivers, &config.dispatch);
-        let noticed = Noticed::new(&config.dispatch.event_account);
+        let noticed = Noticed::new(&config.dispatch.event_account, drivers.guard());
         let following = Following::load(store, &directory, routes, noticed).await?;
         let applied = watch::Sender::new(following.seq());
         let follows = applied.subscribe();

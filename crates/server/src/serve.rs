@@ -89,6 +89,9 @@ async fn serve(config: &Config, passed: Passed) -> Result<()> {
     passed.check_paths(config)?;
     config.check_topics()?;
     let outgoing = descriptors::outgoing(config, descriptors::raise());
+    if let Some(exposed) = &config.exposed {
+        tracing::warn!("{exposed}");
+    }
     directories::make(config)?;
     if config.has(Role::Relay) {
         for user in config.relay.unknown_users()? {

@@ -310,6 +310,16 @@ fn the_default_configuration_is_printed_and_a_file_is_checked() {
         said.ends_with("dovecast.toml: nothing is wrong\n"),
         "{said}"
     );
+    let (code, said) = check("[ox]\nuser = 'a'\npassword = 'geheim'");
+    assert_eq!(code, Some(0), "{said}");
+    let warning = format!(
+        "warning: every user of this host can read `{}`",
+        file.display()
+    );
+    assert!(
+        said.contains(&warning) && !said.contains("geheim"),
+        "{said}"
+    );
     let (code, said) = check("[relay]\nallow = ['nobody-of-this-name']");
     assert_eq!(code, Some(0), "{said}");
     assert!(

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::any::AnyConnectOptions;
+use sqlx::{AnyConnection, ConnectOptions, Connection as _};
 use url::Url;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::connection::{Pool, PoolOptions, Transaction};
+use crate::connection::{Pool, PoolOptions, Transaction, is_unavailable};
 use crate::deliveries::{Failing, Held, Shown, TrimCounts, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::ChangeFeed;
@@ -275,6 +275,10 @@ impl Database {
                 SQLITE_SETTINGS.to_owned()
             },
         };
+        if !is_postgres {
+            // The pool would try again until its time is over, and not say why.
+            must_be_a_database(&connect).await.map_err(failed)?;
+        }
         if let DatabasePlace::Postgres(url) = &options.place {
             // What comes out of TLS names no file.
             for path in url.files() {
@@ -316,6 +320,21 @@ impl Database {
             "BEGIN"
         };
         Ok(self.pool.begin_with(begin).await?)
+    }
+}
+
+/// Reads the file of SQLite once. What may be otherwise in a moment is left to the pool.
+async fn must_be_a_database(connect: &AnyConnectOptions) -> std::result::Result<(), sqlx::Error> {
+    let opened = async {
+        let mut connection = AnyConnection::connect_with(connect).await?;
+        sqlx::raw_sql(SQLITE_SETTINGS)
+            .execute(&mut connection)
+            .await?;
+        connection.close().await
+    };
+    match opened.await {
+        Err(error) if !is_unavailable(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -20,26 +20,55 @@ const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// descriptor while it is tried.
 pub(super) const MAX_ADDRESSES: usize = 8;
 
-/// Addresses that did not take a connection, and why.
+/// No address takes a connection. Shown is nothing of why: an endpoint's account could find out by
+/// it what listens where.
 #[derive(Debug)]
-pub struct ConnectError(Vec<(SocketAddr, io::Error)>);
+pub struct ConnectError {
+    tried: Tried,
+    errors: Vec<(SocketAddr, io::Error)>,
+}
+
+impl ConnectError {
+    /// Why each address did not take it, for the log of the operator.
+    pub(super) fn reasons(&self) -> String {
+        let reasons = self.errors.iter();
+        let reasons = reasons.map(|(address, error)| format!("{address}: {error}"));
+        reasons.collect::<Vec<_>>().join(", ")
+    }
+}
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot connect")?;
-        for (number, (address, error)) in self.0.iter().enumerate() {
-            let before = if number == 0 { "" } else { "," };
-            write!(f, "{before} to {address}: {error}")?;
-        }
-        Ok(())
+        write!(f, "no connection to {}", self.tried)
     }
 }
 
 impl std::error::Error for ConnectError {}
 
+/// Addresses that are tried, in their order.
+#[derive(Clone, Debug)]
+pub struct Tried(Vec<SocketAddr>);
+
+impl Tried {
+    /// Addresses that are tried of those that were checked.
+    pub fn of(addresses: &Addresses) -> Self {
+        Self(order(addresses))
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, address) in self.0.iter().enumerate() {
+            let before = if number == 0 { "" } else { ", " };
+            write!(f, "{before}{address}")?;
+        }
+        Ok(())
+    }
+}
+
 /// An address that is tried, and what comes of it: the place is another's again where it fails.
-type Tried<P> = Result<(TcpStream, P), ((SocketAddr, io::Error), P)>;
-type Trying<'a, P> = Pin<Box<dyn Future<Output = Tried<P>> + Send + 'a>>;
+type Ended<P> = Result<(TcpStream, P), ((SocketAddr, io::Error), P)>;
+type Trying<'a, P> = Pin<Box<dyn Future<Output = Ended<P>> + Send + 'a>>;
 
 /// Connects to whichever of the addresses takes it first. Each that is tried has a place: the first
 /// has the one that is given, the next those that `more` gives, or that of one that has failed.
@@ -48,7 +77,8 @@ pub(super) async fn connect<P: Send>(
     place: P,
     more: impl Fn() -> Option<P>,
 ) -> Result<(TcpStream, P), ConnectError> {
-    let mut next = order(addresses).into_iter();
+    let tried = Tried::of(addresses);
+    let mut next = tried.0.iter().copied();
     let mut trying: Vec<Trying<'_, P>> = Vec::new();
     let (mut failed, mut spare) = (Vec::new(), vec![place]);
     loop {
@@ -61,7 +91,10 @@ pub(super) async fn connect<P: Send>(
         {
             trying.push(Box::pin(connect_to(address, place)));
         } else if trying.is_empty() {
-            return Err(ConnectError(failed));
+            return Err(ConnectError {
+                errors: failed,
+                tried: Tried::of(addresses),
+            });
         }
         tokio::select! {
             ended = first(&mut trying) => match ended {
@@ -76,7 +109,7 @@ pub(super) async fn connect<P: Send>(
     }
 }
 
-async fn connect_to<P>(address: SocketAddr, place: P) -> Tried<P> {
+async fn connect_to<P>(address: SocketAddr, place: P) -> Ended<P> {
     let connected = TcpStream::connect(address).await;
     let ready = connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
     match ready {
@@ -86,7 +119,7 @@ async fn connect_to<P>(address: SocketAddr, place: P) -> Tried<P> {
 }
 
 /// The first that ends; it is tried no more.
-async fn first<P>(trying: &mut Vec<Trying<'_, P>>) -> Tried<P> {
+async fn first<P>(trying: &mut Vec<Trying<'_, P>>) -> Ended<P> {
     poll_fn(|context| {
         for number in 0..trying.len() {
             if let Poll::Ready(ended) = trying[number].as_mut().poll(context) {

@@ -9,7 +9,7 @@ use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery};
 use super::Webhook;
 use super::answer::judged;
 use crate::guard::{Addresses, Guard};
-use crate::http::{self, BodyLimits, Connection, HttpError};
+use crate::http::{self, BodyLimits, Connection, HttpError, Tried};
 
 /// How much of an answer's body is read, and dropped, so that the connection can be kept: by its
 /// head an answer is complete, and one that keeps its body back must not hold up the next delivery.
@@ -106,7 +106,8 @@ impl Sender {
             Wait::Place => format!(
                 "there are too many connections to endpoints: none was closed within {ms} ms"
             ),
-            Wait::Connection(to) => format!("no connection to {to} within {ms} ms"),
+            // As where it is refused: how long an attempt took is said beside.
+            Wait::Connection(to) => format!("no connection to {}", Tried::of(to)),
             Wait::Answer => format!("no answer within {ms} ms"),
         }
     }

@@ -7,16 +7,17 @@
 //! hand, because serde's errors cite values.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_dispatch::driver::{Driver, Settings, SettingsError, Target};
 use serde_json::{Map, Value};
-use url::Url;
+use url::{Host, Url};
 
 use super::format::{FormatError, FormatOptions, MAX_PARAMETERS};
 use super::presets::{Preset, PresetError};
-use super::{Authorization, Webhook, WebhookError, WebhookOptions};
+use super::{Authorization, Webhook, WebhookError, WebhookOptions, refused_port};
 use crate::guard::Guard;
 use crate::http::sockets::Sockets;
 use crate::{headers, tls};
@@ -106,12 +107,15 @@ impl Driver for WebhookDriver {
 
 /// What an endpoint was saved with that would be refused today. It is delivered to with all of it,
 /// so that an upgrade takes nothing from a receiver.
-pub fn refused_today(settings: &Settings<'_>) -> Vec<&'static str> {
+pub fn refused_today(settings: &Settings<'_>, guard: &Guard) -> Vec<&'static str> {
     let is_refused = |(name, value): &(String, String)| headers::check(name, value).is_err();
     let own = own_headers(settings.secret).unwrap_or_default();
     let certificates = settings.optional_text(SERVER_CA).ok().flatten();
     let has_key = certificates.is_some_and(tls::has_private_key);
+    let url = url(settings).ok().and_then(|url| Url::parse(url).ok());
+    let has_port = url.is_some_and(|url| refused_port(&url, guard).is_some());
     let found = [
+        has_port.then_some("a port that is not one of webhooks"),
         own.iter()
             .any(is_refused)
             .then_some("a header that is refused today"),
@@ -120,11 +124,27 @@ pub fn refused_today(settings: &Settings<'_>) -> Vec<&'static str> {
     found.into_iter().flatten().collect()
 }
 
+/// Whether an endpoint is at an address of this host itself, and so gets nothing until the
+/// configuration allows it. A name is not looked up.
+pub fn is_refused_as_own(settings: &Settings<'_>, guard: &Guard) -> bool {
+    let url = url(settings).ok().and_then(|url| Url::parse(url).ok());
+    let address = url.and_then(|url| {
+        let ip = match url.host()? {
+            Host::Ipv4(address) => IpAddr::from(address),
+            Host::Ipv6(address) => IpAddr::from(address),
+            Host::Domain(_) => return None,
+        };
+        Some(SocketAddr::new(ip, url.port_or_known_default()?))
+    });
+    address.is_some_and(|address| guard.refuses_as_own(address))
+}
+
 /// The key that an error is about.
 fn named(error: &WebhookError) -> SettingsError {
     let key = match error {
         WebhookError::Url(_)
         | WebhookError::Scheme(_)
+        | WebhookError::Port(_)
         | WebhookError::Preset(PresetError::Place { .. }) => URL,
         WebhookError::Header(..) => HEADERS,
         WebhookError::Authorization(_) => AUTHORIZATION,

@@ -122,9 +122,7 @@ async fn an_error_of_connecting_names_the_addresses() {
     let (first, second) = (refusing(), refusing());
     let mut sender = to("http://several.example/", at(vec![first, second]));
     let reason = failed(sender.deliver(&delivery()).await.outcome);
-    let refused = "Connection refused (os error 111)";
-    let expected = format!("cannot connect to {first}: {refused}, to {second}: {refused}");
-    assert_eq!(reason, expected);
+    assert_eq!(reason, format!("no connection to {first}, {second}"));
     let (hangs, _queue, _listener) = silent().await;
     let impatient = WebhookOptions {
         timeout: Duration::from_millis(50),
@@ -133,7 +131,8 @@ async fn an_error_of_connecting_names_the_addresses() {
     let webhook = Arc::new(Webhook::new(&impatient).expect("a webhook"));
     let mut sender = Sender::new(webhook, at(vec![hangs]));
     let reason = failed(sender.deliver(&delivery()).await.outcome);
-    assert_eq!(reason, format!("no connection to {hangs} within 50 ms"));
+    // What listens there is not told by how it fails.
+    assert_eq!(reason, format!("no connection to {hangs}"));
 }
 
 #[tokio::test]

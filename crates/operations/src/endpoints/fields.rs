@@ -17,6 +17,7 @@ mod receiver;
 
 use std::collections::BTreeMap;
 
+use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{self, WebhookDriver};
 use dovecast_store::{
     DriverSettings, EndpointEdit, EndpointKind, FilterEdit, FlowEdit, NewEndpoint, Receiver,
@@ -257,7 +258,7 @@ impl Checked {
         }
     }
 
-    fn url(&mut self, url: Option<String>) {
+    fn url(&mut self, url: Option<String>, guard: &Guard) {
         let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
             return self.refuse("url", BLANK);
         };
@@ -267,7 +268,7 @@ impl Checked {
         }
         let url = Url::parse(&text).ok().filter(Url::has_host);
         let is_webhook = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
-        match (is_webhook, webhook::check_url(&text)) {
+        match (is_webhook, webhook::check_url(&text, guard)) {
             (true, Ok(())) => self.receiver = Some(Receiver::Webhook(text)),
             (true, Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
             (false, _) => self.refuse("url", "is not an http or https URL"),

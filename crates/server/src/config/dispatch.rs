@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dovecast_dispatch::{Clock, DispatchOptions, EvaluatorLimits, Source};
+use dovecast_drivers::guard::AllowedNetwork;
 use dovecast_notification::EventAccount;
-use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-use super::http::networks;
 use super::limits::Bounded;
 use super::topics;
 
@@ -27,7 +26,7 @@ pub(crate) struct Dispatch {
     #[serde(deserialize_with = "account")]
     pub(crate) event_account: EventAccount,
     #[serde(deserialize_with = "networks")]
-    pub(crate) allowed_networks: Vec<IpNet>,
+    pub(crate) allowed_networks: Vec<AllowedNetwork>,
     pub(crate) timeout_seconds: Bounded<1, 45>,
     pub(crate) concurrency: Bounded<1, 1000>,
     /// Most connections to endpoints, those that are idle included.
@@ -109,4 +108,12 @@ fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventAccount, D
             "`{text}` is none of `user`, `domain` and `fixed:ACCOUNT`"
         ))),
     }
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowedNetwork>, D::Error> {
+    let texts: Vec<String> = Vec::deserialize(deserializer)?;
+    let networks = texts.iter().map(|text| text.parse());
+    networks
+        .collect::<Result<_, _>>()
+        .map_err(de::Error::custom)
 }

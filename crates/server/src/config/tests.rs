@@ -79,6 +79,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[secrets]\nkeys = 7", "2:8: `keys`: no place of keys"),
         ("[dispatch]\nevent_account = 'mailbox'", "2:17: `event_account`: `mailbox` is none of `user`, `domain` and `fixed:ACCOUNT`"),
         ("[dispatch]\nallowed_networks = ['lan']", "2:20: `allowed_networks`: `lan` is not an address or network"),
+        ("[dispatch]\nallowed_networks = ['10.0.0.0/8:https']", "`10.0.0.0/8:https` is not an address or network"),
         ("[dispatch]\ntimeout_seconds = 60", "integer `60`, expected a number from 1 to 45"),
         ("[dispatch]\nmax_connections = 3", "integer `3`, expected a number from 4 to 100000"),
         ("[ox]\nuser = 'a'", "`user` in [ox] is nothing without `password`"),

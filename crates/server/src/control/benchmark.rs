@@ -6,7 +6,7 @@
 //! benchmark.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -110,7 +110,8 @@ fn allowed(url: &str, guard: &Guard) -> Result<String, String> {
         Some(Host::Ipv6(address)) => IpAddr::from(address),
         Some(Host::Domain(_)) | None => return Err(format!("`{url}` names no address")),
     };
-    if guard.allows(address) {
+    let port = parsed.port_or_known_default().unwrap_or_default();
+    if guard.allows(SocketAddr::new(address, port)) {
         return Ok(url.to_owned());
     }
     Err(format!(

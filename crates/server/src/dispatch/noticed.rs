@@ -1,10 +1,12 @@
 //! What the log says of endpoints once, when the dispatcher loads them: which were saved with what
-//! would be refused today, and are delivered to all the same; and whose account no event names.
+//! would be refused today, and are delivered to all the same; which are at addresses of this host,
+//! and get nothing; and whose account no event names.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dovecast_dispatch::driver::Settings;
+use dovecast_drivers::guard::Guard;
 use dovecast_drivers::webhook::{self, WebhookDriver};
 use dovecast_notification::EventAccount;
 use dovecast_store::EndpointRecord;
@@ -15,18 +17,23 @@ const MOST_NAMED: usize = 100;
 /// What was found among the endpoints so far.
 pub(super) struct Noticed {
     is_by_domain: bool,
+    guard: Guard,
     /// Number of endpoints that were saved with what would be refused today.
     outdated: usize,
+    /// Number of endpoints at addresses of this host.
+    own: usize,
     /// Numbers of accounts that no event of mail names.
     unnamed: BTreeSet<String>,
 }
 
 impl Noticed {
-    /// `account`: what the account of an event is.
-    pub(super) fn new(account: &EventAccount) -> Self {
+    /// `account`: what the account of an event is; `guard`: where endpoints may be.
+    pub(super) fn new(account: &EventAccount, guard: &Guard) -> Self {
         Self {
+            guard: guard.clone(),
             is_by_domain: *account == EventAccount::Domain,
             outdated: 0,
+            own: 0,
             unnamed: BTreeSet::new(),
         }
     }
@@ -37,7 +44,18 @@ impl Noticed {
         if self.is_by_domain && *account != account.to_lowercase() {
             self.unnamed.insert(account.clone());
         }
-        let Some(what) = what_is_refused(record) else {
+        let is_own = |settings: &Settings<'_>| webhook::is_refused_as_own(settings, &self.guard);
+        if of_webhook(record, is_own) == Some(true) {
+            self.own += 1;
+            if self.own <= MOST_NAMED {
+                tracing::warn!(
+                    endpoint.id = %record.endpoint.id,
+                    account,
+                    "an endpoint is at an address of this server itself, and gets nothing: allow that in `allowed_networks` of [dispatch], or change its `url`"
+                );
+            }
+        }
+        let Some(what) = what_is_refused(record, &self.guard) else {
             return;
         };
         self.outdated += 1;
@@ -46,7 +64,7 @@ impl Noticed {
                 endpoint.id = %record.endpoint.id,
                 account,
                 what,
-                "an endpoint has what would be refused today; it is delivered to as before, change its `data`"
+                "an endpoint has what would be refused today; it is delivered to as before, change its `data` or its `url`"
             );
         }
     }
@@ -57,6 +75,12 @@ impl Noticed {
             tracing::warn!(
                 endpoints = self.outdated,
                 "more endpoints than are named have what would be refused today"
+            );
+        }
+        if self.own > MOST_NAMED {
+            tracing::warn!(
+                endpoints = self.own,
+                "more endpoints than are named are at addresses of this server itself"
             );
         }
         for account in self.unnamed.iter().take(MOST_NAMED) {
@@ -74,17 +98,22 @@ impl Noticed {
     }
 }
 
-fn what_is_refused(record: &EndpointRecord) -> Option<String> {
+fn what_is_refused(record: &EndpointRecord, guard: &Guard) -> Option<String> {
+    let refused = of_webhook(record, |settings| webhook::refused_today(settings, guard))?;
+    (!refused.is_empty()).then(|| refused.join(", "))
+}
+
+/// What is found in the settings of an endpoint that is a webhook, if they can be opened.
+fn of_webhook<T>(record: &EndpointRecord, find: impl FnOnce(&Settings<'_>) -> T) -> Option<T> {
     if record.endpoint.driver != WebhookDriver::NAME {
         return None;
     }
     let secrets = record.secrets.as_ref().ok()?;
-    let refused = webhook::refused_today(&Settings {
+    Some(find(&Settings {
         account: &Arc::from(record.account_number.as_str()),
         open: &record.endpoint.settings,
         secret: secrets.expose(),
-    });
-    (!refused.is_empty()).then(|| refused.join(", "))
+    }))
 }
 
 #[cfg(test)]
@@ -92,7 +121,7 @@ mod tests {
     use std::time::Duration;
 
     use dovecast_drivers::webhook::PresetUrls;
-    use dovecast_drivers::{DriverOptions, Drivers, guard::Guard};
+    use dovecast_drivers::{DriverOptions, Drivers};
     use dovecast_store::{
         CustomHeaders, DatabasePlace, FlowEdit, NewEndpoint, Receiver, RetryPolicy, Store,
         StoreOptions,
@@ -119,14 +148,21 @@ mod tests {
             kafka_clusters: Vec::new(),
         });
         let routes = Routes::new(&drivers.expect("drivers"), &Dispatch::default());
-        for (name, expected) in [
-            ("X-Api_Key", Some("a header that is refused today")),
-            ("X-Forwarded-Prefix", Some("a header that is refused today")),
-            ("X-Api-Key", None),
+        let guard = Guard::new(&["10.0.0.0/8:81".parse().expect("a network")]);
+        for (name, port, expected) in [
+            ("X-Api_Key", 80, Some("a header that is refused today")),
+            (
+                "X-Forwarded-Prefix",
+                80,
+                Some("a header that is refused today"),
+            ),
+            ("X-Api-Key", 80, None),
+            ("X-Mail", 25, Some("a port that is not one of webhooks")),
+            ("X-Named", 81, None),
         ] {
             let new = NewEndpoint {
                 name: name.to_owned(),
-                receiver: Receiver::Webhook("http://example.org/".to_owned()),
+                receiver: Receiver::Webhook(format!("http://example.org:{port}/")),
                 active: true,
                 server_ca_certificate: None,
                 headers: Some(CustomHeaders::new(vec![(name.to_owned(), "1".to_owned())])),
@@ -143,10 +179,14 @@ mod tests {
             let [record] = &*loaded else {
                 panic!("{loaded:?}");
             };
-            assert_eq!(what_is_refused(record).as_deref(), expected, "{name}");
+            assert_eq!(
+                what_is_refused(record, &guard).as_deref(),
+                expected,
+                "{name}"
+            );
             routes.target(record).expect(name);
             for (account, unnamed) in [(EventAccount::User, 0), (EventAccount::Domain, 1)] {
-                let mut noticed = Noticed::new(&account);
+                let mut noticed = Noticed::new(&account, &guard);
                 noticed.add(record);
                 assert_eq!(noticed.unnamed.len(), unnamed);
                 assert_eq!(noticed.outdated, usize::from(expected.is_some()));

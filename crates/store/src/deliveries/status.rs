@@ -86,12 +86,12 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// The endpoint has got something at this time.
+    /// The endpoint has got something by an attempt that began at this time.
     pub(crate) fn success(endpoint: EndpointId, time_ms: i64) -> Self {
         Self::new(endpoint, SUCCESS, time_ms)
     }
 
-    /// The endpoint has failed at this time.
+    /// An attempt that began at this time has failed.
     pub(crate) fn failure(endpoint: EndpointId, time_ms: i64) -> Self {
         Self::new(endpoint, FAILURE, time_ms)
     }
@@ -138,35 +138,45 @@ impl Failing {
     }
 }
 
+/// When an attempt began.
+fn began_ms(row: &AttemptRow) -> i64 {
+    let took_ms = i64::try_from(row.latency_us / 1000).unwrap_or(i64::MAX);
+    row.time_ms.saturating_sub(took_ms)
+}
+
 impl Store {
     pub(super) fn failing(&self) -> MutexGuard<'_, Failing> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the endpoint is after these attempts, which are in order.
+    /// How the endpoint is after these attempts. Which is the last goes by when they began: one
+    /// that hangs for long says nothing about an endpoint that has answered a later one meanwhile.
     pub(super) fn status(
         &self,
         endpoint: EndpointId,
         rows: &[&AttemptRow],
         seen: &mut Seen,
     ) -> Option<Status> {
-        let last = rows.last()?;
-        if last.is_delivered {
+        let began = |row: &&AttemptRow| (began_ms(row), row.is_delivered);
+        let mut attempts: Vec<_> = rows.iter().map(began).collect();
+        attempts.sort_by_key(|(began_ms, _)| *began_ms);
+        let (last_ms, is_delivered) = *attempts.last()?;
+        if is_delivered {
             seen.push((endpoint, None));
-            return Some(Status::success(endpoint, last.time_ms));
+            return Some(Status::success(endpoint, last_ms));
         }
         let steady_ms = self.clock.steady_ms();
         seen.push((endpoint, Some(steady_ms)));
-        let success = rows.iter().rposition(|row| row.is_delivered);
-        let first = rows.get(success.map_or(0, |place| place + 1))?;
+        let success = attempts.iter().rposition(|(_, is_delivered)| *is_delivered);
+        let (first_ms, _) = *attempts.get(success.map_or(0, |place| place + 1))?;
         let (outcome, seen_ms) = match success {
             Some(_) => (FAILURE_ANEW, 0),
             None => (FAILURE, self.failing().seen_ms(endpoint, steady_ms)),
         };
         Some(Status {
-            first_ms: first.time_ms,
+            first_ms,
             seen_ms,
-            ..Status::new(endpoint, outcome, last.time_ms)
+            ..Status::new(endpoint, outcome, last_ms)
         })
     }
 

@@ -8,18 +8,18 @@ use crate::deliveries::Status;
 use crate::error::Result;
 use crate::open::Store;
 
-/// The end of an attempt.
+/// An attempt that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// When it was.
+    /// When it began.
     pub time_ms: i64,
     /// How it went.
     pub status: DeliveryStatus,
 }
 
 impl Store {
-    /// Notes an attempt, unless a newer one is noted already. The first failure after a success, or
-    /// after nothing, is remembered until the next success.
+    /// Notes an attempt, unless one that began later is noted already. The first failure after a
+    /// success, or after nothing, is remembered until the next success.
     pub async fn delivered(&self, endpoint: EndpointId, delivered: Delivered) -> Result<()> {
         let status = match delivered.status {
             DeliveryStatus::Success => Status::success(endpoint, delivered.time_ms),

@@ -3,6 +3,7 @@
 //! Where there is no PostgreSQL its cases say so, loudly, and count as ignored.
 
 mod attempts;
+mod began;
 mod bodies;
 mod cleaning;
 mod clocks;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     let postgres = if is_listed { None } else { Some(start()) };
     let cases: Vec<Case> = [
         attempts::CASES,
+        began::CASES,
         bodies::CASES,
         clocks::CASES,
         cuts::CASES,

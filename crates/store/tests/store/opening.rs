@@ -14,6 +14,7 @@ cases![
     a_newer_schema_is_refused_and_left_alone,
     no_error_shows_a_password,
     the_file_is_for_its_owner_only,
+    a_file_that_is_no_database_is_said_to_be_none,
     a_database_that_was_away_is_used_again_when_it_is_back,
 ];
 
@@ -96,6 +97,24 @@ async fn the_file_is_for_its_owner_only(test: Test) -> Result<()> {
     };
     let said = beside.to_string();
     ensure!(said.contains("cannot open"), "{said}");
+    Ok(())
+}
+
+async fn a_file_that_is_no_database_is_said_to_be_none(test: Test) -> Result<()> {
+    let Kind::Sqlite = test.kind else {
+        return Ok(());
+    };
+    let path = test.dir.path().join("other.db");
+    std::fs::write(&path, [0xa5; 20_000])?;
+    let options = StoreOptions::new(format!("sqlite:{}", path.display()).parse()?);
+    match Store::open(&options).await {
+        Ok(_) => anyhow::bail!("a file of anything is no database"),
+        Err(error) => {
+            let said = format!("{:#}", anyhow::Error::from(error));
+            ensure!(said.ends_with("file is not a database"), "{said}");
+        }
+    }
+    ensure!(std::fs::read(&path)? == [0xa5; 20_000], "it was written to");
     Ok(())
 }
 

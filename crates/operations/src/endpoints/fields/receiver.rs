@@ -60,7 +60,7 @@ impl EndpointFields {
                 checked.refuse("settings", detail);
             }
             if let Some(url) = self.url.take() {
-                checked.url(url);
+                checked.url(url, known.drivers.guard());
             }
             return;
         }

@@ -1,0 +1,112 @@
+//! Secrets in a configuration that every user of the host can read.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::{fmt, fs};
+
+use toml::{Table, Value};
+
+/// The right of everybody to read a file.
+const READ_BY_OTHERS: u32 = 0o004;
+/// What names of settings that hold a secret have in them; the last is that of a key as PEM.
+const OF_SECRETS: [&str; 3] = ["password", "secret", "ssl.key.pem"];
+/// Behind the name of a setting that says where the secret is.
+const ELSEWHERE: [&str; 2] = ["_file", ".location"];
+
+/// A secret that others can read, by the name of its setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exposed {
+    file: String,
+    setting: String,
+}
+
+impl fmt::Display for Exposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, setting } = self;
+        write!(
+            f,
+            "every user of this host can read `{file}`, and the secret `{setting}` is in it: `chmod o= {file}`, and give the file the group of the server"
+        )
+    }
+}
+
+/// The first secret in a file that others can read.
+pub(super) fn find(file: &Path, text: &str) -> Option<Exposed> {
+    let mode = fs::metadata(file).ok()?.permissions().mode();
+    if mode & READ_BY_OTHERS == 0 {
+        return None;
+    }
+    let setting = secret_of(&toml::from_str(text).ok()?)?;
+    Some(Exposed {
+        file: file.display().to_string(),
+        setting,
+    })
+}
+
+fn secret_of(table: &Table) -> Option<String> {
+    table.iter().find_map(|(name, value)| match value {
+        Value::Table(inner) => secret_of(inner),
+        Value::String(text) => is_secret(name, text).then(|| name.clone()),
+        _ => None,
+    })
+}
+
+fn is_secret(name: &str, text: &str) -> bool {
+    let is_named = OF_SECRETS.iter().any(|part| name.contains(part));
+    let is_here = !ELSEWHERE.iter().any(|end| name.ends_with(end));
+    let has_password = || {
+        let parsed = url::Url::parse(text).ok();
+        parsed.is_some_and(|url| {
+            let mut query = url.query_pairs();
+            url.password().is_some() || query.any(|(key, _)| key == "password")
+        })
+    };
+    !text.is_empty() && ((is_named && is_here) || (name == "url" && has_password()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_can_read_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("dovecast.toml");
+        let check = |text: &str, mode: u32, expected: Option<&str>| {
+            fs::write(&file, text).expect("write");
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("a mode");
+            let found = find(&file, text).map(|exposed| exposed.setting);
+            assert_eq!(found.as_deref(), expected, "{mode:o} {text}");
+        };
+        let ox = "[ox]\nuser = 'a'\npassword = 'geheim'";
+        check(ox, 0o644, Some("password"));
+        check(ox, 0o640, None);
+        check("data_dir = '/a'", 0o644, None);
+        for (text, expected) in [
+            ("[store]\nurl = 'postgres://a:geheim@h/d'", Some("url")),
+            (
+                "[store]\nurl = 'postgres://h/d?password=geheim'",
+                Some("url"),
+            ),
+            ("[store]\nurl = 'postgres://a@h/d'", None),
+            (
+                "[kafka.properties]\n'sasl.password' = 'geheim'",
+                Some("sasl.password"),
+            ),
+            ("[kafka.properties]\n'sasl.password_file' = '/etc/p'", None),
+            (
+                "[kafka_clusters.a.properties]\n'ssl.key.pem' = 'geheim'",
+                Some("ssl.key.pem"),
+            ),
+            ("[kafka.properties]\n'ssl.key.location' = '/etc/p'", None),
+            ("[secrets]\nkeys = 'file:/etc/p'", None),
+        ] {
+            check(text, 0o604, expected);
+        }
+        let said = find(&file, ox).expect("a finding").to_string();
+        assert!(
+            !said.contains("geheim") && said.contains("`password`"),
+            "{said}"
+        );
+    }
+}
