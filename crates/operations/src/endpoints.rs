@@ -2,12 +2,14 @@
 
 pub(crate) mod fields;
 
+use std::sync::Arc;
+
 use dovecast_store::{
     CreatedEndpoint, Endpoint, EndpointId, EndpointQuery, EndpointRecord, Page, SigningSecret,
     StoreError,
 };
 
-use crate::{EndpointFields, Known, Operations, Refusal, Resource, Result, Tenant};
+use crate::{By, EndpointFields, Known, Operations, Refusal, Resource, Result, Tenant};
 
 /// How long webhooks are signed with an old secret, too, after it was replaced: a day, in which
 /// receivers take over the new one.
@@ -15,20 +17,36 @@ const SECRET_OVERLAP_MS: i64 = 24 * 3_600_000;
 
 /// An endpoint that was found with the id of its account: what acts on one endpoint need.
 #[derive(Clone, Debug)]
-pub struct OwnEndpoint(Endpoint);
+pub struct OwnEndpoint {
+    endpoint: Endpoint,
+    /// Number of its account.
+    account: Arc<str>,
+    by: By,
+}
 
 impl OwnEndpoint {
     /// The endpoint, as it was when it was found.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.0
+        &self.endpoint
     }
 
     pub(crate) fn id(&self) -> EndpointId {
-        self.0.id
+        self.endpoint.id
+    }
+
+    /// Who has asked for it.
+    pub(crate) fn by(&self) -> &By {
+        &self.by
+    }
+
+    /// Logs what was done to it.
+    fn log(&self, done: &'static str) {
+        let Self { account, by, .. } = self;
+        tracing::info!(endpoint.id = %self.id(), account.number = ?account, %by, "{done}");
     }
 
     pub(crate) fn gone(&self) -> Refusal {
-        Refusal::no(Resource::Endpoint, self.0.id)
+        Refusal::no(Resource::Endpoint, self.endpoint.id)
     }
 
     /// What the store refuses; another request may have deleted the endpoint meanwhile.
@@ -65,7 +83,11 @@ impl Operations {
         id: EndpointId,
     ) -> Result<Option<OwnEndpoint>> {
         let found = self.store.endpoint(tenant.id(), id).await?;
-        Ok(found.map(OwnEndpoint))
+        Ok(found.map(|endpoint| OwnEndpoint {
+            endpoint,
+            account: tenant.number().into(),
+            by: tenant.by().clone(),
+        }))
     }
 
     /// Makes an endpoint with its filter. Without a filter it receives nothing.
@@ -82,7 +104,14 @@ impl Operations {
             record: None,
         })?;
         let most = self.parts.max_endpoints;
-        Ok(self.store.create_endpoint(tenant.id(), &new, most).await?)
+        let made = self.store.create_endpoint(tenant.id(), &new, most).await?;
+        tracing::info!(
+            endpoint.id = %made.endpoint.id,
+            account.number = ?tenant.number(),
+            by = %tenant.by(),
+            "an endpoint was created"
+        );
+        Ok(made)
     }
 
     /// Changes an endpoint and its filter. What is not given stays as it is.
@@ -91,7 +120,7 @@ impl Operations {
         own: &OwnEndpoint,
         fields: EndpointFields,
     ) -> Result<Endpoint> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         let record = self.record(own).await?;
         let is_taken = self.is_taken(account, &fields, Some(id)).await?;
         let edit = fields.into_edit(&Known {
@@ -101,15 +130,18 @@ impl Operations {
             record: Some(&record),
         })?;
         let edited = self.store.edit_endpoint(account, id, &edit).await;
-        edited.map_err(|error| own.refused(error))
+        let edited = edited.map_err(|error| own.refused(error))?;
+        own.log("an endpoint was changed");
+        Ok(edited)
     }
 
     /// Deletes an endpoint and its filter.
     pub async fn delete_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         if !self.store.delete_endpoint(account, id).await? {
             return Err(own.gone());
         }
+        own.log("an endpoint was deleted");
         Ok(())
     }
 
@@ -123,9 +155,11 @@ impl Operations {
     /// Gives an endpoint a new signing secret. Webhooks are signed with the old one, too, for 24
     /// hours.
     pub async fn rotate_secret(&self, own: &OwnEndpoint) -> Result<SigningSecret> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         let rotated = self.store.rotate_secret(account, id, SECRET_OVERLAP_MS);
-        rotated.await.map_err(|error| own.refused(error))
+        let secret = rotated.await.map_err(|error| own.refused(error))?;
+        own.log("an endpoint has a new signing secret");
+        Ok(secret)
     }
 
     /// The endpoint with all that is known of it.

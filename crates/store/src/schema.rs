@@ -17,7 +17,7 @@ use crate::registry::sealing;
 use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 16] = [
+pub(crate) const MIGRATIONS: [&str; 17] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -34,6 +34,7 @@ pub(crate) const MIGRATIONS: [&str; 16] = [
     include_str!("../migrations/0014_index_of_keys.sql"),
     include_str!("../migrations/0015_order.sql"),
     include_str!("../migrations/0016_flow.sql"),
+    include_str!("../migrations/0017_who.sql"),
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;

@@ -13,7 +13,7 @@ mod receiver;
 
 use std::collections::{BTreeMap, HashSet};
 
-use dovecast_drivers::webhook::{self, WebhookDriver};
+use dovecast_drivers::webhook::WebhookDriver;
 use dovecast_notification::Condition;
 use dovecast_store::{
     EndpointEdit, EndpointKind, FilterEdit, FilterFields, FilterSets, FlowEdit, Id, MemberKind,
@@ -22,7 +22,6 @@ use dovecast_store::{
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use url::Url;
 use utoipa::ToSchema;
 
 use crate::refusal::{Fault, Faults, escaped};
@@ -35,7 +34,6 @@ pub use receiver::Known;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
-const MAX_URL_CHARS: usize = 2048;
 /// Most members of one set of a filter.
 const MAX_MEMBERS: usize = 1000;
 /// The longest that an attempt may take, as in the configuration.
@@ -55,7 +53,7 @@ pub struct EndpointFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
-    /// Where webhooks are sent: `http://` or `https://`.
+    /// Where webhooks are sent: `http://` or `https://`, without a user and a password.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, example = "https://example.org/hook")]
     url: Option<Option<String>>,
@@ -125,7 +123,7 @@ pub(crate) struct FilterRequest {
 }
 
 /// Tells null from nothing.
-fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
@@ -286,23 +284,6 @@ impl Checked {
                 format!("is too long (maximum is {MAX_NAME_CHARS} characters)"),
             ),
             Some(name) => self.name = Some(name),
-        }
-    }
-
-    fn url(&mut self, url: Option<String>) {
-        let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
-            return self.refuse("url", BLANK);
-        };
-        if text.chars().count() > MAX_URL_CHARS {
-            let detail = format!("is too long (maximum is {MAX_URL_CHARS} characters)");
-            return self.refuse("url", detail);
-        }
-        let url = Url::parse(&text).ok().filter(Url::has_host);
-        let is_webhook = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
-        match (is_webhook, webhook::check_url(&text)) {
-            (true, Ok(())) => self.receiver = Some(Receiver::Webhook(text)),
-            (true, Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
-            (false, _) => self.refuse("url", "is not an http or https URL"),
         }
     }
 

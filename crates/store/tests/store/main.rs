@@ -5,6 +5,7 @@
 mod attempts;
 mod cleaning;
 mod clocks;
+mod closing;
 mod cuts;
 mod deletion;
 mod deliveries;
@@ -21,9 +22,11 @@ mod losses;
 mod lost_answers;
 mod opening;
 mod order;
+mod owners;
 mod ranges;
 mod refused;
 mod registration;
+mod restored;
 mod rights;
 mod rotation;
 mod said;
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
     let cases: Vec<Case> = [
         attempts::CASES,
         clocks::CASES,
+        closing::CASES,
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,
@@ -98,9 +102,11 @@ fn main() -> ExitCode {
         lost_answers::CASES,
         opening::CASES,
         order::CASES,
+        owners::CASES,
         ranges::CASES,
         refused::CASES,
         registration::CASES,
+        restored::CASES,
         rights::CASES,
         rotation::CASES,
         cleaning::CASES,
