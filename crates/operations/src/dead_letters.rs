@@ -117,7 +117,7 @@ impl Operations {
                 1
             }
         };
-        tracing::info!(endpoint.id = %endpoint, dropped, "dead letters were dropped, as was asked for");
+        tracing::info!(endpoint.id = %endpoint, dropped, by = %own.by(), "dead letters were dropped, as was asked for");
         Ok(dropped)
     }
 
@@ -148,7 +148,7 @@ impl Operations {
                 1
             }
         };
-        tracing::info!(endpoint.id = %endpoint, redelivered, "deliveries are due again, as was asked for");
+        tracing::info!(endpoint.id = %endpoint, redelivered, by = %own.by(), "deliveries are due again, as was asked for");
         Ok(redelivered)
     }
 
@@ -165,7 +165,7 @@ impl Operations {
         }
         let endpoint = own.id();
         self.store.owe_now(endpoint, notification).await?;
-        tracing::info!(endpoint.id = %endpoint, redelivered = 1, "deliveries are due again, as was asked for");
+        tracing::info!(endpoint.id = %endpoint, redelivered = 1, by = %own.by(), "deliveries are due again, as was asked for");
         Ok(())
     }
 }

@@ -3,12 +3,16 @@
 pub(crate) mod fields;
 mod warnings;
 
+use std::sync::Arc;
+
 use dovecast_store::{
     CreatedEndpoint, Endpoint, EndpointId, EndpointQuery, EndpointRecord, Page, SigningSecret,
     StoreError,
 };
 
-use crate::{EndpointFields, Known, MemberNames, Operations, Refusal, Resource, Result, Tenant};
+use crate::{
+    By, EndpointFields, Known, MemberNames, Operations, Refusal, Resource, Result, Tenant,
+};
 
 /// How long webhooks are signed with an old secret, too, after it was replaced: a day, in which
 /// receivers take over the new one.
@@ -19,20 +23,36 @@ const APPLICATIONS_PAGE: i64 = 100;
 
 /// An endpoint that was found with the id of its account: what acts on one endpoint need.
 #[derive(Clone, Debug)]
-pub struct OwnEndpoint(Endpoint);
+pub struct OwnEndpoint {
+    endpoint: Endpoint,
+    /// Number of its account.
+    account: Arc<str>,
+    by: By,
+}
 
 impl OwnEndpoint {
     /// The endpoint, as it was when it was found.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.0
+        &self.endpoint
     }
 
     pub(crate) fn id(&self) -> EndpointId {
-        self.0.id
+        self.endpoint.id
+    }
+
+    /// Who has asked for it.
+    pub(crate) fn by(&self) -> &By {
+        &self.by
+    }
+
+    /// Logs what was done to it.
+    fn log(&self, done: &'static str) {
+        let Self { account, by, .. } = self;
+        tracing::info!(endpoint.id = %self.id(), account.number = ?account, %by, "{done}");
     }
 
     pub(crate) fn gone(&self) -> Refusal {
-        Refusal::no(Resource::Endpoint, self.0.id)
+        Refusal::no(Resource::Endpoint, self.endpoint.id)
     }
 
     /// What the store refuses; another request may have deleted the endpoint meanwhile.
@@ -69,7 +89,11 @@ impl Operations {
         id: EndpointId,
     ) -> Result<Option<OwnEndpoint>> {
         let found = self.store.endpoint(tenant.id(), id).await?;
-        Ok(found.map(OwnEndpoint))
+        Ok(found.map(|endpoint| OwnEndpoint {
+            endpoint,
+            account: tenant.number().into(),
+            by: tenant.by().clone(),
+        }))
     }
 
     /// Makes an endpoint with its filter. Without a filter it receives nothing.
@@ -88,7 +112,14 @@ impl Operations {
             names: &names,
         })?;
         let most = self.parts.max_endpoints;
-        Ok(self.store.create_endpoint(tenant.id(), &new, most).await?)
+        let made = self.store.create_endpoint(tenant.id(), &new, most).await?;
+        tracing::info!(
+            endpoint.id = %made.endpoint.id,
+            account.number = ?tenant.number(),
+            by = %tenant.by(),
+            "an endpoint was created"
+        );
+        Ok(made)
     }
 
     /// Changes an endpoint and its filter. What is not given stays as it is. What it owes is tried
@@ -98,7 +129,7 @@ impl Operations {
         own: &OwnEndpoint,
         fields: EndpointFields,
     ) -> Result<Endpoint> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         let record = self.record(own).await?;
         let is_taken = self.is_taken(account, &fields, Some(id)).await?;
         let names = self.member_names(&fields).await?;
@@ -111,6 +142,7 @@ impl Operations {
         })?;
         let edited = self.store.edit_endpoint(account, id, &edit).await;
         let edited = edited.map_err(|error| own.refused(error))?;
+        own.log("an endpoint was changed");
         if edit.may_mend() && edited.active {
             self.due_at_once(own).await?;
         }
@@ -126,17 +158,18 @@ impl Operations {
 
     /// Has an endpoint tried as if nothing had failed before.
     pub(crate) async fn save_anew(&self, own: &OwnEndpoint) -> Result<()> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         let saved = self.store.save_anew(account, id).await;
         saved.map_err(|error| own.refused(error))
     }
 
     /// Deletes an endpoint and its filter.
     pub async fn delete_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         if !self.store.delete_endpoint(account, id).await? {
             return Err(own.gone());
         }
+        own.log("an endpoint was deleted");
         Ok(())
     }
 
@@ -152,9 +185,11 @@ impl Operations {
     /// Gives an endpoint a new signing secret. Webhooks are signed with the old one, too, for 24
     /// hours.
     pub async fn rotate_secret(&self, own: &OwnEndpoint) -> Result<SigningSecret> {
-        let Endpoint { id, account, .. } = own.0;
+        let Endpoint { id, account, .. } = own.endpoint;
         let rotated = self.store.rotate_secret(account, id, SECRET_OVERLAP_MS);
-        rotated.await.map_err(|error| own.refused(error))
+        let secret = rotated.await.map_err(|error| own.refused(error))?;
+        own.log("an endpoint has a new signing secret");
+        Ok(secret)
     }
 
     /// The endpoint with all that is known of it.

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod applications;
 mod attempts;
 mod caller;
@@ -37,8 +38,10 @@ use dovecast_drivers::Drivers;
 use dovecast_store::Store;
 use tokio::sync::watch;
 
+pub use accounts::ShownAccount;
 pub use applications::fields::{RegistrationRequest, read as read_registration};
-pub use caller::{Anyone, Caller, Operator, Person, Registrar, Sender, Tenant};
+pub use applications::{BENCHMARK_APPLICATION, FilterCounts, Registered};
+pub use caller::{Anyone, By, Caller, Operator, Person, Registrar, Sender, Tenant};
 pub use dead_letters::{ChosenLetters, NotificationName};
 pub use endpoints::OwnEndpoint;
 pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known, MemberNames};
@@ -47,7 +50,7 @@ pub use filters::FilterInWords;
 pub use quotas::{QuotaStats, Quotas};
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};
 pub use test_delivery::TestDelivery;
-pub use tokens::{TokenFields, TokenRequest};
+pub use tokens::fields::{TokenChange, TokenChangeRequest, TokenFields, TokenRequest};
 
 /// Longest time that an answer waits until this process delivers by what an act has changed. On
 /// other nodes a change counts within a second; late is better than never answered.

@@ -1,5 +1,6 @@
 //! Why an act was not done, for whoever has asked. Each door renders it in its own shape.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use dovecast_store::{MemberKind, StoreError};
 #[derive(Debug)]
 pub enum Refusal {
     /// The caller may not do this; the text says who may.
-    Forbidden(&'static str),
+    Forbidden(Cow<'static, str>),
+    /// The token is none, or its time is over; the text says which.
+    BadToken(&'static str),
     /// There is nothing of this id, or it belongs to another account: one does not learn which.
     NotFound {
         /// Kind of what was named.
@@ -93,8 +96,8 @@ pub enum FaultPlace {
 }
 
 impl Refusal {
-    pub(crate) fn forbidden(who_may: &'static str) -> Self {
-        Self::Forbidden(who_may)
+    pub(crate) fn forbidden(who_may: impl Into<Cow<'static, str>>) -> Self {
+        Self::Forbidden(who_may.into())
     }
 
     pub(crate) fn unreadable(reason: impl Into<String>) -> Self {
@@ -205,11 +208,17 @@ impl From<StoreError> for Refusal {
                 "url",
                 "has the user `***`, which stands for one that is not shown",
             ),
+            StoreError::AccountClosed => Self::forbidden("The account is closed"),
+            StoreError::OthersApplication(name) => Self::forbidden(format!(
+                "The application `{name}` belongs to another token: an admin token may register it, and give it to this one"
+            )),
             StoreError::Fallback(detail) => Self::attribute("fallback_id", detail),
             StoreError::OtherDriver { driver } => {
                 Self::attribute("driver", format!("is `{driver}`, and cannot be changed"))
             }
-            error @ StoreError::TooManySecrets { .. } => Self::Conflict(error.to_string()),
+            error @ (StoreError::TooManySecrets { .. } | StoreError::TooManyApplications(_)) => {
+                Self::Conflict(error.to_string())
+            }
             error => Self::Store(error),
         }
     }
@@ -252,6 +261,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forbidden(text) => f.write_str(text),
+            Self::BadToken(text) => f.write_str(text),
             Self::NotFound { what, id } => write!(f, "there is no {what} `{id}`"),
             Self::Invalid(faults) => {
                 for (place, fault) in faults.0.iter().enumerate() {

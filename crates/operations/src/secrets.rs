@@ -11,7 +11,8 @@ impl Operations {
     }
 
     /// Seals everything with a new key, and retires the old one.
-    pub async fn rotate_secret_key(&self, _: Operator) -> Result<Rotated, StoreError> {
+    pub async fn rotate_secret_key(&self, Operator(by): Operator) -> Result<Rotated, StoreError> {
+        tracing::info!(%by, "a rotation of the keys of secrets was asked for");
         self.store.rotate_secret_key().await
     }
 }

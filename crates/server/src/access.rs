@@ -34,7 +34,7 @@ impl Access {
     /// Nothing is connected yet.
     pub(crate) fn new(config: &Config) -> Result<Self> {
         match config.log.kind {
-            LogKind::Embedded => Ok(Self::Server(Client::new(&config.control_socket()))),
+            LogKind::Embedded => Ok(Self::Server(Client::new(config))),
             #[cfg(not(feature = "kafka"))]
             LogKind::Kafka => anyhow::bail!(crate::config::NO_KAFKA),
             #[cfg(feature = "kafka")]
@@ -48,7 +48,7 @@ impl Access {
     /// The log, or the spool before it.
     pub(crate) fn to_list(config: &Config, is_spool: bool) -> Result<Self> {
         if is_spool {
-            return Ok(Self::Server(Client::new(&config.control_socket())));
+            return Ok(Self::Server(Client::new(config)));
         }
         Self::new(config)
     }

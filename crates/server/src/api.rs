@@ -5,6 +5,7 @@
 //! (`body`, `query`), then one of the [`Operations`] does what it says, and what that returns is
 //! rendered (`documents`). An error is an [`ApiError`] everywhere.
 
+mod accounts;
 mod apps;
 mod attempts;
 mod body;
@@ -129,8 +130,11 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(filters_in_words::list_all))
         .routes(routes!(explanations::explain))
         .routes(routes!(messages::create))
+        .routes(routes!(accounts::list))
+        .routes(routes!(accounts::show, accounts::close))
+        .routes(routes!(accounts::reopen))
         .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::delete))
+        .routes(routes!(tokens::update, tokens::delete))
 }
 
 async fn no_route(OriginalUri(uri): OriginalUri) -> ApiError {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod accounts;
 mod begin;
 mod bench;
 mod dead_letters;
@@ -16,6 +17,7 @@ use dovecast_event::EventSet;
 use dovecast_operations::NotificationName;
 use jiff::Timestamp;
 
+pub(crate) use accounts::{AccountArguments, AccountsAct, AccountsArguments};
 pub(crate) use begin::Begin;
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
@@ -82,8 +84,10 @@ pub(crate) enum Command {
     Apps(AppsArguments),
     /// List the filters of endpoints, in words, change or remove one
     Filters(FiltersArguments),
-    /// List the API tokens, create or delete one
+    /// List the API tokens, create, change or delete one
     Tokens(TokensArguments),
+    /// List the accounts, show, close or reopen one
+    Accounts(AccountsArguments),
     /// Show which endpoints of its account receive a notification, and why others do not
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with

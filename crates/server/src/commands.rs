@@ -1,5 +1,6 @@
 //! The commands. Each prints what it was asked for on standard output.
 
+mod accounts;
 mod bench;
 mod check_dovecot;
 mod check_relay;
@@ -19,6 +20,8 @@ mod search;
 mod secrets;
 mod send;
 mod tail;
+mod tokens;
+mod trusted;
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -82,7 +85,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Apps(of) => wait(registry::apps(&client(&load()?), of))?,
         Command::Filters(of) => wait(filters::run(&client(&load()?), of))?,
-        Command::Tokens(of) => wait(registry::tokens(&client(&load()?), of))?,
+        Command::Accounts(of) => wait(accounts::run(&client(&load()?), of))?,
+        Command::Tokens(of) => wait(tokens::run(&client(&load()?), of))?,
         Command::Secrets(of) => wait(secrets::run(&client(&load()?), &of.subject))?,
         Command::Plan(plan) => plan::run(plan)?,
         Command::Bench(bench) => match &bench.subject {
@@ -103,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The running server.
 fn client(config: &Config) -> Client {
-    Client::new(&config.control_socket())
+    Client::new(config)
 }
 
 /// The configuration of the server that a command is about. Where the command line does not say it,
@@ -111,12 +115,21 @@ fn client(config: &Config) -> Client {
 /// host.
 fn of_running_server(place: &ServerPlace) -> Result<Config> {
     let is_said = place.config.is_some() || place.data_dir.is_some();
-    let is_here = Config::default().data_dir.exists();
+    if is_said {
+        return Config::load(place.config.as_deref(), place.data_dir.as_deref());
+    }
+    let here = Config::default();
+    if here.data_dir.symlink_metadata().is_ok() {
+        trusted::check_here(&here)?;
+        let mut config = Config::load(None, None)?;
+        config.control.is_found = true;
+        return Ok(config);
+    }
     let service = Path::new(SERVICE_CONFIG);
-    if !is_said && !is_here && service.exists() {
+    if service.exists() {
         return Config::load(Some(service), Some(Path::new(SERVICE_DATA_DIR)));
     }
-    Config::load(place.config.as_deref(), place.data_dir.as_deref())
+    Config::load(None, None)
 }
 
 /// The server of this host, for who looks whether there is one.

@@ -117,6 +117,9 @@ pub(crate) enum LogFormat {
 pub(crate) struct Control {
     #[serde(deserialize_with = "paths::socket")]
     socket: Option<PathBuf>,
+    /// Whether a command has found the server in its working directory, and nobody has named it.
+    #[serde(skip)]
+    pub(crate) is_found: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

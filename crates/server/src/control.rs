@@ -27,7 +27,12 @@
 //! | `GET /v1/filters?endpoint=&account=` | list of [`json::FilterLine`] |
 //! | `GET /v1/tokens` | list of [`json::TokenLine`] |
 //! | `POST /v1/tokens` with the fields of the REST API | [`json::NewToken`] |
+//! | `PUT /v1/tokens/{id}` with the fields that change | [`json::TokenLine`] |
 //! | `DELETE /v1/tokens/{id}` | [`json::Done`] |
+//! | `GET /v1/accounts` | list of [`json::AccountLine`] |
+//! | `GET /v1/accounts/{number}` | [`json::AccountAnswer`] |
+//! | `DELETE /v1/accounts/{number}` | [`json::AccountClosed`] |
+//! | `POST /v1/accounts/{number}/reopen` | [`json::AccountLine`] |
 //! | `GET /v1/secrets` | list of [`json::KeyLine`] |
 //! | `POST /v1/secrets/rotate` | [`json::Rotated`], when everything is sealed anew |
 //! | `POST /v1/benchmark?url=` | a [`json::Benchmark`], and a [`json::BenchmarkEnd`] at the end |
@@ -35,6 +40,7 @@
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and
 //! who connects is looked at again (SO_PEERCRED).
 
+mod accounts;
 mod benchmark;
 pub(crate) mod client;
 mod deliveries;
@@ -54,7 +60,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use dovecast_event::brief;
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
@@ -102,7 +108,7 @@ impl Control {
 
     /// Whoever is let in to this socket runs the server.
     fn operator(&self) -> Result<(&Operations, Operator), Failure> {
-        Ok((self.operations()?, Caller::Operator.operator()?))
+        Ok((self.operations()?, Caller::host().operator()?))
     }
 }
 
@@ -137,7 +143,16 @@ pub(crate) fn router(control: Control) -> Router {
             "/v1/tokens",
             get(registry::tokens).post(registry::create_token),
         )
-        .route("/v1/tokens/{id}", delete(registry::delete_token))
+        .route(
+            "/v1/tokens/{id}",
+            put(registry::change_token).delete(registry::delete_token),
+        )
+        .route("/v1/accounts", get(accounts::list))
+        .route(
+            "/v1/accounts/{number}",
+            get(accounts::show).delete(accounts::close),
+        )
+        .route("/v1/accounts/{number}/reopen", post(accounts::reopen))
         .route("/v1/filters", get(registry::filters))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/rotate", post(secrets::rotate))
@@ -195,6 +210,7 @@ impl From<Refusal> for Failure {
         let status = match refusal {
             Refusal::Store(error) => return error.into(),
             Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+            Refusal::BadToken(_) => StatusCode::UNAUTHORIZED,
             Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
             Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
             Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -225,3 +225,23 @@ fn an_application_of_somebody_else_stays() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(applications(&server), ["Mine"]);
 }
+
+/// With `event_account = "user"` it may be a mail user's.
+#[test]
+fn an_account_of_a_similar_name_stays() {
+    let server = server();
+    let add = "endpoints add --account-id dovecast-bench --name a --url https://example.org/";
+    server.run(add.split(' ')).expect("an endpoint");
+    let add = "tokens add t --account-id dovecast-bench";
+    server.run(add.split(' ')).expect("a token");
+    let output = run(&server, "bench dispatch --counts 5");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(endpoints(&server), 1);
+    let tokens = server.run(["tokens"]).expect("tokens");
+    assert!(tokens.contains("dovecast-bench"), "{tokens}");
+    // That of the benchmark nobody can take.
+    let own = "\u{1}dovecast-bench";
+    let taken = server.run(["tokens", "add", "t", "--account-id", own]);
+    let error = format!("{:?}", taken.expect_err("a token"));
+    assert!(error.contains("has a control character"), "{error}");
+}

@@ -41,6 +41,9 @@ pub enum StoreError {
         /// The last one known here.
         known: i64,
     },
+    /// The account was closed by the operator.
+    #[error("the account is closed")]
+    AccountClosed,
     /// The account has an endpoint of this name.
     #[error("an endpoint named `{0}` is there already")]
     NameTaken(String),
@@ -63,6 +66,12 @@ pub enum StoreError {
         "the user `***` of the URL stands for one that is not shown: give the user and the password, or leave the URL out"
     )]
     HiddenUser,
+    /// An application is another token's, or nobody's that a token may take.
+    #[error("the application `{0}` does not belong to this token")]
+    OthersApplication(String),
+    /// A token has as many applications as one may have.
+    #[error("the token has {0} applications, and may have no more")]
+    TooManyApplications(usize),
     /// An endpoint cannot have this fallback.
     #[error("the fallback {0}")]
     Fallback(&'static str),

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod applications;
+mod closing;
 mod credentials;
 mod deletion;
 mod delivered;
@@ -12,7 +13,9 @@ mod endpoints;
 mod filters;
 mod flow;
 mod listing;
+mod lost;
 mod matched;
+mod owners;
 mod receiver;
 mod registration;
 pub(crate) mod sealing;
@@ -31,6 +34,7 @@ pub use dovecast_notification::EndpointId;
 
 pub use accounts::{Account, Profile};
 pub use applications::{Application, EventType, Level};
+pub use closing::{AccountRecord, ClosedAccount};
 pub use credentials::{Credentials, CustomHeaders};
 pub use delivered::Delivered;
 pub use disabling::Announcement;
@@ -40,6 +44,7 @@ pub use endpoints::Endpoint;
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
 pub use flow::{DeliveryOrder, Flow, FlowEdit};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
+pub use owners::MAX_APPLICATIONS;
 pub use receiver::{DriverSettings, Receiver};
 pub use registration::{
     NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,
@@ -47,7 +52,8 @@ pub use registration::{
 pub use secret_settings::SecretSettings;
 pub use secrets::SigningSecret;
 pub use stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
-pub use tokens::{ApiToken, NewToken, Scope, TokenOwner};
+pub use token_owners::{ShownToken, TokenOwner};
+pub use tokens::{ApiToken, NewToken, Scope, TokenEdit, TokenGrant};
 
 /// Names an account.
 pub type AccountId = Id<Account>;

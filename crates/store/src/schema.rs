@@ -17,7 +17,7 @@ use crate::registry::sealing;
 use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 17] = [
+pub(crate) const MIGRATIONS: [&str; 18] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -35,6 +35,7 @@ pub(crate) const MIGRATIONS: [&str; 17] = [
     include_str!("../migrations/0015_order.sql"),
     include_str!("../migrations/0016_flow.sql"),
     include_str!("../migrations/0017_dead_bodies.sql"),
+    include_str!("../migrations/0018_who.sql"),
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;

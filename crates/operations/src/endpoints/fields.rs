@@ -17,8 +17,7 @@ mod receiver;
 
 use std::collections::BTreeMap;
 
-use dovecast_drivers::guard::Guard;
-use dovecast_drivers::webhook::{self, WebhookDriver};
+use dovecast_drivers::webhook::WebhookDriver;
 use dovecast_store::{
     DriverSettings, EndpointEdit, EndpointKind, FilterEdit, FlowEdit, NewEndpoint, Receiver,
     RetryPolicy,
@@ -26,7 +25,6 @@ use dovecast_store::{
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use url::Url;
 use utoipa::ToSchema;
 
 use crate::refusal::{Fault, Faults, escaped};
@@ -42,7 +40,6 @@ pub use receiver::Known;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
-const MAX_URL_CHARS: usize = 2048;
 /// Attributes that answers have and nobody sets: what clients send back is no mistake.
 const READ_ONLY: [&str; 5] = [
     "id",
@@ -68,7 +65,7 @@ pub struct EndpointFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 255)]
     name: Option<Option<String>>,
-    /// Where webhooks are sent: `http://` or `https://`.
+    /// Where webhooks are sent: `http://` or `https://`, without a user and a password.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = String, required = false, min_length = 8, max_length = 2048, example = "https://example.org/hook")]
     url: Option<Option<String>>,
@@ -107,7 +104,7 @@ pub struct EndpointFields {
 }
 
 /// Tells null from nothing.
-fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
@@ -255,23 +252,6 @@ impl Checked {
                 format!("is too long (maximum is {MAX_NAME_CHARS} characters)"),
             ),
             Some(name) => self.name = Some(name),
-        }
-    }
-
-    fn url(&mut self, url: Option<String>, guard: &Guard) {
-        let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
-            return self.refuse("url", BLANK);
-        };
-        if text.chars().count() > MAX_URL_CHARS {
-            let detail = format!("is too long (maximum is {MAX_URL_CHARS} characters)");
-            return self.refuse("url", detail);
-        }
-        let url = Url::parse(&text).ok().filter(Url::has_host);
-        let is_webhook = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
-        match (is_webhook, webhook::check_url(&text, guard)) {
-            (true, Ok(())) => self.receiver = Some(Receiver::Webhook(text)),
-            (true, Err(error)) => self.refuse("url", format!("cannot be used: {error}")),
-            (false, _) => self.refuse("url", "is not an http or https URL"),
         }
     }
 

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::documents::{App, Document, Included, ListLinks, ListMeta};
-use super::error::ApiError;
 use super::error::described::{AnyRequest, Invalid, NotFound};
+use super::error::{ApiError, ErrorDocument};
 use super::path::Named;
 use super::query::Query;
 
@@ -95,13 +95,15 @@ pub(crate) async fn show(
 }
 
 /// Remove an application with its event types and levels. Filters that name them lose them, and
-/// never widen by that.
+/// never widen by that; they have them again once they are registered again. With a registration
+/// token it is an application of this token.
 #[utoipa::path(
     delete, path = "/apps/{id}", tag = "apps",
     operation_id = "removeApp",
     params(("id" = String, Path, description = "Id of the application.")),
     responses(
         (status = 204, description = "The application was removed."),
+        (status = 409, description = "It is an application that dovecast registers itself.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         NotFound,
     ),
@@ -111,6 +113,6 @@ pub(crate) async fn remove(
     State(api): State<Api>,
     Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
-    api.operations.remove_application(registrar, &id).await?;
+    api.operations.remove_application(&registrar, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -322,7 +322,7 @@ pub(crate) struct FilterAttributes {
     /// CEL expression that must hold, too; null for none.
     condition: Option<String>,
     /// Sets whose members are not registered any more: `apps`, `event_types`, `levels`. They match
-    /// nothing until they are set again.
+    /// nothing until they are set, or registered, again.
     stale: Vec<&'static str>,
 }
 

@@ -230,6 +230,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Forbidden(text) => Self::forbidden(text),
+            Refusal::BadToken(text) => Self::Authentication(text.to_owned()),
             Refusal::NotFound { what, id } => Self::no_record(named(what), &id),
             Refusal::Unreadable(reason) => Self::bad_request(reason),
             Refusal::Invalid(faults) => {

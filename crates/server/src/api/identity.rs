@@ -116,8 +116,7 @@ async fn identify(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
     };
     let refused = || ApiError::Authentication("The API token is not valid".to_owned());
     let token = bearer(authorization).ok_or_else(refused)?;
-    let caller = api.operations.caller_of_token(token).await?;
-    caller.ok_or_else(refused)
+    Ok(api.operations.caller_of_token(token).await?)
 }
 
 fn bearer(authorization: &HeaderValue) -> Option<&str> {
@@ -129,8 +128,15 @@ fn bearer(authorization: &HeaderValue) -> Option<&str> {
 }
 
 async fn user(header: &HeaderValue, api: &Api) -> Result<Caller, ApiError> {
-    let identity = parse(header.as_bytes());
-    let (number, profile) = identity.ok_or_else(unreadable)?;
+    let identity = read(header.as_bytes()).ok_or_else(unreadable)?;
+    if identity.is_inactive {
+        return Err(ApiError::forbidden(
+            "The user of X-RH-IDENTITY is not active (`is_active` is false)",
+        ));
+    }
+    let Named {
+        number, profile, ..
+    } = identity;
     let caller = api.operations.caller_of_identity(&number, &profile).await?;
     Ok(caller)
 }
@@ -173,8 +179,22 @@ struct Internal<'a> {
     org_id: Option<&'a RawValue>,
 }
 
+/// A user whom the header names.
+struct Named {
+    /// Number of the account.
+    number: String,
+    profile: Profile,
+    /// Whether the proxy says that the user may do nothing; one that says nothing of it lets the
+    /// user in.
+    is_inactive: bool,
+}
+
 /// The number of the account, and the user.
 pub(super) fn parse(header: &[u8]) -> Option<(String, Profile)> {
+    read(header).map(|named| (named.number, named.profile))
+}
+
+fn read(header: &[u8]) -> Option<Named> {
     // Encoders that break lines are known.
     let packed: Vec<u8> = header
         .iter()
@@ -205,7 +225,11 @@ pub(super) fn parse(header: &[u8]) -> Option<(String, Profile)> {
         is_org_admin: user.is_org_admin.unwrap_or_default(),
         is_internal: user.is_internal.unwrap_or_default(),
     };
-    Some((number, profile))
+    Some(Named {
+        number,
+        profile,
+        is_inactive: user.is_active == Some(false),
+    })
 }
 
 /// A number that is written as a number, whatever its length, or as text; blanks around it do not

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_operations::{Registrar, RegistrationRequest, read_registration};
+use dovecast_operations::{FilterCounts, Registrar, RegistrationRequest, read_registration};
 use dovecast_store::{RegistrationChange, TouchedFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -29,7 +29,22 @@ pub(crate) struct RegistrationMeta {
     /// Whether this is only what would change.
     dry_run: bool,
     changes: Vec<ChangeNote>,
-    filters: Vec<FilterNote>,
+    /// Filters that change. Only an admin token learns which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<Vec<FilterNote>>,
+    /// Numbers of filters that change.
+    filter_counts: FilterCountsNote,
+}
+
+/// Numbers of filters that change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FilterCountsNote {
+    /// Filters that lose members or get some back.
+    changed: usize,
+    /// Filters of which a set loses all members and so matches nothing.
+    stale: usize,
+    /// Filters of which a set gets back members that an earlier registration took from it.
+    restored: usize,
 }
 
 /// A difference between what was and what is registered.
@@ -48,7 +63,7 @@ pub(crate) struct ChangeNote {
     level: Option<String>,
 }
 
-/// A filter with members that are removed.
+/// A filter that loses members, or gets some back.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FilterNote {
     id: String,
@@ -56,6 +71,9 @@ pub(crate) struct FilterNote {
     account_number: String,
     /// Sets of the filter that lose all members and so match nothing: `event_types`, `levels`.
     becomes_stale: Vec<&'static str>,
+    /// Sets that get back members which an earlier registration took from them: `apps`,
+    /// `event_types`, `levels`.
+    restored: Vec<&'static str>,
 }
 
 impl From<RegistrationChange> for ChangeNote {
@@ -82,12 +100,24 @@ impl From<TouchedFilter> for FilterNote {
             endpoint_id: filter.endpoint.to_string(),
             account_number: filter.account_number,
             becomes_stale: filter.emptied.into_iter().map(relation).collect(),
+            restored: filter.restored.into_iter().map(relation).collect(),
+        }
+    }
+}
+
+impl From<FilterCounts> for FilterCountsNote {
+    fn from(counts: FilterCounts) -> Self {
+        Self {
+            changed: counts.changed,
+            stale: counts.stale,
+            restored: counts.restored,
         }
     }
 }
 
 /// Register an application, or change its registration. Event types and levels that are not listed
-/// any more are removed.
+/// any more are removed. With a registration token it is an application of this token, or one that
+/// nobody has registered, which is this token's from now on.
 #[utoipa::path(
     post, path = "/apps/register", tag = "apps",
     operation_id = "registerApp",
@@ -111,7 +141,7 @@ pub(crate) async fn register(
 ) -> Result<Document<RegistrationDocument>, ApiError> {
     let dry_run = query.is_set("dry_run")?;
     let registration = read_registration(&body)?;
-    let registering = api.operations.register(registrar, &registration, dry_run);
+    let registering = api.operations.register(&registrar, &registration, dry_run);
     let registered = registering.await?;
     let document = RegistrationDocument {
         app: AppDocument::new(&registered.application),
@@ -124,9 +154,8 @@ pub(crate) async fn register(
                 .collect(),
             filters: registered
                 .filters
-                .into_iter()
-                .map(FilterNote::from)
-                .collect(),
+                .map(|filters| filters.into_iter().map(FilterNote::from).collect()),
+            filter_counts: registered.counts.into(),
         },
     };
     Ok(Document(StatusCode::OK, document))

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_operations::{Operator, TokenFields, TokenRequest};
-use dovecast_store::{ApiToken, Scope};
+use dovecast_operations::{Operator, TokenChange, TokenChangeRequest, TokenFields, TokenRequest};
+use dovecast_store::ApiToken;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -27,20 +27,33 @@ pub(crate) struct Token {
 pub(crate) struct TokenAttributes {
     /// Name for people.
     name: String,
-    /// What the token allows: `admin`, `registration` or `account`.
+    /// What the token allows: `admin`, `registration`, `send` or `account`.
     scope: &'static str,
     /// Number of the account, with the scope `account`.
     account_number: Option<String>,
+    /// Names of the applications that the token registers (scope `registration`) or sends for
+    /// (scope `send`).
+    applications: Vec<String>,
     /// Last characters of the token, to tell tokens apart.
     last_four: String,
     /// Time of creation, RFC 3339.
     created_at: String,
+    /// Time from which the token is refused, RFC 3339; null: it does not expire.
+    expires_at: Option<String>,
+    /// Time of the last use, RFC 3339, to about a minute; null before the first.
+    last_used_at: Option<String>,
 }
 
 /// The list of tokens.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TokenList {
     data: Vec<Token>,
+}
+
+/// A token that was changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenDocument {
+    data: Token,
 }
 
 /// A new token.
@@ -57,21 +70,19 @@ pub(crate) struct NewTokenMeta {
 }
 
 impl Token {
-    fn new(token: ApiToken) -> Self {
-        let (scope, account_number) = match token.scope {
-            Scope::Admin => ("admin", None),
-            Scope::Registration => ("registration", None),
-            Scope::Account(number) => ("account", Some(number)),
-        };
+    pub(super) fn new(token: ApiToken) -> Self {
         Self {
             id: token.id.to_string(),
             kind: "token",
             attributes: TokenAttributes {
                 name: token.name,
-                scope,
-                account_number,
+                scope: token.scope.as_str(),
+                account_number: token.scope.account_number().map(str::to_owned),
+                applications: token.applications,
                 last_four: token.last_four,
                 created_at: time(token.created_ms),
+                expires_at: token.expires_ms.map(time),
+                last_used_at: token.last_used_ms.map(time),
             },
         }
     }
@@ -119,6 +130,32 @@ pub(crate) async fn create(
         meta: NewTokenMeta { token: made.secret },
     };
     Ok(Document(StatusCode::CREATED, document))
+}
+
+/// Change a token: its name, its applications, when it expires. What is not given stays as it is.
+#[utoipa::path(
+    put, path = "/tokens/{id}", tag = "tokens",
+    operation_id = "updateToken",
+    params(("id" = String, Path, description = "Id of the token.")),
+    request_body(content = TokenChangeRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 200, description = "The token as it is now.", body = TokenDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        NotFound,
+        Invalid,
+    ),
+)]
+pub(crate) async fn update(
+    operator: Operator,
+    State(api): State<Api>,
+    Named(id): Named,
+    body: JsonBody,
+) -> Result<Document<TokenDocument>, ApiError> {
+    let change: TokenChange = body.under("token")?;
+    let changed = api.operations.change_token(operator, &id, change).await?;
+    let data = Token::new(changed);
+    Ok(Document(StatusCode::OK, TokenDocument { data }))
 }
 
 /// Delete a token. It is refused from now on.

@@ -209,6 +209,8 @@ pub(crate) enum TokensAct {
     List(JsonArguments),
     /// Create an API token, and print it: it is not shown again
     Add(AddTokenArguments),
+    /// Change the name, the applications or the end of an API token
+    Change(ChangeTokenArguments),
     /// Delete an API token, which is refused from now on
     Remove(TokenArguments),
 }
@@ -217,12 +219,46 @@ pub(crate) enum TokensAct {
 pub(crate) struct AddTokenArguments {
     /// Name for people
     pub(crate) name: String,
-    /// What the token allows: `admin`, `registration` or `account`
+    /// What the token allows: `admin`, `registration`, `send` or `account`
     #[arg(long, default_value = "account")]
     pub(crate) scope: String,
     /// Number of the account, with the scope `account`
     #[arg(long, value_name = "NUMBER")]
     pub(crate) account_id: Option<String>,
+    /// Application that the token registers (scope `registration`) or sends for (scope `send`); may
+    /// be repeated
+    #[arg(long = "application", value_name = "NAME")]
+    pub(crate) applications: Vec<String>,
+    /// Time from which the token is refused, RFC 3339; by default it does not expire
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<jiff::Timestamp>,
+    #[arg(long, help = "Print JSON")]
+    pub(crate) json: bool,
+}
+
+/// What is not given stays as it is.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeTokenArguments {
+    /// Id of the token
+    pub(crate) token: Uuid,
+    /// Name for people
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Application that the token registers or sends for, in place of those that it has; may be
+    /// repeated
+    #[arg(long = "application", value_name = "NAME")]
+    pub(crate) applications: Vec<String>,
+    #[arg(
+        long,
+        conflicts_with = "applications",
+        help = "Take all applications from the token"
+    )]
+    pub(crate) no_applications: bool,
+    /// Time from which the token is refused, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<jiff::Timestamp>,
+    #[arg(long, conflicts_with = "expires", help = "Let the token not expire")]
+    pub(crate) no_expiry: bool,
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
 }

@@ -44,7 +44,7 @@ pub(super) async fn dispatch(
 }
 
 async fn measure(config: &Config, arguments: &DispatchArguments) -> Result<()> {
-    let client = Client::new(&config.control_socket());
+    let client = Client::new(config);
     let address = SocketAddr::new(arguments.listen, 0);
     let listener = TcpListener::bind(address)
         .await

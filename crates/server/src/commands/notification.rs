@@ -2,14 +2,13 @@
 
 use anyhow::{Context, Result};
 use dovecast_notification::outbox::NewNotification;
+use dovecast_operations::BENCHMARK_APPLICATION;
 use serde_json::value::to_raw_value;
 
 use crate::cli::NotificationArguments;
 
 /// Application of a notification for tests.
 const APPLICATION: &str = "TestApp";
-/// Application of notifications for tests where there are many.
-const BENCHMARK_APPLICATION: &str = "BenchmarkApp";
 const EVENT_TYPE: &str = "TestEvent";
 const LEVEL: &str = "Info";
 const MESSAGE: &str = "Hello world!";

@@ -1,17 +1,14 @@
-//! `dovecast apps` and `dovecast tokens`: what is registered, and who may ask.
+//! `dovecast apps`: what is registered.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::deliveries::{print_json, rows, time};
+use super::deliveries::{print_json, rows};
 use super::input;
 use super::lists::aligned;
 use super::pretty::printable;
 use super::print;
-use crate::cli::{
-    AddTokenArguments, AppsAct, AppsArguments, JsonArguments, NamedArguments, RegisterArguments,
-    TokenArguments, TokensAct, TokensArguments,
-};
+use crate::cli::{AppsAct, AppsArguments, JsonArguments, NamedArguments, RegisterArguments};
 use crate::control::client::Client;
 use crate::control::json::AppLine;
 
@@ -80,6 +77,12 @@ async fn register_app(client: &Client, arguments: &RegisterArguments) -> Result<
             "the filter of the endpoint {endpoint} of the account {account} matches nothing any more"
         ));
     }
+    for filter in registered.filters.iter().filter(|filter| filter.restored) {
+        let (endpoint, account) = (filter.endpoint, printable(&filter.account));
+        lines.push(format!(
+            "the filter of the endpoint {endpoint} of the account {account} matches again what it had lost"
+        ));
+    }
     if lines.is_empty() {
         lines.push("nothing changes".to_owned());
     }
@@ -101,55 +104,4 @@ async fn remove_app(client: &Client, arguments: &NamedArguments) -> Result<()> {
         "the application {} is removed\n",
         printable(&app.name)
     ))
-}
-
-pub(super) async fn tokens(client: &Client, arguments: &TokensArguments) -> Result<()> {
-    match &arguments.act {
-        None => list_tokens(client, &arguments.list).await,
-        Some(TokensAct::List(list)) => list_tokens(client, list).await,
-        Some(TokensAct::Add(add)) => add_token(client, add).await,
-        Some(TokensAct::Remove(token)) => remove_token(client, token).await,
-    }
-}
-
-async fn list_tokens(client: &Client, arguments: &JsonArguments) -> Result<()> {
-    let lines = client.tokens().await?;
-    if arguments.json {
-        return print_json(&lines);
-    }
-    let mut table = rows(["TOKEN", "NAME", "SCOPE", "ACCOUNT", "ENDS WITH", "CREATED"]);
-    for token in lines {
-        let account = token.account.as_deref().map(printable);
-        table.push([
-            token.id.to_string(),
-            printable(&token.name),
-            token.scope,
-            account.unwrap_or_else(|| "-".to_owned()),
-            token.last_four,
-            time(Some(token.created_ms)),
-        ]);
-    }
-    print(&aligned(&table, 6))
-}
-
-async fn add_token(client: &Client, arguments: &AddTokenArguments) -> Result<()> {
-    let made = client
-        .create_token(&json!({
-            "name": arguments.name,
-            "scope": arguments.scope,
-            "account_number": arguments.account_id,
-        }))
-        .await?;
-    if arguments.json {
-        return print_json(&made);
-    }
-    print(&format!("{}\n", made.secret))
-}
-
-async fn remove_token(client: &Client, arguments: &TokenArguments) -> Result<()> {
-    client.delete_token(arguments.token).await?;
-    if arguments.json {
-        return print_json(&json!({"removed": arguments.token}));
-    }
-    print(&format!("the token {} is deleted\n", arguments.token))
 }

@@ -316,3 +316,30 @@ fn who_is_allowed_is_said_by_name_id_or_range() {
     ];
     assert_eq!(ids, expected);
 }
+
+/// Each number of the default configuration stands in the table of limits, and nothing else does.
+#[test]
+fn the_limits_in_the_docs_are_the_defaults() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
+    let docs = std::fs::read_to_string(docs).expect("the page");
+    let mut told: Vec<String> = docs
+        .lines()
+        .filter_map(|line| {
+            let (_, rest) = line.split_once("| `[")?;
+            let (setting, value) = rest.strip_suffix(" |")?.split_once("` | ")?;
+            Some(format!("[{setting} = {value}"))
+        })
+        .collect();
+    let file: toml::Table = toml::from_str(DEFAULT_FILE).expect("the default file");
+    let mut defaults = Vec::new();
+    for (section, settings) in &file {
+        for (key, value) in settings.as_table().into_iter().flatten() {
+            if let Some(number) = value.as_integer() {
+                defaults.push(format!("[{section}] {key} = {number}"));
+            }
+        }
+    }
+    told.sort();
+    defaults.sort();
+    assert_eq!(told, defaults);
+}

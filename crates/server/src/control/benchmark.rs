@@ -16,6 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dovecast_drivers::guard::Guard;
+use dovecast_operations::BENCHMARK_APPLICATION;
 use dovecast_store::{
     Application, ApplicationId, FilterFields, FilterSets, FlowEdit, NewEndpoint, NewEventType,
     NewLevel, Receiver, Registration, Result as StoreResult, RetryPolicy, Store,
@@ -28,14 +29,13 @@ use url::{Host, Url};
 use super::{Control, Failure, json};
 use crate::serve::Stopping;
 
-/// As in hooks-backend.
-const APPLICATION: &str = "BenchmarkApp";
 const EVENT_TYPE: &str = "TestEvent";
 const LEVEL: &str = "Info";
 /// By this an application is known as ours: one that somebody else has registered stays.
 const TITLE: &str = "Made by dovecast bench, and removed in the end";
-/// Nobody else's.
-const ACCOUNT: &str = "dovecast-bench";
+/// An account that nobody can have: no identity, token or message may have a control character in
+/// the number of an account. What is removed with it is the benchmark's own.
+const ACCOUNT: &str = "\u{1}dovecast-bench";
 /// How long the dispatcher may take to know the endpoint.
 const FOLLOW: Duration = Duration::from_secs(5);
 
@@ -149,7 +149,7 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
         .create_endpoint(account.id, &endpoint, u64::MAX)
         .await?;
     Ok(json::Benchmark {
-        application: APPLICATION.to_owned(),
+        application: BENCHMARK_APPLICATION.to_owned(),
         event_type: EVENT_TYPE.to_owned(),
         level: LEVEL.to_owned(),
         account_id: ACCOUNT.to_owned(),
@@ -159,7 +159,7 @@ async fn make(store: &Store, url: &str) -> StoreResult<json::Benchmark> {
 
 fn registration() -> Registration {
     Registration {
-        name: APPLICATION.to_owned(),
+        name: BENCHMARK_APPLICATION.to_owned(),
         title: TITLE.to_owned(),
         event_types: vec![NewEventType {
             external_id: EVENT_TYPE.to_owned(),
@@ -174,7 +174,7 @@ fn registration() -> Registration {
 
 /// The application, whoever has registered it.
 async fn find(store: &Store) -> StoreResult<Option<Application>> {
-    store.application_named(APPLICATION).await
+    store.application_named(BENCHMARK_APPLICATION).await
 }
 
 /// The dispatcher has to know the endpoint before anything is sent.

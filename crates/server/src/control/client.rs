@@ -1,16 +1,18 @@
 //! The other side of the control socket. One connection per request.
 
+mod accounts;
 mod benchmark;
 mod registry;
 
 use std::fmt::Write;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::{Buf, Bytes, BytesMut};
 use dovecast_log::{Appended, GroupStatus, NewRecord, PartitionStatus, Record, TopicStatus};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -21,23 +23,32 @@ use uuid::Uuid;
 
 use super::json::{self, Damaged, Line};
 use crate::cli::Begin;
+use crate::config::Config;
 
 pub(crate) use benchmark::Benchmark;
 pub(crate) use registry::ShownEndpoint;
 
 /// The longest line that is read: more than any record can be.
 const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
+/// Longest answer that is read as a whole, in bytes: more than the list of half a million endpoints
+/// has. Who answers more is no server of ours, or has more than a command can show.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// Longest answer that says why a request was refused, in bytes: one has some hundreds.
+const MAX_FAILURE_BYTES: usize = 64 * 1024;
 
 /// A running server.
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Whether the server must be root's or the caller's own: nobody has named it.
+    is_found: bool,
 }
 
 impl Client {
-    /// The server with this control socket; connects at the first request.
-    pub(crate) fn new(socket: &Path) -> Self {
+    /// The server of this configuration; connects at the first request.
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            socket: socket.to_owned(),
+            socket: config.control_socket(),
+            is_found: config.control.is_found,
         }
     }
 
@@ -181,6 +192,24 @@ impl Client {
         read_json(self.request(Method::GET, path, Bytes::new()).await?).await
     }
 
+    /// Fails unless the server is root's, the caller's own, or that of whoever has the socket, if
+    /// that was named: what a path leads to may have been put there a moment ago.
+    fn check_peer(&self, stream: &UnixStream) -> Result<()> {
+        let socket = self.socket.display();
+        let context = || format!("cannot see whose server answers on `{socket}`");
+        let peer = stream.peer_cred().with_context(context)?.uid();
+        let own = rustix::process::geteuid().as_raw();
+        if peer == 0 || peer == own {
+            return Ok(());
+        }
+        let owner = self.socket.metadata().with_context(context)?.uid();
+        ensure!(
+            peer == owner && !self.is_found,
+            "the server on `{socket}` runs as the user id {peer}, which is neither yours nor root's: it is not asked"
+        );
+        Ok(())
+    }
+
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming> {
         self.request_with(method, path, Full::new(body)).await
     }
@@ -203,6 +232,7 @@ impl Client {
         let stream = connected.with_context(|| {
             format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` ({what_to_do})")
         })?;
+        self.check_peer(&stream)?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the answer's body; what goes wrong on it is an error of that.
@@ -221,7 +251,7 @@ impl Client {
         if head.status == StatusCode::OK {
             return Ok(body);
         }
-        let text = body.collect().await?.to_bytes();
+        let text = collected(body, MAX_FAILURE_BYTES).await?;
         match serde_json::from_slice::<json::Failed>(&text) {
             Ok(failed) => Err(anyhow!(failed.error)),
             Err(_) => Err(anyhow!("the server answers {}", head.status)),
@@ -230,8 +260,23 @@ impl Client {
 }
 
 async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T> {
-    let bytes = body.collect().await?.to_bytes();
+    let bytes = collected(body, MAX_ANSWER_BYTES).await?;
     serde_json::from_slice(&bytes).context("the server has answered with something unexpected")
+}
+
+/// A whole body, if it is not longer than this.
+async fn collected(body: Incoming, most: usize) -> Result<Bytes> {
+    let announced = body.size_hint().lower();
+    let too_long = || format!("the server answers more than {most} bytes");
+    ensure!(
+        usize::try_from(announced).is_ok_and(|bytes| bytes <= most),
+        too_long()
+    );
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(anyhow!(too_long())),
+        Err(error) => Err(anyhow!(error)).context("the connection to the server is broken"),
+    }
 }
 
 /// RFC 3986: all but what is unreserved.

@@ -1,5 +1,6 @@
 //! What goes over the control socket, and what `--json` prints.
 
+mod accounts;
 mod deliveries;
 mod registry;
 mod secrets;
@@ -15,6 +16,7 @@ use dovecast_log::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use accounts::*;
 pub(crate) use deliveries::*;
 pub(crate) use registry::*;
 pub(crate) use secrets::*;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use dovecast_notification::EndpointId;
-use dovecast_operations::{Caller, TokenFields, read_registration};
+use dovecast_operations::{Caller, TokenChange, TokenFields, read_registration};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ pub(super) async fn apps(
     let operations = control.operations()?;
     let (mut lines, mut offset) = (Vec::new(), 0);
     loop {
-        let anyone = Caller::Operator.anyone();
+        let anyone = Caller::host().anyone();
         let page = operations.applications(anyone, PAGE, offset).await?;
         if page.items.is_empty() {
             return Ok(Json(lines));
@@ -47,8 +47,8 @@ pub(super) async fn register(
     let RegisterQuery { dry_run } = read(query)?;
     let registration = read_registration(&body(registration)?)?;
     let operations = control.operations()?;
-    let registrar = Caller::Operator.registrar()?;
-    let registered = operations.register(registrar, &registration, dry_run);
+    let registrar = Caller::host().registrar()?;
+    let registered = operations.register(&registrar, &registration, dry_run);
     let registered = json::Registered::from(registered.await?);
     operations.settled().await;
     Ok(Json(registered))
@@ -60,8 +60,8 @@ pub(super) async fn remove_app(
     Path(id): Path<String>,
 ) -> Result<Json<json::Done>, Failure> {
     let operations = control.operations()?;
-    let registrar = Caller::Operator.registrar()?;
-    operations.remove_application(registrar, &id).await?;
+    let registrar = Caller::host().registrar()?;
+    operations.remove_application(&registrar, &id).await?;
     operations.settled().await;
     Ok(Json(json::Done {}))
 }
@@ -117,6 +117,18 @@ pub(super) async fn create_token(
         token: made.token.into(),
         secret: made.secret,
     }))
+}
+
+/// `PUT /v1/tokens/{id}`.
+pub(super) async fn change_token(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    change: Result<Json<TokenChange>, JsonRejection>,
+) -> Result<Json<json::TokenLine>, Failure> {
+    let change = body(change)?;
+    let (operations, operator) = control.operator()?;
+    let changed = operations.change_token(operator, &id, change).await?;
+    Ok(Json(changed.into()))
 }
 
 /// `DELETE /v1/tokens/{id}`.

@@ -273,15 +273,23 @@ fn a_removal_never_widens_a_filter(world: &World) -> Result<()> {
     register(json!([graded(json!([]))]))?;
     let stale = json!(["event_types", "levels"]);
     ensure!(filter(&user, &path)?["attributes"]["stale"] == stale);
-    // The same names again are other things.
+    change(&user, &path, &json!({"enabled": true}))?;
+    ensure!(filter(&user, &path)?["attributes"]["stale"] == stale);
+    // Other names are nothing that was chosen; the same ones are, though they are new.
+    register(json!([{"id": "other", "title": "Other"}]))?;
+    ensure!(filter(&user, &path)?["attributes"]["stale"] == stale);
     let again = world
         .admin()
         .post("/apps/register", &registration(&app.name))?;
     ensure!(App::of(&again.with(200)?)?.plain != app.plain);
-    ensure!(filter(&user, &path)?["attributes"]["stale"] == stale);
-    change(&user, &path, &json!({"enabled": true}))?;
-    ensure!(filter(&user, &path)?["attributes"]["stale"] == stale);
+    let shown = filter(&user, &path)?;
+    ensure!(shown["attributes"]["stale"] == json!([]), "{shown:#}");
+    ensure!(sizes(&shown) == [0, 1, 2], "{shown:#}");
+    // What a person has set since stays so.
+    register(json!([graded(json!([]))]))?;
     change(&user, &path, &json!({"event_type_ids": []}))?;
     ensure!(filter(&user, &path)?["attributes"]["stale"] == json!([]));
+    register(registration(&app.name)["event_types"].clone())?;
+    ensure!(sizes(&filter(&user, &path)?) == [0, 0, 0]);
     Ok(())
 }

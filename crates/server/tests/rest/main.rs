@@ -50,9 +50,13 @@
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `ox`, `with_kafka` |
+//! | accounts are seen and closed by an admin | `accounts` |
+//! | users and passwords in URLs | `urls` |
+//! | tokens of applications, that send, that end; who did what | `who`, `tokens` |
 //! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
+mod accounts;
 mod apps;
 mod as_it_stands;
 mod changes;
@@ -87,7 +91,10 @@ mod secrets;
 mod setup;
 mod shape;
 mod sources;
+mod tokens;
+mod urls;
 mod warnings;
+mod who;
 #[cfg(feature = "kafka")]
 mod with_kafka;
 
@@ -113,6 +120,7 @@ fn main() -> ExitCode {
         start().expect("servers to test")
     };
     let cases: Vec<Case> = [
+        accounts::CASES,
         apps::CASES,
         as_it_stands::CASES,
         changes::CASES,
@@ -146,6 +154,9 @@ fn main() -> ExitCode {
         secrets::CASES,
         shape::CASES,
         sources::CASES,
+        tokens::CASES,
+        urls::CASES,
+        who::CASES,
         warnings::CASES,
         #[cfg(feature = "kafka")]
         with_kafka::CASES,

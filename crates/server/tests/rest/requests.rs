@@ -12,7 +12,6 @@ use crate::setup::{World, cases, unique};
 
 cases![
     what_is_in_data_arrives_byte_for_byte,
-    a_header_authorization_goes_before_the_url,
     headers_that_cannot_be_sent_are_refused_where_they_stand,
     credentials_that_cannot_be_sent_are_refused_where_they_stand,
     credentials_and_a_header_of_them_are_refused_together,
@@ -94,29 +93,6 @@ fn what_is_in_data_arrives_byte_for_byte(world: &World) -> Result<()> {
         for hook in &hooks[arrived - 2..] {
             check(hook, "/hook", &expected).with_context(|| change.to_string())?;
         }
-    }
-    Ok(())
-}
-
-fn a_header_authorization_goes_before_the_url(world: &World) -> Result<()> {
-    let (user, _) = account(world)?;
-    let sink = HookEndpoint::start()?;
-    let mut made = fields(&sink, &json!({}));
-    made["url"] = json!(sink.url().replace("http://", "http://u:p@"));
-    let path = format!("/endpoints/{}", user.endpoint(&made)?);
-    let key = json!({"data": {"headers": {"Authorization": "Key 7"}}});
-    for (change, expected) in [
-        (json!({}), "authorization: Basic dTpw"),
-        (key, "authorization: Key 7"),
-    ] {
-        user.put(&path, &json!({"endpoint": change}))?.with(200)?;
-        user.post(&format!("{path}/test"), &json!({}))?.with(204)?;
-        let hooks = sink.hooks();
-        check(
-            hooks.last().context("nothing has come")?,
-            "/hook",
-            &[expected],
-        )?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ fn with_file(world: &World) -> Result<Builder> {
     Ok(with_file_and_database(world)?.0)
 }
 
-fn with_file_and_database(world: &World) -> Result<(Builder, Database)> {
+pub(crate) fn with_file_and_database(world: &World) -> Result<(Builder, Database)> {
     let (_, database) = world.fresh()?;
     let builder = match &database {
         Database::Sqlite => builder(),
@@ -41,8 +41,9 @@ fn endpoint(server: &Server, sink: &HookEndpoint) -> Result<(String, String)> {
     let admin = bearer(server, &server.admin_token()?);
     let new = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
     let token = text(&admin.post("/tokens", &new)?.with(201)?.json["meta"]["token"])?;
-    let url = sink.url().replace("http://", "http://u:p@");
-    let data = json!({"headers": {"X-Key": "geheim"}});
+    let url = sink.url();
+    let authorization = json!({"type": "basic", "username": "u", "password": "p"});
+    let data = json!({"headers": {"X-Key": "geheim"}, "authorization": authorization});
     // Of this policy one failure that lasts would switch it off.
     let fields = json!({"name": "a", "url": url, "active": true, "filter": {}, "data": data,
         "retry_policy": "hooks"});

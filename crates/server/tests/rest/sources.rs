@@ -143,7 +143,7 @@ fn only_an_admin_or_account_token_sends(world: &World) -> Result<()> {
         .post("/messages", &body)?
         .refused(
             403,
-            "Only an admin token or a token of the account may send",
+            "Only a token of the scope `send`, a token of the account or an admin token",
             "",
         )?;
     let text = "Requests with X-RH-IDENTITY are not allowed to send notifications.";

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use super::{AccountId, EndpointId, UserId};
 use crate::clock::now_ms;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::id::Id;
 use crate::open::Store;
 use crate::row;
@@ -43,9 +43,9 @@ pub struct Profile {
 }
 
 impl Store {
-    /// The account of a number; it is made if it is not there.
+    /// The account of a number; it is made if it is not there, and refused if it is closed.
     pub async fn account_seen(&self, number: &str) -> Result<Account> {
-        if let Some(account) = self.account(number).await? {
+        if let Some(account) = self.open_account(number).await? {
             return Ok(account);
         }
         // Another request may have been faster; then its row stays.
@@ -57,11 +57,25 @@ impl Store {
         .bind(now_ms())
         .execute(&self.database.pool)
         .await?;
-        let account = self.account(number).await?;
+        let account = self.open_account(number).await?;
         Ok(account.ok_or(sqlx::Error::RowNotFound)?)
     }
 
-    /// The account of a number; `None`: there is none.
+    async fn open_account(&self, number: &str) -> Result<Option<Account>> {
+        let found = sqlx::query("SELECT id, number, closed_ms FROM account WHERE number = $1")
+            .bind(number)
+            .fetch_optional(&self.database.pool)
+            .await?;
+        let Some(row) = found else {
+            return Ok(None);
+        };
+        if row::optional_number(&row, "closed_ms")?.is_some() {
+            return Err(StoreError::AccountClosed);
+        }
+        Ok(Some(from_row(&row)?))
+    }
+
+    /// The account of a number, closed or not; `None`: there is none.
     pub async fn account(&self, number: &str) -> Result<Option<Account>> {
         let found = sqlx::query("SELECT id, number FROM account WHERE number = $1")
             .bind(number)

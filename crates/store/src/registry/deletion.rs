@@ -1,7 +1,7 @@
 //! Deleting whole accounts and applications, which only dovecast itself does, with what it has made
 //! for a while.
 
-use super::{ApplicationId, EndpointId};
+use super::{ApplicationId, EndpointId, TokenId, lost, owners};
 use crate::error::Result;
 use crate::feed::Change;
 use crate::open::Store;
@@ -14,6 +14,13 @@ const OF_ENDPOINT: [&str; 5] = [
     "DELETE FROM owed WHERE endpoint_id = $1",
     "DELETE FROM owed_range WHERE endpoint_id = $1",
     "DELETE FROM endpoint WHERE id = $1",
+];
+/// Tables of what hangs on an endpoint, and what tells the rows of one endpoint apart.
+pub(super) const OF_ENDPOINT_ROWS: [(&str, &str); 4] = [
+    ("attempts", "id"),
+    ("dead_letter", "id"),
+    ("owed", "notification_id"),
+    ("owed_range", "start_offset"),
 ];
 /// What hangs on an account, and the account.
 const OF_ACCOUNT: [&str; 5] = [
@@ -58,7 +65,24 @@ impl Store {
     /// Deletes an application with its event types and levels; `false`: there is none. Filters that
     /// name it lose it, and never widen by that.
     pub async fn delete_application(&self, id: ApplicationId) -> Result<bool> {
+        self.delete_application_by(None, id).await
+    }
+
+    /// As [`Store::delete_application`], with a token of the scope `registration`: one that is the
+    /// token's.
+    pub async fn delete_application_with(&self, token: TokenId, id: ApplicationId) -> Result<bool> {
+        self.delete_application_by(Some(token), id).await
+    }
+
+    async fn delete_application_by(
+        &self,
+        token: Option<TokenId>,
+        id: ApplicationId,
+    ) -> Result<bool> {
         let mut change = self.change().await?;
+        if let Some(token) = token {
+            owners::must_own(&mut change, token, id).await?;
+        }
         let naming = "SELECT endpoint_id AS id FROM filter WHERE id IN \
              (SELECT filter_id FROM filter_application WHERE member_id = $1 \
              UNION SELECT filter_id FROM filter_event_type JOIN event_type ON event_type.id = member_id \
@@ -68,6 +92,7 @@ impl Store {
         for endpoint in endpoint_ids(&mut change, naming, &id.to_string()).await? {
             change.touch(endpoint).await?;
         }
+        lost::application_goes(&mut change, id).await?;
         let done = sqlx::query("DELETE FROM application WHERE id = $1")
             .bind(id.to_string())
             .execute(&mut *change.tx)

@@ -174,7 +174,7 @@ fn from_row(ring: &Keyring, found: &AnyRow) -> Result<EndpointRecord> {
     Ok(EndpointRecord {
         secrets,
         previous_secret_until_ms: until_ms,
-        endpoint: Endpoint::from_row(ring, found)?,
+        endpoint: Endpoint::from_row(found)?,
         account_number: row::text(found, "number")?,
         filter: match row::optional_text(found, "filter_id")? {
             None => None,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use crate::connection::Connection;
 use dovecast_dispatch::ledger::BEHIND;
@@ -10,6 +9,7 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
+use super::closing;
 use super::edit::{CreatedEndpoint, EndpointEdit, FilterEdit, NewEndpoint};
 use super::filters;
 use super::flow::{self, Flow, FlowEdit};
@@ -23,7 +23,6 @@ use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
-use crate::secrets::{Keyring, Keys};
 use crate::statement::Statement;
 
 /// `SELECT` with the columns of an [`Endpoint`].
@@ -49,7 +48,7 @@ pub struct Endpoint {
     pub driver: String,
     /// What its driver takes and whoever sees the endpoint may see.
     pub settings: Map<String, Value>,
-    /// URL of a webhook; other drivers have none.
+    /// URL of a webhook, with `***` in place of a user and a password; other drivers have none.
     pub url: Option<String>,
     /// Whether the endpoint receives notifications.
     pub active: bool,
@@ -92,11 +91,11 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn from_row(ring: &Keyring, found: &AnyRow) -> Result<Self> {
+    pub(super) fn from_row(found: &AnyRow) -> Result<Self> {
         let open = settings::open_from_row(found)?;
         let driver = row::text(found, "driver")?;
         let url = match &*driver {
-            settings::WEBHOOK => Some(settings::url(&open, ring, found)?),
+            settings::WEBHOOK => Some(settings::shown_url(&open).to_owned()),
             _ => None,
         };
         let status = row::optional_text(found, "last_delivery_status")?;
@@ -127,7 +126,8 @@ impl Endpoint {
 
     /// Shows what has become of its settings.
     fn took(&mut self, settings: &StoredSettings) {
-        self.url = settings.url().map(str::to_owned);
+        let is_webhook = self.driver == settings::WEBHOOK;
+        self.url = is_webhook.then(|| settings::shown_url(&settings.open).to_owned());
         self.kind = self.url.as_deref().map(EndpointKind::of);
         self.timeout_seconds = settings::timeout_seconds(&settings.open);
         self.settings.clone_from(&settings.open);
@@ -142,7 +142,7 @@ impl Store {
     /// An endpoint of this account.
     pub async fn endpoint(&self, account: AccountId, id: EndpointId) -> Result<Option<Endpoint>> {
         let mut connection = self.database.pool.acquire().await?;
-        find(&mut connection, &self.keys, account, id).await
+        find(&mut connection, account, id).await
     }
 
     /// Whether another endpoint of the account has this name.
@@ -169,6 +169,7 @@ impl Store {
         };
         let id = EndpointId(Uuid::now_v7());
         let mut change = self.change().await?;
+        closing::must_be_open(&mut change, account).await?;
         if count(&mut change.tx, account).await? >= i64::try_from(most).unwrap_or(i64::MAX) {
             return Err(StoreError::TooManyEndpoints(most));
         }
@@ -189,7 +190,7 @@ impl Store {
             filters::put(&mut change, id, filter).await?;
         }
         change.touch(id).await?;
-        let endpoint = find(&mut change.tx, &self.keys, account, id).await?;
+        let endpoint = find(&mut change.tx, account, id).await?;
         change.commit().await?;
         Ok(CreatedEndpoint {
             endpoint: endpoint.ok_or(StoreError::NoEndpoint)?,
@@ -205,7 +206,7 @@ impl Store {
         edit: &EndpointEdit,
     ) -> Result<Endpoint> {
         let mut change = self.change().await?;
-        let Some(mut endpoint) = find(&mut change.tx, &self.keys, account, id).await? else {
+        let Some(mut endpoint) = find(&mut change.tx, account, id).await? else {
             return Err(StoreError::NoEndpoint);
         };
         if let Some(name) = &edit.name {
@@ -306,7 +307,6 @@ impl Store {
 
 async fn find(
     connection: &mut Connection,
-    keys: &Arc<Keys>,
     account: AccountId,
     id: EndpointId,
 ) -> Result<Option<Endpoint>> {
@@ -315,9 +315,7 @@ async fn find(
     statement.bind(id.to_string()).push(" AND account_id = ");
     statement.bind(account.to_string());
     let found = statement.fetch_all(connection).await?;
-    let ring = settings::ring_for(keys, &found).await?;
-    let found = found.first();
-    found.map(|row| Endpoint::from_row(&ring, row)).transpose()
+    found.first().map(Endpoint::from_row).transpose()
 }
 
 async fn count(connection: &mut Connection, account: AccountId) -> Result<i64> {

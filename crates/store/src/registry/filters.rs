@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::connection::Connection;
 use sqlx::AssertSqlSafe;
 
-use super::{AccountId, ApplicationId, EndpointId, EventTypeId, FilterId, LevelId};
+use super::{AccountId, ApplicationId, EndpointId, EventTypeId, FilterId, LevelId, lost};
 use crate::error::{MemberKind, Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
@@ -73,7 +73,7 @@ impl FilterSet {
     const ALL: [Self; 3] = [Self::Applications, Self::EventTypes, Self::Levels];
 
     /// Where its members are.
-    fn table(self) -> &'static str {
+    pub(super) fn table(self) -> &'static str {
         match self {
             Self::Applications => "filter_application",
             Self::EventTypes => "filter_event_type",
@@ -82,7 +82,7 @@ impl FilterSet {
     }
 
     /// What its members are.
-    fn member_table(self) -> &'static str {
+    pub(super) fn member_table(self) -> &'static str {
         match self {
             Self::Applications => "application",
             Self::EventTypes => "event_type",
@@ -98,7 +98,7 @@ impl FilterSet {
         }
     }
 
-    fn any_column(self) -> &'static str {
+    pub(super) fn any_column(self) -> &'static str {
         match self {
             Self::Applications => "applications_any",
             Self::EventTypes => "event_types_any",
@@ -208,6 +208,7 @@ pub(super) async fn put(
             .await?;
     }
     if let Some(sets) = &fields.sets {
+        lost::forget(change, id).await?;
         for set in FilterSet::ALL {
             replace(change, id, set, &sets.ids(set)).await?;
         }

@@ -2,7 +2,6 @@
 
 use super::AccountId;
 use super::endpoints::{Endpoint, SELECT};
-use super::settings::ring_for;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -82,11 +81,7 @@ impl Store {
         list.push(" OFFSET ").bind(query.offset);
         let rows = list.fetch_all(&mut tx).await?;
         tx.commit().await?;
-        let ring = ring_for(&self.keys, &rows).await?;
-        let items: Result<Vec<_>> = rows
-            .iter()
-            .map(|row| Endpoint::from_row(&ring, row))
-            .collect();
+        let items: Result<Vec<_>> = rows.iter().map(Endpoint::from_row).collect();
         Ok(Page {
             items: items?,
             total: row::number(total, "total")?,

@@ -2,14 +2,15 @@
 //!
 //! Known ones keep their row, and so stay in the filters that name them; those that are not named
 //! any more are removed, which may leave the set of a filter empty. Such a set matches nothing, see
-//! [`super::Members`].
+//! [`super::Members`], until what it had is registered again ([`super::lost`]).
 
 mod removed;
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use super::applications::{self, Application, EventType, Which};
-use super::{ApplicationId, EndpointId, EventTypeId, FilterId, FilterSet};
+use super::{ApplicationId, EndpointId, EventTypeId, FilterId, FilterSet, TokenId, lost, owners};
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::feed::Change;
@@ -87,7 +88,7 @@ impl RegistrationChange {
     }
 }
 
-/// A filter that loses members.
+/// A filter that loses members, or gets back what it had lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TouchedFilter {
     /// The filter.
@@ -98,6 +99,8 @@ pub struct TouchedFilter {
     pub account_number: String,
     /// Sets that are empty now and match nothing until a person changes them.
     pub emptied: Vec<FilterSet>,
+    /// Sets that have got back members which an earlier registration had taken from them.
+    pub restored: Vec<FilterSet>,
 }
 
 /// What a registration did, or would do.
@@ -107,16 +110,39 @@ pub struct Registered {
     pub application: Application,
     /// What is different.
     pub changes: Vec<RegistrationChange>,
-    /// Filters that lost members.
+    /// Filters that lost members or got some back.
     pub filters: Vec<TouchedFilter>,
 }
 
 impl Store {
     /// Registers an application, in one transaction; with `dry_run` nothing is kept.
     pub async fn register(&self, wanted: &Registration, dry_run: bool) -> Result<Registered> {
+        self.register_by(None, wanted, dry_run).await
+    }
+
+    /// Registers an application with a token of the scope `registration`: one that is the token's,
+    /// or that is nobody's yet and is so from now on.
+    pub async fn register_with(
+        &self,
+        token: TokenId,
+        wanted: &Registration,
+        dry_run: bool,
+    ) -> Result<Registered> {
+        self.register_by(Some(token), wanted, dry_run).await
+    }
+
+    async fn register_by(
+        &self,
+        token: Option<TokenId>,
+        wanted: &Registration,
+        dry_run: bool,
+    ) -> Result<Registered> {
         let mut change = self.change().await?;
         let known = applications::load(&mut change.tx, Which::Name(&wanted.name)).await?;
         let known = known.into_iter().next();
+        if let Some(token) = token {
+            owners::claim(&mut change, token, &wanted.name, known.is_some()).await?;
+        }
         let mut changes = Vec::new();
         let id = put_application(&mut change, known.as_ref(), wanted, &mut changes).await?;
         let event_types = known.map(|known| known.event_types).unwrap_or_default();
@@ -124,6 +150,8 @@ impl Store {
         let filters = removed.filters(&mut change).await?;
         removed.delete(&mut change, &mut changes).await?;
         put_event_types(&mut change, id, &event_types, wanted, &mut changes).await?;
+        let restored = lost::restore(&mut change, &wanted.name).await?;
+        let filters = merged(filters, restored);
         for filter in &filters {
             change.touch(filter.endpoint).await?;
         }
@@ -138,6 +166,25 @@ impl Store {
             filters,
         })
     }
+}
+
+/// Filters that lose members and filters that get some back, each once: a set that gets some is not
+/// empty.
+fn merged(losing: Vec<TouchedFilter>, restored: Vec<TouchedFilter>) -> Vec<TouchedFilter> {
+    let mut all: BTreeMap<EndpointId, TouchedFilter> = BTreeMap::new();
+    for filter in losing.into_iter().chain(restored) {
+        match all.entry(filter.endpoint) {
+            Entry::Vacant(entry) => {
+                entry.insert(filter);
+            }
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                known.emptied.retain(|set| !filter.restored.contains(set));
+                known.restored = filter.restored;
+            }
+        }
+    }
+    all.into_values().collect()
 }
 
 async fn put_application(

@@ -22,6 +22,7 @@ impl SecretSettings {
         &self.0
     }
 
+    #[cfg(test)]
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key).and_then(Value::as_str)
     }

@@ -27,7 +27,7 @@ use crate::row;
 use crate::secrets::{Field, Keyring, Keys};
 use sealed::{Secret, opened};
 use shown_url::without_user;
-pub(super) use shown_url::{debug_url, plain_url, url};
+pub(super) use shown_url::{debug_url, plain_url, shown_url};
 
 /// Driver of the endpoints that have a URL.
 pub(super) const WEBHOOK: &str = "webhook";
@@ -129,13 +129,6 @@ impl StoredSettings {
         Self::from_row(&ring, found)
     }
 
-    /// The URL of a webhook, with its user and password.
-    pub(super) fn url(&self) -> Option<&str> {
-        let shown = || self.open.get(URL).and_then(Value::as_str);
-        let is_webhook = self.driver == WEBHOOK;
-        is_webhook.then(|| self.secret.text(URL).or_else(shown))?
-    }
-
     pub(super) fn set_url(&mut self, url: &str) {
         let hidden = without_user(url).and_then(|mut shown| {
             shown.set_username(HIDDEN).ok()?;
@@ -146,9 +139,8 @@ impl StoredSettings {
         self.open.insert(URL.to_owned(), shown.into());
     }
 
-    /// Takes the URL of a request. One that is as it is shown where its user cannot be opened
-    /// changes nothing; no other one may have what stands there for that user, which would be
-    /// written over the real one.
+    /// Takes the URL of a request. One that is as it is shown changes nothing; no other one may
+    /// have what stands there for its user, which would be written over the real one.
     fn edit_url(&mut self, url: &str) -> Result<()> {
         if self.open.get(URL).and_then(Value::as_str) == Some(url) {
             return Ok(());

@@ -1,42 +1,59 @@
 //! API tokens: who asks, where no proxy in front tells. Only hashes are kept.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use sqlx::any::AnyRow;
 
-use super::accounts::Account;
-use super::secrets;
-use super::{AccountId, TokenId};
+use super::{AccountId, TokenId, closing, owners, secrets};
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
+use crate::statement::Statement;
 
-const ADMIN: &str = "admin";
-const REGISTRATION: &str = "registration";
+pub(super) const ADMIN: &str = "admin";
+pub(super) const REGISTRATION: &str = "registration";
+pub(super) const SEND: &str = "send";
 const ACCOUNT: &str = "account";
 
 /// What a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Tokens and registration.
+    /// Tokens, accounts and registration.
     Admin,
-    /// Registration of applications.
+    /// Registration of its applications.
     Registration,
+    /// Notifications of its applications, to any account.
+    Send,
     /// The endpoints of an account, by its number.
     Account(String),
 }
 
-/// Who a token stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenOwner {
-    /// Whoever runs this dovecast.
-    Admin,
-    /// An application.
-    Registration,
-    /// An account.
-    Account(Account),
+impl Scope {
+    /// The word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Admin => ADMIN,
+            Self::Registration => REGISTRATION,
+            Self::Send => SEND,
+            Self::Account(_) => ACCOUNT,
+        }
+    }
+
+    /// Number of the account, of a token that is for one.
+    pub fn account_number(&self) -> Option<&str> {
+        match self {
+            Self::Account(number) => Some(number),
+            Self::Admin | Self::Registration | Self::Send => None,
+        }
+    }
+
+    /// Whether tokens of this scope have applications.
+    pub fn has_applications(&self) -> bool {
+        matches!(self, Self::Registration | Self::Send)
+    }
 }
 
 /// A token, as it is listed.
@@ -48,10 +65,48 @@ pub struct ApiToken {
     pub name: String,
     /// What it is for.
     pub scope: Scope,
+    /// Names of its applications.
+    pub applications: Vec<String>,
     /// The end of it, to tell tokens apart.
     pub last_four: String,
     /// When it was made.
     pub created_ms: i64,
+    /// When it is good no more, if ever.
+    pub expires_ms: Option<i64>,
+    /// When it was last used, to about a minute.
+    pub last_used_ms: Option<i64>,
+}
+
+/// What a new token may do, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenGrant {
+    /// What it is for.
+    pub scope: Scope,
+    /// Names of its applications, where its scope has any.
+    pub applications: BTreeSet<String>,
+    /// When it is good no more, if ever.
+    pub expires_ms: Option<i64>,
+}
+
+impl From<Scope> for TokenGrant {
+    fn from(scope: Scope) -> Self {
+        Self {
+            scope,
+            applications: BTreeSet::new(),
+            expires_ms: None,
+        }
+    }
+}
+
+/// What is to be different of a token; `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenEdit {
+    /// What a person calls it.
+    pub name: Option<String>,
+    /// Names of its applications, all of them.
+    pub applications: Option<BTreeSet<String>>,
+    /// When it is good no more, if ever.
+    pub expires_ms: Option<Option<i64>>,
 }
 
 /// A token at the one moment at which it is known.
@@ -63,15 +118,24 @@ pub struct NewToken {
     pub secret: String,
 }
 
+/// Which tokens.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    Token(TokenId),
+    Account(AccountId),
+}
+
 impl Store {
     /// Makes a token; the account is made if it is not there.
-    pub async fn create_token(&self, name: &str, scope: Scope) -> Result<NewToken> {
-        let account = match &scope {
+    pub async fn create_token(&self, name: &str, grant: impl Into<TokenGrant>) -> Result<NewToken> {
+        let grant = grant.into();
+        let account = match &grant.scope {
             Scope::Account(number) => Some(self.account_seen(number).await?.id),
-            Scope::Admin | Scope::Registration => None,
+            Scope::Admin | Scope::Registration | Scope::Send => None,
         };
         let mut change = self.change().await?;
-        let token = insert(&mut change, name, scope, account).await?;
+        let token = insert(&mut change, name, grant, account).await?;
         change.commit().await?;
         Ok(token)
     }
@@ -85,14 +149,19 @@ impl Store {
         show: impl FnOnce(&NewToken) -> io::Result<()>,
     ) -> Result<Option<io::Result<NewToken>>> {
         let mut change = self.change().await?;
-        let there = sqlx::query("SELECT COUNT(*) AS there FROM api_token WHERE scope = $1")
-            .bind(ADMIN)
-            .fetch_one(&mut *change.tx)
-            .await?;
+        // One whose time is over lets nobody in.
+        let there = sqlx::query(
+            "SELECT COUNT(*) AS there FROM api_token \
+             WHERE scope = $1 AND (expires_ms IS NULL OR expires_ms > $2)",
+        )
+        .bind(ADMIN)
+        .bind(self.clock.now_ms())
+        .fetch_one(&mut *change.tx)
+        .await?;
         if row::number(&there, "there")? > 0 {
             return Ok(None);
         }
-        let token = insert(&mut change, name, Scope::Admin, None).await?;
+        let token = insert(&mut change, name, Scope::Admin.into(), None).await?;
         if let Err(error) = show(&token) {
             // Nothing has happened: the change is dropped without a commit.
             return Ok(Some(Err(error)));
@@ -103,13 +172,77 @@ impl Store {
 
     /// All tokens, in the order in which they were made.
     pub async fn tokens(&self) -> Result<Vec<ApiToken>> {
-        let rows = sqlx::query(
-            "SELECT api_token.id, scope, name, last_four, api_token.created_ms, number FROM api_token \
-             LEFT JOIN account ON account.id = account_id ORDER BY api_token.created_ms, api_token.id",
-        )
-        .fetch_all(&self.database.pool)
-        .await?;
-        rows.iter().map(from_row).collect()
+        self.load_tokens(Which::All).await
+    }
+
+    /// The tokens of an account, in the order in which they were made.
+    pub async fn tokens_of(&self, account: AccountId) -> Result<Vec<ApiToken>> {
+        self.load_tokens(Which::Account(account)).await
+    }
+
+    /// One token; `None`: there is none of this id.
+    pub async fn token(&self, id: TokenId) -> Result<Option<ApiToken>> {
+        Ok(self.load_tokens(Which::Token(id)).await?.pop())
+    }
+
+    async fn load_tokens(&self, which: Which) -> Result<Vec<ApiToken>> {
+        let mut tx = self.database.begin_reading().await?;
+        let mut statement = Statement::new(
+            "SELECT api_token.id, scope, name, last_four, api_token.created_ms, expires_ms, \
+             last_used_ms, number FROM api_token LEFT JOIN account ON account.id = account_id",
+        );
+        match which {
+            Which::All => &mut statement,
+            Which::Token(id) => statement
+                .push(" WHERE api_token.id = ")
+                .bind(id.to_string()),
+            Which::Account(id) => statement.push(" WHERE account_id = ").bind(id.to_string()),
+        };
+        statement.push(" ORDER BY api_token.created_ms, api_token.id");
+        let rows = statement.fetch_all(&mut tx).await?;
+        let mut applications = match which {
+            Which::All => owners::of_tokens(&mut tx, None).await?,
+            Which::Token(id) => owners::of_tokens(&mut tx, Some(id)).await?,
+            Which::Account(_) => HashMap::new(),
+        };
+        tx.commit().await?;
+        let tokens = rows.iter().map(|row| from_row(row, &mut applications));
+        tokens.collect()
+    }
+
+    /// Changes a token; `false`: there is none of this id.
+    pub async fn edit_token(&self, id: TokenId, edit: &TokenEdit) -> Result<bool> {
+        let mut change = self.change().await?;
+        let found = sqlx::query("SELECT scope FROM api_token WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *change.tx)
+            .await?;
+        let Some(found) = found else {
+            return Ok(false);
+        };
+        let registers = row::text(&found, "scope")? == REGISTRATION;
+        if let Some(name) = &edit.name {
+            sqlx::query("UPDATE api_token SET name = $1 WHERE id = $2")
+                .bind(name)
+                .bind(id.to_string())
+                .execute(&mut *change.tx)
+                .await?;
+        }
+        if let Some(expires_ms) = edit.expires_ms {
+            sqlx::query("UPDATE api_token SET expires_ms = $1 WHERE id = $2")
+                .bind(expires_ms)
+                .bind(id.to_string())
+                .execute(&mut *change.tx)
+                .await?;
+        }
+        if let Some(applications) = &edit.applications {
+            owners::put(&mut change, (id, registers), applications).await?;
+        }
+        let committed = change.commit().await;
+        // Even where it is not known whether it is changed.
+        self.token_owners.forget();
+        committed?;
+        Ok(true)
     }
 
     /// Deletes a token; `false`: there is none of this id.
@@ -122,83 +255,62 @@ impl Store {
         self.token_owners.forget();
         Ok(done?.rows_affected() > 0)
     }
-
-    /// Who a token stands for; `None`: it is none. One that another node deletes is good for a
-    /// second more.
-    pub async fn token_owner(&self, secret: &str) -> Result<Option<TokenOwner>> {
-        let hash = secrets::hash(secret);
-        let asked = match self.token_owners.get(&hash) {
-            Ok(owner) => return Ok(Some(owner)),
-            Err(asked) => asked,
-        };
-        let found = sqlx::query(
-            "SELECT scope, account_id, number FROM api_token \
-             LEFT JOIN account ON account.id = account_id WHERE hash = $1",
-        )
-        .bind(hash.clone())
-        .fetch_optional(&self.database.pool)
-        .await?;
-        let Some(row) = found else {
-            return Ok(None);
-        };
-        let owner = match &*row::text(&row, "scope")? {
-            ADMIN => TokenOwner::Admin,
-            REGISTRATION => TokenOwner::Registration,
-            _ => TokenOwner::Account(Account {
-                id: row::id(&row, "account_id")?,
-                number: row::text(&row, "number")?,
-            }),
-        };
-        self.token_owners.remember(hash, &owner, asked);
-        Ok(Some(owner))
-    }
 }
 
 async fn insert(
     change: &mut Change<'_>,
     name: &str,
-    scope: Scope,
+    grant: TokenGrant,
     account: Option<AccountId>,
 ) -> Result<NewToken> {
+    if let Some(account) = account {
+        closing::must_be_open(change, account).await?;
+    }
     let secret = secrets::token()?;
     let token = ApiToken {
         id: TokenId::new(),
         name: name.to_owned(),
         last_four: secret[secret.len() - 4..].to_owned(),
         created_ms: now_ms(),
-        scope,
-    };
-    let scope = match &token.scope {
-        Scope::Admin => ADMIN,
-        Scope::Registration => REGISTRATION,
-        Scope::Account(_) => ACCOUNT,
+        expires_ms: grant.expires_ms,
+        last_used_ms: None,
+        applications: grant.applications.iter().cloned().collect(),
+        scope: grant.scope,
     };
     sqlx::query(
-        "INSERT INTO api_token (id, hash, scope, account_id, name, last_four, created_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO api_token (id, hash, scope, account_id, name, last_four, created_ms, expires_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(token.id.to_string())
     .bind(secrets::hash(&secret))
-    .bind(scope)
+    .bind(token.scope.as_str())
     .bind(account.map(|id| id.to_string()))
     .bind(name)
     .bind(&token.last_four)
     .bind(token.created_ms)
+    .bind(token.expires_ms)
     .execute(&mut *change.tx)
     .await?;
+    let registers = token.scope == Scope::Registration;
+    owners::put(change, (token.id, registers), &grant.applications).await?;
     Ok(NewToken { token, secret })
 }
 
-fn from_row(row: &AnyRow) -> Result<ApiToken> {
+fn from_row(row: &AnyRow, applications: &mut HashMap<TokenId, Vec<String>>) -> Result<ApiToken> {
+    let id = row::id(row, "id")?;
     Ok(ApiToken {
-        id: row::id(row, "id")?,
+        id,
         name: row::text(row, "name")?,
         scope: match &*row::text(row, "scope")? {
             ADMIN => Scope::Admin,
             REGISTRATION => Scope::Registration,
+            SEND => Scope::Send,
             _ => Scope::Account(row::text(row, "number")?),
         },
+        applications: applications.remove(&id).unwrap_or_default(),
         last_four: row::text(row, "last_four")?,
         created_ms: row::number(row, "created_ms")?,
+        expires_ms: row::optional_number(row, "expires_ms")?,
+        last_used_ms: row::optional_number(row, "last_used_ms")?,
     })
 }

@@ -20,7 +20,7 @@ cases![
 ];
 
 /// An account with one of everything.
-async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
+pub(crate) async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
     let account = store.account_seen(number).await?;
     let profile = Profile {
         username: "joe".to_owned(),
@@ -60,7 +60,7 @@ async fn busy(store: &Store, number: &str) -> Result<(Account, EndpointId)> {
 }
 
 /// What is left of an endpoint: itself, what it owes, dead letters, attempts.
-async fn left(store: &Store, endpoint: EndpointId) -> Result<[usize; 4]> {
+pub(crate) async fn left(store: &Store, endpoint: EndpointId) -> Result<[usize; 4]> {
     let owed = store.owed_counts().await?;
     let dead = store.dead_letters(None, 10).await?;
     let dead = dead

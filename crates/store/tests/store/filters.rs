@@ -65,9 +65,9 @@ async fn what_a_removal_leaves_empty_matches_nothing_until_a_person_says_otherwi
     ensure!(filter.sets.levels.len() == 1 && filter.stale.is_empty());
     for event_types in [
         &[("gone", &[] as &[&str])][..],
-        &[("new", &["low", "high"])],
+        &[("other", &["low", "high"])],
     ] {
-        // Being registered again under the same name does not bring it back.
+        // Levels of another event type are others.
         store.register(&mail(event_types), false).await?;
         let filter = store.filter(account.id, id).await?.context("no filter")?;
         ensure!(filter.stale == [FilterSet::EventTypes, FilterSet::Levels]);

@@ -7,6 +7,7 @@ mod began;
 mod bodies;
 mod cleaning;
 mod clocks;
+mod closing;
 mod cuts;
 mod deletion;
 mod deliveries;
@@ -23,9 +24,11 @@ mod losses;
 mod lost_answers;
 mod opening;
 mod order;
+mod owners;
 mod ranges;
 mod refused;
 mod registration;
+mod restored;
 mod rights;
 mod rotation;
 mod said;
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         began::CASES,
         bodies::CASES,
         clocks::CASES,
+        closing::CASES,
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,
@@ -102,9 +106,11 @@ fn main() -> ExitCode {
         lost_answers::CASES,
         opening::CASES,
         order::CASES,
+        owners::CASES,
         ranges::CASES,
         refused::CASES,
         registration::CASES,
+        restored::CASES,
         rights::CASES,
         rotation::CASES,
         cleaning::CASES,

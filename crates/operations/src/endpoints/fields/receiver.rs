@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use dovecast_dispatch::driver::Settings;
 use dovecast_drivers::Drivers;
-use dovecast_drivers::webhook::WebhookDriver;
+use dovecast_drivers::webhook::{self, WebhookDriver};
 use dovecast_store::{DriverSettings, EndpointRecord, Receiver, SecretSettings};
 use serde_json::{Map, Value};
+use url::Url;
 
-use super::{Checked, EndpointFields, MemberNames};
+use super::{BLANK, Checked, EndpointFields, MemberNames};
 use crate::refusal::{Fault, escaped};
 
+/// Longest URL of a webhook, in characters.
+const MAX_URL_CHARS: usize = 2048;
 /// Longest settings of one endpoint, in bytes of JSON: they are in memory, on each node.
 const MAX_SETTINGS_BYTES: usize = 16 * 1024;
 /// Attributes of webhooks alone.
@@ -60,7 +63,7 @@ impl EndpointFields {
                 checked.refuse("settings", detail);
             }
             if let Some(url) = self.url.take() {
-                checked.url(url, known.drivers.guard());
+                checked.url(url, known);
             }
             return;
         }
@@ -87,7 +90,51 @@ impl EndpointFields {
     }
 }
 
+/// Whether a URL is that of the endpoint already, as it is shown or as it is kept: one that was
+/// saved with a user and a password stays.
+fn is_present(url: &str, known: &Known<'_>) -> bool {
+    let Some(record) = known.record else {
+        return false;
+    };
+    let kept = record.secrets.as_ref().ok();
+    let kept = kept.and_then(|secrets| secrets.expose().get("url"));
+    record.endpoint.url.as_deref() == Some(url) || kept.and_then(Value::as_str) == Some(url)
+}
+
 impl Checked {
+    /// Checks the URL of a webhook.
+    fn url(&mut self, url: Option<String>, known: &Known<'_>) {
+        let Some(text) = url.filter(|url| !url.trim().is_empty()) else {
+            return self.refuse("url", BLANK);
+        };
+        if text.chars().count() > MAX_URL_CHARS {
+            let detail = format!("is too long (maximum is {MAX_URL_CHARS} characters)");
+            return self.refuse("url", detail);
+        }
+        if is_present(&text, known) {
+            self.receiver = Some(Receiver::Webhook(text));
+            return;
+        }
+        // Parsers leave out tabs and line ends: what is shown would be another URL than the one
+        // that is used.
+        if text.chars().any(char::is_control) {
+            return self.refuse("url", "has a control character");
+        }
+        let url = Url::parse(&text).ok().filter(Url::has_host);
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(url) = url else {
+            return self.refuse("url", "is not an http or https URL");
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            let detail = "has a user or a password: give them as `authorization` in `data`";
+            return self.refuse("url", detail);
+        }
+        match webhook::check_url(&text, known.drivers.guard()) {
+            Ok(()) => self.receiver = Some(Receiver::Webhook(text)),
+            Err(error) => self.refuse("url", format!("cannot be used: {error}")),
+        }
+    }
+
     /// Checks settings as the driver takes them, over those that are there.
     fn settings(&mut self, known: &Known<'_>, name: String, said: Value) {
         let driver = match known.drivers.get(&name) {

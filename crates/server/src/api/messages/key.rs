@@ -46,14 +46,16 @@ impl IdempotencyKey {
         let Some(key) = &self.0 else {
             return Uuid::now_v7();
         };
-        let account = match sender {
-            Sender::Account(account) => Some(account.number.as_bytes()),
-            Sender::Anybody => None,
+        // Whose key it is: two that send must not meet, whatever they call their requests.
+        let (kind, whose) = match sender {
+            Sender::Anybody => (0, Vec::new()),
+            Sender::Account(account) => (1, account.number.clone().into_bytes()),
+            Sender::Applications(token, _) => (2, token.to_string().into_bytes()),
         };
         let mut hash = Sha256::new_with_prefix(b"dovecast idempotency key\0");
-        hash.update([u8::from(account.is_some())]);
+        hash.update([kind]);
         let place = u64::try_from(place).unwrap_or(u64::MAX).to_be_bytes();
-        for part in [account.unwrap_or_default(), key, &place, json] {
+        for part in [&*whose, key, &place, json] {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }

@@ -78,13 +78,8 @@ pub(in crate::api) fn read<'a>(
     else {
         return Err(ApiError::invalid(errors));
     };
-    if let Sender::Account(account) = sender
-        && account.number != account_id
-    {
-        return Err(ApiError::forbidden(
-            "This token sends notifications for its own account only",
-        ));
-    }
+    let may_send = sender.may_send(&application, &account_id);
+    may_send.map_err(ApiError::forbidden)?;
     Ok(NewNotification {
         application,
         event_type,
@@ -193,7 +188,13 @@ fn is_integer(raw: &RawValue) -> bool {
 fn account(value: Option<Value>, sender: &Sender) -> Result<String, &'static str> {
     match (value, sender) {
         (None, Sender::Account(account)) => Ok(account.number.clone()),
-        (value, _) => filled(value).map(|number| number.trim().to_owned()),
+        (value, _) => {
+            let number = filled(value)?.trim().to_owned();
+            if number.chars().any(char::is_control) {
+                return Err("has a control character");
+            }
+            Ok(number)
+        }
     }
 }
 

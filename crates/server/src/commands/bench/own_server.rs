@@ -65,7 +65,7 @@ impl OwnServer {
     }
 
     async fn is_ready(&mut self) -> Result<()> {
-        let client = Client::new(&self.config.control_socket());
+        let client = Client::new(&self.config);
         while client.endpoints(None).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(self.dir.path().join("server.log"));

@@ -87,6 +87,11 @@ impl Client {
         self.ask(Method::POST, "/v1/tokens", fields).await
     }
 
+    pub(crate) async fn change_token(&self, id: Uuid, fields: &Value) -> Result<json::TokenLine> {
+        let path = format!("/v1/tokens/{id}");
+        self.ask(Method::PUT, &path, fields).await
+    }
+
     pub(crate) async fn delete_token(&self, id: Uuid) -> Result<json::Done> {
         self.delete(&format!("/v1/tokens/{id}")).await
     }

@@ -1,7 +1,7 @@
 //! Applications, filters and tokens.
 
 use dovecast_operations::FilterInWords;
-use dovecast_store::{ApiToken, Application, RegistrationChange, Scope, TouchedFilter};
+use dovecast_store::{ApiToken, Application, RegistrationChange, TouchedFilter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -68,13 +68,15 @@ pub(crate) struct ChangeLine {
     pub(crate) level: Option<String>,
 }
 
-/// A filter that has lost members.
+/// A filter that has lost members, or got some back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TouchedLine {
     pub(crate) endpoint: Uuid,
     pub(crate) account: String,
     /// Whether a set of it has lost all members, and so the filter matches nothing.
     pub(crate) stale: bool,
+    /// Whether a set of it has got back what an earlier registration had taken.
+    pub(crate) restored: bool,
 }
 
 /// A token, without its secret.
@@ -82,11 +84,17 @@ pub(crate) struct TouchedLine {
 pub(crate) struct TokenLine {
     pub(crate) id: Uuid,
     pub(crate) name: String,
-    /// `admin`, `registration` or `account`.
+    /// `admin`, `registration`, `send` or `account`.
     pub(crate) scope: String,
     pub(crate) account: Option<String>,
+    /// Names of the applications that it registers or sends for.
+    pub(crate) applications: Vec<String>,
     pub(crate) last_four: String,
     pub(crate) created_ms: i64,
+    /// When it is refused, if ever.
+    pub(crate) expires_ms: Option<i64>,
+    /// When it was last used, to about a minute.
+    pub(crate) last_used_ms: Option<i64>,
 }
 
 /// A token at the one moment at which it is known.
@@ -126,12 +134,13 @@ impl From<Application> for AppLine {
     }
 }
 
-impl From<dovecast_store::Registered> for Registered {
-    fn from(registered: dovecast_store::Registered) -> Self {
+impl From<dovecast_operations::Registered> for Registered {
+    fn from(registered: dovecast_operations::Registered) -> Self {
+        let filters = registered.filters.unwrap_or_default();
         Self {
             application: registered.application.into(),
             changes: registered.changes.into_iter().map(Into::into).collect(),
-            filters: registered.filters.into_iter().map(Into::into).collect(),
+            filters: filters.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -153,6 +162,7 @@ impl From<TouchedFilter> for TouchedLine {
             endpoint: filter.endpoint.0,
             account: filter.account_number,
             stale: !filter.emptied.is_empty(),
+            restored: !filter.restored.is_empty(),
         }
     }
 }
@@ -173,18 +183,16 @@ impl From<FilterInWords> for FilterLine {
 
 impl From<ApiToken> for TokenLine {
     fn from(token: ApiToken) -> Self {
-        let (scope, account) = match token.scope {
-            Scope::Admin => ("admin", None),
-            Scope::Registration => ("registration", None),
-            Scope::Account(number) => ("account", Some(number)),
-        };
         Self {
             id: token.id.uuid(),
             name: token.name,
-            scope: scope.to_owned(),
-            account,
+            scope: token.scope.as_str().to_owned(),
+            account: token.scope.account_number().map(str::to_owned),
+            applications: token.applications,
             last_four: token.last_four,
             created_ms: token.created_ms,
+            expires_ms: token.expires_ms,
+            last_used_ms: token.last_used_ms,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::{EventType, EventTypeId, FilterSet, LevelId};
+use super::super::{EventType, EventTypeId, FilterSet, LevelId, lost};
 use super::{NewEventType, Registration, RegistrationChange, TouchedFilter};
 use crate::error::Result;
 use crate::feed::Change;
@@ -97,6 +97,7 @@ impl Removed {
         changes: &mut Vec<RegistrationChange>,
     ) -> Result<()> {
         for (id, name) in self.event_types {
+            lost::event_type_goes(change, id).await?;
             sqlx::query("DELETE FROM event_type WHERE id = $1")
                 .bind(id.to_string())
                 .execute(&mut *change.tx)
@@ -104,6 +105,7 @@ impl Removed {
             changes.push(RegistrationChange::EventTypeRemoved(name));
         }
         for (id, event_type, name) in self.levels {
+            lost::level_goes(change, id).await?;
             sqlx::query("DELETE FROM level WHERE id = $1")
                 .bind(id.to_string())
                 .execute(&mut *change.tx)
@@ -162,5 +164,6 @@ async fn touched(
         endpoint: row::id(&row, "endpoint_id")?,
         account_number: row::text(&row, "number")?,
         emptied,
+        restored: Vec::new(),
     })
 }

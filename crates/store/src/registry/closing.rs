@@ -1,0 +1,261 @@
+//! Accounts as the operator sees them: listed, closed, opened again.
+//!
+//! A closed account stays as a row: its number is not taken anew, and nobody acts for it. What
+//! belongs to it goes in steps, each a short transaction; who closes it again goes on where it was
+//! interrupted.
+
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+
+use super::deletion::OF_ENDPOINT_ROWS;
+use super::listing::Page;
+use super::{AccountId, EndpointId};
+use crate::clock::now_ms;
+use crate::error::{Result, StoreError};
+use crate::feed::Change;
+use crate::open::Store;
+use crate::row;
+use crate::statement::Statement;
+
+/// Endpoints of one transaction: others wait for each.
+const ENDPOINTS_AT_A_TIME: i64 = 100;
+/// Rows of one statement, so that none takes long.
+const ROWS_AT_A_TIME: u32 = 5_000;
+
+const SELECT: &str = "SELECT id, number, created_ms, closed_ms, \
+    (SELECT COUNT(*) FROM endpoint WHERE endpoint.account_id = account.id) AS endpoints, \
+    (SELECT COUNT(*) FROM api_token WHERE api_token.account_id = account.id) AS tokens, \
+    (SELECT COUNT(*) FROM account_user WHERE account_user.account_id = account.id) AS users \
+    FROM account";
+const USERS: &str = "DELETE FROM account_user WHERE id IN \
+    (SELECT id FROM account_user WHERE account_id = $1 LIMIT $2)";
+
+/// An account, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRecord {
+    /// Id of the account here.
+    pub id: AccountId,
+    /// What others call it.
+    pub number: String,
+    /// When it was first seen.
+    pub created_ms: i64,
+    /// When it was closed, if it is.
+    pub closed_ms: Option<i64>,
+    /// How many endpoints it has.
+    pub endpoints: i64,
+    /// How many tokens it has.
+    pub tokens: i64,
+    /// How many users of it are known.
+    pub users: i64,
+}
+
+/// What went with an account that was closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClosedAccount {
+    /// Its endpoints, with their filters.
+    pub endpoints: u64,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
+impl Store {
+    /// Some of all accounts, in the order in which they were first seen.
+    pub async fn accounts(&self, limit: i64, offset: i64) -> Result<Page<AccountRecord>> {
+        let mut tx = self.database.begin_reading().await?;
+        let total = sqlx::query("SELECT COUNT(*) AS total FROM account")
+            .fetch_one(&mut *tx)
+            .await?;
+        let mut statement = Statement::new(SELECT);
+        statement.push(" ORDER BY id LIMIT ").bind(limit);
+        statement.push(" OFFSET ").bind(offset);
+        let rows = statement.fetch_all(&mut tx).await?;
+        tx.commit().await?;
+        let items: Result<Vec<_>> = rows.iter().map(from_row).collect();
+        Ok(Page {
+            items: items?,
+            total: row::number(&total, "total")?,
+        })
+    }
+
+    /// An account as it is listed; `None`: there is none of this number.
+    pub async fn account_record(&self, number: &str) -> Result<Option<AccountRecord>> {
+        let mut connection = self.database.pool.acquire().await?;
+        let mut statement = Statement::new(SELECT);
+        statement.push(" WHERE number = ").bind(number.to_owned());
+        let rows = statement.fetch_all(&mut connection).await?;
+        rows.first().map(from_row).transpose()
+    }
+
+    /// Closes an account: nobody acts for it from now on, and its tokens, its endpoints with their
+    /// filters, what they owe, their past, and its users go. `None`: there is none.
+    pub async fn close_account(&self, number: &str) -> Result<Option<ClosedAccount>> {
+        let Some((account, tokens)) = self.mark_closed(number).await? else {
+            return Ok(None);
+        };
+        let mut closed = ClosedAccount {
+            tokens,
+            ..ClosedAccount::default()
+        };
+        // First nothing is delivered any more, then what there is of each endpoint goes, and the
+        // endpoint last: as long as it is there, who closes the account again finds it.
+        self.deactivate_endpoints(account).await?;
+        loop {
+            let ids = self.endpoints_after(account, "").await?;
+            if ids.is_empty() {
+                break;
+            }
+            for id in &ids {
+                self.delete_rows_of(*id).await?;
+            }
+            closed.endpoints += self.delete_endpoints(&ids).await?;
+            // What was under way has been noted meanwhile.
+            for id in &ids {
+                self.delete_rows_of(*id).await?;
+            }
+        }
+        self.delete_in_steps(USERS, account.to_string()).await?;
+        Ok(Some(closed))
+    }
+
+    /// Opens an account that was closed, without what it had; `false`: there is none.
+    pub async fn reopen_account(&self, number: &str) -> Result<bool> {
+        let done = sqlx::query("UPDATE account SET closed_ms = NULL WHERE number = $1")
+            .bind(number)
+            .execute(&self.database.pool)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Marks an account as closed, and deletes its tokens.
+    async fn mark_closed(&self, number: &str) -> Result<Option<(AccountId, u64)>> {
+        let mut change = self.change().await?;
+        let found = sqlx::query(
+            "UPDATE account SET closed_ms = COALESCE(closed_ms, $1) WHERE number = $2 RETURNING id",
+        )
+        .bind(now_ms())
+        .bind(number)
+        .fetch_optional(&mut *change.tx)
+        .await?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let account: AccountId = row::id(&found, "id")?;
+        let tokens = sqlx::query("DELETE FROM api_token WHERE account_id = $1")
+            .bind(account.to_string())
+            .execute(&mut *change.tx)
+            .await?;
+        let committed = change.commit().await;
+        // Even where it is not known whether they are gone.
+        self.token_owners.forget();
+        committed?;
+        Ok(Some((account, tokens.rows_affected())))
+    }
+
+    /// Some endpoints of an account, behind an id.
+    async fn endpoints_after(&self, account: AccountId, after: &str) -> Result<Vec<EndpointId>> {
+        let rows = sqlx::query(
+            "SELECT id FROM endpoint WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        )
+        .bind(account.to_string())
+        .bind(after)
+        .bind(ENDPOINTS_AT_A_TIME)
+        .fetch_all(&self.database.pool)
+        .await?;
+        rows.iter().map(|row| row::id(row, "id")).collect()
+    }
+
+    async fn deactivate_endpoints(&self, account: AccountId) -> Result<()> {
+        let mut after = String::new();
+        loop {
+            let ids = self.endpoints_after(account, &after).await?;
+            let Some(last) = ids.last() else {
+                return Ok(());
+            };
+            after = last.to_string();
+            let mut change = self.change().await?;
+            of_each(
+                &mut change,
+                &ids,
+                "UPDATE endpoint SET active = 0 WHERE id = $1",
+            )
+            .await?;
+            change.commit().await?;
+        }
+    }
+
+    /// Deletes endpoints, with their filters.
+    async fn delete_endpoints(&self, ids: &[EndpointId]) -> Result<u64> {
+        let mut change = self.change().await?;
+        let deleted = of_each(&mut change, ids, "DELETE FROM endpoint WHERE id = $1").await?;
+        change.commit().await?;
+        Ok(deleted)
+    }
+
+    /// Deletes what an endpoint owes, its dead letters and its attempts.
+    async fn delete_rows_of(&self, endpoint: EndpointId) -> Result<()> {
+        for (table, key) in OF_ENDPOINT_ROWS {
+            // Made of constants.
+            let statement = format!(
+                "DELETE FROM {table} WHERE endpoint_id = $1 AND {key} IN \
+                 (SELECT {key} FROM {table} WHERE endpoint_id = $1 LIMIT $2)"
+            );
+            self.delete_in_steps(&statement, endpoint.to_string())
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_in_steps(&self, statement: &str, of: String) -> Result<()> {
+        loop {
+            // Made of constants.
+            let done = sqlx::query(AssertSqlSafe(statement.to_owned()))
+                .bind(of.clone())
+                .bind(i64::from(ROWS_AT_A_TIME))
+                .execute(&self.database.pool)
+                .await?;
+            if done.rows_affected() < u64::from(ROWS_AT_A_TIME) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Fails if an account is closed: what is made for it now would outlive it.
+pub(super) async fn must_be_open(change: &mut Change<'_>, account: AccountId) -> Result<()> {
+    let found =
+        sqlx::query("SELECT 1 AS closed FROM account WHERE id = $1 AND closed_ms IS NOT NULL")
+            .bind(account.to_string())
+            .fetch_optional(&mut *change.tx)
+            .await?;
+    match found {
+        Some(_) => Err(StoreError::AccountClosed),
+        None => Ok(()),
+    }
+}
+
+/// Does something to each endpoint, and has the dispatcher look at them; how many rows it was.
+async fn of_each(
+    change: &mut Change<'_>,
+    ids: &[EndpointId],
+    statement: &'static str,
+) -> Result<u64> {
+    let mut rows = 0;
+    for id in ids {
+        let query = sqlx::query(statement).bind(id.to_string());
+        rows += query.execute(&mut *change.tx).await?.rows_affected();
+        change.touch(*id).await?;
+    }
+    Ok(rows)
+}
+
+fn from_row(row: &AnyRow) -> Result<AccountRecord> {
+    Ok(AccountRecord {
+        id: row::id(row, "id")?,
+        number: row::text(row, "number")?,
+        created_ms: row::number(row, "created_ms")?,
+        closed_ms: row::optional_number(row, "closed_ms")?,
+        endpoints: row::number(row, "endpoints")?,
+        tokens: row::number(row, "tokens")?,
+        users: row::number(row, "users")?,
+    })
+}
