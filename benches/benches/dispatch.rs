@@ -20,6 +20,7 @@ use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::http::{BodyLimits, Connection, Origin};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
@@ -129,13 +130,17 @@ async fn bare(address: std::net::SocketAddr, count: u64) -> Result<f64> {
         tls: None,
     };
     let body = Bytes::from(vec![b'x'; 1024]);
+    let sockets = Sockets::new(CONNECTIONS * 4).of_account(&Arc::from("bare"));
     let start = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..CONNECTIONS {
         let (origin, body, guard) = (origin.clone(), body.clone(), loopback()?);
+        let sockets = sockets.clone();
         clients.spawn(async move {
             let addresses = guard.addresses(&origin.host, origin.port).await?;
-            let mut connection = Connection::open(&addresses, &origin).await?;
+            let place = sockets.place().await;
+            let connection = Connection::open(&addresses, &origin, (place, &sockets)).await;
+            let mut connection = connection?;
             for _ in 0..count / CONNECTIONS as u64 {
                 let mut request = Request::new(Full::new(body.clone()));
                 *request.method_mut() = Method::POST;

@@ -145,7 +145,7 @@ fn no_link_is_followed(root: &Root, server: &Path) -> Result<()> {
     ensure!(rights == "700 root\n", "{rights}, {installed:?}");
     root.ok(&["rm", spill])?;
     root.ok(&["mv", aside, spill])?;
-    root.install(&[server])
+    root.install(&[server]).map(drop)
 }
 
 /// User, directories, configuration and links as they are to be after the first installation.

@@ -176,7 +176,7 @@ impl Operations {
     /// Sends a test notification to an endpoint: one attempt, now. Its outcome is not recorded.
     /// Another one to the same endpoint is refused until it is over.
     pub async fn test_endpoint(&self, own: &OwnEndpoint) -> Result<()> {
-        let _place = self.test_place(own.0.account, own.id())?;
+        let _place = self.test_place(own.endpoint.account, own.id())?;
         let record = self.record(own).await?;
         let delivered = self.parts.test_delivery.deliver_test(&record).await;
         delivered.map_err(Refusal::TestFailed)
@@ -199,7 +199,7 @@ impl Operations {
     }
 
     /// What is registered, where a filter names it.
-    async fn member_names(&self, fields: &EndpointFields) -> Result<MemberNames> {
+    pub(crate) async fn member_names(&self, fields: &EndpointFields) -> Result<MemberNames> {
         let mut names = MemberNames::default();
         let mut offset = 0;
         while fields.has_names() {

@@ -162,7 +162,10 @@ impl Parts {
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
         let sockets = Sockets::new(outgoing);
         let drivers = match &store {
-            Some(_) => Some(Drivers::new(&config.driver_options(sockets.clone())?)?),
+            Some(_) => {
+                let options = config.driver_options(sockets.clone(), config.mail_key()?)?;
+                Some(Drivers::new(&options)?)
+            }
             None => None,
         };
         let dispatching = match (&store, &drivers) {

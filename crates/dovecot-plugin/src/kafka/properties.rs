@@ -175,10 +175,13 @@ fn property_error(error: KafkaError) -> PropertyError {
 
 #[cfg(test)]
 mod tests {
+    use dovecast_options::Spelling;
+
     use super::*;
 
     fn defaults() -> GeneralSettings {
-        GeneralSettings::parse(&[]).expect("defaults").settings
+        let parsed = GeneralSettings::parse(Spelling::V2_3, &[]);
+        parsed.expect("defaults").settings
     }
 
     fn with(properties: &[(&str, &str)]) -> Result<ClientConfig, String> {

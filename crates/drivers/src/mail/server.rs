@@ -1,12 +1,13 @@
 //! The operator's mail server, and who the mails are from.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::{Error as SmtpError, PoolConfig};
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use sha2::{Digest, Sha256};
 
@@ -86,7 +87,9 @@ pub(super) struct Server {
     authority: String,
     from: Mailbox,
     list_id: Option<String>,
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    builder: AsyncSmtpTransportBuilder,
+    /// Made when it is needed: its connections are looked after by a task.
+    transport: OnceLock<AsyncSmtpTransport<Tokio1Executor>>,
     timeout: Duration,
     key: [u8; 32],
 }
@@ -117,7 +120,8 @@ impl Server {
             authority: format!("{}:{port}", options.server),
             from,
             list_id: options.list_id.clone(),
-            transport: builder.build(),
+            builder,
+            transport: OnceLock::new(),
             timeout: options.timeout,
             key: options.key,
         })
@@ -168,7 +172,8 @@ impl Server {
             Ok(message) => message,
             Err(error) => return Taken::Never(format!("no mail can be made of it: {error}")),
         };
-        let sending = self.transport.send(message);
+        let transport = self.transport.get_or_init(|| self.builder.clone().build());
+        let sending = transport.send(message);
         match tokio::time::timeout(self.timeout, sending).await {
             Ok(Ok(response)) => {
                 let said: Vec<_> = response.message().collect();
@@ -235,9 +240,8 @@ mod tests {
         Server::new(&options).expect("a server")
     }
 
-    /// The pool of connections is a task.
-    #[tokio::test]
-    async fn our_message_ids_are_the_same_each_time_and_nobody_else_makes_them() {
+    #[test]
+    fn our_message_ids_are_the_same_each_time_and_nobody_else_makes_them() {
         let to = "ann@example.org".parse().expect("an address");
         let id = server(1).message_id("msg_1", &to);
         assert_eq!(id, server(1).message_id("msg_1", &to));

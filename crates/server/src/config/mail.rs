@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::elsewhere::{self, Elsewhere};
 use super::limits::Bounded;
 use super::paths;
-use crate::key_file;
+use crate::key_file::{self, KEY_BYTES};
 
 /// There is none as long as the section is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -132,8 +132,20 @@ impl TryFrom<Written> for Mail {
 }
 
 impl super::Config {
+    /// The key of Message-IDs, which is made where there is none; zeros where no mail is sent.
+    pub(crate) fn mail_key(&self) -> Result<[u8; KEY_BYTES]> {
+        if self.mail.section.is_none() {
+            return Ok([0; KEY_BYTES]);
+        }
+        let key_file = self.in_data_dir(self.mail.key_file.as_deref(), "mail.key");
+        key_file::load(&key_file).with_context(|| {
+            let file = key_file.display();
+            format!("cannot use the key of Message-IDs, `{file}` (`key_file` of [mail])")
+        })
+    }
+
     /// How mail is sent; what stands in files is read from there.
-    pub(super) fn mail_options(&self) -> Result<Option<MailOptions>> {
+    pub(super) fn mail_options(&self, key: [u8; KEY_BYTES]) -> Result<Option<MailOptions>> {
         let Some(section) = &self.mail.section else {
             return Ok(None);
         };
@@ -150,11 +162,6 @@ impl super::Config {
             }
         };
         let ca = section.ca_file.as_ref().map(|path| read(path, "ca_file"));
-        let key_file = self.in_data_dir(self.mail.key_file.as_deref(), "mail.key");
-        let key = key_file::load(&key_file).with_context(|| {
-            let file = key_file.display();
-            format!("cannot use the key of Message-IDs, `{file}` (`key_file` of [mail])")
-        });
         Ok(Some(MailOptions {
             server: section.server.clone(),
             port: section.port,
@@ -164,7 +171,7 @@ impl super::Config {
             from: section.from.clone(),
             list_id: section.list_id.clone(),
             timeout: Duration::from_secs(section.timeout_seconds.get()),
-            key: key?,
+            key,
         }))
     }
 }

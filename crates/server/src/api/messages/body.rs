@@ -196,10 +196,8 @@ mod tests {
     use super::*;
 
     fn split(body: &[u8]) -> Result<Vec<&[u8]>, String> {
-        let http = Http {
-            max_messages: crate::config::Bounded::new(3),
-            ..Http::default()
-        };
+        let mut http = Http::default();
+        http.max_messages = crate::config::Bounded::new(3);
         items(body, &Bounds::new(&http)).map_err(|error| format!("{error:?}"))
     }
 
