@@ -36,6 +36,8 @@ pub struct DriverOptions {
     pub timeout: Duration,
     /// What URLs of presets may begin with besides what the services say.
     pub preset_urls: PresetUrls,
+    /// Whether accounts may have templates of their own, which are evaluated in this process.
+    pub account_templates: bool,
     /// The server of the driver `mail`, if there is one.
     pub mail: Option<mail::MailOptions>,
     /// Clusters of the driver `kafka`.
@@ -79,8 +81,9 @@ impl Drivers {
             options.guard.clone(),
             options.timeout,
             options.preset_urls.clone(),
+            options.account_templates,
         );
-        let mail = MailDriver::new(options.mail.as_ref());
+        let mail = MailDriver::new(options.mail.as_ref(), options.account_templates);
         Ok(Self(Arc::new([
             Arc::new(webhook),
             Arc::new(mail.map_err(|error| DriverError(error.to_string()))?),

@@ -50,7 +50,12 @@ fn directory(driver: &WebhookDriver) -> Directory {
 
 #[test]
 fn an_endpoint_takes_no_more_than_a_kilobyte() {
-    let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(10), PresetUrls::new());
+    let driver = WebhookDriver::new(
+        Guard::new(&[]),
+        Duration::from_secs(10),
+        PresetUrls::new(),
+        true,
+    );
     // What all share is made once.
     drop(black_box(directory(&driver)));
     let mut made = None;

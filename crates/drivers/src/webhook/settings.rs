@@ -18,6 +18,7 @@ use super::format::{FormatError, FormatOptions, MAX_PARAMETERS};
 use super::presets::{Preset, PresetError};
 use super::{Authorization, Webhook, WebhookError, WebhookOptions};
 use crate::guard::Guard;
+use crate::template::NOT_ALLOWED;
 use crate::{headers, tls};
 
 const URL: &str = "url";
@@ -36,6 +37,7 @@ pub struct WebhookDriver {
     guard: Guard,
     timeout: Duration,
     preset_urls: PresetUrls,
+    account_templates: bool,
 }
 
 /// What URLs of presets may begin with besides what the services say, by the names of the presets.
@@ -45,12 +47,19 @@ impl WebhookDriver {
     /// Name of the driver.
     pub const NAME: &str = "webhook";
 
-    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own.
-    pub fn new(guard: Guard, timeout: Duration, preset_urls: PresetUrls) -> Self {
+    /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own;
+    /// `account_templates`: whether endpoints may have templates of their own.
+    pub fn new(
+        guard: Guard,
+        timeout: Duration,
+        preset_urls: PresetUrls,
+        account_templates: bool,
+    ) -> Self {
         Self {
             guard,
             timeout,
             preset_urls,
+            account_templates,
         }
     }
 
@@ -63,10 +72,14 @@ impl WebhookDriver {
                 .optional_text(key)
                 .map(|text| text.map(str::to_owned))
         };
+        let template = own(TEMPLATE)?;
+        if template.is_some() && !self.account_templates {
+            return Err(SettingsError::new(TEMPLATE, NOT_ALLOWED));
+        }
         let also_at = preset.and_then(|preset| self.preset_urls.get(preset.name));
         Ok(FormatOptions {
             preset,
-            template: own(TEMPLATE)?,
+            template,
             content_type: own(CONTENT_TYPE)?,
             parameters: parameters(settings.secret)?,
             also_at: also_at.cloned().unwrap_or_default(),
@@ -215,7 +228,12 @@ mod tests {
         let (Value::Object(open), Value::Object(secret)) = (open, secret) else {
             panic!("objects");
         };
-        let driver = WebhookDriver::new(Guard::new(&[]), Duration::from_secs(1), PresetUrls::new());
+        let driver = WebhookDriver::new(
+            Guard::new(&[]),
+            Duration::from_secs(1),
+            PresetUrls::new(),
+            true,
+        );
         let target = driver.target(&Settings {
             account: &Arc::from("7"),
             open: &open,

@@ -36,6 +36,7 @@ pub(crate) struct Dispatch {
     pub(crate) disable_after_hours: Bounded<0, 8760>,
     pub(crate) attempts_hours: Bounded<1, 8760>,
     pub(crate) dead_letters_days: Bounded<1, 3650>,
+    pub(crate) account_templates: bool,
 }
 
 impl Default for Dispatch {
@@ -54,6 +55,7 @@ impl Default for Dispatch {
             disable_after_hours: Bounded::new(120),
             attempts_hours: Bounded::new(72),
             dead_letters_days: Bounded::new(30),
+            account_templates: false,
         }
     }
 }

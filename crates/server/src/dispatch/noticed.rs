@@ -113,6 +113,7 @@ mod tests {
             guard: Guard::new(&[]),
             timeout: Duration::from_secs(1),
             preset_urls: PresetUrls::new(),
+            account_templates: true,
             mail: None,
             #[cfg(feature = "kafka")]
             kafka_clusters: Vec::new(),
