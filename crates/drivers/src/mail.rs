@@ -45,8 +45,8 @@ impl MailDriver {
     /// Name of the driver.
     pub const NAME: &str = "mail";
 
-    /// `options`: the operator's server, if there is one; `account_templates`: whether endpoints may
-    /// have words of their own.
+    /// `options`: the operator's server, if there is one; `account_templates`: whether endpoints
+    /// may have words of their own.
     pub fn new(options: Option<&MailOptions>, account_templates: bool) -> Result<Self, MailError> {
         let server = options.map(Server::new).transpose()?;
         Ok(Self {
