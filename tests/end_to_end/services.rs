@@ -78,7 +78,7 @@ fn a_mail_that_tells_of_a_mail_is_told_by_none(on: Installation) -> Result<()> {
     })?;
     let port = mails.port();
     let config = format!(
-        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\n"
+        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\nrecipients = ['example.org']\n[dispatch]\naccount_templates = true\n"
     );
     let server = server_for(&dovecot).config(&config).start()?;
     let token = account(&server, USER)?;

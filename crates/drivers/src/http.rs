@@ -57,6 +57,9 @@ pub enum HttpError {
     /// The connection breaks, or what comes is no HTTP.
     #[error("{}", told(.0))]
     Http(#[from] hyper::Error),
+    /// The connection is over, and nothing has come.
+    #[error("the connection was closed before the answer")]
+    Closed,
 }
 
 /// With what is behind it: hyper's own words seldom say why.
@@ -157,9 +160,16 @@ impl Connection {
         let (driver, is_over) = (&mut self.driver, &mut self.is_over);
         let response = poll_fn(|context| {
             drive(driver, is_over, context);
-            response.as_mut().poll(context)
+            match response.as_mut().poll(context) {
+                // Nobody drives it any more: it would be waited for in vain.
+                Poll::Pending if *is_over => Poll::Ready(None),
+                other => other.map(Some),
+            }
         });
-        match response.await {
+        let Some(response) = response.await else {
+            return Err(HttpError::Closed);
+        };
+        match response {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 Ok(Answer {
@@ -238,11 +248,14 @@ impl Connection {
     }
 
     /// The next piece of a body; of trailers nothing.
-    async fn frame(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    async fn frame(&mut self, body: &mut Incoming) -> Option<Result<Bytes, HttpError>> {
         let (driver, is_over) = (&mut self.driver, &mut self.is_over);
         let frame = poll_fn(|context| {
             drive(driver, is_over, context);
-            Pin::new(&mut *body).poll_frame(context)
+            match Pin::new(&mut *body).poll_frame(context) {
+                Poll::Pending if *is_over => Poll::Ready(Some(Err(HttpError::Closed))),
+                other => other.map_err(HttpError::from),
+            }
         });
         let data = |frame: hyper::body::Frame<Bytes>| frame.into_data().unwrap_or_default();
         Some(frame.await?.map(data))

@@ -38,6 +38,8 @@ pub struct DriverOptions {
     pub timeout: Duration,
     /// What URLs of presets may begin with besides what the services say.
     pub preset_urls: PresetUrls,
+    /// Whether accounts may have templates of their own, which are evaluated in this process.
+    pub account_templates: bool,
     /// The server of the driver `mail`, if there is one.
     pub mail: Option<mail::MailOptions>,
     /// Places of connections that speak HTTP.
@@ -90,8 +92,9 @@ impl Drivers {
             options.timeout,
             options.preset_urls.clone(),
             options.sockets.clone(),
+            options.account_templates,
         );
-        let mail = MailDriver::new(options.mail.as_ref());
+        let mail = MailDriver::new(options.mail.as_ref(), options.account_templates);
         Ok(Self {
             all: Arc::new([
                 Arc::new(webhook),

@@ -17,7 +17,7 @@ use dovecast_dispatch::driver::{
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
 
-use crate::template::{Form, Template, TemplateError, Variables};
+use crate::template::{Form, NOT_ALLOWED, Template, TemplateError, Variables};
 use done::Done;
 use message::{Letter, why_untold};
 pub use server::{MailError, MailOptions, MailTls};
@@ -38,17 +38,20 @@ const USUAL_TEXT: &str = "{{ title }}\n\n{{ text }}\n";
 pub struct MailDriver {
     /// `None`: the operator has none.
     server: Option<Arc<Server>>,
+    account_templates: bool,
 }
 
 impl MailDriver {
     /// Name of the driver.
     pub const NAME: &str = "mail";
 
-    /// `options`: the operator's server, if there is one.
-    pub fn new(options: Option<&MailOptions>) -> Result<Self, MailError> {
+    /// `options`: the operator's server, if there is one; `account_templates`: whether endpoints
+    /// may have words of their own.
+    pub fn new(options: Option<&MailOptions>, account_templates: bool) -> Result<Self, MailError> {
         let server = options.map(Server::new).transpose()?;
         Ok(Self {
             server: server.map(Arc::new),
+            account_templates,
         })
     }
 }
@@ -67,13 +70,17 @@ impl Driver for MailDriver {
         };
         settings.known(&[TO, SUBJECT, TEXT, HTML], &[])?;
         let template = |key: &str, usual: Option<&str>, form| {
-            let source = settings.optional_text(key)?.or(usual);
+            let own = settings.optional_text(key)?;
+            if own.is_some() && !self.account_templates {
+                return Err(SettingsError::new(key, NOT_ALLOWED));
+            }
+            let source = own.or(usual);
             let template = source.map(|source| Template::new(source, form)).transpose();
             template.map_err(|error| SettingsError::new(key, error.to_string()))
         };
         let missing = |key| SettingsError::new(key, "is missing");
         Ok(Arc::new(MailTarget {
-            to: recipients(settings)?,
+            to: recipients(settings, server)?,
             subject: template(SUBJECT, Some(USUAL_SUBJECT), Form::Text)?
                 .ok_or_else(|| missing(SUBJECT))?,
             text: template(TEXT, Some(USUAL_TEXT), Form::Text)?.ok_or_else(|| missing(TEXT))?,
@@ -84,7 +91,7 @@ impl Driver for MailDriver {
     }
 }
 
-fn recipients(settings: &Settings<'_>) -> Result<Vec<Mailbox>, SettingsError> {
+fn recipients(settings: &Settings<'_>, server: &Server) -> Result<Vec<Mailbox>, SettingsError> {
     let wrong = || SettingsError::new(TO, "is neither an address nor a list of addresses");
     let texts: Vec<&str> = match settings.open.get(TO) {
         None | Some(Value::Null) => return Err(SettingsError::new(TO, "is missing")),
@@ -106,6 +113,12 @@ fn recipients(settings: &Settings<'_>) -> Result<Vec<Mailbox>, SettingsError> {
             .map_err(|_| SettingsError::new(TO, format!("has `{text}`, which is no address")))?;
         if found.iter().any(|other| other.email == mailbox.email) {
             return Err(SettingsError::new(TO, format!("has `{text}` twice")));
+        }
+        if !server.may_tell(&mailbox) {
+            let reason = format!(
+                "has `{text}`, whom this dovecast may not write to (`recipients` in [mail] of its configuration)"
+            );
+            return Err(SettingsError::new(TO, reason));
         }
         found.push(mailbox);
     }
@@ -174,8 +187,13 @@ impl MailTarget {
         };
         let mut said = Said::default();
         for (number, to) in self.to.iter().enumerate() {
-            if self.done.has(&delivery.id, number) {
-                continue;
+            match self.done.of(&delivery.id, number) {
+                Some(None) => continue,
+                Some(Some(why)) => {
+                    said.note(to, Taken::Never(why));
+                    continue;
+                }
+                None => {}
             }
             let letter = Letter {
                 to,
@@ -184,8 +202,10 @@ impl MailTarget {
                 html: html.as_deref(),
             };
             let taken = self.server.send(&letter, &delivery.id).await;
-            if !matches!(taken, Taken::Later(_)) {
-                self.done.note(&delivery.id, number);
+            match &taken {
+                Taken::Yes(_) => self.done.note(&delivery.id, number, None),
+                Taken::Never(why) => self.done.note(&delivery.id, number, Some(why.clone())),
+                Taken::Later(_) | Taken::Away(_) => {}
             }
             said.note(to, taken);
         }
@@ -222,13 +242,16 @@ struct Said {
     taken: Vec<String>,
     later: Vec<String>,
     never: Vec<String>,
+    /// Whether the server was not there for somebody.
+    is_away: bool,
 }
 
 impl Said {
     fn note(&mut self, to: &Mailbox, taken: Taken) {
+        self.is_away |= matches!(taken, Taken::Away(_));
         let (list, what) = match taken {
             Taken::Yes(said) => (&mut self.taken, said),
-            Taken::Later(why) => (&mut self.later, why),
+            Taken::Later(why) | Taken::Away(why) => (&mut self.later, why),
             Taken::Never(why) => (&mut self.never, why),
         };
         list.push(format!("{}: {what}", to.email));
@@ -250,6 +273,14 @@ impl Said {
         } else {
             Outcome::Delivered
         };
+        if self.is_away {
+            // Nobody has answered: all endpoints of the server hear of that.
+            return Attempt {
+                outcome,
+                answer: None,
+                latency: Duration::ZERO,
+            };
+        }
         answered(outcome, all)
     }
 }

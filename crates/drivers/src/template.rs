@@ -47,6 +47,10 @@ pub struct Template {
     form: Form,
 }
 
+/// Said of a template where accounts may have none.
+pub(crate) const NOT_ALLOWED: &str =
+    "is not allowed on this dovecast (`account_templates` in [dispatch] of its configuration)";
+
 /// Why there is no body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {

@@ -22,6 +22,7 @@ fn options(port: u16) -> MailOptions {
         ca: None,
         login: None,
         from: "dovecast <noreply@example.org>".to_owned(),
+        recipients: vec!["example.org".to_owned(), "X.org".to_owned()],
         list_id: Some("<notifications.example.org>".to_owned()),
         timeout: PATIENCE,
         key: [7; 32],
@@ -29,7 +30,7 @@ fn options(port: u16) -> MailOptions {
 }
 
 fn target(server: &MailServer, settings: &Value) -> Result<Arc<dyn Target>, String> {
-    let driver = MailDriver::new(Some(&options(server.port()))).expect("a driver");
+    let driver = MailDriver::new(Some(&options(server.port())), true).expect("a driver");
     checked(&driver, settings)
 }
 
@@ -131,8 +132,15 @@ async fn each_recipient_is_told_once_whatever_becomes_of_the_others() {
         );
     }
     server.answer("b@x.org", None);
+    // Who will never take it is not forgotten when the others have it.
     let made = attempt(&target, &delivery(3, "MessageNew", &mail())).await;
-    assert_eq!(made.outcome, Outcome::Delivered, "{made:?}");
+    let Outcome::Refused { reason } = made.outcome else {
+        panic!("{made:?}");
+    };
+    assert!(
+        reason.starts_with("c@x.org: ") && !reason.contains("b@x.org"),
+        "{reason}"
+    );
     let taken = server.taken();
     let to: Vec<_> = taken.iter().map(|mail| &*mail.to).collect();
     assert_eq!(to, ["a@x.org", "b@x.org"]);
@@ -168,6 +176,7 @@ async fn a_mail_of_ours_is_told_by_none() {
         ),
         ("FlagsSet", json!({"flags": ["\\Seen"]})),
         ("MessageRead", json!({})),
+        ("MessageNew", json!({"mailbox": "INBOX", "uid": 7})),
     ] {
         let made = attempt(&target, &delivery(1, event_type, &message)).await;
         assert_eq!(made.outcome, Outcome::Delivered, "{message}");
@@ -197,10 +206,11 @@ async fn what_cannot_be_told_now_is_told_later() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("an address").port();
     drop(free);
-    let driver = MailDriver::new(Some(&options(port))).expect("a driver");
+    let driver = MailDriver::new(Some(&options(port)), true).expect("a driver");
     let target = checked(&driver, &json!({"to": "a@x.org"})).expect("a target");
     let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
     assert!(matches!(made.outcome, Outcome::Failed { .. }), "{made:?}");
+    assert_eq!(made.answer, None, "nobody has answered");
 }
 
 #[tokio::test]
@@ -215,6 +225,10 @@ async fn settings_are_checked() {
         (
             json!({"to": ["a@x.org", "A <a@x.org>"]}),
             "`to` has `A <a@x.org>` twice",
+        ),
+        (
+            json!({"to": "a@elsewhere.org"}),
+            "`to` has `a@elsewhere.org`, whom this dovecast may not write to",
         ),
         (
             json!({"to": 7}),
@@ -232,7 +246,7 @@ async fn settings_are_checked() {
         let error = target(&server, &settings).map(drop).expect_err("wrong");
         assert!(error.starts_with(expected), "{settings}: {error}");
     }
-    let none = MailDriver::new(None).expect("a driver");
+    let none = MailDriver::new(None, true).expect("a driver");
     let error = checked(&none, &json!({"to": "a@x.org"})).map(drop);
     let error = error.expect_err("no server");
     assert!(error.contains("no mail server"), "{error}");

@@ -52,7 +52,13 @@ fn directory(driver: &WebhookDriver) -> Directory {
 #[test]
 fn an_endpoint_takes_no_more_than_a_kilobyte() {
     let (guard, urls) = (Guard::new(&[]), PresetUrls::new());
-    let driver = WebhookDriver::new(guard, Duration::from_secs(10), urls, Sockets::new(8192));
+    let driver = WebhookDriver::new(
+        guard,
+        Duration::from_secs(10),
+        urls,
+        Sockets::new(8192),
+        true,
+    );
     // What all share is made once.
     drop(black_box(directory(&driver)));
     let mut made = None;

@@ -16,10 +16,30 @@ mod tokens;
 pub use encoded_word::decode_text;
 pub use mailbox::{Mailbox, first_mailbox};
 
-/// Folded lines as one (RFC 5322 section 2.2.3): line ends are left out, blanks stay.
+/// Most bytes of a header that are read: what stands in a header of a megabyte is written for no
+/// reader, and is read in each mail process.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Folded lines as one (RFC 5322 section 2.2.3): line ends are left out, blanks stay. A tab that
+/// only folds is a space, as Dovecot has it.
 fn unfolded(header: &[u8]) -> Vec<u8> {
-    let is_kept = |byte: &u8| !matches!(byte, b'\r' | b'\n');
-    header.iter().copied().filter(is_kept).collect()
+    let header = header.get(..MAX_BYTES).unwrap_or(header);
+    let mut line = Vec::with_capacity(header.len());
+    let mut is_behind_end = false;
+    for byte in header {
+        match byte {
+            b'\r' | b'\n' => is_behind_end = true,
+            b'\t' if is_behind_end => {
+                line.push(b' ');
+                is_behind_end = false;
+            }
+            other => {
+                line.push(*other);
+                is_behind_end = false;
+            }
+        }
+    }
+    line
 }
 
 /// Whether there are blanks only, or nothing.

@@ -184,7 +184,10 @@ fn text_is_decoded() {
         ("=?utf-8?B?w7zDtsOk?=", "üöä"),
         ("=?UTF-8*de?Q?a_b?=", "a b"),
         ("Re: =?utf-8?q?=C3=84?= is", "Re: Ä is"),
-        ("one\n two\r\n\tthree", "one two\tthree"),
+        (
+            "one\n two\r\n\tthree\n\t\tfour\tfive",
+            "one two three \tfour\tfive",
+        ),
         ("already ünïcode", "already ünïcode"),
         ("=?utf-8?B?broken", "=?utf-8?B?broken"),
         ("=?utf-8?X?a?= =?=?utf-8?Q?b?=", "=?utf-8?X?a?= =?b"),

@@ -6,9 +6,20 @@ use std::sync::Arc;
 use dovecast_dispatch::driver::{Delivery, Rendered, Settings};
 use dovecast_dispatch::webhook_id;
 use dovecast_notification::Notification;
-use dovecast_store::Receiver;
+use dovecast_store::{Receiver, SecretSettings};
+use serde_json::Value;
 
 use crate::{EndpointFields, Fault, FaultPlace, Known, Operations, OwnEndpoint, Refusal, Result};
+
+/// Stored parameters without their values: they are written and never shown.
+fn hidden(secret: &SecretSettings) -> SecretSettings {
+    let mut secret = secret.expose().clone();
+    let parameters = secret.get_mut("parameters").and_then(Value::as_object_mut);
+    for value in parameters.into_iter().flat_map(serde_json::Map::values_mut) {
+        *value = "***".into();
+    }
+    SecretSettings::new(secret)
+}
 
 impl Operations {
     /// Renders a notification for an endpoint, with changes of it that are not saved. Nothing is
@@ -39,7 +50,7 @@ impl Operations {
         let driver = drivers.get(&record.endpoint.driver);
         let driver = driver.map_err(|error| unusable(error.to_string()))?;
         let mut open = record.endpoint.settings.clone();
-        let mut secret = record.secrets.clone().map_err(unusable)?;
+        let mut secret = hidden(&record.secrets.clone().map_err(unusable)?);
         let of_driver = match &edit.receiver {
             Some(Receiver::Driver(settings)) => Some(settings),
             Some(Receiver::Webhook(_)) | None => None,

@@ -1,7 +1,8 @@
-//! Which recipients of a delivery have their mail already, while others of it do not.
+//! What has become of the recipients of a delivery for good, while others of it are retried.
 //!
-//! In memory alone, and bounded: after a restart, or with very many deliveries that fail for one of
-//! several recipients, the others get a mail again, with the same Message-ID.
+//! In memory alone, and bounded: after a restart, on another node, when the endpoint was changed,
+//! or with very many deliveries that fail for one of several recipients, the others get a mail
+//! again, with the same Message-ID.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -9,28 +10,33 @@ use std::sync::{Mutex, PoisonError};
 /// Most deliveries of an endpoint that are remembered.
 const MAX_DELIVERIES: usize = 1_000;
 
+/// The end of a delivery to one recipient: why it is refused, or nothing.
+pub(super) type End = Option<String>;
+
 #[derive(Default)]
 pub(super) struct Done(Mutex<Remembered>);
 
 #[derive(Default)]
 struct Remembered {
-    /// A bit for each recipient, by the ids of deliveries.
-    by_id: HashMap<String, u16>,
-    /// Ids, the oldest first; of some nothing is remembered any more.
+    /// Recipients by their numbers, by the ids of deliveries.
+    by_id: HashMap<String, Vec<(usize, End)>>,
+    /// Ids, the oldest first.
     ids: VecDeque<String>,
 }
 
 impl Done {
-    pub(super) fn has(&self, id: &str, number: usize) -> bool {
+    /// What has become of a recipient for good, if anything has.
+    pub(super) fn of(&self, id: &str, number: usize) -> Option<End> {
         let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bits = remembered.by_id.get(id).copied().unwrap_or_default();
-        bits & (1 << number) != 0
+        let ends = remembered.by_id.get(id)?;
+        let found = ends.iter().find(|(other, _)| *other == number);
+        found.map(|(_, end)| end.clone())
     }
 
-    pub(super) fn note(&self, id: &str, number: usize) {
+    pub(super) fn note(&self, id: &str, number: usize, end: End) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bits) = remembered.by_id.get_mut(id) {
-            *bits |= 1 << number;
+        if let Some(ends) = remembered.by_id.get_mut(id) {
+            ends.push((number, end));
             return;
         }
         if remembered.ids.len() >= MAX_DELIVERIES
@@ -39,7 +45,7 @@ impl Done {
             remembered.by_id.remove(&oldest);
         }
         remembered.ids.push_back(id.to_owned());
-        remembered.by_id.insert(id.to_owned(), 1 << number);
+        remembered.by_id.insert(id.to_owned(), vec![(number, end)]);
     }
 
     pub(super) fn forget(&self, id: &str) {
@@ -57,18 +63,18 @@ mod tests {
     #[test]
     fn what_is_done_is_remembered_for_a_while() {
         let done = Done::default();
-        done.note("a", 0);
-        done.note("a", 9);
-        assert_eq!(
-            [0, 1, 9].map(|number| done.has("a", number)),
-            [true, false, true]
-        );
+        done.note("a", 0, None);
+        done.note("a", 9, Some("no".to_owned()));
+        assert_eq!(done.of("a", 0), Some(None));
+        assert_eq!(done.of("a", 1), None);
+        assert_eq!(done.of("a", 9), Some(Some("no".to_owned())));
         for number in 0..MAX_DELIVERIES {
-            done.note(&number.to_string(), 1);
+            done.note(&number.to_string(), 1, None);
         }
-        assert!(!done.has("a", 0) && done.has("0", 1));
+        assert_eq!(done.of("a", 0), None);
+        assert_eq!(done.of("0", 1), Some(None));
         done.forget("0");
-        assert!(!done.has("0", 1));
+        assert_eq!(done.of("0", 1), None);
         let remembered = done.0.lock().expect("not poisoned");
         assert_eq!(remembered.by_id.len(), remembered.ids.len());
     }

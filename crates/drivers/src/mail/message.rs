@@ -90,12 +90,13 @@ fn why(notification: &Notification, server: &Server) -> Option<&'static str> {
     let event: Event = serde_json::from_slice(&notification.message).unwrap_or_default();
     let is_ours = if let Some(id) = &event.message_id {
         server.is_message_id(id)
-    } else {
+    } else if let Some(from) = event.from_address.or(event.from) {
         // Without `detail=full` an event does not say its Message-ID.
         let sender = server.from().email.to_string();
-        let from = event.from_address.or(event.from).unwrap_or_default();
         from.to_ascii_lowercase()
             .contains(&sender.to_ascii_lowercase())
+    } else {
+        return Some("not sent: it is not seen who sends the mail, which may be one of ours");
     };
     is_ours.then_some("not sent: it tells of a mail that was sent from here")
 }

@@ -1,20 +1,20 @@
 //! The operator's mail server, and who the mails are from.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use lettre::message::Mailbox;
+use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::message::Letter;
 
-/// Most connections to the server.
-const MAX_CONNECTIONS: u32 = 10;
+/// Most connections to the server at a time.
+const MAX_CONNECTIONS: usize = 10;
 /// What our Message-IDs begin with.
 const PREFIX: &str = "dovecast.";
 /// Bytes of a mark of authenticity, and of the name of a delivery, in a Message-ID.
@@ -47,6 +47,8 @@ pub struct MailOptions {
     pub login: Option<(String, String)>,
     /// Sender: an address, or a name and an address.
     pub from: String,
+    /// Domains whose addresses may be written to; `*`: all. Empty: none.
+    pub recipients: Vec<String>,
     /// Value of `List-Id`.
     pub list_id: Option<String>,
     /// For one mail.
@@ -79,6 +81,8 @@ pub(super) enum Taken {
     Yes(String),
     /// Not now.
     Later(String),
+    /// Not now: the server has said nothing.
+    Away(String),
     /// Never.
     Never(String),
 }
@@ -86,10 +90,12 @@ pub(super) enum Taken {
 pub(super) struct Server {
     authority: String,
     from: Mailbox,
+    recipients: Vec<String>,
     list_id: Option<String>,
-    builder: AsyncSmtpTransportBuilder,
-    /// Made when it is needed: its connections are looked after by a task.
-    transport: OnceLock<AsyncSmtpTransport<Tokio1Executor>>,
+    /// A connection for each mail: what an attempt that was given up has left on one would be
+    /// taken for the answer to the next.
+    places: Semaphore,
+    transport: AsyncSmtpTransport<Tokio1Executor>,
     timeout: Duration,
     key: [u8; 32],
 }
@@ -111,17 +117,17 @@ impl Server {
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&options.server)
             .port(port)
             .tls(tls)
-            .timeout(Some(options.timeout))
-            .pool_config(PoolConfig::new().max_size(MAX_CONNECTIONS));
+            .timeout(Some(options.timeout));
         if let Some((user, password)) = options.login.clone() {
             builder = builder.credentials(Credentials::new(user, password));
         }
         Ok(Self {
             authority: format!("{}:{port}", options.server),
             from,
+            recipients: options.recipients.clone(),
+            places: Semaphore::new(MAX_CONNECTIONS),
             list_id: options.list_id.clone(),
-            builder,
-            transport: OnceLock::new(),
+            transport: builder.build(),
             timeout: options.timeout,
             key: options.key,
         })
@@ -133,6 +139,13 @@ impl Server {
 
     pub(super) fn from(&self) -> &Mailbox {
         &self.from
+    }
+
+    /// Whether the operator lets accounts write to an address.
+    pub(super) fn may_tell(&self, to: &Mailbox) -> bool {
+        let domain = to.email.domain();
+        let is_of = |one: &String| *one == "*" || one.eq_ignore_ascii_case(domain);
+        self.recipients.iter().any(is_of)
     }
 
     pub(super) fn list_id(&self) -> Option<&str> {
@@ -172,17 +185,24 @@ impl Server {
             Ok(message) => message,
             Err(error) => return Taken::Never(format!("no mail can be made of it: {error}")),
         };
-        let transport = self.transport.get_or_init(|| self.builder.clone().build());
-        let sending = transport.send(message);
+        let Ok(_place) = self.places.acquire().await else {
+            return Taken::Away("the mail server is not spoken to any more".to_owned());
+        };
+        let sending = self.transport.send(message);
         match tokio::time::timeout(self.timeout, sending).await {
             Ok(Ok(response)) => {
                 let said: Vec<_> = response.message().collect();
-                Taken::Yes(format!("{} {}", response.code(), said.join(" ")))
+                let said = format!("{} {}", response.code(), said.join(" "));
+                if said.starts_with('2') {
+                    Taken::Yes(said)
+                } else {
+                    Taken::Later(said)
+                }
             }
             Ok(Err(error)) => judged(&error),
             Err(_) => {
                 let seconds = self.timeout.as_secs();
-                Taken::Later(format!(
+                Taken::Away(format!(
                     "the mail server has not answered within {seconds} s"
                 ))
             }
@@ -200,7 +220,8 @@ fn judged(error: &SmtpError) -> Taken {
     match code {
         Some(530 | 534 | 535 | 538) => Taken::Later("the mail server refuses the login".to_owned()),
         Some(500..=599) => Taken::Never(told),
-        _ => Taken::Later(told),
+        Some(_) => Taken::Later(told),
+        None => Taken::Away(told),
     }
 }
 
@@ -233,6 +254,7 @@ mod tests {
             ca: None,
             login: None,
             from: "dovecast <noreply@example.org>".to_owned(),
+            recipients: Vec::new(),
             list_id: None,
             timeout: Duration::from_secs(1),
             key: [key; 32],

@@ -10,6 +10,7 @@ use super::Webhook;
 use super::answer::judged;
 use crate::guard::{Addresses, Guard};
 use crate::http::{self, BodyLimits, Connection, HttpError, Tried};
+use crate::template::TemplateError;
 
 /// How much of an answer's body is read, and dropped, so that the connection can be kept: by its
 /// head an answer is complete, and one that keeps its body back must not hold up the next delivery.
@@ -30,6 +31,16 @@ pub struct Sender {
     guard: Guard,
     connection: Option<Connection>,
     waits_for: Wait,
+}
+
+/// Why an attempt has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A template that is mended mends what is owed.
+    #[error("the template {0}")]
+    Template(#[from] TemplateError),
 }
 
 /// What an attempt that is under way waits for.
@@ -57,12 +68,7 @@ impl Sender {
     async fn attempt(&mut self, delivery: &Delivery) -> Attempt {
         let started = Instant::now();
         let timeout = self.webhook.timeout;
-        let body = match self.webhook.body(delivery) {
-            Ok(body) => body,
-            // A template that is mended mends what is owed.
-            Err(error) => return Attempt::failed(format!("the template {error}")),
-        };
-        let exchanged = tokio::time::timeout(timeout, self.exchange(delivery, &body)).await;
+        let exchanged = tokio::time::timeout(timeout, self.exchange(delivery)).await;
         let latency = started.elapsed();
         let attempt = match exchanged {
             Ok(Ok((connection, answer))) => self.finish(connection, answer).await,
@@ -126,21 +132,28 @@ impl Sender {
     async fn exchange(
         &mut self,
         delivery: &Delivery,
-        body: &Bytes,
-    ) -> Result<(Connection, http::Answer), HttpError> {
+    ) -> Result<(Connection, http::Answer), Unanswered> {
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) if connection.is_usable() => connection,
                 _ => self.connect().await?,
             };
             self.waits_for = Wait::Answer;
-            let request = self.webhook.request(delivery, body.clone());
+            // In memory from here until it is sent: very many attempts may wait for an answer.
+            let body = match self.webhook.body(delivery) {
+                Ok(body) => body,
+                Err(error) => {
+                    self.connection = Some(connection);
+                    return Err(error.into());
+                }
+            };
+            let request = self.webhook.request(delivery, body);
             match connection.exchange(request).await {
                 Ok(answer) => return Ok((connection, answer)),
                 // An old connection that the endpoint has closed meanwhile says nothing about the
                 // endpoint.
                 Err(_) if connection.may_have_been_closed() => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -20,6 +20,7 @@ use super::presets::{Preset, PresetError};
 use super::{Authorization, Webhook, WebhookError, WebhookOptions, refused_port};
 use crate::guard::Guard;
 use crate::http::sockets::Sockets;
+use crate::template::NOT_ALLOWED;
 use crate::{headers, tls};
 
 const URL: &str = "url";
@@ -39,6 +40,7 @@ pub struct WebhookDriver {
     timeout: Duration,
     preset_urls: PresetUrls,
     sockets: Sockets,
+    account_templates: bool,
 }
 
 /// What URLs of presets may begin with besides what the services say, by the names of the presets.
@@ -49,13 +51,21 @@ impl WebhookDriver {
     pub const NAME: &str = "webhook";
 
     /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own;
-    /// `sockets`: how many connections there may be.
-    pub fn new(guard: Guard, timeout: Duration, preset_urls: PresetUrls, sockets: Sockets) -> Self {
+    /// `sockets`: how many connections there may be; `account_templates`: whether endpoints may have
+    /// templates of their own.
+    pub fn new(
+        guard: Guard,
+        timeout: Duration,
+        preset_urls: PresetUrls,
+        sockets: Sockets,
+        account_templates: bool,
+    ) -> Self {
         Self {
             guard,
             timeout,
             preset_urls,
             sockets,
+            account_templates,
         }
     }
 
@@ -68,10 +78,14 @@ impl WebhookDriver {
                 .optional_text(key)
                 .map(|text| text.map(str::to_owned))
         };
+        let template = own(TEMPLATE)?;
+        if template.is_some() && !self.account_templates {
+            return Err(SettingsError::new(TEMPLATE, NOT_ALLOWED));
+        }
         let also_at = preset.and_then(|preset| self.preset_urls.get(preset.name));
         Ok(FormatOptions {
             preset,
-            template: own(TEMPLATE)?,
+            template,
             content_type: own(CONTENT_TYPE)?,
             parameters: parameters(settings.secret)?,
             also_at: also_at.cloned().unwrap_or_default(),
@@ -241,7 +255,7 @@ mod tests {
             panic!("objects");
         };
         let (guard, urls) = (Guard::new(&[]), PresetUrls::new());
-        let driver = WebhookDriver::new(guard, Duration::from_secs(1), urls, Sockets::new(1));
+        let driver = WebhookDriver::new(guard, Duration::from_secs(1), urls, Sockets::new(1), true);
         let target = driver.target(&Settings {
             account: &Arc::from("7"),
             open: &open,

@@ -41,6 +41,7 @@ pub(crate) struct Dispatch {
     pub(crate) account_dead_letters: Bounded<0, 1_000_000>,
     /// ... and of what they are of, in MiB.
     pub(crate) account_dead_letters_mb: Bounded<0, 1_000_000>,
+    pub(crate) account_templates: bool,
 }
 
 impl Default for Dispatch {
@@ -62,6 +63,7 @@ impl Default for Dispatch {
             dead_letters_days: Bounded::new(30),
             account_dead_letters: Bounded::new(100_000),
             account_dead_letters_mb: Bounded::new(256),
+            account_templates: false,
         }
     }
 }

@@ -21,6 +21,7 @@ impl Config {
             guard: Guard::new(&self.dispatch.allowed_networks),
             timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
             mail: self.mail_options(mail_key)?,
+            account_templates: self.dispatch.account_templates,
             preset_urls: self.presets.urls().clone(),
             #[cfg(feature = "kafka")]
             kafka_clusters: super::clusters::options(&self.kafka_clusters),

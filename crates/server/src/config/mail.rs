@@ -32,6 +32,7 @@ struct Section {
     ca_file: Option<PathBuf>,
     login: Option<(String, Password)>,
     from: String,
+    recipients: Vec<String>,
     list_id: Option<String>,
     timeout_seconds: Bounded<1, 45>,
 }
@@ -68,6 +69,7 @@ struct Written {
     #[serde(deserialize_with = "elsewhere::place")]
     password_file: Option<Elsewhere>,
     from: Option<String>,
+    recipients: Vec<String>,
     list_id: Option<String>,
     timeout_seconds: Bounded<1, 45>,
     #[serde(deserialize_with = "paths::optional")]
@@ -85,6 +87,7 @@ impl Default for Written {
             password: None,
             password_file: None,
             from: None,
+            recipients: Vec::new(),
             list_id: None,
             timeout_seconds: Bounded::new(30),
             key_file: None,
@@ -120,6 +123,7 @@ impl TryFrom<Written> for Mail {
                 ca_file: written.ca_file,
                 login,
                 from,
+                recipients: written.recipients,
                 list_id: written.list_id,
                 timeout_seconds: written.timeout_seconds,
             }),
@@ -169,6 +173,7 @@ impl super::Config {
             ca: ca.transpose()?,
             login,
             from: section.from.clone(),
+            recipients: section.recipients.clone(),
             list_id: section.list_id.clone(),
             timeout: Duration::from_secs(section.timeout_seconds.get()),
             key,

@@ -143,6 +143,7 @@ mod tests {
             sockets: dovecast_drivers::http::sockets::Sockets::new(1),
             timeout: Duration::from_secs(1),
             preset_urls: PresetUrls::new(),
+            account_templates: true,
             mail: None,
             #[cfg(feature = "kafka")]
             kafka_clusters: Vec::new(),

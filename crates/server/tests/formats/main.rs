@@ -46,7 +46,7 @@ fn a_notification_becomes_an_email_by_the_example_of_its_page() -> Result<()> {
     let mails = MailServer::start()?;
     let port = mails.port();
     let config = format!(
-        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\n"
+        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\nrecipients = ['example.org']\n[dispatch]\naccount_templates = true\n"
     );
     let world = World::with(&config)?;
     world.make(example("mail", "")?)?;
@@ -265,6 +265,32 @@ fn a_template_is_tried_before_it_is_saved_and_nothing_is_sent() -> Result<()> {
     let shown = world.shown(&format!("/endpoints/{id}"))?;
     ensure!(shown["data"]["attributes"]["template"].is_null(), "{shown}");
     ensure!(receiver.count() == 0);
+    Ok(())
+}
+
+#[test]
+fn parameters_are_shown_by_no_rendering_and_templates_are_for_who_may() -> Result<()> {
+    let receiver = HookEndpoint::start()?;
+    let world = World::start(&[])?;
+    let parameters = json!({"parameters": {"token": TOKEN}});
+    let id = world.make(json!({"name": "a", "url": receiver.url(), "data": parameters}))?;
+    let render = json!({"render": {
+        "notification": {"application": "a", "event_type": "e", "level": null},
+        "endpoint": {"template": "{{ parameters.token }}", "content_type": "text/plain"},
+    }});
+    let answer = world.ask("POST", &format!("/endpoints/{id}/render"), &render)?;
+    ensure!(
+        answer.status == 200 && !answer.body.contains(TOKEN),
+        "{answer:?}"
+    );
+
+    let world = World::with("[dispatch]\nallowed_networks = ['127.0.0.0/8']\n")?;
+    let fields = json!({"name": "a", "url": receiver.url(), "template": "{}"});
+    let answer = world.refuse_or_make(fields)?;
+    ensure!(
+        answer.status == 422 && answer.body.contains("account_templates"),
+        "{answer:?}"
+    );
     Ok(())
 }
 

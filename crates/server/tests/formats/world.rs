@@ -20,7 +20,8 @@ pub(crate) struct World {
 impl World {
     /// `at`: where services are, by their presets.
     pub(crate) fn start(at: &[(&str, &HookEndpoint)]) -> Result<Self> {
-        let mut config = "[dispatch]\nallowed_networks = ['127.0.0.0/8']\n".to_owned();
+        let mut config =
+            "[dispatch]\nallowed_networks = ['127.0.0.0/8']\naccount_templates = true\n".to_owned();
         for (preset, stand_in) in at {
             let url = stand_in.url();
             let url = url.trim_end_matches("hook");
@@ -100,6 +101,6 @@ impl World {
 pub(crate) fn a_mail() -> Value {
     json!({
         "user": "ann@example.org", "mailbox": "INBOX", "event": "MessageNew", "uid": 7,
-        "fromDisplayName": "Bob", "subjectDecoded": SUBJECT, "snippet": format!("{SUBJECT} At noon."),
+        "fromAddress": "bob@example.org", "fromDisplayName": "Bob", "subjectDecoded": SUBJECT, "snippet": format!("{SUBJECT} At noon."),
     })
 }

@@ -10,7 +10,7 @@ use dovecast_dispatch::driver::Settings;
 use dovecast_drivers::webhook::WebhookDriver;
 use dovecast_store::{DriverSettings, Receiver, SecretSettings};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{Checked, Known, said};
@@ -90,6 +90,10 @@ impl Checked {
                 .as_ref()
                 .map(dovecast_store::Credentials::setting);
             secret.insert("authorization".to_owned(), setting.unwrap_or_default());
+        }
+        if let Some(headers) = &self.data.headers {
+            let pairs = headers.as_ref().map(|headers| json!(headers.expose()));
+            secret.insert("headers".to_owned(), pairs.unwrap_or_default());
         }
         let mut secret = SecretSettings::new(secret);
         if let Some(body) = &self.body {

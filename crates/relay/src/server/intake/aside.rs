@@ -71,7 +71,7 @@ pub(super) fn trim(dir: &Path) -> io::Result<Removed> {
 /// Removes files with this suffix until there are at most so many. What has such a name and is no
 /// file was made by a user, and is left.
 fn trim_those(dir: &Path, suffix: &str, most: Most) -> io::Result<Removed> {
-    let mut of_users: BTreeMap<u32, Vec<Aside>> = BTreeMap::new();
+    let mut of_users: BTreeMap<u32, (Vec<Aside>, u64)> = BTreeMap::new();
     let (mut files, mut bytes) = (0, 0);
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -82,14 +82,16 @@ fn trim_those(dir: &Path, suffix: &str, most: Most) -> io::Result<Removed> {
         if there.is_file() {
             files += 1;
             bytes += there.len();
-            of_users.entry(there.uid()).or_default().push(Aside {
+            let (all, held) = of_users.entry(there.uid()).or_default();
+            *held += there.len();
+            all.push(Aside {
                 written: there.modified()?,
                 path,
                 bytes: there.len(),
             });
         }
     }
-    for all in of_users.values_mut() {
+    for (all, _) in of_users.values_mut() {
         // The oldest is the last.
         all.sort_unstable_by(|one, other| {
             (other.written, &other.path).cmp(&(one.written, &one.path))
@@ -97,22 +99,21 @@ fn trim_those(dir: &Path, suffix: &str, most: Most) -> io::Result<Removed> {
     }
     let mut removed = Removed::default();
     while files > most.files || bytes > most.bytes {
-        let has_most = |all: &&mut Vec<Aside>| {
-            let held: u64 = all.iter().map(|aside| aside.bytes).sum();
+        let has_most = |(all, held): &&mut (Vec<Aside>, u64)| {
             let count = all.len() as u64;
             if files > most.files {
-                (count, held)
+                (count, *held)
             } else {
-                (held, count)
+                (*held, count)
             }
         };
-        let Some(oldest) = of_users
-            .values_mut()
-            .max_by_key(has_most)
-            .and_then(Vec::pop)
-        else {
+        let Some((all, held)) = of_users.values_mut().max_by_key(has_most) else {
             break;
         };
+        let Some(oldest) = all.pop() else {
+            break;
+        };
+        *held -= oldest.bytes;
         files -= 1;
         bytes -= oldest.bytes;
         match fs::remove_file(&oldest.path) {
