@@ -1,6 +1,5 @@
 //! From a mail to the services that have a preset, and to a mail that tells of it.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use dovecast_testkit::lmtp::LmtpClient;
 use dovecast_testkit::plugin::Build;
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
-use dovecast_testkit::services::{SERVICES, example};
+use dovecast_testkit::services::{SERVICES, example, section};
 use dovecast_testkit::smtp::MailServer;
 use serde_json::{Value, json};
 
@@ -44,9 +43,7 @@ fn a_mail_reaches_each_service_in_its_form(on: Installation) -> Result<()> {
     let mut stand_ins = Vec::new();
     for service in &SERVICES {
         let stand_in = HookEndpoint::answering(service.answer)?;
-        let url = stand_in.url();
-        let url = url.trim_end_matches("hook");
-        writeln!(config, "[presets.{}]\nurls = ['{url}']", service.preset)?;
+        config.push_str(&section(service.preset, &stand_in));
         stand_ins.push(stand_in);
     }
     let server = server_for(&dovecot).config(&config).start()?;

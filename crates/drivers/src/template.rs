@@ -127,7 +127,7 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
         "body.html" => AutoEscape::Html,
         _ => AutoEscape::None,
     });
-    // Where a mistake is; it keeps the source beside the error, and no value.
+    // With it an error holds what the names in its place stand for.
     environment.set_debug(false);
     filters::add(&mut environment);
     environment

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::endpoint::{Hook, Reply};
+use crate::endpoint::{Hook, HookEndpoint, Reply};
 
 /// A service.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,13 @@ pub fn example(page: &str, url: &str) -> Result<Value> {
         endpoint["url"] = url.into();
     }
     Ok(endpoint)
+}
+
+/// The section of dovecast's configuration by which a stand-in is at home.
+pub fn section(preset: &str, stand_in: &HookEndpoint) -> String {
+    let url = stand_in.url();
+    let url = url.trim_end_matches("hook");
+    format!("[presets.{preset}]\nurls = ['{url}']\n")
 }
 
 fn reply(status: u16, body: impl Into<Body>) -> Reply {

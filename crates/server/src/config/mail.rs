@@ -20,7 +20,7 @@ use crate::key_file::{self, KEY_BYTES};
 pub(crate) struct Mail {
     section: Option<Section>,
     /// Where the key of Message-IDs is; `None`: in the data directory.
-    pub(super) key_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
 }
 
 /// What there is to say of a mail server.

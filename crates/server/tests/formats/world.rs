@@ -1,12 +1,11 @@
 //! A server, somebody who makes endpoints of it, and a mail.
 
-use std::fmt::Write;
-
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::{Answer, Request};
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
+use dovecast_testkit::services::section;
 use serde_json::{Value, json};
 
 use crate::{PATIENCE, SUBJECT};
@@ -23,9 +22,7 @@ impl World {
         let mut config =
             "[dispatch]\nallowed_networks = ['127.0.0.0/8']\naccount_templates = true\n".to_owned();
         for (preset, stand_in) in at {
-            let url = stand_in.url();
-            let url = url.trim_end_matches("hook");
-            writeln!(config, "[presets.{preset}]\nurls = ['{url}']")?;
+            config.push_str(&section(preset, stand_in));
         }
         Self::with(&config)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dovecast_dispatch::driver::Settings;
 use dovecast_drivers::webhook::WebhookDriver;
-use dovecast_store::{DriverSettings, Receiver, SecretSettings};
+use dovecast_store::{Credentials, DriverSettings, Receiver, SecretSettings};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -73,31 +73,9 @@ impl Checked {
 
     /// Checks all that a preset has to fit.
     fn whole(&mut self, known: &Known<'_>) {
-        let (mut open, mut secret) = match known.record {
-            // What cannot be opened the store does not change.
-            Some(record) => (
-                record.endpoint.settings.clone(),
-                record.secrets.clone().unwrap_or_default().expose().clone(),
-            ),
-            None => (Map::new(), Map::new()),
-        };
-        if let Some(Receiver::Webhook(url)) = &self.receiver {
-            open.insert("url".to_owned(), url.as_str().into());
-            secret.remove("url");
-        }
-        if let Some(credentials) = &self.data.credentials {
-            let setting = credentials
-                .as_ref()
-                .map(dovecast_store::Credentials::setting);
-            secret.insert("authorization".to_owned(), setting.unwrap_or_default());
-        }
-        if let Some(headers) = &self.data.headers {
-            let pairs = headers.as_ref().map(|headers| json!(headers.expose()));
-            secret.insert("headers".to_owned(), pairs.unwrap_or_default());
-        }
-        let mut secret = SecretSettings::new(secret);
-        if let Some(body) = &self.body {
-            body.apply(&mut open, &mut secret);
+        let (mut open, mut secret) = known.settings();
+        for settings in [&self.reached()].into_iter().chain(&self.body) {
+            settings.apply(&mut open, &mut secret);
         }
         let is_formed = ["preset", "template"]
             .iter()
@@ -118,5 +96,25 @@ impl Checked {
             };
             self.errors.push(Fault::attribute(place, error.reason));
         }
+    }
+
+    /// What is said of the URL, the credentials and the headers, as settings of the driver.
+    fn reached(&self) -> DriverSettings {
+        let mut settings = DriverSettings::default();
+        let mut secret = Map::new();
+        if let Some(Receiver::Webhook(url)) = &self.receiver {
+            settings.open.insert("url".to_owned(), url.as_str().into());
+            secret.insert("url".to_owned(), Value::Null);
+        }
+        if let Some(credentials) = &self.data.credentials {
+            let setting = credentials.as_ref().map(Credentials::setting);
+            secret.insert("authorization".to_owned(), setting.unwrap_or_default());
+        }
+        if let Some(headers) = &self.data.headers {
+            let pairs = headers.as_ref().map(|headers| json!(headers.expose()));
+            secret.insert("headers".to_owned(), pairs.unwrap_or_default());
+        }
+        settings.secret = SecretSettings::new(secret);
+        settings
     }
 }

@@ -42,6 +42,20 @@ pub struct Known<'a> {
     pub names: &'a MemberNames,
 }
 
+impl Known<'_> {
+    /// What the endpoint's driver takes as it is, shown and secret; nothing of one to be made.
+    pub(super) fn settings(&self) -> (Map<String, Value>, SecretSettings) {
+        match self.record {
+            // What cannot be opened the store does not change.
+            Some(record) => (
+                record.endpoint.settings.clone(),
+                record.secrets.clone().unwrap_or_default(),
+            ),
+            None => (Map::new(), SecretSettings::default()),
+        }
+    }
+}
+
 impl EndpointFields {
     /// Checks what is said of the receiver.
     pub(super) fn check_receiver(&mut self, known: &Known<'_>, checked: &mut Checked) {
@@ -156,14 +170,7 @@ impl Checked {
             open,
             secret: SecretSettings::new(secret),
         };
-        let (mut open, mut secret) = match known.record {
-            // What cannot be opened the store does not change.
-            Some(record) => (
-                record.endpoint.settings.clone(),
-                record.secrets.clone().unwrap_or_default(),
-            ),
-            None => (Map::new(), SecretSettings::default()),
-        };
+        let (mut open, mut secret) = known.settings();
         settings.apply(&mut open, &mut secret);
         let target = driver.target(&Settings {
             account: &Arc::from(known.account),
