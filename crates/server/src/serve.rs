@@ -161,13 +161,8 @@ impl Parts {
             .as_ref()
             .map(|kafka| shipper(&log, kafka, store.as_ref()));
         let sockets = Sockets::new(outgoing);
-        let drivers = match &store {
-            Some(_) => {
-                let options = config.driver_options(sockets.clone(), config.mail_key()?)?;
-                Some(Drivers::new(&options)?)
-            }
-            None => None,
-        };
+        let drivers = store.as_ref().map(|_| drivers(config, &sockets));
+        let drivers = drivers.transpose()?;
         let dispatching = match (&store, &drivers) {
             (Some(store), Some(drivers)) => {
                 let started = Dispatching::start(config, &logs, store, drivers).await?;
@@ -281,6 +276,12 @@ fn start_relay(
     let options = config.relay_options()?;
     let started = RelayServer::start(options, listener, log.clone())?;
     Ok(Arc::new(started))
+}
+
+/// Drivers of the endpoints, with what the configuration says of them.
+fn drivers(config: &Config, sockets: &Sockets) -> Result<Drivers> {
+    let options = config.driver_options(sockets.clone(), config.mail_key()?)?;
+    Ok(Drivers::new(&options)?)
 }
 
 /// What callers may do, here.

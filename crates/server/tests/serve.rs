@@ -307,7 +307,7 @@ fn sockets_and_readiness_go_through_systemd_where_it_is_there() {
 #[test]
 fn a_state_that_is_no_database_ends_the_start_with_that_reason() {
     let dir = tempfile::tempdir().expect("a directory");
-    fs::write(dir.path().join("state.db"), [0xa5; 20_000]).expect("a file");
+    fs::write(dir.path().join("state.db"), vec![0xa5; 20_000]).expect("a file");
     let file = dir.path().join("dovecast.toml");
     fs::write(&file, "[http]\nlisten = '127.0.0.1:0'").expect("a file");
     let output = Command::new(env!("CARGO_BIN_EXE_dovecast"))

@@ -268,7 +268,7 @@ mod tests {
         let now = Instant::now();
         let mut gate = Gate::new(endpoint(|_| {}));
         while !gate.turn(true, now).opens {}
-        gate.hold(now + Duration::from_secs(60));
+        gate.hold(now + Duration::from_mins(1));
         assert!(!gate.follow(&endpoint(|endpoint| endpoint.concurrency = 2)));
         assert!(gate.is_shut(now) && gate.is_barred(now));
         let saved = endpoint(|endpoint| endpoint.saved_ms = 1);

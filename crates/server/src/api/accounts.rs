@@ -67,7 +67,7 @@ pub(crate) struct ShownAccountDocument {
 #[serde(untagged)]
 pub(crate) enum OfAccount {
     Endpoint(Box<Endpoint>),
-    Token(Token),
+    Token(Box<Token>),
 }
 
 impl Account {
@@ -136,7 +136,7 @@ pub(crate) async fn show(
     let tokens = shown.tokens.into_iter().map(Token::new);
     let included = endpoints
         .map(OfAccount::Endpoint)
-        .chain(tokens.map(OfAccount::Token))
+        .chain(tokens.map(Box::new).map(OfAccount::Token))
         .collect();
     let data = Account::new(shown.account);
     let document = ShownAccountDocument { data, included };

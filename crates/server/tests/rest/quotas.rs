@@ -97,7 +97,7 @@ fn of_an_array_what_is_too_much_is_refused_by_itself(world: &World) -> Result<()
     let quota = "[quota]\nmessages_per_second = 1";
     let server = world.fresh()?.0.config(quota).start()?;
     let admin = bearer(&server, &server.admin_token()?);
-    let account = |place: usize| if place % 2 == 0 { "7" } else { "8" };
+    let account = |place: usize| if place.is_multiple_of(2) { "7" } else { "8" };
     let array: Vec<Value> = (0..2 * BURST + 10)
         .map(|place| message(account(place)))
         .collect();

@@ -118,10 +118,10 @@ fn a_token_shows_when_it_was_last_used(world: &World) -> Result<()> {
     ensure!(shown()?.is_null());
     let user = bearer(&world.server, &secret);
     user.get("/endpoints")?.with(200)?;
-    let used = poll_until(PATIENCE, || shown().ok().filter(Value::is_string));
-    let used = used.context("it is not written")?;
+    let last = poll_until(PATIENCE, || shown().ok().filter(Value::is_string));
+    let last = last.context("it is not written")?;
     user.get("/endpoints")?.with(200)?;
-    ensure!(shown()? == used, "it is written each time");
+    ensure!(shown()? == last, "it is written each time");
     Ok(())
 }
 

@@ -105,7 +105,7 @@ async fn a_file_that_is_no_database_is_said_to_be_none(test: Test) -> Result<()>
         return Ok(());
     };
     let path = test.dir.path().join("other.db");
-    std::fs::write(&path, [0xa5; 20_000])?;
+    std::fs::write(&path, vec![0xa5; 20_000])?;
     let options = StoreOptions::new(format!("sqlite:{}", path.display()).parse()?);
     match Store::open(&options).await {
         Ok(_) => anyhow::bail!("a file of anything is no database"),
@@ -114,7 +114,10 @@ async fn a_file_that_is_no_database_is_said_to_be_none(test: Test) -> Result<()>
             ensure!(said.ends_with("file is not a database"), "{said}");
         }
     }
-    ensure!(std::fs::read(&path)? == [0xa5; 20_000], "it was written to");
+    ensure!(
+        std::fs::read(&path)? == vec![0xa5; 20_000],
+        "it was written to"
+    );
     Ok(())
 }
 

@@ -18,20 +18,21 @@ cases![
 
 const FULL: &[(&str, &[&str])] = &[("new", &["low", "high"]), ("gone", &["x"])];
 
+fn sorted<T>(members: Members<T>, name: impl Fn(T) -> String) -> Option<Vec<String>> {
+    match members {
+        Members::Any => None,
+        Members::These(list) => {
+            let mut names: Vec<_> = list.into_iter().map(name).collect();
+            names.sort();
+            Some(names)
+        }
+    }
+}
+
 /// The names of a filter as it is matched.
 async fn names(store: &Store, endpoint: EndpointId) -> Result<[Option<Vec<String>>; 3]> {
     let record = store.load_endpoints(&[endpoint]).await?.pop();
     let filter = record.context("no endpoint")?.filter.context("no filter")?;
-    fn sorted<T>(members: Members<T>, name: impl Fn(T) -> String) -> Option<Vec<String>> {
-        match members {
-            Members::Any => None,
-            Members::These(list) => {
-                let mut names: Vec<_> = list.into_iter().map(name).collect();
-                names.sort();
-                Some(names)
-            }
-        }
-    }
     Ok([
         sorted(filter.applications, |name| name),
         sorted(filter.event_types, |of| of.event_type),
@@ -41,8 +42,9 @@ async fn names(store: &Store, endpoint: EndpointId) -> Result<[Option<Vec<String
     ])
 }
 
-fn some(names: &[&str]) -> Option<Vec<String>> {
-    Some(names.iter().map(|name| (*name).to_owned()).collect())
+/// A set of these names.
+fn these<const N: usize>(names: [&str; N]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
 }
 
 /// An endpoint whose filter has chosen everything of an application by name, and one that has
@@ -81,7 +83,7 @@ async fn a_registration_that_is_repaired_repairs_the_filters(test: Test) -> Resu
     let (all, one) = choosing(&store, &account, &application).await?;
     let before = (names(&store, all).await?, names(&store, one).await?);
     store.register(&mail(&[("other", &["low"])]), false).await?;
-    ensure!(names(&store, all).await? == [some(&["mail"]), some(&[]), some(&[])]);
+    ensure!(names(&store, all).await? == [Some(these(["mail"])), Some(these([])), Some(these([]))]);
     let stale = store.filter(account.id, one).await?.context("no filter")?;
     ensure!(stale.stale == [FilterSet::EventTypes]);
     // Some of it first: only that comes back.
@@ -91,7 +93,11 @@ async fn a_registration_that_is_repaired_repairs_the_filters(test: Test) -> Resu
     ensure!(partly.filters == done.filters, "{partly:?}");
     ensure!(done.filters.len() == 1 && done.filters[0].endpoint == all);
     ensure!(done.filters[0].restored == [FilterSet::EventTypes, FilterSet::Levels]);
-    let expected = [some(&["mail"]), some(&["new"]), some(&["new/high"])];
+    let expected = [
+        Some(these(["mail"])),
+        Some(these(["new"])),
+        Some(these(["new/high"])),
+    ];
     ensure!(names(&store, all).await? == expected);
     let Changes::Endpoints { ids, .. } = store.changes_since(seq).await? else {
         anyhow::bail!("everything has changed");
@@ -112,11 +118,11 @@ async fn an_application_that_is_registered_again_is_in_its_filters_again(test: T
     let open = create(&store, &account, "open", Some(FilterSets::default())).await?;
     let before = (names(&store, all).await?, names(&store, one).await?);
     ensure!(store.delete_application(application.id).await?);
-    ensure!(names(&store, all).await? == [some(&[]), some(&[]), some(&[])]);
+    ensure!(names(&store, all).await? == [Some(these([])), Some(these([])), Some(these([]))]);
     let mut other = mail(FULL);
-    other.name = "other".to_owned();
+    "other".clone_into(&mut other.name);
     store.register(&other, false).await?;
-    ensure!(names(&store, one).await? == [None, some(&[]), None]);
+    ensure!(names(&store, one).await? == [None, Some(these([])), None]);
     store.register(&mail(FULL), false).await?;
     let after = (names(&store, all).await?, names(&store, one).await?);
     ensure!(after == before, "{after:?}");
@@ -148,9 +154,9 @@ async fn a_filter_that_a_person_has_set_since_stays_so(test: Test) -> Result<()>
     });
     store.edit_endpoint(account.id, all, &edit).await?;
     store.register(&mail(FULL), false).await?;
-    ensure!(names(&store, one).await? == [None, some(&["new"]), None]);
-    let levels = some(&["gone/x", "new/high", "new/low"]);
-    let expected = [some(&["mail"]), some(&["gone", "new"]), levels];
+    ensure!(names(&store, one).await? == [None, Some(these(["new"])), None]);
+    let levels = Some(these(["gone/x", "new/high", "new/low"]));
+    let expected = [Some(these(["mail"])), Some(these(["gone", "new"])), levels];
     ensure!(names(&store, all).await? == expected);
     store.delete_endpoint(account.id, all).await?;
     ensure!(test.count("filter_lost")? == 0);
@@ -168,6 +174,6 @@ async fn a_set_that_loses_and_gets_at_once_is_not_empty(test: Test) -> Result<()
     let done = store.register(&mail(&[("gone", &[])]), false).await?;
     ensure!(done.filters.len() == 1, "{:?}", done.filters);
     ensure!(done.filters[0].emptied.is_empty() && !done.filters[0].restored.is_empty());
-    ensure!(names(&store, endpoint).await? == [None, some(&["gone"]), None]);
+    ensure!(names(&store, endpoint).await? == [None, Some(these(["gone"])), None]);
     Ok(())
 }
