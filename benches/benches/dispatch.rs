@@ -192,7 +192,7 @@ async fn dispatch(
             timeout: Duration::from_secs(10),
             ..WebhookOptions::default()
         })?;
-        let target = webhook.target(loopback()?);
+        let target = webhook.target(loopback()?, Sockets::default());
         let endpoint = Endpoint {
             concurrency: CONNECTIONS / usize::try_from(fan_out)?.clamp(1, 8),
             is_ordered: to.is_ordered,

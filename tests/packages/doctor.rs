@@ -224,7 +224,7 @@ fn key_files(patient: &Patient) -> Result<()> {
         .ok(&["chmod", "600", "/etc/dovecot/client.key"])?;
     patient.expect(
         2,
-        "`/etc/dovecot/client.key` is not readable by user id 5000 (`mail_uid`)",
+        "`/etc/dovecot/client.key` is not readable by user id 5000 (`uid` of the userdb)",
     )?;
     patient
         .root
@@ -250,7 +250,7 @@ fn relay(patient: &Patient) -> Result<()> {
     patient
         .root
         .ok(&["install", "-d", "-m", "0755", "/var/lib/dovecast/spill"])?;
-    patient.expect(2, "is not writable by user id 5000 (`mail_uid`)")?;
+    patient.expect(2, "is not writable by user id 5000 (`uid` of the userdb)")?;
     patient
         .root
         .ok(&["chmod", "3733", "/var/lib/dovecast/spill"])?;

@@ -1,4 +1,5 @@
-//! Records that are no notifications: each is a dead letter without an endpoint, with its beginning.
+//! Records that are no notifications: each is a dead letter without an endpoint, with the beginning
+//! of the record.
 
 use bytes::Bytes;
 use dovecast_log::{Log, Record};

@@ -14,6 +14,7 @@ use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source,
 };
 use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
@@ -154,7 +155,9 @@ fn put(directory: &Directory, number: u128, url: &str) {
         ..WebhookOptions::default()
     });
     let id = EndpointId(Uuid::from_u128(number));
-    let target = webhook.expect("a webhook").target(guard());
+    let target = webhook
+        .expect("a webhook")
+        .target(guard(), Sockets::default());
     let endpoint = Endpoint {
         concurrency: 16,
         ..Endpoint::new(id, "1".into(), target)

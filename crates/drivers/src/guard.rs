@@ -165,6 +165,11 @@ impl Guard {
         }
     }
 
+    /// Account whose endpoints the requests go to; empty: of none.
+    pub(crate) fn account(&self) -> &Arc<str> {
+        &self.account
+    }
+
     /// Guard of requests to the endpoints of an account: it bounds what the account's names may
     /// take of the resolver.
     #[must_use]

@@ -30,7 +30,7 @@ use url::Url;
 use crate::guard::{Guard, GuardError};
 use crate::headers::{self, CredentialError, HeaderError};
 use crate::http::Origin;
-use crate::http::sockets::{AccountSockets, Sockets};
+use crate::http::sockets::Sockets;
 use crate::signature::{Secret, sign};
 use crate::template::TemplateError;
 use crate::tls;
@@ -61,8 +61,6 @@ pub struct WebhookOptions {
     pub format: FormatOptions,
     /// For the whole of an attempt.
     pub timeout: Duration,
-    /// Where its connections take their places; `None`: they are not bounded.
-    pub sockets: Option<AccountSockets>,
 }
 
 /// Why a webhook cannot be used. Shows no secret.
@@ -117,7 +115,6 @@ pub struct Webhook {
     timeout: Duration,
     /// Few have one.
     format: Option<Box<Format>>,
-    sockets: AccountSockets,
 }
 
 impl Webhook {
@@ -149,17 +146,18 @@ impl Webhook {
             secrets: secrets.collect::<Result<_, _>>()?,
             format: Format::new(&options.format)?.map(Box::new),
             timeout: options.timeout,
-            sockets: options.sockets.clone().unwrap_or_else(unbounded),
             origin: Origin { host, port, tls },
         })
     }
 
-    /// What a dispatcher delivers to; requests go where `guard` allows.
-    pub fn target(self, guard: Guard) -> Arc<dyn Target> {
+    /// What a dispatcher delivers to; requests go where `guard` allows, over connections that take
+    /// their places among `sockets`.
+    pub fn target(self, guard: Guard, sockets: Sockets) -> Arc<dyn Target> {
         Arc::new(WebhookTarget {
             authority: format!("{}:{}", self.origin.host, self.origin.port),
             webhook: Arc::new(self),
             guard,
+            sockets,
         })
     }
 
@@ -211,11 +209,6 @@ impl Webhook {
         *request.headers_mut() = headers;
         request
     }
-}
-
-/// Places for as many connections as there can be.
-fn unbounded() -> AccountSockets {
-    Sockets::new(tokio::sync::Semaphore::MAX_PERMITS).of_account(&Arc::from(""))
 }
 
 /// Whether requests can be made for a URL: its path goes into one, and the user that it names; and
@@ -297,6 +290,7 @@ struct WebhookTarget {
     authority: String,
     webhook: Arc<Webhook>,
     guard: Guard,
+    sockets: Sockets,
 }
 
 impl Target for WebhookTarget {
@@ -317,7 +311,8 @@ impl Target for WebhookTarget {
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {
-        Box::new(Sender::new(Arc::clone(&self.webhook), self.guard.clone()))
+        let webhook = Arc::clone(&self.webhook);
+        Box::new(Sender::new(webhook, self.guard.clone(), &self.sockets))
     }
 
     fn objection(&self) -> Boxed<'_, Option<String>> {

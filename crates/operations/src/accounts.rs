@@ -14,9 +14,9 @@ const MAX_ENDPOINTS: i64 = 1000;
 pub struct ShownAccount {
     /// The account.
     pub account: AccountRecord,
-    /// Its endpoints, a thousand at most.
+    /// Endpoints of the account, a thousand at most.
     pub endpoints: Vec<Endpoint>,
-    /// Its tokens.
+    /// Tokens of the account.
     pub tokens: Vec<ApiToken>,
 }
 

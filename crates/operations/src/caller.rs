@@ -67,7 +67,7 @@ pub struct Registrar(pub(crate) Registers);
 pub(crate) enum Registers {
     /// All of them.
     All(By),
-    /// Those of a token.
+    /// Applications of a token.
     Own(TokenId),
 }
 
@@ -80,7 +80,7 @@ pub struct Tenant(Person);
 pub enum Sender {
     /// For this account.
     Account(Account),
-    /// Of these applications, for any account.
+    /// Notifications of these applications, for any account.
     Applications(TokenId, Arc<[String]>),
     /// For any account.
     Anybody,

@@ -30,7 +30,7 @@ pub enum Refusal {
     NotWanted(String),
     /// What is there now does not allow it; the text says what, and until when.
     Conflict(String),
-    /// The same is under way; the text says what, and `after` when to ask again.
+    /// What was asked for is under way already; the text says what, and `after` when to ask again.
     UnderWay {
         /// What is under way.
         reason: String,

@@ -1,5 +1,5 @@
-//! The server that a command finds in its directory, or is led to: whose it is, and how much of what
-//! it says is taken.
+//! The server that a command finds in its directory, or is led to: whose it is, and how much of
+//! what it says is taken.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};

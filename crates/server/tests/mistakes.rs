@@ -146,7 +146,7 @@ fn what_the_start_refuses_the_check_refuses() {
         ),
         (
             "[dispatch]\nevent_topics = ['hooks.outbox']",
-            "is `outbox_topic`, too",
+            "which is `outbox_topic`",
         ),
         (
             "[dispatch]\nevent_topics = []\n[ox]\nuser = 'a'\npassword = 'b'",

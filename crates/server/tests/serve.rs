@@ -61,7 +61,10 @@ fn check_exposition(text: &str) {
         if let Some(help) = line.strip_prefix("# HELP ") {
             family = help.split(' ').next().expect("a name");
             assert!(
-                family.starts_with("dovecast_") && help.len() > family.len() + 10,
+                ["dovecast_", "process_"]
+                    .iter()
+                    .any(|of| family.starts_with(of))
+                    && help.len() > family.len() + 10,
                 "{line}"
             );
         } else if !line.starts_with("# TYPE ") {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dovecast_dispatch::{Endpoint, Stats};
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 
 use crate::sink::{Answer, OK, Sink};
@@ -17,7 +18,9 @@ fn patient(endpoint: &mut Endpoint, sink: &Sink, timeout: Duration) {
         timeout,
         ..WebhookOptions::default()
     });
-    endpoint.target = webhook.expect("a webhook").target(guard());
+    endpoint.target = webhook
+        .expect("a webhook")
+        .target(guard(), Sockets::default());
 }
 
 fn stats(world: &World) -> Stats {

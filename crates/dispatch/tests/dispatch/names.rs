@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dovecast_dispatch::driver::Target;
 use dovecast_drivers::guard::{Guard, Resolve};
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::names::{NameLimits, Names};
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 
@@ -35,7 +36,9 @@ fn webhook(guard: &Guard, host: &str, port: u16) -> Arc<dyn Target> {
         timeout: Duration::from_hours(1),
         ..WebhookOptions::default()
     });
-    webhook.expect("a webhook").target(guard.clone())
+    webhook
+        .expect("a webhook")
+        .target(guard.clone(), Sockets::default())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

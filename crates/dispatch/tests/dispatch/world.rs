@@ -11,6 +11,7 @@ use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source, Stats,
 };
 use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{Webhook, WebhookOptions};
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
@@ -202,7 +203,9 @@ pub(crate) fn endpoint(number: u128, sink: &Sink) -> Endpoint {
         ..WebhookOptions::default()
     });
     let id = EndpointId(Uuid::from_u128(number));
-    let target = webhook.expect("a webhook").target(guard());
+    let target = webhook
+        .expect("a webhook")
+        .target(guard(), Sockets::default());
     Endpoint {
         schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
         concurrency: CONCURRENCY,

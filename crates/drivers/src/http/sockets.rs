@@ -66,8 +66,15 @@ pub struct SocketStats {
     pub waits: u64,
 }
 
+/// As many places as there can be.
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::new(Semaphore::MAX_PERMITS)
+    }
+}
+
 impl Sockets {
-    /// So many places in all.
+    /// Makes so many places.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Inner {
             all: Arc::new(Pool::new(most)),
@@ -178,7 +185,7 @@ impl Pool {
     }
 }
 
-/// One that waits, as long as it does.
+/// Count of a waiting connection, taken back when it is dropped.
 struct Waiting<'p>(&'p AtomicUsize);
 
 impl<'p> Waiting<'p> {

@@ -9,6 +9,7 @@ use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery};
 use super::Webhook;
 use super::answer::judged;
 use crate::guard::{Addresses, Guard};
+use crate::http::sockets::{AccountSockets, Sockets};
 use crate::http::{self, BodyLimits, Connection, HttpError, Tried};
 use crate::template::TemplateError;
 
@@ -29,6 +30,8 @@ const JUDGED_BODY: BodyLimits = BodyLimits {
 pub struct Sender {
     webhook: Arc<Webhook>,
     guard: Guard,
+    /// Where its connection takes its place.
+    sockets: AccountSockets,
     connection: Option<Connection>,
     waits_for: Wait,
 }
@@ -56,8 +59,9 @@ enum Wait {
 
 impl Sender {
     /// Connects when there is something to deliver.
-    pub fn new(webhook: Arc<Webhook>, guard: Guard) -> Self {
+    pub fn new(webhook: Arc<Webhook>, guard: Guard, sockets: &Sockets) -> Self {
         Self {
+            sockets: sockets.of_account(guard.account()),
             webhook,
             guard,
             connection: None,
@@ -95,7 +99,7 @@ impl Sender {
                 is_whole
             }
         };
-        if is_kept && self.webhook.sockets.may_keep() {
+        if is_kept && self.sockets.may_keep() {
             self.connection = Some(connection);
         }
         attempt
@@ -122,7 +126,7 @@ impl Sender {
         match &mut self.connection {
             Some(connection) => tokio::select! {
                 () = connection.closed() => {}
-                () = self.webhook.sockets.wanted() => {}
+                () = self.sockets.wanted() => {}
             },
             None => std::future::pending().await,
         }
@@ -163,10 +167,9 @@ impl Sender {
         self.waits_for = Wait::Name;
         let addresses = self.guard.addresses(&origin.host, origin.port).await?;
         self.waits_for = Wait::Place;
-        let sockets = &self.webhook.sockets;
-        let place = sockets.place().await;
+        let place = self.sockets.place().await;
         self.waits_for = Wait::Connection(addresses.clone());
-        Connection::open(&addresses, origin, (place, sockets)).await
+        Connection::open(&addresses, origin, (place, &self.sockets)).await
     }
 }
 

@@ -51,8 +51,8 @@ impl WebhookDriver {
     pub const NAME: &str = "webhook";
 
     /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own;
-    /// `sockets`: how many connections there may be; `account_templates`: whether endpoints may have
-    /// templates of their own.
+    /// `sockets`: how many connections there may be; `account_templates`: whether endpoints may
+    /// have templates of their own.
     pub fn new(
         guard: Guard,
         timeout: Duration,
@@ -111,11 +111,10 @@ impl Driver for WebhookDriver {
             server_ca: settings.optional_text(SERVER_CA)?.map(str::to_owned),
             timeout: settings.seconds(TIMEOUT)?.unwrap_or(self.timeout),
             format: self.format(settings)?,
-            sockets: Some(self.sockets.of_account(settings.account)),
         };
         let webhook = Webhook::new(&options).map_err(|error| named(&error))?;
         let guard = self.guard.for_account(Arc::clone(settings.account));
-        Ok(webhook.target(guard))
+        Ok(webhook.target(guard, self.sockets.clone()))
     }
 }
 

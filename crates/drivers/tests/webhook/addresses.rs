@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::guard::{Guard, Lookup, Resolve};
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
 use dovecast_testkit::endpoint::OK;
 
@@ -31,6 +32,7 @@ fn to(url: &str, guard: Guard) -> Sender {
     Sender::new(
         Arc::new(Webhook::new(&options(url)).expect("a webhook")),
         guard,
+        &Sockets::default(),
     )
 }
 
@@ -129,7 +131,7 @@ async fn an_error_of_connecting_names_the_addresses() {
         ..options("http://several.example/")
     };
     let webhook = Arc::new(Webhook::new(&impatient).expect("a webhook"));
-    let mut sender = Sender::new(webhook, at(vec![hangs]));
+    let mut sender = Sender::new(webhook, at(vec![hangs]), &Sockets::default());
     let reason = failed(sender.deliver(&delivery()).await.outcome);
     // What listens there is not told by how it fails.
     assert_eq!(reason, format!("no connection to {hangs}"));

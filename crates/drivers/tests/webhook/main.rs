@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Delivery, Outcome};
 use dovecast_drivers::guard::Guard;
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
 use dovecast_notification::{Notification, NotificationId};
 use dovecast_testkit::endpoint::{Answer, ScriptedEndpoint};
@@ -39,7 +40,8 @@ fn options(url: &str) -> WebhookOptions {
 }
 
 fn sender(options: &WebhookOptions) -> Sender {
-    Sender::new(Arc::new(Webhook::new(options).expect("a webhook")), guard())
+    let webhook = Arc::new(Webhook::new(options).expect("a webhook"));
+    Sender::new(webhook, guard(), &Sockets::default())
 }
 
 /// Answers request after request with these; the last one goes on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dovecast_dispatch::driver::{Courier, Outcome};
 use dovecast_drivers::guard::{Guard, Resolve};
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::names::{NameLimits, Names};
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
 use dovecast_testkit::endpoint::OK;
@@ -95,6 +96,7 @@ fn sender(names: &Arc<Names>, account: &str, url: &str) -> Sender {
     Sender::new(
         Arc::new(Webhook::new(&options).expect("a webhook")),
         guard.for_account(Arc::from(account)),
+        &Sockets::default(),
     )
 }
 
@@ -222,7 +224,11 @@ async fn a_lookup_ends_with_the_attempt_and_is_not_begun_for_nobody() {
     };
     let guard = Guard::with_resolver(&[], Arc::clone(&names) as Arc<dyn Resolve>);
     let webhook = Arc::new(Webhook::new(&late).expect("a webhook"));
-    let mut late = Sender::new(webhook, guard.for_account(Arc::from("bad")));
+    let mut late = Sender::new(
+        webhook,
+        guard.for_account(Arc::from("bad")),
+        &Sockets::default(),
+    );
     let reason = failed(late.deliver(&delivery()).await.outcome);
     assert_eq!(
         reason,

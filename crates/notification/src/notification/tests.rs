@@ -57,8 +57,8 @@ fn a_record_of_the_outbox_becomes_the_body_of_hooks_backend() {
 #[test]
 fn what_is_no_notification_is_refused_with_the_reason() {
     for (value, expected) in [
-        ("", "EOF"),
-        ("[]", "invalid"),
+        ("", "not a JSON object"),
+        ("[]", "not a JSON object"),
         (r#"{"application":"a"}"#, "missing field `event_type`"),
         (
             r#"{"application":"a","event_type":"e","timestamp":"t","message":1,"account_id":"4"}"#,

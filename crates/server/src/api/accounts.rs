@@ -58,7 +58,7 @@ pub(crate) struct AccountDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ShownAccountDocument {
     data: Account,
-    /// Its endpoints, at most 1000, and its tokens.
+    /// Endpoints of the account, at most 1000, and its tokens.
     included: Vec<OfAccount>,
 }
 
@@ -92,8 +92,8 @@ impl Account {
     get, path = "/accounts", tag = "accounts",
     operation_id = "listAccounts",
     params(
-        ("limit" = Option<u32>, Query, description = "Most resources to return: 1000 if not given, and at most."),
-        ("offset" = Option<u32>, Query, description = "How many resources to skip."),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Most resources to return: 1000 if not given, and at most."),
+        ("offset" = Option<i64>, Query, minimum = 0, description = "How many resources to skip."),
     ),
     responses(
         (status = 200, description = "The accounts.", body = AccountList, content_type = "application/vnd.api+json"),

@@ -41,8 +41,8 @@ impl AppDocument {
     get, path = "/apps", tag = "apps",
     operation_id = "listApps",
     params(
-        ("limit" = Option<u32>, Query, description = "Most resources to return: 1000 if not given, and at most."),
-        ("offset" = Option<u32>, Query, description = "How many resources to skip."),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Most resources to return: 1000 if not given, and at most."),
+        ("offset" = Option<i64>, Query, minimum = 0, description = "How many resources to skip."),
     ),
     responses(
         (status = 200, description = "The applications, with their event types and levels in `included`.", body = AppList, content_type = "application/vnd.api+json"),

@@ -78,7 +78,7 @@ impl Attempt {
     operation_id = "listAttempts",
     params(
         ("id" = String, Path, description = "Id of the endpoint."),
-        ("limit" = Option<u32>, Query, description = "Most attempts to return: 10 if not given, at most 1000."),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Most attempts to return: 10 if not given, at most 1000."),
     ),
     responses(
         (status = 200, description = "The attempts.", body = AttemptList, content_type = "application/vnd.api+json"),

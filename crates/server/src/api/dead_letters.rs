@@ -93,7 +93,7 @@ impl DeadLetter {
     operation_id = "listDeadLetters",
     params(
         ("id" = String, Path, description = "Id of the endpoint."),
-        ("limit" = Option<u32>, Query, description = "Most dead letters to return: 10 if not given, at most 1000."),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Most dead letters to return: 10 if not given, at most 1000."),
         ("before" = Option<String>, Query, description = "Id of a dead letter: only older ones are returned."),
     ),
     responses(

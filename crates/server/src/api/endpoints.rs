@@ -63,9 +63,9 @@ pub(crate) struct SecretMeta {
     get, path = "/endpoints", tag = "endpoints",
     operation_id = "listEndpoints",
     params(
-        ("limit" = Option<u32>, Query, description = "Most resources to return: 10 if not given, at most 1000."),
-        ("offset" = Option<u32>, Query, description = "How many resources to skip."),
-        ("order" = Option<String>, Query, description = "Attribute to sort by: `name`, `url` or `active`, followed by `asc` or `desc`.", example = "name desc"),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Most resources to return: 10 if not given, at most 1000."),
+        ("offset" = Option<i64>, Query, minimum = 0, description = "How many resources to skip."),
+        ("order" = Option<String>, Query, pattern = "^((name|url|active)( ([Aa][Ss][Cc]|[Dd][Ee][Ss][Cc]))?)?$", description = "Attribute to sort by: `name`, `url` or `active`, followed by `asc` or `desc`.", example = "name desc"),
         ("q" = Option<String>, Query, description = "Text to find in name or URL, or conditions that must all hold: `name~TEXT,url~TEXT`. At most 20 conditions and 2048 characters."),
     ),
     responses(

@@ -29,12 +29,15 @@ pub(crate) struct ExplainRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainFields {
     /// Name of the application.
+    #[schema(pattern = r"\S")]
     application: String,
     /// Id of the event type, as registered.
+    #[schema(pattern = r"\S")]
     event_type: String,
     /// Id of the level, as registered; null for a notification without a level.
     level: Option<String>,
     /// Time of the event, RFC 3339; the time of the request if not given.
+    #[schema(format = DateTime)]
     timestamp: Option<String>,
     /// Any JSON: conditions of filters are evaluated on it. Null if not given.
     #[serde(default)]

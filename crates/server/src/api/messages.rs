@@ -47,17 +47,21 @@ const VALUE_BYTES: usize = 96;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MessageRequest {
     /// Name of the application.
+    #[schema(pattern = r"\S")]
     application: String,
     /// Id of the event type, as registered.
+    #[schema(pattern = r"\S")]
     event_type: String,
     /// Id of the level, as registered; null for a notification without a level.
-    #[schema(required)]
+    #[schema(required, pattern = r"\S")]
     level: Option<String>,
     /// Time of the event, RFC 3339; the time of the request if not given.
+    #[schema(format = DateTime)]
     timestamp: Option<String>,
     /// Any JSON; endpoints receive it unchanged.
     message: Value,
     /// Number of the account; may be left out with a token of the account.
+    #[schema(pattern = r"\S")]
     account_id: Option<String>,
 }
 
@@ -114,7 +118,7 @@ pub(crate) enum Sent {
     operation_id = "createMessage",
     security(("token" = [])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Text of 1 to 255 ASCII characters. The same request sent again with the same key to the same node sends no notification twice, as long as the node remembers the ids of its last records."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, description = "Text of 1 to 255 ASCII characters. The same request sent again with the same key to the same node sends no notification twice, as long as the node remembers the ids of its last records."),
     ),
     request_body(content = MessagesRequest, content_type = "application/vnd.api+json"),
     responses(

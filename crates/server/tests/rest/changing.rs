@@ -223,7 +223,7 @@ fn the_command_never_shows_what_is_secret(world: &World) -> Result<()> {
         "authorization": {"type": "bearer", "token": "tellnobody-2"}});
     std::fs::write(&file, data.to_string())?;
     let file = file.to_str().context("no text")?;
-    let url = "https://u:tellnobody-3@example.org/";
+    let url = "https://example.org/";
     let add = [
         "endpoints",
         "add",

@@ -141,7 +141,7 @@ fn a_url_of_another_scheme_is_refused(world: &World) -> Result<()> {
     }
     let body = json!({"endpoint": {"name": "a", "url": "http://a%0ab:secret@example.org/"}});
     let said = world.account().post("/endpoints", &body)?;
-    let detail = "cannot be used: the user name has a colon or a control character";
+    let detail = "has a user or a password: give them as `authorization` in `data`";
     said.refused(422, detail, "/data/attributes/url")
 }
 
@@ -396,7 +396,7 @@ fn a_secret_is_shown_once_when_it_is_made(world: &World) -> Result<()> {
 
 fn a_test_that_cannot_be_sent_says_why_and_changes_nothing(world: &World) -> Result<()> {
     let user = world.account();
-    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1/"}))?;
+    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1024/"}))?;
     let path = format!("/endpoints/{id}");
     let before = user.get(&path)?;
     let said = user.ask("POST", &format!("{path}/test"), None)?.with(502)?;

@@ -39,7 +39,7 @@ fn a_filter_is_made_with_the_names_of_notifications(world: &World) -> Result<()>
     .enumerate()
     {
         let user = world.account();
-        let endpoint = json!({"name": format!("e{number}"), "url": "http://127.0.0.1:1/", "filter": filter});
+        let endpoint = json!({"name": format!("e{number}"), "url": "http://127.0.0.1:1024/", "filter": filter});
         let id = user.endpoint(&endpoint)?;
         let shown = user.get(&format!("/endpoints/{id}/filter"))?.with(200)?;
         for (place, set) in ["apps", "event_types", "levels"].into_iter().enumerate() {
@@ -74,7 +74,7 @@ fn a_name_that_is_not_registered_is_refused_with_what_is(world: &World) -> Resul
             "levels",
         ),
     ] {
-        let endpoint = json!({"name": "a", "url": "http://127.0.0.1:1/", "filter": filter});
+        let endpoint = json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": filter});
         let said = user.post("/endpoints", &json!({"endpoint": endpoint}))?;
         let place = format!("/data/relationships/filter/{set}");
         said.refused(422, "is not registered; a name is APPLICATION", &place)?;
@@ -86,7 +86,7 @@ fn a_condition_that_is_never_true_or_false_is_refused(world: &World) -> Result<(
     let user = world.account();
     let ask = |name: &str, condition: &str| {
         let filter = json!({"condition": condition});
-        let endpoint = json!({"name": name, "url": "http://127.0.0.1:1/", "filter": filter});
+        let endpoint = json!({"name": name, "url": "http://127.0.0.1:1024/", "filter": filter});
         user.post("/endpoints", &json!({"endpoint": endpoint}))
     };
     for condition in [
@@ -129,7 +129,7 @@ fn an_explanation_says_what_keeps_a_delivery_back(world: &World) -> Result<()> {
         ("d", json!({"url": "http://10.0.0.1/"})),
         ("e", json!({"filter": {"condition": "level == 'x'"}})),
     ] {
-        let mut endpoint = json!({"name": name, "url": "http://127.0.0.1:1/", "filter": {}});
+        let mut endpoint = json!({"name": name, "url": "http://127.0.0.1:1024/", "filter": {}});
         let said = more.as_object().context("an object")?.clone();
         endpoint.as_object_mut().context("an object")?.extend(said);
         user.endpoint(&endpoint)?;
@@ -170,7 +170,7 @@ fn an_explanation_says_what_keeps_a_delivery_back(world: &World) -> Result<()> {
 fn the_json_of_an_event_is_explained(world: &World) -> Result<()> {
     let (user, number) = account(world)?;
     user.endpoint(
-        &json!({"name": "a", "url": "http://127.0.0.1:1/", "filter": {
+        &json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": {
         "condition": "event_type == 'MessageNew' && application == 'dovecot'"}}),
     )?;
     for (kind, matches) in [("MessageNew", true), ("MessageTrash", false)] {

@@ -16,7 +16,7 @@ cases![
 
 fn a_patch_changes_what_a_put_changes(world: &World) -> Result<()> {
     let user = world.account();
-    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1/", "filter": {}}))?;
+    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": {}}))?;
     let path = format!("/endpoints/{id}");
     let change = json!({"endpoint": {"name": "b", "paused": true}}).to_string();
     let changed = user.ask("PATCH", &path, Some(&change))?.with(200)?;
@@ -38,7 +38,7 @@ fn a_patch_changes_what_a_put_changes(world: &World) -> Result<()> {
 
 fn bodies_may_have_the_form_of_json_api(world: &World) -> Result<()> {
     let user = world.account();
-    let attributes = json!({"name": "a", "url": "http://127.0.0.1:1/", "filter": {}});
+    let attributes = json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": {}});
     let body = json!({"data": {"type": "endpoint", "attributes": attributes}});
     let made = user.post("/endpoints", &body)?.with(201)?;
     let id = text(&made.json["data"]["id"])?;

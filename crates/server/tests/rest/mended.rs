@@ -156,7 +156,7 @@ fn lists_show_when_the_next_attempt_is(world: &World) -> Result<()> {
 
 fn all_and_something_else_at_once_is_refused(world: &World) -> Result<()> {
     let user = world.account();
-    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1/"}))?;
+    let id = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1024/"}))?;
     let path = format!("/endpoints/{id}/redeliver");
     for (asked, place) in [
         (

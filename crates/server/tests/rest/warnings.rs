@@ -18,10 +18,10 @@ const NOT_ALLOWED: &str = "`allowed_networks` of [dispatch]";
 fn an_endpoint_that_will_receive_nothing_is_made_with_a_warning(world: &World) -> Result<()> {
     let user = world.account();
     for (number, (endpoint, expected)) in [
-        (json!({"url": "http://127.0.0.1:1/"}), &[NO_FILTER][..]),
-        (json!({"url": "http://127.0.0.1:1/", "filter": {}}), &[]),
+        (json!({"url": "http://127.0.0.1:1024/"}), &[NO_FILTER][..]),
+        (json!({"url": "http://127.0.0.1:1024/", "filter": {}}), &[]),
         (
-            json!({"url": "http://127.0.0.1:1/", "filter": {"enabled": false}}),
+            json!({"url": "http://127.0.0.1:1024/", "filter": {"enabled": false}}),
             &[NOT_ENABLED],
         ),
         (
@@ -32,7 +32,7 @@ fn an_endpoint_that_will_receive_nothing_is_made_with_a_warning(world: &World) -
         // Nobody finds this name, today.
         (json!({"url": "http://nowhere.invalid/", "filter": {}}), &[]),
         (
-            json!({"url": "http://127.0.0.1:1/", "paused": true, "filter": {}}),
+            json!({"url": "http://127.0.0.1:1024/", "paused": true, "filter": {}}),
             &[],
         ),
     ]
@@ -51,11 +51,12 @@ fn an_endpoint_that_will_receive_nothing_is_made_with_a_warning(world: &World) -
 
 fn a_change_that_leaves_an_endpoint_without_anything_is_warned_of(world: &World) -> Result<()> {
     let user = world.account();
-    let made = user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1/", "filter": {}}))?;
+    let made =
+        user.endpoint(&json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": {}}))?;
     let path = format!("/endpoints/{made}");
     for (change, expected) in [
         (json!({"url": "http://192.168.0.1/"}), &[NOT_ALLOWED][..]),
-        (json!({"url": "http://127.0.0.1:2/"}), &[]),
+        (json!({"url": "http://127.0.0.1:1025/"}), &[]),
         (json!({"filter": {"_destroy": true}}), &[NO_FILTER]),
         (json!({"filter": {"enabled": true}}), &[]),
     ] {
@@ -84,7 +85,7 @@ fn warned(answer: &Value, expected: &[&str]) -> Result<()> {
 
 fn a_misspelled_attribute_is_refused_and_what_answers_have_is_not(world: &World) -> Result<()> {
     let user = world.account();
-    let good = json!({"name": "a", "url": "http://127.0.0.1:1/", "filter": {}});
+    let good = json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": {}});
     for misspelled in ["aktive", "filters", "retry-delays", "urls"] {
         let mut endpoint = good.clone();
         endpoint[misspelled] = json!([]);

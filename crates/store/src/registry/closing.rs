@@ -52,9 +52,9 @@ pub struct AccountRecord {
 /// What went with an account that was closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClosedAccount {
-    /// Its endpoints, with their filters.
+    /// Endpoints of the account, with their filters.
     pub endpoints: u64,
-    /// Its tokens.
+    /// Tokens of the account.
     pub tokens: u64,
 }
 

@@ -46,11 +46,11 @@ pub enum TokenOwner {
 pub enum ShownToken {
     /// There is no such token.
     Unknown,
-    /// Its time is over.
+    /// A token whose time is over.
     Expired,
     /// A token that is good.
     Good {
-        /// Its id, which is no secret.
+        /// Id of the token, which is no secret.
         id: TokenId,
         /// Who it stands for.
         owner: TokenOwner,
