@@ -40,15 +40,14 @@ fn main() -> ExitCode {
         ("answers_to_an_account_are_as_described", false),
     ];
     let trials = cases.map(|(name, is_admin)| {
-        Trial::ignorable_test(name, move || match schemathesis() {
-            Some(program) => match answers_are_as_described(&program, is_admin) {
-                Ok(()) => Ok(Completion::Completed),
-                Err(error) => Err(Failed::from(format!("{error:?}"))),
-            },
-            None => {
+        Trial::ignorable_test(name, move || {
+            let Some(program) = schemathesis() else {
                 println!("\n*** {name} SKIPPED: there is no schemathesis\n");
-                Ok(Completion::ignored_with("there is no schemathesis"))
-            }
+                return Ok(Completion::ignored_with("there is no schemathesis"));
+            };
+            answers_are_as_described(&program, is_admin)
+                .map(|()| Completion::Completed)
+                .map_err(|error| Failed::from(format!("{error:?}")))
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
