@@ -133,6 +133,12 @@ pub enum Outcome {
         /// Not before this time has passed, as the receiver says.
         retry_after: Option<Duration>,
     },
+    /// What is sent could not be made: a later attempt may succeed, and nothing is known of the
+    /// receiver, which was asked nothing.
+    NotMade {
+        /// Why.
+        reason: String,
+    },
     /// The receiver will never take it.
     Refused {
         /// Why.
@@ -152,6 +158,13 @@ impl Attempt {
         Self::unanswered(Outcome::Failed {
             reason: brief(reason.as_ref()),
             retry_after: None,
+        })
+    }
+
+    /// An attempt for which nothing could be made that is sent; a long reason loses its middle.
+    pub fn not_made(reason: impl AsRef<str>) -> Self {
+        Self::unanswered(Outcome::NotMade {
+            reason: brief(reason.as_ref()),
         })
     }
 

@@ -67,7 +67,10 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
             };
         }
     }
-    let is_failure = matches!(attempt.outcome, Outcome::Failed { .. });
+    let is_failure = matches!(
+        attempt.outcome,
+        Outcome::Failed { .. } | Outcome::NotMade { .. }
+    );
     let is_gone = matches!(attempt.outcome, Outcome::Gone { .. });
     item.failures += u32::from(is_failure);
     let (turned, endpoint) = {
@@ -82,6 +85,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         reason: match attempt.outcome {
             Outcome::Delivered => String::new(),
             Outcome::Failed { mut reason, .. }
+            | Outcome::NotMade { mut reason }
             | Outcome::Refused { mut reason }
             | Outcome::Gone { mut reason } => {
                 cut(&mut reason);
@@ -160,9 +164,13 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
         {
             End::Later
         }
-        Outcome::Failed { retry_after, .. } => {
+        Outcome::Failed { .. } | Outcome::NotMade { .. } => {
+            let retry_after = match &attempt.outcome {
+                Outcome::Failed { retry_after, .. } => *retry_after,
+                _ => None,
+            };
             let chance = item.notification.id.0.as_u64_pair().1 ^ u64::from(item.failures);
-            let delay = endpoint.schedule.delay(item.failures, *retry_after, chance);
+            let delay = endpoint.schedule.delay(item.failures, retry_after, chance);
             let probe = turned.probe_at.map_or(Duration::ZERO, |at| {
                 at.saturating_duration_since(Instant::now()) + BEHIND_PROBE
             });

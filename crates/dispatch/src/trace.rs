@@ -49,6 +49,7 @@ pub(crate) fn tried(attempt: &Span, made: &Attempt) {
     attempt.in_scope(|| match &made.outcome {
         Outcome::Delivered => debug!(status, latency_us, "delivered"),
         Outcome::Failed { reason, .. } => debug!(status, latency_us, reason, "failed"),
+        Outcome::NotMade { reason } => debug!(latency_us, reason, "not made"),
         Outcome::Refused { reason } => debug!(status, latency_us, reason, "refused"),
         Outcome::Gone { reason } => debug!(status, latency_us, reason, "gone"),
     });

@@ -248,6 +248,8 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     if let (Some(visit), Ok(made)) = (visit, &made) {
         match (&made.answer, &made.outcome) {
             (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
+            // The host was asked nothing.
+            (_, Outcome::NotMade { .. }) => drop(visit),
             _ => visit.answered(),
         }
     }

@@ -183,7 +183,7 @@ impl MailTarget {
         let (subject, text, html) = match self.words(delivery) {
             Ok(words) => words,
             // A template that is mended mends what is owed.
-            Err(error) => return Attempt::failed(format!("the template {error}")),
+            Err(error) => return Attempt::not_made(format!("the template {error}")),
         };
         let mut said = Said::default();
         for (number, to) in self.to.iter().enumerate() {

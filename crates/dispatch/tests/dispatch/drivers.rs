@@ -154,3 +154,50 @@ async fn a_driver_that_panics_hangs_or_says_nonsense_costs_its_own_attempts() {
         "{longest:?}"
     );
 }
+
+/// A target for which nothing can be made that is sent, at a host that it shares with others.
+#[derive(Debug, Default)]
+struct Wordless(AtomicU32);
+
+struct WordlessCourier(Arc<Wordless>);
+
+impl Target for Wordless {
+    fn authority(&self) -> Option<&str> {
+        Some("shared.example:443")
+    }
+
+    fn open(self: Arc<Self>) -> Box<dyn Courier> {
+        Box::new(WordlessCourier(self))
+    }
+}
+
+impl Courier for WordlessCourier {
+    fn deliver<'a>(&'a mut self, _: &'a Delivery) -> Boxed<'a, Attempt> {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Attempt::not_made("the template has an error") })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_made_says_nothing_of_the_host() {
+    /// Less than what opens the breaker of an endpoint.
+    const ATTEMPTS: u32 = 8;
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    let wordless: [Arc<Wordless>; 10] = Default::default();
+    for (number, wordless) in (1..).zip(&wordless) {
+        world.put(number, &sink, |endpoint| {
+            endpoint.target = Arc::clone(wordless) as Arc<dyn Target>;
+            endpoint.schedule = Schedule::new(vec![Duration::from_millis(1); 100], 0);
+        });
+    }
+    world.start();
+    world.notify(1).await;
+    // As if each were alone at it: with a host that is down all would wait for one probe.
+    until("each is tried again by its own schedule", || async {
+        let tried = |wordless: &Arc<Wordless>| wordless.0.load(Ordering::Relaxed) >= ATTEMPTS;
+        wordless.iter().all(tried)
+    })
+    .await;
+    world.stop().await;
+}

@@ -76,7 +76,8 @@ impl Sender {
         let latency = started.elapsed();
         let attempt = match exchanged {
             Ok(Ok((connection, answer))) => self.finish(connection, answer).await,
-            Ok(Err(error)) => Attempt::failed(error.to_string()),
+            Ok(Err(error @ Unanswered::Http(_))) => Attempt::failed(error.to_string()),
+            Ok(Err(error @ Unanswered::Template(_))) => Attempt::not_made(error.to_string()),
             Err(_) => Attempt::failed(self.too_late()),
         };
         Attempt { latency, ..attempt }

@@ -50,6 +50,7 @@ impl TestDelivery for Tester {
             match target.open().deliver(&delivery).await.outcome {
                 Outcome::Delivered => Ok(()),
                 Outcome::Failed { reason, .. }
+                | Outcome::NotMade { reason }
                 | Outcome::Refused { reason }
                 | Outcome::Gone { reason } => Err(reason),
             }
