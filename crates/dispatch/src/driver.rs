@@ -52,10 +52,16 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Finds out by trying what the settings alone do not show, before an endpoint is saved with
+    /// them. Makes no attempt.
+    fn check(&self) -> Boxed<'_, Result<(), SettingsError>> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// What an attempt would send, where that is a text that a person can read; or why nothing can
     /// be made of the delivery. Nothing is sent.
-    fn render(&self, _: &Delivery) -> Option<Result<Rendered, String>> {
-        None
+    fn render<'a>(&'a self, _: &'a Delivery) -> Boxed<'a, Option<Result<Rendered, String>>> {
+        Box::pin(ready(None))
     }
 
     /// Begins to deliver. Connects when there is something to deliver.

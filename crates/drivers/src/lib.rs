@@ -28,6 +28,7 @@ use http::sockets::Sockets;
 #[cfg(feature = "kafka")]
 use kafka::KafkaDriver;
 use mail::MailDriver;
+use template::Templates;
 use webhook::{PresetUrls, WebhookDriver};
 
 /// How drivers are run, from the configuration.
@@ -38,8 +39,8 @@ pub struct DriverOptions {
     pub timeout: Duration,
     /// What URLs of presets may begin with besides what the services say.
     pub preset_urls: PresetUrls,
-    /// Whether accounts may have templates of their own, which are evaluated in this process.
-    pub account_templates: bool,
+    /// Where templates of accounts are rendered.
+    pub templates: Templates,
     /// The server of the driver `mail`, if there is one.
     pub mail: Option<mail::MailOptions>,
     /// Places of connections that speak HTTP.
@@ -54,6 +55,7 @@ pub struct DriverOptions {
 pub struct Drivers {
     all: Arc<[Arc<dyn Driver>]>,
     guard: Guard,
+    templates: Templates,
 }
 
 /// Why there is no driver of a name.
@@ -80,6 +82,7 @@ impl FromIterator<Arc<dyn Driver>> for Drivers {
         Self {
             all: drivers.into_iter().collect(),
             guard: Guard::new(&[]),
+            templates: Templates::Refused,
         }
     }
 }
@@ -92,9 +95,9 @@ impl Drivers {
             options.timeout,
             options.preset_urls.clone(),
             options.sockets.clone(),
-            options.account_templates,
+            options.templates.clone(),
         );
-        let mail = MailDriver::new(options.mail.as_ref(), options.account_templates);
+        let mail = MailDriver::new(options.mail.as_ref(), options.templates.clone());
         Ok(Self {
             all: Arc::new([
                 Arc::new(webhook),
@@ -106,12 +109,21 @@ impl Drivers {
                 ),
             ]),
             guard: options.guard.clone(),
+            templates: options.templates.clone(),
         })
     }
 
     /// Decides where requests of drivers that speak HTTP may go.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// How many processes have died of templates of accounts.
+    pub fn template_deaths(&self) -> u64 {
+        match &self.templates {
+            Templates::Hosted(host) => host.died(),
+            Templates::Refused | Templates::Trusted => 0,
+        }
     }
 
     /// The driver of this name.

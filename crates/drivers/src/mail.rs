@@ -17,7 +17,7 @@ use dovecast_dispatch::driver::{
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
 
-use crate::template::{Form, NOT_ALLOWED, Template, TemplateError, Variables};
+use crate::template::{Form, TemplateError, Templates, Variables, Words};
 use done::Done;
 use message::{Letter, why_untold};
 pub use server::{MailError, MailOptions, MailTls};
@@ -38,20 +38,20 @@ const USUAL_TEXT: &str = "{{ title }}\n\n{{ text }}\n";
 pub struct MailDriver {
     /// `None`: the operator has none.
     server: Option<Arc<Server>>,
-    account_templates: bool,
+    templates: Templates,
 }
 
 impl MailDriver {
     /// Name of the driver.
     pub const NAME: &str = "mail";
 
-    /// `options`: the operator's server, if there is one; `account_templates`: whether endpoints
-    /// may have words of their own.
-    pub fn new(options: Option<&MailOptions>, account_templates: bool) -> Result<Self, MailError> {
+    /// `options`: the operator's server, if there is one; `templates`: where those of endpoints are
+    /// rendered.
+    pub fn new(options: Option<&MailOptions>, templates: Templates) -> Result<Self, MailError> {
         let server = options.map(Server::new).transpose()?;
         Ok(Self {
             server: server.map(Arc::new),
-            account_templates,
+            templates,
         })
     }
 }
@@ -71,12 +71,10 @@ impl Driver for MailDriver {
         settings.known(&[TO, SUBJECT, TEXT, HTML], &[])?;
         let template = |key: &str, usual: Option<&str>, form| {
             let own = settings.optional_text(key)?;
-            if own.is_some() && !self.account_templates {
-                return Err(SettingsError::new(key, NOT_ALLOWED));
-            }
-            let source = own.or(usual);
-            let template = source.map(|source| Template::new(source, form)).transpose();
-            template.map_err(|error| SettingsError::new(key, error.to_string()))
+            let own = own.map(|own| self.templates.of_account(settings.account, own, form));
+            let words = own.or_else(|| usual.map(|usual| Words::ours(usual, form)));
+            let words = words.transpose();
+            words.map_err(|error| SettingsError::new(key, error.to_string()))
         };
         let missing = |key| SettingsError::new(key, "is missing");
         Ok(Arc::new(MailTarget {
@@ -128,9 +126,9 @@ fn recipients(settings: &Settings<'_>, server: &Server) -> Result<Vec<Mailbox>, 
 /// To whom, and in which words.
 struct MailTarget {
     to: Vec<Mailbox>,
-    subject: Template,
-    text: Template,
-    html: Option<Template>,
+    subject: Words,
+    text: Words,
+    html: Option<Words>,
     server: Arc<Server>,
     done: Done,
 }
@@ -146,12 +144,29 @@ impl Target for MailTarget {
         Some(self.server.authority())
     }
 
-    fn render(&self, delivery: &Delivery) -> Option<Result<Rendered, String>> {
-        let rendered = self.words(delivery).map(|(subject, text, _)| Rendered {
-            content_type: "text/plain; charset=utf-8".to_owned(),
-            body: format!("Subject: {subject}\n\n{text}").into(),
-        });
-        Some(rendered.map_err(|error| format!("the template {error}")))
+    fn check(&self) -> Boxed<'_, Result<(), SettingsError>> {
+        Box::pin(async {
+            let all = [(SUBJECT, &self.subject), (TEXT, &self.text)];
+            let html = self.html.iter().map(|html| (HTML, html));
+            for (key, words) in all.into_iter().chain(html) {
+                let checked = words.check().await;
+                checked.map_err(|error| SettingsError::new(key, error.to_string()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn render<'a>(&'a self, delivery: &'a Delivery) -> Boxed<'a, Option<Result<Rendered, String>>> {
+        Box::pin(async {
+            let rendered = self
+                .words(delivery)
+                .await
+                .map(|(subject, text, _)| Rendered {
+                    content_type: "text/plain; charset=utf-8".to_owned(),
+                    body: format!("Subject: {subject}\n\n{text}").into(),
+                });
+            Some(rendered.map_err(|error| format!("the template {error}")))
+        })
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {
@@ -180,7 +195,7 @@ impl MailTarget {
         if let Some(why) = why_untold(delivery, &self.server) {
             return answered(Outcome::Delivered, why.to_owned());
         }
-        let (subject, text, html) = match self.words(delivery) {
+        let (subject, text, html) = match self.words(delivery).await {
             Ok(words) => words,
             // A template that is mended mends what is owed.
             Err(error) => return Attempt::not_made(format!("the template {error}")),
@@ -216,7 +231,7 @@ impl MailTarget {
         attempt
     }
 
-    fn words(
+    async fn words(
         &self,
         delivery: &Delivery,
     ) -> Result<(String, String, Option<String>), TemplateError> {
@@ -224,15 +239,18 @@ impl MailTarget {
         let Some(variables) = Variables::of(delivery, &none) else {
             return Ok(Default::default());
         };
-        let render = |template: &Template| {
-            let made = template.render(&variables)?;
+        let render = async |words: &Words| -> Result<String, TemplateError> {
+            let made = words.render(&variables).await?;
             Ok(String::from_utf8_lossy(&made).into_owned())
         };
-        let subject = render(&self.subject)?;
+        let subject = render(&self.subject).await?;
         // A header is one line, whatever a mail or a template has in it.
         let subject = subject.split_whitespace().collect::<Vec<_>>().join(" ");
-        let html = self.html.as_ref().map(render).transpose()?;
-        Ok((subject, render(&self.text)?, html))
+        let html = match &self.html {
+            Some(html) => Some(render(html).await?),
+            None => None,
+        };
+        Ok((subject, render(&self.text).await?, html))
     }
 }
 

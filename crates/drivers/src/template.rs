@@ -5,6 +5,8 @@
 //! none. An error never cites a value: those are of a mail.
 
 mod filters;
+pub mod host;
+mod source;
 mod variables;
 mod words;
 
@@ -13,9 +15,11 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
-use serde::Serialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
+pub use source::Templates;
+pub(crate) use source::Words;
 pub(crate) use variables::Variables;
 
 /// Longest source of a template, in bytes.
@@ -28,7 +32,7 @@ const MAX_STEPS: u64 = 50_000;
 const MAX_DEPTH: usize = 32;
 
 /// How the body is written, which decides how values are escaped in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// JSON; it is checked that it is some.
     Json,
@@ -47,13 +51,14 @@ pub struct Template {
     form: Form,
 }
 
-/// Said of a template where accounts may have none.
-pub(crate) const NOT_ALLOWED: &str =
-    "is not allowed on this dovecast (`account_templates` in [dispatch] of its configuration)";
-
 /// Why there is no body.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum TemplateError {
+    /// Accounts have none here.
+    #[error(
+        "is not allowed on this dovecast (`account_templates` in [dispatch] of its configuration)"
+    )]
+    NotAllowed,
     /// Longer than templates may be.
     #[error("is longer than {MAX_SOURCE_BYTES} bytes")]
     TooLong,
@@ -81,6 +86,15 @@ pub enum TemplateError {
     /// What it makes is no object of texts.
     #[error("makes no JSON object of texts, which a form is made of")]
     NoFields,
+    /// Its process has died of it.
+    #[error("takes more than {} MiB of memory", host::MAX_MEMORY_BYTES / 1024 / 1024)]
+    TooMuch,
+    /// Its process was killed.
+    #[error("takes longer than {} s", host::TIME_LIMIT.as_secs())]
+    TooSlow,
+    /// Nothing is known of the template.
+    #[error("is not rendered: the process for it cannot be started: {0}")]
+    NoProcess(String),
 }
 
 impl Form {

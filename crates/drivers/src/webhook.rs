@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Boxed, Courier, Delivery, Rendered, Target};
+use dovecast_dispatch::driver::{Boxed, Courier, Delivery, Rendered, SettingsError, Target};
 use dovecast_notification::Notification;
 use http_body_util::Full;
 use hyper::header::{
@@ -161,9 +161,9 @@ impl Webhook {
         })
     }
 
-    fn body(&self, delivery: &Delivery) -> Result<Bytes, TemplateError> {
+    async fn body(&self, delivery: &Delivery) -> Result<Bytes, TemplateError> {
         match &self.format {
-            Some(format) => format.body(delivery),
+            Some(format) => format.body(delivery).await,
             None => Ok(body(&delivery.notifications)),
         }
     }
@@ -302,12 +302,27 @@ impl Target for WebhookTarget {
         self.webhook.format.as_ref()?.rate()
     }
 
-    fn render(&self, delivery: &Delivery) -> Option<Result<Rendered, String>> {
-        let rendered = self.webhook.body(delivery).map(|body| Rendered {
-            content_type: String::from_utf8_lossy(self.webhook.content_type().as_bytes()).into(),
-            body,
-        });
-        Some(rendered.map_err(|error| format!("the template {error}")))
+    fn check(&self) -> Boxed<'_, Result<(), SettingsError>> {
+        Box::pin(async {
+            match &self.webhook.format {
+                Some(format) => format
+                    .check()
+                    .await
+                    .map_err(|error| settings::named_template(&error)),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn render<'a>(&'a self, delivery: &'a Delivery) -> Boxed<'a, Option<Result<Rendered, String>>> {
+        Box::pin(async {
+            let content_type = self.webhook.content_type();
+            let rendered = self.webhook.body(delivery).await.map(|body| Rendered {
+                content_type: String::from_utf8_lossy(content_type.as_bytes()).into(),
+                body,
+            });
+            Some(rendered.map_err(|error| format!("the template {error}")))
+        })
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {

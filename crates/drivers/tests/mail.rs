@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Attempt, Delivery, Driver, Outcome, Settings, Target};
 use dovecast_drivers::mail::{MailDriver, MailOptions, MailTls};
+use dovecast_drivers::template::Templates;
 use dovecast_notification::{Notification, NotificationId};
 use dovecast_testkit::smtp::MailServer;
 use serde_json::{Value, json};
@@ -30,7 +31,8 @@ fn options(port: u16) -> MailOptions {
 }
 
 fn target(server: &MailServer, settings: &Value) -> Result<Arc<dyn Target>, String> {
-    let driver = MailDriver::new(Some(&options(server.port())), true).expect("a driver");
+    let driver =
+        MailDriver::new(Some(&options(server.port())), Templates::Trusted).expect("a driver");
     checked(&driver, settings)
 }
 
@@ -206,7 +208,7 @@ async fn what_cannot_be_told_now_is_told_later() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = free.local_addr().expect("an address").port();
     drop(free);
-    let driver = MailDriver::new(Some(&options(port)), true).expect("a driver");
+    let driver = MailDriver::new(Some(&options(port)), Templates::Trusted).expect("a driver");
     let target = checked(&driver, &json!({"to": "a@x.org"})).expect("a target");
     let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
     assert!(matches!(made.outcome, Outcome::Failed { .. }), "{made:?}");
@@ -246,7 +248,7 @@ async fn settings_are_checked() {
         let error = target(&server, &settings).map(drop).expect_err("wrong");
         assert!(error.starts_with(expected), "{settings}: {error}");
     }
-    let none = MailDriver::new(None, true).expect("a driver");
+    let none = MailDriver::new(None, Templates::Trusted).expect("a driver");
     let error = checked(&none, &json!({"to": "a@x.org"})).map(drop);
     let error = error.expect_err("no server");
     assert!(error.contains("no mail server"), "{error}");

@@ -9,6 +9,7 @@ use dovecast_dispatch::driver::{Driver, Settings};
 use dovecast_dispatch::{Directory, Endpoint};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
+use dovecast_drivers::template::Templates;
 use dovecast_drivers::webhook::{PresetUrls, WebhookDriver};
 use dovecast_notification::EndpointId;
 use serde_json::{Map, Value, json};
@@ -57,7 +58,7 @@ fn an_endpoint_takes_no_more_than_a_kilobyte() {
         Duration::from_secs(10),
         urls,
         Sockets::new(8192),
-        true,
+        Templates::Trusted,
     );
     // What all share is made once.
     drop(black_box(directory(&driver)));

@@ -104,13 +104,14 @@ impl Operations {
     ) -> Result<CreatedEndpoint> {
         let is_taken = self.is_taken(tenant.id(), &fields, None).await?;
         let names = self.member_names(&fields).await?;
-        let new = fields.into_new(&Known {
+        let (new, trial) = fields.into_new(&Known {
             is_taken,
             account: tenant.number(),
             drivers: &self.parts.drivers,
             record: None,
             names: &names,
         })?;
+        trial.run().await?;
         let most = self.parts.max_endpoints;
         let made = self.store.create_endpoint(tenant.id(), &new, most).await?;
         tracing::info!(
@@ -133,13 +134,14 @@ impl Operations {
         let record = self.record(own).await?;
         let is_taken = self.is_taken(account, &fields, Some(id)).await?;
         let names = self.member_names(&fields).await?;
-        let edit = fields.into_edit(&Known {
+        let (edit, trial) = fields.into_edit(&Known {
             is_taken,
             account: &record.account_number,
             drivers: &self.parts.drivers,
             record: Some(&record),
             names: &names,
         })?;
+        trial.run().await?;
         let edited = self.store.edit_endpoint(account, id, &edit).await;
         let edited = edited.map_err(|error| own.refused(error))?;
         own.log("an endpoint was changed");

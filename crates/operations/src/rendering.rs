@@ -33,13 +33,14 @@ impl Operations {
         let record = self.record(own).await?;
         let drivers = &self.parts.drivers;
         let names = self.member_names(&changes).await?;
-        let edit = changes.into_edit(&Known {
+        let (edit, trial) = changes.into_edit(&Known {
             is_taken: false,
             account: &record.account_number,
             drivers,
             record: Some(&record),
             names: &names,
         })?;
+        trial.run().await?;
         let unusable = |detail: String| {
             Refusal::invalid(Fault {
                 place: FaultPlace::All,
@@ -70,7 +71,7 @@ impl Operations {
             number: 1,
             notifications: vec![Arc::new(content.cut(&notification).unwrap_or(notification))],
         };
-        let rendered = target.render(&delivery);
+        let rendered = target.render(&delivery).await;
         rendered
             .unwrap_or_else(|| Err("the driver sends no text".to_owned()))
             .map_err(unusable)

@@ -57,6 +57,9 @@ const REDELIVER_USAGE: &str = "dovecast redeliver <ENDPOINT> <NOTIFICATION> [--f
        dovecast redeliver <ENDPOINT> --since <TIME>
        dovecast redeliver <ENDPOINT> --all";
 
+/// Name of the command that renders templates of accounts.
+pub(crate) const TEMPLATE_HOST: &str = "template-host";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server
@@ -101,6 +104,9 @@ pub(crate) enum Command {
     /// Write a manual page for each command into a directory
     #[command(hide = true)]
     Manual(ManualArguments),
+    /// Render templates of accounts for a server, which starts this itself
+    #[command(hide = true, name = TEMPLATE_HOST)]
+    TemplateHost,
 }
 
 #[derive(Debug, Args)]

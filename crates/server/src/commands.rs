@@ -61,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             return Ok(check_dovecot::run(doctor, &own_server(place)));
         }
         Command::Manual(manual) => manual::write(&manual.directory)?,
+        Command::TemplateHost => dovecast_drivers::template::host::serve()?,
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
         Command::Topics(topics) => {
             let (config, list) = (load()?, &topics.list);

@@ -47,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) ox: GuessStats,
     /// Connections to endpoints.
     pub(crate) sockets: SocketStats,
+    /// Processes that have died of templates of accounts.
+    pub(crate) template_deaths: u64,
     /// Lookups of endpoints' names.
     pub(crate) names: NameStats,
     pub(crate) http: HttpCounts,
@@ -90,6 +92,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
         dispatch::dispatch(&mut out, stats, snapshot.statements);
         dispatch::locked(&mut out, *locked);
         names::sockets(&mut out, &snapshot.sockets);
+        names::templates(&mut out, snapshot.template_deaths);
         names::names(&mut out, &snapshot.names);
     }
     if let Some(backlog) = &snapshot.backlog {

@@ -190,6 +190,7 @@ impl Parts {
             stopping: stopping.clone(),
             readiness: Arc::default(),
             sockets,
+            drivers: drivers.clone(),
             ox: ox.guesses(),
             operations: operations.clone(),
         };

@@ -2,6 +2,7 @@
 //! own or of a preset.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Attempt, Delivery, Outcome};
@@ -11,7 +12,7 @@ use url::Url;
 
 use super::presets::{Credentials, Preset};
 use super::verdict::{Success, Verdict};
-use crate::template::{Form, Template, TemplateError, Variables};
+use crate::template::{Form, TemplateError, Templates, Variables, Words};
 
 /// Most parameters of an endpoint.
 pub const MAX_PARAMETERS: usize = 20;
@@ -20,7 +21,7 @@ pub const MAX_PARAMETERS: usize = 20;
 #[derive(Clone, Debug)]
 pub(super) struct Format {
     pub(super) content_type: HeaderValue,
-    template: Template,
+    template: Words,
     preset: Option<&'static Preset>,
     /// Texts, by their names; secret.
     parameters: Map<String, Value>,
@@ -37,6 +38,10 @@ pub struct FormatOptions {
     pub content_type: Option<String>,
     /// Texts for the template.
     pub parameters: Map<String, Value>,
+    /// Where the template is rendered, unless it is that of a preset.
+    pub templates: Templates,
+    /// Number of the account that the template is of.
+    pub account: Arc<str>,
     /// What the URL of the preset may begin with, besides what the service says.
     pub also_at: Vec<Url>,
 }
@@ -61,15 +66,17 @@ impl Format {
     /// `None`: bodies are as hooks-backend has them.
     pub(super) fn new(options: &FormatOptions) -> Result<Option<Self>, FormatError> {
         let preset = options.preset;
-        let of_preset = preset.map(|preset| preset.template);
-        let Some(template) = options.template.as_deref().or(of_preset) else {
-            return Ok(None);
-        };
         let content_type = options.content_type.as_deref();
         let content_type = content_type.or(preset.map(|preset| preset.content_type));
         let content_type = content_type.unwrap_or(JSON);
+        let form = Form::of(content_type);
+        let template = match (&options.template, preset) {
+            (Some(own), _) => options.templates.of_account(&options.account, own, form)?,
+            (None, Some(preset)) => Words::ours(preset.template, form)?,
+            (None, None) => return Ok(None),
+        };
         Ok(Some(Self {
-            template: Template::new(template, Form::of(content_type))?,
+            template,
             content_type: HeaderValue::try_from(content_type)
                 .map_err(|_| FormatError::ContentType(content_type.to_owned()))?,
             preset,
@@ -107,11 +114,16 @@ impl Format {
     }
 
     /// Makes the body of a delivery.
-    pub(super) fn body(&self, delivery: &Delivery) -> Result<Bytes, TemplateError> {
+    pub(super) async fn body(&self, delivery: &Delivery) -> Result<Bytes, TemplateError> {
         match Variables::of(delivery, &self.parameters) {
-            Some(variables) => self.template.render(&variables),
+            Some(variables) => self.template.render(&variables).await,
             None => Ok(Bytes::new()),
         }
+    }
+
+    /// Checks what is checked by trying only.
+    pub(super) async fn check(&self) -> Result<(), TemplateError> {
+        self.template.check().await
     }
 
     /// Whether the body of an answer says more than its status.

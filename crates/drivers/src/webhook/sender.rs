@@ -145,7 +145,7 @@ impl Sender {
             };
             self.waits_for = Wait::Answer;
             // In memory from here until it is sent: very many attempts may wait for an answer.
-            let body = match self.webhook.body(delivery) {
+            let body = match self.webhook.body(delivery).await {
                 Ok(body) => body,
                 Err(error) => {
                     self.connection = Some(connection);

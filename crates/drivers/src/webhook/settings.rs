@@ -20,7 +20,7 @@ use super::presets::{Preset, PresetError};
 use super::{Authorization, Webhook, WebhookError, WebhookOptions, refused_port};
 use crate::guard::Guard;
 use crate::http::sockets::Sockets;
-use crate::template::NOT_ALLOWED;
+use crate::template::{TemplateError, Templates};
 use crate::{headers, tls};
 
 const URL: &str = "url";
@@ -40,7 +40,7 @@ pub struct WebhookDriver {
     timeout: Duration,
     preset_urls: PresetUrls,
     sockets: Sockets,
-    account_templates: bool,
+    templates: Templates,
 }
 
 /// What URLs of presets may begin with besides what the services say, by the names of the presets.
@@ -51,21 +51,21 @@ impl WebhookDriver {
     pub const NAME: &str = "webhook";
 
     /// `guard`: where requests may go; `timeout`: of endpoints that have none of their own;
-    /// `sockets`: how many connections there may be; `account_templates`: whether endpoints may
-    /// have templates of their own.
+    /// `sockets`: how many connections there may be; `templates`: where those of endpoints are
+    /// rendered.
     pub fn new(
         guard: Guard,
         timeout: Duration,
         preset_urls: PresetUrls,
         sockets: Sockets,
-        account_templates: bool,
+        templates: Templates,
     ) -> Self {
         Self {
             guard,
             timeout,
             preset_urls,
             sockets,
-            account_templates,
+            templates,
         }
     }
 
@@ -79,15 +79,14 @@ impl WebhookDriver {
                 .map(|text| text.map(str::to_owned))
         };
         let template = own(TEMPLATE)?;
-        if template.is_some() && !self.account_templates {
-            return Err(SettingsError::new(TEMPLATE, NOT_ALLOWED));
-        }
         let also_at = preset.and_then(|preset| self.preset_urls.get(preset.name));
         Ok(FormatOptions {
             preset,
             template,
             content_type: own(CONTENT_TYPE)?,
             parameters: parameters(settings.secret)?,
+            templates: self.templates.clone(),
+            account: Arc::clone(settings.account),
             also_at: also_at.cloned().unwrap_or_default(),
         })
     }
@@ -153,7 +152,15 @@ pub fn is_refused_as_own(settings: &Settings<'_>, guard: &Guard) -> bool {
 }
 
 /// The key that an error is about.
+/// What is wrong with the template of an endpoint.
+pub(super) fn named_template(error: &TemplateError) -> SettingsError {
+    named(&WebhookError::Format(FormatError::Template(error.clone())))
+}
+
 fn named(error: &WebhookError) -> SettingsError {
+    if let WebhookError::Format(FormatError::Template(error @ TemplateError::NotAllowed)) = error {
+        return SettingsError::new(TEMPLATE, error.to_string());
+    }
     let key = match error {
         WebhookError::Url(_)
         | WebhookError::Scheme(_)
@@ -254,7 +261,8 @@ mod tests {
             panic!("objects");
         };
         let (guard, urls) = (Guard::new(&[]), PresetUrls::new());
-        let driver = WebhookDriver::new(guard, Duration::from_secs(1), urls, Sockets::new(1), true);
+        let (second, sockets) = (Duration::from_secs(1), Sockets::new(1));
+        let driver = WebhookDriver::new(guard, second, urls, sockets, Templates::Trusted);
         let target = driver.target(&Settings {
             account: &Arc::from("7"),
             open: &open,

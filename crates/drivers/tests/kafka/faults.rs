@@ -52,7 +52,7 @@ fn an_error_of_a_batch_is_judged_record_by_record() -> Result<Option<()>> {
                 Outcome::Delivered => "delivered",
                 Outcome::Refused { reason } => reason,
                 Outcome::Gone { .. } => "gone",
-                Outcome::Failed { .. } => "failed",
+                Outcome::Failed { .. } | Outcome::NotMade { .. } => "failed",
             };
             ensure!(said.contains(expected), "{attempt:?}");
             ensure!(attempt.answer.is_some(), "the cluster has answered");

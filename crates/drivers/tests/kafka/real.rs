@@ -65,7 +65,7 @@ pub(crate) fn stop() {
 fn failed(attempt: &Attempt) -> Result<&str> {
     match &attempt.outcome {
         Outcome::Failed { reason, .. } => Ok(reason),
-        Outcome::Delivered | Outcome::Refused { .. } | Outcome::Gone { .. } => bail!("{attempt:?}"),
+        _ => bail!("{attempt:?}"),
     }
 }
 

@@ -14,6 +14,7 @@ mod filter;
 mod flow;
 mod names;
 mod receiver;
+mod trial;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,7 @@ use flow::FlowFields;
 
 pub use names::MemberNames;
 pub use receiver::Known;
+pub(crate) use trial::Trial;
 
 const BLANK: &str = "can't be blank";
 const MAX_NAME_CHARS: usize = 255;
@@ -122,6 +124,7 @@ struct Checked {
     body: Option<DriverSettings>,
     flow: FlowEdit,
     filter: FilterEdit,
+    trial: Trial,
 }
 
 impl EndpointFields {
@@ -135,8 +138,8 @@ impl EndpointFields {
         self.name.as_ref()?.as_deref()
     }
 
-    /// An endpoint to be made.
-    pub fn into_new(mut self, known: &Known<'_>) -> Result<NewEndpoint> {
+    /// An endpoint to be made, when its trial has gone well.
+    pub fn into_new(mut self, known: &Known<'_>) -> Result<(NewEndpoint, Trial)> {
         // What must be there is said to be missing.
         self.name.get_or_insert(None);
         if self
@@ -149,34 +152,37 @@ impl EndpointFields {
         let active = self.active.unwrap_or(true);
         let checked = self.check(known);
         match (checked.name, checked.receiver) {
-            (Some(name), Some(receiver)) if checked.errors.is_empty() => Ok(NewEndpoint {
-                name,
-                receiver,
-                active,
-                server_ca_certificate: checked.data.certificate.flatten(),
-                headers: checked.data.headers.flatten(),
-                credentials: checked.data.credentials.flatten(),
-                retry_policy: checked.retry_policy.unwrap_or_default(),
-                timeout_seconds: checked.timeout_seconds.flatten(),
-                body: checked.body,
-                flow: checked.flow,
-                filter: match checked.filter {
-                    FilterEdit::Put(fields) => Some(fields),
-                    FilterEdit::Keep | FilterEdit::Remove => None,
-                },
-            }),
+            (Some(name), Some(receiver)) if checked.errors.is_empty() => {
+                let new = NewEndpoint {
+                    name,
+                    receiver,
+                    active,
+                    server_ca_certificate: checked.data.certificate.flatten(),
+                    headers: checked.data.headers.flatten(),
+                    credentials: checked.data.credentials.flatten(),
+                    retry_policy: checked.retry_policy.unwrap_or_default(),
+                    timeout_seconds: checked.timeout_seconds.flatten(),
+                    body: checked.body,
+                    flow: checked.flow,
+                    filter: match checked.filter {
+                        FilterEdit::Put(fields) => Some(fields),
+                        FilterEdit::Keep | FilterEdit::Remove => None,
+                    },
+                };
+                Ok((new, checked.trial))
+            }
             _ => Err(Refusal::Invalid(checked.errors)),
         }
     }
 
-    /// A change of an endpoint.
-    pub fn into_edit(self, known: &Known<'_>) -> Result<EndpointEdit> {
+    /// A change of an endpoint, when its trial has gone well.
+    pub fn into_edit(self, known: &Known<'_>) -> Result<(EndpointEdit, Trial)> {
         let active = self.active;
         let checked = self.check(known);
         if !checked.errors.is_empty() {
             return Err(Refusal::Invalid(checked.errors));
         }
-        Ok(EndpointEdit {
+        let edit = EndpointEdit {
             name: checked.name,
             receiver: checked.receiver,
             active,
@@ -188,7 +194,8 @@ impl EndpointFields {
             body: checked.body,
             flow: checked.flow,
             filter: checked.filter,
-        })
+        };
+        Ok((edit, checked.trial))
     }
 
     fn check(mut self, known: &Known<'_>) -> Checked {

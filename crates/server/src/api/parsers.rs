@@ -59,13 +59,13 @@ pub fn registration(form: Form, bytes: &[u8]) -> Result<Registration, Refused> {
 /// The body of `POST /endpoints`.
 pub fn new_endpoint(bytes: &[u8]) -> Result<NewEndpoint, Refused> {
     let new = endpoint(bytes)?.into_new(&KNOWN);
-    Ok(new.map_err(ApiError::from)?)
+    Ok(new.map(|(new, _)| new).map_err(ApiError::from)?)
 }
 
 /// The body of `PUT /endpoints/{id}`.
 pub fn changed_endpoint(bytes: &[u8]) -> Result<EndpointEdit, Refused> {
     let edit = endpoint(bytes)?.into_edit(&KNOWN);
-    Ok(edit.map_err(ApiError::from)?)
+    Ok(edit.map(|(edit, _)| edit).map_err(ApiError::from)?)
 }
 
 /// An account that has no endpoint.

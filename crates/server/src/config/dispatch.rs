@@ -63,7 +63,7 @@ impl Default for Dispatch {
             dead_letters_days: Bounded::new(30),
             account_dead_letters: Bounded::new(100_000),
             account_dead_letters_mb: Bounded::new(256),
-            account_templates: false,
+            account_templates: true,
         }
     }
 }

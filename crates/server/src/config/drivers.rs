@@ -1,15 +1,32 @@
 //! What drivers have of the configuration.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use dovecast_drivers::DriverOptions;
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
+use dovecast_drivers::template::Templates;
+use dovecast_drivers::template::host::TemplateHost;
 
 use super::Config;
+use crate::cli::TEMPLATE_HOST;
 use crate::key_file::KEY_BYTES;
 
+/// This program, also after an upgrade has put another file in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 impl Config {
+    /// Where templates of accounts are rendered.
+    fn templates(&self) -> Templates {
+        if self.dispatch.account_templates {
+            let command = [OWN_PROGRAM, TEMPLATE_HOST].map(OsString::from);
+            Templates::Hosted(TemplateHost::new(command.into()))
+        } else {
+            Templates::Refused
+        }
+    }
+
     /// How drivers are run.
     pub(crate) fn driver_options(
         &self,
@@ -21,7 +38,7 @@ impl Config {
             guard: Guard::new(&self.dispatch.allowed_networks),
             timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
             mail: self.mail_options(mail_key)?,
-            account_templates: self.dispatch.account_templates,
+            templates: self.templates(),
             preset_urls: self.presets.urls().clone(),
             #[cfg(feature = "kafka")]
             kafka_clusters: super::clusters::options(&self.kafka_clusters),

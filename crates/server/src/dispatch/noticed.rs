@@ -143,7 +143,7 @@ mod tests {
             sockets: dovecast_drivers::http::sockets::Sockets::new(1),
             timeout: Duration::from_secs(1),
             preset_urls: PresetUrls::new(),
-            account_templates: true,
+            templates: dovecast_drivers::template::Templates::Trusted,
             mail: None,
             #[cfg(feature = "kafka")]
             kafka_clusters: Vec::new(),

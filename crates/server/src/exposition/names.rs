@@ -38,6 +38,15 @@ pub(super) fn names(out: &mut Exposition, stats: &NameStats) {
     out.sample(&[], stats.waiting);
 }
 
+/// Processes that render templates of accounts.
+pub(super) fn templates(out: &mut Exposition, deaths: u64) {
+    out.count(
+        "dovecast_dispatch_template_deaths_total",
+        "Processes that have died of a template of an account, or were killed because of one.",
+        deaths,
+    );
+}
+
 /// Connections to endpoints.
 pub(super) fn sockets(out: &mut Exposition, stats: &SocketStats) {
     out.gauge(

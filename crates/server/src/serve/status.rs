@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use dovecast_drivers::Drivers;
 use dovecast_drivers::http::sockets::Sockets;
 use dovecast_log::Log;
 use dovecast_log::embedded::Embedded;
@@ -46,6 +47,7 @@ pub(crate) struct Status {
     pub(super) ox: Guesses,
     /// Connections to endpoints.
     pub(super) sockets: Sockets,
+    pub(super) drivers: Option<Drivers>,
     /// Acts of callers; `None` without the role `dispatch`.
     pub(super) operations: Option<Operations>,
 }
@@ -122,6 +124,7 @@ async fn metrics(State(status): State<Status>) -> Response {
             trimmed: status.store.as_ref().map(|store| store.trimmed()),
             ox: status.ox.stats(),
             sockets: status.sockets.stats(),
+            template_deaths: status.drivers.as_ref().map_or(0, Drivers::template_deaths),
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
             quotas: status.operations.as_ref().map(Operations::quota_stats),

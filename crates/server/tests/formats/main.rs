@@ -46,7 +46,7 @@ fn a_notification_becomes_an_email_by_the_example_of_its_page() -> Result<()> {
     let mails = MailServer::start()?;
     let port = mails.port();
     let config = format!(
-        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\nrecipients = ['example.org']\n[dispatch]\naccount_templates = true\n"
+        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\nrecipients = ['example.org']\n"
     );
     let world = World::with(&config)?;
     world.make(example("mail", "")?)?;
@@ -284,13 +284,69 @@ fn parameters_are_shown_by_no_rendering_and_templates_are_for_who_may() -> Resul
         "{answer:?}"
     );
 
-    let world = World::with("[dispatch]\nallowed_networks = ['127.0.0.0/8']\n")?;
+    let world =
+        World::with("[dispatch]\nallowed_networks = ['127.0.0.0/8']\naccount_templates = false\n")?;
     let fields = json!({"name": "a", "url": receiver.url(), "template": "{}"});
     let answer = world.refuse_or_make(fields)?;
     ensure!(
         answer.status == 422 && answer.body.contains("account_templates"),
         "{answer:?}"
     );
+    Ok(())
+}
+
+/// Templates whose steps are few, and which take all memory or all time there is.
+const HARMFUL: [&str; 4] = [
+    // Twice as long each time.
+    "{% set a = title %}{% for i in range(60) %}{% set a = a ~ a %}{% set ns = namespace(a=a) %}{% endfor %}{% set b = namespace(t=title ~ 'x') %}{% for i in range(60) %}{% set b.t = b.t ~ b.t %}{% endfor %}{{ b.t|length }}",
+    // What is written is kept, and not sent.
+    "{% set x %}{% for i in range(9000) %}{{ ('%100000d')|format(i) }}{% endfor %}{% endset %}{{ x|length }}",
+    // A list of the same lists, which is small, and its text, which is not.
+    "{% set b = namespace(t=['xxxxxxxxxxxxxxxx']) %}{% for i in range(30) %}{% set b.t = [b.t, b.t, b.t, b.t] %}{% endfor %}{{ (b.t ~ '')|length }}",
+    "{% set b = namespace(t='x') %}{% for i in range(60) %}{% set b.t = b.t ~ b.t %}{% endfor %}{{ b.t|length }}",
+];
+
+#[test]
+fn a_template_that_means_harm_costs_its_own_attempts() -> Result<()> {
+    let receiver = HookEndpoint::start()?;
+    let world = World::start(&[])?;
+    let bytes_before = world.memory()?;
+    let id =
+        world.make(json!({"name": "a", "url": receiver.url(), "content_type": "text/plain"}))?;
+    for template in HARMFUL {
+        let answer = world.ask(
+            "PUT",
+            &format!("/endpoints/{id}"),
+            &json!({"endpoint": {"template": template}}),
+        )?;
+        // It is found out when it is saved, or else by the first notification.
+        ensure!(
+            [200, 422].contains(&answer.status),
+            "{template}: {answer:?}"
+        );
+        let render = json!({"render": {"notification": {
+            "application": "a", "event_type": "e", "level": null, "message": 1,
+        }, "endpoint": {"template": template}}});
+        let answer = world.ask("POST", &format!("/endpoints/{id}/render"), &render)?;
+        ensure!(answer.status == 422, "{template}: {answer:?}");
+        let is_named = ["MiB of memory", "takes longer", "more than", "steps"]
+            .iter()
+            .any(|why| answer.body.contains(why));
+        ensure!(is_named, "{template}: {answer:?}");
+    }
+    // Others go on, and the server is none the larger.
+    let template = json!({"template": "{{ title }}", "content_type": "text/plain"});
+    let good = json!({"name": "b", "url": receiver.url()});
+    let good = world.make(good)?;
+    world.change(&good, &template)?;
+    world.change(&id, &json!({"template": null, "active": false}))?;
+    world.mail()?;
+    let hooks = receiver.wait_for(1, PATIENCE)?;
+    ensure!(hooks[0].body == format!("Bob: {SUBJECT}"), "{hooks:?}");
+    let grown = world.memory()?.saturating_sub(bytes_before);
+    ensure!(grown < 64 * 1024 * 1024, "{grown} bytes more");
+    let deaths = world.metric("dovecast_dispatch_template_deaths_total")?;
+    ensure!(deaths >= 1.0, "{deaths} processes have died");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::{Answer, Request};
-use dovecast_testkit::process::poll_until;
+use dovecast_testkit::process::{ProcessStats, poll_until};
 use dovecast_testkit::server::Server;
 use dovecast_testkit::services::section;
 use serde_json::{Value, json};
@@ -19,8 +19,7 @@ pub(crate) struct World {
 impl World {
     /// `at`: where services are, by their presets.
     pub(crate) fn start(at: &[(&str, &HookEndpoint)]) -> Result<Self> {
-        let mut config =
-            "[dispatch]\nallowed_networks = ['127.0.0.0/8']\naccount_templates = true\n".to_owned();
+        let mut config = "[dispatch]\nallowed_networks = ['127.0.0.0/8']\n".to_owned();
         for (preset, stand_in) in at {
             config.push_str(&section(preset, stand_in));
         }
@@ -32,6 +31,24 @@ impl World {
         let server = builder.config(config).start()?;
         let token = server.account_token("1")?;
         Ok(Self { server, token })
+    }
+
+    /// Memory of the server's process, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        Ok(ProcessStats::of(self.server.pid())?.rss_kb * 1024)
+    }
+
+    /// A metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let (_, metrics) = self.server.get("/metrics")?;
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        let (_, value) = line
+            .context("no metric")?
+            .split_once(' ')
+            .context("no value")?;
+        Ok(value.parse()?)
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {

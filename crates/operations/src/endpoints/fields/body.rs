@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{Checked, Known, said};
+use super::{Checked, Known, Trial, said};
 use crate::refusal::Fault;
 
 /// How the body of a webhook is made. A key that is not given changes nothing; one that is null is
@@ -89,12 +89,15 @@ impl Checked {
             open: &open,
             secret: secret.expose(),
         });
-        if let Err(error) = checked {
-            let place = match &*error.key {
-                key @ ("parameters" | "authorization") => format!("data/{key}"),
-                key => key.to_owned(),
-            };
-            self.errors.push(Fault::attribute(place, error.reason));
+        match checked {
+            Ok(target) => self.trial = Trial::of(target, ""),
+            Err(error) => {
+                let place = match &*error.key {
+                    key @ ("parameters" | "authorization") => format!("data/{key}"),
+                    key => key.to_owned(),
+                };
+                self.errors.push(Fault::attribute(place, error.reason));
+            }
         }
     }
 

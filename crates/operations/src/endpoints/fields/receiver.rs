@@ -11,7 +11,7 @@ use dovecast_store::{DriverSettings, EndpointRecord, Receiver, SecretSettings};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{BLANK, Checked, EndpointFields, MemberNames};
+use super::{BLANK, Checked, EndpointFields, MemberNames, Trial};
 use crate::refusal::{Fault, escaped};
 
 /// Longest URL of a webhook, in characters.
@@ -178,7 +178,10 @@ impl Checked {
             secret: secret.expose(),
         });
         match target {
-            Ok(_) => self.receiver = Some(Receiver::Driver(settings)),
+            Ok(target) => {
+                self.receiver = Some(Receiver::Driver(settings));
+                self.trial = Trial::of(target, "settings/");
+            }
             Err(error) => {
                 let place = format!("settings/{}", escaped(&error.key));
                 self.errors.push(Fault::attribute(place, error.reason));
@@ -247,7 +250,7 @@ mod tests {
             record: None,
             names: &MemberNames::default(),
         });
-        new.map(|new| new.receiver)
+        new.map(|(new, _)| new.receiver)
     }
 
     #[test]
