@@ -76,6 +76,11 @@ impl FilterRequest {
     }
 }
 
+/// Said of a set that has more members.
+fn too_many() -> String {
+    format!("are too many (maximum is {MAX_MEMBERS})")
+}
+
 impl Checked {
     pub(super) fn filter(&mut self, filter: FilterRequest, names: &MemberNames) {
         for name in filter.unknown.keys() {
@@ -125,6 +130,10 @@ impl Checked {
     /// Ids of what is named. What is not registered is refused.
     fn named(&mut self, kind: MemberKind, members: Vec<Value>, names: &MemberNames) -> Vec<Value> {
         let mut ids = Vec::new();
+        if members.len() > MAX_MEMBERS {
+            self.errors.push(Fault::members(kind, too_many()));
+            return ids;
+        }
         for name in members {
             match names.find(kind, &name) {
                 Ok(id) => ids.push(Value::String(id.to_string())),
@@ -149,8 +158,7 @@ impl Checked {
             }
         }
         if parsed.len() > MAX_MEMBERS {
-            let detail = format!("are too many (maximum is {MAX_MEMBERS})");
-            self.errors.push(Fault::members(kind, detail));
+            self.errors.push(Fault::members(kind, too_many()));
         }
         parsed
     }

@@ -11,22 +11,34 @@ const MAX_SHOWN_BYTES: usize = 200;
 
 /// Names that filters may have, with the ids of what is registered.
 #[derive(Debug, Default)]
-pub struct MemberNames(HashMap<Vec<String>, Uuid>);
+pub struct MemberNames {
+    by_path: HashMap<Vec<String>, Uuid>,
+    /// By the number of their parts and the parts with `/` between them; `None`: of several.
+    by_text: HashMap<(usize, String), Option<Uuid>>,
+}
 
 impl MemberNames {
     /// Adds an application with its event types and levels.
     pub fn add(&mut self, application: &Application) {
-        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let name = &*application.name;
-        self.0.insert(of(&[name]), application.id.uuid());
+        self.insert(&[name], application.id.uuid());
         for event_type in &application.event_types {
             let kind = &*event_type.external_id;
-            self.0.insert(of(&[name, kind]), event_type.id.uuid());
+            self.insert(&[name, kind], event_type.id.uuid());
             for level in &event_type.levels {
-                let path = of(&[name, kind, &level.external_id]);
-                self.0.insert(path, level.id.uuid());
+                self.insert(&[name, kind, &level.external_id], level.id.uuid());
             }
         }
+    }
+
+    fn insert(&mut self, path: &[&str], id: Uuid) {
+        let text = (path.len(), path.join("/"));
+        self.by_text
+            .entry(text)
+            .and_modify(|found| *found = found.filter(|known| *known == id))
+            .or_insert(Some(id));
+        let path = path.iter().map(|name| (*name).to_owned()).collect();
+        self.by_path.insert(path, id);
     }
 
     /// The id of what is named; an error says what is wrong with the name.
@@ -42,7 +54,7 @@ impl MemberNames {
             Value::Object(parts) if parts.len() == keys.len() => {
                 let part = |key: &&str| parts.get(*key)?.as_str().map(str::to_owned);
                 let path: Option<Vec<String>> = keys.iter().map(part).collect();
-                path.and_then(|path| self.0.get(&path).copied())
+                path.and_then(|path| self.by_path.get(&path).copied())
             }
             _ => None,
         };
@@ -58,15 +70,15 @@ impl MemberNames {
     }
 
     fn of_text(&self, parts: usize, text: &str) -> Result<Option<Uuid>, String> {
-        let is_it = |path: &[String]| path.len() == parts && path.join("/") == text;
-        let mut found = self.0.iter().filter(|(path, _)| is_it(path));
-        let first = found.next().map(|(_, id)| *id);
-        if found.next().is_some() {
-            let shown = &text[..text.floor_char_boundary(MAX_SHOWN_BYTES)];
-            return Err(format!(
-                "`{shown}` names several things: use an object, or their ids"
-            ));
+        match self.by_text.get(&(parts, text.to_owned())) {
+            None => Ok(None),
+            Some(Some(id)) => Ok(Some(*id)),
+            Some(None) => {
+                let shown = &text[..text.floor_char_boundary(MAX_SHOWN_BYTES)];
+                Err(format!(
+                    "`{shown}` names several things: use an object, or their ids"
+                ))
+            }
         }
-        Ok(first)
     }
 }
