@@ -118,8 +118,8 @@ impl Store {
         }
     }
 
-    /// What an endpoint owes for later is due now; how many deliveries that is. Those behind
-    /// another one of their key come after that.
+    /// What an endpoint owes for later is due now, as if nothing had failed yet; how many deliveries
+    /// that is. Those behind another one of their key come after that.
     pub async fn due_at_once(&self, endpoint: EndpointId) -> Result<u64> {
         let mut deliveries = 0;
         loop {
@@ -132,6 +132,7 @@ impl Store {
             };
             let mut due = Statement::new("UPDATE owed SET due_ms = ");
             due.bind(due_ms).push(", made_ms = ").bind(now_ms);
+            due.push(", failures = 0");
             due.push(" WHERE endpoint_id = ").bind(endpoint.to_string());
             due.push(" AND notification_id IN (SELECT notification_id FROM owed WHERE claimed_by IS NULL AND endpoint_id = ");
             due.bind(endpoint.to_string()).push(" AND due_ms > ");

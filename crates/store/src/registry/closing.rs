@@ -58,6 +58,8 @@ pub struct ClosedAccount {
     pub tokens: u64,
 }
 
+const CLOSED: &str = "SELECT 1 AS closed FROM account WHERE id = $1 AND closed_ms IS NOT NULL";
+
 impl Store {
     /// Some of all accounts, in the order in which they were first seen.
     pub async fn accounts(&self, limit: i64, offset: i64) -> Result<Page<AccountRecord>> {
@@ -101,7 +103,8 @@ impl Store {
         self.deactivate_endpoints(account).await?;
         loop {
             let ids = self.endpoints_after(account, "").await?;
-            if ids.is_empty() {
+            // Somebody may have opened it again: what is made since stays.
+            if ids.is_empty() || !self.is_closed(account).await? {
                 break;
             }
             for id in &ids {
@@ -113,8 +116,18 @@ impl Store {
                 self.delete_rows_of(*id).await?;
             }
         }
-        self.delete_in_steps(USERS, account.to_string()).await?;
+        if self.is_closed(account).await? {
+            self.delete_in_steps(USERS, account.to_string()).await?;
+        }
         Ok(Some(closed))
+    }
+
+    async fn is_closed(&self, account: AccountId) -> Result<bool> {
+        let found = sqlx::query(CLOSED)
+            .bind(account.to_string())
+            .fetch_optional(&self.database.pool)
+            .await?;
+        Ok(found.is_some())
     }
 
     /// Opens an account that was closed, without what it had; `false`: there is none.
@@ -193,6 +206,8 @@ impl Store {
 
     /// Deletes what an endpoint owes, its dead letters and its attempts.
     async fn delete_rows_of(&self, endpoint: EndpointId) -> Result<()> {
+        // With what only they are of.
+        self.drop_dead_letters_since(endpoint, i64::MIN).await?;
         for (table, key) in OF_ENDPOINT_ROWS {
             // Made of constants.
             let statement = format!(
@@ -222,11 +237,10 @@ impl Store {
 
 /// Fails if an account is closed: what is made for it now would outlive it.
 pub(super) async fn must_be_open(change: &mut Change<'_>, account: AccountId) -> Result<()> {
-    let found =
-        sqlx::query("SELECT 1 AS closed FROM account WHERE id = $1 AND closed_ms IS NOT NULL")
-            .bind(account.to_string())
-            .fetch_optional(&mut *change.tx)
-            .await?;
+    let found = sqlx::query(CLOSED)
+        .bind(account.to_string())
+        .fetch_optional(&mut *change.tx)
+        .await?;
     match found {
         Some(_) => Err(StoreError::AccountClosed),
         None => Ok(()),

@@ -15,10 +15,10 @@ const OF_ENDPOINT: [&str; 5] = [
     "DELETE FROM owed_range WHERE endpoint_id = $1",
     "DELETE FROM endpoint WHERE id = $1",
 ];
-/// Tables of what hangs on an endpoint, and what tells the rows of one endpoint apart.
-pub(super) const OF_ENDPOINT_ROWS: [(&str, &str); 4] = [
+/// Tables of what hangs on an endpoint, but for dead letters, and what tells the rows of one
+/// endpoint apart.
+pub(super) const OF_ENDPOINT_ROWS: [(&str, &str); 3] = [
     ("attempts", "id"),
-    ("dead_letter", "id"),
     ("owed", "notification_id"),
     ("owed_range", "start_offset"),
 ];

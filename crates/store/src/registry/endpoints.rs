@@ -206,6 +206,7 @@ impl Store {
         edit: &EndpointEdit,
     ) -> Result<Endpoint> {
         let mut change = self.change().await?;
+        closing::must_be_open(&mut change, account).await?;
         let Some(mut endpoint) = find(&mut change.tx, account, id).await? else {
             return Err(StoreError::NoEndpoint);
         };

@@ -47,6 +47,10 @@ async fn a_closed_account_is_left_with_nothing_and_nobody_acts_for_it(test: Test
     ensure!(store.reopen_account("gone").await? && !store.reopen_account("nobody").await?);
     ensure!(store.account_seen("gone").await? == gone);
     create(&store, &gone, "again", None).await?;
+    // What the dead letters of both are of goes with the last one.
+    ensure!(test.count("dead_body")? == 1);
+    store.close_account("other").await?;
+    ensure!(test.count("dead_body")? == 0, "a body is left");
     Ok(())
 }
 
