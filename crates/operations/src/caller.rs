@@ -260,6 +260,7 @@ impl Operations {
 
     /// The account that the operator names; refused if there is none.
     pub async fn account(&self, Operator(by): Operator, number: &str) -> Result<Tenant> {
+        let number = number.trim();
         let account = self.store.account(number).await?;
         let none = || Refusal::no(Resource::Account, number);
         Ok(Tenant::of(account.ok_or_else(none)?, by))
@@ -267,6 +268,7 @@ impl Operations {
 
     /// The account that the operator names; made if it is not there.
     pub async fn account_or_new(&self, Operator(by): Operator, number: &str) -> Result<Tenant> {
+        let number = number.trim();
         crate::tokens::fields::check_account_number(number)?;
         Ok(Tenant::of(self.store.account_seen(number).await?, by))
     }

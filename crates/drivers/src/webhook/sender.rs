@@ -78,6 +78,8 @@ impl Sender {
             Ok(Ok((connection, answer))) => self.finish(connection, answer).await,
             Ok(Err(error @ Unanswered::Http(_))) => Attempt::failed(error.to_string()),
             Ok(Err(error @ Unanswered::Template(_))) => Attempt::not_made(error.to_string()),
+            // Nobody was asked anything.
+            Err(_) if matches!(self.waits_for, Wait::Place) => Attempt::not_made(self.too_late()),
             Err(_) => Attempt::failed(self.too_late()),
         };
         Attempt { latency, ..attempt }

@@ -1,10 +1,11 @@
 //! Values of settings that stand elsewhere: in a file, in an environment variable, in a credential
 //! of systemd. They are secrets, and no error shows one.
 
+use std::env::VarError;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, de};
 
 /// Where systemd says that the credentials of a unit are (systemd.exec(5)).
@@ -36,8 +37,16 @@ impl Elsewhere {
         let text = match self {
             Self::File(path) => fs::read_to_string(path)
                 .with_context(|| format!("cannot read `{}`", path.display()))?,
-            Self::Environment(variable) => env::var(variable)
-                .with_context(|| format!("cannot read the environment variable `{variable}`"))?,
+            // The error of what is no UTF-8 has the value.
+            Self::Environment(variable) => match env::var(variable) {
+                Ok(value) => value,
+                Err(VarError::NotPresent) => {
+                    bail!("cannot read the environment variable `{variable}`: it is not set")
+                }
+                Err(VarError::NotUnicode(_)) => {
+                    bail!("cannot read the environment variable `{variable}`: it is not UTF-8")
+                }
+            },
             Self::Credential(name) => {
                 let directory = env::var_os(CREDENTIALS).with_context(|| {
                     format!("there is no credential `{name}`: systemd gives none (`LoadCredential={name}:PATH`)")

@@ -184,6 +184,9 @@ fn is_integer(raw: &RawValue) -> bool {
     raw.get().bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Most characters of the number of an account, as where one is made.
+const MAX_ACCOUNT_CHARS: usize = 255;
+
 /// Number of the account, where it is no JSON number.
 fn account(value: Option<Value>, sender: &Sender) -> Result<String, &'static str> {
     match (value, sender) {
@@ -192,6 +195,9 @@ fn account(value: Option<Value>, sender: &Sender) -> Result<String, &'static str
             let number = filled(value)?.trim().to_owned();
             if number.chars().any(char::is_control) {
                 return Err("has a control character");
+            }
+            if number.chars().count() > MAX_ACCOUNT_CHARS {
+                return Err("is too long (maximum is 255 characters)");
             }
             Ok(number)
         }
