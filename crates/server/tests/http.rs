@@ -223,11 +223,7 @@ fn an_address_has_so_many_connections_and_leaves_the_others() {
     let counted = server.metric("dovecast_http_refused_connections_total");
     assert!(counted.is_ok_and(|count| (count - 1.0).abs() < f64::EPSILON));
     let told = "its address has `max_connections_per_address` of [http] already";
-    assert!(
-        server.server_log().contains(told),
-        "{}",
-        server.server_log()
-    );
+    server.log_with(&[told]).expect("it is told");
     drop(clients);
     let again = poll_until(PATIENCE, || {
         let mut client = Client::new(&server);

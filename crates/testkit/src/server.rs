@@ -241,6 +241,16 @@ impl Server {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// What it has logged, once a line has all of these; lines are written by a thread of its own,
+    /// after the answer to what they tell of.
+    pub fn log_with(&self, texts: &[&str]) -> Result<String> {
+        let has_it = |line: &str| texts.iter().all(|text| line.contains(text));
+        let log = process::poll_until(PATIENCE, || {
+            Some(self.server_log()).filter(|log| log.lines().any(has_it))
+        });
+        log.with_context(|| format!("no line with {texts:?} in {}", self.server_log()))
+    }
+
     /// What it has printed on standard output since the first start.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.output_file).unwrap_or_default()

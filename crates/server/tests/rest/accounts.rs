@@ -118,11 +118,8 @@ fn a_closed_account_gets_nothing_and_nobody_acts_for_it(world: &World) -> Result
             (!explained.contains(&endpoint)).then_some(())
         };
         poll_until(PATIENCE, there).context("another node has it still")?;
-        let log = world.server.server_log();
-        let mut closed = log
-            .lines()
-            .filter(|line| line.contains("an account was closed"));
-        ensure!(closed.any(|line| line.contains(&number) && line.contains("by=")));
+        let told = ["an account was closed", &number, "by="];
+        world.server.log_with(&told)?;
     }
     Ok(())
 }

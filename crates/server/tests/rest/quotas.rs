@@ -86,9 +86,8 @@ fn an_account_that_is_sent_too_much_is_refused_and_others_are_not(world: &World)
         }
         admin.post("/messages", &large("8"))?.with(201)?;
         ensure!(refused_count(&server, "message")? >= 2.0);
-        let log = server.server_log();
         let said = "a notification is refused: more is sent for its account than [quota] allows";
-        ensure!(log.contains(said), "{log}");
+        server.log_with(&[said])?;
     }
     Ok(())
 }

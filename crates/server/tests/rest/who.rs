@@ -2,6 +2,8 @@
 //! in the log.
 
 use anyhow::{Context, Result, ensure};
+use dovecast_testkit::PATIENCE;
+use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 
 use crate::registration::shape;
@@ -184,12 +186,17 @@ fn what_a_registration_changes_of_accounts_only_an_admin_learns(world: &World) -
         let counts = json!({"changed": 1, "stale": 1, "restored": 0});
         ensure!(said.json["meta"]["filter_counts"] == counts, "{shown}");
     }
-    let log = world.server.server_log();
-    let tried = log.lines().filter(|line| line.contains(&app.name));
-    let tried = tried.filter(|line| line.contains("a registration of an application was tried"));
-    let by = format!("token {id}");
-    ensure!(tried.clone().count() == 2, "it is not logged");
-    ensure!(tried.clone().any(|line| line.contains(&by)), "not by whom");
+    let told = ["a registration of an application was tried", &app.name];
+    let tried = || {
+        let log = world.server.server_log();
+        let has_it = |line: &&str| told.iter().all(|text| line.contains(text));
+        log.lines().filter(has_it).count()
+    };
+    let both = poll_until(PATIENCE, || (tried() == 2).then_some(()));
+    both.context("it is not logged")?;
+    world
+        .server
+        .log_with(&[told[0], told[1], &format!("token {id}")])?;
     Ok(())
 }
 
@@ -253,7 +260,8 @@ fn the_log_says_who_it_was(world: &World) -> Result<()> {
     let app = App::of(&register(&team, &name)?.with(200)?)?;
     team.delete(&format!("/apps/{}", app.id))?.with(204)?;
     world.server.run(["tokens", "remove", &id])?;
-    let log = world.server.server_log();
+    // Lines are in order.
+    let log = world.server.log_with(&["an API token was deleted", &id])?;
     let user = format!("user joe of account {number}");
     let (token, team) = (format!("token {id}"), format!("token {team_id}"));
     let host = "the command line".to_owned();
