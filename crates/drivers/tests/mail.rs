@@ -200,7 +200,7 @@ async fn what_cannot_be_told_now_is_told_later() {
         &delivery(1, "MessageNew", &mail()),
     )
     .await;
-    let Outcome::Failed { reason, .. } = made.outcome else {
+    let Outcome::NotMade { reason } = made.outcome else {
         panic!("{made:?}");
     };
     assert_eq!(reason, "the template line 1, column 4: undefined value");
