@@ -86,10 +86,10 @@ pub enum TemplateError {
     /// What it makes is no object of texts.
     #[error("makes no JSON object of texts, which a form is made of")]
     NoFields,
-    /// Its process has died of it.
+    /// More memory than there is for it: the process has died of it.
     #[error("takes more than {} MiB of memory", host::MAX_MEMORY_BYTES / 1024 / 1024)]
     TooMuch,
-    /// Its process was killed.
+    /// More time than there is for it: the process was killed.
     #[error("takes longer than {} s", host::TIME_LIMIT.as_secs())]
     TooSlow,
     /// Nothing is known of the template.

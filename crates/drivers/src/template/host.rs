@@ -5,8 +5,9 @@
 //! takes too long. Its template fails then, and the next one gets another process. There are as
 //! many as the machine has cores, and one account has one of them at a time.
 //!
-//! A process says by one byte that it is ready. A frame is a length, four bytes with the lowest first, and so many bytes: of a request, JSON; of
-//! an answer, a byte that says which, and the body or an error in JSON.
+//! A process says by one byte that it is ready. A frame is a length, four bytes with the lowest
+//! first, and so many bytes: of a request, JSON; of an answer, a byte that says which, and the body
+//! or an error in JSON.
 
 mod child;
 mod process;

@@ -13,7 +13,7 @@ use super::Config;
 use crate::cli::TEMPLATE_HOST;
 use crate::key_file::KEY_BYTES;
 
-/// This program, also after an upgrade has put another file in its place.
+/// The running program, also after an upgrade has put another file in its place.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 impl Config {

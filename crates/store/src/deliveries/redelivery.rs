@@ -118,8 +118,8 @@ impl Store {
         }
     }
 
-    /// What an endpoint owes for later is due now, as if nothing had failed yet; how many deliveries
-    /// that is. Those behind another one of their key come after that.
+    /// What an endpoint owes for later is due now, as if nothing had failed yet; how many
+    /// deliveries that is. Those behind another one of their key come after that.
     pub async fn due_at_once(&self, endpoint: EndpointId) -> Result<u64> {
         let mut deliveries = 0;
         loop {
