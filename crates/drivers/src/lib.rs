@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod by_account;
 pub mod guard;
 pub mod headers;
 pub mod http;

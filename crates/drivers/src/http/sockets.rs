@@ -4,18 +4,16 @@
 //! Who finds no place waits for one. While somebody waits, no connection is kept for the next
 //! delivery, and those that are idle are closed one by one.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::by_account::ByAccount;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Part of all places that one account gets at most: one in so many, so that none takes those of
 /// all others.
 const ACCOUNT_SHARE: usize = 4;
-/// Accounts that are remembered before those are forgotten that have no endpoint any more.
-const FIRST_SWEEP: usize = 1024;
 
 /// Places of connections; clones are the same.
 #[derive(Clone)]
@@ -24,13 +22,8 @@ pub struct Sockets(Arc<Inner>);
 struct Inner {
     all: Arc<Pool>,
     of_account: usize,
-    accounts: Mutex<Accounts>,
+    accounts: ByAccount<Pool>,
     waits: AtomicU64,
-}
-
-struct Accounts {
-    pools: HashMap<Arc<str>, Weak<Pool>>,
-    sweep_at: usize,
 }
 
 /// Places that all share, or those of an account.
@@ -79,29 +72,15 @@ impl Sockets {
         Self(Arc::new(Inner {
             all: Arc::new(Pool::new(most)),
             of_account: (most / ACCOUNT_SHARE).max(1),
-            accounts: Mutex::new(Accounts {
-                pools: HashMap::new(),
-                sweep_at: FIRST_SWEEP,
-            }),
+            accounts: ByAccount::default(),
             waits: AtomicU64::new(0),
         }))
     }
 
     /// Places of an account.
     pub fn of_account(&self, account: &Arc<str>) -> AccountSockets {
-        let accounts = self.0.accounts.lock();
-        let mut accounts = accounts.unwrap_or_else(PoisonError::into_inner);
-        let found = accounts.pools.get(account).and_then(Weak::upgrade);
-        let pool = found.unwrap_or_else(|| {
-            if accounts.pools.len() >= accounts.sweep_at {
-                accounts.pools.retain(|_, pool| pool.strong_count() > 0);
-                accounts.sweep_at = (2 * accounts.pools.len()).max(FIRST_SWEEP);
-            }
-            let pool = Arc::new(Pool::new(self.0.of_account));
-            let known = Arc::downgrade(&pool);
-            accounts.pools.insert(Arc::clone(account), known);
-            pool
-        });
+        let of_account = self.0.of_account;
+        let pool = self.0.accounts.get(account, || Pool::new(of_account));
         AccountSockets {
             sockets: Arc::clone(&self.0),
             account: pool,
@@ -210,6 +189,7 @@ impl fmt::Debug for AccountSockets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::by_account::FIRST_SWEEP;
 
     #[test]
     fn an_account_leaves_places_to_others_and_is_forgotten_with_its_endpoints() {
@@ -226,8 +206,7 @@ mod tests {
         for number in 0..3 * FIRST_SWEEP {
             sockets.of_account(&Arc::from(number.to_string()));
         }
-        let accounts = sockets.0.accounts.lock().expect("not poisoned");
-        assert!(accounts.pools.len() <= FIRST_SWEEP);
+        assert!(sockets.0.accounts.len() <= FIRST_SWEEP);
         assert_eq!(sockets.stats().open, 0);
     }
 

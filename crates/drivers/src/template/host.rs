@@ -12,12 +12,11 @@
 mod child;
 mod process;
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -30,14 +29,13 @@ pub use child::serve;
 use process::Process;
 
 use super::{Form, TemplateError};
+use crate::by_account::ByAccount;
 
 /// Most memory of a process besides its program, in bytes: a message of 1 MiB as values, what is
 /// made of it, and room.
 pub const MAX_MEMORY_BYTES: u64 = 128 * 1024 * 1024;
 /// Longest time of one template, and of starting its process: a machine may be busy.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// Accounts that are remembered before those are forgotten that render nothing.
-const FIRST_SWEEP: usize = 256;
 
 /// First byte of a process: its bounds are set.
 const READY: u8 = 1;
@@ -72,14 +70,8 @@ struct Inner {
     command: Vec<OsString>,
     places: Semaphore,
     idle: Mutex<Vec<Process>>,
-    accounts: Mutex<Accounts>,
+    accounts: ByAccount<Semaphore>,
     died: AtomicU64,
-}
-
-#[derive(Default)]
-struct Accounts {
-    places: HashMap<Arc<str>, Weak<Semaphore>>,
-    sweep_at: usize,
 }
 
 impl TemplateHost {
@@ -90,7 +82,7 @@ impl TemplateHost {
             command,
             places: Semaphore::new(places),
             idle: Mutex::default(),
-            accounts: Mutex::default(),
+            accounts: ByAccount::default(),
             died: AtomicU64::new(0),
         }))
     }
@@ -123,7 +115,7 @@ impl TemplateHost {
     }
 
     async fn ask(&self, account: &Arc<str>, asked: &[u8]) -> Result<Bytes, TemplateError> {
-        let own = self.0.place_of(account);
+        let own = self.0.accounts.get(account, || Semaphore::new(1));
         // Whoever has a place of all waits for none of an account.
         let _own = place(&own).await;
         let _place = place(&self.0.places).await;
@@ -179,22 +171,6 @@ impl TemplateHost {
 impl Inner {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The place of an account.
-    fn place_of(&self, account: &Arc<str>) -> Arc<Semaphore> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = accounts.places.get(account).and_then(Weak::upgrade) {
-            return found;
-        }
-        if accounts.places.len() >= accounts.sweep_at.max(FIRST_SWEEP) {
-            accounts.places.retain(|_, place| place.strong_count() > 0);
-            accounts.sweep_at = 2 * accounts.places.len();
-        }
-        let place = Arc::new(Semaphore::new(1));
-        let known = Arc::downgrade(&place);
-        accounts.places.insert(Arc::clone(account), known);
-        place
     }
 }
 
