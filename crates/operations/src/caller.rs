@@ -11,6 +11,7 @@ use dovecast_store::{
     Account, AccountId, EndpointId, Profile, ShownToken, TokenId, TokenOwner, UserId,
 };
 
+use crate::account_number::account_number;
 use crate::{Operations, OwnEndpoint, Refusal, Resource, Result};
 
 /// Who asks.
@@ -268,8 +269,8 @@ impl Operations {
 
     /// The account that the operator names; made if it is not there.
     pub async fn account_or_new(&self, Operator(by): Operator, number: &str) -> Result<Tenant> {
-        let number = number.trim();
-        crate::tokens::fields::check_account_number(number)?;
+        let refused = |detail| Refusal::attribute("account_number", detail);
+        let number = account_number(number).map_err(refused)?;
         Ok(Tenant::of(self.store.account_seen(number).await?, by))
     }
 

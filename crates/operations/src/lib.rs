@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account_number;
 mod accounts;
 mod applications;
 mod attempts;
@@ -38,6 +39,7 @@ use dovecast_drivers::Drivers;
 use dovecast_store::Store;
 use tokio::sync::watch;
 
+pub use account_number::account_number;
 pub use accounts::ShownAccount;
 pub use applications::fields::{RegistrationRequest, read as read_registration};
 pub use applications::{BENCHMARK_APPLICATION, FilterCounts, Registered};

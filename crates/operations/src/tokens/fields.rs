@@ -7,17 +7,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::account_number::account_number;
 use crate::applications::is_reserved;
 use crate::endpoints::fields::said;
 use crate::refusal::{Fault, Faults};
 use crate::{Refusal, Result};
 
-/// Longest name, of a token, an account or an application, in characters: they are looked up, and
+/// Longest name, of a token or an application, in characters: they are looked up, and
 /// PostgreSQL's indexes take no long texts.
 const MAX_CHARS: usize = 255;
 const BLANK: &str = "can't be blank";
-/// What is wrong with a number that nobody could type, and that would look like another one.
-const CONTROL: &str = "has a control character";
 
 /// Token to create.
 #[derive(ToSchema)]
@@ -139,14 +138,11 @@ impl Checking {
     }
 
     fn account_number(&mut self, number: Option<String>) -> Option<String> {
-        let number = filled(number)?.trim().to_owned();
-        if has_control(&number) {
-            self.refuse("account_number", CONTROL);
+        let number = filled(number)?;
+        if let Err(detail) = account_number(&number) {
+            self.refuse("account_number", detail);
         }
-        if is_long(&number) {
-            self.refuse("account_number", too_long());
-        }
-        Some(number)
+        Some(number.trim().to_owned())
     }
 
     fn scope(&mut self, scope: Option<&str>, number: Option<String>) -> Option<Scope> {
@@ -214,28 +210,10 @@ fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
-}
-
 fn is_long(text: &str) -> bool {
     text.chars().count() > MAX_CHARS
 }
 
 fn too_long() -> String {
     format!("is too long (maximum is {MAX_CHARS} characters)")
-}
-
-/// Whether an account may be made with this number.
-pub(crate) fn check_account_number(number: &str) -> Result<()> {
-    if number.trim().is_empty() {
-        return Err(Refusal::attribute("account_number", BLANK));
-    }
-    if is_long(number) {
-        return Err(Refusal::attribute("account_number", too_long()));
-    }
-    if has_control(number) {
-        return Err(Refusal::attribute("account_number", CONTROL));
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dovecast_operations::{Anyone, Caller, Operator, Registrar, Sender, Tenant};
+use dovecast_operations::{Anyone, Caller, Operator, Registrar, Sender, Tenant, account_number};
 use dovecast_store::Profile;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -24,8 +24,8 @@ const WEBHOOK_ID: &str = "webhook-id";
 /// Header in which a trusted proxy names the user; see `docs/rest.md`.
 pub(crate) const IDENTITY: &str = "x-rh-identity";
 
-/// The longest number of an account, and the longest name of a user: they are looked up, and
-/// PostgreSQL's indexes take no long texts.
+/// The longest name of a user, in characters: it is looked up, and PostgreSQL's indexes take no
+/// long texts.
 const MAX_CHARS: usize = 255;
 
 impl FromRequestParts<Api> for Anyone {
@@ -208,9 +208,10 @@ fn read(header: &[u8]) -> Option<Named> {
     }
     let Header { identity } = serde_json::from_slice(&json).ok()?;
     let number = written(identity.account_number)?;
+    account_number(&number).ok()?;
     let user = identity.user;
     let is_long = |text: &str| text.chars().count() > MAX_CHARS;
-    if user.username.trim().is_empty() || is_long(&user.username) || is_long(&number) {
+    if user.username.trim().is_empty() || is_long(&user.username) {
         return None;
     }
     let org_id = identity.internal.and_then(|internal| internal.org_id);

@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::error::{ApiError, ErrorObject, Errors};
-use dovecast_operations::Sender;
+use dovecast_operations::{Sender, account_number};
 
 /// What an error says about a character that PostgreSQL stores in no text; both stores take the
 /// same.
@@ -63,7 +63,9 @@ pub(in crate::api) fn read<'a>(
     };
     let timestamp = noted("timestamp", time(timestamp, now));
     let account_id = match account_id {
-        Some(raw) if is_integer(raw) => noted("account_id", Ok(raw.get().to_owned())),
+        Some(raw) if is_integer(raw) => {
+            noted("account_id", account_number(raw.get()).map(str::to_owned))
+        }
         raw => noted("account_id", account(value(raw)?, sender)),
     };
     if message.is_none() {
@@ -184,23 +186,11 @@ fn is_integer(raw: &RawValue) -> bool {
     raw.get().bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Most characters of the number of an account, as where one is made.
-const MAX_ACCOUNT_CHARS: usize = 255;
-
 /// Number of the account, where it is no JSON number.
 fn account(value: Option<Value>, sender: &Sender) -> Result<String, &'static str> {
     match (value, sender) {
         (None, Sender::Account(account)) => Ok(account.number.clone()),
-        (value, _) => {
-            let number = filled(value)?.trim().to_owned();
-            if number.chars().any(char::is_control) {
-                return Err("has a control character");
-            }
-            if number.chars().count() > MAX_ACCOUNT_CHARS {
-                return Err("is too long (maximum is 255 characters)");
-            }
-            Ok(number)
-        }
+        (value, _) => account_number(&filled(value)?).map(str::to_owned),
     }
 }
 
@@ -287,6 +277,12 @@ mod tests {
         for (account, level) in [("1.5", "null"), ("1e3", "null"), ("-1", "null")] {
             let said = read(account, level).expect_err("refused");
             assert!(said.contains("is not a string"), "{said}");
+        }
+        let (longest, longer) = ("1".repeat(255), "1".repeat(256));
+        assert_eq!(read(&longest, "null").as_ref(), Ok(&longest));
+        for account in [longer.clone(), format!("\"{longer}\"")] {
+            let said = read(&account, "null").expect_err("refused");
+            assert!(said.contains("is too long"), "{said}");
         }
         for (account, level) in [(r#""a\u0000""#, "null"), ("1", r#""a\u0000""#)] {
             assert!(read(account, level).expect_err("refused").contains(NUL));
