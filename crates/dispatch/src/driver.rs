@@ -157,6 +157,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Why the delivery is not done; `None`: it is.
+    pub fn into_reason(self) -> Option<String> {
+        match self {
+            Self::Delivered => None,
+            Self::Failed { reason, .. }
+            | Self::NotMade { reason }
+            | Self::Refused { reason }
+            | Self::Gone { reason } => Some(reason),
+        }
+    }
+}
+
 impl Attempt {
     /// An attempt that may go well later, and to which nobody has answered. A long reason loses its
     /// middle: what errors cite, such as the names of a certificate, may be as long as it likes.

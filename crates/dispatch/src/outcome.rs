@@ -79,19 +79,12 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         (turned, Arc::clone(state.gate.endpoint()))
     };
     let end = end_of(&item, &attempt, &turned, &endpoint);
+    let mut reason = attempt.outcome.into_reason().unwrap_or_default();
+    cut(&mut reason);
     let made = Made {
         answer: attempt.answer,
         latency: attempt.latency,
-        reason: match attempt.outcome {
-            Outcome::Delivered => String::new(),
-            Outcome::Failed { mut reason, .. }
-            | Outcome::NotMade { mut reason }
-            | Outcome::Refused { mut reason }
-            | Outcome::Gone { mut reason } => {
-                cut(&mut reason);
-                reason
-            }
-        },
+        reason,
         is_failure,
         end,
     };

@@ -1,7 +1,7 @@
 //! The test of an endpoint: one attempt, without a retry and without a trace.
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Delivery, Outcome};
+use dovecast_dispatch::driver::Delivery;
 use dovecast_dispatch::webhook_id;
 use dovecast_drivers::Drivers;
 use dovecast_notification::{Notification, NotificationId};
@@ -47,13 +47,8 @@ impl TestDelivery for Tester {
                 number: 1,
                 notifications: vec![Arc::new(notification)],
             };
-            match target.open().deliver(&delivery).await.outcome {
-                Outcome::Delivered => Ok(()),
-                Outcome::Failed { reason, .. }
-                | Outcome::NotMade { reason }
-                | Outcome::Refused { reason }
-                | Outcome::Gone { reason } => Err(reason),
-            }
+            let outcome = target.open().deliver(&delivery).await.outcome;
+            outcome.into_reason().map_or(Ok(()), Err)
         })
     }
 
