@@ -11,6 +11,7 @@ use super::deletion::OF_ENDPOINT_ROWS;
 use super::listing::Page;
 use super::{AccountId, EndpointId};
 use crate::clock::now_ms;
+use crate::connection::Connection;
 use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
@@ -104,7 +105,7 @@ impl Store {
         loop {
             let ids = self.endpoints_after(account, "").await?;
             // Somebody may have opened it again: what is made since stays.
-            if ids.is_empty() || !self.is_closed(account).await? {
+            if ids.is_empty() || !self.is_closed_now(account).await? {
                 break;
             }
             for id in &ids {
@@ -116,18 +117,15 @@ impl Store {
                 self.delete_rows_of(*id).await?;
             }
         }
-        if self.is_closed(account).await? {
+        if self.is_closed_now(account).await? {
             self.delete_in_steps(USERS, account.to_string()).await?;
         }
         Ok(Some(closed))
     }
 
-    async fn is_closed(&self, account: AccountId) -> Result<bool> {
-        let found = sqlx::query(CLOSED)
-            .bind(account.to_string())
-            .fetch_optional(&self.database.pool)
-            .await?;
-        Ok(found.is_some())
+    async fn is_closed_now(&self, account: AccountId) -> Result<bool> {
+        let mut connection = self.database.pool.acquire().await?;
+        is_closed(&mut connection, account).await
     }
 
     /// Opens an account that was closed, without what it had; `false`: there is none.
@@ -237,14 +235,18 @@ impl Store {
 
 /// Fails if an account is closed: what is made for it now would outlive it.
 pub(super) async fn must_be_open(change: &mut Change<'_>, account: AccountId) -> Result<()> {
+    if is_closed(&mut change.tx, account).await? {
+        return Err(StoreError::AccountClosed);
+    }
+    Ok(())
+}
+
+async fn is_closed(connection: &mut Connection, account: AccountId) -> Result<bool> {
     let found = sqlx::query(CLOSED)
         .bind(account.to_string())
-        .fetch_optional(&mut *change.tx)
+        .fetch_optional(connection)
         .await?;
-    match found {
-        Some(_) => Err(StoreError::AccountClosed),
-        None => Ok(()),
-    }
+    Ok(found.is_some())
 }
 
 /// Does something to each endpoint, and has the dispatcher look at them; how many rows it was.

@@ -264,15 +264,7 @@ impl Store {
     /// Marks an endpoint as saved anew: every node tries it as if nothing had failed.
     pub async fn save_anew(&self, account: AccountId, id: EndpointId) -> Result<()> {
         let mut change = self.change().await?;
-        let done = sqlx::query(TOUCH)
-            .bind(now_ms())
-            .bind(id.to_string())
-            .bind(account.to_string())
-            .execute(&mut *change.tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::NoEndpoint);
-        }
+        must_be_of(&mut change, account, id).await?;
         change.touch(id).await?;
         change.commit().await
     }
@@ -287,15 +279,7 @@ impl Store {
     ) -> Result<SigningSecret> {
         let secret = SigningSecret::generate()?;
         let mut change = self.change().await?;
-        let done = sqlx::query(TOUCH)
-            .bind(now_ms())
-            .bind(id.to_string())
-            .bind(account.to_string())
-            .execute(&mut *change.tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::NoEndpoint);
-        }
+        must_be_of(&mut change, account, id).await?;
         let mut settings = StoredSettings::find(&mut change, id).await?;
         let now_ms = now_ms();
         settings.rotate(&secret, (now_ms, now_ms + overlap_ms))?;
@@ -304,6 +288,20 @@ impl Store {
         change.commit().await?;
         Ok(secret)
     }
+}
+
+/// Notes that an endpoint is changed; fails if the account has no such endpoint.
+async fn must_be_of(change: &mut Change<'_>, account: AccountId, id: EndpointId) -> Result<()> {
+    let done = sqlx::query(TOUCH)
+        .bind(now_ms())
+        .bind(id.to_string())
+        .bind(account.to_string())
+        .execute(&mut *change.tx)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Err(StoreError::NoEndpoint);
+    }
+    Ok(())
 }
 
 async fn find(
