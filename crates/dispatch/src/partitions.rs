@@ -93,11 +93,13 @@ impl Partitions {
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Asks who owes anything of the partitions that these records are of, where they have become
-    /// ours since the last time. Where the ledger does not answer, it is asked by each endpoint.
+    /// ours since the last time. Where the ledger does not answer, or does not know yet what this
+    /// process has to tell, it is asked by each endpoint.
     pub(crate) async fn ask_debtors(&self, records: &[Record]) {
         if !self.directory.has_ordered() {
             return;
         }
+        let mut is_up_to_date = None;
         let mut last: Option<(&Arc<str>, u32)> = None;
         for record in records {
             let place = (&record.topic, record.partition);
@@ -113,6 +115,13 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             };
             if self.partitions.is_asked(&of, number) {
                 continue;
+            }
+            if is_up_to_date.is_none() {
+                // It may have been ours before, and what became of it then not be written yet.
+                is_up_to_date = Some(self.recorder.is_up_to_date().await);
+            }
+            if is_up_to_date == Some(false) {
+                return;
             }
             let asked = self.ask(async { self.ledger.debtors(of.clone()).await });
             match asked.await {

@@ -26,6 +26,8 @@ use crate::shared::{Shared, ms};
 
 /// How long what has happened is gathered before it is written.
 const GATHER: Duration = Duration::from_millis(20);
+/// How long it is waited until what has happened is written, before the ledger is asked about it.
+const WRITING: Duration = Duration::from_secs(1);
 /// How often it is looked whether attempts that outlast the stop have ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
@@ -46,6 +48,8 @@ pub(crate) struct Recorder {
     /// Batches that were taken to be written, and that were written.
     taken: AtomicU64,
     written: AtomicU64,
+    /// A batch was written.
+    wrote: Notify,
     /// How long what is owed has to wait.
     pub(crate) waits: Waits,
     /// There is something to be written.
@@ -60,6 +64,7 @@ impl Recorder {
             postponing: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            wrote: Notify::new(),
             happened: Lock::new("happened", Gathered::default()),
             groups: Lock::new("groups", VecDeque::new()),
             held: Lock::new("held", Vec::new()),
@@ -208,6 +213,25 @@ impl Recorder {
         self.written.load(Ordering::Acquire)
     }
 
+    /// Waits until everything is written that was given to the recorder before this was asked: what
+    /// the ledger says then leaves nothing of ours out. `false`: it is not, and was waited for long
+    /// enough.
+    pub(crate) async fn is_up_to_date(&self) -> bool {
+        let batch = self.batch();
+        self.news.notify_one();
+        let written = async {
+            loop {
+                // It hears of a batch from here on.
+                let wrote = self.wrote.notified();
+                if self.written() >= batch {
+                    return;
+                }
+                wrote.await;
+            }
+        };
+        tokio::time::timeout(WRITING, written).await.is_ok()
+    }
+
     /// What is to be written, how many due times are among it, and what may be committed after
     /// that.
     pub(crate) fn take(&self) -> (Vec<Happened>, usize, Vec<Position>) {
@@ -297,6 +321,7 @@ async fn write<L: Log + Clone, S: Ledger>(
         // One is taken after the other, by this task only.
         let taken = shared.recorder.taken.load(Ordering::Acquire);
         shared.recorder.written.store(taken, Ordering::Release);
+        shared.recorder.wrote.notify_waiters();
         batch.held.clear();
         let positions = std::mem::take(&mut batch.positions);
         if !positions.is_empty() && commits.send(positions).is_err() {

@@ -108,6 +108,10 @@ async fn take_over<L: Log + Clone, S: Ledger>(
     }
     let life = shared.lives.load(Ordering::Acquire);
     let endpoint = lane.id;
+    if !shared.recorder.is_up_to_date().await {
+        // A range that this process has left may have grown by more than the ledger knows.
+        return;
+    }
     let now_ms = shared.now_ms();
     let asked = async { shared.ledger.take_over(now_ms, endpoint, of.clone()).await };
     let debts = match shared.ask(asked).await {

@@ -37,6 +37,8 @@ pub(crate) struct Kept {
     pub(crate) panics: usize,
     /// Whether everything is refused.
     pub(crate) is_away: bool,
+    /// Whether nothing can be written down.
+    pub(crate) is_full: bool,
     /// The most ranges that were claimed in one go.
     pub(crate) most_claimed: usize,
     /// Endpoints of which ranges were claimed.
@@ -202,7 +204,7 @@ fn away() -> LedgerError {
 impl Ledger for Memory {
     async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         let mut kept = self.asked();
-        if kept.is_away {
+        if kept.is_away || kept.is_full {
             kept.refused += 1;
             return Err(away());
         }
@@ -315,10 +317,8 @@ impl Ledger for Memory {
                 to: range.1,
             });
         }
-        let places = kept
-            .owed
-            .values()
-            .filter(|(owed, _)| owed.endpoint == endpoint);
+        let of_endpoint = |(owed, _): &&(Owed, bool)| owed.endpoint == endpoint;
+        let places = kept.owed.values().filter(of_endpoint);
         let places = places.filter_map(|(owed, _)| owed.place.as_ref());
         let keys: BTreeSet<OrderKey> = places
             .filter(|place| place.of == of)

@@ -274,3 +274,48 @@ async fn an_endpoint_that_wants_order_from_now_on_gets_it() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_is_kept_where_what_was_left_is_written_late() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    world.put(1, &sink, in_order);
+    world.start();
+    world.notify_in_order(all(KEYS, 0..1)).await;
+    until_taken(&sink, KEYS).await;
+    sink.answer(DOWN);
+    world.notify_in_order(all(KEYS, 1..5)).await;
+    until("a range is owed", || async {
+        !world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    // The range grows, and nobody hears of that.
+    world.ledger.kept().is_away = true;
+    until("it is taken for dead", || async {
+        world.ledger.kept().is_dead()
+    })
+    .await;
+    world.notify_in_order(all(KEYS, 5..10)).await;
+    // Others free what the dead have claimed.
+    world.ledger.run_out();
+    {
+        // It may ask again before it may write.
+        let mut kept = world.ledger.kept();
+        (kept.is_away, kept.is_full) = (false, true);
+    }
+    sink.answer(OK);
+    for number in 10..16 {
+        let refused = world.ledger.kept().refused;
+        until("nothing can be written", || async {
+            world.ledger.kept().refused > refused
+        })
+        .await;
+        world.notify_in_order(all(KEYS, number..number + 1)).await;
+    }
+    world.ledger.kept().is_full = false;
+    until_taken(&sink, 16 * KEYS).await;
+    until_nothing_is_owed(&world).await;
+    world.committed().await;
+    world.stop().await;
+    check_order(&sink);
+}
