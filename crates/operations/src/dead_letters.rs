@@ -1,4 +1,4 @@
-//! Dead letters: listed, delivered again, dropped.
+//! Dead letters: listed, shown, delivered again, dropped.
 
 use std::fmt;
 use std::str::FromStr;
@@ -150,6 +150,20 @@ impl Operations {
         };
         tracing::info!(endpoint.id = %endpoint, redelivered, by = %own.by(), "deliveries are due again, as was asked for");
         Ok(redelivered)
+    }
+
+    /// A notification whose delivery to an endpoint is owed or a dead letter, with what the
+    /// endpoint may see of it.
+    pub async fn undelivered(
+        &self,
+        own: &OwnEndpoint,
+        name: NotificationName,
+    ) -> Result<Notification> {
+        let none = || Refusal::no(Resource::Owed, name);
+        let notification = name.for_endpoint(own.id()).ok_or_else(none)?;
+        let content = self.store.content_of(own.id(), notification).await?;
+        let content = content.ok_or_else(none)?;
+        Notification::from_canonical(notification, &content.into()).map_err(|_| none())
     }
 
     /// Delivers a notification of the log to an active endpoint that receives it, whatever has

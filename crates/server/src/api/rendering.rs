@@ -5,13 +5,14 @@ use axum::http::StatusCode;
 use dovecast_dispatch::driver::Rendered;
 use dovecast_operations::{EndpointFields, Tenant};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
-use super::error::ApiError;
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::error::{ApiError, ErrorObject};
 use super::explanations::{self, ExplainFields};
 use super::path::Named;
 
@@ -26,12 +27,34 @@ pub(crate) struct RenderRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RenderFields {
-    /// Notification to render.
-    notification: ExplainFields,
+    /// Notification to render: its fields, or the id or `webhook-id` of one that the endpoint is
+    /// owed, or that is a dead letter of it.
+    notification: Chosen,
     /// Attributes of the endpoint that are not saved: `template`, `preset`, `content_type`,
     /// `content`, `data.parameters`, or the `settings` of another driver.
     #[serde(default)]
     endpoint: EndpointFields,
+}
+
+/// A notification by its fields or its name.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "Value", untagged)]
+pub(crate) enum Chosen {
+    /// Id of a notification, or a `webhook-id`.
+    Name(String),
+    /// Fields of a notification.
+    Fields(ExplainFields),
+}
+
+impl TryFrom<Value> for Chosen {
+    type Error = serde_json::Error;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        match value {
+            Value::String(name) => Ok(Self::Name(name)),
+            fields => serde_json::from_value(fields).map(Self::Fields),
+        }
+    }
 }
 
 /// What the endpoint would be sent.
@@ -80,8 +103,15 @@ pub(crate) async fn render(
 ) -> Result<Document<RenderingDocument>, ApiError> {
     let own = api.operations.endpoint(&tenant, &id).await?;
     let fields: RenderFields = body.under("render")?;
-    let notification =
-        explanations::notification(&api, &tenant, &fields.notification, "/render/notification")?;
+    let place = "/render/notification";
+    let notification = match &fields.notification {
+        Chosen::Fields(given) => explanations::notification(&api, &tenant, given, place)?,
+        Chosen::Name(name) => {
+            let wrong = |detail| ApiError::invalid(vec![ErrorObject::at(place.to_owned(), detail)]);
+            let name = name.parse().map_err(|detail: String| wrong(detail))?;
+            api.operations.undelivered(&own, name).await?
+        }
+    };
     let rendered = api
         .operations
         .render(&own, fields.endpoint, notification)

@@ -1,6 +1,7 @@
 //! What webhooks are sent instead of the form of hooks-backend: that of each service that has a
 //! preset, that of a template, and as much of a mail as the endpoint may see.
 
+mod rendering;
 mod world;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,7 @@ use dovecast_testkit::process::poll_until;
 use dovecast_testkit::services::{SERVICES, TOKEN, example};
 use dovecast_testkit::smtp::MailServer;
 use serde_json::{Value, json};
-use world::{World, a_mail};
+use world::World;
 
 const PATIENCE: std::time::Duration = dovecast_testkit::PATIENCE;
 /// Stands in the subject and the snippet of the mail.
@@ -206,92 +207,6 @@ fn a_template_that_was_mended_mends_what_is_owed() -> Result<()> {
     let hooks = receiver.wait_for(2, PATIENCE)?;
     let body: Value = serde_json::from_str(&hooks[1].body)?;
     ensure!(body["message"]["uid"] == 7, "{body}");
-    Ok(())
-}
-
-#[test]
-fn a_template_is_tried_before_it_is_saved_and_nothing_is_sent() -> Result<()> {
-    let receiver = HookEndpoint::start()?;
-    let world = World::start(&[])?;
-    let id = world.make(json!({"name": "a", "url": receiver.url(), "content": "ids"}))?;
-    let path = format!("/endpoints/{id}/render");
-    let notification = json!({
-        "application": "dovecot", "event_type": "MessageNew", "level": null, "message": a_mail(),
-    });
-    let ask = |endpoint: &Value| {
-        let render = json!({"notification": notification, "endpoint": endpoint});
-        world.ask("POST", &path, &json!({"render": render}))
-    };
-    for (endpoint, content_type, body) in [
-        (
-            json!({}),
-            "application/json",
-            r#""message":{"event":"MessageNew","mailbox":"INBOX","uid":7,"user":"ann@example.org"}"#,
-        ),
-        (
-            json!({"template": "{{ title }}!", "content_type": "text/plain", "content": "all"}),
-            "text/plain",
-            "Bob: Lunch on Friday?!",
-        ),
-        (
-            json!({"template": "{\"a\": {{ parameters.b }}}", "data": {"parameters": {"b": "c"}}}),
-            "application/json",
-            r#"{"a": "c"}"#,
-        ),
-    ] {
-        let answer = ask(&endpoint)?;
-        ensure!(answer.status == 200, "{endpoint}: {answer:?}");
-        let shown: Value = serde_json::from_str(&answer.body)?;
-        let shown = &shown["data"]["attributes"];
-        ensure!(shown["content_type"] == content_type, "{endpoint}: {shown}");
-        let text = shown["body"].as_str().unwrap_or_default();
-        ensure!(text.contains(body), "{endpoint}: {shown}");
-    }
-    for (endpoint, detail) in [
-        (json!({"template": "{{"}), "line 1, column"),
-        (
-            json!({"template": "{{ message.subject }}"}),
-            "the template line 1, column 4: undefined value",
-        ),
-        (
-            json!({"template": "{{ title }}!"}),
-            "the template makes no JSON",
-        ),
-    ] {
-        let answer = ask(&endpoint)?;
-        ensure!(answer.status == 422, "{endpoint}: {answer:?}");
-        ensure!(answer.body.contains(detail), "{endpoint}: {answer:?}");
-    }
-    let shown = world.shown(&format!("/endpoints/{id}"))?;
-    ensure!(shown["data"]["attributes"]["template"].is_null(), "{shown}");
-    ensure!(receiver.count() == 0);
-    Ok(())
-}
-
-#[test]
-fn parameters_are_shown_by_no_rendering_and_templates_are_for_who_may() -> Result<()> {
-    let receiver = HookEndpoint::start()?;
-    let world = World::start(&[])?;
-    let parameters = json!({"parameters": {"token": TOKEN}});
-    let id = world.make(json!({"name": "a", "url": receiver.url(), "data": parameters}))?;
-    let render = json!({"render": {
-        "notification": {"application": "a", "event_type": "e", "level": null},
-        "endpoint": {"template": "{{ parameters.token }}", "content_type": "text/plain"},
-    }});
-    let answer = world.ask("POST", &format!("/endpoints/{id}/render"), &render)?;
-    ensure!(
-        answer.status == 200 && !answer.body.contains(TOKEN),
-        "{answer:?}"
-    );
-
-    let world =
-        World::with("[dispatch]\nallowed_networks = ['127.0.0.0/8']\naccount_templates = false\n")?;
-    let fields = json!({"name": "a", "url": receiver.url(), "template": "{}"});
-    let answer = world.refuse_or_make(fields)?;
-    ensure!(
-        answer.status == 422 && answer.body.contains("account_templates"),
-        "{answer:?}"
-    );
     Ok(())
 }
 

@@ -25,6 +25,9 @@ const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, fail
     DO UPDATE SET failures = 0, made_ms = excluded.made_ms, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
 const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
+const CONTENT: &str = "SELECT content FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
+    UNION ALL SELECT COALESCE(dead_body.content, dead_letter.content) FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
+    WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 LIMIT 1";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
     RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
@@ -146,6 +149,21 @@ impl Store {
                 return Ok(deliveries);
             }
         }
+    }
+
+    /// A notification whose delivery to this endpoint is owed or a dead letter, as canonical JSON;
+    /// `None`: it is neither.
+    pub async fn content_of(
+        &self,
+        endpoint: EndpointId,
+        notification: NotificationId,
+    ) -> Result<Option<String>> {
+        let found = sqlx::query(CONTENT)
+            .bind(endpoint.to_string())
+            .bind(notification.to_string())
+            .fetch_optional(&self.database.pool)
+            .await?;
+        found.map(|found| row::text(&found, "content")).transpose()
     }
 
     /// A notification is owed to an endpoint, now, whatever has become of it before.
