@@ -81,8 +81,8 @@ pub struct RelayOptions {
     pub spill_interval: Duration,
     /// Records of a client are not read on when so much of them waits for the log.
     pub max_client_bytes: usize,
-    /// Records and bytes that the clients of one user may send in a second; they are read more
-    /// slowly then.
+    /// Records and bytes that the clients and the spill files of one user may bring in a second;
+    /// they are read more slowly then.
     pub user_rate: RateLimits,
     /// How long a client may take to say who it is.
     pub hello_time: Duration,
@@ -295,7 +295,7 @@ async fn scan(relay: Arc<Relay>) {
     let mut stopping = relay.stopping.subscribe();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(relay.options.spill_interval) => {}
+            () = tokio::time::sleep(relay.intake.next_look(relay.options.spill_interval)) => {}
             () = stopped(&mut stopping) => return,
         }
         intake::take_all(&relay).await;

@@ -161,6 +161,11 @@ fn relay(out: &mut Exposition, relay: &RelayStats) {
             relay.held_back,
         ),
         (
+            "dovecast_relay_spill_held_back_total",
+            "Times that spill files were taken in later because their user sends more than [quota] allows.",
+            relay.spill_held_back,
+        ),
+        (
             "dovecast_relay_accept_errors_total",
             "Times that no client could be accepted, for want of descriptors for example.",
             relay.accept_errors,

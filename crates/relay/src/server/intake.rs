@@ -7,48 +7,48 @@
 //! Files are made by mail users, who may put anything into the directory. So no file stands in the
 //! way of another, nor of a client that does not name it: a client waits for the file it names and
 //! looks at no other; files are read a slice at a time, and those who wait take turns; what cannot
-//! be taken in is left, and the next file is taken.
+//! be taken in is left, and the next file is taken. What a file holds counts for its user like what
+//! the user's mail processes send ([`pace`]).
 
 mod aside;
 mod claims;
 mod conclude;
 mod file;
 mod kept;
+mod pace;
+mod scan;
 mod telling;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirEntryExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dovecast_log::embedded::Mark;
 use dovecast_log::{Appended, LineLimit, LogError, NewRecord};
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::task::JoinSet;
 
 use super::batch::Rejections;
 use super::{Relay, stopped};
-use crate::spill::{SUFFIX, is_name};
-use aside::{Removed, trim};
 use claims::Claims;
 use conclude::conclude;
 use file::{Ending, Slice};
 use kept::{Kept, keep};
+use pace::{Pace, charge, held_until};
 use telling::{failed, refuse, reject};
 
 pub(super) use kept::take_back;
+pub(super) use scan::take_all;
 
 /// Sticky, the relay's group, everybody may make files and nobody may look.
 const DIRECTORY_MODE: u32 = 0o3733;
 /// Slices of files that are read and appended at a time; bounds memory and blocking threads,
 /// whatever number of clients name a file.
 const SLICES_AT_A_TIME: usize = 8;
-/// Marks that are forgotten in one go: the log makes one commit of them.
-const FORGOTTEN_AT_A_TIME: usize = 500;
 const MARK_PREFIX: &str = "spill/";
 const APPEND_RETRY: Duration = Duration::from_millis(500);
 
@@ -67,6 +67,7 @@ pub(super) struct Intake {
     /// Records that were left out of files whose clients have not been told yet, by name.
     rejections: Mutex<HashMap<String, Rejections>>,
     kept: Mutex<Kept>,
+    pace: Pace,
     failed_lines: LineLimit,
     /// Lines about refused files that were removed.
     removed_lines: LineLimit,
@@ -85,6 +86,17 @@ pub(super) enum Taken {
     },
     /// May be possible in a moment.
     NotNow,
+    /// The user of the file has sent too much, and waits.
+    Held,
+}
+
+/// What is done with a file whose user has sent too much.
+#[derive(Clone, Copy)]
+enum WhenHeld {
+    /// The caller waits for its turn.
+    Wait,
+    /// The file is left as it is.
+    Leave,
 }
 
 impl Intake {
@@ -124,6 +136,7 @@ impl Intake {
             refused: Mutex::default(),
             rejections: Mutex::default(),
             kept: Mutex::default(),
+            pace: Pace::default(),
             failed_lines: LineLimit::default(),
             removed_lines: LineLimit::default(),
         })
@@ -142,6 +155,11 @@ impl Intake {
         Ok(marks.await?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How long until the directory is looked at again, of an interval.
+    pub(super) fn next_look(&self, interval: Duration) -> Duration {
+        self.pace.next_look(interval, Instant::now())
+    }
+
     fn refused(&self) -> MutexGuard<'_, HashSet<u64>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,113 +168,31 @@ impl Intake {
 /// Takes in the file that a client names.
 pub(super) async fn take_named(relay: &Arc<Relay>, name: &str) -> Taken {
     let _claim = relay.intake.claims.claim(name).await;
-    take_file(relay, name).await
+    let path = relay.intake.dir.join(name);
+    let owner = tokio::task::spawn_blocking(move || owner_of(&path)).await;
+    take_file(relay, name, owner.ok().flatten(), WhenHeld::Wait).await
 }
 
-/// Takes in all files, in the order of their names; those that cannot be are left for the next
-/// time.
-pub(super) async fn take_all(relay: &Arc<Relay>) {
-    let listing = Arc::clone(relay);
-    let listed = tokio::task::spawn_blocking(move || list(&listing.intake.dir)).await;
-    let Listed { names, others } = match listed.map_err(io::Error::other).flatten() {
-        Ok(listed) => listed,
-        Err(error) => {
-            tracing::error!(%error, "the spill directory cannot be read; this is retried");
-            return;
-        }
-    };
-    let pending = (names.len() + others.len()) as u64;
-    relay
-        .counters
-        .spill_pending
-        .store(pending, Ordering::Relaxed);
-    let there: HashSet<u64> = names
-        .iter()
-        .chain(&others)
-        .map(|(_, inode)| *inode)
-        .collect();
-    relay.intake.refused().retain(|inode| there.contains(inode));
-    let is_there = |name: &String| names.binary_search_by(|(there, _)| there.cmp(name)).is_ok();
-    relay.intake.rejections().retain(|name, _| is_there(name));
-    relay.intake.kept().retain(is_there);
-    for (name, inode) in others {
-        refuse(
-            relay,
-            &name,
-            (inode, None),
-            "its name is none of a spill file",
-        );
-    }
-    for (name, _) in names {
-        if *relay.stopping.borrow() {
-            return;
-        }
-        // Whoever has it takes it in.
-        if let Some(_claim) = relay.intake.claims.try_claim(&name) {
-            take_file(relay, &name).await;
-        }
-    }
-    if let Err(error) = forget_marks(relay).await {
-        failed(relay, &error, "marks of spill files that are gone");
-    }
-    if relay.intake.is_more_aside.swap(false, Ordering::Relaxed) {
-        let dir = relay.intake.dir.clone();
-        let trimmed = tokio::task::spawn_blocking(move || trim(&dir)).await;
-        match trimmed.map_err(io::Error::other).flatten() {
-            Ok(removed) => tell_removed(relay, &removed),
-            Err(error) => failed(
-                relay,
-                &error.into(),
-                "files that were put aside and are too many",
-            ),
-        }
-    }
-}
-
-/// Counts refused files that were removed, and logs them: nobody gets what was in them.
-fn tell_removed(relay: &Relay, removed: &Removed) {
-    if *removed == Removed::default() {
-        return;
-    }
-    let counter = &relay.counters.spill_kept_removed;
-    counter.fetch_add(removed.files, Ordering::Relaxed);
-    if relay.intake.removed_lines.take() {
-        tracing::error!(
-            files = removed.files,
-            bytes = removed.bytes,
-            "refused spill files were too many, and the oldest were removed: their events are lost"
-        );
-    }
-}
-
-/// What is in the spill directory: names and inodes, in order.
-struct Listed {
-    names: Vec<(String, u64)>,
-    /// With the suffix of a spill file, and not made by a client.
-    others: Vec<(String, u64)>,
-}
-
-fn list(dir: &Path) -> io::Result<Listed> {
-    let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<DirEntry>>>()?;
-    let mut names: Vec<(String, u64)> = entries
-        .iter()
-        .map(|entry| {
-            (
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.ino(),
-            )
-        })
-        .filter(|(name, _)| name.ends_with(SUFFIX) && !name.starts_with('.'))
-        .collect();
-    names.sort_unstable();
-    let (names, others) = names.into_iter().partition(|(name, _)| is_name(name));
-    Ok(Listed { names, others })
+/// Whose file it is; `None`: it is gone.
+fn owner_of(path: &Path) -> Option<u32> {
+    fs::symlink_metadata(path).ok().map(|there| there.uid())
 }
 
 /// Takes in what is in a file now. The caller has its claim.
-async fn take_file(relay: &Arc<Relay>, name: &str) -> Taken {
+async fn take_file(
+    relay: &Arc<Relay>,
+    name: &str,
+    owner: Option<u32>,
+    when_held: WhenHeld,
+) -> Taken {
     let mut goal = None;
     loop {
+        while let Some(until) = owner.and_then(|uid| held_until(relay, uid)) {
+            match when_held {
+                WhenHeld::Leave => return Taken::Held,
+                WhenHeld::Wait => tokio::time::sleep_until(until.into()).await,
+            }
+        }
         let mut slice = match take_slice(relay, name, goal).await {
             Ok(slice) => slice,
             Err(IntakeError::Stopping | IntakeError::Log(LogError::Closed)) => {
@@ -304,6 +240,9 @@ async fn take_slice(
         .await
         .map_err(|_| IntakeError::Panicked)??;
     if slice.end > slice.begin {
+        if let Some(uid) = slice.owner {
+            charge(relay, uid, (slice.count(), slice.end - slice.begin));
+        }
         let records = std::mem::take(&mut slice.records);
         let appended = append(relay, records, name, slice.end).await?;
         slice.rejections.add_refused(&appended);
@@ -352,35 +291,6 @@ async fn append(
             () = stopped(&mut stopping) => return Err(IntakeError::Stopping),
         }
     }
-}
-
-/// Forgets the marks of files that are gone: their names never come again.
-async fn forget_marks(relay: &Arc<Relay>) -> Result<(), IntakeError> {
-    let names: Vec<String> = relay.intake.marks(relay).await?.keys().cloned().collect();
-    let dir = relay.intake.dir.clone();
-    let is_gone = move |name: &String| {
-        let there = fs::symlink_metadata(dir.join(name));
-        there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
-    let finding = move || names.into_iter().filter(is_gone).collect::<Vec<_>>();
-    let gone = tokio::task::spawn_blocking(finding)
-        .await
-        .map_err(|_| IntakeError::Panicked)?;
-    for some in gone.chunks(FORGOTTEN_AT_A_TIME) {
-        let mut forgetting = JoinSet::new();
-        for name in some {
-            let (relay, name) = (Arc::clone(relay), name.clone());
-            forgetting.spawn(async move {
-                let mark_name = format!("{MARK_PREFIX}{name}");
-                relay.log.forget_mark(&mark_name).await.map(|()| name)
-            });
-        }
-        while let Some(done) = forgetting.join_next().await {
-            let name = done.map_err(|_| IntakeError::Panicked)??;
-            relay.intake.marks(relay).await?.remove(&name);
-        }
-    }
-    Ok(())
 }
 
 /// Why a file cannot be taken in now.

@@ -72,6 +72,8 @@ counters! {
     spill_files,
     /// Records from spill files.
     spill_records,
+    /// Times that spill files were held back because their user sends too much.
+    spill_held_back,
     /// Spill files that ended within a record.
     spill_torn,
     /// Records of spill files that the configuration refuses; their files are kept.

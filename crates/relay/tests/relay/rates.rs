@@ -1,6 +1,8 @@
 //! Users who send more than they may: they are read more slowly, lose nothing, and others notice
 //! nothing of it.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::time::Duration;
 
 use dovecast_log::RateLimits;
@@ -72,4 +74,41 @@ async fn a_relay_that_stops_takes_what_a_user_has_sent_who_is_held_back() {
         .any(|news| matches!(news, dovecast_relay::client::News::Lost { .. }));
     assert!(!lost);
     check_in_order(&host.arrived(500).await);
+}
+
+/// A user who is not the one of the tests.
+const BEN: u32 = 10_002;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_spills_counts_like_what_it_sends_and_waits() {
+    if fs::metadata("/proc/self").expect("proc").uid() != 0 {
+        // Files can be given to another user by root only.
+        return;
+    }
+    let mut host = Host::new();
+    host.make_spill_dir();
+    for (user, files) in [("alice", 3), ("ben", 1)] {
+        for file in 0..files {
+            let mut client = host.client();
+            send(&mut client, user, file * 1_500..(file + 1) * 1_500);
+            finish(client);
+        }
+    }
+    let last = host.spill_files().pop().expect("a file");
+    chown(host.spill_dir().join(last), Some(BEN), None).expect("given away");
+    host.options.allow = vec![BEN..=BEN];
+    // One slice of a file, of a thousand records, and then nothing for a quarter of an hour.
+    host.options.user_rate = RateLimits { count: 1, bytes: 0 };
+    host.start();
+    let records = host.arrived(2_000).await;
+    let next = check_in_order(&records);
+    assert_eq!(next["alice"], 1_000);
+    assert_eq!(next["ben"], 1_000, "of another user");
+    // Held back at the door and in the directory, and nothing of it is gone.
+    assert!(host.relay().stats().spill_held_back >= 2);
+    assert_eq!(host.spill_files().len(), 4);
+    host.stop().await;
+    host.options.user_rate = RateLimits::default();
+    host.start();
+    check_in_order(&host.arrived(6_000).await);
 }

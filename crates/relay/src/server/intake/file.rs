@@ -44,6 +44,14 @@ pub(super) struct Slice {
     pub(super) ending: Option<Ending>,
 }
 
+impl Slice {
+    /// How many records were read, those that are left out included. To be asked before they are
+    /// taken out of it.
+    pub(super) fn count(&self) -> u64 {
+        self.records.len() as u64 + self.rejections.count() + self.kept.count()
+    }
+}
+
 /// What is behind the last slice.
 pub(super) enum Ending {
     /// Nothing has that name, or not any more.

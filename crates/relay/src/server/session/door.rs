@@ -156,7 +156,7 @@ fn turn_away(taken: Taken) -> Result<(), End> {
             };
             (refusal, format!("its spill file is not taken in: {reason}"))
         }
-        Taken::NotNow => {
+        Taken::NotNow | Taken::Held => {
             let text = "its spill file cannot be taken in now".to_owned();
             (Refusal::Busy, text)
         }
