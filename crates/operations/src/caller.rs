@@ -161,6 +161,14 @@ impl Registrar {
 }
 
 impl Sender {
+    /// The token of a caller who sends for any account and is not the operator.
+    pub(crate) fn token(&self) -> Option<TokenId> {
+        match self {
+            Self::Applications(token, _) => Some(*token),
+            Self::Account(_) | Self::Anybody => None,
+        }
+    }
+
     /// Whether the caller may send notifications of an application to an account; the text says
     /// what it may.
     pub fn may_send(&self, application: &str, account: &str) -> Result<(), String> {

@@ -1,4 +1,5 @@
-//! What one account may take of what all accounts share: asked here, for every door.
+//! What one account, or one token for all accounts, may take of what all share: asked here, for
+//! every door.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dovecast_log::{LineLimit, RateLimits, Rates};
-use dovecast_store::{AccountId, EndpointId};
+use dovecast_store::{AccountId, EndpointId, TokenId};
 
-use crate::{Operations, Refusal, Result};
+use crate::{Operations, Refusal, Result, Sender};
 
 /// Most tests of endpoints of one account at a time: a person tests one, and a form with several
 /// endpoints a few.
@@ -29,19 +30,25 @@ pub struct Quotas(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     messages: Rates<Box<str>>,
+    /// Notifications by tokens that send for any account.
+    tokens: Rates<TokenId>,
     tests: Mutex<HashMap<EndpointId, AccountId>>,
     identities: Rates<()>,
     refused_identities: AtomicU64,
     refused_messages: AtomicU64,
+    refused_token_messages: AtomicU64,
     refused_tests: AtomicU64,
     message_lines: LineLimit,
+    token_lines: LineLimit,
 }
 
 /// What was refused so far because an account has taken what it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuotaStats {
-    /// Notifications.
+    /// Notifications for an account.
     pub refused_messages: u64,
+    /// Notifications by a token that sends for any account.
+    pub refused_token_messages: u64,
     /// Tests of endpoints.
     pub refused_tests: u64,
     /// Accounts and users that a proxy has named.
@@ -55,16 +62,20 @@ struct TestUnderWay {
 }
 
 impl Quotas {
-    /// Quotas of which nothing is taken yet: how many notifications may be sent for one account.
-    pub fn new(messages: RateLimits) -> Self {
+    /// Quotas of which nothing is taken yet: how many notifications may be sent for one account,
+    /// and by one token that sends for any.
+    pub fn new(messages: RateLimits, of_a_token: RateLimits) -> Self {
         Self(Arc::new(Inner {
             messages: Rates::new(messages),
+            tokens: Rates::new(of_a_token),
             tests: Mutex::default(),
             identities: Rates::new(NEW_IDENTITIES),
             refused_identities: AtomicU64::new(0),
             refused_messages: AtomicU64::new(0),
+            refused_token_messages: AtomicU64::new(0),
             refused_tests: AtomicU64::new(0),
             message_lines: LineLimit::a_minute(1),
+            token_lines: LineLimit::a_minute(1),
         }))
     }
 
@@ -72,35 +83,75 @@ impl Quotas {
     pub fn stats(&self) -> QuotaStats {
         QuotaStats {
             refused_messages: self.0.refused_messages.load(Ordering::Relaxed),
+            refused_token_messages: self.0.refused_token_messages.load(Ordering::Relaxed),
             refused_tests: self.0.refused_tests.load(Ordering::Relaxed),
             refused_identities: self.0.refused_identities.load(Ordering::Relaxed),
         }
     }
 
-    fn take_message(&self, account: &str, bytes: usize, now: Instant) -> Result<()> {
+    fn take_message(
+        &self,
+        sender: &Sender,
+        account: &str,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<()> {
         let cost = (1, bytes as u64);
+        let Some(token) = sender.token() else {
+            return self.take_for_account(account, cost, now);
+        };
+        // Asked before the account, which pays for nothing that is refused, and paid after it.
+        let wait = self.0.tokens.wait(&token, now);
+        if !wait.is_zero() {
+            return Err(self.too_much_by(token, wait));
+        }
+        self.take_for_account(account, cost, now)?;
+        self.0.tokens.charge(token, cost, now);
+        Ok(())
+    }
+
+    fn take_for_account(&self, account: &str, cost: (u64, u64), now: Instant) -> Result<()> {
         let Err(after) = self.0.messages.spend(account.into(), cost, now) else {
             return Ok(());
         };
         self.0.refused_messages.fetch_add(1, Ordering::Relaxed);
-        let RateLimits { count, bytes } = self.0.messages.limits();
-        let kb = bytes / 1024;
+        let limits = self.0.messages.limits();
         if let Some(others) = self.0.message_lines.take_counted() {
             tracing::warn!(
                 account,
                 others,
-                messages_per_second = count,
-                messages_kb_per_second = kb,
+                messages_per_second = limits.count,
+                messages_kb_per_second = limits.bytes / 1024,
                 "a notification is refused: more is sent for its account than [quota] allows"
             );
         }
         Err(Refusal::TooMuch {
             reason: format!(
                 "Account `{account}` is sent too much: {} is the limit, set by [quota] of the configuration; send it again later",
-                shown(count, kb)
+                shown(limits)
             ),
             after,
         })
+    }
+
+    fn too_much_by(&self, token: TokenId, after: Duration) -> Refusal {
+        let counter = &self.0.refused_token_messages;
+        counter.fetch_add(1, Ordering::Relaxed);
+        let limits = self.0.tokens.limits();
+        if let Some(others) = self.0.token_lines.take_counted() {
+            tracing::warn!(
+                token.id = %token,
+                others,
+                messages_per_second = limits.count,
+                messages_kb_per_second = limits.bytes / 1024,
+                "a notification is refused: its token sends more than [quota] allows"
+            );
+        }
+        let reason = format!(
+            "This token sends too much: {} is the limit, set by [quota] of the configuration; send it again later",
+            shown(limits)
+        );
+        Refusal::TooMuch { reason, after }
     }
 
     /// One more account or user that is made because a proxy names it.
@@ -145,8 +196,8 @@ impl Drop for TestUnderWay {
 }
 
 /// Limits in words; 0 is none.
-fn shown(count: u64, kb: u64) -> String {
-    match (count, kb) {
+fn shown(limits: RateLimits) -> String {
+    match (limits.count, limits.bytes / 1024) {
         (count, 0) => format!("{count} notifications a second"),
         (0, kb) => format!("{kb} KiB a second"),
         (count, kb) => format!("{count} notifications and {kb} KiB a second"),
@@ -154,11 +205,18 @@ fn shown(count: u64, kb: u64) -> String {
 }
 
 impl Operations {
-    /// Takes a notification of so many bytes out of what may be sent for an account, or refuses it.
-    /// Those of one request have one `now`: after one of an account is refused, no further one is
+    /// Takes a notification of so many bytes out of what may be sent for an account, and by a token
+    /// that sends for any account, or refuses it. Those of one request have one `now`: after one of an account is refused, no further one is
     /// taken, and what is sent again is behind all that was taken.
-    pub fn take_message(&self, account: &str, bytes: usize, now: Instant) -> Result<()> {
-        self.parts.quotas.take_message(account, bytes, now)
+    pub fn take_message(
+        &self,
+        sender: &Sender,
+        account: &str,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<()> {
+        let quotas = &self.parts.quotas;
+        quotas.take_message(sender, account, bytes, now)
     }
 
     /// What was refused so far because an account has taken what it may.
@@ -197,23 +255,54 @@ mod tests {
             ((0, 1), "1 KiB a second"),
             ((1, 1), "1 notifications and 1 KiB a second"),
         ] {
-            let quotas = Quotas::new(RateLimits {
+            let limits = RateLimits {
                 count: limits.0,
                 bytes: limits.1 * 1024,
-            });
-            let taken = (0..100).take_while(|_| quotas.take_message("7", 1024, now).is_ok());
+            };
+            let quotas = Quotas::new(limits, RateLimits::default());
+            let take = |account, bytes| quotas.take_message(&Sender::Anybody, account, bytes, now);
+            let taken = (0..100).take_while(|_| take("7", 1024).is_ok());
             assert_eq!(taken.count(), 11);
-            let (reason, after) = after(quotas.take_message("7", 1, now)).expect("refused");
+            let (reason, after) = after(take("7", 1)).expect("refused");
             assert!(reason.contains(told) && reason.contains("`7`"), "{reason}");
             assert_eq!(after, Duration::from_secs(1));
-            assert!(quotas.take_message("8", 1, now).is_ok());
+            assert!(take("8", 1).is_ok());
             assert_eq!(quotas.stats().refused_messages, 2);
         }
     }
 
     #[test]
+    fn a_token_is_told_its_limit_whatever_accounts_it_sends_for() {
+        let now = Instant::now();
+        let limits = RateLimits { count: 1, bytes: 0 };
+        let of_an_account = RateLimits { count: 0, bytes: 1 };
+        let quotas = Quotas::new(of_an_account, limits);
+        let token = |n| {
+            let id = TokenId::from(Uuid::from_u128(n));
+            Sender::Applications(id, Arc::default())
+        };
+        let take = |sender: &Sender, account: usize, bytes| {
+            quotas.take_message(sender, &account.to_string(), bytes, now)
+        };
+        // What an account refuses costs the token nothing.
+        assert!(take(&token(1), 0, 1_000).is_ok());
+        assert!((0..100).all(|_| take(&token(1), 0, 1).is_err()));
+        let taken = (1..100).take_while(|account| take(&token(1), *account, 1).is_ok());
+        assert_eq!(taken.count(), 10);
+        let (reason, after) = after(take(&token(1), 101, 1)).expect("refused");
+        let told = "This token sends too much: 1 notifications a second";
+        assert!(reason.starts_with(told), "{reason}");
+        assert_eq!(after, Duration::from_secs(1));
+        assert!(take(&token(2), 102, 1).is_ok());
+        assert!((103..200).all(|account| take(&Sender::Anybody, account, 1).is_ok()));
+        let stats = quotas.stats();
+        assert_eq!(stats.refused_token_messages, 2);
+        assert_eq!(stats.refused_messages, 100);
+    }
+
+    #[test]
     fn a_proxy_names_so_many_new_accounts_and_users() {
-        let quotas = Quotas::new(RateLimits::default());
+        let quotas = Quotas::new(RateLimits::default(), RateLimits::default());
         let made = (0..10_000).take_while(|_| quotas.take_identity().is_ok());
         // At most fifty more for each second that this takes.
         assert!((501..1_000).contains(&made.count()));
@@ -222,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_tested_once_at_a_time_and_an_account_has_a_few() {
-        let quotas = Quotas::new(RateLimits::default());
+        let quotas = Quotas::new(RateLimits::default(), RateLimits::default());
         let account = |n| AccountId::from(Uuid::from_u128(n));
         let endpoint = |n| EndpointId(Uuid::from_u128(n));
         let mut held: Vec<_> = (0..4)

@@ -188,7 +188,7 @@ fn record(
     serde_json::to_writer(&mut value, &notification).map_err(ApiError::bad_request)?;
     let account = &*notification.account_id;
     api.operations
-        .take_message(account, value.len(), now.steady)?;
+        .take_message(sender, account, value.len(), now.steady)?;
     let shown = id.hyphenated().to_string();
     let record = NewRecord {
         topic: Arc::clone(&api.outbox.topic),

@@ -19,6 +19,10 @@ pub(crate) struct Quota {
     messages_per_second: PerSecond,
     /// Kilobytes of them.
     messages_kb_per_second: PerSecond,
+    /// Notifications by a token that sends for any account.
+    token_messages_per_second: PerSecond,
+    /// Kilobytes of them.
+    token_messages_kb_per_second: PerSecond,
     /// Records of a user id over the relay.
     relay_records_per_second: PerSecond,
     /// Kilobytes of them.
@@ -30,6 +34,8 @@ impl Default for Quota {
         Self {
             messages_per_second: Bounded::new(2000),
             messages_kb_per_second: Bounded::new(10_240),
+            token_messages_per_second: Bounded::new(5000),
+            token_messages_kb_per_second: Bounded::new(20_480),
             relay_records_per_second: Bounded::new(50_000),
             relay_kb_per_second: Bounded::new(51_200),
         }
@@ -42,6 +48,14 @@ impl Quota {
         RateLimits {
             count: self.messages_per_second.get(),
             bytes: self.messages_kb_per_second.get() * 1024,
+        }
+    }
+
+    /// What one token of the scope `send` sends, for whatever accounts.
+    pub(crate) fn of_a_token(&self) -> RateLimits {
+        RateLimits {
+            count: self.token_messages_per_second.get(),
+            bytes: self.token_messages_kb_per_second.get() * 1024,
         }
     }
 

@@ -9,10 +9,11 @@ use crate::sources::ox::GuessStats;
 pub(super) fn refused(out: &mut Exposition, stats: &QuotaStats) {
     out.counter(
         "dovecast_quota_refused_total",
-        "What accounts were refused because they have taken what they may, by what it was.",
+        "What accounts and tokens were refused because they have taken what they may, by what it was.",
     );
     for (what, count) in [
         ("message", stats.refused_messages),
+        ("token_message", stats.refused_token_messages),
         ("test", stats.refused_tests),
         ("identity", stats.refused_identities),
     ] {

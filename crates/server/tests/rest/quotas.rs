@@ -16,6 +16,7 @@ use crate::sources::message;
 
 cases![
     an_account_that_is_sent_too_much_is_refused_and_others_are_not,
+    a_token_that_sends_too_much_for_very_many_accounts_is_refused_and_others_are_not,
     of_an_array_what_is_too_much_is_refused_by_itself,
     an_endpoint_is_tested_once_at_a_time_and_an_account_has_a_few_tests,
     endpoints_of_an_account_share_the_connections_it_may_have,
@@ -89,6 +90,41 @@ fn an_account_that_is_sent_too_much_is_refused_and_others_are_not(world: &World)
         let said = "a notification is refused: more is sent for its account than [quota] allows";
         server.log_with(&[said])?;
     }
+    Ok(())
+}
+
+fn a_token_that_sends_too_much_for_very_many_accounts_is_refused_and_others_are_not(
+    world: &World,
+) -> Result<()> {
+    let quota = "[quota]\ntoken_messages_per_second = 1";
+    let server = world.fresh()?.0.config(quota).start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let app = message("7")["application"].clone();
+    let fields = json!({"name": "s", "scope": "send", "applications": [app]});
+    let token = || {
+        let made = admin.post("/tokens", &json!({"token": fields.clone()}))?;
+        let token = text(&made.with(201)?.json["meta"]["token"])?;
+        Ok::<_, anyhow::Error>(bearer(&server, &token))
+    };
+    let (greedy, other) = (token()?, token()?);
+    let mut account = 0;
+    let refused = poll_until(PATIENCE, || {
+        account += 1;
+        let said = greedy.post("/messages", &message(&account.to_string()));
+        said.map(|said| (said.answer.status != 201).then_some(said))
+            .transpose()
+    });
+    let refused = refused.context("nothing is refused")??.with(429)?;
+    comes_again(&refused)?;
+    refused.refused(
+        429,
+        "This token sends too much: 1 notifications and 20480 KiB a second",
+        "",
+    )?;
+    other.post("/messages", &message("7"))?.with(201)?;
+    admin.post("/messages", &message("8"))?.with(201)?;
+    ensure!(refused_count(&server, "token_message")? >= 1.0);
+    server.log_with(&["a notification is refused: its token sends more than [quota] allows"])?;
     Ok(())
 }
 
