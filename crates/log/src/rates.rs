@@ -1,6 +1,6 @@
 //! Rates by name: how many things, and how many bytes, each of many parties may spend a second.
 //!
-//! What is not spent in [`BURST`] is lost, what is spent beyond it has to be waited for. A party
+//! What is not spent within a burst is lost, what is spent beyond it has to be waited for. A party
 //! that may spend at all may spend any amount at once, which it waits for afterwards: nothing is
 //! too large for a rate.
 
@@ -9,8 +9,8 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a party may spend nothing and lose none of it: what honest senders have gathered while
-/// something was away comes in one piece.
+/// How long a party may spend nothing and lose none of it, unless it is said otherwise: what honest
+/// senders have gathered while something was away comes in one piece.
 const BURST: Duration = Duration::from_secs(10);
 /// Parties that are remembered before those are looked for that have spent nothing lately.
 const FIRST_SWEEP: usize = 1024;
@@ -28,6 +28,7 @@ pub struct RateLimits {
 #[derive(Debug)]
 pub struct Rates<K> {
     limits: RateLimits,
+    burst: Duration,
     parties: Mutex<Parties<K>>,
 }
 
@@ -45,10 +46,17 @@ struct Spent {
 }
 
 impl<K: Eq + Hash> Rates<K> {
-    /// Rates with these limits for each party.
+    /// Rates with these limits for each party, which may spend ten seconds' worth at once.
     pub fn new(limits: RateLimits) -> Self {
+        Self::bursting(limits, BURST)
+    }
+
+    /// Rates with these limits for each party, which may spend at once what it has not spent within
+    /// `burst`.
+    pub fn bursting(limits: RateLimits, burst: Duration) -> Self {
         Self {
             limits,
+            burst,
             parties: Mutex::new(Parties {
                 spent: HashMap::new(),
                 sweep_at: FIRST_SWEEP,
@@ -79,7 +87,7 @@ impl<K: Eq + Hash> Rates<K> {
         }
         let mut parties = self.parties();
         let spent = parties.of(party, now);
-        match spent.wait(now) {
+        match spent.wait(now, self.burst) {
             Duration::ZERO => {
                 spent.add(&self.limits, (count, bytes), now);
                 Ok(())
@@ -97,7 +105,7 @@ impl<K: Eq + Hash> Rates<K> {
         let mut parties = self.parties();
         let spent = parties.of(party, now);
         spent.add(&self.limits, (count, bytes), now);
-        spent.wait(now)
+        spent.wait(now, self.burst)
     }
 
     /// How long the party has to wait before it may spend anything.
@@ -107,7 +115,7 @@ impl<K: Eq + Hash> Rates<K> {
         }
         let parties = self.parties();
         let spent = parties.spent.get(party);
-        spent.map_or(Duration::ZERO, |spent| spent.wait(now))
+        spent.map_or(Duration::ZERO, |spent| spent.wait(now, self.burst))
     }
 
     fn parties(&self) -> MutexGuard<'_, Parties<K>> {
@@ -135,9 +143,9 @@ impl Spent {
         self.bytes = self.bytes.max(now) + time_of(bytes, limits.bytes);
     }
 
-    fn wait(&self, now: Instant) -> Duration {
+    fn wait(&self, now: Instant, burst: Duration) -> Duration {
         let until = self.count.max(self.bytes);
-        until.saturating_duration_since(now + BURST)
+        until.saturating_duration_since(now + burst)
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -180,6 +188,20 @@ mod tests {
             let later = now + 1000 * SECOND;
             let spent = (0..1000).take_while(|_| rates.spend("a", each, later).is_ok());
             assert_eq!(spent.count(), 101, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_as_long_as_it_is_said() {
+        let now = Instant::now();
+        for (burst, expected) in [(0, 1), (1, 11), (60, 601)] {
+            let limits = RateLimits {
+                count: 10,
+                bytes: 0,
+            };
+            let rates = Rates::bursting(limits, burst * SECOND);
+            let spent = (0..1000).take_while(|_| rates.spend("a", (1, 0), now).is_ok());
+            assert_eq!(spent.count(), expected, "{burst} s");
         }
     }
 

@@ -64,10 +64,11 @@ struct TestUnderWay {
 impl Quotas {
     /// Quotas of which nothing is taken yet: how many notifications may be sent for one account,
     /// and by one token that sends for any.
-    pub fn new(messages: RateLimits, of_a_token: RateLimits) -> Self {
+    /// What was not taken for `burst` may be taken at once.
+    pub fn new(messages: RateLimits, of_a_token: RateLimits, burst: Duration) -> Self {
         Self(Arc::new(Inner {
-            messages: Rates::new(messages),
-            tokens: Rates::new(of_a_token),
+            messages: Rates::bursting(messages, burst),
+            tokens: Rates::bursting(of_a_token, burst),
             tests: Mutex::default(),
             identities: Rates::new(NEW_IDENTITIES),
             refused_identities: AtomicU64::new(0),
@@ -240,6 +241,8 @@ mod tests {
 
     use super::*;
 
+    const BURST: Duration = Duration::from_secs(10);
+
     fn after(refused: Result<()>) -> Option<(String, Duration)> {
         match refused {
             Err(Refusal::TooMuch { reason, after }) => Some((reason, after)),
@@ -259,7 +262,7 @@ mod tests {
                 count: limits.0,
                 bytes: limits.1 * 1024,
             };
-            let quotas = Quotas::new(limits, RateLimits::default());
+            let quotas = Quotas::new(limits, RateLimits::default(), BURST);
             let take = |account, bytes| quotas.take_message(&Sender::Anybody, account, bytes, now);
             let taken = (0..100).take_while(|_| take("7", 1024).is_ok());
             assert_eq!(taken.count(), 11);
@@ -276,7 +279,7 @@ mod tests {
         let now = Instant::now();
         let limits = RateLimits { count: 1, bytes: 0 };
         let of_an_account = RateLimits { count: 0, bytes: 1 };
-        let quotas = Quotas::new(of_an_account, limits);
+        let quotas = Quotas::new(of_an_account, limits, BURST);
         let token = |n| {
             let id = TokenId::from(Uuid::from_u128(n));
             Sender::Applications(id, Arc::default())
@@ -302,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_proxy_names_so_many_new_accounts_and_users() {
-        let quotas = Quotas::new(RateLimits::default(), RateLimits::default());
+        let quotas = Quotas::new(RateLimits::default(), RateLimits::default(), BURST);
         let made = (0..10_000).take_while(|_| quotas.take_identity().is_ok());
         // At most fifty more for each second that this takes.
         assert!((501..1_000).contains(&made.count()));
@@ -311,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_tested_once_at_a_time_and_an_account_has_a_few() {
-        let quotas = Quotas::new(RateLimits::default(), RateLimits::default());
+        let quotas = Quotas::new(RateLimits::default(), RateLimits::default(), BURST);
         let account = |n| AccountId::from(Uuid::from_u128(n));
         let endpoint = |n| EndpointId(Uuid::from_u128(n));
         let mut held: Vec<_> = (0..4)

@@ -84,6 +84,8 @@ pub struct RelayOptions {
     /// Records and bytes that the clients and the spill files of one user may bring in a second;
     /// they are read more slowly then.
     pub user_rate: RateLimits,
+    /// How much of that a user may send at once, as the time in which it could have been sent.
+    pub user_burst: Duration,
     /// How long a client may take to say who it is.
     pub hello_time: Duration,
     /// How long a client may leave its acknowledgements unread.
@@ -104,6 +106,7 @@ impl Default for RelayOptions {
             spill_interval: Duration::from_secs(5),
             max_client_bytes: 256 * 1024,
             user_rate: RateLimits::default(),
+            user_burst: Duration::from_secs(10),
             hello_time: Duration::from_secs(5),
             unread_time: Duration::from_secs(30),
             commit_interval: Duration::from_millis(2),
@@ -151,7 +154,7 @@ impl RelayServer {
             gather: gather.transpose()?,
             senders: Senders::new(peers.own(), options.bind_user.clone(), options.hello_time),
             places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
-            rates: Rates::new(options.user_rate),
+            rates: Rates::bursting(options.user_rate, options.user_burst),
             unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
             options,
             log,

@@ -249,14 +249,16 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Reads what has come since the socket was looked at last, within the bound.
+    /// Reads what has come since the socket was looked at last, within the bound. Whether the user
+    /// has sent too much is asked after each read: its clients together would go beyond its burst
+    /// by what all of them may hold.
     fn read_gathered(&mut self) -> Result<(), End> {
         self.together = self.socket.take_together();
         loop {
             self.read();
             self.read_frames()?;
             let may_go_on = !self.is_at_end && !self.is_full() && self.socket.has_gathered();
-            if !may_go_on || !self.has_room() {
+            if !may_go_on || self.held_until().is_some() || !self.has_room() {
                 return Ok(());
             }
         }

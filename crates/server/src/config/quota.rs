@@ -1,5 +1,7 @@
 //! `[quota]`: how much each account and each user of the host may send.
 
+use std::time::Duration;
+
 use dovecast_log::RateLimits;
 use serde::Deserialize;
 
@@ -27,6 +29,8 @@ pub(crate) struct Quota {
     relay_records_per_second: PerSecond,
     /// Kilobytes of them.
     relay_kb_per_second: PerSecond,
+    /// For how long what was not sent may be sent later, at once.
+    burst_seconds: Bounded<1, 3600>,
 }
 
 impl Default for Quota {
@@ -38,6 +42,7 @@ impl Default for Quota {
             token_messages_kb_per_second: Bounded::new(20_480),
             relay_records_per_second: Bounded::new(50_000),
             relay_kb_per_second: Bounded::new(51_200),
+            burst_seconds: Bounded::new(10),
         }
     }
 }
@@ -57,6 +62,11 @@ impl Quota {
             count: self.token_messages_per_second.get(),
             bytes: self.token_messages_kb_per_second.get() * 1024,
         }
+    }
+
+    /// For how long what was not sent may be sent later, at once.
+    pub(crate) fn burst(&self) -> Duration {
+        Duration::from_secs(self.burst_seconds.get())
     }
 
     /// What the mail processes of one user id send.

@@ -59,6 +59,7 @@ impl Config {
             spill_interval: Duration::from_secs(self.relay.spill_interval_seconds.get()),
             max_client_bytes: self.relay.max_client_kb.get_usize() * 1024,
             user_rate: self.quota.relay(),
+            user_burst: self.quota.burst(),
             hello_time: Duration::from_secs(self.relay.hello_timeout_seconds.get()),
             unread_time: Duration::from_secs(self.relay.unread_timeout_seconds.get()),
             commit_interval: Duration::from_millis(self.relay.commit_interval_ms.get()),
