@@ -50,8 +50,8 @@ impl Operations {
     }
 
     /// Closes an account: nobody acts for it from now on, and its tokens, its endpoints with their
-    /// filters, and what they owe go. A closing that was interrupted goes on when it is asked for
-    /// again.
+    /// filters, and what they owe go. A closing that was interrupted is finished by the next start
+    /// of a dispatcher, or when it is asked for again.
     pub async fn close_account(
         &self,
         Operator(by): Operator,

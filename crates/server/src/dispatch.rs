@@ -172,8 +172,25 @@ fn kept(config: &Dispatch) -> KeptPast {
     }
 }
 
+/// Finishes closings of accounts that a process has not come to the end of, this one before its
+/// start or another node.
+async fn finish_closings(store: &Store) {
+    match store.finish_closings().await {
+        Ok(0) => {}
+        Ok(accounts) => tracing::info!(accounts, "closed accounts have lost what they still had"),
+        Err(error) => {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(
+                error,
+                "closed accounts may still have something; this is retried"
+            );
+        }
+    }
+}
+
 async fn forget(store: Store, kept: KeptPast) {
     loop {
+        finish_closings(&store).await;
         match store.forget_past(kept).await {
             Ok(dropped) if dropped.attempt_rows + dropped.dead_letters > 0 => {
                 tracing::info!(

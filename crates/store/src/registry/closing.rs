@@ -1,8 +1,9 @@
 //! Accounts as the operator sees them: listed, closed, opened again.
 //!
-//! A closed account stays as a row: its number is not taken anew, and nobody acts for it. What
-//! belongs to it goes in steps, each a short transaction; who closes it again goes on where it was
-//! interrupted.
+//! A closed account stays as a row: its number is not taken anew, and nobody acts for it. One
+//! transaction closes it, takes its tokens and ends all delivery to its endpoints. What belongs to
+//! it goes behind that in steps, each a short transaction; what was interrupted is finished by
+//! [`Store::finish_closings`], or by who closes the account again.
 
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
@@ -20,6 +21,8 @@ use crate::statement::Statement;
 
 /// Endpoints of one transaction: others wait for each.
 const ENDPOINTS_AT_A_TIME: i64 = 100;
+/// Interrupted closings that are looked for at a time.
+const CLOSINGS_AT_A_TIME: i64 = 100;
 /// Rows of one statement, so that none takes long.
 const ROWS_AT_A_TIME: u32 = 5_000;
 
@@ -30,6 +33,12 @@ const SELECT: &str = "SELECT id, number, created_ms, closed_ms, \
     FROM account";
 const USERS: &str = "DELETE FROM account_user WHERE id IN \
     (SELECT id FROM account_user WHERE account_id = $1 LIMIT $2)";
+
+/// Accounts that are closed and still have something, behind an id.
+const HALF_CLOSED: &str = "SELECT id FROM account WHERE closed_ms IS NOT NULL AND id > $1 \
+    AND (EXISTS (SELECT 1 FROM endpoint WHERE endpoint.account_id = account.id) \
+    OR EXISTS (SELECT 1 FROM account_user WHERE account_user.account_id = account.id)) \
+    ORDER BY id LIMIT $2";
 
 /// An account, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,15 +104,39 @@ impl Store {
         let Some((account, tokens)) = self.mark_closed(number).await? else {
             return Ok(None);
         };
-        let mut closed = ClosedAccount {
-            tokens,
-            ..ClosedAccount::default()
-        };
-        // First nothing is delivered any more, then what there is of each endpoint goes, and the
-        // endpoint last: as long as it is there, who closes the account again finds it.
-        self.deactivate_endpoints(account).await?;
+        let endpoints = self.empty_closed(account).await?;
+        Ok(Some(ClosedAccount { endpoints, tokens }))
+    }
+
+    /// Finishes closings that were interrupted, by the end of a process for example; how many
+    /// accounts that were.
+    pub async fn finish_closings(&self) -> Result<u64> {
+        let mut finished = 0;
+        let mut after = String::new();
         loop {
-            let ids = self.endpoints_after(account, "").await?;
+            let rows = sqlx::query(HALF_CLOSED)
+                .bind(after.clone())
+                .bind(CLOSINGS_AT_A_TIME)
+                .fetch_all(&self.database.pool)
+                .await?;
+            let Some(last) = rows.last() else {
+                return Ok(finished);
+            };
+            after = row::text(last, "id")?;
+            for found in &rows {
+                self.empty_closed(row::id(found, "id")?).await?;
+                finished += 1;
+            }
+        }
+    }
+
+    /// Takes from a closed account what it has; how many endpoints that were.
+    async fn empty_closed(&self, account: AccountId) -> Result<u64> {
+        let mut endpoints = 0;
+        loop {
+            // What there is of each endpoint goes, and the endpoint last: as long as it is there,
+            // who comes after an interruption finds it.
+            let ids = self.some_endpoints(account).await?;
             // Somebody may have opened it again: what is made since stays.
             if ids.is_empty() || !self.is_closed_now(account).await? {
                 break;
@@ -111,7 +144,7 @@ impl Store {
             for id in &ids {
                 self.delete_rows_of(*id).await?;
             }
-            closed.endpoints += self.delete_endpoints(&ids).await?;
+            endpoints += self.delete_endpoints(&ids).await?;
             // What was under way has been noted meanwhile.
             for id in &ids {
                 self.delete_rows_of(*id).await?;
@@ -120,7 +153,7 @@ impl Store {
         if self.is_closed_now(account).await? {
             self.delete_in_steps(USERS, account.to_string()).await?;
         }
-        Ok(Some(closed))
+        Ok(endpoints)
     }
 
     async fn is_closed_now(&self, account: AccountId) -> Result<bool> {
@@ -137,7 +170,7 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Marks an account as closed, and deletes its tokens.
+    /// Marks an account as closed, deletes its tokens, and has nothing delivered to its endpoints.
     async fn mark_closed(&self, number: &str) -> Result<Option<(AccountId, u64)>> {
         let mut change = self.change().await?;
         let found = sqlx::query(
@@ -155,6 +188,21 @@ impl Store {
             .bind(account.to_string())
             .execute(&mut *change.tx)
             .await?;
+        let endpoints = sqlx::query(
+            "SELECT id FROM endpoint WHERE account_id = $1 AND active <> 0 ORDER BY id",
+        )
+        .bind(account.to_string())
+        .fetch_all(&mut *change.tx)
+        .await?;
+        let ids = endpoints.iter().map(|found| row::id(found, "id"));
+        let ids: Vec<EndpointId> = ids.collect::<Result<_>>()?;
+        // One after the other in the order of their ids, as all who lock several do.
+        of_each(
+            &mut change,
+            &ids,
+            "UPDATE endpoint SET active = 0 WHERE id = $1",
+        )
+        .await?;
         let committed = change.commit().await;
         // Even where it is not known whether they are gone.
         self.token_owners.forget();
@@ -162,36 +210,15 @@ impl Store {
         Ok(Some((account, tokens.rows_affected())))
     }
 
-    /// Some endpoints of an account, behind an id.
-    async fn endpoints_after(&self, account: AccountId, after: &str) -> Result<Vec<EndpointId>> {
-        let rows = sqlx::query(
-            "SELECT id FROM endpoint WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-        )
-        .bind(account.to_string())
-        .bind(after)
-        .bind(ENDPOINTS_AT_A_TIME)
-        .fetch_all(&self.database.pool)
-        .await?;
+    /// The first endpoints of an account.
+    async fn some_endpoints(&self, account: AccountId) -> Result<Vec<EndpointId>> {
+        let rows =
+            sqlx::query("SELECT id FROM endpoint WHERE account_id = $1 ORDER BY id LIMIT $2")
+                .bind(account.to_string())
+                .bind(ENDPOINTS_AT_A_TIME)
+                .fetch_all(&self.database.pool)
+                .await?;
         rows.iter().map(|row| row::id(row, "id")).collect()
-    }
-
-    async fn deactivate_endpoints(&self, account: AccountId) -> Result<()> {
-        let mut after = String::new();
-        loop {
-            let ids = self.endpoints_after(account, &after).await?;
-            let Some(last) = ids.last() else {
-                return Ok(());
-            };
-            after = last.to_string();
-            let mut change = self.change().await?;
-            of_each(
-                &mut change,
-                &ids,
-                "UPDATE endpoint SET active = 0 WHERE id = $1",
-            )
-            .await?;
-            change.commit().await?;
-        }
     }
 
     /// Deletes endpoints, with their filters.
