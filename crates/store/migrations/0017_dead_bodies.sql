@@ -10,8 +10,7 @@ CREATE TABLE dead_body (
 CREATE INDEX dead_body_account ON dead_body (account_id, made_ms, id, bytes);
 ALTER TABLE dead_letter ADD COLUMN body_id TEXT;
 CREATE INDEX dead_letter_body ON dead_letter (body_id);
--- Whose quota it counts for; empty: that of records which were no notification.
+-- Whose quota it counts for; empty: that of records which were no notification, and what is not counted yet: of letters of before it is
+-- written down in parts, after the start (deliveries/trim.rs).
 ALTER TABLE dead_letter ADD COLUMN account_id TEXT NOT NULL DEFAULT '';
-UPDATE dead_letter SET account_id =
-    COALESCE((SELECT endpoint.account_id FROM endpoint WHERE endpoint.id = dead_letter.endpoint_id), '');
 CREATE INDEX dead_letter_account ON dead_letter (account_id, id);

@@ -15,6 +15,7 @@
 //! does after SQLite has rolled back by itself on a full disk. A connection goes back to the pool
 //! only when it is known to be in no transaction; else it is closed (see [`settle`]).
 
+pub(crate) mod deadlock;
 mod failure;
 
 use std::io;

@@ -38,8 +38,8 @@ pub(crate) use held::Held;
 pub use past::{Dropped, KeptPast};
 pub(crate) use record::reason;
 pub(crate) use status::{Failing, Status};
-pub(crate) use trim::TrimCounts;
 pub use trim::{AccountPast, Trimmed};
+pub(crate) use trim::{Sweep, TrimCounts};
 pub(crate) use unsure::Unsure;
 
 /// For so long after a record has failed the store counts as one that takes none, unless one

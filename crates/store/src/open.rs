@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::connection::{Pool, PoolOptions, Transaction, is_unavailable};
-use crate::deliveries::{Failing, Held, Shown, TrimCounts, Unsure};
+use crate::deliveries::{Failing, Held, Shown, Sweep, TrimCounts, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::ChangeFeed;
 use crate::place::{BadDatabasePlace, DatabasePlace};
@@ -131,6 +131,7 @@ pub struct Store {
     /// by the steady clock.
     pub(crate) failed_to_record_ms: Arc<Mutex<Option<i64>>>,
     pub(crate) trim_counts: Arc<TrimCounts>,
+    pub(crate) sweep: Arc<Mutex<Sweep>>,
     /// What secrets are sealed with and opened.
     pub(crate) keys: Arc<Keys>,
     /// Held while a key replaces another.
@@ -189,6 +190,7 @@ impl Store {
             failing: Arc::default(),
             forgot_ms: Arc::default(),
             trim_counts: Arc::default(),
+            sweep: Arc::default(),
             failed_to_record_ms: Arc::default(),
             keys,
             rotating: Arc::default(),

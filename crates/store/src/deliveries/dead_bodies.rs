@@ -5,16 +5,16 @@
 //! no letter names it any more, in the transaction that removed the last one. On PostgreSQL both
 //! lock the row of the body first, so that neither takes away what the other one counts on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use dovecast_notification::EndpointId;
 use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, deadlock};
 use crate::error::Result;
-use crate::open::Database;
+use crate::open::{Database, Store};
 use crate::row;
 use crate::statement::Statement;
 
@@ -28,37 +28,46 @@ const INSERT_ONCE: &str = "INSERT INTO dead_body (id, account_id, bytes, made_ms
     ON CONFLICT (id) DO NOTHING";
 /// Bodies that one statement looks at.
 const AT_A_TIME: usize = 500;
+/// Times that [`AT_A_TIME`] bodies are looked at by one call of [`Store::sweep_bodies`].
+const SWEPT_PARTS: usize = 20;
 
-/// Bodies that a transaction has written.
+/// Bodies that a transaction writes, by their ids.
 #[derive(Default)]
-pub(super) struct Bodies(BTreeSet<String>);
+pub(super) struct Bodies<'a>(BTreeMap<String, Body<'a>>);
 
-impl Bodies {
-    /// Writes a body unless it is there, and gives its id.
-    pub(super) async fn put(
-        &mut self,
-        (database, tx): (&Database, &mut Connection),
-        endpoint: EndpointId,
-        content: &str,
-        time_ms: i64,
-    ) -> Result<String> {
-        let id = id_of(content);
-        if self.0.insert(id.clone()) {
-            let statement = if database.is_postgres {
-                LOCK_OR_INSERT
-            } else {
-                INSERT_ONCE
-            };
+struct Body<'a> {
+    endpoint: EndpointId,
+    content: &'a str,
+    time_ms: i64,
+}
+
+impl<'a> Bodies<'a> {
+    pub(super) fn add(&mut self, endpoint: EndpointId, content: &'a str, time_ms: i64) {
+        self.0.entry(id_of(content)).or_insert(Body {
+            endpoint,
+            content,
+            time_ms,
+        });
+    }
+
+    /// Writes those that are not there, in the order of their ids.
+    pub(super) async fn put(self, database: &Database, tx: &mut Connection) -> Result<()> {
+        let statement = if database.is_postgres {
+            LOCK_OR_INSERT
+        } else {
+            INSERT_ONCE
+        };
+        for (id, body) in self.0 {
             sqlx::query(statement)
-                .bind(id.clone())
-                .bind(endpoint.to_string())
-                .bind(i64::try_from(content.len()).unwrap_or(i64::MAX))
-                .bind(time_ms)
-                .bind(content.to_owned())
-                .execute(tx)
+                .bind(id)
+                .bind(body.endpoint.to_string())
+                .bind(i64::try_from(body.content.len()).unwrap_or(i64::MAX))
+                .bind(body.time_ms)
+                .bind(body.content.to_owned())
+                .execute(&mut *tx)
                 .await?;
         }
-        Ok(id)
+        Ok(())
     }
 }
 
@@ -71,7 +80,18 @@ pub(super) async fn remove_unused(
     let ids = removed.iter().map(|row| row::optional_text(row, "body_id"));
     // In one order, so that two of us wait for one another and not in a circle.
     let ids: BTreeSet<String> = ids.filter_map(Result::transpose).collect::<Result<_>>()?;
+    remove_unnamed(database, tx, ids).await?;
+    Ok(())
+}
+
+/// Removes those of these bodies that no letter names; how many those were.
+pub(super) async fn remove_unnamed(
+    database: &Database,
+    tx: &mut Connection,
+    ids: BTreeSet<String>,
+) -> Result<u64> {
     let ids: Vec<String> = ids.into_iter().collect();
+    let mut removed = 0;
     for part in ids.chunks(AT_A_TIME) {
         if database.is_postgres {
             // What another one has begun to name is seen by the next statement.
@@ -83,12 +103,42 @@ pub(super) async fn remove_unused(
         let mut delete = Statement::new("DELETE FROM dead_body WHERE id IN (");
         delete.bind_list(part.iter().cloned(), ", ");
         delete.push(") AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE body_id = dead_body.id)");
-        delete.execute(tx).await?;
+        removed += delete.execute(tx).await?;
     }
-    Ok(())
+    Ok(removed)
 }
 
-fn id_of(content: &str) -> String {
+impl Store {
+    /// Removes bodies that no letter names, some at each call, all in turn: a node of before there
+    /// were any, which runs beside this one during an upgrade, removes letters without them.
+    pub(super) async fn sweep_bodies(&self) -> Result<u64> {
+        let mut removed = 0;
+        for _ in 0..SWEPT_PARTS {
+            let after = self.sweep().bodies_after.clone();
+            let rows = sqlx::query("SELECT id FROM dead_body WHERE id > $1 ORDER BY id LIMIT $2")
+                .bind(after)
+                .bind(i64::try_from(AT_A_TIME).unwrap_or(i64::MAX))
+                .fetch_all(&self.database.pool)
+                .await?;
+            let ids = rows.iter().map(|found| row::text(found, "id"));
+            let ids: BTreeSet<String> = ids.collect::<Result<_>>()?;
+            self.sweep().bodies_after = ids.last().cloned().unwrap_or_default();
+            if ids.is_empty() {
+                break;
+            }
+            let remove = || async {
+                let mut tx = self.database.begin_writing().await?;
+                let removed = remove_unnamed(&self.database, &mut tx, ids.clone()).await?;
+                tx.commit().await?;
+                Ok(removed)
+            };
+            removed += deadlock::again(remove).await?;
+        }
+        Ok(removed)
+    }
+}
+
+pub(super) fn id_of(content: &str) -> String {
     let mut id = String::with_capacity(64);
     for byte in Sha256::digest(content.as_bytes()) {
         // Writing to a String does not fail.

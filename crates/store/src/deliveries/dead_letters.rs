@@ -11,9 +11,9 @@ use sqlx::query::Query;
 use uuid::Uuid;
 
 use super::claims::count;
-use super::dead_bodies::{Bodies, remove_unused};
+use super::dead_bodies::{self, Bodies, remove_unused};
 use super::ranges::offset;
-use crate::connection::Connection;
+use crate::connection::{Connection, deadlock};
 use crate::error::Result;
 use crate::id::repeatable;
 use crate::open::{Database, Store};
@@ -43,6 +43,14 @@ impl KeptDeadLetter {
     }
 }
 
+/// Value of `is_base64` where the content is a text. Of the others one is for Base64, and one for
+/// what is in `dead_body`. A node of before that table, which runs beside this one during an
+/// upgrade, takes letters of this value only when it redelivers: of those that have a body it would
+/// owe the empty content.
+const TEXT: i64 = 0;
+const BASE64: i64 = 1;
+const IN_BODY: i64 = 2;
+
 /// What is there already, by its id or by the place of its record, stays as it is.
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, \
     log, topic, part, record_offset, content, is_base64, body_id, account_id) \
@@ -62,42 +70,40 @@ const DROP_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dea
 /// Most dead letters that one statement drops, so that others need not wait long.
 const DROPPED_AT_A_TIME: i64 = 500;
 
-/// Dead letters that one transaction inserts, each once, however often that is tried.
-#[derive(Default)]
-pub(super) struct NewLetters {
-    count: usize,
-    bodies: Bodies,
+/// Inserts dead letters, each once, however often that is tried; `log` is where their records
+/// stand, of those that are records. Their bodies come first, in the order of their ids: whoever
+/// locks several of those does it so, and no two wait for each other.
+pub(super) async fn insert_all(
+    (database, tx): (&Database, &mut Connection),
+    letters: &[&DeadLetter],
+    log: &str,
+) -> Result<()> {
+    let mut bodies = Bodies::default();
+    for letter in letters {
+        if let (Some(endpoint), Some(text)) = (letter.endpoint, text_of(letter)) {
+            bodies.add(endpoint, text, letter.time_ms);
+        }
+    }
+    bodies.put(database, tx).await?;
+    for (place, letter) in letters.iter().enumerate() {
+        let text = text_of(letter);
+        let body = letter.endpoint.and(text).map(dead_bodies::id_of);
+        let (content, is_base64) = match text {
+            Some(_) if body.is_some() => (String::new(), IN_BODY),
+            Some(text) => (text.to_owned(), TEXT),
+            None => (BASE64_STANDARD.encode(&letter.content), BASE64),
+        };
+        let insert = row_of(place, letter, log);
+        let insert = insert.bind(content).bind(is_base64).bind(body);
+        insert.execute(&mut *tx).await?;
+    }
+    Ok(())
 }
 
-impl NewLetters {
-    /// Inserts one; `log` is where its record stands, if it is one.
-    pub(super) async fn insert(
-        &mut self,
-        (database, tx): (&Database, &mut Connection),
-        letter: &DeadLetter,
-        log: &str,
-    ) -> Result<()> {
-        // PostgreSQL takes no NUL in a text.
-        let text = std::str::from_utf8(&letter.content).ok();
-        let text = text.filter(|text| !text.contains('\0'));
-        let body = match (letter.endpoint, text) {
-            (Some(endpoint), Some(text)) => {
-                let at = (database, &mut *tx);
-                Some(self.bodies.put(at, endpoint, text, letter.time_ms).await?)
-            }
-            _ => None,
-        };
-        let (content, is_base64) = match text {
-            Some(_) if body.is_some() => (String::new(), 0_i64),
-            Some(text) => (text.to_owned(), 0),
-            None => (BASE64_STANDARD.encode(&letter.content), 1),
-        };
-        let insert = row_of(self.count, letter, log);
-        let insert = insert.bind(content).bind(is_base64).bind(body);
-        insert.execute(tx).await?;
-        self.count += 1;
-        Ok(())
-    }
+/// The content, if a column can hold it: PostgreSQL takes no NUL in a text.
+fn text_of(letter: &DeadLetter) -> Option<&str> {
+    let text = std::str::from_utf8(&letter.content).ok();
+    text.filter(|text| !text.contains('\0'))
 }
 
 /// All but the content.
@@ -168,15 +174,18 @@ impl Store {
         endpoint: EndpointId,
         notification: NotificationId,
     ) -> Result<bool> {
-        let mut tx = self.database.begin_writing().await?;
-        let dropped = sqlx::query(DROP_ONE)
-            .bind(endpoint.to_string())
-            .bind(notification.to_string())
-            .fetch_all(&mut *tx)
-            .await?;
-        remove_unused(&self.database, &mut tx, &dropped).await?;
-        tx.commit().await?;
-        Ok(!dropped.is_empty())
+        let drop_one = || async move {
+            let mut tx = self.database.begin_writing().await?;
+            let dropped = sqlx::query(DROP_ONE)
+                .bind(endpoint.to_string())
+                .bind(notification.to_string())
+                .fetch_all(&mut *tx)
+                .await?;
+            remove_unused(&self.database, &mut tx, &dropped).await?;
+            tx.commit().await?;
+            Ok(!dropped.is_empty())
+        };
+        deadlock::again(drop_one).await
     }
 
     /// Drops the dead letters of an endpoint that have become so since a time; how many those were.
@@ -185,8 +194,7 @@ impl Store {
         endpoint: EndpointId,
         since_ms: i64,
     ) -> Result<u64> {
-        let mut dropped = 0;
-        loop {
+        let drop_part = || async move {
             let mut tx = self.database.begin_writing().await?;
             let part = sqlx::query(DROP_PART)
                 .bind(endpoint.to_string())
@@ -196,8 +204,13 @@ impl Store {
                 .await?;
             remove_unused(&self.database, &mut tx, &part).await?;
             tx.commit().await?;
-            dropped += part.len() as u64;
-            if (part.len() as u64) < DROPPED_AT_A_TIME.unsigned_abs() {
+            Ok(part.len() as u64)
+        };
+        let mut dropped = 0;
+        loop {
+            let part = deadlock::again(&drop_part).await?;
+            dropped += part;
+            if part < DROPPED_AT_A_TIME.unsigned_abs() {
                 return Ok(dropped);
             }
         }
@@ -206,7 +219,7 @@ impl Store {
 
 fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
     let content = row::text(found, "content")?;
-    let content = if row::truth(found, "is_base64")? {
+    let content = if row::number(found, "is_base64")? == BASE64 {
         BASE64_STANDARD
             .decode(content)
             .map_err(|error| row::wrong("content", error))?

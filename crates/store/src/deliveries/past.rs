@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use super::dead_bodies::remove_unused;
 use crate::clean;
 use crate::clock::SKEW_MS;
+use crate::connection::deadlock;
 use crate::error::{Result, with_sources};
 use crate::id::repeatable;
 use crate::open::Store;
@@ -128,6 +129,7 @@ impl Store {
             attempt_rows: self.forget(&ATTEMPTS, &attempts, passed_ms).await?,
             dead_letters: self.forget(&DEAD_LETTERS, &dead_letters, passed_ms).await?,
         };
+        self.sweep_bodies().await?;
         if let Err(error) = clean::empty_log(&self.database).await {
             let error = with_sources(&error);
             tracing::warn!(
@@ -171,8 +173,7 @@ impl Store {
     /// the letters.
     async fn delete(&self, statement: &'static str, value: i64) -> Result<u64> {
         const AT_A_TIME: u32 = 5_000;
-        let mut rows = 0;
-        loop {
+        let some = || async move {
             let mut tx = self.database.begin_writing().await?;
             let deleted = sqlx::query(statement)
                 .bind(value)
@@ -181,8 +182,13 @@ impl Store {
                 .await?;
             remove_unused(&self.database, &mut tx, &deleted).await?;
             tx.commit().await?;
-            rows += deleted.len() as u64;
-            if (deleted.len() as u64) < u64::from(AT_A_TIME) {
+            Ok(deleted.len() as u64)
+        };
+        let mut rows = 0;
+        loop {
+            let deleted = deadlock::again(&some).await?;
+            rows += deleted;
+            if deleted < u64::from(AT_A_TIME) {
                 return Ok(rows);
             }
         }

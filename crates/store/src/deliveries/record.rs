@@ -1,9 +1,9 @@
 //! Noting what has happened, in one transaction, in the order in which it was said. What becomes of
 //! owed deliveries is in [`super::owing`], what of ranges in [`super::ranges`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, deadlock};
 use dovecast_dispatch::ledger::{AttemptRow, Happened};
 use dovecast_notification::EndpointId;
 use sqlx::Any;
@@ -11,7 +11,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
 use super::attempts::Rows;
-use super::dead_letters::NewLetters;
+use super::dead_letters;
 use super::order::Keys;
 use super::owing::{Owing, Time};
 use super::status::Seen;
@@ -36,7 +36,7 @@ impl Store {
                 self.disable(*endpoint, reason).await?;
             }
         }
-        self.record_happened(happened).await
+        deadlock::again(|| self.record_happened(happened)).await
     }
 
     async fn record_happened(&self, happened: &[Happened]) -> Result<()> {
@@ -55,7 +55,7 @@ impl Store {
             keys: Keys::new(),
         };
         let mut ranges = self.ranges();
-        let mut letters = NewLetters::default();
+        let mut letters = Vec::new();
         let mut attempts = Attempts::new();
         for happened in happened {
             match happened {
@@ -72,19 +72,21 @@ impl Store {
                 Happened::Ended(id, to) => ranges.end(&mut tx, id, *to).await?,
                 Happened::UnwantedRange(id) => ranges.unwanted(&mut tx, id).await?,
                 Happened::Released(id) => ranges.release(&mut tx, id).await?,
-                Happened::Dead(letter) => {
-                    let at = (&self.database, &mut *tx);
-                    letters.insert(at, letter, &self.log).await?;
-                }
+                Happened::Dead(letter) => letters.push(letter),
                 Happened::Attempt(row) => attempts.entry(row.endpoint).or_default().push(row),
                 // A change of the registry, which has a transaction of its own.
                 Happened::SwitchedOff(..) => {}
             }
         }
         owing.end(&mut tx).await?;
+        let at = (&self.database, &mut *tx);
+        dead_letters::insert_all(at, &letters, &self.log).await?;
         let changed = ranges.changed;
+        let mut endpoints: BTreeSet<EndpointId> = attempts.keys().copied().collect();
+        endpoints.extend(letters.iter().filter_map(|letter| letter.endpoint));
         let seen = self.attempted(&mut tx, attempts).await?;
         tx.commit().await?;
+        self.sweep().grown.extend(endpoints);
         self.held().apply(changed);
         self.failing().apply(seen);
         Ok(())

@@ -7,7 +7,7 @@ use dovecast_dispatch::ledger::{BEHIND, OwedId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
 use super::dead_bodies::remove_unused;
-use crate::connection::Connection;
+use crate::connection::{Connection, deadlock};
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -29,12 +29,12 @@ const CONTENT: &str = "SELECT content FROM owed WHERE endpoint_id = $1 AND notif
     UNION ALL SELECT COALESCE(dead_body.content, dead_letter.content) FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 LIMIT 1";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
-const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 \
+const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 \
     RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
 const LAST: &str = "SELECT MAX(id) AS id FROM dead_letter WHERE endpoint_id = $1";
 /// Takes dead letters of an endpoint up to the last one when this began: what dies meanwhile stays.
 const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
-    WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 = 0 ORDER BY id LIMIT $4) \
+    WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 <> 1 ORDER BY id LIMIT $4) \
     RETURNING notification_id, COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, \
     body_id";
 
@@ -42,6 +42,14 @@ impl Store {
     /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is
     /// owed now; `false`: it is neither.
     pub async fn redeliver(
+        &self,
+        endpoint: EndpointId,
+        notification: NotificationId,
+    ) -> Result<bool> {
+        deadlock::again(|| self.redeliver_once(endpoint, notification)).await
+    }
+
+    async fn redeliver_once(
         &self,
         endpoint: EndpointId,
         notification: NotificationId,
@@ -92,33 +100,39 @@ impl Store {
         };
         let mut redelivered = 0;
         loop {
-            let now_ms = self.due_now_ms().await?;
-            let mut tx = self.database.begin_writing().await?;
-            let letters = sqlx::query(TAKE_PART)
-                .bind(endpoint.to_string())
-                .bind(since_ms)
-                .bind(last.clone())
-                .bind(PART)
-                .fetch_all(&mut *tx)
-                .await?;
-            for letter in &letters {
-                let notification = row::id(letter, "notification_id")?;
-                owe(
-                    &mut tx,
-                    (endpoint, notification),
-                    row::text(letter, "content")?,
-                    now_ms,
-                )
-                .await?;
-            }
-            remove_unused(&self.database, &mut tx, &letters).await?;
-            tx.commit().await?;
-            let count = i64::try_from(letters.len()).unwrap_or(i64::MAX);
-            redelivered += letters.len() as u64;
-            if count < PART {
+            let part = || self.redeliver_part(endpoint, since_ms, &last);
+            let count = deadlock::again(part).await?;
+            redelivered += count;
+            if count < PART.unsigned_abs() {
                 return Ok(redelivered);
             }
         }
+    }
+
+    /// Some dead letters since a time, up to one, are owed now; how many.
+    async fn redeliver_part(&self, endpoint: EndpointId, since_ms: i64, last: &str) -> Result<u64> {
+        let now_ms = self.due_now_ms().await?;
+        let mut tx = self.database.begin_writing().await?;
+        let letters = sqlx::query(TAKE_PART)
+            .bind(endpoint.to_string())
+            .bind(since_ms)
+            .bind(last.to_owned())
+            .bind(PART)
+            .fetch_all(&mut *tx)
+            .await?;
+        for letter in &letters {
+            let notification = row::id(letter, "notification_id")?;
+            owe(
+                &mut tx,
+                (endpoint, notification),
+                row::text(letter, "content")?,
+                now_ms,
+            )
+            .await?;
+        }
+        remove_unused(&self.database, &mut tx, &letters).await?;
+        tx.commit().await?;
+        Ok(letters.len() as u64)
     }
 
     /// What an endpoint owes for later is due now, as if nothing had failed yet; how many

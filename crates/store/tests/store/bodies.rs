@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger};
 use dovecast_notification::NotificationId;
-use dovecast_store::{AccountPast, EndpointId, Store, Trimmed};
+use dovecast_store::{AccountPast, EndpointId, KeptPast, Store, Trimmed};
 use uuid::Uuid;
 
 use crate::setup::{Test, cases, create, each, soon};
@@ -13,6 +13,11 @@ use crate::setup::{Test, cases, create, each, soon};
 cases![
     a_body_is_there_once_for_all_endpoints_until_the_last_letter_goes,
     a_letter_that_comes_while_the_last_one_goes_keeps_its_body,
+    a_node_of_before_bodies_redelivers_no_letter_whose_body_it_does_not_see,
+    a_body_whose_letter_a_node_of_before_has_removed_goes,
+    letters_of_before_accounts_were_counted_count,
+    two_who_write_the_same_bodies_in_another_order_wait_for_each_other_once,
+    an_account_of_which_nothing_new_is_written_is_not_looked_at,
     an_account_keeps_its_newest_letters_and_takes_none_of_others,
     an_account_keeps_its_newest_attempts_and_takes_none_of_others,
 ];
@@ -124,6 +129,121 @@ async fn a_letter_that_comes_while_the_last_one_goes_keeps_its_body(test: Test) 
         ensure!(store.drop_dead_letter(comes, id).await?);
         ensure!(test.count("dead_body")? == 0, "round {round}");
     }
+    Ok(())
+}
+
+/// What a node of version 16 of the schema takes when it redelivers.
+const TAKEN_BEFORE: &str = "dead_letter WHERE is_base64 = 0";
+
+async fn a_node_of_before_bodies_redelivers_no_letter_whose_body_it_does_not_see(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let endpoint = endpoints(&store, "1", 1).await?[0];
+    let two = [1, 2].map(|number| letter(endpoint, number));
+    store.record(&each(Happened::Dead, two)).await?;
+    ensure!(test.count(TAKEN_BEFORE)? == 0);
+    // Of builds that had the table already.
+    test.execute("UPDATE dead_letter SET is_base64 = 0 WHERE time_ms = 1")?;
+    ensure!(numbers(&store, endpoint).await? == [1, 2]);
+    let id = NotificationId(Uuid::from_u128(1));
+    ensure!(store.redeliver(endpoint, id).await?);
+    ensure!(store.redeliver_since(endpoint, 0).await? == 1);
+    ensure!(test.count("owed WHERE content <> ''")? == 2);
+    ensure!(test.count("dead_body")? == 0);
+    Ok(())
+}
+
+async fn a_body_whose_letter_a_node_of_before_has_removed_goes(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let endpoint = endpoints(&store, "1", 1).await?[0];
+    let now_ms = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_millis();
+    let all = (0..3).map(|number| letter(endpoint, now_ms + number));
+    store.record(&each(Happened::Dead, all)).await?;
+    test.execute("DELETE FROM dead_letter WHERE time_ms = (SELECT MIN(time_ms) FROM dead_letter)")?;
+    ensure!(test.count("dead_body")? == 3);
+    for _ in 0..2 {
+        store.forget_past(KeptPast::default()).await?;
+        ensure!(test.count("dead_body")? == 2 && test.count("dead_letter")? == 2);
+    }
+    Ok(())
+}
+
+async fn letters_of_before_accounts_were_counted_count(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let endpoint = endpoints(&store, "1", 1).await?[0];
+    let all = (1..=1_200).map(|number| letter(endpoint, number));
+    store.record(&each(Happened::Dead, all)).await?;
+    test.execute("UPDATE dead_letter SET account_id = ''")?;
+    store.trim_past(&UNBOUNDED).await?;
+    ensure!(test.count("dead_letter WHERE account_id = ''")? == 0);
+    // A node of before writes more.
+    store
+        .record(&[Happened::Dead(letter(endpoint, 2_000))])
+        .await?;
+    test.execute("UPDATE dead_letter SET account_id = '' WHERE time_ms = 2000")?;
+    let few = AccountPast {
+        dead_letters: 1_000,
+        ..UNBOUNDED
+    };
+    let trimmed = store.trim_past(&few).await?;
+    ensure!(trimmed.dead_letters == 201, "{trimmed:?}");
+    Ok(())
+}
+
+async fn two_who_write_the_same_bodies_in_another_order_wait_for_each_other_once(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let all = endpoints(&store, "1", 2).await?;
+    let dead = |endpoint, numbers: Vec<u128>| {
+        let letters = numbers.into_iter().map(|number| letter(endpoint, number));
+        each(Happened::Dead, letters)
+    };
+    for round in 0..20 {
+        let numbers: Vec<u128> = (0..50).map(|number| round * 50 + number).collect();
+        let there = dead(all[0], numbers.clone());
+        let back = dead(all[1], numbers.into_iter().rev().collect());
+        let (one, other) =
+            soon(async { tokio::join!(store.record(&there), store.record(&back)) }).await?;
+        one?;
+        other?;
+    }
+    ensure!(test.count("dead_letter")? == 2_000 && test.count("dead_body")? == 1_000);
+    Ok(())
+}
+
+async fn an_account_of_which_nothing_new_is_written_is_not_looked_at(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let (mine, other) = (
+        endpoints(&store, "1", 1).await?[0],
+        endpoints(&store, "2", 1).await?[0],
+    );
+    let few = AccountPast {
+        dead_letters: 5,
+        attempt_rows: 5,
+        ..UNBOUNDED
+    };
+    store.trim_past(&few).await?;
+    let dead = |endpoint, numbers: std::ops::Range<u128>| {
+        each(
+            Happened::Dead,
+            numbers.map(|number| letter(endpoint, number)),
+        )
+    };
+    store.record(&dead(other, 0..9)).await?;
+    let trimmed = store.trim_past(&few).await?;
+    ensure!(trimmed.dead_letters == 4, "{trimmed:?}");
+    let before = store.statements();
+    store.trim_past(&few).await?;
+    let idle = store.statements() - before;
+    ensure!(idle <= 2, "{idle} statements though nothing is new");
+    store.record(&dead(mine, 10..17)).await?;
+    let trimmed = store.trim_past(&few).await?;
+    ensure!(trimmed.dead_letters == 2, "{trimmed:?}");
+    ensure!(numbers(&store, other).await? == [4, 5, 6, 7, 8]);
     Ok(())
 }
 
