@@ -28,6 +28,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -35,7 +36,9 @@ use std::thread::JoinHandle;
 use rusqlite::params;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicStatus};
+use crate::{
+    Appended, GroupStatus, Log, LogError, NewRecord, Position, StartAt, TopicPartition, TopicStatus,
+};
 use group::Groups;
 use lock::lock;
 use store::Store;
@@ -193,6 +196,17 @@ impl Embedded {
     /// A consumer of all topics, of those that come later too.
     pub fn consumer_of_all(&self, group: &str) -> EmbeddedConsumer {
         EmbeddedConsumer::new(self.handle.clone(), group, None)
+    }
+
+    /// Says which offsets are still needed by others than consumer groups, in place of what was
+    /// said before. They are removed in their time like others; what goes so counts as unread, and
+    /// is warned of before. `who` is what the log line calls them.
+    pub fn set_needed(
+        &self,
+        who: &str,
+        offsets: impl IntoIterator<Item = (TopicPartition, Range<u64>)>,
+    ) {
+        self.handle.shared.topics.needed.set(who, offsets);
     }
 
     /// What was counted so far.

@@ -4,6 +4,7 @@ mod announcer;
 mod following;
 #[cfg(feature = "kafka")]
 mod lost;
+mod needed;
 mod noticed;
 mod routes;
 mod tester;
@@ -74,6 +75,9 @@ impl Dispatching {
         helpers.spawn(following.follow(applied));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         helpers.spawn(trim(store.clone(), kept_of_account(&config.dispatch)));
+        if logs.is_own() {
+            helpers.spawn(needed::follow(store.clone(), logs.own.clone()));
+        }
         helpers.spawn(announcer::run(
             store.clone(),
             Destination::new(logs, &config.dispatch.outbox_topic),

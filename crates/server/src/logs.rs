@@ -51,6 +51,14 @@ impl Logs {
         })
     }
 
+    /// Whether what is dispatched is read in the own log, and not in a Kafka.
+    pub(crate) fn is_own(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        return self.kafka.is_none();
+        #[cfg(not(feature = "kafka"))]
+        return true;
+    }
+
     /// What records have to keep to.
     #[cfg_attr(
         not(feature = "kafka"),

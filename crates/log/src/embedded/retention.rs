@@ -8,6 +8,7 @@
 //! Of too many bytes partitions lose that have more than their share ([`shares`]).
 
 mod clock;
+mod needed;
 mod shares;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use super::topics::{Partition, Topic};
 use super::writer::Shared;
 
 use shares::Shares;
+
+pub(super) use needed::Needed;
 
 pub(super) use clock::{Now, RetentionClock};
 
@@ -87,7 +90,7 @@ fn remove(
     let mut all = oldest_of_each(shared, &transaction, now_ms, &mut parts)?;
     let is_over = |parts: &Shares, all: &[Oldest]| oldest_of(all, |oldest| parts.is_over(oldest));
     if let Some((next, _)) = is_over(&parts, &all) {
-        parts.warn_of(&transaction, &all[next])?;
+        parts.warn_of((&transaction, &shared.topics.needed), &all[next])?;
     }
     let (mut cutoff_ms, mut marked_ms) = (i64::MIN, None);
     if let Some(age_ms) = options.retention_ms {
@@ -114,7 +117,7 @@ fn remove(
             (i, counted_ms) = over;
         }
         let first = all.swap_remove(i);
-        if let Some(unread) = shares::unread(&transaction, &first)? {
+        if let Some(unread) = shares::unread(&transaction, &shared.topics.needed, &first)? {
             let from = unread.from.max(first.partition().begin());
             unread_records += first.end.saturating_sub(from);
         }

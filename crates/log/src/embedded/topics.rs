@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::retention::Needed;
 use crate::{PartitionStatus, TopicStatus};
 
 /// A topic. Its partitions never change.
@@ -86,36 +87,43 @@ impl Partition {
 
 /// All topics.
 #[derive(Debug, Default)]
-pub(super) struct Topics(RwLock<BTreeMap<Arc<str>, Arc<Topic>>>);
+pub(super) struct Topics {
+    by_name: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
+    /// What is needed of them besides what groups have not read.
+    pub(super) needed: Needed,
+}
 
 impl Topics {
     pub(super) fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
         topics.get(name).cloned()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.by_name
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Topic>> {
-        let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
         topics.values().cloned().collect()
     }
 
     /// What is in the log is read anew.
     pub(super) fn clear(&self) {
-        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         topics.clear();
     }
 
     pub(super) fn insert(&self, topic: Arc<Topic>) {
-        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         topics.insert(Arc::clone(&topic.name), topic);
     }
 
     pub(super) fn remove(&self, name: &str) {
-        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         topics.remove(name);
     }
 

@@ -1,7 +1,9 @@
 //! How much endpoints owe.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use dovecast_dispatch::ledger::TopicPartition;
 use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
@@ -9,6 +11,9 @@ use super::claims::count;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
+
+const OWED_OFFSETS: &str = "SELECT topic, part, MIN(from_offset) AS from_offset, MAX(to_offset) AS to_offset \
+    FROM owed_range WHERE log = $1 GROUP BY topic, part";
 
 /// What an endpoint owes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +25,24 @@ pub struct OwedCount {
 }
 
 impl Store {
+    /// What of this node's log is owed as ranges: of each partition from the first offset to behind
+    /// the last.
+    pub async fn owed_offsets(&self) -> Result<Vec<(TopicPartition, Range<u64>)>> {
+        let rows = sqlx::query(OWED_OFFSETS)
+            .bind(self.log.to_string())
+            .fetch_all(&self.database.pool)
+            .await?;
+        let place = |found: &AnyRow| {
+            let place = TopicPartition {
+                topic: row::text(found, "topic")?.into(),
+                partition: count(found, "part")?,
+            };
+            let (from, to) = (count(found, "from_offset")?, count(found, "to_offset")?);
+            Ok((place, from..to))
+        };
+        rows.iter().map(place).collect()
+    }
+
     /// What each endpoint owes, if it owes anything: single deliveries, and ranges of the log.
     pub async fn owed_counts(&self) -> Result<BTreeMap<EndpointId, OwedCount>> {
         let mut counts: BTreeMap<EndpointId, OwedCount> = BTreeMap::new();

@@ -8,6 +8,7 @@ use dovecast_event::brief;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::Oldest;
+use super::needed::Needed;
 use crate::LineLimit;
 
 /// Part of the bytes that may be kept from which on it is looked at what goes next: nine in ten.
@@ -22,8 +23,9 @@ pub(super) struct Shares {
     total: u64,
 }
 
-/// What a consumer group has not read of a batch.
+/// What somebody has not got of a batch.
 pub(super) struct Unread {
+    /// Name of a consumer group, or of what is [`Needed`] besides.
     group: String,
     /// First offset that it has not read.
     pub(super) from: u64,
@@ -68,14 +70,14 @@ impl Shares {
     /// Warns where what goes next was not read by a group, while there is still room.
     pub(super) fn warn_of(
         &self,
-        transaction: &Transaction<'_>,
+        (transaction, needed): (&Transaction<'_>, &Needed),
         next: &Oldest,
     ) -> rusqlite::Result<()> {
         let (part, of) = NEARLY_FULL;
         if self.limit == u64::MAX || self.total < self.limit / of * part {
             return Ok(());
         }
-        if let Some(unread) = unread(transaction, next)?
+        if let Some(unread) = unread(transaction, needed, next)?
             && LINES.take()
         {
             tracing::warn!(
@@ -85,25 +87,27 @@ impl Shares {
                 committed = unread.from,
                 stored_bytes = self.total,
                 retention_bytes = self.limit,
-                "the log is nearly as large as it may be, and removes next what a consumer group has not read"
+                "the log is nearly as large as it may be, and removes next what was not delivered yet"
             );
         }
         Ok(())
     }
 }
 
-/// What of a batch a consumer group has not read; of several groups the one that is furthest
-/// behind.
+/// What of a batch was not read by a consumer group, or is needed besides; of several that which
+/// is furthest behind.
 pub(super) fn unread(
     transaction: &Transaction<'_>,
+    needed: &Needed,
     batch: &Oldest,
 ) -> rusqlite::Result<Option<Unread>> {
-    transaction
+    let partition = batch.partition();
+    let of_groups = transaction
         .prepare_cached(
             "SELECT consumer_group, offset FROM committed WHERE partition_id = ?1 AND offset < ?2 ORDER BY offset LIMIT 1",
         )?
         .query_row(
-            params![batch.partition().id.cast_signed(), batch.end.cast_signed()],
+            params![partition.id.cast_signed(), batch.end.cast_signed()],
             |row| {
                 Ok(Unread {
                     group: row.get(0)?,
@@ -111,5 +115,15 @@ pub(super) fn unread(
                 })
             },
         )
-        .optional()
+        .optional()?;
+    let besides = needed.of(
+        &batch.topic.name,
+        partition.number,
+        partition.begin()..batch.end,
+    );
+    let besides = besides.map(|(who, from)| Unread { group: who, from });
+    Ok(of_groups
+        .into_iter()
+        .chain(besides)
+        .min_by_key(|unread| unread.from))
 }

@@ -145,6 +145,34 @@ fn a_clock_that_was_wrong_does_not_decide_which_partition_is_emptied() {
 }
 
 #[test]
+fn what_is_removed_and_needed_besides_what_groups_read_is_counted() {
+    let case = Case {
+        batches: 100,
+        wrong: &[],
+        idle: &[],
+    };
+    // Half of the batches go; partition 0 has forty, of which it loses the first.
+    for (needed, expected) in [(None, false), (Some(0..1), true), (Some(39..40), false)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let shared = shared(dir.path(), (Some(50 * BYTES), None));
+        let mut connection = shared.store.open_writer().expect("a store");
+        let now = Now::read();
+        let mut clock = RetentionClock::new(now);
+        fill(&case, true, &connection, now.time_ms);
+        load::load(&shared, &connection).expect("a log");
+        let place = crate::TopicPartition {
+            topic: "dovecot".into(),
+            partition: 0,
+        };
+        let needed = needed.map(|offsets| (place, offsets));
+        shared.topics.needed.set("endpoints", needed.clone());
+        step(&shared, &mut connection, &mut clock, now).expect("room");
+        let removed = shared.counters.removed_unread.load(Ordering::Relaxed);
+        assert_eq!(removed > 0, expected, "{needed:?}: {removed}");
+    }
+}
+
+#[test]
 fn a_clock_that_was_behind_empties_no_partition() {
     let case = Case {
         batches: 3000,
