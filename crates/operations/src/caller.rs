@@ -246,7 +246,7 @@ impl Operations {
     pub async fn caller_of_identity(&self, number: &str, profile: &Profile) -> Result<Caller> {
         let quotas = &self.parts.quotas;
         if self.store.account(number).await?.is_none() {
-            quotas.take_identity()?;
+            quotas.take_account()?;
         }
         // Nobody else looks whether the account is closed.
         let account = self.store.account_seen(number).await?;
@@ -254,7 +254,7 @@ impl Operations {
         let user = if let Some(user) = known {
             user
         } else {
-            quotas.take_identity()?;
+            quotas.take_user(account.id)?;
             self.store.user_seen(account.id, profile).await?
         };
         Ok(Caller::Person(Person {

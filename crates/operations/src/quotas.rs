@@ -16,12 +16,14 @@ use crate::{Operations, Refusal, Result, Sender};
 const ACCOUNT_TESTS: usize = 4;
 /// When a test that is refused may be asked for again: most endpoints have answered by then.
 const TEST_AGAIN: Duration = Duration::from_secs(1);
-/// Accounts and users that are made in a second because a proxy names them for the first time,
-/// after ten times as many at once: a hundred thousand of them have come within half an hour.
+/// Accounts that are made in a second because a proxy names them for the first time, and users,
+/// after ten times as many at once: a hundred thousand of each have come within half an hour.
 const NEW_IDENTITIES: RateLimits = RateLimits {
     count: 50,
     bytes: 0,
 };
+/// Users of those that one account may have: one that names very many leaves the others most.
+const NEW_USERS_OF_ACCOUNT: RateLimits = RateLimits { count: 5, bytes: 0 };
 
 /// What accounts have taken.
 #[derive(Clone, Debug)]
@@ -33,7 +35,9 @@ struct Inner {
     /// Notifications by tokens that send for any account.
     tokens: Rates<TokenId>,
     tests: Mutex<HashMap<EndpointId, AccountId>>,
-    identities: Rates<()>,
+    new_accounts: Rates<()>,
+    new_users: Rates<()>,
+    new_users_of: Rates<AccountId>,
     refused_identities: AtomicU64,
     refused_messages: AtomicU64,
     refused_token_messages: AtomicU64,
@@ -70,7 +74,9 @@ impl Quotas {
             messages: Rates::bursting(messages, burst),
             tokens: Rates::bursting(of_a_token, burst),
             tests: Mutex::default(),
-            identities: Rates::new(NEW_IDENTITIES),
+            new_accounts: Rates::new(NEW_IDENTITIES),
+            new_users: Rates::new(NEW_IDENTITIES),
+            new_users_of: Rates::new(NEW_USERS_OF_ACCOUNT),
             refused_identities: AtomicU64::new(0),
             refused_messages: AtomicU64::new(0),
             refused_token_messages: AtomicU64::new(0),
@@ -155,14 +161,27 @@ impl Quotas {
         Refusal::TooMuch { reason, after }
     }
 
-    /// One more account or user that is made because a proxy names it.
-    pub(crate) fn take_identity(&self) -> Result<()> {
-        let made = self.0.identities.spend((), (1, 0), Instant::now());
-        made.map_err(|after| {
-            self.0.refused_identities.fetch_add(1, Ordering::Relaxed);
-            let reason = "Too many accounts and users are new at the moment".to_owned();
-            Refusal::TooMuch { reason, after }
-        })
+    /// One more account that is made because a proxy names it.
+    pub(crate) fn take_account(&self) -> Result<()> {
+        let made = self.0.new_accounts.spend((), (1, 0), Instant::now());
+        made.map_err(|after| self.too_many_new("accounts are new", after))
+    }
+
+    /// One more user of an account that is made because a proxy names it. What the account may not
+    /// make is taken from no other.
+    pub(crate) fn take_user(&self, account: AccountId) -> Result<()> {
+        let now = Instant::now();
+        let made = self.0.new_users_of.spend(account, (1, 0), now);
+        made.map_err(|after| self.too_many_new("users of the account are new", after))?;
+        let made = self.0.new_users.spend((), (1, 0), now);
+        made.map_err(|after| self.too_many_new("users are new", after))
+    }
+
+    fn too_many_new(&self, what: &str, after: Duration) -> Refusal {
+        let counter = &self.0.refused_identities;
+        counter.fetch_add(1, Ordering::Relaxed);
+        let reason = format!("Too many {what} at the moment");
+        Refusal::TooMuch { reason, after }
     }
 
     fn take_test(&self, account: AccountId, endpoint: EndpointId) -> Result<TestUnderWay> {
@@ -207,8 +226,9 @@ fn shown(limits: RateLimits) -> String {
 
 impl Operations {
     /// Takes a notification of so many bytes out of what may be sent for an account, and by a token
-    /// that sends for any account, or refuses it. Those of one request have one `now`: after one of an account is refused, no further one is
-    /// taken, and what is sent again is behind all that was taken.
+    /// that sends for any account, or refuses it. Those of one request have one `now`: after one of
+    /// an account is refused, no further one is taken, and what is sent again is behind all that
+    /// was taken.
     pub fn take_message(
         &self,
         sender: &Sender,
@@ -304,12 +324,17 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_names_so_many_new_accounts_and_users() {
+    fn a_proxy_names_so_many_new_accounts_and_users_and_one_account_a_few_of_them() {
         let quotas = Quotas::new(RateLimits::default(), RateLimits::default(), BURST);
-        let made = (0..10_000).take_while(|_| quotas.take_identity().is_ok());
-        // At most fifty more for each second that this takes.
-        assert!((501..1_000).contains(&made.count()));
-        assert_eq!(quotas.stats().refused_identities, 1);
+        let account = |n| AccountId::from(Uuid::from_u128(n));
+        // At most so many more for each second that this takes.
+        let of_one = (0..10_000).take_while(|_| quotas.take_user(account(0)).is_ok());
+        assert!((51..200).contains(&of_one.count()));
+        let others = (1..10_000).take_while(|n| quotas.take_user(account(*n)).is_ok());
+        assert!((400..1_000).contains(&others.count()));
+        let accounts = (0..10_000).take_while(|_| quotas.take_account().is_ok());
+        assert!((501..1_000).contains(&accounts.count()));
+        assert_eq!(quotas.stats().refused_identities, 3);
     }
 
     #[test]
