@@ -32,6 +32,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::Stopping;
 use limits::{Limits, Times};
+pub(crate) use places::network;
 use places::{Place, Places};
 use progress::Progress;
 use stats::{HttpStats, Slow};

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{LineLimit, RateLimits, Rates};
 
+use crate::serve::http::network;
+
 /// Wrong passwords of one address in a second, after ten at once: a person who tries what it was
 /// notices nothing, a program needs years.
 const WRONG: RateLimits = RateLimits { count: 1, bytes: 0 };
@@ -23,6 +25,7 @@ pub(crate) struct Guesses(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// By network: who has a /64 of IPv6 has very many addresses.
     wrong: Rates<IpAddr>,
     known: Mutex<HashSet<IpAddr>>,
     refused: AtomicU64,
@@ -54,7 +57,7 @@ impl Default for Guesses {
 impl Guesses {
     /// Whether what an address says is looked at; else how long it has to wait.
     pub(super) fn admit(&self, address: IpAddr) -> Result<(), Duration> {
-        let wait = self.0.wrong.wait(&address, Instant::now());
+        let wait = self.0.wrong.wait(&network(address), Instant::now());
         if wait.is_zero() || self.known().contains(&address) {
             return Ok(());
         }
@@ -73,7 +76,9 @@ impl Guesses {
     /// The address has said wrong ones.
     pub(super) fn was_wrong(&self, address: IpAddr) {
         self.0.refused.fetch_add(1, Ordering::Relaxed);
-        self.0.wrong.charge(address, (1, 0), Instant::now());
+        self.0
+            .wrong
+            .charge(network(address), (1, 0), Instant::now());
         if let Some(others) = self.0.lines.take_counted() {
             tracing::warn!(
                 %address,
@@ -116,5 +121,26 @@ mod tests {
         }
         assert!(guesses.admit(mail_host).is_ok() && guesses.admit(other).is_ok());
         assert!(guesses.stats().held_off > 0 && guesses.stats().refused > 100);
+    }
+
+    #[test]
+    fn who_has_very_many_addresses_guesses_as_often_as_who_has_one() {
+        let guesses = Guesses::default();
+        let address = |net: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, net, 0, 0, 0, host]);
+        let mail_host = address(1, 7);
+        guesses.was_right(mail_host);
+        let tried = (0..100).take_while(|host| {
+            let is_admitted = guesses.admit(address(1, 100 + host)).is_ok();
+            guesses.was_wrong(address(1, 100 + host));
+            is_admitted
+        });
+        // At most one more for each second that this takes.
+        assert!((11..=20).contains(&tried.count()));
+        assert!(
+            guesses.admit(mail_host).is_ok(),
+            "it has said the right one"
+        );
+        assert!(guesses.admit(address(2, 1)).is_ok(), "of another network");
+        assert!(guesses.stats().held_off > 0);
     }
 }
