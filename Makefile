@@ -47,6 +47,7 @@ soak: deps-test fuzz ## the long tests of faults in full length, all of faults a
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
 	DOVECAST_SOAK=1 cargo test --release --package dovecast-scale
 	DOVECAST_SOAK=1 cargo test --package dovecast-event --test arbitrary
+	DOVECAST_SOAK=1 cargo test --package dovecast-server --test abuse
 	for round in $$(seq $(SOAK_ROUNDS)); do \
 		cargo test --package dovecast-dispatch --tests && \
 		cargo test --package dovecast-store --tests && \
