@@ -12,10 +12,6 @@ type PerSecond = Bounded<0, 1_000_000_000>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the keys of the file say their unit"
-)]
 pub(crate) struct Quota {
     /// Notifications of an account over HTTP.
     messages_per_second: PerSecond,
