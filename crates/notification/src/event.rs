@@ -25,6 +25,20 @@ pub enum EventAccount {
     Fixed(Box<str>),
 }
 
+impl EventAccount {
+    /// The account of this user's events; `None` if there is no domain to take it from.
+    pub fn of_user(&self, user: &str) -> Option<Box<str>> {
+        match self {
+            Self::User => Some(user.into()),
+            Self::Domain => match user.rsplit_once('@') {
+                Some((_, domain)) if !domain.is_empty() => Some(domain.to_lowercase().into()),
+                _ => None,
+            },
+            Self::Fixed(account) => Some(account.clone()),
+        }
+    }
+}
+
 impl Notification {
     /// Reads a record of a topic of events.
     pub fn from_event(record: &Record, account: &EventAccount) -> Result<Self, BadNotification> {
@@ -43,14 +57,9 @@ impl Notification {
         let event: Event<'_> = serde_json::from_str(value).map_err(|error| bad(&error))?;
         let kind = EventKind::from_name(&event.event)
             .ok_or_else(|| bad(&format_args!("unknown event `{}`", event.event)))?;
-        let account = match account {
-            EventAccount::User => event.user.into(),
-            EventAccount::Domain => match event.user.rsplit_once('@') {
-                Some((_, domain)) if !domain.is_empty() => domain.to_lowercase().into(),
-                _ => return Err(BadNotification::NoDomain(brief(&event.user))),
-            },
-            EventAccount::Fixed(account) => account.clone(),
-        };
+        let account = account
+            .of_user(&event.user)
+            .ok_or_else(|| BadNotification::NoDomain(brief(&event.user)))?;
         Ok(Self {
             id: NotificationId::of(record),
             application: DOVECOT.into(),
