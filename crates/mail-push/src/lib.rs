@@ -1,9 +1,29 @@
 //! Mail push: whose mail it is, how a mailbox is heard, and what is told to a person's devices.
 //!
-//! [`person`] says who a login is. The REST API and SQL are left out: the server wires both.
+//! [`person`] says who a login is; [`topic`] and [`message`] what is told of an event, and in which
+//! form; [`subscription`] what a device asks for; [`listener`] whether a mailbox is heard without a
+//! session; [`plan`] what is pushed where; [`push`] is the port to what brings messages to devices.
+//! The REST API and SQL are left out: the server wires both.
 
 #![forbid(unsafe_code)]
 
+mod glob;
+pub mod listener;
+pub mod mail_event;
+pub mod message;
 pub mod person;
+pub mod plan;
+pub mod push;
+pub mod retry;
+pub mod subscription;
+pub mod tag;
+pub mod topic;
 
+pub use mail_event::{BadMailEvent, MailEvent, MailSender};
+pub use message::PushContent;
 pub use person::{BadPerson, Person};
+pub use plan::{EventPlan, PlannedPush};
+pub use push::{AddressFault, Push, PushAnswer, PushVerdict, Transport};
+pub use subscription::{DeviceAddress, Subscription, SubscriptionId, TransportKind, Wishes};
+pub use tag::Tag;
+pub use topic::{BadTopics, Topic, Topics};
