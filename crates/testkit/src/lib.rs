@@ -36,6 +36,8 @@ pub mod postgres;
 #[cfg(feature = "server")]
 pub mod power_cut;
 pub mod process;
+#[cfg(feature = "push")]
+pub mod push;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "services")]
