@@ -155,6 +155,11 @@ impl Guard {
         Self::with_resolver(allowed, Arc::clone(names::system()) as Arc<dyn Resolve>)
     }
 
+    /// Any address: for end-points that the operator has named.
+    pub fn of_operator() -> Self {
+        Self::new(&AllowedNetwork::all())
+    }
+
     /// Public addresses of other hosts, and those of `allowed`, as another resolver finds them.
     pub fn with_resolver(allowed: &[AllowedNetwork], resolver: Arc<dyn Resolve>) -> Self {
         Self {
@@ -183,6 +188,13 @@ impl Guard {
     /// Whether a request may go to this address.
     pub fn allows(&self, address: SocketAddr) -> bool {
         self.check(address).is_ok()
+    }
+
+    /// Whether the configuration names a network with this address, which is not public besides.
+    pub fn allows_by_name(&self, address: SocketAddr) -> bool {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let is_named = self.allowed.iter().any(|network| network.contains(address));
+        is_named && !is_public(address.ip())
     }
 
     /// Whether an address is refused because it is this host's own.

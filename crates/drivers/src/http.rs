@@ -4,6 +4,7 @@
 //! The connection is driven by whoever uses it: no task of its own, nothing to wake in between.
 
 mod connect;
+mod retry_after;
 pub mod sockets;
 mod status_line;
 
@@ -30,6 +31,7 @@ use sockets::{AccountSockets, Place};
 use status_line::{Noting, StatusLine};
 
 pub use connect::{ConnectError, Tried};
+pub(crate) use retry_after::retry_after;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -57,6 +59,9 @@ pub enum HttpError {
     /// The connection breaks, or what comes is no HTTP.
     #[error("{}", told(.0))]
     Http(#[from] hyper::Error),
+    /// The connection of HTTP/2 breaks, or what comes is no HTTP/2.
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
     /// The connection is over, and nothing has come.
     #[error("the connection was closed before the answer")]
     Closed,
@@ -74,7 +79,8 @@ fn told(error: &hyper::Error) -> String {
 /// anew with each piece of it, so this bounds time as well as memory.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Bytes to and from an origin, encrypted or not.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type Driver = http1::Connection<TokioIo<Noting<Box<dyn Stream>>>, Full<Bytes>>;
@@ -97,6 +103,28 @@ pub struct Answer {
     body: Option<Incoming>,
 }
 
+/// Connects to whichever of the addresses takes it, and speaks TLS where the origin does.
+pub(crate) async fn stream(
+    addresses: &Addresses,
+    origin: &Origin,
+    (place, sockets): (Place, &AccountSockets),
+) -> Result<(Box<dyn Stream>, Place), HttpError> {
+    let more = || sockets.try_place();
+    let connected = connect::connect(addresses, place, more).await;
+    let (tcp, place) = connected.inspect_err(|error| {
+        tracing::debug!(reasons = error.reasons(), "no address takes a connection");
+    })?;
+    let stream: Box<dyn Stream> = match &origin.tls {
+        None => Box::new(tcp),
+        Some(config) => {
+            let name = server_name(&origin.host).map_err(HttpError::Tls)?;
+            let connector = TlsConnector::from(Arc::clone(config));
+            Box::new(connector.connect(name, tcp).await.map_err(HttpError::Tls)?)
+        }
+    };
+    Ok((stream, place))
+}
+
 /// How much of a body is read to keep the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -114,19 +142,7 @@ impl Connection {
         origin: &Origin,
         (place, sockets): (Place, &AccountSockets),
     ) -> Result<Self, HttpError> {
-        let more = || sockets.try_place();
-        let connected = connect::connect(addresses, place, more).await;
-        let (tcp, place) = connected.inspect_err(|error| {
-            tracing::debug!(reasons = error.reasons(), "no address takes a connection");
-        })?;
-        let stream: Box<dyn Stream> = match &origin.tls {
-            None => Box::new(tcp),
-            Some(config) => {
-                let name = server_name(&origin.host).map_err(HttpError::Tls)?;
-                let connector = TlsConnector::from(Arc::clone(config));
-                Box::new(connector.connect(name, tcp).await.map_err(HttpError::Tls)?)
-            }
-        };
+        let (stream, place) = stream(addresses, origin, (place, sockets)).await?;
         let line = Arc::default();
         let (sender, driver) = lenient()
             .handshake(TokioIo::new(Noting::new(stream, &line)))

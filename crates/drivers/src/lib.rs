@@ -14,6 +14,7 @@ pub mod http;
 pub mod kafka;
 pub mod mail;
 pub mod names;
+pub mod push;
 pub mod signature;
 pub mod template;
 pub mod tls;

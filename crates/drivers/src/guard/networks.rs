@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// A network to which requests may go: `10.1.0.0/16`, `127.0.0.1`, `10.1.0.0/16:443`,
 /// `[fd00::/8]:443`.
@@ -32,6 +32,18 @@ impl fmt::Display for BadNetwork {
 impl std::error::Error for BadNetwork {}
 
 impl AllowedNetwork {
+    /// All addresses.
+    pub(super) fn all() -> [Self; 2] {
+        let all = |network| Self {
+            network,
+            port: None,
+        };
+        [
+            all(IpNet::V4(Ipv4Net::default())),
+            all(IpNet::V6(Ipv6Net::default())),
+        ]
+    }
+
     /// Whether requests may go to this address.
     pub(super) fn contains(&self, address: SocketAddr) -> bool {
         self.network.contains(&address.ip()) && self.port.is_none_or(|port| port == address.port())

@@ -1,17 +1,14 @@
 //! What the answer of an endpoint means for the delivery.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dovecast_dispatch::driver::{Answer, Attempt, Outcome};
 use hyper::Response;
-use hyper::header::RETRY_AFTER;
 
 use crate::http;
 
 /// Most bytes of an answer's head that are kept.
 const HEAD_BYTES: usize = 2048;
-/// A `Retry-After` further away counts as this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// What an answer means.
 pub(super) fn judged(head: &Response<()>) -> Attempt {
@@ -21,7 +18,7 @@ pub(super) fn judged(head: &Response<()>) -> Attempt {
         200..=299 => Outcome::Delivered,
         408 | 409 | 425 | 429 | 500..=599 => Outcome::Failed {
             reason,
-            retry_after: retry_after(head),
+            retry_after: http::retry_after(head.headers()),
         },
         410 => Outcome::Gone { reason },
         _ => Outcome::Refused { reason },
@@ -34,16 +31,4 @@ pub(super) fn judged(head: &Response<()>) -> Attempt {
         }),
         latency: Duration::ZERO,
     }
-}
-
-/// RFC 9110, 10.2.3: seconds, or a date.
-fn retry_after(head: &Response<()>) -> Option<Duration> {
-    let value = head.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if let Ok(seconds) = value.parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let date = httpdate::parse_http_date(value).ok()?;
-        date.duration_since(SystemTime::now()).unwrap_or_default()
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
 }
