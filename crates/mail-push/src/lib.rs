@@ -2,16 +2,18 @@
 //!
 //! [`person`] says who a login is; [`topic`] and [`message`] what is told of an event, and in which
 //! form; [`subscription`] what a device asks for; [`listener`] whether a mailbox is heard without a
-//! session; [`plan`] what is pushed where; [`push`] is the port to what brings messages to devices.
-//! The REST API and SQL are left out: the server wires both.
+//! session, [`placement`] on which node; [`plan`] what is pushed where; [`push`] and [`log_in`] are
+//! ports. The REST API and SQL are left out: the server wires both.
 
 #![forbid(unsafe_code)]
 
 mod glob;
 pub mod listener;
+pub mod log_in;
 pub mod mail_event;
 pub mod message;
 pub mod person;
+pub mod placement;
 pub mod plan;
 pub mod push;
 pub mod retry;
@@ -19,6 +21,7 @@ pub mod subscription;
 pub mod tag;
 pub mod topic;
 
+pub use log_in::{LogIn, LogInAnswer, LogInSecret};
 pub use mail_event::{BadMailEvent, MailEvent, MailSender};
 pub use message::PushContent;
 pub use person::{BadPerson, Person};

@@ -25,6 +25,8 @@ pub enum Caller {
     Applications(TokenId, Arc<[String]>),
     /// A person of an account.
     Person(Person),
+    /// A person whose mail is pushed, by a token that is for nothing else.
+    MailPerson(TokenId, dovecast_mail_push::Person),
 }
 
 /// Who acts, as the log names it: never by a secret.
@@ -102,11 +104,12 @@ impl Caller {
     pub fn operator(self) -> Result<Operator> {
         match self {
             Self::Operator(by) => Ok(Operator(by)),
-            Self::Person(_) | Self::Registration(_) | Self::Applications(..) => {
-                Err(Refusal::forbidden(
-                    "Only an admin token may list, create and delete tokens, and see and close accounts",
-                ))
-            }
+            Self::Person(_)
+            | Self::Registration(_)
+            | Self::Applications(..)
+            | Self::MailPerson(..) => Err(Refusal::forbidden(
+                "Only an admin token may list, create and delete tokens, and see and close accounts",
+            )),
         }
     }
 
@@ -115,9 +118,11 @@ impl Caller {
         match self {
             Self::Operator(by) => Ok(Registrar(Registers::All(by))),
             Self::Registration(token) => Ok(Registrar(Registers::Own(token))),
-            Self::Person(_) | Self::Applications(..) => Err(Refusal::forbidden(
-                "Only an admin token or a registration token may register applications",
-            )),
+            Self::Person(_) | Self::Applications(..) | Self::MailPerson(..) => {
+                Err(Refusal::forbidden(
+                    "Only an admin token or a registration token may register applications",
+                ))
+            }
         }
     }
 
@@ -125,11 +130,12 @@ impl Caller {
     pub fn tenant(self) -> Result<Tenant> {
         match self {
             Self::Person(person) => Ok(Tenant(person)),
-            Self::Operator(_) | Self::Registration(_) | Self::Applications(..) => {
-                Err(Refusal::forbidden(
-                    "This token belongs to no account, and endpoints belong to one: make a token of the account (`POST /tokens` with the scope `account` and its `account_number`, or `dovecast tokens add`)",
-                ))
-            }
+            Self::Operator(_)
+            | Self::Registration(_)
+            | Self::Applications(..)
+            | Self::MailPerson(..) => Err(Refusal::forbidden(
+                "This token belongs to no account, and endpoints belong to one: make a token of the account (`POST /tokens` with the scope `account` and its `account_number`, or `dovecast tokens add`)",
+            )),
         }
     }
 
@@ -139,7 +145,7 @@ impl Caller {
             Self::Person(person) => Ok(Sender::Account(person.account)),
             Self::Applications(token, names) => Ok(Sender::Applications(token, names)),
             Self::Operator(_) => Ok(Sender::Anybody),
-            Self::Registration(_) => Err(Refusal::forbidden(
+            Self::Registration(_) | Self::MailPerson(..) => Err(Refusal::forbidden(
                 "Only a token of the scope `send`, a token of the account or an admin token may send notifications",
             )),
         }
@@ -232,6 +238,7 @@ impl Operations {
         Ok(match owner {
             TokenOwner::Admin => Caller::Operator(By::Token(id)),
             TokenOwner::Registration => Caller::Registration(id),
+            TokenOwner::Person(person) => Caller::MailPerson(id, person),
             TokenOwner::Applications(names) => Caller::Applications(id, names),
             TokenOwner::Account(account) => Caller::Person(Person {
                 account,

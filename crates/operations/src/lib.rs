@@ -23,6 +23,7 @@ mod dead_letters;
 mod endpoints;
 mod explanations;
 mod filters;
+pub mod push;
 mod quotas;
 mod records;
 mod refusal;

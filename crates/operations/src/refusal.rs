@@ -47,6 +47,8 @@ pub enum Refusal {
     },
     /// The test of an endpoint has failed; the text is the reason.
     TestFailed(String),
+    /// What is needed is not configured, or cannot be used now; the text says what.
+    Unavailable(Cow<'static, str>),
     /// The store has failed.
     Store(StoreError),
 }
@@ -64,6 +66,8 @@ pub enum Resource {
     /// The filter of the endpoint of this id.
     Filter,
     Token,
+    /// A subscription of a person for mail push.
+    Subscription,
 }
 
 /// All that is wrong with what was said, as far as it is told.
@@ -199,6 +203,9 @@ impl From<StoreError> for Refusal {
                     "cannot be created: the account has {most} endpoints, and may have no more"
                 ),
             )),
+            error @ StoreError::TooManySubscriptions(_) => {
+                Self::Conflict(format!("{error}: remove one first"))
+            }
             StoreError::Unknown { kind, id } => Self::invalid(Fault::unknown_member(kind, &id)),
             StoreError::AuthorizationTwice => Self::attribute(
                 "data/headers/Authorization",
@@ -234,6 +241,7 @@ impl fmt::Display for Resource {
             Self::Endpoint => "endpoint",
             Self::Filter => "filter of an endpoint",
             Self::Token => "token",
+            Self::Subscription => "subscription",
         })
     }
 }
@@ -278,6 +286,7 @@ impl fmt::Display for Refusal {
             | Self::Conflict(reason)
             | Self::UnderWay { reason, .. }
             | Self::TooMuch { reason, .. } => f.write_str(reason),
+            Self::Unavailable(reason) => f.write_str(reason),
             Self::TestFailed(reason) => write!(f, "the test was not delivered: {reason}"),
             Self::Store(error) => error.fmt(f),
         }

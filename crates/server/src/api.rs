@@ -8,15 +8,15 @@
 mod accounts;
 mod apps;
 mod attempts;
-mod body;
+pub(crate) mod body;
 mod dead_letters;
 pub(crate) mod documents;
 mod endpoints;
-mod error;
+pub(crate) mod error;
 mod explanations;
 mod filters;
 pub(crate) mod filters_in_words;
-mod identity;
+pub(crate) mod identity;
 mod messages;
 pub(crate) mod parsers;
 mod path;

@@ -12,6 +12,7 @@ mod exposed;
 mod http;
 mod limits;
 mod mail;
+pub(crate) mod mail_push;
 mod ox;
 pub(crate) mod paths;
 mod place;
@@ -84,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) kafka_clusters: clusters::KafkaClusters,
     pub(crate) presets: presets::Presets,
     pub(crate) mail: mail::Mail,
+    #[serde(deserialize_with = "mail_push::checked")]
+    pub(crate) mail_push: mail_push::MailPushSection,
     /// A secret that every user of the host can read.
     #[serde(skip)]
     pub(crate) exposed: Option<Exposed>,
@@ -171,6 +174,7 @@ impl Default for Config {
             kafka_clusters: clusters::KafkaClusters::new(),
             presets: presets::Presets::default(),
             mail: mail::Mail::default(),
+            mail_push: mail_push::MailPushSection::default(),
             exposed: None,
         }
     }

@@ -220,6 +220,7 @@ impl From<Refusal> for Failure {
             | Refusal::UnderWay { .. } => StatusCode::CONFLICT,
             Refusal::TooMuch { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::TestFailed(_) => StatusCode::BAD_GATEWAY,
+            Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, brief(&refusal.to_string()))
     }

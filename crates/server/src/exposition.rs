@@ -3,6 +3,7 @@
 mod dispatch;
 mod names;
 pub(crate) mod process;
+mod push;
 mod quotas;
 mod requests;
 #[cfg(feature = "kafka")]
@@ -54,6 +55,8 @@ pub(crate) struct Snapshot {
     pub(crate) http: HttpCounts,
     /// What was refused of accounts that have taken what they may.
     pub(crate) quotas: Option<QuotaStats>,
+    /// What mail push has done, if it runs here.
+    pub(crate) pushes: Vec<(&'static str, u64)>,
     pub(crate) lost_lines: u64,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
@@ -104,6 +107,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     if let Some(stats) = &snapshot.quotas {
         quotas::refused(&mut out, stats);
     }
+    push::pushes(&mut out, &snapshot.pushes);
     if let Some(trimmed) = &snapshot.trimmed {
         quotas::trimmed(&mut out, trimmed);
     }

@@ -24,6 +24,7 @@ mod headers;
 mod key_file;
 mod logs;
 pub mod parsers;
+mod push;
 mod serve;
 mod sources;
 mod terminal;

@@ -48,6 +48,7 @@ use crate::exposition;
 #[cfg(feature = "kafka")]
 use crate::logs;
 use crate::logs::Logs;
+use crate::push::wiring::Pushing;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
 use backlog::Backlogs;
@@ -139,6 +140,7 @@ struct Parts {
     shipper: Option<Arc<Shipper>>,
     stopping: Stopping,
     http: JoinSet<std::io::Result<()>>,
+    pushing: Option<Pushing>,
     /// What ends with the server.
     _helpers: JoinSet<()>,
 }
@@ -178,6 +180,7 @@ impl Parts {
             }
             _ => None,
         };
+        let pushing = Pushing::start_where_stored(config, &logs, store.as_ref(), &sockets)?;
         let status = Status {
             http: Arc::clone(&http_stats),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
@@ -193,6 +196,7 @@ impl Parts {
             drivers: drivers.clone(),
             ox: ox.guesses(),
             operations: operations.clone(),
+            pushes: pushing.as_ref().map(Pushing::counters),
         };
         let control = Control {
             store: store.clone(),
@@ -213,6 +217,7 @@ impl Parts {
             let api = Api::new(operations, outbox, &config.http);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
+        router = router.merge(pushing.as_ref().map(Pushing::router).unwrap_or_default());
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
         let mut helpers = JoinSet::new();
         #[cfg(feature = "kafka")]
@@ -243,6 +248,7 @@ impl Parts {
             shipper: shipper.map(|(shipper, _)| shipper),
             stopping,
             http,
+            pushing,
             _helpers: helpers,
         })
     }

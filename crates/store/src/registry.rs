@@ -20,7 +20,7 @@ mod receiver;
 mod registration;
 pub(crate) mod sealing;
 mod secret_settings;
-mod secrets;
+pub(crate) mod secrets;
 pub(crate) mod settings;
 mod stored_words;
 mod token_owners;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dovecast_mail_push::Person;
 use dovecast_store::{MAX_APPLICATIONS, Scope, TokenEdit, TokenGrant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -32,11 +33,19 @@ pub struct TokenFields {
     /// Name for people; at most 255 characters.
     #[schema(value_type = String, min_length = 1, max_length = 255)]
     pub name: Option<String>,
-    /// What the token allows: `admin`, `registration`, `send` or `account`, which is the default.
+    /// What the token allows: `admin`, `registration`, `send`, `person` or `account`, which is the
+    /// default.
     pub scope: Option<String>,
     /// Number of the account, required with the scope `account`; at most 255 characters.
     #[schema(min_length = 1, max_length = 255)]
     pub account_number: Option<String>,
+    /// Context of the person, required with the scope `person`.
+    pub context: Option<String>,
+    /// User of the person in the context, required with the scope `person`.
+    pub user: Option<String>,
+    /// Login of the person at the mail server, with the scope `person`; the default is
+    /// `user@context` for numbers, and the user otherwise.
+    pub login: Option<String>,
     /// Names of the applications that the token registers (scope `registration`) or sends for
     /// (scope `send`, which needs one); at most 1000.
     pub applications: Option<Vec<String>>,
@@ -75,7 +84,20 @@ impl TokenFields {
         let mut checking = Checking::default();
         let name = checking.name(self.name);
         let number = checking.account_number(self.account_number);
-        let scope = checking.scope(self.scope.as_deref(), number);
+        let whom = [self.context, self.user, self.login].map(filled);
+        let scope = if self.scope.as_deref() == Some("person") {
+            if number.is_some() {
+                checking.refuse("account_number", "must be blank with this scope");
+            }
+            checking.person(whom)
+        } else {
+            for (name, part) in ["context", "user", "login"].iter().zip(&whom) {
+                if part.is_some() {
+                    checking.refuse(name, "must be blank with this scope");
+                }
+            }
+            checking.scope(self.scope.as_deref(), number)
+        };
         let expires_ms = self.expires_at.and_then(|time| checking.end(&time));
         let applications = match (&scope, self.applications) {
             (Some(scope), said) => checking.applications(scope, said.unwrap_or_default()),
@@ -160,10 +182,34 @@ impl Checking {
         if ["admin", "registration", "send"].contains(&scope) {
             self.refuse("account_number", "must be blank with this scope");
         } else {
-            let detail = format!("`{scope}` is none of admin, registration, send, account");
+            let detail = format!("`{scope}` is none of admin, registration, send, account, person");
             self.refuse("scope", detail);
         }
         None
+    }
+
+    fn person(&mut self, [context, user, login]: [Option<String>; 3]) -> Option<Scope> {
+        for (name, part) in [("context", &context), ("user", &user)] {
+            if part.is_none() {
+                self.refuse(name, BLANK);
+            }
+        }
+        let (context, user) = (context?, user?);
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let login = login.unwrap_or_else(|| {
+            if is_number(&context) && is_number(&user) {
+                format!("{user}@{context}")
+            } else {
+                user.clone()
+            }
+        });
+        match Person::new(&context, &user, &login) {
+            Ok(person) => Some(Scope::Person(person)),
+            Err(error) => {
+                self.refuse("user", format!("is none: {error}"));
+                None
+            }
+        }
     }
 
     fn end(&mut self, time: &str) -> Option<i64> {

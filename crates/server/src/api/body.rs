@@ -105,7 +105,7 @@ fn unpacked(request: &Request) -> Result<(), ApiError> {
 }
 
 /// Refuses a body that is not said to be JSON.
-pub(super) fn json_type(request: &Request) -> Result<(), ApiError> {
+pub(crate) fn json_type(request: &Request) -> Result<(), ApiError> {
     unpacked(request)?;
     let media_type = media_type(request);
     if JSON.contains(&&*media_type) {
@@ -142,7 +142,7 @@ async fn bytes(request: Request, api: &Api) -> Result<Bytes, ApiError> {
     })
 }
 
-pub(super) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
+pub(crate) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
     // RFC 8259, 8.1: who reads it may pass over a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let value = serde_json::from_slice(bytes);

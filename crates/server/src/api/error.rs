@@ -94,6 +94,24 @@ impl ApiError {
         )
     }
 
+    /// The answer in plain JSON, 401 in the shape of all others.
+    pub(crate) fn into_plain_response(self) -> Response {
+        let mut response = match self {
+            Self::Authentication(reason) => {
+                let status = StatusCode::UNAUTHORIZED;
+                let errors = vec![ErrorObject::new(status, "Not authenticated", reason)];
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+                (status, challenge, Json(ErrorDocument { errors })).into_response()
+            }
+            other => other.into_response(),
+        };
+        let media_type = HeaderValue::from_static("application/json");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+
     /// What it is about, without the time after which it may succeed.
     pub(crate) fn into_parts(self) -> (StatusCode, Vec<ErrorObject>, Option<u64>) {
         match self {
@@ -253,6 +271,11 @@ impl From<Refusal> for ApiError {
             Refusal::TestFailed(reason) => {
                 Self::one(StatusCode::BAD_GATEWAY, "Delivery failed", reason)
             }
+            Refusal::Unavailable(reason) => Self::one(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service unavailable",
+                reason,
+            ),
             Refusal::Store(error) => Self::store(error),
         }
     }
@@ -267,6 +290,7 @@ fn named(what: Resource) -> &'static str {
         Resource::Endpoint => "Endpoint",
         Resource::Filter => "Filter of endpoint",
         Resource::Token => "Token",
+        Resource::Subscription => "Subscription",
     }
 }
 

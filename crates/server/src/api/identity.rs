@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dovecast_operations::{Anyone, Caller, Operator, Registrar, Sender, Tenant, account_number};
 use dovecast_store::Profile;
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -83,14 +84,7 @@ impl FromRequestParts<Api> for Operator {
 impl Api {
     /// Whether the other end of the connection is a proxy that is believed.
     pub(crate) fn is_behind_proxy(&self, parts: &Parts) -> bool {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        peer.is_some_and(|ConnectInfo(peer)| {
-            // An IPv4 client of an IPv6 socket.
-            let peer: IpAddr = peer.ip().to_canonical();
-            self.trusted_proxies
-                .iter()
-                .any(|proxy| proxy.contains(&peer))
-        })
+        is_from_one_of(parts, &self.trusted_proxies)
     }
 }
 
@@ -128,17 +122,64 @@ fn bearer(authorization: &HeaderValue) -> Option<&str> {
 }
 
 async fn user(header: &HeaderValue, api: &Api) -> Result<Caller, ApiError> {
+    let (number, profile) = named(header)?;
+    let caller = api.operations.caller_of_identity(&number, &profile).await?;
+    Ok(caller)
+}
+
+/// The number of the account, and the user, whom the header names.
+fn named(header: &HeaderValue) -> Result<(String, Profile), ApiError> {
     let identity = read(header.as_bytes()).ok_or_else(unreadable)?;
     if identity.is_inactive {
         return Err(ApiError::forbidden(
             "The user of X-RH-IDENTITY is not active (`is_active` is false)",
         ));
     }
-    let Named {
-        number, profile, ..
-    } = identity;
-    let caller = api.operations.caller_of_identity(&number, &profile).await?;
-    Ok(caller)
+    Ok((identity.number, identity.profile))
+}
+
+/// What a request shows of who it comes from.
+pub(crate) enum Shown<'a> {
+    /// The number of an account and a user, by a trusted proxy.
+    Identity(String, Box<Profile>),
+    /// A token.
+    Token(&'a str),
+}
+
+/// What a request shows, whoever may do what.
+pub(crate) fn shown<'a>(
+    parts: &'a Parts,
+    trusted_proxies: &[IpNet],
+) -> Result<Shown<'a>, ApiError> {
+    if parts.headers.contains_key(WEBHOOK_ID) {
+        return Err(ApiError::forbidden(
+            "Requests with the header `webhook-id` are not allowed: a webhook cannot be delivered to this API",
+        ));
+    }
+    let mut identities = parts.headers.get_all(IDENTITY).iter();
+    let is_trusted = is_from_one_of(parts, trusted_proxies);
+    if let Some(identity) = identities.next().filter(|_| is_trusted) {
+        return match identities.next() {
+            None => named(identity).map(|(number, user)| Shown::Identity(number, Box::new(user))),
+            Some(_) => Err(unreadable()),
+        };
+    }
+    let Some(authorization) = parts.headers.get(AUTHORIZATION) else {
+        let reason = "`Authorization: Bearer TOKEN` should be provided";
+        return Err(ApiError::Authentication(reason.to_owned()));
+    };
+    let refused = || ApiError::Authentication("The token is not valid".to_owned());
+    bearer(authorization).map(Shown::Token).ok_or_else(refused)
+}
+
+/// Whether the other end of the connection is one of these proxies.
+pub(crate) fn is_from_one_of(parts: &Parts, proxies: &[IpNet]) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.is_some_and(|ConnectInfo(peer)| {
+        // An IPv4 client of an IPv6 socket.
+        let peer: IpAddr = peer.ip().to_canonical();
+        proxies.iter().any(|proxy| proxy.contains(&peer))
+    })
 }
 
 fn unreadable() -> ApiError {

@@ -219,12 +219,22 @@ pub(crate) enum TokensAct {
 pub(crate) struct AddTokenArguments {
     /// Name for people
     pub(crate) name: String,
-    /// What the token allows: `admin`, `registration`, `send` or `account`
+    /// What the token allows: `admin`, `registration`, `send`, `person` or `account`
     #[arg(long, default_value = "account")]
     pub(crate) scope: String,
     /// Number of the account, with the scope `account`
     #[arg(long, value_name = "NUMBER")]
     pub(crate) account_id: Option<String>,
+    /// Context of the person, with the scope `person`
+    #[arg(long)]
+    pub(crate) context: Option<String>,
+    /// User of the person in the context, with the scope `person`
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Login of the person at the mail server, with the scope `person`, where it is not
+    /// `user@context`
+    #[arg(long)]
+    pub(crate) login: Option<String>,
     /// Application that the token registers (scope `registration`) or sends for (scope `send`); may
     /// be repeated
     #[arg(long = "application", value_name = "NAME")]

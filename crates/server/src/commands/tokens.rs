@@ -78,6 +78,9 @@ async fn add_token(client: &Client, arguments: &AddTokenArguments) -> Result<()>
             "name": arguments.name,
             "scope": arguments.scope,
             "account_number": arguments.account_id,
+            "context": arguments.context,
+            "user": arguments.user,
+            "login": arguments.login,
             "applications": arguments.applications,
             "expires_at": arguments.expires.map(|time| time.to_string()),
         }))

@@ -8,7 +8,13 @@ use serde::{Deserialize, Deserializer, de};
 use super::limits::Bounded;
 
 /// What is answered beside the API.
-const OTHERS: [&str; 4] = ["/healthz", "/metrics", "/readyz", crate::sources::ox::PATH];
+const OTHERS: [&str; 5] = [
+    "/healthz",
+    "/metrics",
+    "/readyz",
+    crate::sources::ox::PATH,
+    super::mail_push::PREFIX,
+];
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -93,7 +99,8 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     };
     let segments = text.strip_prefix('/');
     let is_prefix = segments.is_some_and(|segments| segments.split('/').all(is_segment))
-        && !OTHERS.contains(&&*text);
+        && !OTHERS.contains(&&*text)
+        && !text.starts_with(&format!("{}/", super::mail_push::PREFIX));
     if is_prefix {
         Ok(text)
     } else {

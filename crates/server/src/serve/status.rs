@@ -26,6 +26,7 @@ use super::readiness::Readiness;
 use super::store_health::StoreHealth;
 use crate::dispatch::Dispatching;
 use crate::exposition::{self, Snapshot};
+use crate::push::counters::Counters;
 use crate::sources::ox::Guesses;
 
 /// What is asked about.
@@ -50,6 +51,8 @@ pub(crate) struct Status {
     pub(super) drivers: Option<Drivers>,
     /// Acts of callers; `None` without the role `dispatch`.
     pub(super) operations: Option<Operations>,
+    /// What mail push counts; `None` without the role `dispatch`.
+    pub(super) pushes: Option<Arc<Counters>>,
 }
 
 /// What the listener of the API answers of it: what those who reach the API may know.
@@ -128,6 +131,11 @@ async fn metrics(State(status): State<Status>) -> Response {
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
             quotas: status.operations.as_ref().map(Operations::quota_stats),
+            pushes: status
+                .pushes
+                .as_ref()
+                .map(|counts| counts.all())
+                .unwrap_or_default(),
             lost_lines: logging::lost_lines(),
             topics,
             groups,

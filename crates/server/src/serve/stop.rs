@@ -16,6 +16,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 impl Parts {
     pub(super) async fn stop(mut self) {
         self.stopping.begin();
+        // Its claims end by themselves; what was being sent is sent again.
+        drop(self.pushing.take());
         // At once: each may have to wait for somebody else who does not answer.
         let taken_in = async {
             if let Some(relay) = &self.relay {

@@ -13,6 +13,8 @@ const SIGNING_BYTES: usize = 24;
 const TOKEN_BYTES: usize = 32;
 /// What tokens begin with, so that scanners of leaked secrets know them.
 const TOKEN_PREFIX: &str = "dct_";
+/// What tokens of sessions of mail push begin with.
+const SESSION_PREFIX: &str = "dps_";
 
 /// A secret of an endpoint: `whsec_` and base64, as Standard Webhooks writes it. Never shown by
 /// [`fmt::Debug`].
@@ -46,6 +48,12 @@ impl fmt::Debug for SigningSecret {
 pub(crate) fn token() -> Result<String> {
     let bytes = random::<TOKEN_BYTES>()?;
     Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// A new token of a session.
+pub(crate) fn session() -> Result<String> {
+    let bytes = random::<TOKEN_BYTES>()?;
+    Ok(format!("{SESSION_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// What is kept of a token. It is random enough that no salt is needed.

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dovecast_log::LineLimit;
+use dovecast_mail_push::Person;
 
 use super::accounts::Account;
-use super::tokens::{ADMIN, REGISTRATION, SEND};
+use super::tokens::{ADMIN, PERSON, REGISTRATION, SEND};
 use super::{TokenId, owners, secrets};
 use crate::clock::SKEW_MS;
 use crate::error::{Result, with_sources};
@@ -39,6 +40,8 @@ pub enum TokenOwner {
     Applications(Arc<[String]>),
     /// An account.
     Account(Account),
+    /// A person whose mail is pushed.
+    Person(Person),
 }
 
 /// What is known of a token that somebody shows.
@@ -161,7 +164,8 @@ impl Store {
     async fn find_token(&self, hash: &str) -> Result<Option<KnownToken>> {
         let mut connection = self.database.pool.acquire().await?;
         let found = sqlx::query(
-            "SELECT api_token.id, scope, account_id, number, expires_ms, last_used_ms FROM api_token \
+            "SELECT api_token.id, scope, account_id, number, expires_ms, last_used_ms, \
+             context, user_name, login FROM api_token \
              LEFT JOIN account ON account.id = account_id WHERE hash = $1",
         )
         .bind(hash)
@@ -178,6 +182,7 @@ impl Store {
                 let mut names = owners::of_tokens(&mut connection, Some(id)).await?;
                 TokenOwner::Applications(names.remove(&id).unwrap_or_default().into())
             }
+            PERSON => TokenOwner::Person(crate::push::person(&row)?),
             _ => TokenOwner::Account(Account {
                 id: row::id(&row, "account_id")?,
                 number: row::text(&row, "number")?,

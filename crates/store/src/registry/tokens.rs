@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
+use dovecast_mail_push::Person;
 use sqlx::any::AnyRow;
 
 use super::{AccountId, TokenId, closing, owners, secrets};
@@ -17,6 +18,7 @@ pub(super) const ADMIN: &str = "admin";
 pub(super) const REGISTRATION: &str = "registration";
 pub(super) const SEND: &str = "send";
 const ACCOUNT: &str = "account";
+pub(super) const PERSON: &str = "person";
 
 /// What a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum Scope {
     Send,
     /// The endpoints of an account, by its number.
     Account(String),
+    /// The devices of a person, for mail push.
+    Person(Person),
 }
 
 impl Scope {
@@ -39,6 +43,7 @@ impl Scope {
             Self::Registration => REGISTRATION,
             Self::Send => SEND,
             Self::Account(_) => ACCOUNT,
+            Self::Person(_) => PERSON,
         }
     }
 
@@ -46,7 +51,15 @@ impl Scope {
     pub fn account_number(&self) -> Option<&str> {
         match self {
             Self::Account(number) => Some(number),
-            Self::Admin | Self::Registration | Self::Send => None,
+            Self::Admin | Self::Registration | Self::Send | Self::Person(_) => None,
+        }
+    }
+
+    /// The person, of a token that is for one.
+    pub fn person(&self) -> Option<&Person> {
+        match self {
+            Self::Person(person) => Some(person),
+            _ => None,
         }
     }
 
@@ -132,7 +145,7 @@ impl Store {
         let grant = grant.into();
         let account = match &grant.scope {
             Scope::Account(number) => Some(self.account_seen(number).await?.id),
-            Scope::Admin | Scope::Registration | Scope::Send => None,
+            Scope::Admin | Scope::Registration | Scope::Send | Scope::Person(_) => None,
         };
         let mut change = self.change().await?;
         let token = insert(&mut change, name, grant, account).await?;
@@ -189,7 +202,7 @@ impl Store {
         let mut tx = self.database.begin_reading().await?;
         let mut statement = Statement::new(
             "SELECT api_token.id, scope, name, last_four, api_token.created_ms, expires_ms, \
-             last_used_ms, number FROM api_token LEFT JOIN account ON account.id = account_id",
+             last_used_ms, number, context, user_name, login FROM api_token LEFT JOIN account ON account.id = account_id",
         );
         match which {
             Which::All => &mut statement,
@@ -278,8 +291,8 @@ async fn insert(
         scope: grant.scope,
     };
     sqlx::query(
-        "INSERT INTO api_token (id, hash, scope, account_id, name, last_four, created_ms, expires_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO api_token (id, hash, scope, account_id, name, last_four, created_ms, expires_ms, \
+         context, user_name, login) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(token.id.to_string())
     .bind(secrets::hash(&secret))
@@ -289,6 +302,9 @@ async fn insert(
     .bind(&token.last_four)
     .bind(token.created_ms)
     .bind(token.expires_ms)
+    .bind(token.scope.person().map(|person| person.context.to_string()))
+    .bind(token.scope.person().map(|person| person.user.to_string()))
+    .bind(token.scope.person().map(|person| person.login.to_string()))
     .execute(&mut *change.tx)
     .await?;
     let registers = token.scope == Scope::Registration;
@@ -305,6 +321,7 @@ fn from_row(row: &AnyRow, applications: &mut HashMap<TokenId, Vec<String>>) -> R
             ADMIN => Scope::Admin,
             REGISTRATION => Scope::Registration,
             SEND => Scope::Send,
+            PERSON => Scope::Person(crate::push::person(row)?),
             _ => Scope::Account(row::text(row, "number")?),
         },
         applications: applications.remove(&id).unwrap_or_default(),

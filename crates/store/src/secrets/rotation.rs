@@ -17,6 +17,7 @@
 //! needs is written back if somebody has replaced the file meanwhile.
 
 mod place;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,8 +33,8 @@ use crate::connection::Connection;
 use crate::error::{Result, with_sources};
 use crate::feed::Change;
 use crate::open::Store;
-use crate::registry::settings;
 use crate::row;
+use tables::{SealedTable, TABLES};
 
 /// Rows that are sealed anew in one transaction: others wait for it no longer than a moment.
 const BATCH: i64 = 200;
@@ -44,23 +45,26 @@ const KNOWN_TIMEOUT: Duration = Duration::from_secs(8);
 const KNOWN_INTERVAL: Duration = Duration::from_millis(200);
 /// How often others are waited for that begin to live meanwhile.
 const KNOWN_TRIES: usize = 3;
-/// The id of the key in a sealed value, see `envelope.rs`: the index `endpoint_key` has it.
-const OTHERS: &str = "SELECT DISTINCT substr(sealed, 6, 16) AS key_id FROM endpoint WHERE substr(sealed, 6, 16) <> $1";
-const NEXT: &str = "SELECT id, sealed FROM endpoint WHERE substr(sealed, 6, 16) = $1 AND id > $2 \
-    ORDER BY id LIMIT $3";
-const SEAL: &str = "UPDATE endpoint SET sealed = $1 WHERE id = $2";
-const COUNT: &str =
-    "SELECT substr(sealed, 6, 16) AS key_id, COUNT(*) AS total FROM endpoint GROUP BY 1";
 const KNOWN: &str = "SELECT id, retired_ms FROM secret_key ORDER BY first_ms, id";
 /// Not before the current key was in use, however clocks are set: see `place.rs`.
 const RETIRE: &str = "UPDATE secret_key SET retired_ms = (SELECT CASE WHEN first_ms > $1 THEN first_ms ELSE $1 END \
     FROM secret_key WHERE id = $2) WHERE id <> $2 AND retired_ms IS NULL \
-    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE substr(sealed, 6, 16) = secret_key.id) RETURNING id";
+    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE substr(sealed, 6, 16) = secret_key.id) \
+    AND NOT EXISTS (SELECT 1 FROM push_subscription WHERE substr(sealed, 6, 16) = secret_key.id) \
+    AND NOT EXISTS (SELECT 1 FROM push_credential WHERE substr(sealed, 6, 16) = secret_key.id) RETURNING id";
 const ALIVE: &str = "SELECT id, key_ids FROM dispatcher WHERE alive_until_ms >= $1 ORDER BY id";
 
-/// What is asked of the endpoints while no other change can be made.
+/// What is asked of the tables while no other change can be made, and one of the indexes that are
+/// used for it.
 #[cfg(test)]
-pub(super) const WITH_THE_LOCK: [&str; 2] = [NEXT, RETIRE];
+pub(super) const WITH_THE_LOCK: [(&str, &str); 6] = [
+    (TABLES[0].next, "endpoint_key"),
+    (TABLES[1].next, "push_subscription_key"),
+    (TABLES[2].next, "push_credential_key"),
+    (RETIRE, "endpoint_key"),
+    (RETIRE, "push_subscription_key"),
+    (RETIRE, "push_credential_key"),
+];
 
 /// A key, and what it is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,14 +106,14 @@ impl Store {
         let ring = self.keys.there();
         let mut connection = self.database.pool.acquire().await?;
         let current = current(&mut connection).await?;
-        let counted = sqlx::query(COUNT).fetch_all(&mut connection).await?;
         let mut rows = BTreeMap::new();
-        for found in &counted {
-            let total = row::number(found, "total")?;
-            let total = u64::try_from(total).unwrap_or_default();
-            // What is not sealed has no key; opening it is an error.
-            if let Ok(id) = row::text(found, "key_id")?.parse::<KeyId>() {
-                rows.insert(id, total);
+        for table in &TABLES {
+            for found in sqlx::query(table.count).fetch_all(&mut connection).await? {
+                let total = row::number(&found, "total")?;
+                // What is not sealed has no key; opening it is an error.
+                if let Ok(id) = row::text(&found, "key_id")?.parse::<KeyId>() {
+                    *rows.entry(id).or_default() += u64::try_from(total).unwrap_or_default();
+                }
             }
         }
         let mut keys = Vec::new();
@@ -309,29 +313,35 @@ impl Store {
     /// Seals with a key what others have sealed; tells how many values, and how many cannot be
     /// opened.
     async fn seal_anew(&self, key: KeyId) -> Result<(u64, u64)> {
-        let others = sqlx::query(OTHERS).bind(key.to_string());
-        // Nothing is sealed with another one any more, so none is added to these.
-        let others = others.fetch_all(&self.database.pool).await?;
         let (mut sealed, mut damaged) = (0, 0);
-        for other in &others {
-            let other = row::text(other, "key_id")?;
-            let mut after = String::new();
-            while let Some(batch) = self.seal_batch(key, &other, &after).await? {
-                sealed += batch.sealed;
-                damaged += batch.damaged;
-                after = batch.last;
+        for table in &TABLES {
+            let others = sqlx::query(table.others).bind(key.to_string());
+            // Nothing is sealed with another one any more, so none is added to these.
+            for other in &others.fetch_all(&self.database.pool).await? {
+                let other = row::text(other, "key_id")?;
+                let mut after = String::new();
+                while let Some(batch) = self.seal_batch(table, key, (&other, &after)).await? {
+                    sealed += batch.sealed;
+                    damaged += batch.damaged;
+                    after = batch.last;
+                }
             }
         }
         Ok((sealed, damaged))
     }
 
     /// Seals some rows anew, in one transaction; `None`: there are no more.
-    async fn seal_batch(&self, key: KeyId, other: &str, after: &str) -> Result<Option<Batch>> {
+    async fn seal_batch(
+        &self,
+        table: &SealedTable,
+        key: KeyId,
+        (other, after): (&str, &str),
+    ) -> Result<Option<Batch>> {
         let mut change = self.change().await?;
         if change.key() != key {
             return Err(SecretsError::AnotherRotation.into());
         }
-        let next = sqlx::query(NEXT).bind(other).bind(after).bind(BATCH);
+        let next = sqlx::query(table.next).bind(other).bind(after).bind(BATCH);
         let rows = next.fetch_all(&mut *change.tx).await?;
         let Some(last) = rows.last() else {
             return Ok(None);
@@ -344,16 +354,16 @@ impl Store {
         let ring = change.ring();
         for found in &rows {
             let id = row::text(found, "id")?;
-            let field = settings::field(&id);
+            let field = (table.field)(&id);
             let value = match ring.open(field, &row::text(found, "sealed")?) {
                 Ok(value) => value,
                 Err(error) => {
-                    tracing::error!(endpoint.id = id, %error, "a secret cannot be sealed with the new key");
+                    tracing::error!(table = field.table, row = id, %error, "a secret cannot be sealed with the new key");
                     batch.damaged += 1;
                     continue;
                 }
             };
-            sqlx::query(SEAL)
+            sqlx::query(table.seal)
                 .bind(change.seal(field, &value).await?)
                 .bind(id)
                 .execute(&mut *change.tx)

@@ -20,11 +20,14 @@ mod filters;
 mod growing;
 mod hidden;
 mod keys;
+mod leases;
 mod losses;
 mod lost_answers;
 mod opening;
 mod order;
 mod owners;
+mod push;
+mod pushes;
 mod ranges;
 mod refused;
 mod registration;
@@ -107,6 +110,9 @@ fn main() -> ExitCode {
         opening::CASES,
         order::CASES,
         owners::CASES,
+        leases::CASES,
+        push::CASES,
+        pushes::CASES,
         ranges::CASES,
         refused::CASES,
         registration::CASES,

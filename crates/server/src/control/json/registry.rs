@@ -187,7 +187,11 @@ impl From<ApiToken> for TokenLine {
             id: token.id.uuid(),
             name: token.name,
             scope: token.scope.as_str().to_owned(),
-            account: token.scope.account_number().map(str::to_owned),
+            account: token
+                .scope
+                .account_number()
+                .map(str::to_owned)
+                .or_else(|| token.scope.person().map(ToString::to_string)),
             applications: token.applications,
             last_four: token.last_four,
             created_ms: token.created_ms,

@@ -1,0 +1,234 @@
+//! Sessions: a person logs in at the mail server, and has a token for a while.
+
+use std::fmt;
+use std::time::Instant;
+
+use dovecast_mail_push::{LogInAnswer, LogInSecret, Person};
+use dovecast_store::MailboxCredentials;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::{MailPush, PushCaller};
+use crate::refusal::{Fault, Faults};
+use crate::{Refusal, Result};
+
+/// Longest password or OAuth token, in bytes.
+const MAX_SECRET_BYTES: usize = 8192;
+
+/// What a person shows for a session.
+#[derive(Clone, Debug)]
+pub struct SessionRequest {
+    login: String,
+    secret: LogInSecret,
+}
+
+/// A session at the one moment at which its token is known.
+#[derive(Clone)]
+pub struct BegunSession {
+    /// The token.
+    pub secret: String,
+    /// When it is good no more, in milliseconds since 1970.
+    pub expires_ms: i64,
+    /// Who has it.
+    pub person: Person,
+}
+
+impl fmt::Debug for BegunSession {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "BegunSession({})", self.person)
+    }
+}
+
+impl SessionRequest {
+    /// Reads the body of a request. No fault shows a value.
+    pub fn read(body: &Value) -> Result<Self> {
+        let mut faults = Faults::default();
+        let mut refuse = |pointer: &str, detail: &str| faults.push(Fault::at(pointer, detail));
+        let Some(fields) = body.as_object() else {
+            refuse("", "is no object");
+            return Err(Refusal::Invalid(faults));
+        };
+        for name in fields.keys() {
+            if !["login", "password", "oauth_token"].contains(&&**name) {
+                let pointer = format!("/{}", crate::refusal::escaped(&shortened(name)));
+                refuse(&pointer, "is no field of a session");
+            }
+        }
+        let mut text = |name: &str| -> Option<String> {
+            let pointer = format!("/{name}");
+            let text = fields.get(name)?.as_str();
+            match text {
+                None => refuse(&pointer, "is no text"),
+                Some("") => refuse(&pointer, "is empty"),
+                Some(text) if text.len() > MAX_SECRET_BYTES => {
+                    refuse(&pointer, "is longer than 8192 bytes");
+                }
+                // IMAP quotes no line ends, and SASL divides by NUL.
+                Some(text) if text.contains(['\0', '\r', '\n']) => {
+                    refuse(&pointer, "has a NUL or the end of a line in it");
+                }
+                Some(_) => {}
+            }
+            text.map(ToOwned::to_owned)
+        };
+        let (login, password, token) = (text("login"), text("password"), text("oauth_token"));
+        let has = |name: &str| fields.contains_key(name);
+        if !has("login") {
+            refuse("/login", "is missing");
+        }
+        match (has("password"), has("oauth_token")) {
+            (false, false) => refuse("/password", "is missing, and so is `oauth_token`"),
+            (true, true) => refuse("/oauth_token", "is there together with `password`"),
+            _ => {}
+        }
+        let password = password.map(|text| LogInSecret::Password(Zeroizing::new(text)));
+        let token = token.map(|text| LogInSecret::OauthToken(Zeroizing::new(text)));
+        match (login, password.or(token)) {
+            (Some(login), Some(secret)) if faults.is_empty() => Ok(Self { login, secret }),
+            _ => Err(Refusal::Invalid(faults)),
+        }
+    }
+}
+
+/// A name of a field that is cut where it is long.
+fn shortened(name: &str) -> String {
+    name.chars().take(100).collect()
+}
+
+impl MailPush {
+    /// Begins a session of whoever logs in at the mail server. `address`: from where, as far as
+    /// tries are counted by it.
+    pub async fn begin_session(
+        &self,
+        request: SessionRequest,
+        address: &str,
+    ) -> Result<BegunSession> {
+        let server = self.parts.log_in.as_ref().ok_or(Refusal::Unavailable(
+            "No mail server is configured that checks logins ([mail_push.auth] imap)".into(),
+        ))?;
+        let now = Instant::now();
+        let too_much = |after| Refusal::TooMuch {
+            reason: "Too many tries to log in: try again later".to_owned(),
+            after,
+        };
+        self.by_address.take(address, now).map_err(too_much)?;
+        // A login counts by any of its spellings.
+        let login = request.login.to_lowercase();
+        self.by_login.take(&login, now).map_err(too_much)?;
+        let person = Person::of_login(&request.login, &self.parts.account);
+        let wrong = Refusal::BadToken("Login and password are not right");
+        let Ok(person) = person else {
+            return Err(wrong);
+        };
+        match server.check(&request.login, &request.secret).await {
+            LogInAnswer::Accepted => {}
+            LogInAnswer::Refused => {
+                tracing::info!(
+                    address,
+                    "a login for mail push was refused by the mail server"
+                );
+                return Err(wrong);
+            }
+            LogInAnswer::Unavailable(reason) => {
+                tracing::warn!(reason, "the mail server cannot check a login for mail push");
+                return Err(Refusal::Unavailable(
+                    "The mail server that checks logins cannot be asked at the moment".into(),
+                ));
+            }
+        }
+        self.keep_password(&person, &request).await;
+        let hours = i64::try_from(self.parts.limits.session_hours).unwrap_or(i64::MAX);
+        let lives_ms = hours.saturating_mul(3_600_000);
+        let made = self.store.create_session(&person, lives_ms).await?;
+        tracing::info!(%person, "a session of mail push was begun");
+        Ok(BegunSession {
+            secret: made.secret,
+            expires_ms: made.expires_ms,
+            person,
+        })
+    }
+
+    /// Replaces the password that is stored, so that a session with the new one mends what the old
+    /// one has broken. One that cannot be sealed is not stored, and the session begins all the
+    /// same.
+    async fn keep_password(&self, person: &Person, request: &SessionRequest) {
+        let LogInSecret::Password(password) = &request.secret else {
+            return;
+        };
+        if !self.parts.keeps_credentials {
+            return;
+        }
+        let credentials = MailboxCredentials {
+            login: request.login.clone(),
+            password: password.to_string(),
+        };
+        if let Err(error) = self.store.keep_credentials(person, &credentials).await {
+            tracing::error!(%person, %error, "a password cannot be stored, and is not");
+        }
+    }
+
+    /// Ends the session that a token is of. A token of another kind has none.
+    pub async fn end_session(&self, _: &PushCaller, token: &str) -> Result<()> {
+        if !self.store.delete_session(token).await? {
+            return Err(Refusal::forbidden(
+                "This token is of no session that could be ended",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_login_with_one_secret_and_no_fault_shows_it() {
+        for body in [
+            json!({ "login": "joe", "password": "geheim" }),
+            json!({ "login": "joe", "oauth_token": "geheim" }),
+        ] {
+            let request = SessionRequest::read(&body).expect("a request");
+            assert!(!format!("{request:?}").contains("geheim"));
+        }
+        for (body, expected) in [
+            (json!([]), "`` is no object"),
+            (json!({ "password": "geheim" }), "`/login` is missing"),
+            (
+                json!({ "login": "joe" }),
+                "`/password` is missing, and so is `oauth_token`",
+            ),
+            (
+                json!({ "login": "joe", "password": "geheim", "oauth_token": "geheim" }),
+                "`/oauth_token` is there together with `password`",
+            ),
+            (
+                json!({ "login": "joe", "password": "" }),
+                "`/password` is empty",
+            ),
+            (
+                json!({ "login": "joe", "password": ["geheim"] }),
+                "`/password` is no text",
+            ),
+            (
+                json!({ "login": "jo\r\ne", "password": "geheim" }),
+                "`/login` has a NUL or the end of a line in it",
+            ),
+            (
+                json!({ "login": "joe", "password": "geheim".repeat(5000) }),
+                "`/password` is longer than 8192 bytes",
+            ),
+            (
+                json!({ "login": "joe", "password": "geheim", "pass/word": 1 }),
+                "`/pass~1word` is no field of a session",
+            ),
+        ] {
+            let refused = SessionRequest::read(&body)
+                .expect_err("refused")
+                .to_string();
+            assert_eq!(refused, expected);
+        }
+    }
+}

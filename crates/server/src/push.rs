@@ -1,0 +1,72 @@
+//! Mail push over HTTP, `/api/push/v1`: sessions and subscriptions of persons, in plain JSON.
+//!
+//! A request is identified (`caller`), its body read, one of the acts of [`MailPush`] called, and
+//! what that returns rendered (`documents`). docs/push-api.md says all of it.
+
+mod caller;
+mod conditions;
+pub(crate) mod counters;
+mod documents;
+mod engine;
+mod routes;
+mod sender;
+pub(crate) mod wiring;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, delete, get, post};
+use dovecast_operations::push::MailPush;
+use ipnet::IpNet;
+
+use crate::config::Http;
+use crate::config::mail_push::PREFIX;
+
+/// Longest body of a request.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// What requests are answered from. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct PushApi(Arc<Parts>);
+
+struct Parts {
+    acts: MailPush,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl PushApi {
+    pub(crate) fn new(acts: MailPush, http: &Http) -> Self {
+        Self(Arc::new(Parts {
+            acts,
+            trusted_proxies: http.trusted_proxies.clone(),
+        }))
+    }
+}
+
+/// The requests and what answers them.
+pub(crate) fn router(api: PushApi) -> Router {
+    let routes = Router::new()
+        .route("/sessions", post(routes::begin_session))
+        .route("/sessions/current", delete(routes::end_session))
+        .route("/vapid", get(routes::vapid))
+        .route("/subscriptions", get(routes::list).post(routes::subscribe))
+        .route(
+            "/subscriptions/{id}",
+            get(routes::show)
+                .put(routes::change)
+                .delete(routes::unsubscribe),
+        )
+        .route("/subscriptions/{id}/test", post(routes::test))
+        .fallback(routes::no_route)
+        .method_not_allowed_fallback(routes::no_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(api);
+    Router::new()
+        .nest(PREFIX, routes)
+        // For axum the prefix with a slash is not below the prefix.
+        .route(&format!("{PREFIX}/"), any(routes::no_route))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What mail push has done since its start, for `/metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts as they grow.
+#[derive(Debug, Default)]
+pub(crate) struct Counters([AtomicU64; Count::ALL.len()]);
+
+/// One thing that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Event that was looked at.
+    Event,
+    /// Event that is no event of a person.
+    Unreadable,
+    /// Event that is too old to ring for.
+    Late,
+    /// Event of which the log has lost the record.
+    Lost,
+    /// Push that was written.
+    Written,
+    /// Message that was added to a push that waits.
+    Gathered,
+    /// Push whose mail was read or is gone before it was sent.
+    TakenBack,
+    /// Push that closes what a device shows.
+    Closing,
+    /// Push that its service has.
+    Accepted,
+    /// Attempt that has failed and is made again.
+    Retried,
+    /// Attempt that was put off because its host has asked for time.
+    Held,
+    /// Push that its service never takes.
+    Refused,
+    /// Push that was replaced or taken back while it was claimed.
+    Replaced,
+    /// Push whose deadline is over.
+    Overdue,
+    /// Device that is gone, and was removed.
+    Gone,
+    /// Push or subscription that is another person's: it was not sent.
+    WrongPerson,
+    /// Push whose device cannot be read.
+    Unopened,
+    /// Condition that would cost too much, and does not hold.
+    Costly,
+    /// Part of mail push that has panicked and begun anew.
+    Panicked,
+}
+
+impl Count {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 19] = [
+        Self::Event,
+        Self::Unreadable,
+        Self::Late,
+        Self::Lost,
+        Self::Written,
+        Self::Gathered,
+        Self::TakenBack,
+        Self::Closing,
+        Self::Accepted,
+        Self::Retried,
+        Self::Held,
+        Self::Refused,
+        Self::Replaced,
+        Self::Overdue,
+        Self::Gone,
+        Self::WrongPerson,
+        Self::Unopened,
+        Self::Costly,
+        Self::Panicked,
+    ];
+
+    /// Name of it in the metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Unreadable => "unreadable",
+            Self::Late => "late",
+            Self::Lost => "lost",
+            Self::Written => "written",
+            Self::Gathered => "gathered",
+            Self::TakenBack => "taken_back",
+            Self::Closing => "closing",
+            Self::Accepted => "accepted",
+            Self::Retried => "retried",
+            Self::Held => "held",
+            Self::Refused => "refused",
+            Self::Replaced => "replaced",
+            Self::Overdue => "overdue",
+            Self::Gone => "gone",
+            Self::WrongPerson => "wrong_person",
+            Self::Unopened => "unopened",
+            Self::Costly => "costly",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn add(&self, what: Count, count: u64) {
+        self.0[what as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self, what: Count) -> u64 {
+        self.0[what as usize].load(Ordering::Relaxed)
+    }
+
+    /// All counts with their names.
+    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+        let named = |what: Count| (what.name(), self.get(what));
+        Count::ALL.into_iter().map(named).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_count_has_its_place() {
+        for (place, what) in Count::ALL.into_iter().enumerate() {
+            assert_eq!(what as usize, place, "{what:?}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! From an event in the log to a device, through the store.
+
+use std::time::Duration;
+
+use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+use dovecast_log::{Log, NewRecord};
+use dovecast_mail_push::{Push, PushVerdict, Topic};
+use serde_json::{Value, json};
+
+use super::{World, said};
+use crate::config::Config;
+use crate::logs::Logs;
+use crate::push::counters::Count;
+use crate::push::wiring::Pushing;
+
+/// How long something that has to come is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running engine, and the log that it follows.
+struct Running {
+    world: World,
+    log: Embedded,
+    pushing: Pushing,
+}
+
+impl Running {
+    /// Begins with a device of 11@3 that asks for these topics.
+    async fn start(more: Value) -> Self {
+        let world = World::new().await;
+        let mut door = world.door(&Config::default());
+        door.log_in("11@3").await;
+        let mut body = json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "joe" }, "topics": ["mail:new"] });
+        for (name, value) in more.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        let (_, made) = door
+            .ask("POST", "/api/push/v1/subscriptions", Some(&body))
+            .await;
+        assert!(made["subscription"]["id"].is_string(), "{made}");
+        let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+        let log = log.expect("a log");
+        let config = Config::default();
+        let logs = Logs::of(&config, &log).expect("logs");
+        let pushing = Pushing::start(&config, &logs, &world.store, &world.ports);
+        Self {
+            world,
+            log,
+            pushing,
+        }
+    }
+
+    async fn tell(&self, user: &str, event: &str, uid: u32, more: &str) {
+        let value = format!(
+            r#"{{"user":"{user}","mailbox":"INBOX","event":"{event}","uidvalidity":7,"uid":{uid}{more}}}"#
+        );
+        let record = NewRecord {
+            topic: "dovecot".into(),
+            key: Some(user.as_bytes().to_vec().into()),
+            headers: Vec::new(),
+            value: value.into_bytes().into(),
+            timestamp_ms: crate::push::engine::now_ms(),
+            id: None,
+        };
+        self.log.append(vec![record]).await.expect("appended");
+    }
+
+    async fn next(&mut self) -> Push {
+        let sent = tokio::time::timeout(PATIENCE, self.world.sent.recv()).await;
+        let (token, push) = sent.expect("a push in time").expect("a push");
+        assert_eq!((&*token, &*push.person.user), ("joe", "11"));
+        push
+    }
+
+    async fn until(&self, what: Count, least: u64) {
+        let counts = async {
+            while self.pushing.counters().get(what) < least {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counts)
+            .await
+            .expect("it is counted in time");
+    }
+}
+
+#[tokio::test]
+async fn a_device_rings_for_its_persons_mail_and_stops_when_it_was_read() {
+    let mut running = Running::start(json!({})).await;
+    running.tell("12@3", "MessageNew", 1, "").await;
+    running
+        .tell("11@3", "MessageNew", 2, r#","subject":"s","unseen":1"#)
+        .await;
+    let push = running.next().await;
+    assert_eq!((push.topic, push.badge), (Topic::MailNew, Some(1)));
+    assert_eq!(push.message["subject"], "s");
+    running.until(Count::Accepted, 1).await;
+    running
+        .tell("11@3", "MessageRead", 2, r#","unseen":0"#)
+        .await;
+    let closing = running.next().await;
+    assert_eq!((closing.topic, closing.badge), (Topic::MailClose, Some(0)));
+    assert_eq!(closing.tag, push.tag);
+    running.until(Count::Accepted, 2).await;
+    assert_eq!(running.pushing.counters().get(Count::WrongPerson), 0);
+}
+
+#[tokio::test]
+async fn changes_come_gathered_and_conditions_choose_among_them() {
+    let filter = json!({ "condition": "message.uid != 3" });
+    let mut running = Running::start(json!({ "topics": ["*"], "filter": filter })).await;
+    for uid in [1, 3, 4] {
+        running
+            .tell("11@3", "FlagsSet", uid, r#","flags":["\\Flagged"]"#)
+            .await;
+    }
+    let mut uids = Vec::new();
+    while uids.len() < 2 {
+        let push = running.next().await;
+        assert_eq!(push.topic, Topic::MailChanges);
+        let changes = push.message["changes"].as_array().expect("changes").clone();
+        uids.extend(
+            changes
+                .iter()
+                .map(|change| change["message"]["uid"].clone()),
+        );
+    }
+    assert_eq!(uids, [1, 4]);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_sent_shorter_and_what_is_gone_is_removed() {
+    let mut running = Running::start(json!({})).await;
+    running.world.answer([
+        said(PushVerdict::TooLarge, 413),
+        said(PushVerdict::Gone, 410),
+    ]);
+    running
+        .tell("11@3", "MessageNew", 1, r#","subject":"s""#)
+        .await;
+    assert_eq!(running.next().await.message["subject"], "s");
+    assert_eq!(running.next().await.message["subject"], Value::Null);
+    running.until(Count::Gone, 1).await;
+    let person = running.world.store.push_clients().await.expect("clients");
+    assert!(person.is_empty(), "{person:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_asks_for_time_is_given_it() {
+    let mut running = Running::start(json!({})).await;
+    let hour = Some(Duration::from_hours(1));
+    running.world.answer([said(PushVerdict::Later(hour), 429)]);
+    running.tell("11@3", "MessageNew", 1, "").await;
+    running.next().await;
+    running.until(Count::Retried, 1).await;
+    running.tell("11@3", "MessageNew", 2, "").await;
+    running.until(Count::Held, 1).await;
+    assert!(
+        running.world.sent.try_recv().is_err(),
+        "nothing is sent to its host"
+    );
+    assert_eq!(
+        running.world.store.waiting_pushes().await.expect("a count"),
+        2
+    );
+}

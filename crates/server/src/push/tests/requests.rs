@@ -1,0 +1,182 @@
+//! Who may ask for what, and what is refused.
+
+use axum::http::StatusCode;
+use dovecast_mail_push::{Person, PushVerdict};
+use dovecast_store::Scope;
+use serde_json::{Value, json};
+
+use super::{World, said};
+use crate::config::Config;
+
+const SUBSCRIPTIONS: &str = "/api/push/v1/subscriptions";
+const SESSIONS: &str = "/api/push/v1/sessions";
+
+fn phone(token: &str) -> Value {
+    json!({ "client": "phone", "transport": "fcm", "fcm": { "token": token }, "topics": ["*"] })
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_something_wrong_is_unauthenticated_in_the_shape_of_errors() {
+    let world = World::new().await;
+    let mut door = world.door(&Config::default());
+    for (token, detail) in [
+        (None, "`Authorization: Bearer TOKEN` should be provided"),
+        (Some("dps_unknown"), "The session is not valid"),
+        (Some("dct_unknown"), "The API token is not valid"),
+    ] {
+        door.token = token.map(ToOwned::to_owned);
+        let (status, said) = door.ask("GET", SUBSCRIPTIONS, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert_eq!(said["errors"][0]["detail"], detail);
+        assert_eq!(said["errors"][0]["status"], "401");
+    }
+    let (status, _) = door.ask("GET", "/api/push/v1/nothing", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, _) = door.ask("PATCH", SUBSCRIPTIONS, None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_is_refused_by_login_and_by_address() {
+    let world = World::new().await;
+    let door = world.door(&Config::default());
+    let ask = async |login: &str| {
+        let body = json!({ "login": login, "password": "wrong" });
+        door.ask("POST", SESSIONS, Some(&body)).await.0
+    };
+    for _ in 0..10 {
+        assert_eq!(ask("joe").await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(ask("JOE").await, StatusCode::TOO_MANY_REQUESTS);
+    for number in 0..19 {
+        assert_eq!(
+            ask(&format!("user{number}")).await,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    assert_eq!(ask("another").await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_to_be_unavailable() {
+    let mut world = World::new().await;
+    let body = json!({ "login": "away", "password": "secret" });
+    let (status, _) = world
+        .door(&Config::default())
+        .ask("POST", SESSIONS, Some(&body))
+        .await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    world.ports = super::Ports::default();
+    let door = world.door(&Config::default());
+    let (status, said) = door.ask("POST", SESSIONS, Some(&body)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let detail = said["errors"][0]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("[mail_push.auth] imap"), "{detail}");
+    let (status, _) = door.ask("GET", "/api/push/v1/vapid", None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_not_found_and_a_token_moves_with_its_device() {
+    let world = World::new().await;
+    let mut joe = world.door(&Config::default());
+    let mut ann = joe.clone();
+    joe.log_in("11@3").await;
+    ann.log_in("12@3").await;
+    let (_, made) = joe
+        .ask("POST", SUBSCRIPTIONS, Some(&phone("token-1")))
+        .await;
+    let path = format!(
+        "{SUBSCRIPTIONS}/{}",
+        made["subscription"]["id"].as_str().expect("an id")
+    );
+    for (method, path) in [("GET", &path), ("PUT", &path), ("DELETE", &path)] {
+        let (status, _) = ann.ask(method, path, Some(&json!({}))).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{method}");
+    }
+    let (status, again) = joe
+        .ask("POST", SUBSCRIPTIONS, Some(&phone("token-1")))
+        .await;
+    assert_eq!((status, &again), (StatusCode::OK, &made));
+    let (status, _) = ann
+        .ask("POST", SUBSCRIPTIONS, Some(&phone("token-1")))
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (_, list) = joe.ask("GET", SUBSCRIPTIONS, None).await;
+    assert_eq!(list, json!({ "subscriptions": [] }));
+    let change = json!({ "transport": "webhook" });
+    let (_, list) = ann.ask("GET", SUBSCRIPTIONS, None).await;
+    let id = list["subscriptions"][0]["id"].as_str().expect("an id");
+    let path = format!("{SUBSCRIPTIONS}/{id}");
+    let (status, said) = ann.ask("PUT", &path, Some(&change)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{said}");
+    assert_eq!(said["errors"][0]["source"]["pointer"], "/transport");
+    for (body, pointer) in [
+        (phone("bad-token"), "/fcm/token"),
+        (
+            json!({ "client": "c", "transport": "apns", "apns": { "token": "ab" }, "topics": ["*"] }),
+            "/transport",
+        ),
+    ] {
+        let (status, said) = ann.ask("POST", SUBSCRIPTIONS, Some(&body)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(said["errors"][0]["source"]["pointer"], pointer, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_says_what_the_service_has_said_and_removes_what_is_gone() {
+    let world = World::new().await;
+    let mut door = world.door(&Config::default());
+    door.log_in("11@3").await;
+    let (_, made) = door
+        .ask("POST", SUBSCRIPTIONS, Some(&phone("token-1")))
+        .await;
+    let path = format!(
+        "{SUBSCRIPTIONS}/{}",
+        made["subscription"]["id"].as_str().expect("an id")
+    );
+    world.answer([
+        said(PushVerdict::Refused, 400),
+        said(PushVerdict::Gone, 410),
+    ]);
+    for (status, left) in [(400, 1), (410, 0)] {
+        let (_, test) = door.ask("POST", &format!("{path}/test"), None).await;
+        assert_eq!(
+            test,
+            json!({ "accepted": false, "answer": { "status": status, "reason": "said" } })
+        );
+        let (_, list) = door.ask("GET", SUBSCRIPTIONS, None).await;
+        assert_eq!(list["subscriptions"].as_array().map(Vec::len), Some(left));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_person_asks_for_them_and_one_of_an_account_for_nobody() {
+    let world = World::new().await;
+    let mut door = world.door(&Config::default());
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let token = world
+        .store
+        .create_token("phone", Scope::Person(person))
+        .await
+        .expect("a token");
+    door.token = Some(token.secret);
+    let (status, _) = door
+        .ask("POST", SUBSCRIPTIONS, Some(&phone("token-1")))
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (status, _) = door
+        .ask("DELETE", "/api/push/v1/sessions/current", None)
+        .await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let account = Scope::Account("3".to_owned());
+    let token = world
+        .store
+        .create_token("account", account)
+        .await
+        .expect("a token");
+    door.token = Some(token.secret);
+    let (status, _) = door.ask("GET", SUBSCRIPTIONS, None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}

@@ -1,0 +1,176 @@
+//! What mail push is made of, as the configuration says: who checks logins, what brings pushes to
+//! devices, and the tasks from the log to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use dovecast_drivers::http::sockets::Sockets;
+use dovecast_drivers::push::PushServices;
+use dovecast_log::Log;
+use dovecast_mail_push::{LogIn, TransportKind};
+use dovecast_operations::push::{MailPush, MailPushParts, Transports};
+use dovecast_store::Store;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::PushApi;
+use super::counters::{Count, Counters};
+use super::engine::Engine;
+use super::sender::Sender;
+use crate::config::Config;
+use crate::logs::Logs;
+
+/// How long until a part that has panicked begins anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What checks logins and brings pushes to devices.
+#[derive(Clone, Default)]
+pub(crate) struct Ports {
+    /// Checks logins of persons, if a mail server is configured for it.
+    pub(crate) log_in: Option<Arc<dyn LogIn>>,
+    /// What brings pushes to devices, by kind.
+    pub(crate) transports: Transports,
+    /// Public key of Web Push.
+    pub(crate) vapid: Option<String>,
+}
+
+impl Ports {
+    /// What the configuration says. The key of Web Push is made if it is not there.
+    pub(crate) fn configured(config: &Config, sockets: &Sockets) -> Result<Self> {
+        let services = PushServices::configured(&config.push_options(sockets));
+        let services = services.context("mail push cannot be used ([mail_push])")?;
+        let transport = |kind| Some((kind, services.transport(kind)?));
+        Ok(Self {
+            log_in: None,
+            transports: TransportKind::ALL
+                .into_iter()
+                .filter_map(transport)
+                .collect(),
+            vapid: Some(services.vapid_public_key().to_owned()),
+        })
+    }
+}
+
+/// Running tasks of mail push; they end when this is dropped.
+pub(crate) struct Pushing {
+    counters: Arc<Counters>,
+    api: PushApi,
+    _tasks: JoinSet<()>,
+}
+
+/// The acts of mail push.
+pub(crate) fn acts(config: &Config, store: &Store, ports: &Ports) -> MailPush {
+    let section = &config.mail_push;
+    let needs = MailPushParts {
+        log_in: ports.log_in.clone(),
+        transports: ports.transports.clone(),
+        vapid: ports.vapid.clone(),
+        account: config.dispatch.event_account.clone(),
+        keeps_credentials: section.credstorage.enabled && section.credstorage.rdb,
+        limits: section.limits(),
+    };
+    MailPush::new(store.clone(), needs)
+}
+
+impl Pushing {
+    /// Mail push with the services that the configuration names, if there is a store.
+    pub(crate) fn start_where_stored(
+        config: &Config,
+        logs: &Logs,
+        store: Option<&Store>,
+        sockets: &Sockets,
+    ) -> Result<Option<Self>> {
+        let Some(store) = store else {
+            return Ok(None);
+        };
+        let ports = Ports::configured(config, sockets)?;
+        Ok(Some(Self::start(config, logs, store, &ports)))
+    }
+
+    /// Follows the events and sends pushes.
+    pub(crate) fn start(config: &Config, logs: &Logs, store: &Store, ports: &Ports) -> Self {
+        let api = PushApi::new(acts(config, store, ports), &config.http);
+        let counters = Arc::<Counters>::default();
+        let news = Arc::<Notify>::default();
+        let per_minute = config.mail_push.pushes_per_minute.get();
+        let sender = Sender {
+            store: store.clone(),
+            transports: Arc::new(ports.transports.clone()),
+            counters: Arc::clone(&counters),
+            news: Arc::clone(&news),
+            per_minute: u32::try_from(per_minute).unwrap_or(u32::MAX),
+            held: Arc::default(),
+        };
+        let account = config.dispatch.event_account.clone();
+        let engine = Engine::new(store.clone(), account, Arc::clone(&counters), news);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(kept_up("sender", Arc::clone(&counters), move || {
+            let sender = sender.clone();
+            async move { sender.run().await }
+        }));
+        let group = format!("{}-push", config.dispatch.group);
+        let topics = config.dispatch.event_topics.clone();
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &logs.kafka {
+            tasks.spawn(following(engine, kafka.clone(), group, topics));
+            return Self {
+                counters,
+                api,
+                _tasks: tasks,
+            };
+        }
+        tasks.spawn(following(engine, logs.own.clone(), group, topics));
+        Self {
+            counters,
+            api,
+            _tasks: tasks,
+        }
+    }
+
+    /// The requests of persons, and what answers them.
+    pub(crate) fn router(&self) -> Router {
+        super::router(self.api.clone())
+    }
+
+    /// What it counts.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+async fn following<L: Log + Clone>(engine: Engine, log: L, group: String, topics: Vec<String>) {
+    if topics.is_empty() {
+        return;
+    }
+    let counters = Arc::clone(&engine.counters);
+    let follow = move || {
+        let (engine, log) = (engine.clone(), log.clone());
+        let (group, topics) = (group.clone(), topics.clone());
+        async move { engine.follow(&log, &group, &topics).await }
+    };
+    kept_up("engine", counters, follow).await;
+}
+
+/// Runs a part until it ends by itself; one that panics is begun anew.
+async fn kept_up<F>(name: &'static str, counters: Arc<Counters>, begin: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let mut life = JoinSet::new();
+        life.spawn(begin());
+        match life.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                counters.add(Count::Panicked, 1);
+                tracing::error!(
+                    part = name,
+                    "a part of mail push has panicked, and begins anew"
+                );
+                tokio::time::sleep(AGAIN).await;
+            }
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Mail push: subscriptions of persons, their sessions, what their mailboxes are opened with, and
+//! pushes that wait.
+//!
+//! What belongs to a person is found with the person only. Addresses of devices and passwords are
+//! sealed; of sessions only hashes are kept.
+
+mod credentials;
+mod leases;
+mod outcomes;
+mod pushes;
+mod sending;
+mod sessions;
+mod subscriptions;
+
+use dovecast_mail_push::Person;
+use sqlx::any::AnyRow;
+
+use crate::error::Result;
+use crate::row;
+
+pub use credentials::MailboxCredentials;
+pub use leases::NODE_LIFE_MS;
+pub use outcomes::{PushEnd, PushesDropped};
+pub use pushes::PushesWritten;
+pub use sending::{ClaimLimits, ClaimedPush};
+pub use sessions::{NewSession, ShownSession};
+pub use subscriptions::{
+    LastAnswer, NewSubscription, PushClient, PutSubscription, SubscriptionEdit, SubscriptionRecord,
+};
+
+pub(crate) use credentials::field as credential_field;
+pub(crate) use subscriptions::field as subscription_field;
+
+/// The person that a row is of.
+pub(crate) fn person(found: &AnyRow) -> Result<Person> {
+    let context = row::text(found, "context")?;
+    let user = row::text(found, "user_name")?;
+    let login = row::text(found, "login")?;
+    let person = Person::new(&context, &user, &login);
+    Ok(person.map_err(|error| row::wrong("user_name", error))?)
+}

@@ -1,0 +1,165 @@
+//! Leases of listeners: which node hears whose mailbox.
+//!
+//! A lease is good as long as its node lives, so that renewing all of a node's is one write. A node
+//! says that it lives in the time of the database; one that could not say so in time has no lease,
+//! whatever it believes, and asks before it acts ([`Store::holds_lease`]). A file of SQLite has one
+//! node.
+
+use dovecast_mail_push::Person;
+use dovecast_mail_push::placement::Lease;
+
+use super::person;
+use crate::connection::Transaction;
+use crate::error::Result;
+use crate::open::Store;
+use crate::row;
+use crate::statement::Statement;
+
+/// How long a node lives without saying so, and so how long a dead node's mailboxes are heard by
+/// nobody.
+pub const NODE_LIFE_MS: i64 = 10_000;
+/// Leases that are taken or given in one statement.
+const AT_A_TIME: usize = 200;
+
+const BEAT: &str = "INSERT INTO push_node (id, alive_until_ms) VALUES ($1, $2) \
+    ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
+/// Whoever has the lease keeps it while it lives.
+const TAKE: &str = "INSERT INTO push_lease (context, user_name, login, node, fence) VALUES ($1, $2, $3, $4, 1) \
+    ON CONFLICT (context, user_name) DO UPDATE SET node = excluded.node, login = excluded.login, \
+    fence = push_lease.fence + 1 WHERE push_lease.node = '' OR NOT EXISTS (SELECT 1 FROM push_node \
+    WHERE push_node.id = push_lease.node AND push_node.alive_until_ms > $5) RETURNING fence";
+const HOLDS: &str = "SELECT 1 AS held FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
+    WHERE context = $1 AND user_name = $2 AND node = $3 AND fence = $4 AND alive_until_ms > $5";
+
+impl Store {
+    /// Time of the database, which all nodes have the same; a clock that stands in tests is taken
+    /// for it.
+    async fn now_of_leases(&self, tx: &mut Transaction) -> Result<i64> {
+        let now_ms = self.clock.now_ms();
+        if self.clock.is_standing() {
+            return Ok(now_ms);
+        }
+        self.now_of_dispatchers(tx, now_ms).await
+    }
+
+    /// Says that this node lives, and names all that do. Its own leases are good for
+    /// [`NODE_LIFE_MS`] from now on.
+    pub async fn beat_push_node(&self) -> Result<Vec<String>> {
+        let mut tx = self.database.begin_writing().await?;
+        let now_ms = self
+            .now_of_dispatchers(&mut tx, self.clock.now_ms())
+            .await?;
+        sqlx::query(BEAT)
+            .bind(self.push_node())
+            .bind(now_ms.saturating_add(NODE_LIFE_MS))
+            .execute(&mut *tx)
+            .await?;
+        // A file has one user, so others are of processes that are gone.
+        let dead_ms = if self.database.is_shared() {
+            now_ms
+        } else {
+            i64::MAX
+        };
+        sqlx::query("DELETE FROM push_node WHERE id <> $1 AND alive_until_ms <= $2")
+            .bind(self.push_node())
+            .bind(dead_ms)
+            .execute(&mut *tx)
+            .await?;
+        let rows = sqlx::query("SELECT id FROM push_node ORDER BY id")
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        rows.iter().map(|found| row::text(found, "id")).collect()
+    }
+
+    /// Name of this node among those that run listeners.
+    pub fn push_node(&self) -> String {
+        self.dispatcher_id()
+    }
+
+    /// Leases what no node that lives has leased; what was taken.
+    pub async fn take_leases(&self, persons: &[Person]) -> Result<Vec<Lease>> {
+        let mut leases = Vec::new();
+        for persons in persons.chunks(AT_A_TIME) {
+            let mut tx = self.database.begin_writing().await?;
+            let now_ms = self
+                .now_of_dispatchers(&mut tx, self.clock.now_ms())
+                .await?;
+            for person in persons {
+                let taken = sqlx::query(TAKE)
+                    .bind(&*person.context)
+                    .bind(&*person.user)
+                    .bind(&*person.login)
+                    .bind(self.push_node())
+                    .bind(now_ms)
+                    .fetch_optional(&mut *tx)
+                    .await?;
+                if let Some(taken) = taken {
+                    leases.push(Lease {
+                        person: person.clone(),
+                        fence: row::number(&taken, "fence")?,
+                    });
+                }
+            }
+            tx.commit().await?;
+        }
+        Ok(leases)
+    }
+
+    /// Gives leases of this node back, once nothing is heard any more.
+    pub async fn give_leases(&self, persons: &[Person]) -> Result<()> {
+        for persons in persons.chunks(AT_A_TIME) {
+            let mut statement = Statement::new("UPDATE push_lease SET node = '' WHERE node = ");
+            statement.bind(self.push_node());
+            for (place, person) in persons.iter().enumerate() {
+                let joined = if place == 0 {
+                    " AND ((context = "
+                } else {
+                    " OR (context = "
+                };
+                statement.push(joined).bind(person.context.to_string());
+                statement
+                    .push(" AND user_name = ")
+                    .bind(person.user.to_string())
+                    .push(")");
+            }
+            statement.push(")");
+            let mut connection = self.database.pool.acquire().await?;
+            statement.execute(&mut connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a lease of this node is still good: nobody has leased the person since, and the node
+    /// has said in time that it lives.
+    pub async fn holds_lease(&self, lease: &Lease) -> Result<bool> {
+        let mut tx = self.database.begin_reading().await?;
+        let now_ms = self
+            .now_of_dispatchers(&mut tx, self.clock.now_ms())
+            .await?;
+        let held = sqlx::query(HOLDS)
+            .bind(&*lease.person.context)
+            .bind(&*lease.person.user)
+            .bind(self.push_node())
+            .bind(lease.fence)
+            .bind(now_ms)
+            .fetch_optional(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(held.is_some())
+    }
+
+    /// All persons who are heard, with the name of the node that hears them.
+    pub async fn leased(&self) -> Result<Vec<(Person, String)>> {
+        let rows = sqlx::query(
+            "SELECT context, user_name, login, node FROM push_lease WHERE node <> '' \
+             ORDER BY context, user_name",
+        )
+        .fetch_all(&self.database.pool)
+        .await?;
+        let leased = rows
+            .iter()
+            .map(|found| Ok((person(found)?, row::text(found, "node")?)));
+        leased.collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! Pushes that wait: written by what events mean for devices, replaced, gathered, taken back.
+
+use dovecast_mail_push::plan::{GATHER_AT_MOST_MS, GATHER_MS, deadline_ms};
+use dovecast_mail_push::retry::SHOWN;
+use dovecast_mail_push::{EventPlan, Person, PlannedPush, Tag, Topic, message};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::connection::Transaction;
+use crate::error::Result;
+use crate::open::Store;
+use crate::row;
+
+const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, user_name, topic, tag, message, \
+    short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms) \
+    SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0 FROM push_subscription \
+    WHERE id = $13 AND context = $2 AND user_name = $3 \
+    ON CONFLICT (subscription_id, tag) DO UPDATE SET topic = excluded.topic, message = excluded.message, \
+    short_message = excluded.short_message, badge = excluded.badge, created_ms = excluded.created_ms, \
+    due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, \
+    revision = push_waiting.revision + 1";
+/// A push to which others may be added: nobody sends it, and it was never tried.
+const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_until_ms FROM push_waiting \
+    WHERE subscription_id = $1 AND gathered_until_ms > $2 AND claimed_until_ms = 0 AND failures = 0 \
+    ORDER BY created_ms DESC LIMIT 1";
+const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
+    revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
+const TAKE_BACK: &str =
+    "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4";
+const SHOWN_BY: &str = "SELECT subscription_id FROM push_accepted WHERE context = $1 AND user_name = $2 AND tag = $3 \
+    AND accepted_ms > $4";
+/// Longest gathered push, in bytes: a push has 4 KiB, of which encryption and names take some.
+const MAX_GATHERED_BYTES: usize = 2_800;
+
+/// What was written of the plans of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PushesWritten {
+    /// Pushes that wait now, or were replaced by a newer state.
+    pub pushes: u64,
+    /// Messages that were added to pushes that wait.
+    pub gathered: u64,
+    /// Pushes that were dropped because their mail was read or is gone.
+    pub taken_back: u64,
+    /// Pushes that close what devices show.
+    pub closings: u64,
+}
+
+impl Store {
+    /// Writes what events mean for devices, all or nothing, in their order. What is written again
+    /// after a crash replaces itself.
+    pub async fn write_pushes(&self, plans: &[(Person, EventPlan)]) -> Result<PushesWritten> {
+        let mut written = PushesWritten::default();
+        if plans
+            .iter()
+            .all(|(_, plan)| plan.take_back.is_none() && plan.pushes.is_empty())
+        {
+            return Ok(written);
+        }
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.database.begin_writing().await?;
+        for (person, plan) in plans {
+            if let Some((tag, badge)) = &plan.take_back {
+                take_back(&mut tx, person, (tag, *badge), (now_ms, &mut written)).await?;
+            }
+            for push in &plan.pushes {
+                if push.tag.is_some() {
+                    insert(&mut tx, push, now_ms).await?;
+                    written.pushes += 1;
+                } else if gather(&mut tx, push, now_ms).await? {
+                    written.gathered += 1;
+                } else {
+                    insert(&mut tx, push, now_ms).await?;
+                    written.pushes += 1;
+                }
+            }
+        }
+        tx.commit().await?;
+        Ok(written)
+    }
+
+    /// How many pushes wait.
+    pub async fn waiting_pushes(&self) -> Result<u64> {
+        let total = sqlx::query("SELECT COUNT(*) AS total FROM push_waiting");
+        let total = total.fetch_one(&self.database.pool).await?;
+        Ok(u64::try_from(row::number(&total, "total")?).unwrap_or_default())
+    }
+}
+
+/// What waits goes; what is shown is closed. A mail that nobody was told of costs two statements.
+async fn take_back(
+    tx: &mut Transaction,
+    person: &Person,
+    (tag, badge): (&Tag, Option<u32>),
+    (now_ms, written): (i64, &mut PushesWritten),
+) -> Result<()> {
+    let dropped = sqlx::query(TAKE_BACK)
+        .bind(&*person.context)
+        .bind(&*person.user)
+        .bind(tag.as_str())
+        .bind(Topic::MailClose.name())
+        .execute(&mut **tx)
+        .await?;
+    written.taken_back += dropped.rows_affected();
+    let since_ms = now_ms - i64::try_from(SHOWN.as_millis()).unwrap_or(i64::MAX);
+    let shown = sqlx::query(SHOWN_BY)
+        .bind(&*person.context)
+        .bind(&*person.user)
+        .bind(tag.as_str())
+        .bind(since_ms)
+        .fetch_all(&mut **tx)
+        .await?;
+    for found in &shown {
+        let closing = PlannedPush {
+            subscription: row::id(found, "subscription_id")?,
+            person: person.clone(),
+            topic: Topic::MailClose,
+            tag: Some(tag.clone()),
+            message: message::closing(tag, badge),
+            short: message::closing(tag, badge),
+            badge,
+            due_ms: now_ms,
+            deadline_ms: now_ms.saturating_add(deadline_ms()),
+        };
+        insert(tx, &closing, now_ms).await?;
+        written.closings += 1;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result<()> {
+    let id = Uuid::now_v7().to_string();
+    let tag = push.tag.as_ref().map_or(&*id, Tag::as_str);
+    // The first message that is gathered waits in the form of the list.
+    let (topic, message, short, until_ms) = if push.tag.is_some() {
+        (push.topic, push.message.clone(), push.short.clone(), 0)
+    } else {
+        let list = |one: &Value| message::changes(std::slice::from_ref(one));
+        let until_ms = push.due_ms - GATHER_MS + GATHER_AT_MOST_MS;
+        (
+            Topic::MailChanges,
+            list(&push.message),
+            list(&push.short),
+            until_ms,
+        )
+    };
+    sqlx::query(INSERT)
+        .bind(&id)
+        .bind(&*push.person.context)
+        .bind(&*push.person.user)
+        .bind(topic.name())
+        .bind(tag)
+        .bind(message.to_string())
+        .bind(short.to_string())
+        .bind(push.badge.map(i64::from))
+        .bind(until_ms)
+        .bind(now_ms)
+        .bind(push.due_ms)
+        .bind(push.deadline_ms)
+        .bind(push.subscription.to_string())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Adds a message to a push that waits for more; `false`: there is none with room.
+async fn gather(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result<bool> {
+    let found = sqlx::query(GATHERING)
+        .bind(push.subscription.to_string())
+        .bind(now_ms)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(found) = found else {
+        return Ok(false);
+    };
+    let with = |column: &str, message: &Value| -> Result<Option<String>> {
+        let mut list: Value = serde_json::from_str(&row::text(&found, column)?)
+            .map_err(|error| row::wrong("message", error))?;
+        let Some(changes) = list["changes"].as_array_mut() else {
+            return Ok(None);
+        };
+        // What was written before a crash is written again.
+        if changes.last() != Some(message) {
+            changes.push(message.clone());
+        }
+        let text = list.to_string();
+        Ok((text.len() <= MAX_GATHERED_BYTES).then_some(text))
+    };
+    let (Some(message), Some(short)) = (
+        with("message", &push.message)?,
+        with("short_message", &push.short)?,
+    ) else {
+        return Ok(false);
+    };
+    let until_ms = row::number(&found, "gathered_until_ms")?;
+    let badge = row::optional_number(&found, "badge")?;
+    let added = sqlx::query(ADD)
+        .bind(message)
+        .bind(short)
+        .bind(push.badge.map(i64::from).or(badge))
+        .bind(push.due_ms.min(until_ms))
+        .bind(row::text(&found, "id")?)
+        .execute(&mut **tx)
+        .await?;
+    Ok(added.rows_affected() > 0)
+}

@@ -1,0 +1,210 @@
+//! Pushes that are due: claimed by one process for a moment, so that no two send the same.
+
+use std::collections::HashMap;
+
+use dovecast_mail_push::{DeviceAddress, Person, SubscriptionId, Tag, Topic, TransportKind};
+use serde_json::Value;
+use sqlx::any::AnyRow;
+
+use super::person;
+use crate::error::{Result, with_sources};
+use crate::open::Store;
+use crate::row;
+
+/// Whom it is for is asked of both: what waits, and the subscription.
+const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
+    device.transport, device.sealed, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
+    push.deadline_ms, push.failures, push.revision, device.context AS device_context, device.user_name AS device_user, \
+    device.wishes, (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
+    AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) AS had \
+    FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
+    WHERE push.due_ms <= $2 AND push.deadline_ms > $2 AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) \
+    AND (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
+    AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) < $4 \
+    ORDER BY push.due_ms, push.id LIMIT $5";
+const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
+    AND (claimed_until_ms <= $4 OR claimed_until_ms > $5)";
+/// Whether a claimed push is still that of its subscription, and nobody else's device.
+const STILL: &str = "SELECT 1 AS here FROM push_waiting AS push JOIN push_subscription AS device \
+    ON device.id = push.subscription_id WHERE push.id = $1 AND push.revision = $2 \
+    AND push.context = device.context AND push.user_name = device.user_name \
+    AND device.context = $3 AND device.user_name = $4 AND device.sealed = $5";
+const MINUTE_MS: i64 = 60_000;
+/// How long a push is claimed; longer than an attempt takes. What is claimed for longer than ten
+/// times that was claimed before a clock was set back.
+const CLAIM_MS: i64 = 60_000;
+
+/// How many pushes are claimed.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimLimits {
+    /// Most of them.
+    pub most: u32,
+    /// Most that one person gets within a minute.
+    pub per_minute: u32,
+}
+
+/// A push that is claimed, and where it goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedPush {
+    /// Names the push.
+    pub(super) id: String,
+    /// State of it that was claimed.
+    pub(super) revision: i64,
+    /// Sealed address, to see whether it is still the same.
+    sealed: String,
+    /// Subscription that it is for.
+    pub subscription: SubscriptionId,
+    /// Whose mail it is of.
+    pub person: Person,
+    /// Client of the subscription.
+    pub client: String,
+    /// Where the device is.
+    pub address: DeviceAddress,
+    /// Topic of the message.
+    pub topic: Topic,
+    /// What the device shows it as.
+    pub tag: Tag,
+    /// What is told.
+    pub message: Value,
+    /// Whether the message has a shorter form that was not tried yet.
+    pub has_short: bool,
+    /// Urgency that the subscription asks for.
+    pub urgency: dovecast_mail_push::subscription::Urgency,
+    /// Unseen mails, where that is known.
+    pub badge: Option<u32>,
+    /// When it was written.
+    pub created_ms: i64,
+    /// When it is dropped.
+    pub deadline_ms: i64,
+    /// Attempts that have failed.
+    pub failures: u32,
+}
+
+impl ClaimedPush {
+    /// Address as it was sealed when it was claimed.
+    pub(super) fn sealed(&self) -> &str {
+        &self.sealed
+    }
+}
+
+impl Store {
+    /// Claims pushes that are due, for a minute. One whose device is another person's is dropped
+    /// and counted in the second number; so is one whose address cannot be opened in the third.
+    pub async fn claim_pushes(&self, limits: ClaimLimits) -> Result<(Vec<ClaimedPush>, u64, u64)> {
+        let now_ms = self.clock.now_ms();
+        let set_back_ms = now_ms + 10 * CLAIM_MS;
+        let due = sqlx::query(DUE)
+            .bind(now_ms - MINUTE_MS)
+            .bind(now_ms)
+            .bind(set_back_ms)
+            .bind(i64::from(limits.per_minute))
+            .bind(i64::from(limits.most))
+            .fetch_all(&self.database.pool)
+            .await?;
+        let (mut claimed, mut wrong, mut locked) = (Vec::new(), 0, 0);
+        let mut taken: HashMap<Person, i64> = HashMap::new();
+        for found in &due {
+            let whose = person(found)?;
+            if row::text(found, "device_context")? != *whose.context
+                || row::text(found, "device_user")? != *whose.user
+            {
+                self.drop_push(&row::text(found, "id")?).await?;
+                wrong += 1;
+                continue;
+            }
+            let had = row::number(found, "had")?;
+            let taken = taken.entry(whose).or_insert(had);
+            if *taken >= i64::from(limits.per_minute) {
+                continue;
+            }
+            let revision = row::number(found, "revision")?;
+            let done = sqlx::query(CLAIM)
+                .bind(now_ms + CLAIM_MS)
+                .bind(row::text(found, "id")?)
+                .bind(revision)
+                .bind(now_ms)
+                .bind(set_back_ms)
+                .execute(&self.database.pool)
+                .await?;
+            if done.rows_affected() == 0 {
+                continue;
+            }
+            *taken += 1;
+            match self.claimed(found).await {
+                Ok(push) => claimed.push(push),
+                Err(error) => {
+                    let error = with_sources(&error);
+                    let id = row::text(found, "subscription_id")?;
+                    tracing::error!(
+                        subscription.id = id,
+                        error,
+                        "a push is put off: its device cannot be read"
+                    );
+                    locked += 1;
+                }
+            }
+        }
+        Ok((claimed, wrong, locked))
+    }
+
+    /// Whether a claimed push may be sent: it was not replaced or taken back, and its device is
+    /// still the same person's. Asked right before each attempt.
+    pub async fn may_send(&self, push: &ClaimedPush) -> Result<bool> {
+        let found = sqlx::query(STILL)
+            .bind(&push.id)
+            .bind(push.revision)
+            .bind(&*push.person.context)
+            .bind(&*push.person.user)
+            .bind(&push.sealed)
+            .fetch_optional(&self.database.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn claimed(&self, found: &AnyRow) -> Result<ClaimedPush> {
+        let id = row::text(found, "subscription_id")?;
+        let sealed = row::text(found, "sealed")?;
+        let json = |column: &str| -> Result<Value> {
+            let read = serde_json::from_str(&row::text(found, column)?);
+            Ok(read.map_err(|error| row::wrong(column, error))?)
+        };
+        let address = self.open_address(&id, &sealed).await?;
+        let transport = TransportKind::from_name(&row::text(found, "transport")?);
+        if transport != Some(address.kind()) {
+            let other = std::io::Error::other("the address is of another transport");
+            return Err(row::wrong("transport", other).into());
+        }
+        let topic = Topic::from_name(&row::text(found, "topic")?);
+        let unknown = || row::wrong("topic", std::io::Error::other("unknown topic"));
+        let wishes = dovecast_mail_push::Wishes::from_json(&json("wishes")?);
+        let (message, short) = (json("message")?, json("short_message")?);
+        let badge = row::optional_number(found, "badge")?;
+        let failures = row::number(found, "failures")?;
+        Ok(ClaimedPush {
+            id: row::text(found, "id")?,
+            revision: row::number(found, "revision")?,
+            sealed,
+            subscription: row::id(found, "subscription_id")?,
+            person: person(found)?,
+            client: row::text(found, "client")?,
+            address,
+            topic: topic.ok_or_else(unknown)?,
+            tag: Tag::from_text(&row::text(found, "tag")?),
+            has_short: message != short,
+            message,
+            urgency: wishes.map_err(|error| row::wrong("wishes", error))?.urgency,
+            badge: badge.and_then(|badge| u32::try_from(badge).ok()),
+            created_ms: row::number(found, "created_ms")?,
+            deadline_ms: row::number(found, "deadline_ms")?,
+            failures: u32::try_from(failures).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn drop_push(&self, id: &str) -> Result<()> {
+        sqlx::query("DELETE FROM push_waiting WHERE id = $1")
+            .bind(id)
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+}

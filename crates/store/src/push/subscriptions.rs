@@ -1,0 +1,346 @@
+//! Subscriptions of persons: made, changed, listed, removed.
+//!
+//! A token belongs to one person at a time: who registers it takes it over, and what waits for it
+//! goes with the one before.
+
+mod rows;
+
+use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
+
+use super::person;
+use crate::error::Result;
+use crate::open::Store;
+use crate::registry::SigningSecret;
+use crate::row;
+use crate::secrets::Field;
+use crate::statement::Statement;
+use rows::{
+    insert, keep_secret, must_have_room, one, open, record, record_of, replace, token_hash,
+};
+
+const SELECT: &str = "SELECT id, context, user_name, login, client, transport, last_four, wishes, created_ms, \
+    expires_ms, answer FROM push_subscription";
+const BY_TOKEN: &str =
+    "SELECT id, context, user_name, sealed FROM push_subscription WHERE token_hash = $1";
+const DELETE: &str = "DELETE FROM push_subscription WHERE id = $1";
+const EXPIRED: &str =
+    "DELETE FROM push_subscription WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
+/// Persons that are looked up in one statement.
+const PERSONS_AT_A_TIME: usize = 200;
+
+/// A subscription that is to be.
+#[derive(Clone, Debug)]
+pub struct NewSubscription {
+    /// Whose mail is told.
+    pub person: Person,
+    /// Client that asks.
+    pub client: String,
+    /// Where the device is.
+    pub address: DeviceAddress,
+    /// What is asked for.
+    pub wishes: Wishes,
+    /// When it ends, if it does.
+    pub expires_ms: Option<i64>,
+}
+
+/// A subscription as it is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscriptionRecord {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// End of the token, to tell devices apart.
+    pub last_four: String,
+    /// When it was made.
+    pub created_ms: i64,
+    /// What the service has answered last.
+    pub answer: Option<LastAnswer>,
+}
+
+/// What the service of a device has answered last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAnswer {
+    /// When that was.
+    pub time_ms: i64,
+    /// Status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// The reason it gave, or why there was no answer.
+    pub reason: String,
+}
+
+/// What became of a subscription that was put.
+#[derive(Clone, Debug)]
+pub struct PutSubscription {
+    /// As it is listed.
+    pub record: SubscriptionRecord,
+    /// Whether it was not there before.
+    pub is_new: bool,
+    /// What a new webhook signs with; shown this once.
+    pub signing_secret: Option<SigningSecret>,
+    /// Whether the token was another person's.
+    pub is_taken_over: bool,
+}
+
+/// What is to be different of a subscription; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionEdit {
+    /// Client that asks.
+    pub client: Option<String>,
+    /// Where the device is, by the same transport.
+    pub address: Option<DeviceAddress>,
+    /// What is asked for.
+    pub wishes: Option<Wishes>,
+    /// When it ends, if it does.
+    pub expires_ms: Option<Option<i64>>,
+}
+
+/// A client of a person that has a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushClient {
+    /// Whose.
+    pub person: Person,
+    /// The client.
+    pub client: String,
+}
+
+/// Place of the sealed address of a subscription.
+pub(crate) fn field(id: &str) -> Field<'_> {
+    Field {
+        table: "push_subscription",
+        row: id,
+        name: "sealed",
+    }
+}
+
+impl Store {
+    /// Makes a subscription. The same person with the same token again keeps its id; another one's
+    /// token is taken over.
+    pub async fn put_subscription(
+        &self,
+        mut new: NewSubscription,
+        most: u64,
+    ) -> Result<PutSubscription> {
+        let mut change = self.change().await?;
+        let hash = token_hash(&new.person, &new.client, &new.address);
+        let found = sqlx::query(BY_TOKEN).bind(&hash);
+        let found = found.fetch_optional(&mut *change.tx).await?;
+        let mut put = PutSubscription {
+            record: record_of(&new, SubscriptionId::generate(), self.clock.now_ms()),
+            is_new: true,
+            signing_secret: None,
+            is_taken_over: false,
+        };
+        if let Some(found) = &found {
+            let id = row::text(found, "id")?;
+            let is_same = row::text(found, "context")? == *new.person.context
+                && row::text(found, "user_name")? == *new.person.user;
+            if is_same {
+                keep_secret(
+                    &change.ring(),
+                    &id,
+                    &row::text(found, "sealed")?,
+                    &mut new.address,
+                )?;
+                replace(&mut change, &id, &new).await?;
+                put.record = one(&mut change, &id).await?;
+                put.is_new = false;
+                change.commit().await?;
+                return Ok(put);
+            }
+            sqlx::query(DELETE)
+                .bind(id)
+                .execute(&mut *change.tx)
+                .await?;
+            put.is_taken_over = true;
+        }
+        must_have_room(&mut change, &new.person, most).await?;
+        if let DeviceAddress::Webhook { signing_secret, .. } = &mut new.address {
+            let made = SigningSecret::generate()?;
+            made.expose().clone_into(signing_secret);
+            put.signing_secret = Some(made);
+        }
+        insert(&mut change, &put.record, &new.address, &hash).await?;
+        change.commit().await?;
+        Ok(put)
+    }
+
+    /// The subscriptions of a person, in the order in which they were made.
+    pub async fn subscriptions(&self, person: &Person) -> Result<Vec<SubscriptionRecord>> {
+        self.subscriptions_of(std::slice::from_ref(person)).await
+    }
+
+    /// The subscriptions of several persons.
+    pub async fn subscriptions_of(&self, persons: &[Person]) -> Result<Vec<SubscriptionRecord>> {
+        let mut records = Vec::new();
+        let mut connection = self.database.pool.acquire().await?;
+        for persons in persons.chunks(PERSONS_AT_A_TIME) {
+            let mut statement = Statement::new(SELECT);
+            for (place, person) in persons.iter().enumerate() {
+                let joined = if place == 0 {
+                    " WHERE (context = "
+                } else {
+                    " OR (context = "
+                };
+                statement.push(joined).bind(person.context.to_string());
+                statement
+                    .push(" AND user_name = ")
+                    .bind(person.user.to_string())
+                    .push(")");
+            }
+            statement.push(" ORDER BY created_ms, id");
+            for found in statement.fetch_all(&mut connection).await? {
+                records.push(record(&found)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// One subscription of a person; `None`: the person has none of this id.
+    pub async fn subscription(
+        &self,
+        person: &Person,
+        id: SubscriptionId,
+    ) -> Result<Option<SubscriptionRecord>> {
+        let all = self.subscriptions(person).await?;
+        Ok(all.into_iter().find(|record| record.subscription.id == id))
+    }
+
+    /// The address of a person's subscription; `None`: the person has none of this id.
+    pub async fn subscription_address(
+        &self,
+        person: &Person,
+        id: SubscriptionId,
+    ) -> Result<Option<DeviceAddress>> {
+        let found = sqlx::query(
+            "SELECT sealed FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3",
+        )
+        .bind(id.to_string())
+        .bind(&*person.context)
+        .bind(&*person.user)
+        .fetch_optional(&self.database.pool)
+        .await?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let sealed = row::text(&found, "sealed")?;
+        self.open_address(&id.to_string(), &sealed).await.map(Some)
+    }
+
+    pub(super) async fn open_address(&self, id: &str, sealed: &str) -> Result<DeviceAddress> {
+        if self.keys.ring().lacks_key_of(sealed) {
+            self.keys.refresh().await?;
+        }
+        open(&self.keys.ring(), id, sealed)
+    }
+
+    /// Changes a subscription; `None`: the person has none of this id.
+    pub async fn edit_subscription(
+        &self,
+        person: &Person,
+        id: SubscriptionId,
+        edit: SubscriptionEdit,
+    ) -> Result<Option<SubscriptionRecord>> {
+        let Some(before) = self.subscription(person, id).await? else {
+            return Ok(None);
+        };
+        let Some(mut address) = self.subscription_address(person, id).await? else {
+            return Ok(None);
+        };
+        let mut change = self.change().await?;
+        let text = id.to_string();
+        if let Some(mut changed) = edit.address {
+            if let (
+                DeviceAddress::Webhook { signing_secret, .. },
+                DeviceAddress::Webhook {
+                    signing_secret: kept,
+                    ..
+                },
+            ) = (&mut changed, &address)
+            {
+                kept.clone_into(signing_secret);
+            }
+            address = changed;
+        }
+        let new = NewSubscription {
+            person: before.subscription.person,
+            client: edit.client.unwrap_or(before.subscription.client),
+            address,
+            wishes: edit.wishes.unwrap_or(before.subscription.wishes),
+            expires_ms: edit.expires_ms.unwrap_or(before.subscription.expires_ms),
+        };
+        let hash = token_hash(&new.person, &new.client, &new.address);
+        // Whoever had the token has it no more.
+        sqlx::query("DELETE FROM push_subscription WHERE token_hash = $1 AND id <> $2")
+            .bind(&hash)
+            .bind(&text)
+            .execute(&mut *change.tx)
+            .await?;
+        replace(&mut change, &text, &new).await?;
+        sqlx::query("UPDATE push_subscription SET token_hash = $1 WHERE id = $2")
+            .bind(&hash)
+            .bind(&text)
+            .execute(&mut *change.tx)
+            .await?;
+        let record = one(&mut change, &text).await?;
+        change.commit().await?;
+        Ok(Some(record))
+    }
+
+    /// Removes a subscription with what waits for it; `false`: the person has none of this id.
+    pub async fn delete_subscription(&self, person: &Person, id: SubscriptionId) -> Result<bool> {
+        let done = sqlx::query(
+            "DELETE FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3",
+        )
+        .bind(id.to_string())
+        .bind(&*person.context)
+        .bind(&*person.user)
+        .execute(&self.database.pool)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Removes all subscriptions of a client of a person; how many there were.
+    pub async fn delete_client(&self, context: &str, user: &str, client: &str) -> Result<u64> {
+        let done = sqlx::query(
+            "DELETE FROM push_subscription WHERE context = $1 AND user_name = $2 AND client = $3",
+        )
+        .bind(context)
+        .bind(user)
+        .bind(client)
+        .execute(&self.database.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Writes down what the service of a device has answered.
+    pub async fn note_answer(&self, id: SubscriptionId, answer: &LastAnswer) -> Result<()> {
+        sqlx::query("UPDATE push_subscription SET answer = $1 WHERE id = $2")
+            .bind(answer.to_json().to_string())
+            .bind(id.to_string())
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// All clients that have subscriptions, each once.
+    pub async fn push_clients(&self) -> Result<Vec<PushClient>> {
+        let rows = sqlx::query(
+            "SELECT context, user_name, MIN(login) AS login, client FROM push_subscription \
+             GROUP BY context, user_name, client ORDER BY context, user_name, client",
+        )
+        .fetch_all(&self.database.pool)
+        .await?;
+        let clients = rows.iter().map(|found| {
+            Ok(PushClient {
+                person: person(found)?,
+                client: row::text(found, "client")?,
+            })
+        });
+        clients.collect()
+    }
+
+    /// Removes subscriptions whose time is over; how many there were.
+    pub async fn drop_expired_subscriptions(&self) -> Result<u64> {
+        let drop = sqlx::query(EXPIRED).bind(self.clock.now_ms());
+        Ok(drop.execute(&self.database.pool).await?.rows_affected())
+    }
+}

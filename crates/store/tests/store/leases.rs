@@ -1,0 +1,95 @@
+//! Leases of listeners: taken by one node, lost by one that hangs, moved from one that is dead.
+
+use anyhow::{Result, ensure};
+use dovecast_mail_push::Person;
+use dovecast_mail_push::placement::{moves, node_of};
+
+use crate::setup::{Test, cases};
+
+cases![
+    a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing,
+    nodes_share_listeners_and_take_over_those_of_the_dead_only,
+];
+
+fn persons(count: u32) -> Vec<Person> {
+    let person = |number: u32| {
+        let user = number.to_string();
+        Person::new("1", &user, &format!("{user}@1")).expect("a person")
+    };
+    (0..count).map(person).collect()
+}
+
+async fn a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing(
+    test: Test,
+) -> Result<()> {
+    let one = test.open().await?;
+    let two = one.another_node();
+    let persons = persons(3);
+    one.beat_push_node().await?;
+    two.beat_push_node().await?;
+    let leases = one.take_leases(&persons).await?;
+    ensure!(leases.len() == 3 && leases[0].fence == 1);
+    ensure!(two.take_leases(&persons).await?.is_empty());
+    ensure!(one.holds_lease(&leases[0]).await? && !two.holds_lease(&leases[0]).await?);
+    // The first one hangs.
+    test.clock.pass(10_001);
+    two.beat_push_node().await?;
+    ensure!(!one.holds_lease(&leases[0]).await?);
+    let taken = two.take_leases(&persons).await?;
+    ensure!(taken.len() == 3 && taken[0].fence == 2);
+    // It comes back, and does nothing with its old lease.
+    one.beat_push_node().await?;
+    ensure!(!one.holds_lease(&leases[0]).await? && two.holds_lease(&taken[0]).await?);
+    ensure!(one.take_leases(&persons).await?.is_empty());
+    two.give_leases(&persons[..1]).await?;
+    let again = one.take_leases(&persons).await?;
+    ensure!(again.len() == 1 && again[0].fence == 3, "{again:?}");
+    ensure!(one.leased().await?.len() == 3);
+    Ok(())
+}
+
+async fn nodes_share_listeners_and_take_over_those_of_the_dead_only(test: Test) -> Result<()> {
+    let first = test.open().await?;
+    let nodes = [first.clone(), first.another_node(), first.another_node()];
+    let persons = persons(300);
+    for node in &nodes {
+        node.beat_push_node().await?;
+    }
+    let round = async |nodes: &[dovecast_store::Store]| -> Result<Vec<usize>> {
+        let mut moved = Vec::new();
+        for node in nodes {
+            let alive = node.beat_push_node().await?;
+            let name = node.push_node();
+            let leased = node.leased().await?;
+            let held: Vec<Person> = leased
+                .into_iter()
+                .filter_map(|(person, at)| (at == name).then_some(person))
+                .collect();
+            let moves = moves(&name, &alive, &persons, &held);
+            node.give_leases(&moves.give).await?;
+            moved.push(node.take_leases(&moves.take).await?.len());
+        }
+        Ok(moved)
+    };
+    let shares = round(&nodes).await?;
+    ensure!(shares.iter().sum::<usize>() == 300, "{shares:?}");
+    ensure!(shares.iter().all(|share| *share > 50), "{shares:?}");
+    ensure!(round(&nodes).await? == [0, 0, 0]);
+    // The third one says nothing more.
+    test.clock.pass(6_000);
+    for node in &nodes[..2] {
+        node.beat_push_node().await?;
+    }
+    test.clock.pass(4_001);
+    let left = round(&nodes[..2]).await?;
+    let alive = nodes[0].beat_push_node().await?;
+    ensure!(alive.len() == 2, "{alive:?}");
+    // The first of the two has not known yet that the third is dead, if it was asked first.
+    let more = round(&nodes[..2]).await?;
+    let moved: usize = left.iter().chain(&more).sum();
+    ensure!(moved == shares[2], "{moved} of {shares:?}");
+    for (person, node) in nodes[0].leased().await? {
+        ensure!(node_of(&person, &alive) == Some(&*node), "{person}");
+    }
+    Ok(())
+}

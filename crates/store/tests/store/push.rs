@@ -1,0 +1,190 @@
+//! Mail push: subscriptions, sessions and credentials of persons.
+
+use anyhow::{Context, Result, ensure};
+use dovecast_mail_push::{DeviceAddress, Person, Wishes};
+use dovecast_store::{
+    MailboxCredentials, NewSubscription, PutSubscription, ShownSession, Store, SubscriptionEdit,
+};
+use serde_json::json;
+
+use crate::setup::{Test, cases};
+
+cases![
+    a_token_belongs_to_one_person_at_a_time,
+    a_webhook_is_taken_over_by_nobody_and_keeps_its_secret,
+    subscriptions_are_changed_and_are_of_their_person_only,
+    addresses_and_passwords_are_sealed_and_survive_a_rotation,
+    a_session_ends_and_only_its_hash_is_kept,
+    credentials_that_were_refused_are_tried_no_more,
+];
+
+const MOST: u64 = 3;
+
+pub(crate) fn joe() -> Person {
+    Person::new("3", "11", "11@3").expect("a person")
+}
+
+pub(crate) fn ann() -> Person {
+    Person::new("3", "12", "12@3").expect("a person")
+}
+
+pub(crate) fn new(person: &Person, token: &str, topics: &[&str]) -> NewSubscription {
+    let wishes = json!({ "topics": topics, "content": "envelope", "urgency": "normal" });
+    NewSubscription {
+        person: person.clone(),
+        client: "phone".to_owned(),
+        address: DeviceAddress::Fcm {
+            token: token.to_owned(),
+        },
+        wishes: Wishes::from_json(&wishes).expect("wishes"),
+        expires_ms: None,
+    }
+}
+
+fn webhook(person: &Person) -> NewSubscription {
+    NewSubscription {
+        address: DeviceAddress::Webhook {
+            url: "https://example.org/hook".to_owned(),
+            signing_secret: String::new(),
+        },
+        ..new(person, "", &["*"])
+    }
+}
+
+pub(crate) async fn put(store: &Store, new: NewSubscription) -> Result<PutSubscription> {
+    Ok(store.put_subscription(new, MOST).await?)
+}
+
+async fn a_token_belongs_to_one_person_at_a_time(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let first = put(&store, new(&joe(), "token-1", &["mail:new"])).await?;
+    ensure!(first.is_new && !first.is_taken_over);
+    let again = put(&store, new(&joe(), "token-1", &["*"])).await?;
+    ensure!(!again.is_new, "{again:?}");
+    let (one, other) = (&first.record.subscription, &again.record.subscription);
+    ensure!(one.id == other.id && one.wishes != other.wishes);
+    let taken = put(&store, new(&ann(), "token-1", &["*"])).await?;
+    ensure!(taken.is_new && taken.is_taken_over && taken.record.subscription.id != one.id);
+    ensure!(store.subscriptions(&joe()).await?.is_empty());
+    ensure!(store.subscriptions(&ann()).await?.len() == 1);
+    for token in ["a", "b"] {
+        put(&store, new(&ann(), token, &["*"])).await?;
+    }
+    let full = put(&store, new(&ann(), "c", &["*"]))
+        .await
+        .err()
+        .context("full")?;
+    ensure!(full.to_string().contains("3 subscriptions"), "{full}");
+    Ok(())
+}
+
+async fn a_webhook_is_taken_over_by_nobody_and_keeps_its_secret(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let first = put(&store, webhook(&joe())).await?;
+    let secret = first.signing_secret.context("a secret")?;
+    ensure!(put(&store, webhook(&ann())).await?.is_new);
+    let again = put(&store, webhook(&joe())).await?;
+    let id = again.record.subscription.id;
+    ensure!(!again.is_new && again.signing_secret.is_none());
+    ensure!(id == first.record.subscription.id);
+    match store.subscription_address(&joe(), id).await?.as_ref() {
+        Some(DeviceAddress::Webhook { signing_secret, .. }) => {
+            ensure!(signing_secret == secret.expose());
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+    Ok(())
+}
+
+async fn subscriptions_are_changed_and_are_of_their_person_only(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let id = put(&store, new(&joe(), "t", &["*"]))
+        .await?
+        .record
+        .subscription
+        .id;
+    let edit = || SubscriptionEdit {
+        client: Some("tablet".to_owned()),
+        expires_ms: Some(Some(60_000)),
+        ..SubscriptionEdit::default()
+    };
+    ensure!(store.edit_subscription(&ann(), id, edit()).await?.is_none());
+    let changed = store
+        .edit_subscription(&joe(), id, edit())
+        .await?
+        .context("changed")?;
+    ensure!(changed.subscription.client == "tablet" && changed.last_four.is_empty());
+    ensure!(store.subscription_address(&ann(), id).await?.is_none());
+    ensure!(!store.delete_subscription(&ann(), id).await?);
+    let clients = store.push_clients().await?;
+    ensure!(
+        clients.len() == 1 && clients[0].client == "tablet",
+        "{clients:?}"
+    );
+    test.clock.pass(60_000);
+    ensure!(store.drop_expired_subscriptions().await? == 1);
+    put(&store, new(&joe(), "t", &["*"])).await?;
+    ensure!(store.delete_client("3", "11", "phone").await? == 1);
+    Ok(())
+}
+
+async fn addresses_and_passwords_are_sealed_and_survive_a_rotation(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let id = put(&store, new(&joe(), "token-of-joe", &["*"]))
+        .await?
+        .record
+        .subscription
+        .id;
+    let credentials = MailboxCredentials {
+        login: "joe-at-work".to_owned(),
+        password: "geheim".to_owned(),
+    };
+    store.keep_credentials(&joe(), &credentials).await?;
+    let rotated = store.rotate_secret_key().await?;
+    ensure!((rotated.sealed, rotated.damaged) == (2, 0), "{rotated:?}");
+    ensure!(rotated.retired.len() == 1, "{rotated:?}");
+    for table in ["push_subscription", "push_credential"] {
+        let text = test.dump(table)?;
+        for secret in ["token-of-joe", "joe-at-work", "geheim"] {
+            ensure!(!text.contains(secret), "{secret} is in {table}");
+        }
+    }
+    let address = store
+        .subscription_address(&joe(), id)
+        .await?
+        .context("an address")?;
+    ensure!(address.token() == "token-of-joe");
+    ensure!(store.credentials(&joe()).await? == Some(credentials));
+    Ok(())
+}
+
+async fn a_session_ends_and_only_its_hash_is_kept(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let session = store.create_session(&joe(), 1000).await?;
+    ensure!(session.secret.starts_with("dps_") && session.expires_ms == 1000);
+    ensure!(!test.dump("push_session")?.contains(&session.secret));
+    ensure!(store.session(&session.secret).await? == ShownSession::Good(joe()));
+    ensure!(store.persons_with_sessions().await? == [joe()]);
+    ensure!(store.session("dps_other").await? == ShownSession::Unknown);
+    test.clock.pass(1000);
+    ensure!(store.session(&session.secret).await? == ShownSession::Expired);
+    ensure!(store.drop_expired_sessions().await? == 1);
+    ensure!(!store.delete_session(&session.secret).await?);
+    Ok(())
+}
+
+async fn credentials_that_were_refused_are_tried_no_more(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let credentials = |password: &str| MailboxCredentials {
+        login: "11@3".to_owned(),
+        password: password.to_owned(),
+    };
+    store.keep_credentials(&joe(), &credentials("old")).await?;
+    store.refuse_credentials(&joe()).await?;
+    ensure!(store.credentials(&joe()).await?.is_none());
+    store.keep_credentials(&joe(), &credentials("new")).await?;
+    ensure!(store.credentials(&joe()).await? == Some(credentials("new")));
+    store.forget_credentials(&joe()).await?;
+    ensure!(store.credentials(&joe()).await?.is_none());
+    Ok(())
+}

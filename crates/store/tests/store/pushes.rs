@@ -1,0 +1,271 @@
+//! Mail push: pushes that wait, are sent, replaced, gathered and taken back.
+
+use std::slice;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_mail_push::plan::{Conditions, plan};
+use dovecast_mail_push::{DeviceAddress, EventPlan, MailEvent, Subscription, Topic};
+use dovecast_notification::EventAccount;
+use dovecast_store::{ClaimLimits, ClaimedPush, LastAnswer, PushEnd, Store, SubscriptionEdit};
+use serde_json::Value;
+
+use crate::push::{ann, joe, new, put};
+use crate::setup::{Test, cases};
+
+cases![
+    a_push_is_sent_once_and_replaced_by_a_newer_state,
+    what_was_read_is_taken_back_or_closed,
+    others_than_new_mail_are_gathered,
+    no_more_than_so_many_a_minute,
+    a_push_that_fails_is_due_later_and_dropped_in_the_end,
+    nobody_is_rung_for_anothers_mail_whose_token_moves,
+    a_device_that_is_gone_goes_with_what_waits,
+];
+
+const LIMITS: ClaimLimits = ClaimLimits {
+    most: 100,
+    per_minute: 30,
+};
+
+/// No condition is in these cases.
+struct Nothing;
+
+impl Conditions for Nothing {
+    fn holds(&mut self, _: &str) -> bool {
+        false
+    }
+}
+
+/// Tells a person's devices of an event of a mail.
+async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
+    let json = format!(
+        r#"{{"user":"11@3","mailbox":"INBOX","event":"{event}","uidvalidity":7,"uid":{uid}{more}}}"#
+    );
+    let event = MailEvent::parse(json.as_bytes(), &EventAccount::User)?;
+    let records = store.subscriptions(&event.person).await?;
+    let subscriptions: Vec<Subscription> = records
+        .into_iter()
+        .map(|record| record.subscription)
+        .collect();
+    let plan: EventPlan = plan(&event, &subscriptions, &mut Nothing, 0);
+    store
+        .write_pushes(slice::from_ref(&(event.person, plan)))
+        .await?;
+    Ok(())
+}
+
+async fn claim(store: &Store) -> Result<Vec<ClaimedPush>> {
+    let (claimed, wrong, locked) = store.claim_pushes(LIMITS).await?;
+    ensure!((wrong, locked) == (0, 0), "{wrong} {locked}");
+    Ok(claimed)
+}
+
+fn answer(status: u16) -> LastAnswer {
+    LastAnswer {
+        time_ms: 5,
+        status: Some(status),
+        reason: "said".to_owned(),
+    }
+}
+
+async fn accept(store: &Store, pushes: &[ClaimedPush]) -> Result<()> {
+    for push in pushes {
+        ensure!(store.may_send(push).await?, "{push:?}");
+        store
+            .end_push(push, &PushEnd::Accepted(answer(201)))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn a_push_is_sent_once_and_replaced_by_a_newer_state(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 1, r#","unseen":1"#).await?;
+    tell(&store, "MessageNew", 1, r#","unseen":2"#).await?;
+    let first = claim(&store).await?;
+    ensure!(first.len() == 1 && first[0].badge == Some(2), "{first:?}");
+    ensure!(first[0].address.token() == "t" && first[0].topic == Topic::MailNew);
+    ensure!(
+        store
+            .another_node()
+            .claim_pushes(LIMITS)
+            .await?
+            .0
+            .is_empty()
+    );
+    // It is replaced while it is under way: the newer state is sent as well.
+    tell(&store, "MessageNew", 1, r#","unseen":3"#).await?;
+    ensure!(!store.may_send(&first[0]).await?);
+    store
+        .end_push(&first[0], &PushEnd::Accepted(answer(201)))
+        .await?;
+    let second = claim(&store).await?;
+    ensure!(
+        second.len() == 1 && second[0].badge == Some(3),
+        "{second:?}"
+    );
+    accept(&store, &second).await?;
+    ensure!(store.waiting_pushes().await? == 0);
+    let record = store.subscriptions(&joe()).await?.remove(0);
+    ensure!(record.answer == Some(answer(201)), "{record:?}");
+    Ok(())
+}
+
+async fn what_was_read_is_taken_back_or_closed(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 1, "").await?;
+    accept(&store, &claim(&store).await?).await?;
+    tell(&store, "MessageNew", 2, "").await?;
+    for uid in [1, 2, 3] {
+        tell(&store, "MessageRead", uid, r#","unseen":0"#).await?;
+    }
+    let closing = claim(&store).await?;
+    ensure!(closing.len() == 1, "{closing:?}");
+    ensure!(closing[0].topic == Topic::MailClose && closing[0].badge == Some(0));
+    ensure!(
+        closing[0].message["id"] == *closing[0].tag.as_str(),
+        "{closing:?}"
+    );
+    accept(&store, &closing).await?;
+    // It is closed once.
+    tell(&store, "MessageExpunge", 1, "").await?;
+    ensure!(store.waiting_pushes().await? == 0);
+    // Nor is what was shown more than a day ago.
+    tell(&store, "MessageNew", 4, "").await?;
+    accept(&store, &claim(&store).await?).await?;
+    test.clock.pass(24 * 3_600_000);
+    tell(&store, "MessageRead", 4, "").await?;
+    ensure!(store.waiting_pushes().await? == 0);
+    ensure!(store.drop_old_pushes().await?.forgotten > 0);
+    Ok(())
+}
+
+async fn others_than_new_mail_are_gathered(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["*"])).await?;
+    for uid in 1..=3 {
+        tell(&store, "FlagsSet", uid, r#","flags":["\\Flagged"]"#).await?;
+    }
+    // A new mail waits for nothing.
+    tell(&store, "MessageNew", 9, "").await?;
+    ensure!(claim(&store).await?.len() == 1);
+    test.clock.pass(1000);
+    let gathered = claim(&store).await?;
+    ensure!(gathered.len() == 1, "{gathered:?}");
+    let changes = gathered[0].message["changes"]
+        .as_array()
+        .context("changes")?;
+    ensure!(
+        gathered[0].topic == Topic::MailChanges && changes.len() == 3,
+        "{changes:?}"
+    );
+    ensure!(changes[0]["topic"] == "mail:flags" && changes[2]["message"]["uid"] == 3);
+    // So many that they do not fit are several pushes.
+    for uid in 100..140 {
+        tell(&store, "MessageExpunge", uid, "").await?;
+    }
+    ensure!(store.waiting_pushes().await? > 3);
+    Ok(())
+}
+
+async fn no_more_than_so_many_a_minute(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    for uid in 0..8 {
+        tell(&store, "MessageNew", uid, "").await?;
+    }
+    let limits = ClaimLimits {
+        most: 100,
+        per_minute: 5,
+    };
+    let (first, ..) = store.claim_pushes(limits).await?;
+    ensure!(first.len() == 5, "{}", first.len());
+    accept(&store, &first).await?;
+    ensure!(store.claim_pushes(limits).await?.0.is_empty());
+    test.clock.pass(60_000);
+    ensure!(store.claim_pushes(limits).await?.0.len() == 3);
+    Ok(())
+}
+
+async fn a_push_that_fails_is_due_later_and_dropped_in_the_end(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 1, r#","subject":"s""#).await?;
+    let push = claim(&store).await?.remove(0);
+    ensure!(push.has_short && push.message["subject"] == "s");
+    store
+        .end_push(&push, &PushEnd::Shorten(answer(413)))
+        .await?;
+    let push = claim(&store).await?.remove(0);
+    ensure!(
+        !push.has_short && push.message["subject"] == Value::Null,
+        "{push:?}"
+    );
+    store
+        .end_push(&push, &PushEnd::Later(10_000, answer(503)))
+        .await?;
+    ensure!(claim(&store).await?.is_empty());
+    test.clock.pass(10_000);
+    let push = claim(&store).await?.remove(0);
+    ensure!(push.failures == 1);
+    store.end_push(&push, &PushEnd::Held(1_000)).await?;
+    test.clock.pass(5 * 3_600_000);
+    ensure!(claim(&store).await?.is_empty(), "its deadline is over");
+    ensure!(store.drop_old_pushes().await?.overdue == 1);
+    Ok(())
+}
+
+async fn nobody_is_rung_for_anothers_mail_whose_token_moves(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 1, "").await?;
+    let push = claim(&store).await?.remove(0);
+    // The device is handed on between the claim and the attempt.
+    put(&store, new(&ann(), "t", &["mail:new"])).await?;
+    ensure!(!store.may_send(&push).await?);
+    store.end_push(&push, &PushEnd::Dropped).await?;
+    // Somebody has made a row another's.
+    put(&store, new(&joe(), "u", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 2, "").await?;
+    test.execute("UPDATE push_subscription SET user_name = '12'")?;
+    let (claimed, wrong, _) = store.claim_pushes(LIMITS).await?;
+    ensure!(claimed.is_empty() && wrong == 1, "{claimed:?} {wrong}");
+    ensure!(store.waiting_pushes().await? == 0);
+    Ok(())
+}
+
+async fn a_device_that_is_gone_goes_with_what_waits(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 1, "").await?;
+    tell(&store, "MessageNew", 2, "").await?;
+    let pushes = claim(&store).await?;
+    store
+        .end_push(&pushes[0], &PushEnd::Refused(answer(400)))
+        .await?;
+    ensure!(
+        store.subscriptions(&joe()).await?.len() == 1,
+        "refused is not gone"
+    );
+    // It is registered anew meanwhile, with another address: that one is not gone.
+    let id = pushes[1].subscription;
+    let edit = SubscriptionEdit {
+        address: Some(DeviceAddress::Fcm {
+            token: "newer".to_owned(),
+        }),
+        ..SubscriptionEdit::default()
+    };
+    store
+        .edit_subscription(&joe(), id, edit)
+        .await?
+        .context("changed")?;
+    store.end_push(&pushes[1], &PushEnd::Gone).await?;
+    ensure!(store.subscriptions(&joe()).await?.len() == 1);
+    let push = claim(&store).await?.remove(0);
+    store.end_push(&push, &PushEnd::Gone).await?;
+    ensure!(store.subscriptions(&joe()).await?.is_empty());
+    ensure!(store.waiting_pushes().await? == 0);
+    Ok(())
+}
