@@ -67,6 +67,7 @@ bench: deps-run ## the figures of docs/benchmarks.md (BENCH_OPTIONS=--quick: onl
 	cargo bench --package dovecast-benches --bench log -- $(BENCH_OPTIONS)
 	cargo bench --package dovecast-benches --bench dispatch -- $(BENCH_OPTIONS)
 	cargo bench --package dovecast-benches --bench store -- $(BENCH_OPTIONS)
+	cargo bench --package dovecast-drivers --bench push -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- $(BENCH_OPTIONS)
 	cargo run --release --package dovecast-benches -- --dovecot 2.4 $(BENCH_OPTIONS)
 
