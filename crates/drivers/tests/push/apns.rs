@@ -148,7 +148,7 @@ async fn only_410_and_a_bad_device_token_say_that_a_device_is_gone() {
             "PayloadTooLarge",
         ),
         (
-            reason(429, "TooManyRequests"),
+            reason(429, "TooManyRequests").header("retry-after", "60"),
             PushVerdict::Later(None),
             "TooManyRequests",
         ),

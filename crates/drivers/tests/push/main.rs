@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
-use dovecast_drivers::push::{PushOptions, PushServices, WebPushOptions};
+use dovecast_drivers::push::{ApnsOptions, FcmOptions, PushOptions, PushServices, WebPushOptions};
 use dovecast_mail_push::subscription::Urgency;
 use dovecast_mail_push::{Person, Push, Tag, Topic, Transport, TransportKind};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn options(directory: &Path) -> PushOptions {
         sockets: Sockets::default(),
         timeout: Duration::from_secs(20),
         webpush: WebPushOptions {
-            key_file: directory.join("vapid.pem"),
+            key_file: directory.join("vapid.key"),
             subject: Some("mailto:postmaster@example.org".to_owned()),
             navigate: Some("https://mail.example.org/#{{ message.uid }}".to_owned()),
         },
@@ -68,4 +68,56 @@ fn new_mail() -> Push {
             "unseen": 4,
         }),
     )
+}
+
+/// Makes a setting one that cannot be used.
+type Change<'a> = &'a dyn Fn(&mut PushOptions);
+
+#[test]
+fn a_setting_that_cannot_be_used_is_named_and_its_secret_is_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("secret.json");
+    std::fs::write(&file, r#"{"private_key":"geheim"}"#).expect("written");
+    let apns = |key_id: &str, topic: &str| ApnsOptions {
+        endpoint: Some("https://127.0.0.1:1".to_owned()),
+        ca_file: Some(file.clone()),
+        key_file: directory.path().join("vapid.key"),
+        key_id: key_id.to_owned(),
+        team_id: "TEAM567890".to_owned(),
+        topic: topic.to_owned(),
+    };
+    let cases: [(&str, Change<'_>); 6] = [
+        ("mail_push.webpush.subject", &|options| {
+            options.webpush.subject = Some("postmaster".to_owned());
+        }),
+        ("mail_push.webpush.navigate", &|options| {
+            options.webpush.navigate = Some("{{ message".to_owned());
+        }),
+        ("mail_push.fcm.service_account_file", &|options| {
+            options.fcm = Some(FcmOptions {
+                service_account_file: file.clone(),
+                endpoint: None,
+                token_endpoint: None,
+            });
+        }),
+        ("mail_push.apns.key_id", &|options| {
+            options.apns = Some(apns("short", "org.example.mail"));
+        }),
+        ("mail_push.apns.topic", &|options| {
+            options.apns = Some(apns("ABCDE12345", "org example"));
+        }),
+        ("mail_push.apns.ca_file", &|options| {
+            options.apns = Some(apns("ABCDE12345", "org.example.mail"));
+        }),
+    ];
+    // The key of Web Push stands for that of a team: it is of the same kind.
+    services(&options(directory.path()));
+    for (setting, change) in cases {
+        let mut options = options(directory.path());
+        change(&mut options);
+        let error = PushServices::configured(&options).err().expect(setting);
+        let error = error.to_string();
+        assert!(error.starts_with(&format!("`{setting}` ")), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
+    }
 }

@@ -19,11 +19,13 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::guard::Guard;
 use crate::http::sockets::{AccountSockets, Sockets};
 use crate::http::{self, HttpError};
-use crate::push::post::{AGENT, Destination, NoAnswer, PARTY, Said};
+use crate::push::post::{AGENT, Destination, NoAnswer, Said};
 use crate::tls;
 
 /// Most requests that wait for their answers: as many as APNs has of streams on a connection.
 const MAX_REQUESTS: usize = 1000;
+/// Party under which the connection takes its place: it is kept, and must not take that of others.
+const PARTY_OF_APNS: &str = "mail push by APNs";
 /// How often a request is sent on another connection, if those before have not looked at it.
 const MAX_CONNECTIONS: usize = 4;
 /// Most bytes that are read of an answer: a reason has a hundred.
@@ -90,7 +92,7 @@ impl Channel {
         Ok(Self {
             to,
             guard: options.guard,
-            sockets: options.sockets.of_account(&Arc::from(PARTY)),
+            sockets: options.sockets.of_account(&Arc::from(PARTY_OF_APNS)),
             timeout: options.timeout,
             requests: Semaphore::new(MAX_REQUESTS),
             live: Mutex::default(),
