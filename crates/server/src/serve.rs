@@ -217,7 +217,7 @@ impl Parts {
             let api = Api::new(operations, outbox, &config.http);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
-        router = router.merge(pushing.as_ref().map(Pushing::router).unwrap_or_default());
+        router = router.merge(Pushing::router_of(pushing.as_ref()));
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
         let mut helpers = JoinSet::new();
         #[cfg(feature = "kafka")]

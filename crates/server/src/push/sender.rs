@@ -104,6 +104,13 @@ impl Sender {
 
     async fn send(&self, push: ClaimedPush) {
         let end = self.attempt(&push).await;
+        if let Err(error) = self.store.end_push(&push, &end).await {
+            // It is sent again when its claim ends: twice is better than never.
+            trouble(error, "what became of a push cannot be written");
+        }
+        if let PushEnd::Gone = &end {
+            tracing::info!(person = %push.person, subscription.id = %push.subscription, "a device is gone, and is removed");
+        }
         self.counters.add(
             match &end {
                 PushEnd::Accepted(_) => Count::Accepted,
@@ -115,13 +122,6 @@ impl Sender {
             },
             1,
         );
-        if let PushEnd::Gone = &end {
-            tracing::info!(person = %push.person, subscription.id = %push.subscription, "a device is gone, and is removed");
-        }
-        if let Err(error) = self.store.end_push(&push, &end).await {
-            // It is sent again when its claim ends: twice is better than never.
-            trouble(error, "what became of a push cannot be written");
-        }
     }
 
     async fn attempt(&self, push: &ClaimedPush) -> PushEnd {

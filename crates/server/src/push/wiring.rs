@@ -129,9 +129,10 @@ impl Pushing {
         }
     }
 
-    /// The requests of persons, and what answers them.
-    pub(crate) fn router(&self) -> Router {
-        super::router(self.api.clone())
+    /// The requests of persons, and what answers them; none where mail push does not run.
+    pub(crate) fn router_of(pushing: Option<&Self>) -> Router {
+        let router = pushing.map(|pushing| super::router(pushing.api.clone()));
+        router.unwrap_or_default()
     }
 
     /// What it counts.

@@ -46,9 +46,7 @@ impl Store {
     /// [`NODE_LIFE_MS`] from now on.
     pub async fn beat_push_node(&self) -> Result<Vec<String>> {
         let mut tx = self.database.begin_writing().await?;
-        let now_ms = self
-            .now_of_dispatchers(&mut tx, self.clock.now_ms())
-            .await?;
+        let now_ms = self.now_of_leases(&mut tx).await?;
         sqlx::query(BEAT)
             .bind(self.push_node())
             .bind(now_ms.saturating_add(NODE_LIFE_MS))
@@ -82,9 +80,7 @@ impl Store {
         let mut leases = Vec::new();
         for persons in persons.chunks(AT_A_TIME) {
             let mut tx = self.database.begin_writing().await?;
-            let now_ms = self
-                .now_of_dispatchers(&mut tx, self.clock.now_ms())
-                .await?;
+            let now_ms = self.now_of_leases(&mut tx).await?;
             for person in persons {
                 let taken = sqlx::query(TAKE)
                     .bind(&*person.context)
@@ -134,9 +130,7 @@ impl Store {
     /// has said in time that it lives.
     pub async fn holds_lease(&self, lease: &Lease) -> Result<bool> {
         let mut tx = self.database.begin_reading().await?;
-        let now_ms = self
-            .now_of_dispatchers(&mut tx, self.clock.now_ms())
-            .await?;
+        let now_ms = self.now_of_leases(&mut tx).await?;
         let held = sqlx::query(HOLDS)
             .bind(&*lease.person.context)
             .bind(&*lease.person.user)

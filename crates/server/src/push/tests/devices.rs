@@ -14,7 +14,7 @@ use crate::push::counters::Count;
 use crate::push::wiring::Pushing;
 
 /// How long something that has to come is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running engine, and the log that it follows.
 struct Running {
