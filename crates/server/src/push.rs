@@ -4,6 +4,7 @@
 //! what that returns rendered (`documents`). docs/push-api.md says all of it.
 
 mod caller;
+mod caring;
 mod conditions;
 pub(crate) mod counters;
 mod documents;

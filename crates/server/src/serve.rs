@@ -153,9 +153,7 @@ impl Parts {
         outgoing: usize,
     ) -> Result<Self> {
         let stopping = Stopping::default();
-        let relay = listeners.relay;
-        let relay = relay.map(|listener| start_relay(config, listener, &log));
-        let relay = relay.transpose()?;
+        let relay = start_relay(config, listeners.relay, &log)?;
         let logs = Logs::of(config, &log)?;
         #[cfg(feature = "kafka")]
         let shipper = logs
@@ -277,12 +275,15 @@ impl Parts {
 
 fn start_relay(
     config: &Config,
-    listener: UnixListener,
+    listener: Option<UnixListener>,
     log: &Embedded,
-) -> Result<Arc<RelayServer>> {
+) -> Result<Option<Arc<RelayServer>>> {
+    let Some(listener) = listener else {
+        return Ok(None);
+    };
     let options = config.relay_options()?;
     let started = RelayServer::start(options, listener, log.clone())?;
-    Ok(Arc::new(started))
+    Ok(Some(Arc::new(started)))
 }
 
 /// Drivers of the endpoints, with what the configuration says of them.

@@ -1,6 +1,7 @@
 //! Mail push in one process: a store, a log, a mail server and a service of devices that do as they
 //! are told.
 
+mod caring;
 mod devices;
 mod documented;
 mod requests;
@@ -114,6 +115,7 @@ impl World {
                 .map(|kind| (kind, transport()))
                 .into(),
             vapid: Some("public".to_owned()),
+            care: None,
         };
         Self {
             store,

@@ -9,6 +9,7 @@ use axum::Router;
 use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::push::PushServices;
 use dovecast_log::Log;
+use dovecast_mail_push::placement::Care;
 use dovecast_mail_push::{LogIn, TransportKind};
 use dovecast_operations::push::{MailPush, MailPushParts, Transports};
 use dovecast_store::Store;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::PushApi;
+use super::caring::Caring;
 use super::counters::{Count, Counters};
 use super::engine::Engine;
 use super::sender::Sender;
@@ -34,6 +36,8 @@ pub(crate) struct Ports {
     pub(crate) transports: Transports,
     /// Public key of Web Push.
     pub(crate) vapid: Option<String>,
+    /// Hears mailboxes that no event of the log tells of.
+    pub(crate) care: Option<Arc<dyn Care>>,
 }
 
 impl Ports {
@@ -49,6 +53,7 @@ impl Ports {
                 .filter_map(transport)
                 .collect(),
             vapid: Some(services.vapid_public_key().to_owned()),
+            care: None,
         })
     }
 }
@@ -110,6 +115,18 @@ impl Pushing {
             let sender = sender.clone();
             async move { sender.run().await }
         }));
+        if let Some(care) = &ports.care {
+            let caring = Caring {
+                store: store.clone(),
+                care: Arc::clone(care),
+                clients: config.mail_push.allowed_clients.clone(),
+                is_permanent: config.mail_push.allow_permanent_push,
+            };
+            tasks.spawn(kept_up("listeners", Arc::clone(&counters), move || {
+                let caring = caring.clone();
+                async move { caring.run().await }
+            }));
+        }
         let group = format!("{}-push", config.dispatch.group);
         let topics = config.dispatch.event_topics.clone();
         #[cfg(feature = "kafka")]

@@ -65,9 +65,9 @@ async fn nodes_share_listeners_and_take_over_those_of_the_dead_only(test: Test) 
                 .into_iter()
                 .filter_map(|(person, at)| (at == name).then_some(person))
                 .collect();
-            let moves = moves(&name, &alive, &persons, &held);
-            node.give_leases(&moves.give).await?;
-            moved.push(node.take_leases(&moves.take).await?.len());
+            let change = moves(&name, &alive, &persons, &held);
+            node.give_leases(&change.give).await?;
+            moved.push(node.take_leases(&change.take).await?.len());
         }
         Ok(moved)
     };

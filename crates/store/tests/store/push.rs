@@ -144,9 +144,9 @@ async fn addresses_and_passwords_are_sealed_and_survive_a_rotation(test: Test) -
     ensure!((rotated.sealed, rotated.damaged) == (2, 0), "{rotated:?}");
     ensure!(rotated.retired.len() == 1, "{rotated:?}");
     for table in ["push_subscription", "push_credential"] {
-        let text = test.dump(table)?;
+        let rows = test.dump(table)?;
         for secret in ["token-of-joe", "joe-at-work", "geheim"] {
-            ensure!(!text.contains(secret), "{secret} is in {table}");
+            ensure!(!rows.contains(secret), "{secret} is in {table}");
         }
     }
     let address = store
