@@ -18,6 +18,7 @@ pub mod event;
 mod expect;
 pub mod header;
 pub mod identity;
+pub mod imap;
 mod json;
 pub mod message;
 pub mod outbox;
@@ -51,12 +52,13 @@ pub enum Outcome {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     condition::TARGET,
     endpoint::TARGET,
     event::TARGET,
     header::TARGET,
     identity::TARGET,
+    imap::TARGET,
     message::TARGET,
     outbox::TARGET,
     ox::TARGET,

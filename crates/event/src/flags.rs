@@ -31,6 +31,17 @@ impl Flags {
         Self((bits & 0x1f) as u8)
     }
 
+    /// The flags as Dovecot's bits.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The flags that `other` does not have.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether no flag is set.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -1,13 +1,15 @@
 //! Mail push: whose mail it is, how a mailbox is heard, and what is told to a person's devices.
 //!
-//! [`person`] says who a login is; [`topic`] and [`message`] what is told of an event, and in which
-//! form; [`subscription`] what a device asks for; [`listener`] whether a mailbox is heard without a
-//! session, [`placement`] on which node; [`plan`] what is pushed where; [`push`] and [`log_in`] are
-//! ports. The REST API and SQL are left out: the server wires both.
+//! [`person`] says who a login is, [`imap`] asks mail servers; [`topic`] and [`message`] what is
+//! told of an event, and in which form; [`subscription`] what a device asks for; [`listener`]
+//! whether a mailbox is heard without a session, [`placement`] on which node; [`plan`] what is
+//! pushed where; [`push`] and [`log_in`] are ports. The REST API and SQL are left out: the server
+//! wires both.
 
 #![forbid(unsafe_code)]
 
 mod glob;
+pub mod imap;
 pub mod listener;
 pub mod log_in;
 pub mod mail_event;

@@ -1,0 +1,5 @@
+//! The program that scripts/fuzz runs for the target `imap`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dovecast_fuzz::run(dovecast_fuzz::imap::TARGET, bytes));
