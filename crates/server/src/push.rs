@@ -9,6 +9,7 @@ mod conditions;
 pub(crate) mod counters;
 mod documents;
 mod engine;
+mod log_in;
 mod routes;
 mod sender;
 pub(crate) mod wiring;

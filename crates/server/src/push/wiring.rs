@@ -20,6 +20,7 @@ use super::PushApi;
 use super::caring::Caring;
 use super::counters::{Count, Counters};
 use super::engine::Engine;
+use super::log_in::ImapLogIn;
 use super::sender::Sender;
 use crate::config::Config;
 use crate::logs::Logs;
@@ -47,7 +48,7 @@ impl Ports {
         let services = services.context("mail push cannot be used ([mail_push])")?;
         let transport = |kind| Some((kind, services.transport(kind)?));
         Ok(Self {
-            log_in: None,
+            log_in: ImapLogIn::configured(&config.mail_push.auth)?,
             transports: TransportKind::ALL
                 .into_iter()
                 .filter_map(transport)

@@ -1,6 +1,8 @@
 //! Addresses of mail servers in `[mail_push]`: `imaps://host:993`, `imap://host:143`, and doveadm's
 //! HTTP API.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
@@ -16,6 +18,18 @@ pub(crate) struct ImapServer {
 /// Where doveadm's HTTP API is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DoveadmUrl(pub(crate) Url);
+
+impl fmt::Display for ImapServer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_implicit { "imaps" } else { "imap" };
+        let Self { host, port, .. } = self;
+        if host.contains(':') {
+            write!(out, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(out, "{scheme}://{host}:{port}")
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for ImapServer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
