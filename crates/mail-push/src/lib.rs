@@ -1,10 +1,10 @@
 //! Mail push: whose mail it is, how a mailbox is heard, and what is told to a person's devices.
 //!
-//! [`person`] says who a login is, [`imap`] asks mail servers; [`topic`] and [`message`] what is
-//! told of an event, and in which form; [`subscription`] what a device asks for; [`listener`]
-//! whether a mailbox is heard without a session, [`placement`] on which node; [`plan`] what is
-//! pushed where; [`push`] and [`log_in`] are ports. The REST API and SQL are left out: the server
-//! wires both.
+//! [`person`] says who a login is, [`imap`] asks mail servers, [`sources`] hear mailboxes;
+//! [`topic`] and [`message`] are what is told of an event, and in which form; [`subscription`] what
+//! a device asks for; [`listener`] whether a mailbox is heard without a session, [`placement`] on
+//! which node; [`plan`] what is pushed where; [`push`] and [`log_in`] are ports. The REST API and
+//! SQL are left out: the server wires both.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ pub mod placement;
 pub mod plan;
 pub mod push;
 pub mod retry;
+pub mod sources;
 pub mod subscription;
 pub mod tag;
 pub mod topic;
@@ -32,3 +33,14 @@ pub use push::{AddressFault, Push, PushAnswer, PushVerdict, Transport};
 pub use subscription::{DeviceAddress, Subscription, SubscriptionId, TransportKind, Wishes};
 pub use tag::Tag;
 pub use topic::{BadTopics, Topic, Topics};
+
+/// An error with all of its causes, for a line of the log.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

@@ -51,7 +51,11 @@ pub enum Data {
     Capability(Capabilities),
     Exists(u32),
     Expunge(u32),
-    Vanished(Vec<UidRange>),
+    Vanished {
+        /// Whether the mails went before the mailbox was selected.
+        earlier: bool,
+        uids: Vec<UidRange>,
+    },
     Fetch(Fetched),
     /// Numbers of STATUS by their names, in capitals.
     MailboxStatus(StatusItems),
@@ -203,9 +207,10 @@ fn data(scan: &mut Scan<'_>) -> Result<Data, ImapError> {
     match &*word.to_ascii_uppercase() {
         b"CAPABILITY" => Ok(Data::Capability(Capabilities::parse(scan, b'\n'))),
         b"VANISHED" => {
-            scan.takes(b" (EARLIER)");
+            let earlier = scan.takes(b" (EARLIER)");
             scan.expect(" ")?;
-            uids(scan).map(Data::Vanished)
+            let uids = uids(scan)?;
+            Ok(Data::Vanished { earlier, uids })
         }
         b"STATUS" => mailbox_status(scan).map(Data::MailboxStatus),
         b"METADATA" => metadata(scan).map(Data::Metadata),

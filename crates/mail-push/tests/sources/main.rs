@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends"
 )]
 
+mod listening;
 mod logins;
-#[allow(dead_code, reason = "the sources, which come next, use the rest")]
+mod memory;
 mod stand_in;

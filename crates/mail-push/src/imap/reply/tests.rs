@@ -22,10 +22,19 @@ fn what_servers_say_of_a_mailbox_is_read() {
         ("* 23 EXISTS", Data::Exists(23)),
         ("* 4 expunge", Data::Expunge(4)),
         ("* 4 RECENT", Data::Other),
-        ("* VANISHED 7", Data::Vanished(vec![range(7, 7)])),
+        (
+            "* VANISHED 7",
+            Data::Vanished {
+                earlier: false,
+                uids: vec![range(7, 7)],
+            },
+        ),
         (
             "* VANISHED (EARLIER) 41,43:116,9:5",
-            Data::Vanished(vec![range(41, 41), range(43, 116), range(5, 9)]),
+            Data::Vanished {
+                earlier: true,
+                uids: vec![range(41, 41), range(43, 116), range(5, 9)],
+            },
         ),
         ("* FLAGS (\\Seen)", Data::Other),
         ("* LIST () \"/\" a", Data::Other),

@@ -1,0 +1,30 @@
+//! Sources: how a mailbox is heard that none of our plugins tells of.
+//!
+//! What a source hears is [`Heard`]; it goes to a [`HeardSink`], which the server makes of its log,
+//! and is the same event as that of the plugin. Which source is active for whom is not said here.
+
+pub mod heard;
+pub mod imap_idle;
+
+use std::pin::Pin;
+
+pub use heard::{Heard, NewMail, What};
+pub use imap_idle::{Ended, IdleOptions, IdleStats, ImapIdle, Snapshot};
+
+use crate::Person;
+
+/// A future whose type is not named.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where what was heard goes.
+pub trait HeardSink: Send + Sync {
+    /// Takes what was heard of a person's mailbox, in its order, and what is known of it now.
+    /// `true` when the events are durable; otherwise they are heard again later. Events that are
+    /// there already, by their ids, are as good.
+    fn take<'a>(
+        &'a self,
+        person: &'a Person,
+        heard: &'a [Heard],
+        snapshot: &'a Snapshot,
+    ) -> Boxed<'a, bool>;
+}

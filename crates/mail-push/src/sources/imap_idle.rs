@@ -1,0 +1,252 @@
+//! The source `imapidle`: one connection in IDLE for each person, on any IMAP server (RFC 2177).
+//!
+//! A task waits with next to no memory. What came, went and changed while it was away it finds by
+//! QRESYNC (RFC 7162), or by comparing the mailbox with its [`Snapshot`]. A server that is away is
+//! tried again with growing delays that differ from person to person; a login that is refused is
+//! not tried again. Other mailboxes than one, keywords and NOTIFY (RFC 5465) are left out.
+
+mod back_off;
+mod round;
+mod snapshot;
+mod sync;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::HeardSink;
+use crate::Person;
+use crate::imap::{Client, ImapError, ImapServer, Login};
+use back_off::delay;
+use round::Round;
+
+pub use snapshot::{MAX_RUNS, Snapshot};
+
+/// How mailboxes are heard over IDLE.
+#[derive(Clone, Debug)]
+pub struct IdleOptions {
+    /// Name of the mailbox, in UTF-8.
+    pub mailbox: Arc<str>,
+    /// How long one IDLE lasts at most. Servers end it after 30 minutes, routers sooner.
+    pub renew_after: Duration,
+    /// Shortest delay before a server is tried again.
+    pub shortest_delay: Duration,
+    /// Longest delay before a server is tried again.
+    pub longest_delay: Duration,
+    /// Connections that are opened at the same time, logins and first looks included.
+    pub opened_at_once: usize,
+}
+
+impl Default for IdleOptions {
+    fn default() -> Self {
+        Self {
+            mailbox: "INBOX".into(),
+            renew_after: Duration::from_mins(5),
+            shortest_delay: Duration::from_secs(1),
+            longest_delay: Duration::from_mins(5),
+            opened_at_once: 50,
+        }
+    }
+}
+
+/// Counters of all listeners since the start.
+#[derive(Debug, Default)]
+pub struct IdleStats {
+    /// Listeners that are in a mailbox now.
+    pub listening: AtomicU64,
+    /// Connections that were opened up to the mailbox.
+    pub opened: AtomicU64,
+    /// Connections that were not, or that ended.
+    pub failed: AtomicU64,
+    /// Logins that were refused.
+    pub refused: AtomicU64,
+    /// Events that were heard.
+    pub heard: AtomicU64,
+    /// Events that were more than is told at once, and were dropped.
+    pub dropped: AtomicU64,
+    /// Mailboxes whose UIDVALIDITY had changed: what happened to their mails is not known.
+    pub renumbered: AtomicU64,
+    /// Rounds that the sink did not store, and that are heard again.
+    pub not_stored: AtomicU64,
+}
+
+/// Why a listener has ended for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The server refuses the login, in its words.
+    Refused(String),
+    /// The server lacks something that listening needs.
+    Lacks(&'static str),
+}
+
+/// Listens to mailboxes.
+pub struct ImapIdle {
+    server: ImapServer,
+    options: IdleOptions,
+    sink: Arc<dyn HeardSink>,
+    opening: Semaphore,
+    stats: IdleStats,
+}
+
+/// A place in the count of listeners.
+struct Listening<'a>(&'a IdleStats);
+
+impl<'a> Listening<'a> {
+    fn new(stats: &'a IdleStats) -> Self {
+        stats.listening.fetch_add(1, Ordering::Relaxed);
+        Self(stats)
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.0.listening.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ImapIdle {
+    /// Listens on this server.
+    pub fn new(server: ImapServer, options: IdleOptions, sink: Arc<dyn HeardSink>) -> Arc<Self> {
+        Arc::new(Self {
+            opening: Semaphore::new(options.opened_at_once.clamp(1, Semaphore::MAX_PERMITS)),
+            server,
+            options,
+            sink,
+            stats: IdleStats::default(),
+        })
+    }
+
+    /// Counters since the start.
+    pub const fn stats(&self) -> &IdleStats {
+        &self.stats
+    }
+
+    /// Listens to a person's mailbox until the login is refused; dropping the future ends it. With
+    /// what was known of the mailbox everything is told that has happened since; without it, what
+    /// happens from now on.
+    pub async fn listen(
+        self: Arc<Self>,
+        person: Person,
+        login: Login,
+        mut known: Option<Snapshot>,
+    ) -> Ended {
+        let mut failures = 0;
+        loop {
+            // Opening needs far more memory than waiting: its future lives on the heap meanwhile.
+            let opened = Box::pin(self.open(&person, &login, &mut known)).await;
+            let error = match opened {
+                Ok(client) => {
+                    self.stats.opened.fetch_add(1, Ordering::Relaxed);
+                    let _listening = Listening::new(&self.stats);
+                    self.stay(client, &person, &mut known, &mut failures).await
+                }
+                Err(error) => error,
+            };
+            match error {
+                ImapError::Refused(words) => {
+                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%person, answer = words, "the IMAP server refuses the login; it is not tried again");
+                    return Ended::Refused(words);
+                }
+                ImapError::Lacks(what) => {
+                    tracing::warn!(%person, what, "the IMAP server lacks what a listener needs");
+                    return Ended::Lacks(what);
+                }
+                error => {
+                    self.stats.failed.fetch_add(1, Ordering::Relaxed);
+                    let error = crate::causes(&error);
+                    tracing::debug!(%person, error, "a listener has lost its IMAP server, and tries again");
+                }
+            }
+            let range = self.options.shortest_delay..self.options.longest_delay;
+            tokio::time::sleep(delay(failures, &range)).await;
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    /// Connects, logs in, selects, and tells what has happened meanwhile.
+    async fn open(
+        &self,
+        person: &Person,
+        login: &Login,
+        known: &mut Option<Snapshot>,
+    ) -> Result<Client, ImapError> {
+        let _place = self.opening.acquire().await;
+        let mut client = Client::connect(&self.server).await?;
+        client.login(login).await?;
+        if !client.has_idle() {
+            return Err(ImapError::Lacks("IDLE"));
+        }
+        client.tell_name().await?;
+        let mut round = Round::new(known.take().unwrap_or_default());
+        let opened = sync::open(&mut client, &self.options.mailbox, &mut round).await;
+        self.finish(round, person, known, opened).await?;
+        Ok(client)
+    }
+
+    /// Waits in IDLE and tells what happens, until the connection ends.
+    async fn stay(
+        &self,
+        mut client: Client,
+        person: &Person,
+        known: &mut Option<Snapshot>,
+        failures: &mut u32,
+    ) -> ImapError {
+        loop {
+            let mut round = Round::new(known.take().unwrap_or_default());
+            let renew_after = self.options.renew_after;
+            let waited = client.idle(renew_after, |data| round.hear(&data)).await;
+            let done = Box::pin(async {
+                let done = match waited {
+                    Ok(_) if round.snapshot.is_complete() => Ok(()),
+                    Ok(_) => sync::catch_up(&mut client, &mut round).await,
+                    Err(error) => Err(error),
+                };
+                self.finish(round, person, known, done).await
+            });
+            if let Err(error) = done.await {
+                return error;
+            }
+            *failures = 0;
+        }
+    }
+
+    /// Ends a round: what was heard is stored, and the mailbox is known as it is now; or nothing of
+    /// it counts, and the next round finds the same again.
+    async fn finish(
+        &self,
+        round: Round,
+        person: &Person,
+        known: &mut Option<Snapshot>,
+        done: Result<(), ImapError>,
+    ) -> Result<(), ImapError> {
+        if let Err(error) = done {
+            *known = round.before();
+            return Err(error);
+        }
+        if !round.has_changed() {
+            *known = Some(round.snapshot);
+            return Ok(());
+        }
+        let heard = round.heard(&self.options.mailbox);
+        if !self.sink.take(person, &heard, &round.snapshot).await {
+            self.stats.not_stored.fetch_add(1, Ordering::Relaxed);
+            *known = round.before();
+            let text = "what was heard cannot be stored now".to_owned();
+            return Err(ImapError::Unavailable(text));
+        }
+        let count = u64::try_from(heard.len()).unwrap_or(u64::MAX);
+        self.stats.heard.fetch_add(count, Ordering::Relaxed);
+        self.stats
+            .dropped
+            .fetch_add(round.dropped, Ordering::Relaxed);
+        let renumbered = u64::from(round.is_renumbered);
+        self.stats
+            .renumbered
+            .fetch_add(renumbered, Ordering::Relaxed);
+        *known = Some(round.snapshot);
+        Ok(())
+    }
+}
