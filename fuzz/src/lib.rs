@@ -20,6 +20,7 @@ pub mod header;
 pub mod identity;
 pub mod imap;
 mod json;
+pub mod mailnotify;
 pub mod message;
 pub mod outbox;
 pub mod ox;
@@ -52,13 +53,14 @@ pub enum Outcome {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     condition::TARGET,
     endpoint::TARGET,
     event::TARGET,
     header::TARGET,
     identity::TARGET,
     imap::TARGET,
+    mailnotify::TARGET,
     message::TARGET,
     outbox::TARGET,
     ox::TARGET,

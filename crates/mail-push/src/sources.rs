@@ -3,13 +3,20 @@
 //! What a source hears is [`Heard`]; it goes to a [`HeardSink`], which the server makes of its log,
 //! and is the same event as that of the plugin. Which source is active for whom is not said here.
 
+mod back_off;
+pub mod dovecot;
+pub mod event_ids;
 pub mod heard;
 pub mod imap_idle;
+pub mod mail_notify;
 
 use std::pin::Pin;
 
+pub use dovecot::{Doveadm, HttpNotify, NotifyWay, Registered, RegistrationError};
+pub use event_ids::{EventId, EventIds};
 pub use heard::{Heard, NewMail, What};
 pub use imap_idle::{Ended, IdleOptions, IdleStats, ImapIdle, Snapshot};
+pub use mail_notify::{MailNotify, Names, NotifyOptions, NotifySink, NotifyStats, WhoseName};
 
 use crate::Person;
 

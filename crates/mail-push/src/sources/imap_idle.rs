@@ -5,7 +5,6 @@
 //! tried again with growing delays that differ from person to person; a login that is refused is
 //! not tried again. Other mailboxes than one, keywords and NOTIFY (RFC 5465) are left out.
 
-mod back_off;
 mod round;
 mod snapshot;
 mod sync;
@@ -17,9 +16,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::HeardSink;
+use super::back_off::delay;
 use crate::Person;
 use crate::imap::{Client, ImapError, ImapServer, Login};
-use back_off::delay;
 use round::Round;
 
 pub use snapshot::{MAX_RUNS, Snapshot};

@@ -1,0 +1,186 @@
+//! The source `mailnotify`: a mail server says over UDP that somebody has mail, in the form of
+//! Cyrus' notifyd.
+//!
+//! A packet names a user and a mailbox and nothing else, and anybody can send one: only those of
+//! allowed senders are read, and no packet ends the listening. A name that comes again within the
+//! delay counts once. Which mail it is the server asks by IMAP where it can.
+
+mod names;
+mod packet;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
+
+use super::Boxed;
+use crate::Person;
+pub use names::{Names, WhoseName};
+pub use packet::{BadPacket, MAX_PACKET_BYTES, Packet};
+
+/// Names that are remembered for their delay at most, 300 bytes each: what is more is rung without
+/// looking, and never waits.
+const MAX_REMEMBERED: usize = 100_000;
+/// Pause after an error of the socket, so that one that lasts does not take a core.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// How packets are taken.
+#[derive(Clone, Debug)]
+pub struct NotifyOptions {
+    /// Networks whose packets are read; empty: this host's only.
+    pub allow: Vec<ipnet::IpNet>,
+    /// How long a name that comes again is passed over.
+    pub delay: Duration,
+}
+
+impl Default for NotifyOptions {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            delay: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub struct NotifyStats {
+    /// Packets of which a person was rung.
+    pub rung: AtomicU64,
+    /// Packets from senders that are not allowed.
+    pub not_allowed: AtomicU64,
+    /// Packets that cannot be read.
+    pub bad: AtomicU64,
+    /// Packets whose name came within the delay.
+    pub repeated: AtomicU64,
+    /// Packets whose name is nobody's.
+    pub unknown: AtomicU64,
+    /// Packets whose name is several persons', so that none is rung.
+    pub ambiguous: AtomicU64,
+    /// Errors of the socket.
+    pub errors: AtomicU64,
+}
+
+/// Whom a packet rings.
+pub trait NotifySink: Send + Sync {
+    /// Persons with their names. The snapshot is asked for anew with each packet.
+    fn names(&self) -> Arc<Names>;
+
+    /// Rings a person: something has happened in this mailbox. The next packet waits for it.
+    fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()>;
+}
+
+/// Takes packets from one socket.
+pub struct MailNotify {
+    options: NotifyOptions,
+    sink: Arc<dyn NotifySink>,
+    stats: Arc<NotifyStats>,
+    /// When each name came last.
+    heard: HashMap<Box<str>, Instant>,
+}
+
+impl MailNotify {
+    /// Rings persons of the sink.
+    pub fn new(options: NotifyOptions, sink: Arc<dyn NotifySink>) -> Self {
+        Self {
+            options,
+            sink,
+            stats: Arc::default(),
+            heard: HashMap::new(),
+        }
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Arc<NotifyStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Takes packets until the future is dropped.
+    pub async fn listen(mut self, socket: UdpSocket) {
+        let mut room = [0; MAX_PACKET_BYTES + 1];
+        loop {
+            match socket.recv_from(&mut room).await {
+                Ok((length, sender)) => self.take(&room[..length], sender).await,
+                Err(error) => {
+                    self.stats.errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%error, "a packet of mailnotify cannot be received");
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, bytes: &[u8], sender: SocketAddr) {
+        let count = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        if !self.is_allowed(sender.ip()) {
+            count(&self.stats.not_allowed);
+            tracing::debug!(%sender, "a packet of mailnotify came from a sender that `allow` does not name");
+            return;
+        }
+        let packet = match Packet::read(bytes) {
+            Ok(packet) => packet,
+            Err(error) => {
+                count(&self.stats.bad);
+                tracing::debug!(%sender, %error, "a packet of mailnotify cannot be read");
+                return;
+            }
+        };
+        let person = match self.sink.names().find(&packet.user) {
+            WhoseName::One(person) => person,
+            WhoseName::Nobody => {
+                count(&self.stats.unknown);
+                return;
+            }
+            WhoseName::Several => {
+                // At first, and then each time the number has doubled.
+                let times = self.stats.ambiguous.fetch_add(1, Ordering::Relaxed) + 1;
+                if times.is_power_of_two() {
+                    let name = dovecast_event::brief(&packet.user);
+                    tracing::warn!(
+                        name,
+                        times,
+                        "a packet of mailnotify names several persons, and rings none: set `use_full_email_address`"
+                    );
+                }
+                return;
+            }
+        };
+        if self.is_repeated(&packet) {
+            count(&self.stats.repeated);
+            return;
+        }
+        count(&self.stats.rung);
+        self.sink.ring(person, packet.mailbox).await;
+    }
+
+    fn is_allowed(&self, sender: IpAddr) -> bool {
+        let sender = sender.to_canonical();
+        let networks = &self.options.allow;
+        networks.iter().any(|network| network.contains(&sender))
+            || networks.is_empty() && sender.is_loopback()
+    }
+
+    /// Whether the name came a short time ago; if not, it comes now.
+    fn is_repeated(&mut self, packet: &Packet) -> bool {
+        let (now, delay) = (Instant::now(), self.options.delay);
+        let is_recent = |at: &Instant| now.duration_since(*at) < delay;
+        if self.heard.get(&*packet.user).is_some_and(is_recent) {
+            return true;
+        }
+        if self.heard.len() >= MAX_REMEMBERED {
+            self.heard.retain(|_, at| is_recent(at));
+        }
+        if self.heard.len() < MAX_REMEMBERED {
+            self.heard.insert(packet.user.as_str().into(), now);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Tests of packets over a real socket: what rings, and what does not end the listening.
+
+use tokio::sync::mpsc;
+
+use super::*;
+
+struct Rung {
+    names: Arc<Names>,
+    rung: mpsc::UnboundedSender<(Person, String)>,
+}
+
+impl NotifySink for Rung {
+    fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.names)
+    }
+
+    fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()> {
+        self.rung
+            .send((person, mailbox))
+            .expect("a test that listens");
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn persons() -> [Person; 2] {
+    ["alice", "bob"].map(|name| Person::new("3", name, name).expect("a person"))
+}
+
+async fn socket() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").await.expect("a socket")
+}
+
+fn listener(options: NotifyOptions) -> (MailNotify, mpsc::UnboundedReceiver<(Person, String)>) {
+    let (sender, rung) = mpsc::unbounded_channel();
+    let mut names = Names::new(false);
+    for person in persons() {
+        names.add(&person, &person.login);
+        names.add(&person, "shared@example.org");
+    }
+    let sink = Rung {
+        names: Arc::new(names),
+        rung: sender,
+    };
+    (MailNotify::new(options, Arc::new(sink)), rung)
+}
+
+#[tokio::test]
+async fn no_packet_ends_the_listening_and_a_name_rings_once_within_the_delay() {
+    let (listener, mut rung) = listener(NotifyOptions {
+        delay: Duration::from_hours(1),
+        ..NotifyOptions::default()
+    });
+    let stats = listener.stats();
+    let server = socket().await;
+    let address = server.local_addr().expect("an address");
+    let listening = tokio::spawn(listener.listen(server));
+    let client = socket().await;
+    let long = vec![0; 2000];
+    for packet in [
+        &b""[..],
+        b"\0",
+        b"a\0b\0c",
+        &[0xff; 1024],
+        &long,
+        b"a\0b\0c\0nobody\0INBOX\0",
+        b"a\0b\0c\0shared\0INBOX\0",
+        b"a\0b\0c\0ALICE\0INBOX\0",
+        b"a\0b\0c\0alice\0Work\0",
+        b"a\0b\0c\0bob@example.org\0Work\0",
+    ] {
+        client
+            .send_to(packet, address)
+            .await
+            .expect("a packet that is sent");
+    }
+    let [alice, bob] = persons();
+    assert_eq!(rung.recv().await, Some((alice, "INBOX".to_owned())));
+    assert_eq!(rung.recv().await, Some((bob, "Work".to_owned())));
+    let counts = [
+        &stats.bad,
+        &stats.unknown,
+        &stats.ambiguous,
+        &stats.repeated,
+        &stats.rung,
+        &stats.errors,
+    ];
+    let counts = counts.map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [5, 1, 1, 1, 2, 0]);
+    assert!(!listening.is_finished());
+    listening.abort();
+}
+
+#[tokio::test]
+async fn packets_of_other_senders_are_not_read() {
+    let network = "10.0.0.0/8".parse().expect("a network");
+    let (mut listener, mut rung) = listener(NotifyOptions {
+        allow: vec![network],
+        delay: Duration::ZERO,
+    });
+    let packet = b"a\0b\0c\0alice\0INBOX\0";
+    for (sender, rings) in [
+        ("10.1.2.3:5", true),
+        ("[::ffff:10.1.2.3]:5", true),
+        ("127.0.0.1:5", false),
+        ("[::1]:5", false),
+    ] {
+        listener
+            .take(packet, sender.parse().expect("an address"))
+            .await;
+        assert_eq!(rung.try_recv().is_ok(), rings, "{sender}");
+    }
+    assert_eq!(listener.stats().not_allowed.load(Ordering::Relaxed), 2);
+}
