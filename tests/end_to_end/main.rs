@@ -15,6 +15,7 @@ mod instances;
 mod limits;
 mod load;
 mod logs;
+mod mail_sources;
 mod options;
 mod ox;
 mod processes;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         limits::cases(),
         load::cases(),
         logs::cases(),
+        mail_sources::cases(),
         options::cases(),
         ox::cases(),
         processes::cases(),
