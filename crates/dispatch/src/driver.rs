@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dovecast_event::brief;
 use dovecast_notification::Notification;
+pub use dovecast_notification::Part;
 use serde_json::{Map, Value};
 
 /// A future whose type is not named.
@@ -52,6 +53,12 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// What the receiver is told at a time. Whole transactions need an endpoint that wants its
+    /// deliveries in order.
+    fn unit(&self) -> Unit {
+        Unit::Notification
+    }
+
     /// Finds out by trying what the settings alone do not show, before an endpoint is saved with
     /// them. Makes no attempt.
     fn check(&self) -> Boxed<'_, Result<(), SettingsError>> {
@@ -72,6 +79,16 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
     fn objection(&self) -> Boxed<'_, Option<String>> {
         Box::pin(ready(None))
     }
+}
+
+/// What is delivered together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// One notification.
+    Notification,
+    /// All events of a mailbox transaction; one that is larger than a bound comes in parts, one
+    /// after the other.
+    Transaction,
 }
 
 /// Delivers to one receiver, one delivery after the other.
@@ -96,6 +113,9 @@ pub struct Delivery {
     pub number: u32,
     /// What is delivered together, in order; never empty.
     pub notifications: Vec<Arc<Notification>>,
+    /// Which part of a mailbox transaction these are; the whole, where the receiver is told of
+    /// notifications one by one.
+    pub part: Part,
 }
 
 /// What an attempt would send.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dovecast_log::Position;
-use dovecast_notification::{Content, EndpointId, Notification};
+use dovecast_notification::{Content, EndpointId, Notification, Part, Transaction};
 use tokio::sync::Notify;
 use tracing::Span;
 
@@ -50,6 +50,13 @@ pub(crate) struct Item {
     pub(crate) has_waited: bool,
     /// While it is under way, where it has an order.
     pub(crate) turn: Option<Turn>,
+    /// Place in a mailbox transaction, where whole ones are delivered.
+    pub(crate) transaction: Option<Transaction>,
+    /// What is delivered together with it, while it is under way: what follows it in its
+    /// transaction.
+    pub(crate) followers: Vec<Self>,
+    /// Which part of the transaction these are.
+    pub(crate) part: Part,
     recorder: Arc<Recorder>,
     is_settled: bool,
 }
@@ -106,6 +113,9 @@ impl Item {
             order: what.order,
             has_waited: false,
             turn: None,
+            transaction: None,
+            followers: Vec::new(),
+            part: Part::WHOLE,
             recorder: Arc::clone(recorder),
             is_settled: false,
         }
@@ -139,6 +149,17 @@ impl Item {
         }
     }
 
+    /// The delivery and what is delivered together with it, in order.
+    pub(crate) fn together(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.followers)
+    }
+
+    /// Does something with the delivery and with each that is delivered together with it, in order.
+    pub(crate) fn for_each(&mut self, mut act: impl FnMut(&mut Self)) {
+        act(self);
+        self.followers.iter_mut().for_each(act);
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.origin, Origin::Live { .. })
     }
@@ -159,12 +180,18 @@ impl Item {
         self.is_settled = true;
         self.end_turn();
         self.recorder.end(&self.origin);
+        std::mem::take(&mut self.followers)
+            .into_iter()
+            .for_each(Self::settle);
     }
 
     /// Leaves it as it was: what it is of is read again.
     pub(crate) fn abandon(mut self) {
         self.is_settled = true;
         self.end_turn();
+        std::mem::take(&mut self.followers)
+            .into_iter()
+            .for_each(Self::abandon);
     }
 }
 

@@ -21,12 +21,14 @@ use dovecast_notification::EndpointId;
 use tokio::sync::Notify;
 
 use crate::behind::Behind;
+use crate::driver::Unit;
 use crate::endpoint::Endpoint;
 use crate::item::Item;
 use crate::ledger::KeyPlace;
 use crate::locks::{Held, Lock};
 use gate::{Gate, Shut, Turned};
 pub(crate) use offers::{NotNow, Offered, Run};
+use order::assembling::Ends;
 use order::{Joining, Order, Over};
 pub(crate) use shed::Shed;
 
@@ -69,6 +71,10 @@ pub(crate) struct State {
 
 /// What a worker is to do.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are deliveries, and none is kept"
+)]
 pub(crate) enum Next {
     /// A delivery to be made now.
     Deliver(Item),
@@ -182,15 +188,43 @@ impl State {
         joins
     }
 
+    /// Has what waits for the end of its transaction delivered, where that does not come; says how
+    /// many workers are to be hired.
+    pub(crate) fn end_transactions(&mut self, now: Instant) -> usize {
+        let ends = self.ends(now);
+        let taken = self.order.take_open(now, ends);
+        let count = taken.len();
+        self.queue.extend(taken);
+        self.call(count)
+    }
+
+    /// Whether the ends of transactions are awaited. Not while little is read: they would not come.
+    fn ends(&self, now: Instant) -> Ends {
+        if self.gate.is_tried_only(now) {
+            Ends::NotAwaited
+        } else {
+            Ends::Awaited
+        }
+    }
+
+    /// Whether whole transactions are delivered.
+    fn is_assembling(&self) -> bool {
+        self.gate.endpoint().target.unit() == Unit::Transaction
+    }
+
     /// Puts back what was not done: it is the next one.
     pub(crate) fn put_back(&mut self, mut item: Item) {
         item.end_turn();
+        self.order.scatter(&mut item);
         self.queue.push_front(item);
     }
 
     /// The next delivery, if one may be made. Else `sleeper` is woken when there is one.
     pub(crate) fn pop_or_sleep(&mut self, sleeper: &Arc<Notify>) -> Next {
-        let next = self.pop(Instant::now());
+        let mut next = self.pop(Instant::now());
+        if let Next::Deliver(item) = &mut next {
+            self.order.gather(item);
+        }
         if matches!(next, Next::Sleep) {
             self.sleepers.push(Arc::clone(sleeper));
         }

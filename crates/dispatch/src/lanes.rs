@@ -91,6 +91,7 @@ fn look(
         found.joins.extend(state.over(place, Over::Owed, batch));
     }
     found.joins.extend(state.order.take_late(now));
+    found.hired += state.end_transactions(now);
     if state.is_late(now) {
         found.late = state.fall_behind();
     }

@@ -225,7 +225,13 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         item.end_turn();
         if let Some(place) = &item.order {
             let batch = self.recorder.batch();
-            let joins = lane.state().over(place, over, batch);
+            let joins = {
+                let mut state = lane.state();
+                if over == Over::Done {
+                    state.order.hand_over(item);
+                }
+                state.over(place, over, batch)
+            };
             self.join(lane, joins, Duration::ZERO);
         }
     }

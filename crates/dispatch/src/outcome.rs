@@ -11,7 +11,7 @@ use crate::item::{Item, Origin};
 use crate::lane::Lane;
 use crate::lane::gate::Turned;
 use crate::lane::order::Over;
-use crate::ledger::{AttemptRow, DeadLetter, Happened, Ledger, Owed};
+use crate::ledger::{AttemptRow, BEHIND, DeadLetter, Happened, Ledger, Owed};
 use crate::offer::NOT_NOW;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -72,7 +72,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         Outcome::Failed { .. } | Outcome::NotMade { .. }
     );
     let is_gone = matches!(attempt.outcome, Outcome::Gone { .. });
-    item.failures += u32::from(is_failure);
+    item.for_each(|item| item.failures += u32::from(is_failure));
     let (turned, endpoint) = {
         let mut state = lane.state();
         let turned = state.gate.turn(is_failure, Instant::now());
@@ -89,9 +89,11 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         end,
     };
     count_times(shared, &item, &made);
-    write_down(shared, &endpoint, &item, &made);
-    if matches!(made.end, End::Again { .. } | End::Dead) {
-        shared.recorder.hold(item.held.clone());
+    for (place, item) in item.together().enumerate() {
+        write_down(shared, &endpoint, item, &made, place > 0);
+        if matches!(made.end, End::Again { .. } | End::Dead) {
+            shared.recorder.hold(item.held.clone());
+        }
     }
     if matches!(made.end, End::Dead) && (is_gone || endpoint.is_switched_off_by_failure) {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off: it is gone, as it says, or has failed and its policy says so");
@@ -117,8 +119,10 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     }
     if matches!(made.end, End::Later) && !shared.is_stopping() {
         // A probe is none of its attempts.
-        item.failures -= 1;
-        item.probes += 1;
+        item.for_each(|item| {
+            item.failures -= 1;
+            item.probes += 1;
+        });
         lane.state().put_back(item);
     } else if let End::Later = made.end {
         // It is read again by whoever goes on with the range.
@@ -138,7 +142,9 @@ fn count_times<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &Item, ma
     let status = made.answer.as_ref().and_then(|answer| answer.status);
     timings.attempt(status, made.latency);
     if matches!(made.end, End::Delivered) {
-        timings.delivered(item.notification.id, shared.now_ms());
+        for item in item.together() {
+            timings.delivered(item.notification.id, shared.now_ms());
+        }
     }
 }
 
@@ -172,11 +178,13 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
     }
 }
 
+/// `follows`: whether it was delivered together with another one, and is owed behind that.
 fn write_down<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     of: &Endpoint,
     item: &Item,
     made: &Made,
+    follows: bool,
 ) {
     let endpoint = of.id;
     let time_ms = shared.now_ms();
@@ -185,6 +193,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
     let attempts = item.failures + u32::from(!made.is_failure && made.answer.is_some());
     // Rendered before the lock is taken.
     let owed = match made.end {
+        End::Again(_) if follows => Some(item.owed(BEHIND, &*made.reason)),
         End::Again(delay) => Some(item.owed(shared.recorder.due(item.id(), delay), &*made.reason)),
         End::Dead => Some(item.owed(time_ms, &*made.reason)),
         End::Delivered | End::Later => None,

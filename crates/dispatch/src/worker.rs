@@ -17,7 +17,7 @@ use crate::host::{Host, Visit};
 use crate::item::{Item, Origin, Turn};
 use crate::lane::order::Over;
 use crate::lane::{Lane, Next, PATIENCE};
-use crate::ledger::{Happened, Ledger};
+use crate::ledger::{BEHIND, Happened, Ledger, Millis};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
 use crate::panics::{REST, caught};
@@ -202,11 +202,12 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     if !hand.endpoint.is_active {
         return discard(shared, lane, item);
     }
-    item.content.clone_from(&hand.endpoint.content);
+    item.for_each(|item| item.content.clone_from(&hand.endpoint.content));
     let delivery = Delivery {
         id: webhook_id(item.notification.id, lane.id),
         number: item.failures + 1,
-        notifications: vec![item.seen()],
+        notifications: item.together().map(Item::seen).collect(),
+        part: item.part,
     };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
     let mut is_stuck = false;
@@ -272,10 +273,12 @@ fn discard<L: Log + Clone, S: Ledger>(
     lane: &Arc<Lane>,
     mut item: Item,
 ) {
-    count(&shared.counters.dropped, 1);
-    if item.is_owed() {
-        let done = item.id();
-        shared.recorder.note(Happened::Done(done));
+    for item in item.together() {
+        count(&shared.counters.dropped, 1);
+        if item.is_owed() {
+            let done = item.id();
+            shared.recorder.note(Happened::Done(done));
+        }
     }
     shared.over(lane, &mut item, Over::Done);
     // It may have been the probe.
@@ -303,16 +306,19 @@ fn cut_off<L: Log + Clone, S: Ledger>(
         );
     }
     let until = Instant::now() + NOT_NOW;
-    let due_ms = shared.recorder.due(item.id(), NOT_NOW);
-    if item.is_owed() {
-        let owed = item.owed(due_ms, "");
-        shared.recorder.note(Happened::GivenBack(owed));
-    } else {
-        let owed = item.owed(due_ms, "too many attempts hang");
-        shared.recorder.note(Happened::Owed(owed));
+    let mut due_ms = shared.recorder.due(item.id(), NOT_NOW);
+    for item in item.together() {
+        if item.is_owed() {
+            let owed = item.owed(due_ms, "");
+            shared.recorder.note(Happened::GivenBack(owed));
+        } else {
+            let owed = item.owed(due_ms, "too many attempts hang");
+            shared.recorder.note(Happened::Owed(owed));
+        }
+        shared.recorder.hold(item.held.clone());
+        due_ms = BEHIND;
     }
     shared.over(lane, &mut item, Over::Owed);
-    shared.recorder.hold(item.held.clone());
     item.settle();
     shared.step_aside(lane, None, until);
     lane.ended.notify_one();
@@ -321,18 +327,26 @@ fn cut_off<L: Log + Clone, S: Ledger>(
 /// What is under way is owed from now on, and claimed by us.
 fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, lane: &Lane, item: &mut Item) {
     // It waits for nothing here any more, and keeps nothing else from being read or claimed.
-    (item.place, item.claim) = (None, None);
-    if !item.is_owed() {
-        owe_under_way(shared, item);
-    }
+    let mut due_ms = shared.now_ms();
+    item.for_each(|item| {
+        (item.place, item.claim) = (None, None);
+        if !item.is_owed() {
+            owe_under_way(shared, item, due_ms);
+        }
+        due_ms = BEHIND;
+    });
     if let Some(place) = &item.order {
         let joins = lane.state().order.hangs(place);
         shared.join(lane, joins, Duration::ZERO);
     }
 }
 
-fn owe_under_way<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &mut Item) {
-    let owed = item.owed(shared.now_ms(), "the process ended while it was under way");
+fn owe_under_way<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    item: &mut Item,
+    due_ms: Millis,
+) {
+    let owed = item.owed(due_ms, "the process ended while it was under way");
     shared.recorder.note(Happened::UnderWay(owed));
     shared.recorder.hold(item.held.clone());
     let origin = std::mem::replace(&mut item.origin, Origin::Owed);

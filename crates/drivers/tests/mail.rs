@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Attempt, Delivery, Driver, Outcome, Settings, Target};
+use dovecast_dispatch::driver::{Attempt, Delivery, Driver, Outcome, Part, Settings, Target};
 use dovecast_drivers::mail::{MailDriver, MailOptions, MailTls};
 use dovecast_drivers::template::Templates;
 use dovecast_notification::{Notification, NotificationId};
@@ -62,6 +62,7 @@ fn delivery(number: u32, event_type: &str, message: &Value) -> Delivery {
         id: "msg_1".to_owned(),
         number,
         notifications: vec![Arc::new(notification)],
+        part: Part::WHOLE,
     }
 }
 

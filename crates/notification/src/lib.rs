@@ -14,6 +14,7 @@ pub mod id;
 pub mod index;
 pub mod notification;
 pub mod outbox;
+pub mod transactions;
 
 pub use condition::{Condition, ConditionError};
 pub use content::Content;
@@ -22,3 +23,4 @@ pub use filter::{Choice, Filter};
 pub use id::{EndpointId, NotificationId, OrderKey};
 pub use index::Index;
 pub use notification::{BadNotification, Notification, Transaction};
+pub use transactions::Part;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dovecast_dispatch::driver::{Delivery, Rendered, Settings};
+use dovecast_dispatch::driver::{Delivery, Part, Rendered, Settings};
 use dovecast_dispatch::webhook_id;
 use dovecast_notification::Notification;
 use dovecast_store::{Receiver, SecretSettings};
@@ -70,6 +70,7 @@ impl Operations {
             id: webhook_id(notification.id, own.id()),
             number: 1,
             notifications: vec![Arc::new(content.cut(&notification).unwrap_or(notification))],
+            part: Part::WHOLE,
         };
         let rendered = target.render(&delivery).await;
         rendered

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::order::assembling::Ends;
 use super::order::{Entered, Joining};
 use super::{PATIENCE, Shed, State};
 use crate::item::Item;
@@ -92,9 +93,14 @@ impl State {
         shed
     }
 
-    /// Takes a delivery in, when those of its key that come before it are done.
-    fn enter(&mut self, item: Item, written: u64) -> Offered {
-        match self.order.enter(item, written) {
+    /// Takes a delivery in, when those of its key that come before it are done, and its transaction
+    /// is complete, where whole ones are delivered.
+    fn enter(&mut self, mut item: Item, written: u64) -> Offered {
+        if self.is_assembling() {
+            item.transaction = item.notification.transaction();
+        }
+        let ends = self.ends(item.since);
+        match self.order.enter(item, written, ends) {
             Entered::Ready(item) => {
                 self.queue.push_back(item);
                 Offered::Queued
@@ -127,15 +133,29 @@ impl State {
         if self.gate.is_open_breaker() && !may_probe {
             return Err((self.refuse(run), NotNow::Until(probe_at)));
         }
-        for item in run.items {
-            if let Entered::Ready(item) = self.order.enter(item, 0) {
-                self.queue.push_back(item);
+        let place = run.items.first().and_then(|first| first.order.clone());
+        let place = place.filter(|_| self.is_assembling());
+        if place.is_some() {
+            let mut items = run.items;
+            for item in &mut items {
+                item.transaction = item.notification.transaction();
+            }
+            self.order.line_up(items);
+        } else {
+            for item in run.items {
+                if let Entered::Ready(item) = self.order.enter(item, 0, Ends::Awaited) {
+                    self.queue.push_back(item);
+                }
             }
         }
         match key {
             Some(key) if run.is_complete => self.order.is_complete(key, run.written),
             Some(key) => self.order.hold(key),
             None => {}
+        }
+        let ends = self.ends(now);
+        if let Some(place) = place {
+            self.queue.extend(self.order.ready(&place, ends));
         }
         if self.gate.is_open_breaker() {
             self.probe(now);

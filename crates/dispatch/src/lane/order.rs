@@ -11,6 +11,7 @@
 //! delivers what it had of a partition that is not its own any more repeats what is made here
 //! before anything newer is: to a receiver an old one that comes late has come before.
 
+pub(crate) mod assembling;
 mod owes;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,10 +19,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dovecast_notification::OrderKey;
+use uuid::Uuid;
 
 use super::PATIENCE;
 use crate::item::Item;
 use crate::ledger::{KeyPlace, TopicPartition};
+use assembling::Ends;
 use owes::Owes;
 
 /// Most deliveries that wait in the line of one key: more of it are owed, so that a key of which
@@ -51,6 +54,10 @@ struct Line {
     is_row: bool,
     waiting: VecDeque<Item>,
     owes: Option<Owes>,
+    /// Transaction of which a part was delivered that is not the last.
+    handed_over: Option<Uuid>,
+    /// Whether the transaction that is delivered next has lost its end.
+    is_cut_off: bool,
 }
 
 /// What becomes of a delivery that comes into the lane.
@@ -92,6 +99,12 @@ pub(crate) enum Over {
 }
 
 impl Line {
+    /// Whether nothing is known of the key.
+    fn is_unused(&self) -> bool {
+        let is_idle = !self.is_busy && self.waiting.is_empty();
+        is_idle && self.owes.is_none() && self.handed_over.is_none()
+    }
+
     /// Notes that a delivery joins what is owed.
     fn join(&mut self, item: Item, note: u64) -> Joining {
         let owes = self.owes.get_or_insert_default();
@@ -137,7 +150,7 @@ impl Order {
     }
 
     /// Takes a delivery in. `written`: the batch that the recorder has written last.
-    pub(crate) fn enter(&mut self, mut item: Item, written: u64) -> Entered {
+    pub(crate) fn enter(&mut self, mut item: Item, written: u64, ends: Ends) -> Entered {
         let Some(place) = &item.order else {
             return Entered::Ready(item);
         };
@@ -162,6 +175,10 @@ impl Order {
             line.waiting.push_back(item);
             self.waiting += 1;
             return Entered::Waits;
+        }
+        if item.transaction.is_some_and(|of| !of.is_last) || !line.waiting.is_empty() {
+            let ready = self.assemble(item, ends);
+            return ready.map_or(Entered::Waits, Entered::Ready);
         }
         (line.is_busy, line.is_row) = (true, is_claimed);
         Entered::Ready(item)
@@ -199,20 +216,15 @@ impl Order {
         (None, self.empty_line(place))
     }
 
-    /// The next delivery of a key, which is ready now.
+    /// The next delivery of a key, if it is ready now.
     fn next_of(&mut self, place: &KeyPlace) -> Option<Item> {
         let line = self.lines.get_mut(&place.key)?;
-        if let Some(mut next) = line.waiting.pop_front() {
-            self.waiting -= 1;
-            line.is_row = next.is_owed();
-            next.since = Instant::now();
-            return Some(next);
-        }
-        (line.is_busy, line.is_row) = (false, false);
-        if line.owes.is_none() {
+        (line.is_busy, line.is_row, line.is_cut_off) = (false, false, false);
+        let next = self.ready(place, Ends::Awaited);
+        if next.is_none() && self.lines.get(&place.key).is_some_and(Line::is_unused) {
             self.lines.remove(&place.key);
         }
-        None
+        next
     }
 
     /// Everything that waits in the line of a key is owed from now on.
@@ -233,7 +245,7 @@ impl Order {
             return vec![Joining { item, due }];
         };
         let line = self.lines.entry(place.key).or_default();
-        (line.is_busy, line.is_row) = (false, false);
+        (line.is_busy, line.is_row, line.is_cut_off) = (false, false, false);
         self.notes += 1;
         let mut first = line.join(item, self.notes);
         if due == Due::Later {
@@ -271,6 +283,7 @@ impl Order {
             }
         }
         self.waiting -= taken.len();
+        self.lines.retain(|_, line| !line.is_unused());
         taken
     }
 

@@ -19,6 +19,7 @@ mod panics;
 mod paused;
 mod sink;
 mod take_up;
+mod transactions;
 mod world;
 
 use std::time::Duration;

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Attempt, Courier, Delivery, Driver, Settings, SettingsError};
+use dovecast_dispatch::driver::{
+    Attempt, Courier, Delivery, Driver, Part, Settings, SettingsError,
+};
 use dovecast_drivers::kafka::{ClusterOptions, KafkaDriver};
 use dovecast_log::kafka::KafkaOptions;
 use dovecast_notification::{Notification, NotificationId};
@@ -109,6 +111,7 @@ async fn deliver(courier: &mut Box<dyn Courier>, notification: Notification) -> 
         id: "msg_1".to_owned(),
         number: 1,
         notifications: vec![Arc::new(notification)],
+        part: Part::WHOLE,
     };
     courier.deliver(&delivery).await
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::{Delivery, Outcome};
+use dovecast_dispatch::driver::{Delivery, Outcome, Part};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::{Sender, Webhook, WebhookOptions};
@@ -53,6 +53,7 @@ fn delivery() -> Delivery {
     Delivery {
         id: "msg_1".to_owned(),
         number: 1,
+        part: Part::WHOLE,
         notifications: vec![Arc::new(Notification {
             id: NotificationId(Uuid::nil()),
             application: "a".into(),

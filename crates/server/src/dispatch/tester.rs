@@ -1,7 +1,7 @@
 //! The test of an endpoint: one attempt, without a retry and without a trace.
 
 use bytes::Bytes;
-use dovecast_dispatch::driver::Delivery;
+use dovecast_dispatch::driver::{Delivery, Part};
 use dovecast_dispatch::webhook_id;
 use dovecast_drivers::Drivers;
 use dovecast_notification::{Notification, NotificationId};
@@ -46,6 +46,7 @@ impl TestDelivery for Tester {
                 id: webhook_id(notification.id, record.endpoint.id),
                 number: 1,
                 notifications: vec![Arc::new(notification)],
+                part: Part::WHOLE,
             };
             let outcome = target.open().deliver(&delivery).await.outcome;
             outcome.into_reason().map_or(Ok(()), Err)

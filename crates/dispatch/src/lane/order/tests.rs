@@ -17,7 +17,7 @@ use crate::recording::Recorder;
 
 const TOPIC: &str = "t";
 
-fn place(key: u64, offset: u64) -> KeyPlace {
+pub(super) fn place(key: u64, offset: u64) -> KeyPlace {
     KeyPlace {
         of: TopicPartition {
             topic: Arc::from(TOPIC),
@@ -28,7 +28,7 @@ fn place(key: u64, offset: u64) -> KeyPlace {
     }
 }
 
-fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
+pub(super) fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
     let id = NotificationId(Uuid::from_u128(place.offset.into()));
     let origin = if is_owed {
         Origin::Owed
@@ -57,7 +57,7 @@ fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
     Item::new(recorder, what, origin)
 }
 
-fn offset(item: &Item) -> u64 {
+pub(super) fn offset(item: &Item) -> u64 {
     item.order.as_ref().map_or(0, |place| place.offset)
 }
 
@@ -65,7 +65,11 @@ fn offset(item: &Item) -> u64 {
 fn a_key_waits_for_the_one_before_it_and_other_keys_do_not() {
     let recorder = Arc::new(Recorder::new(&Clock::default()));
     let mut order = Order::default();
-    let mut enter = |key, offset| match order.enter(item(&recorder, place(key, offset), false), 0) {
+    let mut enter = |key, offset| match order.enter(
+        item(&recorder, place(key, offset), false),
+        0,
+        Ends::Awaited,
+    ) {
         Entered::Ready(item) => {
             item.abandon();
             true
@@ -87,9 +91,11 @@ fn a_key_waits_for_the_one_before_it_and_other_keys_do_not() {
 fn behind_a_dead_letter_a_key_goes_on_when_that_is_written() {
     let recorder = Arc::new(Recorder::new(&Clock::default()));
     let mut order = Order::default();
-    let enter = |order: &mut Order, offset, written| match order
-        .enter(item(&recorder, place(1, offset), false), written)
-    {
+    let enter = |order: &mut Order, offset, written| match order.enter(
+        item(&recorder, place(1, offset), false),
+        written,
+        Ends::Awaited,
+    ) {
         Entered::Ready(item) => {
             item.abandon();
             None
@@ -117,7 +123,7 @@ fn a_line_that_is_full_leaves_more_to_the_ledger() {
     let mut order = Order::default();
     let mut joined = 0;
     for offset in 0..2 * LINE as u64 {
-        match order.enter(item(&recorder, place(1, offset), false), 0) {
+        match order.enter(item(&recorder, place(1, offset), false), 0, Ends::Awaited) {
             Entered::Ready(item) => item.abandon(),
             Entered::Waits => {}
             Entered::Joins(joining) => {
@@ -198,7 +204,7 @@ impl Model {
         let place = place(self.random(3), self.sent);
         self.sent += 1;
         let item = item(&self.recorder, place, false);
-        match self.order.enter(item, self.written) {
+        match self.order.enter(item, self.written, Ends::Awaited) {
             Entered::Ready(item) => self.queue.push(item),
             Entered::Waits => {}
             Entered::Joins(joining) => self.join(vec![joining]),
@@ -306,7 +312,7 @@ impl Model {
             let of = of.clone();
             let place = KeyPlace { of, key, offset };
             let item = item(&self.recorder, place, true);
-            if let Entered::Ready(item) = self.order.enter(item, 0) {
+            if let Entered::Ready(item) = self.order.enter(item, 0, Ends::Awaited) {
                 self.queue.push(item);
             }
         }

@@ -1,6 +1,7 @@
 //! What each service is sent of a mail and of another notification.
 
 use bytes::Bytes;
+use dovecast_dispatch::driver::Part;
 use dovecast_notification::{DOVECOT, Notification, NotificationId};
 use serde_json::json;
 use uuid::Uuid;
@@ -32,6 +33,7 @@ fn delivery(application: &str, event_type: &str, level: Option<&str>, message: &
         id: ID.to_owned(),
         number: 1,
         notifications: vec![notification.into()],
+        part: Part::WHOLE,
     }
 }
 

@@ -1,0 +1,148 @@
+//! Transactions of one key: which deliveries go together, and what becomes of ends that do not
+//! come.
+
+use std::sync::Arc;
+
+use dovecast_notification::Transaction;
+use uuid::Uuid;
+
+use super::super::tests::{item, offset, place};
+use super::*;
+use crate::clock::Clock;
+use crate::lane::order::{Entered, Over};
+use crate::recording::Recorder;
+
+/// The lines of a lane that delivers whole transactions.
+struct Lines {
+    order: Order,
+    recorder: Arc<Recorder>,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self {
+            order: Order::default(),
+            recorder: Arc::new(Recorder::new(&Clock::default())),
+        }
+    }
+
+    fn event(&self, (at, id, is_last): (u64, u128, bool)) -> Item {
+        let mut item = item(&self.recorder, place(1, at), false);
+        item.transaction = Some(Transaction {
+            id: Uuid::from_u128(id),
+            seq: 0,
+            is_last,
+        });
+        item
+    }
+
+    /// Takes an event in; the offsets of what is delivered now, and the part.
+    fn enter(&mut self, event: (u64, u128, bool), ends: Ends) -> Option<(Vec<u64>, Part)> {
+        match self.order.enter(self.event(event), 0, ends) {
+            Entered::Ready(first) => Some(self.deliver(first)),
+            Entered::Waits => None,
+            Entered::Joins(_) => panic!("nothing is owed"),
+        }
+    }
+
+    fn deliver(&mut self, mut first: Item) -> (Vec<u64>, Part) {
+        self.order.gather(&mut first);
+        self.order.hand_over(&first);
+        let delivered = first.together().map(offset).collect();
+        let part = first.part;
+        first.abandon();
+        (delivered, part)
+    }
+
+    /// What was under way is delivered; what is delivered next.
+    fn over(&mut self) -> Option<(Vec<u64>, Part)> {
+        let (next, _) = self.order.over(&place(1, 0), Over::Done, 1);
+        next.map(|next| self.deliver(next))
+    }
+}
+
+const fn part(is_first: bool, is_last: bool, success: bool) -> Part {
+    Part {
+        is_first,
+        is_last,
+        success,
+    }
+}
+
+#[test]
+fn a_transaction_is_delivered_with_its_end_and_what_comes_between_behind_it() {
+    let mut lines = Lines::new();
+    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
+    assert_eq!(lines.enter((1, 2, false), Ends::Awaited), None);
+    assert_eq!(lines.enter((2, 2, true), Ends::Awaited), None);
+    let first = lines.enter((3, 1, true), Ends::Awaited);
+    assert_eq!(first, Some((vec![0, 3], Part::WHOLE)));
+    assert_eq!(lines.enter((4, 3, true), Ends::Awaited), None);
+    assert_eq!(lines.over(), Some((vec![1, 2], Part::WHOLE)));
+    assert_eq!(lines.over(), Some((vec![4], Part::WHOLE)));
+    assert_eq!(lines.over(), None);
+    assert!(lines.order.is_empty());
+}
+
+#[test]
+fn a_large_transaction_is_delivered_in_parts_of_which_the_last_says_so() {
+    let mut lines = Lines::new();
+    let mut delivered = Vec::new();
+    for at in 0..LINE as u64 {
+        delivered.extend(lines.enter((at, 1, false), Ends::Awaited));
+    }
+    let (offsets, first) = delivered.pop().expect("a part");
+    assert_eq!(offsets.len(), LINE);
+    assert_eq!((delivered.len(), first), (0, part(true, false, true)));
+    assert_eq!(lines.enter((100, 1, false), Ends::Awaited), None);
+    assert_eq!(lines.over(), None);
+    let last = lines.enter((101, 1, true), Ends::Awaited);
+    assert_eq!(last, Some((vec![100, 101], part(false, true, true))));
+    assert_eq!(lines.over(), None);
+    assert!(lines.order.is_empty());
+}
+
+#[test]
+fn an_end_that_does_not_come_is_a_transaction_that_has_failed() {
+    let mut lines = Lines::new();
+    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
+    assert_eq!(lines.enter((1, 1, false), Ends::Awaited), None);
+    let now = Instant::now();
+    assert!(lines.order.take_open(now, Ends::Awaited).is_empty());
+    let later = now + CUT_OFF + Duration::from_secs(1);
+    let mut cut_off = lines.order.take_open(later, Ends::Awaited);
+    let first = cut_off.pop().expect("a transaction that was cut off");
+    assert!(cut_off.is_empty());
+    assert_eq!(lines.deliver(first), (vec![0, 1], part(true, true, false)));
+    // What comes of it all the same is told of as well.
+    assert_eq!(lines.over(), None);
+    let late = lines.enter((2, 1, true), Ends::Awaited);
+    assert_eq!(late, Some((vec![2], Part::WHOLE)));
+}
+
+#[test]
+fn an_attempt_that_is_put_back_is_gathered_again() {
+    let mut lines = Lines::new();
+    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
+    let event = lines.event((1, 1, true));
+    let Entered::Ready(mut first) = lines.order.enter(event, 0, Ends::Awaited) else {
+        panic!("it is complete");
+    };
+    for _ in 0..2 {
+        lines.order.gather(&mut first);
+        let gathered: Vec<u64> = first.together().map(offset).collect();
+        assert_eq!(gathered, [0, 1]);
+        lines.order.scatter(&mut first);
+    }
+    assert_eq!(lines.deliver(first), (vec![0, 1], Part::WHOLE));
+}
+
+#[test]
+fn while_little_is_read_no_end_is_awaited() {
+    let mut lines = Lines::new();
+    let first = lines.enter((0, 1, false), Ends::NotAwaited);
+    assert_eq!(first, Some((vec![0], part(true, false, true))));
+    assert_eq!(lines.over(), None);
+    let last = lines.enter((1, 1, true), Ends::Awaited);
+    assert_eq!(last, Some((vec![1], part(false, true, true))));
+}
