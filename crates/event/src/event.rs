@@ -87,7 +87,7 @@ pub struct MessageId {
 pub struct NewMessage<'a> {
     /// Which mail.
     pub id: MessageId,
-    /// The mail's Date header; only MessageNew renders it.
+    /// The mail's Date header; MessageAppend renders it with `detail=full` only.
     pub date: Option<MailDate>,
     /// First From header, raw.
     pub from: Option<&'a [u8]>,

@@ -4,7 +4,7 @@
 //! always had, then, with `detail=full`, what was added since. No white space.
 
 use crate::event::{
-    Context, Details, Event, Field, FlagChange, FullMessage, MessageId, NewMessage,
+    Context, Details, Event, Field, FlagChange, FullMessage, MailDate, MessageId, NewMessage,
 };
 use crate::json::{write_key, write_number, write_string};
 use crate::{EventKind, Flags, time};
@@ -53,19 +53,24 @@ fn message_id(out: &mut Vec<u8>, id: MessageId) {
 fn new_message(out: &mut Vec<u8>, message: &NewMessage<'_>, with_date: bool) {
     message_id(out, message.id);
     if let Some(date) = message.date.filter(|_| with_date) {
-        let before = out.len();
-        write_key(out, "date");
-        out.push(b'"');
-        if time::write_with_offset(out, date.unix_seconds, date.tz_minutes) {
-            out.push(b'"');
-        } else {
-            out.truncate(before);
-        }
+        mail_date(out, date);
     }
     optional(out, "from", message.from);
     optional(out, "snippet", message.snippet);
     optional(out, "subject", message.subject);
     optional(out, "to", message.to);
+}
+
+/// The Date header; nothing where it is no time that can be written.
+fn mail_date(out: &mut Vec<u8>, date: MailDate) {
+    let before = out.len();
+    write_key(out, "date");
+    out.push(b'"');
+    if time::write_with_offset(out, date.unix_seconds, date.tz_minutes) {
+        out.push(b'"');
+    } else {
+        out.truncate(before);
+    }
 }
 
 fn flag_change(out: &mut Vec<u8>, change: &FlagChange<'_>) {
@@ -108,6 +113,14 @@ fn full(out: &mut Vec<u8>, context: &Context<'_>, details: &Details<'_>) {
     }
     if !context.metadata.is_empty() {
         object(out, "metadata", context.metadata);
+    }
+    if let Details::MessageAppend(NewMessage {
+        date: Some(date),
+        full: Some(_),
+        ..
+    }) = details
+    {
+        mail_date(out, *date);
     }
 }
 

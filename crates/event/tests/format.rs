@@ -200,7 +200,7 @@ fn detail_full_appends_and_changes_nothing_before() {
         }),
         Some(&context),
         &format!(
-            r#","uidvalidity":1531299564,"uid":13,"from":"Bob <bob@sender.example>","snippet":"","subject":"=?utf-8?q?=C3=84?=",{common},"messageID":"<1@x>","messageSize":512,"fromAddress":"bob@sender.example","fromDisplayName":"Bob","subjectDecoded":"Ä","tz":-480,"flags":["\\Flagged"],"keywords":["$a"],{metadata}"#
+            r#","uidvalidity":1531299564,"uid":13,"from":"Bob <bob@sender.example>","snippet":"","subject":"=?utf-8?q?=C3=84?=",{common},"messageID":"<1@x>","messageSize":512,"fromAddress":"bob@sender.example","fromDisplayName":"Bob","subjectDecoded":"Ä","tz":-480,"flags":["\\Flagged"],"keywords":["$a"],{metadata},"date":"1969-12-31T16:00:00-08:00""#
         ),
     );
 
