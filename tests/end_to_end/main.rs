@@ -17,6 +17,7 @@ mod load;
 mod logs;
 mod mail_sources;
 mod options;
+mod own_drivers;
 mod ox;
 mod processes;
 mod real_kafka;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         logs::cases(),
         mail_sources::cases(),
         options::cases(),
+        own_drivers::cases(),
         ox::cases(),
         processes::cases(),
         real_kafka::cases(),

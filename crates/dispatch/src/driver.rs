@@ -74,6 +74,12 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
     /// Begins to deliver. Connects when there is something to deliver.
     fn open(self: Arc<Self>) -> Box<dyn Courier>;
 
+    /// Ends what is kept open besides what couriers have, when no attempt is made any more. Asked
+    /// of drivers of the configuration, whose targets are there from start to stop.
+    fn close(&self) -> Boxed<'_, ()> {
+        Box::pin(ready(()))
+    }
+
     /// Why nothing can be delivered while settings and configuration are as they are; `None`:
     /// nothing is known against it. Makes no attempt.
     fn objection(&self) -> Boxed<'_, Option<String>> {

@@ -125,6 +125,15 @@ pub(crate) async fn stream(
     Ok((stream, place))
 }
 
+/// How the names of headers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderNames {
+    /// `content-type`
+    InLowerCase,
+    /// `Content-Type`
+    InTitleCase,
+}
+
 /// How much of a body is read to keep the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -140,11 +149,22 @@ impl Connection {
     pub async fn open(
         addresses: &Addresses,
         origin: &Origin,
+        places: (Place, &AccountSockets),
+    ) -> Result<Self, HttpError> {
+        Self::open_with(addresses, origin, places, HeaderNames::InLowerCase).await
+    }
+
+    /// Connects, and writes the names of headers so.
+    pub async fn open_with(
+        addresses: &Addresses,
+        origin: &Origin,
         (place, sockets): (Place, &AccountSockets),
+        names: HeaderNames,
     ) -> Result<Self, HttpError> {
         let (stream, place) = stream(addresses, origin, (place, sockets)).await?;
         let line = Arc::default();
         let (sender, driver) = lenient()
+            .title_case_headers(names == HeaderNames::InTitleCase)
             .handshake(TokioIo::new(Noting::new(stream, &line)))
             .await?;
         Ok(Self {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod by_account;
+pub mod configured;
 pub mod guard;
 pub mod headers;
 pub mod http;

@@ -38,6 +38,8 @@ use crate::tls;
 use self::presets::PresetError;
 use format::{Format, FormatError};
 
+pub(crate) use answer::judged;
+
 pub use crate::headers::Authorization;
 pub use format::{FormatOptions, MAX_PARAMETERS};
 pub use sender::Sender;

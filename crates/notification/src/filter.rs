@@ -8,6 +8,10 @@ use std::sync::Arc;
 use crate::condition::{Condition, Facts, Verdict};
 use crate::{EndpointId, Notification};
 
+/// Account of filters that match notifications of all accounts: those of drivers of the
+/// configuration. It has a control character, so no door takes it for the number of an account.
+pub const EVERY_ACCOUNT: &str = "\u{1}every account";
+
 /// A set that is left open or chosen. One that was chosen and has become empty, because what was in
 /// it is gone, matches nothing: a filter only ever widens when a person widens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +91,7 @@ impl Filter {
 
     /// The first reason besides the condition.
     pub fn mismatch_of_sets(&self, notification: &Notification) -> Option<Mismatch> {
-        if *self.account != *notification.account {
+        if *self.account != *notification.account && *self.account != *EVERY_ACCOUNT {
             return Some(Mismatch::Account);
         }
         if !self.enabled {

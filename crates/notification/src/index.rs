@@ -12,7 +12,7 @@ use hashbrown::hash_map::{Entry, EntryRef};
 use hashbrown::{Equivalent, HashMap};
 
 use crate::condition::{Condition, Facts};
-use crate::filter::{Choice, Filter};
+use crate::filter::{Choice, EVERY_ACCOUNT, Filter};
 use crate::{EndpointId, Notification};
 
 /// Everything of an account, whatever the notification's application is.
@@ -187,16 +187,21 @@ impl<T> Index<T> {
         notification: &Notification,
         mut found: impl FnMut(&'a T, Option<&'a Arc<Condition>>),
     ) {
-        let Some(account) = self.accounts.get(&*notification.account) else {
+        let own = self.accounts.get(&*notification.account);
+        let every = self.accounts.get(EVERY_ACCOUNT);
+        let every = every.filter(|_| *notification.account != *EVERY_ACCOUNT);
+        if own.or(every).is_none() {
             return;
-        };
+        }
         let mut look = |class| {
-            let Some(posting) = self.postings.get(&(account.number, class)) else {
-                return;
-            };
-            for slot in posting.slots() {
-                if let Some(Some(slot)) = self.slots.get(*slot as usize) {
-                    found(&slot.target, slot.condition.as_ref());
+            for account in [own, every].into_iter().flatten() {
+                let Some(posting) = self.postings.get(&(account.number, class)) else {
+                    continue;
+                };
+                for slot in posting.slots() {
+                    if let Some(Some(slot)) = self.slots.get(*slot as usize) {
+                        found(&slot.target, slot.condition.as_ref());
+                    }
                 }
             }
         };

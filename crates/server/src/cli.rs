@@ -5,6 +5,7 @@ mod begin;
 mod bench;
 mod dead_letters;
 mod doctor;
+mod import_dovecot;
 mod plan;
 mod registry;
 mod secrets;
@@ -22,6 +23,7 @@ pub(crate) use begin::Begin;
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use import_dovecot::ImportDovecotArguments;
 pub(crate) use plan::PlanArguments;
 pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     Bench(BenchArguments),
     /// Check the Dovecot and the server of this host, and say what is wrong with them
     Doctor(DoctorArguments),
+    /// Print drivers of Dovecot's plugin push_notification as a part of dovecast.toml
+    ImportDovecot(ImportDovecotArguments),
     /// Write a manual page for each command into a directory
     #[command(hide = true)]
     Manual(ManualArguments),

@@ -9,6 +9,7 @@ mod check_topics;
 mod deliveries;
 mod endpoints;
 mod filters;
+mod import_dovecot;
 mod lists;
 mod manual;
 mod notification;
@@ -60,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Doctor(doctor) => {
             return Ok(check_dovecot::run(doctor, &own_server(place)));
         }
+        Command::ImportDovecot(of) => import_dovecot::run(of)?,
         Command::Manual(manual) => manual::write(&manual.directory)?,
         Command::TemplateHost => dovecast_drivers::template::host::serve()?,
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,

@@ -18,6 +18,7 @@ pub(crate) mod paths;
 mod place;
 mod presets;
 mod properties;
+mod push_notification;
 mod quota;
 mod relay;
 mod secrets;
@@ -83,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) kafka: Kafka,
     #[serde(deserialize_with = "clusters::read")]
     pub(crate) kafka_clusters: clusters::KafkaClusters,
+    #[serde(deserialize_with = "push_notification::read")]
+    pub(crate) push_notification: push_notification::PushNotification,
     pub(crate) presets: presets::Presets,
     pub(crate) mail: mail::Mail,
     #[serde(deserialize_with = "mail_push::checked")]
@@ -172,6 +175,7 @@ impl Default for Config {
             log: Log::default(),
             kafka: Kafka::default(),
             kafka_clusters: clusters::KafkaClusters::new(),
+            push_notification: push_notification::PushNotification::new(),
             presets: presets::Presets::default(),
             mail: mail::Mail::default(),
             mail_push: mail_push::MailPushSection::default(),

@@ -1,6 +1,7 @@
 //! The role `dispatch`: the endpoints of the store, the log, and the workers between them.
 
 mod announcer;
+mod configured;
 mod following;
 #[cfg(feature = "kafka")]
 mod lost;
@@ -15,8 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use dovecast_dispatch::driver::Target;
 use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
 use dovecast_drivers::Drivers;
+use dovecast_drivers::configured::ConfiguredDriver;
 use dovecast_event::EventKind;
 use dovecast_store::{AccountPast, KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
@@ -26,6 +29,7 @@ use crate::config::{Config, Dispatch};
 use crate::logs::Logs;
 use crate::sources::Destination;
 
+use configured::Configured;
 use following::Following;
 #[cfg(feature = "kafka")]
 pub(crate) use lost::Lost;
@@ -49,6 +53,8 @@ pub(crate) struct Dispatching {
     /// The number of the last change that counts.
     follows: watch::Receiver<i64>,
     locked_count: Arc<AtomicUsize>,
+    /// Receivers of the drivers of the configuration.
+    configured: Vec<Arc<dyn Target>>,
     /// Tasks beside the dispatcher; they end when this is dropped.
     _helpers: JoinSet<()>,
 }
@@ -59,13 +65,16 @@ impl Dispatching {
         config: &Config,
         logs: &Logs,
         store: &Store,
-        drivers: &Drivers,
+        (drivers, configured): (&Drivers, Vec<ConfiguredDriver>),
     ) -> Result<Self> {
         for registration in [events_of_dovecot(), own()] {
             store.register(&registration, false).await?;
         }
         let directory = Arc::<Directory>::default();
-        let routes = Routes::new(drivers, &config.dispatch);
+        let targets = configured.iter().map(|driver| Arc::clone(&driver.target));
+        let targets = targets.collect();
+        let routes = Routes::new(drivers, &config.dispatch)
+            .with_configured(Configured::load(store, configured).await?);
         let noticed = Noticed::new(&config.dispatch.event_account, drivers.guard());
         let following = Following::load(store, &directory, routes, noticed).await?;
         let applied = watch::Sender::new(following.seq());
@@ -91,6 +100,7 @@ impl Dispatching {
             dispatcher: dispatcher(config, logs, store, directory),
             follows,
             locked_count,
+            configured: targets,
             _helpers: helpers,
         })
     }
@@ -121,6 +131,9 @@ impl Dispatching {
 
     pub(crate) async fn stop(&self) {
         self.dispatcher.stop().await;
+        for target in &self.configured {
+            target.close().await;
+        }
     }
 }
 

@@ -165,7 +165,9 @@ impl Parts {
         let drivers = drivers.transpose()?;
         let dispatching = match (&store, &drivers) {
             (Some(store), Some(drivers)) => {
-                let started = Dispatching::start(config, &logs, store, drivers).await?;
+                let configured = config.configured_drivers(&sockets)?;
+                let started = Dispatching::start(config, &logs, store, (drivers, configured));
+                let started = started.await?;
                 Some(Arc::new(started))
             }
             _ => None,

@@ -3,6 +3,7 @@
 mod accounts;
 mod applications;
 mod closing;
+mod configured;
 mod credentials;
 mod deletion;
 mod delivered;

@@ -11,7 +11,7 @@ use crate::http;
 const HEAD_BYTES: usize = 2048;
 
 /// What an answer means.
-pub(super) fn judged(head: &Response<()>) -> Attempt {
+pub(crate) fn judged(head: &Response<()>) -> Attempt {
     let status = head.status().as_u16();
     let reason = format!("the endpoint answers {}", head.status());
     let outcome = match status {

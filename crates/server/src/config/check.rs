@@ -36,6 +36,7 @@ impl Config {
         if let Ok(options) = self.driver_options(Sockets::new(1), [0; KEY_BYTES]) {
             Drivers::new(&options)?;
         }
+        self.configured_drivers(&Sockets::new(1))?;
         Ok(())
     }
 

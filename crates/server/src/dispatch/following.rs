@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dovecast_dispatch::Directory;
 use dovecast_notification::EndpointId;
+use dovecast_notification::filter::EVERY_ACCOUNT;
 use dovecast_store::{Changes, EndpointRecord, Result, Store};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -105,7 +106,9 @@ impl Following {
             after = Some(last.endpoint.id);
             for record in &page {
                 seen.insert(record.endpoint.id);
-                if let Some(noticed) = &mut self.noticed {
+                if let Some(noticed) = &mut self.noticed
+                    && record.account_number != EVERY_ACCOUNT
+                {
                     noticed.add(record);
                 }
                 self.put(record);

@@ -10,6 +10,7 @@ use dovecast_drivers::Drivers;
 use dovecast_notification::{Content, Filter};
 use dovecast_store::{DeliveryOrder, EndpointRecord, RetryPolicy};
 
+use super::configured::Configured;
 use super::unusable::Unusable;
 use crate::config::Dispatch;
 
@@ -23,6 +24,7 @@ const LOCKED: &str = "the settings of the endpoint cannot be read at the moment:
 pub(crate) struct Routes {
     drivers: Drivers,
     defaults: Dispatch,
+    configured: Configured,
 }
 
 impl Routes {
@@ -30,7 +32,13 @@ impl Routes {
         Self {
             drivers: drivers.clone(),
             defaults: config.clone(),
+            configured: Configured::default(),
         }
+    }
+
+    /// Adds the drivers of the configuration.
+    pub(super) fn with_configured(self, configured: Configured) -> Self {
+        Self { configured, ..self }
     }
 
     /// The receiver that the endpoint's settings say; where its driver cannot use them, why.
@@ -57,6 +65,10 @@ impl Routes {
 
     /// How it is reached, and what it wants.
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
+        let concurrency = self.defaults.concurrency.get_usize();
+        if let Some(route) = self.configured.route(record, concurrency) {
+            return route;
+        }
         let id = record.endpoint.id;
         let is_locked = record.secrets.is_err();
         let account = Arc::from(record.account_number.as_str());
@@ -82,7 +94,7 @@ impl Routes {
                 None if is_hooks => Schedule::hooks(),
                 None => Schedule::default(),
             },
-            concurrency: self.defaults.concurrency.get_usize(),
+            concurrency,
             rate_limit: flow.rate_limit.or_else(|| target.rate()),
             is_ordered: flow.ordering == DeliveryOrder::Key,
             content: (flow.content != Content::All).then(|| Arc::new(flow.content.clone())),

@@ -18,6 +18,7 @@ use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
 use crate::statement::Statement;
+use dovecast_notification::filter::EVERY_ACCOUNT;
 
 /// Endpoints of one transaction: others wait for each.
 const ENDPOINTS_AT_A_TIME: i64 = 100;
@@ -74,10 +75,14 @@ impl Store {
     /// Some of all accounts, in the order in which they were first seen.
     pub async fn accounts(&self, limit: i64, offset: i64) -> Result<Page<AccountRecord>> {
         let mut tx = self.database.begin_reading().await?;
-        let total = sqlx::query("SELECT COUNT(*) AS total FROM account")
+        let total = sqlx::query("SELECT COUNT(*) AS total FROM account WHERE number <> $1")
+            .bind(EVERY_ACCOUNT)
             .fetch_one(&mut *tx)
             .await?;
         let mut statement = Statement::new(SELECT);
+        statement
+            .push(" WHERE number <> ")
+            .bind(EVERY_ACCOUNT.to_owned());
         statement.push(" ORDER BY id LIMIT ").bind(limit);
         statement.push(" OFFSET ").bind(offset);
         let rows = statement.fetch_all(&mut tx).await?;

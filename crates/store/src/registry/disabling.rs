@@ -17,8 +17,10 @@ const DISABLE: &str =
 /// one after it nobody has seen. So a clock that is set ahead disables no endpoint that does not
 /// fail for half of that time in truth.
 const SEEN_PART: i64 = 2;
-/// Only attempts count: who was not tried for long has not failed for long.
-const FAILING: &str = "SELECT id FROM endpoint WHERE active = 1 AND first_failure_ms <= $1 \
+/// Only attempts count: who was not tried for long has not failed for long. Drivers of the
+/// configuration are never disabled.
+const FAILING: &str = "SELECT id FROM endpoint WHERE active = 1 AND driver <> 'push_notification' \
+    AND first_failure_ms <= $1 \
     AND last_delivery_status = 'failure' AND last_delivery_ms - first_failure_ms >= $2 \
     AND failing_ms >= $2 / $4 ORDER BY first_failure_ms LIMIT $3";
 const DISABLE_FAILING: &str = "UPDATE endpoint SET active = 0, updated_ms = $1 WHERE id = $2 AND active = 1 \

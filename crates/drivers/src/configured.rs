@@ -1,0 +1,169 @@
+//! Drivers of the configuration file: those that Dovecot runs inside of its mail processes, here
+//! with the same options, what they send byte for byte, and out of the way of mail.
+//!
+//! A block `[push_notification.NAME]` is one driver, which gets the events of all accounts. Its
+//! options have the names of Dovecot 2.3 and of 2.4 (`options`), and what is wrong with one is an
+//! error that names block and key. A further kind is a row of [`KINDS`] and its file.
+
+mod dlog;
+mod event;
+pub mod options;
+mod ox;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use dovecast_dispatch::driver::Target;
+
+use crate::http::sockets::Sockets;
+use options::{OptionError, Options, Written};
+
+/// A kind of driver.
+struct Kind {
+    /// Name, as Dovecot has it.
+    name: &'static str,
+    /// Options of the kind: each by the name that 2.4 gives it, without what the name of the
+    /// driver says, and other names of it.
+    options: &'static [Known],
+    make: fn(&Options<'_>, &Surroundings) -> Result<Made, OptionError>,
+}
+
+/// An option with its other names.
+type Known = (&'static str, &'static [&'static str]);
+
+/// All kinds.
+const KINDS: &[Kind] = &[
+    Kind {
+        name: "dlog",
+        options: dlog::OPTIONS,
+        make: dlog::make,
+    },
+    Kind {
+        name: "ox",
+        options: ox::OPTIONS,
+        make: ox::make,
+    },
+];
+
+/// What drivers need besides their options.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Places of connections.
+    pub sockets: Sockets,
+}
+
+/// Which events a driver gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// All of them.
+    All,
+    /// MessageNew in INBOX.
+    NewInInbox,
+}
+
+/// What is made of the options of a block.
+struct Made {
+    target: Arc<dyn Target>,
+    events: Events,
+}
+
+/// A block of the configuration file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Name of the block.
+    pub name: String,
+    /// `driver`: the name of the kind, with options behind it as Dovecot 2.3 writes them.
+    pub driver: String,
+    /// Options by their keys.
+    pub options: BTreeMap<String, Written>,
+    /// What a script asks for by name.
+    pub plugin: BTreeMap<String, String>,
+}
+
+/// Shows no value: passwords are among them.
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = self.driver.split(':').next().unwrap_or_default();
+        f.debug_struct("Block")
+            .field("name", &self.name)
+            .field("driver", &driver)
+            .field("options", &self.options.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A driver of the configuration file that can be delivered to.
+#[derive(Clone, Debug)]
+pub struct ConfiguredDriver {
+    /// Name of the block.
+    pub name: String,
+    /// Name of the kind.
+    pub kind: &'static str,
+    /// Which events it gets.
+    pub events: Events,
+    /// The receiver.
+    pub target: Arc<dyn Target>,
+}
+
+/// What is wrong with a block. Shows no password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// A kind that there is not.
+    #[error(
+        "[push_notification.{block}] driver: unknown driver `{driver}`, expected one of {}",
+        names()
+    )]
+    UnknownDriver {
+        /// Name of the block.
+        block: String,
+        /// What it says.
+        driver: String,
+    },
+    /// An option.
+    #[error("[push_notification.{block}] {error}")]
+    Option {
+        /// Name of the block.
+        block: String,
+        /// What is wrong with it.
+        error: OptionError,
+    },
+}
+
+fn names() -> String {
+    let names: Vec<_> = KINDS
+        .iter()
+        .map(|kind| format!("`{}`", kind.name))
+        .collect();
+    names.join(", ")
+}
+
+impl Block {
+    /// Checks the block, and makes its driver.
+    pub fn make(&self, surroundings: &Surroundings) -> Result<ConfiguredDriver, BlockError> {
+        let (name, behind) = match self.driver.split_once(':') {
+            Some((name, behind)) => (name, Some(behind)),
+            None => (&*self.driver, None),
+        };
+        let kind = KINDS.iter().find(|kind| kind.name == name);
+        let kind = kind.ok_or_else(|| BlockError::UnknownDriver {
+            block: self.name.clone(),
+            driver: name.to_owned(),
+        })?;
+        let options = Options::read(self, kind.name, kind.options, behind);
+        let made = options.and_then(|options| (kind.make)(&options, surroundings));
+        let Made { target, events } = made.map_err(|error| BlockError::Option {
+            block: self.name.clone(),
+            error,
+        })?;
+        Ok(ConfiguredDriver {
+            name: self.name.clone(),
+            kind: kind.name,
+            events,
+            target,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

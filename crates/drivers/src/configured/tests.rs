@@ -1,0 +1,262 @@
+//! Blocks in both spellings of Dovecot, and what is wrong with some; what `dlog` writes, and what
+//! `ox` sends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dovecast_dispatch::driver::{Delivery, Part};
+use dovecast_notification::{DOVECOT, Notification, NotificationId};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+
+fn block(driver: &str, options: &[(&str, &str)]) -> Block {
+    let option = |(key, value): &(&str, &str)| {
+        let value = match *value {
+            "true" => Written::Truth(true),
+            text => Written::Text(text.to_owned()),
+        };
+        ((*key).to_owned(), value)
+    };
+    Block {
+        name: "one".to_owned(),
+        driver: driver.to_owned(),
+        options: options.iter().map(option).collect(),
+        plugin: BTreeMap::new(),
+    }
+}
+
+fn made(block: &Block) -> Result<ConfiguredDriver, String> {
+    let surroundings = Surroundings {
+        sockets: Sockets::default(),
+    };
+    block.make(&surroundings).map_err(|error| error.to_string())
+}
+
+fn delivery(events: &[Value], part: Part) -> Delivery {
+    let notification = |event: &Value| {
+        Arc::new(Notification {
+            id: NotificationId(Uuid::nil()),
+            application: DOVECOT.into(),
+            event_type: event["event"].as_str().unwrap_or_default().into(),
+            level: None,
+            account: "a".into(),
+            timestamp: Bytes::from_static(b"null"),
+            message: event.to_string().into(),
+            key: None,
+            headers: Vec::new(),
+        })
+    };
+    Delivery {
+        id: "msg_1".to_owned(),
+        number: 1,
+        notifications: events.iter().map(notification).collect(),
+        part,
+    }
+}
+
+#[test]
+fn options_are_known_by_their_names_in_both_spellings() {
+    const URL: &str = "http://login:p%40ss@ox.example:8009/preliminary/http-notify/v1/notify";
+    for (driver, options) in [
+        ("dlog", &[][..]),
+        (
+            "ox",
+            &[
+                ("ox_url", URL),
+                ("ox_user_from_metadata", "true"),
+                ("ox_cache_ttl", "60s"),
+            ],
+        ),
+        (
+            "ox",
+            &[
+                ("push_notification_ox_url", URL),
+                ("push_notification_ox_cache_ttl", "10 secs"),
+            ],
+        ),
+        (
+            "ox",
+            &[
+                ("url", URL),
+                ("user_from_metadata", "yes"),
+                ("cache_lifetime", "60"),
+            ],
+        ),
+        (
+            "ox",
+            &[
+                ("url", URL),
+                ("http_client_request_timeout", "500ms"),
+                ("max_retries", "0"),
+            ],
+        ),
+        (
+            "ox",
+            &[("url", URL), ("http_client_request_max_attempts", "3")],
+        ),
+        (
+            "ox:url=http://ox.example/ user_from_metadata cache_lifetime=10 timeout_msecs=700",
+            &[],
+        ),
+    ] {
+        let made = made(&block(driver, options)).expect("a driver");
+        assert_eq!(
+            made.kind,
+            &driver[..driver.find(':').unwrap_or(driver.len())]
+        );
+        assert!(!format!("{made:?}").contains("p%40ss"));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_block_is_named_without_its_password() {
+    const URL: (&str, &str) = ("url", "http://u:s3cret@ox.example/");
+    for (driver, options, expected) in [
+        (
+            "oxx",
+            &[][..],
+            "[push_notification.one] driver: unknown driver `oxx`, expected one of `dlog`, `ox`",
+        ),
+        (
+            "dlog",
+            &[("path", "/")],
+            "[push_notification.one] path: unknown option, `dlog` has none",
+        ),
+        (
+            "ox",
+            &[],
+            "[push_notification.one] url: push_notification_ox_url is missing or empty",
+        ),
+        (
+            "ox",
+            &[("ox_url", "")],
+            "[push_notification.one] url: push_notification_ox_url is missing or empty",
+        ),
+        (
+            "ox",
+            &[("ox_url", "http://u:s3cret@")],
+            "[push_notification.one] ox_url: Invalid push_notification_ox_url: empty host",
+        ),
+        (
+            "ox",
+            &[("url", "ftp://u:s3cret@h/")],
+            "[push_notification.one] url: Invalid push_notification_ox_url: expected http:// or https://",
+        ),
+        (
+            "ox",
+            &[URL, ("ox_cache_ttl", "0")],
+            "[push_notification.one] ox_cache_ttl: push_notification_ox_cache_ttl must not be 0",
+        ),
+        (
+            "ox",
+            &[URL, ("cache_lifetime", "abc")],
+            "[push_notification.one] cache_lifetime: Invalid time interval: abc",
+        ),
+        (
+            "ox",
+            &[URL, ("max_retries", "x")],
+            "[push_notification.one] max_retries: `x` is not a number",
+        ),
+        (
+            "ox",
+            &[URL, ("timeout_msecs", "60000")],
+            "[push_notification.one] timeout_msecs: all tries together may take 50 seconds at most, and not 0",
+        ),
+        (
+            "ox",
+            &[URL, ("ox_url", "http://h/")],
+            "[push_notification.one] url: is there twice",
+        ),
+        (
+            "ox",
+            &[URL, ("user_from_metadata", "perhaps")],
+            "[push_notification.one] user_from_metadata: Invalid boolean value: perhaps (use yes or no)",
+        ),
+    ] {
+        let error = made(&block(driver, options)).expect_err(expected);
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn dlog_writes_the_calls_of_a_transaction() {
+    let mail = |event: &str, uid: u32| json!({"user": "ann", "mailbox": "INBOX", "event": event, "uidvalidity": 9, "uid": uid});
+    let mut set = mail("FlagsSet", 2);
+    set["flags"] = json!(["\\Seen"]);
+    set["keywords"] = json!(["$label1"]);
+    let mut new = mail("MessageNew", 3);
+    new["from"] = json!("Bob <bob@example.org>");
+    let renamed =
+        json!({"user": "ann", "mailbox": "b", "event": "MailboxRename", "oldMailbox": "a"});
+    let events = [set, mail("MessageRead", 2), new, renamed];
+    let (user, lines) = dlog::lines(&delivery(&events, Part::WHOLE)).expect("events");
+    assert_eq!(user, "ann");
+    let expected = [
+        "Called begin_txn push_notification plugin hook.",
+        "Called process_msg push_notification plugin hook.",
+        "Message data: Mailbox [INBOX], UID [2], UIDVALIDITY [9]",
+        "FlagsSet: Seen flag set",
+        "FlagsSet: Keyword set [$label1]",
+        "MessageRead: Message was flagged as seen",
+        "Called process_msg push_notification plugin hook.",
+        "Message data: Mailbox [INBOX], UID [3], UIDVALIDITY [9]",
+        "MessageNew: From [Bob <bob@example.org>]",
+        "Called process_mbox push_notification plugin hook.",
+        "Mailbox data: Mailbox [b]",
+        "MailboxRename: Mailbox was renamed (old name: a)",
+        "Called end_txn push_notification plugin hook.",
+    ];
+    assert_eq!(lines, expected);
+    let part = Part {
+        is_first: false,
+        is_last: false,
+        success: true,
+    };
+    let (_, middle) = dlog::lines(&delivery(&events[1..2], part)).expect("an event");
+    assert_eq!(middle.len(), 3);
+}
+
+#[tokio::test]
+async fn ox_sends_what_dovecot_sends_or_nothing() {
+    let ox = |driver: &str| made(&block(driver, &[])).expect("a driver").target;
+    let login = ox("ox:url=http://h/");
+    let named = ox("ox:url=http://h/ user_from_metadata");
+    let event = json!({
+        "user": "ann", "mailbox": "INBOX", "event": "MessageNew", "uidvalidity": 9, "uid": 3,
+        "from": "B\u{2028}ob <b@x.example>", "subject": "a \"q\"\n\\/\u{1}\u{7f}", "snippet": "",
+        "timestamp": "2026-11-20T00:00:00.000Z", "unseen": 2,
+        "metadata": {"/private/vendor/vendor.dovecot/http-notify": "user=1@1\tx\tuser=11@3"}
+    });
+    let body = async |target: &Arc<dyn Target>, event: &Value| {
+        let delivery = delivery(std::slice::from_ref(event), Part::WHOLE);
+        let made = target.render(&delivery).await.expect("a body");
+        made.map(|made| String::from_utf8(made.body.to_vec()).expect("UTF-8"))
+    };
+    let expected = |user: &str| {
+        format!(
+            r#"{{"user":"{user}","event":"messageNew","folder":"INBOX","imap-uidvalidity":9,"imap-uid":3,"from":"B\u2028ob <b@x.example>","subject":"a \"q\"\n\\/\u0001{}","snippet":"","unseen":2}}"#,
+            '\u{7f}'
+        )
+    };
+    assert_eq!(body(&login, &event).await, Ok(expected("ann")));
+    assert_eq!(body(&named, &event).await, Ok(expected("11@3")));
+    for (field, value, why) in [
+        ("mailbox", json!("Junk"), "it is no MessageNew in INBOX"),
+        (
+            "metadata",
+            json!({}),
+            "not active (/private/vendor/vendor.dovecot/http-notify METADATA not set)",
+        ),
+        (
+            "metadata",
+            json!({"/private/vendor/vendor.dovecot/http-notify": "x"}),
+            "No user provided in config",
+        ),
+    ] {
+        let mut other = event.clone();
+        other[field] = value;
+        assert_eq!(body(&login, &other).await, Err(why.to_owned()));
+    }
+}

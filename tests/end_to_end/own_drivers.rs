@@ -1,0 +1,217 @@
+//! Dovecot's own drivers and those of `dovecast serve` side by side, on one session: what an OX
+//! end-point gets of each is equal byte for byte but for the time, and `dlog` writes the same
+//! calls.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::dovecot::{Dovecot, Installation};
+use dovecast_testkit::plugin::Build;
+use dovecast_testkit::process;
+use dovecast_testkit::server::Server;
+
+use crate::case::cases;
+use crate::relay::server_for;
+use crate::setup::{ARRIVAL, with_plugin};
+
+cases![
+    an_ox_end_point_gets_the_same_requests_of_both,
+    dlog_writes_the_same_calls_as_dovecots,
+];
+
+const METADATA: &str = "/private/vendor/vendor.dovecot/http-notify";
+const MAILS: [&[u8]; 3] = [
+    b"From: =?utf-8?q?B=C3=B6b?= <bob@sender.example>\r\nTo: alice\r\nSubject: =?utf-8?b?w7w=?=\r\n\tone\r\n\r\nHello \"there\".\r\n",
+    b"From: Carol <carol@sender.example>\r\nSubject: a\\b \xc3\xa4\r\n\r\nSecond \xe2\x80\xa8line.\r\n",
+    b"From: \r\nSubject: \r\n\r\nx\r\n",
+];
+
+/// A server of HTTP that keeps requests as they came.
+struct Recorder {
+    address: SocketAddr,
+    requests: Receiver<Vec<u8>>,
+}
+
+impl Recorder {
+    fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let (sender, requests) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let sender = sender.clone();
+                std::thread::spawn(move || -> Result<()> {
+                    let mut reader = BufReader::new(stream.try_clone()?);
+                    loop {
+                        let request = read(&mut reader)?;
+                        sender.send(request)?;
+                        (&stream).write_all(
+                            b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"success\":true}",
+                        )?;
+                    }
+                });
+            }
+        });
+        Ok(Self { address, requests })
+    }
+
+    /// The next requests, in the order of their bodies, without what tells the time and the place.
+    fn take(&self, count: usize) -> Result<Vec<String>> {
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            let request = self.requests.recv_timeout(ARRIVAL).context("no request")?;
+            let text = String::from_utf8(request)?;
+            let line = |line: &str| match line {
+                date if date.starts_with("Date: ") => "Date: D".to_owned(),
+                host if host.starts_with("Host: ") => "Host: H".to_owned(),
+                line => line.to_owned(),
+            };
+            taken.push(
+                text.split("\r\n")
+                    .map(line)
+                    .collect::<Vec<_>>()
+                    .join("\r\n"),
+            );
+        }
+        taken.sort();
+        Ok(taken)
+    }
+}
+
+fn read(reader: &mut impl BufRead) -> Result<Vec<u8>> {
+    let (mut request, mut length) = (Vec::new(), 0);
+    loop {
+        let before = request.len();
+        ensure!(reader.read_until(b'\n', &mut request)? > 0, "closed");
+        let line = String::from_utf8_lossy(&request[before..]).to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse()?;
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    request.extend(body);
+    Ok(request)
+}
+
+/// A Dovecot with a driver of its own beside the plugin, and the server behind the plugin.
+fn both(on: Installation, theirs: &str, ours: &str) -> Result<(Dovecot, Server)> {
+    let plugin = format!("kafka:detail=full keyword_prefix= metadata={METADATA}");
+    let dovecot = with_plugin(on, Build::Dev)?
+        .relay()
+        .driver(&plugin)
+        .driver(theirs)
+        .start()?;
+    let server = server_for(&dovecot).config(ours);
+    let server = server.config("[logging]\nfilter = 'info,dovecast_dlog=debug'");
+    let server = server.start()?;
+    Ok((dovecot, server))
+}
+
+fn deliver(dovecot: &Dovecot) -> Result<()> {
+    for mail in MAILS {
+        let mut lmtp = dovecot.lmtp()?;
+        lmtp.deliver_ok("bob@sender.example", &["alice"], mail)?;
+        lmtp.quit()?;
+    }
+    Ok(())
+}
+
+fn an_ox_end_point_gets_the_same_requests_of_both(on: Installation) -> Result<()> {
+    let (theirs, ours) = (Recorder::start()?, Recorder::start()?);
+    let path = "preliminary/http-notify/v1/notify?q=1";
+    let url = |to: &Recorder| format!("http://login:pass@{}/{path}", to.address);
+    let driver = format!("ox:url={} user_from_metadata=yes", url(&theirs));
+    let block = format!(
+        "[push_notification.ox1]\ndriver = 'ox'\nox_url = '{}'\nox_user_from_metadata = true",
+        url(&ours)
+    );
+    let (dovecot, _server) = both(on, &driver, &block)?;
+    // Nobody is told before the user has said so.
+    deliver(&dovecot)?;
+    let mut imap = dovecot.login("alice")?;
+    imap.ok("SELECT INBOX")?;
+    imap.ok(&format!(r#"SETMETADATA "" ({METADATA} "user=11@3")"#))?;
+    imap.logout()?;
+    deliver(&dovecot)?;
+    let (theirs, ours) = (theirs.take(MAILS.len())?, ours.take(MAILS.len())?);
+    ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
+    ensure!(theirs[0].contains("11@3"), "{theirs:?}");
+    Ok(())
+}
+
+/// Calls that Dovecot's driver has logged, or ours: those about a transaction. Where there are two
+/// drivers Dovecot writes some lines of an event twice.
+fn calls(log: &str) -> Vec<String> {
+    const STARTS: [&str; 17] = [
+        "Called begin_txn",
+        "Called process_",
+        "Called end_txn",
+        "Mailbox data: ",
+        "Message data: ",
+        "FlagsClear: ",
+        "FlagsSet: ",
+        "MailboxCreate: ",
+        "MailboxDelete: ",
+        "MailboxRename: ",
+        "MailboxSubscribe: ",
+        "MailboxUnsubscribe: ",
+        "MessageAppend: ",
+        "MessageExpunge: ",
+        "MessageNew: ",
+        "MessageRead: ",
+        "MessageTrash: ",
+    ];
+    let call = |line: &str| {
+        let at = STARTS.iter().filter_map(|start| line.find(start)).min()?;
+        // Where the line ends with the user, as ours does.
+        let call = line[at..].trim_end();
+        let call = call.split(" user=").next().unwrap_or(call);
+        // Dates are in another form, and on another clock.
+        let is_date = call.contains(": Date [");
+        (!is_date).then(|| call.to_owned())
+    };
+    let mut calls: Vec<String> = log.lines().filter_map(call).collect();
+    calls.dedup();
+    calls
+}
+
+fn dlog_writes_the_same_calls_as_dovecots(on: Installation) -> Result<()> {
+    let block = "[push_notification.log]\ndriver = 'dlog'";
+    let (dovecot, server) = both(on, "dlog", block)?;
+    deliver(&dovecot)?;
+    let mut imap = dovecot.login("alice")?;
+    for command in [
+        "SELECT INBOX",
+        "STORE 1 +FLAGS (\\Flagged $label1)",
+        "STORE 1 -FLAGS (\\Flagged)",
+        "STORE 2 +FLAGS (\\Deleted)",
+        "EXPUNGE",
+        "CREATE box",
+        "RENAME box crate",
+        "SUBSCRIBE crate",
+        "UNSUBSCRIBE crate",
+        "DELETE crate",
+    ] {
+        imap.ok(command)?;
+    }
+    imap.logout()?;
+    let of_dovecot = || calls(&dovecot.debug_log());
+    let of_ours = || -> Vec<String> {
+        let log = server.server_log();
+        let lines = log.lines().filter(|line| line.contains("dovecast_dlog"));
+        calls(&lines.collect::<Vec<_>>().join("\n"))
+    };
+    let ended = |calls: &[String]| calls.iter().filter(|call| call.contains("end_txn")).count();
+    process::poll_until(ARRIVAL, || {
+        (ended(&of_ours()) > 0 && ended(&of_ours()) >= ended(&of_dovecot())).then_some(())
+    });
+    let (theirs, ours) = (of_dovecot(), of_ours());
+    ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
+    Ok(())
+}
