@@ -310,8 +310,8 @@ mod tests {
         // What an account refuses costs the token nothing.
         assert!(take(&token(1), 0, 1_000).is_ok());
         assert!((0..100).all(|_| take(&token(1), 0, 1).is_err()));
-        let taken = (1..100).take_while(|account| take(&token(1), *account, 1).is_ok());
-        assert_eq!(taken.count(), 10);
+        let accepted = (1..100).take_while(|account| take(&token(1), *account, 1).is_ok());
+        assert_eq!(accepted.count(), 10);
         let (reason, after) = after(take(&token(1), 101, 1)).expect("refused");
         let told = "This token sends too much: 1 notifications a second";
         assert!(reason.starts_with(told), "{reason}");

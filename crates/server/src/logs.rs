@@ -52,6 +52,10 @@ impl Logs {
     }
 
     /// Whether what is dispatched is read in the own log, and not in a Kafka.
+    #[cfg_attr(
+        not(feature = "kafka"),
+        expect(clippy::unused_self, reason = "only Kafka is another one")
+    )]
     pub(crate) fn is_own(&self) -> bool {
         #[cfg(feature = "kafka")]
         return self.kafka.is_none();
