@@ -5,12 +5,10 @@
 //! takes too long. Its template fails then, and the next one gets another process. There are as
 //! many as the machine has cores, and one account has one of them at a time.
 //!
-//! A process says by one byte that it is ready. A frame is a length, four bytes with the lowest
-//! first, and so many bytes: of a request, JSON; of an answer, a byte that says which, and the body
-//! or an error in JSON.
+//! How processes are started and asked is `dovecast-host-process`'s. A frame of a request is JSON;
+//! of an answer, a byte that says which, and the body or an error in JSON.
 
 mod child;
-mod process;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,14 +19,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dovecast_host_process::{Process, StandardError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use child::serve;
-use process::Process;
 
-use super::{Form, TemplateError};
+use super::{Form, MAX_OUTPUT_BYTES, TemplateError};
 use crate::by_account::ByAccount;
 
 /// Most memory of a process besides its program, in bytes: a message of 1 MiB as values, what is
@@ -37,8 +35,9 @@ pub const MAX_MEMORY_BYTES: u64 = 128 * 1024 * 1024;
 /// Longest time of one template, and of starting its process: a machine may be busy.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// First byte of a process: its bounds are set.
-const READY: u8 = 1;
+/// Longest answer: the body, or a form of which each byte is escaped, and what says which it is.
+const MAX_ANSWER_BYTES: usize = 4 * MAX_OUTPUT_BYTES;
+
 /// Answer: the body.
 const BODY: u8 = 0;
 /// Answer: an error.
@@ -145,7 +144,10 @@ impl TemplateHost {
     }
 
     async fn start_and_ask(&self, asked: &[u8]) -> Result<Bytes, TemplateError> {
-        let starting = tokio::time::timeout(TIME_LIMIT, Process::start(&self.0.command));
+        let starting = tokio::time::timeout(
+            TIME_LIMIT,
+            Process::start(&self.0.command, StandardError::Nobody),
+        );
         let started = match starting.await {
             Ok(started) => started.map_err(|error| error.to_string()),
             Err(_) => Err("it takes too long".to_owned()),
@@ -157,7 +159,7 @@ impl TemplateHost {
     /// Has a process render; it is kept if it has answered. Without an answer it is killed, also
     /// where nobody waits for it any more.
     async fn exchange(&self, mut process: Process, asked: &[u8]) -> Result<Bytes, TemplateError> {
-        match tokio::time::timeout(TIME_LIMIT, process.exchange(asked)).await {
+        match tokio::time::timeout(TIME_LIMIT, exchange(&mut process, asked)).await {
             Ok(Ok(answer)) => {
                 self.0.idle().push(process);
                 read(answer)
@@ -209,11 +211,11 @@ fn read(answer: Vec<u8>) -> Result<Bytes, TemplateError> {
     }
 }
 
-/// Length of a frame, as it is written before it.
-fn length(bytes: &[u8]) -> io::Result<[u8; 4]> {
-    let length = u32::try_from(bytes.len());
-    let length = length.map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    Ok(length.to_le_bytes())
+/// Sends a request and waits for its answer. One that is dropped before leaves a process that
+/// nobody may ask again.
+async fn exchange(process: &mut Process, request: &[u8]) -> io::Result<Vec<u8>> {
+    process.send(request).await?;
+    process.receive(MAX_ANSWER_BYTES).await
 }
 
 impl fmt::Debug for TemplateHost {

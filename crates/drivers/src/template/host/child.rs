@@ -1,11 +1,11 @@
 //! The process that renders: reads requests from standard input, writes answers to standard output,
 //! one after the other, and ends with standard input.
 
-use std::io::{self, Read, Write};
+use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use dovecast_host_process::child::{announce, bound_memory, read_frame, write_frame};
 
-use super::{BODY, ERROR, MAX_MEMORY_BYTES, READY, Request, length};
+use super::{BODY, ERROR, MAX_MEMORY_BYTES, Request};
 use crate::template::{MAX_SOURCE_BYTES, Template, TemplateError};
 
 /// Longest request: a source, a message of 1 MiB that is written twice, and what is escaped in it.
@@ -13,40 +13,13 @@ const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024 + MAX_SOURCE_BYTES;
 
 /// Renders until standard input ends.
 pub fn serve() -> io::Result<()> {
-    // What is allocated beyond it fails, which ends the process; nothing is left of it on a disk.
-    for (resource, most) in [(Resource::Data, MAX_MEMORY_BYTES), (Resource::Core, 0)] {
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        setrlimit(resource, limit)?;
-    }
+    bound_memory(MAX_MEMORY_BYTES)?;
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    output.write_all(&[READY])?;
-    output.flush()?;
-    while let Some(request) = frame(&mut input)? {
-        let answer = answer(&request);
-        output.write_all(&length(&answer)?)?;
-        output.write_all(&answer)?;
-        output.flush()?;
+    announce(&mut output)?;
+    while let Some(request) = read_frame(&mut input, MAX_REQUEST_BYTES)? {
+        write_frame(&mut output, &answer(&request))?;
     }
     Ok(())
-}
-
-/// The next frame; `None`: there is none any more.
-fn frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
-    match input.read_exact(&mut length) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        read => read?,
-    }
-    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_REQUEST_BYTES {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
-    }
-    let mut bytes = vec![0; length];
-    input.read_exact(&mut bytes)?;
-    Ok(Some(bytes))
 }
 
 fn answer(request: &[u8]) -> Vec<u8> {
