@@ -51,7 +51,7 @@ soak: deps-test fuzz ## the long tests of faults in full length, all of faults a
 	for round in $$(seq $(SOAK_ROUNDS)); do \
 		cargo test --package dovecast-dispatch --tests && \
 		cargo test --package dovecast-store --tests && \
-		cargo test --package dovecast-drivers --features kafka --test kafka && \
+		cargo test --package dovecast-drivers --features kafka,lua --test kafka --test lua && \
 		cargo test --package dovecast-server --test disk --test log_lines --test store_away --test crash && \
 		cargo test --package dovecast-tests --test nodes --test memory --test kafka_faults --test log_in_kafka || exit 1; \
 	done

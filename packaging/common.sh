@@ -52,6 +52,7 @@ needed_packages() { # FILE...
 		libssl.so.3|libcrypto.so.3) name="libssl3t64 | libssl3" ;;
 		libz.so.1) name=zlib1g ;;
 		libzstd.so.1) name=libzstd1 ;;
+		liblua5.4.so.0) name=liblua5.4-0 ;;
 		*) echo "no package is known for the library $library" >&2; return 1 ;;
 		esac
 		case ", $list," in *", $name,"*) ;; *) list+="${list:+, }$name" ;; esac

@@ -1,8 +1,8 @@
 //! Drivers: the code for one kind of destination each.
 //!
 //! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs, for
-//! secrets and mail contents pass through: but what librdkafka says of its connections, and why a
-//! connection was refused.
+//! secrets and mail contents pass through: but what librdkafka says of its connections, why a
+//! connection was refused, and what scripts of the operator log.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,8 @@ pub mod headers;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "lua")]
+pub mod lua;
 pub mod mail;
 pub mod names;
 pub mod push;

@@ -61,6 +61,9 @@ const REDELIVER_USAGE: &str = "dovecast redeliver <ENDPOINT> <NOTIFICATION> [--f
 
 /// Name of the command that renders templates of accounts.
 pub(crate) const TEMPLATE_HOST: &str = "template-host";
+/// Name of the command that runs a script of the driver `lua`.
+#[cfg(feature = "lua")]
+const LUA_HOST: &str = "lua-host";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -111,6 +114,10 @@ pub(crate) enum Command {
     /// Render templates of accounts for a server, which starts this itself
     #[command(hide = true, name = TEMPLATE_HOST)]
     TemplateHost,
+    /// Run a Lua script of push notifications for a server, which starts this itself
+    #[cfg(feature = "lua")]
+    #[command(hide = true, name = LUA_HOST)]
+    LuaHost,
 }
 
 #[derive(Debug, Args)]

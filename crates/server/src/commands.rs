@@ -64,6 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::ImportDovecot(of) => import_dovecot::run(of)?,
         Command::Manual(manual) => manual::write(&manual.directory)?,
         Command::TemplateHost => dovecast_drivers::template::host::serve()?,
+        #[cfg(feature = "lua")]
+        Command::LuaHost => dovecast_drivers::lua::serve()?,
         Command::Tail(options) => wait(tail::run(&Access::new(&load()?)?, options))?,
         Command::Topics(topics) => {
             let (config, list) = (load()?, &topics.list);

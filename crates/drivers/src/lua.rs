@@ -1,0 +1,347 @@
+//! The driver `lua`: mailbox transactions are handed to a script of the operator's, as Dovecot's
+//! own driver of that name does.
+//!
+//! The script runs in a process of its own, which `process` starts, asks and kills; what happens
+//! inside is `dovecast-lua-host`'s. Here it is decided when there is a process: one is started for
+//! the first transaction, another one when the script has changed and no transaction is open, or
+//! after the last one has died, later each time it does.
+//!
+//! Whoever hands over transactions keeps their order and repeats what has failed.
+
+mod log;
+mod options;
+mod process;
+mod stats;
+mod transaction;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+pub use dovecast_lua_host::serve;
+use dovecast_lua_host::wire::{Answer, Done, Request, Start};
+use tokio::sync::Mutex;
+
+pub use options::{Flavour, LuaOptions};
+use process::{Asked, Script};
+use stats::Counters;
+pub use stats::LuaStats;
+pub use transaction::{BadTransaction, Transaction};
+
+/// Time until a process is started again after the first death; doubled with each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+/// Longest time until a process is started again.
+const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
+
+/// What came of a transaction, or of a part of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// The script was called, and had no error.
+    Done,
+    /// The whole transaction is to be handed over again, from its first part on.
+    Failed {
+        /// Why.
+        reason: String,
+        /// Not before this time has passed: the script has no process until then.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A script that gets transactions.
+pub struct LuaTarget {
+    options: LuaOptions,
+    /// The program that calls `dovecast_lua_host::serve`, and its arguments.
+    command: Vec<OsString>,
+    state: Mutex<State>,
+    counters: Arc<Counters>,
+}
+
+/// The process, and what is remembered of those before it.
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    /// How long no process is started after the next death; and since when none was.
+    back_off: Option<(Duration, Instant)>,
+    /// The file as it was when a process could not be started, or died.
+    died_with: Option<FileState>,
+    /// Whether the next process says where it is when it is late: the last one was.
+    is_traced: bool,
+}
+
+/// A process with the script loaded.
+struct Running {
+    script: Script,
+    file: Option<FileState>,
+    open: HashSet<String>,
+    is_traced: bool,
+}
+
+/// What tells one state of a file from the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    modified: Option<SystemTime>,
+    bytes: u64,
+    inode: u64,
+}
+
+impl LuaTarget {
+    /// A script, which is loaded for the first transaction; the command is that of
+    /// `dovecast lua-host`.
+    pub fn new(options: LuaOptions, command: Vec<OsString>) -> Self {
+        Self {
+            options,
+            command,
+            state: Mutex::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// Loads the script, if it is not loaded; what is wrong with it otherwise.
+    pub async fn check(&self) -> Result<(), String> {
+        let mut state = self.state.lock().await;
+        match self.ready(&mut state).await {
+            Err(Handled::Failed { reason, .. }) => Err(reason),
+            Ok(()) | Err(Handled::Done) => Ok(()),
+        }
+    }
+
+    /// Calls the script for a transaction, or for a part of one.
+    pub async fn handle(&self, transaction: &Transaction) -> Handled {
+        let mut state = self.state.lock().await;
+        let mut running = match self.ready(&mut state).await {
+            Ok(()) => match state.running.take() {
+                Some(running) => running,
+                None => return failed("the script has no process"),
+            },
+            Err(failed) => return failed,
+        };
+        let request = match transaction.request() {
+            Ok(request) => Request::Part(request),
+            Err(error) => {
+                state.running = Some(running);
+                return failed(error.to_string());
+            }
+        };
+        // A process that nobody waits for any more dies with this: it is in `state` again only
+        // when it has answered.
+        let asked = running.script.ask(&request, &self.options);
+        match asked.await {
+            Asked::Answered(Answer::Done(done)) => {
+                running.note(transaction, !done.errors.is_empty());
+                state.running = Some(running);
+                let handled = self.told(&done);
+                if handled == Handled::Done {
+                    self.counters.transactions(transaction.is_last);
+                    state.back_off = None;
+                }
+                handled
+            }
+            Asked::Answered(Answer::Unknown) => {
+                state.running = Some(running);
+                failed("the transaction has begun in a process that is gone")
+            }
+            Asked::Answered(Answer::Failed(reason)) => {
+                running.note(transaction, true);
+                state.running = Some(running);
+                failed(reason)
+            }
+            Asked::Answered(_) => {
+                self.died(&mut state, running.script, "it answers what was not asked")
+                    .await
+            }
+            Asked::Late(function) => {
+                state.is_traced = true;
+                self.counters.late();
+                let reason = format!(
+                    "`{function}` takes longer than {:?}",
+                    self.options.time_limit
+                );
+                self.died(&mut state, running.script, &reason).await
+            }
+            Asked::Gone(reason) => self.died(&mut state, running.script, &reason).await,
+        }
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> LuaStats {
+        self.counters.stats()
+    }
+
+    /// Ends the script: `script_deinit` is called.
+    pub async fn close(&self) {
+        let mut state = self.state.lock().await;
+        if let Some(running) = state.running.take() {
+            self.end(running).await;
+        }
+    }
+
+    /// Sees to it that there is a process, with the script as it is now.
+    async fn ready(&self, state: &mut State) -> Result<(), Handled> {
+        let file = self.file();
+        let is_outdated = |running: &Running| {
+            running.open.is_empty() && (running.is_traced || running.file != file)
+        };
+        if state.running.as_ref().is_some_and(is_outdated)
+            && let Some(running) = state.running.take()
+        {
+            let is_changed = running.file != file;
+            self.end(running).await;
+            if is_changed {
+                self.counters.reloaded();
+                tracing::info!(
+                    target: log::TARGET,
+                    driver = %self.options.name,
+                    script = %self.options.script.display(),
+                    "the script has changed and is loaded again"
+                );
+            }
+        }
+        if state.running.is_some() {
+            return Ok(());
+        }
+        if state.died_with == file
+            && let Some((time, since)) = state.back_off
+            && let Some(left) = time.checked_sub(since.elapsed())
+        {
+            return Err(Handled::Failed {
+                reason: "the script has no process: the last one has died".to_owned(),
+                retry_after: Some(left),
+            });
+        }
+        let is_traced = state.is_traced;
+        let start = Start {
+            script: self.options.script.clone(),
+            time_limit_ms: milliseconds(self.options.time_limit),
+            memory_limit_bytes: self.options.memory_limit_bytes,
+            settings: self.options.flavour.settings().cloned(),
+            plugin: self.options.plugin.clone(),
+            is_traced,
+        };
+        self.counters.started();
+        let started = Script::start(&self.command, start, &self.options, &self.counters).await;
+        match started {
+            Ok(script) => {
+                state.is_traced = false;
+                state.running = Some(Running {
+                    script,
+                    file,
+                    open: HashSet::new(),
+                    is_traced,
+                });
+                Ok(())
+            }
+            Err(reason) => {
+                self.counters.not_loaded();
+                tracing::error!(
+                    target: log::TARGET,
+                    driver = %self.options.name,
+                    script = %self.options.script.display(),
+                    reason,
+                    "the script cannot be loaded"
+                );
+                let retry_after = wait(state, file);
+                Err(Handled::Failed {
+                    reason: format!("the script cannot be loaded: {reason}"),
+                    retry_after: Some(retry_after),
+                })
+            }
+        }
+    }
+
+    /// Kills a process, and has the next one wait.
+    async fn died(&self, state: &mut State, script: Script, reason: &str) -> Handled {
+        let ended = script.kill().await;
+        self.counters.died();
+        tracing::error!(
+            target: log::TARGET,
+            driver = %self.options.name,
+            script = %self.options.script.display(),
+            reason,
+            status = ended,
+            "the process of the script has died or was killed"
+        );
+        let file = self.file();
+        Handled::Failed {
+            reason: format!("the process of the script has died: {reason} ({ended})"),
+            retry_after: Some(wait(state, file)),
+        }
+    }
+
+    /// Logs and counts the errors of the script.
+    fn told(&self, done: &Done) -> Handled {
+        self.counters.told(done);
+        for error in &done.errors {
+            tracing::error!(
+                target: log::TARGET,
+                driver = %self.options.name,
+                script = %self.options.script.display(),
+                function = error.function,
+                error = error.message,
+                "a function of the script has failed"
+            );
+        }
+        match done.errors.first() {
+            None => Handled::Done,
+            Some(error) => failed(format!("`{}`: {}", error.function, error.message)),
+        }
+    }
+
+    async fn end(&self, running: Running) {
+        let ended = running.script.end(&self.options).await;
+        if let Some(done) = ended {
+            self.told(&done);
+        }
+    }
+
+    /// The file as it is now. It is asked for each transaction, which takes microseconds.
+    fn file(&self) -> Option<FileState> {
+        // A file that is not there has a state, too: `None`.
+        let metadata = std::fs::metadata(&self.options.script).ok()?;
+        Some(FileState {
+            modified: metadata.modified().ok(),
+            bytes: metadata.len(),
+            inode: std::os::unix::fs::MetadataExt::ino(&metadata),
+        })
+    }
+}
+
+impl Running {
+    /// Remembers whether a transaction is open.
+    fn note(&mut self, transaction: &Transaction, has_failed: bool) {
+        if transaction.is_last || has_failed {
+            self.open.remove(&transaction.id);
+        } else {
+            self.open.insert(transaction.id.clone());
+        }
+    }
+}
+
+impl std::fmt::Debug for LuaTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LuaTarget")
+            .field("name", &self.options.name)
+            .field("script", &self.options.script)
+            .finish_non_exhaustive()
+    }
+}
+
+/// No process for a while; how long.
+fn wait(state: &mut State, file: Option<FileState>) -> Duration {
+    let time = state.back_off.map_or(FIRST_BACK_OFF, |(time, _)| 2 * time);
+    let time = time.min(LONGEST_BACK_OFF);
+    state.back_off = Some((time, Instant::now()));
+    state.died_with = file;
+    time
+}
+
+fn failed(reason: impl Into<String>) -> Handled {
+    Handled::Failed {
+        reason: reason.into(),
+        retry_after: None,
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,262 @@
+//! Scripts that fail, hang, eat memory or end: what they cost, and what comes after.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use dovecast_drivers::lua::{Handled, LuaOptions, Transaction};
+
+use crate::cases;
+use crate::script::{Script, mail, transaction};
+
+cases!(
+    an_error_is_told_with_its_traceback_and_the_others_are_called,
+    an_error_in_the_beginning_ends_the_transaction,
+    what_fails_before_its_last_part_is_ended,
+    an_endless_loop_is_killed_and_the_next_one_says_where_it_is,
+    loops_that_catch_errors_and_patterns_without_end_are_killed,
+    memory_is_bounded,
+    a_script_that_ends_its_process_is_started_again,
+    a_transaction_ends_with_its_process,
+    a_process_waits_before_it_is_started_again,
+    nothing_of_the_server_is_inherited,
+);
+
+const END: &str = "function dovecot_lua_notify_end_txn() say('end') end\n";
+const BEGIN: &str = "function dovecot_lua_notify_begin_txn(user) say_into(user) end\n";
+
+async fn an_error_is_told_with_its_traceback_and_the_others_are_called() -> Result<()> {
+    let script = Script::new(
+        "error",
+        &format!(
+            "{BEGIN}
+local function deep(event) if event.uid == 2 then error('no ' .. event.uid) end end
+function dovecot_lua_notify_event_message_new(ctx, event) deep(event) say(event.uid) end
+function dovecot_lua_notify_end_txn(ctx, success) say('end', success) end
+"
+        ),
+    )?;
+    let (reason, retry_after) = script.fails(&[mail(1), mail(2), mail(3)]).await?;
+    assert_eq!(script.said()?, ["1.0", "3.0", "end true"]);
+    assert_eq!(retry_after, None);
+    assert!(
+        reason.starts_with("`dovecot_lua_notify_event_message_new`: "),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("no 2.0") && reason.contains("stack traceback"),
+        "{reason}"
+    );
+    assert!(reason.contains("push.lua:"), "{reason}");
+    assert!(script.log().contains("stack traceback"));
+    let stats = script.target.stats();
+    // The process stays, and so does what the script has.
+    assert_eq!((stats.errors, stats.deaths, stats.starts), (1, 0, 1));
+    script.done(&[mail(1)]).await
+}
+
+async fn an_error_in_the_beginning_ends_the_transaction() -> Result<()> {
+    let script = Script::new(
+        "beginning",
+        &format!(
+            "{END}
+function dovecot_lua_notify_begin_txn(user) say_into(user) say('begin') user.none() end
+function dovecot_lua_notify_event_message_new(ctx, event) say(event.uid) end
+"
+        ),
+    )?;
+    let (reason, _) = script.fails(&[mail(1)]).await?;
+    assert!(
+        reason.contains("dovecot_lua_notify_begin_txn") && reason.contains("nil"),
+        "{reason}"
+    );
+    assert_eq!(script.said()?, ["begin"]);
+    Ok(())
+}
+
+async fn what_fails_before_its_last_part_is_ended() -> Result<()> {
+    let script = Script::new(
+        "cut",
+        &format!(
+            "{BEGIN}
+function dovecot_lua_notify_event_message_new() error('no') end
+function dovecot_lua_notify_end_txn(ctx, success) say('end', success) end
+"
+        ),
+    )?;
+    let first = Transaction {
+        is_last: false,
+        ..transaction("t", &[mail(1)])
+    };
+    let handled = script.target.handle(&first).await;
+    assert!(matches!(handled, Handled::Failed { .. }), "{handled:?}");
+    assert_eq!(script.said()?, ["end false"]);
+    Ok(())
+}
+
+/// A script whose function for MessageNew is this, with a limit for its time.
+fn hasty(name: &str, event: &str, limit: Duration) -> Result<Script> {
+    let text = format!(
+        "{BEGIN}{END}function dovecot_lua_notify_event_message_new(ctx, event)\n{event}\nend\n"
+    );
+    Script::with(name, &text, |options| options.time_limit = limit)
+}
+
+/// A script whose function for MessageNew is this.
+fn with_event(name: &str, event: &str) -> Result<Script> {
+    hasty(name, event, LuaOptions::TIME_LIMIT)
+}
+
+/// Soon enough for a test, and long enough for a busy machine.
+const SOON: Duration = Duration::from_secs(1);
+
+const WELL: &str = "
+function dovecot_lua_notify_begin_txn(user) say_into(user) end
+function dovecot_lua_notify_event_message_new() say('well') end
+function dovecot_lua_notify_end_txn() end
+";
+
+/// Kills what hangs, and works again as soon as the script is mended.
+async fn check_killed(script: &Script) -> Result<()> {
+    let (reason, retry_after) = script.fails(&[mail(1)]).await?;
+    let is_named = reason.contains("`dovecot_lua_notify_event_message_new` takes longer than");
+    assert!(is_named && reason.contains("signal: 9"), "{reason}");
+    assert_eq!(retry_after, Some(Duration::from_secs(1)));
+    let stats = script.target.stats();
+    assert_eq!((stats.deaths, stats.late), (1, 1));
+    // No process for a while, but for a script that was mended.
+    let (reason, _) = script.fails(&[mail(1)]).await?;
+    assert!(reason.contains("has no process"), "{reason}");
+    script.write(WELL)?;
+    script.done(&[mail(1)]).await?;
+    assert_eq!(script.said()?, ["well"]);
+    Ok(())
+}
+
+async fn an_endless_loop_is_killed_and_the_next_one_says_where_it_is() -> Result<()> {
+    let text = "local function turn() while true do end end turn()";
+    let script = hasty("loop", text, SOON)?;
+    let (reason, _) = script.fails(&[mail(1)]).await?;
+    assert!(reason.contains("takes longer than"), "{reason}");
+    // The same again, as another file: nothing is waited for. It says where it is, and goes on.
+    let same = std::fs::read_to_string(script.dir.path().join("push.lua"))?;
+    script.write(&same)?;
+    let (reason, _) = script.fails(&[mail(1)]).await?;
+    assert!(
+        reason.contains("too long") || reason.contains("takes longer"),
+        "{reason}"
+    );
+    let log = script.log();
+    assert!(
+        log.contains("a function of the script takes too long"),
+        "{log}"
+    );
+    assert!(
+        log.contains("in local 'turn'") || log.contains("in upvalue 'turn'"),
+        "{log}"
+    );
+    Ok(())
+}
+
+async fn loops_that_catch_errors_and_patterns_without_end_are_killed() -> Result<()> {
+    let caught = "while true do pcall(function() while true do end end) end";
+    check_killed(&hasty("pcall", caught, SOON)?).await?;
+    let pattern = "(('a'):rep(10000)):find(('.-'):rep(30) .. 'b')";
+    check_killed(&hasty("pattern", pattern, SOON)?).await?;
+    let collected = "setmetatable({}, {__gc = function() while true do end end}) collectgarbage()";
+    check_killed(&hasty("gc", collected, SOON)?).await
+}
+
+async fn memory_is_bounded() -> Result<()> {
+    for (name, bomb) in [
+        (
+            "table",
+            "local all = {} while true do all[#all + 1] = ('x'):rep(1000) .. #all end",
+        ),
+        (
+            "text",
+            "local text = 'x' while true do text = text .. text end",
+        ),
+    ] {
+        let text =
+            format!("{BEGIN}{END}function dovecot_lua_notify_event_message_new()\n{bomb}\nend\n");
+        let script = Script::with(name, &text, |options| {
+            options.memory_limit_bytes = 16 * 1024 * 1024;
+        })?;
+        let (reason, _) = script.fails(&[mail(1)]).await?;
+        assert!(reason.contains("not enough memory"), "{reason}");
+        // What an error has freed is there again.
+        script.write(WELL)?;
+        script.done(&[mail(1)]).await?;
+        assert!(script.target.stats().memory_bytes < 16 * 1024 * 1024);
+    }
+    Ok(())
+}
+
+async fn a_script_that_ends_its_process_is_started_again() -> Result<()> {
+    let script = with_event("exit", "os.exit(7)")?;
+    let (reason, retry_after) = script.fails(&[mail(1)]).await?;
+    assert!(
+        reason.contains("ended without an answer (exit status: 7)"),
+        "{reason}"
+    );
+    assert_eq!(retry_after, Some(Duration::from_secs(1)));
+    script.write(WELL)?;
+    script.done(&[mail(1)]).await?;
+    let stats = script.target.stats();
+    assert_eq!((stats.deaths, stats.starts), (1, 2));
+    Ok(())
+}
+
+async fn a_transaction_ends_with_its_process() -> Result<()> {
+    let script = with_event(
+        "gone",
+        "if event.uid == 2 then os.exit(0) end say(event.uid)",
+    )?;
+    let part = |uid, is_first, is_last| Transaction {
+        is_first,
+        is_last,
+        ..transaction("t", &[mail(uid)])
+    };
+    assert_eq!(
+        script.target.handle(&part(1, true, false)).await,
+        Handled::Done
+    );
+    // Nothing is loaded again while a transaction is open.
+    let other = WELL.replace("say('well')", "say(event)");
+    let mended = script.write(&other.replace("()", "(ctx, event)"));
+    mended?;
+    let handled = script.target.handle(&part(2, false, true)).await;
+    assert!(matches!(handled, Handled::Failed { .. }), "{handled:?}");
+    // From its first part on.
+    script.said()?;
+    script.write(WELL)?;
+    let handled = script.target.handle(&part(3, false, true)).await;
+    assert!(
+        matches!(&handled, Handled::Failed { reason, .. } if reason.contains("begun")),
+        "{handled:?}"
+    );
+    script.done(&[mail(1)]).await
+}
+
+async fn a_process_waits_before_it_is_started_again() -> Result<()> {
+    let script = with_event("waits", "os.exit(1)")?;
+    script.fails(&[mail(1)]).await?;
+    let (_, left) = script.fails(&[mail(1)]).await?;
+    let left = left.ok_or_else(|| anyhow::anyhow!("nothing is waited for"))?;
+    tokio::time::sleep(left + Duration::from_millis(10)).await;
+    let (reason, again) = script.fails(&[mail(1)]).await?;
+    assert!(reason.contains("exit status: 1"), "{reason}");
+    assert_eq!(again, Some(Duration::from_secs(2)));
+    assert_eq!(script.target.stats().starts, 2);
+    Ok(())
+}
+
+async fn nothing_of_the_server_is_inherited() -> Result<()> {
+    let script = with_event(
+        "inherits",
+        "say(os.getenv('PATH'), os.getenv('HOME'), io.read())",
+    )?;
+    script.done(&[mail(1)]).await?;
+    assert_eq!(script.said()?, ["nil nil nil", "end"]);
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Dovecot's API for scripts: the global `dovecot`, the user, the mailbox.
+//!
+//! Objects are tables with a metatable and a field `item`, as Dovecot's are: scripts go through
+//! them with `pairs`, and compare them.
+
+mod base;
+mod event;
+mod expand;
+mod http;
+mod mailbox;
+mod storage;
+pub(crate) mod user;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua::{AnyUserData, Lua, Table};
+
+use crate::output::Output;
+use crate::wire::{Level, Start};
+
+/// What the functions of the API have in common.
+pub(crate) struct Host {
+    output: Arc<Output>,
+    user: Table,
+    mailbox: Table,
+    event: Table,
+    passthrough: Table,
+    http_client: Table,
+    http_request: Table,
+    http_response: Table,
+}
+
+impl Host {
+    /// A line of the log.
+    fn log(
+        &self,
+        level: Level,
+        text: String,
+        name: Option<String>,
+        fields: Vec<(String, String)>,
+    ) -> mlua::Result<()> {
+        let logged = self.output.log(level, text, name, fields);
+        logged.map_err(mlua::Error::external)
+    }
+}
+
+/// Puts the API into an interpreter.
+pub(crate) fn register(lua: &Lua, _: &Start, output: &Arc<Output>) -> mlua::Result<()> {
+    let host = Rc::new(Host {
+        output: Arc::clone(output),
+        user: user::metatable(lua)?,
+        mailbox: mailbox::metatable(lua)?,
+        event: event::metatable(lua, true)?,
+        passthrough: event::metatable(lua, false)?,
+        http_client: http::client_metatable(lua)?,
+        http_request: http::request_metatable(lua)?,
+        http_response: http::response_metatable(lua)?,
+    });
+    lua.set_app_data(host);
+    let dovecot = lua.create_table()?;
+    let methods = base::methods(lua)?;
+    methods.set("event", event::constructor(lua)?)?;
+    methods.set("__index", &methods)?;
+    dovecot.set("http", http::module(lua)?)?;
+    dovecot.set("storage", storage::constants(lua)?)?;
+    dovecot.set_metatable(Some(methods))?;
+    lua.globals().set("dovecot", dovecot)
+}
+
+/// What the functions have in common.
+fn host(lua: &Lua) -> mlua::Result<Rc<Host>> {
+    let host = lua.app_data_ref::<Rc<Host>>();
+    let host = host.ok_or_else(|| mlua::Error::runtime("the API is not registered"))?;
+    Ok(Rc::clone(&host))
+}
+
+/// An object: a table that holds a value of ours.
+fn object<T: 'static>(lua: &Lua, value: T, metatable: &Table) -> mlua::Result<Table> {
+    let object = lua.create_table()?;
+    object.raw_set("item", lua.create_any_userdata(value)?)?;
+    object.set_metatable(Some(metatable.clone()))?;
+    Ok(object)
+}
+
+/// Uses the value that an object holds.
+fn with<T: 'static, R>(
+    object: &Table,
+    of: &str,
+    call: impl FnOnce(&T) -> mlua::Result<R>,
+) -> mlua::Result<R> {
+    let item: Option<AnyUserData> = object.raw_get("item")?;
+    let bad = || mlua::Error::runtime(format_args!("bad argument #1, expected {of}"));
+    let item = item.ok_or_else(bad)?;
+    let value = item.borrow::<T>().map_err(|_| bad())?;
+    call(&value)
+}
