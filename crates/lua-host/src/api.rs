@@ -14,10 +14,27 @@ pub(crate) mod user;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{AnyUserData, Lua, Table};
+use mlua::{AnyUserData, Function, Lua, Table};
 
 use crate::output::Output;
 use crate::wire::{Level, Start};
+
+/// Makes a function whose errors are texts, as those of Dovecot's functions are: scripts put them
+/// into other texts. Errors of functions of ours are objects, which have the stack in their text.
+const WITH_TEXTS_AS_ERRORS: &str = "
+local error, pcall, tostring, find, sub = error, pcall, tostring, string.find, string.sub
+return function(call)
+  local function finish(ok, ...)
+    if ok then return ... end
+    local text = tostring((...))
+    local stack = find(text, '\\nstack traceback', 1, true)
+    if stack then text = sub(text, 1, stack - 1) end
+    local _, kind = find(text, '^runtime error: ')
+    error(sub(text, (kind or 0) + 1), 2)
+  end
+  return function(...) return finish(pcall(call, ...)) end
+end
+";
 
 /// What the functions of the API have in common.
 pub(crate) struct Host {
@@ -57,15 +74,41 @@ pub(crate) fn register(lua: &Lua, _: &Start, output: &Arc<Output>) -> mlua::Resu
         http_request: http::request_metatable(lua)?,
         http_response: http::response_metatable(lua)?,
     });
+    let wrap: Function = lua.load(WITH_TEXTS_AS_ERRORS).set_name("=dovecot").eval()?;
+    for methods in [
+        &host.user,
+        &host.mailbox,
+        &host.event,
+        &host.passthrough,
+        &host.http_client,
+        &host.http_request,
+        &host.http_response,
+    ] {
+        wrap_all(methods, &wrap)?;
+    }
     lua.set_app_data(host);
     let dovecot = lua.create_table()?;
     let methods = base::methods(lua)?;
     methods.set("event", event::constructor(lua)?)?;
+    wrap_all(&methods, &wrap)?;
     methods.set("__index", &methods)?;
-    dovecot.set("http", http::module(lua)?)?;
+    let http = http::module(lua)?;
+    wrap_all(&http, &wrap)?;
+    dovecot.set("http", http)?;
     dovecot.set("storage", storage::constants(lua)?)?;
     dovecot.set_metatable(Some(methods))?;
     lua.globals().set("dovecot", dovecot)
+}
+
+/// Has all functions of a table throw texts.
+fn wrap_all(functions: &Table, wrap: &Function) -> mlua::Result<()> {
+    let pairs = functions.pairs::<String, mlua::Value>();
+    for (name, value) in pairs.collect::<mlua::Result<Vec<_>>>()? {
+        if let mlua::Value::Function(function) = value {
+            functions.set(name, wrap.call::<Function>(function)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the functions have in common.

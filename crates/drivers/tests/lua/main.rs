@@ -4,6 +4,7 @@
 //! What a script sees it writes to a file, whose name `plugin_getenv` tells it.
 
 mod calls;
+mod dovecot;
 mod faults;
 mod files;
 mod receiver;
@@ -36,6 +37,7 @@ fn main() {
     script::collect_the_log();
     let trials: Vec<Trial> = [
         calls::cases(),
+        dovecot::cases(),
         faults::cases(),
         files::cases(),
         requests::cases(),
