@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Dovecot, Installation};
+use dovecast_testkit::dovecot::{Dovecot, Installation, Series};
 use dovecast_testkit::plugin::Build;
 use dovecast_testkit::process;
 use dovecast_testkit::server::Server;
@@ -211,7 +211,12 @@ fn dlog_writes_the_same_calls_as_dovecots(on: Installation) -> Result<()> {
     process::poll_until(ARRIVAL, || {
         (ended(&of_ours()) > 0 && ended(&of_ours()) >= ended(&of_dovecot())).then_some(())
     });
-    let (theirs, ours) = (of_dovecot(), of_ours());
+    let (theirs, mut ours) = (of_dovecot(), of_ours());
+    if on.series() == Series::V2_4 {
+        // 2.4 does not log what has become of a mail, just that it calls.
+        let is_of_mail = |call: &str| call.starts_with("Flags") || call.starts_with("Message");
+        ours.retain(|call| call.starts_with("Message data") || !is_of_mail(call));
+    }
     ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
     Ok(())
 }
