@@ -27,7 +27,7 @@ const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
 const CONTENT: &str = "SELECT content FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     UNION ALL SELECT COALESCE(dead_body.content, dead_letter.content) FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
-    WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 = 0 LIMIT 1";
+    WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 LIMIT 1";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 \
     RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";

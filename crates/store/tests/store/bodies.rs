@@ -147,6 +147,10 @@ async fn a_node_of_before_bodies_redelivers_no_letter_whose_body_it_does_not_see
     test.execute("UPDATE dead_letter SET is_base64 = 0 WHERE time_ms = 1")?;
     ensure!(numbers(&store, endpoint).await? == [1, 2]);
     let id = NotificationId(Uuid::from_u128(1));
+    let other = NotificationId(Uuid::from_u128(2));
+    for of in [id, other] {
+        ensure!(store.content_of(endpoint, of).await?.is_some(), "{of:?}");
+    }
     ensure!(store.redeliver(endpoint, id).await?);
     ensure!(store.redeliver_since(endpoint, 0).await? == 1);
     ensure!(test.count("owed WHERE content <> ''")? == 2);
