@@ -159,7 +159,7 @@ fn keys_of_web_push_are_looked_at() {
     SubscriptionFields::read(&good, NOW_MS, true).expect("a subscription");
     for (bad, pointer) in [
         (
-            body("http://push.example.org/x", POINT, auth),
+            body("ftp://push.example.org/x", POINT, auth),
             "/webpush/endpoint",
         ),
         (body("push", POINT, auth), "/webpush/endpoint"),
