@@ -163,23 +163,20 @@ impl Parts {
         let sockets = Sockets::new(outgoing);
         let drivers = store.as_ref().map(|_| drivers(config, &sockets));
         let drivers = drivers.transpose()?;
-        let dispatching = match (&store, &drivers) {
-            (Some(store), Some(drivers)) => {
+        let with_store = store.as_ref().zip(drivers.as_ref());
+        let dispatching = match with_store {
+            Some((store, drivers)) => {
                 let configured = config.configured_drivers(&sockets)?;
                 let started = Dispatching::start(config, &logs, store, (drivers, configured));
-                let started = started.await?;
-                Some(Arc::new(started))
+                Some(Arc::new(started.await?))
             }
-            _ => None,
+            None => None,
         };
         let ox = ox_source(config, &logs)?;
         let http_stats = Arc::<HttpStats>::default();
-        let operations = match (&store, &dispatching, &drivers) {
-            (Some(store), Some(dispatching), Some(drivers)) => {
-                Some(operations(config, store, dispatching, drivers))
-            }
-            _ => None,
-        };
+        let dispatched = with_store.zip(dispatching.as_ref());
+        let operations = dispatched
+            .map(|((store, drivers), dispatching)| operations(config, store, dispatching, drivers));
         let pushing = Pushing::start_where_stored(config, &logs, store.as_ref(), &sockets)?;
         let status = Status {
             http: Arc::clone(&http_stats),

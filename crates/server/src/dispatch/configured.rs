@@ -40,18 +40,17 @@ impl Configured {
             .collect();
         let mut configured = BTreeMap::new();
         for (name, id) in endpoints {
-            match drivers.remove(&name) {
-                Some(driver) => {
-                    tracing::info!(
-                        block = name, driver = driver.kind, endpoint.id = %id,
-                        "a driver of the configuration runs"
-                    );
-                    configured.insert(id, driver);
-                }
-                None => tracing::warn!(
+            if let Some(driver) = drivers.remove(&name) {
+                tracing::info!(
+                    block = name, driver = driver.kind, endpoint.id = %id,
+                    "a driver of the configuration runs"
+                );
+                configured.insert(id, driver);
+            } else {
+                tracing::warn!(
                     block = name, endpoint.id = %id,
                     "a block of [push_notification] is gone from the configuration; what its driver is owed stays, see `dovecast dead-letters`"
-                ),
+                );
             }
         }
         Ok(Self(configured))
