@@ -127,12 +127,19 @@ impl Client {
         longest: Duration,
         mut heard: impl FnMut(Data),
     ) -> Result<bool, ImapError> {
-        let tag = in_time(SHORT_WAIT, self.begin_idle(&mut heard)).await?;
-        let first = match timeout(longest, self.next_change()).await {
+        // What is said before IDLE has begun is not said again: then there is nothing to wait for.
+        let mut is_told = false;
+        let mut listen = |data| {
+            is_told |= is_change(&data);
+            heard(data);
+        };
+        let tag = in_time(SHORT_WAIT, self.begin_idle(&mut listen)).await?;
+        let wait = if is_told { Duration::ZERO } else { longest };
+        let first = match timeout(wait, self.next_change()).await {
             Ok(data) => Some(data?),
             Err(_) => None,
         };
-        let has_changed = first.is_some();
+        let has_changed = is_told || first.is_some();
         if let Some(data) = first {
             heard(data);
         }
@@ -232,6 +239,11 @@ impl Client {
         let done = self.run(&command, SHORT_WAIT, drop).await?;
         well("SETMETADATA", done).map(drop)
     }
+}
+
+/// Whether data is about the mailbox, and no words.
+const fn is_change(data: &Data) -> bool {
+    !matches!(data, Data::Status { .. } | Data::Other)
 }
 
 /// A mailbox name in modified UTF-7 (RFC 3501 section 5.1.3).

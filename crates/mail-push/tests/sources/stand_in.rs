@@ -237,6 +237,8 @@ impl Session<'_> {
     }
 
     async fn idle(&mut self) -> std::io::Result<()> {
+        // As Dovecot does.
+        self.tell_changes().await?;
         self.say("+ idling\r\n").await?;
         self.shared.idling.fetch_add(1, Ordering::AcqRel);
         let shared = self.shared;
