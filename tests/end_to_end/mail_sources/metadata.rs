@@ -1,5 +1,5 @@
-//! The source `dovecot`: METADATA is set by IMAP or by doveadm over HTTP, the stock driver `ox` sends
-//! then, and sends no more when it is taken away.
+//! The source `dovecot`: METADATA is set by IMAP or by doveadm over HTTP, the stock driver `ox`
+//! sends then, and sends no more when it is taken away.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_mail_push::imap::{Login, Secret};

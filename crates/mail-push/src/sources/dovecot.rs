@@ -1,5 +1,5 @@
-//! The source `dovecot`: Dovecot's stock driver `ox` tells us of new mail of whoever has the METADATA
-//! entry `http-notify`; here it is set, compared again and again, and taken away in the end.
+//! The source `dovecot`: Dovecot's stock driver `ox` tells us of new mail of whoever has the entry
+//! `http-notify` in METADATA; here it is set, compared again and again, and taken away in the end.
 //!
 //! It is set by IMAP, with the person's or a master user's login, or by doveadm's HTTP API. What
 //! the driver sends then comes in at the end-point of `[ox]`, which is the server's.

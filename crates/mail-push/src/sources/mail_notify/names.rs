@@ -24,8 +24,8 @@ pub enum WhoseName {
 }
 
 impl Names {
-    /// No persons yet. With `use_full_email_address` a packet has to name the whole address; without,
-    /// what stands before its `@`.
+    /// No persons yet. With `use_full_email_address` a packet has to name the whole address;
+    /// without, what stands before its `@`.
     pub fn new(use_full_email_address: bool) -> Self {
         Self {
             use_full_email_address,
