@@ -25,10 +25,12 @@ const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_unti
     ORDER BY created_ms DESC LIMIT 1";
 const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
     revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
-const TAKE_BACK: &str =
-    "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4";
+const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
+    AND claimed_until_ms = 0";
+/// What devices show, and what is on its way to them: its service may have accepted it already.
 const SHOWN_BY: &str = "SELECT subscription_id FROM push_accepted WHERE context = $1 AND user_name = $2 AND tag = $3 \
-    AND accepted_ms > $4";
+    AND accepted_ms > $5 UNION SELECT subscription_id FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 \
+    AND topic <> $4 AND claimed_until_ms <> 0";
 /// Longest gathered push, in bytes: a push has 4 KiB, of which encryption and names take some.
 const MAX_GATHERED_BYTES: usize = 2_800;
 
@@ -86,7 +88,7 @@ impl Store {
     }
 }
 
-/// What waits goes; what is shown is closed. A mail that nobody was told of costs two statements.
+/// What waits goes; what is shown, or about to be, is closed. A mail that nobody was told of costs two statements.
 async fn take_back(
     tx: &mut Transaction,
     person: &Person,
@@ -106,6 +108,7 @@ async fn take_back(
         .bind(&*person.context)
         .bind(&*person.user)
         .bind(tag.as_str())
+        .bind(Topic::MailClose.name())
         .bind(since_ms)
         .fetch_all(&mut **tx)
         .await?;

@@ -15,6 +15,7 @@ use crate::setup::{Test, cases};
 cases![
     a_push_is_sent_once_and_replaced_by_a_newer_state,
     what_was_read_is_taken_back_or_closed,
+    what_is_read_while_it_is_sent_is_closed,
     others_than_new_mail_are_gathered,
     no_more_than_so_many_a_minute,
     a_push_that_fails_is_due_later_and_dropped_in_the_end,
@@ -139,6 +140,27 @@ async fn what_was_read_is_taken_back_or_closed(test: Test) -> Result<()> {
     tell(&store, "MessageRead", 4, "").await?;
     ensure!(store.waiting_pushes().await? == 0);
     ensure!(store.drop_old_pushes().await?.forgotten > 0);
+    Ok(())
+}
+
+async fn what_is_read_while_it_is_sent_is_closed(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    tell(&store, "MessageNew", 1, "").await?;
+    let sent = claim(&store).await?;
+    ensure!(store.may_send(&sent[0]).await?);
+    // Its service has it, and we do not know yet.
+    tell(&store, "MessageRead", 1, r#","unseen":0"#).await?;
+    ensure!(claim(&store).await?.is_empty(), "it would come first");
+    store
+        .end_push(&sent[0], &PushEnd::Accepted(answer(201)))
+        .await?;
+    let closing = claim(&store).await?;
+    ensure!(closing.len() == 1, "{closing:?}");
+    ensure!(closing[0].topic == Topic::MailClose && closing[0].badge == Some(0));
+    accept(&store, &closing).await?;
+    tell(&store, "MessageExpunge", 1, "").await?;
+    ensure!(store.waiting_pushes().await? == 0);
     Ok(())
 }
 
