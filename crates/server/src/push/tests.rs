@@ -5,6 +5,7 @@ mod caring;
 mod devices;
 mod documented;
 mod requests;
+mod services;
 
 use std::sync::{Arc, Mutex};
 
