@@ -140,11 +140,15 @@ fn what_happens_in_a_mailbox_is_told(on: Installation) -> Result<()> {
     );
     imap.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")?;
     imap.ok("EXPUNGE")?;
-    let told = listener.rounds(2)?;
+    // Who asks when it is gone already does not hear of the flag.
+    let mut told = listener.rounds(1)?;
     let expected = [
         event("FlagsSet", 1, r#","flags":["\\Deleted"]"#),
         event("MessageExpunge", 1, ""),
     ];
+    if told == expected[..1] {
+        told.extend(listener.rounds(1)?);
+    }
     ensure!(told == expected || told == expected[1..], "{told:?}");
     imap.logout()?;
     Ok(())

@@ -32,7 +32,7 @@ fn metadata_of_a_master_user_makes_dovecot_tell(on: Installation) -> Result<()> 
             "passdb {\n  driver = static\n  master = yes\n  args = password=m4ster\n}\n"
         }
         Series::V2_4 => {
-            "passdb masters {\n  driver = static\n  master = yes\n  password = m4ster\n}\n"
+            "passdb masters {\n  driver = static\n  master = yes\n  passdb_static_password = m4ster\n}\n"
         }
     };
     let login = Login::Master {
