@@ -88,7 +88,8 @@ impl Store {
     }
 }
 
-/// What waits goes; what is shown, or about to be, is closed. A mail that nobody was told of costs two statements.
+/// What waits goes; what is shown, or about to be, is closed. A mail that nobody was told of costs
+/// two statements.
 async fn take_back(
     tx: &mut Transaction,
     person: &Person,
