@@ -17,6 +17,7 @@ use sqlx::any::AnyRow;
 
 use crate::error::Result;
 use crate::row;
+use crate::statement::Statement;
 
 pub use credentials::MailboxCredentials;
 pub use leases::NODE_LIFE_MS;
@@ -30,6 +31,21 @@ pub use subscriptions::{
 
 pub(crate) use credentials::field as credential_field;
 pub(crate) use subscriptions::field as subscription_field;
+
+/// Adds to a statement that a row is of one of these persons.
+fn bind_persons(statement: &mut Statement, persons: &[Person]) {
+    for (place, person) in persons.iter().enumerate() {
+        let joined = if place == 0 {
+            "((context = "
+        } else {
+            " OR (context = "
+        };
+        statement.push(joined).bind(person.context.to_string());
+        statement.push(" AND user_name = ");
+        statement.bind(person.user.to_string()).push(")");
+    }
+    statement.push(")");
+}
 
 /// The person that a row is of.
 pub(crate) fn person(found: &AnyRow) -> Result<Person> {

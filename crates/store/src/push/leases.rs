@@ -8,7 +8,7 @@
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
 
-use super::person;
+use super::{bind_persons, person};
 use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
@@ -106,20 +106,8 @@ impl Store {
     pub async fn give_leases(&self, persons: &[Person]) -> Result<()> {
         for persons in persons.chunks(AT_A_TIME) {
             let mut statement = Statement::new("UPDATE push_lease SET node = '' WHERE node = ");
-            statement.bind(self.push_node());
-            for (place, person) in persons.iter().enumerate() {
-                let joined = if place == 0 {
-                    " AND ((context = "
-                } else {
-                    " OR (context = "
-                };
-                statement.push(joined).bind(person.context.to_string());
-                statement
-                    .push(" AND user_name = ")
-                    .bind(person.user.to_string())
-                    .push(")");
-            }
-            statement.push(")");
+            statement.bind(self.push_node()).push(" AND ");
+            bind_persons(&mut statement, persons);
             let mut connection = self.database.pool.acquire().await?;
             statement.execute(&mut connection).await?;
         }

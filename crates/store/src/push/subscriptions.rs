@@ -7,7 +7,7 @@ mod rows;
 
 use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
 
-use super::person;
+use super::{bind_persons, person};
 use crate::error::Result;
 use crate::open::Store;
 use crate::registry::SigningSecret;
@@ -174,18 +174,7 @@ impl Store {
         let mut connection = self.database.pool.acquire().await?;
         for persons in persons.chunks(PERSONS_AT_A_TIME) {
             let mut statement = Statement::new(SELECT);
-            for (place, person) in persons.iter().enumerate() {
-                let joined = if place == 0 {
-                    " WHERE (context = "
-                } else {
-                    " OR (context = "
-                };
-                statement.push(joined).bind(person.context.to_string());
-                statement
-                    .push(" AND user_name = ")
-                    .bind(person.user.to_string())
-                    .push(")");
-            }
+            bind_persons(statement.push(" WHERE "), persons);
             statement.push(" ORDER BY created_ms, id");
             for found in statement.fetch_all(&mut connection).await? {
                 records.push(record(&found)?);
