@@ -28,13 +28,53 @@ fn as_the_user_behind_sudo(cargo: &mut Command) {
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(arguments).current_dir(root());
-    // Set by cargo for this test's own package; the other package must not see them as its own.
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
-    {
-        cargo.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if is_of_a_package(&name.to_string_lossy()) {
+            cargo.env_remove(name);
+        }
     }
     as_the_user_behind_sudo(&mut cargo);
     clock::true_time(&mut cargo);
     cargo
+}
+
+/// Whether cargo sets this variable for the package whose test it runs. Build scripts that see
+/// another package's value run again, and all that depends on them is built anew: in each test
+/// process, while the others' tests wait or find another binary.
+fn is_of_a_package(name: &str) -> bool {
+    const OF_A_PACKAGE: [&str; 6] = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_CRATE_NAME",
+        "CARGO_BIN_",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+    ];
+    name == "OUT_DIR" || OF_A_PACKAGE.iter().any(|start| name.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn cargo_does_not_hear_of_the_package_under_test() {
+        let cargo = cargo(&["--version"]);
+        let removed: Vec<&OsStr> = cargo
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name)
+            .collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
+            assert!(std::env::var_os(name).is_some(), "{name} is not set");
+            assert!(removed.contains(&OsStr::new(name)), "{name} is passed on");
+        }
+        assert!(!is_of_a_package("CARGO_TARGET_DIR"));
+        assert!(!is_of_a_package("CARGO_HOME"));
+        assert!(!is_of_a_package(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"
+        ));
+    }
 }
