@@ -130,6 +130,19 @@ impl Held {
         self.ranges.get(id).copied()
     }
 
+    /// The range that a row of ours is of: another one than its own where another dispatcher has
+    /// claimed the row of that.
+    pub(super) fn name_of(&self, row: RangeId) -> RangeId {
+        let first = RangeId {
+            start: 0,
+            ..row.clone()
+        };
+        let of_partition = self.ranges.range(first..=row.clone());
+        let mut ours = of_partition.rev();
+        let named = ours.find(|(_, extent)| !extent.is_lapsed && extent.row == row.start);
+        named.map_or(row, |(id, _)| id.clone())
+    }
+
     /// Ranges of `ids` that we hold still.
     fn still(&self, ids: &[RangeId]) -> Vec<(RangeId, Extent)> {
         let extent = |id: &RangeId| Some((id.clone(), *self.ranges.get(id)?));

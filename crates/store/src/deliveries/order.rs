@@ -39,7 +39,7 @@ const CLAIM_RANGES: &str = "UPDATE owed_range SET claimed_by = $5 \
     AND start_offset IN (SELECT start_offset FROM owed_range WHERE claimed_by IS NULL AND log = $1 AND topic = $2 \
     AND part = $3 AND endpoint_id = $4 ORDER BY from_offset LIMIT $6) \
     RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
-const RANGES_OF: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset FROM owed_range \
+const RANGES_OF: &str = "SELECT endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by FROM owed_range \
     WHERE log = $1 AND topic = $2 AND part = $3 AND endpoint_id = $4";
 
 /// The columns of the place of a row.
@@ -199,9 +199,16 @@ impl Store {
         let claimed = self.commit_range_claim(tx, &rows).await?;
         let mut others = Vec::new();
         for found in &all {
-            let range = super::claims::range(found)?;
-            if !claimed.iter().any(|claimed| claimed.id == range.id) {
-                others.push(range.id);
+            let row = super::claims::range(found)?.id;
+            let by = row::optional_text(found, "claimed_by")?;
+            // Whoever asks knows ours by the name of the range.
+            let id = if by.as_deref() == Some(&*self.dispatcher_id()) {
+                self.held().name_of(row)
+            } else {
+                row
+            };
+            if !claimed.iter().any(|claimed| claimed.id == id) && !others.contains(&id) {
+                others.push(id);
             }
         }
         let keys = keys.iter().map(|row| row::id(row, "order_key"));

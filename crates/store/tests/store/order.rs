@@ -23,6 +23,7 @@ cases![
     what_another_dispatcher_has_under_way_is_not_overtaken,
     a_partition_of_another_dispatcher_is_left_to_it_for_a_while,
     what_an_endpoint_owes_of_a_partition_is_taken_over,
+    what_an_endpoint_owes_under_two_rows_of_one_name_is_taken_over,
     a_key_that_was_left_behind_is_found,
 ];
 
@@ -32,6 +33,15 @@ fn partition(partition: u32) -> TopicPartition {
     TopicPartition {
         topic: Arc::from("events"),
         partition,
+    }
+}
+
+fn range(endpoint: EndpointId, partition: u32, start: u64) -> RangeId {
+    RangeId {
+        endpoint,
+        topic: Arc::from("events"),
+        partition,
+        start,
     }
 }
 
@@ -205,12 +215,6 @@ async fn what_an_endpoint_owes_of_a_partition_is_taken_over(test: Test) -> Resul
     )
     .await?;
     let other = EndpointId(Uuid::from_u128(8));
-    let range = |endpoint, of: u32, start| RangeId {
-        endpoint,
-        topic: Arc::from("events"),
-        partition: of,
-        start,
-    };
     let all = [
         range(ENDPOINT, 0, 10),
         range(ENDPOINT, 0, 50),
@@ -261,6 +265,41 @@ async fn what_an_endpoint_owes_of_a_partition_is_taken_over(test: Test) -> Resul
             .claimed
             .len()
             == 2
+    );
+    Ok(())
+}
+
+async fn what_an_endpoint_owes_under_two_rows_of_one_name_is_taken_over(test: Test) -> Result<()> {
+    let former = test.open().await?;
+    former.beat(1, 1_000_000).await?;
+    former
+        .record(&grown([(range(ENDPOINT, 0, 10), 11)]))
+        .await?;
+    // It is cut off from the log, and what it has read is read again by who gets the partition.
+    let next = test.open().await?;
+    next.beat(1, 1_000_000).await?;
+    next.record(&grown([(range(ENDPOINT, 0, 10), 40)])).await?;
+    former
+        .record(&[Happened::Released(range(ENDPOINT, 0, 10))])
+        .await?;
+    // All that is owed is part of the range of the next one: it waits for nobody.
+    let debts = next.take_over(1, ENDPOINT, partition(0)).await?;
+    ensure!(
+        debts.claimed.is_empty() && debts.others == [range(ENDPOINT, 0, 10)],
+        "{debts:?}"
+    );
+    // What the former one has left comes again when that is done.
+    next.record(&[Happened::Ended(range(ENDPOINT, 0, 10), 40)])
+        .await?;
+    let left = OwedRange {
+        id: range(ENDPOINT, 0, 10),
+        from: 10,
+        to: 11,
+    };
+    let debts = next.take_over(1, ENDPOINT, partition(0)).await?;
+    ensure!(
+        debts.claimed == [left] && debts.others.is_empty(),
+        "{debts:?}"
     );
     Ok(())
 }
