@@ -96,7 +96,7 @@ pub(crate) fn dependencies_for(
 
 /// Runs what has to succeed; what it printed.
 fn run(command: &mut Command) -> Result<String> {
-    let output = clock::true_time(command)
+    let output = workspace::without_package(clock::true_time(command))
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;

@@ -28,19 +28,25 @@ fn as_the_user_behind_sudo(cargo: &mut Command) {
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(arguments).current_dir(root());
-    for (name, _) in std::env::vars_os() {
-        if is_of_a_package(&name.to_string_lossy()) {
-            cargo.env_remove(name);
-        }
-    }
+    without_package(&mut cargo);
     as_the_user_behind_sudo(&mut cargo);
     clock::true_time(&mut cargo);
     cargo
 }
 
-/// Whether cargo sets this variable for the package whose test it runs. Build scripts that see
-/// another package's value run again, and all that depends on them is built anew: in each test
-/// process, while the others' tests wait or find another binary.
+/// Has a command that builds something not hear of the package whose test is run. Build scripts
+/// that see another package's variables run again, and all that depends on them is built anew: in
+/// each test process, while the others' tests wait or find another binary.
+pub fn without_package(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if is_of_a_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whether cargo sets this variable for the package whose test it runs.
 fn is_of_a_package(name: &str) -> bool {
     const OF_A_PACKAGE: [&str; 6] = [
         "CARGO_PKG_",
