@@ -15,6 +15,7 @@ mod instances;
 mod limits;
 mod load;
 mod logs;
+mod mail_push;
 mod mail_sources;
 mod options;
 mod own_drivers;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         limits::cases(),
         load::cases(),
         logs::cases(),
+        mail_push::cases(),
         mail_sources::cases(),
         options::cases(),
         own_drivers::cases(),

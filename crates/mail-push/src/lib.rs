@@ -35,7 +35,7 @@ pub use tag::Tag;
 pub use topic::{BadTopics, Topic, Topics};
 
 /// An error with all of its causes, for a line of the log.
-fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

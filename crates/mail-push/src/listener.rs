@@ -141,6 +141,20 @@ pub fn decide(facts: &ListenerFacts<'_>) -> ListenerDecision {
     ListenerDecision { outcome, steps }
 }
 
+/// The source of a listener that is bound to a session: the first one that can hear the mailbox with
+/// what there is to log in with.
+pub fn bound_to_session(
+    sources: &[SourceOffer],
+    passwords: PasswordSource,
+    has_credentials: bool,
+) -> Option<SourceKind> {
+    let can_log_in = passwords == PasswordSource::Global || has_credentials;
+    let is_able = |offer: &&SourceOffer| {
+        offer.objection.is_none() && (can_log_in || !offer.needs_credentials)
+    };
+    sources.iter().find(is_able).map(|offer| offer.kind)
+}
+
 fn follow(facts: &ListenerFacts<'_>, steps: &mut Vec<String>) -> Result<SourceKind, String> {
     steps.push(format!("allow_permanent_push: {}", facts.is_allowed));
     if !facts.is_allowed {

@@ -54,6 +54,16 @@ impl Person {
         Self::new(&context, login, login)
     }
 
+    /// Name of the person in events: `11@3` for numbers, as Open-Xchange has it, else the login.
+    pub fn event_user(&self) -> String {
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number(&self.user) && is_number(&self.context) {
+            format!("{}@{}", self.user, self.context)
+        } else {
+            self.login.to_string()
+        }
+    }
+
     /// A person whose parts are known one by one: that of a token or of the command line.
     pub fn new(context: &str, user: &str, login: &str) -> Result<Self, BadPerson> {
         Ok(Self {

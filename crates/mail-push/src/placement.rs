@@ -2,10 +2,12 @@
 //! spread evenly, and a node that dies or joins moves its own share and nobody else's.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::Person;
+use crate::listener::SourceKind;
 use crate::push::Sending;
 
 /// A listener that this node has leased. The fence grows with each lease of the person: who acts
@@ -18,14 +20,26 @@ pub struct Lease {
     pub fence: i64,
 }
 
+/// What a listener is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// How the mailbox is heard.
+    pub source: SourceKind,
+    /// Whether the listener needs no session.
+    pub is_permanent: bool,
+    /// Which credentials the person has now; others have another name.
+    pub credentials: Option<Arc<str>>,
+}
+
 /// What runs listeners on this node.
 pub trait Care: Send + Sync + 'static {
     /// Begins to hear a mailbox. Before it changes anything outside it asks whether the lease is
     /// still good.
-    fn begin(&self, lease: Lease) -> Sending<'_, ()>;
+    fn begin(&self, lease: Lease, wish: Wish) -> Sending<'_, ()>;
 
-    /// Ends it; returns when nothing is heard any more.
-    fn end<'a>(&'a self, person: &'a Person) -> Sending<'a, ()>;
+    /// Ends it; returns when nothing is heard any more. `is_over`: nobody hears the mailbox in this
+    /// way from now on, and what was set for it elsewhere is taken away.
+    fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()>;
 }
 
 /// What is to change on one node.

@@ -23,6 +23,12 @@ use crate::Person;
 /// A future whose type is not named.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Whether this node may act for a person still: another one may have been given the listener.
+pub trait Fence: Send + Sync {
+    /// Whether the lease of the person's listener is good now.
+    fn holds<'a>(&'a self, person: &'a Person) -> Boxed<'a, bool>;
+}
+
 /// Where what was heard goes.
 pub trait HeardSink: Send + Sync {
     /// Takes what was heard of a person's mailbox, in its order, and what is known of it now.

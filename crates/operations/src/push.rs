@@ -4,9 +4,11 @@
 //! [`MailPush`] for each act. A person reaches what is their own, and nothing else.
 
 mod caller;
+mod listeners;
 mod sessions;
 mod subscriptions;
 mod tries;
+mod vault;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +18,11 @@ use dovecast_notification::EventAccount;
 use dovecast_store::Store;
 
 pub use caller::PushCaller;
+pub use listeners::ListenerRules;
 pub use sessions::{BegunSession, SessionRequest};
 pub use subscriptions::{PushTest, ShownSubscription};
 use tries::Tries;
+pub use vault::{CredentialStorage, KnownPassword, Vault};
 
 /// What brings pushes to devices, by kind.
 pub type Transports = HashMap<TransportKind, Arc<dyn Transport>>;
@@ -27,6 +31,7 @@ pub type Transports = HashMap<TransportKind, Arc<dyn Transport>>;
 #[derive(Clone)]
 pub struct MailPush {
     store: Store,
+    vault: Vault,
     parts: Arc<MailPushParts>,
     by_login: Arc<Tries>,
     by_address: Arc<Tries>,
@@ -42,8 +47,8 @@ pub struct MailPushParts {
     pub vapid: Option<String>,
     /// How the context of a login is found that is no `user@context` of numbers.
     pub account: EventAccount,
-    /// Whether passwords of sessions are kept, so that mailboxes are heard without them.
-    pub keeps_credentials: bool,
+    /// What the configuration says of listeners.
+    pub rules: ListenerRules,
     /// Bounds.
     pub limits: PushLimits,
 }
@@ -63,13 +68,19 @@ pub struct PushLimits {
 
 impl MailPush {
     /// The acts on a store.
-    pub fn new(store: Store, parts: MailPushParts) -> Self {
+    pub fn new(store: Store, vault: Vault, parts: MailPushParts) -> Self {
         Self {
             store,
+            vault,
             by_login: Arc::new(Tries::new(parts.limits.login_tries_per_minute)),
             by_address: Arc::new(Tries::new(parts.limits.address_tries_per_minute)),
             parts: Arc::new(parts),
         }
+    }
+
+    /// Passwords of mailboxes.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// Public key of Web Push.

@@ -4,6 +4,7 @@
 //! what that returns rendered (`documents`). docs/push-api.md says all of it.
 
 mod caller;
+mod care;
 mod caring;
 mod conditions;
 pub(crate) mod counters;

@@ -39,4 +39,4 @@ pub use open::{Store, StoreOptions};
 pub use place::{BadDatabasePlace, DatabasePlace, PostgresUrl};
 pub use push::*;
 pub use registry::*;
-pub use secrets::{KeyId, KeySource, KeySourceError, KeyUse, Rotated, SecretsError};
+pub use secrets::{KeyId, KeySource, KeySourceError, KeyUse, Passcrypt, Rotated, SecretsError};

@@ -5,6 +5,7 @@
 //! sealed; of sessions only hashes are kept.
 
 mod credentials;
+mod heard;
 mod leases;
 mod outcomes;
 mod pushes;
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::row;
 use crate::statement::Statement;
 
-pub use credentials::MailboxCredentials;
+pub use credentials::{KnownCredentials, MailboxCredentials};
 pub use leases::NODE_LIFE_MS;
 pub use outcomes::{PushEnd, PushesDropped};
 pub use pushes::PushesWritten;

@@ -12,6 +12,7 @@ mod file;
 mod key;
 mod keyring;
 mod keys;
+mod passcrypt;
 mod rotation;
 mod source;
 
@@ -23,6 +24,7 @@ pub(crate) use keys::{Keys, follow};
 pub use error::SecretsError;
 pub(crate) use key::BadKeyId;
 pub use key::KeyId;
+pub use passcrypt::Passcrypt;
 pub use rotation::{KeyUse, Rotated};
 pub use source::{KeySource, KeySourceError};
 

@@ -111,3 +111,22 @@ fn clients_are_allowed_by_patterns_and_all_by_none() {
         assert_eq!(allowed.allowing(client), expected, "{patterns:?} {client}");
     }
 }
+
+#[test]
+fn a_session_has_the_first_source_that_can_hear_its_mailbox() {
+    let mut sources = [
+        offer(SourceKind::Dovecot),
+        offer(SourceKind::ImapIdle),
+        offer(SourceKind::MailNotify),
+    ];
+    let chosen = |sources: &[SourceOffer], passwords, has_credentials| {
+        bound_to_session(sources, passwords, has_credentials)
+    };
+    let (own, master) = (PasswordSource::Session, PasswordSource::Global);
+    assert_eq!(chosen(&sources, own, true), Some(SourceKind::Dovecot));
+    assert_eq!(chosen(&sources, master, false), Some(SourceKind::Dovecot));
+    assert_eq!(chosen(&sources, own, false), Some(SourceKind::ImapIdle));
+    sources[1].objection = Some("is not configured".to_owned());
+    assert_eq!(chosen(&sources, own, false), Some(SourceKind::MailNotify));
+    assert_eq!(chosen(&sources[..2], own, false), None);
+}

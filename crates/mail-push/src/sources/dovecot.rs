@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Fence;
 use super::back_off::delay;
 use super::imap_idle::Ended;
 use crate::Person;
@@ -102,7 +103,7 @@ impl HttpNotify {
         let mut entry = self.open(person, login).await?;
         let found = entry.read().await?;
         let registered = match found.as_deref().map(named) {
-            Some(Some(user)) if user == name(person) => Registered::Already,
+            Some(Some(user)) if user == person.event_user() => Registered::Already,
             Some(Some(_)) => {
                 tracing::warn!(%person, "the METADATA entry `http-notify` named somebody else; it is set anew");
                 Registered::Replaced
@@ -124,7 +125,7 @@ impl HttpNotify {
     ) -> Result<bool, RegistrationError> {
         let mut entry = self.open(person, login).await?;
         let found = entry.read().await?;
-        let is_ours = found.as_deref().and_then(named) == Some(&name(person));
+        let is_ours = found.as_deref().and_then(named) == Some(&*person.event_user());
         if is_ours {
             entry.write(None).await?;
             self.stats.removed.fetch_add(1, Ordering::Relaxed);
@@ -134,15 +135,22 @@ impl HttpNotify {
     }
 
     /// Keeps a person's entry as it should be, until the login is refused; dropping the future ends
-    /// it, and leaves the entry to [`Self::unregister`].
+    /// it, and leaves the entry to [`Self::unregister`]. Nothing is changed where `fence` does not
+    /// hold.
     pub async fn keep(
         self: Arc<Self>,
         person: Person,
         login: Option<Login>,
         every: Duration,
+        fence: Arc<dyn Fence>,
     ) -> Ended {
         let mut failures = 0;
         loop {
+            if !fence.holds(&person).await {
+                failures += 1;
+                tokio::time::sleep(delay(failures, &RETRY_DELAYS)).await;
+                continue;
+            }
             let registered = Box::pin(self.register(&person, login.as_ref())).await;
             let wait = match registered {
                 Ok(found) => {
@@ -236,19 +244,9 @@ fn ended(error: &RegistrationError) -> Option<Ended> {
     }
 }
 
-/// What the driver says the user is, where it is told to by `user_from_metadata`: `11@3` for
-/// numbers, as Open-Xchange has it, else the login. Both are the same person to us.
-fn name(person: &Person) -> String {
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number(&person.user) && is_number(&person.context) {
-        format!("{}@{}", person.user, person.context)
-    } else {
-        person.login.to_string()
-    }
-}
-
+/// What the driver says the user is, where it is told to by `user_from_metadata`.
 fn value(person: &Person) -> String {
-    format!("user={}", name(person))
+    format!("user={}", person.event_user())
 }
 
 /// Whom a value names: of `key=value` items between tabs the last `user`, as the driver reads it.

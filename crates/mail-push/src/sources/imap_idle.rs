@@ -165,6 +165,25 @@ impl ImapIdle {
         }
     }
 
+    /// Looks into a person's mailbox once and tells what has happened since it was known, without
+    /// waiting for more. With nothing known it is known from then on.
+    pub async fn look(
+        &self,
+        person: &Person,
+        login: &Login,
+        mut known: Option<Snapshot>,
+    ) -> Result<(), ImapError> {
+        let opened = Box::pin(self.open(person, login, &mut known)).await;
+        let count = match &opened {
+            Ok(_) => &self.stats.opened,
+            Err(ImapError::Refused(_)) => &self.stats.refused,
+            Err(_) => &self.stats.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        opened?.logout().await;
+        Ok(())
+    }
+
     /// Connects, logs in, selects, and tells what has happened meanwhile.
     async fn open(
         &self,

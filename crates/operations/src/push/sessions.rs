@@ -136,35 +136,24 @@ impl MailPush {
                 ));
             }
         }
-        self.keep_password(&person, &request).await;
         let hours = i64::try_from(self.parts.limits.session_hours).unwrap_or(i64::MAX);
         let lives_ms = hours.saturating_mul(3_600_000);
         let made = self.store.create_session(&person, lives_ms).await?;
+        // A new password mends what the old one has broken. The session is there first: without
+        // one, and without a subscription, passwords are forgotten.
+        if let LogInSecret::Password(password) = &request.secret {
+            let credentials = MailboxCredentials {
+                login: request.login.clone(),
+                password: password.to_string(),
+            };
+            self.vault.keep(&person, &credentials).await;
+        }
         tracing::info!(%person, "a session of mail push was begun");
         Ok(BegunSession {
             secret: made.secret,
             expires_ms: made.expires_ms,
             person,
         })
-    }
-
-    /// Replaces the password that is stored, so that a session with the new one mends what the old
-    /// one has broken. One that cannot be sealed is not stored, and the session begins all the
-    /// same.
-    async fn keep_password(&self, person: &Person, request: &SessionRequest) {
-        let LogInSecret::Password(password) = &request.secret else {
-            return;
-        };
-        if !self.parts.keeps_credentials {
-            return;
-        }
-        let credentials = MailboxCredentials {
-            login: request.login.clone(),
-            password: password.to_string(),
-        };
-        if let Err(error) = self.store.keep_credentials(person, &credentials).await {
-            tracing::error!(%person, %error, "a password cannot be stored, and is not");
-        }
     }
 
     /// Ends the session that a token is of. A token of another kind has none.

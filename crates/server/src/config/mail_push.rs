@@ -20,6 +20,7 @@ pub(crate) use secret::Secret;
 pub(crate) use sections::{
     Admin, Apns, Auth, CredStorage, DovecotSource, Fcm, ImapIdle, MailNotify, Sources, WebPush,
 };
+pub(crate) use servers::ImapServer;
 
 /// What the paths of mail push begin with.
 pub(crate) const PREFIX: &str = "/api/push/v1";

@@ -1,8 +1,8 @@
-//! Listeners of this node: which mailboxes it has to hear, by leases of the store.
+//! Listeners of this node: which mailboxes it has to hear, by what, and by leases of the store.
 //!
-//! Each few seconds the node says that it lives, sees which others do, gives up what belongs to
-//! them, and takes what belongs to itself. A node that could not say so in time has no lease any
-//! more: it ends everything, and begins again when the store is there.
+//! Each few seconds the node says that it lives, sees which others do, decides who has a listener,
+//! gives up what belongs to others, and takes what belongs to itself. A node that could not say so
+//! in time has no lease any more: it ends everything, and begins again when the store is there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::LineLimit;
 use dovecast_mail_push::Person;
-use dovecast_mail_push::listener::AllowedClients;
-use dovecast_mail_push::placement::{Care, moves};
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::placement::{Care, Lease, Moves, Wish, moves};
+use dovecast_operations::push::{CredentialStorage, KnownPassword, ListenerRules, Vault};
 use dovecast_store::{NODE_LIFE_MS, Store};
 
 /// How often a node says that it lives: three times within the life of a node.
 const BEAT_INTERVAL: Duration = Duration::from_secs(3);
+/// How often what belongs to persons without sessions and subscriptions is looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 static LINES: LineLimit = LineLimit::a_minute(1);
 
@@ -24,18 +27,35 @@ static LINES: LineLimit = LineLimit::a_minute(1);
 pub(super) struct Caring {
     pub(super) store: Store,
     pub(super) care: Arc<dyn Care>,
-    pub(super) clients: AllowedClients,
-    /// Whether mailboxes are heard without a session (`allow_permanent_push`).
-    pub(super) is_permanent: bool,
+    pub(super) rules: ListenerRules,
+    pub(super) vault: Vault,
+}
+
+/// A listener that a person is to have.
+struct Wanted {
+    wish: Wish,
+    /// Whether the password is in this process only, so that no other node could run it.
+    is_bound: bool,
+}
+
+/// Listeners that this node runs, with their leases.
+type Held = HashMap<Person, (Lease, Wish)>;
+
+/// What is known of one person.
+#[derive(Default)]
+struct Facts {
+    has_session: bool,
+    /// Clients with subscriptions for new mail.
+    clients: Vec<String>,
 }
 
 impl Caring {
     /// Cares for ever.
     pub(super) async fn run(&self) {
         let mut held = HashMap::new();
-        let mut lived = Instant::now();
+        let (mut lived, mut swept) = (Instant::now(), None);
         loop {
-            match self.round(&mut held).await {
+            match self.round(&mut held, &mut swept).await {
                 Ok(()) => lived = Instant::now(),
                 Err(error) => {
                     if LINES.take() {
@@ -56,7 +76,11 @@ impl Caring {
     }
 
     /// One round: what is no longer ours ends before it is given back, so no two nodes hear one.
-    async fn round(&self, held: &mut HashMap<Person, i64>) -> dovecast_store::Result<()> {
+    async fn round(
+        &self,
+        held: &mut Held,
+        swept: &mut Option<Instant>,
+    ) -> dovecast_store::Result<()> {
         let nodes = self.store.beat_push_node().await?;
         let name = self.store.push_node();
         let leased = self.store.leased().await?;
@@ -68,47 +92,126 @@ impl Caring {
             .filter(|one| !leased.contains(*one))
             .cloned()
             .collect();
-        self.end(&lost, held).await;
+        self.end(&lost, held, |_| false).await;
         let wanted = self.wanted().await?;
         let ours: Vec<Person> = leased.into_iter().collect();
-        let change = moves(&name, &nodes, &wanted, &ours);
-        self.end(&change.give, held).await;
+        let change = changes(&name, &nodes, &wanted, &ours);
+        // Whoever has no listener any more, anywhere, has one that is over.
+        self.end(&change.give, held, |person| !wanted.contains_key(person))
+            .await;
         self.store.give_leases(&change.give).await?;
+        self.begin_others(&wanted, held).await;
         for lease in self.store.take_leases(&change.take).await? {
-            held.insert(lease.person.clone(), lease.fence);
-            self.care.begin(lease).await;
+            if let Some(one) = wanted.get(&lease.person) {
+                let known = (lease.clone(), one.wish.clone());
+                held.insert(lease.person.clone(), known);
+                self.care.begin(lease, one.wish.clone()).await;
+            }
+        }
+        if swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
+            self.store.forget_unheard().await?;
+            *swept = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// Persons with a session, and those of whom an allowed client has a subscription.
-    async fn wanted(&self) -> dovecast_store::Result<Vec<Person>> {
-        let mut persons: HashSet<Person> = self
-            .store
-            .persons_with_sessions()
-            .await?
-            .into_iter()
-            .collect();
-        if self.is_permanent {
-            let clients = self.store.push_clients().await?;
-            let allowed = clients
-                .into_iter()
-                .filter(|one| self.clients.allowing(&one.client).is_some());
-            persons.extend(allowed.map(|one| one.person));
+    /// Begins listeners anew that are to be others than they are.
+    async fn begin_others(&self, wanted: &HashMap<Person, Wanted>, held: &mut Held) {
+        for (person, (lease, wish)) in held {
+            let Some(one) = wanted.get(person).filter(|one| one.wish != *wish) else {
+                continue;
+            };
+            let is_other_source = one.wish.source != wish.source;
+            let is_the_same = !is_other_source && one.wish.credentials == wish.credentials;
+            *wish = one.wish.clone();
+            if is_the_same {
+                // Permanent or not, it is heard as before.
+                continue;
+            }
+            self.care.end(person, is_other_source).await;
+            self.care.begin(lease.clone(), wish.clone()).await;
         }
-        Ok(persons.into_iter().collect())
     }
 
-    async fn end(&self, persons: &[Person], held: &mut HashMap<Person, i64>) {
+    /// Persons who have a listener: permanent, or bound to a session.
+    async fn wanted(&self) -> dovecast_store::Result<HashMap<Person, Wanted>> {
+        let mut facts: HashMap<Person, Facts> = HashMap::new();
+        for person in self.store.persons_with_sessions().await? {
+            facts.entry(person).or_default().has_session = true;
+        }
+        for one in self.store.push_clients().await? {
+            let facts = facts.entry(one.person).or_default();
+            if one.has_new_mail {
+                facts.clients.push(one.client);
+            }
+        }
+        let known = self.vault.known().await?;
+        let keeps = self.vault.storage() == CredentialStorage::Memory;
+        self.vault.forget_others(|person| {
+            facts
+                .get(person)
+                .is_some_and(|facts| facts.has_session || keeps && !facts.clients.is_empty())
+        });
+        let wanted = facts.into_iter().filter_map(|(person, facts)| {
+            let wanted = self.decided(&facts, known.get(&person))?;
+            Some((person, wanted))
+        });
+        Ok(wanted.collect())
+    }
+
+    fn decided(&self, facts: &Facts, password: Option<&KnownPassword>) -> Option<Wanted> {
+        let decision = self.rules.permanent(&facts.clients, password.is_some());
+        let (source, is_permanent) = match decision.outcome {
+            Ok(source) => (source, true),
+            Err(_) if facts.has_session => (self.rules.of_session(password.is_some())?, false),
+            Err(_) => return None,
+        };
+        let offers = self.rules.sources.iter();
+        let needs_login = offers
+            .filter(|offer| offer.kind == source)
+            .any(|offer| offer.needs_credentials);
+        Some(Wanted {
+            is_bound: needs_login && password.is_some_and(|one| one.is_here_only),
+            wish: Wish {
+                source,
+                is_permanent,
+                credentials: password
+                    .filter(|_| needs_login || source == SourceKind::MailNotify)
+                    .map(|one| Arc::clone(&one.name)),
+            },
+        })
+    }
+
+    async fn end(&self, persons: &[Person], held: &mut Held, is_over: impl Fn(&Person) -> bool) {
         for person in persons {
             if held.remove(person).is_some() {
-                self.care.end(person).await;
+                self.care.end(person, is_over(person)).await;
             }
         }
     }
 
-    async fn end_all(&self, held: &mut HashMap<Person, i64>) {
+    async fn end_all(&self, held: &mut Held) {
         let persons: Vec<Person> = held.keys().cloned().collect();
-        self.end(&persons, held).await;
+        self.end(&persons, held, |_| false).await;
     }
+}
+
+/// What is to change here. Listeners whose passwords are in this process alone belong here; all
+/// others are spread.
+fn changes(
+    name: &str,
+    nodes: &[String],
+    wanted: &HashMap<Person, Wanted>,
+    ours: &[Person],
+) -> Moves {
+    let is_bound = |person: &&Person| wanted.get(*person).is_some_and(|one| one.is_bound);
+    let (bound, spread): (Vec<&Person>, Vec<&Person>) = wanted.keys().partition(is_bound);
+    let (ours_bound, ours_spread): (Vec<&Person>, Vec<&Person>) = ours.iter().partition(is_bound);
+    let cloned = |persons: Vec<&Person>| persons.into_iter().cloned().collect::<Vec<Person>>();
+    let mut all = moves(name, nodes, &cloned(spread), &cloned(ours_spread));
+    let here = [name.to_owned()];
+    let more = moves(name, &here, &cloned(bound), &cloned(ours_bound));
+    all.take.extend(more.take);
+    all.give.extend(more.give);
+    all
 }

@@ -1,6 +1,7 @@
 //! Logins of persons, checked at the IMAP server of `[mail_push.auth]`.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -8,8 +9,9 @@ use dovecast_drivers::tls;
 use dovecast_mail_push::imap::{ImapServer, Login, Secret, login_check};
 use dovecast_mail_push::push::Sending;
 use dovecast_mail_push::{LogIn, LogInAnswer, LogInSecret};
+use rustls::ClientConfig;
 
-use crate::config::mail_push::Auth;
+use crate::config::mail_push::{self, Auth};
 
 /// Logs in at an IMAP server, and out again.
 pub(super) struct ImapLogIn(ImapServer);
@@ -20,19 +22,35 @@ impl ImapLogIn {
         let Some(server) = &auth.imap else {
             return Ok(None);
         };
-        let trusted = match &auth.imap_ca_file {
-            None => tls::system(),
-            Some(file) => {
-                let pem = fs::read_to_string(file)
-                    .with_context(|| format!("cannot read `{}`", file.display()))?;
-                tls::of_chain(&pem)
-            }
-        };
-        let trusted = trusted.context("[mail_push.auth]: the authorities cannot be used")?;
-        let server = ImapServer::parse(&server.to_string(), auth.imap_insecure, &trusted);
-        let server = server.context("`imap` in [mail_push.auth]")?;
+        let ca_file = auth.imap_ca_file.as_deref();
+        let server = imap_server(server, auth.imap_insecure, ca_file, "[mail_push.auth]")?;
         Ok(Some(Arc::new(Self(server))))
     }
+}
+
+/// An IMAP server that a section of the configuration names.
+pub(super) fn imap_server(
+    server: &mail_push::ImapServer,
+    is_insecure: bool,
+    ca_file: Option<&Path>,
+    section: &'static str,
+) -> Result<ImapServer> {
+    let trusted = trusted(ca_file, section)?;
+    let server = ImapServer::parse(&server.to_string(), is_insecure, &trusted);
+    server.with_context(|| format!("the IMAP server of {section}"))
+}
+
+/// Whom servers are trusted by: authorities of a file, or the system's.
+pub(super) fn trusted(ca_file: Option<&Path>, section: &'static str) -> Result<Arc<ClientConfig>> {
+    let trusted = match ca_file {
+        None => tls::system(),
+        Some(file) => {
+            let pem = fs::read_to_string(file)
+                .with_context(|| format!("cannot read `{}`", file.display()))?;
+            tls::of_chain(&pem)
+        }
+    };
+    trusted.with_context(|| format!("{section}: the authorities cannot be used"))
 }
 
 impl LogIn for ImapLogIn {

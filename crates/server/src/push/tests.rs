@@ -117,6 +117,7 @@ impl World {
                 .into(),
             vapid: Some("public".to_owned()),
             care: None,
+            passcrypt: None,
         };
         Self {
             store,
@@ -128,7 +129,7 @@ impl World {
     }
 
     pub(super) fn door(&self, config: &Config) -> Door {
-        let acts = acts(config, &self.store, &self.ports);
+        let acts = acts(config, &self.store, &self.ports).expect("acts");
         Door {
             router: router(PushApi::new(acts, &config.http)),
             token: None,

@@ -11,18 +11,20 @@ use dovecast_drivers::push::PushServices;
 use dovecast_log::Log;
 use dovecast_mail_push::placement::Care;
 use dovecast_mail_push::{LogIn, TransportKind};
-use dovecast_operations::push::{MailPush, MailPushParts, Transports};
-use dovecast_store::Store;
+use dovecast_operations::push::{CredentialStorage, MailPush, MailPushParts, Transports, Vault};
+use dovecast_store::{Passcrypt, Store};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::PushApi;
+use super::care::{self, Listeners};
 use super::caring::Caring;
 use super::counters::{Count, Counters};
 use super::engine::Engine;
 use super::log_in::ImapLogIn;
 use super::sender::Sender;
 use crate::config::Config;
+use crate::config::mail_push::CredStorage;
 use crate::logs::Logs;
 
 /// How long until a part that has panicked begins anew.
@@ -39,6 +41,8 @@ pub(crate) struct Ports {
     pub(crate) vapid: Option<String>,
     /// Hears mailboxes that no event of the log tells of.
     pub(crate) care: Option<Arc<dyn Care>>,
+    /// What passwords are sealed with; `None`: with a key that ends with the process.
+    pub(crate) passcrypt: Option<Arc<Passcrypt>>,
 }
 
 impl Ports {
@@ -55,6 +59,7 @@ impl Ports {
                 .collect(),
             vapid: Some(services.vapid_public_key().to_owned()),
             care: None,
+            passcrypt: passcrypt(&config.mail_push.credstorage)?,
         })
     }
 }
@@ -67,17 +72,42 @@ pub(crate) struct Pushing {
 }
 
 /// The acts of mail push.
-pub(crate) fn acts(config: &Config, store: &Store, ports: &Ports) -> MailPush {
+pub(crate) fn acts(config: &Config, store: &Store, ports: &Ports) -> Result<MailPush> {
     let section = &config.mail_push;
+    let storage = match (section.credstorage.enabled, section.credstorage.rdb) {
+        (false, _) => CredentialStorage::None,
+        (true, false) => CredentialStorage::Memory,
+        (true, true) => CredentialStorage::Store,
+    };
+    let passcrypt = match &ports.passcrypt {
+        Some(passcrypt) => Arc::clone(passcrypt),
+        None => Arc::new(Passcrypt::random()?),
+    };
     let needs = MailPushParts {
         log_in: ports.log_in.clone(),
         transports: ports.transports.clone(),
         vapid: ports.vapid.clone(),
         account: config.dispatch.event_account.clone(),
-        keeps_credentials: section.credstorage.enabled && section.credstorage.rdb,
+        rules: care::rules(config),
         limits: section.limits(),
     };
-    MailPush::new(store.clone(), needs)
+    let vault = Vault::new(store.clone(), storage, passcrypt);
+    Ok(MailPush::new(store.clone(), vault, needs))
+}
+
+/// What the configuration has passwords sealed with.
+fn passcrypt(section: &CredStorage) -> Result<Option<Arc<Passcrypt>>> {
+    let secret = section
+        .passcrypt
+        .as_ref()
+        .or(section.passcrypt_file.as_ref());
+    let Some(secret) = secret.filter(|_| section.enabled) else {
+        return Ok(None);
+    };
+    let place = "`passcrypt` in [mail_push.credstorage]";
+    let passphrase = secret.read().context(place)?;
+    anyhow::ensure!(!passphrase.trim().is_empty(), "{place} is empty");
+    Ok(Some(Arc::new(Passcrypt::of(&passphrase))))
 }
 
 impl Pushing {
@@ -92,12 +122,20 @@ impl Pushing {
             return Ok(None);
         };
         let ports = Ports::configured(config, sockets)?;
-        Ok(Some(Self::start(config, logs, store, &ports)))
+        Ok(Some(Self::start(config, logs, store, &ports)?))
     }
 
     /// Follows the events and sends pushes.
-    pub(crate) fn start(config: &Config, logs: &Logs, store: &Store, ports: &Ports) -> Self {
-        let api = PushApi::new(acts(config, store, ports), &config.http);
+    pub(crate) fn start(
+        config: &Config,
+        logs: &Logs,
+        store: &Store,
+        ports: &Ports,
+    ) -> Result<Self> {
+        let acts = acts(config, store, ports)?;
+        let vault = acts.vault().clone();
+        let rules = acts.rules().clone();
+        let api = PushApi::new(acts, &config.http);
         let counters = Arc::<Counters>::default();
         let news = Arc::<Notify>::default();
         let per_minute = config.mail_push.pushes_per_minute.get();
@@ -110,41 +148,48 @@ impl Pushing {
             held: Arc::default(),
         };
         let account = config.dispatch.event_account.clone();
+        let care: Arc<dyn Care> = match &ports.care {
+            Some(care) => Arc::clone(care),
+            None => Arc::new(Listeners::start(
+                config,
+                logs,
+                (store, &vault),
+                Arc::clone(&news),
+            )?),
+        };
         let engine = Engine::new(store.clone(), account, Arc::clone(&counters), news);
         let mut tasks = JoinSet::new();
         tasks.spawn(kept_up("sender", Arc::clone(&counters), move || {
             let sender = sender.clone();
             async move { sender.run().await }
         }));
-        if let Some(care) = &ports.care {
-            let caring = Caring {
-                store: store.clone(),
-                care: Arc::clone(care),
-                clients: config.mail_push.allowed_clients.clone(),
-                is_permanent: config.mail_push.allow_permanent_push,
-            };
-            tasks.spawn(kept_up("listeners", Arc::clone(&counters), move || {
-                let caring = caring.clone();
-                async move { caring.run().await }
-            }));
-        }
+        let caring = Caring {
+            store: store.clone(),
+            care,
+            rules,
+            vault,
+        };
+        tasks.spawn(kept_up("listeners", Arc::clone(&counters), move || {
+            let caring = caring.clone();
+            async move { caring.run().await }
+        }));
         let group = format!("{}-push", config.dispatch.group);
         let topics = config.dispatch.event_topics.clone();
         #[cfg(feature = "kafka")]
         if let Some(kafka) = &logs.kafka {
             tasks.spawn(following(engine, kafka.clone(), group, topics));
-            return Self {
+            return Ok(Self {
                 counters,
                 api,
                 _tasks: tasks,
-            };
+            });
         }
         tasks.spawn(following(engine, logs.own.clone(), group, topics));
-        Self {
+        Ok(Self {
             counters,
             api,
             _tasks: tasks,
-        }
+        })
     }
 
     /// The requests of persons, and what answers them; none where mail push does not run.

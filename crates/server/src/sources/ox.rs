@@ -36,7 +36,7 @@ use super::{Destination, NotTaken};
 use crate::config::{Credentials, Ox};
 use crate::headers::event_headers;
 use crate::key_file;
-use key::IdKey;
+pub(crate) use key::IdKey;
 use notification::{BadBody, Notification};
 use users::Users;
 

@@ -8,16 +8,19 @@ use std::fmt;
 use dovecast_mail_push::Person;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
-use crate::secrets::Field;
+use crate::secrets::{Field, Passcrypt};
 
 const PUT: &str = "INSERT INTO push_credential (id, context, user_name, sealed, changed_ms) VALUES ($1, $2, $3, $4, $5) \
     ON CONFLICT (context, user_name) DO UPDATE SET sealed = excluded.sealed, id = excluded.id, \
     changed_ms = excluded.changed_ms, refused_ms = NULL";
+const KNOWN: &str = "SELECT id, context, user_name FROM push_credential WHERE refused_ms IS NULL";
+const REFUSE: &str = "UPDATE push_credential SET refused_ms = $1 \
+    WHERE context = $2 AND user_name = $3 AND id = $4";
 const FIND: &str = "SELECT id, sealed FROM push_credential WHERE context = $1 AND user_name = $2 AND refused_ms IS NULL";
 
 /// With what a mailbox is opened. [`fmt::Debug`] shows nothing of it.
@@ -27,6 +30,17 @@ pub struct MailboxCredentials {
     pub login: String,
     /// The password.
     pub password: String,
+}
+
+/// Credentials that are stored and were not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownCredentials {
+    /// Context of the person.
+    pub context: String,
+    /// User of the person.
+    pub user: String,
+    /// Name of these: other ones of the same person have another.
+    pub name: String,
 }
 
 /// Place of sealed credentials.
@@ -39,17 +53,17 @@ pub(crate) fn field(id: &str) -> Field<'_> {
 }
 
 impl Store {
-    /// Stores what a mailbox is opened with, in place of what was there.
+    /// Stores what a mailbox is opened with, in place of what was there; the name they have.
     pub async fn keep_credentials(
         &self,
         person: &Person,
         credentials: &MailboxCredentials,
-    ) -> Result<()> {
-        let json = serde_json::to_vec(credentials).map_err(|error| row::wrong("sealed", error))?;
-        let json = Zeroizing::new(json);
+        passcrypt: &Passcrypt,
+    ) -> Result<String> {
+        let inner = passcrypt.seal(person, credentials)?;
         let id = Uuid::now_v7().to_string();
         let mut change = self.change().await?;
-        let sealed = change.seal(field(&id), &json).await?;
+        let sealed = change.seal(field(&id), inner.as_bytes()).await?;
         sqlx::query(PUT)
             .bind(&id)
             .bind(&*person.context)
@@ -58,11 +72,16 @@ impl Store {
             .bind(self.clock.now_ms())
             .execute(&mut *change.tx)
             .await?;
-        change.commit().await
+        change.commit().await?;
+        Ok(id)
     }
 
     /// What a mailbox is opened with; `None`: nothing is stored, or the mail server has refused it.
-    pub async fn credentials(&self, person: &Person) -> Result<Option<MailboxCredentials>> {
+    pub async fn credentials(
+        &self,
+        person: &Person,
+        passcrypt: &Passcrypt,
+    ) -> Result<Option<MailboxCredentials>> {
         let found = sqlx::query(FIND).bind(&*person.context).bind(&*person.user);
         let Some(found) = found.fetch_optional(&self.database.pool).await? else {
             return Ok(None);
@@ -71,27 +90,40 @@ impl Store {
         if self.keys.ring().lacks_key_of(&sealed) {
             self.keys.refresh().await?;
         }
-        let json = self.keys.ring().open(field(&id), &sealed)?;
-        let wrong = || {
-            row::wrong(
-                "sealed",
-                std::io::Error::other("credentials cannot be read"),
-            )
-        };
-        let read = serde_json::from_slice(&json).map_err(|_| wrong());
-        Ok(Some(read?))
+        let inner = self.keys.ring().open(field(&id), &sealed)?;
+        let inner = std::str::from_utf8(&inner).unwrap_or_default();
+        Ok(Some(passcrypt.open(person, inner)?))
     }
 
-    /// Notes that the mail server has refused them: they are tried no more.
-    pub async fn refuse_credentials(&self, person: &Person) -> Result<()> {
-        sqlx::query(
-            "UPDATE push_credential SET refused_ms = $1 WHERE context = $2 AND user_name = $3",
-        )
-        .bind(self.clock.now_ms())
-        .bind(&*person.context)
-        .bind(&*person.user)
-        .execute(&self.database.pool)
-        .await?;
+    /// Whether credentials of a person are stored that were not refused.
+    pub async fn has_credentials(&self, person: &Person) -> Result<bool> {
+        let found = sqlx::query(FIND).bind(&*person.context).bind(&*person.user);
+        Ok(found.fetch_optional(&self.database.pool).await?.is_some())
+    }
+
+    /// All credentials that were not refused, by the persons whose they are.
+    pub async fn known_credentials(&self) -> Result<Vec<KnownCredentials>> {
+        let rows = sqlx::query(KNOWN).fetch_all(&self.database.pool).await?;
+        let known = rows.iter().map(|found| {
+            Ok(KnownCredentials {
+                context: row::text(found, "context")?,
+                user: row::text(found, "user_name")?,
+                name: row::text(found, "id")?,
+            })
+        });
+        known.collect()
+    }
+
+    /// Notes that the mail server has refused those of this name: they are tried no more. Others
+    /// that were stored meanwhile stay.
+    pub async fn refuse_credentials(&self, person: &Person, name: &str) -> Result<()> {
+        sqlx::query(REFUSE)
+            .bind(self.clock.now_ms())
+            .bind(&*person.context)
+            .bind(&*person.user)
+            .bind(name)
+            .execute(&self.database.pool)
+            .await?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 mod rows;
 
-use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
+use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Topics, Wishes};
 
 use super::{bind_persons, person};
 use crate::error::Result;
@@ -100,6 +100,15 @@ pub struct PushClient {
     pub person: Person,
     /// The client.
     pub client: String,
+    /// Whether one of its subscriptions is for new mail.
+    pub has_new_mail: bool,
+}
+
+/// What of a subscription's wishes says whether it is for new mail.
+#[derive(serde::Deserialize)]
+struct TopicsOnly<'a> {
+    #[serde(borrow)]
+    topics: Vec<std::borrow::Cow<'a, str>>,
 }
 
 /// Place of the sealed address of a subscription.
@@ -313,18 +322,31 @@ impl Store {
     /// All clients that have subscriptions, each once.
     pub async fn push_clients(&self) -> Result<Vec<PushClient>> {
         let rows = sqlx::query(
-            "SELECT context, user_name, MIN(login) AS login, client FROM push_subscription \
-             GROUP BY context, user_name, client ORDER BY context, user_name, client",
+            "SELECT context, user_name, login, client, wishes FROM push_subscription \
+             ORDER BY context, user_name, client",
         )
         .fetch_all(&self.database.pool)
         .await?;
-        let clients = rows.iter().map(|found| {
-            Ok(PushClient {
+        let mut clients: Vec<PushClient> = Vec::new();
+        for found in &rows {
+            let wishes = row::text(found, "wishes")?;
+            let topics: TopicsOnly<'_> =
+                serde_json::from_str(&wishes).map_err(|error| row::wrong("wishes", error))?;
+            let topics = Topics::parse(topics.topics.iter().map(|one| &**one));
+            let has_new_mail = topics.is_ok_and(|topics| topics.have_new_mail());
+            let one = PushClient {
                 person: person(found)?,
                 client: row::text(found, "client")?,
-            })
-        });
-        clients.collect()
+                has_new_mail,
+            };
+            match clients.last_mut() {
+                Some(last) if (&last.person, &last.client) == (&one.person, &one.client) => {
+                    last.has_new_mail |= has_new_mail;
+                }
+                _ => clients.push(one),
+            }
+        }
+        Ok(clients)
     }
 
     /// Removes subscriptions whose time is over; how many there were.

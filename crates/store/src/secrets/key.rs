@@ -71,7 +71,7 @@ impl Key {
         Ok(Self::new(bytes))
     }
 
-    fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+    pub(super) fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         let id = KeyId::of(&bytes);
         Self { id, bytes }
     }

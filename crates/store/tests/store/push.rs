@@ -1,9 +1,11 @@
 //! Mail push: subscriptions, sessions and credentials of persons.
 
 use anyhow::{Context, Result, ensure};
+use dovecast_mail_push::placement::Lease;
 use dovecast_mail_push::{DeviceAddress, Person, Wishes};
 use dovecast_store::{
-    MailboxCredentials, NewSubscription, PutSubscription, ShownSession, Store, SubscriptionEdit,
+    MailboxCredentials, NewSubscription, Passcrypt, PutSubscription, ShownSession, Store,
+    SubscriptionEdit,
 };
 use serde_json::json;
 
@@ -16,6 +18,7 @@ cases![
     addresses_and_passwords_are_sealed_and_survive_a_rotation,
     a_session_ends_and_only_its_hash_is_kept,
     credentials_that_were_refused_are_tried_no_more,
+    what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions,
 ];
 
 const MOST: u64 = 3;
@@ -139,7 +142,10 @@ async fn addresses_and_passwords_are_sealed_and_survive_a_rotation(test: Test) -
         login: "joe-at-work".to_owned(),
         password: "geheim".to_owned(),
     };
-    store.keep_credentials(&joe(), &credentials).await?;
+    let passcrypt = Passcrypt::of("passphrase");
+    store
+        .keep_credentials(&joe(), &credentials, &passcrypt)
+        .await?;
     let rotated = store.rotate_secret_key().await?;
     ensure!((rotated.sealed, rotated.damaged) == (2, 0), "{rotated:?}");
     ensure!(rotated.retired.len() == 1, "{rotated:?}");
@@ -154,7 +160,9 @@ async fn addresses_and_passwords_are_sealed_and_survive_a_rotation(test: Test) -
         .await?
         .context("an address")?;
     ensure!(address.token() == "token-of-joe");
-    ensure!(store.credentials(&joe()).await? == Some(credentials));
+    ensure!(store.credentials(&joe(), &passcrypt).await? == Some(credentials));
+    let other = Passcrypt::of("another");
+    ensure!(store.credentials(&joe(), &other).await.is_err());
     Ok(())
 }
 
@@ -179,12 +187,55 @@ async fn credentials_that_were_refused_are_tried_no_more(test: Test) -> Result<(
         login: "11@3".to_owned(),
         password: password.to_owned(),
     };
-    store.keep_credentials(&joe(), &credentials("old")).await?;
-    store.refuse_credentials(&joe()).await?;
-    ensure!(store.credentials(&joe()).await?.is_none());
-    store.keep_credentials(&joe(), &credentials("new")).await?;
-    ensure!(store.credentials(&joe()).await? == Some(credentials("new")));
+    let passcrypt = Passcrypt::of("passphrase");
+    let keep = async |password: &str| {
+        let credentials = credentials(password);
+        store
+            .keep_credentials(&joe(), &credentials, &passcrypt)
+            .await
+    };
+    let old = keep("old").await?;
+    ensure!(store.known_credentials().await?[0].name == old);
+    store.refuse_credentials(&joe(), &old).await?;
+    ensure!(store.credentials(&joe(), &passcrypt).await?.is_none());
+    ensure!(store.known_credentials().await?.is_empty());
+    let new = keep("new").await?;
+    // What is refused late are the old ones.
+    store.refuse_credentials(&joe(), &old).await?;
+    ensure!(store.known_credentials().await?[0].name == new);
+    ensure!(store.credentials(&joe(), &passcrypt).await? == Some(credentials("new")));
     store.forget_credentials(&joe()).await?;
-    ensure!(store.credentials(&joe()).await?.is_none());
+    ensure!(store.credentials(&joe(), &passcrypt).await?.is_none());
+    Ok(())
+}
+
+async fn what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let lease = |fence| Lease {
+        person: joe(),
+        fence,
+    };
+    let passcrypt = Passcrypt::of("passphrase");
+    let credentials = MailboxCredentials {
+        login: "11@3".to_owned(),
+        password: "geheim".to_owned(),
+    };
+    store
+        .keep_credentials(&joe(), &credentials, &passcrypt)
+        .await?;
+    ensure!(store.put_heard(&lease(2), "two").await?);
+    // A node that hangs and comes back writes nothing.
+    ensure!(!store.put_heard(&lease(1), "one").await?);
+    ensure!(store.heard(&joe()).await?.as_deref() == Some("two"));
+    ensure!(store.heard(&ann()).await?.is_none());
+    let session = store.create_session(&joe(), 1000).await?;
+    ensure!(store.forget_unheard().await? == 0);
+    let id = put(&store, new(&joe(), "t", &["*"])).await?;
+    let id = id.record.subscription.id;
+    ensure!(store.delete_session(&session.secret).await?);
+    ensure!(store.forget_unheard().await? == 0);
+    ensure!(store.delete_subscription(&joe(), id).await?);
+    ensure!(store.forget_unheard().await? == 2);
+    ensure!(store.heard(&joe()).await?.is_none() && store.known_credentials().await?.is_empty());
     Ok(())
 }

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_mail_push::Person;
-use dovecast_mail_push::placement::{Care, Lease};
+use dovecast_mail_push::placement::{Care, Lease, Wish};
 use dovecast_mail_push::push::Sending;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::World;
+use super::{Door, World};
 use crate::config::Config;
 use crate::logs::Logs;
-use crate::push::wiring::Pushing;
+use crate::push::wiring::{Pushing, acts};
 
 const PATH: &str = "/api/push/v1/subscriptions";
 
@@ -25,7 +25,7 @@ struct Heard {
 }
 
 impl Care for Heard {
-    fn begin(&self, lease: Lease) -> Sending<'_, ()> {
+    fn begin(&self, lease: Lease, _: Wish) -> Sending<'_, ()> {
         Box::pin(async move {
             self.users
                 .lock()
@@ -35,7 +35,7 @@ impl Care for Heard {
         })
     }
 
-    fn end<'a>(&'a self, person: &'a Person) -> Sending<'a, ()> {
+    fn end<'a>(&'a self, person: &'a Person, _: bool) -> Sending<'a, ()> {
         Box::pin(async move {
             self.users.lock().expect("a lock").remove(&*person.user);
             self.news.notify_one();
@@ -75,7 +75,7 @@ async fn a_mailbox_is_heard_while_a_session_or_an_allowed_client_is_there() {
     let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
     let log = log.expect("a log");
     let logs = Logs::of(&config, &log).expect("logs");
-    let _pushing = Pushing::start(&config, &logs, &world.store, &world.ports);
+    let _pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
     heard.until(&["11", "12"]).await;
     // Without sessions the allowed client alone counts.
     for door in [&ann, &joe] {
@@ -92,4 +92,67 @@ async fn a_mailbox_is_heard_while_a_session_or_an_allowed_client_is_there() {
         1
     );
     heard.until(&[]).await;
+}
+
+const IDLE: &str = "[mail_push]\nallowed_clients = ['phone*']\n[mail_push.sources]\n\
+    order = ['imapidle']\n[mail_push.imapidle]\nserver = 'imaps://127.0.0.1:1'\n";
+
+/// Who is heard while joe has a session and a subscription of this client, and then without the
+/// session: ann's session, which needs no round of its own to be seen, says that it is over.
+async fn check(more: &str, client: &str, with_session: &[&str], without: &[&str]) {
+    let mut world = World::new().await;
+    let heard = Arc::<Heard>::default();
+    world.ports.care = Some(Arc::clone(&heard) as Arc<dyn Care>);
+    let config = Config::parse(&format!("{IDLE}{more}")).expect("a configuration");
+    let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+    let log = log.expect("a log");
+    let logs = Logs::of(&config, &log).expect("logs");
+    let pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
+    let mut joe = Door {
+        router: Pushing::router_of(Some(&pushing)),
+        token: None,
+    };
+    let mut ann = joe.clone();
+    joe.log_in("11@3").await;
+    let body =
+        json!({ "client": client, "transport": "fcm", "fcm": { "token": "a" }, "topics": ["*"] });
+    joe.ask("POST", PATH, Some(&body)).await;
+    heard.until(with_session).await;
+    joe.ask("DELETE", "/api/push/v1/sessions/current", None)
+        .await;
+    ann.log_in("12@3").await;
+    let expected: Vec<&str> = without.iter().copied().chain(["12"]).collect();
+    heard.until(&expected).await;
+}
+
+#[tokio::test]
+async fn without_a_session_a_mailbox_is_heard_where_a_password_a_source_and_a_client_are_there() {
+    let permanent = "supports_permanent_listeners = true\n";
+    let memory = "[mail_push.credstorage]\nenabled = true\npasscrypt = 'a'\n";
+    let stored = &format!("{memory}rdb = true\n");
+    for (more, client, without) in [
+        (&format!("{permanent}{memory}"), "phone", &["11"][..]),
+        (&format!("{permanent}{stored}"), "phone", &["11"]),
+        // No client that is allowed, no source, no credentials.
+        (&format!("{permanent}{stored}"), "desk", &[]),
+        (stored, "phone", &[]),
+        (&permanent.to_owned(), "phone", &[]),
+    ] {
+        check(more, client, &["11"], without).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_source_nobody_is_heard() {
+    let config = "[mail_push]\nallowed_clients = []\n[mail_push.sources]\norder = ['mailnotify']\n";
+    let world = World::new().await;
+    let config = Config::parse(config).expect("a configuration");
+    let acts = acts(&config, &world.store, &world.ports).expect("acts");
+    let decision = acts
+        .listener_decision(&Person::new("3", "11", "11@3").expect("a person"))
+        .await
+        .expect("a decision");
+    let expected = "permanent listener: denied: no subscription for new mail";
+    assert_eq!(decision.steps.last().map(String::as_str), Some(expected));
+    assert!(acts.rules().of_session(true).is_none());
 }

@@ -41,7 +41,8 @@ impl Running {
         let log = log.expect("a log");
         let config = Config::default();
         let logs = Logs::of(&config, &log).expect("logs");
-        let pushing = Pushing::start(&config, &logs, &world.store, &world.ports);
+        let pushing =
+            Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
         Self {
             world,
             log,

@@ -126,7 +126,7 @@ async fn a_mail_rings_at_each_service_and_is_closed_at_each_when_it_was_read() {
     let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
     let log = log.expect("a log");
     let logs = Logs::of(&config, &log).expect("logs");
-    let pushing = Pushing::start(&config, &logs, &world.store, &world.ports);
+    let pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
     let mail = event(
         2,
         "MessageNew",

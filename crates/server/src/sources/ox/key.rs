@@ -13,7 +13,7 @@ use crate::key_file::KEY_BYTES;
 pub(crate) struct IdKey(Hmac<Sha256>);
 
 impl IdKey {
-    pub(super) fn of(bytes: &[u8; KEY_BYTES]) -> Self {
+    pub(crate) fn of(bytes: &[u8; KEY_BYTES]) -> Self {
         // A short key is filled up to a block with zeros (RFC 2104 section 2).
         let mut block = [0; 64];
         block[..KEY_BYTES].copy_from_slice(bytes);
@@ -22,7 +22,7 @@ impl IdKey {
 
     /// The id of what these parts name together, of version 8 (RFC 9562): clients of the relay
     /// cannot use such.
-    pub(super) fn id(&self, parts: &[&[u8]]) -> Uuid {
+    pub(crate) fn id(&self, parts: &[&[u8]]) -> Uuid {
         let mut hash = self.0.clone();
         for part in parts {
             let length = u64::try_from(part.len()).unwrap_or(u64::MAX);

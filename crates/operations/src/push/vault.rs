@@ -1,0 +1,202 @@
+//! Passwords of persons' mailboxes, as sessions have said them: in memory while a session or the
+//! credential storage needs them, or in the store (`rdb`). Sealed wherever they are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dovecast_mail_push::Person;
+use dovecast_store::{MailboxCredentials, Passcrypt, Store};
+use uuid::Uuid;
+
+/// Most persons whose passwords are in memory, half a kilobyte each: more than one server has
+/// sessions.
+const MAX_IN_MEMORY: usize = 500_000;
+
+/// Where passwords are; clones are the same one.
+#[derive(Clone)]
+pub struct Vault(Arc<Inner>);
+
+/// How long passwords live, `[mail_push.credstorage]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialStorage {
+    /// As long as a session of the person.
+    #[default]
+    None,
+    /// As long as a subscription, and this process.
+    Memory,
+    /// As long as a subscription.
+    Store,
+}
+
+struct Inner {
+    store: Store,
+    storage: CredentialStorage,
+    passcrypt: Arc<Passcrypt>,
+    memory: Mutex<HashMap<Person, InMemory>>,
+}
+
+struct InMemory {
+    sealed: String,
+    name: Arc<str>,
+    is_refused: bool,
+}
+
+/// What is known of a person's password without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPassword {
+    /// Name of the password: another one has another.
+    pub name: Arc<str>,
+    /// Whether this process alone has it.
+    pub is_here_only: bool,
+}
+
+impl Vault {
+    /// A vault whose passwords are sealed with the passphrase of the configuration.
+    pub fn new(store: Store, storage: CredentialStorage, passcrypt: Arc<Passcrypt>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            storage,
+            passcrypt,
+            memory: Mutex::default(),
+        }))
+    }
+
+    /// How long passwords live.
+    pub fn storage(&self) -> CredentialStorage {
+        self.0.storage
+    }
+
+    /// Keeps what a mailbox is opened with, in place of what was there. What cannot be sealed is
+    /// kept nowhere.
+    pub async fn keep(&self, person: &Person, credentials: &MailboxCredentials) {
+        let Inner {
+            store,
+            storage,
+            passcrypt,
+            ..
+        } = &*self.0;
+        if *storage == CredentialStorage::Store {
+            match store.keep_credentials(person, credentials, passcrypt).await {
+                Ok(_) => {
+                    self.memory().remove(person);
+                    return;
+                }
+                Err(error) => {
+                    let error = dovecast_mail_push::causes(&error);
+                    tracing::error!(%person, error, "a password cannot be stored: without a session it is not there");
+                }
+            }
+        }
+        let sealed = match passcrypt.seal(person, credentials) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                tracing::error!(%person, %error, "a password cannot be sealed, and is not kept");
+                return;
+            }
+        };
+        let mut memory = self.memory();
+        if memory.len() >= MAX_IN_MEMORY && !memory.contains_key(person) {
+            tracing::error!(%person, most = MAX_IN_MEMORY, "too many passwords are in memory: one more is not kept");
+            return;
+        }
+        let name = Uuid::now_v7().to_string().into();
+        memory.insert(
+            person.clone(),
+            InMemory {
+                sealed,
+                name,
+                is_refused: false,
+            },
+        );
+    }
+
+    /// Whether there is a password of a person that was not refused.
+    pub async fn has(&self, person: &Person) -> dovecast_store::Result<bool> {
+        let is_here = |one: &InMemory| !one.is_refused;
+        if self.memory().get(person).is_some_and(is_here) {
+            return Ok(true);
+        }
+        if self.0.storage != CredentialStorage::Store {
+            return Ok(false);
+        }
+        self.0.store.has_credentials(person).await
+    }
+
+    /// All passwords that were not refused. Of persons context and user count only.
+    pub async fn known(&self) -> dovecast_store::Result<HashMap<Person, KnownPassword>> {
+        let mut known = HashMap::new();
+        if self.0.storage == CredentialStorage::Store {
+            for stored in self.0.store.known_credentials().await? {
+                let person = Person::new(&stored.context, &stored.user, &stored.user);
+                // What is no person has no session and no subscription either.
+                if let Ok(person) = person {
+                    let password = KnownPassword {
+                        name: stored.name.into(),
+                        is_here_only: false,
+                    };
+                    known.insert(person, password);
+                }
+            }
+        }
+        for (person, one) in &*self.memory() {
+            if !one.is_refused {
+                let password = KnownPassword {
+                    name: Arc::clone(&one.name),
+                    is_here_only: true,
+                };
+                known.insert(person.clone(), password);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Opens a person's password. One that cannot be opened is logged, by the name of its key.
+    pub async fn open(&self, person: &Person) -> Option<MailboxCredentials> {
+        let sealed = self.memory().get(person).map(|one| one.sealed.clone());
+        let opened = match sealed {
+            Some(sealed) => match self.0.passcrypt.open(person, &sealed) {
+                Ok(credentials) => Ok(Some(credentials)),
+                Err(error) => Err(error.to_string()),
+            },
+            None if self.0.storage == CredentialStorage::Store => {
+                let opened = self.0.store.credentials(person, &self.0.passcrypt).await;
+                opened.map_err(|error| dovecast_mail_push::causes(&error))
+            }
+            None => Ok(None),
+        };
+        opened.unwrap_or_else(|error| {
+            tracing::error!(%person, error, "a password cannot be opened: the person has to log in again");
+            None
+        })
+    }
+
+    /// Notes that the mail server has refused the password of this name: it is tried no more.
+    pub async fn refuse(&self, person: &Person, name: &str) -> dovecast_store::Result<()> {
+        if let Some(one) = self.memory().get_mut(person)
+            && *one.name == *name
+        {
+            one.is_refused = true;
+            // It opens nothing any more.
+            one.sealed.clear();
+        }
+        if self.0.storage == CredentialStorage::Store {
+            self.0.store.refuse_credentials(person, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is stored of a person's password: nothing needs it any more but a session.
+    pub async fn forget(&self, person: &Person) -> dovecast_store::Result<()> {
+        // Also what was stored while the configuration was another.
+        self.0.store.forget_credentials(person).await
+    }
+
+    /// Forgets what is in memory of persons for whom nothing needs it any more.
+    pub fn forget_others(&self, is_needed: impl Fn(&Person) -> bool) {
+        self.memory().retain(|person, _| is_needed(person));
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HashMap<Person, InMemory>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,229 @@
+//! The listeners of this node: runs the source of each person whose listener it has leased.
+//!
+//! What a source needs of the configuration is in [`sources`], where what is heard goes in
+//! [`sink`], datagrams are in [`notify`]. Who has a listener, and on which node, is said by
+//! [`super::caring`].
+
+mod notify;
+mod sink;
+mod sources;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+use dovecast_mail_push::Person;
+use dovecast_mail_push::imap::ImapError;
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::placement::{Care, Lease, Wish};
+use dovecast_mail_push::push::Sending;
+use dovecast_mail_push::sources::{Ended, Fence};
+use dovecast_operations::push::Vault;
+use dovecast_store::Store;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::sender::News;
+use crate::config::Config;
+use crate::logs::Logs;
+use notify::{Ring, Ringing};
+use sink::Sink;
+use sources::Sources;
+
+pub(super) use sources::rules;
+
+/// Runs listeners; they end when this is dropped.
+pub(super) struct Listeners {
+    parts: Arc<Parts>,
+    running: Mutex<HashMap<Person, Running>>,
+    /// What takes away what was set elsewhere. Whoever hears the mailbox again waits for it.
+    ending: Mutex<HashMap<Person, JoinHandle<()>>>,
+    /// The task that takes datagrams.
+    _datagrams: JoinSet<()>,
+}
+
+/// What listeners are run with.
+struct Parts {
+    store: Store,
+    vault: Vault,
+    sources: Arc<Sources>,
+    sink: Arc<Sink>,
+    ringing: Arc<Ringing>,
+}
+
+struct Running {
+    wish: Wish,
+    /// `None`: there is nothing to do, or it is done.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Listeners {
+    /// What the configuration says. Sources that it does not name are not there.
+    pub(super) fn start(
+        config: &Config,
+        logs: &Logs,
+        (store, vault): (&Store, &Vault),
+        news: News,
+    ) -> Result<Self> {
+        let sink = Arc::new(Sink::new(config, logs, store)?);
+        let sources = Arc::new(Sources::configured(config, &sink)?);
+        let ring = Ring {
+            store: store.clone(),
+            vault: vault.clone(),
+            news,
+            sources: Arc::clone(&sources),
+            sink: Arc::clone(&sink),
+        };
+        let ringing = Arc::new(Ringing::new(ring, &config.mail_push.mailnotify));
+        let datagrams = notify::listen(&config.mail_push, &ringing)?;
+        Ok(Self {
+            parts: Arc::new(Parts {
+                store: store.clone(),
+                vault: vault.clone(),
+                sources,
+                sink,
+                ringing,
+            }),
+            running: Mutex::default(),
+            ending: Mutex::default(),
+            _datagrams: datagrams,
+        })
+    }
+}
+
+impl Care for Listeners {
+    fn begin(&self, lease: Lease, wish: Wish) -> Sending<'_, ()> {
+        let person = lease.person.clone();
+        let source = wish.source;
+        tracing::debug!(%person, %source, wish.is_permanent, "a listener begins");
+        self.parts.sink.has_leased(lease);
+        let before = locked(&self.ending).remove(&person);
+        let parts = Arc::clone(&self.parts);
+        let (of_task, named) = (person.clone(), wish.credentials.clone());
+        let task = (source != SourceKind::Events).then(|| {
+            tokio::spawn(async move {
+                if let Some(before) = before {
+                    // One that has panicked has ended, too.
+                    let _ = before.await;
+                }
+                parts.run(&of_task, source, named).await;
+            })
+        });
+        let replaced = locked(&self.running).insert(person, Running { wish, task });
+        Box::pin(async move {
+            if let Some(replaced) = replaced {
+                replaced.end().await;
+            }
+        })
+    }
+
+    fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()> {
+        Box::pin(async move {
+            let Some(running) = locked(&self.running).remove(person) else {
+                return;
+            };
+            let source = running.wish.source;
+            tracing::debug!(%person, %source, is_over, "a listener ends");
+            self.parts.ringing.remove(person);
+            running.end().await;
+            if is_over && source != SourceKind::Events {
+                let (parts, of_task) = (Arc::clone(&self.parts), person.clone());
+                let task = tokio::spawn(async move { parts.take_away(&of_task, source).await });
+                let mut ending = locked(&self.ending);
+                ending.retain(|_, task| !task.is_finished());
+                ending.insert(person.clone(), task);
+            }
+            self.parts.sink.has_given(person);
+        })
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        for running in locked(&self.running).values() {
+            if let Some(task) = &running.task {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Ends the task; returns when it has ended.
+    async fn end(self) {
+        if let Some(task) = self.task {
+            task.abort();
+            // One that was aborted is an error, and so is one that has panicked.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Parts {
+    /// Hears a mailbox until its login is refused, or the future is dropped.
+    async fn run(&self, person: &Person, source: SourceKind, named: Option<Arc<str>>) {
+        let login = self.sources.login(&self.vault, person).await;
+        let ended = match source {
+            SourceKind::Events => return,
+            SourceKind::Dovecot => {
+                let Some(notify) = self.sources.dovecot.clone() else {
+                    return;
+                };
+                let login = login.filter(|_| notify.needs_login());
+                let fence = Arc::clone(&self.sink) as Arc<dyn Fence>;
+                notify
+                    .keep(person.clone(), login, self.sources.resync, fence)
+                    .await
+            }
+            SourceKind::ImapIdle => {
+                let (Some(idle), Some(login)) = (self.sources.idle.clone(), login) else {
+                    return;
+                };
+                let known = self.sink.known(person).await;
+                idle.listen(person.clone(), login, known).await
+            }
+            SourceKind::MailNotify => {
+                self.ringing.add(person, named.clone());
+                let (Some(idle), Some(login)) = (&self.sources.idle, login) else {
+                    return;
+                };
+                // What is there now is not rung for; what came while nobody was there is.
+                let known = self.sink.known(person).await;
+                match idle.look(person, &login, known).await {
+                    Err(ImapError::Refused(words)) => Ended::Refused(words),
+                    // The next packet looks again.
+                    Ok(()) | Err(_) => return,
+                }
+            }
+        };
+        match ended {
+            Ended::Refused(_) => self.sources.refused(&self.vault, person, named).await,
+            Ended::Lacks(what) => {
+                tracing::warn!(%person, %source, what, "a mailbox is not heard: the mail server lacks something");
+            }
+        }
+    }
+
+    /// Takes away what was set for a person who has no listener of this source any more.
+    async fn take_away(&self, person: &Person, source: SourceKind) {
+        if let Err(error) = self.store.forget_heard(person).await {
+            let error = dovecast_mail_push::causes(&error);
+            tracing::warn!(%person, error, "what is known of a mailbox cannot be forgotten");
+        }
+        let (SourceKind::Dovecot, Some(notify)) = (source, &self.sources.dovecot) else {
+            return;
+        };
+        let login = if notify.needs_login() {
+            self.sources.login(&self.vault, person).await
+        } else {
+            None
+        };
+        if let Err(error) = notify.unregister(person, login.as_ref()).await {
+            let error = dovecast_mail_push::causes(&error);
+            tracing::warn!(%person, error, "the METADATA entry `http-notify` cannot be taken away");
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

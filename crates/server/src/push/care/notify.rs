@@ -1,0 +1,207 @@
+//! Datagrams of mail servers (`[mail_push.mailnotify]`): who is rung by one.
+//!
+//! A datagram says user and mailbox. Where the mailbox can be looked into, the mails that came are
+//! told as any other source tells them; else the person's devices are told the mailbox, without
+//! an event of the log, which has none without a mail.
+
+use std::collections::HashMap;
+use std::net::UdpSocket as StdSocket;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dovecast_log::LineLimit;
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::plan::{Conditions, plan};
+use dovecast_mail_push::sources::{Boxed, MailNotify, Names, NotifyOptions, NotifySink};
+use dovecast_mail_push::{MailEvent, Person};
+use dovecast_operations::push::Vault;
+use dovecast_store::Store;
+use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::sink::Sink;
+use super::sources::Sources;
+use crate::config::mail_push::{MailNotify as Section, MailPushSection};
+use crate::push::engine::now_ms;
+use crate::push::sender::News;
+
+/// Mailboxes that are looked into at a time; who comes next waits, and so do datagrams.
+const LOOKED_INTO_AT_ONCE: usize = 64;
+/// The one mailbox that can be looked into.
+const LOOKED_INTO: &str = "INBOX";
+
+static LINES: LineLimit = LineLimit::a_minute(1);
+
+/// Persons who are rung by datagrams, and what rings them.
+pub(super) struct Ringing {
+    ring: Arc<Ring>,
+    use_full_email_address: bool,
+    persons: Mutex<Persons>,
+    looking: Arc<Semaphore>,
+}
+
+/// What rings one person.
+pub(super) struct Ring {
+    pub(super) store: Store,
+    pub(super) vault: Vault,
+    pub(super) news: News,
+    pub(super) sources: Arc<Sources>,
+    pub(super) sink: Arc<Sink>,
+}
+
+/// Persons with the names of their passwords, and the names by which datagrams call them, as they
+/// were made last.
+#[derive(Default)]
+struct Persons {
+    all: HashMap<Person, Option<Arc<str>>>,
+    names: Option<Arc<Names>>,
+}
+
+/// Conditions of which nothing is known: there is no mail to ask.
+struct NoMail;
+
+impl Conditions for NoMail {
+    fn holds(&mut self, _: &str) -> bool {
+        false
+    }
+}
+
+impl Ringing {
+    pub(super) fn new(ring: Ring, section: &Section) -> Self {
+        Self {
+            ring: Arc::new(ring),
+            use_full_email_address: section.use_full_email_address,
+            persons: Mutex::default(),
+            looking: Arc::new(Semaphore::new(LOOKED_INTO_AT_ONCE)),
+        }
+    }
+
+    /// Datagrams that name the person ring from now on.
+    pub(super) fn add(&self, person: &Person, password: Option<Arc<str>>) {
+        let mut persons = self.persons();
+        persons.all.insert(person.clone(), password);
+        persons.names = None;
+    }
+
+    /// They ring no more.
+    pub(super) fn remove(&self, person: &Person) {
+        let mut persons = self.persons();
+        if persons.all.remove(person).is_some() {
+            persons.names = None;
+        }
+    }
+
+    fn persons(&self) -> MutexGuard<'_, Persons> {
+        self.persons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes datagrams where the configuration says so.
+pub(super) fn listen(section: &MailPushSection, ringing: &Arc<Ringing>) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    let is_used = section.sources.order.contains(&SourceKind::MailNotify);
+    let Some(address) = section.mailnotify.listen.filter(|_| is_used) else {
+        return Ok(tasks);
+    };
+    let bind = || {
+        let socket = StdSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    };
+    let socket = bind().with_context(|| {
+        format!("cannot listen on `{address}` (`listen` in [mail_push.mailnotify])")
+    })?;
+    let options = NotifyOptions {
+        allow: section.mailnotify.allow.clone(),
+        delay: Duration::from_millis(section.mailnotify.delay_millis.get()),
+    };
+    let notify = MailNotify::new(options, Arc::clone(ringing) as Arc<dyn NotifySink>);
+    tasks.spawn(notify.listen(socket));
+    Ok(tasks)
+}
+
+impl NotifySink for Ringing {
+    fn names(&self) -> Arc<Names> {
+        let mut persons = self.persons();
+        if let Some(names) = &persons.names {
+            return Arc::clone(names);
+        }
+        let mut names = Names::new(self.use_full_email_address);
+        for person in persons.all.keys() {
+            names.add(person, &person.login);
+        }
+        let names = Arc::new(names);
+        persons.names = Some(Arc::clone(&names));
+        names
+    }
+
+    fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()> {
+        Box::pin(async move {
+            // It is closed by nobody.
+            let Ok(place) = Arc::clone(&self.looking).acquire_owned().await else {
+                return;
+            };
+            let password = self.persons().all.get(&person).cloned().flatten();
+            let ring = Arc::clone(&self.ring);
+            tokio::spawn(async move {
+                ring.ring(&person, &mailbox, password).await;
+                drop(place);
+            });
+        })
+    }
+}
+
+impl Ring {
+    async fn ring(&self, person: &Person, mailbox: &str, password: Option<Arc<str>>) {
+        if mailbox.eq_ignore_ascii_case(LOOKED_INTO) && self.look(person, password).await {
+            return;
+        }
+        if let Err(error) = self.tell(person, mailbox).await
+            && LINES.take()
+        {
+            let error = dovecast_mail_push::causes(&error);
+            tracing::warn!(%person, error, "a datagram has rung nobody: the store cannot be asked");
+        }
+    }
+
+    /// Tells what is new in the mailbox; `false`: it cannot be looked into, or not much is known of
+    /// it before now.
+    async fn look(&self, person: &Person, password: Option<Arc<str>>) -> bool {
+        let Some(idle) = &self.sources.idle else {
+            return false;
+        };
+        let Some(login) = self.sources.login(&self.vault, person).await else {
+            return false;
+        };
+        let known = self.sink.known(person).await;
+        let is_known = known.is_some();
+        match idle.look(person, &login, known).await {
+            Ok(()) => is_known,
+            Err(error) => {
+                if error.is_refused_login() {
+                    self.sources.refused(&self.vault, person, password).await;
+                } else {
+                    let error = dovecast_mail_push::causes(&error);
+                    tracing::debug!(%person, error, "a mailbox cannot be looked into: its devices are told the mailbox only");
+                }
+                false
+            }
+        }
+    }
+
+    /// Tells the person's devices that something has come, without saying what.
+    async fn tell(&self, person: &Person, mailbox: &str) -> dovecast_store::Result<()> {
+        let event = MailEvent::something_new(person.clone(), mailbox);
+        let records = self
+            .store
+            .subscriptions_of(std::slice::from_ref(person))
+            .await?;
+        let subscriptions: Vec<_> = records.into_iter().map(|one| one.subscription).collect();
+        let plan = plan(&event, &subscriptions, &mut NoMail, now_ms());
+        self.store.write_pushes(&[(person.clone(), plan)]).await?;
+        self.news.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Where what is heard goes: into the log, as the plugin would have written it, and what is known
+//! of the mailbox into the store.
+//!
+//! First the events, then the snapshot: after a crash in between the same is heard again, and the
+//! log drops what it has by its id. Nothing is written without a good lease.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use dovecast_event::EventKind;
+use dovecast_log::{LineLimit, NewRecord};
+use dovecast_mail_push::Person;
+use dovecast_mail_push::placement::Lease;
+use dovecast_mail_push::sources::{Boxed, EventId, EventIds, Fence, Heard, HeardSink, Snapshot};
+use dovecast_store::Store;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::headers::event_headers;
+use crate::key_file;
+use crate::logs::Logs;
+use crate::sources::ox::IdKey;
+use crate::sources::{Destination, NotTaken};
+
+/// Events that are remembered, so that two listeners of one mailbox ring once: 5 MB.
+const REMEMBERED_EVENTS: usize = 100_000;
+/// How long flags that change again are the same change: as long as the clock of one node may hang.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+
+static LINES: LineLimit = LineLimit::a_minute(1);
+
+/// Writes what is heard.
+pub(super) struct Sink {
+    store: Store,
+    destination: Destination,
+    key: IdKey,
+    leases: Mutex<HashMap<Person, Lease>>,
+    told: Mutex<EventIds>,
+}
+
+impl Sink {
+    pub(super) fn new(config: &Config, logs: &Logs, store: &Store) -> Result<Self> {
+        let topic = config.dispatch.event_topics.first();
+        let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
+        // The key of [ox]: a mail that Dovecot's driver tells of, too, has the same id.
+        let key_file = config.ox_key_file();
+        let key = key_file::load(&key_file)
+            .with_context(|| format!("cannot use the key of ids, `{}`", key_file.display()))?;
+        Ok(Self {
+            store: store.clone(),
+            destination,
+            key: IdKey::of(&key),
+            leases: Mutex::default(),
+            told: Mutex::new(EventIds::new(REMEMBERED_EVENTS, REMEMBERED_FOR)),
+        })
+    }
+
+    /// From now on the person is heard with this lease.
+    pub(super) fn has_leased(&self, lease: Lease) {
+        self.leases().insert(lease.person.clone(), lease);
+    }
+
+    /// From now on nothing of the person is written.
+    pub(super) fn has_given(&self, person: &Person) {
+        self.leases().remove(person);
+    }
+
+    /// What is known of a person's mailbox. What cannot be read is not known.
+    pub(super) async fn known(&self, person: &Person) -> Option<Snapshot> {
+        loop {
+            match self.store.heard(person).await {
+                Ok(None) => return None,
+                Ok(Some(json)) => match serde_json::from_str(&json) {
+                    Ok(snapshot) => return Some(snapshot),
+                    Err(error) => {
+                        tracing::error!(%person, %error, "what is known of a mailbox cannot be read: what came since is not told");
+                        return None;
+                    }
+                },
+                // To begin anew would miss what came: the listener waits for the store.
+                Err(error) => {
+                    trouble(&error);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<Person, Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn lease(&self, person: &Person) -> Option<Lease> {
+        let lease = self.leases().get(person).cloned()?;
+        match self.store.holds_lease(&lease).await {
+            Ok(is_held) => is_held.then_some(lease),
+            Err(error) => {
+                trouble(&error);
+                None
+            }
+        }
+    }
+
+    async fn write(&self, person: &Person, heard: &[Heard], snapshot: &Snapshot) -> bool {
+        let Some(lease) = self.lease(person).await else {
+            return false;
+        };
+        let user = person.event_user();
+        let first: Vec<&Heard> = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_first = |one: &&Heard| told.is_first(&EventId::of(&user, one));
+            heard.iter().filter(is_first).collect()
+        };
+        let records = first.iter().map(|one| self.record(&user, one)).collect();
+        if !self.is_durable(records).await {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            for one in first {
+                told.forget(&EventId::of(&user, one));
+            }
+            return false;
+        }
+        let Ok(json) = serde_json::to_string(snapshot) else {
+            return false;
+        };
+        match self.store.put_heard(&lease, &json).await {
+            Ok(is_ours) => is_ours,
+            Err(error) => {
+                trouble(&error);
+                false
+            }
+        }
+    }
+
+    async fn is_durable(&self, records: Vec<NewRecord>) -> bool {
+        if records.is_empty() {
+            return true;
+        }
+        match self.destination.append_all(records).await {
+            Ok(all) => {
+                let refused = all.iter().filter_map(|one| one.as_ref().err());
+                for error in refused.filter(|_| LINES.take()) {
+                    tracing::error!(%error, "an event that was heard is not told: the log never takes it");
+                }
+                !all.iter().any(|one| *one == Err(NotTaken::Unavailable))
+            }
+            Err(NotTaken::Unavailable) => false,
+            // It is the same the next time.
+            Err(error) => {
+                if LINES.take() {
+                    tracing::error!(%error, "events that were heard are not told: the log never takes them");
+                }
+                true
+            }
+        }
+    }
+
+    fn record(&self, user: &str, heard: &Heard) -> NewRecord {
+        let now = jiff::Timestamp::now();
+        let id = self.id(user, heard);
+        NewRecord {
+            topic: Arc::clone(&self.destination.topic),
+            key: Some(Bytes::copy_from_slice(user.as_bytes())),
+            value: heard.event(user).into(),
+            headers: event_headers(id, now),
+            timestamp_ms: now.as_millisecond(),
+            id: Some(id.as_u128()),
+        }
+    }
+
+    /// The id of an event. A mail comes and goes once; flags may change in the same way again.
+    fn id(&self, user: &str, heard: &Heard) -> Uuid {
+        let (uidvalidity, uid) = (heard.uidvalidity.to_be_bytes(), heard.uid().to_be_bytes());
+        let mail: [&[u8]; 4] = [
+            user.as_bytes(),
+            heard.mailbox.as_bytes(),
+            &uidvalidity,
+            &uid,
+        ];
+        match heard.kind() {
+            EventKind::MessageNew | EventKind::MessageAppend => self.key.id(&mail),
+            EventKind::MessageExpunge => self.key.id(&[&mail[..], &[b"MessageExpunge"]].concat()),
+            _ => Uuid::now_v7(),
+        }
+    }
+}
+
+impl HeardSink for Sink {
+    fn take<'a>(
+        &'a self,
+        person: &'a Person,
+        heard: &'a [Heard],
+        snapshot: &'a Snapshot,
+    ) -> Boxed<'a, bool> {
+        Box::pin(self.write(person, heard, snapshot))
+    }
+}
+
+impl Fence for Sink {
+    fn holds<'a>(&'a self, person: &'a Person) -> Boxed<'a, bool> {
+        Box::pin(async move { self.lease(person).await.is_some() })
+    }
+}
+
+fn trouble(error: &dovecast_store::StoreError) {
+    if LINES.take() {
+        let error = dovecast_mail_push::causes(error);
+        tracing::warn!(
+            error,
+            "the store cannot be asked about a mailbox that is heard; this is retried"
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! What is known of mailboxes that are heard without events, so that a restart misses nothing.
+//!
+//! It is written by whoever has the lease of the person's listener, and by nobody else.
+
+use dovecast_mail_push::Person;
+use dovecast_mail_push::placement::Lease;
+
+use crate::error::Result;
+use crate::open::Store;
+use crate::row;
+
+/// A node with an older lease overwrites nothing.
+const PUT: &str = "INSERT INTO push_heard (context, user_name, snapshot, fence) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (context, user_name) DO UPDATE SET snapshot = excluded.snapshot, fence = excluded.fence \
+    WHERE push_heard.fence <= excluded.fence";
+/// A person without a session and a subscription has neither.
+const FORGET: [&str; 2] = [
+    "DELETE FROM push_heard WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
+     WHERE s.context = push_heard.context AND s.user_name = push_heard.user_name) \
+     AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_heard.context \
+     AND s.user_name = push_heard.user_name AND s.expires_ms > $1)",
+    "DELETE FROM push_credential WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
+     WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name) \
+     AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_credential.context \
+     AND s.user_name = push_credential.user_name AND s.expires_ms > $1)",
+];
+
+impl Store {
+    /// What is known of a person's mailbox, as it was put.
+    pub async fn heard(&self, person: &Person) -> Result<Option<String>> {
+        let found =
+            sqlx::query("SELECT snapshot FROM push_heard WHERE context = $1 AND user_name = $2")
+                .bind(&*person.context)
+                .bind(&*person.user)
+                .fetch_optional(&self.database.pool)
+                .await?;
+        found.map(|found| row::text(&found, "snapshot")).transpose()
+    }
+
+    /// Keeps what is known of a person's mailbox; `false`: somebody with a newer lease has.
+    pub async fn put_heard(&self, lease: &Lease, snapshot: &str) -> Result<bool> {
+        let done = sqlx::query(PUT)
+            .bind(&*lease.person.context)
+            .bind(&*lease.person.user)
+            .bind(snapshot)
+            .bind(lease.fence)
+            .execute(&self.database.pool)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Forgets what is known of a person's mailbox: whoever hears it again begins anew.
+    pub async fn forget_heard(&self, person: &Person) -> Result<()> {
+        sqlx::query("DELETE FROM push_heard WHERE context = $1 AND user_name = $2")
+            .bind(&*person.context)
+            .bind(&*person.user)
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets what is known of the mailboxes, and the credentials, of persons who have neither a
+    /// subscription nor a session any more, however those went; how many rows there were.
+    pub async fn forget_unheard(&self) -> Result<u64> {
+        let mut forgotten = 0;
+        for statement in FORGET {
+            let done = sqlx::query(statement)
+                .bind(self.clock.now_ms())
+                .execute(&self.database.pool)
+                .await?;
+            forgotten += done.rows_affected();
+        }
+        Ok(forgotten)
+    }
+}
