@@ -10,6 +10,7 @@
 
 mod glob;
 pub mod imap;
+pub mod lanes;
 pub mod listener;
 pub mod log_in;
 pub mod mail_event;

@@ -26,6 +26,17 @@ impl Statement {
         }
     }
 
+    /// A text that has places for these numbers, `$1` for the first.
+    pub(crate) fn of_numbered(text: &'static str, numbers: &[i64]) -> Self {
+        let mut statement = Self::new(text);
+        for number in numbers {
+            if let Err(error) = statement.values.add(*number) {
+                statement.failed = Some(sqlx::Error::Encode(error));
+            }
+        }
+        statement
+    }
+
     /// More of the text. No input of others ever gets here.
     pub(crate) fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);

@@ -97,6 +97,17 @@ impl DeviceAddress {
         }
     }
 
+    /// Whose queue pushes of the device are in: scheme, host and port of its service, or the name
+    /// of the transport where one service has all devices.
+    pub fn lane(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::WebPush { endpoint: url, .. } | Self::Webhook { url, .. } => origin(url),
+            Self::Fcm { .. } | Self::Apns { .. } => None,
+        }
+        .unwrap_or_else(|| kind.name().to_owned())
+    }
+
     /// The end of the token, to tell devices apart.
     pub fn last_four(&self) -> String {
         let token = self.token();
@@ -105,6 +116,20 @@ impl DeviceAddress {
         let start = token.char_indices().rev().take(shown).last();
         start.map_or(String::new(), |(at, _)| token[at..].to_owned())
     }
+}
+
+/// Scheme, host and port of a URL, in one spelling; what is none was refused before.
+fn origin(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let place = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, place)| place);
+    let (scheme, place) = (scheme.to_ascii_lowercase(), place.to_ascii_lowercase());
+    let usual = if scheme == "http" { ":80" } else { ":443" };
+    let place = place.strip_suffix(usual).unwrap_or(&place);
+    Some(format!("{scheme}://{place}"))
 }
 
 impl Drop for DeviceAddress {

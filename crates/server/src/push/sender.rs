@@ -1,11 +1,16 @@
 //! From pushes that wait to the services of devices: claims what is due, makes attempts, and writes
 //! what came of each.
+//!
+//! Attempts are made in lanes, a bounded number in all, at one host and for one person: a service
+//! that hangs takes its own places and no others. What waits for one device goes one after the
+//! other, by the claim.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dovecast_log::LineLimit;
+use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::retry::{DEADLINE, due_after};
 use dovecast_mail_push::{Push, PushAnswer, PushVerdict, Transport};
 use dovecast_operations::push::Transports;
@@ -19,8 +24,14 @@ use super::engine::now_ms;
 /// Wakes the sender.
 pub(super) type News = Arc<Notify>;
 
-/// Attempts at a time: what is claimed is sent well within the minute of its claim.
-const ATTEMPTS_AT_A_TIME: u32 = 64;
+/// Attempts at a time. Four hosts can hang before others have to wait for the end of an attempt.
+const LANES: LaneBounds = LaneBounds {
+    in_all: 256,
+    of_host: 64,
+    of_person: 8,
+};
+/// Pushes that are looked at besides those that there is room for, of which some may find none.
+const LOOKED_AT_BESIDES: usize = 64;
 /// Longest time of an attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked for what is due.
@@ -50,56 +61,68 @@ pub(crate) struct Sender {
 impl Sender {
     /// Sends what is due, for ever.
     pub(super) async fn run(&self) {
-        let limits = ClaimLimits {
-            most: ATTEMPTS_AT_A_TIME,
-            per_minute: self.per_minute,
-        };
+        let lanes = Lanes::new(LANES);
+        let mut attempts = JoinSet::new();
         let mut dropped = Instant::now();
         loop {
             if dropped.elapsed() >= DROP_INTERVAL {
                 dropped = Instant::now();
                 self.drop_old().await;
             }
-            let sent = match self.store.claim_pushes(limits).await {
-                Ok((claimed, wrong, unopened)) => {
-                    self.counters.add(Count::WrongPerson, wrong);
-                    self.counters.add(Count::Unopened, unopened);
-                    self.send_all(claimed).await
-                }
-                Err(error) => {
-                    trouble(
-                        error,
-                        "pushes that are due cannot be claimed; this is retried",
-                    );
-                    0
-                }
-            };
-            if sent == 0 {
+            if self.begin(&lanes, &mut attempts).await == 0 {
                 tokio::select! {
                     () = self.news.notified() => {}
                     () = tokio::time::sleep(DUE_INTERVAL) => {}
+                    Some(ended) = attempts.join_next() => self.look_at(ended),
                 }
+            }
+            while let Some(ended) = attempts.try_join_next() {
+                self.look_at(ended);
             }
         }
     }
 
-    /// Sends them side by side; a slow service costs its own pushes the wait, and the others no
-    /// more than the longest time of one attempt.
-    async fn send_all(&self, claimed: Vec<ClaimedPush>) -> usize {
-        let count = claimed.len();
-        let mut attempts = JoinSet::new();
-        for push in claimed {
-            let sender = self.clone();
-            attempts.spawn(async move { sender.send(push).await });
+    /// Begins attempts at what is due and finds a place; how many.
+    async fn begin(&self, lanes: &Lanes, attempts: &mut JoinSet<()>) -> usize {
+        let free = lanes.free();
+        if free == 0 {
+            return 0;
         }
-        while let Some(ended) = attempts.join_next().await {
-            if ended.is_err() {
-                // The claim ends by itself, and the push is tried again then.
-                self.counters.add(Count::Panicked, 1);
-                tracing::error!("an attempt at a push has panicked");
+        let limits = ClaimLimits {
+            most: u32::try_from(free + LOOKED_AT_BESIDES).unwrap_or(u32::MAX),
+            per_minute: self.per_minute,
+        };
+        let claimed = match self.store.claim_pushes(limits, lanes).await {
+            Ok((claimed, wrong, unopened)) => {
+                self.counters.add(Count::WrongPerson, wrong);
+                self.counters.add(Count::Unopened, unopened);
+                claimed
             }
+            Err(error) => {
+                trouble(
+                    error,
+                    "pushes that are due cannot be claimed; this is retried",
+                );
+                return 0;
+            }
+        };
+        let count = claimed.len();
+        for (push, permit) in claimed {
+            let sender = self.clone();
+            attempts.spawn(async move {
+                sender.send(push).await;
+                drop(permit);
+            });
         }
         count
+    }
+
+    fn look_at(&self, ended: Result<(), tokio::task::JoinError>) {
+        if ended.is_err() {
+            // The claim ends by itself, and the push is tried again then.
+            self.counters.add(Count::Panicked, 1);
+            tracing::error!("an attempt at a push has panicked");
+        }
     }
 
     async fn send(&self, push: ClaimedPush) {

@@ -29,6 +29,9 @@ use super::wiring::{Ports, acts};
 use super::{PushApi, router};
 use crate::config::Config;
 
+/// A webhook that never answers.
+const HANGING: &str = "https://hanging.example/";
+
 /// A mail server that knows one password.
 struct Passwords;
 
@@ -75,6 +78,9 @@ impl Transport for Devices {
             let answer = self.answers.lock().expect("a lock").pop();
             let told = (address.token().to_owned(), push.clone());
             self.sent.send(told).expect("the test listens");
+            if address.token() == HANGING {
+                std::future::pending::<()>().await;
+            }
             answer.unwrap_or_else(|| said(PushVerdict::Accepted, 201))
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use dovecast_mail_push::lanes::{LanePermit, Lanes};
 use dovecast_mail_push::{DeviceAddress, Person, SubscriptionId, Tag, Topic, TransportKind};
 use serde_json::Value;
 use sqlx::any::AnyRow;
@@ -10,18 +11,23 @@ use super::person;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
+use crate::statement::Statement;
 
-/// Whom it is for is asked of both: what waits, and the subscription.
+/// Whom it is for is asked of both: what waits, and the subscription. What waits for one device
+/// goes one after the other: only its first push that is due, and none while another is under way.
 const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
     device.transport, device.sealed, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
     push.deadline_ms, push.failures, push.revision, device.context AS device_context, device.user_name AS device_user, \
-    device.wishes, (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
+    device.wishes, device.lane, (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
     AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) AS had \
     FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
     WHERE push.due_ms <= $2 AND push.deadline_ms > $2 AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) \
     AND (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
     AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) < $4 \
-    ORDER BY push.due_ms, push.id LIMIT $5";
+    AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \
+    AND other.id <> push.id AND ((other.claimed_until_ms > $2 AND other.claimed_until_ms <= $3) \
+    OR (other.due_ms <= $2 AND other.deadline_ms > $2 \
+    AND (other.due_ms < push.due_ms OR (other.due_ms = push.due_ms AND other.id < push.id)))))";
 const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
     AND (claimed_until_ms <= $4 OR claimed_until_ms > $5)";
 /// Whether a claimed push is still that of its subscription, and nobody else's device.
@@ -37,7 +43,7 @@ const CLAIM_MS: i64 = 60_000;
 /// How many pushes are claimed.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimLimits {
-    /// Most of them.
+    /// Most that are looked at.
     pub most: u32,
     /// Most that one person gets within a minute.
     pub per_minute: u32,
@@ -88,18 +94,19 @@ impl ClaimedPush {
 }
 
 impl Store {
-    /// Claims pushes that are due, for a minute. One whose device is another person's is dropped
-    /// and counted in the second number; so is one whose address cannot be opened in the third.
-    pub async fn claim_pushes(&self, limits: ClaimLimits) -> Result<(Vec<ClaimedPush>, u64, u64)> {
+    /// Claims pushes that are due and find a place in the lanes, for a minute. Hosts and persons
+    /// that have no place left are not even looked at: what waits for them hides no other. One
+    /// whose device is another person's is dropped and counted in the second number; so is one
+    /// whose address cannot be opened in the third.
+    pub async fn claim_pushes(
+        &self,
+        limits: ClaimLimits,
+        lanes: &Lanes,
+    ) -> Result<(Vec<(ClaimedPush, LanePermit)>, u64, u64)> {
         let now_ms = self.clock.now_ms();
         let set_back_ms = now_ms + 10 * CLAIM_MS;
-        let due = sqlx::query(DUE)
-            .bind(now_ms - MINUTE_MS)
-            .bind(now_ms)
-            .bind(set_back_ms)
-            .bind(i64::from(limits.per_minute))
-            .bind(i64::from(limits.most))
-            .fetch_all(&self.database.pool)
+        let due = self
+            .due_pushes((now_ms, set_back_ms), limits, lanes)
             .await?;
         let (mut claimed, mut wrong, mut locked) = (Vec::new(), 0, 0);
         let mut taken: HashMap<Person, i64> = HashMap::new();
@@ -113,7 +120,12 @@ impl Store {
                 continue;
             }
             let had = row::number(found, "had")?;
-            let taken = taken.entry(whose).or_insert(had);
+            // What is under way may still be accepted within this minute.
+            let under_way = i64::try_from(lanes.of_person(&whose)).unwrap_or(i64::MAX);
+            let Some(permit) = lanes.take(&row::text(found, "lane")?, &whose) else {
+                continue;
+            };
+            let taken = taken.entry(whose).or_insert(had.saturating_add(under_way));
             if *taken >= i64::from(limits.per_minute) {
                 continue;
             }
@@ -131,7 +143,7 @@ impl Store {
             }
             *taken += 1;
             match self.claimed(found).await {
-                Ok(push) => claimed.push(push),
+                Ok(push) => claimed.push((push, permit)),
                 Err(error) => {
                     let error = with_sources(&error);
                     let id = row::text(found, "subscription_id")?;
@@ -145,6 +157,39 @@ impl Store {
             }
         }
         Ok((claimed, wrong, locked))
+    }
+
+    /// Rows of pushes that may be claimed, the most urgent first.
+    async fn due_pushes(
+        &self,
+        (now_ms, set_back_ms): (i64, i64),
+        limits: ClaimLimits,
+        lanes: &Lanes,
+    ) -> Result<Vec<AnyRow>> {
+        let mut statement = Statement::of_numbered(
+            DUE,
+            &[
+                now_ms - MINUTE_MS,
+                now_ms,
+                set_back_ms,
+                i64::from(limits.per_minute),
+            ],
+        );
+        let hosts = lanes.full_hosts();
+        if !hosts.is_empty() {
+            statement.push(" AND device.lane NOT IN (");
+            statement.bind_list(hosts, ", ").push(")");
+        }
+        for person in lanes.full_persons() {
+            statement.push(" AND NOT (push.context = ");
+            statement.bind(person.context.to_string());
+            statement.push(" AND push.user_name = ");
+            statement.bind(person.user.to_string()).push(")");
+        }
+        statement.push(" ORDER BY push.due_ms, push.id LIMIT ");
+        statement.bind(i64::from(limits.most));
+        let mut connection = self.database.pool.acquire().await?;
+        statement.fetch_all(&mut connection).await
     }
 
     /// Whether a claimed push may be sent: it was not replaced or taken back, and its device is

@@ -3,6 +3,7 @@
 use std::slice;
 
 use anyhow::{Context, Result, ensure};
+use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::plan::{Conditions, plan};
 use dovecast_mail_push::{DeviceAddress, EventPlan, MailEvent, Subscription, Topic};
 use dovecast_notification::EventAccount;
@@ -18,6 +19,8 @@ cases![
     what_is_read_while_it_is_sent_is_closed,
     others_than_new_mail_are_gathered,
     no_more_than_so_many_a_minute,
+    pushes_of_one_device_go_one_after_the_other,
+    what_waits_for_a_full_host_or_person_hides_no_other,
     a_push_that_fails_is_due_later_and_dropped_in_the_end,
     nobody_is_rung_for_anothers_mail_whose_token_moves,
     a_device_that_is_gone_goes_with_what_waits,
@@ -27,6 +30,21 @@ const LIMITS: ClaimLimits = ClaimLimits {
     most: 100,
     per_minute: 30,
 };
+
+/// Room for all that a case claims.
+fn lanes() -> Lanes {
+    Lanes::new(LaneBounds {
+        in_all: 100,
+        of_host: 100,
+        of_person: 100,
+    })
+}
+
+/// What may be sent now.
+async fn claimed(store: &Store, limits: ClaimLimits) -> Result<Vec<ClaimedPush>> {
+    let (claimed, ..) = store.claim_pushes(limits, &lanes()).await?;
+    Ok(claimed.into_iter().map(|(push, _)| push).collect())
+}
 
 /// No condition is in these cases.
 struct Nothing;
@@ -56,9 +74,9 @@ async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
 }
 
 async fn claim(store: &Store) -> Result<Vec<ClaimedPush>> {
-    let (claimed, wrong, locked) = store.claim_pushes(LIMITS).await?;
+    let (claimed, wrong, locked) = store.claim_pushes(LIMITS, &lanes()).await?;
     ensure!((wrong, locked) == (0, 0), "{wrong} {locked}");
-    Ok(claimed)
+    Ok(claimed.into_iter().map(|(push, _)| push).collect())
 }
 
 fn answer(status: u16) -> LastAnswer {
@@ -87,14 +105,7 @@ async fn a_push_is_sent_once_and_replaced_by_a_newer_state(test: Test) -> Result
     let first = claim(&store).await?;
     ensure!(first.len() == 1 && first[0].badge == Some(2), "{first:?}");
     ensure!(first[0].address.token() == "t" && first[0].topic == Topic::MailNew);
-    ensure!(
-        store
-            .another_node()
-            .claim_pushes(LIMITS)
-            .await?
-            .0
-            .is_empty()
-    );
+    ensure!(claimed(&store.another_node(), LIMITS).await?.is_empty());
     // It is replaced while it is under way: the newer state is sent as well.
     tell(&store, "MessageNew", 1, r#","unseen":3"#).await?;
     ensure!(!store.may_send(&first[0]).await?);
@@ -194,20 +205,87 @@ async fn others_than_new_mail_are_gathered(test: Test) -> Result<()> {
 
 async fn no_more_than_so_many_a_minute(test: Test) -> Result<()> {
     let store = test.open().await?;
-    put(&store, new(&joe(), "t", &["mail:new"])).await?;
-    for uid in 0..8 {
-        tell(&store, "MessageNew", uid, "").await?;
+    for device in 0..8 {
+        put(&store, new(&joe(), &device.to_string(), &["mail:new"])).await?;
     }
+    tell(&store, "MessageNew", 1, "").await?;
     let limits = ClaimLimits {
         most: 100,
         per_minute: 5,
     };
-    let (first, ..) = store.claim_pushes(limits).await?;
+    let first = claimed(&store, limits).await?;
     ensure!(first.len() == 5, "{}", first.len());
     accept(&store, &first).await?;
-    ensure!(store.claim_pushes(limits).await?.0.is_empty());
+    ensure!(claimed(&store, limits).await?.is_empty());
     test.clock.pass(60_000);
-    ensure!(store.claim_pushes(limits).await?.0.len() == 3);
+    ensure!(claimed(&store, limits).await?.len() == 3);
+    Ok(())
+}
+
+async fn pushes_of_one_device_go_one_after_the_other(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    for uid in 1..=3 {
+        tell(&store, "MessageNew", uid, "").await?;
+        test.clock.pass(1);
+    }
+    for uid in 1..=2 {
+        let push = claim(&store).await?;
+        ensure!(push.len() == 1 && push[0].message["uid"] == uid, "{push:?}");
+        // Nor does another node send the next one meanwhile.
+        ensure!(claim(&store.another_node()).await?.is_empty());
+        accept(&store, &push).await?;
+    }
+    // A newer mail does not wait for an older one that is tried again later.
+    let push = claim(&store).await?.remove(0);
+    let later = PushEnd::Later(10_000, answer(503));
+    store.end_push(&push, &later).await?;
+    tell(&store, "MessageNew", 4, "").await?;
+    let push = claim(&store).await?;
+    ensure!(push.len() == 1 && push[0].message["uid"] == 4, "{push:?}");
+    Ok(())
+}
+
+async fn what_waits_for_a_full_host_or_person_hides_no_other(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let lanes = Lanes::new(LaneBounds {
+        in_all: 10,
+        of_host: 2,
+        of_person: 3,
+    });
+    let limits = ClaimLimits {
+        most: 2,
+        per_minute: 30,
+    };
+    let webhook = |host: &str, device: u32| DeviceAddress::Webhook {
+        url: format!("https://{host}/{device}"),
+        signing_secret: String::new(),
+    };
+    for device in 0..6 {
+        let mut subscription = new(&joe(), "", &["mail:new"]);
+        let host = if device < 4 {
+            "slow.example"
+        } else {
+            "quick.example"
+        };
+        subscription.address = webhook(host, device);
+        put(&store, subscription).await?;
+    }
+    tell(&store, "MessageNew", 1, "").await?;
+    let mut held = Vec::new();
+    let mut hosts = Vec::new();
+    for _ in 0..4 {
+        let (claimed, ..) = store.claim_pushes(limits, &lanes).await?;
+        hosts.extend(claimed.iter().map(|(push, _)| push.address.lane()));
+        held.extend(claimed);
+    }
+    // Two of one host, and one of the other until the person has no place left.
+    let of = |name: &str| hosts.iter().filter(|host| *host == name).count();
+    let counts = (of("https://slow.example"), of("https://quick.example"));
+    ensure!(counts == (2, 1) || counts == (1, 2), "{hosts:?}");
+    held.clear();
+    let (claimed, ..) = store.claim_pushes(limits, &lanes).await?;
+    ensure!(claimed.len() == 2);
     Ok(())
 }
 
@@ -252,7 +330,7 @@ async fn nobody_is_rung_for_anothers_mail_whose_token_moves(test: Test) -> Resul
     put(&store, new(&joe(), "u", &["mail:new"])).await?;
     tell(&store, "MessageNew", 2, "").await?;
     test.execute("UPDATE push_subscription SET user_name = '12'")?;
-    let (claimed, wrong, _) = store.claim_pushes(LIMITS).await?;
+    let (claimed, wrong, _) = store.claim_pushes(LIMITS, &lanes()).await?;
     ensure!(claimed.is_empty() && wrong == 1, "{claimed:?} {wrong}");
     ensure!(store.waiting_pushes().await? == 0);
     Ok(())
@@ -263,16 +341,17 @@ async fn a_device_that_is_gone_goes_with_what_waits(test: Test) -> Result<()> {
     put(&store, new(&joe(), "t", &["mail:new"])).await?;
     tell(&store, "MessageNew", 1, "").await?;
     tell(&store, "MessageNew", 2, "").await?;
-    let pushes = claim(&store).await?;
+    let refused = claim(&store).await?.remove(0);
     store
-        .end_push(&pushes[0], &PushEnd::Refused(answer(400)))
+        .end_push(&refused, &PushEnd::Refused(answer(400)))
         .await?;
     ensure!(
         store.subscriptions(&joe()).await?.len() == 1,
         "refused is not gone"
     );
     // It is registered anew meanwhile, with another address: that one is not gone.
-    let id = pushes[1].subscription;
+    let push = claim(&store).await?.remove(0);
+    let id = push.subscription;
     let edit = SubscriptionEdit {
         address: Some(DeviceAddress::Fcm {
             token: "newer".to_owned(),
@@ -283,7 +362,7 @@ async fn a_device_that_is_gone_goes_with_what_waits(test: Test) -> Result<()> {
         .edit_subscription(&joe(), id, edit)
         .await?
         .context("changed")?;
-    store.end_push(&pushes[1], &PushEnd::Gone).await?;
+    store.end_push(&push, &PushEnd::Gone).await?;
     ensure!(store.subscriptions(&joe()).await?.len() == 1);
     let push = claim(&store).await?.remove(0);
     store.end_push(&push, &PushEnd::Gone).await?;

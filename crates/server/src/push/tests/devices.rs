@@ -7,7 +7,7 @@ use dovecast_log::{Log, NewRecord};
 use dovecast_mail_push::{Push, PushVerdict, Topic};
 use serde_json::{Value, json};
 
-use super::{World, said};
+use super::{HANGING, World, said};
 use crate::config::Config;
 use crate::logs::Logs;
 use crate::push::counters::Count;
@@ -82,6 +82,30 @@ impl Running {
             .await
             .expect("it is counted in time");
     }
+}
+
+#[tokio::test]
+async fn a_webhook_that_hangs_holds_up_nobody_else() {
+    let mut running = Running::start(json!({})).await;
+    let mut ann = running.world.door(&Config::default());
+    ann.log_in("12@3").await;
+    let webhook = json!({
+        "client": "desk", "transport": "webhook", "topics": ["mail:new"], "webhook": { "url": HANGING },
+    });
+    let (_, made) = ann
+        .ask("POST", "/api/push/v1/subscriptions", Some(&webhook))
+        .await;
+    assert!(made["subscription"]["id"].is_string(), "{made}");
+    running.tell("12@3", "MessageNew", 1, "").await;
+    let hanging = tokio::time::timeout(PATIENCE, running.world.sent.recv()).await;
+    let (token, _) = hanging.expect("a push in time").expect("a push");
+    assert_eq!(token, HANGING);
+    for uid in 2..4 {
+        running.tell("11@3", "MessageNew", uid, "").await;
+        assert_eq!(running.next().await.message["uid"], uid);
+    }
+    // The attempt at the webhook is still the first one.
+    assert_eq!(running.pushing.counters().get(Count::Retried), 0);
 }
 
 #[tokio::test]

@@ -16,9 +16,9 @@ use crate::secrets::Keyring;
 use crate::statement::Statement;
 
 const INSERT: &str = "INSERT INTO push_subscription (id, context, user_name, login, client, transport, token_hash, \
-    last_four, wishes, sealed, created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    last_four, wishes, sealed, created_ms, expires_ms, lane) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const REPLACE: &str = "UPDATE push_subscription SET login = $1, client = $2, last_four = $3, wishes = $4, sealed = $5, \
-    expires_ms = $6 WHERE id = $7";
+    expires_ms = $6, lane = $7 WHERE id = $8";
 const COUNT: &str =
     "SELECT COUNT(*) AS total FROM push_subscription WHERE context = $1 AND user_name = $2";
 
@@ -132,6 +132,7 @@ pub(super) async fn insert(
         .bind(sealed)
         .bind(*created_ms)
         .bind(subscription.expires_ms)
+        .bind(address.lane())
         .execute(&mut *change.tx)
         .await?;
     Ok(())
@@ -150,6 +151,7 @@ pub(super) async fn replace(
         .bind(Value::Object(new.wishes.to_json()).to_string())
         .bind(sealed)
         .bind(new.expires_ms)
+        .bind(new.address.lane())
         .bind(id)
         .execute(&mut *change.tx)
         .await?;
