@@ -4,10 +4,12 @@
 //! [`MailPush`] for each act. A person reaches what is their own, and nothing else.
 
 mod caller;
+mod devices;
 mod listeners;
 mod sessions;
 mod subscriptions;
 mod tries;
+mod users;
 mod vault;
 
 use std::collections::HashMap;
@@ -18,10 +20,12 @@ use dovecast_notification::EventAccount;
 use dovecast_store::Store;
 
 pub use caller::PushCaller;
+pub use devices::{DeviceHistory, TestedDevice, said};
 pub use listeners::ListenerRules;
 pub use sessions::{BegunSession, SessionRequest};
 pub use subscriptions::{PushTest, ShownSubscription};
 use tries::Tries;
+pub use users::PushUser;
 pub use vault::{CredentialStorage, KnownPassword, Vault};
 
 /// What brings pushes to devices, by kind.
@@ -49,6 +53,8 @@ pub struct MailPushParts {
     pub account: EventAccount,
     /// What the configuration says of listeners.
     pub rules: ListenerRules,
+    /// Most pushes of one person within a minute.
+    pub pushes_per_minute: u64,
     /// Bounds.
     pub limits: PushLimits,
 }

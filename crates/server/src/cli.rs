@@ -7,6 +7,8 @@ mod dead_letters;
 mod doctor;
 mod import_dovecot;
 mod plan;
+mod push;
+mod pushusers;
 mod registry;
 mod secrets;
 mod send;
@@ -25,6 +27,8 @@ pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArgument
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use import_dovecot::ImportDovecotArguments;
 pub(crate) use plan::PlanArguments;
+pub(crate) use push::{PushAct, PushArguments, PushDevicesArguments};
+pub(crate) use pushusers::{PushUsersArguments, is_pushusers};
 pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 pub(crate) use send::{NotificationArguments, SendArguments};
@@ -34,7 +38,7 @@ pub(crate) use send::{NotificationArguments, SendArguments};
 #[command(
     name = "dovecast",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 the command line is wrong; of `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 nothing could be checked."
+    after_help = "Exit codes: 0 done, 1 failed, 2 the command line is wrong (1 of `pushusers`); of `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 nothing could be checked."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -59,6 +63,8 @@ const REDELIVER_USAGE: &str = "dovecast redeliver <ENDPOINT> <NOTIFICATION> [--f
        dovecast redeliver <ENDPOINT> --since <TIME>
        dovecast redeliver <ENDPOINT> --all";
 
+/// Name of the command that lists who is pushed to; it ends with 1 where its line is wrong.
+pub(crate) const PUSHUSERS: &str = "pushusers";
 /// Name of the command that renders templates of accounts.
 pub(crate) const TEMPLATE_HOST: &str = "template-host";
 /// Name of the command that runs a script of the driver `lua`.
@@ -100,6 +106,11 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// List or replace the keys that secrets of endpoints are sealed with
     Secrets(SecretsArguments),
+    /// List whose mailboxes are heard for mail push, and registered clients; unregister one
+    #[command(name = PUSHUSERS, override_usage = pushusers::USAGE)]
+    PushUsers(PushUsersArguments),
+    /// Test devices of a person, list them, or say why one did not ring
+    Push(PushArguments),
     /// Print what an installation of a given size takes
     Plan(PlanArguments),
     /// Measure a running server

@@ -15,6 +15,8 @@ mod manual;
 mod notification;
 mod plan;
 mod pretty;
+mod push;
+mod pushusers;
 mod redeliver;
 mod registry;
 mod search;
@@ -93,6 +95,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Accounts(of) => wait(accounts::run(&client(&load()?), of))?,
         Command::Tokens(of) => wait(tokens::run(&client(&load()?), of))?,
         Command::Secrets(of) => wait(secrets::run(&client(&load()?), &of.subject))?,
+        Command::Push(of) => return wait(push::run(&client(&load()?), &of.act)),
+        Command::PushUsers(of) => {
+            return pushusers::run(of, || Ok(client(&load()?)));
+        }
         Command::Plan(plan) => plan::run(plan)?,
         Command::Bench(bench) => match &bench.subject {
             Subject::Dispatch(dispatch) => wait(bench::dispatch(load, dispatch))?,

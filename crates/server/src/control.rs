@@ -35,6 +35,13 @@
 //! | `POST /v1/accounts/{number}/reopen` | [`json::AccountLine`] |
 //! | `GET /v1/secrets` | list of [`json::KeyLine`] |
 //! | `POST /v1/secrets/rotate` | [`json::Rotated`], when everything is sealed anew |
+//! | `GET /v1/push/users` | list of [`json::PushUserLine`], over all nodes |
+//! | `GET /v1/push/clients` | list of [`json::PushClientLine`] |
+//! | `POST /v1/push/unregister` with [`json::PushRegistration`] | [`json::Unregistered`] |
+//! | `POST /v1/push/explain` with a [`json::PushPerson`] | [`json::ExplainedListener`] |
+//! | `POST /v1/push/devices` with a [`json::PushDevices`] | list of [`json::DeviceLine`] |
+//! | `POST /v1/push/test` with a [`json::PushDevices`] | list of [`json::TestedLine`] |
+//! | `POST /v1/push/why` with a [`json::PushDevices`] | a [`json::WhySilent`] |
 //! | `POST /v1/benchmark?url=` | a [`json::Benchmark`], and a [`json::BenchmarkEnd`] at the end |
 //!
 //! Only root and the user of the server get an answer: the socket is theirs alone (mode 0600), and
@@ -47,6 +54,7 @@ mod deliveries;
 mod endpoints;
 pub(crate) mod json;
 mod listener;
+mod push;
 mod records;
 mod registry;
 mod secrets;
@@ -64,6 +72,7 @@ use axum::routing::{delete, get, post, put};
 use dovecast_event::brief;
 use dovecast_log::embedded::Embedded;
 use dovecast_log::{Log, LogError};
+use dovecast_operations::push::MailPush;
 use dovecast_operations::{Caller, Operations, Operator, Refusal};
 use dovecast_store::{Store, StoreError};
 use tokio::sync::{Mutex, watch};
@@ -76,6 +85,9 @@ pub(crate) use listener::PeerChecked;
 
 /// Longest body of a request, which is a list of records.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest body of a request over HTTP, which names a person and a client.
+const MAX_PUSH_BODY_BYTES: usize = 16 * 1024;
 
 /// Parts of the server that requests are answered from.
 #[derive(Clone)]
@@ -93,6 +105,8 @@ pub(crate) struct Control {
     pub(crate) follows: Option<watch::Receiver<i64>>,
     /// What the operator may do; `None` without the role `dispatch`.
     pub(crate) operations: Option<Operations>,
+    /// Acts of mail push; `None` without the role `dispatch`.
+    pub(crate) push: Option<MailPush>,
     /// Lock of the running benchmark: there is one at a time.
     pub(crate) benchmark: Arc<Mutex<()>>,
     pub(crate) stopping: Stopping,
@@ -106,10 +120,31 @@ impl Control {
         })
     }
 
+    /// Acts of mail push, for whoever runs the server.
+    fn push(&self) -> Result<(&MailPush, Operator), Failure> {
+        let (_, operator) = self.operator()?;
+        let acts = self.push.as_ref().ok_or_else(|| {
+            let text = "mail push does not run on this server".to_owned();
+            Failure(StatusCode::NOT_FOUND, text)
+        })?;
+        Ok((acts, operator))
+    }
+
     /// Whoever is let in to this socket runs the server.
     fn operator(&self) -> Result<(&Operations, Operator), Failure> {
         Ok((self.operations()?, Caller::host().operator()?))
     }
+}
+
+/// The requests about listeners of mail push alone, without what their paths begin with here.
+pub(crate) fn push_router(control: Control) -> Router {
+    Router::new()
+        .route("/users", get(push::users))
+        .route("/clients", get(push::clients))
+        .route("/unregister", post(push::unregister))
+        .route("/explain", post(push::explain))
+        .layer(DefaultBodyLimit::max(MAX_PUSH_BODY_BYTES))
+        .with_state(control)
 }
 
 /// The requests and what answers them.
@@ -156,6 +191,13 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/v1/filters", get(registry::filters))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/rotate", post(secrets::rotate))
+        .route("/v1/push/users", get(push::users))
+        .route("/v1/push/clients", get(push::clients))
+        .route("/v1/push/unregister", post(push::unregister))
+        .route("/v1/push/explain", post(push::explain))
+        .route("/v1/push/devices", post(push::devices))
+        .route("/v1/push/test", post(push::test))
+        .route("/v1/push/why", post(push::why))
         .route("/v1/positions", get(records::positions))
         .route("/v1/records", get(records::read).post(records::append))
         .fallback(async || {

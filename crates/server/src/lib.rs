@@ -14,6 +14,7 @@
 
 mod access;
 mod api;
+mod basic;
 mod cli;
 mod commands;
 mod config;
@@ -38,7 +39,15 @@ use clap::Parser;
 
 /// The program: does what its command line says.
 pub fn run() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = match cli::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && cli::is_pushusers(std::env::args_os()) => {
+            // As Open-Xchange's command of this name does.
+            say_last(error.render().to_string());
+            return ExitCode::FAILURE;
+        }
+        Err(error) => error.exit(),
+    };
     match commands::run(&arguments) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! A request is identified (`caller`), its body read, one of the acts of [`MailPush`] called, and
 //! what that returns rendered (`documents`). docs/push-api.md says all of it.
 
+pub(crate) mod admin;
 mod caller;
 mod care;
 mod caring;
@@ -44,6 +45,10 @@ impl PushApi {
             acts,
             trusted_proxies: http.trusted_proxies.clone(),
         }))
+    }
+
+    fn acts(&self) -> &MailPush {
+        &self.0.acts
     }
 }
 

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use axum::Router;
 use dovecast_drivers::Drivers;
 use dovecast_drivers::http::sockets::Sockets;
 use dovecast_log::embedded::Embedded;
@@ -48,6 +49,7 @@ use crate::exposition;
 #[cfg(feature = "kafka")]
 use crate::logs;
 use crate::logs::Logs;
+use crate::push::admin;
 use crate::push::wiring::Pushing;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
@@ -200,6 +202,7 @@ impl Parts {
             dispatch: config.dispatch.clone(),
             follows: dispatching.as_deref().map(Dispatching::follows),
             operations: operations.clone(),
+            push: pushing.as_ref().map(Pushing::acts),
             benchmark: Arc::default(),
             log: log.clone(),
             is_dispatched: config.log.kind == LogKind::Embedded,
@@ -214,7 +217,7 @@ impl Parts {
             let api = Api::new(operations, outbox, &config.http);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
-        router = router.merge(Pushing::router_of(pushing.as_ref()));
+        router = router.merge(push_routes(pushing.as_ref(), &control, config)?);
         #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "Kafka has some"))]
         let mut helpers = JoinSet::new();
         #[cfg(feature = "kafka")]
@@ -311,6 +314,16 @@ fn operations(
         follows: dispatching.follows(),
     };
     Operations::new(store.clone(), parts)
+}
+
+/// Requests of mail push: of persons, and of its administrator.
+fn push_routes(pushing: Option<&Pushing>, control: &Control, config: &Config) -> Result<Router> {
+    let persons = Pushing::router_of(pushing);
+    if pushing.is_none() {
+        return Ok(persons);
+    }
+    let admin = admin::router(control.clone(), &config.mail_push.admin)?;
+    Ok(persons.merge(admin))
 }
 
 /// What Dovecot's own driver speaks to.

@@ -12,6 +12,7 @@ mod pushes;
 mod sending;
 mod sessions;
 mod subscriptions;
+mod traces;
 
 use dovecast_mail_push::Person;
 use sqlx::any::AnyRow;
@@ -29,6 +30,7 @@ pub use sessions::{NewSession, ShownSession};
 pub use subscriptions::{
     LastAnswer, NewSubscription, PushClient, PutSubscription, SubscriptionEdit, SubscriptionRecord,
 };
+pub use traces::{AcceptedPushes, PushTraces, WaitingPush};
 
 pub(crate) use credentials::field as credential_field;
 pub(crate) use subscriptions::field as subscription_field;

@@ -17,6 +17,11 @@ pub struct PushCaller {
 }
 
 impl PushCaller {
+    /// A person for whom the operator asks.
+    pub(super) fn of_person(person: Person) -> Self {
+        Self { person }
+    }
+
     /// Who asks.
     pub fn person(&self) -> &Person {
         &self.person

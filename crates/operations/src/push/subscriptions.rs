@@ -128,7 +128,7 @@ impl MailPush {
     }
 
     /// The last subscription takes what the mailbox was opened with along.
-    async fn forget_unneeded(&self, person: &dovecast_mail_push::Person) -> Result<()> {
+    pub(super) async fn forget_unneeded(&self, person: &dovecast_mail_push::Person) -> Result<()> {
         if self.store.subscriptions(person).await?.is_empty() {
             self.vault.forget(person).await?;
         }

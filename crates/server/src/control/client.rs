@@ -2,12 +2,14 @@
 
 mod accounts;
 mod benchmark;
+mod place;
+mod push;
 mod registry;
 
 use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::{Buf, Bytes, BytesMut};
@@ -21,11 +23,13 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
+use self::place::{Connection, Place};
 use super::json::{self, Damaged, Line};
 use crate::cli::Begin;
 use crate::config::Config;
 
 pub(crate) use benchmark::Benchmark;
+pub(crate) use place::HttpPlace;
 pub(crate) use registry::ShownEndpoint;
 
 /// The longest line that is read: more than any record can be.
@@ -37,19 +41,25 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 const MAX_FAILURE_BYTES: usize = 64 * 1024;
 
 /// A running server.
-pub(crate) struct Client {
-    socket: PathBuf,
-    /// Whether the server must be root's or the caller's own: nobody has named it.
-    is_found: bool,
-}
+pub(crate) struct Client(Place);
+
+/// The server does not let in who asks; the text says why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotLetIn(String);
 
 impl Client {
     /// The server of this configuration; connects at the first request.
     pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            socket: config.control_socket(),
+        Self(Place::Socket {
+            path: config.control_socket(),
             is_found: config.control.is_found,
-        }
+        })
+    }
+
+    /// Another server, for what `pushusers` asks.
+    pub(crate) fn over_http(place: HttpPlace) -> Self {
+        Self(Place::Http(place))
     }
 
     pub(crate) async fn topics(&self) -> Result<Vec<TopicStatus>> {
@@ -194,20 +204,49 @@ impl Client {
 
     /// Fails unless the server is root's, the caller's own, or that of whoever has the socket, if
     /// that was named: what a path leads to may have been put there a moment ago.
-    fn check_peer(&self, stream: &UnixStream) -> Result<()> {
-        let socket = self.socket.display();
+    fn check_peer(stream: &UnixStream, path: &Path, is_found: bool) -> Result<()> {
+        let socket = path.display();
         let context = || format!("cannot see whose server answers on `{socket}`");
         let peer = stream.peer_cred().with_context(context)?.uid();
         let own = rustix::process::geteuid().as_raw();
         if peer == 0 || peer == own {
             return Ok(());
         }
-        let owner = self.socket.metadata().with_context(context)?.uid();
+        let owner = path.metadata().with_context(context)?.uid();
         ensure!(
-            peer == owner && !self.is_found,
+            peer == owner && !is_found,
             "the server on `{socket}` runs as the user id {peer}, which is neither yours nor root's: it is not asked"
         );
         Ok(())
+    }
+
+    /// The socket, or host and port.
+    fn name(&self) -> String {
+        match &self.0 {
+            Place::Socket { path, .. } => path.display().to_string(),
+            Place::Http(place) => place.authority(),
+        }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        let (path, is_found) = match &self.0 {
+            Place::Http(place) => return place.connect().await,
+            Place::Socket { path, is_found } => (path, *is_found),
+        };
+        let socket = path.display();
+        let connected = UnixStream::connect(path).await;
+        let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        let what_to_do = match connected.as_ref().err().map(is_denied) {
+            Some(true) => {
+                "run this as root, or as the server's user: `sudo -u dovecast dovecast ...`"
+            }
+            _ => "--config and --data-dir say which",
+        };
+        let stream = connected.with_context(|| {
+            format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` ({what_to_do})")
+        })?;
+        Self::check_peer(&stream, path, is_found)?;
+        Ok(Box::new(stream))
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming> {
@@ -220,39 +259,38 @@ impl Client {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let socket = self.socket.display();
-        let connected = UnixStream::connect(&self.socket).await;
-        let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        let what_to_do = match connected.as_ref().err().map(is_denied) {
-            Some(true) => {
-                "run this as root, or as the server's user: `sudo -u dovecast dovecast ...`"
-            }
-            _ => "--config and --data-dir say which",
-        };
-        let stream = connected.with_context(|| {
-            format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` ({what_to_do})")
-        })?;
-        self.check_peer(&stream)?;
+        let stream = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the answer's body; what goes wrong on it is an error of that.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
-            .uri(path)
-            .header("host", "dovecast")
-            .header("content-type", "application/json")
-            .body(body)?;
+            .header("content-type", "application/json");
+        request = match &self.0 {
+            Place::Socket { .. } => request.uri(path).header("host", "dovecast"),
+            Place::Http(place) => request
+                .uri(HttpPlace::path(path))
+                .header("host", place.authority())
+                .header("authorization", &place.authorization),
+        };
         let answer = sender
-            .send_request(request)
+            .send_request(request.body(body)?)
             .await
-            .with_context(|| format!("no answer on `{socket}`"))?;
+            .with_context(|| format!("no answer on `{}`", self.name()))?;
         let (head, body) = answer.into_parts();
         if head.status == StatusCode::OK {
             return Ok(body);
         }
         let text = collected(body, MAX_FAILURE_BYTES).await?;
+        let is_shut = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::TOO_MANY_REQUESTS,
+        ]
+        .contains(&head.status);
         match serde_json::from_slice::<json::Failed>(&text) {
+            Ok(failed) if is_shut => Err(NotLetIn(failed.error).into()),
             Ok(failed) => Err(anyhow!(failed.error)),
             Err(_) => Err(anyhow!("the server answers {}", head.status)),
         }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod deliveries;
+mod push;
 mod registry;
 mod secrets;
 
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub(crate) use accounts::*;
 pub(crate) use deliveries::*;
+pub(crate) use push::*;
 pub(crate) use registry::*;
 pub(crate) use secrets::*;
 

@@ -73,11 +73,11 @@ impl Sender {
                 tokio::select! {
                     () = self.news.notified() => {}
                     () = tokio::time::sleep(DUE_INTERVAL) => {}
-                    Some(ended) = attempts.join_next() => self.look_at(ended),
+                    Some(ended) = attempts.join_next() => self.look_at(&ended),
                 }
             }
             while let Some(ended) = attempts.try_join_next() {
-                self.look_at(ended);
+                self.look_at(&ended);
             }
         }
     }
@@ -117,7 +117,7 @@ impl Sender {
         count
     }
 
-    fn look_at(&self, ended: Result<(), tokio::task::JoinError>) {
+    fn look_at(&self, ended: &Result<(), tokio::task::JoinError>) {
         if ended.is_err() {
             // The claim ends by itself, and the push is tried again then.
             self.counters.add(Count::Panicked, 1);

@@ -89,6 +89,7 @@ pub(crate) fn acts(config: &Config, store: &Store, ports: &Ports) -> Result<Mail
         vapid: ports.vapid.clone(),
         account: config.dispatch.event_account.clone(),
         rules: care::rules(config),
+        pushes_per_minute: section.pushes_per_minute.get(),
         limits: section.limits(),
     };
     let vault = Vault::new(store.clone(), storage, passcrypt);
@@ -196,6 +197,11 @@ impl Pushing {
     pub(crate) fn router_of(pushing: Option<&Self>) -> Router {
         let router = pushing.map(|pushing| super::router(pushing.api.clone()));
         router.unwrap_or_default()
+    }
+
+    /// What persons and the operator may do.
+    pub(crate) fn acts(&self) -> MailPush {
+        self.api.acts().clone()
     }
 
     /// What it counts.

@@ -18,21 +18,19 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::put;
 use axum::{Json, Router};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dovecast_event::brief;
 use dovecast_log::{LineLimit, NewRecord};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Destination, NotTaken};
+use crate::basic::Expected;
 use crate::config::{Credentials, Ox};
 use crate::headers::event_headers;
 use crate::key_file;
@@ -63,8 +61,8 @@ pub(crate) struct OxSource {
 /// What is there as soon as somebody may send.
 #[derive(Clone)]
 struct Configured {
-    /// SHA-256 of `user:password`.
-    expected: [u8; 32],
+    /// User and password.
+    expected: Expected,
     /// Makes the ids of mails.
     key: IdKey,
 }
@@ -122,14 +120,7 @@ impl OxSource {
 
 impl Configured {
     fn check(&self, headers: &HeaderMap) -> Result<&IdKey, Refusal> {
-        let said = basic(headers).ok_or(Refusal::Unauthenticated)?;
-        let said: [u8; 32] = Sha256::digest(&said).into();
-        // All bytes are compared, so that the time does not say which one differs.
-        let pairs = said.iter().zip(self.expected);
-        let difference = pairs.fold(0, |found, (said, expected)| {
-            std::hint::black_box(found | (said ^ expected))
-        });
-        if difference == 0 {
+        if self.expected.is_said(headers) {
             Ok(&self.key)
         } else {
             Err(Refusal::Unauthenticated)
@@ -137,18 +128,8 @@ impl Configured {
     }
 }
 
-/// What a request has to say, as SHA-256.
-fn expected(credentials: &Credentials) -> anyhow::Result<[u8; 32]> {
-    let (user, password) = (&credentials.user, credentials.password()?);
-    Ok(Sha256::digest(format!("{user}:{password}").as_bytes()).into())
-}
-
-/// `user:password`.
-fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let (scheme, said) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("basic")
-        .then(|| STANDARD.decode(said.trim()).ok())?
+fn expected(credentials: &Credentials) -> anyhow::Result<Expected> {
+    Ok(Expected::new(&credentials.user, &credentials.password()?))
 }
 
 /// The one request there is.

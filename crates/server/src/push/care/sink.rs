@@ -144,7 +144,7 @@ impl Sink {
                 for error in refused.filter(|_| LINES.take()) {
                     tracing::error!(%error, "an event that was heard is not told: the log never takes it");
                 }
-                !all.iter().any(|one| *one == Err(NotTaken::Unavailable))
+                !all.contains(&Err(NotTaken::Unavailable))
             }
             Err(NotTaken::Unavailable) => false,
             // It is the same the next time.

@@ -31,6 +31,8 @@ struct Inner {
     refused: AtomicU64,
     held_off: AtomicU64,
     lines: LineLimit,
+    /// Section of the configuration that says user and password.
+    section: &'static str,
 }
 
 /// How many requests were refused so far.
@@ -44,19 +46,25 @@ pub(crate) struct GuessStats {
 
 impl Default for Guesses {
     fn default() -> Self {
+        Self::of("[ox]")
+    }
+}
+
+impl Guesses {
+    /// What is said where the user and the password of this section are expected.
+    pub(crate) fn of(section: &'static str) -> Self {
         Self(Arc::new(Inner {
             wrong: Rates::new(WRONG),
             known: Mutex::default(),
             refused: AtomicU64::new(0),
             held_off: AtomicU64::new(0),
             lines: LineLimit::a_minute(1),
+            section,
         }))
     }
-}
 
-impl Guesses {
     /// Whether what an address says is looked at; else how long it has to wait.
-    pub(super) fn admit(&self, address: IpAddr) -> Result<(), Duration> {
+    pub(crate) fn admit(&self, address: IpAddr) -> Result<(), Duration> {
         let wait = self.0.wrong.wait(&network(address), Instant::now());
         if wait.is_zero() || self.known().contains(&address) {
             return Ok(());
@@ -66,7 +74,7 @@ impl Guesses {
     }
 
     /// The address has said the right ones.
-    pub(super) fn was_right(&self, address: IpAddr) {
+    pub(crate) fn was_right(&self, address: IpAddr) {
         let mut known = self.known();
         if known.len() < REMEMBERED {
             known.insert(address);
@@ -74,7 +82,7 @@ impl Guesses {
     }
 
     /// The address has said wrong ones.
-    pub(super) fn was_wrong(&self, address: IpAddr) {
+    pub(crate) fn was_wrong(&self, address: IpAddr) {
         self.0.refused.fetch_add(1, Ordering::Relaxed);
         self.0
             .wrong
@@ -83,7 +91,8 @@ impl Guesses {
             tracing::warn!(
                 %address,
                 others,
-                "a request has another user or password than [ox]; it is refused"
+                section = self.0.section,
+                "a request has another user or password than is configured; it is refused"
             );
         }
     }

@@ -1,0 +1,167 @@
+//! Arguments of `dovecast pushusers`: those of Open-Xchange's command of this name, and some more.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory};
+
+use super::{Arguments, PUSHUSERS};
+
+/// How the command is called.
+pub(super) const USAGE: &str = "dovecast pushusers [--list | -l] [--json]
+       dovecast pushusers -r -c <contextId> -u <userId> -i <client> [--strict]
+       dovecast pushusers --explain -c <contextId> -u <userId>
+       dovecast pushusers ... [-s <host>] [-p <port>] -A <adminUser> -P <adminPassword>";
+
+#[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the options are those of Open-Xchange's command"
+)]
+pub(crate) struct PushUsersArguments {
+    /// List whose mailboxes are heard, on all nodes; so it is without options
+    #[arg(long, conflicts_with_all = ["list_client_registrations", "unregister", "explain"])]
+    pub(crate) list: bool,
+    /// List the clients that are registered
+    #[arg(short = 'l', long, conflicts_with = "explain")]
+    pub(crate) list_client_registrations: bool,
+    /// Unregister a client of a person: its subscriptions go
+    #[arg(short = 'r', long, requires_all = ["context", "user", "client"], conflicts_with = "explain")]
+    pub(crate) unregister: bool,
+    /// Say step by step why a person has a permanent listener, or none
+    #[arg(long, requires_all = ["context", "user"])]
+    pub(crate) explain: bool,
+    /// Context of the person
+    #[arg(short, long, value_name = "contextId", requires = "user")]
+    pub(crate) context: Option<String>,
+    /// The user in the context
+    #[arg(short, long, value_name = "userId", requires = "context")]
+    pub(crate) user: Option<String>,
+    /// Client to unregister
+    #[arg(short = 'i', long, value_name = "clientId", requires = "unregister")]
+    pub(crate) client: Option<String>,
+    #[arg(long, help = "Print JSON")]
+    pub(crate) json: bool,
+    #[arg(
+        long,
+        requires = "unregister",
+        help = "End with 3 if there is no such registration"
+    )]
+    pub(crate) strict: bool,
+    /// Another dovecast to ask over HTTP instead of the one of this host; `https://HOST` over TLS
+    #[arg(short, long, value_name = "host", requires_all = ["adminuser", "adminpass"])]
+    pub(crate) server: Option<String>,
+    /// Port of its HTTP; without a host one of this host
+    #[arg(short, long, value_name = "port", requires_all = ["adminuser", "adminpass"])]
+    pub(crate) port: Option<u16>,
+    /// User of [mail_push.admin] there; the control socket asks for none
+    #[arg(short = 'A', long, value_name = "adminUser")]
+    pub(crate) adminuser: Option<String>,
+    /// Password of [mail_push.admin] there
+    #[arg(short = 'P', long, value_name = "adminPassword")]
+    pub(crate) adminpass: Option<String>,
+    /// Most seconds to wait for the answer; 0: for ever
+    #[arg(long, value_name = "timeout", default_value_t = 0)]
+    responsetimeout: u64,
+}
+
+/// A password is on the command line, and nowhere else.
+impl fmt::Debug for PushUsersArguments {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("PushUsersArguments(...)")
+    }
+}
+
+impl PushUsersArguments {
+    /// How long the answer is waited for; `None`: for ever.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let seconds = NonZeroU64::new(self.responsetimeout)?;
+        Some(Duration::from_secs(seconds.get()))
+    }
+
+    /// The error of options that do not go together, in Open-Xchange's words.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        if !(self.list_client_registrations && self.unregister) {
+            return None;
+        }
+        let mut command = Arguments::command();
+        command.build();
+        let help = command
+            .find_subcommand_mut(PUSHUSERS)
+            .map(|command| command.render_help().to_string());
+        let help = help.unwrap_or_default();
+        Some(format!(
+            "The options -l and -r are mutually exclusive.\n{help}"
+        ))
+    }
+}
+
+/// Whether a command line, which may be wrong, is of `pushusers`.
+pub(crate) fn is_pushusers(mut words: impl Iterator<Item = OsString>) -> bool {
+    words.next();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--config" | "--data-dir") => drop(words.next()),
+            Some(option) if option.starts_with('-') => {}
+            command => return command == Some(PUSHUSERS),
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let words = ["dovecast", PUSHUSERS].into_iter();
+        Arguments::try_parse_from(words.chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn what_belongs_together_is_asked_for_together() {
+        for line in [
+            "",
+            "--list",
+            "-l",
+            "-r -c 1 -u 2 -i a --strict",
+            "-A a -P b",
+            "-l -s h -p 1 -A a -P b",
+            "--explain -c 1 -u 2",
+        ] {
+            parse(line).expect(line);
+        }
+        for line in [
+            "-r",
+            "-r -c 1 -u 2",
+            "-r -c 1 -i a",
+            "-i a",
+            "--explain -c 1",
+            "--strict",
+            "-c 1 -u 2 -i a",
+            "--list -l",
+            "--responsetimeout soon",
+            "-s h",
+            "-p 1 -A a",
+            "-p 0x1 -A a -P b",
+            "-x",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_command_is_found_behind_options_of_all_commands() {
+        let is = |line: &str| is_pushusers(line.split(' ').map(OsString::from));
+        assert!(is("dovecast pushusers -x"));
+        assert!(is("dovecast --config pushusers --data-dir=x pushusers"));
+        assert!(!is("dovecast --config pushusers tail"));
+        assert!(!is("dovecast send pushusers"));
+    }
+}
