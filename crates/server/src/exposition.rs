@@ -56,7 +56,7 @@ pub(crate) struct Snapshot {
     /// What was refused of accounts that have taken what they may.
     pub(crate) quotas: Option<QuotaStats>,
     /// What mail push has done, if it runs here.
-    pub(crate) pushes: Vec<(&'static str, u64)>,
+    pub(crate) pushes: (Vec<(&'static str, u64)>, u64),
     pub(crate) lost_lines: u64,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,

@@ -1,7 +1,8 @@
 //! Mail push over HTTP, `/api/push/v1`: sessions and subscriptions of persons, in plain JSON.
 //!
 //! A request is identified (`caller`), its body read, one of the acts of [`MailPush`] called, and
-//! what that returns rendered (`documents`). docs/push-api.md says all of it.
+//! what that returns rendered (`documents`). What open windows are told is `streams`.
+//! docs/push-api.md says all of it.
 
 pub(crate) mod admin;
 mod caller;
@@ -14,6 +15,7 @@ mod engine;
 mod log_in;
 mod routes;
 mod sender;
+mod streams;
 pub(crate) mod wiring;
 
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use ipnet::IpNet;
 
 use crate::config::Http;
 use crate::config::mail_push::PREFIX;
+pub(crate) use streams::StreamLimits;
+use streams::Streams;
 
 /// Longest body of a request.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -36,19 +40,25 @@ pub(crate) struct PushApi(Arc<Parts>);
 
 struct Parts {
     acts: MailPush,
+    streams: Streams,
     trusted_proxies: Vec<IpNet>,
 }
 
 impl PushApi {
-    pub(crate) fn new(acts: MailPush, http: &Http) -> Self {
+    pub(crate) fn new(acts: MailPush, streams: Streams, http: &Http) -> Self {
         Self(Arc::new(Parts {
             acts,
+            streams,
             trusted_proxies: http.trusted_proxies.clone(),
         }))
     }
 
     fn acts(&self) -> &MailPush {
         &self.0.acts
+    }
+
+    fn streams(&self) -> &Streams {
+        &self.0.streams
     }
 }
 
@@ -66,6 +76,7 @@ pub(crate) fn router(api: PushApi) -> Router {
                 .delete(routes::unsubscribe),
         )
         .route("/subscriptions/{id}/test", post(routes::test))
+        .merge(streams::routes())
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

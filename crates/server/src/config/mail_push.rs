@@ -5,6 +5,8 @@ mod secret;
 mod sections;
 mod servers;
 
+use std::time::Duration;
+
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::push::{
@@ -16,6 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
 use super::limits::Bounded;
+use crate::push::StreamLimits;
 pub(crate) use secret::Secret;
 pub(crate) use sections::{
     Admin, Apns, Auth, CredStorage, DovecotSource, Fcm, ImapIdle, MailNotify, Sources, WebPush,
@@ -137,6 +140,15 @@ impl MailPushSection {
         self.admin.check()?;
         self.apns.check()?;
         self.webpush.check()
+    }
+
+    /// Bounds of streams.
+    pub(crate) fn stream_limits(&self) -> StreamLimits {
+        StreamLimits {
+            per_person: self.max_streams.get_usize(),
+            total: self.max_streams_total.get_usize(),
+            ping: Duration::from_secs(self.ping_seconds.get()),
+        }
     }
 
     /// Bounds of the acts.

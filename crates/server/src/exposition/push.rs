@@ -2,7 +2,7 @@
 
 use super::Exposition;
 
-pub(super) fn pushes(out: &mut Exposition, counts: &[(&'static str, u64)]) {
+pub(super) fn pushes(out: &mut Exposition, (counts, streams): &(Vec<(&'static str, u64)>, u64)) {
     if counts.is_empty() {
         return;
     }
@@ -13,4 +13,6 @@ pub(super) fn pushes(out: &mut Exposition, counts: &[(&'static str, u64)]) {
     for (what, count) in counts {
         out.sample(&[("of", what)], *count);
     }
+    out.gauge("dovecast_push_streams", "Streams that are open now.");
+    out.sample(&[], *streams);
 }

@@ -4,7 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts as they grow.
 #[derive(Debug, Default)]
-pub(crate) struct Counters([AtomicU64; Count::ALL.len()]);
+pub(crate) struct Counters {
+    counts: [AtomicU64; Count::ALL.len()],
+    /// Streams that are open.
+    streams: AtomicU64,
+}
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +51,21 @@ pub(crate) enum Count {
     Costly,
     /// Part of mail push that has panicked and begun anew.
     Panicked,
+    /// Message that a stream was told.
+    Streamed,
+    /// Stream that was cut because its reader is too slow.
+    StreamCut,
+    /// Stream that found no place.
+    StreamRefused,
+    /// Stream whose client answers no pings.
+    StreamSilent,
+    /// Stream that came back when the log did not have all any more that it has missed.
+    StreamGap,
 }
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -71,6 +85,11 @@ impl Count {
         Self::Unopened,
         Self::Costly,
         Self::Panicked,
+        Self::Streamed,
+        Self::StreamCut,
+        Self::StreamRefused,
+        Self::StreamSilent,
+        Self::StreamGap,
     ];
 
     /// Name of it in the metrics.
@@ -95,17 +114,32 @@ impl Count {
             Self::Unopened => "unopened",
             Self::Costly => "costly",
             Self::Panicked => "panicked",
+            Self::Streamed => "streamed",
+            Self::StreamCut => "stream_cut",
+            Self::StreamRefused => "stream_refused",
+            Self::StreamSilent => "stream_silent",
+            Self::StreamGap => "stream_gap",
         }
     }
 }
 
 impl Counters {
     pub(crate) fn add(&self, what: Count, count: u64) {
-        self.0[what as usize].fetch_add(count, Ordering::Relaxed);
+        self.counts[what as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, what: Count) -> u64 {
-        self.0[what as usize].load(Ordering::Relaxed)
+        self.counts[what as usize].load(Ordering::Relaxed)
+    }
+
+    /// Sets how many streams are open.
+    pub(crate) fn streams(&self, count: usize) {
+        self.streams.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many streams are open.
+    pub(crate) fn open_streams(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// All counts with their names.

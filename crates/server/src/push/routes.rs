@@ -74,6 +74,7 @@ pub(super) async fn begin_session(
 pub(super) async fn end_session(State(api): State<PushApi>, who: Identified) -> Answer<StatusCode> {
     let token = who.token.unwrap_or_default();
     api.0.acts.end_session(&who.caller, &token).await?;
+    api.streams().end_token(&token);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -25,6 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use super::streams::Streams;
 use super::wiring::{Ports, acts};
 use super::{PushApi, router};
 use crate::config::Config;
@@ -136,8 +137,10 @@ impl World {
 
     pub(super) fn door(&self, config: &Config) -> Door {
         let acts = acts(config, &self.store, &self.ports).expect("acts");
+        // No log is followed here: streams are tried with a server (tests/streams).
+        let streams = Streams::new(config.mail_push.stream_limits(), Arc::default());
         Door {
-            router: router(PushApi::new(acts, &config.http)),
+            router: router(PushApi::new(acts, streams, &config.http)),
             token: None,
         }
     }

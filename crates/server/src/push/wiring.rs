@@ -23,9 +23,11 @@ use super::counters::{Count, Counters};
 use super::engine::Engine;
 use super::log_in::ImapLogIn;
 use super::sender::Sender;
+use super::streams::Streams;
 use crate::config::Config;
 use crate::config::mail_push::CredStorage;
 use crate::logs::Logs;
+use crate::serve::Stopping;
 
 /// How long until a part that has panicked begins anew.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -68,7 +70,8 @@ impl Ports {
 pub(crate) struct Pushing {
     counters: Arc<Counters>,
     api: PushApi,
-    _tasks: JoinSet<()>,
+    streams: Streams,
+    tasks: JoinSet<()>,
 }
 
 /// The acts of mail push.
@@ -136,8 +139,9 @@ impl Pushing {
         let acts = acts(config, store, ports)?;
         let vault = acts.vault().clone();
         let rules = acts.rules().clone();
-        let api = PushApi::new(acts, &config.http);
         let counters = Arc::<Counters>::default();
+        let streams = Streams::new(config.mail_push.stream_limits(), Arc::clone(&counters));
+        let api = PushApi::new(acts.clone(), streams.clone(), &config.http);
         let news = Arc::<Notify>::default();
         let per_minute = config.mail_push.pushes_per_minute.get();
         let sender = Sender {
@@ -174,22 +178,36 @@ impl Pushing {
             let caring = caring.clone();
             async move { caring.run().await }
         }));
+        let checked = streams.clone();
+        tasks.spawn(kept_up("streams", Arc::clone(&counters), move || {
+            let (streams, acts) = (checked.clone(), acts.clone());
+            async move { streams.check_tokens(&acts).await }
+        }));
         let group = format!("{}-push", config.dispatch.group);
         let topics = config.dispatch.event_topics.clone();
         #[cfg(feature = "kafka")]
         if let Some(kafka) = &logs.kafka {
+            tasks.spawn(streaming(streams.clone(), &engine, kafka.clone(), &topics));
             tasks.spawn(following(engine, kafka.clone(), group, topics));
             return Ok(Self {
                 counters,
                 api,
-                _tasks: tasks,
+                streams,
+                tasks,
             });
         }
+        tasks.spawn(streaming(
+            streams.clone(),
+            &engine,
+            logs.own.clone(),
+            &topics,
+        ));
         tasks.spawn(following(engine, logs.own.clone(), group, topics));
         Ok(Self {
             counters,
             api,
-            _tasks: tasks,
+            streams,
+            tasks,
         })
     }
 
@@ -202,6 +220,13 @@ impl Pushing {
     /// What persons and the operator may do.
     pub(crate) fn acts(&self) -> MailPush {
         self.api.acts().clone()
+    }
+
+    /// Ends streams when the server is stopped.
+    pub(crate) fn stop_streams_with(&mut self, stopping: &Stopping) {
+        let (streams, stopping) = (self.streams.clone(), stopping.clone());
+        self.tasks
+            .spawn(async move { streams.stop_with(stopping).await });
     }
 
     /// What it counts.
@@ -221,6 +246,23 @@ async fn following<L: Log + Clone>(engine: Engine, log: L, group: String, topics
         async move { engine.follow(&log, &group, &topics).await }
     };
     kept_up("engine", counters, follow).await;
+}
+
+/// Follows the log for the streams of this node.
+fn streaming<L: Log + Clone>(
+    streams: Streams,
+    engine: &Engine,
+    log: L,
+    topics: &[String],
+) -> impl Future<Output = ()> + Send + use<L> {
+    let (account, counters) = (engine.account.clone(), Arc::clone(&engine.counters));
+    let topics = topics.to_vec();
+    let follow = move || {
+        let (streams, log) = (streams.clone(), log.clone());
+        let (topics, account) = (topics.clone(), account.clone());
+        async move { streams.follow(&log, &topics, &account).await }
+    };
+    kept_up("streams", counters, follow)
 }
 
 /// Runs a part until it ends by itself; one that panics is begun anew.

@@ -45,7 +45,7 @@ pub(super) fn outgoing(config: &Config, open_files: u64) -> usize {
         needed += config.relay.max_clients.get();
     }
     if config.has(Role::Dispatch) {
-        needed += outgoing;
+        needed += outgoing + config.mail_push.max_streams_total.get();
         if outgoing < wanted {
             tracing::warn!(
                 open_files,

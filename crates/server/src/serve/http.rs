@@ -4,7 +4,8 @@
 //! A client has a time for the head of a request, and one between two requests; a request with its
 //! body has one until it is answered; an answer that is not read on has the same. What is beyond
 //! the bound of all connections waits in the backlog of the socket; what is beyond that of an
-//! address is refused. Each listener has bounds of its own.
+//! address is refused. Each listener has bounds of its own. A connection that becomes a stream
+//! gives its place back (`streaming`).
 
 mod answering;
 pub(crate) mod limits;
@@ -12,6 +13,7 @@ mod places;
 mod progress;
 pub(crate) mod stats;
 mod stream;
+pub(crate) mod streaming;
 
 use std::convert::Infallible;
 use std::io;
@@ -37,6 +39,7 @@ use places::{Place, Places};
 use progress::Progress;
 use stats::{HttpStats, Slow};
 use stream::Stream;
+use streaming::StreamConnection;
 
 /// Longest head of a request, in bytes: more than proxies let through (8 to 32 KiB), and what each
 /// of many unfinished heads may take in memory.
@@ -179,7 +182,7 @@ fn tell(ended: Result<(), JoinError>) {
 }
 
 /// One connection. What goes wrong on it is the client's business, but for being counted.
-async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: Place) {
+async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, place: Place) {
     let _counted = shared.is_counted.then(|| shared.stats.connected());
     let router = TowerToHyperService::new(shared.router);
     let progress = Arc::<Progress>::default();
@@ -189,9 +192,11 @@ async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: Pla
         Arc::clone(&progress),
         Arc::clone(&shared.stats),
     );
+    let connection = StreamConnection::new(place, &progress);
     let service = service_fn(move |mut request: hyper::Request<_>| {
         let under_way = progress.begin();
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(connection.clone());
         let answered = router.call(request);
         async move { Ok::<_, Infallible>(under_way.until_written(answered.await?)) }
     });
@@ -200,7 +205,8 @@ async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, _place: Pla
         .max_buf_size(MAX_HEAD_BYTES)
         // The time of a head is the stream's.
         .header_read_timeout(shared.times.idle)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

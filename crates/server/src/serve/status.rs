@@ -134,7 +134,7 @@ async fn metrics(State(status): State<Status>) -> Response {
             pushes: status
                 .pushes
                 .as_ref()
-                .map(|counts| counts.all())
+                .map(|counts| (counts.all(), counts.open_streams()))
                 .unwrap_or_default(),
             lost_lines: logging::lost_lines(),
             topics,

@@ -1,0 +1,233 @@
+//! Catching up: what a stream has missed since its cursor is read from the log, up to where the
+//! feed was when it came back. It goes no faster than the client reads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dovecast_event::Record;
+use dovecast_log::{Log, LogError, Position, Reader, StartAt};
+use dovecast_mail_push::MailEvent;
+use dovecast_mail_push::plan::deadline_ms;
+use dovecast_notification::EventAccount;
+use tokio::sync::mpsc;
+
+use super::cursor::{Cursor, Place};
+use super::hub::Seen;
+use super::outlet::Outlet;
+use super::told::{Forms, Told};
+use crate::push::engine::now_ms;
+
+/// Messages that are read ahead of the client.
+const AHEAD: usize = 16;
+/// How far before the time of a cursor is read, where that is all that is known: clocks of those
+/// who append differ. What comes twice so has the same id.
+const SKEW_MS: i64 = 2_000;
+/// How long a record is waited for that the log should have: offsets of Kafka may be markers.
+const QUIET: Duration = Duration::from_secs(5);
+/// Failures of the log after which a stream goes on with a gap.
+const MAX_FAILURES: u32 = 10;
+/// How long until the log is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A stream that has missed something.
+pub(super) struct CatchUp {
+    outlet: Arc<Outlet>,
+    from: Cursor,
+    until: Seen,
+    sink: mpsc::Sender<Caught>,
+}
+
+/// What catching up brings.
+pub(super) enum Caught {
+    Told(Arc<Told>),
+    /// Some of what was missed is not there any more.
+    Gap,
+}
+
+/// Why there is nothing more to be caught up with.
+enum Stop {
+    /// Nobody reads it any more, or the log is closed.
+    Gone,
+    /// The log has failed again and again.
+    Failed,
+}
+
+/// What the log is read with.
+pub(super) struct Catching<L> {
+    pub(super) log: L,
+    pub(super) topics: Arc<[String]>,
+    pub(super) account: EventAccount,
+}
+
+impl CatchUp {
+    pub(super) fn new(
+        outlet: Arc<Outlet>,
+        from: Cursor,
+        until: Seen,
+    ) -> (Self, mpsc::Receiver<Caught>) {
+        let (sink, caught) = mpsc::channel(AHEAD);
+        let catch_up = Self {
+            outlet,
+            from,
+            until,
+            sink,
+        };
+        (catch_up, caught)
+    }
+
+    async fn send(&self, caught: Caught) -> Result<(), Stop> {
+        self.sink.send(caught).await.map_err(|_| Stop::Gone)
+    }
+}
+
+impl<L: Log> Catching<L> {
+    /// Tells the stream all that it has missed.
+    pub(super) async fn run(&self, request: CatchUp) {
+        if let Err(Stop::Failed) = self.tell(&request).await {
+            // Who is gone needs to hear of no gap.
+            let _ = request.send(Caught::Gap).await;
+        }
+    }
+
+    async fn tell(&self, request: &CatchUp) -> Result<(), Stop> {
+        // What is older nobody is rung for either.
+        let oldest_ms = now_ms() - deadline_ms();
+        let is_old = request.from.time_ms < oldest_ms;
+        if is_old {
+            request.send(Caught::Gap).await?;
+        }
+        for topic in self.topics.iter() {
+            let place = request.from.place.as_ref();
+            match place.filter(|place| *place.topic == **topic && !is_old) {
+                Some(place) => self.behind(request, place).await?,
+                None => {
+                    let time_ms = request.from.time_ms.max(oldest_ms) - SKEW_MS;
+                    self.since(request, topic, time_ms).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the partition of a record behind it.
+    async fn behind(&self, request: &CatchUp, place: &Place) -> Result<(), Stop> {
+        let partition = (Arc::clone(&place.topic), place.partition);
+        let until = request.until.get(&partition).copied().unwrap_or(0);
+        let from = place.offset.saturating_add(1);
+        if from > until {
+            let ends = attempt(|| self.log.positions(&place.topic, StartAt::End)).await?;
+            let end = ends.get(place.partition as usize).copied().unwrap_or(0);
+            if from > end {
+                // A log that was begun anew: offsets are names in it of other records.
+                return request.send(Caught::Gap).await;
+            }
+        }
+        if from >= until {
+            return Ok(());
+        }
+        let position = Position {
+            topic: Arc::clone(&place.topic),
+            partition: place.partition,
+            offset: from,
+        };
+        let mut reader = attempt(|| self.log.reader_at(&position)).await?;
+        let targets = HashMap::from([(place.partition, until)]);
+        self.read(request, &mut reader, targets).await
+    }
+
+    /// What is in a topic since a time.
+    async fn since(&self, request: &CatchUp, topic: &str, time_ms: i64) -> Result<(), Stop> {
+        let start = StartAt::Time(time_ms);
+        let begins = attempt(|| self.log.positions(topic, start)).await?;
+        let mut targets = HashMap::new();
+        for (partition, begin) in (0..).zip(begins) {
+            let until = request.until.get(&(topic.into(), partition));
+            if let Some(until) = until.filter(|until| begin < **until) {
+                targets.insert(partition, *until);
+            }
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let mut reader = attempt(|| self.log.reader(topic, start)).await?;
+        self.read(request, &mut reader, targets).await
+    }
+
+    /// Reads until each partition is where the feed was.
+    async fn read<R: Reader>(
+        &self,
+        request: &CatchUp,
+        reader: &mut R,
+        mut targets: HashMap<u32, u64>,
+    ) -> Result<(), Stop> {
+        let mut failures = 0;
+        while !targets.is_empty() {
+            let next = tokio::select! {
+                next = tokio::time::timeout(QUIET, reader.next()) => next,
+                () = request.sink.closed() => return Err(Stop::Gone),
+            };
+            match next {
+                Err(_) => return Ok(()),
+                Ok(Ok(records)) => {
+                    for record in &records {
+                        let Some(until) = targets.get(&record.partition).copied() else {
+                            continue;
+                        };
+                        if record.offset < until {
+                            self.take(request, record).await?;
+                        }
+                        if record.offset + 1 >= until {
+                            targets.remove(&record.partition);
+                        }
+                    }
+                }
+                Ok(Err(LogError::Closed)) => return Err(Stop::Gone),
+                Ok(Err(LogError::Expired { .. } | LogError::Corrupt { .. })) => {
+                    request.send(Caught::Gap).await?;
+                }
+                Ok(Err(_)) if failures < MAX_FAILURES => {
+                    failures += 1;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                Ok(Err(_)) => return Err(Stop::Failed),
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&self, request: &CatchUp, record: &Record) -> Result<(), Stop> {
+        let outlet = &request.outlet;
+        let Ok(event) = MailEvent::parse(&record.value, &self.account) else {
+            return Ok(());
+        };
+        if event.person != outlet.person {
+            return Ok(());
+        }
+        let Some(topic) = outlet.topics.form_of(event.kind) else {
+            return Ok(());
+        };
+        let place = Place {
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+        };
+        let mut forms = Forms::new(&event, place, record.timestamp_ms);
+        let told = forms.told(topic, outlet.content);
+        request.send(Caught::Told(told)).await
+    }
+}
+
+/// Asks the log, again if it fails.
+async fn attempt<T, F: Future<Output = Result<T, LogError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, Stop> {
+    for _ in 0..MAX_FAILURES {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(LogError::Closed) => return Err(Stop::Gone),
+            Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+        }
+    }
+    Err(Stop::Failed)
+}

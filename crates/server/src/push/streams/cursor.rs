@@ -1,0 +1,130 @@
+//! Cursors: how far a stream has come, as its client says it when it comes back.
+//!
+//! The events of a mailbox are in one partition of their topic, so that the place of the last one
+//! is exact there; for other topics, and where nothing was told yet, it is the time of the log.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Longest cursor, in bytes: numbers, and the name of a topic.
+const MAX_BYTES: usize = 400;
+
+/// Place of a record in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: u32,
+    pub(super) offset: u64,
+}
+
+/// How far a stream has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// When the last record was written, or when the stream began, in milliseconds since 1970.
+    pub(super) time_ms: i64,
+    /// The last record.
+    pub(super) place: Option<Place>,
+}
+
+/// A text that is no cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadCursor;
+
+impl Cursor {
+    pub(super) fn at(time_ms: i64, place: Place) -> Self {
+        Self {
+            time_ms,
+            place: Some(place),
+        }
+    }
+
+    pub(super) fn of_time(time_ms: i64) -> Self {
+        Self {
+            time_ms,
+            place: None,
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.time_ms)?;
+        match &self.place {
+            Some(place) => write!(out, ".{}.{}.{}", place.partition, place.offset, place.topic),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        if text.len() > MAX_BYTES {
+            return Err(BadCursor);
+        }
+        let mut parts = text.splitn(4, '.');
+        let time_ms = number(parts.next())?;
+        let place = match parts.next() {
+            None => None,
+            partition => Some(Place {
+                partition: number(partition)?,
+                offset: number(parts.next())?,
+                topic: parts.next().ok_or(BadCursor)?.into(),
+            }),
+        };
+        Ok(Self { time_ms, place })
+    }
+}
+
+/// Digits alone: `parse` takes a sign as well.
+fn number<T: FromStr>(text: Option<&str>) -> Result<T, BadCursor> {
+    let text = text.ok_or(BadCursor)?;
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(BadCursor);
+    }
+    text.parse().map_err(|_| BadCursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let place = |topic: &str| Place {
+            topic: topic.into(),
+            partition: 3,
+            offset: u64::MAX,
+        };
+        for cursor in [
+            Cursor::of_time(0),
+            Cursor::at(1_700_000_000_123, place("dovecot")),
+            Cursor::at(7, place("mail.of.one-site")),
+        ] {
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        for text in [
+            "",
+            "x",
+            "-1",
+            "+1",
+            "1.",
+            "1.2",
+            "1.2.3",
+            "1.-2.3.t",
+            "1.2.99999999999999999999.t",
+            "99999999999999999999",
+            "1.4294967296.0.t",
+        ] {
+            assert_eq!(text.parse::<Cursor>(), Err(BadCursor), "{text}");
+        }
+        let long = format!("1.2.3.{}", "t".repeat(1_000_000));
+        assert_eq!(long.parse::<Cursor>(), Err(BadCursor));
+    }
+}

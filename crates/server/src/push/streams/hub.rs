@@ -1,0 +1,209 @@
+//! All streams of this node, by the person whose mail they tell of, and how far the feed is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dovecast_mail_push::{MailEvent, Person};
+use tokio::sync::watch;
+
+use super::StreamLimits;
+use super::cursor::{Cursor, Place};
+use super::outlet::{End, Outlet};
+use super::told::Forms;
+use crate::push::counters::{Count, Counters};
+
+/// Offset of the next record by topic and partition.
+pub(super) type Seen = BTreeMap<(Arc<str>, u32), u64>;
+
+/// The streams.
+pub(super) struct Hub {
+    limits: StreamLimits,
+    counters: Arc<Counters>,
+    inner: Mutex<Inner>,
+    is_followed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_person: HashMap<Person, Vec<Arc<Outlet>>>,
+    total: usize,
+    seen: Seen,
+    is_stopping: bool,
+}
+
+/// Why a stream has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// The person has as many as one may have.
+    Person,
+    /// The node has.
+    Node,
+    /// The server is being stopped.
+    Stopping,
+}
+
+/// Place of a stream; free again when it is dropped.
+pub(super) struct Slot {
+    hub: Arc<Hub>,
+    pub(super) outlet: Arc<Outlet>,
+}
+
+impl Hub {
+    pub(super) fn new(limits: StreamLimits, counters: Arc<Counters>) -> Self {
+        Self {
+            limits,
+            counters,
+            inner: Mutex::default(),
+            is_followed: watch::Sender::new(false),
+        }
+    }
+
+    /// Waits until the log is followed.
+    pub(super) async fn followed(&self) {
+        // The sender lives as long as this.
+        let _ = self.is_followed.subscribe().wait_for(|is| *is).await;
+    }
+
+    /// From now on the log is followed from there. Streams of before are cut: they may have missed
+    /// something, and go on from the log.
+    pub(super) fn begin(&self, seen: Seen) {
+        let mut inner = self.inner();
+        inner.seen = seen;
+        end_all(&inner, End::Cut);
+        drop(inner);
+        self.is_followed.send_replace(true);
+    }
+
+    /// Gives a stream its place.
+    pub(super) fn attach(self: &Arc<Self>, outlet: &Arc<Outlet>) -> Result<Slot, NoPlace> {
+        let mut inner = self.inner();
+        if inner.is_stopping {
+            return Err(NoPlace::Stopping);
+        }
+        if inner.total >= self.limits.total {
+            return Err(NoPlace::Node);
+        }
+        let theirs = inner.by_person.entry(outlet.person.clone()).or_default();
+        if theirs.len() >= self.limits.per_person {
+            return Err(NoPlace::Person);
+        }
+        theirs.push(Arc::clone(outlet));
+        inner.total += 1;
+        self.counters.streams(inner.total);
+        drop(inner);
+        Ok(Slot {
+            hub: Arc::clone(self),
+            outlet: Arc::clone(outlet),
+        })
+    }
+
+    /// Tells the streams of its person of an event; what is no event only moves the feed on.
+    pub(super) fn deliver(&self, place: Place, time_ms: i64, event: Option<&MailEvent>) {
+        let mut inner = self.inner();
+        let behind = place.offset + 1;
+        let partition = (Arc::clone(&place.topic), place.partition);
+        inner.seen.insert(partition, behind);
+        let Some(event) = event else {
+            return;
+        };
+        let Some(outlets) = inner.by_person.get(&event.person) else {
+            return;
+        };
+        let mut forms = Forms::new(event, place, time_ms);
+        for outlet in outlets {
+            // The guard: nobody is told of another's mail, whatever was found.
+            if outlet.person != event.person {
+                self.counters.add(Count::WrongPerson, 1);
+                continue;
+            }
+            let Some(topic) = outlet.topics.form_of(event.kind) else {
+                continue;
+            };
+            if !outlet.offer(forms.told(topic, outlet.content)) {
+                self.counters.add(Count::StreamCut, 1);
+            }
+        }
+    }
+
+    /// How far the feed is.
+    pub(super) fn seen(&self) -> Seen {
+        self.inner().seen.clone()
+    }
+
+    /// The cursor of a stream that begins now, and has been told nothing yet.
+    pub(super) fn now(&self, now_ms: i64) -> Cursor {
+        let inner = self.inner();
+        let mut partitions = inner.seen.iter();
+        match (partitions.next(), partitions.next()) {
+            (Some(((topic, partition), behind)), None) if *behind > 0 => {
+                let place = Place {
+                    topic: Arc::clone(topic),
+                    partition: *partition,
+                    offset: behind - 1,
+                };
+                Cursor::at(now_ms, place)
+            }
+            _ => Cursor::of_time(now_ms),
+        }
+    }
+
+    /// Tokens of streams, each once.
+    pub(super) fn tokens(&self) -> Vec<Arc<str>> {
+        let inner = self.inner();
+        let outlets = inner.by_person.values().flatten();
+        let mut tokens: Vec<Arc<str>> = outlets.filter_map(|one| one.token.clone()).collect();
+        drop(inner);
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens
+    }
+
+    /// Ends the streams of a token.
+    pub(super) fn end_token(&self, token: &str) {
+        let inner = self.inner();
+        for outlet in inner.by_person.values().flatten() {
+            if outlet.token.as_deref() == Some(token) {
+                outlet.end(End::TokenOver);
+            }
+        }
+    }
+
+    /// Ends all streams, and begins no more.
+    pub(super) fn stop(&self) {
+        let mut inner = self.inner();
+        inner.is_stopping = true;
+        end_all(&inner, End::Stopping);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end_all(inner: &Inner, why: End) {
+    for outlet in inner.by_person.values().flatten() {
+        outlet.end(why);
+    }
+}
+
+impl Slot {
+    /// The cursor of a stream that begins now.
+    pub(super) fn cursor(&self, now_ms: i64) -> Cursor {
+        self.hub.now(now_ms)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut inner = self.hub.inner();
+        let Some(theirs) = inner.by_person.get_mut(&self.outlet.person) else {
+            return;
+        };
+        theirs.retain(|outlet| !Arc::ptr_eq(outlet, &self.outlet));
+        if theirs.is_empty() {
+            inner.by_person.remove(&self.outlet.person);
+        }
+        inner.total = inner.total.saturating_sub(1);
+        self.hub.counters.streams(inner.total);
+    }
+}

@@ -1,0 +1,137 @@
+//! What waits for one stream: a bounded queue that the feed fills and the stream empties. One that
+//! is full ends its stream; its client comes back and goes on from the log.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use dovecast_mail_push::{Person, PushContent, Topics};
+
+use super::told::Told;
+
+/// Most messages that wait for the reader of one stream.
+const MAX_WAITING: usize = 256;
+/// Most bytes of them.
+const MAX_WAITING_BYTES: usize = 1024 * 1024;
+/// Largest queue whose memory is kept while it is empty, in messages.
+const KEPT_CAPACITY: usize = 8;
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client reads too slowly, or the log has to be followed anew.
+    Cut,
+    /// The session, or token, is good no more.
+    TokenOver,
+    /// The server is being stopped.
+    Stopping,
+}
+
+/// A stream as the feed sees it.
+pub(super) struct Outlet {
+    pub(super) person: Person,
+    pub(super) topics: Topics,
+    pub(super) content: PushContent,
+    /// Token that it was opened with; a trusted proxy has none.
+    pub(super) token: Option<Arc<str>>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Arc<Told>>,
+    bytes: usize,
+    end: Option<End>,
+    reader: Option<Waker>,
+}
+
+impl Outlet {
+    pub(super) fn new(
+        person: Person,
+        topics: Topics,
+        content: PushContent,
+        token: Option<Arc<str>>,
+    ) -> Self {
+        Self {
+            person,
+            topics,
+            content,
+            token,
+            queue: Mutex::default(),
+        }
+    }
+
+    /// Puts a message behind what waits; `false`: that is too much, and the stream is cut.
+    pub(super) fn offer(&self, told: Arc<Told>) -> bool {
+        let mut queue = self.queue();
+        if queue.end.is_some() {
+            return true;
+        }
+        let bytes = queue.bytes + told.weight();
+        if queue.waiting.len() >= MAX_WAITING || bytes > MAX_WAITING_BYTES {
+            end(queue, End::Cut);
+            return false;
+        }
+        queue.bytes = bytes;
+        queue.waiting.push_back(told);
+        let reader = queue.reader.take();
+        drop(queue);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        true
+    }
+
+    /// Ends the stream; what waits is dropped.
+    pub(super) fn end(&self, why: End) {
+        let queue = self.queue();
+        if queue.end.is_none() {
+            end(queue, why);
+        }
+    }
+
+    /// Why the stream has ended, if it has. The reader that asks is woken when something comes.
+    pub(super) fn poll_end(&self, context: &Context<'_>) -> Option<End> {
+        let mut queue = self.queue();
+        if queue.end.is_none() {
+            wait(&mut queue, context);
+        }
+        queue.end
+    }
+
+    /// The next message that waits.
+    pub(super) fn poll_next(&self, context: &Context<'_>) -> Poll<Arc<Told>> {
+        let mut queue = self.queue();
+        let Some(told) = queue.waiting.pop_front() else {
+            if queue.waiting.capacity() > KEPT_CAPACITY {
+                queue.waiting = VecDeque::new();
+            }
+            wait(&mut queue, context);
+            return Poll::Pending;
+        };
+        queue.bytes = queue.bytes.saturating_sub(told.weight());
+        Poll::Ready(told)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait(queue: &mut Queue, context: &Context<'_>) {
+    match &mut queue.reader {
+        Some(reader) => reader.clone_from(context.waker()),
+        none => *none = Some(context.waker().clone()),
+    }
+}
+
+fn end(mut queue: MutexGuard<'_, Queue>, why: End) {
+    queue.end = Some(why);
+    queue.waiting = VecDeque::new();
+    queue.bytes = 0;
+    let reader = queue.reader.take();
+    drop(queue);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}
