@@ -28,8 +28,8 @@ use ipnet::IpNet;
 
 use crate::config::Http;
 use crate::config::mail_push::PREFIX;
-pub(crate) use streams::StreamLimits;
 use streams::Streams;
+pub(crate) use streams::{StreamLimits, socket_io};
 
 /// Longest body of a request.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -80,9 +80,10 @@ pub(crate) fn router(api: PushApi) -> Router {
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(api);
+        .with_state(api.clone());
     Router::new()
         .nest(PREFIX, routes)
+        .merge(socket_io::routes().with_state(api))
         // For axum the prefix with a slash is not below the prefix.
         .route(&format!("{PREFIX}/"), any(routes::no_route))
 }

@@ -8,13 +8,16 @@ use serde::{Deserialize, Deserializer, de};
 use super::limits::Bounded;
 
 /// What is answered beside the API.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "/healthz",
     "/metrics",
     "/readyz",
     crate::sources::ox::PATH,
     super::mail_push::PREFIX,
+    "/socket.io",
 ];
+/// What is answered below these paths is not the API either.
+const TREES: [&str; 2] = ["/api/push/v1/", "/socket.io/"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,7 +103,7 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     let segments = text.strip_prefix('/');
     let is_prefix = segments.is_some_and(|segments| segments.split('/').all(is_segment))
         && !OTHERS.contains(&&*text)
-        && !text.starts_with(&format!("{}/", super::mail_push::PREFIX));
+        && !TREES.iter().any(|tree| text.starts_with(tree));
     if is_prefix {
         Ok(text)
     } else {

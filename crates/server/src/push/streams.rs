@@ -1,5 +1,5 @@
-//! Streams: what open windows are told of a person's mail, by SSE and by
-//! WebSocket, while they are open.
+//! Streams: what open windows are told of a person's mail, by SSE, by
+//! WebSocket and by Socket.IO, while they are open.
 //!
 //! Nothing is owed to a window that was closed, so streams keep nothing in the store. They follow
 //! the log by themselves: each node reads all of it (`feed`), finds the streams of an event's
@@ -14,6 +14,7 @@ mod hub;
 mod lasting;
 mod outlet;
 mod request;
+pub(crate) mod socket_io;
 mod source;
 mod sse;
 mod told;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use dovecast_log::Log;
+use dovecast_mail_push::Topics;
 use dovecast_notification::EventAccount;
 use dovecast_operations::Refusal;
 use dovecast_operations::push::MailPush;
@@ -37,6 +39,7 @@ use catch_up::CatchUp;
 use feed::Feed;
 use hub::{Hub, NoPlace};
 use outlet::Outlet;
+use socket_io::Polls;
 use source::Source;
 
 /// Requests to catch up that wait for the task that takes them; more wait in their own streams.
@@ -65,6 +68,8 @@ struct Parts {
     hub: Arc<Hub>,
     limits: StreamLimits,
     counters: Arc<Counters>,
+    /// Streams of clients that poll.
+    polls: Arc<Polls>,
     catch_ups: mpsc::Sender<CatchUp>,
     requests: Arc<Mutex<mpsc::Receiver<CatchUp>>>,
 }
@@ -76,6 +81,7 @@ impl Streams {
             hub: Arc::new(Hub::new(limits, Arc::clone(&counters))),
             limits,
             counters,
+            polls: Arc::default(),
             catch_ups,
             requests: Arc::new(Mutex::new(requests)),
         }))
@@ -118,6 +124,10 @@ impl Streams {
         self.0.limits.ping
     }
 
+    fn polls(&self) -> &Arc<Polls> {
+        &self.0.polls
+    }
+
     /// Begins a stream; it goes on behind the cursor, if there is one.
     async fn open(&self, asked: request::Asked) -> Result<Source, Refusal> {
         let hub = &self.0.hub;
@@ -131,8 +141,8 @@ impl Streams {
         }
         let outlet = Arc::new(Outlet::new(
             asked.person,
-            asked.topics,
-            asked.content,
+            asked.topics.unwrap_or_else(Topics::all),
+            asked.content.unwrap_or_default(),
             asked.token,
         ));
         let slot = hub.attach(&outlet).map_err(|full| {

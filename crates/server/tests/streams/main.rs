@@ -1,5 +1,6 @@
-//! Streams of a real server with a real log: SSE and WebSocket, from an event to the client.
+//! Streams of a real server with a real log, from an event to the client, by each transport.
 
 mod client;
+mod socket_io;
 mod sse;
 mod websocket;

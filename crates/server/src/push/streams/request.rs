@@ -23,8 +23,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) struct Asked {
     pub(super) person: Person,
     pub(super) token: Option<Arc<str>>,
-    pub(super) topics: Topics,
-    pub(super) content: PushContent,
+    /// What the query says of it, if it does.
+    pub(super) topics: Option<Topics>,
+    pub(super) content: Option<PushContent>,
     pub(super) from: Option<Cursor>,
     /// The connection that the stream will have; requests of tests have none.
     pub(super) connection: Option<StreamConnection>,
@@ -42,17 +43,17 @@ impl FromRequestParts<PushApi> for Asked {
         };
         let who = identified(parts, api, named("session")).await?;
         let topics = match named("topics") {
-            None => Topics::all(),
+            None => None,
             Some(text) => {
                 let topics = Topics::parse(text.split(',').map(str::trim));
-                topics.map_err(|error| ApiError::parameter("topics", error.to_string()))?
+                Some(topics.map_err(|error| ApiError::parameter("topics", error.to_string()))?)
             }
         };
         let content = match named("content") {
-            None => PushContent::default(),
-            Some(text) => PushContent::from_name(&text).ok_or_else(|| {
+            None => None,
+            Some(text) => Some(PushContent::from_name(&text).ok_or_else(|| {
                 ApiError::parameter("content", "is none of ids, envelope and snippet")
-            })?,
+            })?),
         };
         let header = parts.headers.get(LAST_EVENT_ID);
         let header = header.and_then(|value| value.to_str().ok());

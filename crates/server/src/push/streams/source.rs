@@ -86,6 +86,19 @@ impl Source {
         end.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// What comes next where it is asked for, else the end of the stream alone.
+    pub(super) fn poll_either(
+        &mut self,
+        context: &mut Context<'_>,
+        is_asked: bool,
+    ) -> Poll<Result<Next, End>> {
+        if is_asked {
+            self.poll_next(context)
+        } else {
+            self.poll_end(context).map(Err)
+        }
+    }
+
     /// Counts something about the stream.
     pub(super) fn count(&self, what: Count) {
         self.counters.add(what, 1);

@@ -23,6 +23,7 @@ pub(super) struct Told {
     data: String,
     sse: OnceLock<Bytes>,
     frame: OnceLock<Utf8Bytes>,
+    socket_io: OnceLock<Utf8Bytes>,
 }
 
 /// An event, rendered in the forms that were asked for so far.
@@ -58,6 +59,7 @@ impl<'a> Forms<'a> {
             data: message(self.event, topic, content).to_string(),
             sse: OnceLock::new(),
             frame: OnceLock::new(),
+            socket_io: OnceLock::new(),
         });
         self.made.push((topic, content, Arc::clone(&told)));
         told
@@ -78,6 +80,15 @@ impl Told {
             // Writing into a String cannot fail.
             let _ = write!(text, "id: {id}\nevent: {topic}\ndata: {data}\n\n");
             text.into()
+        });
+        made.clone()
+    }
+
+    /// As an event of Socket.IO, in the packet of Engine.IO.
+    pub(super) fn socket_io(&self) -> Utf8Bytes {
+        let made = self.socket_io.get_or_init(|| {
+            let (topic, data) = (self.topic, &self.data);
+            format!(r#"42["{topic}",{data}]"#).into()
         });
         made.clone()
     }
