@@ -13,6 +13,7 @@ pub(crate) mod counters;
 mod documents;
 mod engine;
 mod log_in;
+pub(crate) mod page;
 mod routes;
 mod sender;
 mod streams;
@@ -83,6 +84,7 @@ pub(crate) fn router(api: PushApi) -> Router {
         .with_state(api.clone());
     Router::new()
         .nest(PREFIX, routes)
+        .merge(page::router())
         .merge(socket_io::routes().with_state(api))
         // For axum the prefix with a slash is not below the prefix.
         .route(&format!("{PREFIX}/"), any(routes::no_route))

@@ -8,16 +8,17 @@ use serde::{Deserialize, Deserializer, de};
 use super::limits::Bounded;
 
 /// What is answered beside the API.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "/healthz",
     "/metrics",
     "/readyz",
     crate::sources::ox::PATH,
     super::mail_push::PREFIX,
+    crate::push::page::PATH,
     "/socket.io",
 ];
 /// What is answered below these paths is not the API either.
-const TREES: [&str; 2] = ["/api/push/v1/", "/socket.io/"];
+const TREES: [&str; 3] = ["/api/push/v1/", "/push/", "/socket.io/"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
