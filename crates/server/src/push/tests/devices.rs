@@ -39,7 +39,8 @@ impl Running {
         assert!(made["subscription"]["id"].is_string(), "{made}");
         let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
         let log = log.expect("a log");
-        let config = Config::default();
+        let text = format!("data_dir = '{}'", world.dir.path().display());
+        let config = Config::parse(&text).expect("a configuration");
         let logs = Logs::of(&config, &log).expect("logs");
         let pushing =
             Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
