@@ -32,7 +32,7 @@ fn subscribe(server: &Server, (context, user): (&str, &str), client: &str) {
     let token = made["meta"]["token"].as_str().expect("a token");
     let device = json!({
         "client": client, "transport": "webhook", "topics": ["ox:mail:new"],
-        "webhook": {"url": format!("http://127.0.0.1:9/{context}/{user}")},
+        "webhook": {"url": format!("http://127.0.0.1:18999/{context}/{user}")},
     });
     let media = "application/json";
     asked(
