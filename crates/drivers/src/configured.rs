@@ -7,14 +7,18 @@
 
 mod dlog;
 mod event;
+#[cfg(feature = "lua")]
+pub mod lua;
 pub mod options;
 mod ox;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
 use dovecast_dispatch::driver::Target;
+use dovecast_dispatch::schedule::Schedule;
 
 use crate::http::sockets::Sockets;
 use options::{OptionError, Options, Written};
@@ -39,6 +43,12 @@ const KINDS: &[Kind] = &[
         options: dlog::OPTIONS,
         make: dlog::make,
     },
+    #[cfg(feature = "lua")]
+    Kind {
+        name: "lua",
+        options: lua::OPTIONS,
+        make: lua::make,
+    },
     Kind {
         name: "ox",
         options: ox::OPTIONS,
@@ -51,6 +61,10 @@ const KINDS: &[Kind] = &[
 pub struct Surroundings {
     /// Places of connections.
     pub sockets: Sockets,
+    /// The program that runs a script of the driver `lua`, and its arguments.
+    pub lua_host: Vec<OsString>,
+    /// The script of all blocks with the driver `lua` that name none.
+    pub lua_script_file: Option<String>,
 }
 
 /// Which events a driver gets.
@@ -62,10 +76,35 @@ pub enum Events {
     NewInInbox,
 }
 
+/// How much a driver wants to get when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Deliveries at a time.
+    pub concurrency: usize,
+    /// When failures are tried again.
+    pub schedule: Schedule,
+}
+
 /// What is made of the options of a block.
 struct Made {
     target: Arc<dyn Target>,
     events: Events,
+    serving: Option<Serving>,
+    #[cfg(feature = "lua")]
+    lua: Option<Arc<lua::LuaDriver>>,
+}
+
+impl Made {
+    /// A receiver that takes as much at a time as any other.
+    fn new(target: Arc<dyn Target>, events: Events) -> Self {
+        Self {
+            target,
+            events,
+            serving: None,
+            #[cfg(feature = "lua")]
+            lua: None,
+        }
+    }
 }
 
 /// A block of the configuration file.
@@ -79,6 +118,8 @@ pub struct Block {
     pub options: BTreeMap<String, Written>,
     /// What a script asks for by name.
     pub plugin: BTreeMap<String, String>,
+    /// What a script is given when it is loaded, as Dovecot 2.4 does (`lua_settings`).
+    pub settings: Option<BTreeMap<String, String>>,
 }
 
 /// Shows no value: passwords are among them.
@@ -104,6 +145,11 @@ pub struct ConfiguredDriver {
     pub events: Events,
     /// The receiver.
     pub target: Arc<dyn Target>,
+    /// How much is delivered when; `None`: as to any other receiver.
+    pub serving: Option<Serving>,
+    /// The script, where it is one.
+    #[cfg(feature = "lua")]
+    pub lua: Option<Arc<lua::LuaDriver>>,
 }
 
 /// What is wrong with a block. Shows no password.
@@ -152,15 +198,18 @@ impl Block {
         })?;
         let options = Options::read(self, kind.name, kind.options, behind);
         let made = options.and_then(|options| (kind.make)(&options, surroundings));
-        let Made { target, events } = made.map_err(|error| BlockError::Option {
+        let made = made.map_err(|error| BlockError::Option {
             block: self.name.clone(),
             error,
         })?;
         Ok(ConfiguredDriver {
             name: self.name.clone(),
             kind: kind.name,
-            events,
-            target,
+            events: made.events,
+            target: made.target,
+            serving: made.serving,
+            #[cfg(feature = "lua")]
+            lua: made.lua,
         })
     }
 }

@@ -14,13 +14,13 @@ mod process;
 mod stats;
 mod transaction;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use dovecast_lua_host::serve;
-use dovecast_lua_host::wire::{Answer, Done, Request, Start};
+use dovecast_lua_host::wire::{Answer, Done, MAX_OPEN_TRANSACTIONS, Request, Start};
 use tokio::sync::Mutex;
 
 pub use options::{Flavour, LuaOptions};
@@ -33,6 +33,14 @@ pub use transaction::{BadTransaction, Transaction};
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest time until a process is started again.
 const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
+/// Longest time of all functions that are called for a part: the dispatcher ends an attempt after a
+/// minute, and a process that nobody waits for says nothing any more.
+const PART_LIMIT: Duration = Duration::from_secs(50);
+/// What is late where no function is, but all of them together.
+const ALL: &str = "the functions for one transaction";
+/// How long a transaction without an end keeps a script from being loaded again: its next part
+/// comes to another node, or never.
+const OPEN_LIMIT: Duration = Duration::from_mins(10);
 
 /// What came of a transaction, or of a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +53,12 @@ pub enum Handled {
         reason: String,
         /// Not before this time has passed: the script has no process until then.
         retry_after: Option<Duration>,
+        /// Whether the script was called for it: it may be this transaction that it fails with.
+        was_called: bool,
     },
+    /// Nothing was called: the transaction has begun in a process that is gone, and is to be handed
+    /// over from its first part on.
+    NotBegun,
 }
 
 /// A script that gets transactions.
@@ -73,7 +86,8 @@ struct State {
 struct Running {
     script: Script,
     file: Option<FileState>,
-    open: HashSet<String>,
+    /// Transactions that have begun, and when they were last heard of.
+    open: HashMap<String, Instant>,
     is_traced: bool,
 }
 
@@ -97,12 +111,17 @@ impl LuaTarget {
         }
     }
 
+    /// Name of the block of the configuration.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
     /// Loads the script, if it is not loaded; what is wrong with it otherwise.
     pub async fn check(&self) -> Result<(), String> {
         let mut state = self.state.lock().await;
         match self.ready(&mut state).await {
             Err(Handled::Failed { reason, .. }) => Err(reason),
-            Ok(()) | Err(Handled::Done) => Ok(()),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -112,7 +131,7 @@ impl LuaTarget {
         let mut running = match self.ready(&mut state).await {
             Ok(()) => match state.running.take() {
                 Some(running) => running,
-                None => return failed("the script has no process"),
+                None => return failed("the script has no process", false),
             },
             Err(failed) => return failed,
         };
@@ -120,13 +139,14 @@ impl LuaTarget {
             Ok(request) => Request::Part(request),
             Err(error) => {
                 state.running = Some(running);
-                return failed(error.to_string());
+                return failed(error.to_string(), true);
             }
         };
         // A process that nobody waits for any more dies with this: it is in `state` again only
         // when it has answered.
         let asked = running.script.ask(&request, &self.options);
-        match asked.await {
+        let asked = tokio::time::timeout(PART_LIMIT, asked).await;
+        match asked.unwrap_or_else(|_| Asked::Late(ALL.to_owned())) {
             Asked::Answered(Answer::Done(done)) => {
                 running.note(transaction, !done.errors.is_empty());
                 state.running = Some(running);
@@ -139,12 +159,12 @@ impl LuaTarget {
             }
             Asked::Answered(Answer::Unknown) => {
                 state.running = Some(running);
-                failed("the transaction has begun in a process that is gone")
+                Handled::NotBegun
             }
             Asked::Answered(Answer::Failed(reason)) => {
                 running.note(transaction, true);
                 state.running = Some(running);
-                failed(reason)
+                failed(reason, true)
             }
             Asked::Answered(_) => {
                 self.died(&mut state, running.script, "it answers what was not asked")
@@ -153,10 +173,12 @@ impl LuaTarget {
             Asked::Late(function) => {
                 state.is_traced = true;
                 self.counters.late();
-                let reason = format!(
-                    "`{function}` takes longer than {:?}",
+                let limit = if function == ALL {
+                    PART_LIMIT
+                } else {
                     self.options.time_limit
-                );
+                };
+                let reason = format!("`{function}` takes longer than {limit:?}");
                 self.died(&mut state, running.script, &reason).await
             }
             Asked::Gone(reason) => self.died(&mut state, running.script, &reason).await,
@@ -180,7 +202,10 @@ impl LuaTarget {
     async fn ready(&self, state: &mut State) -> Result<(), Handled> {
         let file = self.file();
         let is_outdated = |running: &Running| {
-            running.open.is_empty() && (running.is_traced || running.file != file)
+            let is_busy = |since: &Instant| since.elapsed() < OPEN_LIMIT;
+            let is_full = running.open.len() >= MAX_OPEN_TRANSACTIONS;
+            let may_end = is_full || !running.open.values().any(is_busy);
+            may_end && (is_full || running.is_traced || running.file != file)
         };
         if state.running.as_ref().is_some_and(is_outdated)
             && let Some(running) = state.running.take()
@@ -207,6 +232,7 @@ impl LuaTarget {
             return Err(Handled::Failed {
                 reason: "the script has no process: the last one has died".to_owned(),
                 retry_after: Some(left),
+                was_called: false,
             });
         }
         let is_traced = state.is_traced;
@@ -226,7 +252,7 @@ impl LuaTarget {
                 state.running = Some(Running {
                     script,
                     file,
-                    open: HashSet::new(),
+                    open: HashMap::new(),
                     is_traced,
                 });
                 Ok(())
@@ -244,6 +270,7 @@ impl LuaTarget {
                 Err(Handled::Failed {
                     reason: format!("the script cannot be loaded: {reason}"),
                     retry_after: Some(retry_after),
+                    was_called: false,
                 })
             }
         }
@@ -265,6 +292,7 @@ impl LuaTarget {
         Handled::Failed {
             reason: format!("the process of the script has died: {reason} ({ended})"),
             retry_after: Some(wait(state, file)),
+            was_called: true,
         }
     }
 
@@ -283,7 +311,7 @@ impl LuaTarget {
         }
         match done.errors.first() {
             None => Handled::Done,
-            Some(error) => failed(format!("`{}`: {}", error.function, error.message)),
+            Some(error) => failed(format!("`{}`: {}", error.function, error.message), true),
         }
     }
 
@@ -312,7 +340,7 @@ impl Running {
         if transaction.is_last || has_failed {
             self.open.remove(&transaction.id);
         } else {
-            self.open.insert(transaction.id.clone());
+            self.open.insert(transaction.id.clone(), Instant::now());
         }
     }
 }
@@ -335,10 +363,11 @@ fn wait(state: &mut State, file: Option<FileState>) -> Duration {
     time
 }
 
-fn failed(reason: impl Into<String>) -> Handled {
+fn failed(reason: impl Into<String>, was_called: bool) -> Handled {
     Handled::Failed {
         reason: reason.into(),
         retry_after: None,
+        was_called,
     }
 }
 

@@ -68,8 +68,7 @@ pub(crate) const PUSHUSERS: &str = "pushusers";
 /// Name of the command that renders templates of accounts.
 pub(crate) const TEMPLATE_HOST: &str = "template-host";
 /// Name of the command that runs a script of the driver `lua`.
-#[cfg(feature = "lua")]
-const LUA_HOST: &str = "lua-host";
+pub(crate) const LUA_HOST: &str = "lua-host";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

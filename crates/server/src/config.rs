@@ -175,7 +175,7 @@ impl Default for Config {
             log: Log::default(),
             kafka: Kafka::default(),
             kafka_clusters: clusters::KafkaClusters::new(),
-            push_notification: push_notification::PushNotification::new(),
+            push_notification: push_notification::PushNotification::default(),
             presets: presets::Presets::default(),
             mail: mail::Mail::default(),
             mail_push: mail_push::MailPushSection::default(),

@@ -20,6 +20,10 @@ use dovecast_dispatch::driver::Target;
 use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
 use dovecast_drivers::Drivers;
 use dovecast_drivers::configured::ConfiguredDriver;
+#[cfg(feature = "lua")]
+use dovecast_drivers::configured::lua::LuaDriver;
+#[cfg(feature = "lua")]
+use dovecast_drivers::lua::LuaStats;
 use dovecast_event::EventKind;
 use dovecast_store::{AccountPast, KeptPast, NewEventType, Registration, Store};
 use tokio::sync::watch;
@@ -55,6 +59,9 @@ pub(crate) struct Dispatching {
     locked_count: Arc<AtomicUsize>,
     /// Receivers of the drivers of the configuration.
     configured: Vec<Arc<dyn Target>>,
+    /// Scripts among them, by the names of their blocks.
+    #[cfg(feature = "lua")]
+    scripts: Vec<(String, Arc<LuaDriver>)>,
     /// Tasks beside the dispatcher; they end when this is dropped.
     _helpers: JoinSet<()>,
 }
@@ -73,6 +80,13 @@ impl Dispatching {
         let directory = Arc::<Directory>::default();
         let targets = configured.iter().map(|driver| Arc::clone(&driver.target));
         let targets = targets.collect();
+        #[cfg(feature = "lua")]
+        let scripts = configured.iter().filter_map(|driver| {
+            let script = driver.lua.clone()?;
+            Some((driver.name.clone(), script))
+        });
+        #[cfg(feature = "lua")]
+        let scripts = scripts.collect();
         let routes = Routes::new(drivers, &config.dispatch)
             .with_configured(Configured::load(store, configured).await?);
         let noticed = Noticed::new(&config.dispatch.event_account, drivers.guard());
@@ -101,6 +115,8 @@ impl Dispatching {
             follows,
             locked_count,
             configured: targets,
+            #[cfg(feature = "lua")]
+            scripts,
             _helpers: helpers,
         })
     }
@@ -117,6 +133,15 @@ impl Dispatching {
     /// Number of the endpoints that are paused here because their secrets cannot be opened.
     pub(crate) fn locked_count(&self) -> usize {
         self.locked_count.load(Ordering::Relaxed)
+    }
+
+    /// What scripts of the driver `lua` have done, by the names of their blocks.
+    #[cfg(feature = "lua")]
+    pub(crate) fn scripts(&self) -> Vec<(String, LuaStats)> {
+        let scripts = self.scripts.iter();
+        scripts
+            .map(|(name, script)| (name.clone(), script.stats()))
+            .collect()
     }
 
     /// What evaluates conditions.

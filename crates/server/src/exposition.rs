@@ -1,6 +1,8 @@
 //! `/metrics`: the text of Prometheus, written from what the parts have counted.
 
 mod dispatch;
+#[cfg(feature = "lua")]
+mod lua;
 mod names;
 pub(crate) mod process;
 mod push;
@@ -14,6 +16,8 @@ use std::fmt::Write;
 
 use dovecast_dispatch::Stats as DispatchStats;
 use dovecast_drivers::http::sockets::SocketStats;
+#[cfg(feature = "lua")]
+use dovecast_drivers::lua::LuaStats;
 use dovecast_drivers::names::NameStats;
 use dovecast_log::embedded::{COMMIT_BUCKETS_US, EmbeddedStats};
 use dovecast_log::{GroupStatus, TopicStatus};
@@ -38,6 +42,9 @@ pub(crate) struct Snapshot {
     pub(crate) renewed: Option<u64>,
     /// And the number of endpoints whose secrets cannot be opened here.
     pub(crate) dispatch: Option<(DispatchStats, usize)>,
+    /// What scripts of the driver `lua` have done, by the names of their blocks.
+    #[cfg(feature = "lua")]
+    pub(crate) scripts: Vec<(String, LuaStats)>,
     /// What endpoints owe, if there is a store that says it.
     pub(crate) backlog: Option<Backlog>,
     /// Statements that were sent to the store, if there is one.
@@ -97,6 +104,8 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
         names::sockets(&mut out, &snapshot.sockets);
         names::templates(&mut out, snapshot.template_deaths);
         names::names(&mut out, &snapshot.names);
+        #[cfg(feature = "lua")]
+        lua::scripts(&mut out, &snapshot.scripts);
     }
     if let Some(backlog) = &snapshot.backlog {
         dispatch::backlog(&mut out, backlog);

@@ -21,10 +21,7 @@ pub(super) const OPTIONS: &[Known] = &[];
     reason = "other kinds may refuse their options"
 )]
 pub(super) fn make(_: &Options<'_>, _: &Surroundings) -> Result<Made, OptionError> {
-    Ok(Made {
-        target: Arc::new(Dlog),
-        events: Events::All,
-    })
+    Ok(Made::new(Arc::new(Dlog), Events::All))
 }
 
 #[derive(Debug)]

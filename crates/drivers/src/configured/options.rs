@@ -43,8 +43,12 @@ impl OptionError {
 pub struct Options<'a> {
     /// By their names: the key as it was written, and the value.
     found: BTreeMap<&'static str, (&'a str, Value<'a>)>,
+    /// Name of the block.
+    pub block: &'a str,
     /// What a script asks for by name.
     pub plugin: &'a BTreeMap<String, String>,
+    /// What a script is given when it is loaded.
+    pub settings: Option<&'a BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +90,15 @@ impl<'a> Options<'a> {
                 return Err(OptionError::new(key, "is there twice"));
             }
         }
+        if block.settings.is_some() && kind != "lua" {
+            let reason = format!("unknown option, `{kind}` has no script");
+            return Err(OptionError::new("lua_settings", reason));
+        }
         Ok(Self {
             found,
+            block: &block.name,
             plugin: &block.plugin,
+            settings: block.settings.as_ref(),
         })
     }
 

@@ -92,21 +92,19 @@ pub(super) fn make(
             None
         },
     };
-    Ok(Made {
-        events: Events::NewInInbox,
-        target: Arc::new(Ox {
-            authority: format!("{}:{}", origin.host, origin.port),
-            request: Request::new(&url).map_err(|why| wrong(&why))?,
-            origin,
-            timeout,
-            tries,
-            user_from_metadata: options.truth("user_from_metadata")?,
-            guard: operators()?,
-            sockets: surroundings.sockets.clone(),
-            has_seen_metadata: AtomicBool::new(false),
-            lines: LineLimit::default(),
-        }),
-    })
+    let ox = Ox {
+        authority: format!("{}:{}", origin.host, origin.port),
+        request: Request::new(&url).map_err(|why| wrong(&why))?,
+        origin,
+        timeout,
+        tries,
+        user_from_metadata: options.truth("user_from_metadata")?,
+        guard: operators()?,
+        sockets: surroundings.sockets.clone(),
+        has_seen_metadata: AtomicBool::new(false),
+        lines: LineLimit::default(),
+    };
+    Ok(Made::new(Arc::new(ox), Events::NewInInbox))
 }
 
 fn timeout(options: &Options<'_>) -> Result<Duration, OptionError> {

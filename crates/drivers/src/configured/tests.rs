@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 
-fn block(driver: &str, options: &[(&str, &str)]) -> Block {
+pub(super) fn block(driver: &str, options: &[(&str, &str)]) -> Block {
     let option = |(key, value): &(&str, &str)| {
         let value = match *value {
             "true" => Written::Truth(true),
@@ -24,17 +24,20 @@ fn block(driver: &str, options: &[(&str, &str)]) -> Block {
         driver: driver.to_owned(),
         options: options.iter().map(option).collect(),
         plugin: BTreeMap::new(),
+        settings: None,
     }
 }
 
 fn made(block: &Block) -> Result<ConfiguredDriver, String> {
     let surroundings = Surroundings {
         sockets: Sockets::default(),
+        lua_host: Vec::new(),
+        lua_script_file: None,
     };
     block.make(&surroundings).map_err(|error| error.to_string())
 }
 
-fn delivery(events: &[Value], part: Part) -> Delivery {
+pub(super) fn delivery(events: &[Value], part: Part) -> Delivery {
     let notification = |event: &Value| {
         Arc::new(Notification {
             id: NotificationId(Uuid::nil()),
@@ -117,7 +120,11 @@ fn what_is_wrong_with_a_block_is_named_without_its_password() {
         (
             "oxx",
             &[][..],
-            "[push_notification.one] driver: unknown driver `oxx`, expected one of `dlog`, `ox`",
+            if cfg!(feature = "lua") {
+                "[push_notification.one] driver: unknown driver `oxx`, expected one of `dlog`, `lua`, `ox`"
+            } else {
+                "[push_notification.one] driver: unknown driver `oxx`, expected one of `dlog`, `ox`"
+            },
         ),
         (
             "dlog",

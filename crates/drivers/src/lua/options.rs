@@ -23,7 +23,9 @@ pub struct LuaOptions {
 
 impl LuaOptions {
     /// Time limit where none is configured: a request of a script may have to wait.
-    pub const TIME_LIMIT: Duration = Duration::from_mins(1);
+    pub const TIME_LIMIT: Duration = Duration::from_secs(30);
+    /// Longest time limit: the dispatcher ends an attempt that takes a minute.
+    pub const LONGEST_TIME_LIMIT: Duration = Duration::from_secs(45);
     /// Memory limit where none is configured.
     pub const MEMORY_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 

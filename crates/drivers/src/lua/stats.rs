@@ -1,11 +1,13 @@
 //! Counters of one script.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use dovecast_lua_host::wire::Done;
 
 /// Counters of a script since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LuaStats {
     /// Transactions that were handled to their end.
     pub transactions: u64,
@@ -13,6 +15,8 @@ pub struct LuaStats {
     pub calls: u64,
     /// Errors of functions.
     pub errors: u64,
+    /// Errors that were told one by one, by the function that dovecast has called.
+    pub errors_by_function: BTreeMap<String, u64>,
     /// Processes that were started.
     pub starts: u64,
     /// Processes that were not ready, or whose script could not be loaded.
@@ -35,6 +39,7 @@ pub(super) struct Counters {
     transactions: AtomicU64,
     calls: AtomicU64,
     errors: AtomicU64,
+    errors_by_function: Mutex<BTreeMap<String, u64>>,
     starts: AtomicU64,
     load_failures: AtomicU64,
     deaths: AtomicU64,
@@ -51,6 +56,11 @@ impl Counters {
             transactions: of(&self.transactions),
             calls: of(&self.calls),
             errors: of(&self.errors),
+            errors_by_function: self
+                .errors_by_function
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             starts: of(&self.starts),
             load_failures: of(&self.load_failures),
             deaths: of(&self.deaths),
@@ -94,6 +104,14 @@ impl Counters {
         let told = u64::try_from(done.errors.len()).unwrap_or(u64::MAX);
         let errors = told.saturating_add(done.more_errors);
         self.errors.fetch_add(errors, Relaxed);
+        if !done.errors.is_empty() {
+            // The names are those of the functions that there may be: sixteen.
+            let by_function = self.errors_by_function.lock();
+            let mut by_function = by_function.unwrap_or_else(PoisonError::into_inner);
+            for error in &done.errors {
+                *by_function.entry(error.function.clone()).or_default() += 1;
+            }
+        }
         self.dropped_lines(done.dropped_lines);
         self.memory_bytes.store(done.memory_bytes, Relaxed);
     }

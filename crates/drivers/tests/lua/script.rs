@@ -112,17 +112,18 @@ impl Script {
     pub(crate) async fn done(&self, events: &[Value]) -> Result<()> {
         match self.handle(events).await {
             Handled::Done => Ok(()),
-            Handled::Failed { reason, .. } => bail!("not done: {reason}\n{}", self.log()),
+            failed => bail!("not done: {failed:?}\n{}", self.log()),
         }
     }
 
     /// Hands over a whole transaction, which has to fail; why it does.
     pub(crate) async fn fails(&self, events: &[Value]) -> Result<(String, Option<Duration>)> {
         match self.handle(events).await {
-            Handled::Done => bail!("it did not fail"),
+            Handled::Done | Handled::NotBegun => bail!("it did not fail"),
             Handled::Failed {
                 reason,
                 retry_after,
+                ..
             } => Ok((reason, retry_after)),
         }
     }

@@ -28,6 +28,8 @@ struct Found {
     name: String,
     driver: String,
     options: Vec<(String, String)>,
+    /// What 2.4 gives to a script (`lua_settings { ... }`).
+    settings: Option<BTreeMap<String, String>>,
 }
 
 /// What was found in a configuration.
@@ -92,18 +94,23 @@ fn block(found: &Found, plugin: &BTreeMap<String, String>) -> String {
     for (key, value) in &found.options {
         line(format!("{key} = {}", quoted(value)));
     }
+    if let Some(settings) = &found.settings {
+        line(format!("lua_settings = {}", table(settings)));
+    }
     if kind == "lua" && !plugin.is_empty() {
-        let settings = plugin
-            .iter()
-            .map(|(key, value)| format!("{key} = {}", quoted(value)));
         line("# What the script may ask for with plugin_getenv().".to_owned());
-        line(format!(
-            "plugin = {{ {} }}",
-            settings.collect::<Vec<_>>().join(", ")
-        ));
+        line(format!("plugin = {}", table(plugin)));
     }
     block.truncate(block.trim_end().len());
     block
+}
+
+/// A table of TOML in one line. Names of Dovecot's settings may have dots in them.
+fn table(settings: &BTreeMap<String, String>) -> String {
+    let settings = settings
+        .iter()
+        .map(|(key, value)| format!("{} = {}", quoted(key), quoted(value)));
+    format!("{{ {} }}", settings.collect::<Vec<_>>().join(", "))
 }
 
 /// A text of TOML: a basic string, in which what is special is escaped.
@@ -133,8 +140,13 @@ fn read(text: &str) -> Configuration {
                     name: name.to_owned(),
                     // A driver that is not named has the name of its block.
                     driver: name.to_owned(),
-                    options: Vec::new(),
+                    ..Found::default()
                 });
+            } else if head.trim().ends_with("lua_settings")
+                && is_in_driver(&open)
+                && let Some(driver) = found.drivers.last_mut()
+            {
+                driver.settings.get_or_insert_default();
             }
         } else if let Some((key, value)) = line.split_once('=') {
             setting(&mut found, &open, (key.trim(), value.trim()));
@@ -149,20 +161,45 @@ fn notification(open: &[String]) -> Option<&str> {
     Some(block.trim().trim_matches('"'))
 }
 
+/// Whether a block of 2.4 of a driver is open.
+fn is_in_driver(open: &[String]) -> bool {
+    open.iter()
+        .any(|head| head.starts_with("push_notification "))
+}
+
+/// A value, which may stand in quotes.
+fn unquoted(value: &str) -> String {
+    match value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+    {
+        Some(value) => value.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None => value.to_owned(),
+    }
+}
+
 fn setting(found: &mut Configuration, open: &[String], (key, value): (&str, &str)) {
-    let of_block = open
-        .iter()
-        .rev()
-        .any(|head| head.starts_with("push_notification "));
-    if of_block && let Some(driver) = found.drivers.last_mut() {
+    let of_block = is_in_driver(open);
+    let of_script = open
+        .last()
+        .is_some_and(|head| head.ends_with("lua_settings"));
+    if of_block
+        && of_script
+        && let Some(driver) = found.drivers.last_mut()
+    {
+        let settings = driver.settings.get_or_insert_default();
+        settings.insert(unquoted(key), unquoted(value));
+    } else if of_block && let Some(driver) = found.drivers.last_mut() {
         // Doveconf prints the whole names.
         let bare = key.strip_prefix("push_notification_").unwrap_or(key);
         match bare {
-            "driver" => value.clone_into(&mut driver.driver),
+            "driver" => driver.driver = unquoted(value),
             "name" => {}
-            _ => driver.options.push((bare.to_owned(), value.to_owned())),
+            _ => driver.options.push((bare.to_owned(), unquoted(value))),
         }
     } else if open.last().is_some_and(|head| head == "plugin") {
+        let value = unquoted(value);
+        let value = value.as_str();
         match key.strip_prefix("push_notification_driver") {
             Some(number) if number.chars().all(|digit| digit.is_ascii_digit()) => {
                 let kind = value.split(':').next().unwrap_or_default();
@@ -171,7 +208,7 @@ fn setting(found: &mut Configuration, open: &[String], (key, value): (&str, &str
                     name: format!("{kind}{number}"),
                     // 2.3 expands variables in it: what is doubled there is one here.
                     driver: value.replace("%%", "%"),
-                    options: Vec::new(),
+                    ..Found::default()
                 });
             }
             _ => {
@@ -186,7 +223,7 @@ mod tests {
     use super::*;
 
     const OLD: &str = "# 2.3.19.1: /etc/dovecot/dovecot.conf\nmail_plugins = notify push_notification\nplugin {\n  push_lua_url = http://127.0.0.1:9000/handler\n  push_notification_driver = ox:url=http://login:p%%40ss@h:8009/n user_from_metadata\n  push_notification_driver2 = lua:file=/etc/dovecot/push.lua\n  push_notification_driver3 = kafka:topic=a\n}\nprotocol lmtp {\n  mail_plugins = notify\n}\n";
-    const NEW: &str = "# 2.4.1\npush_notification ox1 {\n  driver = ox\n  ox_url = http://h/n\n  push_notification_ox_cache_ttl = 10 secs\n}\npush_notification dlog {\n}\npush_notification other {\n  driver = mine\n}\n";
+    const NEW: &str = "# 2.4.1\npush_notification ox1 {\n  driver = ox\n  ox_url = http://h/n\n  push_notification_ox_cache_ttl = 10 secs\n}\npush_notification dlog {\n}\npush_notification other {\n  driver = mine\n}\npush_notification script {\n  driver = lua\n  lua_file = \"/etc/dovecot/my \\\"push\\\".lua\"\n  lua_settings {\n    web.url = http://h/\n  }\n}\n";
 
     #[test]
     fn drivers_of_either_dovecot_become_blocks() {
@@ -194,7 +231,7 @@ mod tests {
         for expected in [
             "[push_notification.ox1]\ndriver = \"ox:url=http://login:p%40ss@h:8009/n user_from_metadata\"\n",
             "[push_notification.lua2]\ndriver = \"lua:file=/etc/dovecot/push.lua\"\n",
-            "plugin = { push_lua_url = \"http://127.0.0.1:9000/handler\" }",
+            "plugin = { \"push_lua_url\" = \"http://127.0.0.1:9000/handler\" }",
             "# kafka3: the driver `kafka` is dovecast's own plugin, it stays in Dovecot.",
             "detail=full keyword_prefix= metadata=/private/vendor/vendor.dovecot/http-notify",
         ] {
@@ -205,6 +242,7 @@ mod tests {
             "[push_notification.ox1]\ndriver = \"ox\"\nox_url = \"http://h/n\"\nox_cache_ttl = \"10 secs\"\n",
             "[push_notification.dlog]\ndriver = \"dlog\"",
             "# other: there is no driver `mine` here, it stays in Dovecot.",
+            "driver = \"lua\"\nlua_file = \"/etc/dovecot/my \\\"push\\\".lua\"\nlua_settings = { \"web.url\" = \"http://h/\" }",
         ] {
             assert!(new.contains(expected), "{expected} in {new}");
         }

@@ -14,7 +14,7 @@ use crate::cli::TEMPLATE_HOST;
 use crate::key_file::KEY_BYTES;
 
 /// The running program, also after an upgrade has put another file in its place.
-const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 impl Config {
     /// Where templates of accounts are rendered.

@@ -2,6 +2,7 @@
 //! they have in Dovecot. Nothing of their values is shown: passwords are among them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use anyhow::Result;
 use dovecast_drivers::configured::options::Written;
@@ -10,9 +11,27 @@ use dovecast_drivers::http::sockets::Sockets;
 use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
+use super::drivers::OWN_PROGRAM;
+use crate::cli::LUA_HOST;
 
-/// Blocks by their names.
-pub(crate) type PushNotification = BTreeMap<String, Block>;
+/// What the section says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PushNotification {
+    /// Blocks by their names.
+    blocks: BTreeMap<String, Block>,
+    /// The script of all blocks with the driver `lua` that name none.
+    lua_script_file: Option<String>,
+}
+
+/// Keys of the script of all blocks; they are no names of blocks then.
+const SCRIPT_FILE: [&str; 2] = ["lua_script_file", "push_notification_lua_script_file"];
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Text(String),
+    Section(Box<Section>),
+}
 
 #[derive(Deserialize)]
 struct Section {
@@ -20,6 +39,8 @@ struct Section {
     push_notification_driver: Option<String>,
     #[serde(default)]
     plugin: BTreeMap<String, Value>,
+    #[serde(alias = "settings", alias = "push_notification_lua_settings")]
+    lua_settings: Option<BTreeMap<String, Value>>,
     #[serde(flatten)]
     options: BTreeMap<String, Value>,
 }
@@ -47,9 +68,30 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<PushNotification, D::Error> {
     // What is no value of an option is not shown.
-    let sections = BTreeMap::<String, Section>::deserialize(deserializer).map_err(|_| {
-        de::Error::custom("this is no block [push_notification.NAME]: its options are text, numbers and booleans, and `plugin` is a table of them")
+    let entries = BTreeMap::<String, Entry>::deserialize(deserializer).map_err(|_| {
+        de::Error::custom("this is no block [push_notification.NAME]: its options are text, numbers and booleans, and `plugin` and `lua_settings` are tables of them")
     })?;
+    let mut read = PushNotification::default();
+    let mut sections = Vec::new();
+    for (name, entry) in entries {
+        match entry {
+            Entry::Section(section) => sections.push((name, *section)),
+            Entry::Text(script) if SCRIPT_FILE.contains(&&*name) => {
+                read.lua_script_file = Some(script);
+            }
+            Entry::Text(_) => {
+                let what = format!(
+                    "[push_notification] {name}: unknown key, expected `{}` or blocks [push_notification.NAME]",
+                    SCRIPT_FILE[0]
+                );
+                return Err(de::Error::custom(what));
+            }
+        }
+    }
+    let texts = |values: BTreeMap<String, Value>| {
+        let texts = values.into_iter().map(|(key, value)| (key, value.text()));
+        texts.collect()
+    };
     let block = |(name, section): (String, Section)| {
         let driver = section.driver.or(section.push_notification_driver);
         let driver = driver.ok_or_else(|| {
@@ -62,16 +104,15 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
         let block = Block {
             driver,
             options: section.options.into_iter().map(written).collect(),
-            plugin: section
-                .plugin
-                .into_iter()
-                .map(|(key, value)| (key, value.text()))
-                .collect(),
+            plugin: texts(section.plugin),
+            settings: section.lua_settings.map(texts),
             name: name.clone(),
         };
         Ok((name, block))
     };
-    sections.into_iter().map(block).collect()
+    let blocks = sections.into_iter().map(block);
+    read.blocks = blocks.collect::<Result<_, _>>()?;
+    Ok(read)
 }
 
 impl Config {
@@ -79,8 +120,10 @@ impl Config {
     pub(crate) fn configured_drivers(&self, sockets: &Sockets) -> Result<Vec<ConfiguredDriver>> {
         let surroundings = Surroundings {
             sockets: sockets.clone(),
+            lua_host: [OWN_PROGRAM, LUA_HOST].map(OsString::from).into(),
+            lua_script_file: self.push_notification.lua_script_file.clone(),
         };
-        let blocks = self.push_notification.values();
+        let blocks = self.push_notification.blocks.values();
         let made = blocks.map(|block| Ok(block.make(&surroundings)?));
         made.collect()
     }
@@ -90,16 +133,61 @@ impl Config {
 mod tests {
     use super::*;
 
+    /// The configurations that a page shows.
+    fn shown(page: &str) -> Vec<&str> {
+        let parts = page.split("```toml\n").skip(1);
+        parts
+            .map(|part| part.split_once("```").expect("its end").0)
+            .collect()
+    }
+
     #[test]
     fn what_the_page_shows_is_a_configuration() {
-        let page = include_str!("../../../../docs/drivers/dovecot.md");
-        let (_, shown) = page.split_once("```toml\n").expect("an example");
-        let (shown, _) = shown.split_once("```").expect("its end");
-        let config = Config::parse(shown).expect("a configuration");
+        let shown = shown(include_str!("../../../../docs/drivers/dovecot.md"));
+        let config = Config::parse(shown[0]).expect("a configuration");
         let drivers = config.configured_drivers(&Sockets::default());
         let drivers = drivers.expect("drivers");
         let kinds: Vec<_> = drivers.iter().map(|driver| driver.kind).collect();
         assert_eq!(kinds, ["ox", "dlog", "ox"]);
+    }
+
+    #[cfg(feature = "lua")]
+    #[test]
+    fn what_the_page_of_lua_shows_is_a_configuration_and_every_option_is_shown() {
+        let page = include_str!("../../../../docs/drivers/lua.md");
+        let dir = tempfile::tempdir().expect("a directory");
+        for script in ["push.lua", "all.lua"] {
+            std::fs::write(dir.path().join(script), "").expect("a script");
+        }
+        let all = shown(page).concat();
+        for example in shown(page) {
+            let here = format!("{}/", dir.path().display());
+            let config = Config::parse(&example.replace("/etc/dovecast/", &here));
+            let drivers = config
+                .expect(example)
+                .configured_drivers(&Sockets::default());
+            for driver in drivers.expect(example) {
+                assert_eq!(driver.kind, "lua");
+            }
+            // The files are not there.
+            let config = Config::parse(example).expect(example);
+            let error = config.configured_drivers(&Sockets::default());
+            let error = error.expect_err("no script").to_string();
+            assert!(error.contains("Lua script '/etc/dovecast/"), "{error}");
+        }
+        for option in [
+            "lua:file=",
+            "lua_file",
+            "\nlua_script_file",
+            "push_notification_lua_script_file",
+            "lua_settings",
+            "plugin =",
+            "lua_time_limit_seconds",
+            "lua_memory_limit_mb",
+            "dovecot =",
+        ] {
+            assert!(all.contains(option), "no example of `{option}`");
+        }
     }
 
     #[test]
@@ -112,6 +200,10 @@ mod tests {
             (
                 "[push_notification.a]\ndriver = 'ox'\nurl = []",
                 "this is no block [push_notification.NAME]",
+            ),
+            (
+                "[push_notification]\nlua_script = '/x'",
+                "[push_notification] lua_script: unknown key, expected `lua_script_file`",
             ),
         ] {
             let error = Config::parse(text).expect_err(expected);

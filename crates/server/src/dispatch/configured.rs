@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dovecast_dispatch::Endpoint;
-use dovecast_drivers::configured::{ConfiguredDriver, Events};
+use dovecast_dispatch::schedule::Schedule;
+use dovecast_drivers::configured::{ConfiguredDriver, Events, Serving};
 use dovecast_notification::filter::{EVERY_ACCOUNT, EventType};
 use dovecast_notification::{Choice, Condition, DOVECOT, EndpointId, Filter};
 use dovecast_store::{EndpointRecord, Store};
@@ -75,9 +76,14 @@ impl Configured {
             };
             return Some((endpoint, None));
         };
+        let serving = driver.serving.clone().unwrap_or_else(|| Serving {
+            concurrency,
+            schedule: Schedule::default(),
+        });
         let endpoint = Endpoint {
             is_ordered: true,
-            concurrency,
+            concurrency: serving.concurrency,
+            schedule: serving.schedule,
             saved_ms: record.endpoint.updated_ms,
             ..Endpoint::new(id, account, Arc::clone(&driver.target))
         };

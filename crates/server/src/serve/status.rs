@@ -122,6 +122,12 @@ async fn metrics(State(status): State<Status>) -> Response {
                 .dispatching
                 .as_ref()
                 .map(|part| (part.stats(), part.locked_count())),
+            #[cfg(feature = "lua")]
+            scripts: status
+                .dispatching
+                .as_ref()
+                .map(|part| part.scripts())
+                .unwrap_or_default(),
             backlog,
             statements: status.store.as_ref().map(|store| store.statements()),
             trimmed: status.store.as_ref().map(|store| store.trimmed()),
