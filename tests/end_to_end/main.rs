@@ -15,6 +15,8 @@ mod instances;
 mod limits;
 mod load;
 mod logs;
+mod lua;
+mod lua_faults;
 mod mail_push;
 mod mail_sources;
 mod options;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         mail_push::cases(),
         mail_sources::cases(),
         options::cases(),
+        lua::cases(),
+        lua_faults::cases(),
         own_drivers::cases(),
         ox::cases(),
         processes::cases(),
