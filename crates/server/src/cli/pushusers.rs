@@ -21,17 +21,18 @@ pub(super) const USAGE: &str = "dovecast pushusers [--list | -l] [--json]
     reason = "the options are those of Open-Xchange's command"
 )]
 pub(crate) struct PushUsersArguments {
-    /// List whose mailboxes are heard, on all nodes; so it is without options
-    #[arg(long, conflicts_with_all = ["list_client_registrations", "unregister", "explain"])]
+    #[arg(help = "List whose mailboxes are heard, on all nodes; so it is without options", long, conflicts_with_all = ["list_client_registrations", "unregister", "explain"])]
     pub(crate) list: bool,
-    /// List the clients that are registered
-    #[arg(short = 'l', long, conflicts_with = "explain")]
+    #[arg(
+        help = "List the clients that are registered",
+        short = 'l',
+        long,
+        conflicts_with = "explain"
+    )]
     pub(crate) list_client_registrations: bool,
-    /// Unregister a client of a person: its subscriptions go
-    #[arg(short = 'r', long, requires_all = ["context", "user", "client"], conflicts_with = "explain")]
+    #[arg(help = "Unregister a client of a person: its subscriptions go", short = 'r', long, requires_all = ["context", "user", "client"], conflicts_with = "explain")]
     pub(crate) unregister: bool,
-    /// Say step by step why a person has a permanent listener, or none
-    #[arg(long, requires_all = ["context", "user"])]
+    #[arg(help = "Say step by step why a person has a permanent listener, or none", long, requires_all = ["context", "user"])]
     pub(crate) explain: bool,
     /// Context of the person
     #[arg(short, long, value_name = "contextId", requires = "user")]
