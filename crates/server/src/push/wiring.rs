@@ -120,13 +120,15 @@ impl Pushing {
         config: &Config,
         logs: &Logs,
         store: Option<&Store>,
-        sockets: &Sockets,
+        (sockets, stopping): (&Sockets, &Stopping),
     ) -> Result<Option<Self>> {
         let Some(store) = store else {
             return Ok(None);
         };
         let ports = Ports::configured(config, sockets)?;
-        Ok(Some(Self::start(config, logs, store, &ports)?))
+        let mut pushing = Self::start(config, logs, store, &ports)?;
+        pushing.stop_streams_with(stopping);
+        Ok(Some(pushing))
     }
 
     /// Follows the events and sends pushes.
@@ -223,7 +225,7 @@ impl Pushing {
     }
 
     /// Ends streams when the server is stopped.
-    pub(crate) fn stop_streams_with(&mut self, stopping: &Stopping) {
+    fn stop_streams_with(&mut self, stopping: &Stopping) {
         let (streams, stopping) = (self.streams.clone(), stopping.clone());
         self.tasks
             .spawn(async move { streams.stop_with(stopping).await });

@@ -99,12 +99,11 @@ impl<L: Log> Catching<L> {
         }
         for topic in self.topics.iter() {
             let place = request.from.place.as_ref();
-            match place.filter(|place| *place.topic == **topic && !is_old) {
-                Some(place) => self.behind(request, place).await?,
-                None => {
-                    let time_ms = request.from.time_ms.max(oldest_ms) - SKEW_MS;
-                    self.since(request, topic, time_ms).await?;
-                }
+            if let Some(place) = place.filter(|place| *place.topic == **topic && !is_old) {
+                self.behind(request, place).await?;
+            } else {
+                let time_ms = request.from.time_ms.max(oldest_ms) - SKEW_MS;
+                self.since(request, topic, time_ms).await?;
             }
         }
         Ok(())

@@ -61,6 +61,16 @@ pub(super) async fn begin(
     Ok(handshake.answer())
 }
 
+/// What a message of the client asks for.
+enum Heard {
+    /// A packet is said to it.
+    Answered(String),
+    /// Nothing is said to it.
+    Taken,
+    /// The client has closed the connection.
+    Closed,
+}
+
 impl Window {
     /// Sends what comes until the stream ends; `None`: by the client.
     async fn pump(&mut self, socket: &mut Socket, every: Duration) -> Option<End> {
@@ -86,9 +96,10 @@ impl Window {
                         Err(end) => return Some(end),
                     }
                 }
-                read = socket.next() => match self.heard(read?.ok()?)? {
-                    Some(answer) => Message::text(answer),
-                    None => continue,
+                read = socket.next() => match self.heard(&read?.ok()?) {
+                    Heard::Answered(answer) => Message::text(answer),
+                    Heard::Taken => continue,
+                    Heard::Closed => return None,
                 },
                 _ = pings.tick() => {
                     if self.is_silent {
@@ -109,22 +120,22 @@ impl Window {
         }
     }
 
-    /// What is said to a message of the client; `None`: it has closed the connection.
-    fn heard(&mut self, message: Message) -> Option<Option<String>> {
+    /// Takes a message of the client.
+    fn heard(&mut self, message: &Message) -> Heard {
         self.is_silent = false;
-        let packet = match &message {
+        let packet = match message {
             Message::Text(text) => text.as_str(),
-            Message::Close(_) => return None,
-            _ => return Some(None),
+            Message::Close(_) => return Heard::Closed,
+            _ => return Heard::Taken,
         };
-        Some(match packets::said(packet) {
-            Said::Close => return None,
-            Said::Ping(more) => Some(format!("3{more}")),
+        match packets::said(packet) {
+            Said::Close => Heard::Closed,
+            Said::Ping(more) => Heard::Answered(format!("3{more}")),
             Said::Connect => {
                 self.is_connected = true;
-                Some(packets::connected(self.version, &self.sid))
+                Heard::Answered(packets::connected(self.version, &self.sid))
             }
-            Said::Nothing => None,
-        })
+            Said::Nothing => Heard::Taken,
+        }
     }
 }
