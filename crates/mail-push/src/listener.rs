@@ -141,8 +141,8 @@ pub fn decide(facts: &ListenerFacts<'_>) -> ListenerDecision {
     ListenerDecision { outcome, steps }
 }
 
-/// The source of a listener that is bound to a session: the first one that can hear the mailbox with
-/// what there is to log in with.
+/// The source of a listener that is bound to a session: the first one that can hear the mailbox
+/// with what there is to log in with.
 pub fn bound_to_session(
     sources: &[SourceOffer],
     passwords: PasswordSource,

@@ -13,7 +13,7 @@ use crate::Result;
 /// What the configuration says of listeners.
 #[derive(Clone, Debug)]
 pub struct ListenerRules {
-    /// `allow_permanent_push`
+    /// Whether there are permanent listeners (`allow_permanent_push`).
     pub is_allowed: bool,
     /// `allowed_clients`
     pub clients: AllowedClients,

@@ -9,11 +9,11 @@ mod sink;
 mod sources;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Result;
 use dovecast_mail_push::Person;
-use dovecast_mail_push::imap::ImapError;
+use dovecast_mail_push::imap::{ImapError, Login};
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::placement::{Care, Lease, Wish};
 use dovecast_mail_push::push::Sending;
@@ -54,6 +54,9 @@ struct Running {
     wish: Wish,
     /// `None`: there is nothing to do, or it is done.
     task: Option<JoinHandle<()>>,
+    /// How it has logged in: when all is over the password is forgotten at once, and what was set
+    /// elsewhere has still to be taken away.
+    login: Arc<OnceLock<Login>>,
 }
 
 impl Listeners {
@@ -99,16 +102,18 @@ impl Care for Listeners {
         let before = locked(&self.ending).remove(&person);
         let parts = Arc::clone(&self.parts);
         let (of_task, named) = (person.clone(), wish.credentials.clone());
+        let login = Arc::<OnceLock<Login>>::default();
+        let used = Arc::clone(&login);
         let task = (source != SourceKind::Events).then(|| {
             tokio::spawn(async move {
                 if let Some(before) = before {
                     // One that has panicked has ended, too.
                     let _ = before.await;
                 }
-                parts.run(&of_task, source, named).await;
+                parts.run(&of_task, source, (named, &used)).await;
             })
         });
-        let replaced = locked(&self.running).insert(person, Running { wish, task });
+        let replaced = locked(&self.running).insert(person, Running { wish, task, login });
         Box::pin(async move {
             if let Some(replaced) = replaced {
                 replaced.end().await;
@@ -121,13 +126,14 @@ impl Care for Listeners {
             let Some(running) = locked(&self.running).remove(person) else {
                 return;
             };
-            let source = running.wish.source;
+            let (source, login) = (running.wish.source, running.login.get().cloned());
             tracing::debug!(%person, %source, is_over, "a listener ends");
             self.parts.ringing.remove(person);
             running.end().await;
             if is_over && source != SourceKind::Events {
                 let (parts, of_task) = (Arc::clone(&self.parts), person.clone());
-                let task = tokio::spawn(async move { parts.take_away(&of_task, source).await });
+                let task =
+                    tokio::spawn(async move { parts.take_away(&of_task, source, login).await });
                 let mut ending = locked(&self.ending);
                 ending.retain(|_, task| !task.is_finished());
                 ending.insert(person.clone(), task);
@@ -160,7 +166,13 @@ impl Running {
 
 impl Parts {
     /// Hears a mailbox until its login is refused, or the future is dropped.
-    async fn run(&self, person: &Person, source: SourceKind, named: Option<Arc<str>>) {
+    /// `used`: learns how it logs in.
+    async fn run(
+        &self,
+        person: &Person,
+        source: SourceKind,
+        (named, used): (Option<Arc<str>>, &OnceLock<Login>),
+    ) {
         let login = self.sources.login(&self.vault, person).await;
         let ended = match source {
             SourceKind::Events => return,
@@ -169,6 +181,9 @@ impl Parts {
                     return;
                 };
                 let login = login.filter(|_| notify.needs_login());
+                if let Some(login) = &login {
+                    used.get_or_init(|| login.clone());
+                }
                 let fence = Arc::clone(&self.sink) as Arc<dyn Fence>;
                 notify
                     .keep(person.clone(), login, self.sources.resync, fence)
@@ -204,7 +219,7 @@ impl Parts {
     }
 
     /// Takes away what was set for a person who has no listener of this source any more.
-    async fn take_away(&self, person: &Person, source: SourceKind) {
+    async fn take_away(&self, person: &Person, source: SourceKind, used: Option<Login>) {
         if let Err(error) = self.store.forget_heard(person).await {
             let error = dovecast_mail_push::causes(&error);
             tracing::warn!(%person, error, "what is known of a mailbox cannot be forgotten");
@@ -212,10 +227,9 @@ impl Parts {
         let (SourceKind::Dovecot, Some(notify)) = (source, &self.sources.dovecot) else {
             return;
         };
-        let login = if notify.needs_login() {
-            self.sources.login(&self.vault, person).await
-        } else {
-            None
+        let login = match used {
+            None if notify.needs_login() => self.sources.login(&self.vault, person).await,
+            used => used,
         };
         if let Err(error) = notify.unregister(person, login.as_ref()).await {
             let error = dovecast_mail_push::causes(&error);

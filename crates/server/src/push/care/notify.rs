@@ -85,7 +85,7 @@ impl Ringing {
         persons.names = None;
     }
 
-    /// They ring no more.
+    /// Datagrams ring a person no more.
     pub(super) fn remove(&self, person: &Person) {
         let mut persons = self.persons();
         if persons.all.remove(person).is_some() {
