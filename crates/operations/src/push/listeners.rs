@@ -62,6 +62,7 @@ impl MailPush {
                 clients.push(subscription.client);
             }
         }
+        clients.sort_unstable();
         let has_credentials = self.vault.has(person).await?;
         Ok(self.rules().permanent(&clients, has_credentials))
     }
