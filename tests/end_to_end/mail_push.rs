@@ -66,7 +66,9 @@ impl World {
         let host = dovecot.address().to_string();
         let imap = format!("{host}:{}", dovecot.imap_port());
         let text = fs::read_to_string(server.config_file())?;
-        let text = text.replacen("127.0.0.1:0", &address, 1);
+        // The port behind that may be another's.
+        let listen = format!("{address}\"\nmonitor_listen = \"127.0.0.1:0");
+        let text = text.replacen("127.0.0.1:0", &listen, 1);
         let auth = "[mail_push]\nallowed_clients = ['phone*']\n[mail_push.auth]\n\
             imap = 'imap://IMAP'\nimap_insecure = true\n";
         let more = format!("{auth}{mail_push}");

@@ -78,10 +78,10 @@ async fn measure(name: &str, (path, more): (&str, &str), count: usize) {
                     return;
                 }
                 let text = String::from_utf8_lossy(&line);
-                let found = ["id: ", "\"id\":\""]
+                let mut found = ["id: ", "\"id\":\""]
                     .iter()
                     .filter_map(|mark| text.rsplit_once(mark));
-                if let Some((_, rest)) = found.last() {
+                if let Some((_, rest)) = found.next_back() {
                     let time = rest
                         .split('.')
                         .next()

@@ -151,7 +151,7 @@ fn polls_of_both_versions_get_the_fields_of_the_original() {
                 _ => body
                     .split("42[")
                     .skip(1)
-                    .map(|text| &text[..text.rfind(']').expect("an end") + 1])
+                    .map(|text| &text[..=text.rfind(']').expect("an end")])
                     .collect(),
             };
             for packet in packets {

@@ -13,11 +13,13 @@ use bytes::Bytes;
 use dovecast_event::EventKind;
 use dovecast_log::{LineLimit, NewRecord};
 use dovecast_mail_push::Person;
+use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::placement::Lease;
 use dovecast_mail_push::sources::{Boxed, EventId, EventIds, Fence, Heard, HeardSink, Snapshot};
 use dovecast_store::Store;
 use uuid::Uuid;
 
+use super::sources::offer;
 use crate::config::Config;
 use crate::headers::event_headers;
 use crate::key_file;
@@ -36,7 +38,8 @@ static LINES: LineLimit = LineLimit::a_minute(1);
 pub(super) struct Sink {
     store: Store,
     destination: Destination,
-    key: IdKey,
+    /// `None`: no source here hears anything itself.
+    key: Option<IdKey>,
     leases: Mutex<HashMap<Person, Lease>>,
     told: Mutex<EventIds>,
 }
@@ -47,12 +50,20 @@ impl Sink {
         let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
         // The key of [ox]: a mail that Dovecot's driver tells of, too, has the same id.
         let key_file = config.ox_key_file();
-        let key = key_file::load(&key_file)
-            .with_context(|| format!("cannot use the key of ids, `{}`", key_file.display()))?;
+        let mut order = config.mail_push.sources.order.iter();
+        let hears = |kind: &SourceKind| {
+            matches!(kind, SourceKind::ImapIdle | SourceKind::MailNotify)
+                && offer(*kind, &config.mail_push).objection.is_none()
+        };
+        let key = order.any(hears).then(|| {
+            let key = key_file::load(&key_file);
+            key.with_context(|| format!("cannot use the key of ids, `{}`", key_file.display()))
+        });
+        let key = key.transpose()?;
         Ok(Self {
             store: store.clone(),
             destination,
-            key: IdKey::of(&key),
+            key: key.map(|key| IdKey::of(&key)),
             leases: Mutex::default(),
             told: Mutex::new(EventIds::new(REMEMBERED_EVENTS, REMEMBERED_FOR)),
         })
@@ -179,9 +190,12 @@ impl Sink {
             &uidvalidity,
             &uid,
         ];
+        let Some(key) = &self.key else {
+            return Uuid::now_v7();
+        };
         match heard.kind() {
-            EventKind::MessageNew | EventKind::MessageAppend => self.key.id(&mail),
-            EventKind::MessageExpunge => self.key.id(&[&mail[..], &[b"MessageExpunge"]].concat()),
+            EventKind::MessageNew | EventKind::MessageAppend => key.id(&mail),
+            EventKind::MessageExpunge => key.id(&[&mail[..], &[b"MessageExpunge"]].concat()),
             _ => Uuid::now_v7(),
         }
     }

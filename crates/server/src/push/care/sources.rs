@@ -154,7 +154,8 @@ pub(in crate::push) fn rules(config: &Config) -> ListenerRules {
     }
 }
 
-fn offer(kind: SourceKind, section: &MailPushSection) -> SourceOffer {
+/// What a source says of any person.
+pub(super) fn offer(kind: SourceKind, section: &MailPushSection) -> SourceOffer {
     let has_doveadm = section.dovecot.doveadm_url.is_some();
     let (is_configured, is_permanent, needs_credentials) = match kind {
         SourceKind::Events => (true, true, false),

@@ -91,8 +91,8 @@ impl Guesses {
             tracing::warn!(
                 %address,
                 others,
-                section = self.0.section,
-                "a request has another user or password than is configured; it is refused"
+                "a request has another user or password than {}; it is refused",
+                self.0.section
             );
         }
     }
