@@ -94,7 +94,10 @@ impl Caring {
             .collect();
         self.end(&lost, held, |_| false).await;
         let wanted = self.wanted().await?;
-        let ours: Vec<Person> = leased.into_iter().collect();
+        // What is leased and was not begun, as where the store was away in between, is leased anew.
+        let (ours, left): (Vec<Person>, Vec<Person>) =
+            leased.into_iter().partition(|one| held.contains_key(one));
+        self.store.give_leases(&left).await?;
         let change = changes(&name, &nodes, &wanted, &ours);
         // Whoever has no listener any more, anywhere, has one that is over.
         self.end(&change.give, held, |person| !wanted.contains_key(person))

@@ -94,6 +94,26 @@ async fn a_mailbox_is_heard_while_a_session_or_an_allowed_client_is_there() {
     heard.until(&[]).await;
 }
 
+/// As after a time without the store, in which all listeners of this node have ended.
+#[tokio::test]
+async fn what_is_leased_and_was_not_begun_is_heard_again() {
+    let mut world = World::new().await;
+    let heard = Arc::<Heard>::default();
+    world.ports.care = Some(Arc::clone(&heard) as Arc<dyn Care>);
+    let config = Config::parse("[mail_push]").expect("a configuration");
+    let mut joe = world.door(&config);
+    joe.log_in("11@3").await;
+    world.store.beat_push_node().await.expect("a node");
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let leases = world.store.take_leases(&[person]).await.expect("leases");
+    assert_eq!(leases.len(), 1);
+    let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+    let log = log.expect("a log");
+    let logs = Logs::of(&config, &log).expect("logs");
+    let _pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
+    heard.until(&["11"]).await;
+}
+
 const IDLE: &str = "[mail_push]\nallowed_clients = ['phone*']\n[mail_push.sources]\n\
     order = ['imapidle']\n[mail_push.imapidle]\nserver = 'imaps://127.0.0.1:1'\n";
 
