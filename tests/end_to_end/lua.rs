@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::case::cases;
 use crate::relay::server_for;
-use crate::setup::{ARRIVAL, with_plugin};
+use crate::setup::{ARRIVAL, deliver_all, with_plugin};
 
 cases![
     a_script_is_called_as_dovecots_driver_calls_it,
@@ -178,18 +178,9 @@ fn comparable(lines: Vec<String>) -> Vec<String> {
     kept
 }
 
-fn deliver(dovecot: &Dovecot) -> Result<()> {
-    for mail in MAILS {
-        let mut lmtp = dovecot.lmtp()?;
-        lmtp.deliver_ok("bob@sender.example", &["alice"], mail)?;
-        lmtp.quit()?;
-    }
-    Ok(())
-}
-
 /// A session over LMTP, LDA and IMAP that makes events of all twelve kinds.
 fn session(dovecot: &Dovecot) -> Result<()> {
-    deliver(dovecot)?;
+    deliver_all(dovecot, &MAILS)?;
     let lda = dovecot.lda("alice", MAILS[0], &[])?;
     ensure!(lda.status.success(), "dovecot-lda: {lda:?}");
     let mut imap = dovecot.login("alice")?;
@@ -272,7 +263,7 @@ fn what_was_imported_of_a_dovecot_runs_its_script(on: Installation) -> Result<()
         .driver(PLUGIN)
         .start()?;
     let _server = server_for(&dovecot).config(&toml).start()?;
-    deliver(&dovecot)?;
+    deliver_all(&dovecot, &MAILS)?;
     // Dovecot's driver is not there any more.
     script.says("INBOX 3.0 3.0", 1)?;
     Ok(())

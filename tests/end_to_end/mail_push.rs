@@ -6,14 +6,14 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::dovecot::{Dovecot, Installation, PASSWORD, Series};
+use dovecast_testkit::dovecot::{Dovecot, Installation, PASSWORD};
 use dovecast_testkit::endpoint::{Hook, HookEndpoint};
 use dovecast_testkit::http::{Answer, Request};
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
 use crate::case::cases;
-use crate::setup::ARRIVAL;
+use crate::setup::{ARRIVAL, ox_by_metadata};
 
 cases![
     imapidle_rings_and_misses_nothing_through_a_restart_without_a_session,
@@ -52,14 +52,9 @@ impl World {
             .config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
             .start()?;
         let address = server.address()?.to_string();
-        let url = format!("http://dovecot:s3cret@{address}/preliminary/http-notify/v1/notify");
-        let named = match on.series() {
-            Series::V2_3 => "user_from_metadata",
-            Series::V2_4 => "user_from_metadata=yes",
-        };
         let dovecot = Dovecot::builder()
             .installation(on)
-            .driver(&format!("ox:url={url} {named}"))
+            .driver(&ox_by_metadata(on, &address))
             .config(dovecot)
             .start()?;
         server.stop()?;

@@ -14,7 +14,7 @@ use dovecast_testkit::server::Server;
 
 use crate::case::cases;
 use crate::relay::server_for;
-use crate::setup::{ARRIVAL, with_plugin};
+use crate::setup::{ARRIVAL, deliver_all, with_plugin};
 
 cases![
     an_ox_end_point_gets_the_same_requests_of_both,
@@ -113,15 +113,6 @@ fn both(on: Installation, theirs: &str, ours: &str) -> Result<(Dovecot, Server)>
     Ok((dovecot, server))
 }
 
-fn deliver(dovecot: &Dovecot) -> Result<()> {
-    for mail in MAILS {
-        let mut lmtp = dovecot.lmtp()?;
-        lmtp.deliver_ok("bob@sender.example", &["alice"], mail)?;
-        lmtp.quit()?;
-    }
-    Ok(())
-}
-
 fn an_ox_end_point_gets_the_same_requests_of_both(on: Installation) -> Result<()> {
     let (theirs, ours) = (Recorder::start()?, Recorder::start()?);
     let path = "preliminary/http-notify/v1/notify?q=1";
@@ -133,12 +124,12 @@ fn an_ox_end_point_gets_the_same_requests_of_both(on: Installation) -> Result<()
     );
     let (dovecot, _server) = both(on, &driver, &block)?;
     // Nobody is told before the user has said so.
-    deliver(&dovecot)?;
+    deliver_all(&dovecot, &MAILS)?;
     let mut imap = dovecot.login("alice")?;
     imap.ok("SELECT INBOX")?;
     imap.ok(&format!(r#"SETMETADATA "" ({METADATA} "user=11@3")"#))?;
     imap.logout()?;
-    deliver(&dovecot)?;
+    deliver_all(&dovecot, &MAILS)?;
     let (theirs, ours) = (theirs.take(MAILS.len())?, ours.take(MAILS.len())?);
     ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
     ensure!(theirs[0].contains("11@3"), "{theirs:?}");
@@ -184,7 +175,7 @@ fn calls(log: &str) -> Vec<String> {
 fn dlog_writes_the_same_calls_as_dovecots(on: Installation) -> Result<()> {
     let block = "[push_notification.log]\ndriver = 'dlog'";
     let (dovecot, server) = both(on, "dlog", block)?;
-    deliver(&dovecot)?;
+    deliver_all(&dovecot, &MAILS)?;
     let mut imap = dovecot.login("alice")?;
     for command in [
         "SELECT INBOX",

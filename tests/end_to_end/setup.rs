@@ -88,3 +88,23 @@ pub(crate) fn normalise(json: &str) -> String {
     };
     format!("{}{shown}{}", &json[..at], &json[at + digits..])
 }
+
+/// Delivers mails to alice over LMTP, each over a connection of its own.
+pub(crate) fn deliver_all(dovecot: &Dovecot, mails: &[&[u8]]) -> Result<()> {
+    for mail in mails {
+        let mut lmtp = dovecot.lmtp()?;
+        lmtp.deliver_ok("bob@sender.example", &["alice"], mail)?;
+        lmtp.quit()?;
+    }
+    Ok(())
+}
+
+/// Dovecot's own driver ox with what the METADATA entry of a user says, for a server of ours at
+/// this address.
+pub(crate) fn ox_by_metadata(on: Installation, address: &str) -> String {
+    let named = match on.series() {
+        Series::V2_3 => "user_from_metadata",
+        Series::V2_4 => "user_from_metadata=yes",
+    };
+    format!("ox:url=http://dovecot:s3cret@{address}/preliminary/http-notify/v1/notify {named}")
+}

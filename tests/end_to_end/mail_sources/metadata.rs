@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{alice, deliver, imap_of, no_tls, own_login, runtime};
 use crate::case::cases;
+use crate::setup::ox_by_metadata;
 
 cases![
     metadata_of_a_persons_login_makes_dovecot_tell,
@@ -65,17 +66,9 @@ fn check(
     let server = Server::builder()
         .config("[ox]\nuser = 'dovecot'\npassword = 's3cret'")
         .start()?;
-    let url = format!(
-        "http://dovecot:s3cret@{}/preliminary/http-notify/v1/notify",
-        server.address()?
-    );
-    let named = match on.series() {
-        Series::V2_3 => "user_from_metadata",
-        Series::V2_4 => "user_from_metadata=yes",
-    };
     let dovecot = Dovecot::builder()
         .installation(on)
-        .driver(&format!("ox:url={url} {named}"))
+        .driver(&ox_by_metadata(on, &server.address()?.to_string()))
         .config(config)
         .start()?;
     let (runtime, person) = (runtime()?, alice()?);

@@ -301,17 +301,6 @@ impl Putter {
         let places = (place, &self.sockets);
         Connection::open_with(&addresses, origin, places, HeaderNames::InTitleCase).await
     }
-
-    async fn until_closed(&mut self) {
-        match &mut self.connection {
-            Some(connection) => tokio::select! {
-                () = connection.closed() => {}
-                () = self.sockets.wanted() => {}
-            },
-            None => std::future::pending().await,
-        }
-        self.connection = None;
-    }
 }
 
 /// Nothing is to be sent: that is done.
@@ -332,6 +321,6 @@ impl Courier for Putter {
     }
 
     fn closed(&mut self) -> Boxed<'_, ()> {
-        Box::pin(self.until_closed())
+        Box::pin(self.sockets.keep(&mut self.connection))
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::Connection;
 use crate::by_account::ByAccount;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -133,6 +134,19 @@ impl AccountSockets {
             () = self.account.wanted.notified() => {}
             () = self.sockets.all.wanted.notified() => {}
         }
+    }
+
+    /// Keeps an idle connection until the other side closes it, or its place is wanted; without one
+    /// it never returns.
+    pub async fn keep(&self, idle: &mut Option<Connection>) {
+        match idle {
+            Some(connection) => tokio::select! {
+                () = connection.closed() => {}
+                () = self.wanted() => {}
+            },
+            None => std::future::pending().await,
+        }
+        *idle = None;
     }
 }
 

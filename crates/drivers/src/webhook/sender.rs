@@ -125,17 +125,6 @@ impl Sender {
         }
     }
 
-    async fn until_closed(&mut self) {
-        match &mut self.connection {
-            Some(connection) => tokio::select! {
-                () = connection.closed() => {}
-                () = self.sockets.wanted() => {}
-            },
-            None => std::future::pending().await,
-        }
-        self.connection = None;
-    }
-
     async fn exchange(
         &mut self,
         delivery: &Delivery,
@@ -182,6 +171,6 @@ impl Courier for Sender {
     }
 
     fn closed(&mut self) -> Boxed<'_, ()> {
-        Box::pin(self.until_closed())
+        Box::pin(self.sockets.keep(&mut self.connection))
     }
 }
