@@ -214,8 +214,8 @@ fn a_mail_process_has_no_thread_and_no_connection_to_a_cluster(on: Installation)
         "{} descriptors more than before the first event",
         after.fds - before.fds
     );
-    let clients = host.server.metric("dovecast_relay_clients")?;
-    ensure!(clients >= 1.0, "the relay has {clients} clients");
+    host.server
+        .metric_is("dovecast_relay_clients", |clients| clients >= 1.0)?;
     let told = alice.logout()?;
     host.check_arrived(&[told])
 }
@@ -309,12 +309,9 @@ fn many_mail_processes_are_connected_at_once(on: Installation) -> Result<()> {
         story.step()?;
         stories.push(story);
     }
-    let clients = host.server.metric("dovecast_relay_clients")?;
-    ensure!(
-        clients >= f64::from(u32::try_from(stories.len())?),
-        "{clients} clients of {}",
-        stories.len()
-    );
+    let all = f64::from(u32::try_from(stories.len())?);
+    host.server
+        .metric_is("dovecast_relay_clients", |clients| clients >= all)?;
     // All at once, before and after a restart.
     stories.iter_mut().try_for_each(Story::step)?;
     host.server.kill()?;
@@ -411,10 +408,8 @@ fn a_full_disk_costs_nothing_when_there_is_room_again(on: Installation) -> Resul
     // What fits into files that have room already is taken; then nothing is.
     alice.steps(1000)?;
     bob.steps(50)?;
-    let refused = process::poll_until(ARRIVAL, || {
-        let errors = host.server.metric("dovecast_relay_append_errors_total");
-        errors.is_ok_and(|errors| errors > 0.0).then_some(())
-    });
+    let errors = "dovecast_relay_append_errors_total";
+    let refused = host.server.metric_is(errors, |errors| errors > 0.0);
     let bob = bob.logout()?;
     disk.make_room()?;
     refused.context("the disk was never full")?;

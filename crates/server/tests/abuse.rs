@@ -257,8 +257,7 @@ fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Res
         "dovecast_relay_spill_torn_total",
         "dovecast_relay_spill_held_back_total",
     ] {
-        let is_met = || server.metric(met).is_ok_and(|met| met > 0.0).then_some(());
-        poll_until(PATIENCE, is_met).with_context(|| format!("{met} is 0"))?;
+        server.metric_is(met, |met| met > 0.0)?;
     }
     Ok(())
 }

@@ -62,11 +62,8 @@ impl Client {
 
 fn check_slow(server: &Server, of: &str, expected: f64) {
     let sample = format!("dovecast_http_timeouts_total{{of=\"{of}\"}}");
-    let found = poll_until(PATIENCE, || {
-        let found = server.metric(&sample).ok()?;
-        (found >= expected).then_some(found)
-    });
-    assert_eq!(found, Some(expected), "{sample}");
+    let found = server.metric_is(&sample, |found| found >= expected);
+    assert_eq!(found.ok(), Some(expected), "{sample}");
 }
 
 #[test]
@@ -220,8 +217,9 @@ fn an_address_has_so_many_connections_and_leaves_the_others() {
     for client in &mut clients {
         assert_eq!(client.ask("/healthz").1, "ok\n");
     }
-    let counted = server.metric("dovecast_http_refused_connections_total");
-    assert!(counted.is_ok_and(|count| (count - 1.0).abs() < f64::EPSILON));
+    let counted = "dovecast_http_refused_connections_total";
+    let counted = server.metric_is(counted, |count| count.to_bits() == 1_f64.to_bits());
+    counted.expect("counted");
     let told = "its address has `max_connections_per_address` of [http] already";
     server.log_with(&[told]).expect("it is told");
     drop(clients);

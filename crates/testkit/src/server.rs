@@ -205,6 +205,15 @@ impl Server {
             .with_context(|| format!("`{sample}` is `{value}`"))
     }
 
+    /// Waits until the metric has a value that is right, and gives it: what is counted, is counted
+    /// a moment after it was done.
+    pub fn metric_is(&self, sample: &str, is_right: impl Fn(f64) -> bool) -> Result<f64> {
+        let found = process::poll_until(PATIENCE, || {
+            self.metric(sample).ok().filter(|value| is_right(*value))
+        });
+        found.with_context(|| format!("`{sample}` is {:?}", self.metric(sample)))
+    }
+
     /// Data directory of the server.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

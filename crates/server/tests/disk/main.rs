@@ -166,10 +166,8 @@ fn a_disk_that_is_full_for_a_while() -> Result<Result<(), Unavailable>> {
     let more = ["--event-type", "e", "--count", &count];
     world.server.run(send.into_iter().chain(more))?;
     sink.wait_for(1, PATIENCE)?;
-    let errors = poll_until(PATIENCE, || {
-        let errors = world.server.metric("dovecast_dispatch_store_errors_total");
-        errors.ok().filter(|errors| *errors > 0.0)
-    });
+    let errors = "dovecast_dispatch_store_errors_total";
+    let errors = world.server.metric_is(errors, |errors| errors > 0.0);
     errors.context("nothing was to be written down")?;
 
     disk.make_room()?;

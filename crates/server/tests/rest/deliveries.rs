@@ -168,7 +168,7 @@ fn a_condition_that_would_cost_too_much_is_explained_and_counted(world: &World) 
     send(&world.server, &number, &of_message)?;
     sink.wait_for(1, ARRIVAL)?;
     let not_run = "dovecast_dispatch_conditions_not_run_total";
-    ensure!(world.server.metric(not_run)? > 0.0, "it is not counted");
+    world.server.metric_is(not_run, |count| count > 0.0)?;
     let mut explain = vec!["explain", "--account-id", &number];
     explain.extend(["--application", "a", "--event-type", "e"]);
     explain.extend(of_message);

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
-use dovecast_testkit::process::poll_until;
 use serde_json::json;
 
 use crate::deliveries::{ARRIVAL, fields, send};
@@ -46,19 +45,11 @@ fn attempts_deliveries_and_what_is_owed_are_counted_by_few_labels(world: &World)
         ),
         ("dovecast_dispatch_delivery_seconds_count", 1.0),
     ] {
-        let found = poll_until(ARRIVAL, || {
-            let value = server.metric(sample).ok()?;
-            (value.to_bits() == f64::to_bits(expected)).then_some(())
-        });
-        found.with_context(|| format!("{sample} is {:?}", server.metric(sample)))?;
+        server.metric_is(sample, |value| value.to_bits() == f64::to_bits(expected))?;
     }
     // Counted every ten seconds.
     for sample in ["dovecast_dispatch_owed_deliveries", &owed] {
-        let found = poll_until(ARRIVAL, || {
-            let value = server.metric(sample).ok()?;
-            (value.to_bits() == 1_f64.to_bits()).then_some(())
-        });
-        found.with_context(|| format!("{sample} is {:?}", server.metric(sample)))?;
+        server.metric_is(sample, |value| value.to_bits() == 1_f64.to_bits())?;
     }
     for sample in [
         "process_resident_memory_bytes",

@@ -5,7 +5,6 @@ use std::net::TcpStream;
 
 use dovecast_testkit::PATIENCE;
 use dovecast_testkit::http::Request;
-use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
@@ -95,15 +94,10 @@ impl World {
     }
 
     fn metric(&self, sample: &str, count: u32) {
-        let found = poll_until(PATIENCE, || {
-            let found = self.server.metric(sample).ok();
-            (found == Some(f64::from(count))).then_some(())
+        let counted = self.server.metric_is(sample, |found| {
+            found.to_bits() == f64::from(count).to_bits()
         });
-        assert!(
-            found.is_some(),
-            "{sample}: {:?}",
-            self.server.metric(sample)
-        );
+        counted.expect("counted");
     }
 }
 
