@@ -14,15 +14,18 @@
 //! turned away meanwhile is appended to it. The file stays open and locked until then, so that no
 //! second one can be taken in before it.
 
+mod away;
 mod connection;
 mod queue;
 mod spill_file;
 mod spilling;
 mod users;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use away::{Away, RETRY_BUSY, RETRY_FIRST, RETRY_SLOWEST, next_delay};
 use connection::{Connection, Ended};
 use queue::Queue;
 use spill_file::{Making, SpillFile};
@@ -34,11 +37,6 @@ use crate::wire::{
 
 pub use users::UserClients;
 
-/// How long after a failed attempt the next one is made: at first, and at most.
-const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_SLOWEST: Duration = Duration::from_secs(30);
-/// How long after a failed attempt a process that has something to send makes the next one.
-const RETRY_BUSY: Duration = Duration::from_millis(500);
 /// How long after a failure to spill the next attempt is made, unless the queue is full.
 const SPILL_AGAIN: Duration = Duration::from_secs(1);
 /// How often acknowledgements are looked for: at first, and when none come.
@@ -108,13 +106,7 @@ enum Link {
     /// No attempt has been made, or a good connection was lost just now.
     Untried,
     Up(Connection),
-    Away {
-        /// When the timer tries again.
-        until: Instant,
-        delay: Duration,
-        /// When the last attempt was made.
-        tried: Instant,
-    },
+    Away(Away),
 }
 
 impl Client {
@@ -190,10 +182,8 @@ impl Client {
         if self.queue.bytes() < before {
             self.look = POLL_FIRST;
         }
-        if let Link::Away { until, .. } = self.link {
-            return self
-                .is_needed()
-                .then(|| until.saturating_duration_since(Instant::now()));
+        if let Link::Away(away) = &self.link {
+            return self.is_needed().then(|| away.left());
         }
         if !self.is_needed() {
             return None;
@@ -212,7 +202,7 @@ impl Client {
     /// whoever knows that it is different.
     pub fn retry_now(&mut self) {
         self.delay = None;
-        if matches!(self.link, Link::Away { .. }) {
+        if matches!(self.link, Link::Away(_)) {
             self.link = Link::Untried;
         }
     }
@@ -256,7 +246,7 @@ impl Client {
             .spill_failed
             .is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN)
             && (self.making() != Making::Never || self.spill.name().is_some());
-        if may_spill && !self.queue.is_empty() && matches!(self.link, Link::Away { .. }) {
+        if may_spill && !self.queue.is_empty() && matches!(self.link, Link::Away(_)) {
             self.spill_all();
         }
     }
@@ -265,16 +255,7 @@ impl Client {
         let is_due = match &self.link {
             Link::Untried => true,
             Link::Up(_) => false,
-            // What is spilled beside a relay that is back is behind what others send it: not for
-            // long.
-            Link::Away {
-                until,
-                delay,
-                tried,
-            } => {
-                let is_busy = *delay < RETRY_SLOWEST && !self.queue.is_empty();
-                Instant::now() >= *until || is_busy && tried.elapsed() >= RETRY_BUSY
-            }
+            Link::Away(away) => away.is_due(!self.queue.is_empty()),
         };
         if !is_due || !self.is_needed() {
             return;
@@ -295,7 +276,7 @@ impl Client {
                 self.link = Link::Up(connection);
                 self.exchange();
             }
-            Err(error) => self.go_away(false, &format!("cannot connect: {error}")),
+            Err(error) => self.find_deserted(&error),
         }
     }
 
@@ -351,28 +332,37 @@ impl Client {
         }
     }
 
+    /// Nobody listens. What is tried before the timer runs off does not make it slower.
+    fn find_deserted(&mut self, error: &io::Error) {
+        if matches!(&self.link, Link::Away(away) if away.is_deserted()) {
+            return;
+        }
+        let away = self.turned_away(false, &format!("cannot connect: {error}"));
+        self.link = Link::Away(away.deserted());
+    }
+
     /// No relay has welcomed the last attempt; `is_lasting`: nor will one in a moment.
     fn go_away(&mut self, is_lasting: bool, reason: &str) {
-        if !matches!(self.link, Link::Away { .. }) {
+        self.link = Link::Away(self.turned_away(is_lasting, reason));
+    }
+
+    fn stay_away(&mut self, delay: Duration) {
+        self.link = Link::Away(Away::of(delay));
+    }
+
+    fn turned_away(&mut self, is_lasting: bool, reason: &str) -> Away {
+        if !matches!(self.link, Link::Away(_)) {
             let socket = self.options.socket.display();
             let text = format!("the relay at `{socket}` is away, events are spilled: {reason}");
             self.news.push(News::Trouble(text));
         }
-        let delay = match self.delay {
-            _ if is_lasting => RETRY_SLOWEST,
-            None => RETRY_FIRST,
-            Some(delay) => (delay * 2).min(RETRY_SLOWEST),
+        let delay = if is_lasting {
+            RETRY_SLOWEST
+        } else {
+            next_delay(self.delay)
         };
         self.delay = Some(delay);
-        self.stay_away(delay);
-    }
-
-    fn stay_away(&mut self, delay: Duration) {
-        self.link = Link::Away {
-            until: Instant::now() + delay,
-            delay,
-            tried: Instant::now(),
-        };
+        Away::of(delay)
     }
 
     fn lose(&mut self, records: u64, reason: &str) {

@@ -80,6 +80,34 @@ async fn what_was_spilled_comes_before_what_is_sent_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_more_is_spilled_when_the_relay_is_back() {
+    let mut host = Host::new();
+    host.make_spill_dir();
+    let mut client = host.client();
+    // Until the timer would look for the relay every few seconds only.
+    for number in 0..5 {
+        client.retry_now();
+        send(&mut client, "alice", number..number + 1);
+    }
+    let files = host.spill_files();
+    // Open, so that its length can be asked for when it is gone.
+    let file = File::open(host.spill_dir().join(&files[0])).expect("the spill file");
+    let length = || file.metadata().expect("its length").len();
+    let before = length();
+    host.start();
+    send(&mut client, "alice", 5..6);
+    assert_eq!(length(), before, "another process may send at once");
+    check_in_order(&host.arrived(6).await);
+    // What is spilled when the relay goes once more follows.
+    host.stop().await;
+    send(&mut client, "alice", 6..7);
+    assert!(!is_lost(&finish(client)));
+    host.start();
+    check_in_order(&host.arrived(7).await);
+    all_taken_in(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hung_relay_costs_nothing_but_a_bounded_wait_at_the_end() {
     let mut host = Host::new();
     host.make_spill_dir();
