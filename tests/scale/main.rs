@@ -79,8 +79,7 @@ async fn until(world: &World, what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Adds records to each partition, some at a time: heartbeats come in between, however long the
-/// work takes, as dispatchers measure by the system's clock whether theirs is late.
+/// Adds records to each partition, some at a time.
 async fn append(world: &World, of_each: u64) {
     let mut left = of_each;
     while left > AT_A_TIME {

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_log::{Consumer, Log, LogError, Position, Record};
 use dovecast_notification::BadNotification;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::bad_record::bury;
 use crate::dispatcher::STOP;
@@ -326,7 +327,7 @@ pub(crate) async fn offer<L: Log + Clone, S: Ledger>(
             () = lane.ended.notified() => {}
             () = tokio::time::sleep(FULL) => {}
         }
-        item.since = Instant::now();
+        item.since = std::time::Instant::now();
         offered = shared.offer_live(endpoint, item);
     }
 }

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_log::Log;
+use tokio::time::Instant;
 
 use crate::ledger::{Ledger, LedgerError};
 use crate::shared::{Shared, ms};

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_log::{LineLimit, Log, Record};
 use dovecast_notification::{BadNotification, EndpointId, Notification};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
