@@ -33,9 +33,6 @@ pub use transaction::{BadTransaction, Transaction};
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest time until a process is started again.
 const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
-/// Longest time of all functions that are called for a part: the dispatcher ends an attempt after a
-/// minute, and a process that nobody waits for says nothing any more.
-const PART_LIMIT: Duration = Duration::from_secs(50);
 /// What is late where no function is, but all of them together.
 const ALL: &str = "the functions for one transaction";
 /// How long a transaction without an end keeps a script from being loaded again: its next part
@@ -125,10 +122,13 @@ impl LuaTarget {
         }
     }
 
-    /// Calls the script for a transaction, or for a part of one.
-    pub async fn handle(&self, transaction: &Transaction) -> Handled {
+    /// Calls the script for a transaction, or for a part of one. What takes longer than until then
+    /// is killed.
+    pub async fn handle(&self, transaction: &Transaction, until: Instant) -> Handled {
         let mut state = self.state.lock().await;
-        let mut running = match self.ready(&mut state).await {
+        // A process that is being started dies with this.
+        let ready = tokio::time::timeout_at(until.into(), self.ready(&mut state)).await;
+        let mut running = match ready.unwrap_or_else(|_| Err(self.not_in_time(&mut state))) {
             Ok(()) => match state.running.take() {
                 Some(running) => running,
                 None => return failed("the script has no process", false),
@@ -145,7 +145,7 @@ impl LuaTarget {
         // A process that nobody waits for any more dies with this: it is in `state` again only
         // when it has answered.
         let asked = running.script.ask(&request, &self.options);
-        let asked = tokio::time::timeout(PART_LIMIT, asked).await;
+        let asked = tokio::time::timeout_at(until.into(), asked).await;
         match asked.unwrap_or_else(|_| Asked::Late(ALL.to_owned())) {
             Asked::Answered(Answer::Done(done)) => {
                 running.note(transaction, !done.errors.is_empty());
@@ -173,12 +173,12 @@ impl LuaTarget {
             Asked::Late(function) => {
                 state.is_traced = true;
                 self.counters.late();
-                let limit = if function == ALL {
-                    PART_LIMIT
+                let reason = if function == ALL {
+                    format!("{ALL} take too long together")
                 } else {
-                    self.options.time_limit
+                    let limit = self.options.time_limit;
+                    format!("`{function}` takes longer than {limit:?}")
                 };
-                let reason = format!("`{function}` takes longer than {limit:?}");
                 self.died(&mut state, running.script, &reason).await
             }
             Asked::Gone(reason) => self.died(&mut state, running.script, &reason).await,
@@ -273,6 +273,22 @@ impl LuaTarget {
                     was_called: false,
                 })
             }
+        }
+    }
+
+    /// A process was not ready while there was time for it.
+    fn not_in_time(&self, state: &mut State) -> Handled {
+        self.counters.not_loaded();
+        tracing::error!(
+            target: log::TARGET,
+            driver = %self.options.name,
+            script = %self.options.script.display(),
+            "the script is not loaded in time"
+        );
+        Handled::Failed {
+            reason: "the script is not loaded in time".to_owned(),
+            retry_after: Some(wait(state, self.file())),
+            was_called: false,
         }
     }
 

@@ -40,8 +40,10 @@ const TRIES: u32 = 4;
 const RETRY_SECONDS: [u64; 10] = [1, 5, 15, 60, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
 /// Most that is added to such a time or taken off it, in percent.
 const JITTER_PERCENT: u32 = 20;
-/// How long an attempt waits for the next process of a script whose last one has died; with the
-/// time of all functions it stays below the minute after which the dispatcher ends an attempt.
+/// Longest time of an attempt, with all parts that are handed over again: the dispatcher ends one
+/// after a minute, and what it ends counts as no failure of the script.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(50);
+/// How long an attempt waits for the next process of a script whose last one has died.
 const PROCESS_WAIT: Duration = Duration::from_secs(8);
 /// How often it is asked meanwhile whether the script was mended.
 const PROCESS_CHECK: Duration = Duration::from_millis(250);
@@ -209,9 +211,10 @@ impl LuaDriver {
 
     /// Waits for a process for a moment, if there is none.
     async fn handle_soon(&self, transaction: &Transaction) -> Handled {
-        let until = Instant::now() + PROCESS_WAIT;
+        let now = Instant::now();
+        let (until, process_until) = (now + ATTEMPT_LIMIT, now + PROCESS_WAIT);
         loop {
-            let handled = self.handle(transaction).await;
+            let handled = self.handle(transaction, until).await;
             let Handled::Failed {
                 was_called: false,
                 retry_after: Some(after),
@@ -220,7 +223,7 @@ impl LuaDriver {
             else {
                 return handled;
             };
-            if Instant::now() + after > until {
+            if Instant::now() + after > process_until {
                 return handled;
             }
             // A script that was mended is loaded before that time.
@@ -229,14 +232,14 @@ impl LuaDriver {
     }
 
     /// Hands a transaction over, and before it what the process has not seen of it.
-    async fn handle(&self, transaction: &Transaction) -> Handled {
-        let handled = self.target.handle(transaction).await;
+    async fn handle(&self, transaction: &Transaction, until: Instant) -> Handled {
+        let handled = self.target.handle(transaction, until).await;
         if handled != Handled::NotBegun {
             return handled;
         }
         let before = self.earlier().of(&transaction.id);
         for part in &before {
-            let handled = self.target.handle(part).await;
+            let handled = self.target.handle(part, until).await;
             if handled != Handled::Done {
                 return handled;
             }
@@ -246,7 +249,7 @@ impl LuaDriver {
             is_first: before.is_empty(),
             ..transaction.clone()
         };
-        self.target.handle(&transaction).await
+        self.target.handle(&transaction, until).await
     }
 }
 

@@ -318,27 +318,24 @@ function dovecot_lua_notify_end_txn(ctx, success) say(table.concat(ctx, ','), su
         }
     };
     assert_eq!(
-        script
-            .target
-            .handle(&part(&[1, 2], true, false, true))
-            .await,
+        script.part(&part(&[1, 2], true, false, true)).await,
         Handled::Done
     );
     // Another one comes between.
     script.done(&[mail(9)]).await?;
     assert_eq!(
-        script.target.handle(&part(&[3], false, false, true)).await,
+        script.part(&part(&[3], false, false, true)).await,
         Handled::Done
     );
     assert_eq!(script.said()?, ["9.0 true"]);
     // It was cut off: nothing comes any more.
     assert_eq!(
-        script.target.handle(&part(&[], false, true, false)).await,
+        script.part(&part(&[], false, true, false)).await,
         Handled::Done
     );
     assert_eq!(script.said()?, ["1.0,2.0,3.0 false"]);
     assert_eq!(script.target.stats().transactions, 2);
-    let unknown = script.target.handle(&part(&[4], false, true, true)).await;
+    let unknown = script.part(&part(&[4], false, true, true)).await;
     assert!(matches!(&unknown, Handled::NotBegun), "{unknown:?}");
     Ok(())
 }

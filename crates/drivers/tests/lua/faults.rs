@@ -1,8 +1,8 @@
 //! Scripts that fail, hang, eat memory or end: what they cost, and what comes after.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use dovecast_drivers::lua::{Handled, LuaOptions, Transaction};
 
 use crate::cases;
@@ -17,6 +17,7 @@ cases!(
     memory_is_bounded,
     a_script_that_ends_its_process_is_started_again,
     a_transaction_ends_with_its_process,
+    what_takes_longer_than_there_is_time_is_killed,
     a_process_waits_before_it_is_started_again,
     nothing_of_the_server_is_inherited,
 );
@@ -87,7 +88,7 @@ function dovecot_lua_notify_end_txn(ctx, success) say('end', success) end
         is_last: false,
         ..transaction("t", &[mail(1)])
     };
-    let handled = script.target.handle(&first).await;
+    let handled = script.part(&first).await;
     assert!(matches!(handled, Handled::Failed { .. }), "{handled:?}");
     assert_eq!(script.said()?, ["end false"]);
     Ok(())
@@ -217,21 +218,48 @@ async fn a_transaction_ends_with_its_process() -> Result<()> {
         is_last,
         ..transaction("t", &[mail(uid)])
     };
-    assert_eq!(
-        script.target.handle(&part(1, true, false)).await,
-        Handled::Done
-    );
+    assert_eq!(script.part(&part(1, true, false)).await, Handled::Done);
     // Nothing is loaded again while a transaction is open.
     let other = WELL.replace("say('well')", "say(event)");
     let mended = script.write(&other.replace("()", "(ctx, event)"));
     mended?;
-    let handled = script.target.handle(&part(2, false, true)).await;
+    let handled = script.part(&part(2, false, true)).await;
     assert!(matches!(handled, Handled::Failed { .. }), "{handled:?}");
     // From its first part on.
     script.said()?;
     script.write(WELL)?;
-    let handled = script.target.handle(&part(3, false, true)).await;
+    let handled = script.part(&part(3, false, true)).await;
     assert_eq!(handled, Handled::NotBegun);
+    script.done(&[mail(1)]).await
+}
+
+async fn what_takes_longer_than_there_is_time_is_killed() -> Result<()> {
+    // No function is late: there is less time for all of them.
+    let script = with_event("together", "while true do end")?;
+    let load = script.part(&transaction("t", &[])).await;
+    assert_eq!(load, Handled::Done);
+    let whole = transaction("t", &[mail(1)]);
+    let handled = script.target.handle(&whole, Instant::now() + SOON).await;
+    let Handled::Failed {
+        reason,
+        was_called: true,
+        ..
+    } = handled
+    else {
+        bail!("{handled:?}");
+    };
+    assert!(reason.contains("take too long together"), "{reason}");
+    let stats = script.target.stats();
+    assert_eq!((stats.deaths, stats.late), (1, 1));
+    script.write("while true do end")?;
+    // Nor is one waited for longer that is being started.
+    let handled = script.target.handle(&whole, Instant::now() + SOON).await;
+    assert!(
+        matches!(&handled, Handled::Failed { reason, was_called: false, .. } if reason == "the script is not loaded in time"),
+        "{handled:?}"
+    );
+    assert_eq!(script.target.stats().load_failures, 1);
+    script.write(WELL)?;
     script.done(&[mail(1)]).await
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -105,7 +105,13 @@ impl Script {
 
     /// Hands over a whole transaction of these events.
     pub(crate) async fn handle(&self, events: &[Value]) -> Handled {
-        self.target.handle(&transaction("t", events)).await
+        self.part(&transaction("t", events)).await
+    }
+
+    /// Hands over a transaction, or a part of one, with all the time it may want.
+    pub(crate) async fn part(&self, part: &Transaction) -> Handled {
+        let until = Instant::now() + Duration::from_mins(2);
+        self.target.handle(part, until).await
     }
 
     /// Hands over a whole transaction, which has to be done.
