@@ -16,6 +16,7 @@ pub(crate) mod error;
 mod explanations;
 mod filters;
 pub(crate) mod filters_in_words;
+pub(crate) mod forwarded;
 pub(crate) mod identity;
 mod messages;
 pub(crate) mod parsers;

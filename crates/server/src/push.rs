@@ -13,6 +13,7 @@ pub(crate) mod counters;
 mod documents;
 mod engine;
 mod log_in;
+mod origin;
 pub(crate) mod page;
 mod routes;
 mod sender;
@@ -27,8 +28,9 @@ use axum::routing::{any, delete, get, post};
 use dovecast_operations::push::MailPush;
 use ipnet::IpNet;
 
-use crate::config::Http;
+use crate::config::Config;
 use crate::config::mail_push::PREFIX;
+pub(crate) use origin::Origin;
 use streams::Streams;
 pub(crate) use streams::{StreamLimits, socket_io};
 
@@ -43,14 +45,17 @@ struct Parts {
     acts: MailPush,
     streams: Streams,
     trusted_proxies: Vec<IpNet>,
+    /// Whose pages may ask in the name of the user whom a trusted proxy names.
+    allowed_origins: Vec<Origin>,
 }
 
 impl PushApi {
-    pub(crate) fn new(acts: MailPush, streams: Streams, http: &Http) -> Self {
+    pub(crate) fn new(acts: MailPush, streams: Streams, config: &Config) -> Self {
         Self(Arc::new(Parts {
             acts,
             streams,
-            trusted_proxies: http.trusted_proxies.clone(),
+            trusted_proxies: config.http.trusted_proxies.clone(),
+            allowed_origins: config.mail_push.allowed_origins.clone(),
         }))
     }
 

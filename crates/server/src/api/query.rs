@@ -1,7 +1,6 @@
 //! Queries: the part of a list that is wanted, search and order, and the links to other parts.
 
 use axum::extract::{FromRequestParts, OriginalUri};
-use axum::http::header::HOST;
 use axum::http::request::Parts;
 use dovecast_store::{EndpointOrder, EndpointQuery, Search};
 use url::form_urlencoded;
@@ -9,6 +8,7 @@ use url::form_urlencoded;
 use super::Api;
 use super::documents::{ListLinks, ListMeta};
 use super::error::ApiError;
+use super::forwarded;
 
 const DEFAULT_LIMIT: i64 = 10;
 /// Most resources in an answer, whatever `limit` says.
@@ -47,20 +47,13 @@ impl FromRequestParts<Api> for Query {
 
 /// `http://HOST`, as the client sees it.
 fn origin(parts: &Parts, api: &Api) -> String {
-    let header = |name: &str| {
-        let value = parts.headers.get(name)?.to_str().ok()?;
-        // The first proxy is the client's.
-        let first = value.split(',').next()?.trim();
-        (!first.is_empty()).then(|| first.to_owned())
+    let proxies = &api.trusted_proxies;
+    let scheme = if forwarded::is_https(parts, proxies) {
+        "https"
+    } else {
+        "http"
     };
-    let forwarded = |name| api.is_behind_proxy(parts).then(|| header(name)).flatten();
-    let scheme = forwarded("x-forwarded-proto").filter(|scheme| scheme == "https");
-    let scheme = scheme.unwrap_or_else(|| "http".to_owned());
-    let authority = || parts.uri.authority().map(ToString::to_string);
-    let host = forwarded("x-forwarded-host")
-        .or_else(|| header(HOST.as_str()))
-        .or_else(authority);
-    match host {
+    match forwarded::host(parts, proxies) {
         Some(host) => format!("{scheme}://{host}"),
         None => String::new(),
     }

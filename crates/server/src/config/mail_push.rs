@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
 use super::limits::Bounded;
-use crate::push::StreamLimits;
+use crate::push::{Origin, StreamLimits};
 pub(crate) use secret::Secret;
 pub(crate) use sections::{
     Admin, Apns, Auth, CredStorage, DovecotSource, Fcm, ImapIdle, MailNotify, Sources, WebPush,
@@ -45,6 +45,8 @@ pub(crate) struct MailPushSection {
     pub(crate) session_hours: Bounded<1, 8760>,
     pub(crate) login_tries_per_minute: Bounded<1, 10_000>,
     pub(crate) address_tries_per_minute: Bounded<1, 100_000>,
+    /// Origins whose pages may ask as the user whom a trusted proxy names, besides the host's own.
+    pub(crate) allowed_origins: Vec<Origin>,
     pub(crate) max_subscriptions: Bounded<1, 1000>,
     pub(crate) max_streams: Bounded<1, 1000>,
     pub(crate) max_streams_total: Bounded<1, 1_000_000>,
@@ -78,6 +80,7 @@ impl Default for MailPushSection {
             session_hours: Bounded::new(24),
             login_tries_per_minute: Bounded::new(10),
             address_tries_per_minute: Bounded::new(30),
+            allowed_origins: Vec::new(),
             max_subscriptions: Bounded::new(50),
             max_streams: Bounded::new(20),
             max_streams_total: Bounded::new(20_000),

@@ -4,6 +4,7 @@
 mod caring;
 mod devices;
 mod documented;
+mod origins;
 mod requests;
 mod services;
 
@@ -140,7 +141,7 @@ impl World {
         // No log is followed here: streams are tried with a server (tests/streams).
         let streams = Streams::new(config.mail_push.stream_limits(), Arc::default());
         Door {
-            router: router(PushApi::new(acts, streams, &config.http)),
+            router: router(PushApi::new(acts, streams, config)),
             token: None,
         }
     }

@@ -143,7 +143,7 @@ impl Pushing {
         let rules = acts.rules().clone();
         let counters = Arc::<Counters>::default();
         let streams = Streams::new(config.mail_push.stream_limits(), Arc::clone(&counters));
-        let api = PushApi::new(acts.clone(), streams.clone(), &config.http);
+        let api = PushApi::new(acts.clone(), streams.clone(), config);
         let news = Arc::<Notify>::default();
         let per_minute = config.mail_push.pushes_per_minute.get();
         let sender = Sender {

@@ -131,3 +131,30 @@ fn what_does_not_go_together_is_said() {
         refused(text, expected);
     }
 }
+
+#[test]
+fn an_origin_is_written_as_browsers_write_it() {
+    let of = |origin: &str| format!("[mail_push]\nallowed_origins = ['{origin}']");
+    for good in [
+        "https://mail.example.org",
+        "http://localhost:8080",
+        "capacitor://localhost",
+    ] {
+        Config::parse(&of(good)).expect(good);
+    }
+    for bad in [
+        "",
+        "*",
+        "null",
+        "mail.example.org",
+        "https://mail.example.org/",
+        "https://mail.example.org/path",
+        "https://mail.example.org:443",
+        "https://user@mail.example.org",
+    ] {
+        refused(
+            &of(bad),
+            &format!("`{bad}` is no origin, expected one such as"),
+        );
+    }
+}
