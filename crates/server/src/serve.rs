@@ -323,7 +323,7 @@ fn push_routes(pushing: Option<&Pushing>, control: &Control, config: &Config) ->
     if pushing.is_none() {
         return Ok(persons);
     }
-    let admin = admin::router(control.clone(), &config.mail_push.admin)?;
+    let admin = admin::router(control.clone(), config)?;
     Ok(persons.merge(admin))
 }
 
@@ -331,7 +331,8 @@ fn push_routes(pushing: Option<&Pushing>, control: &Control, config: &Config) ->
 fn ox_source(config: &Config, logs: &Logs) -> Result<OxSource> {
     let topic = config.dispatch.event_topics.first();
     let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
-    OxSource::new(&config.ox, &config.ox_key_file(), destination)
+    let source = OxSource::new(&config.ox, &config.ox_key_file(), destination)?;
+    Ok(source.behind(&config.http.trusted_proxies))
 }
 
 async fn relay_has_ended(relay: Option<&RelayServer>) {

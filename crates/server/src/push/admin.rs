@@ -1,18 +1,21 @@
 //! What `dovecast pushusers -s` asks another dovecast over HTTP: the requests of the control socket
 //! about listeners, for whoever says user and password of `[mail_push.admin]`.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use ipnet::IpNet;
 
+use crate::api::forwarded;
 use crate::basic::Expected;
-use crate::config::mail_push::{Admin, PREFIX};
+use crate::config::Config;
+use crate::config::mail_push::PREFIX;
 use crate::control::{self, Control, json};
 use crate::sources::ox::Guesses;
 
@@ -25,10 +28,12 @@ struct Door {
     /// `None`: nobody.
     expected: Option<Expected>,
     guesses: Guesses,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 /// The requests, and what answers them.
-pub(crate) fn router(control: Control, admin: &Admin) -> Result<Router> {
+pub(crate) fn router(control: Control, config: &Config) -> Result<Router> {
+    let admin = &config.mail_push.admin;
     let expected = match (&admin.user, &admin.password) {
         (Some(user), Some(password)) => {
             let password = password.read().context("`password` of [mail_push.admin]")?;
@@ -39,6 +44,7 @@ pub(crate) fn router(control: Control, admin: &Admin) -> Result<Router> {
     let door = Door {
         expected,
         guesses: Guesses::of("[mail_push.admin]"),
+        trusted_proxies: config.http.trusted_proxies.as_slice().into(),
     };
     let routes = control::push_router(control).layer(middleware::from_fn_with_state(door, admit));
     Ok(Router::new().nest(&format!("{PREFIX}{ADMIN}"), routes))
@@ -51,14 +57,13 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         let text = "`user` and `password` of [mail_push.admin] are not configured";
         return refused(StatusCode::FORBIDDEN, text);
     };
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let Some(ConnectInfo(peer)) = peer else {
+    let (parts, body) = request.into_parts();
+    let Some(address) = forwarded::client(&parts, &door.trusted_proxies) else {
         return refused(
             StatusCode::FORBIDDEN,
             "it is not known from where this comes",
         );
     };
-    let address = peer.ip().to_canonical();
     if let Err(wait) = door.guesses.admit(address) {
         let text = "this address has said too many wrong passwords; it has to wait";
         let mut response = refused(StatusCode::TOO_MANY_REQUESTS, text);
@@ -66,7 +71,7 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         response.headers_mut().insert(RETRY_AFTER, seconds);
         return response;
     }
-    if !expected.is_said(request.headers()) {
+    if !expected.is_said(&parts.headers) {
         door.guesses.was_wrong(address);
         let text = "user or password is not that of [mail_push.admin]";
         let mut response = refused(StatusCode::UNAUTHORIZED, text);
@@ -75,7 +80,7 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
         return response;
     }
     door.guesses.was_right(address);
-    next.run(request).await
+    next.run(Request::from_parts(parts, body)).await
 }
 
 fn refused(status: StatusCode, text: &str) -> Response {

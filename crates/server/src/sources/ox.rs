@@ -10,15 +10,15 @@ mod key;
 mod notification;
 mod users;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::body::to_bytes;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::put;
@@ -26,10 +26,12 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use dovecast_event::brief;
 use dovecast_log::{LineLimit, NewRecord};
+use ipnet::IpNet;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Destination, NotTaken};
+use crate::api::forwarded;
 use crate::basic::Expected;
 use crate::config::{Credentials, Ox};
 use crate::headers::event_headers;
@@ -56,6 +58,8 @@ pub(crate) struct OxSource {
     /// Lines about names that mails may not have.
     lines: Arc<LineLimit>,
     guesses: Guesses,
+    /// Proxies that are believed about where a request comes from.
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 /// What is there as soon as somebody may send.
@@ -92,7 +96,14 @@ impl OxSource {
             destination,
             lines: Arc::default(),
             guesses: Guesses::default(),
+            trusted_proxies: [].into(),
         })
+    }
+
+    /// These proxies are believed about the addresses that guesses come from.
+    pub(crate) fn behind(mut self, proxies: &[IpNet]) -> Self {
+        self.trusted_proxies = proxies.into();
+        self
     }
 
     /// What was said of user and password.
@@ -101,15 +112,13 @@ impl OxSource {
     }
 
     /// The key of ids, for who knows user and password.
-    fn authenticate(&self, request: &Request) -> Result<&IdKey, Refusal> {
+    fn authenticate(&self, parts: &Parts) -> Result<&IdKey, Refusal> {
         let configured = self.configured.as_ref().ok_or(Refusal::NotConfigured)?;
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let Some(ConnectInfo(peer)) = peer else {
-            return configured.check(request.headers());
+        let Some(address) = forwarded::client(parts, &self.trusted_proxies) else {
+            return configured.check(&parts.headers);
         };
-        let address = peer.ip().to_canonical();
         self.guesses.admit(address).map_err(Refusal::HeldOff)?;
-        let checked = configured.check(request.headers());
+        let checked = configured.check(&parts.headers);
         match &checked {
             Ok(_) => self.guesses.was_right(address),
             Err(_) => self.guesses.was_wrong(address),
@@ -158,10 +167,11 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
 }
 
 async fn take(source: &OxSource, request: Request) -> Result<(), Refusal> {
-    let key = source.authenticate(&request)?;
-    let owner = users::owner(request.uri().query());
+    let (parts, body) = request.into_parts();
+    let key = source.authenticate(&parts)?;
+    let owner = users::owner(parts.uri.query());
     let owner = owner.as_deref();
-    let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
+    let body = to_bytes(body, MAX_BODY_BYTES).await;
     let notification = Notification::read(&body.map_err(|_| Refusal::Unread)?)?;
     let user = &notification.user;
     if !source.users.may_be_named(owner, user) {
