@@ -111,6 +111,22 @@ async fn a_server_pings_version_four_and_cuts_who_does_not_answer() {
     world.counted("stream_silent", 1);
 }
 
+#[tokio::test]
+async fn a_window_of_version_three_has_the_timeout_beyond_its_interval() {
+    let world = World::start("ping_seconds = 1");
+    let (token, _) = world.token("3", "11");
+    let mut pings = Window::open(&world, &format!("EIO=3&session={token}")).await;
+    // The other is to answer a ping before the next one.
+    let silent = Window::open(&world, &format!("EIO=4&session={token}")).await;
+    world.counted("stream_silent", 1);
+    world.streams(1);
+    assert!(pings.next().await.starts_with('0'));
+    assert_eq!(pings.next().await, "40");
+    pings.say("2").await;
+    assert_eq!(pings.next().await, "3");
+    drop((pings, silent));
+}
+
 #[test]
 fn polls_of_both_versions_get_the_fields_of_the_original() {
     let world = World::start("");

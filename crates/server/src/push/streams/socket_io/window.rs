@@ -6,11 +6,11 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use futures_util::StreamExt;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::packets::{self, Said};
-use super::{Version, new_sid};
+use super::{PING_TIMEOUT, Version, new_sid};
 use crate::push::PushApi;
 use crate::push::counters::Count;
 use crate::push::routes::PushError;
@@ -26,8 +26,10 @@ struct Window {
     source: Source,
     /// Whether the client has asked for the default name space.
     is_connected: bool,
-    /// Whether nothing has come from the client since the last ping was due.
+    /// Whether nothing has come from the client since the last ping of ours.
     is_silent: bool,
+    /// When something has come from it last.
+    heard: Instant,
 }
 
 pub(super) async fn begin(
@@ -48,6 +50,7 @@ pub(super) async fn begin(
         source,
         is_connected: version == Version::Three,
         is_silent: false,
+        heard: Instant::now(),
     };
     tokio::spawn(async move {
         let Some(mut socket) = upgraded(upgrading).await else {
@@ -101,18 +104,16 @@ impl Window {
                     Heard::Taken => continue,
                     Heard::Closed => return None,
                 },
-                _ = pings.tick() => {
+                _ = pings.tick(), if self.version == Version::Four => {
                     if self.is_silent {
-                        self.source.count(Count::StreamSilent);
-                        return Some(End::Cut);
+                        return Some(self.silent());
                     }
                     self.is_silent = true;
-                    if self.version == Version::Three {
-                        // It is the client that pings.
-                        continue;
-                    }
                     Message::text(packets::PING)
                 }
+                // It is the client that pings.
+                () = sleep_until(self.heard + every + PING_TIMEOUT),
+                    if self.version == Version::Three => return Some(self.silent()),
             };
             if let Some(end) = send(socket, &mut self.source, message).await {
                 return end;
@@ -120,9 +121,16 @@ impl Window {
         }
     }
 
+    /// The end of a stream whose client is gone without a word.
+    fn silent(&self) -> End {
+        self.source.count(Count::StreamSilent);
+        End::Cut
+    }
+
     /// Takes a message of the client.
     fn heard(&mut self, message: &Message) -> Heard {
         self.is_silent = false;
+        self.heard = Instant::now();
         let packet = match message {
             Message::Text(text) => text.as_str(),
             Message::Close(_) => return Heard::Closed,
