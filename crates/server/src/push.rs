@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::config::mail_push::PREFIX;
 pub(crate) use origin::Origin;
 use streams::Streams;
-pub(crate) use streams::{StreamLimits, socket_io};
+pub(crate) use streams::{Patience, StreamLimits, socket_io};
 
 /// Longest body of a request.
 const MAX_BODY_BYTES: usize = 256 * 1024;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
 use super::limits::Bounded;
-use crate::push::{Origin, StreamLimits};
+use crate::push::{Origin, Patience, StreamLimits};
 pub(crate) use secret::Secret;
 pub(crate) use sections::{
     Admin, Apns, Auth, CredStorage, DovecotSource, Fcm, ImapIdle, MailNotify, Sources, WebPush,
@@ -151,6 +151,7 @@ impl MailPushSection {
             per_person: self.max_streams.get_usize(),
             total: self.max_streams_total.get_usize(),
             ping: Duration::from_secs(self.ping_seconds.get()),
+            patience: Patience::default(),
         }
     }
 

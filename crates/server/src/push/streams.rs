@@ -17,7 +17,10 @@ mod request;
 pub(crate) mod socket_io;
 mod source;
 mod sse;
+#[cfg(test)]
+mod tests;
 mod told;
+mod turns;
 mod websocket;
 
 use std::sync::Arc;
@@ -36,14 +39,13 @@ use super::PushApi;
 use super::counters::{Count, Counters};
 use crate::serve::Stopping;
 use catch_up::CatchUp;
+pub(crate) use catch_up::Patience;
 use feed::Feed;
 use hub::{Hub, NoPlace};
 use outlet::Outlet;
 use socket_io::Polls;
 use source::Source;
 
-/// Requests to catch up that wait for the task that takes them; more wait in their own streams.
-const WAITING_CATCH_UPS: usize = 64;
 /// How long a new stream waits for the log to be followed, which it is right after the start.
 const FEED_PATIENCE: Duration = Duration::from_secs(5);
 /// After how long one who found no place may try again.
@@ -58,6 +60,7 @@ pub(crate) struct StreamLimits {
     pub(crate) total: usize,
     /// Time between pings of a stream on which nothing is told.
     pub(crate) ping: Duration,
+    pub(crate) patience: Patience,
 }
 
 /// The streams of this node. Clones are the same ones.
@@ -70,13 +73,14 @@ struct Parts {
     counters: Arc<Counters>,
     /// Streams of clients that poll.
     polls: Arc<Polls>,
-    catch_ups: mpsc::Sender<CatchUp>,
-    requests: Arc<Mutex<mpsc::Receiver<CatchUp>>>,
+    /// Streams that want to catch up: each says so once, and is taken at once.
+    catch_ups: mpsc::UnboundedSender<CatchUp>,
+    requests: Arc<Mutex<mpsc::UnboundedReceiver<CatchUp>>>,
 }
 
 impl Streams {
     pub(crate) fn new(limits: StreamLimits, counters: Arc<Counters>) -> Self {
-        let (catch_ups, requests) = mpsc::channel(WAITING_CATCH_UPS);
+        let (catch_ups, requests) = mpsc::unbounded_channel();
         Self(Arc::new(Parts {
             hub: Arc::new(Hub::new(limits, Arc::clone(&counters))),
             limits,
@@ -149,13 +153,12 @@ impl Streams {
             self.0.counters.add(Count::StreamRefused, 1);
             refused(full)
         })?;
+        let turns = slot.turns.clone();
         let mut source = Source::new(slot, Arc::clone(&self.0.counters));
         if let Some(from) = asked.from {
-            let (catch_up, caught) = CatchUp::new(outlet, from, hub.seen());
-            // Ends only with the server.
-            if self.0.catch_ups.send(catch_up).await.is_ok() {
-                source.catch_up(caught);
-            }
+            let range = (from, hub.seen());
+            let (catch_up, caught) = CatchUp::new(outlet, range, turns, self.0.limits.patience);
+            source.catch_up((catch_up, self.0.catch_ups.clone()), caught);
         }
         Ok(source)
     }

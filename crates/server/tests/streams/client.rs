@@ -58,11 +58,12 @@ impl World {
 
     /// New mail for a login.
     pub(crate) fn mail(&self, login: &str, uid: u32) {
-        let event = json!({
-            "user": login, "mailbox": "INBOX", "event": "MessageNew", "uidvalidity": 7, "uid": uid,
-            "from": "Alice <alice@barfoo.org>", "subject": "Lunch?", "snippet": "At noon", "unseen": 4,
-        });
-        self.event(&event, 1);
+        self.event(&new_mail(login, uid), 1);
+    }
+
+    /// New mails for a login, all of one uid.
+    pub(crate) fn mails(&self, login: &str, count: u32) {
+        self.event(&new_mail(login, 1), count);
     }
 
     /// An event, so many times.
@@ -99,6 +100,13 @@ impl World {
         });
         counted.expect("counted");
     }
+}
+
+fn new_mail(login: &str, uid: u32) -> Value {
+    json!({
+        "user": login, "mailbox": "INBOX", "event": "MessageNew", "uidvalidity": 7, "uid": uid,
+        "from": "Alice <alice@barfoo.org>", "subject": "Lunch?", "snippet": "At noon", "unseen": 4,
+    })
 }
 
 /// An answer's status and its headers, in one text.

@@ -1,5 +1,8 @@
 //! `/socket.io/appsuite/`, as clients of Engine.IO 3 and 4 speak it.
 
+use std::io::BufRead;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use dovecast_testkit::PATIENCE;
 use dovecast_testkit::http::{Answer, Request};
 use futures_util::{SinkExt, StreamExt};
@@ -14,6 +17,9 @@ use super::client::{World, head};
 const PATH: &str = "/socket.io/appsuite/";
 const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+
+/// Mails that a client has missed: more than are read ahead of it.
+const MISSED: u32 = 200;
 
 /// What the original sends of [`World::mail`].
 fn expected(uid: &str) -> Value {
@@ -125,6 +131,78 @@ async fn a_window_of_version_three_has_the_timeout_beyond_its_interval() {
     pings.say("2").await;
     assert_eq!(pings.next().await, "3");
     drop((pings, silent));
+}
+
+#[tokio::test]
+async fn windows_that_never_connect_keep_nobody_from_catching_up() {
+    let world = World::start("ping_seconds = 3600");
+    let ((token, _), (other, _)) = (world.token("3", "11"), world.token("3", "12"));
+    let since = now_ms();
+    missed(&world, "11@3", &token);
+    world.mail("12@3", 900);
+    let mut windows = Vec::new();
+    for _ in 0..8 {
+        let query = format!("EIO=4&session={token}&last_event_id={since}");
+        let mut window = Window::open(&world, &query).await;
+        assert!(window.next().await.starts_with('0'));
+        windows.push(window);
+    }
+    catches_up(&world, &other, since);
+    // One that connects late is told all of it.
+    let mut window = windows.pop().expect("a window");
+    window.say("40").await;
+    assert!(window.next().await.starts_with("40"));
+    for _ in 0..MISSED {
+        assert_eq!(json_of(&window.next().await, "42"), expected("1"));
+    }
+}
+
+#[test]
+fn clients_that_poll_no_more_keep_nobody_from_catching_up() {
+    let world = World::start("ping_seconds = 3600");
+    let (other, _) = world.token("3", "12");
+    let since = now_ms();
+    world.mail("12@3", 900);
+    for person in 20..24 {
+        let (token, _) = world.token("3", &person.to_string());
+        missed(&world, &format!("{person}@3"), &token);
+        for _ in 0..2 {
+            let query = format!("EIO=3&session={token}");
+            let first = poll(&world, &format!("{query}&last_event_id={since}"), None);
+            let (_, sid) = first.body.split_once("\"sid\":\"").expect("a name");
+            let (sid, _) = sid.split_once('"').expect("a name");
+            // It asks once, and is told some of it.
+            let told = poll(&world, &format!("{query}&sid={sid}"), None);
+            assert!(told.body.contains("42["), "{}", told.body);
+        }
+    }
+    catches_up(&world, &other, since);
+}
+
+/// A stream of 12@3 is told what that person has missed.
+fn catches_up(world: &World, token: &str, since: u128) {
+    let query = format!("session={token}&last_event_id={since}");
+    assert!(lines(world, &query).any(|line| line.contains("\"uid\":900,")));
+}
+
+/// So that a client misses mails: they are in the log, and the server has read them.
+fn missed(world: &World, login: &str, token: &str) {
+    let told = lines(world, &format!("session={token}"));
+    world.mails(login, MISSED);
+    let told = told.filter(|line| line.contains("\"uid\":1,"));
+    assert_eq!(told.take(MISSED as usize).count(), MISSED as usize);
+}
+
+/// Lines of a stream of server-sent events.
+fn lines(world: &World, query: &str) -> impl Iterator<Item = String> + use<> {
+    let mut reader = world.connect(&format!("GET /api/push/v1/events?{query} HTTP/1.1"));
+    assert_eq!(head(&mut reader).0, 200);
+    reader.lines().map(|line| line.expect("a line"))
+}
+
+fn now_ms() -> u128 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a time").as_millis()
 }
 
 #[test]

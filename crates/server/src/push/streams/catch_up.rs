@@ -1,5 +1,6 @@
 //! Catching up: what a stream has missed since its cursor is read from the log, up to where the
-//! feed was when it came back. It goes no faster than the client reads.
+//! feed was when it came back. It goes no faster than the client reads, and ends the stream of one
+//! that reads too slowly.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,11 +12,15 @@ use dovecast_mail_push::MailEvent;
 use dovecast_mail_push::plan::deadline_ms;
 use dovecast_notification::EventAccount;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, timeout};
 
 use super::cursor::{Cursor, Place};
 use super::hub::Seen;
-use super::outlet::Outlet;
+use super::outlet::{End, Outlet};
 use super::told::{Forms, Told};
+use super::turns::{Turn, Turns, TurnsOfPerson};
+use crate::push::counters::{Count, Counters};
 use crate::push::engine::now_ms;
 
 /// Messages that are read ahead of the client.
@@ -23,12 +28,33 @@ const AHEAD: usize = 16;
 /// How far before the time of a cursor is read, where that is all that is known: clocks of those
 /// who append differ. What comes twice so has the same id.
 const SKEW_MS: i64 = 2_000;
-/// How long a record is waited for that the log should have: offsets of Kafka may be markers.
-const QUIET: Duration = Duration::from_secs(5);
 /// Failures of the log after which a stream goes on with a gap.
 const MAX_FAILURES: u32 = 10;
 /// How long until the log is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long it is waited for somebody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For a client in all, when as many messages wait for it as are read ahead. A stream that is
+    /// cut goes on where it was when its client comes back.
+    pub(super) client: Duration,
+    /// How much of that a message gives back that is read: who reads ten in a second has all the
+    /// time that it needs.
+    pub(super) message: Duration,
+    /// For a record that the log should have: offsets of Kafka may be markers.
+    pub(super) quiet: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            client: Duration::from_secs(30),
+            message: Duration::from_millis(100),
+            quiet: Duration::from_secs(5),
+        }
+    }
+}
 
 /// A stream that has missed something.
 pub(super) struct CatchUp {
@@ -36,6 +62,12 @@ pub(super) struct CatchUp {
     from: Cursor,
     until: Seen,
     sink: mpsc::Sender<Caught>,
+    turns_of_person: TurnsOfPerson,
+    /// `None`: it is waited for.
+    turn: Option<Turn>,
+    patience: Patience,
+    /// How long the client is still waited for.
+    left: Duration,
 }
 
 /// What catching up brings.
@@ -49,6 +81,8 @@ pub(super) enum Caught {
 enum Stop {
     /// Nobody reads it any more, or the log is closed.
     Gone,
+    /// The client reads too slowly.
+    Slow,
     /// The log has failed again and again.
     Failed,
 }
@@ -58,13 +92,16 @@ pub(super) struct Catching<L> {
     pub(super) log: L,
     pub(super) topics: Arc<[String]>,
     pub(super) account: EventAccount,
+    pub(super) counters: Arc<Counters>,
+    pub(super) turns: Turns,
 }
 
 impl CatchUp {
     pub(super) fn new(
         outlet: Arc<Outlet>,
-        from: Cursor,
-        until: Seen,
+        (from, until): (Cursor, Seen),
+        turns_of_person: TurnsOfPerson,
+        patience: Patience,
     ) -> (Self, mpsc::Receiver<Caught>) {
         let (sink, caught) = mpsc::channel(AHEAD);
         let catch_up = Self {
@@ -72,25 +109,65 @@ impl CatchUp {
             from,
             until,
             sink,
+            turns_of_person,
+            turn: None,
+            patience,
+            left: patience.client,
         };
         (catch_up, caught)
     }
 
-    async fn send(&self, caught: Caught) -> Result<(), Stop> {
-        self.sink.send(caught).await.map_err(|_| Stop::Gone)
+    /// Waits for its turn.
+    async fn begin(&mut self, turns: &Turns) -> Result<(), Stop> {
+        self.turn = tokio::select! {
+            turn = turns.take(&self.turns_of_person) => Some(turn),
+            () = self.sink.closed() => return Err(Stop::Gone),
+        };
+        Ok(())
+    }
+
+    /// Hands on what comes next, as soon as there is room for it: nobody waits for the client but
+    /// its own stream, and that only as long as there is patience.
+    async fn send(&mut self, caught: Caught) -> Result<(), Stop> {
+        let caught = match self.sink.try_send(caught) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(Stop::Gone),
+            Err(TrySendError::Full(caught)) => caught,
+        };
+        let (sink, left) = (&self.sink, self.left);
+        let read = async {
+            let since = Instant::now();
+            let room = timeout(left, sink.reserve()).await;
+            (room, since.elapsed())
+        };
+        let (room, waited) = match &mut self.turn {
+            Some(turn) => turn.aside(read).await,
+            None => read.await,
+        };
+        let room = room.map_err(|_| Stop::Slow)?.map_err(|_| Stop::Gone)?;
+        room.send(caught);
+        let left = left.saturating_sub(waited) + self.patience.message;
+        self.left = left.min(self.patience.client);
+        Ok(())
     }
 }
 
 impl<L: Log> Catching<L> {
     /// Tells the stream all that it has missed.
-    pub(super) async fn run(&self, request: CatchUp) {
-        if let Err(Stop::Failed) = self.tell(&request).await {
-            // Who is gone needs to hear of no gap.
-            let _ = request.send(Caught::Gap).await;
+    pub(super) async fn run(&self, mut request: CatchUp) {
+        let mut ended = self.tell(&mut request).await;
+        if let Err(Stop::Failed) = ended {
+            ended = request.send(Caught::Gap).await;
+        }
+        if let Err(Stop::Slow) = ended
+            && request.outlet.end(End::Cut)
+        {
+            self.counters.add(Count::StreamCut, 1);
         }
     }
 
-    async fn tell(&self, request: &CatchUp) -> Result<(), Stop> {
+    async fn tell(&self, request: &mut CatchUp) -> Result<(), Stop> {
+        request.begin(&self.turns).await?;
         // What is older nobody is rung for either.
         let oldest_ms = now_ms() - deadline_ms();
         let is_old = request.from.time_ms < oldest_ms;
@@ -98,9 +175,9 @@ impl<L: Log> Catching<L> {
             request.send(Caught::Gap).await?;
         }
         for topic in self.topics.iter() {
-            let place = request.from.place.as_ref();
+            let place = request.from.place.clone();
             if let Some(place) = place.filter(|place| *place.topic == **topic && !is_old) {
-                self.behind(request, place).await?;
+                self.behind(request, &place).await?;
             } else {
                 let time_ms = request.from.time_ms.max(oldest_ms) - SKEW_MS;
                 self.since(request, topic, time_ms).await?;
@@ -110,7 +187,7 @@ impl<L: Log> Catching<L> {
     }
 
     /// What is in the partition of a record behind it.
-    async fn behind(&self, request: &CatchUp, place: &Place) -> Result<(), Stop> {
+    async fn behind(&self, request: &mut CatchUp, place: &Place) -> Result<(), Stop> {
         let partition = (Arc::clone(&place.topic), place.partition);
         let until = request.until.get(&partition).copied().unwrap_or(0);
         let from = place.offset.saturating_add(1);
@@ -136,7 +213,7 @@ impl<L: Log> Catching<L> {
     }
 
     /// What is in a topic since a time.
-    async fn since(&self, request: &CatchUp, topic: &str, time_ms: i64) -> Result<(), Stop> {
+    async fn since(&self, request: &mut CatchUp, topic: &str, time_ms: i64) -> Result<(), Stop> {
         let start = StartAt::Time(time_ms);
         let begins = attempt(|| self.log.positions(topic, start)).await?;
         let mut targets = HashMap::new();
@@ -156,19 +233,21 @@ impl<L: Log> Catching<L> {
     /// Reads until each partition is where the feed was.
     async fn read<R: Reader>(
         &self,
-        request: &CatchUp,
+        request: &mut CatchUp,
         reader: &mut R,
         mut targets: HashMap<u32, u64>,
     ) -> Result<(), Stop> {
+        let quiet = request.patience.quiet;
         let mut failures = 0;
         while !targets.is_empty() {
             let next = tokio::select! {
-                next = tokio::time::timeout(QUIET, reader.next()) => next,
+                next = timeout(quiet, reader.next()) => next,
                 () = request.sink.closed() => return Err(Stop::Gone),
             };
             match next {
                 Err(_) => return Ok(()),
                 Ok(Ok(records)) => {
+                    failures = 0;
                     for record in &records {
                         let Some(until) = targets.get(&record.partition).copied() else {
                             continue;
@@ -195,7 +274,7 @@ impl<L: Log> Catching<L> {
         Ok(())
     }
 
-    async fn take(&self, request: &CatchUp, record: &Record) -> Result<(), Stop> {
+    async fn take(&self, request: &mut CatchUp, record: &Record) -> Result<(), Stop> {
         let outlet = &request.outlet;
         let Ok(event) = MailEvent::parse(&record.value, &self.account) else {
             return Ok(());

@@ -8,18 +8,17 @@ use dovecast_event::Record;
 use dovecast_log::{LineLimit, Log, LogError, Reader, StartAt};
 use dovecast_mail_push::MailEvent;
 use dovecast_notification::EventAccount;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::catch_up::{CatchUp, Catching};
 use super::cursor::Place;
 use super::hub::{Hub, Seen};
+use super::turns::Turns;
 use crate::push::counters::{Count, Counters};
 
 /// How long until the log is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Streams that read what they have missed at the same time: each is a reader of the log.
-const CATCHING_UP: usize = 8;
 
 static LINES: LineLimit = LineLimit::a_minute(1);
 
@@ -29,7 +28,7 @@ pub(super) struct Feed {
     pub(super) hub: Arc<Hub>,
     pub(super) counters: Arc<Counters>,
     pub(super) account: EventAccount,
-    pub(super) requests: Arc<Mutex<mpsc::Receiver<CatchUp>>>,
+    pub(super) requests: Arc<Mutex<mpsc::UnboundedReceiver<CatchUp>>>,
 }
 
 impl Feed {
@@ -94,15 +93,11 @@ impl Feed {
 
     /// Serves streams that have missed something.
     async fn catch_up<L: Log + Clone>(&self, log: L, topics: Vec<String>) {
-        let places = Arc::new(Semaphore::new(CATCHING_UP));
         let topics: Arc<[String]> = topics.into();
         let mut requests = self.requests.lock().await;
+        let turns = Turns::default();
         let mut tasks = JoinSet::new();
-        loop {
-            let place = Arc::clone(&places).acquire_owned().await;
-            let (Ok(place), Some(request)) = (place, requests.recv().await) else {
-                return;
-            };
+        while let Some(request) = requests.recv().await {
             while let Some(ended) = tasks.try_join_next() {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a stream could not catch up");
@@ -112,11 +107,10 @@ impl Feed {
                 log: log.clone(),
                 topics: Arc::clone(&topics),
                 account: self.account.clone(),
+                counters: Arc::clone(&self.counters),
+                turns: turns.clone(),
             };
-            tasks.spawn(async move {
-                catching.run(request).await;
-                drop(place);
-            });
+            tasks.spawn(async move { catching.run(request).await });
         }
     }
 }

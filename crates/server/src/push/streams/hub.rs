@@ -10,6 +10,7 @@ use super::StreamLimits;
 use super::cursor::{Cursor, Place};
 use super::outlet::{End, Outlet};
 use super::told::Forms;
+use super::turns::TurnsOfPerson;
 use crate::push::counters::{Count, Counters};
 
 /// Offset of the next record by topic and partition.
@@ -25,10 +26,17 @@ pub(super) struct Hub {
 
 #[derive(Default)]
 struct Inner {
-    by_person: HashMap<Person, Vec<Arc<Outlet>>>,
+    by_person: HashMap<Person, Theirs>,
     total: usize,
     seen: Seen,
     is_stopping: bool,
+}
+
+/// Streams of one person; gone with the last of them.
+#[derive(Default)]
+struct Theirs {
+    outlets: Vec<Arc<Outlet>>,
+    turns: TurnsOfPerson,
 }
 
 /// Why a stream has no place.
@@ -46,6 +54,8 @@ pub(super) enum NoPlace {
 pub(super) struct Slot {
     hub: Arc<Hub>,
     pub(super) outlet: Arc<Outlet>,
+    /// Turns to catch up of its person.
+    pub(super) turns: TurnsOfPerson,
 }
 
 impl Hub {
@@ -84,16 +94,18 @@ impl Hub {
             return Err(NoPlace::Node);
         }
         let theirs = inner.by_person.entry(outlet.person.clone()).or_default();
-        if theirs.len() >= self.limits.per_person {
+        if theirs.outlets.len() >= self.limits.per_person {
             return Err(NoPlace::Person);
         }
-        theirs.push(Arc::clone(outlet));
+        theirs.outlets.push(Arc::clone(outlet));
+        let turns = theirs.turns.clone();
         inner.total += 1;
         self.counters.streams(inner.total);
         drop(inner);
         Ok(Slot {
             hub: Arc::clone(self),
             outlet: Arc::clone(outlet),
+            turns,
         })
     }
 
@@ -106,11 +118,11 @@ impl Hub {
         let Some(event) = event else {
             return;
         };
-        let Some(outlets) = inner.by_person.get(&event.person) else {
+        let Some(theirs) = inner.by_person.get(&event.person) else {
             return;
         };
         let mut forms = Forms::new(event, place, time_ms);
-        for outlet in outlets {
+        for outlet in &theirs.outlets {
             // The guard: nobody is told of another's mail, whatever was found.
             if outlet.person != event.person {
                 self.counters.add(Count::WrongPerson, 1);
@@ -150,8 +162,8 @@ impl Hub {
     /// Tokens of streams, each once.
     pub(super) fn tokens(&self) -> Vec<Arc<str>> {
         let inner = self.inner();
-        let outlets = inner.by_person.values().flatten();
-        let mut tokens: Vec<Arc<str>> = outlets.filter_map(|one| one.token.clone()).collect();
+        let tokens = inner.outlets().filter_map(|one| one.token.clone());
+        let mut tokens: Vec<Arc<str>> = tokens.collect();
         drop(inner);
         tokens.sort_unstable();
         tokens.dedup();
@@ -161,7 +173,7 @@ impl Hub {
     /// Ends the streams of a token.
     pub(super) fn end_token(&self, token: &str) {
         let inner = self.inner();
-        for outlet in inner.by_person.values().flatten() {
+        for outlet in inner.outlets() {
             if outlet.token.as_deref() == Some(token) {
                 outlet.end(End::TokenOver);
             }
@@ -180,9 +192,9 @@ impl Hub {
     }
 }
 
-fn end_all(inner: &Inner, why: End) {
-    for outlet in inner.by_person.values().flatten() {
-        outlet.end(why);
+impl Inner {
+    fn outlets(&self) -> impl Iterator<Item = &Arc<Outlet>> {
+        self.by_person.values().flat_map(|theirs| &theirs.outlets)
     }
 }
 
@@ -193,14 +205,21 @@ impl Slot {
     }
 }
 
+fn end_all(inner: &Inner, why: End) {
+    for outlet in inner.outlets() {
+        outlet.end(why);
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut inner = self.hub.inner();
         let Some(theirs) = inner.by_person.get_mut(&self.outlet.person) else {
             return;
         };
-        theirs.retain(|outlet| !Arc::ptr_eq(outlet, &self.outlet));
-        if theirs.is_empty() {
+        let outlets = &mut theirs.outlets;
+        outlets.retain(|outlet| !Arc::ptr_eq(outlet, &self.outlet));
+        if outlets.is_empty() {
             inner.by_person.remove(&self.outlet.person);
         }
         inner.total = inner.total.saturating_sub(1);

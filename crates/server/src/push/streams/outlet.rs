@@ -82,12 +82,14 @@ impl Outlet {
         true
     }
 
-    /// Ends the stream; what waits is dropped.
-    pub(super) fn end(&self, why: End) {
+    /// Ends the stream; what waits is dropped. `false`: it had ended.
+    pub(super) fn end(&self, why: End) -> bool {
         let queue = self.queue();
-        if queue.end.is_none() {
+        let is_open = queue.end.is_none();
+        if is_open {
             end(queue, why);
         }
+        is_open
     }
 
     /// Why the stream has ended, if it has. The reader that asks is woken when something comes.

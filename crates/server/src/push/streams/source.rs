@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc;
 
-use super::catch_up::Caught;
+use super::catch_up::{CatchUp, Caught};
 use super::cursor::{Cursor, Place};
 use super::hub::Slot;
 use super::outlet::End;
@@ -23,15 +23,21 @@ pub(super) enum Next {
     Gap,
 }
 
+/// A wish to catch up, and who fulfils it.
+type Wish = (CatchUp, mpsc::UnboundedSender<CatchUp>);
+
 /// Source of one stream. Its place is free again when it is dropped.
 pub(super) struct Source {
     slot: Slot,
     counters: Arc<Counters>,
-    caught: Option<Box<Missed>>,
+    missed: Option<Box<Missed>>,
 }
 
 /// What was missed, and where what happens now would say it again.
 struct Missed {
+    /// The wish, until the client asks for something.
+    wish: Option<Wish>,
+    /// `None`: all of it was told.
     more: Option<mpsc::Receiver<Caught>>,
     /// The last place of each partition.
     told: Vec<Place>,
@@ -42,14 +48,16 @@ impl Source {
         Self {
             slot,
             counters,
-            caught: None,
+            missed: None,
         }
     }
 
-    /// What was missed comes first.
-    pub(super) fn catch_up(&mut self, caught: mpsc::Receiver<Caught>) {
-        self.caught = Some(Box::new(Missed {
-            more: Some(caught),
+    /// What was missed since a cursor comes first. It is wished for when the client asks for
+    /// something: one that never does has no turn.
+    pub(super) fn catch_up(&mut self, wish: Wish, more: mpsc::Receiver<Caught>) {
+        self.missed = Some(Box::new(Missed {
+            wish: Some(wish),
+            more: Some(more),
             told: Vec::new(),
         }));
     }
@@ -66,15 +74,14 @@ impl Source {
                 return Poll::Ready(Err(end));
             }
             let next = ready!(self.poll_message(context));
-            if let Next::Told(told) = &next {
+            match &next {
                 // The guard, once more: nothing is sent to another than it is of.
-                if told.person != self.slot.outlet.person {
+                Next::Told(told) if told.person != self.slot.outlet.person => {
                     self.counters.add(Count::WrongPerson, 1);
                     continue;
                 }
-                self.counters.add(Count::Streamed, 1);
-            } else {
-                self.counters.add(Count::StreamGap, 1);
+                Next::Told(_) => self.counters.add(Count::Streamed, 1),
+                Next::Gap => self.counters.add(Count::StreamGap, 1),
             }
             return Poll::Ready(Ok(next));
         }
@@ -105,25 +112,15 @@ impl Source {
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Next> {
-        if let Some(missed) = &mut self.caught
-            && let Some(more) = &mut missed.more
+        if let Some(missed) = &mut self.missed
+            && let Some(next) = ready!(missed.poll_next(context))
         {
-            match ready!(more.poll_recv(context)) {
-                Some(Caught::Told(told)) => {
-                    missed.note(&told.place);
-                    return Poll::Ready(Next::Told(told));
-                }
-                Some(Caught::Gap) => {
-                    missed.told.clear();
-                    return Poll::Ready(Next::Gap);
-                }
-                None => missed.more = None,
-            }
+            return Poll::Ready(next);
         }
         loop {
             let told = ready!(self.slot.outlet.poll_next(context));
             let again = |missed: &Missed| missed.has(&told.place);
-            if !self.caught.as_deref().is_some_and(again) {
+            if !self.missed.as_deref().is_some_and(again) {
                 return Poll::Ready(Next::Told(told));
             }
         }
@@ -131,6 +128,31 @@ impl Source {
 }
 
 impl Missed {
+    /// The next of what was missed; `None`: all of it was told.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Next>> {
+        if let Some((wish, fulfils)) = self.wish.take() {
+            // A wish that nobody takes is one that fails, below.
+            drop(fulfils.send(wish));
+        }
+        let Some(more) = &mut self.more else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(match ready!(more.poll_recv(context)) {
+            Some(Caught::Told(told)) => {
+                self.note(&told.place);
+                Next::Told(told)
+            }
+            Some(Caught::Gap) => {
+                self.told.clear();
+                Next::Gap
+            }
+            None => {
+                self.more = None;
+                return Poll::Ready(None);
+            }
+        }))
+    }
+
     fn note(&mut self, place: &Place) {
         match self.told.iter_mut().find(|one| is_same(one, place)) {
             Some(last) => last.offset = place.offset,

@@ -1,0 +1,191 @@
+//! What becomes of streams whose clients do not read. The log does as the test says.
+
+use std::future::poll_fn;
+
+use dovecast_event::Record;
+use dovecast_log::embedded::EmbeddedConsumer;
+use dovecast_log::{
+    Appended, GroupStatus, LogError, NewRecord, Position, Reader, StartAt, TopicStatus,
+};
+use dovecast_mail_push::Person;
+
+use super::cursor::Cursor;
+use super::outlet::End;
+use super::request::Asked;
+use super::source::Next;
+use super::*;
+use crate::push::engine::now_ms;
+
+const TOPIC: &str = "dovecot";
+/// Records that a client has missed: more than are read ahead of it.
+const MISSED: u64 = 400;
+/// Far longer than a test lasts.
+const LONG: Duration = Duration::from_mins(10);
+/// Hardly anything: what does not come is not waited for.
+const SHORT: Duration = Duration::from_millis(20);
+
+const PATIENT: Patience = Patience {
+    client: LONG,
+    message: SHORT,
+    quiet: LONG,
+};
+
+type Answer = Result<Vec<Record>, LogError>;
+type Answers = mpsc::UnboundedReceiver<Answer>;
+
+/// A log of one partition.
+#[derive(Clone)]
+struct Script {
+    end: u64,
+    /// What readers from a time or a place on are answered; nothing comes after it.
+    old: Arc<Mutex<Answers>>,
+    /// What readers at the end are.
+    new: Arc<Mutex<Answers>>,
+}
+
+/// What a test has the log say.
+struct Says {
+    _new: mpsc::UnboundedSender<Answer>,
+}
+
+impl Script {
+    fn new(end: u64, old: Vec<Record>) -> (Self, Says) {
+        let (said, answers) = mpsc::unbounded_channel();
+        if !old.is_empty() {
+            said.send(Ok(old)).expect("a reader");
+        }
+        let (new, later) = mpsc::unbounded_channel();
+        let script = Self {
+            end,
+            old: Arc::new(Mutex::new(answers)),
+            new: Arc::new(Mutex::new(later)),
+        };
+        (script, Says { _new: new })
+    }
+}
+
+struct ScriptReader(Arc<Mutex<Answers>>);
+
+impl Reader for ScriptReader {
+    async fn next(&mut self) -> Answer {
+        match self.0.lock().await.recv().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn nothing<T>() -> Result<T, LogError> {
+    Err(LogError::Invalid("nobody asks for this".to_owned()))
+}
+
+impl Log for Script {
+    type Reader = ScriptReader;
+    type Consumer = EmbeddedConsumer;
+
+    async fn append(&self, _: Vec<NewRecord>) -> Result<Appended, LogError> {
+        nothing()
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicStatus>, LogError> {
+        nothing()
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupStatus>, LogError> {
+        nothing()
+    }
+
+    async fn positions(&self, _: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
+        Ok(vec![if start == StartAt::End { self.end } else { 0 }])
+    }
+
+    async fn reader(&self, _: &str, start: StartAt) -> Result<ScriptReader, LogError> {
+        let answers = if start == StartAt::End {
+            &self.new
+        } else {
+            &self.old
+        };
+        Ok(ScriptReader(Arc::clone(answers)))
+    }
+
+    async fn reader_at(&self, _: &Position) -> Result<ScriptReader, LogError> {
+        Ok(ScriptReader(Arc::clone(&self.old)))
+    }
+
+    async fn consumer(&self, _: &str, _: &[String]) -> Result<EmbeddedConsumer, LogError> {
+        nothing()
+    }
+}
+
+/// New mail for 11@3; its uid is its offset.
+fn mail(offset: u64) -> Record {
+    let json = format!(
+        r#"{{"user":"11@3","mailbox":"INBOX","event":"MessageNew","uidvalidity":7,"uid":{}}}"#,
+        offset + 1
+    );
+    Record {
+        topic: TOPIC.into(),
+        partition: 0,
+        offset,
+        key: None,
+        value: json.into(),
+        headers: Vec::new(),
+        timestamp_ms: now_ms(),
+    }
+}
+
+/// The streams of a node that follows such a log, and what they count.
+fn streams(log: &Script, patience: Patience) -> (Streams, Arc<Counters>) {
+    let limits = StreamLimits {
+        per_person: 20,
+        total: 20,
+        ping: LONG,
+        patience,
+    };
+    let counters = Arc::<Counters>::default();
+    let streams = Streams::new(limits, Arc::clone(&counters));
+    let (followed, log) = (streams.clone(), log.clone());
+    tokio::spawn(async move {
+        let topics = [TOPIC.to_owned()];
+        followed.follow(&log, &topics, &EventAccount::User).await;
+    });
+    (streams, counters)
+}
+
+/// A stream of 11@3, which comes back with a cursor.
+async fn open(streams: &Streams, from: Option<Cursor>) -> Source {
+    let person = Person::of_login("11@3", &EventAccount::User).expect("a person");
+    let asked = Asked {
+        person,
+        token: None,
+        topics: None,
+        content: None,
+        from,
+        connection: None,
+    };
+    streams.open(asked).await.expect("a stream")
+}
+
+/// What comes next, in a word.
+async fn next(source: &mut Source) -> String {
+    match poll_fn(|context| source.poll_next(context)).await {
+        Ok(Next::Told(told)) => format!("offset {}", told.place.offset),
+        Ok(Next::Gap) => "gap".to_owned(),
+        Err(end) => format!("{end:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_what_it_has_missed_is_cut() {
+    let (log, _says) = Script::new(MISSED, (0..MISSED).map(mail).collect());
+    let patience = Patience {
+        client: SHORT,
+        ..PATIENT
+    };
+    let (streams, counters) = streams(&log, patience);
+    let mut source = open(&streams, Some(Cursor::of_time(now_ms()))).await;
+    assert_eq!(next(&mut source).await, "offset 0");
+    let end = poll_fn(|context| source.poll_end(context)).await;
+    assert_eq!(end, End::Cut);
+    assert_eq!(counters.get(Count::StreamCut), 1);
+}
