@@ -59,7 +59,7 @@ pub(crate) enum Count {
     StreamRefused,
     /// Stream whose client answers no pings.
     StreamSilent,
-    /// Stream that came back when the log did not have all any more that it has missed.
+    /// Gap that a stream was told of: the log has not all of what was to be told.
     StreamGap,
 }
 

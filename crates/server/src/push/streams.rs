@@ -37,6 +37,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::PushApi;
 use super::counters::{Count, Counters};
+use super::engine::now_ms;
 use crate::serve::Stopping;
 use catch_up::CatchUp;
 pub(crate) use catch_up::Patience;
@@ -149,16 +150,18 @@ impl Streams {
             asked.content.unwrap_or_default(),
             asked.token,
         ));
+        // Before the stream is told anything: nothing of that is before its cursor.
+        let begins = hub.now(now_ms());
         let slot = hub.attach(&outlet).map_err(|full| {
             self.0.counters.add(Count::StreamRefused, 1);
             refused(full)
         })?;
         let turns = slot.turns.clone();
-        let mut source = Source::new(slot, Arc::clone(&self.0.counters));
+        let mut source = Source::new(slot, begins, Arc::clone(&self.0.counters));
         if let Some(from) = asked.from {
-            let range = (from, hub.seen());
+            let range = (from.clone(), hub.seen());
             let (catch_up, caught) = CatchUp::new(outlet, range, turns, self.0.limits.patience);
-            source.catch_up((catch_up, self.0.catch_ups.clone()), caught);
+            source.catch_up(from, (catch_up, self.0.catch_ups.clone()), caught);
         }
         Ok(source)
     }

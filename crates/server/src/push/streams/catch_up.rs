@@ -42,7 +42,8 @@ pub(crate) struct Patience {
     /// How much of that a message gives back that is read: who reads ten in a second has all the
     /// time that it needs.
     pub(super) message: Duration,
-    /// For a record that the log should have: offsets of Kafka may be markers.
+    /// For a record that the log should have. Offsets of Kafka may be markers that nobody reads: a
+    /// stream whose records do not come is told of a gap, and goes on.
     pub(super) quiet: Duration,
 }
 
@@ -75,6 +76,8 @@ pub(super) enum Caught {
     Told(Arc<Told>),
     /// Some of what was missed is not there any more.
     Gap,
+    /// Nothing more was missed.
+    All,
 }
 
 /// Why there is nothing more to be caught up with.
@@ -158,6 +161,9 @@ impl<L: Log> Catching<L> {
         let mut ended = self.tell(&mut request).await;
         if let Err(Stop::Failed) = ended {
             ended = request.send(Caught::Gap).await;
+        }
+        if ended.is_ok() {
+            ended = request.send(Caught::All).await;
         }
         if let Err(Stop::Slow) = ended
             && request.outlet.end(End::Cut)
@@ -245,7 +251,7 @@ impl<L: Log> Catching<L> {
                 () = request.sink.closed() => return Err(Stop::Gone),
             };
             match next {
-                Err(_) => return Ok(()),
+                Err(_) => return request.send(Caught::Gap).await,
                 Ok(Ok(records)) => {
                     failures = 0;
                     for record in &records {

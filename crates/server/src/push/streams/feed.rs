@@ -74,7 +74,8 @@ impl Feed {
                 Err(LogError::Closed) => return,
                 Err(error @ (LogError::Expired { .. } | LogError::Corrupt { .. })) => {
                     self.counters.add(Count::Lost, 1);
-                    tracing::error!(%error, "events are lost, and no stream tells of them");
+                    self.hub.lost();
+                    tracing::error!(%error, "events are lost; open streams are told of a gap");
                 }
                 Err(error) => trouble(&error).await,
             }

@@ -137,6 +137,13 @@ impl Hub {
         }
     }
 
+    /// The log has lost something that the feed has not read: whose it was nobody knows.
+    pub(super) fn lost(&self) {
+        for outlet in self.inner().outlets() {
+            outlet.tell_gap();
+        }
+    }
+
     /// How far the feed is.
     pub(super) fn seen(&self) -> Seen {
         self.inner().seen.clone()
@@ -195,13 +202,6 @@ impl Hub {
 impl Inner {
     fn outlets(&self) -> impl Iterator<Item = &Arc<Outlet>> {
         self.by_person.values().flat_map(|theirs| &theirs.outlets)
-    }
-}
-
-impl Slot {
-    /// The cursor of a stream that begins now.
-    pub(super) fn cursor(&self, now_ms: i64) -> Cursor {
-        self.hub.now(now_ms)
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Outlet {
 struct Queue {
     waiting: VecDeque<Arc<Told>>,
     bytes: usize,
+    /// Whether the log has lost something of which the stream was not told yet.
+    has_gap: bool,
     end: Option<End>,
     reader: Option<Waker>,
 }
@@ -80,6 +82,23 @@ impl Outlet {
             reader.wake();
         }
         true
+    }
+
+    /// Has the stream told that something may be lost, before what waits: whoever compares the
+    /// mailbox then sees all of it.
+    pub(super) fn tell_gap(&self) {
+        let mut queue = self.queue();
+        queue.has_gap = true;
+        let reader = queue.reader.take();
+        drop(queue);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Whether something may be lost of which the stream was not told yet; it is told now.
+    pub(super) fn take_gap(&self) -> bool {
+        std::mem::take(&mut self.queue().has_gap)
     }
 
     /// Ends the stream; what waits is dropped. `false`: it had ended.

@@ -11,9 +11,8 @@ use super::hub::Slot;
 use super::outlet::End;
 use super::told::Told;
 use crate::push::counters::{Count, Counters};
-use crate::push::engine::now_ms;
 
-/// Topic of the message that says that some of what was missed is not in the log any more.
+/// Topic of the message that says that the log has not all of what the stream was to be told.
 pub(super) const GAP: &str = "stream:gap";
 
 /// What comes next on a stream.
@@ -21,6 +20,8 @@ pub(super) enum Next {
     Told(Arc<Told>),
     /// Some of what was missed is lost.
     Gap,
+    /// All that was missed was told: from here on the cursor of the beginning is good.
+    CaughtUp,
 }
 
 /// A wish to catch up, and who fulfils it.
@@ -30,11 +31,14 @@ type Wish = (CatchUp, mpsc::UnboundedSender<CatchUp>);
 pub(super) struct Source {
     slot: Slot,
     counters: Arc<Counters>,
+    begins: Cursor,
     missed: Option<Box<Missed>>,
 }
 
 /// What was missed, and where what happens now would say it again.
 struct Missed {
+    /// Cursor that the client came with.
+    from: Cursor,
     /// The wish, until the client asks for something.
     wish: Option<Wish>,
     /// `None`: all of it was told.
@@ -44,27 +48,36 @@ struct Missed {
 }
 
 impl Source {
-    pub(super) fn new(slot: Slot, counters: Arc<Counters>) -> Self {
+    /// A stream that begins at a cursor, which is not behind the first message of its slot.
+    pub(super) fn new(slot: Slot, begins: Cursor, counters: Arc<Counters>) -> Self {
         Self {
             slot,
             counters,
+            begins,
             missed: None,
         }
     }
 
     /// What was missed since a cursor comes first. It is wished for when the client asks for
     /// something: one that never does has no turn.
-    pub(super) fn catch_up(&mut self, wish: Wish, more: mpsc::Receiver<Caught>) {
+    pub(super) fn catch_up(&mut self, from: Cursor, wish: Wish, more: mpsc::Receiver<Caught>) {
         self.missed = Some(Box::new(Missed {
+            from,
             wish: Some(wish),
             more: Some(more),
             told: Vec::new(),
         }));
     }
 
-    /// Where the stream begins.
-    pub(super) fn cursor(&self) -> Cursor {
-        self.slot.cursor(now_ms())
+    /// Cursor of who has been told nothing yet: it has what its client came with.
+    pub(super) fn cursor(&self) -> &Cursor {
+        let missed = self.missed.as_ref();
+        missed.map_or(&self.begins, |missed| &missed.from)
+    }
+
+    /// Where the stream begins: what was missed is before it.
+    pub(super) fn begins(&self) -> &Cursor {
+        &self.begins
     }
 
     /// What comes next, or why nothing does any more.
@@ -82,6 +95,7 @@ impl Source {
                 }
                 Next::Told(_) => self.counters.add(Count::Streamed, 1),
                 Next::Gap => self.counters.add(Count::StreamGap, 1),
+                Next::CaughtUp => {}
             }
             return Poll::Ready(Ok(next));
         }
@@ -117,6 +131,9 @@ impl Source {
         {
             return Poll::Ready(next);
         }
+        if self.slot.outlet.take_gap() {
+            return Poll::Ready(Next::Gap);
+        }
         loop {
             let told = ready!(self.slot.outlet.poll_next(context));
             let again = |missed: &Missed| missed.has(&told.place);
@@ -146,9 +163,14 @@ impl Missed {
                 self.told.clear();
                 Next::Gap
             }
+            Some(Caught::All) => {
+                self.more = None;
+                Next::CaughtUp
+            }
+            // Whoever read it for the stream has failed.
             None => {
                 self.more = None;
-                return Poll::Ready(None);
+                Next::Gap
             }
         }))
     }

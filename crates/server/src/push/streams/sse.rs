@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::cursor::Cursor;
 use super::outlet::End;
 use super::request::Asked;
 use super::source::{GAP, Next, Source};
@@ -30,7 +31,7 @@ pub(super) async fn events(
     let streams = api.streams();
     let source = streams.open(asked).await?;
     let ping = streams.ping();
-    let hello = Bytes::from(format!("id: {}\n\n", source.cursor()));
+    let hello = id(source.cursor());
     let body = Events {
         source,
         hello: Some(hello),
@@ -51,10 +52,15 @@ pub(super) async fn events(
     Ok(response)
 }
 
+/// A cursor alone, which a browser keeps.
+fn id(cursor: &Cursor) -> Bytes {
+    format!("id: {cursor}\n\n").into()
+}
+
 /// The body: it ends with the stream.
 struct Events {
     source: Source,
-    /// Cursor of the beginning, so that who is cut before the first event misses none.
+    /// Cursor that the client has, so that who is cut before the first event misses none.
     hello: Option<Bytes>,
     ping: Pin<Box<Sleep>>,
     every: Duration,
@@ -81,6 +87,7 @@ impl HttpBody for Events {
         }
         let text = match this.source.poll_next(context) {
             Poll::Ready(Ok(Next::Told(told))) => told.sse(),
+            Poll::Ready(Ok(Next::CaughtUp)) => id(this.source.begins()),
             Poll::Ready(Ok(Next::Gap)) => Bytes::from(format!("event: {GAP}\ndata: {{}}\n\n")),
             Poll::Ready(Err(End::Cut)) => return Poll::Ready(Some(Err(CutOff))),
             Poll::Ready(Err(End::TokenOver | End::Stopping)) => return Poll::Ready(None),

@@ -1,4 +1,5 @@
-//! What becomes of streams whose clients do not read. The log does as the test says.
+//! What streams are told when the log is quiet or has lost something, and what becomes of clients
+//! that do not read. The log does as the test says.
 
 use std::future::poll_fn;
 
@@ -45,7 +46,7 @@ struct Script {
 
 /// What a test has the log say.
 struct Says {
-    _new: mpsc::UnboundedSender<Answer>,
+    new: mpsc::UnboundedSender<Answer>,
 }
 
 impl Script {
@@ -60,7 +61,7 @@ impl Script {
             old: Arc::new(Mutex::new(answers)),
             new: Arc::new(Mutex::new(later)),
         };
-        (script, Says { _new: new })
+        (script, Says { new })
     }
 }
 
@@ -171,7 +172,56 @@ async fn next(source: &mut Source) -> String {
     match poll_fn(|context| source.poll_next(context)).await {
         Ok(Next::Told(told)) => format!("offset {}", told.place.offset),
         Ok(Next::Gap) => "gap".to_owned(),
+        Ok(Next::CaughtUp) => "caught up".to_owned(),
         Err(end) => format!("{end:?}"),
+    }
+}
+
+#[tokio::test]
+async fn records_that_do_not_come_are_told_as_a_gap() {
+    let (log, _says) = Script::new(2, vec![mail(0)]);
+    let patience = Patience {
+        quiet: SHORT,
+        ..PATIENT
+    };
+    let (streams, counters) = streams(&log, patience);
+    let mut source = open(&streams, Some(Cursor::of_time(now_ms()))).await;
+    for expected in ["offset 0", "gap", "caught up"] {
+        assert_eq!(next(&mut source).await, expected);
+    }
+    assert_eq!(counters.get(Count::StreamGap), 1);
+}
+
+#[tokio::test]
+async fn records_that_are_lost_are_told_to_open_streams_as_a_gap() {
+    for is_damaged in [false, true] {
+        let (topic, partition, offsets) = (TOPIC.to_owned(), 0, 0..5);
+        let lost = if is_damaged {
+            LogError::Corrupt {
+                topic,
+                partition,
+                offsets,
+                reason: "a test".to_owned(),
+            }
+        } else {
+            LogError::Expired {
+                topic,
+                partition,
+                offsets,
+            }
+        };
+        let (log, says) = Script::new(0, Vec::new());
+        let (streams, counters) = streams(&log, PATIENT);
+        let mut sources = [open(&streams, None).await, open(&streams, None).await];
+        says.new.send(Err(lost)).expect("a reader");
+        says.new.send(Ok(vec![mail(5)])).expect("a reader");
+        for source in &mut sources {
+            for expected in ["gap", "offset 5"] {
+                assert_eq!(next(source).await, expected);
+            }
+        }
+        assert_eq!(counters.get(Count::Lost), 1);
+        assert_eq!(counters.get(Count::StreamGap), 2);
     }
 }
 

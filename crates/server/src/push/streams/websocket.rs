@@ -109,6 +109,7 @@ async fn pump(socket: &mut Socket, source: &mut Source, every: Duration) -> Opti
             biased;
             next = poll_fn(|context| source.poll_next(context)) => match next {
                 Ok(Next::Told(told)) => Message::Text(told.frame()),
+                Ok(Next::CaughtUp) => continue,
                 Ok(Next::Gap) => Message::text(format!(r#"{{"topic":"{GAP}","data":{{}}}}"#)),
                 Err(end) => return Some(end),
             },

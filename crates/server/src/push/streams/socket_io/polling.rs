@@ -243,7 +243,7 @@ async fn poll(polled: &Polled, mut asked: Asked) -> Answered {
                     gather(&mut source, &mut found).await.map_err(|()| None)?;
                     break found;
                 }
-                Ok(Next::Gap) => {}
+                Ok(Next::Gap | Next::CaughtUp) => {}
                 Err(_) => return Err(None),
             },
             () = sleep_until(wake) => {
@@ -266,7 +266,7 @@ async fn gather(source: &mut Source, found: &mut Vec<String>) -> Result<(), ()> 
         });
         match next.await {
             Some(Ok(Next::Told(told))) => found.push(told.socket_io().to_string()),
-            Some(Ok(Next::Gap)) => {}
+            Some(Ok(Next::Gap | Next::CaughtUp)) => {}
             Some(Err(_)) => return Err(()),
             None => return Ok(()),
         }

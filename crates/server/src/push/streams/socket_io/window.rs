@@ -95,7 +95,7 @@ impl Window {
                     match next {
                         Ok(Next::Told(told)) => Message::Text(told.socket_io()),
                         // Clients of this kind have no cursors, and so no gaps.
-                        Ok(Next::Gap) => continue,
+                        Ok(Next::Gap | Next::CaughtUp) => continue,
                         Err(end) => return Some(end),
                     }
                 }
