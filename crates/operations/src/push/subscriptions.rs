@@ -127,12 +127,10 @@ impl MailPush {
         self.forget_unneeded(person).await
     }
 
-    /// The last subscription takes what the mailbox was opened with along.
+    /// The last subscription takes what the mailbox was opened with along, unless a session needs
+    /// it: then that goes with the last session.
     pub(super) async fn forget_unneeded(&self, person: &dovecast_mail_push::Person) -> Result<()> {
-        if self.store.subscriptions(person).await?.is_empty() {
-            self.vault.forget(person).await?;
-        }
-        Ok(())
+        Ok(self.vault.forget_unneeded(person).await?)
     }
 
     /// Sends a push that says that it is a test, and waits for the answer. A device that is gone is

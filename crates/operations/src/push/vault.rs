@@ -22,9 +22,9 @@ pub enum CredentialStorage {
     /// As long as a session of the person.
     #[default]
     None,
-    /// As long as a subscription, and this process.
+    /// As long as a session or a subscription, and this process.
     Memory,
-    /// As long as a subscription.
+    /// As long as a session or a subscription.
     Store,
 }
 
@@ -185,10 +185,11 @@ impl Vault {
         Ok(())
     }
 
-    /// Forgets what is stored of a person's password: nothing needs it any more but a session.
-    pub async fn forget(&self, person: &Person) -> dovecast_store::Result<()> {
+    /// Forgets what is stored of a person's password, unless a subscription or a session needs it.
+    pub async fn forget_unneeded(&self, person: &Person) -> dovecast_store::Result<()> {
         // Also what was stored while the configuration was another.
-        self.0.store.forget_credentials(person).await
+        self.0.store.forget_unneeded_credentials(person).await?;
+        Ok(())
     }
 
     /// Forgets what is in memory of persons for whom nothing needs it any more.

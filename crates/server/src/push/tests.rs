@@ -5,6 +5,7 @@ mod caring;
 mod devices;
 mod documented;
 mod origins;
+mod passwords;
 mod requests;
 mod services;
 

@@ -22,6 +22,11 @@ const KNOWN: &str = "SELECT id, context, user_name FROM push_credential WHERE re
 const REFUSE: &str = "UPDATE push_credential SET refused_ms = $1 \
     WHERE context = $2 AND user_name = $3 AND id = $4";
 const FIND: &str = "SELECT id, sealed FROM push_credential WHERE context = $1 AND user_name = $2 AND refused_ms IS NULL";
+/// Looks at both in one statement, so that what is made meanwhile keeps them.
+const FORGET: &str = "DELETE FROM push_credential WHERE context = $1 AND user_name = $2 \
+    AND NOT EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_credential.context \
+    AND s.user_name = push_credential.user_name) AND NOT EXISTS (SELECT 1 FROM push_session AS s \
+    WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name AND s.expires_ms > $3)";
 
 /// With what a mailbox is opened. [`fmt::Debug`] shows nothing of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,14 +132,16 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets them: the person has no subscription any more that needs them.
-    pub async fn forget_credentials(&self, person: &Person) -> Result<()> {
-        sqlx::query("DELETE FROM push_credential WHERE context = $1 AND user_name = $2")
+    /// Forgets those of a person who has neither a subscription nor a session any more; `false`:
+    /// there were none, or they are needed still.
+    pub async fn forget_unneeded_credentials(&self, person: &Person) -> Result<bool> {
+        let done = sqlx::query(FORGET)
             .bind(&*person.context)
             .bind(&*person.user)
+            .bind(self.clock.now_ms())
             .execute(&self.database.pool)
             .await?;
-        Ok(())
+        Ok(done.rows_affected() > 0)
     }
 }
 

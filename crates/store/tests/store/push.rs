@@ -18,6 +18,7 @@ cases![
     addresses_and_passwords_are_sealed_and_survive_a_rotation,
     a_session_ends_and_only_its_hash_is_kept,
     credentials_that_were_refused_are_tried_no_more,
+    credentials_stay_as_long_as_a_session_or_a_subscription_needs_them,
     what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions,
 ];
 
@@ -204,8 +205,36 @@ async fn credentials_that_were_refused_are_tried_no_more(test: Test) -> Result<(
     store.refuse_credentials(&joe(), &old).await?;
     ensure!(store.known_credentials().await?[0].name == new);
     ensure!(store.credentials(&joe(), &passcrypt).await? == Some(credentials("new")));
-    store.forget_credentials(&joe()).await?;
+    ensure!(store.forget_unneeded_credentials(&joe()).await?);
     ensure!(store.credentials(&joe(), &passcrypt).await?.is_none());
+    Ok(())
+}
+
+async fn credentials_stay_as_long_as_a_session_or_a_subscription_needs_them(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let passcrypt = Passcrypt::of("passphrase");
+    let credentials = MailboxCredentials {
+        login: "11@3".to_owned(),
+        password: "geheim".to_owned(),
+    };
+    let id = put(&store, new(&joe(), "t", &["*"])).await?;
+    let id = id.record.subscription.id;
+    store.create_session(&joe(), 1000).await?;
+    for person in [joe(), ann()] {
+        store
+            .keep_credentials(&person, &credentials, &passcrypt)
+            .await?;
+    }
+    ensure!(!store.forget_unneeded_credentials(&joe()).await?);
+    ensure!(store.delete_subscription(&joe(), id).await?);
+    ensure!(!store.forget_unneeded_credentials(&joe()).await?);
+    // The session is over.
+    test.clock.pass(1000);
+    ensure!(store.forget_unneeded_credentials(&joe()).await?);
+    ensure!(!store.forget_unneeded_credentials(&joe()).await?);
+    ensure!(store.known_credentials().await?.len() == 1);
     Ok(())
 }
 
