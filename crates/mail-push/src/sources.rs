@@ -3,7 +3,7 @@
 //! What a source hears is [`Heard`]; it goes to a [`HeardSink`], which the server makes of its log,
 //! and is the same event as that of the plugin. Which source is active for whom is not said here.
 
-mod back_off;
+pub mod back_off;
 pub mod dovecot;
 pub mod event_ids;
 pub mod heard;

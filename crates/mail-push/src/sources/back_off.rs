@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// The delay after so many failures in a row: a random one up to the shortest, doubled for each.
-pub(super) fn delay(failures: u32, range: &Range<Duration>) -> Duration {
+pub fn delay(failures: u32, range: &Range<Duration>) -> Duration {
     let grown = range.start.saturating_mul(1 << failures.min(16));
     let longest = grown.min(range.end).max(range.start);
     // Without randomness of the system all are late by the same, which is no fault.

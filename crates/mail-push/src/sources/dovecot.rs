@@ -165,7 +165,7 @@ impl HttpNotify {
                 Err(error) => {
                     self.stats.failed.fetch_add(1, Ordering::Relaxed);
                     if let Some(ended) = ended(&error) {
-                        tracing::warn!(%person, error = crate::causes(&error), "METADATA cannot be set; it is not tried again");
+                        tracing::debug!(%person, error = crate::causes(&error), "METADATA cannot be set");
                         return ended;
                     }
                     tracing::debug!(%person, error = crate::causes(&error), "METADATA could not be compared; it is tried again");

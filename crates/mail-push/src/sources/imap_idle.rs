@@ -2,8 +2,8 @@
 //!
 //! A task waits with next to no memory. What came, went and changed while it was away it finds by
 //! QRESYNC (RFC 7162), or by comparing the mailbox with its [`Snapshot`]. A server that is away is
-//! tried again with growing delays that differ from person to person; a login that is refused is
-//! not tried again. Other mailboxes than one, keywords and NOTIFY (RFC 5465) are left out.
+//! tried again with growing delays that differ from person to person; a login that is refused ends
+//! the listening. Other mailboxes than one, keywords and NOTIFY (RFC 5465) are left out.
 
 mod round;
 mod snapshot;
@@ -71,7 +71,7 @@ pub struct IdleStats {
     pub not_stored: AtomicU64,
 }
 
-/// Why a listener has ended for good.
+/// Why a listener has ended: trying again soon changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The server refuses the login, in its words.
@@ -146,11 +146,11 @@ impl ImapIdle {
             match error {
                 ImapError::Refused(words) => {
                     self.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%person, answer = words, "the IMAP server refuses the login; it is not tried again");
+                    tracing::debug!(%person, answer = words, "the IMAP server refuses the login of a listener");
                     return Ended::Refused(words);
                 }
                 ImapError::Lacks(what) => {
-                    tracing::warn!(%person, what, "the IMAP server lacks what a listener needs");
+                    tracing::debug!(%person, what, "the IMAP server lacks what a listener needs");
                     return Ended::Lacks(what);
                 }
                 error => {

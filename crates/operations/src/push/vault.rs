@@ -150,24 +150,21 @@ impl Vault {
         Ok(known)
     }
 
-    /// Opens a person's password. One that cannot be opened is logged, by the name of its key.
-    pub async fn open(&self, person: &Person) -> Option<MailboxCredentials> {
+    /// Opens a person's password; `None`: there is none that was not refused. An error of the
+    /// secrets says that it was sealed with what is not here, any other that the store is away.
+    pub async fn open(
+        &self,
+        person: &Person,
+    ) -> dovecast_store::Result<Option<MailboxCredentials>> {
+        let (store, passcrypt) = (&self.0.store, &self.0.passcrypt);
         let sealed = self.memory().get(person).map(|one| one.sealed.clone());
-        let opened = match sealed {
-            Some(sealed) => match self.0.passcrypt.open(person, &sealed) {
-                Ok(credentials) => Ok(Some(credentials)),
-                Err(error) => Err(error.to_string()),
-            },
+        match sealed {
+            Some(sealed) => Ok(Some(passcrypt.open(person, &sealed)?)),
             None if self.0.storage == CredentialStorage::Store => {
-                let opened = self.0.store.credentials(person, &self.0.passcrypt).await;
-                opened.map_err(|error| dovecast_mail_push::causes(&error))
+                store.credentials(person, passcrypt).await
             }
             None => Ok(None),
-        };
-        opened.unwrap_or_else(|error| {
-            tracing::error!(%person, error, "a password cannot be opened: the person has to log in again");
-            None
-        })
+        }
     }
 
     /// Notes that the mail server has refused the password of this name: it is tried no more.

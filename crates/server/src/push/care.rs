@@ -4,6 +4,7 @@
 //! [`sink`], datagrams are in [`notify`]. Who has a listener, and on which node, is said by
 //! [`super::caring`].
 
+mod keeping;
 mod notify;
 mod sink;
 mod sources;
@@ -22,9 +23,11 @@ use dovecast_operations::push::Vault;
 use dovecast_store::Store;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::counters::Counters;
 use super::sender::News;
 use crate::config::Config;
 use crate::logs::Logs;
+use keeping::{Delays, Keeper, Reason, Stopped};
 use notify::{Ring, Ringing};
 use sink::Sink;
 use sources::Sources;
@@ -48,6 +51,8 @@ struct Parts {
     sources: Arc<Sources>,
     sink: Arc<Sink>,
     ringing: Arc<Ringing>,
+    delays: Delays,
+    counters: Arc<Counters>,
 }
 
 struct Running {
@@ -65,16 +70,17 @@ impl Listeners {
         config: &Config,
         logs: &Logs,
         (store, vault): (&Store, &Vault),
-        news: News,
+        (news, counters): (&News, &Arc<Counters>),
     ) -> Result<Self> {
         let sink = Arc::new(Sink::new(config, logs, store)?);
         let sources = Arc::new(Sources::configured(config, &sink)?);
         let ring = Ring {
             store: store.clone(),
             vault: vault.clone(),
-            news,
+            news: Arc::clone(news),
             sources: Arc::clone(&sources),
             sink: Arc::clone(&sink),
+            counters: Arc::clone(counters),
         };
         let ringing = Arc::new(Ringing::new(ring, &config.mail_push.mailnotify));
         let datagrams = notify::listen(&config.mail_push, &ringing)?;
@@ -82,6 +88,8 @@ impl Listeners {
             parts: Arc::new(Parts {
                 store: store.clone(),
                 vault: vault.clone(),
+                delays: Delays::new(sources.resync),
+                counters: Arc::clone(counters),
                 sources,
                 sink,
                 ringing,
@@ -110,7 +118,7 @@ impl Care for Listeners {
                     // One that has panicked has ended, too.
                     let _ = before.await;
                 }
-                parts.run(&of_task, source, (named, &used)).await;
+                parts.keep(&of_task, source, (named, &used)).await;
             })
         });
         let replaced = locked(&self.running).insert(person, Running { wish, task, login });
@@ -165,22 +173,48 @@ impl Running {
 }
 
 impl Parts {
-    /// Hears a mailbox until its login is refused, or the future is dropped.
-    /// `used`: learns how it logs in.
-    async fn run(
+    /// Hears a mailbox as long as it is wished, until the future is dropped: what has failed is
+    /// tried again. `used`: learns how it logs in.
+    async fn keep(
         &self,
         person: &Person,
         source: SourceKind,
         (named, used): (Option<Arc<str>>, &OnceLock<Login>),
     ) {
-        let login = self.sources.login(&self.vault, person).await;
+        let keeper = Keeper {
+            person,
+            source,
+            delays: &self.delays,
+            counters: &self.counters,
+        };
+        let hear = || Box::pin(self.hear(person, source, (named.as_ref(), used)));
+        keeper.keep(hear).await;
+    }
+
+    /// Hears a mailbox until that ends by itself.
+    async fn hear(
+        &self,
+        person: &Person,
+        source: SourceKind,
+        (named, used): (Option<&Arc<str>>, &OnceLock<Login>),
+    ) -> Stopped {
+        if source == SourceKind::MailNotify {
+            self.ringing.add(person, named.cloned());
+        }
+        let login = if self.sources.needs_login(source) {
+            match self.sources.login(&self.vault, person).await {
+                Ok(login) => login,
+                Err(reason) => return Stopped::Again(reason),
+            }
+        } else {
+            None
+        };
         let ended = match source {
-            SourceKind::Events => return,
+            SourceKind::Events => return Stopped::Done,
             SourceKind::Dovecot => {
                 let Some(notify) = self.sources.dovecot.clone() else {
-                    return;
+                    return Stopped::Done;
                 };
-                let login = login.filter(|_| notify.needs_login());
                 if let Some(login) = &login {
                     used.get_or_init(|| login.clone());
                 }
@@ -190,32 +224,46 @@ impl Parts {
                     .await
             }
             SourceKind::ImapIdle => {
-                let (Some(idle), Some(login)) = (self.sources.idle.clone(), login) else {
-                    return;
+                let Some(idle) = self.sources.idle.clone() else {
+                    return Stopped::Done;
+                };
+                let Some(login) = login else {
+                    return Stopped::Again(Reason::Lacks("a login"));
                 };
                 let known = self.sink.known(person).await;
                 idle.listen(person.clone(), login, known).await
             }
             SourceKind::MailNotify => {
-                self.ringing.add(person, named.clone());
                 let (Some(idle), Some(login)) = (&self.sources.idle, login) else {
-                    return;
+                    return Stopped::Done;
                 };
                 // What is there now is not rung for; what came while nobody was there is.
                 let known = self.sink.known(person).await;
                 match idle.look(person, &login, known).await {
                     Err(ImapError::Refused(words)) => Ended::Refused(words),
                     // The next packet looks again.
-                    Ok(()) | Err(_) => return,
+                    Ok(()) | Err(_) => return Stopped::Done,
                 }
             }
         };
         match ended {
-            Ended::Refused(_) => self.sources.refused(&self.vault, person, named).await,
-            Ended::Lacks(what) => {
-                tracing::warn!(%person, %source, what, "a mailbox is not heard: the mail server lacks something");
-            }
+            Ended::Refused(_) => match named.filter(|_| self.sources.master.is_none()) {
+                Some(name) => self.refuse(person, name).await,
+                None => Stopped::Again(Reason::Master),
+            },
+            Ended::Lacks(what) => Stopped::Again(Reason::Lacks(what)),
         }
+    }
+
+    /// Stores that the mail server has refused a password, however long that takes: before it is
+    /// stored, the password would be used again.
+    async fn refuse(&self, person: &Person, name: &str) -> Stopped {
+        let mut failures = 0;
+        while !self.sources.refused(&self.vault, person, name).await {
+            tokio::time::sleep(self.delays.after(Reason::Store, failures)).await;
+            failures += 1;
+        }
+        Stopped::Done
     }
 
     /// Takes away what was set for a person who has no listener of this source any more.
@@ -228,7 +276,10 @@ impl Parts {
             return;
         };
         let login = match used {
-            None if notify.needs_login() => self.sources.login(&self.vault, person).await,
+            None if notify.needs_login() => {
+                let login = self.sources.login(&self.vault, person).await;
+                login.unwrap_or_default()
+            }
             used => used,
         };
         if let Err(error) = notify.unregister(person, login.as_ref()).await {

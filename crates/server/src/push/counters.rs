@@ -49,8 +49,12 @@ pub(crate) enum Count {
     Unopened,
     /// Condition that would cost too much, and does not hold.
     Costly,
-    /// Part of mail push that has panicked and begun anew.
+    /// Part of mail push, or listener, that has panicked and begun anew.
     Panicked,
+    /// Login of the master user that the mail server has refused; it is tried again.
+    MasterRefused,
+    /// Attempt to hear a mailbox that has failed for another reason; it is made again.
+    Unheard,
     /// Message that a stream was told.
     Streamed,
     /// Stream that was cut because its reader is too slow.
@@ -65,7 +69,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -85,6 +89,8 @@ impl Count {
         Self::Unopened,
         Self::Costly,
         Self::Panicked,
+        Self::MasterRefused,
+        Self::Unheard,
         Self::Streamed,
         Self::StreamCut,
         Self::StreamRefused,
@@ -114,6 +120,8 @@ impl Count {
             Self::Unopened => "unopened",
             Self::Costly => "costly",
             Self::Panicked => "panicked",
+            Self::MasterRefused => "master_refused",
+            Self::Unheard => "unheard",
             Self::Streamed => "streamed",
             Self::StreamCut => "stream_cut",
             Self::StreamRefused => "stream_refused",

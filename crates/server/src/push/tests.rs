@@ -4,6 +4,7 @@
 mod caring;
 mod devices;
 mod documented;
+mod kept;
 mod origins;
 mod passwords;
 mod requests;

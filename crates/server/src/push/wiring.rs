@@ -161,7 +161,7 @@ impl Pushing {
                 config,
                 logs,
                 (store, &vault),
-                Arc::clone(&news),
+                (&news, &counters),
             )?),
         };
         let engine = Engine::new(store.clone(), account, Arc::clone(&counters), news);

@@ -21,9 +21,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::keeping::{Reason, note};
 use super::sink::Sink;
 use super::sources::Sources;
 use crate::config::mail_push::{MailNotify as Section, MailPushSection};
+use crate::push::counters::Counters;
 use crate::push::engine::now_ms;
 use crate::push::sender::News;
 
@@ -49,6 +51,7 @@ pub(super) struct Ring {
     pub(super) news: News,
     pub(super) sources: Arc<Sources>,
     pub(super) sink: Arc<Sink>,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// Persons with the names of their passwords, and the names by which datagrams call them, as they
@@ -172,7 +175,7 @@ impl Ring {
         let Some(idle) = &self.sources.idle else {
             return false;
         };
-        let Some(login) = self.sources.login(&self.vault, person).await else {
+        let Ok(Some(login)) = self.sources.login(&self.vault, person).await else {
             return false;
         };
         let known = self.sink.known(person).await;
@@ -181,7 +184,18 @@ impl Ring {
             Ok(()) => is_known,
             Err(error) => {
                 if error.is_refused_login() {
-                    self.sources.refused(&self.vault, person, password).await;
+                    match password.filter(|_| self.sources.master.is_none()) {
+                        // What cannot be stored is refused again with the next datagram.
+                        Some(name) => {
+                            self.sources.refused(&self.vault, person, &name).await;
+                        }
+                        None => note(
+                            &self.counters,
+                            person,
+                            SourceKind::MailNotify,
+                            Reason::Master,
+                        ),
+                    }
                 } else {
                     let error = dovecast_mail_push::causes(&error);
                     tracing::debug!(%person, error, "a mailbox cannot be looked into: its devices are told the mailbox only");

@@ -4,17 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
+use dovecast_log::LineLimit;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::imap::{Login, Secret};
 use dovecast_mail_push::listener::{SourceKind, SourceOffer};
 use dovecast_mail_push::sources::{Doveadm, HttpNotify, IdleOptions, ImapIdle, NotifyWay};
 use dovecast_operations::push::{ListenerRules, Vault};
+use dovecast_store::StoreError;
 
+use super::keeping::Reason;
 use super::sink::Sink;
 use crate::config::Config;
 use crate::config::mail_push::{DovecotSource, MailPushSection};
 use crate::push::log_in::{imap_server, trusted};
+
+static STORE_LINES: LineLimit = LineLimit::a_minute(1);
+static UNOPENED_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// What is there to hear mailboxes with.
 pub(super) struct Sources {
@@ -28,7 +34,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn configured(config: &Config, sink: &Arc<Sink>) -> Result<Self> {
+    pub(super) fn configured(config: &Config, sink: &Arc<Sink>) -> anyhow::Result<Self> {
         let section = &config.mail_push;
         let has = |kind| section.sources.order.contains(&kind);
         let is_looked = has(SourceKind::ImapIdle) || has(SourceKind::MailNotify);
@@ -61,44 +67,87 @@ impl Sources {
 }
 
 impl Sources {
-    /// With what a mailbox is opened: as the master user, or with the person's own password.
-    pub(super) async fn login(&self, vault: &Vault, person: &Person) -> Option<Login> {
+    /// Whether a listener of this source logs in.
+    pub(super) fn needs_login(&self, source: SourceKind) -> bool {
+        match source {
+            SourceKind::Events => false,
+            SourceKind::Dovecot => self.dovecot.as_ref().is_some_and(|one| one.needs_login()),
+            SourceKind::ImapIdle | SourceKind::MailNotify => self.idle.is_some(),
+        }
+    }
+
+    /// With what a mailbox is opened: as the master user, or with the person's own password;
+    /// `None`: there is no password.
+    pub(super) async fn login(
+        &self,
+        vault: &Vault,
+        person: &Person,
+    ) -> Result<Option<Login>, Reason> {
         if let Some((master, password)) = &self.master {
-            return Some(Login::Master {
+            return Ok(Some(Login::Master {
                 login: Arc::clone(&person.login),
                 master: Arc::clone(master),
                 password: password.clone(),
-            });
+            }));
         }
-        let credentials = vault.open(person).await?;
-        Some(Login::Password {
-            login: credentials.login.as_str().into(),
-            password: Secret::new(credentials.password.clone()),
-        })
+        match vault.open(person).await {
+            Ok(credentials) => Ok(credentials.map(|one| Login::Password {
+                login: one.login.as_str().into(),
+                password: Secret::new(one.password.clone()),
+            })),
+            Err(error) => {
+                let is_sealed_otherwise = matches!(error, StoreError::Secrets(_));
+                let error = dovecast_mail_push::causes(&error);
+                if is_sealed_otherwise {
+                    if UNOPENED_LINES.take() {
+                        tracing::error!(
+                            %person,
+                            error,
+                            "a password cannot be opened: the person has to log in again"
+                        );
+                    }
+                    return Err(Reason::Unopened);
+                }
+                if STORE_LINES.take() {
+                    tracing::warn!(
+                        %person,
+                        error,
+                        "the store cannot be asked for a password; this is retried"
+                    );
+                }
+                Err(Reason::Store)
+            }
+        }
     }
 
-    /// The mail server has refused a login: it is not tried again, and the operator is told.
-    pub(super) async fn refused(&self, vault: &Vault, person: &Person, password: Option<Arc<str>>) {
-        let Some(name) = password.filter(|_| self.master.is_none()) else {
-            tracing::error!(
-                %person,
-                "the mail server refuses the master user (`master_user` in [mail_push]): the mailbox is not heard"
-            );
-            return;
-        };
-        tracing::warn!(
-            %person,
-            "the mail server refuses the password of a person: it is not used again; the mailbox is heard after the next login"
-        );
-        if let Err(error) = vault.refuse(person, &name).await {
-            let error = dovecast_mail_push::causes(&error);
-            tracing::error!(%person, error, "it cannot be stored that a password was refused");
+    /// The mail server has refused a person's password: it is tried no more; `false`: that cannot
+    /// be stored now.
+    pub(super) async fn refused(&self, vault: &Vault, person: &Person, name: &str) -> bool {
+        match vault.refuse(person, name).await {
+            Ok(()) => {
+                tracing::warn!(
+                    %person,
+                    "the mail server refuses the password of a person: it is not used again; the mailbox is heard after the next login"
+                );
+                true
+            }
+            Err(error) => {
+                if STORE_LINES.take() {
+                    let error = dovecast_mail_push::causes(&error);
+                    tracing::error!(
+                        %person,
+                        error,
+                        "it cannot be stored that a password was refused; this is retried"
+                    );
+                }
+                false
+            }
         }
     }
 }
 
 /// How METADATA is reached; doveadm, which needs no login, if it is there.
-fn way(section: &DovecotSource) -> Option<Result<NotifyWay>> {
+fn way(section: &DovecotSource) -> Option<anyhow::Result<NotifyWay>> {
     let ca_file = section.imap_ca_file.as_deref();
     let by_doveadm = section.doveadm_url.as_ref();
     if let Some((url, key)) = by_doveadm.zip(section.doveadm_api_key_file.as_ref()) {
@@ -114,7 +163,7 @@ fn doveadm(
     url: &str,
     key: &crate::config::mail_push::Secret,
     ca_file: Option<&Path>,
-) -> Result<NotifyWay> {
+) -> anyhow::Result<NotifyWay> {
     let tls = trusted(ca_file, "[mail_push.dovecot]")?;
     let key = key
         .read()
@@ -124,7 +173,7 @@ fn doveadm(
     Ok(NotifyWay::Doveadm(doveadm))
 }
 
-fn master(section: &MailPushSection) -> Result<Option<(Arc<str>, Secret)>> {
+fn master(section: &MailPushSection) -> anyhow::Result<Option<(Arc<str>, Secret)>> {
     use crate::config::mail_push::PasswordSource;
     let secret = section
         .master_password
