@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -131,6 +131,8 @@ pub struct Store {
     /// by the steady clock.
     pub(crate) failed_to_record_ms: Arc<Mutex<Option<i64>>>,
     pub(crate) trim_counts: Arc<TrimCounts>,
+    /// Rows of mail push that could not be read.
+    pub(crate) unreadable_push_rows: Arc<AtomicU64>,
     pub(crate) sweep: Arc<Mutex<Sweep>>,
     /// What secrets are sealed with and opened.
     pub(crate) keys: Arc<Keys>,
@@ -190,6 +192,7 @@ impl Store {
             failing: Arc::default(),
             forgot_ms: Arc::default(),
             trim_counts: Arc::default(),
+            unreadable_push_rows: Arc::default(),
             sweep: Arc::default(),
             failed_to_record_ms: Arc::default(),
             keys,

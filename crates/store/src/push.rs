@@ -4,11 +4,13 @@
 //! What belongs to a person is found with the person only. Addresses of devices and passwords are
 //! sealed; of sessions only hashes are kept.
 
+mod clients;
 mod credentials;
 mod heard;
 mod leases;
 mod outcomes;
 mod pushes;
+mod readable;
 mod sending;
 mod sessions;
 mod subscriptions;
@@ -21,6 +23,7 @@ use crate::error::Result;
 use crate::row;
 use crate::statement::Statement;
 
+pub use clients::PushClient;
 pub use credentials::{KnownCredentials, MailboxCredentials};
 pub use leases::NODE_LIFE_MS;
 pub use outcomes::{PushEnd, PushesDropped};
@@ -28,7 +31,7 @@ pub use pushes::PushesWritten;
 pub use sending::{ClaimLimits, ClaimedPush};
 pub use sessions::{NewSession, ShownSession};
 pub use subscriptions::{
-    LastAnswer, NewSubscription, PushClient, PutSubscription, SubscriptionEdit, SubscriptionRecord,
+    LastAnswer, NewSubscription, PutSubscription, SubscriptionEdit, SubscriptionRecord,
 };
 pub use traces::{AcceptedPushes, PushTraces, WaitingPush};
 

@@ -1,8 +1,11 @@
 //! Listeners of this node: which mailboxes it has to hear, by what, and by leases of the store.
 //!
-//! Each few seconds the node says that it lives, sees which others do, decides who has a listener,
-//! gives up what belongs to others, and takes what belongs to itself. A node that could not say so
-//! in time has no lease any more: it ends everything, and begins again when the store is there.
+//! Each few seconds a round sees which nodes live, decides who has a listener, gives up what
+//! belongs to others, and takes what belongs to itself. That the node lives is said by [`life`],
+//! beside the rounds. A node that could not say so in time has no lease any more: it ends
+//! everything, and begins again when the store is there.
+
+mod life;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,14 +16,23 @@ use dovecast_mail_push::Person;
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::placement::{Care, Lease, Moves, Wish, moves};
 use dovecast_operations::push::{CredentialStorage, KnownPassword, ListenerRules, Vault};
-use dovecast_store::{NODE_LIFE_MS, Store};
+use dovecast_store::Store;
+use tokio::task::JoinSet;
 
-/// How often a node says that it lives: three times within the life of a node.
-const BEAT_INTERVAL: Duration = Duration::from_secs(3);
+use super::counters::{Count, Counters};
+use life::{Life, ROUND_LIMIT};
+
+/// Pause between two rounds: so long it takes until a change is seen.
+const ROUND_INTERVAL: Duration = Duration::from_secs(3);
+/// Longest time that one listener takes to begin or to end; others are not kept from theirs.
+const LISTENER_LIMIT: Duration = Duration::from_secs(5);
+/// Listeners that end at the same time.
+const ENDED_AT_ONCE: usize = 64;
 /// How often what belongs to persons without sessions and subscriptions is looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 static LINES: LineLimit = LineLimit::a_minute(1);
+static HUNG_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// What decides which mailboxes are heard, and hears them.
 #[derive(Clone)]
@@ -29,6 +41,17 @@ pub(super) struct Caring {
     pub(super) care: Arc<dyn Care>,
     pub(super) rules: ListenerRules,
     pub(super) vault: Vault,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What a node knows between two rounds.
+#[derive(Default)]
+struct State {
+    held: Held,
+    /// When what is not needed any more was looked for last.
+    swept: Option<Instant>,
+    /// Rows that could not be read, as far as they are counted.
+    unreadable: u64,
 }
 
 /// A listener that a person is to have.
@@ -52,12 +75,33 @@ struct Facts {
 impl Caring {
     /// Cares for ever.
     pub(super) async fn run(&self) {
-        let mut held = HashMap::new();
-        let (mut lived, mut swept) = (Instant::now(), None);
+        let mut state = State::default();
         loop {
-            match self.round(&mut held, &mut swept).await {
-                Ok(()) => lived = Instant::now(),
-                Err(error) => {
+            let life = Life::begin(&self.store, &self.counters);
+            while life.nodes().await.is_some() {
+                tokio::select! {
+                    biased;
+                    () = life.is_over() => {}
+                    () = self.rounds(&life, &mut state) => {}
+                }
+                let _working = life.working();
+                self.end_all(&mut state.held).await;
+            }
+            self.counters.add(Count::Panicked, 1);
+            tracing::error!("what says that this node lives has panicked, and begins anew");
+            self.end_all(&mut state.held).await;
+            tokio::time::sleep(ROUND_INTERVAL).await;
+        }
+    }
+
+    /// Rounds for ever; returns when one hangs.
+    async fn rounds(&self, life: &Life, state: &mut State) {
+        while let Some(nodes) = life.nodes().await {
+            let working = life.working();
+            let round = tokio::time::timeout(ROUND_LIMIT, self.round(&nodes, state));
+            match round.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
                     if LINES.take() {
                         let error = format!("{:#}", anyhow::Error::from(error));
                         tracing::warn!(
@@ -65,23 +109,31 @@ impl Caring {
                             "it cannot be asked which mailboxes are to be heard; this is retried"
                         );
                     }
-                    let life = u64::try_from(NODE_LIFE_MS).unwrap_or_default();
-                    if lived.elapsed() >= Duration::from_millis(life) {
-                        self.end_all(&mut held).await;
-                    }
+                }
+                Err(_) => {
+                    self.counters.add(Count::Hung, 1);
+                    tracing::error!(
+                        "a round of the listeners hangs: all listeners of this node end, and begin anew"
+                    );
+                    return;
                 }
             }
-            tokio::time::sleep(BEAT_INTERVAL).await;
+            drop(working);
+            self.count_unreadable(state);
+            tokio::time::sleep(ROUND_INTERVAL).await;
         }
     }
 
+    fn count_unreadable(&self, state: &mut State) {
+        let unreadable = self.store.unreadable_push_rows();
+        let more = unreadable.saturating_sub(state.unreadable);
+        self.counters.add(Count::UnreadableRow, more);
+        state.unreadable = unreadable;
+    }
+
     /// One round: what is no longer ours ends before it is given back, so no two nodes hear one.
-    async fn round(
-        &self,
-        held: &mut Held,
-        swept: &mut Option<Instant>,
-    ) -> dovecast_store::Result<()> {
-        let nodes = self.store.beat_push_node().await?;
+    async fn round(&self, nodes: &[String], state: &mut State) -> dovecast_store::Result<()> {
+        let held = &mut state.held;
         let name = self.store.push_node();
         let leased = self.store.leased().await?;
         let leased = leased.into_iter().filter(|(_, node)| *node == name);
@@ -98,7 +150,7 @@ impl Caring {
         let (ours, left): (Vec<Person>, Vec<Person>) =
             leased.into_iter().partition(|one| held.contains_key(one));
         self.store.give_leases(&left).await?;
-        let change = changes(&name, &nodes, &wanted, &ours);
+        let change = changes(&name, nodes, &wanted, &ours);
         // Whoever has no listener any more, anywhere, has one that is over.
         self.end(&change.give, held, |person| !wanted.contains_key(person))
             .await;
@@ -108,12 +160,12 @@ impl Caring {
             if let Some(one) = wanted.get(&lease.person) {
                 let known = (lease.clone(), one.wish.clone());
                 held.insert(lease.person.clone(), known);
-                self.care.begin(lease, one.wish.clone()).await;
+                self.begin(lease, one.wish.clone()).await;
             }
         }
-        if swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
+        if state.swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             self.store.forget_unheard().await?;
-            *swept = Some(Instant::now());
+            state.swept = Some(Instant::now());
         }
         Ok(())
     }
@@ -131,8 +183,9 @@ impl Caring {
                 // Permanent or not, it is heard as before.
                 continue;
             }
-            self.care.end(person, is_other_source).await;
-            self.care.begin(lease.clone(), wish.clone()).await;
+            let end = self.care.end(person, is_other_source);
+            bounded(&self.counters, person, end).await;
+            self.begin(lease.clone(), wish.clone()).await;
         }
     }
 
@@ -142,11 +195,9 @@ impl Caring {
         for person in self.store.persons_with_sessions().await? {
             facts.entry(person).or_default().has_session = true;
         }
-        for one in self.store.push_clients().await? {
+        for one in self.store.new_mail_clients().await? {
             let facts = facts.entry(one.person).or_default();
-            if one.has_new_mail {
-                facts.clients.push(one.client);
-            }
+            facts.clients.push(one.client);
         }
         let known = self.vault.known().await?;
         let keeps = self.vault.storage() == CredentialStorage::Memory;
@@ -185,17 +236,50 @@ impl Caring {
         })
     }
 
+    async fn begin(&self, lease: Lease, wish: Wish) {
+        let person = lease.person.clone();
+        bounded(&self.counters, &person, self.care.begin(lease, wish)).await;
+    }
+
+    /// Ends listeners, many at a time; each is held until it has ended, so that whoever is cut
+    /// short ends them once more.
     async fn end(&self, persons: &[Person], held: &mut Held, is_over: impl Fn(&Person) -> bool) {
-        for person in persons {
-            if held.remove(person).is_some() {
-                self.care.end(person, is_over(person)).await;
+        let ends: Vec<&Person> = persons
+            .iter()
+            .filter(|one| held.contains_key(*one))
+            .collect();
+        let mut ending = JoinSet::new();
+        for person in &ends {
+            while ending.len() >= ENDED_AT_ONCE {
+                // One that has panicked has ended, too.
+                let _ = ending.join_next().await;
             }
+            let (care, counters) = (Arc::clone(&self.care), Arc::clone(&self.counters));
+            let (person, is_over) = ((*person).clone(), is_over(person));
+            ending.spawn(async move {
+                bounded(&counters, &person, care.end(&person, is_over)).await;
+            });
+        }
+        while ending.join_next().await.is_some() {}
+        for person in ends {
+            held.remove(person);
         }
     }
 
     async fn end_all(&self, held: &mut Held) {
         let persons: Vec<Person> = held.keys().cloned().collect();
         self.end(&persons, held, |_| false).await;
+    }
+}
+
+/// Begins or ends one listener; what takes too long is left alone: it does nothing without a good
+/// lease.
+async fn bounded(counters: &Counters, person: &Person, done: impl Future<Output = ()>) {
+    if tokio::time::timeout(LISTENER_LIMIT, done).await.is_err() {
+        counters.add(Count::Hung, 1);
+        if HUNG_LINES.take() {
+            tracing::error!(%person, "a listener hangs: it has neither begun nor ended in time");
+        }
     }
 }
 

@@ -55,6 +55,12 @@ pub(crate) enum Count {
     MasterRefused,
     /// Attempt to hear a mailbox that has failed for another reason; it is made again.
     Unheard,
+    /// Listener that has neither begun nor ended in time, or round of all of them.
+    Hung,
+    /// Time at which a node could not say that it lives, and has ended its listeners.
+    NodeLost,
+    /// Row of the store that cannot be read, and was left out.
+    UnreadableRow,
     /// Message that a stream was told.
     Streamed,
     /// Stream that was cut because its reader is too slow.
@@ -69,7 +75,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -91,6 +97,9 @@ impl Count {
         Self::Panicked,
         Self::MasterRefused,
         Self::Unheard,
+        Self::Hung,
+        Self::NodeLost,
+        Self::UnreadableRow,
         Self::Streamed,
         Self::StreamCut,
         Self::StreamRefused,
@@ -122,6 +131,9 @@ impl Count {
             Self::Panicked => "panicked",
             Self::MasterRefused => "master_refused",
             Self::Unheard => "unheard",
+            Self::Hung => "hung",
+            Self::NodeLost => "node_lost",
+            Self::UnreadableRow => "unreadable_row",
             Self::Streamed => "streamed",
             Self::StreamCut => "stream_cut",
             Self::StreamRefused => "stream_refused",

@@ -175,6 +175,7 @@ impl Pushing {
             care,
             rules,
             vault,
+            counters: Arc::clone(&counters),
         };
         tasks.spawn(kept_up("listeners", Arc::clone(&counters), move || {
             let caring = caring.clone();

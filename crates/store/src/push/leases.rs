@@ -5,8 +5,12 @@
 //! whatever it believes, and asks before it acts ([`Store::holds_lease`]). A file of SQLite has one
 //! node.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
+use sqlx::any::AnyRow;
 
 use super::{bind_persons, person};
 use crate::connection::Transaction;
@@ -21,13 +25,15 @@ pub const NODE_LIFE_MS: i64 = 10_000;
 /// Leases that are taken or given in one statement.
 const AT_A_TIME: usize = 200;
 
+/// Context and user of a person.
+type Place = (Arc<str>, Arc<str>);
+
 const BEAT: &str = "INSERT INTO push_node (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
-/// Whoever has the lease keeps it while it lives.
-const TAKE: &str = "INSERT INTO push_lease (context, user_name, login, node, fence) VALUES ($1, $2, $3, $4, 1) \
-    ON CONFLICT (context, user_name) DO UPDATE SET node = excluded.node, login = excluded.login, \
+/// Whoever has the lease keeps it while it lives; what follows is the time of the database.
+const TAKE: &str = " ON CONFLICT (context, user_name) DO UPDATE SET node = excluded.node, login = excluded.login, \
     fence = push_lease.fence + 1 WHERE push_lease.node = '' OR NOT EXISTS (SELECT 1 FROM push_node \
-    WHERE push_node.id = push_lease.node AND push_node.alive_until_ms > $5) RETURNING fence";
+    WHERE push_node.id = push_lease.node AND push_node.alive_until_ms > ";
 const HOLDS: &str = "SELECT 1 AS held FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
     WHERE context = $1 AND user_name = $2 AND node = $3 AND fence = $4 AND alive_until_ms > $5";
 
@@ -77,29 +83,43 @@ impl Store {
 
     /// Leases what no node that lives has leased; what was taken.
     pub async fn take_leases(&self, persons: &[Person]) -> Result<Vec<Lease>> {
+        let place = |one: &Person| -> Place { (Arc::clone(&one.context), Arc::clone(&one.user)) };
+        // In one order on all nodes, so that none waits for another that waits for it; each once,
+        // as a statement may not change a row twice.
+        let persons: BTreeMap<_, &Person> = persons.iter().map(|one| (place(one), one)).collect();
+        let persons: Vec<&Person> = persons.into_values().collect();
         let mut leases = Vec::new();
         for persons in persons.chunks(AT_A_TIME) {
             let mut tx = self.database.begin_writing().await?;
             let now_ms = self.now_of_leases(&mut tx).await?;
-            for person in persons {
-                let taken = sqlx::query(TAKE)
-                    .bind(&*person.context)
-                    .bind(&*person.user)
-                    .bind(&*person.login)
-                    .bind(self.push_node())
-                    .bind(now_ms)
-                    .fetch_optional(&mut *tx)
-                    .await?;
-                if let Some(taken) = taken {
-                    leases.push(Lease {
-                        person: person.clone(),
-                        fence: row::number(&taken, "fence")?,
-                    });
-                }
-            }
+            let rows = self.taking(persons, now_ms).fetch_all(&mut tx).await?;
             tx.commit().await?;
+            let fences: HashMap<_, i64> = rows.iter().map(fence).collect::<Result<_>>()?;
+            leases.extend(persons.iter().filter_map(|one| {
+                Some(Lease {
+                    person: (*one).clone(),
+                    fence: *fences.get(&place(one))?,
+                })
+            }));
         }
         Ok(leases)
+    }
+
+    fn taking(&self, persons: &[&Person], now_ms: i64) -> Statement {
+        let into = "INSERT INTO push_lease (context, user_name, login, node, fence) VALUES (";
+        let mut statement = Statement::new(into);
+        for (place, person) in persons.iter().enumerate() {
+            if place > 0 {
+                statement.push(", (");
+            }
+            statement.bind(person.context.to_string()).push(", ");
+            statement.bind(person.user.to_string()).push(", ");
+            statement.bind(person.login.to_string()).push(", ");
+            statement.bind(self.push_node()).push(", 1)");
+        }
+        statement.push(TAKE).bind(now_ms);
+        statement.push(") RETURNING context, user_name, fence");
+        statement
     }
 
     /// Gives leases of this node back, once nothing is heard any more.
@@ -139,9 +159,14 @@ impl Store {
         )
         .fetch_all(&self.database.pool)
         .await?;
-        let leased = rows
-            .iter()
-            .map(|found| Ok((person(found)?, row::text(found, "node")?)));
-        leased.collect()
+        let leased = |found: &AnyRow| Ok((person(found)?, row::text(found, "node")?));
+        Ok(self.readable(&rows, "push_lease", leased))
     }
+}
+
+/// Whose lease a row is, and its number.
+fn fence(found: &AnyRow) -> Result<(Place, i64)> {
+    let context = row::text(found, "context")?.into();
+    let user = row::text(found, "user_name")?.into();
+    Ok(((context, user), row::number(found, "fence")?))
 }

@@ -73,7 +73,7 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Persons who have a session, each once.
+    /// Persons who have a session, each once, without those that cannot be read.
     pub async fn persons_with_sessions(&self) -> Result<Vec<Person>> {
         let rows = sqlx::query(
             "SELECT context, user_name, MIN(login) AS login FROM push_session WHERE expires_ms > $1 \
@@ -82,7 +82,7 @@ impl Store {
         .bind(self.clock.now_ms())
         .fetch_all(&self.database.pool)
         .await?;
-        rows.iter().map(person).collect()
+        Ok(self.readable(&rows, "push_session", person))
     }
 
     /// Removes sessions whose time is over; how many there were.

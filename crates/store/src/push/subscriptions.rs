@@ -5,9 +5,9 @@
 
 mod rows;
 
-use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Topics, Wishes};
+use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
 
-use super::{bind_persons, person};
+use super::bind_persons;
 use crate::error::Result;
 use crate::open::Store;
 use crate::registry::SigningSecret;
@@ -93,24 +93,6 @@ pub struct SubscriptionEdit {
     pub expires_ms: Option<Option<i64>>,
 }
 
-/// A client of a person that has a subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushClient {
-    /// Whose.
-    pub person: Person,
-    /// The client.
-    pub client: String,
-    /// Whether one of its subscriptions is for new mail.
-    pub has_new_mail: bool,
-}
-
-/// What of a subscription's wishes says whether it is for new mail.
-#[derive(serde::Deserialize)]
-struct TopicsOnly<'a> {
-    #[serde(borrow)]
-    topics: Vec<std::borrow::Cow<'a, str>>,
-}
-
 /// Place of the sealed address of a subscription.
 pub(crate) fn field(id: &str) -> Field<'_> {
     Field {
@@ -177,7 +159,7 @@ impl Store {
         self.subscriptions_of(std::slice::from_ref(person)).await
     }
 
-    /// The subscriptions of several persons.
+    /// The subscriptions of several persons, without those that cannot be read.
     pub async fn subscriptions_of(&self, persons: &[Person]) -> Result<Vec<SubscriptionRecord>> {
         let mut records = Vec::new();
         let mut connection = self.database.pool.acquire().await?;
@@ -185,9 +167,8 @@ impl Store {
             let mut statement = Statement::new(SELECT);
             bind_persons(statement.push(" WHERE "), persons);
             statement.push(" ORDER BY created_ms, id");
-            for found in statement.fetch_all(&mut connection).await? {
-                records.push(record(&found)?);
-            }
+            let rows = statement.fetch_all(&mut connection).await?;
+            records.extend(self.readable(&rows, "push_subscription", record));
         }
         Ok(records)
     }
@@ -317,36 +298,6 @@ impl Store {
             .execute(&self.database.pool)
             .await?;
         Ok(())
-    }
-
-    /// All clients that have subscriptions, each once.
-    pub async fn push_clients(&self) -> Result<Vec<PushClient>> {
-        let rows = sqlx::query(
-            "SELECT context, user_name, login, client, wishes FROM push_subscription \
-             ORDER BY context, user_name, client",
-        )
-        .fetch_all(&self.database.pool)
-        .await?;
-        let mut clients: Vec<PushClient> = Vec::new();
-        for found in &rows {
-            let wishes = row::text(found, "wishes")?;
-            let topics: TopicsOnly<'_> =
-                serde_json::from_str(&wishes).map_err(|error| row::wrong("wishes", error))?;
-            let topics = Topics::parse(topics.topics.iter().map(|one| &**one));
-            let has_new_mail = topics.is_ok_and(|topics| topics.have_new_mail());
-            let one = PushClient {
-                person: person(found)?,
-                client: row::text(found, "client")?,
-                has_new_mail,
-            };
-            match clients.last_mut() {
-                Some(last) if (&last.person, &last.client) == (&one.person, &one.client) => {
-                    last.has_new_mail |= has_new_mail;
-                }
-                _ => clients.push(one),
-            }
-        }
-        Ok(clients)
     }
 
     /// Removes subscriptions whose time is over; how many there were.

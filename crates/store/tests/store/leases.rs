@@ -8,6 +8,7 @@ use crate::setup::{Test, cases};
 
 cases![
     a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing,
+    leases_are_taken_and_given_many_in_a_statement,
     nodes_share_listeners_and_take_over_those_of_the_dead_only,
 ];
 
@@ -45,6 +46,26 @@ async fn a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing(
     let again = one.take_leases(&persons).await?;
     ensure!(again.len() == 1 && again[0].fence == 3, "{again:?}");
     ensure!(one.leased().await?.len() == 3);
+    Ok(())
+}
+
+async fn leases_are_taken_and_given_many_in_a_statement(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let other = store.another_node();
+    let mut persons = persons(1_000);
+    other.beat_push_node().await?;
+    ensure!(other.take_leases(&persons[..10]).await?.len() == 10);
+    store.beat_push_node().await?;
+    // A person who is named twice is leased once.
+    persons.push(persons[10].clone());
+    let before = store.statements();
+    let leases = store.take_leases(&persons).await?;
+    ensure!(leases.len() == 990, "{}", leases.len());
+    ensure!(leases.iter().all(|lease| lease.fence == 1));
+    store.give_leases(&persons).await?;
+    ensure!(store.leased().await?.len() == 10);
+    let sent = store.statements() - before;
+    ensure!(sent < 100, "{sent} statements for 1,000 leases");
     Ok(())
 }
 

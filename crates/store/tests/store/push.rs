@@ -18,6 +18,8 @@ cases![
     addresses_and_passwords_are_sealed_and_survive_a_rotation,
     a_session_ends_and_only_its_hash_is_kept,
     credentials_that_were_refused_are_tried_no_more,
+    whether_a_client_has_new_mail_is_known_without_its_wishes,
+    a_row_that_cannot_be_read_is_left_out_and_counted,
     credentials_stay_as_long_as_a_session_or_a_subscription_needs_them,
     what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions,
 ];
@@ -207,6 +209,59 @@ async fn credentials_that_were_refused_are_tried_no_more(test: Test) -> Result<(
     ensure!(store.credentials(&joe(), &passcrypt).await? == Some(credentials("new")));
     ensure!(store.forget_unneeded_credentials(&joe()).await?);
     ensure!(store.credentials(&joe(), &passcrypt).await?.is_none());
+    Ok(())
+}
+
+async fn whether_a_client_has_new_mail_is_known_without_its_wishes(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let known = async || -> Result<Vec<(String, bool)>> {
+        let clients = store.push_clients().await?.into_iter();
+        Ok(clients.map(|one| (one.client, one.has_new_mail)).collect())
+    };
+    let phone = |has_new_mail| vec![("phone".to_owned(), has_new_mail)];
+    put(&store, new(&joe(), "a", &["mail:flags"])).await?;
+    let id = put(&store, new(&joe(), "b", &["ox:mail:new"])).await?;
+    let id = id.record.subscription.id;
+    ensure!(known().await? == phone(true));
+    ensure!(store.new_mail_clients().await?.len() == 1);
+    let other = SubscriptionEdit {
+        wishes: Some(new(&joe(), "b", &["mail:flags"]).wishes),
+        ..SubscriptionEdit::default()
+    };
+    store.edit_subscription(&joe(), id, other).await?;
+    ensure!(known().await? == phone(false) && store.new_mail_clients().await?.is_empty());
+    // Those of an older version are looked at once.
+    test.execute("UPDATE push_subscription SET new_mail = -1, wishes = REPLACE(wishes, 'mail:flags', 'mail:new')")?;
+    ensure!(known().await? == phone(true) && store.new_mail_clients().await?.len() == 1);
+    test.execute("UPDATE push_subscription SET wishes = 'no JSON'")?;
+    ensure!(store.new_mail_clients().await?.len() == 1);
+    Ok(())
+}
+
+async fn a_row_that_cannot_be_read_is_left_out_and_counted(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    for (person, token) in [(joe(), "a"), (joe(), "b"), (ann(), "c")] {
+        put(&store, new(&person, token, &["*"])).await?;
+        store.create_session(&person, 1000).await?;
+    }
+    store.beat_push_node().await?;
+    ensure!(store.take_leases(&[joe(), ann()]).await?.len() == 2);
+    test.execute("UPDATE push_subscription SET wishes = 'no JSON' WHERE user_name = '12'")?;
+    ensure!(store.subscriptions_of(&[joe(), ann()]).await?.len() == 2);
+    ensure!(store.unreadable_push_rows() == 1);
+    for table in ["push_session", "push_subscription", "push_lease"] {
+        test.execute(&format!(
+            "UPDATE {table} SET login = '' WHERE user_name = '12'"
+        ))?;
+    }
+    ensure!(store.persons_with_sessions().await? == [joe()]);
+    ensure!(store.new_mail_clients().await?.len() == 1);
+    ensure!(store.leased().await?.len() == 1);
+    ensure!(store.unreadable_push_rows() == 4);
+    // What an older version has written, and cannot be read.
+    test.execute("UPDATE push_subscription SET new_mail = -1")?;
+    ensure!(store.push_clients().await?.len() == 1);
+    ensure!(store.unreadable_push_rows() == 6);
     Ok(())
 }
 

@@ -7,12 +7,14 @@ use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::{Care, Lease, Wish};
 use dovecast_mail_push::push::Sending;
+use dovecast_store::{Clock, DatabasePlace, NODE_LIFE_MS, Store, StoreOptions};
 use serde_json::json;
 use tokio::sync::Notify;
 
 use super::{Door, World};
 use crate::config::Config;
 use crate::logs::Logs;
+use crate::push::counters::Count;
 use crate::push::wiring::{Pushing, acts};
 
 const PATH: &str = "/api/push/v1/subscriptions";
@@ -111,6 +113,77 @@ async fn what_is_leased_and_was_not_begun_is_heard_again() {
     let log = log.expect("a log");
     let logs = Logs::of(&config, &log).expect("logs");
     let _pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
+    heard.until(&["11"]).await;
+}
+
+/// Listeners that never begin.
+struct Hanging(Notify);
+
+impl Care for Hanging {
+    fn begin(&self, _: Lease, _: Wish) -> Sending<'_, ()> {
+        self.0.notify_one();
+        Box::pin(std::future::pending())
+    }
+
+    fn end<'a>(&'a self, _: &'a Person, _: bool) -> Sending<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_node_lives_while_one_of_its_listeners_hangs() {
+    let mut world = World::new().await;
+    let place = DatabasePlace::Sqlite(world.dir.path().join("standing.db"));
+    let mut options = StoreOptions::new(place);
+    options.clock = Clock::standing(0);
+    world.store = Store::open(&options).await.expect("a store");
+    let hanging = Arc::new(Hanging(Notify::new()));
+    world.ports.care = Some(Arc::clone(&hanging) as Arc<dyn Care>);
+    let config = Config::parse("[mail_push]").expect("a configuration");
+    let mut joe = world.door(&config);
+    joe.log_in("11@3").await;
+    let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+    let logs = Logs::of(&config, &log.expect("a log")).expect("logs");
+    let _pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
+    hanging.0.notified().await;
+    let lease = Lease {
+        person: Person::new("3", "11", "11@3").expect("a person"),
+        fence: 1,
+    };
+    let is_held = async || world.store.holds_lease(&lease).await.expect("an answer");
+    // Without a beat the node would be dead now, and is alive again with the next one.
+    options.clock.pass(NODE_LIFE_MS + 1);
+    let lives = async {
+        while !is_held().await {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let patience = std::time::Duration::from_mins(1);
+    tokio::time::timeout(patience, lives)
+        .await
+        .expect("the node says that it lives");
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_say_that_it_lives_ends_all_listeners_and_begins_them_again() {
+    let mut world = World::new().await;
+    let heard = Arc::<Heard>::default();
+    world.ports.care = Some(Arc::clone(&heard) as Arc<dyn Care>);
+    let config = Config::parse("[mail_push]").expect("a configuration");
+    world.door(&config).log_in("11@3").await;
+    let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+    let logs = Logs::of(&config, &log.expect("a log")).expect("logs");
+    let pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
+    heard.until(&["11"]).await;
+    let change = |sql: &str| {
+        let file = world.dir.path().join("state.db");
+        let database = rusqlite::Connection::open(file).expect("the file");
+        database.execute_batch(sql).expect("a change");
+    };
+    change("ALTER TABLE push_node RENAME TO push_away");
+    heard.until(&[]).await;
+    assert_eq!(pushing.counters().get(Count::NodeLost), 1);
+    change("ALTER TABLE push_away RENAME TO push_node");
     heard.until(&["11"]).await;
 }
 

@@ -16,9 +16,10 @@ use crate::secrets::Keyring;
 use crate::statement::Statement;
 
 const INSERT: &str = "INSERT INTO push_subscription (id, context, user_name, login, client, transport, token_hash, \
-    last_four, wishes, sealed, created_ms, expires_ms, lane) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    last_four, wishes, sealed, created_ms, expires_ms, lane, new_mail) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 const REPLACE: &str = "UPDATE push_subscription SET login = $1, client = $2, last_four = $3, wishes = $4, sealed = $5, \
-    expires_ms = $6, lane = $7 WHERE id = $8";
+    expires_ms = $6, lane = $7, new_mail = $8 WHERE id = $9";
 const COUNT: &str =
     "SELECT COUNT(*) AS total FROM push_subscription WHERE context = $1 AND user_name = $2";
 
@@ -133,6 +134,7 @@ pub(super) async fn insert(
         .bind(*created_ms)
         .bind(subscription.expires_ms)
         .bind(address.lane())
+        .bind(i64::from(subscription.wishes.topics.have_new_mail()))
         .execute(&mut *change.tx)
         .await?;
     Ok(())
@@ -152,6 +154,7 @@ pub(super) async fn replace(
         .bind(sealed)
         .bind(new.expires_ms)
         .bind(new.address.lane())
+        .bind(i64::from(new.wishes.topics.have_new_mail()))
         .bind(id)
         .execute(&mut *change.tx)
         .await?;
