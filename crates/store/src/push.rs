@@ -9,6 +9,7 @@ mod credentials;
 mod heard;
 mod leases;
 mod outcomes;
+mod persons;
 mod pushes;
 mod readable;
 mod sending;

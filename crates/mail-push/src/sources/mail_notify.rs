@@ -66,8 +66,11 @@ pub struct NotifyStats {
 
 /// Whom a packet rings.
 pub trait NotifySink: Send + Sync {
-    /// Persons with their names. The snapshot is asked for anew with each packet.
-    fn names(&self) -> Arc<Names>;
+    /// All persons with their names. They are asked for anew with each packet.
+    fn names(&self) -> Boxed<'_, Arc<Names>>;
+
+    /// Notes that a packet's name is several persons', and has rung none.
+    fn ambiguous(&self, name: &str);
 
     /// Rings a person: something has happened in this mailbox. The next packet waits for it.
     fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()>;
@@ -130,23 +133,15 @@ impl MailNotify {
                 return;
             }
         };
-        let person = match self.sink.names().find(&packet.user) {
+        let person = match self.sink.names().await.find(&packet.user) {
             WhoseName::One(person) => person,
             WhoseName::Nobody => {
                 count(&self.stats.unknown);
                 return;
             }
             WhoseName::Several => {
-                // At first, and then each time the number has doubled.
-                let times = self.stats.ambiguous.fetch_add(1, Ordering::Relaxed) + 1;
-                if times.is_power_of_two() {
-                    let name = dovecast_event::brief(&packet.user);
-                    tracing::warn!(
-                        name,
-                        times,
-                        "a packet of mailnotify names several persons, and rings none: set `use_full_email_address`"
-                    );
-                }
+                count(&self.stats.ambiguous);
+                self.sink.ambiguous(&packet.user);
                 return;
             }
         };

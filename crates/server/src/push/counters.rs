@@ -61,6 +61,8 @@ pub(crate) enum Count {
     NodeLost,
     /// Row of the store that cannot be read, and was left out.
     UnreadableRow,
+    /// Datagram whose name is several persons', so that none was rung.
+    Ambiguous,
     /// Message that a stream was told.
     Streamed,
     /// Stream that was cut because its reader is too slow.
@@ -75,7 +77,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -100,6 +102,7 @@ impl Count {
         Self::Hung,
         Self::NodeLost,
         Self::UnreadableRow,
+        Self::Ambiguous,
         Self::Streamed,
         Self::StreamCut,
         Self::StreamRefused,
@@ -134,6 +137,7 @@ impl Count {
             Self::Hung => "hung",
             Self::NodeLost => "node_lost",
             Self::UnreadableRow => "unreadable_row",
+            Self::Ambiguous => "ambiguous",
             Self::Streamed => "streamed",
             Self::StreamCut => "stream_cut",
             Self::StreamRefused => "stream_refused",

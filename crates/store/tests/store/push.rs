@@ -176,9 +176,14 @@ async fn a_session_ends_and_only_its_hash_is_kept(test: Test) -> Result<()> {
     ensure!(!test.dump("push_session")?.contains(&session.secret));
     ensure!(store.session(&session.secret).await? == ShownSession::Good(joe()));
     ensure!(store.persons_with_sessions().await? == [joe()]);
+    put(&store, new(&ann(), "t", &["mail:flags"])).await?;
+    let mut persons = store.push_persons().await?;
+    persons.sort_by(|one, other| one.user.cmp(&other.user));
+    ensure!(persons == [joe(), ann()], "{persons:?}");
     ensure!(store.session("dps_other").await? == ShownSession::Unknown);
     test.clock.pass(1000);
     ensure!(store.session(&session.secret).await? == ShownSession::Expired);
+    ensure!(store.push_persons().await? == [ann()]);
     ensure!(store.drop_expired_sessions().await? == 1);
     ensure!(!store.delete_session(&session.secret).await?);
     Ok(())

@@ -5,17 +5,21 @@ use std::collections::hash_map::Entry;
 
 use crate::Person;
 
-/// Persons by their names in lower case.
+/// Persons by their names in lower case. All persons have to be known, also those whom somebody
+/// else rings: a name of two of them names neither.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     use_full_email_address: bool,
-    persons: HashMap<Box<str>, WhoseName>,
+    /// By the whole address.
+    whole: HashMap<Box<str>, Named>,
+    /// By what stands before the `@`.
+    local: HashMap<Box<str>, Named>,
 }
 
 /// Whose name it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhoseName {
-    /// No one's.
+    /// No one's, or that of somebody who is rung elsewhere.
     Nobody,
     /// One person's.
     One(Person),
@@ -23,43 +27,72 @@ pub enum WhoseName {
     Several,
 }
 
+#[derive(Clone, Debug)]
+enum Named {
+    One { person: Person, is_rung: bool },
+    Several,
+}
+
 impl Names {
     /// No persons yet. With `use_full_email_address` a packet has to name the whole address;
-    /// without, what stands before its `@`.
+    /// without, what stands before its `@` is enough.
     pub fn new(use_full_email_address: bool) -> Self {
         Self {
             use_full_email_address,
-            persons: HashMap::new(),
+            whole: HashMap::new(),
+            local: HashMap::new(),
         }
     }
 
-    /// Adds a person with an address, or the login.
-    pub fn add(&mut self, person: &Person, address: &str) {
-        let name = self.name(address);
-        match self.persons.entry(name) {
-            Entry::Vacant(free) => {
-                free.insert(WhoseName::One(person.clone()));
-            }
-            Entry::Occupied(mut taken) => {
-                if *taken.get() != WhoseName::One(person.clone()) {
-                    taken.insert(WhoseName::Several);
-                }
-            }
-        }
-    }
-
-    /// Whose name a packet's user is.
-    pub fn find(&self, user: &str) -> WhoseName {
-        let found = self.persons.get(&*self.name(user));
-        found.cloned().unwrap_or(WhoseName::Nobody)
-    }
-
-    fn name(&self, address: &str) -> Box<str> {
+    /// Adds a person with an address, or the login. `is_rung`: packets ring the person here.
+    pub fn add(&mut self, person: &Person, address: &str, is_rung: bool) {
         let address = address.to_lowercase();
-        match address.rsplit_once('@') {
-            Some((local, _)) if !self.use_full_email_address => local.into(),
-            _ => address.into(),
+        let (local, _) = divided(&address);
+        add(&mut self.local, local, person, is_rung);
+        add(&mut self.whole, &address, person, is_rung);
+    }
+
+    /// Whose name a packet's user is. One with a domain is compared whole; by what stands before
+    /// its `@` it calls those only of whom no domain is known.
+    pub fn find(&self, user: &str) -> WhoseName {
+        let user = user.to_lowercase();
+        let found = match divided(&user) {
+            _ if self.use_full_email_address => self.whole.get(&*user),
+            (local, Some(_)) => self.whole.get(&*user).or_else(|| self.whole.get(local)),
+            (local, None) => self.local.get(local),
+        };
+        match found {
+            Some(Named::One {
+                person,
+                is_rung: true,
+            }) => WhoseName::One(person.clone()),
+            Some(Named::Several) => WhoseName::Several,
+            Some(Named::One { is_rung: false, .. }) | None => WhoseName::Nobody,
         }
+    }
+}
+
+fn add(names: &mut HashMap<Box<str>, Named>, name: &str, person: &Person, is_rung: bool) {
+    match names.entry(name.into()) {
+        Entry::Vacant(free) => {
+            let person = person.clone();
+            free.insert(Named::One { person, is_rung });
+        }
+        Entry::Occupied(mut taken) => match taken.get_mut() {
+            Named::One {
+                person: before,
+                is_rung: was_rung,
+            } if before == person => *was_rung |= is_rung,
+            several => *several = Named::Several,
+        },
+    }
+}
+
+/// What stands before the last `@`, and the domain behind it.
+fn divided(address: &str) -> (&str, Option<&str>) {
+    match address.rsplit_once('@') {
+        Some((local, domain)) => (local, Some(domain)),
+        None => (address, None),
     }
 }
 
@@ -70,22 +103,38 @@ mod tests {
     #[test]
     fn a_name_of_several_persons_is_nobodys() {
         let person = |context: &str| Person::new(context, "11", "alice").expect("a person");
-        let [here, there] = ["3", "4"].map(person);
+        let [here, there, elsewhere] = ["3", "4", "5"].map(person);
+        let here_one = || WhoseName::One(here.clone());
         for (full, user, expected) in [
             (false, "alice", WhoseName::Several),
-            (false, "alice@example.org", WhoseName::Several),
-            (false, "bob", WhoseName::One(here.clone())),
-            (false, "BOB@elsewhere.example", WhoseName::One(here.clone())),
-            (false, "carol", WhoseName::Nobody),
-            (true, "alice@example.org", WhoseName::One(here.clone())),
+            // A whole address is one person's, whoever else has its local part.
+            (false, "alice@example.org", here_one()),
+            (false, "ALICE@example.com", WhoseName::One(there.clone())),
+            (false, "alice@other.example", WhoseName::Nobody),
+            (false, "bob", here_one()),
+            (false, "BOB@Example.com", here_one()),
+            (false, "BOB@other.example", WhoseName::Nobody),
+            // Of whom no domain is known, any is.
+            (false, "carol@other.example", here_one()),
+            // Persons whom another node rings count, and are not rung here.
+            (false, "dave", WhoseName::Several),
+            (false, "dave@example.org", here_one()),
+            (false, "erin", WhoseName::Nobody),
+            (false, "frank", WhoseName::Nobody),
+            (true, "alice@example.org", here_one()),
             (true, "alice@example.com", WhoseName::One(there.clone())),
             (true, "alice", WhoseName::Nobody),
         ] {
             let mut names = Names::new(full);
-            names.add(&here, "Alice@Example.org");
-            names.add(&here, "bob@example.org");
-            names.add(&here, "bob@example.com");
-            names.add(&there, "alice@example.com");
+            names.add(&here, "Alice@Example.org", true);
+            names.add(&here, "bob@example.org", true);
+            names.add(&here, "bob@example.com", false);
+            names.add(&here, "bob@example.com", true);
+            names.add(&here, "carol", true);
+            names.add(&here, "dave@example.org", true);
+            names.add(&there, "alice@example.com", true);
+            names.add(&elsewhere, "dave@example.com", false);
+            names.add(&elsewhere, "erin@example.com", false);
             assert_eq!(names.find(user), expected, "{full} {user}");
         }
     }

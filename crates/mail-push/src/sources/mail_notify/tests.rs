@@ -10,8 +10,12 @@ struct Rung {
 }
 
 impl NotifySink for Rung {
-    fn names(&self) -> Arc<Names> {
-        Arc::clone(&self.names)
+    fn names(&self) -> Boxed<'_, Arc<Names>> {
+        Box::pin(std::future::ready(Arc::clone(&self.names)))
+    }
+
+    fn ambiguous(&self, name: &str) {
+        assert_eq!(name, "shared");
     }
 
     fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()> {
@@ -34,8 +38,8 @@ fn listener(options: NotifyOptions) -> (MailNotify, mpsc::UnboundedReceiver<(Per
     let (sender, rung) = mpsc::unbounded_channel();
     let mut names = Names::new(false);
     for person in persons() {
-        names.add(&person, &person.login);
-        names.add(&person, "shared@example.org");
+        names.add(&person, &person.login, true);
+        names.add(&person, "shared@example.org", true);
     }
     let sink = Rung {
         names: Arc::new(names),

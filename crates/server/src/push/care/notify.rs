@@ -2,12 +2,13 @@
 //!
 //! A datagram says user and mailbox. Where the mailbox can be looked into, the mails that came are
 //! told as any other source tells them; else the person's devices are told the mailbox, without
-//! an event of the log, which has none without a mail.
+//! an event of the log, which has none without a mail. Whose name it says is decided among all
+//! persons that the store knows, whichever node hears them.
 
 use std::collections::HashMap;
 use std::net::UdpSocket as StdSocket;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dovecast_log::LineLimit;
@@ -25,7 +26,7 @@ use super::keeping::{Reason, note};
 use super::sink::Sink;
 use super::sources::Sources;
 use crate::config::mail_push::{MailNotify as Section, MailPushSection};
-use crate::push::counters::Counters;
+use crate::push::counters::{Count, Counters};
 use crate::push::engine::now_ms;
 use crate::push::sender::News;
 
@@ -34,13 +35,20 @@ const LOOKED_INTO_AT_ONCE: usize = 64;
 /// The one mailbox that can be looked into.
 const LOOKED_INTO: &str = "INBOX";
 
+/// How long names are used until all persons are asked for again: as long as it takes until
+/// anything else that has changed is seen.
+const REREAD_INTERVAL: Duration = Duration::from_secs(3);
+
 static LINES: LineLimit = LineLimit::a_minute(1);
+static AMBIGUOUS_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Persons who are rung by datagrams, and what rings them.
 pub(super) struct Ringing {
     ring: Arc<Ring>,
     use_full_email_address: bool,
     persons: Mutex<Persons>,
+    /// Held while the store is asked for all persons.
+    reading: tokio::sync::Mutex<()>,
     looking: Arc<Semaphore>,
 }
 
@@ -54,12 +62,14 @@ pub(super) struct Ring {
     pub(super) counters: Arc<Counters>,
 }
 
-/// Persons with the names of their passwords, and the names by which datagrams call them, as they
-/// were made last.
+/// Persons who are rung here, with the names of their passwords, and the names by which datagrams
+/// call all persons, as they were made last.
 #[derive(Default)]
 struct Persons {
-    all: HashMap<Person, Option<Arc<str>>>,
+    here: HashMap<Person, Option<Arc<str>>>,
     names: Option<Arc<Names>>,
+    /// When all persons were asked for last.
+    read: Option<Instant>,
 }
 
 /// Conditions of which nothing is known: there is no mail to ask.
@@ -77,6 +87,7 @@ impl Ringing {
             ring: Arc::new(ring),
             use_full_email_address: section.use_full_email_address,
             persons: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
             looking: Arc::new(Semaphore::new(LOOKED_INTO_AT_ONCE)),
         }
     }
@@ -84,16 +95,39 @@ impl Ringing {
     /// Datagrams that name the person ring from now on.
     pub(super) fn add(&self, person: &Person, password: Option<Arc<str>>) {
         let mut persons = self.persons();
-        persons.all.insert(person.clone(), password);
+        persons.here.insert(person.clone(), password);
         persons.names = None;
     }
 
     /// Datagrams ring a person no more.
     pub(super) fn remove(&self, person: &Person) {
         let mut persons = self.persons();
-        if persons.all.remove(person).is_some() {
+        if persons.here.remove(person).is_some() {
             persons.names = None;
         }
+    }
+
+    /// The names as they were made a short time ago.
+    fn fresh(&self) -> Option<Arc<Names>> {
+        let persons = self.persons();
+        let is_fresh = persons
+            .read
+            .is_some_and(|at| at.elapsed() < REREAD_INTERVAL);
+        persons.names.clone().filter(|_| is_fresh)
+    }
+
+    /// Names of all persons of the store, and of those who are rung here.
+    fn named(&self, all: &[Person]) -> Arc<Names> {
+        let mut persons = self.persons();
+        let mut names = Names::new(self.use_full_email_address);
+        for person in all.iter().chain(persons.here.keys()) {
+            let is_rung = persons.here.contains_key(person);
+            names.add(person, &person.login, is_rung);
+        }
+        let names = Arc::new(names);
+        persons.names = Some(Arc::clone(&names));
+        persons.read = Some(Instant::now());
+        names
     }
 
     fn persons(&self) -> MutexGuard<'_, Persons> {
@@ -126,18 +160,37 @@ pub(super) fn listen(section: &MailPushSection, ringing: &Arc<Ringing>) -> Resul
 }
 
 impl NotifySink for Ringing {
-    fn names(&self) -> Arc<Names> {
-        let mut persons = self.persons();
-        if let Some(names) = &persons.names {
-            return Arc::clone(names);
+    fn names(&self) -> Boxed<'_, Arc<Names>> {
+        Box::pin(async move {
+            let _reading = self.reading.lock().await;
+            if let Some(names) = self.fresh() {
+                return names;
+            }
+            match self.ring.store.push_persons().await {
+                Ok(all) => self.named(&all),
+                Err(error) => {
+                    if LINES.take() {
+                        let error = dovecast_mail_push::causes(&error);
+                        tracing::warn!(
+                            error,
+                            "the store cannot be asked whom a datagram names: it rings nobody"
+                        );
+                    }
+                    Arc::default()
+                }
+            }
+        })
+    }
+
+    fn ambiguous(&self, name: &str) {
+        self.ring.counters.add(Count::Ambiguous, 1);
+        if AMBIGUOUS_LINES.take() {
+            let name = dovecast_event::brief(name);
+            tracing::warn!(
+                name,
+                "a datagram names several persons, and rings none: have it name the whole address"
+            );
         }
-        let mut names = Names::new(self.use_full_email_address);
-        for person in persons.all.keys() {
-            names.add(person, &person.login);
-        }
-        let names = Arc::new(names);
-        persons.names = Some(Arc::clone(&names));
-        names
     }
 
     fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()> {
@@ -146,7 +199,7 @@ impl NotifySink for Ringing {
             let Ok(place) = Arc::clone(&self.looking).acquire_owned().await else {
                 return;
             };
-            let password = self.persons().all.get(&person).cloned().flatten();
+            let password = self.persons().here.get(&person).cloned().flatten();
             let ring = Arc::clone(&self.ring);
             tokio::spawn(async move {
                 ring.ring(&person, &mailbox, password).await;
