@@ -29,6 +29,8 @@ pub struct Wish {
     pub is_permanent: bool,
     /// Which credentials the person has now; others have another name.
     pub credentials: Option<Arc<str>>,
+    /// Whether METADATA that was set for the person is to be taken away.
+    pub is_leaving: bool,
 }
 
 /// What runs listeners on this node.
@@ -38,7 +40,7 @@ pub trait Care: Send + Sync + 'static {
     fn begin(&self, lease: Lease, wish: Wish) -> Sending<'_, ()>;
 
     /// Ends it; returns when nothing is heard any more. `is_over`: nobody hears the mailbox in this
-    /// way from now on, and what was set for it elsewhere is taken away.
+    /// way from now on, and what is known of the mailbox is forgotten.
     fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()>;
 }
 

@@ -8,6 +8,7 @@ mod clients;
 mod credentials;
 mod heard;
 mod leases;
+mod metadata;
 mod outcomes;
 mod persons;
 mod pushes;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::Fence;
 use super::back_off::delay;
 use super::imap_idle::Ended;
@@ -23,9 +25,14 @@ pub const ENTRY: &str = "/private/vendor/vendor.dovecot/http-notify";
 /// Bounds of the delay before a Dovecot that is away is tried again.
 const RETRY_DELAYS: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::from_mins(5);
 
+/// Entries that are read or written at the same time, a connection each: a thousand listeners that
+/// begin or end at once do not open a thousand.
+const OPENED_AT_ONCE: usize = 50;
+
 /// Sets the entry of persons.
 pub struct HttpNotify {
     way: NotifyWay,
+    places: Semaphore,
     stats: RegistrationStats,
 }
 
@@ -60,6 +67,16 @@ pub enum RegistrationError {
     /// By IMAP nothing is set without a login.
     #[error("there is no login to set METADATA with")]
     NoLogin,
+    /// Another node may have been given the listener: it alone changes the entry.
+    #[error("the listener of the person is not leased here any more")]
+    NotLeased,
+}
+
+impl RegistrationError {
+    /// Whether the login was refused; all others say nothing about the secret.
+    pub const fn is_refused_login(&self) -> bool {
+        matches!(self, Self::Imap(error) if error.is_refused_login())
+    }
 }
 
 /// Counters since the start.
@@ -80,6 +97,7 @@ impl HttpNotify {
     pub fn new(way: NotifyWay) -> Arc<Self> {
         Arc::new(Self {
             way,
+            places: Semaphore::new(OPENED_AT_ONCE),
             stats: RegistrationStats::default(),
         })
     }
@@ -100,6 +118,35 @@ impl HttpNotify {
         person: &Person,
         login: Option<&Login>,
     ) -> Result<Registered, RegistrationError> {
+        self.set(person, login, None).await
+    }
+
+    /// Takes a person's entry away, if it is ours.
+    pub async fn unregister(
+        &self,
+        person: &Person,
+        login: Option<&Login>,
+    ) -> Result<bool, RegistrationError> {
+        self.remove(person, login, None).await
+    }
+
+    /// Takes a person's entry away, if it is ours and the fence holds.
+    pub async fn unregister_fenced(
+        &self,
+        person: &Person,
+        login: Option<&Login>,
+        fence: &dyn Fence,
+    ) -> Result<bool, RegistrationError> {
+        self.remove(person, login, Some(fence)).await
+    }
+
+    async fn set(
+        &self,
+        person: &Person,
+        login: Option<&Login>,
+        fence: Option<&dyn Fence>,
+    ) -> Result<Registered, RegistrationError> {
+        let _place = self.places.acquire().await;
         let mut entry = self.open(person, login).await?;
         let found = entry.read().await?;
         let registered = match found.as_deref().map(named) {
@@ -111,21 +158,25 @@ impl HttpNotify {
             Some(None) | None => Registered::Set,
         };
         if registered != Registered::Already {
+            must_hold(fence, person).await?;
             entry.write(Some(&value(person))).await?;
         }
         entry.close().await;
         Ok(registered)
     }
 
-    /// Takes a person's entry away, if it is ours.
-    pub async fn unregister(
+    async fn remove(
         &self,
         person: &Person,
         login: Option<&Login>,
+        fence: Option<&dyn Fence>,
     ) -> Result<bool, RegistrationError> {
+        let _place = self.places.acquire().await;
         let mut entry = self.open(person, login).await?;
         let found = entry.read().await?;
         let is_ours = found.as_deref().and_then(named) == Some(&*person.event_user());
+        // Whoever may not change the entry does not know either that it is gone.
+        must_hold(fence, person).await?;
         if is_ours {
             entry.write(None).await?;
             self.stats.removed.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +202,8 @@ impl HttpNotify {
                 tokio::time::sleep(delay(failures, &RETRY_DELAYS)).await;
                 continue;
             }
-            let registered = Box::pin(self.register(&person, login.as_ref())).await;
+            let set = self.set(&person, login.as_ref(), Some(&*fence));
+            let registered = Box::pin(set).await;
             let wait = match registered {
                 Ok(found) => {
                     failures = 0;
@@ -240,7 +292,17 @@ fn ended(error: &RegistrationError) -> Option<Ended> {
         RegistrationError::Imap(ImapError::Refused(words)) => Some(Ended::Refused(words.clone())),
         RegistrationError::Imap(ImapError::Lacks(what)) => Some(Ended::Lacks(what)),
         RegistrationError::NoLogin => Some(Ended::Lacks("a login")),
-        RegistrationError::Imap(_) | RegistrationError::Doveadm(_) => None,
+        RegistrationError::Imap(_)
+        | RegistrationError::Doveadm(_)
+        | RegistrationError::NotLeased => None,
+    }
+}
+
+/// Asks right before anything is changed: opening and reading may have taken longer than a lease.
+async fn must_hold(fence: Option<&dyn Fence>, person: &Person) -> Result<(), RegistrationError> {
+    match fence {
+        Some(fence) if !fence.holds(person).await => Err(RegistrationError::NotLeased),
+        _ => Ok(()),
     }
 }
 

@@ -1,20 +1,21 @@
 //! The listeners of this node: runs the source of each person whose listener it has leased.
 //!
 //! What a source needs of the configuration is in [`sources`], where what is heard goes in
-//! [`sink`], datagrams are in [`notify`]. Who has a listener, and on which node, is said by
-//! [`super::caring`].
+//! [`sink`], datagrams are in [`notify`], what is taken away in the end in [`leaving`]. Who has a
+//! listener, and on which node, is said by [`super::caring`].
 
 mod keeping;
+mod leaving;
 mod notify;
 mod sink;
 mod sources;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use dovecast_mail_push::Person;
-use dovecast_mail_push::imap::{ImapError, Login};
+use dovecast_mail_push::imap::ImapError;
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::placement::{Care, Lease, Wish};
 use dovecast_mail_push::push::Sending;
@@ -38,8 +39,6 @@ pub(super) use sources::rules;
 pub(super) struct Listeners {
     parts: Arc<Parts>,
     running: Mutex<HashMap<Person, Running>>,
-    /// What takes away what was set elsewhere. Whoever hears the mailbox again waits for it.
-    ending: Mutex<HashMap<Person, JoinHandle<()>>>,
     /// The task that takes datagrams.
     _datagrams: JoinSet<()>,
 }
@@ -56,12 +55,10 @@ struct Parts {
 }
 
 struct Running {
+    lease: Lease,
     wish: Wish,
-    /// `None`: there is nothing to do, or it is done.
-    task: Option<JoinHandle<()>>,
-    /// How it has logged in: when all is over the password is forgotten at once, and what was set
-    /// elsewhere has still to be taken away.
-    login: Arc<OnceLock<Login>>,
+    /// What hears the mailbox, and what takes away what was set elsewhere.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Listeners {
@@ -95,7 +92,6 @@ impl Listeners {
                 ringing,
             }),
             running: Mutex::default(),
-            ending: Mutex::default(),
             _datagrams: datagrams,
         })
     }
@@ -105,23 +101,25 @@ impl Care for Listeners {
     fn begin(&self, lease: Lease, wish: Wish) -> Sending<'_, ()> {
         let person = lease.person.clone();
         let source = wish.source;
-        tracing::debug!(%person, %source, wish.is_permanent, "a listener begins");
-        self.parts.sink.has_leased(lease);
-        let before = locked(&self.ending).remove(&person);
-        let parts = Arc::clone(&self.parts);
-        let (of_task, named) = (person.clone(), wish.credentials.clone());
-        let login = Arc::<OnceLock<Login>>::default();
-        let used = Arc::clone(&login);
-        let task = (source != SourceKind::Events).then(|| {
-            tokio::spawn(async move {
-                if let Some(before) = before {
-                    // One that has panicked has ended, too.
-                    let _ = before.await;
-                }
-                parts.keep(&of_task, source, (named, &used)).await;
-            })
-        });
-        let replaced = locked(&self.running).insert(person, Running { wish, task, login });
+        tracing::debug!(%person, %source, wish.is_permanent, wish.is_leaving, "a listener begins");
+        self.parts.sink.has_leased(lease.clone());
+        let mut tasks = Vec::new();
+        if source != SourceKind::Events {
+            let parts = Arc::clone(&self.parts);
+            let (of_task, named) = (person.clone(), wish.credentials.clone());
+            tasks.push(tokio::spawn(async move {
+                parts.keep(&of_task, source, named.as_ref()).await;
+            }));
+        }
+        if wish.is_leaving {
+            let parts = Arc::clone(&self.parts);
+            let (of_task, named) = (lease.clone(), wish.credentials.clone());
+            tasks.push(tokio::spawn(async move {
+                parts.leave(&of_task, named.as_ref()).await;
+            }));
+        }
+        let running = Running { lease, wish, tasks };
+        let replaced = locked(&self.running).insert(person, running);
         Box::pin(async move {
             if let Some(replaced) = replaced {
                 replaced.end().await;
@@ -131,20 +129,15 @@ impl Care for Listeners {
 
     fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()> {
         Box::pin(async move {
-            let Some(running) = locked(&self.running).remove(person) else {
-                return;
-            };
-            let (source, login) = (running.wish.source, running.login.get().cloned());
-            tracing::debug!(%person, %source, is_over, "a listener ends");
+            let running = locked(&self.running).remove(person);
             self.parts.ringing.remove(person);
-            running.end().await;
-            if is_over && source != SourceKind::Events {
-                let (parts, of_task) = (Arc::clone(&self.parts), person.clone());
-                let task =
-                    tokio::spawn(async move { parts.take_away(&of_task, source, login).await });
-                let mut ending = locked(&self.ending);
-                ending.retain(|_, task| !task.is_finished());
-                ending.insert(person.clone(), task);
+            if let Some(running) = running {
+                let (source, lease) = (running.wish.source, running.lease.clone());
+                tracing::debug!(%person, %source, is_over, "a listener ends");
+                running.end().await;
+                if is_over && source != SourceKind::Events {
+                    self.parts.forget(&lease).await;
+                }
             }
             self.parts.sink.has_given(person);
         })
@@ -154,18 +147,22 @@ impl Care for Listeners {
 impl Drop for Listeners {
     fn drop(&mut self) {
         for running in locked(&self.running).values() {
-            if let Some(task) = &running.task {
-                task.abort();
-            }
+            running.abort();
         }
     }
 }
 
 impl Running {
-    /// Ends the task; returns when it has ended.
-    async fn end(self) {
-        if let Some(task) = self.task {
+    fn abort(&self) {
+        for task in &self.tasks {
             task.abort();
+        }
+    }
+
+    /// Ends the tasks; returns when they have ended.
+    async fn end(self) {
+        self.abort();
+        for task in self.tasks {
             // One that was aborted is an error, and so is one that has panicked.
             let _ = task.await;
         }
@@ -174,30 +171,20 @@ impl Running {
 
 impl Parts {
     /// Hears a mailbox as long as it is wished, until the future is dropped: what has failed is
-    /// tried again. `used`: learns how it logs in.
-    async fn keep(
-        &self,
-        person: &Person,
-        source: SourceKind,
-        (named, used): (Option<Arc<str>>, &OnceLock<Login>),
-    ) {
+    /// tried again.
+    async fn keep(&self, person: &Person, source: SourceKind, named: Option<&Arc<str>>) {
         let keeper = Keeper {
             person,
             source,
             delays: &self.delays,
             counters: &self.counters,
         };
-        let hear = || Box::pin(self.hear(person, source, (named.as_ref(), used)));
+        let hear = || Box::pin(self.hear(person, source, named));
         keeper.keep(hear).await;
     }
 
     /// Hears a mailbox until that ends by itself.
-    async fn hear(
-        &self,
-        person: &Person,
-        source: SourceKind,
-        (named, used): (Option<&Arc<str>>, &OnceLock<Login>),
-    ) -> Stopped {
+    async fn hear(&self, person: &Person, source: SourceKind, named: Option<&Arc<str>>) -> Stopped {
         if source == SourceKind::MailNotify {
             self.ringing.add(person, named.cloned());
         }
@@ -215,8 +202,8 @@ impl Parts {
                 let Some(notify) = self.sources.dovecot.clone() else {
                     return Stopped::Done;
                 };
-                if let Some(login) = &login {
-                    used.get_or_init(|| login.clone());
+                if !self.note_metadata(person).await {
+                    return Stopped::Again(Reason::Store);
                 }
                 let fence = Arc::clone(&self.sink) as Arc<dyn Fence>;
                 notify
@@ -266,25 +253,27 @@ impl Parts {
         Stopped::Done
     }
 
-    /// Takes away what was set for a person who has no listener of this source any more.
-    async fn take_away(&self, person: &Person, source: SourceKind, used: Option<Login>) {
-        if let Err(error) = self.store.forget_heard(person).await {
-            let error = dovecast_mail_push::causes(&error);
-            tracing::warn!(%person, error, "what is known of a mailbox cannot be forgotten");
-        }
-        let (SourceKind::Dovecot, Some(notify)) = (source, &self.sources.dovecot) else {
-            return;
+    /// Notes in the store that the person's METADATA entry is going to be set, so that it is taken
+    /// away in the end; `false`: the store is away, or another node has the lease.
+    async fn note_metadata(&self, person: &Person) -> bool {
+        let Some(lease) = self.sink.leased(person) else {
+            return false;
         };
-        let login = match used {
-            None if notify.needs_login() => {
-                let login = self.sources.login(&self.vault, person).await;
-                login.unwrap_or_default()
+        match self.store.put_metadata(&lease).await {
+            Ok(is_noted) => is_noted,
+            Err(error) => {
+                sink::trouble(&error);
+                false
             }
-            used => used,
-        };
-        if let Err(error) = notify.unregister(person, login.as_ref()).await {
+        }
+    }
+
+    /// Forgets what is known of the mailbox of a person who is not heard in this way any more.
+    async fn forget(&self, lease: &Lease) {
+        if let Err(error) = self.store.forget_heard(lease).await {
             let error = dovecast_mail_push::causes(&error);
-            tracing::warn!(%person, error, "the METADATA entry `http-notify` cannot be taken away");
+            let person = &lease.person;
+            tracing::warn!(%person, error, "what is known of a mailbox cannot be forgotten");
         }
     }
 }

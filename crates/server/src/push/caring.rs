@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::LineLimit;
 use dovecast_mail_push::Person;
-use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::listener::{PasswordSource, SourceKind};
 use dovecast_mail_push::placement::{Care, Lease, Moves, Wish, moves};
 use dovecast_operations::push::{CredentialStorage, KnownPassword, ListenerRules, Vault};
 use dovecast_store::Store;
@@ -70,6 +70,8 @@ struct Facts {
     has_session: bool,
     /// Clients with subscriptions for new mail.
     clients: Vec<String>,
+    /// Whether a METADATA entry may be set.
+    has_metadata: bool,
 }
 
 impl Caring {
@@ -164,6 +166,14 @@ impl Caring {
             }
         }
         if state.swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
+            let given_up = self.store.give_up_metadata().await?;
+            if given_up > 0 {
+                self.counters.add(Count::GivenUp, given_up);
+                tracing::error!(
+                    given_up,
+                    "METADATA entries `http-notify` could not be taken away within a week, and stay"
+                );
+            }
             self.store.forget_unheard().await?;
             state.swept = Some(Instant::now());
         }
@@ -177,10 +187,12 @@ impl Caring {
                 continue;
             };
             let is_other_source = one.wish.source != wish.source;
-            let is_the_same = !is_other_source && one.wish.credentials == wish.credentials;
+            let is_the_same = !is_other_source
+                && one.wish.credentials == wish.credentials
+                && (!one.wish.is_leaving || wish.is_leaving);
             *wish = one.wish.clone();
             if is_the_same {
-                // Permanent or not, it is heard as before.
+                // Permanent or not, and done with leaving or not, it is heard as before.
                 continue;
             }
             let end = self.care.end(person, is_other_source);
@@ -199,12 +211,15 @@ impl Caring {
             let facts = facts.entry(one.person).or_default();
             facts.clients.push(one.client);
         }
+        for person in self.store.persons_with_metadata().await? {
+            facts.entry(person).or_default().has_metadata = true;
+        }
         let known = self.vault.known().await?;
         let keeps = self.vault.storage() == CredentialStorage::Memory;
         self.vault.forget_others(|person| {
-            facts
-                .get(person)
-                .is_some_and(|facts| facts.has_session || keeps && !facts.clients.is_empty())
+            facts.get(person).is_some_and(|facts| {
+                facts.has_session || facts.has_metadata || keeps && !facts.clients.is_empty()
+            })
         });
         let wanted = facts.into_iter().filter_map(|(person, facts)| {
             let wanted = self.decided(&facts, known.get(&person))?;
@@ -215,25 +230,45 @@ impl Caring {
 
     fn decided(&self, facts: &Facts, password: Option<&KnownPassword>) -> Option<Wanted> {
         let decision = self.rules.permanent(&facts.clients, password.is_some());
+        let of_session = || {
+            let of_session = self.rules.of_session(password.is_some());
+            of_session.filter(|_| facts.has_session)
+        };
+        let can_leave = facts.has_metadata && self.can_leave(password.is_some());
         let (source, is_permanent) = match decision.outcome {
             Ok(source) => (source, true),
-            Err(_) if facts.has_session => (self.rules.of_session(password.is_some())?, false),
-            Err(_) => return None,
+            Err(_) => match of_session() {
+                Some(source) => (source, false),
+                // There is something to take away, and nothing to hear.
+                None if can_leave => (SourceKind::Events, false),
+                None => return None,
+            },
         };
+        let is_leaving = can_leave && source != SourceKind::Dovecot;
         let offers = self.rules.sources.iter();
         let needs_login = offers
             .filter(|offer| offer.kind == source)
             .any(|offer| offer.needs_credentials);
         Some(Wanted {
-            is_bound: needs_login && password.is_some_and(|one| one.is_here_only),
+            is_bound: (needs_login || is_leaving) && password.is_some_and(|one| one.is_here_only),
             wish: Wish {
                 source,
                 is_permanent,
+                is_leaving,
                 credentials: password
-                    .filter(|_| needs_login || source == SourceKind::MailNotify)
+                    .filter(|_| needs_login || is_leaving || source == SourceKind::MailNotify)
                     .map(|one| Arc::clone(&one.name)),
             },
         })
+    }
+
+    /// Whether METADATA can be taken away with what there is to log in with.
+    fn can_leave(&self, has_password: bool) -> bool {
+        let mut offers = self.rules.sources.iter();
+        let dovecot = offers.find(|offer| offer.kind == SourceKind::Dovecot);
+        has_password
+            || self.rules.passwords == PasswordSource::Global
+            || !dovecot.is_some_and(|offer| offer.needs_credentials)
     }
 
     async fn begin(&self, lease: Lease, wish: Wish) {

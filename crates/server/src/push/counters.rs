@@ -63,6 +63,10 @@ pub(crate) enum Count {
     UnreadableRow,
     /// Datagram whose name is several persons', so that none was rung.
     Ambiguous,
+    /// Attempt to take METADATA away that has failed; it is made again.
+    NotTakenAway,
+    /// METADATA that could not be taken away for a week, and stays.
+    GivenUp,
     /// Message that a stream was told.
     Streamed,
     /// Stream that was cut because its reader is too slow.
@@ -77,7 +81,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -103,6 +107,8 @@ impl Count {
         Self::NodeLost,
         Self::UnreadableRow,
         Self::Ambiguous,
+        Self::NotTakenAway,
+        Self::GivenUp,
         Self::Streamed,
         Self::StreamCut,
         Self::StreamRefused,
@@ -138,6 +144,8 @@ impl Count {
             Self::NodeLost => "node_lost",
             Self::UnreadableRow => "unreadable_row",
             Self::Ambiguous => "ambiguous",
+            Self::NotTakenAway => "not_taken_away",
+            Self::GivenUp => "given_up",
             Self::Streamed => "streamed",
             Self::StreamCut => "stream_cut",
             Self::StreamRefused => "stream_refused",

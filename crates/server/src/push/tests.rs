@@ -5,6 +5,7 @@ mod caring;
 mod devices;
 mod documented;
 mod kept;
+mod leaving;
 mod origins;
 mod passwords;
 mod requests;

@@ -26,7 +26,9 @@ const FIND: &str = "SELECT id, sealed FROM push_credential WHERE context = $1 AN
 const FORGET: &str = "DELETE FROM push_credential WHERE context = $1 AND user_name = $2 \
     AND NOT EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_credential.context \
     AND s.user_name = push_credential.user_name) AND NOT EXISTS (SELECT 1 FROM push_session AS s \
-    WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name AND s.expires_ms > $3)";
+    WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name AND s.expires_ms > $3) \
+    AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_credential.context \
+    AND m.user_name = push_credential.user_name)";
 
 /// With what a mailbox is opened. [`fmt::Debug`] shows nothing of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,8 +134,8 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets those of a person who has neither a subscription nor a session any more; `false`:
-    /// there were none, or they are needed still.
+    /// Forgets those of a person who has neither a subscription nor a session any more, nor
+    /// METADATA that is to be taken away; `false`: there were none, or they are needed still.
     pub async fn forget_unneeded_credentials(&self, person: &Person) -> Result<bool> {
         let done = sqlx::query(FORGET)
             .bind(&*person.context)

@@ -13,7 +13,8 @@ use crate::row;
 const PUT: &str = "INSERT INTO push_heard (context, user_name, snapshot, fence) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (context, user_name) DO UPDATE SET snapshot = excluded.snapshot, fence = excluded.fence \
     WHERE push_heard.fence <= excluded.fence";
-/// A person without a session and a subscription has neither.
+/// A person without a session and a subscription has neither; the password stays as long as
+/// METADATA is to be taken away with it.
 const FORGET: [&str; 2] = [
     "DELETE FROM push_heard WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
      WHERE s.context = push_heard.context AND s.user_name = push_heard.user_name) \
@@ -22,7 +23,9 @@ const FORGET: [&str; 2] = [
     "DELETE FROM push_credential WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
      WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name) \
      AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_credential.context \
-     AND s.user_name = push_credential.user_name AND s.expires_ms > $1)",
+     AND s.user_name = push_credential.user_name AND s.expires_ms > $1) \
+     AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_credential.context \
+     AND m.user_name = push_credential.user_name)",
 ];
 
 impl Store {
@@ -49,11 +52,13 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Forgets what is known of a person's mailbox: whoever hears it again begins anew.
-    pub async fn forget_heard(&self, person: &Person) -> Result<()> {
-        sqlx::query("DELETE FROM push_heard WHERE context = $1 AND user_name = $2")
-            .bind(&*person.context)
-            .bind(&*person.user)
+    /// Forgets what is known of a person's mailbox: whoever hears it again begins anew. What was
+    /// put with a newer lease stays.
+    pub async fn forget_heard(&self, lease: &Lease) -> Result<()> {
+        sqlx::query("DELETE FROM push_heard WHERE context = $1 AND user_name = $2 AND fence <= $3")
+            .bind(&*lease.person.context)
+            .bind(&*lease.person.user)
+            .bind(lease.fence)
             .execute(&self.database.pool)
             .await?;
         Ok(())

@@ -18,6 +18,7 @@ cases![
     addresses_and_passwords_are_sealed_and_survive_a_rotation,
     a_session_ends_and_only_its_hash_is_kept,
     credentials_that_were_refused_are_tried_no_more,
+    metadata_is_known_until_it_is_taken_away_by_whoever_has_the_lease,
     whether_a_client_has_new_mail_is_known_without_its_wishes,
     a_row_that_cannot_be_read_is_left_out_and_counted,
     credentials_stay_as_long_as_a_session_or_a_subscription_needs_them,
@@ -217,6 +218,49 @@ async fn credentials_that_were_refused_are_tried_no_more(test: Test) -> Result<(
     Ok(())
 }
 
+async fn metadata_is_known_until_it_is_taken_away_by_whoever_has_the_lease(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let lease = |fence| Lease {
+        person: joe(),
+        fence,
+    };
+    let passcrypt = Passcrypt::of("passphrase");
+    let credentials = MailboxCredentials {
+        login: "11@3".to_owned(),
+        password: "geheim".to_owned(),
+    };
+    store
+        .keep_credentials(&joe(), &credentials, &passcrypt)
+        .await?;
+    ensure!(store.put_metadata(&lease(2)).await?);
+    // A node that hangs and comes back neither sets nor takes away.
+    ensure!(!store.put_metadata(&lease(1)).await?);
+    store.forget_metadata(&lease(1)).await?;
+    ensure!(store.persons_with_metadata().await? == [joe()]);
+    // The password is needed for it, though nobody is subscribed.
+    ensure!(!store.forget_unneeded_credentials(&joe()).await?);
+    ensure!(store.forget_unheard().await? == 0);
+    store.forget_metadata(&lease(2)).await?;
+    ensure!(store.persons_with_metadata().await?.is_empty());
+    ensure!(store.forget_unheard().await? == 1);
+    // It is given up in the end, but not of somebody who has come back meanwhile.
+    let day = 24 * 3_600_000;
+    test.clock.pass(1);
+    ensure!(store.put_metadata(&lease(3)).await?);
+    ensure!(store.give_up_metadata().await? == 0);
+    test.clock.pass(6 * day);
+    store.create_session(&joe(), day).await?;
+    ensure!(store.give_up_metadata().await? == 0);
+    test.clock.pass(day);
+    ensure!(store.give_up_metadata().await? == 0);
+    test.clock.pass(7 * day);
+    ensure!(store.give_up_metadata().await? == 1);
+    ensure!(store.persons_with_metadata().await?.is_empty());
+    Ok(())
+}
+
 async fn whether_a_client_has_new_mail_is_known_without_its_wishes(test: Test) -> Result<()> {
     let store = test.open().await?;
     let known = async || -> Result<Vec<(String, bool)>> {
@@ -315,6 +359,9 @@ async fn what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions(test: T
     ensure!(store.put_heard(&lease(2), "two").await?);
     // A node that hangs and comes back writes nothing.
     ensure!(!store.put_heard(&lease(1), "one").await?);
+    ensure!(store.heard(&joe()).await?.as_deref() == Some("two"));
+    // Nor does it take anything away.
+    store.forget_heard(&lease(1)).await?;
     ensure!(store.heard(&joe()).await?.as_deref() == Some("two"));
     ensure!(store.heard(&ann()).await?.is_none());
     let session = store.create_session(&joe(), 1000).await?;

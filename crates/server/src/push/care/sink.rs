@@ -79,6 +79,11 @@ impl Sink {
         self.leases().remove(person);
     }
 
+    /// The lease with which the person is heard.
+    pub(super) fn leased(&self, person: &Person) -> Option<Lease> {
+        self.leases().get(person).cloned()
+    }
+
     /// What is known of a person's mailbox. What cannot be read is not known.
     pub(super) async fn known(&self, person: &Person) -> Option<Snapshot> {
         loop {
@@ -105,7 +110,7 @@ impl Sink {
     }
 
     async fn lease(&self, person: &Person) -> Option<Lease> {
-        let lease = self.leases().get(person).cloned()?;
+        let lease = self.leased(person)?;
         match self.store.holds_lease(&lease).await {
             Ok(is_held) => is_held.then_some(lease),
             Err(error) => {
@@ -218,7 +223,7 @@ impl Fence for Sink {
     }
 }
 
-fn trouble(error: &dovecast_store::StoreError) {
+pub(super) fn trouble(error: &dovecast_store::StoreError) {
     if LINES.take() {
         let error = dovecast_mail_push::causes(error);
         tracing::warn!(

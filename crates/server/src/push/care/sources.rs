@@ -52,7 +52,8 @@ impl Sources {
                 Some(ImapIdle::new(server, IdleOptions::default(), sink))
             }
         };
-        let dovecot = match way(&section.dovecot).filter(|_| has(SourceKind::Dovecot)) {
+        // Also where the source is not in `order` any more: what it has set is taken away.
+        let dovecot = match way(&section.dovecot) {
             None => None,
             Some(way) => Some(HttpNotify::new(way?)),
         };

@@ -69,6 +69,7 @@ impl Node {
         let wish = Wish {
             source: SourceKind::ImapIdle,
             is_permanent: true,
+            is_leaving: false,
             credentials: known.get(&joe()).map(|one| Arc::clone(&one.name)),
         };
         let lease = Lease {
