@@ -18,6 +18,7 @@ mod logs;
 mod lua;
 mod lua_faults;
 mod mail_push;
+mod mail_push_tls;
 mod mail_sources;
 mod options;
 mod own_drivers;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         load::cases(),
         logs::cases(),
         mail_push::cases(),
+        mail_push_tls::cases(),
         mail_sources::cases(),
         options::cases(),
         lua::cases(),
