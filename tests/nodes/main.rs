@@ -9,6 +9,7 @@ mod anew;
 mod cases;
 mod cluster;
 mod cuts;
+mod listeners;
 mod load;
 mod order;
 
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     };
     let shared = Shared::default();
     let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES);
-    let cases = cases.chain(order::CASES).copied();
+    let cases = cases.chain(order::CASES).chain(listeners::CASES).copied();
     let trials = cases.map(|(name, case)| {
         let shared = Arc::clone(&shared);
         Trial::ignorable_test(name, move || match run(case, &shared) {
