@@ -12,7 +12,7 @@ use dovecast_testkit::endpoint::{Hook, HookEndpoint};
 use dovecast_testkit::http::Request;
 use dovecast_testkit::kafka::RealKafka;
 use dovecast_testkit::postgres::Postgres;
-use dovecast_testkit::server::Server;
+use dovecast_testkit::server::{Builder, Server};
 use serde_json::{Value, json};
 
 use crate::load::Load;
@@ -35,6 +35,36 @@ pub(crate) struct Services {
     pub(crate) postgres: Postgres,
     /// The way of each node to PostgreSQL; Kafka has its own.
     pub(crate) to_postgres: Vec<CutProxy>,
+}
+
+impl Services {
+    /// A node of a group, on a database, with its own way to Kafka and to PostgreSQL. `more`: the
+    /// rest of the section `dispatch`, and further sections.
+    pub(crate) fn node(
+        &self,
+        number: usize,
+        (group, database): (&str, &str),
+        more: &str,
+    ) -> Result<Builder> {
+        let to_kafka = self.kafka.proxy(number)?.address();
+        let to_postgres = self.to_postgres(number)?;
+        let database = self.postgres.url_through(to_postgres, database);
+        let config = format!(
+            "[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{to_kafka}']\n\
+             [kafka.properties]\n'session.timeout.ms' = 6000\n'heartbeat.interval.ms' = 500\n\
+             [store]\nurl = '{database}'\n\
+             [dispatch]\nallowed_networks = ['127.0.0.0/8']\ngroup = '{group}'\n{more}"
+        );
+        let node = Server::builder().roles(&["dispatch"]);
+        Ok(node.config(&config).shared_keys())
+    }
+
+    /// The way of a node to PostgreSQL.
+    pub(crate) fn to_postgres(&self, node: usize) -> Result<&CutProxy> {
+        let ways = &self.to_postgres;
+        ways.get(node)
+            .with_context(|| format!("no way for node {node}"))
+    }
 }
 
 /// The nodes of a case, and its endpoints.
@@ -85,30 +115,16 @@ impl<'a> Cluster<'a> {
     /// One node more, with its own way to Kafka and to PostgreSQL.
     pub(crate) fn join(&mut self) -> Result<()> {
         let number = self.nodes.len();
-        let to_kafka = self.services.kafka.proxy(number)?.address();
-        let to_postgres = self.to_postgres(number)?;
-        let database = self
-            .services
-            .postgres
-            .url_through(to_postgres, &self.database);
-        let config = format!(
-            "[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{to_kafka}']\n\
-             [kafka.properties]\n'session.timeout.ms' = 6000\n'heartbeat.interval.ms' = 500\n\
-             [store]\nurl = '{database}'\n\
-             [dispatch]\nallowed_networks = ['127.0.0.0/8']\ngroup = '{}'\noutbox_topic = '{TOPIC}'\n",
-            self.account
-        );
-        let node = Server::builder().roles(&["dispatch"]);
-        let node = node.config(&config).shared_keys();
+        let topic = format!("outbox_topic = '{TOPIC}'\n");
+        let place = (self.account.as_str(), self.database.as_str());
+        let node = self.services.node(number, place, &topic)?;
         self.nodes.push(node.start()?);
         Ok(())
     }
 
     /// The way of a node to PostgreSQL.
     pub(crate) fn to_postgres(&self, node: usize) -> Result<&CutProxy> {
-        let ways = &self.services.to_postgres;
-        ways.get(node)
-            .with_context(|| format!("no way for node {node}"))
+        self.services.to_postgres(node)
     }
 
     /// Makes an endpoint of the account; its id.

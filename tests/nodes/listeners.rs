@@ -53,22 +53,15 @@ impl<'a> World<'a> {
             sent: 0,
         };
         for number in 0..usize::from(NODES) {
-            let to_kafka = services.kafka.proxy(number)?.address();
-            let database = services
-                .postgres
-                .url_through(&services.to_postgres[number], &database);
-            let config = format!(
-                "[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{to_kafka}']\n\
-                 [kafka.properties]\n'session.timeout.ms' = 6000\n'heartbeat.interval.ms' = 500\n\
-                 [store]\nurl = '{database}'\n\
-                 [dispatch]\nallowed_networks = ['127.0.0.0/8']\ngroup = '{name}'\nevent_topics = ['{name}']\n\
+            let more = format!(
+                "event_topics = ['{name}']\n\
                  [mail_push]\nallowed_clients = ['phone*']\naddress_tries_per_minute = 1000\n\
                  [mail_push.auth]\nimap = '{imap}'\nimap_insecure = true\n\
                  [mail_push.credstorage]\nenabled = true\nrdb = true\npasscrypt = 'of the test'\n\
                  [mail_push.sources]\norder = ['imapidle']\n\
                  [mail_push.imapidle]\nserver = '{imap}'\nimap_insecure = true\nsupports_permanent_listeners = true\n"
             );
-            let node = Server::builder().config(&config).shared_keys();
+            let node = services.node(number, (name, &database), &more)?;
             world.nodes.push(node.start()?);
         }
         for person in persons() {
@@ -251,10 +244,10 @@ fn a_node_that_is_cut_off_from_postgresql_rings_nothing_twice(
     let mut world = World::start(services, "listeners-cut")?;
     world.heard_by(3)?;
     let last = world.sent;
-    world.services.to_postgres[VICTIM].cut();
+    world.services.to_postgres(VICTIM)?.cut();
     // Others hear its mailboxes; partitions of the log that it reads wait until it is back.
     let worked = world.heard_by(2).and_then(|_| world.send());
-    world.services.to_postgres[VICTIM].heal();
+    world.services.to_postgres(VICTIM)?.heal();
     worked?;
     world.has_rung()?;
     world.heard_by(3)?;

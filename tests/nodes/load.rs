@@ -31,17 +31,27 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Notifications of an account.
     pub(crate) fn start(log: KafkaLog, account: &str) -> Result<Self> {
+        let account = account.to_owned();
+        Self::of(log, move |number| vec![notification(&account, "", number)])
+    }
+
+    /// What is made of each number.
+    pub(crate) fn of(
+        log: KafkaLog,
+        make: impl Fn(u32) -> Vec<NewRecord> + Send + 'static,
+    ) -> Result<Self> {
         let is_over = Arc::<AtomicBool>::default();
         let sent = Arc::<AtomicU32>::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (over, count, account) = (Arc::clone(&is_over), Arc::clone(&sent), account.to_owned());
+        let (over, count) = (Arc::clone(&is_over), Arc::clone(&sent));
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Acquire) {
                 let first = count.load(Ordering::Acquire);
-                let records = (first..first + BATCH).map(|n| notification(&account, "", n));
+                let records = (first..first + BATCH).flat_map(&make);
                 append(&runtime, &log, records.collect())?;
                 count.fetch_add(BATCH, Ordering::AcqRel);
                 std::thread::sleep(PAUSE);

@@ -12,6 +12,7 @@ mod cuts;
 mod listeners;
 mod load;
 mod order;
+mod transactions;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
     };
     let shared = Shared::default();
     let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES);
-    let cases = cases.chain(order::CASES).chain(listeners::CASES).copied();
+    let cases = cases.chain(order::CASES).chain(listeners::CASES);
+    let cases = cases.chain(transactions::CASES).copied();
     let trials = cases.map(|(name, case)| {
         let shared = Arc::clone(&shared);
         Trial::ignorable_test(name, move || match run(case, &shared) {
