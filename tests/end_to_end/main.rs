@@ -24,6 +24,7 @@ mod options;
 mod own_drivers;
 mod ox;
 mod processes;
+mod push_docs;
 mod real_kafka;
 mod real_outages;
 mod relay;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         lua_faults::cases(),
         own_drivers::cases(),
         ox::cases(),
+        push_docs::cases(),
         processes::cases(),
         real_kafka::cases(),
         real_outages::cases(),

@@ -1,0 +1,186 @@
+//! The steps of docs/push.md from a mail to a ring, as they stand there, with each source.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_testkit::dovecot::{Dovecot, Installation, PASSWORD, Series};
+use dovecast_testkit::endpoint::{Hook, HookEndpoint};
+use dovecast_testkit::plugin::Build;
+use dovecast_testkit::process;
+use dovecast_testkit::server::Server;
+use serde_json::Value;
+
+use crate::case::cases;
+use crate::docs::examples;
+use crate::relay::server_for;
+use crate::setup::{ARRIVAL, with_plugin};
+
+cases![
+    imapidle_rings_as_documented,
+    dovecot_rings_as_documented,
+    events_ring_as_documented,
+    mailnotify_rings_as_documented,
+];
+
+const DOCUMENT: &str = include_str!("../../docs/push.md");
+/// How long a ring is waited for before another mail is sent: the mailbox may not be heard yet.
+const NEXT_MAIL: Duration = Duration::from_secs(2);
+const MAILS: usize = 30;
+
+/// The block of the document that begins with this line, without its indentation.
+fn block(info: &str) -> Result<String> {
+    let lines = DOCUMENT
+        .lines()
+        .map(|line| line.strip_prefix("   ").unwrap_or(line));
+    let flat = lines.collect::<Vec<_>>().join("\n");
+    let found = examples(&flat, info);
+    let [block] = found[..] else {
+        anyhow::bail!("{} blocks of `{info}`", found.len());
+    };
+    Ok(format!("{block}\n"))
+}
+
+/// What the addresses of the document are here.
+struct Places(Vec<(&'static str, String)>);
+
+impl Places {
+    /// The text with the addresses of here.
+    fn put_into(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (there, here) in &self.0 {
+            text = text.replace(there, here);
+        }
+        text
+    }
+
+    fn run(&self, info: &str) -> Result<Output> {
+        let script = self.put_into(&block(info)?);
+        let mut bash = Command::new("bash");
+        let output = bash.args(["-euo", "pipefail", "-c", &script]).output();
+        let output = output.context("no bash")?;
+        ensure!(output.status.success(), "{script}: {output:?}");
+        Ok(output)
+    }
+}
+
+fn imapidle_rings_as_documented(on: Installation) -> Result<()> {
+    let dovecot = Dovecot::builder().installation(on).no_plugins().start()?;
+    rings(&dovecot, Server::builder().prepare()?, "imapidle")
+}
+
+fn dovecot_rings_as_documented(on: Installation) -> Result<()> {
+    // The address of the server has to be known to Dovecot, and that of Dovecot to the server.
+    let mut server = Server::builder().start()?;
+    let address = server.address()?.to_string();
+    server.stop()?;
+    let places = Places(vec![("127.0.0.1:8087", address.clone())]);
+    let config = match on.series() {
+        Series::V2_3 => block("dovecot.conf push 2.3")?,
+        Series::V2_4 => block("dovecot.conf push 2.4")?,
+    };
+    let dovecot = Dovecot::builder()
+        .installation(on)
+        .no_plugins()
+        .config(&places.put_into(&config))
+        .start()?;
+    listen_at(&server, &address)?;
+    rings(&dovecot, server, "dovecot")
+}
+
+fn events_ring_as_documented(on: Installation) -> Result<()> {
+    let dovecot = with_plugin(on, Build::Dev)?
+        .relay()
+        .driver("kafka")
+        .start()?;
+    let server = server_for(&dovecot).prepare()?;
+    rings(&dovecot, server, "events")
+}
+
+fn mailnotify_rings_as_documented(on: Installation) -> Result<()> {
+    let dovecot = Dovecot::builder().installation(on).no_plugins().start()?;
+    rings(&dovecot, Server::builder().prepare()?, "mailnotify")
+}
+
+/// Has a server that is down listen at this address when it starts.
+fn listen_at(server: &Server, address: &str) -> Result<()> {
+    let text = fs::read_to_string(server.config_file())?;
+    // The port behind that may be another's.
+    let listen = format!("{address}\"\nmonitor_listen = \"127.0.0.1:0");
+    let text = text.replacen("127.0.0.1:0", &listen, 1);
+    Ok(fs::write(server.config_file(), text)?)
+}
+
+/// Follows the document with a server that is down.
+fn rings(dovecot: &Dovecot, mut server: Server, source: &str) -> Result<()> {
+    let device = HookEndpoint::start()?;
+    let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+    let imap = format!("{}:{}", dovecot.address(), dovecot.imap_port());
+    let mut places = Places(vec![
+        ("127.0.0.1:143", imap),
+        ("127.0.0.1:23420", format!("127.0.0.1:{port}")),
+        ("127.0.0.1/23420", format!("127.0.0.1/{port}")),
+        ("http://127.0.0.1:9099/", device.url()),
+        ("\"secret\"", format!("\"{PASSWORD}\"")),
+    ]);
+    let config = block("toml push")? + &block(&format!("toml push {source}"))?;
+    let before = fs::read_to_string(server.config_file())?;
+    let config = format!("{before}\n{}", places.put_into(&config));
+    fs::write(server.config_file(), config)?;
+    server.start_again()?;
+    places
+        .0
+        .push(("127.0.0.1:8087", server.address()?.to_string()));
+    places.run("sh push")?;
+    let listed = process::poll_until(ARRIVAL, || {
+        let listed = server.run(["pushusers"]).ok()?;
+        listed.contains("alice").then_some(())
+    });
+    listed.with_context(|| format!("{:?}", server.run(["pushusers"])))?;
+    for _ in 0..MAILS {
+        let mut lmtp = dovecot.lmtp()?;
+        let mail = b"From: Bob <bob@example.org>\r\nSubject: Hello\r\n\r\nHello Alice.\r\n";
+        lmtp.deliver_ok("bob@example.org", &["alice"], mail)?;
+        lmtp.quit()?;
+        if source == "mailnotify" {
+            places.run("sh push packet")?;
+        }
+        let rung = process::poll_until(NEXT_MAIL, || device.hooks().into_iter().find(is_told));
+        if let Some(hook) = rung {
+            return check_told(&hook, source != "events");
+        }
+    }
+    anyhow::bail!("{:?}; {}", device.hooks(), server.server_log())
+}
+
+/// Whether a mail is named: a packet may come before it is known which ones are new.
+fn is_told(hook: &Hook) -> bool {
+    hook.body.contains("\"uid\"")
+}
+
+/// That what the device gets is what the document shows, apart from the numbers.
+fn check_told(hook: &Hook, knows_unseen: bool) -> Result<()> {
+    let mut shown: Value = serde_json::from_str(&block("json push")?)?;
+    if !knows_unseen {
+        let payload = shown["payload"].as_object_mut().context("no payload")?;
+        payload.remove("unseen").context("`unseen` is not shown")?;
+    }
+    let told: Value = serde_json::from_str(&hook.body)?;
+    ensure!(without_numbers(&told) == without_numbers(&shown), "{told}");
+    Ok(())
+}
+
+fn without_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(_) => Value::from(0),
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| (name.clone(), without_numbers(value)));
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
+}
