@@ -11,13 +11,14 @@
 mod log;
 mod options;
 mod process;
+mod running;
 mod stats;
 mod transaction;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 pub use dovecast_lua_host::serve;
 use dovecast_lua_host::wire::{Answer, Done, MAX_OPEN_TRANSACTIONS, Request, Start};
@@ -25,6 +26,7 @@ use tokio::sync::Mutex;
 
 pub use options::{Flavour, LuaOptions};
 use process::{Asked, Script};
+use running::{FileState, Running};
 use stats::Counters;
 pub use stats::LuaStats;
 pub use transaction::{BadTransaction, Transaction};
@@ -79,23 +81,6 @@ struct State {
     is_traced: bool,
 }
 
-/// A process with the script loaded.
-struct Running {
-    script: Script,
-    file: Option<FileState>,
-    /// Transactions that have begun, and when they were last heard of.
-    open: HashMap<String, Instant>,
-    is_traced: bool,
-}
-
-/// What tells one state of a file from the next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FileState {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    inode: u64,
-}
-
 impl LuaTarget {
     /// A script, which is loaded for the first transaction; the command is that of
     /// `dovecast lua-host`.
@@ -126,11 +111,16 @@ impl LuaTarget {
     /// is killed.
     pub async fn handle(&self, transaction: &Transaction, until: Instant) -> Handled {
         let mut state = self.state.lock().await;
+        let began = Instant::now();
         // A process that is being started dies with this.
         let ready = tokio::time::timeout_at(until.into(), self.ready(&mut state)).await;
         let mut running = match ready.unwrap_or_else(|_| Err(self.not_in_time(&mut state))) {
             Ok(()) => match state.running.take() {
-                Some(running) => running,
+                Some(running) if running.has_time(began, until, self.options.time_limit) => running,
+                Some(running) => {
+                    state.running = Some(running);
+                    return loaded_late();
+                }
                 None => return failed("the script has no process", false),
             },
             Err(failed) => return failed,
@@ -252,6 +242,7 @@ impl LuaTarget {
                 state.running = Some(Running {
                     script,
                     file,
+                    since: Instant::now(),
                     open: HashMap::new(),
                     is_traced,
                 });
@@ -350,17 +341,6 @@ impl LuaTarget {
     }
 }
 
-impl Running {
-    /// Remembers whether a transaction is open.
-    fn note(&mut self, transaction: &Transaction, has_failed: bool) {
-        if transaction.is_last || has_failed {
-            self.open.remove(&transaction.id);
-        } else {
-            self.open.insert(transaction.id.clone(), Instant::now());
-        }
-    }
-}
-
 impl std::fmt::Debug for LuaTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LuaTarget")
@@ -377,6 +357,14 @@ fn wait(state: &mut State, file: Option<FileState>) -> Duration {
     state.back_off = Some((time, Instant::now()));
     state.died_with = file;
     time
+}
+
+fn loaded_late() -> Handled {
+    Handled::Failed {
+        reason: "the script took long to load: it is called at the next attempt".to_owned(),
+        retry_after: Some(Duration::ZERO),
+        was_called: false,
+    }
 }
 
 fn failed(reason: impl Into<String>, was_called: bool) -> Handled {

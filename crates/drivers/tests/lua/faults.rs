@@ -236,9 +236,25 @@ async fn a_transaction_ends_with_its_process() -> Result<()> {
 async fn what_takes_longer_than_there_is_time_is_killed() -> Result<()> {
     // No function is late: there is less time for all of them.
     let script = with_event("together", "while true do end")?;
+    let whole = transaction("t", &[mail(1)]);
+    // It is loaded, and not called for what it may not end in time.
+    let handled = script
+        .target
+        .handle(&whole, Instant::now() + SOON * 10)
+        .await;
+    assert!(
+        matches!(
+            &handled,
+            Handled::Failed {
+                was_called: false,
+                retry_after: Some(Duration::ZERO),
+                ..
+            }
+        ),
+        "{handled:?}"
+    );
     let load = script.part(&transaction("t", &[])).await;
     assert_eq!(load, Handled::Done);
-    let whole = transaction("t", &[mail(1)]);
     let handled = script.target.handle(&whole, Instant::now() + SOON).await;
     let Handled::Failed {
         reason,
