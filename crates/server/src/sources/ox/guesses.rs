@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{LineLimit, RateLimits, Rates};
 
+use crate::api::forwarded::UNREADABLE;
 use crate::serve::http::network;
 
 /// Wrong passwords of one address in a second, after ten at once: a person who tries what it was
@@ -73,8 +74,12 @@ impl Guesses {
         Err(wait)
     }
 
-    /// The address has said the right ones.
+    /// The address has said the right ones. Whose address cannot be read is not known by it: anyone
+    /// may have none.
     pub(crate) fn was_right(&self, address: IpAddr) {
+        if address == UNREADABLE {
+            return;
+        }
         let mut known = self.known();
         if known.len() < REMEMBERED {
             known.insert(address);
@@ -151,5 +156,15 @@ mod tests {
         );
         assert!(guesses.admit(address(2, 1)).is_ok(), "of another network");
         assert!(guesses.stats().held_off > 0);
+    }
+
+    #[test]
+    fn nobody_is_known_by_an_address_that_cannot_be_read() {
+        let guesses = Guesses::default();
+        guesses.was_right(UNREADABLE);
+        for _ in 0..100 {
+            guesses.was_wrong(UNREADABLE);
+        }
+        assert!(guesses.admit(UNREADABLE).is_err());
     }
 }
