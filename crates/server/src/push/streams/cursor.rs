@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Longest cursor, in bytes: numbers, and the name of a topic.
 const MAX_BYTES: usize = 400;
 
+/// Longest name of a topic, in bytes: Kafka's.
+const MAX_TOPIC_BYTES: usize = 249;
+
 /// Place of a record in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -71,7 +74,7 @@ impl FromStr for Cursor {
             partition => Some(Place {
                 partition: number(partition)?,
                 offset: number(parts.next())?,
-                topic: parts.next().ok_or(BadCursor)?.into(),
+                topic: topic(parts.next())?.into(),
             }),
         };
         Ok(Self { time_ms, place })
@@ -85,6 +88,14 @@ fn number<T: FromStr>(text: Option<&str>) -> Result<T, BadCursor> {
         return Err(BadCursor);
     }
     text.parse().map_err(|_| BadCursor)
+}
+
+/// What a topic may be called: a cursor is said again as it came, so that nothing else is taken.
+fn topic(text: Option<&str>) -> Result<&str, BadCursor> {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_name =
+        |text: &&str| (1..=MAX_TOPIC_BYTES).contains(&text.len()) && text.bytes().all(is_usual);
+    text.filter(is_name).ok_or(BadCursor)
 }
 
 #[cfg(test)]
@@ -121,10 +132,17 @@ mod tests {
             "1.2.99999999999999999999.t",
             "99999999999999999999",
             "1.4294967296.0.t",
+            "1.2.3.",
+            "1.2.3.t\n\ndata: forged",
+            "1.2.3.t\r",
+            "1.2.3.a topic",
+            "1.2.3.\u{e9}",
         ] {
             assert_eq!(text.parse::<Cursor>(), Err(BadCursor), "{text}");
         }
-        let long = format!("1.2.3.{}", "t".repeat(1_000_000));
-        assert_eq!(long.parse::<Cursor>(), Err(BadCursor));
+        for bytes in [250, 1_000_000] {
+            let long = format!("1.2.3.{}", "t".repeat(bytes));
+            assert_eq!(long.parse::<Cursor>(), Err(BadCursor), "{bytes}");
+        }
     }
 }
