@@ -129,6 +129,17 @@ impl CatchUp {
         Ok(())
     }
 
+    /// Lets others read if it has for long.
+    async fn share(&mut self) -> Result<(), Stop> {
+        let Some(turn) = &mut self.turn else {
+            return Ok(());
+        };
+        tokio::select! {
+            () = turn.share() => Ok(()),
+            () = self.sink.closed() => Err(Stop::Gone),
+        }
+    }
+
     /// Hands on what comes next, as soon as there is room for it: nobody waits for the client but
     /// its own stream, and that only as long as there is patience.
     async fn send(&mut self, caught: Caught) -> Result<(), Stop> {
@@ -183,7 +194,7 @@ impl<L: Log> Catching<L> {
         for topic in self.topics.iter() {
             let place = request.from.place.clone();
             if let Some(place) = place.filter(|place| *place.topic == **topic && !is_old) {
-                self.behind(request, &place).await?;
+                self.behind(request, &place, oldest_ms).await?;
             } else {
                 let time_ms = request.from.time_ms.max(oldest_ms) - SKEW_MS;
                 self.since(request, topic, time_ms).await?;
@@ -192,8 +203,14 @@ impl<L: Log> Catching<L> {
         Ok(())
     }
 
-    /// What is in the partition of a record behind it.
-    async fn behind(&self, request: &mut CatchUp, place: &Place) -> Result<(), Stop> {
+    /// What is in the partition of a record behind it, unless it is older: the time of a cursor is
+    /// what its client says, and may be another than that of the record.
+    async fn behind(
+        &self,
+        request: &mut CatchUp,
+        place: &Place,
+        oldest_ms: i64,
+    ) -> Result<(), Stop> {
         let partition = (Arc::clone(&place.topic), place.partition);
         let until = request.until.get(&partition).copied().unwrap_or(0);
         let from = place.offset.saturating_add(1);
@@ -205,6 +222,13 @@ impl<L: Log> Catching<L> {
                 return request.send(Caught::Gap).await;
             }
         }
+        let oldest = StartAt::Time(oldest_ms - SKEW_MS);
+        let oldest = attempt(|| self.log.positions(&place.topic, oldest)).await?;
+        let oldest = oldest.get(place.partition as usize).copied().unwrap_or(0);
+        if from < oldest {
+            request.send(Caught::Gap).await?;
+        }
+        let from = from.max(oldest);
         if from >= until {
             return Ok(());
         }
@@ -246,6 +270,7 @@ impl<L: Log> Catching<L> {
         let quiet = request.patience.quiet;
         let mut failures = 0;
         while !targets.is_empty() {
+            request.share().await?;
             let next = tokio::select! {
                 next = timeout(quiet, reader.next()) => next,
                 () = request.sink.closed() => return Err(Stop::Gone),

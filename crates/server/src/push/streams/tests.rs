@@ -10,7 +10,7 @@ use dovecast_log::{
 };
 use dovecast_mail_push::Person;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Place};
 use super::outlet::End;
 use super::request::Asked;
 use super::source::Next;
@@ -34,9 +34,14 @@ const PATIENT: Patience = Patience {
 type Answer = Result<Vec<Record>, LogError>;
 type Answers = mpsc::UnboundedReceiver<Answer>;
 
-/// A log of one partition.
+/// A log of one partition, or of more that are as long.
 #[derive(Clone)]
 struct Script {
+    partitions: usize,
+    /// Offset of the oldest record.
+    begin: u64,
+    /// Offset of the oldest record since any time.
+    since: u64,
     end: u64,
     /// What readers from a time or a place on are answered; nothing comes after it.
     old: Arc<Mutex<Answers>>,
@@ -57,6 +62,9 @@ impl Script {
         }
         let (new, later) = mpsc::unbounded_channel();
         let script = Self {
+            partitions: 1,
+            begin: 0,
+            since: 0,
             end,
             old: Arc::new(Mutex::new(answers)),
             new: Arc::new(Mutex::new(later)),
@@ -97,7 +105,12 @@ impl Log for Script {
     }
 
     async fn positions(&self, _: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
-        Ok(vec![if start == StartAt::End { self.end } else { 0 }])
+        let offset = match start {
+            StartAt::End => self.end,
+            StartAt::Time(_) => self.since,
+            _ => self.begin,
+        };
+        Ok(vec![offset; self.partitions])
     }
 
     async fn reader(&self, _: &str, start: StartAt) -> Result<ScriptReader, LogError> {
@@ -238,4 +251,23 @@ async fn a_client_that_does_not_read_what_it_has_missed_is_cut() {
     let end = poll_fn(|context| source.poll_end(context)).await;
     assert_eq!(end, End::Cut);
     assert_eq!(counters.get(Count::StreamCut), 1);
+}
+
+#[tokio::test]
+async fn a_place_before_the_oldest_time_is_told_as_a_gap() {
+    let (mut log, _says) = Script::new(10, vec![mail(8), mail(9)]);
+    log.since = 8;
+    let (streams, _) = streams(&log, PATIENT);
+    let place = |offset| Place {
+        topic: TOPIC.into(),
+        partition: 0,
+        offset,
+    };
+    let mut source = open(&streams, Some(Cursor::at(now_ms(), place(0)))).await;
+    for expected in ["gap", "offset 8", "offset 9", "caught up"] {
+        assert_eq!(next(&mut source).await, expected);
+    }
+    // Nothing was missed of what is as old as the log hands out.
+    let mut source = open(&streams, Some(Cursor::at(now_ms(), place(9)))).await;
+    assert_eq!(next(&mut source).await, "caught up");
 }

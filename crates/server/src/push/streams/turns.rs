@@ -3,8 +3,10 @@
 //! reads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Streams that read the log at the same time, on one node.
 const READING: usize = 8;
@@ -13,6 +15,9 @@ const READING: usize = 8;
 const BEGUN: usize = 32;
 /// Streams of one person that have: those of a phone and of a window.
 const BEGUN_OF_PERSON: usize = 2;
+
+/// How long a stream reads until others have their turn before it goes on.
+const READ_AT_A_TIME: Duration = Duration::from_secs(1);
 
 /// All turns of a node.
 #[derive(Clone)]
@@ -31,6 +36,8 @@ pub(super) struct Turn {
     _begun: Option<OwnedSemaphorePermit>,
     all_reading: Arc<Semaphore>,
     reading: Option<OwnedSemaphorePermit>,
+    /// Since when it reads.
+    since: Instant,
 }
 
 impl Default for Turns {
@@ -56,6 +63,7 @@ impl Turns {
             _begun: permit(&self.begun).await,
             all_reading: Arc::clone(&self.reading),
             reading: permit(&self.reading).await,
+            since: Instant::now(),
         }
     }
 }
@@ -66,11 +74,46 @@ impl Turn {
         self.reading = None;
         let come = waiting.await;
         self.reading = permit(&self.all_reading).await;
+        self.since = Instant::now();
         come
+    }
+
+    /// Lets those read who wait for it, if this one has read for long: permits are given in the
+    /// order in which they are asked for.
+    pub(super) async fn share(&mut self) {
+        if self.since.elapsed() >= READ_AT_A_TIME {
+            self.aside(async {}).await;
+        }
     }
 }
 
 async fn permit(of: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     // No semaphore of these is ever closed.
     Arc::clone(of).acquire_owned().await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_read_for_long_lets_another_read() {
+        let turns = Turns::default();
+        let mut all = Vec::new();
+        for _ in 0..READING {
+            all.push(turns.take(&TurnsOfPerson::default()).await);
+        }
+        let next = async { drop(turns.take(&TurnsOfPerson::default()).await) };
+        tokio::pin!(next);
+        let first = &mut all[0];
+        first.since += READ_AT_A_TIME;
+        tokio::select! {
+            biased;
+            () = &mut next => unreachable!("nobody has read for long"),
+            () = first.share() => {}
+        }
+        first.since = Instant::now() - READ_AT_A_TIME;
+        tokio::join!(next, first.share());
+        assert!(first.reading.is_some());
+    }
 }
