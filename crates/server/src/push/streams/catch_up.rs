@@ -247,17 +247,28 @@ impl<L: Log> Catching<L> {
         let start = StartAt::Time(time_ms);
         let begins = attempt(|| self.log.positions(topic, start)).await?;
         let mut targets = HashMap::new();
-        for (partition, begin) in (0..).zip(begins) {
+        for (partition, begin) in (0..).zip(begins.iter().copied()) {
             let until = request.until.get(&(topic.into(), partition));
             if let Some(until) = until.filter(|until| begin < **until) {
                 targets.insert(partition, *until);
             }
         }
-        if targets.is_empty() {
-            return Ok(());
+        let reader = if targets.is_empty() {
+            None
+        } else {
+            Some(attempt(|| self.log.reader(topic, start)).await?)
+        };
+        // Asked for behind the reader, so that nothing expires between the two. What is begun at
+        // the oldest record there is may have had others before it that were missed.
+        let oldest = attempt(|| self.log.positions(topic, StartAt::Beginning)).await?;
+        let mut ranges = begins.iter().zip(&oldest);
+        if ranges.any(|(begin, oldest)| *oldest > 0 && begin <= oldest) {
+            request.send(Caught::Gap).await?;
         }
-        let mut reader = attempt(|| self.log.reader(topic, start)).await?;
-        self.read(request, &mut reader, targets).await
+        match reader {
+            Some(mut reader) => self.read(request, &mut reader, targets).await,
+            None => Ok(()),
+        }
     }
 
     /// Reads until each partition is where the feed was.

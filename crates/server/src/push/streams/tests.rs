@@ -271,3 +271,14 @@ async fn a_place_before_the_oldest_time_is_told_as_a_gap() {
     let mut source = open(&streams, Some(Cursor::at(now_ms(), place(9)))).await;
     assert_eq!(next(&mut source).await, "caught up");
 }
+
+#[tokio::test]
+async fn records_that_may_have_expired_since_a_time_are_told_as_a_gap() {
+    let (mut log, _says) = Script::new(7, vec![mail(5), mail(6)]);
+    (log.begin, log.since) = (5, 5);
+    let (streams, _) = streams(&log, PATIENT);
+    let mut source = open(&streams, Some(Cursor::of_time(now_ms()))).await;
+    for expected in ["gap", "offset 5", "offset 6", "caught up"] {
+        assert_eq!(next(&mut source).await, expected);
+    }
+}
