@@ -280,20 +280,27 @@ impl<L: Log> Catching<L> {
     ) -> Result<(), Stop> {
         let quiet = request.patience.quiet;
         let mut failures = 0;
+        // Since when none of the partitions has brought anything that are still read.
+        let mut heard = Instant::now();
         while !targets.is_empty() {
+            let waits = Instant::now();
             request.share().await?;
+            heard += waits.elapsed();
+            let left = quiet.saturating_sub(heard.elapsed());
             let next = tokio::select! {
-                next = timeout(quiet, reader.next()) => next,
+                next = timeout(left, reader.next()) => next,
                 () = request.sink.closed() => return Err(Stop::Gone),
             };
             match next {
                 Err(_) => return request.send(Caught::Gap).await,
                 Ok(Ok(records)) => {
                     failures = 0;
+                    let mut is_heard = false;
                     for record in &records {
                         let Some(until) = targets.get(&record.partition).copied() else {
                             continue;
                         };
+                        is_heard = true;
                         if record.offset < until {
                             self.take(request, record).await?;
                         }
@@ -301,14 +308,25 @@ impl<L: Log> Catching<L> {
                             targets.remove(&record.partition);
                         }
                     }
+                    if is_heard {
+                        heard = Instant::now();
+                    } else if heard.elapsed() >= quiet {
+                        return request.send(Caught::Gap).await;
+                    }
                 }
                 Ok(Err(LogError::Closed)) => return Err(Stop::Gone),
-                Ok(Err(LogError::Expired { .. } | LogError::Corrupt { .. })) => {
+                Ok(Err(
+                    LogError::Expired { partition, .. } | LogError::Corrupt { partition, .. },
+                )) => {
                     request.send(Caught::Gap).await?;
+                    if targets.contains_key(&partition) {
+                        heard = Instant::now();
+                    }
                 }
                 Ok(Err(_)) if failures < MAX_FAILURES => {
                     failures += 1;
                     tokio::time::sleep(RETRY_INTERVAL).await;
+                    heard = Instant::now();
                 }
                 Ok(Err(_)) => return Err(Stop::Failed),
             }

@@ -282,3 +282,33 @@ async fn records_that_may_have_expired_since_a_time_are_told_as_a_gap() {
         assert_eq!(next(&mut source).await, expected);
     }
 }
+
+#[tokio::test]
+async fn a_partition_that_is_quiet_is_told_as_a_gap_while_others_are_busy() {
+    let (mut log, _says) = Script::new(1, Vec::new());
+    log.partitions = 2;
+    let (busy, more) = mpsc::unbounded_channel();
+    log.old = Arc::new(Mutex::new(more));
+    busy.send(Ok(vec![mail(0)])).expect("a reader");
+    let patience = Patience {
+        quiet: SHORT,
+        ..PATIENT
+    };
+    let (streams, _) = streams(&log, patience);
+    let mut source = open(&streams, Some(Cursor::of_time(now_ms()))).await;
+    let goes_on = async {
+        for offset in 1.. {
+            busy.send(Ok(vec![mail(offset)])).expect("a reader");
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    let told = async {
+        for expected in ["offset 0", "gap", "caught up"] {
+            assert_eq!(next(&mut source).await, expected);
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = goes_on => {}
+    }
+}
