@@ -185,8 +185,9 @@ impl<L: Log> Catching<L> {
 
     async fn tell(&self, request: &mut CatchUp) -> Result<(), Stop> {
         request.begin(&self.turns).await?;
+        let now_ms = now_ms();
         // What is older nobody is rung for either.
-        let oldest_ms = now_ms() - deadline_ms();
+        let oldest_ms = now_ms - deadline_ms();
         let is_old = request.from.time_ms < oldest_ms;
         if is_old {
             request.send(Caught::Gap).await?;
@@ -196,7 +197,11 @@ impl<L: Log> Catching<L> {
             if let Some(place) = place.filter(|place| *place.topic == **topic && !is_old) {
                 self.behind(request, &place, oldest_ms).await?;
             } else {
-                let time_ms = request.from.time_ms.max(oldest_ms) - SKEW_MS;
+                if request.from.time_ms > now_ms + SKEW_MS {
+                    // What was missed in a time that has not come nobody knows.
+                    request.send(Caught::Gap).await?;
+                }
+                let time_ms = request.from.time_ms.clamp(oldest_ms, now_ms) - SKEW_MS;
                 self.since(request, topic, time_ms).await?;
             }
         }

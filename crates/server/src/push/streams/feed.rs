@@ -16,6 +16,7 @@ use super::cursor::Place;
 use super::hub::{Hub, Seen};
 use super::turns::Turns;
 use crate::push::counters::{Count, Counters};
+use crate::push::engine::now_ms;
 
 /// How long until the log is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -34,6 +35,7 @@ pub(super) struct Feed {
 impl Feed {
     /// Follows the log until it is closed.
     pub(super) async fn follow<L: Log + Clone>(&self, log: &L, topics: &[String]) {
+        let begins_ms = now_ms();
         let mut readers = Vec::new();
         let mut seen = Seen::new();
         for topic in topics {
@@ -46,7 +48,7 @@ impl Feed {
             }
             readers.push(reader);
         }
-        self.hub.begin(seen);
+        self.hub.begin(seen, begins_ms);
         let mut tasks = JoinSet::new();
         for reader in readers {
             let feed = self.clone();

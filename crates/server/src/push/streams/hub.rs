@@ -16,6 +16,10 @@ use crate::push::counters::{Count, Counters};
 /// Offset of the next record by topic and partition.
 pub(super) type Seen = BTreeMap<(Arc<str>, u32), u64>;
 
+/// How far the time of a new cursor goes back at most, in milliseconds: a feed that reads nothing
+/// for so long cannot be told from a log into which nothing was written.
+const MAX_BACK_MS: i64 = 3_600_000;
+
 /// The streams.
 pub(super) struct Hub {
     limits: StreamLimits,
@@ -29,6 +33,8 @@ struct Inner {
     by_person: HashMap<Person, Theirs>,
     total: usize,
     seen: Seen,
+    /// Time of the newest record that the feed has read, or when it began.
+    seen_ms: i64,
     is_stopping: bool,
 }
 
@@ -74,11 +80,12 @@ impl Hub {
         let _ = self.is_followed.subscribe().wait_for(|is| *is).await;
     }
 
-    /// From now on the log is followed from there. Streams of before are cut: they may have missed
-    /// something, and go on from the log.
-    pub(super) fn begin(&self, seen: Seen) {
+    /// From now on the log is followed from where it ended at that time or later. Streams of before
+    /// are cut: they may have missed something, and go on from the log.
+    pub(super) fn begin(&self, seen: Seen, time_ms: i64) {
         let mut inner = self.inner();
         inner.seen = seen;
+        inner.seen_ms = time_ms;
         end_all(&inner, End::Cut);
         drop(inner);
         self.is_followed.send_replace(true);
@@ -115,6 +122,7 @@ impl Hub {
         let behind = place.offset + 1;
         let partition = (Arc::clone(&place.topic), place.partition);
         inner.seen.insert(partition, behind);
+        inner.seen_ms = inner.seen_ms.max(time_ms);
         let Some(event) = event else {
             return;
         };
@@ -149,7 +157,8 @@ impl Hub {
         self.inner().seen.clone()
     }
 
-    /// The cursor of a stream that begins now, and has been told nothing yet.
+    /// The cursor of a stream that begins now, and has been told nothing yet: where the feed is, as
+    /// what it has not read yet is lost otherwise to who is cut before that is told.
     pub(super) fn now(&self, now_ms: i64) -> Cursor {
         let inner = self.inner();
         let mut partitions = inner.seen.iter();
@@ -162,7 +171,7 @@ impl Hub {
                 };
                 Cursor::at(now_ms, place)
             }
-            _ => Cursor::of_time(now_ms),
+            _ => Cursor::of_time(inner.seen_ms.max(now_ms - MAX_BACK_MS).min(now_ms)),
         }
     }
 
@@ -224,5 +233,43 @@ impl Drop for Slot {
         }
         inner.total = inner.total.saturating_sub(1);
         self.hub.counters.streams(inner.total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::push::streams::Patience;
+
+    #[test]
+    fn a_cursor_is_no_later_than_what_the_feed_has_read() {
+        let limits = StreamLimits {
+            per_person: 1,
+            total: 1,
+            ping: Duration::from_secs(1),
+            patience: Patience::default(),
+        };
+        let hub = Hub::new(limits, Arc::default());
+        let place = |partition, offset| Place {
+            topic: "dovecot".into(),
+            partition,
+            offset,
+        };
+        let seen: [((Arc<str>, u32), u64); 2] =
+            [0, 1].map(|partition| (("dovecot".into(), partition), 7));
+        hub.begin(Seen::from(seen), 10_000_000);
+        assert_eq!(hub.now(10_005_000), Cursor::of_time(10_000_000));
+        hub.deliver(place(0, 7), 10_006_000, None);
+        hub.deliver(place(1, 7), 10_004_000, None);
+        assert_eq!(hub.now(10_009_000), Cursor::of_time(10_006_000));
+        // A clock of another host goes ahead.
+        assert_eq!(hub.now(10_005_500), Cursor::of_time(10_005_500));
+        let later = 90_000_000;
+        assert_eq!(hub.now(later), Cursor::of_time(later - MAX_BACK_MS));
+        // The place in the only partition is where the feed is.
+        hub.begin(Seen::from([(("dovecot".into(), 0), 7)]), 10_000_000);
+        assert_eq!(hub.now(later), Cursor::at(later, place(0, 6)));
     }
 }

@@ -312,3 +312,14 @@ async fn a_partition_that_is_quiet_is_told_as_a_gap_while_others_are_busy() {
         () = goes_on => {}
     }
 }
+
+#[tokio::test]
+async fn a_time_to_come_is_told_as_a_gap() {
+    let (log, _says) = Script::new(0, Vec::new());
+    let (streams, _) = streams(&log, PATIENT);
+    let to_come = now_ms() + 3_600_000;
+    let mut source = open(&streams, Some(Cursor::of_time(to_come))).await;
+    for expected in ["gap", "caught up"] {
+        assert_eq!(next(&mut source).await, expected);
+    }
+}
