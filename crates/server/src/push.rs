@@ -21,6 +21,7 @@ mod streams;
 pub(crate) mod wiring;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -47,6 +48,8 @@ struct Parts {
     trusted_proxies: Vec<IpNet>,
     /// Whose pages may ask in the name of the user whom a trusted proxy names.
     allowed_origins: Vec<Origin>,
+    /// How long a request may take.
+    request_time: Duration,
 }
 
 impl PushApi {
@@ -56,6 +59,7 @@ impl PushApi {
             streams,
             trusted_proxies: config.http.trusted_proxies.clone(),
             allowed_origins: config.mail_push.allowed_origins.clone(),
+            request_time: Duration::from_secs(config.http.request_timeout_seconds.get()),
         }))
     }
 
@@ -65,6 +69,10 @@ impl PushApi {
 
     fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+
+    fn request_time(&self) -> Duration {
+        self.0.request_time
     }
 }
 

@@ -206,6 +206,18 @@ fn now_ms() -> u128 {
 }
 
 #[test]
+fn a_poll_on_which_nothing_is_told_is_answered_in_the_time_of_its_request() {
+    let world = World::with("", "request_timeout_seconds = 2");
+    let (token, _) = world.token("3", "11");
+    let query = format!("EIO=3&session={token}");
+    let first = poll(&world, &query, None);
+    let (_, sid) = first.body.split_once("\"sid\":\"").expect("a name");
+    let (sid, _) = sid.split_once('"').expect("a name");
+    let told = poll(&world, &format!("{query}&sid={sid}"), None);
+    assert_eq!((told.status, told.body.as_str()), (200, "1:6"));
+}
+
+#[test]
 fn polls_of_both_versions_get_the_fields_of_the_original() {
     let world = World::start("");
     let (token, _) = world.token("3", "11");

@@ -21,7 +21,8 @@ use crate::push::routes::PushError;
 use crate::push::streams::request::Asked;
 use crate::push::streams::source::{Next, Source};
 
-/// Longest time of a poll on which nothing is told: less than the time that a request has.
+/// Longest time of a poll on which nothing is told; half the time that a request has, where that is
+/// less.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
 /// How long a stream waits for the next request beyond the time between pings.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,7 +155,8 @@ pub(super) async fn go_on(
     let answered = if is_post {
         said(&polled, request).await
     } else {
-        poll(&polled, asked).await
+        let longest = longest_poll(api.request_time());
+        poll(&polled, asked, longest).await
     };
     let mut response = match answered {
         Ok(response) => response,
@@ -205,13 +207,17 @@ async fn said(polled: &Polled, request: Request) -> Answered {
     Ok(payload("ok".to_owned()))
 }
 
-async fn poll(polled: &Polled, mut asked: Asked) -> Answered {
+fn longest_poll(request_time: Duration) -> Duration {
+    LONGEST_POLL.min(request_time / 2)
+}
+
+async fn poll(polled: &Polled, mut asked: Asked, longest: Duration) -> Answered {
     // Two polls at a time are the mark of a client that is broken.
     let Ok(mut source) = polled.source.try_lock() else {
         return Err(Some(Refused::BadRequest));
     };
     let streaming = asked.connection.take().map(|connection| connection.begin());
-    let until = Instant::now() + LONGEST_POLL;
+    let until = Instant::now() + longest;
     let found = loop {
         let (is_connected, next_ping, mut found) = {
             let mut state = polled.state();
@@ -272,4 +278,17 @@ async fn gather(source: &mut Source, found: &mut Vec<String>) -> Result<(), ()> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_is_answered_before_its_request_is_ended() {
+        for (request_secs, poll_ms) in [(1, 500), (20, 10_000), (40, 20_000), (3_600, 20_000)] {
+            let longest = longest_poll(Duration::from_secs(request_secs));
+            assert_eq!(longest, Duration::from_millis(poll_ms), "{request_secs}");
+        }
+    }
 }
