@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use dovecast_mail_push::Person;
 use dovecast_store::{MailboxCredentials, Passcrypt, Store};
@@ -39,6 +40,7 @@ struct InMemory {
     sealed: String,
     name: Arc<str>,
     is_refused: bool,
+    kept: Instant,
 }
 
 /// What is known of a person's password without opening it.
@@ -106,6 +108,7 @@ impl Vault {
                 sealed,
                 name,
                 is_refused: false,
+                kept: Instant::now(),
             },
         );
     }
@@ -189,9 +192,12 @@ impl Vault {
         Ok(())
     }
 
-    /// Forgets what is in memory of persons for whom nothing needs it any more.
-    pub fn forget_others(&self, is_needed: impl Fn(&Person) -> bool) {
-        self.memory().retain(|person, _| is_needed(person));
+    /// Forgets what is in memory of persons for whom nothing needs it any more. What was kept since
+    /// `asked`, when it was begun to be asked who needs what, stays: its session may be younger than
+    /// the answer.
+    pub fn forget_others(&self, asked: Instant, is_needed: impl Fn(&Person) -> bool) {
+        self.memory()
+            .retain(|person, one| one.kept >= asked || is_needed(person));
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<Person, InMemory>> {

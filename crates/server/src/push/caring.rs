@@ -203,6 +203,7 @@ impl Caring {
 
     /// Persons who have a listener: permanent, or bound to a session.
     async fn wanted(&self) -> dovecast_store::Result<HashMap<Person, Wanted>> {
+        let asked = Instant::now();
         let mut facts: HashMap<Person, Facts> = HashMap::new();
         for person in self.store.persons_with_sessions().await? {
             facts.entry(person).or_default().has_session = true;
@@ -216,7 +217,7 @@ impl Caring {
         }
         let known = self.vault.known().await?;
         let keeps = self.vault.storage() == CredentialStorage::Memory;
-        self.vault.forget_others(|person| {
+        self.vault.forget_others(asked, |person| {
             facts.get(person).is_some_and(|facts| {
                 facts.has_session || facts.has_metadata || keeps && !facts.clients.is_empty()
             })

@@ -22,8 +22,11 @@ const KNOWN: &str = "SELECT id, context, user_name FROM push_credential WHERE re
 const REFUSE: &str = "UPDATE push_credential SET refused_ms = $1 \
     WHERE context = $2 AND user_name = $3 AND id = $4";
 const FIND: &str = "SELECT id, sealed FROM push_credential WHERE context = $1 AND user_name = $2 AND refused_ms IS NULL";
-/// Looks at both in one statement, so that what is made meanwhile keeps them.
-const FORGET: &str = "DELETE FROM push_credential WHERE context = $1 AND user_name = $2 \
+/// What was stored a short time ago is not forgotten: its session, which is there before it, may be
+/// younger than what a statement sees that forgets.
+pub(super) const SPARED_MS: i64 = 60_000;
+/// Looks at all in one statement, so that what is made meanwhile keeps them.
+const FORGET: &str = "DELETE FROM push_credential WHERE context = $1 AND user_name = $2 AND changed_ms <= $4 \
     AND NOT EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_credential.context \
     AND s.user_name = push_credential.user_name) AND NOT EXISTS (SELECT 1 FROM push_session AS s \
     WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name AND s.expires_ms > $3) \
@@ -135,12 +138,15 @@ impl Store {
     }
 
     /// Forgets those of a person who has neither a subscription nor a session any more, nor
-    /// METADATA that is to be taken away; `false`: there were none, or they are needed still.
+    /// METADATA that is to be taken away; `false`: there were none, they are needed still, or they
+    /// were stored within the last minute, and are left to [`Store::forget_unheard`].
     pub async fn forget_unneeded_credentials(&self, person: &Person) -> Result<bool> {
+        let now_ms = self.clock.now_ms();
         let done = sqlx::query(FORGET)
             .bind(&*person.context)
             .bind(&*person.user)
-            .bind(self.clock.now_ms())
+            .bind(now_ms)
+            .bind(now_ms.saturating_sub(SPARED_MS))
             .execute(&self.database.pool)
             .await?;
         Ok(done.rows_affected() > 0)

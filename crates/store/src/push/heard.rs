@@ -5,6 +5,7 @@
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
 
+use super::credentials::SPARED_MS;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -14,19 +15,17 @@ const PUT: &str = "INSERT INTO push_heard (context, user_name, snapshot, fence) 
     ON CONFLICT (context, user_name) DO UPDATE SET snapshot = excluded.snapshot, fence = excluded.fence \
     WHERE push_heard.fence <= excluded.fence";
 /// A person without a session and a subscription has neither; the password stays as long as
-/// METADATA is to be taken away with it.
-const FORGET: [&str; 2] = [
-    "DELETE FROM push_heard WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
-     WHERE s.context = push_heard.context AND s.user_name = push_heard.user_name) \
-     AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_heard.context \
-     AND s.user_name = push_heard.user_name AND s.expires_ms > $1)",
-    "DELETE FROM push_credential WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
+/// METADATA is to be taken away with it, and what was stored after `$2` stays in any case.
+const FORGET_HEARD: &str = "DELETE FROM push_heard WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
+    WHERE s.context = push_heard.context AND s.user_name = push_heard.user_name) \
+    AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_heard.context \
+    AND s.user_name = push_heard.user_name AND s.expires_ms > $1)";
+const FORGET_CREDENTIALS: &str = "DELETE FROM push_credential WHERE changed_ms <= $2 AND NOT EXISTS (SELECT 1 FROM push_subscription AS s \
      WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name) \
      AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_credential.context \
      AND s.user_name = push_credential.user_name AND s.expires_ms > $1) \
      AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_credential.context \
-     AND m.user_name = push_credential.user_name)",
-];
+     AND m.user_name = push_credential.user_name)";
 
 impl Store {
     /// What is known of a person's mailbox, as it was put.
@@ -65,16 +64,19 @@ impl Store {
     }
 
     /// Forgets what is known of the mailboxes, and the credentials, of persons who have neither a
-    /// subscription nor a session any more, however those went; how many rows there were.
+    /// subscription nor a session any more, however those went; how many rows there were. Credentials
+    /// that were stored within the last minute are left to the next time.
     pub async fn forget_unheard(&self) -> Result<u64> {
-        let mut forgotten = 0;
-        for statement in FORGET {
-            let done = sqlx::query(statement)
-                .bind(self.clock.now_ms())
-                .execute(&self.database.pool)
-                .await?;
-            forgotten += done.rows_affected();
-        }
-        Ok(forgotten)
+        let now_ms = self.clock.now_ms();
+        let heard = sqlx::query(FORGET_HEARD)
+            .bind(now_ms)
+            .execute(&self.database.pool)
+            .await?;
+        let credentials = sqlx::query(FORGET_CREDENTIALS)
+            .bind(now_ms)
+            .bind(now_ms.saturating_sub(SPARED_MS))
+            .execute(&self.database.pool)
+            .await?;
+        Ok(heard.rows_affected() + credentials.rows_affected())
     }
 }

@@ -1,8 +1,11 @@
-//! How long a password that is stored stays.
+//! How long passwords stay.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use dovecast_store::Passcrypt;
+use dovecast_mail_push::Person;
+use dovecast_operations::push::{CredentialStorage, Vault};
+use dovecast_store::{MailboxCredentials, Passcrypt};
 use serde_json::json;
 
 use super::World;
@@ -39,6 +42,40 @@ async fn a_password_that_a_session_needs_stays_when_the_last_subscription_goes()
     again
         .ask("DELETE", "/api/push/v1/sessions/current", None)
         .await;
+    // It is some minutes old now.
+    let database = rusqlite::Connection::open(world.dir.path().join("state.db"));
+    let aged = "UPDATE push_credential SET changed_ms = changed_ms - 120000";
+    let aged = database.expect("the file").execute(aged, []);
+    assert_eq!(aged.expect("a change"), 1);
     world.store.forget_unheard().await.expect("swept");
     assert!(known().await.is_empty(), "nothing needs it");
+}
+
+fn joe() -> Person {
+    Person::new("3", "11", "11@3").expect("a person")
+}
+
+fn credentials(password: &str) -> MailboxCredentials {
+    MailboxCredentials {
+        login: "11@3".to_owned(),
+        password: password.to_owned(),
+    }
+}
+
+fn vault(world: &World, storage: CredentialStorage) -> Vault {
+    let passcrypt = Arc::new(Passcrypt::of("passphrase"));
+    Vault::new(world.store.clone(), storage, passcrypt)
+}
+
+#[tokio::test]
+async fn a_password_that_is_given_while_it_is_asked_who_needs_one_stays() {
+    let world = World::new().await;
+    let vault = vault(&world, CredentialStorage::None);
+    let asked = Instant::now();
+    // The session began after all sessions were read.
+    vault.keep(&joe(), &credentials("geheim")).await;
+    vault.forget_others(asked, |_| false);
+    assert!(vault.has(&joe()).await.expect("an answer"));
+    vault.forget_others(Instant::now(), |_| false);
+    assert!(!vault.has(&joe()).await.expect("an answer"));
 }
