@@ -160,7 +160,12 @@ impl Vault {
         person: &Person,
     ) -> dovecast_store::Result<Option<MailboxCredentials>> {
         let (store, passcrypt) = (&self.0.store, &self.0.passcrypt);
-        let sealed = self.memory().get(person).map(|one| one.sealed.clone());
+        let is_usable = |one: &&InMemory| !one.is_refused;
+        let sealed = self
+            .memory()
+            .get(person)
+            .filter(is_usable)
+            .map(|one| one.sealed.clone());
         match sealed {
             Some(sealed) => Ok(Some(passcrypt.open(person, &sealed)?)),
             None if self.0.storage == CredentialStorage::Store => {
@@ -170,16 +175,24 @@ impl Vault {
         }
     }
 
-    /// Notes that the mail server has refused the password of this name: it is tried no more.
+    /// Notes that the mail server has refused the password of this name: it is tried no more. One
+    /// that the store has besides is tried next.
     pub async fn refuse(&self, person: &Person, name: &str) -> dovecast_store::Result<()> {
-        if let Some(one) = self.memory().get_mut(person)
-            && *one.name == *name
+        let is_stored = self.0.storage == CredentialStorage::Store;
         {
-            one.is_refused = true;
-            // It opens nothing any more.
-            one.sealed.clear();
+            let mut memory = self.memory();
+            if let Some(one) = memory.get_mut(person)
+                && *one.name == *name
+            {
+                one.is_refused = true;
+                // It opens nothing any more.
+                one.sealed.clear();
+                if is_stored {
+                    memory.remove(person);
+                }
+            }
         }
-        if self.0.storage == CredentialStorage::Store {
+        if is_stored {
             self.0.store.refuse_credentials(person, name).await?;
         }
         Ok(())

@@ -79,3 +79,44 @@ async fn a_password_that_is_given_while_it_is_asked_who_needs_one_stays() {
     vault.forget_others(Instant::now(), |_| false);
     assert!(!vault.has(&joe()).await.expect("an answer"));
 }
+
+#[tokio::test]
+async fn a_password_that_is_refused_hides_none_that_is_stored() {
+    let world = World::new().await;
+    let vault = vault(&world, CredentialStorage::Store);
+    // Beside the runtime, in which the store ends what it has begun there.
+    let change = async |sql: &'static str| {
+        let file = world.dir.path().join("state.db");
+        let change = move || {
+            let database = rusqlite::Connection::open(file).expect("the file");
+            database.execute_batch(sql).expect("a change");
+        };
+        let done = tokio::task::spawn_blocking(change);
+        done.await.expect("no panic");
+    };
+    let opened = async || vault.open(&joe()).await.expect("it is opened");
+    vault.keep(&joe(), &credentials("stored")).await;
+    // The store is away for the second one, which is in memory then.
+    change("ALTER TABLE push_credential RENAME TO push_away").await;
+    vault.keep(&joe(), &credentials("kept")).await;
+    change("ALTER TABLE push_away RENAME TO push_credential").await;
+    assert_eq!(opened().await, Some(credentials("kept")));
+    for left in [Some(credentials("stored")), None] {
+        let known = vault.known().await.expect("passwords");
+        let name = &known.get(&joe()).expect("a password").name;
+        vault.refuse(&joe(), name).await.expect("refused");
+        assert_eq!(opened().await, left);
+    }
+    assert!(vault.known().await.expect("passwords").is_empty());
+}
+
+#[tokio::test]
+async fn a_password_in_memory_that_is_refused_is_opened_no_more() {
+    let world = World::new().await;
+    let vault = vault(&world, CredentialStorage::Memory);
+    vault.keep(&joe(), &credentials("geheim")).await;
+    let known = vault.known().await.expect("passwords");
+    let name = &known.get(&joe()).expect("a password").name;
+    vault.refuse(&joe(), name).await.expect("refused");
+    assert_eq!(vault.open(&joe()).await.expect("an answer"), None);
+}
