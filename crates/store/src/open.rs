@@ -107,6 +107,8 @@ pub struct Store {
     pub(crate) feed: Arc<ChangeFeed>,
     /// Names what this process claims, until it says that it lives no more; then another name does.
     pub(crate) node: Arc<Mutex<Uuid>>,
+    /// Names this process among those that run listeners, as long as it has the store open.
+    pub(crate) push_node: Arc<str>,
     /// See [`StoreOptions::log`].
     pub(crate) log: Arc<str>,
     pub(crate) unsure: Arc<Mutex<Unsure>>,
@@ -179,6 +181,7 @@ impl Store {
             database,
             feed,
             node: Arc::new(Mutex::new(Uuid::now_v7())),
+            push_node: Uuid::now_v7().to_string().into(),
             log,
             unsure: Arc::default(),
             releasing: Arc::default(),

@@ -76,9 +76,10 @@ impl Store {
         rows.iter().map(|found| row::text(found, "id")).collect()
     }
 
-    /// Name of this node among those that run listeners.
+    /// Name of this node among those that run listeners: the same as long as the store is open,
+    /// whatever becomes of the node's dispatcher.
     pub fn push_node(&self) -> String {
-        self.dispatcher_id()
+        self.push_node.to_string()
     }
 
     /// Leases what no node that lives has leased; what was taken.

@@ -1,6 +1,7 @@
 //! Leases of listeners: taken by one node, lost by one that hangs, moved from one that is dead.
 
 use anyhow::{Result, ensure};
+use dovecast_dispatch::ledger::Ledger;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::{moves, node_of};
 
@@ -8,6 +9,7 @@ use crate::setup::{Test, cases};
 
 cases![
     a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing,
+    leases_stay_when_the_dispatcher_of_their_node_leaves,
     leases_are_taken_and_given_many_in_a_statement,
     nodes_share_listeners_and_take_over_those_of_the_dead_only,
 ];
@@ -46,6 +48,19 @@ async fn a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing(
     let again = one.take_leases(&persons).await?;
     ensure!(again.len() == 1 && again[0].fence == 3, "{again:?}");
     ensure!(one.leased().await?.len() == 3);
+    Ok(())
+}
+
+async fn leases_stay_when_the_dispatcher_of_their_node_leaves(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let name = store.push_node();
+    store.beat_push_node().await?;
+    let leases = store.take_leases(&persons(1)).await?;
+    store.leave().await?;
+    ensure!(store.push_node() == name);
+    ensure!(store.beat_push_node().await? == [name]);
+    ensure!(leases.len() == 1 && store.holds_lease(&leases[0]).await?);
+    ensure!(store.another_node().push_node() != store.push_node());
     Ok(())
 }
 
