@@ -56,7 +56,7 @@ pub struct NotifyStats {
     pub bad: AtomicU64,
     /// Packets whose name came within the delay.
     pub repeated: AtomicU64,
-    /// Packets whose name is nobody's.
+    /// Packets whose name is nobody's, or that of somebody who is not rung here.
     pub unknown: AtomicU64,
     /// Packets whose name is several persons', so that none is rung.
     pub ambiguous: AtomicU64,
@@ -66,8 +66,11 @@ pub struct NotifyStats {
 
 /// Whom a packet rings.
 pub trait NotifySink: Send + Sync {
-    /// All persons with their names. They are asked for anew with each packet.
+    /// All persons with their names, whoever rings them. They are asked for anew with each packet.
     fn names(&self) -> Boxed<'_, Arc<Names>>;
+
+    /// Whether packets ring the person here.
+    fn is_rung(&self, person: &Person) -> bool;
 
     /// Notes that a packet's name is several persons', and has rung none.
     fn ambiguous(&self, name: &str);
@@ -134,8 +137,8 @@ impl MailNotify {
             }
         };
         let person = match self.sink.names().await.find(&packet.user) {
-            WhoseName::One(person) => person,
-            WhoseName::Nobody => {
+            WhoseName::One(person) if self.sink.is_rung(&person) => person,
+            WhoseName::One(_) | WhoseName::Nobody => {
                 count(&self.stats.unknown);
                 return;
             }

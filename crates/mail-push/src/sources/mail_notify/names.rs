@@ -19,7 +19,7 @@ pub struct Names {
 /// Whose name it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhoseName {
-    /// No one's, or that of somebody who is rung elsewhere.
+    /// No one's.
     Nobody,
     /// One person's.
     One(Person),
@@ -29,7 +29,7 @@ pub enum WhoseName {
 
 #[derive(Clone, Debug)]
 enum Named {
-    One { person: Person, is_rung: bool },
+    One(Person),
     Several,
 }
 
@@ -44,12 +44,12 @@ impl Names {
         }
     }
 
-    /// Adds a person with an address, or the login. `is_rung`: packets ring the person here.
-    pub fn add(&mut self, person: &Person, address: &str, is_rung: bool) {
+    /// Adds a person with an address, or the login.
+    pub fn add(&mut self, person: &Person, address: &str) {
         let address = address.to_lowercase();
         let (local, _) = divided(&address);
-        add(&mut self.local, local, person, is_rung);
-        add(&mut self.whole, &address, person, is_rung);
+        add(&mut self.local, local, person);
+        add(&mut self.whole, &address, person);
     }
 
     /// Whose name a packet's user is. One with a domain is compared whole; by what stands before
@@ -62,27 +62,20 @@ impl Names {
             (local, None) => self.local.get(local),
         };
         match found {
-            Some(Named::One {
-                person,
-                is_rung: true,
-            }) => WhoseName::One(person.clone()),
+            Some(Named::One(person)) => WhoseName::One(person.clone()),
             Some(Named::Several) => WhoseName::Several,
-            Some(Named::One { is_rung: false, .. }) | None => WhoseName::Nobody,
+            None => WhoseName::Nobody,
         }
     }
 }
 
-fn add(names: &mut HashMap<Box<str>, Named>, name: &str, person: &Person, is_rung: bool) {
+fn add(names: &mut HashMap<Box<str>, Named>, name: &str, person: &Person) {
     match names.entry(name.into()) {
         Entry::Vacant(free) => {
-            let person = person.clone();
-            free.insert(Named::One { person, is_rung });
+            free.insert(Named::One(person.clone()));
         }
         Entry::Occupied(mut taken) => match taken.get_mut() {
-            Named::One {
-                person: before,
-                is_rung: was_rung,
-            } if before == person => *was_rung |= is_rung,
+            Named::One(before) if before == person => {}
             several => *several = Named::Several,
         },
     }
@@ -116,25 +109,21 @@ mod tests {
             (false, "BOB@other.example", WhoseName::Nobody),
             // Of whom no domain is known, any is.
             (false, "carol@other.example", here_one()),
-            // Persons whom another node rings count, and are not rung here.
             (false, "dave", WhoseName::Several),
             (false, "dave@example.org", here_one()),
-            (false, "erin", WhoseName::Nobody),
             (false, "frank", WhoseName::Nobody),
             (true, "alice@example.org", here_one()),
             (true, "alice@example.com", WhoseName::One(there.clone())),
             (true, "alice", WhoseName::Nobody),
         ] {
             let mut names = Names::new(full);
-            names.add(&here, "Alice@Example.org", true);
-            names.add(&here, "bob@example.org", true);
-            names.add(&here, "bob@example.com", false);
-            names.add(&here, "bob@example.com", true);
-            names.add(&here, "carol", true);
-            names.add(&here, "dave@example.org", true);
-            names.add(&there, "alice@example.com", true);
-            names.add(&elsewhere, "dave@example.com", false);
-            names.add(&elsewhere, "erin@example.com", false);
+            names.add(&here, "Alice@Example.org");
+            names.add(&here, "bob@example.org");
+            names.add(&here, "bob@example.com");
+            names.add(&here, "carol");
+            names.add(&here, "dave@example.org");
+            names.add(&there, "alice@example.com");
+            names.add(&elsewhere, "dave@example.com");
             assert_eq!(names.find(user), expected, "{full} {user}");
         }
     }

@@ -38,6 +38,8 @@ const LOOKED_INTO: &str = "INBOX";
 /// How long names are used until all persons are asked for again: as long as it takes until
 /// anything else that has changed is seen.
 const REREAD_INTERVAL: Duration = Duration::from_secs(3);
+/// How long names are used while the store cannot be asked.
+const LONGEST_USE: Duration = Duration::from_mins(1);
 
 static LINES: LineLimit = LineLimit::a_minute(1);
 static AMBIGUOUS_LINES: LineLimit = LineLimit::a_minute(1);
@@ -69,6 +71,8 @@ struct Persons {
     here: HashMap<Person, Option<Arc<str>>>,
     names: Option<Arc<Names>>,
     /// When all persons were asked for last.
+    asked: Option<Instant>,
+    /// When the store last said who they are.
     read: Option<Instant>,
 }
 
@@ -94,40 +98,45 @@ impl Ringing {
 
     /// Datagrams that name the person ring from now on.
     pub(super) fn add(&self, person: &Person, password: Option<Arc<str>>) {
-        let mut persons = self.persons();
+        let persons = &mut *self.persons();
         persons.here.insert(person.clone(), password);
-        persons.names = None;
+        // Who came after all persons were asked for is called at once.
+        if let Some(names) = &mut persons.names {
+            Arc::make_mut(names).add(person, &person.login);
+        }
     }
 
     /// Datagrams ring a person no more.
     pub(super) fn remove(&self, person: &Person) {
-        let mut persons = self.persons();
-        if persons.here.remove(person).is_some() {
-            persons.names = None;
-        }
+        self.persons().here.remove(person);
     }
 
-    /// The names as they were made a short time ago.
-    fn fresh(&self) -> Option<Arc<Names>> {
+    /// Whether all persons were asked for a short time ago, with or without an answer.
+    fn has_asked(&self) -> bool {
+        let asked = self.persons().asked;
+        asked.is_some_and(|at| at.elapsed() < REREAD_INTERVAL)
+    }
+
+    /// The names as they were made last; none where that is too long ago.
+    fn made(&self) -> Arc<Names> {
         let persons = self.persons();
-        let is_fresh = persons
-            .read
-            .is_some_and(|at| at.elapsed() < REREAD_INTERVAL);
-        persons.names.clone().filter(|_| is_fresh)
+        let is_usable = persons.read.is_some_and(|at| at.elapsed() < LONGEST_USE);
+        let names = persons.names.clone().filter(|_| is_usable);
+        names.unwrap_or_default()
     }
 
-    /// Names of all persons of the store, and of those who are rung here.
-    fn named(&self, all: &[Person]) -> Arc<Names> {
-        let mut persons = self.persons();
+    /// Makes the names of all persons of the store, and of those who are rung here.
+    fn make(&self, all: &[Person]) {
         let mut names = Names::new(self.use_full_email_address);
-        for person in all.iter().chain(persons.here.keys()) {
-            let is_rung = persons.here.contains_key(person);
-            names.add(person, &person.login, is_rung);
+        for person in all {
+            names.add(person, &person.login);
         }
-        let names = Arc::new(names);
-        persons.names = Some(Arc::clone(&names));
+        let mut persons = self.persons();
+        for person in persons.here.keys() {
+            names.add(person, &person.login);
+        }
+        persons.names = Some(Arc::new(names));
         persons.read = Some(Instant::now());
-        names
     }
 
     fn persons(&self) -> MutexGuard<'_, Persons> {
@@ -163,23 +172,28 @@ impl NotifySink for Ringing {
     fn names(&self) -> Boxed<'_, Arc<Names>> {
         Box::pin(async move {
             let _reading = self.reading.lock().await;
-            if let Some(names) = self.fresh() {
-                return names;
+            if self.has_asked() {
+                return self.made();
             }
             match self.ring.store.push_persons().await {
-                Ok(all) => self.named(&all),
+                Ok(all) => self.make(&all),
                 Err(error) => {
                     if LINES.take() {
                         let error = dovecast_mail_push::causes(&error);
                         tracing::warn!(
                             error,
-                            "the store cannot be asked whom a datagram names: it rings nobody"
+                            "the store cannot be asked whom datagrams name: those of a minute ago are used"
                         );
                     }
-                    Arc::default()
                 }
             }
+            self.persons().asked = Some(Instant::now());
+            self.made()
         })
+    }
+
+    fn is_rung(&self, person: &Person) -> bool {
+        self.persons().here.contains_key(person)
     }
 
     fn ambiguous(&self, name: &str) {
@@ -272,3 +286,6 @@ impl Ring {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
