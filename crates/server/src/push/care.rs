@@ -135,6 +135,8 @@ impl Care for Listeners {
                 let (source, lease) = (running.wish.source, running.lease.clone());
                 tracing::debug!(%person, %source, is_over, "a listener ends");
                 running.end().await;
+                // It may have been added again until now.
+                self.parts.ringing.remove(person);
                 if is_over && source != SourceKind::Events {
                     self.parts.forget(&lease).await;
                 }

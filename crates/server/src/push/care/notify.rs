@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use dovecast_log::LineLimit;
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::plan::{Conditions, plan};
-use dovecast_mail_push::sources::{Boxed, MailNotify, Names, NotifyOptions, NotifySink};
+use dovecast_mail_push::sources::{Boxed, Fence, MailNotify, Names, NotifyOptions, NotifySink};
 use dovecast_mail_push::{MailEvent, Person};
 use dovecast_operations::push::Vault;
 use dovecast_store::Store;
@@ -225,6 +225,11 @@ impl NotifySink for Ringing {
 
 impl Ring {
     async fn ring(&self, person: &Person, mailbox: &str, password: Option<Arc<str>>) {
+        // Whoever has taken the lease gets the datagram, too, as mail servers send it to all nodes.
+        if !self.sink.holds(person).await {
+            tracing::debug!(%person, "a datagram rings nobody here: the lease is not this node's");
+            return;
+        }
         if mailbox.eq_ignore_ascii_case(LOOKED_INTO) && self.look(person, password).await {
             return;
         }

@@ -3,7 +3,8 @@
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_mail_push::sources::WhoseName;
 use dovecast_operations::push::CredentialStorage;
-use dovecast_store::Passcrypt;
+use dovecast_store::{Clock, DatabasePlace, Passcrypt, StoreOptions};
+use serde_json::json;
 
 use super::*;
 use crate::config::Config;
@@ -90,4 +91,38 @@ async fn names_are_used_for_a_while_when_the_store_is_away() {
         persons.read = Instant::now().checked_sub(LONGEST_USE);
     }
     assert_eq!(find("11@3").await, WhoseName::Nobody);
+}
+
+#[tokio::test]
+async fn a_datagram_rings_whoever_is_leased_here_and_nobody_else() {
+    let mut world = World::new().await;
+    let file = world.dir.path().join("standing.db");
+    let mut options = StoreOptions::new(DatabasePlace::Sqlite(file.clone()));
+    options.clock = Clock::standing(0);
+    world.store = Store::open(&options).await.expect("a store");
+    let mut door = world.door(&config(&world));
+    door.log_in("11@3").await;
+    let body =
+        json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "a" }, "topics": ["*"] });
+    let path = "/api/push/v1/subscriptions";
+    door.ask("POST", path, Some(&body)).await;
+    let joe = person("11");
+    world.store.beat_push_node().await.expect("a node");
+    let leases = world.store.take_leases(std::slice::from_ref(&joe)).await;
+    let lease = leases.expect("leases").pop().expect("a lease");
+    let listeners = listeners(&world);
+    let database = rusqlite::Connection::open(file).expect("the file");
+    let rung = async |mailbox: &str| -> i64 {
+        listeners.parts.ringing.ring.ring(&joe, mailbox, None).await;
+        let waiting = "SELECT COUNT(*) FROM push_waiting";
+        let waiting = database.query_row(waiting, [], |row| row.get(0));
+        waiting.expect("a number")
+    };
+    // Somebody else has leased joe meanwhile.
+    let mut old = lease.clone();
+    old.fence -= 1;
+    listeners.parts.sink.has_leased(old);
+    assert_eq!(rung("Work").await, 0);
+    listeners.parts.sink.has_leased(lease);
+    assert_eq!(rung("Work").await, 1);
 }
