@@ -191,6 +191,7 @@ impl Parts {
             self.ringing.add(person, named.cloned());
         }
         let login = if self.sources.needs_login(source) {
+            let _turn = self.sink.turn().await;
             match self.sources.login(&self.vault, person).await {
                 Ok(login) => login,
                 Err(reason) => return Stopped::Again(reason),
@@ -261,6 +262,7 @@ impl Parts {
         let Some(lease) = self.sink.leased(person) else {
             return false;
         };
+        let _turn = self.sink.turn().await;
         match self.store.put_metadata(&lease).await {
             Ok(is_noted) => is_noted,
             Err(error) => {

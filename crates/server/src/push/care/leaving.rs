@@ -52,6 +52,7 @@ impl Parts {
     ) -> Result<(), String> {
         let person = &lease.person;
         let login = if notify.needs_login() {
+            let _turn = self.sink.turn().await;
             let login = self.sources.login(&self.vault, person).await;
             login.map_err(|_| "its password cannot be had".to_owned())?
         } else {

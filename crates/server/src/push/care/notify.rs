@@ -247,7 +247,11 @@ impl Ring {
         let Some(idle) = &self.sources.idle else {
             return false;
         };
-        let Ok(Some(login)) = self.sources.login(&self.vault, person).await else {
+        let login = {
+            let _turn = self.sink.turn().await;
+            self.sources.login(&self.vault, person).await
+        };
+        let Ok(Some(login)) = login else {
             return false;
         };
         let known = self.sink.known(person).await;

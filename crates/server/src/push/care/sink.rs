@@ -17,6 +17,7 @@ use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::placement::Lease;
 use dovecast_mail_push::sources::{Boxed, EventId, EventIds, Fence, Heard, HeardSink, Snapshot};
 use dovecast_store::Store;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::sources::offer;
@@ -31,6 +32,9 @@ use crate::sources::{Destination, NotTaken};
 const REMEMBERED_EVENTS: usize = 100_000;
 /// How long flags that change again are the same change: as long as the clock of one node may hang.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+/// Listeners that ask the store at a time: half of its connections. Thousands may begin at once, and
+/// what says that the node lives would come behind all of them.
+const ASKED_AT_ONCE: usize = 4;
 
 static LINES: LineLimit = LineLimit::a_minute(1);
 
@@ -42,6 +46,7 @@ pub(super) struct Sink {
     key: Option<IdKey>,
     leases: Mutex<HashMap<Person, Lease>>,
     told: Mutex<EventIds>,
+    asking: Semaphore,
 }
 
 impl Sink {
@@ -66,7 +71,15 @@ impl Sink {
             key: key.map(|key| IdKey::of(&key)),
             leases: Mutex::default(),
             told: Mutex::new(EventIds::new(REMEMBERED_EVENTS, REMEMBERED_FOR)),
+            asking: Semaphore::new(ASKED_AT_ONCE),
         })
+    }
+
+    /// Waits until it is a listener's turn to ask the store; the turn ends when what is returned is
+    /// dropped. Whoever has a turn waits for no other.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is closed by nobody.
+        self.asking.acquire().await.ok()
     }
 
     /// From now on the person is heard with this lease.
@@ -87,7 +100,11 @@ impl Sink {
     /// What is known of a person's mailbox. What cannot be read is not known.
     pub(super) async fn known(&self, person: &Person) -> Option<Snapshot> {
         loop {
-            match self.store.heard(person).await {
+            let heard = {
+                let _turn = self.turn().await;
+                self.store.heard(person).await
+            };
+            match heard {
                 Ok(None) => return None,
                 Ok(Some(json)) => match serde_json::from_str(&json) {
                     Ok(snapshot) => return Some(snapshot),
@@ -111,6 +128,7 @@ impl Sink {
 
     async fn lease(&self, person: &Person) -> Option<Lease> {
         let lease = self.leased(person)?;
+        let _turn = self.turn().await;
         match self.store.holds_lease(&lease).await {
             Ok(is_held) => is_held.then_some(lease),
             Err(error) => {
@@ -230,5 +248,46 @@ pub(super) fn trouble(error: &dovecast_store::StoreError) {
             error,
             "the store cannot be asked about a mailbox that is heard; this is retried"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::push::tests::World;
+
+    #[tokio::test]
+    async fn few_listeners_ask_the_store_at_a_time() {
+        let world = World::new().await;
+        let config = Config::parse("[mail_push]").expect("a configuration");
+        let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+        let logs = Logs::of(&config, &log.expect("a log")).expect("logs");
+        let sink = Sink::new(&config, &logs, &world.store).expect("a sink");
+        let joe = Person::new("3", "11", "11@3").expect("a person");
+        let store = &world.store;
+        store.beat_push_node().await.expect("a node");
+        let leases = store.take_leases(std::slice::from_ref(&joe)).await;
+        let lease = leases.expect("leases").pop().expect("a lease");
+        sink.has_leased(lease);
+        let mut turns = Vec::new();
+        for _ in 0..ASKED_AT_ONCE {
+            turns.push(sink.turn().now_or_never().expect("a turn"));
+        }
+        let before = store.statements();
+        let mut holds = sink.holds(&joe);
+        let mut known = Box::pin(sink.known(&joe));
+        for _ in 0..100 {
+            assert!(holds.as_mut().now_or_never().is_none());
+            assert!(known.as_mut().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.statements(), before);
+        // One turn is enough for both, one after the other.
+        turns.pop();
+        let (is_held, known) = tokio::join!(holds, known);
+        assert!(is_held && known.is_none());
     }
 }
