@@ -20,7 +20,8 @@ use dovecast_store::Store;
 use tokio::task::JoinSet;
 
 use super::counters::{Count, Counters};
-use life::{Life, ROUND_LIMIT};
+use life::Life;
+pub(super) use life::ROUND_LIMIT;
 
 /// Pause between two rounds: so long it takes until a change is seen.
 const ROUND_INTERVAL: Duration = Duration::from_secs(3);
@@ -42,6 +43,8 @@ pub(super) struct Caring {
     pub(super) rules: ListenerRules,
     pub(super) vault: Vault,
     pub(super) counters: Arc<Counters>,
+    /// Longest time that a round takes.
+    pub(super) round_limit: Duration,
 }
 
 /// What a node knows between two rounds.
@@ -100,7 +103,7 @@ impl Caring {
     async fn rounds(&self, life: &Life, state: &mut State) {
         while let Some(nodes) = life.nodes().await {
             let working = life.working();
-            let round = tokio::time::timeout(ROUND_LIMIT, self.round(&nodes, state));
+            let round = tokio::time::timeout(self.round_limit, self.round(&nodes, state));
             match round.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -117,6 +120,7 @@ impl Caring {
                     tracing::error!(
                         "a round of the listeners hangs: all listeners of this node end, and begin anew"
                     );
+                    life.give_up().await;
                     return;
                 }
             }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::PushApi;
 use super::care::{self, Listeners};
-use super::caring::Caring;
+use super::caring::{Caring, ROUND_LIMIT};
 use super::counters::{Count, Counters};
 use super::engine::Engine;
 use super::log_in::ImapLogIn;
@@ -176,6 +176,7 @@ impl Pushing {
             rules,
             vault,
             counters: Arc::clone(&counters),
+            round_limit: ROUND_LIMIT,
         };
         tasks.spawn(kept_up("listeners", Arc::clone(&counters), move || {
             let caring = caring.clone();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::LineLimit;
 use dovecast_store::{NODE_LIFE_MS, Store};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::push::counters::{Count, Counters};
@@ -18,7 +18,10 @@ use crate::push::counters::{Count, Counters};
 const BEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// Longest time that a round takes: a hundred thousand listeners are begun within some seconds. One
 /// that takes longer hangs, and its node lives no more.
-pub(super) const ROUND_LIMIT: Duration = Duration::from_mins(2);
+pub(in crate::push) const ROUND_LIMIT: Duration = Duration::from_mins(2);
+/// How long a node says nothing whose round has hung: it is dead after half of it, and others have
+/// the other half to see that and take its mailboxes.
+const REST: Duration = Duration::from_millis(2 * NODE_LIFE_MS.unsigned_abs());
 
 static LINES: LineLimit = LineLimit::a_minute(1);
 
@@ -29,6 +32,7 @@ type Nodes = Option<Arc<[String]>>;
 pub(super) struct Life {
     nodes: watch::Receiver<Nodes>,
     round: Arc<Mutex<Option<Instant>>>,
+    given_up: Arc<Notify>,
     _beating: JoinSet<()>,
 }
 
@@ -42,6 +46,8 @@ struct Beat {
     nodes: watch::Sender<Nodes>,
     /// Since when a round goes on, if one does.
     round: Arc<Mutex<Option<Instant>>>,
+    /// Told when a round has hung.
+    given_up: Arc<Notify>,
     /// When the store was told last.
     beaten: Option<Instant>,
 }
@@ -49,12 +55,13 @@ struct Beat {
 impl Life {
     pub(super) fn begin(store: &Store, counters: &Arc<Counters>) -> Self {
         let (sender, nodes) = watch::channel(None);
-        let round = Arc::default();
+        let (round, given_up) = (Arc::default(), Arc::<Notify>::default());
         let beat = Beat {
             store: store.clone(),
             counters: Arc::clone(counters),
             nodes: sender,
             round: Arc::clone(&round),
+            given_up: Arc::clone(&given_up),
             beaten: None,
         };
         let mut beating = JoinSet::new();
@@ -62,6 +69,7 @@ impl Life {
         Self {
             nodes,
             round,
+            given_up,
             _beating: beating,
         }
     }
@@ -78,6 +86,13 @@ impl Life {
         let mut nodes = self.nodes.clone();
         // What has panicked says nothing more.
         let _ = nodes.wait_for(Option::is_none).await;
+    }
+
+    /// Ends this life, as a round has hung: others take the mailboxes before the next one begins.
+    /// Returns when it is over.
+    pub(super) async fn give_up(&self) {
+        self.given_up.notify_one();
+        self.is_over().await;
     }
 
     /// A round begins. One that takes too long ends the life.
@@ -97,13 +112,30 @@ impl Beat {
     async fn run(mut self) {
         loop {
             self.beat().await;
-            if self.left().is_zero() {
-                self.end();
+            if self.left().is_zero() && self.end() {
+                tracing::error!(
+                    "this node could not say in time that it lives: other nodes hear its mailboxes until it can"
+                );
             }
             // A life ends in time, also between two beats.
             let pause = self.limit().min(BEAT_INTERVAL);
-            tokio::time::sleep(pause).await;
+            let given_up = Arc::clone(&self.given_up);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = given_up.notified() => self.rest().await,
+            }
         }
+    }
+
+    /// Lets others take the mailboxes.
+    async fn rest(&mut self) {
+        if self.end() {
+            tracing::error!(
+                "this node does not say that it lives for a while, so that others hear its mailboxes"
+            );
+        }
+        self.beaten = None;
+        tokio::time::sleep(REST).await;
     }
 
     async fn beat(&mut self) {
@@ -137,13 +169,11 @@ impl Beat {
         locked(&self.round).is_some_and(|since| since.elapsed() >= ROUND_LIMIT)
     }
 
-    fn end(&self) {
-        if self.nodes.send_replace(None).is_some() {
-            self.counters.add(Count::NodeLost, 1);
-            tracing::error!(
-                "this node could not say in time that it lives: other nodes hear its mailboxes until it can"
-            );
-        }
+    /// Ends the life; `false`: it had ended before.
+    fn end(&self) -> bool {
+        let has_ended = self.nodes.send_replace(None).is_some();
+        self.counters.add(Count::NodeLost, u64::from(has_ended));
+        has_ended
     }
 }
 

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use super::{Door, World};
 use crate::config::Config;
 use crate::logs::Logs;
-use crate::push::counters::Count;
+use crate::push::caring::Caring;
+use crate::push::counters::{Count, Counters};
 use crate::push::wiring::{Pushing, acts};
 
 const PATH: &str = "/api/push/v1/subscriptions";
@@ -162,6 +163,45 @@ async fn a_node_lives_while_one_of_its_listeners_hangs() {
     tokio::time::timeout(patience, lives)
         .await
         .expect("the node says that it lives");
+}
+
+#[tokio::test]
+async fn others_take_the_mailboxes_of_a_node_whose_round_hangs() {
+    let mut world = World::new().await;
+    let place = DatabasePlace::Sqlite(world.dir.path().join("standing.db"));
+    let mut options = StoreOptions::new(place);
+    options.clock = Clock::standing(0);
+    world.store = Store::open(&options).await.expect("a store");
+    let config = Config::parse("[mail_push]").expect("a configuration");
+    world.door(&config).log_in("11@3").await;
+    let acts = acts(&config, &world.store, &world.ports).expect("acts");
+    let hanging = Arc::new(Hanging(Notify::new()));
+    let counters = Arc::<Counters>::default();
+    let caring = Caring {
+        store: world.store.clone(),
+        care: Arc::clone(&hanging) as Arc<dyn Care>,
+        rules: acts.rules().clone(),
+        vault: acts.vault().clone(),
+        counters: Arc::clone(&counters),
+        round_limit: std::time::Duration::from_millis(100),
+    };
+    let node = tokio::spawn(async move { caring.run().await });
+    let lost = async {
+        while counters.get(Count::NodeLost) == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let patience = std::time::Duration::from_mins(1);
+    tokio::time::timeout(patience, lost)
+        .await
+        .expect("the life ends");
+    options.clock.pass(NODE_LIFE_MS + 1);
+    let other = world.store.another_node();
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    other.beat_push_node().await.expect("a node");
+    let taken = other.take_leases(&[person]).await.expect("leases");
+    assert_eq!(taken.len(), 1);
+    node.abort();
 }
 
 #[tokio::test]
