@@ -205,9 +205,9 @@ impl Vault {
         Ok(())
     }
 
-    /// Forgets what is in memory of persons for whom nothing needs it any more. What was kept since
-    /// `asked`, when it was begun to be asked who needs what, stays: its session may be younger than
-    /// the answer.
+    /// Forgets what is in memory of persons for whom nothing needs it any more. What was kept after
+    /// `asked`, when the question who needs what was begun, stays: its session may be younger
+    /// than the answer.
     pub fn forget_others(&self, asked: Instant, is_needed: impl Fn(&Person) -> bool) {
         self.memory()
             .retain(|person, one| one.kept >= asked || is_needed(person));

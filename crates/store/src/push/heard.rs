@@ -64,8 +64,8 @@ impl Store {
     }
 
     /// Forgets what is known of the mailboxes, and the credentials, of persons who have neither a
-    /// subscription nor a session any more, however those went; how many rows there were. Credentials
-    /// that were stored within the last minute are left to the next time.
+    /// subscription nor a session any more, however those went; how many rows there were.
+    /// Credentials that were stored within the last minute are left to the next time.
     pub async fn forget_unheard(&self) -> Result<u64> {
         let now_ms = self.clock.now_ms();
         let heard = sqlx::query(FORGET_HEARD)

@@ -66,6 +66,8 @@ impl Test {
         let place: DatabasePlace = self.url.parse()?;
         let mut options = StoreOptions::new(place);
         options.max_connections = 4;
+        // What is written anew is waited for as long as a busy machine takes.
+        options.connect_timeout = dovecast_testkit::PATIENCE;
         options.keys = self.keys();
         options.clock = self.clock.clone();
         Ok(options)

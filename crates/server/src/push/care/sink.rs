@@ -32,8 +32,8 @@ use crate::sources::{Destination, NotTaken};
 const REMEMBERED_EVENTS: usize = 100_000;
 /// How long flags that change again are the same change: as long as the clock of one node may hang.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
-/// Listeners that ask the store at a time: half of its connections. Thousands may begin at once, and
-/// what says that the node lives would come behind all of them.
+/// Listeners that ask the store at a time: half of its connections. Thousands may begin at once,
+/// and what says that the node lives would come behind all of them.
 const ASKED_AT_ONCE: usize = 4;
 
 static LINES: LineLimit = LineLimit::a_minute(1);
