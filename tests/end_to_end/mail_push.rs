@@ -13,7 +13,7 @@ use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
 use crate::case::cases;
-use crate::setup::{ARRIVAL, ox_by_metadata};
+use crate::setup::{ARRIVAL, listen_at, ox_by_metadata};
 
 cases![
     imapidle_rings_and_misses_nothing_through_a_restart_without_a_session,
@@ -60,10 +60,8 @@ impl World {
         server.stop()?;
         let host = dovecot.address().to_string();
         let imap = format!("{host}:{}", dovecot.imap_port());
+        listen_at(&server, &address)?;
         let text = fs::read_to_string(server.config_file())?;
-        // The port behind that may be another's.
-        let listen = format!("{address}\"\nmonitor_listen = \"127.0.0.1:0");
-        let text = text.replacen("127.0.0.1:0", &listen, 1);
         let auth = "[mail_push]\nallowed_clients = ['phone*']\n[mail_push.auth]\n\
             imap = 'imap://IMAP'\nimap_insecure = true\n";
         let more = format!("{auth}{mail_push}");

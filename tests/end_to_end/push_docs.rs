@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::case::cases;
 use crate::docs::examples;
 use crate::relay::server_for;
-use crate::setup::{ARRIVAL, with_plugin};
+use crate::setup::{ARRIVAL, listen_at, with_plugin};
 
 cases![
     imapidle_rings_as_documented,
@@ -102,15 +102,6 @@ fn events_ring_as_documented(on: Installation) -> Result<()> {
 fn mailnotify_rings_as_documented(on: Installation) -> Result<()> {
     let dovecot = Dovecot::builder().installation(on).no_plugins().start()?;
     rings(&dovecot, Server::builder().prepare()?, "mailnotify")
-}
-
-/// Has a server that is down listen at this address when it starts.
-fn listen_at(server: &Server, address: &str) -> Result<()> {
-    let text = fs::read_to_string(server.config_file())?;
-    // The port behind that may be another's.
-    let listen = format!("{address}\"\nmonitor_listen = \"127.0.0.1:0");
-    let text = text.replacen("127.0.0.1:0", &listen, 1);
-    Ok(fs::write(server.config_file(), text)?)
 }
 
 /// Follows the document with a server that is down.

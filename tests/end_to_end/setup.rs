@@ -1,12 +1,14 @@
 //! A Dovecot with the plugin and a mock broker, wired together, in words that no Dovecot version
 //! owns.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_testkit::dovecot::{Builder, Dovecot, Installation, Series};
 use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::plugin::{Build, modules};
+use dovecast_testkit::server::Server;
 use dovecast_testkit::topic::{Record, TopicReader};
 
 /// How long a record may take to arrive before a test fails.
@@ -107,4 +109,13 @@ pub(crate) fn ox_by_metadata(on: Installation, address: &str) -> String {
         Series::V2_4 => "user_from_metadata=yes",
     };
     format!("ox:url=http://dovecot:s3cret@{address}/preliminary/http-notify/v1/notify {named}")
+}
+
+/// Has a server that is down listen at this address when it starts.
+pub(crate) fn listen_at(server: &Server, address: &str) -> Result<()> {
+    let text = fs::read_to_string(server.config_file())?;
+    // The port behind that may be another's.
+    let listen = format!("{address}\"\nmonitor_listen = \"127.0.0.1:0");
+    let text = text.replacen("127.0.0.1:0", &listen, 1);
+    Ok(fs::write(server.config_file(), text)?)
 }

@@ -162,6 +162,15 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// That all nodes hear again, and that each mail after this one, one more included, has rung
+    /// once.
+    fn is_whole_again(&mut self, uid: u64) -> Result<()> {
+        self.heard_by(usize::from(NODES))?;
+        self.send()?;
+        self.has_rung()?;
+        self.check_once_after(uid)
+    }
+
     /// Which node hears whom.
     fn hearers(&self) -> Result<BTreeMap<String, String>> {
         let listed = self.nodes[0].run(["pushusers", "--json"])?;
@@ -214,10 +223,7 @@ fn listeners_of_a_node_that_is_killed_live_elsewhere_and_no_others_move(
         }
     }
     world.nodes[VICTIM].start_again()?;
-    world.heard_by(3)?;
-    world.send()?;
-    world.has_rung()?;
-    world.check_once_after(last)
+    world.is_whole_again(last)
 }
 
 fn a_node_that_hangs_and_comes_back_rings_nothing_twice(services: &mut Services) -> Result<()> {
@@ -232,10 +238,7 @@ fn a_node_that_hangs_and_comes_back_rings_nothing_twice(services: &mut Services)
         .and_then(|()| world.heard_by(2));
     process::signal(pid, "CONT")?;
     worked?;
-    world.heard_by(3)?;
-    world.send()?;
-    world.has_rung()?;
-    world.check_once_after(last)
+    world.is_whole_again(last)
 }
 
 fn a_node_that_is_cut_off_from_postgresql_rings_nothing_twice(
@@ -250,8 +253,5 @@ fn a_node_that_is_cut_off_from_postgresql_rings_nothing_twice(
     world.services.to_postgres(VICTIM)?.heal();
     worked?;
     world.has_rung()?;
-    world.heard_by(3)?;
-    world.send()?;
-    world.has_rung()?;
-    world.check_once_after(last)
+    world.is_whole_again(last)
 }

@@ -221,22 +221,32 @@ async fn credentials_that_were_refused_are_tried_no_more(test: Test) -> Result<(
     Ok(())
 }
 
-async fn metadata_is_known_until_it_is_taken_away_by_whoever_has_the_lease(
-    test: Test,
-) -> Result<()> {
-    let store = test.open().await?;
-    let lease = |fence| Lease {
+/// A lease of the mailbox.
+fn lease(fence: i64) -> Lease {
+    Lease {
         person: joe(),
         fence,
-    };
-    let passcrypt = Passcrypt::of("passphrase");
+    }
+}
+
+/// Stores a password of the mailbox.
+async fn keep_password(store: &Store) -> Result<()> {
     let credentials = MailboxCredentials {
         login: "11@3".to_owned(),
         password: "geheim".to_owned(),
     };
+    let passcrypt = Passcrypt::of("passphrase");
     store
         .keep_credentials(&joe(), &credentials, &passcrypt)
         .await?;
+    Ok(())
+}
+
+async fn metadata_is_known_until_it_is_taken_away_by_whoever_has_the_lease(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    keep_password(&store).await?;
     ensure!(store.put_metadata(&lease(2)).await?);
     // A node that hangs and comes back neither sets nor takes away.
     ensure!(!store.put_metadata(&lease(1)).await?);
@@ -350,18 +360,7 @@ async fn credentials_stay_as_long_as_a_session_or_a_subscription_needs_them(
 
 async fn what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions(test: Test) -> Result<()> {
     let store = test.open().await?;
-    let lease = |fence| Lease {
-        person: joe(),
-        fence,
-    };
-    let passcrypt = Passcrypt::of("passphrase");
-    let credentials = MailboxCredentials {
-        login: "11@3".to_owned(),
-        password: "geheim".to_owned(),
-    };
-    store
-        .keep_credentials(&joe(), &credentials, &passcrypt)
-        .await?;
+    keep_password(&store).await?;
     ensure!(store.put_heard(&lease(2), "two").await?);
     // A node that hangs and comes back writes nothing.
     ensure!(!store.put_heard(&lease(1), "one").await?);
