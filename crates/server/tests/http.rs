@@ -15,7 +15,11 @@ fn server(http: &str) -> Server {
     let builder = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));
     let builder = builder.http(http);
     let builder = builder.config("[dispatch]\nallowed_networks = ['127.0.0.0/8']");
-    builder.start().expect("a server")
+    let server = builder.start().expect("a server");
+    // The connection that has found it ready is counted until its end is seen.
+    let none = server.metric_is("dovecast_http_connections", |count| count < 1.0);
+    none.expect("no connection is left");
+    server
 }
 
 /// A connection that stays.
