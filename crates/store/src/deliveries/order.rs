@@ -4,10 +4,14 @@
 //! write about one key at the same moment may each miss what the other does; the dispatcher asks
 //! about keys that wait now and then, and what was left behind so is due then.
 
+mod whole;
+
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use dovecast_dispatch::ledger::{BEHIND, Claimed, Debts, KeyPlace, Millis, Owed, TopicPartition};
+use dovecast_notification::transactions::PART_EVENTS;
 use dovecast_notification::{EndpointId, OrderKey};
 use sqlx::any::AnyRow;
 
@@ -19,6 +23,7 @@ use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 use crate::statement::Statement;
+use whole::whole;
 
 /// Most ranges of a partition that are claimed for one endpoint at a time.
 const RANGES: i64 = 1_000;
@@ -30,6 +35,8 @@ pub(super) const FOLLOWERS: &str = "SELECT record_offset, claimed_by FROM owed W
 const CLAIM_FOLLOWERS: &str = "UPDATE owed SET claimed_by = $5 WHERE endpoint_id = $1 AND order_key = $2 \
     AND record_offset > $3 AND record_offset <= $4 AND claimed_by IS NULL \
     RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, log, topic, part, record_offset, order_key";
+const UNCLAIM_BEHIND: &str = "UPDATE owed SET claimed_by = NULL WHERE endpoint_id = $1 AND order_key = $2 \
+    AND record_offset > $3 AND record_offset <= $4 AND claimed_by = $5";
 const DEBTORS: &str = "SELECT endpoint_id FROM owed WHERE log = $1 AND topic = $2 AND part = $3 AND order_key IS NOT NULL \
     UNION SELECT endpoint_id FROM owed_range WHERE log = $1 AND topic = $2 AND part = $3";
 const KEYS: &str = "SELECT DISTINCT order_key FROM owed WHERE endpoint_id = $4 AND log = $1 AND topic = $2 AND part = $3 \
@@ -96,7 +103,8 @@ pub(super) async fn make_next_due(
 
 impl Store {
     /// Adds what follows those that were claimed and have an order, in their order, and says which
-    /// keys are complete with that.
+    /// keys are complete with that. Mailbox transactions are claimed whole, see [`whole()`]; a key
+    /// of which there is no room for a whole one is not claimed now.
     pub(super) async fn claim_followers(
         &self,
         connection: &mut Connection,
@@ -106,19 +114,29 @@ impl Store {
         let mut claimed = Claimed::default();
         let mut left = most.saturating_sub(first.len());
         let mut keys = first.iter().filter(|owed| owed.place.is_some()).count();
+        let mut is_first = true;
         for owed in first {
             let (endpoint, place) = (owed.endpoint, owed.place.clone());
-            claimed.owed.push(owed);
             let Some(place) = place else {
+                claimed.owed.push(owed);
                 continue;
             };
-            // Each key has its share, and what another one leaves of its own.
-            let limit = left.div_ceil(keys);
+            // Each key has its share, and what another one leaves of its own. The first one may
+            // have more than there is, so that any transaction is claimed one day.
+            let share = left.div_ceil(keys);
+            let enough = if is_first {
+                PART_EVENTS
+            } else {
+                PART_EVENTS.min(left)
+            };
             keys -= 1;
-            let (mut followers, is_complete) =
-                self.followers(connection, endpoint, &place, limit).await?;
-            left -= followers.len();
-            claimed.owed.append(&mut followers);
+            let mut run = vec![owed];
+            let is_complete = self
+                .follow(connection, &place, &mut run, share..enough.max(share))
+                .await?;
+            is_first &= run.is_empty();
+            left = left.saturating_sub(run.len().saturating_sub(1));
+            claimed.owed.append(&mut run);
             if is_complete {
                 claimed.complete.push((endpoint, place.key));
             }
@@ -126,43 +144,76 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Claims what follows a place, up to the first that another dispatcher has claimed; tells
-    /// whether that is all there is of the key.
-    async fn followers(
+    /// Adds what follows the first of a key, up to the first that another dispatcher has claimed:
+    /// as many as the range begins with, or as many as it ends with, where that makes a transaction
+    /// whole. Gives back what is not whole, which may be all. Tells whether what was added is all
+    /// there is of the key.
+    async fn follow(
         &self,
         connection: &mut Connection,
-        endpoint: EndpointId,
-        place: &KeyPlace,
-        limit: usize,
-    ) -> Result<(Vec<Owed>, bool)> {
-        let of_key = |statement| {
+        first: &KeyPlace,
+        run: &mut Vec<Owed>,
+        limit: Range<usize>,
+    ) -> Result<bool> {
+        let Some(endpoint) = run.first().map(|first| first.endpoint) else {
+            return Ok(false);
+        };
+        let behind = |statement, offset: i64| {
             sqlx::query(statement)
                 .bind(endpoint.to_string())
-                .bind(place.key.to_string())
-                .bind(super::ranges::offset(place.offset))
+                .bind(first.key.to_string())
+                .bind(offset)
         };
+        let begin = super::ranges::offset(first.offset);
         // And one more, if there is one.
-        let found =
-            of_key(FOLLOWERS).bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
+        let most = i64::try_from(limit.end).unwrap_or(i64::MAX);
+        let found = behind(FOLLOWERS, begin).bind(most.saturating_add(1));
         let found = found.fetch_all(&mut *connection).await?;
         let mut free = Vec::new();
-        for found in found.iter().take(limit) {
+        for found in &found {
             if row::optional_text(found, "claimed_by")?.is_some() {
                 break;
             }
             free.push(row::number(found, "record_offset")?);
         }
-        let Some(last) = free.last() else {
-            return Ok((Vec::new(), found.is_empty()));
+        let wanted = limit.start + 1;
+        let mut last = begin;
+        for (most, is_more) in [(limit.start, false), (limit.end, true)] {
+            if is_more && whole(run, wanted) > 0 {
+                break;
+            }
+            let to = free.get(..most.min(free.len()));
+            let Some(to) = to.and_then(<[i64]>::last).filter(|to| **to > last) else {
+                continue;
+            };
+            let claim = behind(CLAIM_FOLLOWERS, last)
+                .bind(*to)
+                .bind(self.dispatcher_id());
+            let rows = claim.fetch_all(&mut *connection).await?;
+            let mut followers = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
+            followers.sort_by_key(|owed| owed.place.as_ref().map(|place| place.offset));
+            run.append(&mut followers);
+            last = *to;
+        }
+        let is_all = free.last().is_none_or(|end| *end == last);
+        let kept = if is_all && run.len() <= wanted {
+            run.len()
+        } else {
+            match whole(run, wanted) {
+                0 if is_all || limit.end >= PART_EVENTS => run.len(),
+                whole => whole,
+            }
         };
-        let claim = of_key(CLAIM_FOLLOWERS)
-            .bind(*last)
-            .bind(self.dispatcher_id());
-        let rows = claim.fetch_all(connection).await?;
-        let mut followers = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
-        followers.sort_by_key(|owed| owed.place.as_ref().map(|place| place.offset));
-        let is_complete = followers.len() == found.len();
-        Ok((followers, is_complete))
+        if kept == run.len() {
+            return Ok(kept == found.len() + 1);
+        }
+        run.truncate(kept);
+        let kept = run.last().and_then(|owed| owed.place.as_ref());
+        let kept = kept.map_or(begin - 1, |place| super::ranges::offset(place.offset));
+        let give_back = behind(UNCLAIM_BEHIND, kept).bind(last);
+        let give_back = give_back.bind(self.dispatcher_id());
+        give_back.execute(connection).await?;
+        Ok(false)
     }
 
     pub(super) async fn debtors_of(&self, of: &TopicPartition) -> Result<Vec<EndpointId>> {

@@ -16,6 +16,7 @@ use Happened::{Done, FailedAgain, GivenBack, Owed as Owes, UnderWay, Unwanted};
 
 cases![
     of_a_key_the_first_is_claimed_with_what_follows_it,
+    mailbox_transactions_are_claimed_whole,
     what_has_failed_holds_back_its_key_and_no_other,
     behind_what_is_done_the_next_of_the_key_is_due,
     what_is_given_back_keeps_its_place,
@@ -103,6 +104,46 @@ async fn of_a_key_the_first_is_claimed_with_what_follows_it(test: Test) -> Resul
     ensure!(claim(&store, 99, 10).await? == (vec![4, 8], 1));
     ensure!(claim(&store, 100, 10).await? == (vec![1, 2, 3], 1));
     ensure!(claim(&store, 200, 10).await? == (vec![], 0));
+    Ok(())
+}
+
+/// A delivery of a mailbox transaction.
+fn of_transaction(transaction: u128, is_last: bool, owed: Owed) -> Owed {
+    let (txn, last) = (Uuid::from_u128(transaction), u8::from(is_last));
+    let content = format!(
+        r#"{{"notification":{{"application":"a","event_type":"e","level":null,"timestamp":0,"message":0,"account_id":"1"}},"headers":[["dovecast-txn","{txn}"],["dovecast-txn-seq","0"],["dovecast-txn-last","{last}"]]}}"#
+    );
+    Owed {
+        content: content.into(),
+        ..owed
+    }
+}
+
+async fn mailbox_transactions_are_claimed_whole(test: Test) -> Result<()> {
+    let due = |number: u64| if number % 10 == 1 { 0 } else { BEHIND };
+    // Three of three.
+    let of_key = |name: &'static str, first: u64| {
+        (0..9).map(move |place| {
+            let one = owed(name, first + place, due(first + place));
+            of_transaction((first + place / 3).into(), place % 3 == 2, one)
+        })
+    };
+    let store = begin(&test, of_key("a", 1).collect()).await?;
+    // There is room for one.
+    for first in [1, 4, 7] {
+        let done = [first, first + 1, first + 2];
+        let claimed = claim(&store, 9, 3).await?;
+        ensure!(claimed.0 == done, "{claimed:?} of {done:?}");
+        store.record(&each(Done, done.map(id))).await?;
+    }
+    store.record(&each(Owes, of_key("b", 11))).await?;
+    // There is room for two and some more.
+    ensure!(claim(&store, 9, 8).await? == (vec![11, 12, 13, 14, 15, 16], 0));
+    store
+        .record(&each(Done, [11, 12, 13, 14, 15, 16].map(id)))
+        .await?;
+    // The first one may be larger than what there is room for.
+    ensure!(claim(&store, 9, 1).await? == (vec![17, 18, 19], 1));
     Ok(())
 }
 
