@@ -42,7 +42,7 @@ test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only th
 	$(if $(TESTS),cargo test $(TESTS),scripts/test)
 
 SOAK_ROUNDS ?= 3
-soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, fuzz
+soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, the packages as they are released, fuzz
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
 	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
 	DOVECAST_SOAK=1 cargo test --release --package dovecast-scale
@@ -57,6 +57,7 @@ soak: deps-test fuzz ## the long tests of faults in full length, all of faults a
 	done
 	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.3.21::
 	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.4.5::
+	PACKAGE_PROFILE=release cargo test --package dovecast-tests --test packages
 
 FUZZ_SECONDS ?= 60
 fuzz: deps-build ## what reads bytes from outside, tried with any bytes (FUZZ_SECONDS=60: each so long; TARGETS: only these)

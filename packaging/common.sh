@@ -6,6 +6,9 @@
 
 architecture=$(dpkg --print-architecture)
 target=${CARGO_TARGET_DIR:-target}
+# Cargo's; what operators get is always the release. It names the directory, but for dev.
+profile=${PACKAGE_PROFILE:-release}
+built=$target/${profile/#dev/debug}
 
 # The version of all crates.
 workspace_version() {

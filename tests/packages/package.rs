@@ -9,6 +9,9 @@ use dovecast_testkit::{Unavailable, clock, debian, workspace};
 
 use crate::root::{Release, said};
 
+/// Names the profile of a package; by default the server is what all other tests run, too.
+const PROFILE: &str = "PACKAGE_PROFILE";
+
 /// Which package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Package {
@@ -38,7 +41,14 @@ impl Package {
                 command.arg("--relay-only");
                 command
             }
-            Self::Server => script("packaging/build-deb-server"),
+            Self::Server => {
+                let mut command = script("packaging/build-deb-server");
+                // That of the plugin is small, and Dovecot loads it.
+                if std::env::var_os(PROFILE).is_none() {
+                    command.env(PROFILE, "dev");
+                }
+                command
+            }
         }
     }
 
