@@ -9,7 +9,8 @@
 //!
 //! Not waited for is the end of a transaction of which the ledger owes what follows (it is claimed
 //! whole where there is room), that has grown beyond a part, or while too much waits; what there is
-//! of it is a part then, which is not the last. The end that is missing for long does not come any more: the mail process has died.
+//! of it is a part then, which is not the last. The end that is missing for long does not come any
+//! more: the mail process has died.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
