@@ -5,6 +5,7 @@
 
 mod anew;
 mod removed;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use dovecast_log::kafka::{KafkaConsumer, KafkaLog, KafkaOptions};
 use dovecast_log::{Consumer, Log, LogError, NewRecord, Position, Reader, Record, StartAt};
 use dovecast_testkit::kafka::RealKafka;
-use dovecast_testkit::{Unavailable, clock, process};
+use dovecast_testkit::{Unavailable, clock};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 const TOPIC: &str = "events";
@@ -28,10 +29,10 @@ const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 12] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
-        |kafka, runtime| runtime.block_on(shared(kafka)),
+        |kafka, runtime| runtime.block_on(shares::shared(kafka)),
     ),
     (
         "what_a_member_has_not_committed_when_it_goes_another_gets",
@@ -68,6 +69,10 @@ const CASES: [(&str, Case); 11] = [
     (
         "what_a_topic_takes_is_known_from_its_settings",
         |kafka, runtime| runtime.block_on(removed::settings(kafka)),
+    ),
+    (
+        "of_several_topics_each_consumer_has_its_share_of_each",
+        |kafka, runtime| runtime.block_on(shares::each_has_its_share_of_each_topic(kafka)),
     ),
     (
         "topics_made_anew_are_read_whatever_had_been_read_and_committed_of_them",
@@ -180,66 +185,6 @@ async fn read(member: &mut KafkaConsumer, seen: &mut Seen, count: usize) -> Resu
         member.commit(&Position::behind(&records)).await?;
     }
     Ok(())
-}
-
-async fn shared(kafka: RealKafka) -> Result<()> {
-    const ROUNDS: u32 = 50;
-    const POLL_INTERVAL: Duration = Duration::from_millis(500);
-    let log = connect(&kafka)?;
-    let seen = Arc::new(tokio::sync::Mutex::new(Seen::default()));
-    let mut members = Vec::new();
-    for _ in 0..3 {
-        let mut member = consumer(&log).await?;
-        let seen = Arc::clone(&seen);
-        members.push(tokio::spawn(async move {
-            let mut partitions = BTreeSet::new();
-            let deadline = Instant::now() + ARRIVAL;
-            while seen.lock().await.count() < (ROUNDS * USERS) as usize {
-                ensure!(Instant::now() < deadline, "not everything has come");
-                // Another one may read the last of them.
-                let next = tokio::time::timeout(POLL_INTERVAL, member.next());
-                let Ok(records) = next.await else { continue };
-                let records = records?;
-                partitions.extend(records.iter().map(|record| record.partition));
-                seen.lock().await.take(&records)?;
-                member.commit(&Position::behind(&records)).await?;
-            }
-            anyhow::Ok(partitions)
-        }));
-    }
-    // Given out before the first record is there.
-    let is_shared = tokio::task::spawn_blocking({
-        let brokers = kafka.bootstrap_plaintext();
-        move || process::poll_until(ARRIVAL, || (stable_members(&brokers)? == 3).then_some(()))
-    });
-    is_shared.await?.context("the group has no three members")?;
-    for number in 0..ROUNDS {
-        log.append(round(number)).await?;
-    }
-    let mut all = BTreeSet::new();
-    for member in members {
-        let mine = member.await??;
-        ensure!(!mine.is_empty(), "a member has read nothing");
-        ensure!(all.is_disjoint(&mine), "{mine:?} were read by another, too");
-        all.extend(mine);
-    }
-    seen.lock().await.check_once(ROUNDS)?;
-    let groups = log.groups().await?;
-    let lag: u64 = groups.iter().map(|group| group.end - group.committed).sum();
-    ensure!(lag == 0, "{groups:?}");
-    Ok(())
-}
-
-/// Members of a group that has given out its partitions.
-fn stable_members(brokers: &str) -> Option<usize> {
-    use rdkafka::consumer::{BaseConsumer, Consumer as _};
-    let client: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .ok()?;
-    let list = client.fetch_group_list(Some("readers"), ARRIVAL).ok()?;
-    let group = list.groups().first()?;
-    (group.state() == "Stable").then(|| group.members().len())
 }
 
 async fn uncommitted(kafka: RealKafka) -> Result<()> {

@@ -108,15 +108,12 @@ fn kill_script(node: &Server) -> Result<()> {
 fn transactions_are_handled_in_order_whatever_is_killed(services: &mut Services) -> Result<()> {
     let name = "transactions";
     services.kafka.create_topic(name, PARTITIONS)?;
-    // Of one partition: what a node has two partitions of is not all notifications.
-    let outbox = format!("{name}.outbox");
-    services.kafka.create_topic(&outbox, 1)?;
     let dir = tempfile::tempdir()?;
     let (script, out) = (dir.path().join("push.lua"), dir.path().join("out"));
     fs::write(&script, SCRIPT.replace("OUT", &out.display().to_string()))?;
     let database = services.postgres.database()?;
     let more = format!(
-        "event_topics = ['{name}']\noutbox_topic = '{outbox}'\n[push_notification.teller]\ndriver = 'lua:file={}'\n",
+        "event_topics = ['{name}']\n[push_notification.teller]\ndriver = 'lua:file={}'\n",
         script.display()
     );
     let mut nodes = Vec::new();

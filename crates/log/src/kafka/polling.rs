@@ -77,7 +77,7 @@ impl Polled {
         let polling = Polling {
             options: options.clone(),
             counters: Arc::clone(counters),
-            budget: Budget::new(source.fetched_bytes()),
+            budget: source.budget(),
             source,
             current: current.clone(),
             consumer,

@@ -13,7 +13,7 @@ use super::gaps::Gaps;
 use super::polling::Polled;
 use super::source::Source;
 use super::{Counters, KafkaOptions, status};
-use crate::{LogError, Position, Reader, Record, StartAt};
+use crate::{Budget, LogError, Position, Reader, Record, StartAt};
 
 /// How often a reader looks for its topic while it is not there.
 const TOPIC_INTERVAL: Duration = Duration::from_millis(200);
@@ -72,8 +72,8 @@ impl Source for Partitions {
         GROUP
     }
 
-    fn fetched_bytes(&self) -> usize {
-        FETCHED_BYTES
+    fn budget(&self) -> Budget {
+        Budget::new(FETCHED_BYTES)
     }
 
     fn begin(
@@ -145,8 +145,8 @@ impl Source for Start {
         GROUP
     }
 
-    fn fetched_bytes(&self) -> usize {
-        FETCHED_BYTES
+    fn budget(&self) -> Budget {
+        Budget::new(FETCHED_BYTES)
     }
 
     fn begin(

@@ -9,7 +9,11 @@ use rdkafka::error::KafkaError;
 use super::KafkaOptions;
 use super::assigned::{Assigned, Context};
 use super::gaps::Gaps;
-use crate::{Held, Record, TopicPartition};
+use crate::{Budget, Held, Record, TopicPartition};
+
+/// librdkafka's property for the memory of what it has fetched; the default here, in KiB.
+pub(super) const AHEAD: &str = "queued.max.messages.kbytes";
+pub(super) const AHEAD_KBYTES: usize = 4096;
 
 const DEFAULTS: [(&str, &str); 9] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
@@ -20,7 +24,7 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("fetch.wait.max.ms", "50"),
     // What librdkafka fetches ahead of our own channel, and one fetch; its default is 64 MB. Its
     // pause when there is enough of it is a second, by default.
-    ("queued.max.messages.kbytes", "4096"),
+    (AHEAD, "4096"),
     ("fetch.queue.backoff.ms", "20"),
     // A topic that was deleted and made anew is seen by the next look at all topics; by default
     // that is every five minutes.
@@ -32,8 +36,8 @@ pub(super) trait Source: Send + 'static {
     /// Name of the consumer's group.
     fn group(&self) -> &str;
 
-    /// Fetched records take this much memory, at most, before they are handed out.
-    fn fetched_bytes(&self) -> usize;
+    /// The memory that fetched records take, at most, before they are handed out.
+    fn budget(&self) -> Budget;
 
     /// Makes a new consumer read. One that replaces another goes on at what `gaps` knows to be
     /// next.
