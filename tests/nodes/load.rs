@@ -34,12 +34,14 @@ impl Load {
     /// Notifications of an account.
     pub(crate) fn start(log: KafkaLog, account: &str) -> Result<Self> {
         let account = account.to_owned();
-        Self::of(log, move |number| vec![notification(&account, "", number)])
+        let make = move |number| vec![notification(&account, "", number)];
+        Self::of(log, BATCH, make)
     }
 
-    /// What is made of each number.
+    /// What is made of each number, of so many numbers at a time.
     pub(crate) fn of(
         log: KafkaLog,
+        batch: u32,
         make: impl Fn(u32) -> Vec<NewRecord> + Send + 'static,
     ) -> Result<Self> {
         let is_over = Arc::<AtomicBool>::default();
@@ -51,9 +53,9 @@ impl Load {
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Acquire) {
                 let first = count.load(Ordering::Acquire);
-                let records = (first..first + BATCH).flat_map(&make);
+                let records = (first..first + batch).flat_map(&make);
                 append(&runtime, &log, records.collect())?;
-                count.fetch_add(BATCH, Ordering::AcqRel);
+                count.fetch_add(batch, Ordering::AcqRel);
                 std::thread::sleep(PAUSE);
             }
             Ok(())

@@ -237,6 +237,8 @@ pub struct Claimed {
     pub owed: Vec<Owed>,
     /// Keys of which everything that was owed then is among these.
     pub complete: Vec<(EndpointId, OrderKey)>,
+    /// Whether more may be due now.
+    pub is_more: bool,
 }
 
 /// What an endpoint owes of a partition.

@@ -62,8 +62,9 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                 };
                 let written = shared.recorder.written();
                 match shared.ask(async { ledger.claim(claiming).await }).await {
-                    Ok(Claimed { owed, complete }) => {
-                        is_more = owed.len() == most;
+                    Ok(claimed) => {
+                        is_more = claimed.is_more;
+                        let Claimed { owed, complete, .. } = claimed;
                         for run in runs(owed) {
                             let key = run.first().and_then(key);
                             let is_complete = key.is_some_and(|key| complete.contains(&key));

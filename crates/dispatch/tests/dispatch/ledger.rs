@@ -242,19 +242,19 @@ impl Ledger for Memory {
     async fn claim(&self, claiming: Claiming) -> Result<Claimed, LedgerError> {
         let mut kept = self.asked();
         kept.claims += 1;
-        let except = claiming.except.into_iter().take(kept.most_except);
-        let except: BTreeSet<_> = except.collect();
         if kept.is_away {
             return Err(away());
         }
+        let except = claiming.except.into_iter().take(kept.most_except);
+        let except: BTreeSet<_> = except.collect();
         let due = kept.owed.values();
-        let due = due
-            .filter(|(owed, is_claimed)| owed.due_ms <= claiming.now_ms && !*is_claimed)
-            .filter(|(owed, _)| !except.contains(&owed.endpoint));
+        let due = due.filter(|(owed, is_claimed)| owed.due_ms <= claiming.now_ms && !*is_claimed);
+        let due = due.filter(|(owed, _)| !except.contains(&owed.endpoint));
         let due: Vec<Owed> = due.map(|(owed, _)| owed.clone()).collect();
         let mut claimed = Claimed::default();
         for first in due {
-            if claimed.owed.len() >= claiming.most {
+            claimed.is_more = claimed.owed.len() >= claiming.most;
+            if claimed.is_more {
                 break;
             }
             let Some(place) = &first.place else {

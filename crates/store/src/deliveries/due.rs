@@ -79,7 +79,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(Claimed::default());
         }
-        let mut claimed = self.claim_these(&ids, most).await?;
+        let mut claimed = self.claim_these(&ids, &looking).await?;
         for owed in &mut claimed.owed {
             if owed.due_ms != BEHIND {
                 owed.due_ms = owed.due_ms.saturating_sub(ahead_ms);
@@ -268,7 +268,8 @@ impl Store {
 
     /// Claims those of them that are free still, the longest due first. Rows that another
     /// dispatcher is at are passed over.
-    async fn claim_these(&self, ids: &[OwedId], most: usize) -> Result<Claimed> {
+    async fn claim_these(&self, ids: &[OwedId], looking: &Looking<'_>) -> Result<Claimed> {
+        let most = looking.most;
         let claim = claim(self.dispatcher_id(), ids, most, self.skip_locked());
         let mut tx = self.database.begin_writing().await?;
         let rows = claim.fetch_all(&mut tx).await?;
@@ -277,7 +278,9 @@ impl Store {
         if owed.len() < ids.len().min(most) {
             put_behind(ids).execute(&mut tx).await?;
         }
-        let claimed = self.claim_followers(&mut tx, owed, most).await?;
+        let claimed = self
+            .claim_followers(&mut tx, owed, most, looking.now_ms)
+            .await?;
         let ids = claimed.owed.iter();
         let ids = ids.map(|owed| (owed.endpoint, owed.notification));
         self.commit_claim(tx, |unsure| unsure.owed.extend(ids))
@@ -299,7 +302,8 @@ fn put_behind(ids: &[OwedId]) -> Statement {
     put
 }
 
-fn values(statement: &mut Statement, ids: &[OwedId]) {
+/// Ids as the rows of a list.
+pub(super) fn values(statement: &mut Statement, ids: &[OwedId]) {
     let mut comma = "VALUES (";
     for (endpoint, notification) in ids {
         statement.push(comma).bind(endpoint.to_string());

@@ -4,39 +4,33 @@
 //! write about one key at the same moment may each miss what the other does; the dispatcher asks
 //! about keys that wait now and then, and what was left behind so is due then.
 
+pub(super) mod run;
 mod whole;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
-use dovecast_dispatch::ledger::{BEHIND, Claimed, Debts, KeyPlace, Millis, Owed, TopicPartition};
-use dovecast_notification::transactions::PART_EVENTS;
+use dovecast_dispatch::ledger::{
+    BEHIND, Claimed, Debts, KeyPlace, LEFT_ALONE_MS, Millis, Owed, TopicPartition,
+};
 use dovecast_notification::{EndpointId, OrderKey};
 use sqlx::any::AnyRow;
 
 use super::claims::count;
-use super::due::owed;
+use super::due;
 use super::record::Bound;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 use crate::statement::Statement;
-use whole::whole;
+use run::{Key, PART, Run};
 
 /// Most ranges of a partition that are claimed for one endpoint at a time.
 const RANGES: i64 = 1_000;
 
 pub(super) const NEXT: &str = "UPDATE owed SET due_ms = $3, made_ms = $3 WHERE endpoint_id = $1 AND order_key = $2 AND due_ms = $4 \
     AND record_offset = (SELECT MIN(record_offset) FROM owed WHERE endpoint_id = $1 AND order_key = $2)";
-pub(super) const FOLLOWERS: &str = "SELECT record_offset, claimed_by FROM owed WHERE endpoint_id = $1 AND order_key = $2 \
-    AND record_offset > $3 ORDER BY record_offset LIMIT $4";
-const CLAIM_FOLLOWERS: &str = "UPDATE owed SET claimed_by = $5 WHERE endpoint_id = $1 AND order_key = $2 \
-    AND record_offset > $3 AND record_offset <= $4 AND claimed_by IS NULL \
-    RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, log, topic, part, record_offset, order_key";
-const UNCLAIM_BEHIND: &str = "UPDATE owed SET claimed_by = NULL WHERE endpoint_id = $1 AND order_key = $2 \
-    AND record_offset > $3 AND record_offset <= $4 AND claimed_by = $5";
 const DEBTORS: &str = "SELECT endpoint_id FROM owed WHERE log = $1 AND topic = $2 AND part = $3 AND order_key IS NOT NULL \
     UNION SELECT endpoint_id FROM owed_range WHERE log = $1 AND topic = $2 AND part = $3";
 const KEYS: &str = "SELECT DISTINCT order_key FROM owed WHERE endpoint_id = $4 AND log = $1 AND topic = $2 AND part = $3 \
@@ -103,117 +97,74 @@ pub(super) async fn make_next_due(
 
 impl Store {
     /// Adds what follows those that were claimed and have an order, in their order, and says which
-    /// keys are complete with that. Mailbox transactions are claimed whole, see [`whole()`]; a key
-    /// of which there is no room for a whole one is not claimed now.
+    /// keys are complete with that. Mailbox transactions are claimed whole; keys for which there is
+    /// no room then are given back.
     pub(super) async fn claim_followers(
         &self,
         connection: &mut Connection,
         first: Vec<Owed>,
         most: usize,
+        now_ms: Millis,
     ) -> Result<Claimed> {
-        let mut claimed = Claimed::default();
-        let mut left = most.saturating_sub(first.len());
+        let mut claimed = Claimed {
+            is_more: first.len() >= most,
+            ..Claimed::default()
+        };
         let mut keys = first.iter().filter(|owed| owed.place.is_some()).count();
-        let mut is_first = true;
+        let mut left = most.saturating_sub(first.len() - keys);
+        let mut has_key = false;
+        let mut given_back = Vec::new();
         for owed in first {
-            let (endpoint, place) = (owed.endpoint, owed.place.clone());
-            let Some(place) = place else {
+            let id = (owed.endpoint, owed.notification);
+            let Some(place) = &owed.place else {
                 claimed.owed.push(owed);
                 continue;
             };
+            if left == 0 {
+                claimed.is_more = true;
+                given_back.push(id);
+                continue;
+            }
+            let key = Key::new(&owed, place.key, self.dispatcher_id());
+            let of_key = (owed.endpoint, place.key);
             // Each key has its share, and what another one leaves of its own. The first one may
             // have more than there is, so that any transaction is claimed one day.
             let share = left.div_ceil(keys);
-            let enough = if is_first {
-                PART_EVENTS
-            } else {
-                PART_EVENTS.min(left)
-            };
             keys -= 1;
-            let mut run = vec![owed];
-            let is_complete = self
-                .follow(connection, &place, &mut run, share..enough.max(share))
+            let enough = if has_key { left.min(PART) } else { PART };
+            // Whoever has claimed it that long ago may have it for ever.
+            let waits = now_ms.saturating_sub(owed.due_ms) < LEFT_ALONE_MS;
+            let run = key
+                .claim(connection, owed, share..enough.max(share), waits)
                 .await?;
-            is_first &= run.is_empty();
-            left = left.saturating_sub(run.len().saturating_sub(1));
-            claimed.owed.append(&mut run);
-            if is_complete {
-                claimed.complete.push((endpoint, place.key));
+            match run {
+                Run::Claimed(run, is_complete) => {
+                    has_key = true;
+                    left = left.saturating_sub(run.len());
+                    claimed.owed.extend(run);
+                    claimed.complete.extend(is_complete.then_some(of_key));
+                }
+                Run::NoRoom => {
+                    // Others would leave less room for this one.
+                    left = 0;
+                    claimed.is_more = true;
+                    given_back.push(id);
+                }
+                Run::InOtherHands => given_back.push(id),
             }
         }
+        if !given_back.is_empty() {
+            let mut unclaim =
+                Statement::new("UPDATE owed SET claimed_by = NULL WHERE claimed_by = ");
+            unclaim.bind(self.dispatcher_id());
+            unclaim.push(" AND (endpoint_id, notification_id) IN (");
+            due::values(&mut unclaim, &given_back);
+            unclaim.push(")");
+            unclaim.execute(connection).await?;
+        }
+        // What is in other hands is looked at again after a while.
+        claimed.is_more &= !claimed.owed.is_empty();
         Ok(claimed)
-    }
-
-    /// Adds what follows the first of a key, up to the first that another dispatcher has claimed:
-    /// as many as the range begins with, or as many as it ends with, where that makes a transaction
-    /// whole. Gives back what is not whole, which may be all. Tells whether what was added is all
-    /// there is of the key.
-    async fn follow(
-        &self,
-        connection: &mut Connection,
-        first: &KeyPlace,
-        run: &mut Vec<Owed>,
-        limit: Range<usize>,
-    ) -> Result<bool> {
-        let Some(endpoint) = run.first().map(|first| first.endpoint) else {
-            return Ok(false);
-        };
-        let behind = |statement, offset: i64| {
-            sqlx::query(statement)
-                .bind(endpoint.to_string())
-                .bind(first.key.to_string())
-                .bind(offset)
-        };
-        let begin = super::ranges::offset(first.offset);
-        // And one more, if there is one.
-        let most = i64::try_from(limit.end).unwrap_or(i64::MAX);
-        let found = behind(FOLLOWERS, begin).bind(most.saturating_add(1));
-        let found = found.fetch_all(&mut *connection).await?;
-        let mut free = Vec::new();
-        for found in &found {
-            if row::optional_text(found, "claimed_by")?.is_some() {
-                break;
-            }
-            free.push(row::number(found, "record_offset")?);
-        }
-        let wanted = limit.start + 1;
-        let mut last = begin;
-        for (most, is_more) in [(limit.start, false), (limit.end, true)] {
-            if is_more && whole(run, wanted) > 0 {
-                break;
-            }
-            let to = free.get(..most.min(free.len()));
-            let Some(to) = to.and_then(<[i64]>::last).filter(|to| **to > last) else {
-                continue;
-            };
-            let claim = behind(CLAIM_FOLLOWERS, last)
-                .bind(*to)
-                .bind(self.dispatcher_id());
-            let rows = claim.fetch_all(&mut *connection).await?;
-            let mut followers = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
-            followers.sort_by_key(|owed| owed.place.as_ref().map(|place| place.offset));
-            run.append(&mut followers);
-            last = *to;
-        }
-        let is_all = free.last().is_none_or(|end| *end == last);
-        let kept = if is_all && run.len() <= wanted {
-            run.len()
-        } else {
-            match whole(run, wanted) {
-                0 if is_all || limit.end >= PART_EVENTS => run.len(),
-                whole => whole,
-            }
-        };
-        if kept == run.len() {
-            return Ok(kept == found.len() + 1);
-        }
-        run.truncate(kept);
-        let kept = run.last().and_then(|owed| owed.place.as_ref());
-        let kept = kept.map_or(begin - 1, |place| super::ranges::offset(place.offset));
-        let give_back = behind(UNCLAIM_BEHIND, kept).bind(last);
-        let give_back = give_back.bind(self.dispatcher_id());
-        give_back.execute(connection).await?;
-        Ok(false)
     }
 
     pub(super) async fn debtors_of(&self, of: &TopicPartition) -> Result<Vec<EndpointId>> {

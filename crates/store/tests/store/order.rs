@@ -79,7 +79,7 @@ async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usi
         partitions: vec![partition(0)],
         ..Claiming::default()
     };
-    let Claimed { owed, complete } = store.claim(claiming).await?;
+    let Claimed { owed, complete, .. } = store.claim(claiming).await?;
     let numbers = owed.iter().filter_map(|owed| owed.place.as_ref());
     Ok((numbers.map(|place| place.offset).collect(), complete.len()))
 }
@@ -144,6 +144,42 @@ async fn mailbox_transactions_are_claimed_whole(test: Test) -> Result<()> {
         .await?;
     // The first one may be larger than what there is room for.
     ensure!(claim(&store, 9, 1).await? == (vec![17, 18, 19], 1));
+    store.record(&each(Done, [17, 18, 19].map(id))).await?;
+
+    // Of more keys than there is room for each gets its turn, and is whole.
+    let keys = ["c", "d", "e", "f", "g"];
+    let all = keys.into_iter().zip(2_u64..).flat_map(|(name, ten)| {
+        let of_key = |place| {
+            of_transaction(
+                ten.into(),
+                place == 2,
+                owed(name, ten * 10 + 1 + place, due(place + 1)),
+            )
+        };
+        (0..3).map(of_key).collect::<Vec<_>>()
+    });
+    store.record(&each(Owes, all)).await?;
+    let mut turns = Vec::new();
+    while turns.len() < keys.len() {
+        let claiming = Claiming {
+            now_ms: 9,
+            most: 4,
+            partitions: vec![partition(0)],
+            ..Claiming::default()
+        };
+        let claimed = store.claim(claiming).await?;
+        let numbers = claimed.owed.iter().filter_map(|owed| owed.place.as_ref());
+        let numbers: Vec<_> = numbers.map(|place| place.offset % 10).collect();
+        ensure!(
+            numbers == [1, 2, 3] && claimed.complete.len() == 1,
+            "{claimed:?}"
+        );
+        ensure!(
+            claimed.is_more == (turns.len() + 1 < keys.len()),
+            "{claimed:?} after {turns:?}"
+        );
+        turns.push(claimed);
+    }
     Ok(())
 }
 

@@ -7,10 +7,11 @@
 //! is of a range is not done; what is owed stays so. So a transaction is put together again after a
 //! restart, and on another node.
 //!
-//! Not waited for is the end of a transaction of which the ledger owes what follows (it is claimed
-//! whole where there is room), that has grown beyond a part, or while too much waits; what there is
-//! of it is a part then, which is not the last. The end that is missing for long does not come any
-//! more: the mail process has died.
+//! What the ledger owes of a transaction whose beginning was just read is claimed, and comes behind
+//! it. Not waited for is the end of a transaction that was claimed without it (whole ones are
+//! claimed where there is room), that has grown beyond a part, or while too much waits; what there
+//! is of it is a part then, which is not the last. The end that is missing for long does not come
+//! any more: the mail process has died.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -44,8 +45,10 @@ impl Line {
         let Some(first) = waiting.next() else {
             return false;
         };
-        let is_owed = self.owes.as_ref().is_some_and(|owes| owes.has_rows);
-        if is_crowded || is_owed || self.waiting.len() >= LINE {
+        // The ledger gives nothing more of a key of which something is claimed. Of one of which
+        // nothing is it gives what follows what was read here.
+        let is_divided = self.has_rows() && self.waiting.iter().any(Item::is_owed);
+        if is_crowded || is_divided || self.waiting.len() >= LINE {
             return true;
         }
         let mut gathering = begin(first);
@@ -56,6 +59,11 @@ impl Line {
             gathering.take(next.transaction, next.notification.bytes());
         }
         gathering.is_ready()
+    }
+
+    /// Whether the ledger owes what follows what is here.
+    fn has_rows(&self) -> bool {
+        self.owes.as_ref().is_some_and(|owes| owes.has_rows)
     }
 }
 
@@ -171,7 +179,7 @@ impl Order {
             }
             if let Some(mut first) = line.waiting.pop_front() {
                 first.since = now;
-                line.is_cut_off = is_cut_off;
+                line.is_cut_off = is_cut_off && !line.has_rows();
                 (line.is_busy, line.is_row) = (true, first.is_owed());
                 taken.push(first);
             }

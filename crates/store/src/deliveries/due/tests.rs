@@ -93,7 +93,7 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
         (ENDPOINTS, &[&"", &PAGE], 3),
         (OF_ENDPOINT, &[&third, &NOW_MS, &20], 10),
         (claim.text(), &claimed, 9),
-        (order::FOLLOWERS, &[&fourth, &"key", &1, &20], 20),
+        (order::run::FOLLOWERS, &[&fourth, &"key", &1, &20], 20),
         (order::NEXT, &[&fourth, &"key", &NOW_MS, &BEHIND], 0),
     ];
     for (statement, values, expected) in cases {

@@ -26,8 +26,12 @@ impl Lines {
         }
     }
 
-    fn event(&self, (at, id, is_last): (u64, u128, bool)) -> Item {
-        let mut item = item(&self.recorder, place(1, at), false);
+    fn event(&self, event: (u64, u128, bool)) -> Item {
+        self.owed_or_read(event, false)
+    }
+
+    fn owed_or_read(&self, (at, id, is_last): (u64, u128, bool), is_owed: bool) -> Item {
+        let mut item = item(&self.recorder, place(1, at), is_owed);
         item.transaction = Some(Transaction {
             id: Uuid::from_u128(id),
             seq: 0,
@@ -145,4 +149,48 @@ fn while_little_is_read_no_end_is_awaited() {
     assert_eq!(lines.over(), None);
     let last = lines.enter((1, 1, true), Ends::Awaited);
     assert_eq!(last, Some((vec![1], part(false, true, true))));
+}
+
+/// A transaction of which the beginning waits for another one, and the ledger owes the rest.
+fn divided() -> Lines {
+    let mut lines = Lines::new();
+    let alone = lines.enter((0, 1, true), Ends::Awaited);
+    assert_eq!(alone, Some((vec![0], Part::WHOLE)));
+    assert_eq!(lines.enter((1, 2, false), Ends::Awaited), None);
+    lines.order.hold(place(1, 0).key);
+    // Its beginning is not delivered alone.
+    assert_eq!(lines.over(), None);
+    lines
+}
+
+#[test]
+fn what_was_read_of_a_transaction_waits_for_what_is_owed_of_it() {
+    let mut lines = divided();
+    let rest = [(2, 2, false), (3, 2, true)].map(|event| lines.owed_or_read(event, true));
+    lines.order.line_up(rest.into());
+    lines.order.is_complete(place(1, 0).key, 0);
+    let first = lines.order.ready(&place(1, 0), Ends::Awaited);
+    let first = first.expect("a whole transaction");
+    assert_eq!(lines.deliver(first), (vec![1, 2, 3], Part::WHOLE));
+    assert_eq!(lines.over(), None);
+}
+
+#[test]
+fn what_is_owed_of_a_transaction_and_does_not_come_is_not_cut_off() {
+    let mut lines = divided();
+    let later = Instant::now() + CUT_OFF + Duration::from_secs(1);
+    let first = lines.order.take_open(later, Ends::Awaited).pop();
+    let first = first.expect("a part");
+    assert_eq!(lines.deliver(first), (vec![1], part(true, false, true)));
+}
+
+#[test]
+fn what_was_claimed_without_its_end_is_a_part() {
+    let mut lines = divided();
+    let rest = lines.owed_or_read((2, 2, false), true);
+    lines.order.line_up(vec![rest]);
+    lines.order.hold(place(1, 0).key);
+    let first = lines.order.ready(&place(1, 0), Ends::Awaited);
+    let first = first.expect("a part");
+    assert_eq!(lines.deliver(first), (vec![1, 2], part(true, false, true)));
 }
