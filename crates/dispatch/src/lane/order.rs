@@ -256,6 +256,13 @@ impl Order {
         joins
     }
 
+    /// Whether something newer of a key is owed, or waits and was claimed: it overtakes what is
+    /// read again later.
+    pub(crate) fn is_overtaken(&self, place: &KeyPlace) -> bool {
+        let line = self.lines.get(&place.key);
+        line.is_some_and(|line| line.owes.is_some() || line.waiting.iter().any(Item::is_owed))
+    }
+
     /// A delivery was taken out of the queue, to be read again from the log. Gives the next one
     /// that is not, and those that are.
     pub(crate) fn take_out(
@@ -294,23 +301,28 @@ impl Order {
     }
 
     /// Lines in which something that was just read has waited for too long: it is owed, as its
-    /// record is not committed before. What is read of ranges may wait.
+    /// record is not committed before. What is read of ranges may wait, but not for what the ledger
+    /// owes behind it and does not give.
     pub(crate) fn take_late(&mut self, now: Instant) -> Vec<Joining> {
-        let is_late = |item: &Item| item.is_live() && now.duration_since(item.since) > PATIENCE;
-        self.take_lines(is_late)
+        let is_late = |item: &Item| now.duration_since(item.since) > PATIENCE;
+        self.take_lines(|line| {
+            let is_divided = !line.is_busy && line.has_rows();
+            let first = line.waiting.front().filter(|_| is_divided);
+            let mut live = line.waiting.iter().filter(|item| item.is_live());
+            first.is_some_and(is_late) || live.any(is_late)
+        })
     }
 
     /// Lines in which anything waits that was just read: it is owed.
     pub(crate) fn take_live(&mut self) -> Vec<Joining> {
-        self.take_lines(Item::is_live)
+        self.take_lines(|line| line.waiting.iter().any(Item::is_live))
     }
 
-    /// Everything that waits in lines in which something is so.
-    fn take_lines(&mut self, is_so: impl Fn(&Item) -> bool) -> Vec<Joining> {
+    /// Everything that waits in some lines.
+    fn take_lines(&mut self, is_taken: impl Fn(&Line) -> bool) -> Vec<Joining> {
         if self.waiting == 0 {
             return Vec::new();
         }
-        let is_taken = |line: &Line| line.waiting.iter().any(&is_so);
         let late = self.lines.iter().filter(|(_, line)| is_taken(line));
         let late: Vec<Arc<KeyPlace>> = late
             .filter_map(|(_, line)| line.waiting.front()?.order.clone())
@@ -324,4 +336,4 @@ impl Order {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -32,8 +32,9 @@ impl State {
         for item in std::mem::take(&mut self.queue) {
             if !item.is_live() {
                 self.queue.push_back(item);
-            } else if item.has_waited {
-                // A range that begins at its offset would repeat what has overtaken it.
+            } else if item.has_waited || self.is_overtaken(&item) {
+                // A range that begins at its offset would repeat what has overtaken it, or come
+                // behind what does so before the range is read.
                 shed.joins.extend(self.order.leave(item, Due::Now));
             } else {
                 if let Some(place) = &item.order {
@@ -53,6 +54,11 @@ impl State {
             self.defer(&mut shed, item);
         }
         shed
+    }
+
+    fn is_overtaken(&self, item: &Item) -> bool {
+        let place = item.order.as_ref();
+        place.is_some_and(|place| self.order.is_overtaken(place))
     }
 
     /// A live delivery is part of a range from now on.
@@ -128,5 +134,47 @@ impl State {
         self.queue = kept;
         taken.extend(self.order.take_waiting(is_of_run));
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use dovecast_notification::EndpointId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::driver::nowhere;
+    use crate::endpoint::Endpoint;
+    use crate::lane::Offered;
+    use crate::lane::order::tests::{item, offset, place};
+    use crate::recording::Recorder;
+
+    #[test]
+    fn what_is_owed_of_a_key_does_not_overtake_what_falls_behind() {
+        let recorder = Arc::new(Recorder::new(&Clock::default()));
+        let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
+        endpoint.is_ordered = true;
+        let mut state = State::new(Arc::new(endpoint));
+        for at in [0, 1] {
+            let offered = state.offer_live(item(&recorder, place(1, at), false), 0);
+            assert!(matches!(offered, Offered::Queued | Offered::InLine));
+        }
+        let later = Instant::now() + Duration::from_secs(5);
+        let late = state.order.take_late(later);
+        let shed = state.fall_behind();
+        assert!(shed.items.is_empty() && shed.grown.is_empty());
+        let owed: Vec<u64> = late
+            .into_iter()
+            .chain(shed.joins)
+            .map(|joining| {
+                let at = offset(&joining.item);
+                joining.item.abandon();
+                at
+            })
+            .collect();
+        assert_eq!(owed, [1, 0]);
     }
 }

@@ -278,9 +278,11 @@ impl Store {
         if owed.len() < ids.len().min(most) {
             put_behind(ids).execute(&mut tx).await?;
         }
-        let claimed = self
+        let mut claimed = self
             .claim_followers(&mut tx, owed, most, looking.now_ms)
             .await?;
+        // Some of them may be no first ones, or another dispatcher's.
+        claimed.is_more |= ids.len() >= most && !claimed.owed.is_empty();
         let ids = claimed.owed.iter();
         let ids = ids.map(|owed| (owed.endpoint, owed.notification));
         self.commit_claim(tx, |unsure| unsure.owed.extend(ids))

@@ -132,8 +132,9 @@ impl Store {
             let share = left.div_ceil(keys);
             keys -= 1;
             let enough = if has_key { left.min(PART) } else { PART };
-            // Whoever has claimed it that long ago may have it for ever.
-            let waits = now_ms.saturating_sub(owed.due_ms) < LEFT_ALONE_MS;
+            // Whoever has something of it that long may have it for ever. Who reads another
+            // partition does not claim it before it has been left alone.
+            let waits = now_ms.saturating_sub(owed.due_ms) < 2 * LEFT_ALONE_MS;
             let run = key
                 .claim(connection, owed, share..enough.max(share), waits)
                 .await?;

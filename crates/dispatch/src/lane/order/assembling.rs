@@ -62,7 +62,7 @@ impl Line {
     }
 
     /// Whether the ledger owes what follows what is here.
-    fn has_rows(&self) -> bool {
+    pub(super) fn has_rows(&self) -> bool {
         self.owes.as_ref().is_some_and(|owes| owes.has_rows)
     }
 }

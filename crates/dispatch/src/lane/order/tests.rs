@@ -17,7 +17,7 @@ use crate::recording::Recorder;
 
 const TOPIC: &str = "t";
 
-pub(super) fn place(key: u64, offset: u64) -> KeyPlace {
+pub(in crate::lane) fn place(key: u64, offset: u64) -> KeyPlace {
     KeyPlace {
         of: TopicPartition {
             topic: Arc::from(TOPIC),
@@ -28,7 +28,7 @@ pub(super) fn place(key: u64, offset: u64) -> KeyPlace {
     }
 }
 
-pub(super) fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
+pub(in crate::lane) fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> Item {
     let id = NotificationId(Uuid::from_u128(place.offset.into()));
     let origin = if is_owed {
         Origin::Owed
@@ -57,7 +57,7 @@ pub(super) fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: bool) -> 
     Item::new(recorder, what, origin)
 }
 
-pub(super) fn offset(item: &Item) -> u64 {
+pub(in crate::lane) fn offset(item: &Item) -> u64 {
     item.order.as_ref().map_or(0, |place| place.offset)
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::tests::{item, offset, place};
 use super::*;
 use crate::clock::Clock;
-use crate::lane::order::{Entered, Over};
+use crate::lane::order::{Entered, Joining, Over};
 use crate::recording::Recorder;
 
 /// The lines of a lane that delivers whole transactions.
@@ -193,4 +193,22 @@ fn what_was_claimed_without_its_end_is_a_part() {
     let first = lines.order.ready(&place(1, 0), Ends::Awaited);
     let first = first.expect("a part");
     assert_eq!(lines.deliver(first), (vec![1, 2], part(true, false, true)));
+}
+
+#[test]
+fn what_waits_for_what_the_ledger_does_not_give_is_owed_again() {
+    let mut lines = Lines::new();
+    let claimed = lines.owed_or_read((0, 1, false), true);
+    lines.order.line_up(vec![claimed]);
+    assert!(lines.order.ready(&place(1, 0), Ends::Awaited).is_none());
+    let later = Instant::now() + Duration::from_secs(5);
+    assert!(lines.order.take_late(later).is_empty());
+    // The end has joined what is owed.
+    lines.order.hold(place(1, 0).key);
+    let mut owed = lines.order.take_late(later);
+    let Some(Joining { item, .. }) = owed.pop() else {
+        panic!("it waits for ever");
+    };
+    assert_eq!((offset(&item), owed.len()), (0, 0));
+    item.abandon();
 }
