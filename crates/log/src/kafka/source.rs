@@ -11,20 +11,19 @@ use super::assigned::{Assigned, Context};
 use super::gaps::Gaps;
 use crate::{Budget, Held, Record, TopicPartition};
 
-/// librdkafka's property for the memory of what it has fetched; the default here, in KiB.
+/// librdkafka's property for what it fetches ahead of our own channel, and one fetch; the default
+/// here, in KiB. Its own is 64 MB.
 pub(super) const AHEAD: &str = "queued.max.messages.kbytes";
 pub(super) const AHEAD_KBYTES: usize = 4096;
 
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
     ("isolation.level", "read_committed"),
     ("fetch.wait.max.ms", "50"),
-    // What librdkafka fetches ahead of our own channel, and one fetch; its default is 64 MB. Its
-    // pause when there is enough of it is a second, by default.
-    (AHEAD, "4096"),
+    // Its pause when there is enough of what it fetches ahead is a second, by default.
     ("fetch.queue.backoff.ms", "20"),
     // A topic that was deleted and made anew is seen by the next look at all topics; by default
     // that is every five minutes.
@@ -113,8 +112,9 @@ pub(super) fn create(
     group: &str,
     assigned: &Arc<Assigned>,
 ) -> Result<BaseConsumer<Context>, KafkaError> {
+    let ahead = AHEAD_KBYTES.to_string();
     let mut defaults = DEFAULTS.to_vec();
-    defaults.push(("group.id", group));
+    defaults.extend([("group.id", group), (AHEAD, &*ahead)]);
     options
         .client_config(&defaults)
         .create_with_context(Context::new(assigned))

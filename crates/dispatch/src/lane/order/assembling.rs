@@ -45,8 +45,8 @@ impl Line {
         let Some(first) = waiting.next() else {
             return false;
         };
-        // The ledger gives nothing more of a key of which something is claimed. Of one of which
-        // nothing is it gives what follows what was read here.
+        // The ledger gives nothing more of a key while something of it is claimed. Otherwise it
+        // gives what follows what was just read.
         let is_divided = self.has_rows() && self.waiting.iter().any(Item::is_owed);
         if is_crowded || is_divided || self.waiting.len() >= LINE {
             return true;
