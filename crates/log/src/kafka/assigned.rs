@@ -19,6 +19,9 @@ pub(super) struct Assigned(Mutex<Assignments>);
 
 #[derive(Default)]
 struct Assignments {
+    /// The number of the present consumer: one that was replaced may be told late that it has lost
+    /// what the next one has by then.
+    consumer: u64,
     latest: u64,
     since: HashMap<String, HashMap<i32, u64>>,
 }
@@ -28,8 +31,12 @@ impl Assigned {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, list: &TopicPartitionList, are_ours: bool) {
+    /// What a consumer was told counts while it is the present one.
+    fn change(&self, consumer: u64, list: &TopicPartitionList, are_ours: bool) {
         let mut assigned = self.lock();
+        if consumer != assigned.consumer {
+            return;
+        }
         assigned.latest += 1;
         let latest = assigned.latest;
         for element in list.elements() {
@@ -59,9 +66,10 @@ impl Assigned {
             .is_some_and(|since| since <= at)
     }
 
-    /// Nothing is ours any more.
+    /// The present consumer is replaced: nothing is ours any more.
     pub(super) fn clear(&self) {
         let mut assigned = self.lock();
+        assigned.consumer += 1;
         // A reader has no assignments.
         if assigned.latest > 0 {
             assigned.latest += 1;
@@ -104,6 +112,8 @@ impl Assignments {
 /// What librdkafka calls.
 pub(super) struct Context {
     assigned: Arc<Assigned>,
+    /// The number of the consumer.
+    consumer: u64,
     errors: ClientErrors,
 }
 
@@ -111,6 +121,7 @@ impl Context {
     pub(super) fn new(assigned: &Arc<Assigned>) -> Self {
         Self {
             assigned: Arc::clone(assigned),
+            consumer: assigned.lock().consumer,
             errors: ClientErrors::default(),
         }
     }
@@ -130,14 +141,39 @@ impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
             tracing::info!(partitions = list.count(), "partitions were revoked");
-            self.assigned.change(list, false);
+            self.assigned.change(self.consumer, list, false);
         }
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
             tracing::info!(partitions = list.count(), "partitions were assigned");
-            self.assigned.change(list, true);
+            self.assigned.change(self.consumer, list, true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_was_replaced_takes_nothing_away() {
+        let assigned = Arc::<Assigned>::default();
+        let mut list = TopicPartitionList::new();
+        list.add_partition("mail", 3);
+        let first = Context::new(&assigned);
+        assigned.change(first.consumer, &list, true);
+        assert_eq!(assigned.since("mail", 3), Some(1));
+        assigned.clear();
+        assert_eq!(assigned.since("mail", 3), None);
+        let second = Context::new(&assigned);
+        assigned.change(second.consumer, &list, true);
+        let since = assigned.since("mail", 3);
+        assert!(since.is_some());
+        assigned.change(first.consumer, &list, false);
+        assert_eq!(assigned.since("mail", 3), since);
+        assigned.change(second.consumer, &list, false);
+        assert_eq!(assigned.since("mail", 3), None);
     }
 }

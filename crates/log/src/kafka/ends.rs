@@ -60,8 +60,9 @@ pub(super) trait Cluster {
     /// so now.
     fn kept(&mut self, of: &TopicPartition) -> Option<Range<u64>>;
 
-    /// Whether another consumer gets a record at an offset of a partition or behind it.
-    fn has_record(&mut self, of: &TopicPartition, offset: u64) -> bool;
+    /// Whether another consumer gets a record at an offset of a partition or behind it; `None`: the
+    /// cluster does not say so now.
+    fn has_record(&mut self, of: &TopicPartition, offset: u64) -> Option<bool>;
 }
 
 /// When partitions are asked about, and what was found.
@@ -214,12 +215,14 @@ impl EndChecks {
             return Some(silent);
         }
         if still.unread >= CHECKS {
-            if cluster.has_record(of, next.max(kept.start)) {
-                return Some(silent);
-            }
-            // The marker of a transaction, or one that was given up.
             still.unread = 0;
-            self.settled.insert(of.clone(), Settled { next, end });
+            match cluster.has_record(of, next.max(kept.start)) {
+                Some(true) => return Some(silent),
+                // The marker of a transaction, or one that was given up.
+                Some(false) => drop(self.settled.insert(of.clone(), Settled { next, end })),
+                // Asked again after as many checks: polling has waited for this one.
+                None => {}
+            }
         }
         None
     }
@@ -247,39 +250,55 @@ impl Cluster for Asked<'_> {
         Some(u64::try_from(begin).ok()?..u64::try_from(end).ok()?)
     }
 
-    fn has_record(&mut self, of: &TopicPartition, offset: u64) -> bool {
-        probe(self.options, of, offset).unwrap_or_else(|error| {
-            tracing::warn!(
-                %error, topic = &*of.topic, partition = of.partition,
-                "cannot find out whether a partition has a record that was not read"
-            );
-            false
-        })
+    fn has_record(&mut self, of: &TopicPartition, offset: u64) -> Option<bool> {
+        let error = match probe(self.options, of, offset) {
+            Ok(Some(answer)) => return Some(answer),
+            Ok(None) => "the cluster has not answered in time".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            error,
+            topic = &*of.topic,
+            partition = of.partition,
+            offset,
+            "cannot find out whether a partition has a record that was not read; this is asked again"
+        );
+        None
     }
 }
 
-fn probe(options: &KafkaOptions, of: &TopicPartition, offset: u64) -> Result<bool, KafkaError> {
-    let consumer = create(options, GROUP, &Arc::default())?;
+/// See [`Cluster::has_record`].
+fn probe(
+    options: &KafkaOptions,
+    of: &TopicPartition,
+    offset: u64,
+) -> Result<Option<bool>, KafkaError> {
+    let mut options = options.clone();
+    let says_ends = ("enable.partition.eof".to_owned(), "true".to_owned());
+    options.properties.push(says_ends);
+    let consumer = create(&options, GROUP, &Arc::default())?;
     let mut list = TopicPartitionList::new();
     let number = i32::try_from(of.partition).unwrap_or(i32::MAX);
     let at = i64::try_from(offset).unwrap_or(i64::MAX);
     list.add_partition_offset(&of.topic, number, Offset::Offset(at))?;
     consumer.assign(&list)?;
     let deadline = Instant::now() + PROBE_TIMEOUT;
-    let mut is_found = false;
-    while !is_found {
+    let mut found = None;
+    while found.is_none() {
         let left = deadline.saturating_duration_since(Instant::now());
-        // An error passes, or the time does.
-        if let Some(Ok(message)) = consumer.poll(left) {
-            is_found = message.offset() >= at;
-        }
+        found = match consumer.poll(left) {
+            Some(Ok(message)) => (message.offset() >= at).then_some(true),
+            Some(Err(KafkaError::PartitionEOF(_))) => Some(false),
+            // An error passes, or the time does.
+            Some(Err(_)) | None => None,
+        };
         if left.is_zero() {
             break;
         }
     }
     // Its end may take a while.
     std::thread::spawn(move || drop(consumer));
-    Ok(is_found)
+    Ok(found)
 }
 
 #[cfg(test)]

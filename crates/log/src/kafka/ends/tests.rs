@@ -7,6 +7,7 @@ use super::*;
 struct Fake {
     kept: HashMap<u32, Range<u64>>,
     has_records: bool,
+    is_slow: bool,
     asked: Vec<u32>,
     probed: usize,
 }
@@ -17,9 +18,9 @@ impl Cluster for Fake {
         self.kept.get(&of.partition).cloned()
     }
 
-    fn has_record(&mut self, _: &TopicPartition, _: u64) -> bool {
+    fn has_record(&mut self, _: &TopicPartition, _: u64) -> Option<bool> {
         self.probed += 1;
-        self.has_records
+        (!self.is_slow).then_some(self.has_records)
     }
 }
 
@@ -88,6 +89,21 @@ fn nothing_is_done_twice_for_the_same_end() {
     assert_eq!(found(&mut checks, &mut cluster, &[Some(20); 3]), [1]);
     checks.replaced(Instant::now());
     assert!(found(&mut checks, &mut cluster, &[Some(20); 9]).is_empty());
+}
+
+#[test]
+fn what_cannot_be_found_out_is_asked_again() {
+    let mut checks = EndChecks::new(Instant::now());
+    let mut cluster = Fake {
+        kept: HashMap::from([(0, 0..30)]),
+        has_records: true,
+        is_slow: true,
+        ..Fake::default()
+    };
+    assert!(found(&mut checks, &mut cluster, &[Some(20); 7]).is_empty());
+    assert_eq!(cluster.probed, 3);
+    cluster.is_slow = false;
+    assert_eq!(found(&mut checks, &mut cluster, &[Some(20); 2]), [1]);
 }
 
 #[test]
