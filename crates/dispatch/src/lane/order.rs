@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::PATIENCE;
 use crate::item::Item;
 use crate::ledger::{KeyPlace, TopicPartition};
-use assembling::Ends;
+use assembling::{Awaited, Ends};
 use owes::Owes;
 
 /// Most deliveries that wait in the line of one key: more of it are owed, so that a key of which
@@ -58,6 +58,7 @@ struct Line {
     handed_over: Option<Uuid>,
     /// Whether the transaction that is delivered next has lost its end.
     is_cut_off: bool,
+    awaited: Option<Awaited>,
 }
 
 /// What becomes of a delivery that comes into the lane.

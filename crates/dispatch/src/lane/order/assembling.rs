@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use dovecast_notification::transactions::{Gathering, Part};
+use uuid::Uuid;
 
 use super::{LINE, Line, Order};
 use crate::item::Item;
@@ -38,7 +39,40 @@ pub(crate) enum Ends {
     NotAwaited,
 }
 
+/// A transaction of which the end is waited for.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    transaction: Option<Uuid>,
+    /// The most events of it that have waited at a time: those that come again, out of the ledger,
+    /// are not new.
+    events: usize,
+    /// When the last new one had come.
+    since: Instant,
+}
+
 impl Line {
+    /// Whether the end of the transaction that waits first has been waited for for too long.
+    fn is_late(&mut self, now: Instant) -> bool {
+        let Some(first) = self.waiting.front() else {
+            return false;
+        };
+        let transaction = first.transaction.map(|of| of.id);
+        let of_it = |item: &&Item| item.transaction.map(|of| of.id) == transaction;
+        let of_it = self.waiting.iter().filter(of_it).map(|item| item.since);
+        let (events, since) = of_it.fold((0, first.since), |(events, last), since| {
+            (events + 1, last.max(since))
+        });
+        let known = self.awaited.take();
+        let known =
+            known.filter(|known| known.transaction == transaction && known.events >= events);
+        let awaited = self.awaited.insert(known.unwrap_or(Awaited {
+            transaction,
+            events,
+            since,
+        }));
+        now.saturating_duration_since(awaited.since) > CUT_OFF
+    }
+
     /// Whether what waits first may be delivered.
     fn is_ready(&self, is_crowded: bool) -> bool {
         let mut waiting = self.waiting.iter();
@@ -158,6 +192,7 @@ impl Order {
             && let Some(line) = self.lines.get_mut(&place.key)
         {
             line.handed_over = (!delivered.part.is_last).then_some(transaction.id);
+            line.awaited = None;
         }
     }
 
@@ -167,13 +202,9 @@ impl Order {
         if self.waiting == 0 {
             return Vec::new();
         }
-        let is_late = |line: &Line| {
-            let last = line.waiting.iter().map(|item| item.since).max();
-            last.is_some_and(|last| now.duration_since(last) > CUT_OFF)
-        };
         let mut taken = Vec::new();
         for line in self.lines.values_mut().filter(|line| !line.is_busy) {
-            let is_cut_off = is_late(line);
+            let is_cut_off = line.is_late(now);
             if !is_cut_off && ends == Ends::Awaited {
                 continue;
             }

@@ -125,6 +125,52 @@ fn an_end_that_does_not_come_is_a_transaction_that_has_failed() {
 }
 
 #[test]
+fn an_end_that_does_not_come_is_not_waited_for_anew_with_whatever_comes() {
+    let mut lines = Lines::new();
+    let begin = Instant::now();
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
+    assert!(lines.order.take_open(at(1), Ends::Awaited).is_empty());
+    // Others of the key come, and all of it is owed and claimed again.
+    let mut other = lines.event((1, 2, true));
+    other.since = at(20);
+    assert!(matches!(
+        lines.order.enter(other, 0, Ends::Awaited),
+        Entered::Waits
+    ));
+    for Joining { item, .. } in lines.order.take_late(at(25)) {
+        item.abandon();
+    }
+    lines.order.joined(place(1, 0).key, 2, 1);
+    let mut claimed = [(0, 1, false), (1, 2, true)].map(|event| lines.owed_or_read(event, true));
+    for item in &mut claimed {
+        item.since = at(26);
+    }
+    lines.order.line_up(claimed.into());
+    lines.order.is_complete(place(1, 0).key, 1);
+    assert!(lines.order.ready(&place(1, 0), Ends::Awaited).is_none());
+    assert!(lines.order.take_open(at(27), Ends::Awaited).is_empty());
+    // Something new of it counts.
+    let mut more = lines.event((2, 1, false));
+    more.since = at(29);
+    assert!(matches!(
+        lines.order.enter(more, 0, Ends::Awaited),
+        Entered::Waits
+    ));
+    assert!(lines.order.take_open(at(58), Ends::Awaited).is_empty());
+    let mut other = lines.event((3, 3, true));
+    other.since = at(59);
+    assert!(matches!(
+        lines.order.enter(other, 0, Ends::Awaited),
+        Entered::Waits
+    ));
+    let first = lines.order.take_open(at(60), Ends::Awaited).pop();
+    let first = first.expect("a transaction that was cut off");
+    assert_eq!(lines.deliver(first), (vec![0, 2], part(true, true, false)));
+    assert_eq!(lines.over(), Some((vec![1], Part::WHOLE)));
+}
+
+#[test]
 fn an_attempt_that_is_put_back_is_gathered_again() {
     let mut lines = Lines::new();
     assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
