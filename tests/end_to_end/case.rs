@@ -106,7 +106,7 @@ impl Case {
                 Err(error) => error,
             };
             let Some(Skipped(reason)) = error.downcast_ref() else {
-                return Err(Failed::from(format!("{error:?}")));
+                return Err(Failed::from(dovecast_testkit::failure(&error)));
             };
             println!("\n*** {name} SKIPPED: {reason}\n");
             Ok(Completion::ignored_with(reason))

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     };
     let trials = CASES.map(|(name, case)| {
         Trial::test(name, move || {
-            run(case).map_err(|error| Failed::from(format!("{error:?}")))
+            run(case).map_err(|error| Failed::from(dovecast_testkit::failure(&error)))
         })
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
                 println!("\n*** {name} SKIPPED: no real Kafka can be had: {unavailable}\n");
                 Ok(Completion::ignored_with(unavailable.to_string()))
             }
-            Err(error) => Err(Failed::from(format!("{error:?}"))),
+            Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
         })
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()

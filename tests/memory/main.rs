@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     ];
     let trials = trials.map(|(name, case)| {
         Trial::test(name, move || {
-            case().map_err(|error| Failed::from(format!("{error:?}")))
+            case().map_err(|error| Failed::from(dovecast_testkit::failure(&error)))
         })
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()

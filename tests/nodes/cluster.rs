@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use dovecast_log::Log as _;
 use dovecast_log::kafka::{KafkaLog, KafkaOptions};
 use dovecast_testkit::cut_proxy::CutProxy;
@@ -354,18 +354,26 @@ pub(crate) fn message(body: &Value) -> u32 {
     number.unwrap_or(u32::MAX)
 }
 
-/// Waits until something is so.
+/// Waits until something is so. What cannot be found out now is asked again: a service under load
+/// may take longer than whoever asks it waits.
 pub(crate) fn eventually(
     patience: Duration,
     what: impl Fn() -> String,
     mut is_so: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
     let deadline = Instant::now() + patience;
-    while !is_so()? {
+    loop {
+        let answer = is_so();
+        if matches!(answer, Ok(true)) {
+            return Ok(());
+        }
         if Instant::now() > deadline {
-            bail!("not within {patience:?}: {}", what());
+            let late = || format!("not within {patience:?}: {}", what());
+            return Err(match answer {
+                Ok(_) => anyhow!(late()),
+                Err(error) => error.context(late()),
+            });
         }
         std::thread::sleep(POLL_INTERVAL);
     }
-    Ok(())
 }

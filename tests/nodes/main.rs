@@ -47,7 +47,7 @@ fn main() -> ExitCode {
                 println!("\n*** {name} SKIPPED: {unavailable}\n");
                 Ok(Completion::ignored_with(unavailable.to_string()))
             }
-            Err(error) => Err(Failed::from(format!("{error:?}"))),
+            Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
         })
     });
     let ended = libtest_mimic::run(&arguments, trials.collect());

@@ -102,7 +102,7 @@ fn trial(
             println!("\n*** {name} SKIPPED: {unavailable}\n");
             Ok(Completion::ignored_with(unavailable.to_string()))
         }
-        Err(error) => Err(Failed::from(format!("{error:?}"))),
+        Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
     })
 }
 

@@ -17,6 +17,7 @@ pub mod debian;
 #[cfg(feature = "dovecot")]
 pub mod dovecot;
 pub mod endpoint;
+mod failure;
 pub mod http;
 #[cfg(feature = "dovecot")]
 pub mod imap;
@@ -51,6 +52,7 @@ pub mod workspace;
 
 use std::time::Duration;
 
+pub use failure::failure;
 pub use unavailable::Unavailable;
 
 /// How long a test waits for what has to happen: far more than it takes, because tests share their

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Trial::ignorable_test(name, move || match case() {
             Ok(Some(())) => Ok(Completion::Completed),
             Ok(None) => Ok(Completion::ignored()),
-            Err(error) => Err(Failed::from(format!("{error:?}"))),
+            Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
         })
     });
     let ended = libtest_mimic::run(&arguments, trials.collect());

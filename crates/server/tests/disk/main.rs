@@ -36,13 +36,13 @@ fn main() -> ExitCode {
                     println!("\n*** full disk SKIPPED: {unavailable}\n");
                     Ok(Completion::ignored_with(unavailable.to_string()))
                 }
-                Err(error) => Err(Failed::from(format!("{error:?}"))),
+                Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
             },
         ),
         Trial::test("writes_that_fail_for_a_while_spoil_no_connection", || {
             match writes_that_fail_for_a_while() {
                 Ok(()) => Ok(()),
-                Err(error) => Err(Failed::from(format!("{error:?}"))),
+                Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
             }
         }),
     ];

@@ -193,7 +193,7 @@ fn run(
     match world {
         Some(Ok(world)) => match case(&world) {
             Ok(()) => Ok(Completion::Completed),
-            Err(error) => Err(Failed::from(format!("{error:?}"))),
+            Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
         },
         Some(Err(unavailable)) => {
             println!("\n*** {name} SKIPPED: {unavailable}\n");

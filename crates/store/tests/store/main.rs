@@ -165,7 +165,7 @@ fn start() -> Result<Arc<Postgres>, String> {
 }
 
 fn run(case: fn(Test) -> setup::Outcome, kind: Kind) -> Result<(), Failed> {
-    let failed = |error: anyhow::Error| Failed::from(format!("{error:?}"));
+    let failed = |error: anyhow::Error| Failed::from(dovecast_testkit::failure(&error));
     let test = Test::new(kind).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
