@@ -20,6 +20,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::KafkaOptions;
 use super::assigned::Context;
+use super::polling::passes;
 use super::reader::GROUP;
 use super::source::create;
 use crate::TopicPartition;
@@ -36,6 +37,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const PARTITIONS_PER_CHECK: usize = 16;
 /// Checks in a row that have to find it: leaders that have just changed may say so by mistake.
 const CHECKS: u32 = 2;
+/// How often in a row, at most, the time between two checks is doubled while the cluster does not
+/// say whether there is a record: each time polling waits for that.
+const DOUBLED: u32 = 4;
 
 /// A partition that a consumer reads.
 pub(super) struct Followed {
@@ -75,6 +79,11 @@ pub(super) struct EndChecks {
     /// What comes next and the end, where a consumer was replaced, or no record found: nothing is
     /// done twice for the same.
     settled: HashMap<TopicPartition, Settled>,
+    /// Whether partitions were paused since the last check: that nothing came of them means
+    /// nothing.
+    were_paused: bool,
+    /// Questions in a row for a record that got no answer.
+    unanswered: u32,
 }
 
 /// What comes next of a partition, and its end.
@@ -94,6 +103,16 @@ struct Still {
     lost: u32,
     /// Checks in a row that have found something unread.
     unread: u32,
+    /// Questions in a row for a record that have found none.
+    without_record: u32,
+}
+
+/// What a check has found of a partition.
+enum Judged {
+    Fine,
+    Silent(Silent),
+    /// Cluster does not say whether there is a record.
+    Unknown,
 }
 
 /// Partitions that one check asks about.
@@ -111,20 +130,25 @@ impl EndChecks {
             still: HashMap::new(),
             turn: 0,
             settled: HashMap::new(),
+            were_paused: false,
+            unanswered: 0,
         }
     }
 
     /// Whether it is time for a check.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.checked) >= CHECK_INTERVAL
+        let interval = CHECK_INTERVAL * 2_u32.pow(self.unanswered.min(DOUBLED));
+        now.saturating_duration_since(self.checked) >= interval
     }
 
-    /// Partitions are paused: that nothing comes of them now means nothing.
+    /// A check has ended; it may have taken long.
+    pub(super) fn checked(&mut self, now: Instant) {
+        self.checked = now;
+    }
+
+    /// Partitions are paused. One that has lost its end is found all the same.
     pub(super) fn paused(&mut self) {
-        self.still.retain(|_, still| still.lost > 0);
-        for still in self.still.values_mut() {
-            still.unread = 0;
-        }
+        self.were_paused = true;
     }
 
     /// The consumer was replaced: another one has to be silent for as long.
@@ -139,21 +163,29 @@ impl EndChecks {
         &mut self,
         followed: &[Followed],
         cluster: &mut impl Cluster,
-        now: Instant,
     ) -> Option<Silent> {
-        self.checked = now;
         self.note(followed);
+        let were_paused = std::mem::take(&mut self.were_paused);
         let ToAsk { found, in_turn } = self.to_ask();
         let first_in_turn = found.len();
         for (number, of) in found.into_iter().chain(in_turn).enumerate() {
             self.turn += usize::from(number >= first_in_turn);
             // Those behind one that does not answer are asked in the next check: each would take as
-            // long.
-            let kept = cluster.kept(&of)?;
-            if let Some(silent) = self.judge(&of, kept, cluster) {
-                let Silent { next, end, .. } = silent;
-                self.settled.insert(of, Settled { next, end });
-                return Some(silent);
+            // long. And that one is not the first of the next.
+            let Some(kept) = cluster.kept(&of) else {
+                if let Some(still) = self.still.get_mut(&of) {
+                    (still.lost, still.unread) = (0, 0);
+                }
+                return None;
+            };
+            match self.judge(&of, kept, were_paused, cluster) {
+                Judged::Fine => {}
+                Judged::Silent(silent) => {
+                    let Silent { next, end, .. } = silent;
+                    self.settled.insert(of, Settled { next, end });
+                    return Some(silent);
+                }
+                Judged::Unknown => return None,
             }
         }
         None
@@ -163,8 +195,12 @@ impl EndChecks {
     fn note(&mut self, followed: &[Followed]) {
         let mut before = std::mem::take(&mut self.still);
         for Followed { of, next } in followed {
-            let still = before.remove(of).filter(|still| still.next == *next);
-            let still = match still {
+            let still = before.remove(of);
+            if still.as_ref().is_some_and(|still| still.next != *next) {
+                // What comes is not what was settled.
+                self.settled.remove(of);
+            }
+            let still = match still.filter(|still| still.next == *next) {
                 Some(still) => Still {
                     checks: still.checks.saturating_add(1),
                     ..still
@@ -174,6 +210,7 @@ impl EndChecks {
                     checks: 0,
                     lost: 0,
                     unread: 0,
+                    without_record: 0,
                 },
             };
             self.still.insert(of.clone(), still);
@@ -199,32 +236,42 @@ impl EndChecks {
         &mut self,
         of: &TopicPartition,
         kept: Range<u64>,
+        were_paused: bool,
         cluster: &mut impl Cluster,
-    ) -> Option<Silent> {
-        let still = self.still.get_mut(of)?;
+    ) -> Judged {
+        let Some(still) = self.still.get_mut(of) else {
+            return Judged::Fine;
+        };
         let (next, end) = (still.next.unwrap_or(kept.start), kept.end);
         let is_settled = self.settled.get(of) == Some(&Settled { next, end });
         still.lost = count(still.lost, end < next && !is_settled);
-        still.unread = count(still.unread, end > next && !is_settled);
+        still.unread = count(still.unread, end > next && !is_settled && !were_paused);
         let silent = Silent {
             of: of.clone(),
             next,
             end,
         };
         if still.lost >= CHECKS {
-            return Some(silent);
+            return Judged::Silent(silent);
         }
-        if still.unread >= CHECKS {
-            still.unread = 0;
-            match cluster.has_record(of, next.max(kept.start)) {
-                Some(true) => return Some(silent),
-                // The marker of a transaction, or one that was given up.
-                Some(false) => drop(self.settled.insert(of.clone(), Settled { next, end })),
-                // Asked again after as many checks: polling has waited for this one.
-                None => {}
-            }
+        if still.unread < CHECKS {
+            return Judged::Fine;
         }
-        None
+        still.unread = 0;
+        let Some(has_record) = cluster.has_record(of, next.max(kept.start)) else {
+            self.unanswered += 1;
+            return Judged::Unknown;
+        };
+        self.unanswered = 0;
+        if has_record {
+            return Judged::Silent(silent);
+        }
+        // The marker of a transaction, or one that was given up; or a leader that is behind.
+        still.without_record += 1;
+        if still.without_record >= CHECKS {
+            self.settled.insert(of.clone(), Settled { next, end });
+        }
+        Judged::Fine
     }
 }
 
@@ -267,6 +314,14 @@ impl Cluster for Asked<'_> {
     }
 }
 
+/// Properties of whoever looks for a record, whatever the operator's are: the end is said, and
+/// soon, and what is gone is no end.
+const PROBE: [(&str, &str); 3] = [
+    ("enable.partition.eof", "true"),
+    ("fetch.wait.max.ms", "50"),
+    ("auto.offset.reset", "earliest"),
+];
+
 /// See [`Cluster::has_record`].
 fn probe(
     options: &KafkaOptions,
@@ -274,8 +329,9 @@ fn probe(
     offset: u64,
 ) -> Result<Option<bool>, KafkaError> {
     let mut options = options.clone();
-    let says_ends = ("enable.partition.eof".to_owned(), "true".to_owned());
-    options.properties.push(says_ends);
+    for (name, value) in PROBE {
+        options.properties.push((name.to_owned(), value.to_owned()));
+    }
     let consumer = create(&options, GROUP, &Arc::default())?;
     let mut list = TopicPartitionList::new();
     let number = i32::try_from(of.partition).unwrap_or(i32::MAX);
@@ -289,6 +345,8 @@ fn probe(
         found = match consumer.poll(left) {
             Some(Ok(message)) => (message.offset() >= at).then_some(true),
             Some(Err(KafkaError::PartitionEOF(_))) => Some(false),
+            // Whoever reads the partition is told, too: it is not silent.
+            Some(Err(error)) if !passes(&error) => Some(false),
             // An error passes, or the time does.
             Some(Err(_)) | None => None,
         };

@@ -7,6 +7,7 @@
 //! read are found by their offsets, see [`super::gaps`]. A consumer that has failed for good is
 //! replaced by a new one, which goes on where that one was.
 
+mod replacing;
 mod silent;
 
 use std::collections::{HashMap, VecDeque};
@@ -215,14 +216,18 @@ impl<S: Source> Polling<S> {
     fn poll(&mut self) {
         let wait = if self.is_paused { POLL_PAUSED } else { POLL };
         let consumer = Arc::clone(&self.consumer);
+        let mut fatal = None;
         match consumer.poll(wait) {
             None => {}
             Some(Ok(message)) => self.take(&message),
-            Some(Err(error)) if consumer.client().fatal_error().is_some() => {
-                self.renew(&error);
-            }
+            Some(Err(error)) if consumer.client().fatal_error().is_some() => fatal = Some(error),
             Some(Err(error)) if passes(&error) => self.log(&error),
             Some(Err(error)) => self.held.push_back(Err(self.options.io("read", &error))),
+        }
+        // Its end may take a while, and is not for this thread.
+        drop(consumer);
+        if let Some(error) = fatal {
+            self.renew(&error);
         }
     }
 
@@ -345,56 +350,10 @@ impl<S: Source> Polling<S> {
             tracing::warn!(%error, "kafka cannot be read; the read is retried");
         }
     }
-
-    /// Makes another consumer, until one works: librdkafka repeats a fatal error for ever. Two that
-    /// replace each other, because they have one `group.instance.id`, do so seldom.
-    fn renew(&mut self, error: &KafkaError) {
-        let fatal = self.consumer.client().fatal_error();
-        let reason = fatal.map(|(_, reason)| reason).unwrap_or_default();
-        tracing::error!(%error, reason, "the consumer has failed for good; it is replaced");
-        self.replace();
-    }
-
-    fn replace(&mut self) {
-        // What was fetched and not handed out is another member's now.
-        self.assigned.clear();
-        self.renewal.failed(Instant::now());
-        while self.goes_on() {
-            let delay = self.renewal.next_delay();
-            self.wait(delay);
-            let made =
-                create(&self.options, self.source.group(), &self.assigned).and_then(|consumer| {
-                    self.source.begin(&consumer, &mut self.gaps)?;
-                    Ok(Arc::new(consumer))
-                });
-            match made {
-                Ok(consumer) => {
-                    self.counters.renewed.fetch_add(1, Ordering::Relaxed);
-                    self.renewal.made(Instant::now());
-                    self.current.replace(&consumer);
-                    let old = std::mem::replace(&mut self.consumer, consumer);
-                    self.is_paused = false;
-                    self.ends.replaced(Instant::now());
-                    // Its end may take a while.
-                    std::thread::spawn(move || drop(old));
-                    return;
-                }
-                Err(error) => self.log(&error),
-            }
-        }
-    }
-
-    /// Waits, but for no longer than anybody listens.
-    fn wait(&self, delay: Duration) {
-        let end = Instant::now() + delay;
-        while self.goes_on() && Instant::now() < end {
-            std::thread::sleep(POLL);
-        }
-    }
 }
 
 /// Whether librdkafka goes on by itself.
-fn passes(error: &KafkaError) -> bool {
+pub(super) fn passes(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -24,7 +24,8 @@ impl<S: Source> Polling<S> {
             consumer: &self.consumer,
             options: &self.options,
         };
-        let silent = self.ends.look(&followed, &mut cluster, Instant::now());
+        let silent = self.ends.look(&followed, &mut cluster);
+        self.ends.checked(Instant::now());
         if let Some(silent) = silent {
             tracing::error!(
                 topic = &*silent.of.topic,
