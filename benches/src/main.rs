@@ -13,7 +13,9 @@ mod figures;
 mod footprint;
 mod gather;
 mod latency;
+mod lua;
 mod proc;
+mod receiver;
 mod sessions;
 mod ship;
 mod subject;
@@ -31,14 +33,14 @@ use dovecast_testkit::dovecot::Installation;
 use crate::subject::{Variant, World};
 
 const USAGE: &str = "\
-usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|footprint|sessions|exit|arrival|webhook|ship|gather|dispatch|crash]
+usage: dovecast-benches [--dovecot 2.3|2.4] [--quick] [--rounds N] [--config TEXT] [--only lmtp|store|receivers|lua|lua-memory|footprint|sessions|exit|arrival|webhook|ship|gather|dispatch|crash]
                         [--subject TEXT] [--against PLUGIN.so] [--options OPTIONS] [--setting NAME=VALUE]
   --dovecot  which one; 2.3 is the one installed here
   --quick    few rounds: shows that everything runs, not what it costs
   --rounds   how many rounds every table takes
   --config   appended to the configuration of every Dovecot, the baseline's included
   --only     one table
-for lmtp and store:
+for lmtp, store and receivers:
   --subject  only what is named with TEXT in the first column
   --against  measures another build of the plugin beside this one
   --options  measures this plugin with other options of the driver instance (content=off) as well
@@ -67,9 +69,12 @@ enum Table {
     Server(fn(Option<usize>) -> Result<()>),
 }
 
-const TABLES: [(&str, Table); 11] = [
+const TABLES: [(&str, Table); 14] = [
     ("lmtp", Table::Mail(latency::lmtp)),
     ("store", Table::Mail(latency::store)),
+    ("receivers", Table::Mail(latency::receivers)),
+    ("lua", Table::Mail(lua::throughput)),
+    ("lua-memory", Table::Server(lua::memory)),
     ("footprint", Table::Mail(footprint::run)),
     ("sessions", Table::Mail(sessions::run)),
     ("exit", Table::Mail(exit::run)),

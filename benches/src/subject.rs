@@ -1,9 +1,8 @@
 //! What is measured: a Dovecot with some drivers, and brokers in the states that brokers get into.
 
 use std::cell::RefCell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use dovecast_testkit::server::Server;
 use tempfile::NamedTempFile;
 
 use crate::broker::BrokerProcess;
+use crate::receiver::{self, Receiver, Started, ask_for_ox};
 
 /// State of the brokers that the plugin is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +67,14 @@ pub(crate) enum Subject {
     /// Dovecot's own Lua driver with empty functions: what it costs that the framework gathers
     /// every event's data.
     EmptyLua,
+    /// Dovecot's own Lua driver with a script that works.
+    Lua,
     /// Our plugin.
     Kafka { instances: u32, brokers: Brokers },
     /// Our plugin, as it is built without librdkafka, one instance.
     Relay(Relays),
+    /// Our plugin with all details, and a server behind it that delivers to this receiver.
+    Behind(Receiver),
     /// Our plugin, one instance, brokers up, as [`World::variants`] says at this place.
     Variant(usize),
 }
@@ -93,8 +97,10 @@ impl fmt::Display for Subject {
             Self::Framework => out.write_str("framework, no driver"),
             Self::Dlog => out.write_str("dlog"),
             Self::EmptyLua => out.write_str("lua, empty functions"),
+            Self::Lua => out.write_str("lua"),
             Self::Variant(i) => write!(out, "kafka 1, up, variant {}", i + 1),
             Self::Relay(Relays::UpEachFrame) => out.write_str("relay, up, each frame"),
+            Self::Behind(receiver) => receiver.fmt(out),
             Self::Relay(state) => write!(out, "relay, {}", format!("{state:?}").to_lowercase()),
             Self::Kafka { instances, brokers } => {
                 let state = match brokers {
@@ -113,7 +119,10 @@ impl fmt::Display for Subject {
 impl Subject {
     /// Whether it is our plugin, and so has to meet the bars.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Kafka { .. } | Self::Variant(_) | Self::Relay(_))
+        matches!(
+            self,
+            Self::Kafka { .. } | Self::Variant(_) | Self::Relay(_) | Self::Behind(_)
+        )
     }
 
     /// How many records each event makes where brokers take them.
@@ -145,8 +154,10 @@ pub(crate) struct World {
     _hung: HungBroker,
     refusing: String,
     lua: NamedTempFile,
+    working_lua: NamedTempFile,
     relays: RefCell<Vec<Server>>,
     hung_relays: RefCell<Vec<UnixListener>>,
+    receivers: RefCell<Vec<Started>>,
 }
 
 impl World {
@@ -172,8 +183,10 @@ impl World {
             _hung: hung,
             refusing: format!("{}:9092", loopback::unique_address()),
             lua: empty_lua()?,
+            working_lua: receiver::script(receiver::WORKS)?,
             relays: RefCell::default(),
             hung_relays: RefCell::default(),
+            receivers: RefCell::default(),
         })
     }
 
@@ -196,18 +209,30 @@ impl World {
         }
         subjects.extend(Relays::STATES.map(Subject::Relay));
         subjects.extend((0..self.variants.len()).map(Subject::Variant));
-        let is_wanted = |subject: &Subject| {
-            let name = subject.to_string();
-            self.wanted.is_empty() || self.wanted.iter().any(|text| name.contains(text))
-        };
-        subjects.retain(is_wanted);
-        // Scripts for 2.3's Lua driver are none for 2.4's.
-        subjects
-            .retain(|subject| *subject != Subject::EmptyLua || self.on == Installation::default());
+        subjects.retain(|subject| self.is_wanted(*subject));
+        subjects.retain(|subject| *subject != Subject::EmptyLua || self.has_lua());
         for (i, variant) in self.variants.iter().enumerate() {
             println!("variant {}: {variant:?}", i + 1);
         }
         subjects
+    }
+
+    /// Whether scripts here are some for this Dovecot's driver: 2.4's wants others.
+    pub(crate) fn has_lua(&self) -> bool {
+        self.on == Installation::default()
+    }
+
+    /// The subjects of which one is compared with [`Receiver::Nobody`].
+    pub(crate) fn behind(&self) -> Vec<Subject> {
+        let mut subjects = Receiver::MEASURED.map(Subject::Behind).to_vec();
+        subjects.retain(|subject| self.is_wanted(*subject));
+        subjects
+    }
+
+    /// Whether the command line asks for a subject.
+    fn is_wanted(&self, subject: Subject) -> bool {
+        let name = subject.to_string();
+        self.wanted.is_empty() || self.wanted.iter().any(|text| name.contains(text))
     }
 
     /// The value for `bootstrap.servers`.
@@ -228,9 +253,8 @@ impl World {
             Subject::NoPlugins => builder.no_plugins(),
             Subject::Framework => builder,
             Subject::Dlog => builder.driver("dlog"),
-            Subject::EmptyLua => builder
-                .extra_mail_plugins("mail_lua push_notification_lua")
-                .driver(&format!("lua:file={}", self.lua.path().display())),
+            Subject::EmptyLua => with_script(builder, &self.lua),
+            Subject::Lua => with_script(builder, &self.working_lua),
             Subject::Kafka { instances, brokers } => {
                 let brokers = self.bootstrap_servers(brokers);
                 self.kafka(&self.modules.plugin, instances, brokers, topic, "")
@@ -239,6 +263,11 @@ impl World {
                 .ours(&self.relay_modules)
                 .relay()
                 .driver(&format!("kafka:topic={topic}-1")),
+            // Drivers get what is in the topic of events, which is the plugin's own.
+            Subject::Behind(_) => self
+                .ours(&self.relay_modules)
+                .relay()
+                .driver(&format!("kafka:{}", Receiver::plugin_options())),
             Subject::Variant(i) => {
                 let servers = self.bootstrap_servers(Brokers::Up);
                 let plugin = &self.modules.plugin;
@@ -255,8 +284,10 @@ impl World {
             .config(&self.config)
             .start()
             .with_context(|| subject.to_string())?;
-        if let Subject::Relay(state) = subject {
-            self.start_relay(state, &dovecot)?;
+        match subject {
+            Subject::Relay(state) => self.start_relay(state, &dovecot)?,
+            Subject::Behind(receiver) => self.start_behind(receiver, &dovecot)?,
+            _ => {}
         }
         Ok(dovecot)
     }
@@ -279,6 +310,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Starts a server for a Dovecot that delivers to a receiver.
+    fn start_behind(&self, receiver: Receiver, dovecot: &Dovecot) -> Result<()> {
+        let started = receiver.start()?;
+        let server = relay_with(dovecot, &started.config)?;
+        self.receivers.borrow_mut().push(started);
+        self.relays.borrow_mut().push(server);
+        ask_for_ox(dovecot, "alice")
+    }
+
+    /// Asks the server that was started last.
+    pub(crate) fn behind_server<T>(&self, ask: impl FnOnce(&Server) -> Result<T>) -> Result<T> {
+        ask(self
+            .relays
+            .borrow()
+            .last()
+            .context("no server was started")?)
     }
 
     /// Deliveries do not wait for the disk: that wait is many times what is measured here, and
@@ -318,6 +367,13 @@ impl World {
     }
 }
 
+/// With Dovecot's own Lua driver.
+fn with_script(builder: Builder, script: &NamedTempFile) -> Builder {
+    builder
+        .extra_mail_plugins("mail_lua push_notification_lua")
+        .driver(&format!("lua:file={}", script.path().display()))
+}
+
 /// A relay for this Dovecot, as operators run it.
 pub(crate) fn relay_for(dovecot: &Dovecot) -> Result<Server> {
     relay_with(dovecot, "")
@@ -337,11 +393,6 @@ pub(crate) fn relay_with(dovecot: &Dovecot, config: &str) -> Result<Server> {
 
 /// A script that asks for all events and does nothing with them.
 fn empty_lua() -> Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new()
-        .suffix(".lua")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile()
-        .context("no file for a Lua script")?;
     let events = [
         "mailbox_create",
         "mailbox_delete",
@@ -356,19 +407,13 @@ fn empty_lua() -> Result<NamedTempFile> {
         "flags_set",
         "flags_clear",
     ];
-    writeln!(
-        file,
-        "function dovecot_lua_notify_begin_txn(user) return nil end"
-    )?;
+    let mut text = String::from("function dovecot_lua_notify_begin_txn(user) return nil end\n");
     for event in events {
         writeln!(
-            file,
+            text,
             "function dovecot_lua_notify_event_{event}(ctx, event) end"
         )?;
     }
-    writeln!(
-        file,
-        "function dovecot_lua_notify_end_txn(ctx, success) end"
-    )?;
-    Ok(file)
+    text.push_str("function dovecot_lua_notify_end_txn(ctx, success) end\n");
+    receiver::script(&text)
 }
