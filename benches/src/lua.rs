@@ -1,5 +1,5 @@
-//! What a Lua script costs in Dovecot's lmtp, and the same script in `dovecast lua-host`; and what a
-//! host's memory does over a million transactions.
+//! What a Lua script costs in Dovecot's lmtp, and the same script in `dovecast lua-host`; and what
+//! a host's memory does over a million transactions.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Receivers behind a server, of the drivers that are Dovecot's own: a script that works, and ones
 //! that are slow, dead or loop, which mail must not notice.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -79,7 +79,7 @@ impl fmt::Display for Receiver {
 }
 
 impl Receiver {
-    /// Those that mail must not notice, and nobody.
+    /// Receivers that mail must not notice, and nobody.
     pub(crate) const MEASURED: [Self; 4] = [
         Self::Nobody,
         Self::SlowOx,
@@ -142,6 +142,33 @@ pub(crate) fn script(text: &str) -> Result<NamedTempFile> {
     file.write_all(text.as_bytes())
         .context("cannot write a Lua script")?;
     Ok(file)
+}
+
+/// A script that asks for all events and does nothing with them.
+pub(crate) fn empty_script() -> Result<NamedTempFile> {
+    let events = [
+        "mailbox_create",
+        "mailbox_delete",
+        "mailbox_rename",
+        "mailbox_subscribe",
+        "mailbox_unsubscribe",
+        "message_new",
+        "message_append",
+        "message_expunge",
+        "message_read",
+        "message_trash",
+        "flags_set",
+        "flags_clear",
+    ];
+    let mut text = String::from("function dovecot_lua_notify_begin_txn(user) return nil end\n");
+    for event in events {
+        writeln!(
+            text,
+            "function dovecot_lua_notify_event_{event}(ctx, event) end"
+        )?;
+    }
+    text.push_str("function dovecot_lua_notify_end_txn(ctx, success) end\n");
+    script(&text)
 }
 
 /// A user asks for the driver `ox`.

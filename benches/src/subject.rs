@@ -1,7 +1,7 @@
 //! What is measured: a Dovecot with some drivers, and brokers in the states that brokers get into.
 
 use std::cell::RefCell;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -182,7 +182,7 @@ impl World {
             hung_servers: hung.bootstrap_servers(),
             _hung: hung,
             refusing: format!("{}:9092", loopback::unique_address()),
-            lua: empty_lua()?,
+            lua: receiver::empty_script()?,
             working_lua: receiver::script(receiver::WORKS)?,
             relays: RefCell::default(),
             hung_relays: RefCell::default(),
@@ -389,31 +389,4 @@ pub(crate) fn relay_with(dovecot: &Dovecot, config: &str) -> Result<Server> {
         .config("topics = [\"*\"]")
         .config(config)
         .start()
-}
-
-/// A script that asks for all events and does nothing with them.
-fn empty_lua() -> Result<NamedTempFile> {
-    let events = [
-        "mailbox_create",
-        "mailbox_delete",
-        "mailbox_rename",
-        "mailbox_subscribe",
-        "mailbox_unsubscribe",
-        "message_new",
-        "message_append",
-        "message_expunge",
-        "message_read",
-        "message_trash",
-        "flags_set",
-        "flags_clear",
-    ];
-    let mut text = String::from("function dovecot_lua_notify_begin_txn(user) return nil end\n");
-    for event in events {
-        writeln!(
-            text,
-            "function dovecot_lua_notify_event_{event}(ctx, event) end"
-        )?;
-    }
-    text.push_str("function dovecot_lua_notify_end_txn(ctx, success) end\n");
-    receiver::script(&text)
 }
