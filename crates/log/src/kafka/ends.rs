@@ -154,6 +154,7 @@ impl EndChecks {
     /// The consumer was replaced: another one has to be silent for as long.
     pub(super) fn replaced(&mut self, now: Instant) {
         self.checked = now;
+        self.unanswered = 0;
         self.still.clear();
     }
 
@@ -187,6 +188,10 @@ impl EndChecks {
                 }
                 Judged::Unknown => return None,
             }
+        }
+        // What was not answered has been answered since, or comes by itself.
+        if self.still.values().all(|still| still.unread == 0) {
+            self.unanswered = 0;
         }
         None
     }
@@ -338,25 +343,32 @@ fn probe(
     let at = i64::try_from(offset).unwrap_or(i64::MAX);
     list.add_partition_offset(&of.topic, number, Offset::Offset(at))?;
     consumer.assign(&list)?;
-    let deadline = Instant::now() + PROBE_TIMEOUT;
-    let mut found = None;
-    while found.is_none() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        found = match consumer.poll(left) {
-            Some(Ok(message)) => (message.offset() >= at).then_some(true),
-            Some(Err(KafkaError::PartitionEOF(_))) => Some(false),
-            // Whoever reads the partition is told, too: it is not silent.
-            Some(Err(error)) if !passes(&error) => Some(false),
-            // An error passes, or the time does.
-            Some(Err(_)) | None => None,
-        };
-        if left.is_zero() {
-            break;
-        }
-    }
+    let found = wait_for_record(&consumer, at);
     // Its end may take a while.
     std::thread::spawn(move || drop(consumer));
-    Ok(found)
+    found
+}
+
+/// Whether there is a record at an offset or behind it, or the end; `None`: neither has come in
+/// time.
+fn wait_for_record(
+    consumer: &BaseConsumer<Context>,
+    offset: i64,
+) -> Result<Option<bool>, KafkaError> {
+    let deadline = Instant::now() + PROBE_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match consumer.poll(left) {
+            Some(Ok(message)) if message.offset() >= offset => return Ok(Some(true)),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Some(false)),
+            Some(Err(error)) if !passes(&error) => return Err(error),
+            // An error passes, or the time does.
+            Some(Ok(_) | Err(_)) | None => {}
+        }
+        if left.is_zero() {
+            return Ok(None);
+        }
+    }
 }
 
 #[cfg(test)]

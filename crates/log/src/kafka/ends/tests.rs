@@ -193,6 +193,14 @@ fn one_question_without_an_answer_ends_a_check_and_the_next_comes_later() {
     assert_eq!(cluster.probed, 1);
     assert!(!checks.is_due(now + CHECK_INTERVAL));
     assert!(checks.is_due(now + CHECK_INTERVAL * 2));
+    // All of them have moved: there is no question left.
+    let followed: Vec<Followed> = (0..16)
+        .map(|at| super::tests::followed(at, Some(30)))
+        .collect();
+    for _ in 0..2 {
+        checks.look(&followed, &mut cluster);
+    }
+    assert!(checks.is_due(now + CHECK_INTERVAL));
 }
 
 #[test]
