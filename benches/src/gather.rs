@@ -83,14 +83,7 @@ impl Side {
             .roles(&["relay"])
             .config(&format!("commit_interval_ms = {interval_ms}"))
             .start()?;
-        let options = Options {
-            socket: server.relay_socket().to_owned(),
-            spill_dir: server.spill_dir().to_owned(),
-            queue_bytes: 1024 * 1024,
-            spill_bytes: 1024 * 1024,
-            host: "mail1".to_owned(),
-            program: "imap".to_owned(),
-        };
+        let options = options(&server, "imap");
         let clients = (0..clients).map(|_| Client::new(options.clone()));
         let mut side = Self {
             interval_ms,
@@ -169,8 +162,20 @@ impl Side {
     }
 }
 
+/// Options of a mail process that sends to a relay.
+pub(crate) fn options(server: &Server, program: &str) -> Options {
+    Options {
+        socket: server.relay_socket().to_owned(),
+        spill_dir: server.spill_dir().to_owned(),
+        queue_bytes: 1024 * 1024,
+        spill_bytes: 1024 * 1024,
+        host: "mail1".to_owned(),
+        program: program.to_owned(),
+    }
+}
+
 /// Waits until the relay has everything.
-fn acknowledged(client: &mut Client) {
+pub(crate) fn acknowledged(client: &mut Client) {
     while let Some(again) = client.serve() {
         std::thread::sleep(again);
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dovecast_relay::client::{Client, Options};
+use dovecast_relay::client::Client;
 use dovecast_relay::wire::WireRecord;
 use dovecast_testkit::dovecot::Dovecot;
 use dovecast_testkit::process;
@@ -12,6 +12,7 @@ use dovecast_testkit::server::Server;
 use uuid::Uuid;
 
 use crate::figures::{Median, print_head, print_row};
+use crate::gather::{acknowledged, options};
 use crate::proc::{CpuTime, Memory, cpu_time};
 use crate::receiver::Receiver;
 use crate::subject::{Subject, World};
@@ -117,14 +118,7 @@ pub(crate) fn memory(rounds: Option<usize>) -> Result<()> {
         .release()
         .config(&started.config)
         .start()?;
-    let mut client = Client::new(Options {
-        socket: server.relay_socket().to_owned(),
-        spill_dir: server.spill_dir().to_owned(),
-        queue_bytes: 1024 * 1024,
-        spill_bytes: 1024 * 1024,
-        host: "mail1".to_owned(),
-        program: "lmtp".to_owned(),
-    });
+    let mut client = Client::new(options(&server, "lmtp"));
     print_head(
         "Memory of a script's process",
         &["transactions", "process, PSS kB", "server, PSS kB"],
@@ -139,9 +133,7 @@ pub(crate) fn memory(rounds: Option<usize>) -> Result<()> {
             for uid in sent..until {
                 send(&mut client, uid);
             }
-            while let Some(again) = client.serve() {
-                std::thread::sleep(again);
-            }
+            acknowledged(&mut client);
             sent = until;
         }
         let handled = process::poll_until(PATIENCE, || {
