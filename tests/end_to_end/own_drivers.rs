@@ -172,6 +172,10 @@ fn calls(log: &str) -> Vec<String> {
     calls
 }
 
+/// The last call of the session below but for the end of its transaction.
+const LAST: &str = "MailboxDelete: ";
+const END: &str = "Called end_txn push_notification plugin hook.";
+
 fn dlog_writes_the_same_calls_as_dovecots(on: Installation) -> Result<()> {
     let block = "[push_notification.log]\ndriver = 'dlog'";
     let (dovecot, server) = both(on, "dlog", block)?;
@@ -192,22 +196,29 @@ fn dlog_writes_the_same_calls_as_dovecots(on: Installation) -> Result<()> {
         imap.ok(command)?;
     }
     imap.logout()?;
-    let of_dovecot = || calls(&dovecot.debug_log());
-    let of_ours = || -> Vec<String> {
+    let written = || {
         let log = server.server_log();
         let lines = log.lines().filter(|line| line.contains("dovecast_dlog"));
-        calls(&lines.collect::<Vec<_>>().join("\n"))
+        let mut ours = calls(&lines.collect::<Vec<_>>().join("\n"));
+        if on.series() == Series::V2_4 {
+            // 2.4 does not log what has become of a mail, just that it calls.
+            let is_of_mail = |call: &str| call.starts_with("Flags") || call.starts_with("Message");
+            ours.retain(|call| call.starts_with("Message data") || !is_of_mail(call));
+        }
+        (calls(&dovecot.debug_log()), ours)
     };
-    let ended = |calls: &[String]| calls.iter().filter(|call| call.contains("end_txn")).count();
-    process::poll_until(ARRIVAL, || {
-        (ended(&of_ours()) > 0 && ended(&of_ours()) >= ended(&of_dovecot())).then_some(())
-    });
-    let (theirs, mut ours) = (of_dovecot(), of_ours());
-    if on.series() == Series::V2_4 {
-        // 2.4 does not log what has become of a mail, just that it calls.
-        let is_of_mail = |call: &str| call.starts_with("Flags") || call.starts_with("Message");
-        ours.retain(|call| call.starts_with("Message data") || !is_of_mail(call));
-    }
+    // Both write while this reads: whole is what has the end of each transaction, equal or not.
+    let are_whole = || {
+        let (theirs, ours) = written();
+        let is_whole = |calls: &[String]| {
+            let deleted = calls.iter().position(|call| call.starts_with(LAST));
+            deleted.is_some_and(|at| calls[at..].iter().any(|call| call.starts_with(END)))
+        };
+        (is_whole(&theirs) && is_whole(&ours)).then_some(())
+    };
+    process::poll_until(ARRIVAL, are_whole)
+        .with_context(|| format!("unfinished: {:#?}", written()))?;
+    let (theirs, ours) = written();
     ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
     Ok(())
 }

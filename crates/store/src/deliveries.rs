@@ -20,7 +20,6 @@ mod unsure;
 
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
 
 use dovecast_dispatch::ledger::{
     Claimed, Claiming, Debts, Happened, Ledger, LedgerError, Millis, OwedRange, TopicPartition,
@@ -45,8 +44,6 @@ pub(crate) use unsure::Unsure;
 /// For so long after a record has failed the store counts as one that takes none, unless one
 /// succeeds. It is tried again in less; a node that has nothing to record any more does not try.
 const CANNOT_RECORD_MS: i64 = 60_000;
-/// How long it may take to say that we live.
-const BEAT: Duration = Duration::from_secs(3);
 
 impl Store {
     /// Whether what has happened to deliveries cannot be written, as far as is known.
@@ -83,10 +80,10 @@ impl Ledger for Store {
     }
 
     async fn beat(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<(), LedgerError> {
-        // Said again on another connection before we are taken for dead.
-        let done = tokio::time::timeout(BEAT, self.say_alive(now_ms, alive_until_ms)).await;
+        let timeout = self.database.beat_timeout;
+        let done = tokio::time::timeout(timeout, self.say_alive(now_ms, alive_until_ms)).await;
         let done = done.unwrap_or_else(|_| {
-            let said = format!("no answer within {} s", BEAT.as_secs());
+            let said = format!("no answer within {} ms", timeout.as_millis());
             let late = io::Error::new(io::ErrorKind::TimedOut, said);
             Err(StoreError::Database(sqlx::Error::Io(late)))
         });

@@ -54,6 +54,9 @@ pub struct StoreOptions {
     pub connect_timeout: Duration,
     /// How long a PostgreSQL may take to answer one statement.
     pub statement_timeout: Duration,
+    /// How long it may take to say that this process lives: short enough to say it again on another
+    /// connection before it is taken for dead.
+    pub beat_timeout: Duration,
     /// How many changes the feed remembers; who is further behind loads everything again.
     pub kept_changes: i64,
     /// Names the log that this node reads, if not all who use the store read the same. What is owed
@@ -78,6 +81,7 @@ impl StoreOptions {
             max_connections: 8,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(10),
+            beat_timeout: Duration::from_secs(3),
             kept_changes: 100_000,
             log: String::new(),
             clock: Clock::default(),
@@ -150,6 +154,8 @@ pub(crate) struct Database {
     /// Whether other nodes may live on it: always on PostgreSQL, and on a file only those that
     /// [`Store::another_node`] has made.
     is_shared: Arc<AtomicBool>,
+    /// See [`StoreOptions::beat_timeout`].
+    pub(crate) beat_timeout: Duration,
 }
 
 impl Store {
@@ -301,6 +307,7 @@ impl Database {
             pool,
             is_postgres,
             is_shared: Arc::new(AtomicBool::new(is_postgres)),
+            beat_timeout: options.beat_timeout,
         })
     }
 

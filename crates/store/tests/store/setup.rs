@@ -68,6 +68,7 @@ impl Test {
         options.max_connections = 4;
         // What is written anew is waited for as long as a busy machine takes.
         options.connect_timeout = dovecast_testkit::PATIENCE;
+        options.beat_timeout = dovecast_testkit::PATIENCE;
         options.keys = self.keys();
         options.clock = self.clock.clone();
         Ok(options)
