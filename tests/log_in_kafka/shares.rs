@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use dovecast_log::kafka::KafkaConsumer;
 use dovecast_log::{Consumer, Log, NewRecord, Position};
 use dovecast_testkit::kafka::RealKafka;
@@ -95,6 +95,15 @@ pub(crate) async fn each_has_its_share_of_each_topic(kafka: RealKafka) -> Result
         groups.iter().all(|group| group.end == group.committed),
         "{groups:?}"
     );
+    let Some(group) = groups.first() else {
+        bail!("no group");
+    };
+    let committed = log.committed(&group.group, &group.topic).await?;
+    let at = usize::try_from(group.partition)?;
+    ensure!(committed[at] == Some(group.committed), "{committed:?}");
+    let of_nobody = log.committed("nobody", &group.topic).await?;
+    ensure!(of_nobody == vec![None; committed.len()], "{of_nobody:?}");
+    ensure!(log.committed(&group.group, "none").await?.is_empty());
     Ok(())
 }
 

@@ -241,6 +241,12 @@ impl Log for NodeLog {
         Ok(Vec::new())
     }
 
+    async fn committed(&self, _: &str, _: &str) -> Result<Vec<Option<u64>>, LogError> {
+        self.cut.check().await;
+        let committed = self.cluster.state().committed.clone();
+        Ok(committed.into_iter().map(Some).collect())
+    }
+
     async fn positions(&self, _: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
         self.cut.check().await;
         let ends = self.cluster.state().ends.clone();

@@ -161,6 +161,13 @@ impl Behind {
         parts
     }
 
+    /// Whether anything of a partition is to be read that stands before an offset.
+    pub(crate) fn is_unread(&self, of: &TopicPartition, offset: u64) -> bool {
+        let ranges = self.ranges.get(&(Arc::clone(&of.topic), of.partition));
+        let is_before = |range: &Growing| range.position < offset && range.position < range.to;
+        ranges.is_some_and(|ranges| ranges.iter().any(is_before))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty() && self.unknown.is_empty()
     }

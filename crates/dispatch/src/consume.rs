@@ -22,7 +22,7 @@ use crate::matching::{Found, Live};
 use crate::panics::{caught, caught_now};
 use crate::shared::Shared;
 use crate::stats::count;
-use crate::{catch_up, heartbeat, held_keys, lanes, recording, retrier, take_up, trace};
+use crate::{catch_up, heartbeat, held_keys, lanes, read_up, recording, retrier, take_up, trace};
 
 /// How often it is looked whether there is room again.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -77,6 +77,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     helpers.spawn(keep_up(Arc::clone(&shared), "retrier", retrier::run));
     helpers.spawn(keep_up(Arc::clone(&shared), "take_up", take_up::run));
     helpers.spawn(keep_up(Arc::clone(&shared), "held_keys", held_keys::run));
+    helpers.spawn(keep_up(Arc::clone(&shared), "read_up", read_up::run));
     helpers.spawn(catch_up::run(Arc::clone(&shared), fallen_behind));
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
@@ -159,7 +160,8 @@ async fn take<L: Log + Clone, S: Ledger>(
     None
 }
 
-fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
+/// Whether more may be read.
+pub(crate) fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
     !shared.room.is_full()
         && shared.recorder.open_groups() < OPEN_GROUPS
@@ -226,6 +228,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     shared.learn_ordered();
     shared.ask_debtors(records).await;
     let group = ReadTogether::new(Position::behind(records));
+    let numbered = shared.numbered(&group.positions);
     count(&shared.counters.records, records.len() as u64);
     for record in records {
         while shared.room.is_full() {
@@ -276,6 +279,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             shared.find_later(live, found.costly);
         }
     }
+    shared.read_up.note(numbered);
     shared.recorder.begin(Arc::clone(&group));
     if group.done() {
         shared.recorder.news.notify_one();

@@ -52,9 +52,4 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let until = *self.alive_until.lock();
         until.is_some_and(|until| Instant::now() <= until)
     }
-
-    /// Nothing that was claimed is ours any more.
-    pub(crate) async fn leave(&self) -> Result<(), LedgerError> {
-        self.ask(async { self.ledger.leave().await }).await
-    }
 }

@@ -13,6 +13,7 @@
 //! | `lanes` | looks after all lanes now and then |
 //! | `dispatcher`, `shared` | start and stop; what all parts share |
 //! | `partitions` | for order by key: who owes anything of a partition that becomes ours |
+//! | `read_up` | for order by key: which partitions were read as far as they went |
 //! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
@@ -65,6 +66,7 @@ mod panics;
 mod partitions;
 mod range_reader;
 mod range_run;
+mod read_up;
 mod readers;
 mod recording;
 mod retrier;

@@ -24,6 +24,8 @@ use crate::{trace, worker};
 
 /// When a delivery that cannot be made now is asked for again.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
+/// When a delivery is asked for again before which something has to be read: that takes a moment.
+pub(crate) const UNREAD: Duration = Duration::from_millis(500);
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Does something with the lane of an endpoint, which is told what the endpoint is now.
@@ -129,6 +131,20 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Offers what was owed and is due.
     pub(crate) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, run: Run) {
+        if endpoint.is_ordered
+            && let Some(first) = run.items.first()
+            && let Some(of) = first.order.as_ref().map(|place| place.of.clone())
+            && let Some(number) = self.partitions.number(&of)
+        {
+            let is_known = self.is_known(endpoint, first);
+            if !is_known {
+                // Ranges that come before it may be owed.
+                self.take_over_later(endpoint, of.clone());
+            }
+            if !is_known || !self.is_read_up(&of, number) {
+                return self.give_back(run.items, UNREAD);
+            }
+        }
         let share = self.budget.lane_bytes();
         let count = run.items.len();
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
@@ -142,6 +158,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 let wait = at.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
                 self.give_back(items, wait.max(NOT_NOW));
             }
+            Err((items, NotNow::Unread)) => self.give_back(items, UNREAD),
             Err((items, NotNow::Behind)) => self.put_behind(items),
         }
     }

@@ -53,15 +53,18 @@ impl Partitions {
         assignment.number(&of.topic, of.partition)
     }
 
-    /// All partitions that are ours.
-    pub(crate) fn all(&self) -> Vec<TopicPartition> {
+    /// All partitions that are ours, each with the number of its assignment.
+    pub(crate) fn all(&self) -> Vec<(TopicPartition, u64)> {
         let Some(assignment) = self.assignment.get() else {
             return Vec::new();
         };
         let all = assignment.all().into_iter();
-        let partition = |assigned: dovecast_log::AssignedPartition| TopicPartition {
-            topic: assigned.topic,
-            partition: assigned.partition,
+        let partition = |assigned: dovecast_log::AssignedPartition| {
+            let of = TopicPartition {
+                topic: assigned.topic,
+                partition: assigned.partition,
+            };
+            (of, assigned.number)
         };
         all.map(partition).collect()
     }

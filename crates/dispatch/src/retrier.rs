@@ -58,10 +58,10 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                     now_ms: shared.now_ms(),
                     most,
                     except,
-                    partitions: shared.partitions.all(),
+                    partitions: shared.claimable(),
                 };
                 let written = shared.recorder.written();
-                match shared.ask(async { ledger.claim(claiming).await }).await {
+                match shared.claim(async { ledger.claim(claiming).await }).await {
                     Ok(claimed) => {
                         is_more = claimed.is_more;
                         let Claimed { owed, complete, .. } = claimed;

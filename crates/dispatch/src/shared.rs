@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
-use crate::dispatcher::{DispatchOptions, Source};
+use crate::dispatcher::{DispatchOptions, STOP, Source};
 use crate::endpoint::{Directory, Endpoint};
 use crate::evaluator::Evaluator;
 use crate::hanging::Hanging;
@@ -26,6 +26,7 @@ use crate::locks::{Held, Lock};
 use crate::matching::Reports;
 use crate::panics::{Panicked, Panics, answered};
 use crate::partitions::Partitions;
+use crate::read_up::ReadUp;
 use crate::readers::Readers;
 use crate::recording::Recorder;
 use crate::stats::{Counters, count};
@@ -47,6 +48,9 @@ pub(crate) struct Shared<L, S> {
     pub(crate) budget: Arc<Budget>,
     pub(crate) taken_up: TakenUp,
     pub(crate) partitions: Partitions,
+    pub(crate) read_up: ReadUp,
+    /// Held while anything is claimed: what has ended claims nothing.
+    claims: tokio::sync::RwLock<()>,
     /// About ranges that the log does not have.
     pub(crate) missing_lines: LineLimit,
     /// Owed deliveries that are claimed by us.
@@ -93,6 +97,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             budget: Arc::clone(&parts.budget),
             taken_up: TakenUp::default(),
             partitions: Partitions::default(),
+            read_up: ReadUp::default(),
+            claims: tokio::sync::RwLock::default(),
             missing_lines: LineLimit::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
@@ -172,6 +178,30 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             self.panicked("store", panicked);
         })
         .await
+    }
+
+    /// Claims something of the ledger, unless we have ended: nobody would deliver it.
+    pub(crate) async fn claim<T>(
+        &self,
+        call: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let _under_way = self.claims.read().await;
+        if self.is_over.load(Ordering::Acquire) {
+            return Err(LedgerError {
+                doing: "claim anything",
+                place: "the ledger",
+                reason: "the dispatcher has ended".to_owned(),
+            });
+        }
+        self.ask(call).await
+    }
+
+    /// Nothing that was claimed is ours any more.
+    pub(crate) async fn leave(&self) -> Result<(), LedgerError> {
+        self.is_over.store(true, Ordering::Release);
+        // What is being claimed is claimed before. One that hangs is free when we are dead.
+        let _none = tokio::time::timeout(STOP, self.claims.write()).await;
+        self.ask(async { self.ledger.leave().await }).await
     }
 
     pub(crate) async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {

@@ -114,7 +114,7 @@ async fn take_over<L: Log + Clone, S: Ledger>(
     }
     let now_ms = shared.now_ms();
     let asked = async { shared.ledger.take_over(now_ms, endpoint, of.clone()).await };
-    let debts = match shared.ask(asked).await {
+    let debts = match shared.claim(asked).await {
         Ok(debts) => debts,
         Err(error) => {
             count(&shared.counters.ledger_errors, 1);

@@ -156,7 +156,7 @@ async fn take_up<L: Log + Clone, S: Ledger>(
                 .ledger
                 .claim_ranges_of(shared.now_ms(), most, some.to_vec());
             let mut of: HashMap<EndpointId, Vec<OwedRange>> = HashMap::new();
-            for range in claim.await? {
+            for range in shared.claim(claim).await? {
                 of.entry(range.id.endpoint).or_default().push(range);
             }
             for (endpoint, ranges) in of {

@@ -127,6 +127,11 @@ impl Log for KafkaLog {
         blocking(move || status::groups(&options)).await
     }
 
+    async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<u64>>, LogError> {
+        let (options, group, topic) = (self.options.clone(), group.to_owned(), topic.to_owned());
+        blocking(move || status::committed(&options, &group, &topic)).await
+    }
+
     async fn positions(&self, topic: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
         let (options, topic) = (self.options.clone(), topic.to_owned());
         blocking(move || status::positions(&options, &topic, start)).await

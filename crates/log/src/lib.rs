@@ -124,6 +124,28 @@ pub trait Log: Send + Sync + 'static {
     /// All groups, by name, topic and partition.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send;
 
+    /// What a group has committed of each partition of a topic, by number: `None` where that is
+    /// nothing, and nothing at all where there is no such topic.
+    fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+    ) -> impl Future<Output = Result<Vec<Option<u64>>, LogError>> + Send {
+        async move {
+            let begins = self.positions(topic, StartAt::Beginning).await?;
+            let mut committed = vec![None; begins.len()];
+            let all = self.groups().await?;
+            let is_asked = |of: &&GroupStatus| of.group == group && of.topic == topic;
+            for of in all.iter().filter(is_asked) {
+                let at = usize::try_from(of.partition).unwrap_or(usize::MAX);
+                if let Some(committed) = committed.get_mut(at) {
+                    *committed = Some(of.committed);
+                }
+            }
+            Ok(committed)
+        }
+    }
+
     /// Where a reader that begins so would begin, by partition number; nothing where there is no
     /// such topic.
     fn positions(

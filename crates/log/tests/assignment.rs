@@ -1,23 +1,27 @@
-//! The partitions of consumers of the embedded log while others join and leave their group.
+//! The partitions of consumers of the embedded log while others join and leave their group, and
+//! what the group has committed of each.
 
 use std::sync::Arc;
 
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
-use dovecast_log::{Consumer, Log, NewRecord};
+use dovecast_log::{Consumer, Log, NewRecord, Position};
 
-#[tokio::test]
-async fn a_partition_that_comes_back_has_another_number() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let log = Embedded::open(dir.path(), &EmbeddedOptions::default()).expect("a log");
-    let record = NewRecord {
+fn record() -> NewRecord {
+    NewRecord {
         topic: Arc::from("events"),
         key: None,
         value: "1".into(),
         headers: Vec::new(),
         timestamp_ms: 0,
         id: None,
-    };
-    log.append(vec![record]).await.expect("room");
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_comes_back_has_another_number() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = Embedded::open(dir.path(), &EmbeddedOptions::default()).expect("a log");
+    log.append(vec![record()]).await.expect("room");
     let topics = ["events".to_owned()];
     let one = log.consumer("g", &topics).await.expect("a consumer");
     let assignment = one.assignment();
@@ -34,4 +38,22 @@ async fn a_partition_that_comes_back_has_another_number() {
     assert_eq!(assignment.all().len(), before.len());
     drop(one);
     assert!(number().is_none() && assignment.all().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_group_has_committed_is_known_of_each_partition() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = Embedded::open(dir.path(), &EmbeddedOptions::default()).expect("a log");
+    log.append(vec![record()]).await.expect("room");
+    let topics = ["events".to_owned()];
+    let mut consumer = log.consumer("g", &topics).await.expect("a consumer");
+    let read = Position::behind(&consumer.next().await.expect("the record"));
+    consumer.commit(&read).await.expect("committed");
+    let committed = log.committed("g", "events").await.expect("an answer");
+    let partition = usize::try_from(read[0].partition).expect("a number");
+    assert_eq!(committed[partition], Some(1));
+    let of_nobody = log.committed("h", "events").await.expect("an answer");
+    assert_eq!(of_nobody, vec![None; committed.len()]);
+    let of_nothing = log.committed("g", "none").await.expect("an answer");
+    assert!(of_nothing.is_empty());
 }

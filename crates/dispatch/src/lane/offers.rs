@@ -35,6 +35,8 @@ pub(crate) enum NotNow {
     Until(Option<Instant>),
     /// Another one of the key comes first, that is not written yet.
     Behind,
+    /// Others of the key may come first: a range that is owed was not read up to these.
+    Unread,
 }
 
 /// What became of an offer.
@@ -121,6 +123,9 @@ impl State {
         if key.is_some_and(|key| !self.order.accepts(key, run.written)) {
             return Err((run.items, NotNow::Behind));
         }
+        if self.is_unread(&run) {
+            return Err((self.refuse(run), NotNow::Unread));
+        }
         if let Some(until) = self.gate.held_until(now) {
             return Err((self.refuse(run), NotNow::Until(Some(until))));
         }
@@ -161,6 +166,15 @@ impl State {
             self.probe(now);
         }
         Ok(())
+    }
+
+    /// Whether what is owed stands in the log behind something that is owed as a range, and was not
+    /// read: that may hold others of its key.
+    fn is_unread(&self, run: &Run) -> bool {
+        let first = run.items.first().and_then(|first| first.order.as_ref());
+        let behind = self.behind.as_ref().zip(first);
+        let behind = behind.filter(|_| self.gate.endpoint().is_ordered);
+        behind.is_some_and(|(behind, first)| behind.is_unread(&first.of, first.offset))
     }
 
     /// What is not taken stays owed, and what comes of its key joins it.

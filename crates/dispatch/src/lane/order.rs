@@ -10,6 +10,10 @@
 //! as the ledger knew when this process began to read the partition. Another process that still
 //! delivers what it had of a partition that is not its own any more repeats what is made here
 //! before anything newer is: to a receiver an old one that comes late has come before.
+//!
+//! What is owed of a key may have been written before others of the key that waited in memory when
+//! their process ended. It is delivered when those have been read again (`read_up`), and what was
+//! left to ranges before it (`Behind::is_unread`).
 
 pub(crate) mod assembling;
 mod owes;

@@ -1,12 +1,14 @@
 //! A ledger in memory that keeps its promises, outlives dispatchers, and can be looked into.
 
+mod happened;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dovecast_dispatch::ledger::{
-    AttemptRow, BEHIND, Claimed, Claiming, DeadLetter, Debts, Happened, Ledger, LedgerError,
-    Millis, Owed, OwedId, OwedRange, RangeId, TopicPartition,
+    AttemptRow, BEHIND, Claimed, Claiming, DeadLetter, Debts, Happened, LEFT_ALONE_MS, Ledger,
+    LedgerError, Millis, Owed, OwedId, OwedRange, RangeId, TopicPartition,
 };
 use dovecast_notification::{EndpointId, OrderKey};
 
@@ -45,6 +47,10 @@ pub(crate) struct Kept {
     pub(crate) claimed_of: BTreeSet<EndpointId>,
     /// Writes that were refused.
     pub(crate) refused: usize,
+    /// How long it takes to claim what is owed of a partition.
+    pub(crate) taking_over: Duration,
+    /// Times that this was begun, and done.
+    pub(crate) take_overs: (usize, usize),
     /// How often the dispatcher could not say that it lives.
     pub(crate) refused_beats: usize,
     /// Until when the dispatcher has said that it lives.
@@ -53,6 +59,11 @@ pub(crate) struct Kept {
 
 /// Deliveries of one key that are claimed at a time.
 const RUN: usize = 50;
+
+fn now_ms() -> Millis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Millis::try_from(now.expect("after 1970").as_millis()).expect("not so late")
+}
 
 impl Kept {
     /// What is owed of a key, in order, and whether it is claimed.
@@ -79,76 +90,13 @@ impl Kept {
             && first.due_ms == BEHIND
             && let Some((owed, _)) = self.owed.get_mut(&(endpoint, first.notification))
         {
-            owed.due_ms = 0;
-        }
-    }
-
-    fn happened(&mut self, happened: Happened) {
-        let id = |owed: &Owed| (owed.endpoint, owed.notification);
-        match happened {
-            Happened::Owed(owed) => {
-                self.owed.entry(id(&owed)).or_insert((owed, false));
-            }
-            Happened::UnderWay(owed) => {
-                self.owed.entry(id(&owed)).or_insert((owed, true));
-            }
-            Happened::FailedAgain(owed) => drop(self.owed.insert(id(&owed), (owed, false))),
-            Happened::GivenBack(owed) => {
-                let due_ms = owed.due_ms;
-                let kept = self.owed.entry(id(&owed)).or_insert((owed, false));
-                (kept.0.due_ms, kept.1) = (due_ms, false);
-            }
-            Happened::Postponed(id, due_ms) => {
-                if let Some((owed, false)) = self.owed.get_mut(&id) {
-                    owed.due_ms = due_ms;
-                }
-            }
-            Happened::Unwanted(id) | Happened::Done(id) => {
-                let removed = self.owed.remove(&id);
-                if let Some(place) = removed.and_then(|(owed, _)| owed.place) {
-                    self.make_next_due(id.0, place.key);
-                }
-            }
-            Happened::Dead(letter) => self.dead.push(letter),
-            Happened::Attempt(row) => self.attempts.push(row),
-            Happened::SwitchedOff(endpoint, _) => self.switched_off.push(endpoint),
-            other => self.range_happened(other),
-        }
-    }
-
-    fn range_happened(&mut self, happened: Happened) {
-        match happened {
-            Happened::Begun(id, to) => {
-                let start = id.start;
-                let range = self.ranges.entry(id).or_insert((0, to, true));
-                *range = (start, range.1.max(to), true);
-            }
-            Happened::Grown(id, to) => {
-                let start = id.start;
-                self.ranges.entry(id).or_insert((start, to, true)).1 = to;
-            }
-            Happened::Progress(id, from) => {
-                if let Some(range) = self.ranges.get_mut(&id) {
-                    range.0 = from;
-                }
-            }
-            Happened::Ended(id, to) if self.ranges.get(&id).is_some_and(|range| range.1 <= to) => {
-                self.ranges.remove(&id);
-            }
-            Happened::UnwantedRange(id) => self.ranges.retain(|other, _| *other != id),
-            Happened::Released(id) => {
-                if let Some(range) = self.ranges.get_mut(&id) {
-                    range.2 = false;
-                }
-            }
-            _ => {}
+            owed.due_ms = now_ms();
         }
     }
 
     /// Whether others would take the dispatcher for dead.
     pub(crate) fn is_dead(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.expect("after 1970").as_millis() > self.alive_until_ms.unsigned_abs().into()
+        now_ms() > self.alive_until_ms
     }
 }
 
@@ -250,6 +198,13 @@ impl Ledger for Memory {
         let due = kept.owed.values();
         let due = due.filter(|(owed, is_claimed)| owed.due_ms <= claiming.now_ms && !*is_claimed);
         let due = due.filter(|(owed, _)| !except.contains(&owed.endpoint));
+        // Another dispatcher may read its partition.
+        let left_alone_ms = claiming.now_ms - LEFT_ALONE_MS;
+        let due = due.filter(|(owed, _)| {
+            let place = owed.place.as_ref();
+            let is_ours = place.is_none_or(|place| claiming.partitions.contains(&place.of));
+            is_ours || owed.due_ms <= left_alone_ms
+        });
         let due: Vec<Owed> = due.map(|(owed, _)| owed.clone()).collect();
         let mut claimed = Claimed::default();
         for first in due {
@@ -298,7 +253,14 @@ impl Ledger for Memory {
         endpoint: EndpointId,
         of: TopicPartition,
     ) -> Result<Debts, LedgerError> {
+        let takes = {
+            let mut kept = self.kept();
+            kept.take_overs.0 += 1;
+            kept.taking_over
+        };
+        tokio::time::sleep(takes).await;
         let mut kept = self.asked();
+        kept.take_overs.1 += 1;
         if kept.is_away {
             return Err(away());
         }

@@ -319,3 +319,65 @@ async fn order_is_kept_where_what_was_left_is_written_late() {
     world.stop().await;
     check_order(&sink);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_in_memory_when_its_process_died_comes_before_what_it_had_written_down() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    sink.answer(Answer {
+        after: Some(Duration::from_mins(1)),
+        ..OK
+    });
+    world.put(1, &sink, in_order);
+    let process = tokio::runtime::Runtime::new().expect("a runtime");
+    {
+        let _inside = process.enter();
+        world.start();
+    }
+    // More than wait in memory: what comes then is owed.
+    world.notify_in_order(all(1, 0..150)).await;
+    until("some are owed", || async {
+        world.ledger.kept().owed.len() >= 49
+    })
+    .await;
+    process.shutdown_background();
+    world.dispatcher = None;
+    world.ledger.run_out();
+    sink.answer(OK);
+    world.start();
+    until_taken(&sink, 150).await;
+    until_nothing_is_owed(&world).await;
+    world.stop().await;
+    check_order(&sink);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stays_claimed_of_a_dispatcher_that_stops_while_it_takes_over() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    sink.answer(DOWN);
+    world.put(1, &sink, in_order);
+    world.start();
+    world.notify_in_order(all(KEYS, 0..20)).await;
+    until("a range is owed", || async {
+        !world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.stop().await;
+    let before = world.ledger.kept().take_overs.0;
+    world.ledger.kept().taking_over = Duration::from_millis(500);
+    world.start();
+    world.notify_in_order(all(KEYS, 20..21)).await;
+    until("it takes over", || async {
+        world.ledger.kept().take_overs.0 > before
+    })
+    .await;
+    world.stop().await;
+    until("it has taken over", || async {
+        let (begun, done) = world.ledger.kept().take_overs;
+        begun == done
+    })
+    .await;
+    let kept = world.ledger.kept();
+    assert!(!kept.ranges.is_empty() && kept.ranges.values().all(|(.., is_claimed)| !is_claimed));
+}

@@ -72,6 +72,29 @@ pub(super) fn positions(
     Ok(offsets.map(|offset| offset.unwrap_or(0)).collect())
 }
 
+/// See [`Log::committed`](crate::Log::committed).
+pub(super) fn committed(
+    options: &KafkaOptions,
+    group: &str,
+    topic: &str,
+) -> Result<Vec<Option<u64>>, LogError> {
+    let member = asker(options, group)?;
+    let found = partitions(&member, topic).and_then(|mut ids| {
+        ids.sort_unstable();
+        let mut asked = TopicPartitionList::new();
+        for id in &ids {
+            asked.add_partition(topic, *id);
+        }
+        let committed = member.committed_offsets(asked, REQUEST)?;
+        let of = |id: &i32| match committed.find_partition(topic, *id)?.offset() {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => None,
+        };
+        Ok(ids.iter().map(of).collect())
+    });
+    found.map_err(|error| options.io("ask", &error))
+}
+
 /// The numbers of a topic's partitions; none where there is no such topic.
 pub(super) fn partitions<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
