@@ -98,12 +98,15 @@ pub(crate) async fn each_has_its_share_of_each_topic(kafka: RealKafka) -> Result
     let Some(group) = groups.first() else {
         bail!("no group");
     };
-    let committed = log.committed(&group.group, &group.topic).await?;
-    let at = usize::try_from(group.partition)?;
-    ensure!(committed[at] == Some(group.committed), "{committed:?}");
-    let of_nobody = log.committed("nobody", &group.topic).await?;
-    ensure!(of_nobody == vec![None; committed.len()], "{of_nobody:?}");
-    ensure!(log.committed(&group.group, "none").await?.is_empty());
+    let asked = [group.partition, 1_000];
+    let progress = log.progress(&group.group, &group.topic, &asked).await?;
+    ensure!(progress == [group.clone()], "{progress:?}");
+    let of_nobody = log.progress("nobody", &group.topic, &asked).await?;
+    ensure!(
+        of_nobody.len() == 1 && (of_nobody[0].committed, of_nobody[0].end) == (0, group.end),
+        "{of_nobody:?}"
+    );
+    ensure!(log.progress(&group.group, "none", &[0]).await?.is_empty());
     Ok(())
 }
 

@@ -241,10 +241,22 @@ impl Log for NodeLog {
         Ok(Vec::new())
     }
 
-    async fn committed(&self, _: &str, _: &str) -> Result<Vec<Option<u64>>, LogError> {
+    async fn progress(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: &[u32],
+    ) -> Result<Vec<GroupStatus>, LogError> {
         self.cut.check().await;
-        let committed = self.cluster.state().committed.clone();
-        Ok(committed.into_iter().map(Some).collect())
+        let state = self.cluster.state();
+        let status = |partition: &u32| GroupStatus {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            partition: *partition,
+            committed: state.committed[*partition as usize],
+            end: state.ends[*partition as usize],
+        };
+        Ok(partitions.iter().map(status).collect())
     }
 
     async fn positions(&self, _: &str, start: StartAt) -> Result<Vec<u64>, LogError> {

@@ -82,15 +82,18 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
         let may_read = has_room(&shared);
+        shared.read_up.waits(may_read);
         tokio::select! {
             biased;
             _ = stopping.changed() => break Ended::Stopped,
             Some(positions) = to_commit.recv() => {
+                shared.read_up.waits(false);
                 if !commit(&shared, &mut consumer, &positions).await {
                     break Ended::Failed;
                 }
             }
             read = caught(consumer.next()), if may_read => {
+                shared.read_up.waits(false);
                 // Of a consumer that has panicked nothing is known: another one reads again what is
                 // not committed.
                 let taken = match read {
@@ -160,8 +163,7 @@ async fn take<L: Log + Clone, S: Ledger>(
     None
 }
 
-/// Whether more may be read.
-pub(crate) fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
+fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
     !shared.room.is_full()
         && shared.recorder.open_groups() < OPEN_GROUPS
@@ -226,9 +228,9 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     stopping: &watch::Receiver<bool>,
 ) {
     shared.learn_ordered();
-    shared.ask_debtors(records).await;
     let group = ReadTogether::new(Position::behind(records));
     let numbered = shared.numbered(&group.positions);
+    shared.ask_debtors(records).await;
     count(&shared.counters.records, records.len() as u64);
     for record in records {
         while shared.room.is_full() {

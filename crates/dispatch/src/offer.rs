@@ -24,8 +24,12 @@ use crate::{trace, worker};
 
 /// When a delivery that cannot be made now is asked for again.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
-/// When a delivery is asked for again before which something has to be read: that takes a moment.
-pub(crate) const UNREAD: Duration = Duration::from_millis(500);
+/// When a delivery is asked for again before which it has to be known what comes first: that takes a
+/// moment.
+const UNKNOWN: Duration = Duration::from_secs(1);
+/// When a delivery is asked for again before which a range has to be read, as fast as its endpoint
+/// takes that.
+const UNREAD: Duration = Duration::from_secs(10);
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Does something with the lane of an endpoint, which is told what the endpoint is now.
@@ -134,15 +138,15 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if endpoint.is_ordered
             && let Some(first) = run.items.first()
             && let Some(of) = first.order.as_ref().map(|place| place.of.clone())
-            && let Some(number) = self.partitions.number(&of)
         {
-            let is_known = self.is_known(endpoint, first);
-            if !is_known {
+            let is_ours = self.partitions.number(&of).is_some();
+            let is_unknown = is_ours && !self.is_known(endpoint, first);
+            if is_unknown {
                 // Ranges that come before it may be owed.
                 self.take_over_later(endpoint, of.clone());
             }
-            if !is_known || !self.is_read_up(&of, number) {
-                return self.give_back(run.items, UNREAD);
+            if is_unknown || !self.is_read_up(&of) {
+                return self.give_back(run.items, if is_ours { UNKNOWN } else { NOT_NOW });
             }
         }
         let share = self.budget.lane_bytes();
@@ -153,7 +157,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             (offered, hired)
         });
         match offered {
-            Ok(()) => self.hire(&lane, hired),
+            Ok(unread) => {
+                self.hire(&lane, hired);
+                self.put_behind(unread);
+            }
             Err((items, NotNow::Until(at))) => {
                 let wait = at.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
                 self.give_back(items, wait.max(NOT_NOW));

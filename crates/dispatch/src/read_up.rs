@@ -2,36 +2,42 @@
 //!
 //! What is owed of a key may stand in the log behind others of the key that nobody owes: those
 //! waited in memory when their process ended, and are read again, as they are not committed. So
-//! nothing that is owed in order is delivered before its partition was read up to there, by which
-//! time all that is read again has its place.
+//! what is owed in order is delivered when its partition was read up to there: all that is read
+//! again has its place by then.
 //!
-//! Whether there is anything to be read at all is known by what the group has committed; or because
-//! nothing comes though the log answers, as where Kafka holds markers of transactions that it gives
-//! to nobody.
+//! Where nothing is to be read, what the group has committed says so. It does not where Kafka holds
+//! markers of transactions behind that, which it gives to nobody: so a partition counts as read,
+//! too, when its leader answers, and nothing of it has come while the consumer waited for long.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError, Position};
+use dovecast_log::{GroupStatus, Log, LogError, Position};
 
-use crate::bounds::Bounds;
-use crate::consume::has_room;
 use crate::ledger::{Ledger, TopicPartition};
 use crate::locks::Lock;
 use crate::shared::Shared;
 
 /// How often partitions are looked at that were not read up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the log is asked about partitions of which nothing comes.
+/// How often the log is asked about those of a topic.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long nothing comes of a partition of which there is nothing to be read, whatever its offsets
-/// say.
+/// How long the consumer waits without getting anything of a partition that has nothing for it.
 const SILENT: Duration = Duration::from_secs(10);
+/// For how long what is owed in order of a partition of others has to be left alone until it is
+/// delivered here: a group may wait for a member that has died, and the next one has to read.
+const LEFT_ALONE: Duration = Duration::from_mins(2);
+/// A partition of which nothing was left alone for so long is another time left alone from then on.
+const LEFT_ALONE_ANEW: Duration = Duration::from_mins(2);
 
 /// How far partitions were read.
+#[derive(Debug)]
 pub(crate) struct ReadUp {
     partitions: Lock<HashMap<TopicPartition, Reading>>,
+    waiting: Lock<Waiting>,
+    /// Partitions of others of which something was left alone: since when, and when it was last.
+    left_alone: Lock<HashMap<TopicPartition, (Instant, Instant)>>,
 }
 
 /// How far a partition was read since it became ours.
@@ -40,13 +46,20 @@ struct Reading {
     /// The assignment.
     number: u64,
     since: Instant,
-    /// Where it began and ended then.
-    bounds: Option<Bounds>,
+    /// Where it ended when the log was asked first.
+    end: Option<u64>,
     /// Behind the last record that was offered to its endpoints.
     position: Option<u64>,
-    /// When that was offered.
-    heard: Instant,
+    /// How long the consumer had waited when that was offered.
+    heard: Duration,
     is_read: bool,
+}
+
+/// How long the consumer has waited for records.
+#[derive(Debug, Default)]
+struct Waiting {
+    before: Duration,
+    since: Option<Instant>,
 }
 
 /// Positions behind records that were read together, each with the number of the assignment.
@@ -56,29 +69,51 @@ impl Default for ReadUp {
     fn default() -> Self {
         Self {
             partitions: Lock::new("read up", HashMap::new()),
+            waiting: Lock::new("waiting", Waiting::default()),
+            left_alone: Lock::new("left alone", HashMap::new()),
         }
     }
 }
 
 impl Reading {
-    fn new(number: u64, now: Instant) -> Self {
+    fn new(number: u64, heard: Duration) -> Self {
         Self {
             number,
-            since: now,
-            bounds: None,
+            since: Instant::now(),
+            end: None,
             position: None,
-            heard: now,
+            heard,
             is_read: false,
         }
     }
 
     fn look(&mut self) {
-        let read = self.position.zip(self.bounds);
-        self.is_read |= read.is_some_and(|(position, bounds)| position >= bounds.end);
+        let read = self.position.zip(self.end);
+        self.is_read |= read.is_some_and(|(position, end)| position >= end);
     }
 }
 
 impl ReadUp {
+    /// The consumer begins to wait for records, or does something else.
+    pub(crate) fn waits(&self, waits: bool) {
+        let mut waiting = self.waiting.lock();
+        let since = waiting.since.take();
+        let now = Instant::now();
+        if let Some(since) = since {
+            waiting.before += now.saturating_duration_since(since);
+        }
+        waiting.since = waits.then_some(now);
+    }
+
+    fn waited(&self) -> Duration {
+        let waiting = self.waiting.lock();
+        waiting.before
+            + waiting
+                .since
+                .map(|since| since.elapsed())
+                .unwrap_or_default()
+    }
+
     fn is_read(&self, of: &TopicPartition, number: u64) -> bool {
         let partitions = self.partitions.lock();
         let reading = partitions.get(of).filter(|of| of.number == number);
@@ -87,47 +122,74 @@ impl ReadUp {
 
     /// Records were offered to the endpoints that want them.
     pub(crate) fn note(&self, positions: Numbered) {
-        let now = Instant::now();
+        if positions.is_empty() {
+            return;
+        }
+        let waited = self.waited();
         let mut partitions = self.partitions.lock();
         for (of, number, position) in positions {
-            let reading = partitions.entry(of).or_insert(Reading::new(number, now));
+            let reading = partitions.entry(of).or_insert(Reading::new(number, waited));
+            if number > reading.number {
+                *reading = Reading::new(number, waited);
+            }
             if reading.number == number && !reading.is_read {
-                (reading.position, reading.heard) = (Some(position), now);
+                (reading.position, reading.heard) = (Some(position), waited);
                 reading.look();
             }
         }
     }
 
-    /// Takes note of the partitions that are ours; gives the topics of those that were not read up.
-    fn follow(&self, ours: Vec<(TopicPartition, u64)>, may_read: bool) -> BTreeSet<Arc<str>> {
-        let now = Instant::now();
+    /// Takes note of the partitions that are ours; gives those that were not read up, by topic.
+    fn follow(&self, ours: Vec<(TopicPartition, u64)>) -> BTreeMap<Arc<str>, Vec<u32>> {
+        let waited = self.waited();
         let ours: HashMap<TopicPartition, u64> = ours.into_iter().collect();
-        let mut partitions = self.partitions.lock();
-        partitions.retain(|of, reading| ours.get(of) == Some(&reading.number));
-        let mut unread = BTreeSet::new();
-        for (of, number) in ours {
-            let topic = Arc::clone(&of.topic);
-            let reading = partitions.entry(of).or_insert(Reading::new(number, now));
-            if !may_read {
-                reading.heard = now;
-            }
-            if !reading.is_read {
-                unread.insert(topic);
+        let mut unread: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+        {
+            let mut partitions = self.partitions.lock();
+            partitions.retain(|of, reading| ours.get(of).is_some_and(|of| *of <= reading.number));
+            for (of, number) in &ours {
+                let reading = partitions.entry(of.clone());
+                let reading = reading.or_insert(Reading::new(*number, waited));
+                if !reading.is_read {
+                    let of_topic = unread.entry(Arc::clone(&of.topic)).or_default();
+                    of_topic.push(of.partition);
+                }
             }
         }
+        self.left_alone
+            .lock()
+            .retain(|of, _| !ours.contains_key(of));
         unread
     }
 
-    /// Does something with each partition of a topic that was not read up.
-    fn of_topic<R>(&self, topic: &str, act: impl Fn(usize, &mut Reading) -> R) -> Vec<R> {
+    /// What the log has answered of partitions of a topic.
+    fn answered(&self, topic: &Arc<str>, progress: Vec<GroupStatus>, asked: (Instant, Duration)) {
+        let (at, waited) = asked;
         let mut partitions = self.partitions.lock();
-        let of_it = partitions
-            .iter_mut()
-            .filter(|(of, reading)| *of.topic == *topic && !reading.is_read);
-        let at = |partition: u32| usize::try_from(partition).unwrap_or(usize::MAX);
-        of_it
-            .map(|(of, reading)| act(at(of.partition), reading))
-            .collect()
+        for of in progress {
+            let topic = Arc::clone(topic);
+            let partition = of.partition;
+            let reading = partitions.get_mut(&TopicPartition { topic, partition });
+            // Of one that became ours meanwhile this says nothing.
+            let Some(reading) = reading.filter(|reading| reading.since <= at) else {
+                continue;
+            };
+            let end = *reading.end.get_or_insert(of.end);
+            let is_done = reading.position.is_none() && of.committed >= end;
+            let is_silent = waited.saturating_sub(reading.heard) >= SILENT;
+            reading.is_read |= is_done || is_silent;
+            reading.look();
+        }
+    }
+
+    /// Whether what is owed of a partition, which is not ours, was left alone for long.
+    fn is_left_alone(&self, of: &TopicPartition) -> bool {
+        let now = Instant::now();
+        let mut left_alone = self.left_alone.lock();
+        left_alone.retain(|_, (_, last)| now.duration_since(*last) < LEFT_ALONE_ANEW);
+        let (since, last) = left_alone.entry(of.clone()).or_insert((now, now));
+        *last = now;
+        now.duration_since(*since) >= LEFT_ALONE
     }
 }
 
@@ -148,15 +210,22 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         positions.iter().filter_map(numbered).collect()
     }
 
-    /// Whether what is owed in order of a partition of ours may be delivered.
-    pub(crate) fn is_read_up(&self, of: &TopicPartition, number: u64) -> bool {
-        !self.directory.has_ordered() || self.read_up.is_read(of, number)
+    /// Whether what is owed in order of a partition may be delivered here. What is of no topic that
+    /// is dispatched nobody reads.
+    pub(crate) fn is_read_up(&self, of: &TopicPartition) -> bool {
+        match self.partitions.number(of) {
+            Some(number) => !self.directory.has_ordered() || self.read_up.is_read(of, number),
+            None => {
+                !self.options.sources.contains_key(&*of.topic) || self.read_up.is_left_alone(of)
+            }
+        }
     }
 
     /// Partitions of ours of which what is owed in order may be claimed.
     pub(crate) fn claimable(&self) -> Vec<TopicPartition> {
         let ours = self.partitions.all().into_iter();
-        let read = ours.filter(|(of, number)| self.is_read_up(of, *number));
+        let has_ordered = self.directory.has_ordered();
+        let read = ours.filter(|(of, number)| !has_ordered || self.read_up.is_read(of, *number));
         read.map(|(of, _)| of).collect()
     }
 }
@@ -168,65 +237,32 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         if !shared.directory.has_ordered() {
             continue;
         }
-        let unread = shared
-            .read_up
-            .follow(shared.partitions.all(), has_room(&shared));
-        asked.retain(|topic, _| unread.contains(topic));
-        for topic in unread {
+        let unread = shared.read_up.follow(shared.partitions.all());
+        asked.retain(|topic, _| unread.contains_key(topic));
+        for (topic, partitions) in unread {
             let was_asked = asked.get(&topic);
             if was_asked.is_some_and(|asked| asked.elapsed() < ASK_INTERVAL) {
                 continue;
             }
-            if let Err(error) = ask(&shared, &topic).await {
-                tracing::debug!(%error, topic = &*topic, "how far a partition goes is not known now");
+            if let Err(error) = ask(&shared, &topic, &partitions).await {
+                tracing::debug!(%error, topic = &*topic, "how far partitions go is not known now");
             }
             asked.insert(topic, Instant::now());
         }
     }
 }
 
-/// Asks where the partitions of a topic end, and what is committed of those of which nothing was
-/// read.
 async fn ask<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     topic: &Arc<str>,
+    partitions: &[u32],
 ) -> Result<(), LogError> {
-    let now = Instant::now();
-    let silent = |reading: &Reading| now.saturating_duration_since(reading.heard) >= SILENT;
-    let needed = shared.read_up.of_topic(topic, |_, reading| {
-        // Whether the log answers now is to be known.
-        let since = if silent(reading) { now } else { reading.since };
-        (since, reading.bounds.is_none() || silent(reading))
-    });
-    let needed = needed.into_iter().filter(|(_, is_asked)| *is_asked);
-    let Some(since) = needed.map(|(since, _)| since).max() else {
-        return ask_committed(shared, topic).await;
-    };
-    let bounds = shared.bounds.since(&shared.log, topic, since).await?;
-    shared.read_up.of_topic(topic, |at, reading| {
-        let bounds = bounds.get(at).copied().unwrap_or_default();
-        reading.bounds.get_or_insert(bounds);
-        reading.is_read |= silent(reading);
-        reading.look();
-    });
-    ask_committed(shared, topic).await
-}
-
-async fn ask_committed<L: Log + Clone, S: Ledger>(
-    shared: &Shared<L, S>,
-    topic: &Arc<str>,
-) -> Result<(), LogError> {
-    let unheard = shared
-        .read_up
-        .of_topic(topic, |_, reading| reading.position.is_none());
-    if !unheard.contains(&true) {
-        return Ok(());
-    }
-    let committed = shared.log.committed(&shared.options.group, topic).await?;
-    shared.read_up.of_topic(topic, |at, reading| {
-        let committed = committed.get(at).copied().flatten();
-        let is_done = |bounds: Bounds| committed.unwrap_or(bounds.begin) >= bounds.end;
-        reading.is_read |= reading.position.is_none() && reading.bounds.is_some_and(is_done);
-    });
+    let asked = (Instant::now(), shared.read_up.waited());
+    let group = &shared.options.group;
+    let progress = shared.log.progress(group, topic, partitions).await?;
+    shared.read_up.answered(topic, progress, asked);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

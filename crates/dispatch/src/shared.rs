@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
-use crate::dispatcher::{DispatchOptions, STOP, Source};
+use crate::dispatcher::{DispatchOptions, Source};
 use crate::endpoint::{Directory, Endpoint};
 use crate::evaluator::Evaluator;
 use crate::hanging::Hanging;
@@ -31,6 +31,9 @@ use crate::readers::Readers;
 use crate::recording::Recorder;
 use crate::stats::{Counters, count};
 use crate::take_up::TakenUp;
+
+/// How long a stop waits for what is being claimed.
+const CLAIM_ENDS: Duration = Duration::from_secs(2);
 
 /// What all workers know.
 pub(crate) struct Shared<L, S> {
@@ -199,8 +202,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Nothing that was claimed is ours any more.
     pub(crate) async fn leave(&self) -> Result<(), LedgerError> {
         self.is_over.store(true, Ordering::Release);
-        // What is being claimed is claimed before. One that hangs is free when we are dead.
-        let _none = tokio::time::timeout(STOP, self.claims.write()).await;
+        // What is being claimed is claimed before, unless that hangs.
+        let _none = tokio::time::timeout(CLAIM_ENDS, self.claims.write()).await;
         self.ask(async { self.ledger.leave().await }).await
     }
 

@@ -127,9 +127,15 @@ impl Log for KafkaLog {
         blocking(move || status::groups(&options)).await
     }
 
-    async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<u64>>, LogError> {
-        let (options, group, topic) = (self.options.clone(), group.to_owned(), topic.to_owned());
-        blocking(move || status::committed(&options, &group, &topic)).await
+    async fn progress(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: &[u32],
+    ) -> Result<Vec<GroupStatus>, LogError> {
+        let (options, partitions) = (self.options.clone(), partitions.to_vec());
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        blocking(move || status::progress(&options, &group, &topic, &partitions)).await
     }
 
     async fn positions(&self, topic: &str, start: StartAt) -> Result<Vec<u64>, LogError> {

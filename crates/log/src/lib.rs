@@ -124,25 +124,36 @@ pub trait Log: Send + Sync + 'static {
     /// All groups, by name, topic and partition.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send;
 
-    /// What a group has committed of each partition of a topic, by number: `None` where that is
-    /// nothing, and nothing at all where there is no such topic.
-    fn committed(
+    /// How far a group is in some partitions of a topic, by number, as far as that is known now. What
+    /// it has committed of a partition is the oldest record where that is nothing.
+    fn progress(
         &self,
         group: &str,
         topic: &str,
-    ) -> impl Future<Output = Result<Vec<Option<u64>>, LogError>> + Send {
+        partitions: &[u32],
+    ) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send {
         async move {
-            let begins = self.positions(topic, StartAt::Beginning).await?;
-            let mut committed = vec![None; begins.len()];
-            let all = self.groups().await?;
-            let is_asked = |of: &&GroupStatus| of.group == group && of.topic == topic;
-            for of in all.iter().filter(is_asked) {
-                let at = usize::try_from(of.partition).unwrap_or(usize::MAX);
-                if let Some(committed) = committed.get_mut(at) {
-                    *committed = Some(of.committed);
-                }
+            let (topics, groups) = (self.topics().await?, self.groups().await?);
+            let found = topics.iter().find(|found| found.name == topic);
+            let mut progress = Vec::new();
+            for partition in partitions {
+                let at = usize::try_from(*partition).unwrap_or(usize::MAX);
+                let Some(status) = found.and_then(|found| found.partitions.get(at)) else {
+                    continue;
+                };
+                let of_it = |of: &&GroupStatus| {
+                    (&*of.group, &*of.topic, of.partition) == (group, topic, *partition)
+                };
+                let committed = groups.iter().find(of_it).map(|of| of.committed);
+                progress.push(GroupStatus {
+                    group: group.to_owned(),
+                    topic: topic.to_owned(),
+                    partition: *partition,
+                    committed: committed.unwrap_or(status.begin),
+                    end: status.end,
+                });
             }
-            Ok(committed)
+            Ok(progress)
         }
     }
 

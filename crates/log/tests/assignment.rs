@@ -49,11 +49,20 @@ async fn what_a_group_has_committed_is_known_of_each_partition() {
     let mut consumer = log.consumer("g", &topics).await.expect("a consumer");
     let read = Position::behind(&consumer.next().await.expect("the record"));
     consumer.commit(&read).await.expect("committed");
-    let committed = log.committed("g", "events").await.expect("an answer");
-    let partition = usize::try_from(read[0].partition).expect("a number");
-    assert_eq!(committed[partition], Some(1));
-    let of_nobody = log.committed("h", "events").await.expect("an answer");
-    assert_eq!(of_nobody, vec![None; committed.len()]);
-    let of_nothing = log.committed("g", "none").await.expect("an answer");
-    assert!(of_nothing.is_empty());
+    let asked = [read[0].partition, u32::MAX];
+    for (group, topic, expected) in [
+        ("g", "events", Some((1, 1))),
+        ("h", "events", Some((0, 1))),
+        ("g", "none", None),
+    ] {
+        let progress = log.progress(group, topic, &asked).await.expect("an answer");
+        let progress = progress.iter().map(|of| {
+            assert_eq!(
+                (&*of.group, &*of.topic, of.partition),
+                (group, topic, asked[0])
+            );
+            (of.committed, of.end)
+        });
+        assert_eq!(progress.collect::<Vec<_>>(), Vec::from_iter(expected));
+    }
 }

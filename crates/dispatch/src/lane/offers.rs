@@ -113,9 +113,14 @@ impl State {
     }
 
     /// Takes what was owed and is due: one delivery, or several of a key in order. Gives them back
-    /// where there is no room, or the breaker is open, with when to ask again.
+    /// where there is no room, or the breaker is open, with when to ask again. Gives those of the
+    /// end that have to wait until a range before them was read.
     /// `share`: bytes of bodies that may wait here, besides one.
-    pub(crate) fn offer_owed(&mut self, run: Run, share: u64) -> Result<(), (Vec<Item>, NotNow)> {
+    pub(crate) fn offer_owed(
+        &mut self,
+        mut run: Run,
+        share: u64,
+    ) -> Result<Vec<Item>, (Vec<Item>, NotNow)> {
         let now = Instant::now();
         self.used = now;
         let key = run.items.first().and_then(|first| first.order.clone());
@@ -123,7 +128,9 @@ impl State {
         if key.is_some_and(|key| !self.order.accepts(key, run.written)) {
             return Err((run.items, NotNow::Behind));
         }
-        if self.is_unread(&run) {
+        let readable = run.items.iter().take_while(|item| !self.is_unread(item));
+        let readable = readable.count();
+        if readable == 0 {
             return Err((self.refuse(run), NotNow::Unread));
         }
         if let Some(until) = self.gate.held_until(now) {
@@ -138,6 +145,8 @@ impl State {
         if self.gate.is_open_breaker() && !may_probe {
             return Err((self.refuse(run), NotNow::Until(probe_at)));
         }
+        let unread = run.items.split_off(readable);
+        run.is_complete &= unread.is_empty();
         let place = run.items.first().and_then(|first| first.order.clone());
         let place = place.filter(|_| self.is_assembling());
         if place.is_some() {
@@ -165,16 +174,15 @@ impl State {
         if self.gate.is_open_breaker() {
             self.probe(now);
         }
-        Ok(())
+        Ok(unread)
     }
 
-    /// Whether what is owed stands in the log behind something that is owed as a range, and was not
-    /// read: that may hold others of its key.
-    fn is_unread(&self, run: &Run) -> bool {
-        let first = run.items.first().and_then(|first| first.order.as_ref());
-        let behind = self.behind.as_ref().zip(first);
+    /// Whether something that is owed stands in the log behind a range that is owed, too, and was
+    /// not read up to there: that may hold others of its key.
+    fn is_unread(&self, item: &Item) -> bool {
+        let behind = self.behind.as_ref().zip(item.order.as_ref());
         let behind = behind.filter(|_| self.gate.endpoint().is_ordered);
-        behind.is_some_and(|(behind, first)| behind.is_unread(&first.of, first.offset))
+        behind.is_some_and(|(behind, place)| behind.is_unread(&place.of, place.offset))
     }
 
     /// What is not taken stays owed, and what comes of its key joins it.
@@ -193,5 +201,68 @@ impl State {
         }
         self.used = item.since;
         self.enter(item, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dovecast_notification::EndpointId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::driver::nowhere;
+    use crate::endpoint::Endpoint;
+    use crate::lane::order::tests::{item, offset, place};
+    use crate::ledger::{OwedRange, RangeId};
+    use crate::recording::Recorder;
+
+    #[test]
+    fn what_is_owed_waits_for_the_range_before_it() {
+        let recorder = Arc::new(Recorder::new(&Clock::default()));
+        let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
+        endpoint.is_ordered = true;
+        let mut state = State::new(Arc::new(endpoint));
+        let of = place(1, 0).of.clone();
+        let id = RangeId {
+            endpoint: EndpointId(Uuid::nil()),
+            topic: Arc::clone(&of.topic),
+            partition: of.partition,
+            start: 1,
+        };
+        let (from, to) = (1, 101);
+        let behind = state.behind.get_or_insert_default();
+        behind.adopt(&OwedRange {
+            id: id.clone(),
+            from,
+            to,
+        });
+        let run = |offsets: &[u64]| Run {
+            items: offsets
+                .iter()
+                .map(|at| item(&recorder, place(1, *at), true))
+                .collect(),
+            is_complete: true,
+            written: 0,
+        };
+        let offsets = |items: Vec<Item>| -> Vec<u64> {
+            let given = items.iter().map(offset).collect();
+            items.into_iter().for_each(Item::abandon);
+            given
+        };
+        // Others of the key are in the range, before the second: the first was before that.
+        let unread = state.offer_owed(run(&[0, 101, 102]), u64::MAX);
+        assert_eq!(unread.map(offsets).ok(), Some(vec![101, 102]));
+        assert_eq!(offsets(std::mem::take(&mut state.queue).into()), [0]);
+        let (refused, why) = state
+            .offer_owed(run(&[101, 102]), u64::MAX)
+            .expect_err("unread");
+        assert_eq!((offsets(refused), why), (vec![101, 102], NotNow::Unread));
+        state.behind.get_or_insert_default().read_to(&id, to);
+        let unread = state.offer_owed(run(&[101, 102]), u64::MAX);
+        assert_eq!(unread.map(offsets).ok(), Some(Vec::new()));
+        state.end().into_iter().for_each(Item::abandon);
     }
 }

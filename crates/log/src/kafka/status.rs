@@ -72,27 +72,56 @@ pub(super) fn positions(
     Ok(offsets.map(|offset| offset.unwrap_or(0)).collect())
 }
 
-/// See [`Log::committed`](crate::Log::committed).
-pub(super) fn committed(
+/// See [`Log::progress`](crate::Log::progress). Partitions that have no leader now are left out.
+pub(super) fn progress(
     options: &KafkaOptions,
     group: &str,
     topic: &str,
-) -> Result<Vec<Option<u64>>, LogError> {
+    numbers: &[u32],
+) -> Result<Vec<GroupStatus>, LogError> {
+    let error = |error| options.io("ask", &error);
     let member = asker(options, group)?;
-    let found = partitions(&member, topic).and_then(|mut ids| {
-        ids.sort_unstable();
-        let mut asked = TopicPartitionList::new();
-        for id in &ids {
-            asked.add_partition(topic, *id);
+    let there = with_leaders(&member, topic).map_err(error)?;
+    let mut asked = TopicPartitionList::new();
+    for id in numbers
+        .iter()
+        .filter_map(|number| i32::try_from(*number).ok())
+    {
+        if there.contains(&id) {
+            asked.add_partition(topic, id);
         }
-        let committed = member.committed_offsets(asked, REQUEST)?;
-        let of = |id: &i32| match committed.find_partition(topic, *id)?.offset() {
-            Offset::Offset(offset) => u64::try_from(offset).ok(),
-            _ => None,
+    }
+    if asked.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let committed = member.committed_offsets(asked, REQUEST).map_err(error)?;
+    let mut progress = Vec::new();
+    for element in committed.elements() {
+        let id = element.partition();
+        let (begin, end) = member.fetch_watermarks(topic, id, REQUEST).map_err(error)?;
+        let committed = match element.offset() {
+            Offset::Offset(offset) => offset,
+            _ => begin,
         };
-        Ok(ids.iter().map(of).collect())
-    });
-    found.map_err(|error| options.io("ask", &error))
+        progress.push(GroupStatus {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            partition: u32::try_from(id).unwrap_or(0),
+            committed: u64::try_from(committed).unwrap_or(0),
+            end: u64::try_from(end).unwrap_or(0),
+        });
+    }
+    Ok(progress)
+}
+
+/// The numbers of a topic's partitions that can be asked.
+fn with_leaders(consumer: &BaseConsumer<Context>, topic: &str) -> KafkaResult<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let partitions = found.map(MetadataTopic::partitions).unwrap_or_default();
+    let has_leader = |partition: &&MetadataPartition| partition.leader() >= 0;
+    let ids = partitions.iter().filter(has_leader);
+    Ok(ids.map(MetadataPartition::id).collect())
 }
 
 /// The numbers of a topic's partitions; none where there is no such topic.
