@@ -24,8 +24,8 @@ use crate::{trace, worker};
 
 /// When a delivery that cannot be made now is asked for again.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
-/// When a delivery is asked for again before which it has to be known what comes first: that takes a
-/// moment.
+/// When a delivery is asked for again before which it has to be known what comes first: a moment
+/// later.
 const UNKNOWN: Duration = Duration::from_secs(1);
 /// When a delivery is asked for again before which a range has to be read, as fast as its endpoint
 /// takes that.

@@ -124,8 +124,8 @@ pub trait Log: Send + Sync + 'static {
     /// All groups, by name, topic and partition.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupStatus>, LogError>> + Send;
 
-    /// How far a group is in some partitions of a topic, by number, as far as that is known now. What
-    /// it has committed of a partition is the oldest record where that is nothing.
+    /// How far a group is in some partitions of a topic, by number, as far as that is known now.
+    /// Where it has committed nothing, that is the oldest record.
     fn progress(
         &self,
         group: &str,
