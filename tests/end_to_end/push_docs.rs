@@ -140,10 +140,25 @@ fn rings(dovecot: &Dovecot, mut server: Server, source: &str) -> Result<()> {
         }
         let rung = process::poll_until(NEXT_MAIL, || device.hooks().into_iter().find(is_told));
         if let Some(hook) = rung {
+            is_counted(&server, source)?;
             return check_told(&hook, source != "events");
         }
     }
     anyhow::bail!("{:?}; {}", device.hooks(), server.server_log())
+}
+
+/// What the source has done is in the metrics.
+fn is_counted(server: &Server, source: &str) -> Result<()> {
+    let of = match source {
+        "dovecot" => "set",
+        "imapidle" => "heard",
+        "mailnotify" => "rung",
+        // The log is read for everybody.
+        _ => return Ok(()),
+    };
+    let sample = format!("dovecast_push_sources_total{{source=\"{source}\",of=\"{of}\"}}");
+    server.metric_is(&sample, |count| count >= 1.0)?;
+    Ok(())
 }
 
 /// Whether a mail is named: a packet may come before it is known which ones are new.

@@ -9,6 +9,7 @@ use dovecast_log::Position;
 use dovecast_notification::{Content, EndpointId, Notification, Part, Transaction};
 use tokio::sync::Notify;
 use tracing::Span;
+use uuid::Uuid;
 
 use crate::budget::Reserved;
 use crate::hanging::Hangs;
@@ -162,6 +163,16 @@ impl Item {
 
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.origin, Origin::Live { .. })
+    }
+
+    /// The transaction of a mailbox that it is of, if it is known.
+    pub(crate) fn transaction_id(&self) -> Option<Uuid> {
+        self.transaction.map(|of| of.id)
+    }
+
+    /// Whether it was read again of a range that the endpoint is owed.
+    pub(crate) fn is_of_range(&self) -> bool {
+        matches!(self.origin, Origin::Range { .. })
     }
 
     /// Ends the turn, or says that it has not begun after all: the lane knows.

@@ -191,8 +191,11 @@ impl State {
     /// Has what waits for the end of its transaction delivered, where that does not come; says how
     /// many workers are to be hired.
     pub(crate) fn end_transactions(&mut self, now: Instant) -> usize {
+        if !self.is_assembling() {
+            return 0;
+        }
         let ends = self.ends(now);
-        let taken = self.order.take_open(now, ends);
+        let taken = self.order.take_open(now, ends, self.behind.as_ref());
         let count = taken.len();
         self.queue.extend(taken);
         self.call(count)

@@ -90,8 +90,9 @@ fn look(
     for place in lost {
         found.joins.extend(state.over(place, Over::Owed, batch));
     }
-    found.joins.extend(state.order.take_late(now));
+    // Before anything leaves its line: of a busy key something always does.
     found.hired += state.end_transactions(now);
+    found.joins.extend(state.order.take_late(now));
     if state.is_late(now) {
         found.late = state.fall_behind();
     }

@@ -27,6 +27,7 @@ use dovecast_relay::server::RelayStats;
 use dovecast_relay::ship::ShipStats;
 use dovecast_store::Trimmed;
 
+use crate::push::counters::Shown;
 use crate::serve::backlog::Backlog;
 use crate::serve::http::stats::HttpCounts;
 use crate::sources::ox::GuessStats;
@@ -63,7 +64,7 @@ pub(crate) struct Snapshot {
     /// What was refused of accounts that have taken what they may.
     pub(crate) quotas: Option<QuotaStats>,
     /// What mail push has done, if it runs here.
-    pub(crate) pushes: (Vec<(&'static str, u64)>, u64),
+    pub(crate) pushes: Option<Shown>,
     pub(crate) lost_lines: u64,
     pub(crate) topics: Vec<TopicStatus>,
     pub(crate) groups: Vec<GroupStatus>,
@@ -116,7 +117,9 @@ pub(crate) fn render(snapshot: &Snapshot) -> String {
     if let Some(stats) = &snapshot.quotas {
         quotas::refused(&mut out, stats);
     }
-    push::pushes(&mut out, &snapshot.pushes);
+    if let Some(pushes) = &snapshot.pushes {
+        push::pushes(&mut out, pushes);
+    }
     if let Some(trimmed) = &snapshot.trimmed {
         quotas::trimmed(&mut out, trimmed);
     }

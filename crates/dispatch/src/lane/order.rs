@@ -28,7 +28,8 @@ use uuid::Uuid;
 use super::PATIENCE;
 use crate::item::Item;
 use crate::ledger::{KeyPlace, TopicPartition};
-use assembling::{Awaited, Ends};
+use assembling::Ends;
+use assembling::open::Open;
 use owes::Owes;
 
 /// Most deliveries that wait in the line of one key: more of it are owed, so that a key of which
@@ -58,11 +59,10 @@ struct Line {
     is_row: bool,
     waiting: VecDeque<Item>,
     owes: Option<Owes>,
-    /// Transaction of which a part was delivered that is not the last.
-    handed_over: Option<Uuid>,
-    /// Whether the transaction that is delivered next has lost its end.
-    is_cut_off: bool,
-    awaited: Option<Awaited>,
+    /// Transactions that have not ended.
+    open: Open,
+    /// The transaction that is delivered next, if it has lost its end.
+    cut_off: Option<Uuid>,
 }
 
 /// What becomes of a delivery that comes into the lane.
@@ -107,7 +107,7 @@ impl Line {
     /// Whether nothing is known of the key.
     fn is_unused(&self) -> bool {
         let is_idle = !self.is_busy && self.waiting.is_empty();
-        is_idle && self.owes.is_none() && self.handed_over.is_none()
+        is_idle && self.owes.is_none() && !self.open.has_parts()
     }
 
     /// Notes that a delivery joins what is owed.
@@ -126,7 +126,20 @@ impl Line {
         let (taken, kept): (Vec<Item>, Vec<Item>) =
             self.waiting.drain(..).partition(|item| is_taken(item));
         self.waiting = kept.into();
+        self.has_lost(&taken);
         taken
+    }
+
+    /// Some of what waited is not here any more: a transaction that is cut off is so with all there
+    /// is of it, or not at all.
+    fn has_lost(&mut self, taken: &[Item]) {
+        if self.cut_off.is_some()
+            && taken
+                .iter()
+                .any(|item| item.transaction_id() == self.cut_off)
+        {
+            self.cut_off = None;
+        }
     }
 }
 
@@ -171,6 +184,10 @@ impl Order {
             }
             let is_full = line.waiting.len() >= LINE || self.waiting >= LINES;
             if line.owes.is_some() || (line.is_busy && is_full) {
+                if item.transaction_id() == line.cut_off {
+                    // It lives.
+                    line.cut_off = None;
+                }
                 self.notes += 1;
                 return Entered::Joins(line.join(item, self.notes));
             }
@@ -224,7 +241,7 @@ impl Order {
     /// The next delivery of a key, if it is ready now.
     fn next_of(&mut self, place: &KeyPlace) -> Option<Item> {
         let line = self.lines.get_mut(&place.key)?;
-        (line.is_busy, line.is_row, line.is_cut_off) = (false, false, false);
+        (line.is_busy, line.is_row, line.cut_off) = (false, false, None);
         let next = self.ready(place, Ends::Awaited);
         if next.is_none() && self.lines.get(&place.key).is_some_and(Line::is_unused) {
             self.lines.remove(&place.key);
@@ -232,15 +249,20 @@ impl Order {
         next
     }
 
-    /// Everything that waits in the line of a key is owed from now on.
+    /// Everything that waits in the line of a key is owed from now on; but not what a transaction
+    /// that is about to be cut off takes along, where the ledger owes all of that as it is.
     fn empty_line(&mut self, place: &KeyPlace) -> Vec<Joining> {
         let Some(line) = self.lines.get_mut(&place.key) else {
             return Vec::new();
         };
-        self.waiting -= line.waiting.len();
+        let cut_off = line.cut_off;
+        let is_of_it = |item: &Item| cut_off.is_some() && item.transaction_id() == cut_off;
+        let mut of_it = line.waiting.iter().filter(|item| is_of_it(item));
+        let stays = of_it.all(Item::is_owed);
+        let taken = line.take(|item| !stays || !is_of_it(item));
+        self.waiting -= taken.len();
         self.notes += 1;
-        let waiting = std::mem::take(&mut line.waiting);
-        let joins = waiting.into_iter();
+        let joins = taken.into_iter();
         joins.map(|item| line.join(item, self.notes)).collect()
     }
 
@@ -250,7 +272,7 @@ impl Order {
             return vec![Joining { item, due }];
         };
         let line = self.lines.entry(place.key).or_default();
-        (line.is_busy, line.is_row, line.is_cut_off) = (false, false, false);
+        (line.is_busy, line.is_row, line.cut_off) = (false, false, None);
         self.notes += 1;
         let mut first = line.join(item, self.notes);
         if due == Due::Later {

@@ -1,11 +1,17 @@
-//! https: an endpoint is believed only with a certificate of whom it should have one, for its name.
+//! https: an endpoint is believed only with a certificate of whom it should have one, for its name;
+//! and so is the end-point of a driver of the configuration file.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use dovecast_dispatch::driver::{Courier, Outcome};
+use bytes::Bytes;
+use dovecast_dispatch::driver::{Courier, Delivery, Outcome};
+use dovecast_drivers::configured::{Block, Surroundings};
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::webhook::WebhookOptions;
+use dovecast_notification::Notification;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -94,6 +100,72 @@ async fn a_certificate_for_another_name_is_not_believed() {
     let authority = Authority::new("one");
     let address = authority.serve("example.org");
     let reason = failed(outcome(address, Some(&authority.pem)).await);
+    assert!(
+        reason.contains("is not for `127.0.0.1`, but for"),
+        "{reason}"
+    );
+}
+
+/// A new mail of a user whose METADATA enables the driver `ox`.
+fn new_mail() -> Delivery {
+    let event = r#"{"user":"ann","mailbox":"INBOX","event":"MessageNew","uidvalidity":9,"uid":3,
+        "metadata":{"/private/vendor/vendor.dovecot/http-notify":"user=11@3"}}"#;
+    let mut delivery = delivery();
+    for notification in &mut delivery.notifications {
+        *notification = Arc::new(Notification {
+            message: Bytes::from_static(event.as_bytes()),
+            ..Notification::clone(notification)
+        });
+    }
+    delivery
+}
+
+/// What comes of a new mail at an OX end-point; `ca_file`: the authorities that are trusted.
+async fn told_ox(address: SocketAddr, ca_file: Option<&str>) -> Outcome {
+    let of_ca = ca_file.map(|file| format!(" ssl_client_ca_file={file}"));
+    let block = Block {
+        name: "ox1".to_owned(),
+        driver: format!(
+            "ox:url=https://{address}/notify{}",
+            of_ca.unwrap_or_default()
+        ),
+        options: BTreeMap::new(),
+        plugin: BTreeMap::new(),
+        settings: None,
+    };
+    let surroundings = Surroundings {
+        sockets: Sockets::default(),
+        lua_host: Vec::new(),
+        lua_script_file: None,
+    };
+    let driver = block.make(&surroundings).expect("a driver");
+    driver.target.open().deliver(&new_mail()).await.outcome
+}
+
+#[tokio::test]
+async fn an_ox_end_point_is_believed_by_whom_the_operator_trusts() {
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    let address = authority.serve("127.0.0.1");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, pem: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, pem).expect("written");
+        path.display().to_string()
+    };
+    let (theirs, wrong) = (file("one", &authority.pem), file("other", &other.pem));
+    assert_eq!(told_ox(address, Some(&theirs)).await, Outcome::Delivered);
+    // As Dovecot writes the name of a file whose contents it takes.
+    let read = format!("<{theirs}");
+    assert_eq!(told_ox(address, Some(&read)).await, Outcome::Delivered);
+    for file in [Some(&*wrong), None] {
+        let reason = failed(told_ox(address, file).await);
+        assert!(
+            reason.contains("from an issuer that is not trusted"),
+            "{reason}"
+        );
+    }
+    let elsewhere = authority.serve("example.org");
+    let reason = failed(told_ox(elsewhere, Some(&theirs)).await);
     assert!(
         reason.contains("is not for `127.0.0.1`, but for"),
         "{reason}"

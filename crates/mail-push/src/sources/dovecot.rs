@@ -92,6 +92,19 @@ pub struct RegistrationStats {
     pub failed: AtomicU64,
 }
 
+impl RegistrationStats {
+    /// What grows, by name.
+    pub fn counts(&self) -> [(&'static str, u64); 4] {
+        let counts = [
+            ("kept", &self.kept),
+            ("set", &self.set),
+            ("removed", &self.removed),
+            ("failed", &self.failed),
+        ];
+        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
 impl HttpNotify {
     /// Sets entries this way.
     pub fn new(way: NotifyWay) -> Arc<Self> {

@@ -71,6 +71,22 @@ pub struct IdleStats {
     pub not_stored: AtomicU64,
 }
 
+impl IdleStats {
+    /// What grows, by name.
+    pub fn counts(&self) -> [(&'static str, u64); 7] {
+        let counts = [
+            ("opened", &self.opened),
+            ("failed", &self.failed),
+            ("refused", &self.refused),
+            ("heard", &self.heard),
+            ("dropped", &self.dropped),
+            ("renumbered", &self.renumbered),
+            ("not_stored", &self.not_stored),
+        ];
+        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
 /// Why a listener has ended: trying again soon changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {

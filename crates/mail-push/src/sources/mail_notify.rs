@@ -64,6 +64,22 @@ pub struct NotifyStats {
     pub errors: AtomicU64,
 }
 
+impl NotifyStats {
+    /// What grows, by name.
+    pub fn counts(&self) -> [(&'static str, u64); 7] {
+        let counts = [
+            ("rung", &self.rung),
+            ("not_allowed", &self.not_allowed),
+            ("bad", &self.bad),
+            ("repeated", &self.repeated),
+            ("unknown", &self.unknown),
+            ("ambiguous", &self.ambiguous),
+            ("errors", &self.errors),
+        ];
+        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
 /// Whom a packet rings.
 pub trait NotifySink: Send + Sync {
     /// All persons with their names, whoever rings them. They are asked for anew with each packet.

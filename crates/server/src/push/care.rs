@@ -24,7 +24,7 @@ use dovecast_operations::push::Vault;
 use dovecast_store::Store;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::counters::Counters;
+use super::counters::{Counters, SourceCounters};
 use super::sender::News;
 use crate::config::Config;
 use crate::logs::Logs;
@@ -80,7 +80,12 @@ impl Listeners {
             counters: Arc::clone(counters),
         };
         let ringing = Arc::new(Ringing::new(ring, &config.mail_push.mailnotify));
-        let datagrams = notify::listen(&config.mail_push, &ringing)?;
+        let (datagrams, of_datagrams) = notify::listen(&config.mail_push, &ringing)?;
+        counters.sources_are(SourceCounters {
+            dovecot: sources.dovecot.clone(),
+            idle: sources.idle.clone(),
+            datagrams: of_datagrams,
+        });
         Ok(Self {
             parts: Arc::new(Parts {
                 store: store.clone(),

@@ -1,6 +1,10 @@
 //! What mail push has done since its start, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::sources::{HttpNotify, ImapIdle, NotifyStats};
 
 /// Counts as they grow.
 #[derive(Debug, Default)]
@@ -8,6 +12,34 @@ pub(crate) struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
     /// Streams that are open.
     streams: AtomicU64,
+    sources: OnceLock<SourceCounters>,
+}
+
+/// What sources count themselves; those that are not configured are not there.
+#[derive(Default)]
+pub(crate) struct SourceCounters {
+    pub(crate) dovecot: Option<Arc<HttpNotify>>,
+    pub(crate) idle: Option<Arc<ImapIdle>>,
+    pub(crate) datagrams: Option<Arc<NotifyStats>>,
+}
+
+impl std::fmt::Debug for SourceCounters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.all()).finish()
+    }
+}
+
+/// All that is shown of mail push.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// By name.
+    pub(crate) counts: Vec<(&'static str, u64)>,
+    /// Streams that are open.
+    pub(crate) streams: u64,
+    /// Mailboxes in which a listener waits for what happens.
+    pub(crate) listening: u64,
+    /// By source and name.
+    pub(crate) sources: Vec<(SourceKind, &'static str, u64)>,
 }
 
 /// One thing that is counted.
@@ -155,7 +187,32 @@ impl Count {
     }
 }
 
+impl SourceCounters {
+    fn all(&self) -> Vec<(SourceKind, &'static str, u64)> {
+        let mut all = Vec::new();
+        let mut of = |source, counts: &[(&'static str, u64)]| {
+            all.extend(counts.iter().map(|(name, count)| (source, *name, *count)));
+        };
+        if let Some(dovecot) = &self.dovecot {
+            of(SourceKind::Dovecot, &dovecot.stats().counts());
+        }
+        if let Some(idle) = &self.idle {
+            of(SourceKind::ImapIdle, &idle.stats().counts());
+        }
+        if let Some(datagrams) = &self.datagrams {
+            of(SourceKind::MailNotify, &datagrams.counts());
+        }
+        all
+    }
+}
+
 impl Counters {
+    /// The sources are these.
+    pub(crate) fn sources_are(&self, sources: SourceCounters) {
+        // There is one set of listeners.
+        let _ = self.sources.set(sources);
+    }
+
     pub(crate) fn add(&self, what: Count, count: u64) {
         self.counts[what as usize].fetch_add(count, Ordering::Relaxed);
     }
@@ -169,15 +226,17 @@ impl Counters {
         self.streams.store(count as u64, Ordering::Relaxed);
     }
 
-    /// How many streams are open.
-    pub(crate) fn open_streams(&self) -> u64 {
-        self.streams.load(Ordering::Relaxed)
-    }
-
-    /// All counts with their names.
-    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+    /// What is shown of it.
+    pub(crate) fn shown(&self) -> Shown {
         let named = |what: Count| (what.name(), self.get(what));
-        Count::ALL.into_iter().map(named).collect()
+        let sources = self.sources.get();
+        let idle = sources.and_then(|sources| sources.idle.as_ref());
+        Shown {
+            counts: Count::ALL.into_iter().map(named).collect(),
+            streams: self.streams.load(Ordering::Relaxed),
+            listening: idle.map_or(0, |idle| idle.stats().listening.load(Ordering::Relaxed)),
+            sources: sources.map(SourceCounters::all).unwrap_or_default(),
+        }
     }
 }
 

@@ -137,11 +137,7 @@ async fn metrics(State(status): State<Status>) -> Response {
             names: dovecast_drivers::names::system().stats(),
             http: status.http.counts(),
             quotas: status.operations.as_ref().map(Operations::quota_stats),
-            pushes: status
-                .pushes
-                .as_ref()
-                .map(|counts| (counts.all(), counts.open_streams()))
-                .unwrap_or_default(),
+            pushes: status.pushes.as_ref().map(|counts| counts.shown()),
             lost_lines: logging::lost_lines(),
             topics,
             groups,

@@ -8,6 +8,7 @@ mod bodies;
 mod cleaning;
 mod clocks;
 mod closing;
+mod configured;
 mod cuts;
 mod deletion;
 mod deliveries;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         bodies::CASES,
         clocks::CASES,
         closing::CASES,
+        configured::CASES,
         cuts::CASES,
         deletion::CASES,
         deliveries::CASES,

@@ -10,22 +10,25 @@
 //! What the ledger owes of a transaction whose beginning was just read is claimed, and comes behind
 //! it. Not waited for is the end of a transaction that was claimed without it (whole ones are
 //! claimed where there is room), that has grown beyond a part, or while too much waits; what there
-//! is of it is a part then, which is not the last. The end that is missing for long does not come
-//! any more: the mail process has died.
+//! is of it but for the last event is a part then, which is not the last. The end that is missing
+//! for long, though all is read that may hold it, does not come any more: the mail process has died.
+
+pub(super) mod open;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use dovecast_notification::transactions::{Gathering, Part};
-use uuid::Uuid;
-
 use super::{LINE, Line, Order};
+use crate::behind::Behind;
 use crate::item::Item;
 use crate::ledger::KeyPlace;
+use dovecast_notification::transactions::{Gathering, Part};
 
 /// How long the end of a transaction is waited for behind what has come of it last: what a mail
 /// process has sent when it died. A process that lives writes a transaction at once.
 const CUT_OFF: Duration = Duration::from_secs(30);
+/// How long where the line is full: others of the key have come since in numbers.
+const CUT_OFF_FULL: Duration = Duration::from_secs(5);
 /// Most deliveries that wait in all lines of a lane while transactions are put together; fewer than
 /// may wait altogether, and than a range is read ahead, so that ends that are read are taken.
 const OPEN: usize = 500;
@@ -39,60 +42,84 @@ pub(crate) enum Ends {
     NotAwaited,
 }
 
-/// A transaction of which the end is waited for.
-#[derive(Debug)]
-pub(super) struct Awaited {
-    transaction: Option<Uuid>,
-    /// The most events of it that have waited at a time: those that come again, out of the ledger,
-    /// are not new.
-    events: usize,
-    /// When the last new one had come.
-    since: Instant,
+/// How what waits first may be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    /// Not now.
+    Waits,
+    /// Whole, or as much as one part takes.
+    Whole,
+    /// Without its end.
+    Part,
 }
 
 impl Line {
-    /// Whether the end of the transaction that waits first has been waited for for too long.
-    fn is_late(&mut self, now: Instant) -> bool {
-        let Some(first) = self.waiting.front() else {
-            return false;
-        };
-        let transaction = first.transaction.map(|of| of.id);
-        let of_it = |item: &&Item| item.transaction.map(|of| of.id) == transaction;
-        let of_it = self.waiting.iter().filter(of_it).map(|item| item.since);
-        let (events, since) = of_it.fold((0, first.since), |(events, last), since| {
-            (events + 1, last.max(since))
-        });
-        let known = self.awaited.take();
-        let known =
-            known.filter(|known| known.transaction == transaction && known.events >= events);
-        let awaited = self.awaited.insert(known.unwrap_or(Awaited {
-            transaction,
-            events,
-            since,
-        }));
-        now.saturating_duration_since(awaited.since) > CUT_OFF
-    }
-
-    /// Whether what waits first may be delivered.
-    fn is_ready(&self, is_crowded: bool) -> bool {
+    fn readiness(&self, is_crowded: bool) -> Readiness {
         let mut waiting = self.waiting.iter();
         let Some(first) = waiting.next() else {
-            return false;
+            return Readiness::Waits;
         };
-        // The ledger gives nothing more of a key while something of it is claimed. Otherwise it
-        // gives what follows what was just read.
-        let is_divided = self.has_rows() && self.waiting.iter().any(Item::is_owed);
-        if is_crowded || is_divided || self.waiting.len() >= LINE {
-            return true;
-        }
         let mut gathering = begin(first);
+        let mut events = 1;
         for next in waiting {
             if gathering.is_ready() {
                 break;
             }
-            gathering.take(next.transaction, next.notification.bytes());
+            events += usize::from(gathering.take(next.transaction, next.notification.bytes()));
         }
-        gathering.is_ready()
+        // The ledger gives nothing more of a key while something of it is claimed. Otherwise it
+        // gives what follows what was just read.
+        let is_divided = self.has_rows() && self.waiting.iter().any(Item::is_owed);
+        let id = first.transaction_id();
+        // The last event of a part is kept back, so that the end can be told with it.
+        let is_kept_back = events == 1 && id.is_some_and(|id| self.open.has_part_of(id));
+        if gathering.is_ready() {
+            Readiness::Whole
+        } else if is_divided || (is_crowded && !is_kept_back) || (self.is_full() && events > 1) {
+            Readiness::Part
+        } else {
+            Readiness::Waits
+        }
+    }
+
+    /// Whether so much waits that the key's events are not waited for as long.
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= LINE
+    }
+
+    /// Whether the end of the transaction that waits first has been waited for for too long. Not
+    /// while it may be in a range that is still to be read; but what waits of a range may hold that
+    /// up, and with it the end.
+    fn is_late(&mut self, now: Instant, behind: Option<&Behind>) -> bool {
+        self.open.look(self.waiting.iter(), now);
+        let Some(first) = self.waiting.front() else {
+            return false;
+        };
+        let of = first.order.as_ref().map(|place| &place.of);
+        let unread = behind.zip(of);
+        if unread.is_some_and(|(behind, of)| behind.is_unread(of, u64::MAX))
+            && !self.waiting.iter().any(Item::is_of_range)
+        {
+            return false;
+        }
+        let awaited = first.transaction_id().and_then(|id| self.open.since(id));
+        let limit = if self.is_full() {
+            CUT_OFF_FULL
+        } else {
+            CUT_OFF
+        };
+        now.saturating_duration_since(awaited.unwrap_or(first.since)) > limit
+    }
+
+    /// Takes the first out, to be delivered.
+    fn begin_first(&mut self, now: Instant, is_late: bool) -> Option<Item> {
+        let mut first = self.waiting.pop_front()?;
+        first.since = now;
+        // What the ledger owes may be its end.
+        let is_cut_off = is_late && !self.has_rows();
+        self.cut_off = first.transaction_id().filter(|_| is_cut_off);
+        (self.is_busy, self.is_row) = (true, first.is_owed());
+        Some(first)
     }
 
     /// Whether the ledger owes what follows what is here.
@@ -133,13 +160,14 @@ impl Order {
     pub(crate) fn ready(&mut self, place: &KeyPlace, ends: Ends) -> Option<Item> {
         let is_crowded = ends == Ends::NotAwaited || self.waiting >= OPEN;
         let line = self.lines.get_mut(&place.key)?;
-        if line.is_busy || !line.is_ready(is_crowded) {
+        if line.is_busy {
             return None;
         }
-        let mut first = line.waiting.pop_front()?;
+        if line.readiness(is_crowded) == Readiness::Waits {
+            return None;
+        }
+        let first = line.begin_first(Instant::now(), false)?;
         self.waiting -= 1;
-        first.since = Instant::now();
-        (line.is_busy, line.is_row) = (true, first.is_owed());
         Some(first)
     }
 
@@ -155,18 +183,29 @@ impl Order {
             return;
         };
         let mut others = VecDeque::new();
+        let mut is_cut_off = line.cut_off.take() == Some(transaction.id);
         for item in std::mem::take(&mut line.waiting) {
             if gathering.take(item.transaction, item.notification.bytes()) {
+                // Something new of it has come since: it lives.
+                is_cut_off &= item.since <= first.since;
                 first.followers.push(item);
             } else {
                 others.push_back(item);
             }
         }
         line.waiting = others;
+        is_cut_off &= !gathering.is_ready();
+        // One is kept back, with which the end can be told.
+        if !gathering.is_ready()
+            && !is_cut_off
+            && !line.has_rows()
+            && let Some(last) = first.followers.pop()
+        {
+            line.waiting.push_front(last);
+        }
         self.waiting -= first.followers.len();
-        let is_cut_off = std::mem::take(&mut line.is_cut_off) && !gathering.is_complete();
         first.part = Part {
-            is_first: line.handed_over != Some(transaction.id),
+            is_first: !line.open.has_part_of(transaction.id),
             is_last: gathering.is_complete() || is_cut_off,
             success: !is_cut_off,
         };
@@ -179,7 +218,7 @@ impl Order {
         };
         let followers = std::mem::take(&mut first.followers);
         let line = self.lines.entry(place.key).or_default();
-        line.is_cut_off = !first.part.success;
+        line.cut_off = first.transaction_id().filter(|_| !first.part.success);
         self.waiting += followers.len();
         for follower in followers.into_iter().rev() {
             line.waiting.push_front(follower);
@@ -191,30 +230,36 @@ impl Order {
         if let Some((transaction, place)) = delivered.transaction.zip(delivered.order.as_ref())
             && let Some(line) = self.lines.get_mut(&place.key)
         {
-            line.handed_over = (!delivered.part.is_last).then_some(transaction.id);
-            line.awaited = None;
+            let is_last = delivered.part.is_last;
+            line.open.delivered(transaction.id, is_last, Instant::now());
         }
     }
 
-    /// The first of each line that has waited for the end of its transaction for too long, or for
-    /// which no end is awaited.
-    pub(crate) fn take_open(&mut self, now: Instant, ends: Ends) -> Vec<Item> {
-        if self.waiting == 0 {
-            return Vec::new();
-        }
+    /// The first of each line that has waited for the end of its transaction for too long, or that
+    /// may be delivered as it is. `behind`: what is still to be read of ranges of the log.
+    pub(crate) fn take_open(
+        &mut self,
+        now: Instant,
+        ends: Ends,
+        behind: Option<&Behind>,
+    ) -> Vec<Item> {
         let mut taken = Vec::new();
-        for line in self.lines.values_mut().filter(|line| !line.is_busy) {
-            let is_cut_off = line.is_late(now);
-            if !is_cut_off && ends == Ends::Awaited {
-                continue;
+        self.lines.retain(|_, line| {
+            if line.waiting.is_empty() && !line.open.has_parts() {
+                return !line.is_unused();
             }
-            if let Some(mut first) = line.waiting.pop_front() {
-                first.since = now;
-                line.is_cut_off = is_cut_off && !line.has_rows();
-                (line.is_busy, line.is_row) = (true, first.is_owed());
-                taken.push(first);
+            // The rest may be owed, or in a range.
+            if line.owes.is_none() && behind.is_none() {
+                line.open.tidy(now, &line.waiting);
             }
-        }
+            if !line.is_busy {
+                let is_late = line.is_late(now, behind);
+                if is_late || line.readiness(ends == Ends::NotAwaited) != Readiness::Waits {
+                    taken.extend(line.begin_first(now, is_late));
+                }
+            }
+            !line.is_unused()
+        });
         self.waiting -= taken.len();
         taken
     }

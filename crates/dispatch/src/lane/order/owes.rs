@@ -93,7 +93,7 @@ impl Order {
 
     /// Nothing of a key is owed any more, if nothing was noted of it since.
     pub(crate) fn owes_nothing(&mut self, owing: &Owing) {
-        if let Some(line) = self.lines.get(&owing.key)
+        if let Some(line) = self.lines.get_mut(&owing.key)
             && !line.is_busy
             && line.waiting.is_empty()
             && line
@@ -101,7 +101,10 @@ impl Order {
                 .as_ref()
                 .is_some_and(|owes| owes.note == owing.note)
         {
-            self.lines.remove(&owing.key);
+            line.owes = None;
+            if line.is_unused() {
+                self.lines.remove(&owing.key);
+            }
         }
     }
 }

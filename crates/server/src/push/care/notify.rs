@@ -14,7 +14,9 @@ use anyhow::{Context, Result};
 use dovecast_log::LineLimit;
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::plan::{Conditions, plan};
-use dovecast_mail_push::sources::{Boxed, Fence, MailNotify, Names, NotifyOptions, NotifySink};
+use dovecast_mail_push::sources::{
+    Boxed, Fence, MailNotify, Names, NotifyOptions, NotifySink, NotifyStats,
+};
 use dovecast_mail_push::{MailEvent, Person};
 use dovecast_operations::push::Vault;
 use dovecast_store::Store;
@@ -144,12 +146,15 @@ impl Ringing {
     }
 }
 
-/// Takes datagrams where the configuration says so.
-pub(super) fn listen(section: &MailPushSection, ringing: &Arc<Ringing>) -> Result<JoinSet<()>> {
+/// Takes datagrams where the configuration says so, and counts them.
+pub(super) fn listen(
+    section: &MailPushSection,
+    ringing: &Arc<Ringing>,
+) -> Result<(JoinSet<()>, Option<Arc<NotifyStats>>)> {
     let mut tasks = JoinSet::new();
     let is_used = section.sources.order.contains(&SourceKind::MailNotify);
     let Some(address) = section.mailnotify.listen.filter(|_| is_used) else {
-        return Ok(tasks);
+        return Ok((tasks, None));
     };
     let bind = || {
         let socket = StdSocket::bind(address)?;
@@ -164,8 +169,9 @@ pub(super) fn listen(section: &MailPushSection, ringing: &Arc<Ringing>) -> Resul
         delay: Duration::from_millis(section.mailnotify.delay_millis.get()),
     };
     let notify = MailNotify::new(options, Arc::clone(ringing) as Arc<dyn NotifySink>);
+    let stats = notify.stats();
     tasks.spawn(notify.listen(socket));
-    Ok(tasks)
+    Ok((tasks, Some(stats)))
 }
 
 impl NotifySink for Ringing {

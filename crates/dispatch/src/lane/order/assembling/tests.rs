@@ -1,6 +1,8 @@
 //! Transactions of one key: which deliveries go together, and what becomes of ends that do not
 //! come.
 
+mod lost;
+
 use std::sync::Arc;
 
 use dovecast_notification::Transaction;
@@ -96,78 +98,60 @@ fn a_large_transaction_is_delivered_in_parts_of_which_the_last_says_so() {
         delivered.extend(lines.enter((at, 1, false), Ends::Awaited));
     }
     let (offsets, first) = delivered.pop().expect("a part");
-    assert_eq!(offsets.len(), LINE);
+    // One is left, with which the end can be told.
+    assert_eq!(offsets.len(), LINE - 1);
     assert_eq!((delivered.len(), first), (0, part(true, false, true)));
     assert_eq!(lines.enter((100, 1, false), Ends::Awaited), None);
     assert_eq!(lines.over(), None);
     let last = lines.enter((101, 1, true), Ends::Awaited);
-    assert_eq!(last, Some((vec![100, 101], part(false, true, true))));
+    assert_eq!(last, Some((vec![99, 100, 101], part(false, true, true))));
     assert_eq!(lines.over(), None);
     assert!(lines.order.is_empty());
 }
 
 #[test]
-fn an_end_that_does_not_come_is_a_transaction_that_has_failed() {
+fn parts_of_a_transaction_are_one_whatever_is_told_between_them() {
     let mut lines = Lines::new();
-    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
-    assert_eq!(lines.enter((1, 1, false), Ends::Awaited), None);
-    let now = Instant::now();
-    assert!(lines.order.take_open(now, Ends::Awaited).is_empty());
-    let later = now + CUT_OFF + Duration::from_secs(1);
-    let mut cut_off = lines.order.take_open(later, Ends::Awaited);
-    let first = cut_off.pop().expect("a transaction that was cut off");
-    assert!(cut_off.is_empty());
-    assert_eq!(lines.deliver(first), (vec![0, 1], part(true, true, false)));
-    // What comes of it all the same is told of as well.
+    let first = lines.enter((0, 1, false), Ends::NotAwaited);
+    assert_eq!(first, Some((vec![0], part(true, false, true))));
     assert_eq!(lines.over(), None);
-    let late = lines.enter((2, 1, true), Ends::Awaited);
-    assert_eq!(late, Some((vec![2], Part::WHOLE)));
+    let other = lines.enter((1, 2, true), Ends::Awaited);
+    assert_eq!(other, Some((vec![1], Part::WHOLE)));
+    assert_eq!(lines.over(), None);
+    assert!(!lines.order.is_empty());
+    let last = lines.enter((2, 1, true), Ends::Awaited);
+    assert_eq!(last, Some((vec![2], part(false, true, true))));
+    assert_eq!(lines.over(), None);
+    assert!(lines.order.is_empty());
 }
 
 #[test]
-fn an_end_that_does_not_come_is_not_waited_for_anew_with_whatever_comes() {
+fn parts_of_which_nothing_more_comes_are_forgotten() {
     let mut lines = Lines::new();
-    let begin = Instant::now();
-    let at = |seconds| begin + Duration::from_secs(seconds);
-    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
-    assert!(lines.order.take_open(at(1), Ends::Awaited).is_empty());
-    // Others of the key come, and all of it is owed and claimed again.
-    let mut other = lines.event((1, 2, true));
-    other.since = at(20);
-    assert!(matches!(
-        lines.order.enter(other, 0, Ends::Awaited),
-        Entered::Waits
-    ));
-    for Joining { item, .. } in lines.order.take_late(at(25)) {
-        item.abandon();
-    }
-    lines.order.joined(place(1, 0).key, 2, 1);
-    let mut claimed = [(0, 1, false), (1, 2, true)].map(|event| lines.owed_or_read(event, true));
-    for item in &mut claimed {
-        item.since = at(26);
-    }
-    lines.order.line_up(claimed.into());
-    lines.order.is_complete(place(1, 0).key, 1);
-    assert!(lines.order.ready(&place(1, 0), Ends::Awaited).is_none());
-    assert!(lines.order.take_open(at(27), Ends::Awaited).is_empty());
-    // Something new of it counts.
-    let mut more = lines.event((2, 1, false));
-    more.since = at(29);
-    assert!(matches!(
-        lines.order.enter(more, 0, Ends::Awaited),
-        Entered::Waits
-    ));
-    assert!(lines.order.take_open(at(58), Ends::Awaited).is_empty());
-    let mut other = lines.event((3, 3, true));
-    other.since = at(59);
-    assert!(matches!(
-        lines.order.enter(other, 0, Ends::Awaited),
-        Entered::Waits
-    ));
-    let first = lines.order.take_open(at(60), Ends::Awaited).pop();
-    let first = first.expect("a transaction that was cut off");
-    assert_eq!(lines.deliver(first), (vec![0, 2], part(true, true, false)));
-    assert_eq!(lines.over(), Some((vec![1], Part::WHOLE)));
+    assert!(lines.enter((0, 1, false), Ends::NotAwaited).is_some());
+    assert_eq!(lines.over(), None);
+    let later = Instant::now() + Duration::from_mins(9);
+    assert!(lines.order.take_open(later, Ends::Awaited, None).is_empty());
+    assert!(!lines.order.is_empty());
+    let later = later + Duration::from_mins(2);
+    assert!(lines.order.take_open(later, Ends::Awaited, None).is_empty());
+    assert!(lines.order.is_empty());
+}
+
+#[test]
+fn parts_are_remembered_as_long_as_the_rest_is_owed() {
+    let mut lines = Lines::new();
+    assert!(lines.enter((0, 1, false), Ends::NotAwaited).is_some());
+    assert_eq!(lines.over(), None);
+    lines.order.hold(place(1, 0).key);
+    let later = Instant::now() + Duration::from_hours(1);
+    assert!(lines.order.take_open(later, Ends::Awaited, None).is_empty());
+    let rest = lines.owed_or_read((1, 1, true), true);
+    lines.order.line_up(vec![rest]);
+    lines.order.is_complete(place(1, 0).key, 0);
+    let last = lines.order.ready(&place(1, 0), Ends::Awaited);
+    let last = last.expect("the rest");
+    assert_eq!(lines.deliver(last), (vec![1], part(false, true, true)));
 }
 
 #[test]
@@ -225,7 +209,7 @@ fn what_was_read_of_a_transaction_waits_for_what_is_owed_of_it() {
 fn what_is_owed_of_a_transaction_and_does_not_come_is_not_cut_off() {
     let mut lines = divided();
     let later = Instant::now() + CUT_OFF + Duration::from_secs(1);
-    let first = lines.order.take_open(later, Ends::Awaited).pop();
+    let first = lines.order.take_open(later, Ends::Awaited, None).pop();
     let first = first.expect("a part");
     assert_eq!(lines.deliver(first), (vec![1], part(true, false, true)));
 }
