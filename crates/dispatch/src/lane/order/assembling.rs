@@ -11,7 +11,7 @@
 //! it. Not waited for is the end of a transaction that was claimed without it (whole ones are
 //! claimed where there is room), that has grown beyond a part, or while too much waits; what there
 //! is of it but for the last event is a part then, which is not the last. The end that is missing
-//! for long, though all is read that may hold it, does not come any more: the mail process has died.
+//! for long, though all is read that may hold it, does not come: the mail process has died.
 
 pub(super) mod open;
 
