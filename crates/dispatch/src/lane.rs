@@ -28,7 +28,7 @@ use crate::ledger::KeyPlace;
 use crate::locks::{Held, Lock};
 use gate::{Gate, Shut, Turned};
 pub(crate) use offers::{NotNow, Offered, Run};
-use order::assembling::Ends;
+use order::assembling::{Beside, Ends};
 use order::{Joining, Order, Over};
 pub(crate) use shed::Shed;
 
@@ -194,8 +194,12 @@ impl State {
         if !self.is_assembling() {
             return 0;
         }
-        let ends = self.ends(now);
-        let taken = self.order.take_open(now, ends, self.behind.as_ref());
+        let beside = Beside {
+            behind: self.behind.as_ref(),
+            has_queue: !self.queue.is_empty(),
+            ends: self.ends(now),
+        };
+        let taken = self.order.take_open(now, beside);
         let count = taken.len();
         self.queue.extend(taken);
         self.call(count)

@@ -42,6 +42,26 @@ pub(crate) enum Ends {
     NotAwaited,
 }
 
+/// What a lane has besides what waits in its lines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside<'a> {
+    /// What is still to be read of ranges.
+    pub(crate) behind: Option<&'a Behind>,
+    /// Whether deliveries wait in its queue: for those the readers of ranges wait, not for lines.
+    pub(crate) has_queue: bool,
+    pub(crate) ends: Ends,
+}
+
+/// Whether the end of a transaction has been waited for for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    No,
+    /// What there is of it holds up the reader that may find its end.
+    HoldsUp,
+    /// All is read that may hold it.
+    Lost,
+}
+
 /// How what waits first may be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
@@ -54,7 +74,7 @@ enum Readiness {
 }
 
 impl Line {
-    fn readiness(&self, is_crowded: bool) -> Readiness {
+    fn readiness(&self, ends: Ends, is_crowded: bool) -> Readiness {
         let mut waiting = self.waiting.iter();
         let Some(first) = waiting.next() else {
             return Readiness::Waits;
@@ -73,9 +93,14 @@ impl Line {
         let id = first.transaction_id();
         // The last event of a part is kept back, so that the end can be told with it.
         let is_kept_back = events == 1 && id.is_some_and(|id| self.open.has_part_of(id));
+        let is_tried = ends == Ends::NotAwaited;
         if gathering.is_ready() {
             Readiness::Whole
-        } else if is_divided || (is_crowded && !is_kept_back) || (self.is_full() && events > 1) {
+        } else if is_tried
+            || is_divided
+            || (is_crowded && !is_kept_back)
+            || (self.is_full() && events > 1)
+        {
             Readiness::Part
         } else {
             Readiness::Waits
@@ -87,28 +112,36 @@ impl Line {
         self.waiting.len() >= LINE
     }
 
-    /// Whether the end of the transaction that waits first has been waited for for too long. Not
-    /// while it may be in a range that is still to be read; but what waits of a range may hold that
-    /// up, and with it the end.
-    fn is_late(&mut self, now: Instant, behind: Option<&Behind>) -> bool {
+    /// Whether the end of the transaction that waits first has been waited for for too long. It is
+    /// not lost while it may be in a range that is still to be read; but what waits of a range may
+    /// hold that up, and with it the end.
+    fn lateness(&mut self, now: Instant, beside: Beside<'_>, is_crowded: bool) -> Late {
         self.open.look(self.waiting.iter(), now);
         let Some(first) = self.waiting.front() else {
-            return false;
+            return Late::No;
         };
         let of = first.order.as_ref().map(|place| &place.of);
-        let unread = behind.zip(of);
-        if unread.is_some_and(|(behind, of)| behind.is_unread(of, u64::MAX))
-            && !self.waiting.iter().any(Item::is_of_range)
-        {
-            return false;
-        }
+        let unread = beside.behind.zip(of);
+        let is_unread = unread.is_some_and(|(behind, of)| behind.is_unread(of, u64::MAX));
         let awaited = first.transaction_id().and_then(|id| self.open.since(id));
-        let limit = if self.is_full() {
-            CUT_OFF_FULL
+        let mut since = awaited.unwrap_or(first.since);
+        if is_unread {
+            let of_ranges = self.waiting.iter().filter(|item| item.is_of_range());
+            let read = of_ranges.map(|item| item.since).max();
+            let Some(read) = read.filter(|_| !beside.has_queue) else {
+                return Late::No;
+            };
+            since = since.max(read);
+        }
+        let is_full = self.is_full() || is_crowded;
+        let limit = if is_full { CUT_OFF_FULL } else { CUT_OFF };
+        if now.saturating_duration_since(since) <= limit {
+            Late::No
+        } else if is_unread {
+            Late::HoldsUp
         } else {
-            CUT_OFF
-        };
-        now.saturating_duration_since(awaited.unwrap_or(first.since)) > limit
+            Late::Lost
+        }
     }
 
     /// Takes the first out, to be delivered.
@@ -158,12 +191,12 @@ impl Order {
 
     /// The first that waits of a key, if it may be delivered now.
     pub(crate) fn ready(&mut self, place: &KeyPlace, ends: Ends) -> Option<Item> {
-        let is_crowded = ends == Ends::NotAwaited || self.waiting >= OPEN;
+        let is_crowded = self.waiting >= OPEN;
         let line = self.lines.get_mut(&place.key)?;
         if line.is_busy {
             return None;
         }
-        if line.readiness(is_crowded) == Readiness::Waits {
+        if line.readiness(ends, is_crowded) == Readiness::Waits {
             return None;
         }
         let first = line.begin_first(Instant::now(), false)?;
@@ -236,26 +269,23 @@ impl Order {
     }
 
     /// The first of each line that has waited for the end of its transaction for too long, or that
-    /// may be delivered as it is. `behind`: what is still to be read of ranges of the log.
-    pub(crate) fn take_open(
-        &mut self,
-        now: Instant,
-        ends: Ends,
-        behind: Option<&Behind>,
-    ) -> Vec<Item> {
+    /// may be delivered as it is.
+    pub(crate) fn take_open(&mut self, now: Instant, beside: Beside<'_>) -> Vec<Item> {
+        let is_crowded = self.waiting >= OPEN;
         let mut taken = Vec::new();
         self.lines.retain(|_, line| {
             if line.waiting.is_empty() && !line.open.has_parts() {
                 return !line.is_unused();
             }
             // The rest may be owed, or in a range.
-            if line.owes.is_none() && behind.is_none() {
+            if line.owes.is_none() && beside.behind.is_none() {
                 line.open.tidy(now, &line.waiting);
             }
-            if !line.is_busy {
-                let is_late = line.is_late(now, behind);
-                if is_late || line.readiness(ends == Ends::NotAwaited) != Readiness::Waits {
-                    taken.extend(line.begin_first(now, is_late));
+            if !line.is_busy && !line.waiting.is_empty() {
+                let late = line.lateness(now, beside, is_crowded);
+                let readiness = line.readiness(beside.ends, is_crowded);
+                if late != Late::No || readiness != Readiness::Waits {
+                    taken.extend(line.begin_first(now, late == Late::Lost));
                 }
             }
             !line.is_unused()

@@ -67,6 +67,21 @@ impl Lines {
     }
 }
 
+/// Nothing is of ranges, or waits elsewhere.
+const ALONE: Beside<'_> = Beside {
+    behind: None,
+    has_queue: false,
+    ends: Ends::Awaited,
+};
+
+const fn with(behind: &Behind, ends: Ends) -> Beside<'_> {
+    Beside {
+        behind: Some(behind),
+        has_queue: false,
+        ends,
+    }
+}
+
 const fn part(is_first: bool, is_last: bool, success: bool) -> Part {
     Part {
         is_first,
@@ -131,10 +146,10 @@ fn parts_of_which_nothing_more_comes_are_forgotten() {
     assert!(lines.enter((0, 1, false), Ends::NotAwaited).is_some());
     assert_eq!(lines.over(), None);
     let later = Instant::now() + Duration::from_mins(9);
-    assert!(lines.order.take_open(later, Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(later, ALONE).is_empty());
     assert!(!lines.order.is_empty());
     let later = later + Duration::from_mins(2);
-    assert!(lines.order.take_open(later, Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(later, ALONE).is_empty());
     assert!(lines.order.is_empty());
 }
 
@@ -145,7 +160,7 @@ fn parts_are_remembered_as_long_as_the_rest_is_owed() {
     assert_eq!(lines.over(), None);
     lines.order.hold(place(1, 0).key);
     let later = Instant::now() + Duration::from_hours(1);
-    assert!(lines.order.take_open(later, Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(later, ALONE).is_empty());
     let rest = lines.owed_or_read((1, 1, true), true);
     lines.order.line_up(vec![rest]);
     lines.order.is_complete(place(1, 0).key, 0);
@@ -209,7 +224,7 @@ fn what_was_read_of_a_transaction_waits_for_what_is_owed_of_it() {
 fn what_is_owed_of_a_transaction_and_does_not_come_is_not_cut_off() {
     let mut lines = divided();
     let later = Instant::now() + CUT_OFF + Duration::from_secs(1);
-    let first = lines.order.take_open(later, Ends::Awaited, None).pop();
+    let first = lines.order.take_open(later, ALONE).pop();
     let first = first.expect("a part");
     assert_eq!(lines.deliver(first), (vec![1], part(true, false, true)));
 }

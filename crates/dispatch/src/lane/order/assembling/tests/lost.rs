@@ -13,9 +13,9 @@ fn an_end_that_does_not_come_is_a_transaction_that_has_failed() {
     assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
     assert_eq!(lines.enter((1, 1, false), Ends::Awaited), None);
     let now = Instant::now();
-    assert!(lines.order.take_open(now, Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(now, ALONE).is_empty());
     let later = now + CUT_OFF + Duration::from_secs(1);
-    let mut cut_off = lines.order.take_open(later, Ends::Awaited, None);
+    let mut cut_off = lines.order.take_open(later, ALONE);
     let first = cut_off.pop().expect("a transaction that was cut off");
     assert!(cut_off.is_empty());
     assert_eq!(lines.deliver(first), (vec![0, 1], part(true, true, false)));
@@ -31,7 +31,7 @@ fn an_end_that_does_not_come_is_not_waited_for_anew_with_whatever_comes() {
     let begin = Instant::now();
     let at = |seconds| begin + Duration::from_secs(seconds);
     assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
-    assert!(lines.order.take_open(at(1), Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(at(1), ALONE).is_empty());
     // Others of the key come, and all of it is owed and claimed again.
     let mut other = lines.event((1, 2, true));
     other.since = at(20);
@@ -50,12 +50,7 @@ fn an_end_that_does_not_come_is_not_waited_for_anew_with_whatever_comes() {
     lines.order.line_up(claimed.into());
     lines.order.is_complete(place(1, 0).key, 1);
     assert!(lines.order.ready(&place(1, 0), Ends::Awaited).is_none());
-    assert!(
-        lines
-            .order
-            .take_open(at(27), Ends::Awaited, None)
-            .is_empty()
-    );
+    assert!(lines.order.take_open(at(27), ALONE).is_empty());
     // Something new of it counts.
     let mut more = lines.event((2, 1, false));
     more.since = at(29);
@@ -63,19 +58,14 @@ fn an_end_that_does_not_come_is_not_waited_for_anew_with_whatever_comes() {
         lines.order.enter(more, 0, Ends::Awaited),
         Entered::Waits
     ));
-    assert!(
-        lines
-            .order
-            .take_open(at(58), Ends::Awaited, None)
-            .is_empty()
-    );
+    assert!(lines.order.take_open(at(58), ALONE).is_empty());
     let mut other = lines.event((3, 3, true));
     other.since = at(59);
     assert!(matches!(
         lines.order.enter(other, 0, Ends::Awaited),
         Entered::Waits
     ));
-    let first = lines.order.take_open(at(60), Ends::Awaited, None).pop();
+    let first = lines.order.take_open(at(60), ALONE).pop();
     let first = first.expect("a transaction that was cut off");
     assert_eq!(lines.deliver(first), (vec![0, 2], part(true, true, false)));
     assert_eq!(lines.over(), Some((vec![1], Part::WHOLE)));
@@ -97,9 +87,9 @@ fn in_a_full_line_a_lost_end_is_told_soon() {
     assert_eq!(lines.over(), None);
     assert_eq!(lines.enter((100, 100, true), Ends::Awaited), None);
     let soon = begin + Duration::from_secs(3);
-    assert!(lines.order.take_open(soon, Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(soon, ALONE).is_empty());
     let later = Instant::now() + CUT_OFF_FULL + Duration::from_secs(1);
-    let mut cut_off = lines.order.take_open(later, Ends::Awaited, None);
+    let mut cut_off = lines.order.take_open(later, ALONE);
     let first = cut_off.pop().expect("a transaction that was cut off");
     assert_eq!(lines.deliver(first), (vec![1], part(false, true, false)));
     assert_eq!(lines.over(), Some((vec![2], Part::WHOLE)));
@@ -112,7 +102,7 @@ fn lost_ends_are_waited_for_together() {
         assert_eq!(lines.enter(event, Ends::Awaited), None);
     }
     let begin = Instant::now();
-    assert!(lines.order.take_open(begin, Ends::Awaited, None).is_empty());
+    assert!(lines.order.take_open(begin, ALONE).is_empty());
     // All of it is owed and claimed again.
     for Joining { item, .. } in lines.order.take_late(begin + Duration::from_secs(5)) {
         item.abandon();
@@ -127,7 +117,7 @@ fn lost_ends_are_waited_for_together() {
     lines.order.line_up(claimed.into());
     lines.order.is_complete(place(1, 0).key, 1);
     for at in 0..3 {
-        let mut cut_off = lines.order.take_open(later, Ends::Awaited, None);
+        let mut cut_off = lines.order.take_open(later, ALONE);
         let first = cut_off.pop().expect("a transaction that was cut off");
         assert_eq!(lines.deliver(first), (vec![at], part(true, true, false)));
         assert_eq!(lines.over(), None);
@@ -145,7 +135,7 @@ fn cut_off() -> (Lines, Item, Instant) {
     other.since = later;
     let entered = lines.order.enter(other, 0, Ends::Awaited);
     assert!(matches!(entered, Entered::Waits));
-    let mut cut_off = lines.order.take_open(later, Ends::Awaited, None);
+    let mut cut_off = lines.order.take_open(later, ALONE);
     let first = cut_off.pop().expect("a transaction that was cut off");
     (lines, first, later)
 }
@@ -199,7 +189,7 @@ fn an_end_that_may_be_in_a_range_is_not_lost() {
     assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
     let later = Instant::now() + 10 * CUT_OFF;
     for ends in [Ends::Awaited, Ends::NotAwaited] {
-        let mut taken = lines.order.take_open(later, ends, Some(&behind));
+        let mut taken = lines.order.take_open(later, with(&behind, ends));
         let first = taken.pop();
         assert_eq!(first.is_some(), ends == Ends::NotAwaited);
         if let Some(mut first) = first {
@@ -216,31 +206,59 @@ fn an_end_that_may_be_in_a_range_is_not_lost() {
     behind.read_to(&id, 9);
     let first = lines
         .order
-        .take_open(later, Ends::Awaited, Some(&behind))
+        .take_open(later, with(&behind, Ends::Awaited))
         .pop();
     let first = first.expect("a transaction that was cut off");
     assert_eq!(lines.deliver(first), (vec![0], part(true, true, false)));
+}
+
+/// What was read of a range.
+fn read(lines: &Lines, event: (u64, u128, bool), id: &RangeId) -> Item {
+    let mut read = lines.event(event);
+    let run = RangeRun::new(id.clone(), event.0);
+    run.begin(event.0);
+    read.origin = Origin::Range {
+        run,
+        offset: event.0,
+    };
+    read
 }
 
 #[test]
 fn what_waits_of_a_range_holds_that_up_for_no_longer_than_ever() {
     let mut lines = Lines::new();
     let (id, behind) = range();
-    let mut read = lines.event((0, 1, false));
-    let run = RangeRun::new(id, 0);
-    run.begin(0);
-    read.origin = Origin::Range { run, offset: 0 };
+    let item = read(&lines, (0, 1, false), &id);
     assert!(matches!(
-        lines.order.enter(read, 0, Ends::Awaited),
+        lines.order.enter(item, 0, Ends::Awaited),
         Entered::Waits
     ));
     let later = Instant::now() + CUT_OFF + Duration::from_secs(1);
-    let first = lines
-        .order
-        .take_open(later, Ends::Awaited, Some(&behind))
-        .pop();
-    let first = first.expect("a transaction that was cut off");
-    assert_eq!(lines.deliver(first), (vec![0], part(true, true, false)));
+    // Its reader waits for others.
+    let busy = Beside {
+        has_queue: true,
+        ..with(&behind, Ends::Awaited)
+    };
+    assert!(lines.order.take_open(later, busy).is_empty());
+    let beside = with(&behind, Ends::Awaited);
+    let first = lines.order.take_open(later, beside).pop();
+    // Its end may stand behind it.
+    let first = first.expect("a part");
+    assert_eq!(lines.deliver(first), (vec![0], part(true, false, true)));
+}
+
+#[test]
+fn an_endpoint_is_tried_with_what_was_kept_back() {
+    let mut lines = Lines::new();
+    let (id, _) = range();
+    let first = lines.enter((0, 1, false), Ends::NotAwaited);
+    assert_eq!(first, Some((vec![0], part(true, false, true))));
+    assert_eq!(lines.over(), None);
+    let next = read(&lines, (1, 1, false), &id);
+    let Entered::Ready(next) = lines.order.enter(next, 0, Ends::NotAwaited) else {
+        panic!("there is nothing else to try with");
+    };
+    assert_eq!(lines.deliver(next), (vec![1], part(false, false, true)));
 }
 
 #[test]
@@ -271,7 +289,7 @@ fn in_a_crowd_the_last_event_of_what_is_lost_is_kept_back() {
     assert!(lines.order.ready(&place, Ends::Awaited).is_none());
     lines.order.waiting -= OPEN;
     let later = Instant::now() + CUT_OFF + Duration::from_secs(1);
-    let first = lines.order.take_open(later, Ends::Awaited, None).pop();
+    let first = lines.order.take_open(later, ALONE).pop();
     let first = first.expect("a transaction that was cut off");
     assert_eq!(lines.deliver(first), (vec![1], part(false, true, false)));
 }
