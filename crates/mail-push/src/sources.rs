@@ -11,6 +11,7 @@ pub mod imap_idle;
 pub mod mail_notify;
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use dovecot::{Doveadm, HttpNotify, NotifyWay, Registered, RegistrationError};
 pub use event_ids::{EventId, EventIds};
@@ -22,6 +23,11 @@ use crate::Person;
 
 /// A future whose type is not named.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What counters say now, by name.
+fn read<const N: usize>(counts: [(&'static str, &AtomicU64); N]) -> [(&'static str, u64); N] {
+    counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+}
 
 /// Whether this node may act for a person still: another one may have been given the listener.
 pub trait Fence: Send + Sync {

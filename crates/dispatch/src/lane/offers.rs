@@ -208,37 +208,17 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
-    use dovecast_notification::EndpointId;
-    use uuid::Uuid;
-
     use super::*;
     use crate::clock::Clock;
-    use crate::driver::nowhere;
-    use crate::endpoint::Endpoint;
-    use crate::lane::order::tests::{item, offset, place};
-    use crate::ledger::{OwedRange, RangeId};
+    use crate::lane::order::tests::{in_order, item, offset, place, range};
     use crate::recording::Recorder;
 
     #[test]
     fn what_is_owed_waits_for_the_range_before_it() {
         let recorder = Arc::new(Recorder::new(&Clock::default()));
-        let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
-        endpoint.is_ordered = true;
-        let mut state = State::new(Arc::new(endpoint));
-        let of = place(1, 0).of.clone();
-        let id = RangeId {
-            endpoint: EndpointId(Uuid::nil()),
-            topic: Arc::clone(&of.topic),
-            partition: of.partition,
-            start: 1,
-        };
-        let (from, to) = (1, 101);
-        let behind = state.behind.get_or_insert_default();
-        behind.adopt(&OwedRange {
-            id: id.clone(),
-            from,
-            to,
-        });
+        let mut state = in_order();
+        let range = range(1, 101);
+        state.behind.get_or_insert_default().adopt(&range);
         let run = |offsets: &[u64]| Run {
             items: offsets
                 .iter()
@@ -260,7 +240,10 @@ mod tests {
             .offer_owed(run(&[101, 102]), u64::MAX)
             .expect_err("unread");
         assert_eq!((offsets(refused), why), (vec![101, 102], NotNow::Unread));
-        state.behind.get_or_insert_default().read_to(&id, to);
+        state
+            .behind
+            .get_or_insert_default()
+            .read_to(&range.id, range.to);
         let unread = state.offer_owed(run(&[101, 102]), u64::MAX);
         assert_eq!(unread.map(offsets).ok(), Some(Vec::new()));
         state.end().into_iter().for_each(Item::abandon);

@@ -141,23 +141,16 @@ impl State {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use dovecast_notification::EndpointId;
-    use uuid::Uuid;
-
     use super::*;
     use crate::clock::Clock;
-    use crate::driver::nowhere;
-    use crate::endpoint::Endpoint;
     use crate::lane::Offered;
-    use crate::lane::order::tests::{item, offset, place};
+    use crate::lane::order::tests::{in_order, item, offset, place};
     use crate::recording::Recorder;
 
     #[test]
     fn what_is_owed_of_a_key_does_not_overtake_what_falls_behind() {
         let recorder = Arc::new(Recorder::new(&Clock::default()));
-        let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
-        endpoint.is_ordered = true;
-        let mut state = State::new(Arc::new(endpoint));
+        let mut state = in_order();
         for at in [0, 1] {
             let offered = state.offer_live(item(&recorder, place(1, at), false), 0);
             assert!(matches!(offered, Offered::Queued | Offered::InLine));

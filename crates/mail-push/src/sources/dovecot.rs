@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::Fence;
 use super::back_off::delay;
 use super::imap_idle::Ended;
+use super::{Fence, read};
 use crate::Person;
 use crate::imap::{Client, ImapError, ImapServer, Login};
 
@@ -95,13 +95,12 @@ pub struct RegistrationStats {
 impl RegistrationStats {
     /// What grows, by name.
     pub fn counts(&self) -> [(&'static str, u64); 4] {
-        let counts = [
+        read([
             ("kept", &self.kept),
             ("set", &self.set),
             ("removed", &self.removed),
             ("failed", &self.failed),
-        ];
-        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+        ])
     }
 }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::HeardSink;
 use super::back_off::delay;
+use super::{HeardSink, read};
 use crate::Person;
 use crate::imap::{Client, ImapError, ImapServer, Login};
 use round::Round;
@@ -74,7 +74,7 @@ pub struct IdleStats {
 impl IdleStats {
     /// What grows, by name.
     pub fn counts(&self) -> [(&'static str, u64); 7] {
-        let counts = [
+        read([
             ("opened", &self.opened),
             ("failed", &self.failed),
             ("refused", &self.refused),
@@ -82,8 +82,7 @@ impl IdleStats {
             ("dropped", &self.dropped),
             ("renumbered", &self.renumbered),
             ("not_stored", &self.not_stored),
-        ];
-        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+        ])
     }
 }
 

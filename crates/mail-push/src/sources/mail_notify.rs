@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 
-use super::Boxed;
+use super::{Boxed, read};
 use crate::Person;
 pub use names::{Names, WhoseName};
 pub use packet::{BadPacket, MAX_PACKET_BYTES, Packet};
@@ -67,7 +67,7 @@ pub struct NotifyStats {
 impl NotifyStats {
     /// What grows, by name.
     pub fn counts(&self) -> [(&'static str, u64); 7] {
-        let counts = [
+        read([
             ("rung", &self.rung),
             ("not_allowed", &self.not_allowed),
             ("bad", &self.bad),
@@ -75,8 +75,7 @@ impl NotifyStats {
             ("unknown", &self.unknown),
             ("ambiguous", &self.ambiguous),
             ("errors", &self.errors),
-        ];
-        counts.map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+        ])
     }
 }
 

@@ -18,11 +18,12 @@ pub(super) mod open;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use dovecast_notification::transactions::{Gathering, Part};
+
 use super::{LINE, Line, Order};
 use crate::behind::Behind;
 use crate::item::Item;
 use crate::ledger::KeyPlace;
-use dovecast_notification::transactions::{Gathering, Part};
 
 /// How long the end of a transaction is waited for behind what has come of it last: what a mail
 /// process has sent when it died. A process that lives writes a transaction at once.

@@ -11,8 +11,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::Clock;
+use crate::driver::nowhere;
+use crate::endpoint::Endpoint;
 use crate::item::{Origin, ReadTogether, What};
-use crate::ledger::{BEHIND, Millis};
+use crate::lane::State;
+use crate::ledger::{BEHIND, Millis, OwedRange, RangeId};
 use crate::recording::Recorder;
 
 const TOPIC: &str = "t";
@@ -55,6 +58,25 @@ pub(in crate::lane) fn item(recorder: &Arc<Recorder>, place: KeyPlace, is_owed: 
         order: Some(Arc::new(place)),
     };
     Item::new(recorder, what, origin)
+}
+
+/// A range of the partition that places are in.
+pub(in crate::lane) fn range(from: u64, to: u64) -> OwedRange {
+    let of = place(1, 0).of;
+    let id = RangeId {
+        endpoint: EndpointId(Uuid::nil()),
+        topic: of.topic,
+        partition: of.partition,
+        start: from,
+    };
+    OwedRange { id, from, to }
+}
+
+/// The lane of an endpoint that wants order.
+pub(in crate::lane) fn in_order() -> State {
+    let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
+    endpoint.is_ordered = true;
+    State::new(Arc::new(endpoint))
 }
 
 pub(in crate::lane) fn offset(item: &Item) -> u64 {

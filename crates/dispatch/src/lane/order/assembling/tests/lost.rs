@@ -1,10 +1,9 @@
 //! Transactions whose ends do not come: how long they are waited for, and what is told of them.
 
-use dovecast_notification::EndpointId;
-
 use super::*;
 use crate::item::Origin;
-use crate::ledger::{OwedRange, RangeId};
+use crate::lane::order::tests::range;
+use crate::ledger::RangeId;
 use crate::range_run::RangeRun;
 
 #[test]
@@ -164,28 +163,18 @@ fn what_has_come_since_says_that_a_transaction_lives() {
     assert_eq!(lines.deliver(first), (vec![0, 1], part(true, false, true)));
 }
 
-/// A range of the key's partition, and what is owed of it.
-fn range() -> (RangeId, Behind) {
-    let of = place(1, 0).of;
-    let id = RangeId {
-        endpoint: EndpointId(Uuid::nil()),
-        topic: of.topic,
-        partition: of.partition,
-        start: 0,
-    };
+/// A range of the key's partition, and a lane that owes it.
+fn behind() -> (RangeId, Behind) {
+    let range = range(1, 9);
     let mut behind = Behind::default();
-    behind.adopt(&OwedRange {
-        id: id.clone(),
-        from: 1,
-        to: 9,
-    });
-    (id, behind)
+    behind.adopt(&range);
+    (range.id, behind)
 }
 
 #[test]
 fn an_end_that_may_be_in_a_range_is_not_lost() {
     let mut lines = Lines::new();
-    let (id, mut behind) = range();
+    let (id, mut behind) = behind();
     assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
     let later = Instant::now() + 10 * CUT_OFF;
     for ends in [Ends::Awaited, Ends::NotAwaited] {
@@ -227,7 +216,7 @@ fn read(lines: &Lines, event: (u64, u128, bool), id: &RangeId) -> Item {
 #[test]
 fn what_waits_of_a_range_holds_that_up_for_no_longer_than_ever() {
     let mut lines = Lines::new();
-    let (id, behind) = range();
+    let (id, behind) = behind();
     let item = read(&lines, (0, 1, false), &id);
     assert!(matches!(
         lines.order.enter(item, 0, Ends::Awaited),
@@ -250,7 +239,7 @@ fn what_waits_of_a_range_holds_that_up_for_no_longer_than_ever() {
 #[test]
 fn an_endpoint_is_tried_with_what_was_kept_back() {
     let mut lines = Lines::new();
-    let (id, _) = range();
+    let id = range(1, 9).id;
     let first = lines.enter((0, 1, false), Ends::NotAwaited);
     assert_eq!(first, Some((vec![0], part(true, false, true))));
     assert_eq!(lines.over(), None);
