@@ -63,22 +63,13 @@ enum Late {
     Lost,
 }
 
-/// How what waits first may be delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Readiness {
-    /// Not now.
-    Waits,
-    /// Whole, or as much as one part takes.
-    Whole,
-    /// Without its end.
-    Part,
-}
-
 impl Line {
-    fn readiness(&self, ends: Ends, is_crowded: bool) -> Readiness {
+    /// Whether what waits first may be delivered: whole, as much as one part takes, or without its
+    /// end.
+    fn is_ready(&self, ends: Ends, is_crowded: bool) -> bool {
         let mut waiting = self.waiting.iter();
         let Some(first) = waiting.next() else {
-            return Readiness::Waits;
+            return false;
         };
         let mut gathering = begin(first);
         let mut events = 1;
@@ -94,18 +85,11 @@ impl Line {
         let id = first.transaction_id();
         // The last event of a part is kept back, so that the end can be told with it.
         let is_kept_back = events == 1 && id.is_some_and(|id| self.open.has_part_of(id));
-        let is_tried = ends == Ends::NotAwaited;
-        if gathering.is_ready() {
-            Readiness::Whole
-        } else if is_tried
+        gathering.is_ready()
+            || ends == Ends::NotAwaited
             || is_divided
             || (is_crowded && !is_kept_back)
             || (self.is_full() && events > 1)
-        {
-            Readiness::Part
-        } else {
-            Readiness::Waits
-        }
     }
 
     /// Whether so much waits that the key's events are not waited for as long.
@@ -197,7 +181,7 @@ impl Order {
         if line.is_busy {
             return None;
         }
-        if line.readiness(ends, is_crowded) == Readiness::Waits {
+        if !line.is_ready(ends, is_crowded) {
             return None;
         }
         let first = line.begin_first(Instant::now(), false)?;
@@ -284,8 +268,7 @@ impl Order {
             }
             if !line.is_busy && !line.waiting.is_empty() {
                 let late = line.lateness(now, beside, is_crowded);
-                let readiness = line.readiness(beside.ends, is_crowded);
-                if late != Late::No || readiness != Readiness::Waits {
+                if late != Late::No || line.is_ready(beside.ends, is_crowded) {
                     taken.extend(line.begin_first(now, late == Late::Lost));
                 }
             }
