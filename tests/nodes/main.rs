@@ -12,6 +12,8 @@ mod cuts;
 mod listeners;
 mod load;
 mod order;
+mod spread;
+mod streams;
 mod transactions;
 
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let shared = Shared::default();
     let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES);
     let cases = cases.chain(order::CASES).chain(listeners::CASES);
+    let cases = cases.chain(spread::CASES).chain(streams::CASES);
     let cases = cases.chain(transactions::CASES).copied();
     let trials = cases.map(|(name, case)| {
         let shared = Arc::clone(&shared);

@@ -29,6 +29,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
@@ -186,6 +187,12 @@ async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, place: Plac
     let _counted = shared.is_counted.then(|| shared.stats.connected());
     let router = TowerToHyperService::new(shared.router);
     let progress = Arc::<Progress>::default();
+    // Of a client that is not there any more nobody says so: what is sent to it waits for ever. It
+    // has as long as one that does not read; a stream is sent pings.
+    let lost = SockRef::from(&stream).set_tcp_user_timeout(Some(shared.times.request));
+    if let Err(error) = lost {
+        tracing::debug!(%error, %peer, "a client that is gone will be noticed late");
+    }
     let stream = Stream::new(
         stream,
         shared.times,

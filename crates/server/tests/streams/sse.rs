@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use dovecast_testkit::http::Request;
 use serde_json::{Value, json};
+use socket2::{SockFilter, SockRef};
 
 use super::client::{World, head};
 
@@ -69,6 +70,14 @@ impl Events {
 
     fn has_ended(&mut self) -> bool {
         self.next().is_none()
+    }
+
+    /// From now on nothing that is sent to it is even acknowledged, as by a host that lost its
+    /// network.
+    fn hears_nothing(&self) {
+        const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+        let socket = SockRef::from(self.0.get_ref());
+        socket.attach_filter(&[DROP_ALL]).expect("a filter");
     }
 }
 
@@ -252,9 +261,29 @@ fn a_stream_is_pinged_while_nothing_is_told() {
     let (token, _) = world.token("3", "11");
     let mut events = Events::open(&world, &format!("session={token}"), None);
     assert_eq!(events.field().expect("a cursor").0, "id");
-    for _ in 0..2 {
-        assert_eq!(events.field(), Some((String::new(), String::new())));
+    // Where a cursor says exactly how far the stream is, a ping is that cursor.
+    world.mail("11@3", 1);
+    let told = events.next().expect("an event");
+    let place = |cursor: &str| cursor.split_once('.').map(|(_, place)| place.to_owned());
+    let mut pinged = events.field().expect("a ping");
+    while pinged.0 != "id" {
+        pinged = events.field().expect("a ping");
     }
+    assert_eq!(place(&pinged.1), place(&told.id));
+    drop(events);
+    world.mail("11@3", 2);
+    let mut again = Events::open(&world, &format!("session={token}"), Some(&pinged.1));
+    assert_eq!(again.uid(), 2);
+}
+
+#[test]
+fn a_client_that_is_gone_without_a_word_leaves_its_place() {
+    let world = World::with("ping_seconds = 1", "request_timeout_seconds = 3");
+    let (token, _) = world.token("3", "11");
+    let gone = Events::open(&world, &format!("session={token}"), None);
+    world.streams(1);
+    gone.hears_nothing();
+    world.streams(0);
 }
 
 #[test]

@@ -175,6 +175,27 @@ impl Hub {
         }
     }
 
+    /// The cursor of a stream that was told all that the feed has read, and last the record at that
+    /// place; `None` where no cursor says that exactly, as what comes late in another partition or
+    /// another topic may be of an earlier time.
+    pub(super) fn all_told(&self, last: Option<&Place>, now_ms: i64) -> Option<Cursor> {
+        let mut cursor = self.now(now_ms);
+        if cursor.place.is_some() {
+            return Some(cursor);
+        }
+        let mut place = last?.clone();
+        let inner = self.inner();
+        if inner.seen.keys().any(|(topic, _)| *topic != place.topic) {
+            return None;
+        }
+        let partition = (Arc::clone(&place.topic), place.partition);
+        let behind = *inner.seen.get(&partition)?;
+        drop(inner);
+        place.offset = behind.checked_sub(1)?;
+        cursor.place = Some(place);
+        Some(cursor)
+    }
+
     /// Tokens of streams, each once.
     pub(super) fn tokens(&self) -> Vec<Arc<str>> {
         let inner = self.inner();
@@ -203,6 +224,14 @@ impl Hub {
         end_all(&inner, End::Stopping);
     }
 
+    /// Puts a stream among those of another person, as a mistake would.
+    #[cfg(test)]
+    pub(super) fn misplace(&self, whose: &Person, outlet: &Arc<Outlet>) {
+        let mut inner = self.inner();
+        let theirs = inner.by_person.entry(whose.clone()).or_default();
+        theirs.outlets.push(Arc::clone(outlet));
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,6 +246,13 @@ impl Inner {
 fn end_all(inner: &Inner, why: End) {
     for outlet in inner.outlets() {
         outlet.end(why);
+    }
+}
+
+impl Slot {
+    /// The cursor of this stream if it was told all that the feed has read.
+    pub(super) fn all_told(&self, last: Option<&Place>, now_ms: i64) -> Option<Cursor> {
+        self.hub.all_told(last, now_ms)
     }
 }
 

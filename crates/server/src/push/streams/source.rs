@@ -9,6 +9,8 @@ use super::catch_up::{CatchUp, Caught};
 use super::cursor::{Cursor, Place};
 use super::hub::Slot;
 use super::outlet::End;
+#[cfg(test)]
+use super::outlet::Outlet;
 use super::told::Told;
 use crate::push::counters::{Count, Counters};
 
@@ -33,6 +35,8 @@ pub(super) struct Source {
     counters: Arc<Counters>,
     begins: Cursor,
     missed: Option<Box<Missed>>,
+    /// The last record that was told, or that the client came with.
+    last: Option<Place>,
 }
 
 /// What was missed, and where what happens now would say it again.
@@ -53,6 +57,7 @@ impl Source {
         Self {
             slot,
             counters,
+            last: begins.place.clone(),
             begins,
             missed: None,
         }
@@ -61,6 +66,7 @@ impl Source {
     /// What was missed since a cursor comes first. It is wished for when the client asks for
     /// something: one that never does has no turn.
     pub(super) fn catch_up(&mut self, from: Cursor, wish: Wish, more: mpsc::Receiver<Caught>) {
+        self.last = from.place.clone();
         self.missed = Some(Box::new(Missed {
             from,
             wish: Some(wish),
@@ -80,6 +86,16 @@ impl Source {
         &self.begins
     }
 
+    /// The cursor of a client that is told nothing for long: without it, who comes back would have
+    /// all of that time read again. Asked for before `poll_next`, it is good if that has nothing.
+    pub(super) fn idle_cursor(&self, now_ms: i64) -> Option<Cursor> {
+        let missed = self.missed.as_ref();
+        if missed.is_some_and(|missed| missed.more.is_some()) {
+            return None;
+        }
+        self.slot.all_told(self.last.as_ref(), now_ms)
+    }
+
     /// What comes next, or why nothing does any more.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Next, End>> {
         loop {
@@ -93,7 +109,10 @@ impl Source {
                     self.counters.add(Count::WrongPerson, 1);
                     continue;
                 }
-                Next::Told(_) => self.counters.add(Count::Streamed, 1),
+                Next::Told(told) => {
+                    self.last = Some(told.place.clone());
+                    self.counters.add(Count::Streamed, 1);
+                }
                 Next::Gap => self.counters.add(Count::StreamGap, 1),
                 Next::CaughtUp => {}
             }
@@ -118,6 +137,12 @@ impl Source {
         } else {
             self.poll_end(context).map(Err)
         }
+    }
+
+    /// What waits for the stream.
+    #[cfg(test)]
+    pub(super) fn outlet(&self) -> &Outlet {
+        &self.slot.outlet
     }
 
     /// Counts something about the stream.

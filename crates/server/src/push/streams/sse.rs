@@ -17,10 +17,12 @@ use super::outlet::End;
 use super::request::Asked;
 use super::source::{GAP, Next, Source};
 use crate::push::PushApi;
+use crate::push::engine::now_ms;
 use crate::push::routes::PushError;
 use crate::serve::http::streaming::Streaming;
 
-/// A comment, which a client passes over and a proxy counts as traffic.
+/// A comment, which a client passes over and a proxy counts as traffic: a ping where no cursor is
+/// known that would be one as well.
 const PING: &[u8] = b":\n\n";
 
 pub(super) async fn events(
@@ -85,18 +87,22 @@ impl HttpBody for Events {
         if let Some(hello) = this.hello.take() {
             return Poll::Ready(Some(Ok(Frame::data(hello))));
         }
+        // Before it is looked for what is told: a cursor may pass over nothing that waits.
+        let is_due = this.ping.as_mut().poll(context).is_ready();
+        let ping = is_due.then(|| match this.source.idle_cursor(now_ms()) {
+            Some(cursor) => id(&cursor),
+            None => Bytes::from_static(PING),
+        });
         let text = match this.source.poll_next(context) {
             Poll::Ready(Ok(Next::Told(told))) => told.sse(),
             Poll::Ready(Ok(Next::CaughtUp)) => id(this.source.begins()),
             Poll::Ready(Ok(Next::Gap)) => Bytes::from(format!("event: {GAP}\ndata: {{}}\n\n")),
             Poll::Ready(Err(End::Cut)) => return Poll::Ready(Some(Err(CutOff))),
             Poll::Ready(Err(End::TokenOver | End::Stopping)) => return Poll::Ready(None),
-            Poll::Pending => {
-                if this.ping.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                Bytes::from_static(PING)
-            }
+            Poll::Pending => match ping {
+                Some(ping) => ping,
+                None => return Poll::Pending,
+            },
         };
         // The next ping is that long after the last thing that was sent.
         this.ping.as_mut().reset(Instant::now() + this.every);

@@ -8,12 +8,13 @@ use dovecast_log::embedded::EmbeddedConsumer;
 use dovecast_log::{
     Appended, GroupStatus, LogError, NewRecord, Position, Reader, StartAt, TopicStatus,
 };
-use dovecast_mail_push::Person;
+use dovecast_mail_push::{MailEvent, Person, PushContent, Topic};
 
 use super::cursor::{Cursor, Place};
 use super::outlet::End;
 use super::request::Asked;
 use super::source::Next;
+use super::told::Forms;
 use super::*;
 use crate::push::engine::now_ms;
 
@@ -321,5 +322,78 @@ async fn a_time_to_come_is_told_as_a_gap() {
     let mut source = open(&streams, Some(Cursor::of_time(to_come))).await;
     for expected in ["gap", "caught up"] {
         assert_eq!(next(&mut source).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_anothers_mail_whatever_was_found() {
+    let (log, says) = Script::new(0, Vec::new());
+    let (streams, counters) = streams(&log, PATIENT);
+    let mut source = open(&streams, None).await;
+    let stranger = Person::of_login("12@3", &EventAccount::User).expect("a person");
+    let of_stranger = || {
+        Arc::new(Outlet::new(
+            stranger.clone(),
+            Topics::all(),
+            PushContent::default(),
+            None,
+        ))
+    };
+    // The hub finds a stream of somebody else under the person of the event.
+    let misplaced = of_stranger();
+    let whose = Person::of_login("11@3", &EventAccount::User).expect("a person");
+    streams.0.hub.misplace(&whose, &misplaced);
+    says.new.send(Ok(vec![mail(0)])).expect("a reader");
+    assert_eq!(next(&mut source).await, "offset 0");
+    assert_eq!(counters.get(Count::WrongPerson), 1);
+    assert!(
+        poll_fn(|context| std::task::Poll::Ready(misplaced.poll_next(context).is_pending())).await
+    );
+    // A message of somebody else is in the queue of a stream.
+    let json = mail(1).value;
+    let event = String::from_utf8_lossy(&json).replace("11@3", "12@3");
+    let event = MailEvent::parse(event.as_bytes(), &EventAccount::User).expect("an event");
+    let place = Place {
+        topic: TOPIC.into(),
+        partition: 0,
+        offset: 1,
+    };
+    let told = Forms::new(&event, place, now_ms()).told(Topic::MailNew, PushContent::default());
+    assert!(source.outlet().offer(told));
+    says.new.send(Ok(vec![mail(2)])).expect("a reader");
+    assert_eq!(next(&mut source).await, "offset 2");
+    // Each of the two, and the misplaced one again.
+    assert_eq!(counters.get(Count::WrongPerson), 3);
+}
+
+#[tokio::test]
+async fn the_cursor_of_a_stream_that_is_told_nothing_goes_on_with_its_partition() {
+    let (mut log, says) = Script::new(5, vec![mail(3), mail(4)]);
+    log.partitions = 2;
+    let (streams, _) = streams(&log, PATIENT);
+    let from = |offset| Place {
+        topic: TOPIC.into(),
+        partition: 0,
+        offset,
+    };
+    let mut fresh = open(&streams, None).await;
+    assert_eq!(fresh.idle_cursor(now_ms()), None, "no place is known");
+    let mut source = open(&streams, Some(Cursor::at(now_ms(), from(2)))).await;
+    assert_eq!(source.idle_cursor(now_ms()), None, "something was missed");
+    for expected in ["offset 3", "offset 4", "caught up"] {
+        assert_eq!(next(&mut source).await, expected);
+    }
+    let mut others = mail(5);
+    others.value =
+        br#"{"user":"12@3","mailbox":"INBOX","event":"MessageNew","uidvalidity":7,"uid":1}"#
+            .to_vec()
+            .into();
+    says.new.send(Ok(vec![others, mail(6)])).expect("a reader");
+    assert_eq!(next(&mut fresh).await, "offset 6");
+    assert_eq!(next(&mut source).await, "offset 6");
+    // What others were told is behind both as well.
+    for source in [fresh, source] {
+        let cursor = source.idle_cursor(now_ms()).expect("a cursor");
+        assert_eq!(cursor.place, Some(from(6)));
     }
 }
