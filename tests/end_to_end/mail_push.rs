@@ -13,11 +13,13 @@ use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
 use crate::case::cases;
+use crate::mail_sources::{MASTER_PASSWORD, MASTER_USER, masters};
 use crate::setup::{ARRIVAL, listen_at, ox_by_metadata};
 
 cases![
     imapidle_rings_and_misses_nothing_through_a_restart_without_a_session,
     credentials_in_memory_are_gone_with_the_server,
+    a_master_user_hears_mailboxes_whose_passwords_nobody_has,
     metadata_by_imap_rings_and_is_taken_away_in_the_end,
     metadata_by_doveadm_needs_no_password,
     datagrams_ring_with_the_mail_that_came,
@@ -47,6 +49,11 @@ impl World {
     /// `mail_push`: sections of the configuration, in which `IMAP` and `DOVECOT` stand for the
     /// addresses of Dovecot.
     fn start(on: Installation, mail_push: &str, dovecot: &str) -> Result<Self> {
+        Self::with(on, "", mail_push, dovecot)
+    }
+
+    /// The same with settings of `[mail_push]` itself.
+    fn with(on: Installation, settings: &str, mail_push: &str, dovecot: &str) -> Result<Self> {
         let mut server = Server::builder()
             .config("[ox]\nuser = 'dovecot'\npassword = 's3cret'")
             .config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
@@ -62,9 +69,9 @@ impl World {
         let imap = format!("{host}:{}", dovecot.imap_port());
         listen_at(&server, &address)?;
         let text = fs::read_to_string(server.config_file())?;
-        let auth = "[mail_push]\nallowed_clients = ['phone*']\n[mail_push.auth]\n\
-            imap = 'imap://IMAP'\nimap_insecure = true\n";
-        let more = format!("{auth}{mail_push}");
+        let auth = "[mail_push.auth]\nimap = 'imap://IMAP'\nimap_insecure = true\n";
+        let settings = format!("[mail_push]\nallowed_clients = ['phone*']\n{settings}");
+        let more = format!("{settings}{auth}{mail_push}");
         let more = more.replace("IMAP", &imap).replace("DOVECOT", &host);
         fs::write(server.config_file(), format!("{text}{more}"))?;
         server.start_again()?;
@@ -221,6 +228,23 @@ fn credentials_in_memory_are_gone_with_the_server(on: Installation) -> Result<()
     world.until_rung(last + 1)
 }
 
+fn a_master_user_hears_mailboxes_whose_passwords_nobody_has(on: Installation) -> Result<()> {
+    let settings = format!(
+        "password_source = 'global'\nmaster_user = '{MASTER_USER}'\nmaster_password = '{MASTER_PASSWORD}'\n"
+    );
+    let mut world = World::with(on, &settings, IDLE, &masters(on))?;
+    world.subscribe_without_session()?;
+    let last = world.until_heard()?;
+    // Also after a restart, without a login.
+    world.server.stop()?;
+    world.deliver()?;
+    world.server.start_again()?;
+    world.until_rung(last + 1)?;
+    let log = world.server.server_log();
+    ensure!(!log.contains(MASTER_PASSWORD), "{log}");
+    Ok(())
+}
+
 fn metadata_by_imap_rings_and_is_taken_away_in_the_end(on: Installation) -> Result<()> {
     let dovecot = "[mail_push.sources]\norder = ['dovecot']\n[mail_push.dovecot]\n\
         imap = 'imap://IMAP'\nimap_insecure = true\n";
@@ -277,7 +301,7 @@ fn datagrams_ring_with_the_mail_that_came(on: Installation) -> Result<()> {
     let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
     let notify = format!(
         "[mail_push.sources]\norder = ['mailnotify']\n[mail_push.mailnotify]\n\
-         listen = '127.0.0.1:{port}'\ndelay_millis = 0\n[mail_push.imapidle]\n\
+         listen = '127.0.0.1:{port}'\ndelay_millis = 1000\n[mail_push.imapidle]\n\
          server = 'imap://IMAP'\nimap_insecure = true\n"
     );
     let world = World::start(on, &format!("{STORED}{notify}"), "")?;
@@ -299,9 +323,10 @@ fn datagrams_ring_with_the_mail_that_came(on: Installation) -> Result<()> {
     // The first ring may have come before anything was known of the mailbox; the next one says
     // which mail it is.
     let is_told = |hook: &Hook| hook.body.contains("Hello Alice.");
-    for _ in 0..30 {
-        if world.device.hooks().iter().any(is_told) {
-            return Ok(());
+    let mut tries = 0..30;
+    while !world.device.hooks().iter().any(is_told) {
+        if tries.next().is_none() {
+            anyhow::bail!("no mail is told: {:?}", world.device.hooks());
         }
         world.deliver()?;
         ring(packet)?;
@@ -309,7 +334,23 @@ fn datagrams_ring_with_the_mail_that_came(on: Installation) -> Result<()> {
         // The next turn sends another one where this one did not ring.
         let _ = world.device.wait_for(count + 1, NEXT_MAIL);
     }
-    anyhow::bail!("no mail is told: {:?}", world.device.hooks())
+    // Of two mails within the delay the second one is told as well.
+    for _ in 0..2 {
+        world.deliver()?;
+        ring(packet)?;
+    }
+    let mut imap = world.dovecot.login("alice")?;
+    let last = imap.ok("STATUS INBOX (MESSAGES)")?.find("MESSAGES");
+    let last = last.context("no number of mails")?;
+    let last = last
+        .split(['(', ')', ' '])
+        .find_map(|word| word.parse().ok());
+    let last: u64 = last.context("no mails")?;
+    let is_last = |hook: &Hook| uid(hook).is_ok_and(|uid| uid == last);
+    let told = dovecast_testkit::process::poll_until(ARRIVAL, || {
+        world.device.hooks().iter().any(is_last).then_some(())
+    });
+    told.with_context(|| format!("not told of {last}: {:?}", world.device.hooks()))
 }
 
 fn a_password_that_is_refused_is_tried_no_more(on: Installation) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::imap::{ImapServer, Login, Secret};
-use dovecast_testkit::dovecot::{Dovecot, PASSWORD};
+use dovecast_testkit::dovecot::{Dovecot, Installation, PASSWORD, Series};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Runtime;
 
@@ -21,6 +21,21 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const MAIL: &[u8] = b"From: =?utf-8?q?B=C3=B6b?= <bob@sender.example>\r\nTo: alice\r\n\
     Subject: Hello\r\n\r\nHello Alice,\r\nhere I am.\r\n";
+
+pub(crate) const MASTER_USER: &str = "root";
+pub(crate) const MASTER_PASSWORD: &str = "m4ster";
+
+/// Configuration of a Dovecot that lets a master user into each mailbox.
+pub(crate) fn masters(on: Installation) -> String {
+    match on.series() {
+        Series::V2_3 => format!(
+            "passdb {{\n  driver = static\n  master = yes\n  args = password={MASTER_PASSWORD}\n}}\n"
+        ),
+        Series::V2_4 => format!(
+            "passdb masters {{\n  driver = static\n  master = yes\n  passdb_static_password = {MASTER_PASSWORD}\n}}\n"
+        ),
+    }
+}
 
 fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -123,7 +123,7 @@ fn what_happens_in_a_mailbox_is_told(on: Installation) -> Result<()> {
     imap.ok("STORE 1 +FLAGS (\\Seen)")?;
     let told = listener.rounds(1)?;
     ensure!(
-        told == [event("FlagsSet", 1, r#","flags":["\\Seen"]"#)],
+        told == [event("FlagsSet", 1, r#","flags":["\\Seen"],"unseen":0"#)],
         "{told:?}"
     );
     imap.append("INBOX", "\\Seen", None, MAIL)?;
@@ -135,18 +135,20 @@ fn what_happens_in_a_mailbox_is_told(on: Installation) -> Result<()> {
     imap.ok("STORE 1 -FLAGS (\\Seen)")?;
     let told = listener.rounds(1)?;
     ensure!(
-        told == [event("FlagsClear", 1, r#","flags":["\\Seen"]"#)],
+        told == [event("FlagsClear", 1, r#","flags":["\\Seen"],"unseen":1"#)],
         "{told:?}"
     );
     imap.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")?;
     imap.ok("EXPUNGE")?;
-    // Who asks when it is gone already does not hear of the flag.
+    // Who asks when it is gone already does not hear of the flag, or of both at once.
+    let deleted = |unseen: u32| {
+        let more = format!(r#","flags":["\\Deleted"],"unseen":{unseen}"#);
+        event("FlagsSet", 1, &more)
+    };
     let mut told = listener.rounds(1)?;
-    let expected = [
-        event("FlagsSet", 1, r#","flags":["\\Deleted"]"#),
-        event("MessageExpunge", 1, ""),
-    ];
-    if told == expected[..1] {
+    let mut expected = [deleted(0), event("MessageExpunge", 1, r#","unseen":0"#)];
+    if told == [deleted(1)] {
+        expected[0] = deleted(1);
         told.extend(listener.rounds(1)?);
     }
     ensure!(told == expected || told == expected[1..], "{told:?}");
@@ -181,8 +183,8 @@ fn what_happened_while_nobody_listened_is_told(on: Installation) -> Result<()> {
         let news = told.split_off(2);
         told.sort();
         let expected = [
-            event("FlagsSet", 2, r#","flags":["\\Seen"]"#),
-            event("MessageExpunge", 3, ""),
+            event("FlagsSet", 2, r#","flags":["\\Seen"],"unseen":4"#),
+            event("MessageExpunge", 3, r#","unseen":4"#),
         ];
         ensure!(told == expected, "{told:?}");
         let news: Vec<bool> = news

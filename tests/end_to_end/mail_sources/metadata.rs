@@ -1,16 +1,24 @@
 //! The source `dovecot`: METADATA is set by IMAP or by doveadm over HTTP, the stock driver `ox`
 //! sends then, and sends no more when it is taken away.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
+use dovecast_mail_push::Person;
 use dovecast_mail_push::imap::{Login, Secret};
-use dovecast_mail_push::sources::{Doveadm, HttpNotify, NotifyWay, Registered};
-use dovecast_testkit::dovecot::{Dovecot, Installation, Series};
+use dovecast_mail_push::sources::{Boxed, Doveadm, Fence, HttpNotify, NotifyWay, Registered};
+use dovecast_testkit::dovecot::{Dovecot, Installation};
+use dovecast_testkit::imap::Response;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::Value;
 
-use super::{alice, deliver, imap_of, no_tls, own_login, runtime};
+use super::{
+    MASTER_PASSWORD, MASTER_USER, alice, deliver, imap_of, masters, no_tls, own_login, runtime,
+};
 use crate::case::cases;
-use crate::setup::ox_by_metadata;
+use crate::setup::{ARRIVAL, ox_by_metadata};
 
 cases![
     metadata_of_a_persons_login_makes_dovecot_tell,
@@ -28,20 +36,12 @@ fn metadata_of_a_persons_login_makes_dovecot_tell(on: Installation) -> Result<()
 }
 
 fn metadata_of_a_master_user_makes_dovecot_tell(on: Installation) -> Result<()> {
-    let master = match on.series() {
-        Series::V2_3 => {
-            "passdb {\n  driver = static\n  master = yes\n  args = password=m4ster\n}\n"
-        }
-        Series::V2_4 => {
-            "passdb masters {\n  driver = static\n  master = yes\n  passdb_static_password = m4ster\n}\n"
-        }
-    };
     let login = Login::Master {
         login: "alice".into(),
-        master: "root".into(),
-        password: Secret::new("m4ster".to_owned()),
+        master: MASTER_USER.into(),
+        password: Secret::new(MASTER_PASSWORD.to_owned()),
     };
-    check(on, master, Some(&login), |dovecot| {
+    check(on, &masters(on), Some(&login), |dovecot| {
         Ok(NotifyWay::Imap(imap_of(dovecot)?))
     })
 }
@@ -54,6 +54,15 @@ fn metadata_over_doveadm_makes_dovecot_tell(on: Installation) -> Result<()> {
         let url = format!("http://{}:{DOVEADM_PORT}", dovecot.address());
         Ok(NotifyWay::Doveadm(Doveadm::new(&url, API_KEY, &no_tls()?)?))
     })
+}
+
+/// A lease that is never lost.
+struct Held;
+
+impl Fence for Held {
+    fn holds<'a>(&'a self, _: &'a Person) -> Boxed<'a, bool> {
+        Box::pin(std::future::ready(true))
+    }
 }
 
 /// A mail is told of while the entry is there, and neither before nor after.
@@ -93,6 +102,26 @@ fn check(
     let unregister = || runtime.block_on(notify.unregister(&person, login));
     ensure!(!unregister()?, "another's entry is taken away");
     ensure!(register()? == Registered::Replaced);
+    // Whoever keeps it sets it again, whatever others make of it.
+    let every = Duration::from_millis(200);
+    let keeping = Arc::clone(&notify).keep(person.clone(), login.cloned(), every, Arc::new(Held));
+    let keeping = runtime.spawn(keeping);
+    for change in [
+        r#"SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify NIL)"#,
+        other,
+    ] {
+        imap.ok(change)?;
+        let again = poll_until(ARRIVAL, || {
+            let found = imap.ok(r#"GETMETADATA "" /private/vendor/vendor.dovecot/http-notify"#);
+            let is_ours = |answer: Response| answer.find("user=11@3").is_some();
+            found
+                .map(is_ours)
+                .map_or_else(|error| Some(Err(error)), |ours| ours.then_some(Ok(())))
+        });
+        again.with_context(|| format!("the entry is lost: {change}"))??;
+    }
+    keeping.abort();
+    let _ = runtime.block_on(keeping);
     ensure!(unregister()?, "the entry stays");
     deliver(&dovecot)?;
     let events = server.values("dovecot")?;

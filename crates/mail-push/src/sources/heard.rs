@@ -24,6 +24,8 @@ pub struct Heard {
     pub uidvalidity: u32,
     /// What has happened.
     pub what: What,
+    /// Unread mails of the mailbox; `None` if it is too large to know.
+    pub unseen: Option<u32>,
 }
 
 /// What happened to a mail.
@@ -65,8 +67,6 @@ pub struct NewMail {
     pub subject: Option<String>,
     /// Beginning of the text.
     pub snippet: Option<String>,
-    /// Unread mails of the mailbox; `None` if it is too large to know.
-    pub unseen: Option<u32>,
 }
 
 impl Heard {
@@ -116,6 +116,12 @@ impl Heard {
             context: None,
         };
         render(&event, &mut out);
+        // The brace that closes the event, behind which nothing is written.
+        if let Some(unseen) = self.unseen
+            && out.pop().is_some()
+        {
+            out.extend_from_slice(format!(",\"unseen\":{unseen}}}").as_bytes());
+        }
         out
     }
 
@@ -132,7 +138,7 @@ impl Heard {
             from: mail.from.as_deref(),
             snippet: mail.snippet.as_deref(),
             subject,
-            unseen: mail.unseen,
+            unseen: self.unseen,
             from_address: from.address,
             from_display_name: from.display_name,
             subject_decoded: subject.map(|subject| decode_text(subject.as_bytes())),

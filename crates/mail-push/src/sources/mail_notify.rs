@@ -3,18 +3,20 @@
 //!
 //! A packet names a user and a mailbox and nothing else, and anybody can send one: only those of
 //! allowed senders are read, and no packet ends the listening. A name that comes again within the
-//! delay counts once. Which mail it is the server asks by IMAP where it can.
+//! delay counts once. Which mail it is the server asks by IMAP where it can; it does so once more
+//! when the delay of a name that came again is over, as that packet was of a later mail.
 
 mod names;
 mod packet;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
+use tokio::time::sleep_until;
 
 use super::{Boxed, read};
 use crate::Person;
@@ -92,6 +94,9 @@ pub trait NotifySink: Send + Sync {
 
     /// Rings a person: something has happened in this mailbox. The next packet waits for it.
     fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()>;
+
+    /// Looks for mails of a person that came after the last ring, and rings nobody without one.
+    fn look_again(&self, person: Person) -> Boxed<'_, ()>;
 }
 
 /// Takes packets from one socket.
@@ -99,8 +104,10 @@ pub struct MailNotify {
     options: NotifyOptions,
     sink: Arc<dyn NotifySink>,
     stats: Arc<NotifyStats>,
-    /// When each name came last.
+    /// When each name has rung last.
     heard: HashMap<Box<str>, Instant>,
+    /// Names that came again within their delay, with its end.
+    again: BTreeSet<(Instant, Box<str>)>,
 }
 
 impl MailNotify {
@@ -111,6 +118,7 @@ impl MailNotify {
             sink,
             stats: Arc::default(),
             heard: HashMap::new(),
+            again: BTreeSet::new(),
         }
     }
 
@@ -123,7 +131,15 @@ impl MailNotify {
     pub async fn listen(mut self, socket: UdpSocket) {
         let mut room = [0; MAX_PACKET_BYTES + 1];
         loop {
-            match socket.recv_from(&mut room).await {
+            let over = self.again.first().map(|(over, _)| *over);
+            let received = tokio::select! {
+                received = socket.recv_from(&mut room) => received,
+                () = until(over) => {
+                    self.look_again().await;
+                    continue;
+                }
+            };
+            match received {
                 Ok((length, sender)) => self.take(&room[..length], sender).await,
                 Err(error) => {
                     self.stats.errors.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +198,9 @@ impl MailNotify {
     fn is_repeated(&mut self, packet: &Packet) -> bool {
         let (now, delay) = (Instant::now(), self.options.delay);
         let is_recent = |at: &Instant| now.duration_since(*at) < delay;
-        if self.heard.get(&*packet.user).is_some_and(is_recent) {
+        if let Some(at) = self.heard.get(&*packet.user).filter(|at| is_recent(at)) {
+            self.again
+                .insert((*at + delay, packet.user.as_str().into()));
             return true;
         }
         if self.heard.len() >= MAX_REMEMBERED {
@@ -192,6 +210,28 @@ impl MailNotify {
             self.heard.insert(packet.user.as_str().into(), now);
         }
         false
+    }
+
+    /// Looks once more for the person of the first name that came again. What comes from now on is
+    /// within a delay of its own.
+    async fn look_again(&mut self) {
+        let Some((_, name)) = self.again.pop_first() else {
+            return;
+        };
+        let person = match self.sink.names().await.find(&name) {
+            WhoseName::One(person) if self.sink.is_rung(&person) => person,
+            _ => return,
+        };
+        self.heard.insert(name, Instant::now());
+        self.sink.look_again(person).await;
+    }
+}
+
+/// Waits until then; without a time for ever.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then.into()).await,
+        None => std::future::pending().await,
     }
 }
 

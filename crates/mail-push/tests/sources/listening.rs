@@ -48,7 +48,10 @@ impl HeardSink for Kept {
 fn short(event: &str) -> String {
     let parsed = dovecast_event::parse(event.as_bytes()).expect("an event");
     let more = match event.split_once("\"flags\":") {
-        Some((_, flags)) => flags.trim_end_matches('}').to_owned(),
+        Some((_, flags)) => {
+            let (flags, _) = flags.split_once(']').expect("a list");
+            format!("{flags}]")
+        }
         None => parsed.subject.unwrap_or_default(),
     };
     let uid = parsed.uid.expect("a UID");
@@ -64,6 +67,11 @@ struct Listener {
 
 impl Listener {
     fn start(server: &StandIn) -> Self {
+        Self::renewing(server, IdleOptions::default().renew_after)
+    }
+
+    /// One that renews IDLE after so long.
+    fn renewing(server: &StandIn, renew_after: Duration) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let is_full = Arc::new(AtomicBool::new(false));
         let kept = Kept {
@@ -73,6 +81,7 @@ impl Listener {
         let options = IdleOptions {
             shortest_delay: Duration::from_millis(1),
             longest_delay: Duration::from_millis(20),
+            renew_after,
             ..IdleOptions::default()
         };
         let idle = ImapIdle::new(server.server(), options, Arc::new(kept));
@@ -141,6 +150,20 @@ async fn what_happens_while_it_listens_is_told() {
         "MessageAppend 3 s3",
     ];
     assert_eq!(listener.events(3).await, expected);
+}
+
+#[tokio::test]
+async fn idle_is_renewed_on_the_same_connection() {
+    assert_eq!(IdleOptions::default().renew_after, Duration::from_mins(5));
+    let server = StandIn::start(Behaviour::default()).await;
+    let mut listener = Listener::renewing(&server, Duration::from_millis(20));
+    listener.next().await;
+    while server.shared.idles.load(Ordering::Acquire) < 4 {
+        tokio::task::yield_now().await;
+    }
+    server.change(|mailbox| mailbox.deliver(""));
+    assert_eq!(listener.next().await, ["MessageNew 1 s1"]);
+    assert_eq!(server.shared.logins.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     /// Number of times that all connections were cut.
     cuts: watch::Sender<usize>,
     pub(crate) idling: AtomicUsize,
+    /// How often IDLE was begun.
+    pub(crate) idles: AtomicUsize,
     /// What was said at logins, without the tag.
     pub(crate) logins: Mutex<Vec<String>>,
 }
@@ -61,6 +63,7 @@ impl StandIn {
             mailbox: watch::Sender::new(Mailbox::default()),
             cuts: watch::Sender::new(0),
             idling: AtomicUsize::new(0),
+            idles: AtomicUsize::new(0),
             logins: Mutex::default(),
         });
         let of_listener = Arc::clone(&shared);
@@ -240,6 +243,7 @@ impl Session<'_> {
         // As Dovecot does.
         self.tell_changes().await?;
         self.say("+ idling\r\n").await?;
+        self.shared.idles.fetch_add(1, Ordering::AcqRel);
         self.shared.idling.fetch_add(1, Ordering::AcqRel);
         let shared = self.shared;
         let _idling = Idling(&shared.idling);

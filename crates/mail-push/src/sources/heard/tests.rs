@@ -2,11 +2,12 @@
 
 use super::*;
 
-fn heard(what: What) -> Heard {
+fn heard(what: What, unseen: Option<u32>) -> Heard {
     Heard {
         mailbox: "INBOX".into(),
         uidvalidity: 5,
         what,
+        unseen,
     }
 }
 
@@ -17,7 +18,6 @@ fn what_was_heard_is_an_event_as_the_plugin_writes_it() {
         from: Some("=?utf-8?q?B=C3=B6b?= <bob@example.org>".into()),
         subject: Some("=?utf-8?b?w7w=?=".into()),
         snippet: Some("Hello.".into()),
-        unseen: Some(2),
         ..NewMail::default()
     };
     let seen = NewMail {
@@ -26,32 +26,42 @@ fn what_was_heard_is_an_event_as_the_plugin_writes_it() {
         ..NewMail::default()
     };
     let flags = Flags::SEEN | Flags::FLAGGED;
-    for (what, json) in [
+    for (what, unseen, json) in [
         (
             What::Came(Box::new(mail)),
+            Some(2),
             r#"{"user":"alice","mailbox":"INBOX","event":"MessageNew","uidvalidity":5,"uid":9,"from":"=?utf-8?q?B=C3=B6b?= <bob@example.org>","snippet":"Hello.","subject":"=?utf-8?b?w7w=?=","unseen":2,"fromAddress":"bob@example.org","fromDisplayName":"Böb","subjectDecoded":"ü"}"#,
         ),
         (
             What::Came(Box::new(seen)),
+            None,
             r#"{"user":"alice","mailbox":"INBOX","event":"MessageAppend","uidvalidity":5,"uid":9}"#,
         ),
         (
             What::Went { uid: 9 },
+            None,
             r#"{"user":"alice","mailbox":"INBOX","event":"MessageExpunge","uidvalidity":5,"uid":9}"#,
         ),
         (
+            What::Went { uid: 9 },
+            Some(0),
+            r#"{"user":"alice","mailbox":"INBOX","event":"MessageExpunge","uidvalidity":5,"uid":9,"unseen":0}"#,
+        ),
+        (
             What::FlagsSet { uid: 9, flags },
-            r#"{"user":"alice","mailbox":"INBOX","event":"FlagsSet","uidvalidity":5,"uid":9,"flags":["\\Flagged","\\Seen"]}"#,
+            Some(3),
+            r#"{"user":"alice","mailbox":"INBOX","event":"FlagsSet","uidvalidity":5,"uid":9,"flags":["\\Flagged","\\Seen"],"unseen":3}"#,
         ),
         (
             What::FlagsClear {
                 uid: 9,
                 flags: Flags::SEEN,
             },
+            None,
             r#"{"user":"alice","mailbox":"INBOX","event":"FlagsClear","uidvalidity":5,"uid":9,"flags":["\\Seen"]}"#,
         ),
     ] {
-        let event = heard(what).event("alice");
+        let event = heard(what, unseen).event("alice");
         assert_eq!(String::from_utf8_lossy(&event), json);
         dovecast_event::parse(&event).expect("an event");
     }

@@ -111,7 +111,6 @@ impl Round {
             let flags = self.snapshot.flags(mail.uid)?;
             let mail = NewMail {
                 flags,
-                unseen,
                 ..mail.clone()
             };
             Some(What::Came(Box::new(mail)))
@@ -120,6 +119,7 @@ impl Round {
             mailbox: Arc::clone(mailbox),
             uidvalidity: self.snapshot.uidvalidity,
             what,
+            unseen,
         };
         // Of a mail that came nobody has been told what happened to it since.
         let changes = self

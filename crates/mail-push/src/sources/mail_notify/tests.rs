@@ -4,6 +4,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+/// What a name of mailbox means that is looked into once more.
+const AGAIN: &str = "(again)";
+
 struct Rung {
     names: Arc<Names>,
     rung: mpsc::UnboundedSender<(Person, String)>,
@@ -27,6 +30,10 @@ impl NotifySink for Rung {
             .send((person, mailbox))
             .expect("a test that listens");
         Box::pin(std::future::ready(()))
+    }
+
+    fn look_again(&self, person: Person) -> Boxed<'_, ()> {
+        self.ring(person, AGAIN.to_owned())
     }
 }
 
@@ -121,4 +128,32 @@ async fn packets_of_other_senders_are_not_read() {
         assert_eq!(rung.try_recv().is_ok(), rings, "{sender}");
     }
     assert_eq!(listener.stats().not_allowed.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_name_that_came_again_is_looked_for_when_its_delay_is_over() {
+    let (mut listener, mut rung) = listener(NotifyOptions {
+        delay: Duration::from_secs(1),
+        ..NotifyOptions::default()
+    });
+    let stats = listener.stats();
+    let sender = "127.0.0.1:5".parse().expect("an address");
+    for packet in [
+        &b"a\0b\0c\0bob\0INBOX\0"[..],
+        b"a\0b\0c\0alice\0INBOX\0",
+        b"a\0b\0c\0alice\0INBOX\0",
+        b"a\0b\0c\0alice\0INBOX\0",
+    ] {
+        listener.take(packet, sender).await;
+    }
+    let listening = tokio::spawn(listener.listen(socket().await));
+    let [alice, bob] = persons();
+    for (person, mailbox) in [(bob, "INBOX"), (alice.clone(), "INBOX"), (alice, AGAIN)] {
+        assert_eq!(rung.recv().await, Some((person, mailbox.to_owned())));
+    }
+    assert_eq!(stats.rung.load(Ordering::Relaxed), 2);
+    listening.abort();
+    let _ = listening.await;
+    // Nobody is looked for twice, nor who came once only.
+    assert_eq!(rung.recv().await, None);
 }

@@ -141,6 +141,21 @@ impl Ringing {
         persons.read = Some(Instant::now());
     }
 
+    /// Looks into the person's mailbox as soon as there is room for it, and tells a mailbox where
+    /// that cannot be done.
+    async fn begin(&self, person: Person, mailbox: Option<String>) {
+        // It is closed by nobody.
+        let Ok(place) = Arc::clone(&self.looking).acquire_owned().await else {
+            return;
+        };
+        let password = self.persons().here.get(&person).cloned().flatten();
+        let ring = Arc::clone(&self.ring);
+        tokio::spawn(async move {
+            ring.ring(&person, mailbox.as_deref(), password).await;
+            drop(place);
+        });
+    }
+
     fn persons(&self) -> MutexGuard<'_, Persons> {
         self.persons.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,32 +229,27 @@ impl NotifySink for Ringing {
     }
 
     fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()> {
-        Box::pin(async move {
-            // It is closed by nobody.
-            let Ok(place) = Arc::clone(&self.looking).acquire_owned().await else {
-                return;
-            };
-            let password = self.persons().here.get(&person).cloned().flatten();
-            let ring = Arc::clone(&self.ring);
-            tokio::spawn(async move {
-                ring.ring(&person, &mailbox, password).await;
-                drop(place);
-            });
-        })
+        Box::pin(self.begin(person, Some(mailbox)))
+    }
+
+    fn look_again(&self, person: Person) -> Boxed<'_, ()> {
+        Box::pin(self.begin(person, None))
     }
 }
 
 impl Ring {
-    async fn ring(&self, person: &Person, mailbox: &str, password: Option<Arc<str>>) {
+    async fn ring(&self, person: &Person, mailbox: Option<&str>, password: Option<Arc<str>>) {
         // Whoever has taken the lease gets the datagram, too, as mail servers send it to all nodes.
         if !self.sink.holds(person).await {
             tracing::debug!(%person, "a datagram rings nobody here: the lease is not this node's");
             return;
         }
-        if mailbox.eq_ignore_ascii_case(LOOKED_INTO) && self.look(person, password).await {
+        let is_looked_into = |mailbox: &str| mailbox.eq_ignore_ascii_case(LOOKED_INTO);
+        if mailbox.is_none_or(is_looked_into) && self.look(person, password).await {
             return;
         }
-        if let Err(error) = self.tell(person, mailbox).await
+        if let Some(mailbox) = mailbox
+            && let Err(error) = self.tell(person, mailbox).await
             && LINES.take()
         {
             let error = dovecast_mail_push::causes(&error);

@@ -113,7 +113,12 @@ async fn a_datagram_rings_whoever_is_leased_here_and_nobody_else() {
     let listeners = listeners(&world);
     let database = rusqlite::Connection::open(file).expect("the file");
     let rung = async |mailbox: &str| -> i64 {
-        listeners.parts.ringing.ring.ring(&joe, mailbox, None).await;
+        listeners
+            .parts
+            .ringing
+            .ring
+            .ring(&joe, Some(mailbox), None)
+            .await;
         let waiting = "SELECT COUNT(*) FROM push_waiting";
         let waiting = database.query_row(waiting, [], |row| row.get(0));
         waiting.expect("a number")
