@@ -19,6 +19,7 @@ use crate::deliveries::{Failing, Held, Shown, Sweep, TrimCounts, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::ChangeFeed;
 use crate::place::{BadDatabasePlace, DatabasePlace};
+use crate::push::Both;
 use crate::registry::TokenOwners;
 use crate::secrets::{self, KeySource, Keys};
 use crate::{clean, listen, schema, waiting};
@@ -122,6 +123,8 @@ pub struct Store {
     pub(crate) clock: Clock,
     /// What the clock of a PostgreSQL has shown last.
     pub(crate) database_time: Arc<Mutex<Option<Shown>>>,
+    /// What the clocks have shown when pushes were asked for last; held while what waits is moved.
+    pub(crate) push_clock: Arc<tokio::sync::Mutex<Option<Both>>>,
     /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
     pub(crate) page_after: Arc<Mutex<String>>,
     /// When it was last logged that a clock was set back, by the steady clock, and how many
@@ -194,6 +197,7 @@ impl Store {
             token_owners: Arc::default(),
             clock,
             database_time: Arc::default(),
+            push_clock: Arc::default(),
             page_after: Arc::default(),
             set_back_told: Arc::default(),
             held: Arc::default(),

@@ -16,6 +16,7 @@ mod readable;
 mod sending;
 mod sessions;
 mod subscriptions;
+mod time;
 mod traces;
 
 use dovecast_mail_push::Person;
@@ -35,6 +36,7 @@ pub use sessions::{NewSession, ShownSession};
 pub use subscriptions::{
     LastAnswer, NewSubscription, PutSubscription, SubscriptionEdit, SubscriptionRecord,
 };
+pub(crate) use time::Both;
 pub use traces::{AcceptedPushes, PushTraces, WaitingPush};
 
 pub(crate) use credentials::field as credential_field;

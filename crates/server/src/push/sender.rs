@@ -178,6 +178,14 @@ impl Sender {
             PushVerdict::Later(after) => {
                 if let Some(after) = after {
                     self.hold(host, after.min(DEADLINE));
+                    let lane = push.address.lane();
+                    if let Err(error) = self.store.hold_lane(&lane, milliseconds(after)).await {
+                        // This node knows it, and others are told as much when they ask.
+                        trouble(
+                            error,
+                            "it cannot be written that a service has asked for time",
+                        );
+                    }
                 }
                 later(push, &answer, after)
             }

@@ -28,7 +28,7 @@ pub(crate) struct Shown {
 
 impl Store {
     /// By how much the time in which deliveries are due is ahead of this node's clock.
-    pub(super) async fn due_ahead_ms(&self) -> Result<i64> {
+    pub(crate) async fn due_ahead_ms(&self) -> Result<i64> {
         if !self.database.is_postgres || self.clock.is_standing() {
             return Ok(0);
         }

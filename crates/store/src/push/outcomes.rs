@@ -1,6 +1,7 @@
 //! What became of a claimed push: accepted, put off, given up; and what is dropped by age.
 
 use dovecast_mail_push::Topic;
+use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::retry::SHOWN;
 
 use super::sending::ClaimedPush;
@@ -54,7 +55,7 @@ pub struct PushesDropped {
 impl Store {
     /// Writes what became of a claimed push. A push that was replaced meanwhile stays, and is free.
     pub async fn end_push(&self, push: &ClaimedPush, end: &PushEnd) -> Result<()> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.push_now().await?.now_ms;
         let mut tx = self.database.begin_writing().await?;
         match end {
             PushEnd::Accepted(answer) => {
@@ -98,7 +99,8 @@ impl Store {
 
     /// Drops pushes whose deadline is over, and forgets what no device shows any more.
     pub async fn drop_old_pushes(&self) -> Result<PushesDropped> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.push_now().await?.now_ms;
+        self.return_pushes(now_ms).await?;
         let overdue = sqlx::query("DELETE FROM push_waiting WHERE deadline_ms <= $1")
             .bind(now_ms)
             .execute(&self.database.pool)
@@ -106,6 +108,11 @@ impl Store {
         let shown_ms = i64::try_from(SHOWN.as_millis()).unwrap_or(i64::MAX);
         let forgotten = sqlx::query("DELETE FROM push_accepted WHERE accepted_ms <= $1")
             .bind(now_ms - shown_ms)
+            .execute(&self.database.pool)
+            .await?;
+        sqlx::query("DELETE FROM push_held WHERE until_ms <= $1 OR until_ms > $2")
+            .bind(now_ms)
+            .bind(now_ms.saturating_add(deadline_ms()))
             .execute(&self.database.pool)
             .await?;
         Ok(PushesDropped {

@@ -2,10 +2,11 @@
 
 use dovecast_mail_push::plan::{GATHER_AT_MOST_MS, GATHER_MS, deadline_ms};
 use dovecast_mail_push::retry::SHOWN;
-use dovecast_mail_push::{EventPlan, Person, PlannedPush, Tag, Topic, message};
+use dovecast_mail_push::{EventPlan, Person, PlannedPush, SubscriptionId, Tag, Topic, message};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::time::PushNow;
 use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
@@ -58,20 +59,24 @@ impl Store {
         {
             return Ok(written);
         }
-        let now_ms = self.clock.now_ms();
+        let now = self.push_now().await?;
         let mut tx = self.database.begin_writing().await?;
         for (person, plan) in plans {
             if let Some((tag, badge)) = &plan.take_back {
-                take_back(&mut tx, person, (tag, *badge), (now_ms, &mut written)).await?;
+                let mail = TakenBack {
+                    person,
+                    tag,
+                    badge: *badge,
+                };
+                let (taken_back, closings) = mail.take_back(&mut tx, now).await?;
+                written.taken_back += taken_back;
+                written.closings += closings;
             }
             for push in &plan.pushes {
-                if push.tag.is_some() {
-                    insert(&mut tx, push, now_ms).await?;
-                    written.pushes += 1;
-                } else if gather(&mut tx, push, now_ms).await? {
+                if push.tag.is_none() && gather(&mut tx, push, now).await? {
                     written.gathered += 1;
                 } else {
-                    insert(&mut tx, push, now_ms).await?;
+                    insert(&mut tx, push, now).await?;
                     written.pushes += 1;
                 }
             }
@@ -88,58 +93,70 @@ impl Store {
     }
 }
 
-/// What waits goes; what is shown, or about to be, is closed. A mail that nobody was told of costs
-/// two statements.
-async fn take_back(
-    tx: &mut Transaction,
-    person: &Person,
-    (tag, badge): (&Tag, Option<u32>),
-    (now_ms, written): (i64, &mut PushesWritten),
-) -> Result<()> {
-    let dropped = sqlx::query(TAKE_BACK)
-        .bind(&*person.context)
-        .bind(&*person.user)
-        .bind(tag.as_str())
-        .bind(Topic::MailClose.name())
-        .execute(&mut **tx)
-        .await?;
-    written.taken_back += dropped.rows_affected();
-    let since_ms = now_ms - i64::try_from(SHOWN.as_millis()).unwrap_or(i64::MAX);
-    let shown = sqlx::query(SHOWN_BY)
-        .bind(&*person.context)
-        .bind(&*person.user)
-        .bind(tag.as_str())
-        .bind(Topic::MailClose.name())
-        .bind(since_ms)
-        .fetch_all(&mut **tx)
-        .await?;
-    for found in &shown {
-        let closing = PlannedPush {
-            subscription: row::id(found, "subscription_id")?,
-            person: person.clone(),
-            topic: Topic::MailClose,
-            tag: Some(tag.clone()),
-            message: message::closing(tag, badge),
-            short: message::closing(tag, badge),
-            badge,
-            due_ms: now_ms,
-            deadline_ms: now_ms.saturating_add(deadline_ms()),
-        };
-        insert(tx, &closing, now_ms).await?;
-        written.closings += 1;
-    }
-    Ok(())
+/// A mail that is read or gone.
+struct TakenBack<'a> {
+    person: &'a Person,
+    tag: &'a Tag,
+    badge: Option<u32>,
 }
 
-async fn insert(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result<()> {
-    let id = Uuid::now_v7().to_string();
+impl TakenBack<'_> {
+    /// What waits goes; what is shown, or about to be, is closed: how many of each. A mail that
+    /// nobody was told of costs two statements.
+    async fn take_back(&self, tx: &mut Transaction, now: PushNow) -> Result<(u64, u64)> {
+        let dropped = sqlx::query(TAKE_BACK)
+            .bind(&*self.person.context)
+            .bind(&*self.person.user)
+            .bind(self.tag.as_str())
+            .bind(Topic::MailClose.name())
+            .execute(&mut **tx)
+            .await?;
+        let since_ms = now.now_ms - i64::try_from(SHOWN.as_millis()).unwrap_or(i64::MAX);
+        let shown = sqlx::query(SHOWN_BY)
+            .bind(&*self.person.context)
+            .bind(&*self.person.user)
+            .bind(self.tag.as_str())
+            .bind(Topic::MailClose.name())
+            .bind(since_ms)
+            .fetch_all(&mut **tx)
+            .await?;
+        let mut closings = 0;
+        for found in &shown {
+            let closing = self.closing(row::id(found, "subscription_id")?, now);
+            insert(tx, &closing, now).await?;
+            closings += 1;
+        }
+        Ok((dropped.rows_affected(), closings))
+    }
+
+    fn closing(&self, subscription: SubscriptionId, now: PushNow) -> PlannedPush {
+        let now_ms = now.now_ms - now.ahead_ms;
+        PlannedPush {
+            subscription,
+            person: self.person.clone(),
+            topic: Topic::MailClose,
+            tag: Some(self.tag.clone()),
+            message: message::closing(self.tag, self.badge),
+            short: message::closing(self.tag, self.badge),
+            badge: self.badge,
+            due_ms: now_ms,
+            deadline_ms: now_ms.saturating_add(deadline_ms()),
+        }
+    }
+}
+
+/// Writes a push, whose times are those of this node's clock.
+async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<()> {
+    // It is the tag of what is gathered, too: a Topic of RFC 8030 has 32 characters at most.
+    let id = Uuid::now_v7().simple().to_string();
     let tag = push.tag.as_ref().map_or(&*id, Tag::as_str);
+    let due_ms = push.due_ms.saturating_add(now.ahead_ms);
     // The first message that is gathered waits in the form of the list.
     let (topic, message, short, until_ms) = if push.tag.is_some() {
         (push.topic, push.message.clone(), push.short.clone(), 0)
     } else {
         let list = |one: &Value| message::changes(std::slice::from_ref(one));
-        let until_ms = push.due_ms - GATHER_MS + GATHER_AT_MOST_MS;
+        let until_ms = due_ms - GATHER_MS + GATHER_AT_MOST_MS;
         (
             Topic::MailChanges,
             list(&push.message),
@@ -157,9 +174,9 @@ async fn insert(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result
         .bind(short.to_string())
         .bind(push.badge.map(i64::from))
         .bind(until_ms)
-        .bind(now_ms)
-        .bind(push.due_ms)
-        .bind(push.deadline_ms)
+        .bind(now.now_ms)
+        .bind(due_ms)
+        .bind(push.deadline_ms.saturating_add(now.ahead_ms))
         .bind(push.subscription.to_string())
         .execute(&mut **tx)
         .await?;
@@ -167,10 +184,10 @@ async fn insert(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result
 }
 
 /// Adds a message to a push that waits for more; `false`: there is none with room.
-async fn gather(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result<bool> {
+async fn gather(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<bool> {
     let found = sqlx::query(GATHERING)
         .bind(push.subscription.to_string())
-        .bind(now_ms)
+        .bind(now.now_ms)
         .fetch_optional(&mut **tx)
         .await?;
     let Some(found) = found else {
@@ -201,7 +218,7 @@ async fn gather(tx: &mut Transaction, push: &PlannedPush, now_ms: i64) -> Result
         .bind(message)
         .bind(short)
         .bind(push.badge.map(i64::from).or(badge))
-        .bind(push.due_ms.min(until_ms))
+        .bind(push.due_ms.saturating_add(now.ahead_ms).min(until_ms))
         .bind(row::text(&found, "id")?)
         .execute(&mut **tx)
         .await?;

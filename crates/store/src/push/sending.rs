@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use dovecast_mail_push::lanes::{LanePermit, Lanes};
+use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::{DeviceAddress, Person, SubscriptionId, Tag, Topic, TransportKind};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 
 use super::person;
+use super::time::PushNow;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
@@ -27,7 +29,11 @@ const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user
     AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \
     AND other.id <> push.id AND ((other.claimed_until_ms > $2 AND other.claimed_until_ms <= $3) \
     OR (other.due_ms <= $2 AND other.deadline_ms > $2 \
-    AND (other.due_ms < push.due_ms OR (other.due_ms = push.due_ms AND other.id < push.id)))))";
+    AND (other.due_ms < push.due_ms OR (other.due_ms = push.due_ms AND other.id < push.id))))) \
+    AND NOT EXISTS (SELECT 1 FROM push_held WHERE push_held.lane = device.lane AND push_held.until_ms > $2 \
+    AND push_held.until_ms <= $5)";
+const HOLD: &str = "INSERT INTO push_held (lane, until_ms) VALUES ($1, $2) \
+    ON CONFLICT (lane) DO UPDATE SET until_ms = excluded.until_ms";
 const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
     AND (claimed_until_ms <= $4 OR claimed_until_ms > $5)";
 /// Whether a claimed push is still that of its subscription, and nobody else's device.
@@ -78,9 +84,9 @@ pub struct ClaimedPush {
     pub urgency: dovecast_mail_push::subscription::Urgency,
     /// Unseen mails, where that is known.
     pub badge: Option<u32>,
-    /// When it was written.
+    /// When it was written, by this node's clock.
     pub created_ms: i64,
-    /// When it is dropped.
+    /// When it is dropped, by this node's clock.
     pub deadline_ms: i64,
     /// Attempts that have failed.
     pub failures: u32,
@@ -103,7 +109,8 @@ impl Store {
         limits: ClaimLimits,
         lanes: &Lanes,
     ) -> Result<(Vec<(ClaimedPush, LanePermit)>, u64, u64)> {
-        let now_ms = self.clock.now_ms();
+        let now = self.push_now().await?;
+        let now_ms = now.now_ms;
         let set_back_ms = now_ms + 10 * CLAIM_MS;
         let due = self
             .due_pushes((now_ms, set_back_ms), limits, lanes)
@@ -142,7 +149,7 @@ impl Store {
                 continue;
             }
             *taken += 1;
-            match self.claimed(found).await {
+            match self.claimed(found, now).await {
                 Ok(push) => claimed.push((push, permit)),
                 Err(error) => {
                     let error = with_sources(&error);
@@ -159,6 +166,18 @@ impl Store {
         Ok((claimed, wrong, locked))
     }
 
+    /// Claims nothing for devices of this lane for so long, on any node: their service has asked
+    /// for time. More than the deadline of a push is not believed.
+    pub async fn hold_lane(&self, lane: &str, for_ms: i64) -> Result<()> {
+        let now_ms = self.push_now().await?.now_ms;
+        sqlx::query(HOLD)
+            .bind(lane)
+            .bind(now_ms.saturating_add(for_ms.min(deadline_ms())))
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Rows of pushes that may be claimed, the most urgent first.
     async fn due_pushes(
         &self,
@@ -173,6 +192,7 @@ impl Store {
                 now_ms,
                 set_back_ms,
                 i64::from(limits.per_minute),
+                now_ms.saturating_add(deadline_ms()),
             ],
         );
         let hosts = lanes.full_hosts();
@@ -206,7 +226,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    async fn claimed(&self, found: &AnyRow) -> Result<ClaimedPush> {
+    async fn claimed(&self, found: &AnyRow, now: PushNow) -> Result<ClaimedPush> {
         let id = row::text(found, "subscription_id")?;
         let sealed = row::text(found, "sealed")?;
         let json = |column: &str| -> Result<Value> {
@@ -239,8 +259,8 @@ impl Store {
             message,
             urgency: wishes.map_err(|error| row::wrong("wishes", error))?.urgency,
             badge: badge.and_then(|badge| u32::try_from(badge).ok()),
-            created_ms: row::number(found, "created_ms")?,
-            deadline_ms: row::number(found, "deadline_ms")?,
+            created_ms: row::number(found, "created_ms")? - now.ahead_ms,
+            deadline_ms: row::number(found, "deadline_ms")? - now.ahead_ms,
             failures: u32::try_from(failures).unwrap_or(u32::MAX),
         })
     }

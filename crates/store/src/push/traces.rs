@@ -2,6 +2,7 @@
 
 use dovecast_mail_push::{Person, SubscriptionId};
 
+use super::time::PushNow;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -49,14 +50,14 @@ pub struct PushTraces {
     pub accepted: Vec<AcceptedPushes>,
     /// What was accepted for the person within the last minute.
     pub within_minute: u64,
-    /// Time of the store.
+    /// Now, by this node's clock, as all times here.
     pub now_ms: i64,
 }
 
 impl Store {
     /// What has become of a person's pushes.
     pub async fn push_traces(&self, person: &Person) -> Result<PushTraces> {
-        let now_ms = self.clock.now_ms();
+        let PushNow { now_ms, ahead_ms } = self.push_now().await?;
         let waiting = sqlx::query(
             "SELECT subscription_id, topic, created_ms, due_ms, deadline_ms, failures, claimed_until_ms \
              FROM push_waiting WHERE context = $1 AND user_name = $2 ORDER BY due_ms, id LIMIT $3",
@@ -70,9 +71,9 @@ impl Store {
             Ok(WaitingPush {
                 subscription: row::id(found, "subscription_id")?,
                 topic: row::text(found, "topic")?,
-                created_ms: row::number(found, "created_ms")?,
-                due_ms: row::number(found, "due_ms")?,
-                deadline_ms: row::number(found, "deadline_ms")?,
+                created_ms: row::number(found, "created_ms")? - ahead_ms,
+                due_ms: row::number(found, "due_ms")? - ahead_ms,
+                deadline_ms: row::number(found, "deadline_ms")? - ahead_ms,
                 failures: unsigned(row::number(found, "failures")?),
                 is_claimed: row::number(found, "claimed_until_ms")? > now_ms,
             })
@@ -89,7 +90,7 @@ impl Store {
             Ok(AcceptedPushes {
                 subscription: row::id(found, "subscription_id")?,
                 count: unsigned(row::number(found, "total")?),
-                last_ms: row::number(found, "last_ms")?,
+                last_ms: row::number(found, "last_ms")? - ahead_ms,
             })
         });
         let within = sqlx::query(
@@ -104,7 +105,7 @@ impl Store {
             waiting: waiting.collect::<Result<_>>()?,
             accepted: accepted.collect::<Result<_>>()?,
             within_minute: unsigned(row::number(&within, "total")?),
-            now_ms,
+            now_ms: now_ms - ahead_ms,
         })
     }
 }

@@ -28,6 +28,7 @@ mod opening;
 mod order;
 mod owners;
 mod push;
+mod push_clocks;
 mod pushes;
 mod ranges;
 mod refused;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         owners::CASES,
         leases::CASES,
         push::CASES,
+        push_clocks::CASES,
         pushes::CASES,
         ranges::CASES,
         refused::CASES,

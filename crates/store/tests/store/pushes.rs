@@ -41,7 +41,7 @@ fn lanes() -> Lanes {
 }
 
 /// What may be sent now.
-async fn claimed(store: &Store, limits: ClaimLimits) -> Result<Vec<ClaimedPush>> {
+pub(crate) async fn claimed(store: &Store, limits: ClaimLimits) -> Result<Vec<ClaimedPush>> {
     let (claimed, ..) = store.claim_pushes(limits, &lanes()).await?;
     Ok(claimed.into_iter().map(|(push, _)| push).collect())
 }
@@ -55,8 +55,17 @@ impl Conditions for Nothing {
     }
 }
 
-/// Tells a person's devices of an event of a mail.
+/// Tells a person's devices of an event of a mail at the time 0, when all of these cases begin.
 async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
+    tell_at(store, 0, (event, uid, more)).await
+}
+
+/// The same at another time.
+pub(crate) async fn tell_at(
+    store: &Store,
+    now_ms: i64,
+    (event, uid, more): (&str, u32, &str),
+) -> Result<()> {
     let json = format!(
         r#"{{"user":"11@3","mailbox":"INBOX","event":"{event}","uidvalidity":7,"uid":{uid}{more}}}"#
     );
@@ -66,20 +75,20 @@ async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
         .into_iter()
         .map(|record| record.subscription)
         .collect();
-    let plan: EventPlan = plan(&event, &subscriptions, &mut Nothing, 0);
+    let plan: EventPlan = plan(&event, &subscriptions, &mut Nothing, now_ms);
     store
         .write_pushes(slice::from_ref(&(event.person, plan)))
         .await?;
     Ok(())
 }
 
-async fn claim(store: &Store) -> Result<Vec<ClaimedPush>> {
+pub(crate) async fn claim(store: &Store) -> Result<Vec<ClaimedPush>> {
     let (claimed, wrong, locked) = store.claim_pushes(LIMITS, &lanes()).await?;
     ensure!((wrong, locked) == (0, 0), "{wrong} {locked}");
     Ok(claimed.into_iter().map(|(push, _)| push).collect())
 }
 
-fn answer(status: u16) -> LastAnswer {
+pub(crate) fn answer(status: u16) -> LastAnswer {
     LastAnswer {
         time_ms: 5,
         status: Some(status),
@@ -87,7 +96,7 @@ fn answer(status: u16) -> LastAnswer {
     }
 }
 
-async fn accept(store: &Store, pushes: &[ClaimedPush]) -> Result<()> {
+pub(crate) async fn accept(store: &Store, pushes: &[ClaimedPush]) -> Result<()> {
     for push in pushes {
         ensure!(store.may_send(push).await?, "{push:?}");
         store

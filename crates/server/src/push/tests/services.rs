@@ -112,7 +112,7 @@ async fn a_mail_rings_at_each_service_and_is_closed_at_each_when_it_was_read() {
         ("apns", json!({"token": DEVICE})),
     ] {
         let body = json!({
-            "client": transport, "transport": transport, "topics": ["mail:new"], transport: address,
+            "client": transport, "transport": transport, "topics": ["mail:new", "mail:flags"], transport: address,
         });
         let asked = door.ask("POST", "/api/push/v1/subscriptions", Some(&body));
         let (_, made) = asked.await;
@@ -137,11 +137,20 @@ async fn a_mail_rings_at_each_service_and_is_closed_at_each_when_it_was_read() {
     let read = event(2, "MessageRead", r#","unseen":0"#);
     log.append(vec![read]).await.expect("appended");
     until(&pushing, Count::Accepted, 6).await;
+    let flagged = |uid| event(uid, "FlagsSet", r#","flags":["\\Flagged"]"#);
+    let appended = log.append(vec![flagged(2), flagged(5)]);
+    appended.await.expect("appended");
+    until(&pushing, Count::Accepted, 9).await;
 
     let webpush = services.webpush.taken();
-    let [_, shown, closed] = &*webpush else {
+    let [_, shown, closed, gathered] = &*webpush else {
         panic!("{webpush:?}");
     };
+    let changes = gathered.message["changes"].as_array().expect("changes");
+    let uids: Vec<&Value> = changes.iter().map(|one| &one["message"]["uid"]).collect();
+    assert_eq!(uids, [&json!(2), &json!(5)]);
+    // A push of its own: what is shown for a mail is not replaced by it.
+    assert!(gathered.topic.is_some() && gathered.topic != shown.topic);
     let notification = &shown.message["notification"];
     assert_eq!(
         (&notification["title"], &notification["body"]),
@@ -153,7 +162,7 @@ async fn a_mail_rings_at_each_service_and_is_closed_at_each_when_it_was_read() {
     assert_eq!(closed.message, close);
 
     let fcm = services.fcm.taken();
-    let [_, shown, closed] = &*fcm else {
+    let [_, shown, closed, _] = &*fcm else {
         panic!("{fcm:?}");
     };
     assert_eq!(shown["android"]["collapse_key"], tag);
@@ -163,7 +172,7 @@ async fn a_mail_rings_at_each_service_and_is_closed_at_each_when_it_was_read() {
     assert_eq!(message, close);
 
     let apns = services.apns.taken();
-    let [_, shown, closed] = &*apns else {
+    let [_, shown, closed, _] = &*apns else {
         panic!("{apns:?}");
     };
     assert_eq!(shown.collapse_id.as_deref(), Some(&*tag));

@@ -1,0 +1,106 @@
+//! The time in which pushes are due, and what becomes of it when a clock is set.
+//!
+//! Several nodes share the time of their PostgreSQL, as for deliveries (`deliveries/due_time.rs`):
+//! a node whose clock is wrong rings nobody late and drops nothing. A file of SQLite has one node,
+//! which sees its own clock being set: the steady clock says by how much, and what waits moves
+//! along. What ends quiet hours is a time of the day, and stays.
+
+use dovecast_mail_push::plan::GATHER_AT_MOST_MS;
+
+use crate::clock::SKEW_MS;
+use crate::error::Result;
+use crate::open::Store;
+
+/// What was decided by a clock that was set by $1 when it showed $2 at most for what is due.
+const MOVE_WAITING: &str = "UPDATE push_waiting SET created_ms = created_ms + $1, \
+    gathered_until_ms = CASE WHEN gathered_until_ms > 0 THEN gathered_until_ms + $1 ELSE 0 END, \
+    claimed_until_ms = CASE WHEN claimed_until_ms > 0 THEN claimed_until_ms + $1 ELSE 0 END, \
+    due_ms = CASE WHEN failures = 0 AND due_ms > $2 THEN due_ms ELSE due_ms + $1 END, \
+    deadline_ms = CASE WHEN failures = 0 AND due_ms > $2 THEN deadline_ms ELSE deadline_ms + $1 END";
+const MOVE_ACCEPTED: &str = "UPDATE push_accepted SET accepted_ms = accepted_ms + $1";
+const MOVE_HELD: &str = "UPDATE push_held SET until_ms = until_ms + $1";
+/// What was written before a clock was set back that nobody saw: it counts as written now.
+const RETURN_WAITING: &str = "UPDATE push_waiting SET due_ms = due_ms - created_ms + $1, \
+    deadline_ms = deadline_ms - created_ms + $1, gathered_until_ms = CASE WHEN gathered_until_ms > 0 \
+    THEN gathered_until_ms - created_ms + $1 ELSE 0 END, created_ms = $1 WHERE created_ms > $2";
+const RETURN_ACCEPTED: &str = "UPDATE push_accepted SET accepted_ms = $1 WHERE accepted_ms > $2";
+
+/// What both clocks have shown at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Both {
+    wall_ms: i64,
+    steady_ms: i64,
+}
+
+/// Now, as rows of pushes have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PushNow {
+    pub(super) now_ms: i64,
+    /// By how much that is ahead of this node's clock.
+    pub(super) ahead_ms: i64,
+}
+
+impl Store {
+    /// Now, in the time in which pushes are due. Asked before a transaction is begun.
+    pub(super) async fn push_now(&self) -> Result<PushNow> {
+        self.follow_clock().await?;
+        let ahead_ms = self.due_ahead_ms().await?;
+        let now_ms = self.clock.now_ms().saturating_add(ahead_ms);
+        Ok(PushNow { now_ms, ahead_ms })
+    }
+
+    /// Moves what waits along with a clock that was set since this was asked last.
+    async fn follow_clock(&self) -> Result<()> {
+        if self.database.is_postgres {
+            return Ok(());
+        }
+        let mut shown = self.push_clock.lock().await;
+        let (wall_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
+        let now = Both { wall_ms, steady_ms };
+        match *shown {
+            None => self.return_pushes(wall_ms).await?,
+            Some(last) => {
+                let passed_ms = steady_ms.saturating_sub(last.steady_ms);
+                let expected_ms = last.wall_ms.saturating_add(passed_ms);
+                let set_by_ms = wall_ms.saturating_sub(expected_ms);
+                if set_by_ms.saturating_abs() > SKEW_MS {
+                    self.move_pushes(set_by_ms, expected_ms).await?;
+                }
+            }
+        }
+        *shown = Some(now);
+        Ok(())
+    }
+
+    async fn move_pushes(&self, by_ms: i64, before_ms: i64) -> Result<()> {
+        tracing::warn!(
+            seconds = by_ms / 1000,
+            "the clock was set: pushes that wait are due as long from now as before"
+        );
+        let mut tx = self.database.begin_writing().await?;
+        sqlx::query(MOVE_WAITING)
+            .bind(by_ms)
+            .bind(before_ms.saturating_add(GATHER_AT_MOST_MS))
+            .execute(&mut *tx)
+            .await?;
+        for moves in [MOVE_ACCEPTED, MOVE_HELD] {
+            sqlx::query(moves).bind(by_ms).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What was written in a time that has not come is as old as now.
+    pub(super) async fn return_pushes(&self, now_ms: i64) -> Result<()> {
+        let mut tx = self.database.begin_writing().await?;
+        for statement in [RETURN_WAITING, RETURN_ACCEPTED] {
+            sqlx::query(statement)
+                .bind(now_ms)
+                .bind(now_ms.saturating_add(SKEW_MS))
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
