@@ -54,14 +54,15 @@ impl Person {
         Self::new(&context, login, login)
     }
 
+    /// The person of these ids, of whom no login is known: it is the one that makes this person.
+    pub fn of_ids(context: &str, user: &str) -> Result<Self, BadPerson> {
+        let login = of_numbers(context, user);
+        Self::new(context, user, login.as_deref().unwrap_or(user))
+    }
+
     /// Name of the person in events: `11@3` for numbers, as Open-Xchange has it, else the login.
     pub fn event_user(&self) -> String {
-        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number(&self.user) && is_number(&self.context) {
-            format!("{}@{}", self.user, self.context)
-        } else {
-            self.login.to_string()
-        }
+        of_numbers(&self.context, &self.user).unwrap_or_else(|| self.login.to_string())
     }
 
     /// A person whose parts are known one by one: that of a token or of the command line.
@@ -104,8 +105,16 @@ impl fmt::Debug for Person {
 /// `user@context` of two numbers: the first `@` divides them, and neither is empty.
 fn numbers(login: &str) -> Option<(&str, &str)> {
     let (user, context) = login.split_once('@')?;
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     (is_number(user) && is_number(context)).then_some((user, context))
+}
+
+/// The login of two numbers.
+fn of_numbers(context: &str, user: &str) -> Option<String> {
+    (is_number(user) && is_number(context)).then(|| format!("{user}@{context}"))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn checked<'a>(what: &'static str, text: &'a str) -> Result<&'a str, BadPerson> {

@@ -229,13 +229,15 @@ fn what_is_denied_is_said_with_its_reason() {
 #[test]
 fn a_wrong_line_ends_with_1() {
     let mut server = server("");
-    let (out, error, code) = run(&server, "-l -r -c 1 -u 2 -i a");
-    let expected = "The options -l and -r are mutually exclusive.\n";
-    assert!(
-        error.starts_with(expected) && error.contains("--list-client"),
-        "{error}"
-    );
-    assert_eq!((&*out, code), ("", 1));
+    for line in ["-l -r", "-l -r -c 1 -u 2 -i a"] {
+        let (out, error, code) = run(&server, line);
+        let expected = "The options -l and -r are mutually exclusive.\n";
+        assert!(
+            error.starts_with(expected) && error.contains("--list-client"),
+            "{line}: {error}"
+        );
+        assert_eq!((&*out, code), ("", 1), "{line}");
+    }
     for line in ["-r", "-x", "--explain -c 3", "-r -c 3 -u 11", "--strict"] {
         let (out, error, code) = run(&server, line);
         assert_eq!((&*out, code), ("", 1), "{line}");

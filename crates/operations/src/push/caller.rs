@@ -53,8 +53,7 @@ impl MailPush {
 
     /// The person whom a trusted proxy names: a user of an account, which is the context.
     pub fn caller_of_identity(&self, number: &str, profile: &Profile) -> Result<PushCaller> {
-        let name = &profile.username;
-        let person = Person::new(number, name, name);
+        let person = Person::of_ids(number, &profile.username);
         let person = person.map_err(|_| {
             Refusal::forbidden("The user of X-RH-IDENTITY cannot be a person of mail push")
         })?;

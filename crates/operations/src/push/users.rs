@@ -18,8 +18,8 @@ pub struct PushUser {
     pub person: Person,
     /// Whether the listener lives without a session.
     pub is_permanent: bool,
-    /// By which source, if one can.
-    pub source: Option<SourceKind>,
+    /// By which source.
+    pub source: SourceKind,
     /// The node that has the lease, if one has.
     pub node: Option<String>,
 }
@@ -69,14 +69,16 @@ impl MailPush {
         let mut users = BTreeMap::new();
         for person in sessions.iter().chain(clients.keys()) {
             let subscribed = clients.get(person).map_or(&[][..], Vec::as_slice);
-            let has_credentials = known.contains_key(person);
+            // What another node has in its memory, nobody else sees but by what it hears.
+            let is_elsewhere = self.vault.is_of_each_node() && nodes.contains_key(person);
+            let has_credentials = known.contains_key(person) || is_elsewhere;
             let decision = self.rules().permanent(subscribed, has_credentials);
             let (is_permanent, source) = match decision.outcome {
-                Ok(kind) => (true, Some(kind)),
-                Err(_) if sessions.contains(person) => {
-                    (false, self.rules().of_session(has_credentials))
-                }
-                Err(_) => continue,
+                Ok(kind) => (true, kind),
+                Err(_) => match self.rules().of_session(has_credentials) {
+                    Some(kind) if sessions.contains(person) => (false, kind),
+                    _ => continue,
+                },
             };
             let user = PushUser {
                 is_permanent,
@@ -131,9 +133,9 @@ fn place(person: &Person) -> Place {
     )
 }
 
-/// The person that a command names; whoever knows no login has the user for it.
+/// The person that a command names.
 pub(super) fn named(context: &str, user: &str) -> Result<Person> {
-    Person::new(context, user, user).map_err(|error| Refusal::unreadable(error.to_string()))
+    Person::of_ids(context, user).map_err(|error| Refusal::unreadable(error.to_string()))
 }
 
 #[cfg(test)]

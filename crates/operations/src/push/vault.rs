@@ -113,6 +113,11 @@ impl Vault {
         );
     }
 
+    /// Whether each node has passwords of its own, which others do not see.
+    pub fn is_of_each_node(&self) -> bool {
+        self.0.storage != CredentialStorage::Store
+    }
+
     /// Whether there is a password of a person that was not refused.
     pub async fn has(&self, person: &Person) -> dovecast_store::Result<bool> {
         let is_here = |one: &InMemory| !one.is_refused;

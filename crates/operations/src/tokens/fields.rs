@@ -195,15 +195,11 @@ impl Checking {
             }
         }
         let (context, user) = (context?, user?);
-        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let login = login.unwrap_or_else(|| {
-            if is_number(&context) && is_number(&user) {
-                format!("{user}@{context}")
-            } else {
-                user.clone()
-            }
-        });
-        match Person::new(&context, &user, &login) {
+        let person = match login {
+            Some(login) => Person::new(&context, &user, &login),
+            None => Person::of_ids(&context, &user),
+        };
+        match person {
             Ok(person) => Some(Scope::Person(person)),
             Err(error) => {
                 self.refuse("user", format!("is none: {error}"));

@@ -5,7 +5,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory};
+use clap::error::ErrorKind;
+use clap::{Args, Command, CommandFactory};
 
 use super::{Arguments, PUSHUSERS};
 
@@ -30,7 +31,12 @@ pub(crate) struct PushUsersArguments {
         conflicts_with = "explain"
     )]
     pub(crate) list_client_registrations: bool,
-    #[arg(help = "Unregister a client of a person: its subscriptions go", short = 'r', long, requires_all = ["context", "user", "client"], conflicts_with = "explain")]
+    #[arg(
+        help = "Unregister a client of a person: its subscriptions go",
+        short = 'r',
+        long,
+        conflicts_with = "explain"
+    )]
     pub(crate) unregister: bool,
     #[arg(help = "Say step by step why a person has a permanent listener, or none", long, requires_all = ["context", "user"])]
     pub(crate) explain: bool,
@@ -82,20 +88,35 @@ impl PushUsersArguments {
         Some(Duration::from_secs(seconds.get()))
     }
 
-    /// The error of options that do not go together, in Open-Xchange's words.
-    pub(crate) fn contradiction(&self) -> Option<String> {
-        if !(self.list_client_registrations && self.unregister) {
+    /// The error of options that do not go together, in Open-Xchange's words, or of `-r` without
+    /// what it needs: that of both `-l` and `-r` is told first, whatever else there is.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let fault = |text: &dyn Fn(&mut Command) -> String| {
+            let mut command = Arguments::command();
+            command.build();
+            command.find_subcommand_mut(PUSHUSERS).map(text)
+        };
+        if self.list_client_registrations && self.unregister {
+            return fault(&|command| {
+                let help = command.render_help();
+                format!("The options -l and -r are mutually exclusive.\n{help}")
+            });
+        }
+        let needs = [
+            ("--context <contextId>", &self.context),
+            ("--user <userId>", &self.user),
+            ("--client <clientId>", &self.client),
+        ];
+        let lacks = needs.into_iter().filter(|(_, given)| given.is_none());
+        let lacks: Vec<&str> = lacks.map(|(option, _)| option).collect();
+        if !self.unregister || lacks.is_empty() {
             return None;
         }
-        let mut command = Arguments::command();
-        command.build();
-        let help = command
-            .find_subcommand_mut(PUSHUSERS)
-            .map(|command| command.render_help().to_string());
-        let help = help.unwrap_or_default();
-        Some(format!(
-            "The options -l and -r are mutually exclusive.\n{help}"
-        ))
+        fault(&|command| {
+            let text = format!("`--unregister` needs {} as well", lacks.join(", "));
+            let error = command.error(ErrorKind::MissingRequiredArgument, text);
+            error.render().to_string()
+        })
     }
 }
 
@@ -115,7 +136,6 @@ pub(crate) fn is_pushusers(mut words: impl Iterator<Item = OsString>) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use clap::error::ErrorKind;
 
     use super::*;
 
@@ -138,8 +158,7 @@ mod tests {
             parse(line).expect(line);
         }
         for line in [
-            "-r",
-            "-r -c 1 -u 2",
+            "-r -c 1",
             "-r -c 1 -i a",
             "-i a",
             "--explain -c 1",
@@ -155,6 +174,41 @@ mod tests {
             let error = parse(line).expect_err(line);
             assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_the_words_of_the_original_first() {
+        use clap::FromArgMatches;
+        let fault = |line: &str| {
+            let words = ["pushusers"].into_iter().chain(line.split_whitespace());
+            let matches = PushUsersArguments::augment_args(Command::new("pushusers"));
+            let matches = matches.try_get_matches_from(words).expect(line);
+            let arguments = PushUsersArguments::from_arg_matches(&matches);
+            arguments.expect(line).fault()
+        };
+        for line in ["-l -r", "-lr", "-r -l -c 1 -u 2 -i a"] {
+            let text = fault(line).expect(line);
+            let expected = "The options -l and -r are mutually exclusive.\n";
+            assert!(
+                text.starts_with(expected) && text.contains("--explain"),
+                "{text}"
+            );
+        }
+        for (line, lacks) in [
+            (
+                "-r",
+                "--context <contextId>, --user <userId>, --client <clientId>",
+            ),
+            ("-r -c 1 -u 2", "--client <clientId>"),
+        ] {
+            let text = fault(line).expect(line);
+            assert!(
+                text.contains(&format!("`--unregister` needs {lacks} as well")),
+                "{text}"
+            );
+        }
+        assert_eq!(fault("-r -c 1 -u 2 -i a"), None);
+        assert_eq!(fault("-l"), None);
     }
 
     #[test]

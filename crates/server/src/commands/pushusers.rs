@@ -23,7 +23,7 @@ pub(super) fn run(
     arguments: &PushUsersArguments,
     client: impl FnOnce() -> Result<Client>,
 ) -> Result<ExitCode> {
-    if let Some(text) = arguments.contradiction() {
+    if let Some(text) = arguments.fault() {
         crate::say_last(text);
         return Ok(ExitCode::FAILURE);
     }

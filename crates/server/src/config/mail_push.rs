@@ -122,6 +122,11 @@ impl MailPushSection {
                 "`master_user` in [mail_push] is nothing without `master_password` or `master_password_file`, nor they without it",
             );
         }
+        if self.dovecot.doveadm_url.is_some() != self.dovecot.doveadm_api_key_file.is_some() {
+            return Err(
+                "`doveadm_url` and `doveadm_api_key_file` in [mail_push.dovecot] are nothing without each other",
+            );
+        }
         let has_server = self.dovecot.has_server();
         for (source, is_there, what) in [
             (

@@ -163,7 +163,7 @@ impl From<&PushUser> for json::PushUserLine {
             context: user.person.context.to_string(),
             user: user.person.user.to_string(),
             permanent: user.is_permanent,
-            source: user.source.map(|kind| kind.name().to_owned()),
+            source: user.source.name().to_owned(),
             node: user.node.clone(),
         }
     }

@@ -108,6 +108,10 @@ fn what_does_not_go_together_is_said() {
             "needs `imap`, or `doveadm_url`",
         ),
         (
+            "[mail_push.dovecot]\nimap = 'imaps://h'\ndoveadm_url = 'http://h/'",
+            "`doveadm_url` and `doveadm_api_key_file` in [mail_push.dovecot] are nothing without each other",
+        ),
+        (
             "[mail_push.dovecot]\ndoveadm_url = 'http://u:geheim@h'",
             "without a user",
         ),

@@ -9,8 +9,7 @@ pub(crate) struct PushUserLine {
     pub(crate) user: String,
     /// Whether the mailbox is heard without a session.
     pub(crate) permanent: bool,
-    /// Null: none can hear it.
-    pub(crate) source: Option<String>,
+    pub(crate) source: String,
     /// Null: none has to do anything for it, or none has taken it yet.
     pub(crate) node: Option<String>,
 }

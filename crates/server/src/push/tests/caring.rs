@@ -7,6 +7,7 @@ use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::{Care, Lease, Wish};
 use dovecast_mail_push::push::Sending;
+use dovecast_operations::Caller;
 use dovecast_store::{Clock, DatabasePlace, NODE_LIFE_MS, Store, StoreOptions};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -277,15 +278,28 @@ async fn without_a_session_a_mailbox_is_heard_where_a_password_a_source_and_a_cl
 
 #[tokio::test]
 async fn without_a_source_nobody_is_heard() {
-    let config = "[mail_push]\nallowed_clients = []\n[mail_push.sources]\norder = ['mailnotify']\n";
+    let config =
+        "[mail_push]\nallowed_clients = ['phone']\n[mail_push.sources]\norder = ['mailnotify']\n";
     let world = World::new().await;
     let config = Config::parse(config).expect("a configuration");
     let acts = acts(&config, &world.store, &world.ports).expect("acts");
-    let decision = acts
-        .listener_decision(&Person::new("3", "11", "11@3").expect("a person"))
-        .await
-        .expect("a decision");
-    let expected = "permanent listener: denied: no subscription for new mail";
-    assert_eq!(decision.steps.last().map(String::as_str), Some(expected));
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let mut door = world.door(&config);
+    door.log_in("11@3").await;
+    let body =
+        json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "a" }, "topics": ["*"] });
+    for expected in [
+        "permanent listener: denied: no subscription for new mail",
+        "permanent listener: denied: no source supports permanent listeners",
+    ] {
+        let decision = acts.listener_decision(&person).await.expect("a decision");
+        assert_eq!(decision.steps.last().map(String::as_str), Some(expected));
+        door.ask("POST", "/api/push/v1/subscriptions", Some(&body))
+            .await;
+    }
     assert!(acts.rules().of_session(true).is_none());
+    // The session hears nothing either.
+    let operator = Caller::host().operator().expect("an operator");
+    let users = acts.push_users(&operator).await.expect("users");
+    assert!(users.is_empty(), "{users:?}");
 }

@@ -45,10 +45,15 @@ fn config(mail_push: &str) -> Config {
 }
 
 /// Asks through the proxy, as the user 11 of the context 3.
-async fn ask(
+async fn ask(door: &Door, what: (&str, &str), headers: &[(&str, &str)]) -> (StatusCode, Value) {
+    send(door, what, headers, Body::empty()).await
+}
+
+async fn send(
     door: &Door,
     (method, path): (&str, &str),
     headers: &[(&str, &str)],
+    body: Body,
 ) -> (StatusCode, Value) {
     let identity = r#"{"identity":{"account_number":"3","user":{"username":"11"}}}"#;
     let mut request = Request::builder()
@@ -61,7 +66,7 @@ async fn ask(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Body::empty()).expect("a request");
+    let request = request.body(body).expect("a request");
     let service = TowerToHyperService::new(door.router.clone());
     let (parts, body) = service.call(request).await.expect("answered").into_parts();
     let bytes = body.collect().await.expect("a body").to_bytes();
@@ -140,6 +145,18 @@ async fn the_host_itself_and_configured_origins_are_the_persons_own() {
         let expected = if is_taken { 200 } else { 403 };
         assert_eq!(status.as_u16(), expected, "{headers:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn a_proxys_user_logs_in_as_the_person_of_these_numbers() {
+    let world = World::new().await;
+    let door = world.door(&config(""));
+    let body = r#"{"client":"c","transport":"webhook","topics":["*"],"webhook":{"url":"https://a.example/"}}"#;
+    let post = ("POST", SUBSCRIPTIONS);
+    let (status, said) = send(&door, post, &[], Body::from(body)).await;
+    assert_eq!(status, StatusCode::CREATED, "{said}");
+    let clients = world.store.push_clients().await.expect("clients");
+    assert_eq!(&*clients[0].person.login, "11@3");
 }
 
 #[tokio::test]

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dovecast_mail_push::Person;
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_operations::Caller;
 use dovecast_operations::push::{CredentialStorage, Vault};
 use dovecast_store::{MailboxCredentials, Passcrypt};
 use serde_json::json;
 
 use super::World;
 use crate::config::Config;
+use crate::push::wiring::acts;
 
 const PATH: &str = "/api/push/v1/subscriptions";
 
@@ -119,4 +122,38 @@ async fn a_password_in_memory_that_is_refused_is_opened_no_more() {
     let name = &known.get(&joe()).expect("a password").name;
     vault.refuse(&joe(), name).await.expect("refused");
     assert_eq!(vault.open(&joe()).await.expect("an answer"), None);
+}
+
+#[tokio::test]
+async fn a_password_in_the_memory_of_another_node_shows_by_what_that_hears() {
+    let mut world = World::new().await;
+    world.ports.passcrypt = Some(Arc::new(Passcrypt::of("passphrase")));
+    let config = "[mail_push]\nallowed_clients = ['phone']\n\
+        [mail_push.credstorage]\nenabled = true\npasscrypt = 'passphrase'\n\
+        [mail_push.sources]\norder = ['imapidle']\n\
+        [mail_push.imapidle]\nserver = 'imaps://h'\nsupports_permanent_listeners = true\n";
+    let config = Config::parse(config).expect("a configuration");
+    let mut there = world.door(&config);
+    there.log_in("11@3").await;
+    let body =
+        json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "a" }, "topics": ["*"] });
+    there.ask("POST", PATH, Some(&body)).await;
+    there
+        .ask("DELETE", "/api/push/v1/sessions/current", None)
+        .await;
+    let here = acts(&config, &world.store, &world.ports).expect("acts");
+    let operator = Caller::host().operator().expect("an operator");
+    for is_heard in [false, true] {
+        let users = here.push_users(&operator).await.expect("users");
+        let shown: Vec<_> = users
+            .iter()
+            .map(|one| (one.is_permanent, one.source))
+            .collect();
+        let expected = [(true, SourceKind::ImapIdle)];
+        assert_eq!(shown, expected[..usize::from(is_heard)]);
+        let decision = here.explain_listener(&operator, ("3", "11")).await;
+        assert_eq!(decision.expect("a decision").outcome.is_ok(), is_heard);
+        let leased = world.store.another_node().take_leases(&[joe()]).await;
+        assert_eq!(leased.expect("a lease").len(), 1);
+    }
 }

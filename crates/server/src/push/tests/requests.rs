@@ -58,6 +58,74 @@ async fn a_flood_of_wrong_passwords_is_refused_by_login_and_by_address() {
 }
 
 #[tokio::test]
+async fn a_session_begins_with_a_token_of_oauth_as_with_a_password() {
+    let world = World::new().await;
+    let mut door = world.door(&Config::default());
+    for (token, expected) in [("wrong", 401), ("secret", 201)] {
+        let body = json!({ "login": "11@3", "oauth_token": token });
+        let (status, said) = door.ask("POST", SESSIONS, Some(&body)).await;
+        assert_eq!(status.as_u16(), expected, "{said}");
+        let session = said["session"].as_str();
+        door.token = session.map(ToOwned::to_owned);
+    }
+    let (status, _) = door.ask("GET", SUBSCRIPTIONS, None).await;
+    assert_eq!(status, StatusCode::OK);
+    let both = json!({ "login": "11@3", "oauth_token": "secret", "password": "secret" });
+    let (status, said) = door.ask("POST", SESSIONS, Some(&both)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{said}");
+}
+
+#[tokio::test]
+async fn what_has_expired_opens_nothing() {
+    let world = World::new().await;
+    let mut door = world.door(&Config::default());
+    door.log_in("11@3").await;
+    let session = door.token.clone();
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let token = world.store.create_token("phone", Scope::Person(person));
+    let token = token.await.expect("a token").secret;
+    let database = rusqlite::Connection::open(world.dir.path().join("state.db"));
+    let database = database.expect("the file");
+    for aged in [
+        "UPDATE push_session SET expires_ms = 1",
+        "UPDATE api_token SET expires_ms = 1",
+    ] {
+        assert_eq!(database.execute(aged, []).expect(aged), 1, "{aged}");
+    }
+    for (token, detail) in [
+        (session, "The session has expired"),
+        (Some(token), "The API token has expired"),
+    ] {
+        door.token = token;
+        let (status, said) = door.ask("GET", SUBSCRIPTIONS, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{said}");
+        assert_eq!(said["errors"][0]["detail"], detail);
+    }
+}
+
+#[tokio::test]
+async fn a_person_has_as_many_subscriptions_as_one_may_have_and_a_body_its_bound() {
+    let world = World::new().await;
+    let config = "[mail_push]\nmax_subscriptions = 2";
+    let mut door = world.door(&Config::parse(config).expect("a configuration"));
+    door.log_in("11@3").await;
+    for (token, expected) in [("a", 201), ("b", 201), ("c", 409), ("a", 200)] {
+        let body = phone(token);
+        let (status, said) = door.ask("POST", SUBSCRIPTIONS, Some(&body)).await;
+        assert_eq!(status.as_u16(), expected, "{token}: {said}");
+        if expected == 409 {
+            let detail = said["errors"][0]["detail"].as_str().expect("a detail");
+            assert!(detail.contains("2 subscriptions"), "{detail}");
+        }
+    }
+    let mut large = phone("d");
+    large["topics"] = json!(["x".repeat(1024 * 1024)]);
+    let (status, said) = door.ask("POST", SUBSCRIPTIONS, Some(&large)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{said}");
+    assert_eq!(said["errors"][0]["status"], "413");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_to_be_unavailable() {
     let mut world = World::new().await;
     let body = json!({ "login": "away", "password": "secret" });
