@@ -49,10 +49,11 @@ soak: deps-test fuzz ## the long tests of faults in full length, all of faults a
 	DOVECAST_SOAK=1 cargo test --package dovecast-event --test arbitrary
 	DOVECAST_SOAK=1 cargo test --package dovecast-server --test abuse
 	for round in $$(seq $(SOAK_ROUNDS)); do \
+		cargo test --package dovecast-log --package dovecast-relay --tests && \
 		cargo test --package dovecast-dispatch --tests && \
 		cargo test --package dovecast-store --tests && \
-		cargo test --package dovecast-drivers --features kafka,lua --test kafka --test lua && \
-		cargo test --package dovecast-server --test disk --test log_lines --test store_away --test crash && \
+		cargo test --package dovecast-drivers --features kafka,lua --test kafka --test lua --test webhook && \
+		cargo test --package dovecast-server --test disk --test log_lines --test store_away --test crash --test rest && \
 		cargo test --package dovecast-tests --test nodes --test memory --test kafka_faults --test log_in_kafka || exit 1; \
 	done
 	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.3.21::

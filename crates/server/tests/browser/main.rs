@@ -1,5 +1,7 @@
-//! A real browser at a real server: the page `/push/` by the keyboard, SSE, WebSocket, Socket.IO,
-//! and the service worker with pushes that are handed to it (`ServiceWorker.deliverPushMessage`).
+//! A real browser at a real server: the page `/push/` by the keyboard and its buttons, SSE,
+//! WebSocket, and the service worker with pushes that are handed to it
+//! (`ServiceWorker.deliverPushMessage`). Its push service is a stand-in: the real one cannot be
+//! reached.
 //!
 //! Chromium is installed by `make test`; `CHROMIUM` names another one. Where there is none, the
 //! cases say so, loudly, and count as ignored; with `DOVECAST_TESTS=all` they fail.
@@ -13,6 +15,9 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use dovecast_testkit::PATIENCE;
+use dovecast_testkit::process::poll_until;
+use dovecast_testkit::push::WebPushService;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
 
@@ -23,7 +28,7 @@ use client::World;
 type Case = fn(&mut Page, &World, &str) -> Result<()>;
 
 fn main() -> ExitCode {
-    let cases: [(&str, Case); 3] = [
+    let cases: [(&str, Case); 4] = [
         (
             "a_person_logs_in_by_the_keyboard_and_sees_events",
             events_are_shown,
@@ -32,6 +37,10 @@ fn main() -> ExitCode {
         (
             "the_worker_shows_a_push_and_closes_it_by_its_tag",
             the_worker_shows_and_closes,
+        ),
+        (
+            "a_person_has_this_browser_notified_tests_it_and_stops_it",
+            the_browser_is_notified,
         ),
     ];
     let trials = cases.map(|(name, case)| {
@@ -52,7 +61,10 @@ fn main() -> ExitCode {
 }
 
 fn run(program: &str, case: Case) -> Result<()> {
-    let world = World::start("");
+    let world = World::start(
+        "[mail_push.webpush]\nsubject = 'mailto:postmaster@example.org'\n\
+         [dispatch]\nallowed_networks = ['127.0.0.0/8']",
+    );
     let (token, _) = world.token("3", "11");
     let mut browser = Chromium::start(program)?;
     let address = world.server.address()?;
@@ -150,5 +162,62 @@ fn the_worker_shows_and_closes(page: &mut Page, _: &World, _: &str) -> Result<()
         "data": {"navigate": "/", "message": {"uid": 5}}}]);
     let left: Value = page.evaluate(shown)?;
     ensure!(left == expected, "{left}");
+    Ok(())
+}
+
+/// Chromium's own subscriptions need Google's service: the page gets one of the stand-in instead,
+/// by the call by which it asks for one, and does all else by itself.
+fn the_browser_is_notified(page: &mut Page, world: &World, token: &str) -> Result<()> {
+    let service = WebPushService::start()?;
+    page.allow_notifications()?;
+    log_in(page, token)?;
+    let key = page.evaluate(&format!(
+        "fetch('/api/push/v1/vapid', {{ headers: {{ authorization: 'Bearer {token}' }} }})\
+         .then((answer) => answer.json()).then((answer) => answer.public_key)"
+    ))?;
+    let key = key.as_str().context("no public key")?;
+    let browser = service.subscribe(key)?;
+    let made = json!({"endpoint": browser.endpoint, "keys": {"p256dh": browser.p256dh, "auth": browser.auth}});
+    page.evaluate(&format!(
+        "window.subscribed = null; const made = {{ toJSON: () => ({made}), \
+         unsubscribe: async () => {{ window.subscribed = null; return true; }} }}; \
+         PushManager.prototype.getSubscription = async () => window.subscribed; \
+         PushManager.prototype.subscribe = async (options) => {{ window.asked = options; window.subscribed = made; return made; }}; true"
+    ))?;
+    let press = |page: &mut Page, button: &str, says: &str| -> Result<()> {
+        page.evaluate(&format!("document.getElementById('{button}').click()"))?;
+        let shown = format!("document.getElementById('status').textContent === '{says}'");
+        page.until(&shown).with_context(|| {
+            let status = page.evaluate("document.getElementById('status').textContent");
+            format!("{button}: {status:?}, refused: {:?}", service.refused())
+        })
+    };
+    let is =
+        |state: &str| format!("document.getElementById('browser-state').textContent === '{state}'");
+    press(
+        page,
+        "subscribe",
+        "This browser is notified of new mail from now on.",
+    )?;
+    page.until(&is("This browser is notified of new mail."))?;
+    let asked = page.evaluate("window.asked")?;
+    let expected = json!({"userVisibleOnly": true, "applicationServerKey": key});
+    ensure!(asked == expected, "{asked}");
+    press(page, "test", "The push service has accepted a test.")?;
+    ensure!(service.taken().len() == 1, "{:?}", service.taken());
+    world.mail("11@3", 7);
+    page.until("document.querySelector('#events code')?.textContent.includes('\"uid\":7')")?;
+    let told = poll_until(PATIENCE, || service.taken().into_iter().nth(1));
+    let told = told.with_context(|| format!("not told: {:?}", service.refused()))?;
+    ensure!(told.message["notification"]["title"] == "Alice", "{told:?}");
+    press(
+        page,
+        "unsubscribe",
+        "This browser gets no notifications any more.",
+    )?;
+    page.until(&is("This browser gets no notifications."))?;
+    let left = page.evaluate("window.subscribed === null")?;
+    ensure!(left == true, "the browser keeps its subscription");
+    ensure!(page.errors() == Vec::<String>::new(), "{:?}", page.errors());
     Ok(())
 }
