@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod glob;
+#[cfg(feature = "sources")]
 pub mod imap;
 pub mod lanes;
 pub mod listener;
@@ -20,6 +21,7 @@ pub mod placement;
 pub mod plan;
 pub mod push;
 pub mod retry;
+#[cfg(feature = "sources")]
 pub mod sources;
 pub mod subscription;
 pub mod tag;

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod absent;
 pub mod allowed;
 pub mod architecture;
 pub mod glossary;

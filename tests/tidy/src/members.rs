@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// What package names begin with; ARCHITECTURE.md leaves it out.
-const PREFIX: &str = "dovecast-";
+pub const PREFIX: &str = "dovecast-";
 
 /// A package of the workspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use dovecast_tidy::allowed::Allowed;
 use dovecast_tidy::members::{self, Members};
 use dovecast_tidy::source::{self, Source};
-use dovecast_tidy::{Finding, architecture, glossary, length, prose};
+use dovecast_tidy::{Finding, absent, architecture, glossary, length, prose};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Packages that a plain `cargo test` does not test, and what they need.
@@ -83,6 +83,15 @@ fn main() -> ExitCode {
     }));
     trials.push(trial("the_arrows_are_true", &tree, |tree| {
         none(&architecture::arrows(&tree.architecture, &tree.members))
+    }));
+    trials.push(trial("what_is_absent_is_not_built", &tree, |tree| {
+        let root = source::root();
+        let reached = |name: &str, pruned: &[&str]| absent::built_with(&root, name, pruned);
+        none(&absent::reached(
+            &tree.architecture,
+            &tree.members,
+            reached,
+        )?)
     }));
     trials.push(trial("what_is_left_out_is_named", &tree, |tree| {
         named(&tree.members)
