@@ -8,11 +8,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::ledger::{Millis, OwedId};
 use crate::locks::Lock;
-use crate::shared::ms;
 
 /// Due times that are remembered. Others are right again when the clock is.
 const MOST_WAITS: usize = 100_000;
@@ -31,15 +30,18 @@ pub struct Clock {
 impl Clock {
     /// The time of day.
     pub fn now_ms(&self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_ms = i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
-        now_ms.saturating_add(self.ahead_ms.load(Ordering::Acquire))
+        dovecast_log::now_ms().saturating_add(self.ahead_ms.load(Ordering::Acquire))
     }
 
     /// Sets it, for those who hold this clock or a clone of it: forth, or back. For tests.
     pub fn step(&self, by_ms: i64) {
         self.ahead_ms.fetch_add(by_ms, Ordering::AcqRel);
     }
+}
+
+/// Milliseconds of a duration.
+pub(crate) fn ms(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Finds out that a clock was set.

@@ -12,22 +12,19 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::bad_record::bury;
-use crate::dispatcher::STOP;
-use crate::endpoint::Endpoint;
-use crate::item::{Item, ReadTogether};
+use crate::item::{Item, ROOM_CHECK_INTERVAL, ReadTogether};
 use crate::lane::Lane;
 use crate::ledger::Ledger;
-use crate::life::keep_up;
-use crate::matching::{Found, Live};
+use crate::live::Live;
+use crate::matching::Found;
+use crate::options::STOP_PATIENCE;
 use crate::panics::{caught, caught_now};
 use crate::shared::Shared;
 use crate::stats::count;
-use crate::{catch_up, heartbeat, held_keys, lanes, read_up, recording, retrier, take_up, trace};
+use crate::{
+    catch_up, heartbeat, held_keys, lanes, partition_ends, recording, retrier, take_up, trace,
+};
 
-/// How often it is looked whether there is room again.
-pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How long until a lane that is full is looked at again.
-const FULL: Duration = Duration::from_millis(1);
 /// How long a record waits for room in memory before it is left to a range.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// Groups that may wait for their commit.
@@ -51,12 +48,11 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     mut stopping: watch::Receiver<bool>,
 ) -> Ended {
     let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
-    let mut told = None;
     let mut consumer = loop {
         match shared.log.consumer(&shared.options.group, &topics).await {
             Ok(consumer) => break consumer,
             Err(LogError::Closed) => return Ended::Stopped,
-            Err(error) => trouble(&mut told, &error).await,
+            Err(error) => shared.log_failed(&error).await,
         }
         if *stopping.borrow() {
             return Ended::Stopped;
@@ -70,14 +66,14 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
         if *stopping.borrow() {
             return Ended::Stopped;
         }
-        shared.ledger_failed(&mut told, &error).await;
+        shared.ledger_failed(&error).await;
     }
-    helpers.spawn(keep_up(Arc::clone(&shared), "heartbeat", heartbeat::run));
-    helpers.spawn(keep_up(Arc::clone(&shared), "lanes", lanes::look_after));
-    helpers.spawn(keep_up(Arc::clone(&shared), "retrier", retrier::run));
-    helpers.spawn(keep_up(Arc::clone(&shared), "take_up", take_up::run));
-    helpers.spawn(keep_up(Arc::clone(&shared), "held_keys", held_keys::run));
-    helpers.spawn(keep_up(Arc::clone(&shared), "read_up", read_up::run));
+    helpers.spawn(Arc::clone(&shared).keep_up("heartbeat", heartbeat::run));
+    helpers.spawn(Arc::clone(&shared).keep_up("lanes", lanes::look_after));
+    helpers.spawn(Arc::clone(&shared).keep_up("retrier", retrier::run));
+    helpers.spawn(Arc::clone(&shared).keep_up("take_up", take_up::run));
+    helpers.spawn(Arc::clone(&shared).keep_up("held_keys", held_keys::run));
+    helpers.spawn(Arc::clone(&shared).keep_up("partition_ends", partition_ends::run));
     helpers.spawn(catch_up::run(Arc::clone(&shared), fallen_behind));
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
@@ -97,7 +93,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
                 // Of a consumer that has panicked nothing is known: another one reads again what is
                 // not committed.
                 let taken = match read {
-                    Ok(read) => caught(take(&shared, read, &stopping, &mut told)).await,
+                    Ok(read) => caught(take(&shared, read, &stopping)).await,
                     Err(panicked) => Err(panicked),
                 };
                 match taken {
@@ -111,7 +107,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
             },
             Some(_) = helpers.join_next() => break Ended::Failed,
             () = shared.room.news(), if !may_read => {}
-            () = tokio::time::sleep(POLL_INTERVAL), if !may_read => {}
+            () = tokio::time::sleep(ROOM_CHECK_INTERVAL), if !may_read => {}
         }
     };
     helpers.shutdown().await;
@@ -135,7 +131,6 @@ async fn take<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     read: Result<Vec<Record>, LogError>,
     stopping: &watch::Receiver<bool>,
-    told: &mut Option<Instant>,
 ) -> Option<Ended> {
     match read {
         Ok(records) => dispatch(shared, &records, stopping).await,
@@ -158,7 +153,7 @@ async fn take<L: Log + Clone, S: Ledger>(
                 "notifications were removed from the log before they were read, and reach nobody"
             );
         }
-        Err(error) => trouble(told, &error).await,
+        Err(error) => shared.log_failed(&error).await,
     }
     None
 }
@@ -168,14 +163,6 @@ fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     !shared.room.is_full()
         && shared.recorder.open_groups() < OPEN_GROUPS
         && waiting < shared.options.in_flight * UNWRITTEN
-}
-
-async fn trouble(told: &mut Option<Instant>, error: &LogError) {
-    if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
-        *told = Some(Instant::now());
-        tracing::warn!(%error, "the log cannot be read, it is tried again");
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
 }
 
 /// `false`: the consumer has panicked.
@@ -213,7 +200,7 @@ async fn end<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) {
         others.into_iter().for_each(Item::abandon);
         shared.give_back(owed, Duration::ZERO);
     }
-    let deadline = Instant::now() + STOP;
+    let deadline = Instant::now() + STOP_PATIENCE;
     while shared.is_busy() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -240,7 +227,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             }
             tokio::select! {
                 () = shared.room.news() => {}
-                () = tokio::time::sleep(POLL_INTERVAL) => {}
+                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
             }
         }
         let matched = match caught_now(|| matched(shared, record, &group)) {
@@ -272,7 +259,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             continue;
         }
         for endpoint in &found.wanted {
-            if let Err(panicked) = caught(offer(shared, endpoint, &live)).await {
+            if let Err(panicked) = caught(shared.offer_read(endpoint, &live)).await {
                 // What was dropped so is owed.
                 shared.panicked("consume", &panicked);
             }
@@ -315,29 +302,6 @@ fn matched<L: Log + Clone, S: Ledger>(
     Ok(Some(Matched { live, found }))
 }
 
-/// Offers what was just read to an endpoint; waits a moment where its lane is full and drains fast.
-pub(crate) async fn offer<L: Log + Clone, S: Ledger>(
-    shared: &Arc<Shared<L, S>>,
-    endpoint: &Arc<Endpoint>,
-    live: &Live,
-) {
-    if !endpoint.is_active {
-        count(&shared.counters.dropped, 1);
-        return;
-    }
-    let mut item = live.item(&shared.recorder, endpoint);
-    item.place = Some(shared.room.take());
-    let mut offered = shared.offer_live(endpoint, item);
-    while let Some((mut item, lane)) = offered {
-        tokio::select! {
-            () = lane.ended.notified() => {}
-            () = tokio::time::sleep(FULL) => {}
-        }
-        item.since = std::time::Instant::now();
-        offered = shared.offer_live(endpoint, item);
-    }
-}
-
 /// Waits for room for a body that is kept until it is written to the ledger.
 async fn await_room<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
@@ -345,7 +309,7 @@ async fn await_room<L: Log + Clone, S: Ledger>(
     stopping: &watch::Receiver<bool>,
 ) {
     while !*stopping.borrow() {
-        let held = shared.budget.wait(bytes, POLL_INTERVAL).await;
+        let held = shared.budget.wait(bytes, ROOM_CHECK_INTERVAL).await;
         if held.is_some() {
             return shared.recorder.hold(held);
         }

@@ -1,58 +1,21 @@
-//! The dispatcher as others know it: what it is told, how it is started and stopped, what it
-//! counts.
+//! The dispatcher as others know it: how it is started and stopped, and what it counts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_log::Log;
-use dovecast_notification::EventAccount;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::budget::Budget;
-use crate::clock::Clock;
 use crate::endpoint::Directory;
-use crate::evaluator::{Evaluator, EvaluatorLimits};
+use crate::evaluator::Evaluator;
 use crate::ledger::Ledger;
-use crate::life::{self, Parts};
+use crate::life;
+use crate::options::{DispatchOptions, STOP_PATIENCE};
 use crate::readers::Readers;
+use crate::shared::Parts;
 use crate::stats::{Counters, Stats};
-
-/// How long a stop waits for attempts that are under way.
-pub(crate) const STOP: Duration = Duration::from_secs(5);
-
-/// What the records of a topic are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Notifications of hooks-backend.
-    Outbox,
-    /// Events of the plugin.
-    Events(EventAccount),
-}
-
-/// What is dispatched, and how much at a time.
-#[derive(Clone, Debug)]
-pub struct DispatchOptions {
-    /// The consumer group.
-    pub group: String,
-    /// By topic.
-    pub sources: BTreeMap<String, Source>,
-    /// Deliveries that may be under way or wait at a time.
-    pub in_flight: u64,
-    /// Bytes of notifications that may be in memory at a time; besides, what the log hands out at a
-    /// time, once for each reader.
-    pub in_flight_bytes: u64,
-    /// Readers of the log that may be open at a time to catch up.
-    pub readers: usize,
-    /// How long an attempt may hang before it is ended from outside: longer than any driver should
-    /// take by itself.
-    pub longest_attempt: Duration,
-    /// Costly conditions at a time.
-    pub conditions: EvaluatorLimits,
-    /// The time of day.
-    pub clock: Clock,
-}
 
 /// Running workers.
 pub struct Dispatcher {
@@ -129,7 +92,10 @@ impl Dispatcher {
         let Some(mut task) = self.task.lock().await.take() else {
             return;
         };
-        if tokio::time::timeout(3 * STOP, &mut task).await.is_err() {
+        if tokio::time::timeout(3 * STOP_PATIENCE, &mut task)
+            .await
+            .is_err()
+        {
             // What is not committed is read again.
             task.abort();
         }

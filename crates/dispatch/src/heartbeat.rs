@@ -11,8 +11,9 @@ use std::time::Duration;
 use dovecast_log::Log;
 use tokio::time::Instant;
 
+use crate::clock::ms;
 use crate::ledger::{Ledger, LedgerError};
-use crate::shared::{Shared, ms};
+use crate::shared::Shared;
 
 /// For how long it holds that we live.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -22,11 +23,10 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// Says that we live, again and again.
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
-    let mut told = None;
     loop {
         match shared.beat().await {
             Ok(()) => tokio::time::sleep(BEAT).await,
-            Err(error) => shared.ledger_failed(&mut told, &error).await,
+            Err(error) => shared.ledger_failed(&error).await,
         }
     }
 }

@@ -22,13 +22,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 const KEYS_PER_QUESTION: usize = 500;
 
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
-    let mut told = None;
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let lanes: Vec<_> = shared.lanes().values().cloned().collect();
         for lane in lanes {
             if let Err(error) = check(&shared, &lane).await {
-                shared.ledger_failed(&mut told, &error).await;
+                shared.ledger_failed(&error).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dovecast_log::Position;
 use dovecast_notification::{Content, EndpointId, Notification, Part, Transaction};
@@ -16,7 +16,7 @@ use crate::hanging::Hangs;
 use crate::lane::Lane;
 use crate::ledger::{KeyPlace, Millis, Owed, OwedId};
 use crate::range_run::RangeRun;
-use crate::recording::Recorder;
+use crate::recorder::Recorder;
 use crate::stats::Counters;
 
 /// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so,
@@ -213,6 +213,9 @@ impl Drop for Item {
         }
     }
 }
+
+/// How often it is looked whether there is room again, besides waiting for [`Room::news`].
+pub(crate) const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many deliveries are in flight, and may be.
 #[derive(Debug)]

@@ -7,13 +7,15 @@
 //! | --- | --- |
 //! | `consume` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
+//! | `live` | a notification that was just read |
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, when `lane/gate` lets them begin |
 //! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
-//! | `dispatcher`, `shared` | start and stop; what all parts share |
-//! | `partitions` | for order by key: who owes anything of a partition that becomes ours |
-//! | `read_up` | for order by key: which partitions were read as far as they went |
+//! | `dispatcher`, `options` | start and stop; what the dispatcher is told then |
+//! | `shared` | what all parts share; nothing that it uses knows it |
+//! | `partitions`, `debtors` | for order by key: the partitions that are ours; who owes anything of them |
+//! | `read_up`, `partition_ends` | for order by key: which partitions were read as far as they went; how far they go |
 //! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
@@ -26,10 +28,12 @@
 //! | `budget` | bounds the bytes of what is in memory |
 //! | `retrier` | fetches owed deliveries that are due |
 //! | `take_over` | claims ranges of endpoints with an order, with their partition |
-//! | `take_up` | claims ranges that nobody delivers, and delivers them |
+//! | `take_up`, `taken_up` | claims ranges that nobody delivers, and delivers them; what it has claimed |
 //! | `stats`, `timings` | what is counted, and how long attempts and deliveries take |
+//! | `reports` | how often the conditions of an account are logged |
 //! | `trace` | lets a person follow one notification |
-//! | `recording`, `gathered` | writes down what has happened, many things at a time, and says what may be committed; what of it waits to be written |
+//! | `recorder`, `gathered` | what has happened until it is written down, and what may be committed then; what becomes of it meanwhile |
+//! | `recording` | writes down what has happened, many things at a time |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
 //! read is committed when each of its deliveries is done or durably owed; whoever dies before reads
@@ -44,6 +48,7 @@ mod budget;
 mod catch_up;
 mod clock;
 mod consume;
+mod debtors;
 mod dispatcher;
 pub mod driver;
 mod endpoint;
@@ -58,31 +63,38 @@ mod lane;
 mod lanes;
 pub mod ledger;
 mod life;
+mod live;
 mod locks;
 mod matching;
 mod offer;
+mod options;
 mod outcome;
 mod panics;
+mod partition_ends;
 mod partitions;
 mod range_reader;
 mod range_run;
 mod read_up;
 mod readers;
+mod recorder;
 mod recording;
+mod reports;
 mod retrier;
 pub mod schedule;
 mod shared;
 mod stats;
 mod take_over;
 mod take_up;
+mod taken_up;
 mod timings;
 mod trace;
 mod worker;
 
 pub use clock::Clock;
-pub use dispatcher::{DispatchOptions, Dispatcher, Source};
+pub use dispatcher::Dispatcher;
 pub use endpoint::{Directory, Endpoint};
 pub use evaluator::{Evaluator, EvaluatorLimits};
+pub use options::{DispatchOptions, Source};
 pub use stats::Stats;
 pub use timings::{ANSWER_CLASSES, TIMING_BUCKETS_MS, Timing, Timings};
 pub use worker::webhook_id;

@@ -12,40 +12,24 @@ use std::time::{Duration, Instant};
 use dovecast_log::Log;
 use tokio::sync::watch;
 
-use crate::budget::Budget;
-use crate::consume::Ended;
-use crate::evaluator::Evaluator;
+use crate::consume::{self, Ended};
 use crate::ledger::Ledger;
-use crate::panics::{REST, caught};
-use crate::readers::Readers;
-use crate::shared::Shared;
-use crate::stats::{Counters, count};
-use crate::{Directory, DispatchOptions, consume};
+use crate::panics::caught;
+use crate::shared::{Parts, Shared};
+use crate::stats::count;
 
 /// How long until a life begins after one that has failed: at first, and at most.
-const AGAIN_FIRST: Duration = Duration::from_secs(1);
-const AGAIN_LONGEST: Duration = Duration::from_mins(1);
+const RESTART_WAIT_FIRST: Duration = Duration::from_secs(1);
+const RESTART_WAIT_LONGEST: Duration = Duration::from_mins(1);
 /// A life that was so long has not failed because of how it began.
 const LONG_LIFE: Duration = Duration::from_mins(5);
-
-/// What outlasts a life.
-pub(crate) struct Parts<L, S> {
-    pub(crate) log: L,
-    pub(crate) ledger: S,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) options: DispatchOptions,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) readers: Arc<Readers>,
-    pub(crate) evaluator: Arc<Evaluator>,
-    pub(crate) budget: Arc<Budget>,
-}
 
 /// Lives until it is stopped, or the log is closed.
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     parts: Parts<L, S>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut wait = AGAIN_FIRST;
+    let mut wait = RESTART_WAIT_FIRST;
     loop {
         let began = Instant::now();
         let (shared, fallen_behind) = Shared::new(&parts);
@@ -66,7 +50,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
             }
         }
         if began.elapsed() >= LONG_LIFE {
-            wait = AGAIN_FIRST;
+            wait = RESTART_WAIT_FIRST;
         }
         count(&parts.counters.restarts, 1);
         tracing::error!(
@@ -77,18 +61,6 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
             () = tokio::time::sleep(wait) => {}
             _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
         }
-        wait = (wait * 2).min(AGAIN_LONGEST);
-    }
-}
-
-/// Runs a part that keeps nothing for itself, and begins it anew when it panics.
-pub(crate) async fn keep_up<L: Log + Clone, S: Ledger, F: Future<Output = ()>>(
-    shared: Arc<Shared<L, S>>,
-    part: &'static str,
-    run: impl Fn(Arc<Shared<L, S>>) -> F,
-) {
-    while let Err(panicked) = caught(run(Arc::clone(&shared))).await {
-        shared.panicked(part, &panicked);
-        tokio::time::sleep(REST).await;
+        wait = (wait * 2).min(RESTART_WAIT_LONGEST);
     }
 }

@@ -5,112 +5,25 @@
 //! an account may have evaluated is left to a range of the log of each endpoint: nothing is lost,
 //! and only who has such conditions waits for them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use dovecast_log::{Log, Record};
+use dovecast_log::Log;
 use dovecast_notification::condition::{Condition, Verdict};
 use dovecast_notification::filter::Mismatch;
-use dovecast_notification::{EndpointId, Notification, OrderKey};
-use tracing::Span;
+use dovecast_notification::{EndpointId, Notification};
 
-use crate::budget::Reserved;
-use crate::consume;
 use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
-use crate::item::{Item, Origin, ReadTogether, What};
-use crate::ledger::{Happened, KeyPlace, Ledger, TopicPartition};
-use crate::locks::Lock;
+use crate::item::ROOM_CHECK_INTERVAL;
+use crate::ledger::{Happened, Ledger};
+use crate::live::Live;
 use crate::panics::caught;
-use crate::recording::Recorder;
+use crate::reports::Report;
 use crate::shared::Shared;
 use crate::stats::count;
 
-/// How often is logged what becomes of the conditions of an account.
-const REPORT_INTERVAL: Duration = Duration::from_mins(1);
-/// Accounts of which is known when something was logged last.
-const REPORTED_ACCOUNTS: usize = 1_000;
-
 /// An endpoint that gets a notification if its condition holds.
 type Candidate = (Arc<Endpoint>, Arc<Condition>);
-
-/// A notification that was just read, and where from.
-pub(crate) struct Live {
-    pub(crate) notification: Arc<Notification>,
-    pub(crate) group: Arc<ReadTogether>,
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: u32,
-    pub(crate) offset: u64,
-    pub(crate) span: Span,
-    /// The room that the notification takes in memory.
-    pub(crate) held: Option<Arc<Reserved>>,
-    /// Whether it was for an endpoint already, and is counted.
-    pub(crate) is_matched: bool,
-    /// The place among the deliveries of its key, made when an endpoint asks for it.
-    order: OnceLock<Option<Arc<KeyPlace>>>,
-}
-
-impl Live {
-    pub(crate) fn new(
-        notification: Notification,
-        record: &Record,
-        group: &Arc<ReadTogether>,
-        span: Span,
-    ) -> Self {
-        Self {
-            notification: Arc::new(notification.detached()),
-            group: Arc::clone(group),
-            topic: Arc::clone(&record.topic),
-            partition: record.partition,
-            offset: record.offset,
-            span,
-            held: None,
-            is_matched: false,
-            order: OnceLock::new(),
-        }
-    }
-
-    /// Makes the delivery to one endpoint: one more thing to be done of its group.
-    pub(crate) fn item(&self, recorder: &Arc<Recorder>, endpoint: &Endpoint) -> Item {
-        let order = if endpoint.is_ordered {
-            self.order.get_or_init(|| self.key_place()).clone()
-        } else {
-            None
-        };
-        let what = What {
-            endpoint: endpoint.id,
-            notification: Arc::clone(&self.notification),
-            content: endpoint.content.clone(),
-            failures: 0,
-            span: self.span.clone(),
-            order,
-        };
-        let origin = Origin::live(&self.group, &self.topic, self.partition, self.offset);
-        let mut item = Item::new(recorder, what, origin);
-        item.held.clone_from(&self.held);
-        item
-    }
-
-    fn key_place(&self) -> Option<Arc<KeyPlace>> {
-        let of = TopicPartition {
-            topic: Arc::clone(&self.topic),
-            partition: self.partition,
-        };
-        key_place(&self.notification, of, self.offset)
-    }
-}
-
-/// The place of a notification among those of its key; `None`: its record has no key.
-pub(crate) fn key_place(
-    notification: &Notification,
-    of: TopicPartition,
-    offset: u64,
-) -> Option<Arc<KeyPlace>> {
-    let key = notification.key.as_deref()?;
-    let key = OrderKey::new(&of.topic, of.partition, key);
-    Some(Arc::new(KeyPlace { of, key, offset }))
-}
 
 /// Endpoints of a notification.
 #[derive(Default)]
@@ -132,43 +45,6 @@ enum Offering {
 impl Found {
     pub(crate) fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.costly.is_empty()
-    }
-}
-
-/// When was logged last what, by account.
-#[derive(Debug)]
-pub(crate) struct Reports(Lock<HashMap<(Box<str>, Report), Instant>>);
-
-impl Default for Reports {
-    fn default() -> Self {
-        Self(Lock::new("reports", HashMap::new()))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Report {
-    NotRun,
-    Deferred,
-}
-
-impl Reports {
-    /// Whether it is time to log it again.
-    fn is_due(&self, account: &str, report: Report) -> bool {
-        let now = Instant::now();
-        let mut logged = self.0.lock();
-        let key = (Box::from(account), report);
-        let is_recent = |at: &Instant| now.duration_since(*at) < REPORT_INTERVAL;
-        if logged.get(&key).is_some_and(is_recent) {
-            return false;
-        }
-        if logged.len() >= REPORTED_ACCOUNTS {
-            logged.retain(|_, at| is_recent(at));
-        }
-        let has_room = logged.len() < REPORTED_ACCOUNTS;
-        if has_room {
-            logged.insert(key, now);
-        }
-        has_room
     }
 }
 
@@ -303,7 +179,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                         // by now.
                         self.owe(endpoint, live);
                     } else {
-                        consume::offer(self, endpoint, live).await;
+                        self.offer_read(endpoint, live).await;
                     }
                 }
                 Verdict::Fails => {}
@@ -330,7 +206,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             }
             tokio::select! {
                 () = self.room.news() => {}
-                () = tokio::time::sleep(consume::POLL_INTERVAL) => {}
+                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
             }
         }
         !self.is_stopping()

@@ -17,11 +17,14 @@ use crate::item::Item;
 use crate::lane::order::{Due, Joining, Over};
 use crate::lane::{Lane, NotNow, Offered, Run, Shed, State};
 use crate::ledger::{BEHIND, Happened, KeyPlace, Ledger, RangeId, TopicPartition};
+use crate::live::Live;
 use crate::range_run::RangeRun;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::{trace, worker};
 
+/// How long until a lane that is full is looked at again.
+const FULL_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// When a delivery that cannot be made now is asked for again.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
 /// When a delivery is asked for again before which it has to be known what comes first: a moment
@@ -63,9 +66,29 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Offers what was just read from the log; gives it back where its lane is full and drains
+    /// Offers what was just read to an endpoint; waits a moment where its lane is full and drains
     /// fast.
-    pub(crate) fn offer_live(
+    pub(crate) async fn offer_read(self: &Arc<Self>, endpoint: &Arc<Endpoint>, live: &Live) {
+        if !endpoint.is_active {
+            count(&self.counters.dropped, 1);
+            return;
+        }
+        let mut item = live.item(&self.recorder, endpoint);
+        item.place = Some(self.room.take());
+        let mut offered = self.offer_live(endpoint, item);
+        while let Some((mut item, lane)) = offered {
+            tokio::select! {
+                () = lane.ended.notified() => {}
+                () = tokio::time::sleep(FULL_CHECK_INTERVAL) => {}
+            }
+            item.since = Instant::now();
+            offered = self.offer_live(endpoint, item);
+        }
+    }
+
+    /// Offers a delivery of what was just read from the log; gives it back where its lane is full and drains
+    /// fast.
+    fn offer_live(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
         item: Item,

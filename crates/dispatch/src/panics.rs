@@ -11,18 +11,17 @@ use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dovecast_log::LogError;
+use dovecast_log::{LineLimit, LogError};
 
 use crate::ledger::LedgerError;
 use crate::locks::Lock;
 use crate::stats::count;
 
-/// How often panics of one part are logged: a fault may be met with every record.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// How long a part rests before it is begun anew: without, a panic at its beginning would use up a
 /// processor.
 pub(crate) const REST: Duration = Duration::from_secs(1);
@@ -66,14 +65,14 @@ pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Pani
 /// Counts panics, and logs them.
 #[derive(Debug)]
 pub(crate) struct Panics {
-    /// By part, when it was last logged.
-    logged: Lock<BTreeMap<&'static str, Instant>>,
+    /// What bounds the lines about each part: a fault may be met with every record.
+    lines: Lock<BTreeMap<&'static str, Arc<LineLimit>>>,
 }
 
 impl Default for Panics {
     fn default() -> Self {
         Self {
-            logged: Lock::new("panics", BTreeMap::new()),
+            lines: Lock::new("panics", BTreeMap::new()),
         }
     }
 }
@@ -82,17 +81,8 @@ impl Panics {
     /// A part has panicked.
     pub(crate) fn note(&self, counter: &AtomicU64, part: &'static str, panicked: &Panicked) {
         count(counter, 1);
-        let now = Instant::now();
-        let is_logged = {
-            let mut logged = self.logged.lock();
-            let last = logged.get(part);
-            let is_logged = last.is_none_or(|last| now.duration_since(*last) >= LOG_INTERVAL);
-            if is_logged {
-                logged.insert(part, now);
-            }
-            is_logged
-        };
-        if is_logged {
+        let lines = Arc::clone(self.lines.lock().entry(part).or_default());
+        if lines.take() {
             tracing::error!(part, panic = %panicked, "a part of the dispatcher has panicked, it goes on");
         }
     }

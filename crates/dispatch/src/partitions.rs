@@ -8,13 +8,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use dovecast_log::{Assignment, Log, Record};
+use dovecast_log::Assignment;
 use dovecast_notification::EndpointId;
 
-use crate::ledger::{Ledger, TopicPartition};
+use crate::ledger::TopicPartition;
 use crate::locks::Lock;
-use crate::shared::Shared;
-use crate::stats::count;
 
 /// What is known of the partitions that are read here.
 pub(crate) struct Partitions {
@@ -81,76 +79,22 @@ impl Partitions {
         known.is_some_and(|known| !known.debtors.contains(&endpoint))
     }
 
+    /// The ledger has named who owes anything of a partition.
+    pub(crate) fn learn(&self, of: TopicPartition, number: u64, debtors: Vec<EndpointId>) {
+        let debtors = debtors.into_iter().collect();
+        self.known.lock().insert(of, Known { number, debtors });
+    }
+
     /// An endpoint that has not been in order so far may owe anything.
-    fn may_owe(&self, endpoint: EndpointId) {
+    pub(crate) fn may_owe(&self, endpoint: EndpointId) {
         for known in self.known.lock().values_mut() {
             known.debtors.insert(endpoint);
         }
     }
 
-    fn is_asked(&self, of: &TopicPartition, number: u64) -> bool {
+    /// Whether the ledger was asked in this assignment who owes anything of a partition.
+    pub(crate) fn is_asked(&self, of: &TopicPartition, number: u64) -> bool {
         let known = self.known.lock();
         known.get(of).is_some_and(|known| known.number == number)
-    }
-}
-
-impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    /// Asks who owes anything of the partitions that these records are of, where they have become
-    /// ours since the last time. Where the ledger does not answer, or does not know yet what this
-    /// process has to tell, it is asked by each endpoint.
-    pub(crate) async fn ask_debtors(&self, records: &[Record]) {
-        if !self.directory.has_ordered() {
-            return;
-        }
-        let mut is_up_to_date = None;
-        let mut last: Option<(&Arc<str>, u32)> = None;
-        for record in records {
-            let place = (&record.topic, record.partition);
-            if last.replace(place) == Some(place) {
-                continue;
-            }
-            let of = TopicPartition {
-                topic: Arc::clone(&record.topic),
-                partition: record.partition,
-            };
-            let Some(number) = self.partitions.number(&of) else {
-                continue;
-            };
-            if self.partitions.is_asked(&of, number) {
-                continue;
-            }
-            if is_up_to_date.is_none() {
-                // It may have been ours before, and what became of it then not be written yet.
-                is_up_to_date = Some(self.recorder.is_up_to_date().await);
-            }
-            if is_up_to_date == Some(false) {
-                return;
-            }
-            let asked = self.ask(async { self.ledger.debtors(of.clone()).await });
-            match asked.await {
-                Ok(debtors) => {
-                    let known = Known {
-                        number,
-                        debtors: debtors.into_iter().collect(),
-                    };
-                    self.partitions.known.lock().insert(of, known);
-                }
-                Err(error) => {
-                    count(&self.counters.ledger_errors, 1);
-                    tracing::debug!(%error, "who owes anything of a partition is not known now");
-                }
-            }
-        }
-    }
-
-    /// Endpoints that are in order since now may owe anything.
-    pub(crate) fn learn_ordered(&self) {
-        for endpoint in self.directory.take_newly_ordered() {
-            self.partitions.may_owe(endpoint);
-            let lane = self.lanes().get(&endpoint).cloned();
-            if let Some(lane) = lane {
-                lane.state().order.doubt(None);
-            }
-        }
     }
 }

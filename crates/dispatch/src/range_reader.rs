@@ -19,7 +19,7 @@ use crate::budget::Reserved;
 use crate::item::{Item, Origin, What};
 use crate::lane::{Lane, Offered};
 use crate::ledger::{Ledger, RangeId};
-use crate::matching::key_place;
+use crate::live::key_place;
 use crate::panics::{answered, caught_now};
 use crate::range_run::RangeRun;
 use crate::readers::ReaderPlace;

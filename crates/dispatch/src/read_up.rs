@@ -13,16 +13,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{GroupStatus, Log, LogError, Position};
+use dovecast_log::GroupStatus;
 
-use crate::ledger::{Ledger, TopicPartition};
+use crate::ledger::TopicPartition;
 use crate::locks::Lock;
-use crate::shared::Shared;
 
-/// How often partitions are looked at that were not read up.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the log is asked about those of a topic.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the consumer waits without getting anything of a partition that has nothing for it.
 const SILENT: Duration = Duration::from_secs(10);
 /// For how long what is owed in order of a partition of others has to be left alone until it is
@@ -105,7 +100,7 @@ impl ReadUp {
         waiting.since = waits.then_some(now);
     }
 
-    fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         let waiting = self.waiting.lock();
         waiting.before
             + waiting
@@ -114,7 +109,7 @@ impl ReadUp {
                 .unwrap_or_default()
     }
 
-    fn is_read(&self, of: &TopicPartition, number: u64) -> bool {
+    pub(crate) fn is_read(&self, of: &TopicPartition, number: u64) -> bool {
         let partitions = self.partitions.lock();
         let reading = partitions.get(of).filter(|of| of.number == number);
         reading.is_some_and(|reading| reading.is_read)
@@ -140,7 +135,7 @@ impl ReadUp {
     }
 
     /// Takes note of the partitions that are ours; gives those that were not read up, by topic.
-    fn follow(&self, ours: Vec<(TopicPartition, u64)>) -> BTreeMap<Arc<str>, Vec<u32>> {
+    pub(crate) fn follow(&self, ours: Vec<(TopicPartition, u64)>) -> BTreeMap<Arc<str>, Vec<u32>> {
         let waited = self.waited();
         let ours: HashMap<TopicPartition, u64> = ours.into_iter().collect();
         let mut unread: BTreeMap<_, Vec<u32>> = BTreeMap::new();
@@ -163,7 +158,12 @@ impl ReadUp {
     }
 
     /// What the log has answered of partitions of a topic.
-    fn answered(&self, topic: &Arc<str>, progress: Vec<GroupStatus>, asked: (Instant, Duration)) {
+    pub(crate) fn answered(
+        &self,
+        topic: &Arc<str>,
+        progress: Vec<GroupStatus>,
+        asked: (Instant, Duration),
+    ) {
         let (at, waited) = asked;
         let mut partitions = self.partitions.lock();
         for of in progress {
@@ -183,7 +183,7 @@ impl ReadUp {
     }
 
     /// Whether what is owed of a partition, which is not ours, was left alone for long.
-    fn is_left_alone(&self, of: &TopicPartition) -> bool {
+    pub(crate) fn is_left_alone(&self, of: &TopicPartition) -> bool {
         let now = Instant::now();
         let mut left_alone = self.left_alone.lock();
         left_alone.retain(|_, (_, last)| now.duration_since(*last) < LEFT_ALONE_ANEW);
@@ -191,77 +191,6 @@ impl ReadUp {
         *last = now;
         now.duration_since(*since) >= LEFT_ALONE
     }
-}
-
-impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    /// Positions behind records, with the assignments in which they are read.
-    pub(crate) fn numbered(&self, positions: &[Position]) -> Numbered {
-        if !self.directory.has_ordered() {
-            return Vec::new();
-        }
-        let numbered = |position: &Position| {
-            let of = TopicPartition {
-                topic: Arc::clone(&position.topic),
-                partition: position.partition,
-            };
-            let number = self.partitions.number(&of)?;
-            Some((of, number, position.offset))
-        };
-        positions.iter().filter_map(numbered).collect()
-    }
-
-    /// Whether what is owed in order of a partition may be delivered here. What is of no topic that
-    /// is dispatched nobody reads.
-    pub(crate) fn is_read_up(&self, of: &TopicPartition) -> bool {
-        match self.partitions.number(of) {
-            Some(number) => !self.directory.has_ordered() || self.read_up.is_read(of, number),
-            None => {
-                !self.options.sources.contains_key(&*of.topic) || self.read_up.is_left_alone(of)
-            }
-        }
-    }
-
-    /// Partitions of ours of which what is owed in order may be claimed.
-    pub(crate) fn claimable(&self) -> Vec<TopicPartition> {
-        let ours = self.partitions.all().into_iter();
-        let has_ordered = self.directory.has_ordered();
-        let read = ours.filter(|(of, number)| !has_ordered || self.read_up.is_read(of, *number));
-        read.map(|(of, _)| of).collect()
-    }
-}
-
-pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
-    let mut asked: HashMap<Arc<str>, Instant> = HashMap::new();
-    loop {
-        tokio::time::sleep(CHECK_INTERVAL).await;
-        if !shared.directory.has_ordered() {
-            continue;
-        }
-        let unread = shared.read_up.follow(shared.partitions.all());
-        asked.retain(|topic, _| unread.contains_key(topic));
-        for (topic, partitions) in unread {
-            let was_asked = asked.get(&topic);
-            if was_asked.is_some_and(|asked| asked.elapsed() < ASK_INTERVAL) {
-                continue;
-            }
-            if let Err(error) = ask(&shared, &topic, &partitions).await {
-                tracing::debug!(%error, topic = &*topic, "how far partitions go is not known now");
-            }
-            asked.insert(topic, Instant::now());
-        }
-    }
-}
-
-async fn ask<L: Log + Clone, S: Ledger>(
-    shared: &Shared<L, S>,
-    topic: &Arc<str>,
-    partitions: &[u32],
-) -> Result<(), LogError> {
-    let asked = (Instant::now(), shared.read_up.waited());
-    let group = &shared.options.group;
-    let progress = shared.log.progress(group, topic, partitions).await?;
-    shared.read_up.answered(topic, progress, asked);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -31,7 +31,6 @@ const UNKNOWN: Duration = Duration::from_secs(5);
 pub(crate) const PAUSED: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
-    let mut told = None;
     let mut steps = Steps::new(&shared.options.clock);
     loop {
         if let Some(by_ms) = steps.step_ms() {
@@ -84,7 +83,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
                     }
                     Err(error) => {
                         drop(room);
-                        shared.ledger_failed(&mut told, &error).await;
+                        shared.ledger_failed(&error).await;
                     }
                 }
             }

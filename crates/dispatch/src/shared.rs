@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use dovecast_log::{LineLimit, Log, Record};
+use dovecast_log::{LineLimit, Log, LogError, Record};
 use dovecast_notification::{BadNotification, EndpointId, Notification};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
-use crate::dispatcher::{DispatchOptions, Source};
 use crate::endpoint::{Directory, Endpoint};
 use crate::evaluator::Evaluator;
 use crate::hanging::Hanging;
@@ -21,19 +20,33 @@ use crate::host::Hosts;
 use crate::item::Room;
 use crate::lane::Lane;
 use crate::ledger::{Happened, Ledger, LedgerError, Millis};
-use crate::life::Parts;
 use crate::locks::{Held, Lock};
-use crate::matching::Reports;
-use crate::panics::{Panicked, Panics, answered};
+use crate::options::{DispatchOptions, Source};
+use crate::panics::{Panicked, Panics, REST, answered, caught};
 use crate::partitions::Partitions;
 use crate::read_up::ReadUp;
 use crate::readers::Readers;
-use crate::recording::Recorder;
+use crate::recorder::Recorder;
+use crate::reports::Reports;
 use crate::stats::{Counters, count};
-use crate::take_up::TakenUp;
+use crate::taken_up::TakenUp;
 
+/// How long until the log or the ledger is asked again after an error.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a stop waits for what is being claimed.
 const CLAIM_ENDS: Duration = Duration::from_secs(2);
+
+/// What outlasts a life of the dispatcher.
+pub(crate) struct Parts<L, S> {
+    pub(crate) log: L,
+    pub(crate) ledger: S,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) options: DispatchOptions,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) evaluator: Arc<Evaluator>,
+    pub(crate) budget: Arc<Budget>,
+}
 
 /// What all workers know.
 pub(crate) struct Shared<L, S> {
@@ -54,6 +67,10 @@ pub(crate) struct Shared<L, S> {
     pub(crate) read_up: ReadUp,
     /// Held while anything is claimed: what has ended claims nothing.
     claims: tokio::sync::RwLock<()>,
+    /// About a log that cannot be read.
+    log_lines: LineLimit,
+    /// About a ledger that does not answer.
+    ledger_lines: LineLimit,
     /// About ranges that the log does not have.
     pub(crate) missing_lines: LineLimit,
     /// Owed deliveries that are claimed by us.
@@ -102,6 +119,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             partitions: Partitions::default(),
             read_up: ReadUp::default(),
             claims: tokio::sync::RwLock::default(),
+            log_lines: LineLimit::default(),
+            ledger_lines: LineLimit::default(),
             missing_lines: LineLimit::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
@@ -211,17 +230,32 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self.ask(async { self.ledger.record(happened).await }).await
     }
 
-    /// Tells of trouble with the ledger, and waits before it is tried again.
-    pub(crate) async fn ledger_failed(&self, told: &mut Option<Instant>, error: &LedgerError) {
+    /// Counts and logs an error of the ledger, and waits before whoever has met it asks again.
+    pub(crate) async fn ledger_failed(&self, error: &LedgerError) {
         count(&self.counters.ledger_errors, 1);
-        if told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1)) {
-            *told = Some(Instant::now());
-            tracing::warn!(%error, "what happens to deliveries cannot be recorded now, it is retried");
+        if self.ledger_lines.take() {
+            tracing::warn!(%error, "what happens to deliveries cannot be stored now, storing it is retried");
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
-}
 
-pub(crate) fn ms(duration: Duration) -> Millis {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    /// Logs an error of the log, and waits before it is read again.
+    pub(crate) async fn log_failed(&self, error: &LogError) {
+        if self.log_lines.take() {
+            tracing::warn!(%error, "the log cannot be read, reading it is retried");
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+
+    /// Runs a part that keeps nothing for itself, and begins it anew when it panics.
+    pub(crate) async fn keep_up<F: Future<Output = ()>>(
+        self: Arc<Self>,
+        part: &'static str,
+        run: impl Fn(Arc<Self>) -> F,
+    ) {
+        while let Err(panicked) = caught(run(Arc::clone(&self))).await {
+            self.panicked(part, &panicked);
+            tokio::time::sleep(REST).await;
+        }
+    }
 }

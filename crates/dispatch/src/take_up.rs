@@ -6,13 +6,12 @@
 //! whoever is free takes it up when the endpoint goes on.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use dovecast_log::Log;
 use dovecast_notification::EndpointId;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::behind::MISSING_CHECKS;
@@ -20,14 +19,13 @@ use crate::catch_up::{Going, Open, rest, step};
 use crate::lane::Lane;
 use crate::lane::gate::Takes;
 use crate::ledger::{Happened, Ledger, LedgerError, OwedRange, RangeId};
-use crate::locks::{Held, Lock};
 use crate::panics::caught;
 use crate::range_reader::{RangeReader, Step};
 use crate::shared::Shared;
 use crate::take_over;
 
 /// How often all endpoints are looked for that owe ranges which nobody delivers.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const TAKE_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// How long endpoints that want more are gathered before it is claimed.
 const GATHER: Duration = Duration::from_millis(10);
 /// Endpoints whose ranges are claimed in one statement: it stays short.
@@ -36,24 +34,6 @@ const ENDPOINTS_PER_CLAIM: usize = 50;
 const RANGES_PER_CLAIM: usize = 16;
 /// Ranges of one endpoint that are read at a time: one that cannot be read holds back few others.
 const RANGES_AT_A_TIME: usize = 4;
-
-/// What was taken up, by endpoint. An endpoint is in it as long as its task runs.
-#[derive(Debug)]
-pub(crate) struct TakenUp {
-    endpoints: Lock<HashMap<EndpointId, Taken>>,
-    /// Endpoints that have come to the end of what was claimed for them.
-    wanting: Lock<Vec<EndpointId>>,
-    is_wanted: Notify,
-}
-
-/// What was claimed for an endpoint.
-#[derive(Debug, Default)]
-struct Taken {
-    /// Not begun.
-    queue: VecDeque<(OwedRange, u64)>,
-    /// Whether there may be more.
-    is_more: bool,
-}
 
 /// A range that is being delivered.
 struct Begun {
@@ -64,46 +44,18 @@ struct Begun {
     missing: u32,
 }
 
-impl Default for TakenUp {
-    fn default() -> Self {
-        Self {
-            endpoints: Lock::new("taken up", HashMap::new()),
-            wanting: Lock::new("wanting", Vec::new()),
-            is_wanted: Notify::new(),
-        }
-    }
-}
-
-impl TakenUp {
-    fn endpoints(&self) -> Held<MutexGuard<'_, HashMap<EndpointId, Taken>>> {
-        self.endpoints.lock()
-    }
-
-    fn wanting(&self) -> Held<MutexGuard<'_, Vec<EndpointId>>> {
-        self.wanting.lock()
-    }
-
-    /// Whether more is to be claimed for an endpoint.
-    fn has_room(&self, endpoint: EndpointId) -> bool {
-        let endpoints = self.endpoints();
-        let taken = endpoints.get(&endpoint);
-        taken.is_none_or(|taken| taken.queue.is_empty())
-    }
-}
-
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
-    let mut told = None;
     let mut look_at = Instant::now();
     loop {
         let done = if Instant::now() < look_at {
             let wanting = std::mem::take(&mut *shared.taken_up.wanting());
             take_up(&shared, wanting).await
         } else {
-            look_at = Instant::now() + LOOK_INTERVAL;
+            look_at = Instant::now() + TAKE_UP_INTERVAL;
             look(&shared).await
         };
         if let Err(error) = done {
-            shared.ledger_failed(&mut told, &error).await;
+            shared.ledger_failed(&error).await;
         }
         tokio::select! {
             () = shared.taken_up.is_wanted.notified() => tokio::time::sleep(GATHER).await,

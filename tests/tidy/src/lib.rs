@@ -10,6 +10,7 @@
 pub mod absent;
 pub mod allowed;
 pub mod architecture;
+pub mod floors;
 pub mod glossary;
 pub mod length;
 pub mod members;

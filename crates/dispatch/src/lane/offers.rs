@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::lane::order::tests::{in_order, item, offset, place, range};
-    use crate::recording::Recorder;
+    use crate::recorder::Recorder;
 
     #[test]
     fn what_is_owed_waits_for_the_range_before_it() {

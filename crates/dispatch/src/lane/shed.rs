@@ -145,7 +145,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::lane::Offered;
     use crate::lane::order::tests::{in_order, item, offset, place};
-    use crate::recording::Recorder;
+    use crate::recorder::Recorder;
 
     #[test]
     fn what_is_owed_of_a_key_does_not_overtake_what_falls_behind() {

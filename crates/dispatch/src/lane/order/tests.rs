@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::item::{Origin, ReadTogether, What};
 use crate::lane::State;
 use crate::ledger::{BEHIND, Millis, OwedRange, RangeId};
-use crate::recording::Recorder;
+use crate::recorder::Recorder;
 
 const TOPIC: &str = "t";
 

@@ -12,7 +12,7 @@ use super::super::tests::{item, offset, place};
 use super::*;
 use crate::clock::Clock;
 use crate::lane::order::{Entered, Joining, Over};
-use crate::recording::Recorder;
+use crate::recorder::Recorder;
 
 /// The lines of a lane that delivers whole transactions.
 struct Lines {

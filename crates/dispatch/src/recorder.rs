@@ -1,0 +1,261 @@
+//! What has happened to deliveries, until it is written to the ledger (the database), and which
+//! offsets of the log may be committed after that.
+//!
+//! Everything of a group is in `happened` before the group counts as done. So whoever looks for
+//! groups that are done first, and takes what has happened afterwards, has all that belongs to
+//! them. Nothing here writes: that is `recording`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use dovecast_log::Position;
+use tokio::sync::Notify;
+
+use crate::behind::Growth;
+use crate::budget::Reserved;
+use crate::clock::{Clock, Waits, ms};
+use crate::gathered::Gathered;
+use crate::item::{Item, Origin, ReadTogether};
+use crate::ledger::{Happened, Millis, Owed, OwedId};
+use crate::locks::{Held, Lock};
+use crate::range_run::RangeRun;
+
+/// How long it is waited until what has happened is written, before the ledger is asked about it.
+const WRITING: Duration = Duration::from_secs(1);
+/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
+/// meets each time is met seldom.
+const DROPPED_FIRST: Duration = Duration::from_secs(5);
+const DROPPED_LONGEST: Duration = Duration::from_hours(1);
+
+/// What waits to be written, and the groups in the order in which they were read.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    happened: Lock<Gathered>,
+    groups: Lock<VecDeque<Arc<ReadTogether>>>,
+    /// Room in memory for the bodies in what has happened.
+    held: Lock<Vec<Arc<Reserved>>>,
+    clock: Clock,
+    /// Due times that have still to be written after the clock was set.
+    postponing: AtomicUsize,
+    /// Batches that were taken to be written, and that were written.
+    taken: AtomicU64,
+    written: AtomicU64,
+    /// A batch was written.
+    wrote: Notify,
+    /// How long what is owed has to wait.
+    pub(crate) waits: Waits,
+    /// There is something to be written.
+    pub(crate) news: Notify,
+}
+
+impl Recorder {
+    pub(crate) fn new(clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            waits: Waits::default(),
+            postponing: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            wrote: Notify::new(),
+            happened: Lock::new("happened", Gathered::default()),
+            groups: Lock::new("groups", VecDeque::new()),
+            held: Lock::new("held", Vec::new()),
+            news: Notify::new(),
+        }
+    }
+
+    /// When a delivery is due that has to wait so long.
+    pub(crate) fn due(&self, id: OwedId, delay: Duration) -> Millis {
+        self.waits.begin(id, delay);
+        self.clock.now_ms().saturating_add(ms(delay))
+    }
+
+    /// What has happened, to be added to.
+    pub(crate) fn happened(&self) -> Held<MutexGuard<'_, Gathered>> {
+        self.happened.lock()
+    }
+
+    /// Adds one thing that has happened.
+    pub(crate) fn note(&self, happened: Happened) {
+        self.happened().push(happened);
+    }
+
+    /// Adds things that have happened in this order, and nothing else between them.
+    pub(crate) fn note_all(&self, all: impl IntoIterator<Item = Happened>) {
+        let mut gathered = self.happened();
+        for happened in all {
+            gathered.push(happened);
+        }
+    }
+
+    /// Ranges have begun or grown. Several threads may say so of one range, in any order.
+    pub(crate) fn grown(&self, growths: &[Growth]) {
+        let mut happened = self.happened();
+        for Growth { id, to, begins } in growths {
+            happened.push(if *begins {
+                Happened::Begun(id.clone(), *to)
+            } else {
+                Happened::Grown(id.clone(), *to)
+            });
+        }
+    }
+
+    /// Everything of a range is done that is before an offset.
+    pub(crate) fn progress(&self, range: &RangeRun, from: u64) {
+        let mut happened = self.happened();
+        if range.is_void() {
+            return;
+        }
+        happened.push(Happened::Progress(range.id.clone(), from));
+    }
+
+    /// A delivery is not under way any more, and what came of it is written down.
+    pub(crate) fn end(&self, origin: &Origin) {
+        match origin {
+            Origin::Live { group, .. } => {
+                if group.done() {
+                    self.news.notify_one();
+                }
+            }
+            Origin::Owed => self.news.notify_one(),
+            Origin::Range { run, offset } => {
+                if let Some(from) = run.done(*offset) {
+                    self.progress(run, from);
+                    self.news.notify_one();
+                }
+            }
+        }
+    }
+
+    /// A delivery was dropped on the way: it is owed, as after a failure.
+    pub(crate) fn dropped(&self, item: &Item) {
+        let doublings = item.failures.min(16);
+        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
+        let due_ms = self.due(item.id(), delay);
+        let owed = Owed {
+            failures: item.failures.saturating_add(1),
+            ..item.owed(due_ms, "the dispatcher failed while it was under way")
+        };
+        self.note(if item.is_owed() {
+            Happened::FailedAgain(owed)
+        } else {
+            Happened::Owed(owed)
+        });
+        self.hold(item.held.clone());
+        self.end(&item.origin);
+        self.news.notify_one();
+    }
+
+    /// Writes the due times of what waits anew, by a clock that was set: some in each transaction,
+    /// and behind what is to be written already.
+    pub(crate) fn postpone(&self) {
+        let due = self.waits.due(self.clock.now_ms());
+        let mut happened = self.happened();
+        self.postponing.fetch_add(due.len(), Ordering::AcqRel);
+        // Those of an earlier step are wrong by now.
+        let stale = happened.postpone(due);
+        self.postponing.fetch_sub(stale, Ordering::AcqRel);
+        drop(happened);
+        self.news.notify_one();
+    }
+
+    /// Whether due times have still to be written.
+    pub(crate) fn is_postponing(&self) -> bool {
+        self.postponing.load(Ordering::Acquire) > 0
+    }
+
+    /// Notes that some due times are written.
+    pub(crate) fn postponed(&self, written: usize) {
+        self.postponing.fetch_sub(written, Ordering::AcqRel);
+    }
+
+    /// A body was added to what has happened: the room it takes is not free before that is written.
+    pub(crate) fn hold(&self, held: Option<Arc<Reserved>>) {
+        self.held.lock().extend(held);
+    }
+
+    /// The room that may be freed when what is taken after this is written.
+    pub(crate) fn take_held(&self) -> Vec<Arc<Reserved>> {
+        std::mem::take(&mut *self.held.lock())
+    }
+
+    /// A group was read.
+    pub(crate) fn begin(&self, group: Arc<ReadTogether>) {
+        self.groups.lock().push_back(group);
+    }
+
+    /// Groups that were read and are not committed.
+    pub(crate) fn open_groups(&self) -> usize {
+        self.groups.lock().len()
+    }
+
+    /// How much waits to be written: more than is being written now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.happened().waiting()
+    }
+
+    /// Number of the batch with which everything is written, at the latest, that was given to the
+    /// recorder before this was asked.
+    pub(crate) fn batch(&self) -> u64 {
+        self.taken.load(Ordering::Acquire) + 1
+    }
+
+    /// Number of the batch that was written last.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything is written that was given to the recorder before this was asked: what
+    /// the ledger says then leaves nothing of ours out. `false`: it is not, and was waited for long
+    /// enough.
+    pub(crate) async fn is_up_to_date(&self) -> bool {
+        let batch = self.batch();
+        self.news.notify_one();
+        let written = async {
+            loop {
+                // It hears of a batch from here on.
+                let wrote = self.wrote.notified();
+                if self.written() >= batch {
+                    return;
+                }
+                wrote.await;
+            }
+        };
+        tokio::time::timeout(WRITING, written).await.is_ok()
+    }
+
+    /// Everything is written that was taken until now. It is taken and written by one task.
+    pub(crate) fn wrote_taken(&self) {
+        let taken = self.taken.load(Ordering::Acquire);
+        self.written.store(taken, Ordering::Release);
+        self.wrote.notify_waiters();
+    }
+
+    /// What is to be written, and what may be committed after that.
+    pub(crate) fn take(&self) -> (Gathered, Vec<Position>) {
+        let mut positions = BTreeMap::new();
+        {
+            let mut groups = self.groups.lock();
+            while let Some(group) = groups.pop_front_if(|group| group.is_done()) {
+                for position in &group.positions {
+                    let place = (Arc::clone(&position.topic), position.partition);
+                    positions.insert(place, position.offset);
+                }
+            }
+        }
+        let happened = {
+            let mut happened = self.happened();
+            self.taken.fetch_add(1, Ordering::AcqRel);
+            happened.take()
+        };
+        let position = |((topic, partition), offset)| Position {
+            topic,
+            partition,
+            offset,
+        };
+        let positions = positions.into_iter().map(position).collect();
+        (happened, positions)
+    }
+}
