@@ -5,6 +5,8 @@
 //! that a transaction stays small. Nothing here writes: that is `recording`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dovecast_notification::EndpointId;
 
@@ -28,6 +30,34 @@ pub(crate) struct Gathered {
     switched_off: BTreeMap<EndpointId, String>,
     /// When deliveries are due by a clock that was set.
     postponed: Vec<(OwedId, Millis)>,
+    /// As long as there are any of those.
+    permit: Option<DueTimesPermit>,
+}
+
+/// How many lists of due times are not written yet, which were made after the clock was set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnwrittenDueTimes(Arc<AtomicUsize>);
+
+/// Counts one such list until it is written, and dropped.
+#[derive(Debug)]
+pub(crate) struct DueTimesPermit(UnwrittenDueTimes);
+
+impl UnwrittenDueTimes {
+    /// Whether due times have still to be written.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+
+    fn permit(&self) -> DueTimesPermit {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        DueTimesPermit(self.clone())
+    }
+}
+
+impl Drop for DueTimesPermit {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What has become of one range. It is applied from the first field to the last.
@@ -88,28 +118,35 @@ impl Gathered {
         self.large
     }
 
-    /// Takes other due times in the place of those that are not written yet; returns how many those
-    /// were.
-    pub(crate) fn postpone(&mut self, postponed: Vec<(OwedId, Millis)>) -> usize {
-        std::mem::replace(&mut self.postponed, postponed).len()
+    /// Takes other due times in the place of those that are not written yet.
+    pub(crate) fn postpone(
+        &mut self,
+        postponed: Vec<(OwedId, Millis)>,
+        unwritten: &UnwrittenDueTimes,
+    ) {
+        self.permit = (!postponed.is_empty()).then(|| unwritten.permit());
+        self.postponed = postponed;
     }
 
     /// Takes all that is to be written next; more due times than one transaction takes stay.
     pub(crate) fn take(&mut self) -> Self {
         let most = self.postponed.len().min(POSTPONED_AT_A_TIME);
         let later = self.postponed.split_off(most);
+        let permit = self.permit.as_ref().filter(|_| !later.is_empty());
+        let permit = permit.map(|permit| permit.0.permit());
         std::mem::replace(
             self,
             Self {
                 postponed: later,
+                permit,
                 ..Self::default()
             },
         )
     }
 
-    /// Due times among it.
-    pub(crate) fn postponed(&self) -> usize {
-        self.postponed.len()
+    /// Counts the due times among it, if there are any, until it is dropped.
+    pub(crate) fn take_permit(&mut self) -> Option<DueTimesPermit> {
+        self.permit.take()
     }
 
     /// Everything, in the order in which it is written.

@@ -6,7 +6,7 @@
 //! them. Nothing here writes: that is `recording`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::behind::Growth;
 use crate::budget::Reserved;
 use crate::clock::{Clock, Waits, ms};
-use crate::gathered::Gathered;
+use crate::gathered::{Gathered, UnwrittenDueTimes};
 use crate::item::{Item, Origin, ReadTogether};
 use crate::ledger::{Happened, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
@@ -38,7 +38,7 @@ pub(crate) struct Recorder {
     held: Lock<Vec<Arc<Reserved>>>,
     clock: Clock,
     /// Due times that have still to be written after the clock was set.
-    postponing: AtomicUsize,
+    unwritten: UnwrittenDueTimes,
     /// Batches that were taken to be written, and that were written.
     taken: AtomicU64,
     written: AtomicU64,
@@ -55,7 +55,7 @@ impl Recorder {
         Self {
             clock: clock.clone(),
             waits: Waits::default(),
-            postponing: AtomicUsize::new(0),
+            unwritten: UnwrittenDueTimes::default(),
             taken: AtomicU64::new(0),
             written: AtomicU64::new(0),
             wrote: Notify::new(),
@@ -152,23 +152,14 @@ impl Recorder {
     /// and behind what is to be written already.
     pub(crate) fn postpone(&self) {
         let due = self.waits.due(self.clock.now_ms());
-        let mut happened = self.happened();
-        self.postponing.fetch_add(due.len(), Ordering::AcqRel);
         // Those of an earlier step are wrong by now.
-        let stale = happened.postpone(due);
-        self.postponing.fetch_sub(stale, Ordering::AcqRel);
-        drop(happened);
+        self.happened().postpone(due, &self.unwritten);
         self.news.notify_one();
     }
 
     /// Whether due times have still to be written.
     pub(crate) fn is_postponing(&self) -> bool {
-        self.postponing.load(Ordering::Acquire) > 0
-    }
-
-    /// Notes that some due times are written.
-    pub(crate) fn postponed(&self, written: usize) {
-        self.postponing.fetch_sub(written, Ordering::AcqRel);
+        self.unwritten.is_any()
     }
 
     /// A body was added to what has happened: the room it takes is not free before that is written.

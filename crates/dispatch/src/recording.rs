@@ -9,6 +9,7 @@ use dovecast_log::{Log, Position};
 use tokio::sync::mpsc;
 
 use crate::budget::Reserved;
+use crate::gathered::DueTimesPermit;
 use crate::ledger::{Happened, Ledger};
 use crate::panics::{REST, caught};
 use crate::shared::Shared;
@@ -21,8 +22,8 @@ const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// What is being written: kept where writing it has failed, or panicked.
 struct Batch {
     happened: Vec<Happened>,
-    /// Due times among it.
-    postponed: usize,
+    /// Due times are among it that are not written yet.
+    due_times: Option<DueTimesPermit>,
     /// Room in memory for its bodies.
     held: Vec<Arc<Reserved>>,
     positions: Vec<Position>,
@@ -61,7 +62,7 @@ async fn write<L: Log + Clone, S: Ledger>(
             match shared.record(&batch.happened).await {
                 Ok(()) => {
                     batch.happened = Vec::new();
-                    shared.recorder.postponed(batch.postponed);
+                    batch.due_times = None;
                     if shared.recorder.is_postponing() {
                         shared.recorder.news.notify_one();
                     }
@@ -101,9 +102,9 @@ async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     // Before it is taken: what ends now has written down what came of it.
     let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
     let held = shared.recorder.take_held();
-    let (gathered, positions) = shared.recorder.take();
+    let (mut gathered, positions) = shared.recorder.take();
     Batch {
-        postponed: gathered.postponed(),
+        due_times: gathered.take_permit(),
         // Others say what has happened meanwhile.
         happened: gathered.into_list(),
         held,

@@ -123,12 +123,12 @@ fn due_times_come_last_and_no_more_than_one_transaction_takes() {
     let mut gathered = Gathered::default();
     let due = |number| (id(number), 5);
     let few = POSTPONED_AT_A_TIME as u128;
-    assert_eq!(gathered.postpone(vec![due(0)]), 0);
-    assert_eq!(gathered.postpone((0..few + 2).map(due).collect()), 1);
+    let unwritten = UnwrittenDueTimes::default();
+    gathered.postpone(vec![due(0)], &unwritten);
+    gathered.postpone((0..few + 2).map(due).collect(), &unwritten);
     gathered.push(FailedAgain(owed(1)));
     assert_eq!((gathered.waiting(), gathered.attempts()), (1, 0));
     let first = gathered.take();
-    assert_eq!(first.postponed(), 1_000);
     let first = first.into_list();
     assert_eq!(first.len(), 1_001);
     assert_eq!(first.first(), Some(&FailedAgain(owed(1))));
@@ -136,4 +136,24 @@ fn due_times_come_last_and_no_more_than_one_transaction_takes() {
     assert_eq!(gathered.take().into_list(), rest);
     assert_eq!(gathered.take().into_list(), []);
     assert_eq!(gathered.waiting(), 0);
+}
+
+#[test]
+fn due_times_are_unwritten_until_the_last_list_of_them_is_dropped() {
+    let mut gathered = Gathered::default();
+    let unwritten = UnwrittenDueTimes::default();
+    let due = |number| (id(number), 5);
+    gathered.postpone(Vec::new(), &unwritten);
+    assert!(!unwritten.is_any(), "there are none");
+    gathered.postpone(vec![due(0)], &unwritten);
+    let more = POSTPONED_AT_A_TIME as u128 + 1;
+    gathered.postpone((0..more).map(due).collect(), &unwritten);
+    let mut batches = [gathered.take(), gathered.take()];
+    let permits = batches.each_mut().map(Gathered::take_permit);
+    assert!(gathered.take().take_permit().is_none(), "nothing is left");
+    for permit in permits {
+        assert!(unwritten.is_any(), "one is held still");
+        drop(permit.expect("due times are among it"));
+    }
+    assert!(!unwritten.is_any());
 }
