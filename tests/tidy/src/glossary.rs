@@ -1,7 +1,8 @@
-//! The glossary of ARCHITECTURE.md: an entry for each type that one crate takes from another.
+//! The glossary of ARCHITECTURE.md: one entry for each type that one crate takes from another, and
+//! for no type that is not there.
 //!
 //! What counts is the text: a name with capitals in a path that begins with `dovecast_`, in
-//! `crates/*/src`, of what is no test.
+//! `crates/*/src`, of what is no test; a type is there where it is declared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,9 @@ use crate::source::Source;
 
 /// Crates whose types need no entry: what only tests use.
 const UNLISTED: [&str; 1] = ["testkit"];
+
+/// Words by which a type is declared.
+const DECLARATIONS: [&str; 4] = ["struct", "enum", "trait", "type"];
 
 /// Types that are used across crates, each with a file that uses it.
 #[must_use]
@@ -77,32 +81,68 @@ fn capitalised(path: &str) -> Vec<String> {
     names
 }
 
-/// Names that the glossary explains.
-#[must_use]
-pub fn entries(text: &str) -> BTreeSet<String> {
-    let rows = table(text, "## Glossary");
-    let names = rows.iter().filter_map(|(_, cells)| cells.first());
-    names
-        .flat_map(|cell| quoted(cell))
-        .map(str::to_owned)
+/// Words that the glossary explains, each with its line; types are in backticks.
+fn words(text: &str) -> Vec<(usize, String)> {
+    let rows = table(text, "## Glossary").into_iter();
+    let cells = rows.filter_map(|(line, cells)| Some((line, *cells.first()?)));
+    cells
+        .flat_map(|(line, cell)| {
+            cell.split(',')
+                .map(move |word| (line, word.trim().to_owned()))
+        })
         .collect()
 }
 
-/// Types without an entry. An entry that no type has any more is left to the reader: it may explain
-/// a word.
+/// Types without an entry, words that have two, and entries of types that are not there.
 #[must_use]
-pub fn missing(text: &str, sources: &[Source]) -> Vec<Finding> {
-    let entries = entries(text);
-    let shared = shared_types(sources);
-    let unexplained = shared
-        .into_iter()
-        .filter(|(name, _)| !entries.contains(name));
-    let finding = |(name, user): (String, String)| Finding {
-        what: format!("say in the glossary of ARCHITECTURE.md what `{name}` is; `{user}` uses it"),
-        place: name,
-        line: 0,
-    };
-    unexplained.map(finding).collect()
+pub fn check(text: &str, sources: &[Source]) -> Vec<Finding> {
+    let words = words(text);
+    let types: BTreeSet<&str> = words.iter().flat_map(|(_, word)| quoted(word)).collect();
+    let shared = shared_types(sources).into_iter();
+    let unexplained = shared.filter(|(name, _)| !types.contains(name.as_str()));
+    let mut findings: Vec<Finding> = unexplained
+        .map(|(name, user)| {
+            let what = format!("say what `{name}` is in the glossary; `{user}` uses it");
+            finding(0, what)
+        })
+        .collect();
+    let declared = declared(sources);
+    let mut seen = BTreeSet::new();
+    for (line, word) in &words {
+        if !seen.insert(word) {
+            let what = format!("{word} is explained twice: one word, one row");
+            findings.push(finding(*line, what));
+        }
+        for name in quoted(word) {
+            if !declared.contains(name) {
+                let what = format!("`{name}` is explained, but there is no such type");
+                findings.push(finding(*line, what));
+            }
+        }
+    }
+    findings
+}
+
+/// Types that are declared in crates.
+fn declared(sources: &[Source]) -> BTreeSet<&str> {
+    let sources = sources.iter();
+    let of_crates = sources.filter(|source| source.path.starts_with("crates/"));
+    let mut declared = BTreeSet::new();
+    for line in of_crates.flat_map(|source| source.text.lines()) {
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        if words.any(|word| DECLARATIONS.contains(&word)) {
+            declared.extend(words.next());
+        }
+    }
+    declared
+}
+
+fn finding(line: usize, what: String) -> Finding {
+    Finding {
+        place: "ARCHITECTURE.md".to_owned(),
+        line,
+        what,
+    }
 }
 
 #[cfg(test)]
@@ -137,15 +177,44 @@ mod tests {
         }
     }
 
+    fn check_text(glossary: &str, expected: &[&str]) {
+        let text = format!("## Glossary\n\n| word | meaning |\n| --- | --- |\n{glossary}");
+        let sources = [
+            Source::new("crates/a/src/b.rs", "use dovecast_log::{Log, Mark};"),
+            Source::new("crates/log/src/lib.rs", "pub trait Log: Send {}"),
+            Source::new("crates/log/src/mark.rs", "    pub(crate) struct Mark(u8);"),
+        ];
+        let findings = check(&text, &sources);
+        let said: Vec<_> = findings.iter().map(|found| found.what.as_str()).collect();
+        assert_eq!(said, expected, "{glossary}");
+    }
+
+    #[test]
+    fn a_glossary_with_one_entry_for_each_type_is_left_alone() {
+        check_text("| `Log`, `Mark`, lane | ... |\n", &[]);
+        check_text("| `Log` | ... |\n| `Mark` | ... |\n", &[]);
+    }
+
     #[test]
     fn a_type_without_an_entry_is_found() {
-        let text = "## Glossary\n\n| word | meaning |\n| --- | --- |\n| `Log`, `Record` | ... |\n";
-        let sources = [Source::new(
-            "crates/a/src/b.rs",
-            "use dovecast_log::{Log, Mark};",
-        )];
-        let findings = missing(text, &sources);
-        let places: Vec<_> = findings.iter().map(|found| found.place.as_str()).collect();
-        assert_eq!(places, ["Mark"]);
+        let expected = "say what `Mark` is in the glossary; `crates/a/src/b.rs` uses it";
+        check_text("| `Log`, lane | ... |\n", &[expected]);
+    }
+
+    #[test]
+    fn a_word_with_two_entries_is_found() {
+        for (rows, word) in [
+            ("| `Log`, `Mark` | ... |\n| `Log` | ... |\n", "`Log`"),
+            ("| `Log`, `Mark`, lane | ... |\n| a, lane | ... |\n", "lane"),
+        ] {
+            let expected = format!("{word} is explained twice: one word, one row");
+            check_text(rows, &[&expected]);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_a_type_that_is_not_there_is_found() {
+        let expected = "`Group` is explained, but there is no such type";
+        check_text("| `Group`, `Log`, `Mark` | ... |\n", &[expected]);
     }
 }
