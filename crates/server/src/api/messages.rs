@@ -144,8 +144,13 @@ pub(crate) async fn create(
         return Ok((after, sent).into_response());
     }
     let json = &*body.bytes;
-    let made = (key.id(&sender, 0, json), Now::default());
-    let (record, id) = record(&api, (json, "the body"), &sender, made)?;
+    let told = Told {
+        json,
+        what: "the body",
+        id: key.id(&sender, 0, json),
+        now: Now::default(),
+    };
+    let (record, id) = record(&api, &sender, &told)?;
     let taken = api.outbox.append(record).await;
     taken.map_err(|reason| ApiError::not_taken(&reason))?;
     let data = Message::new(id);
@@ -170,13 +175,24 @@ impl Default for Now {
     }
 }
 
+/// A notification as a request has it.
+struct Told<'a> {
+    json: &'a [u8],
+    /// Which part of the request it is, for errors.
+    what: &'a str,
+    /// The id that its record gets.
+    id: Uuid,
+    now: Now,
+}
+
 /// The record of a notification, and its id as it is shown.
-fn record(
-    api: &Api,
-    (json, what): (&[u8], &str),
-    sender: &Sender,
-    (id, now): (Uuid, Now),
-) -> Result<(NewRecord, String), ApiError> {
+fn record(api: &Api, sender: &Sender, told: &Told) -> Result<(NewRecord, String), ApiError> {
+    let Told {
+        json,
+        what,
+        id,
+        now,
+    } = *told;
     if json.len() > super::MAX_BODY_BYTES {
         return Err(ApiError::payload_too_large(format!(
             "{what} is longer than {} bytes",

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{self, MessagesBody};
-use super::{IdempotencyKey, Message, Now, record};
+use super::{IdempotencyKey, Message, Now, Told, record};
 use crate::api::Api;
 use crate::api::error::{ApiError, ErrorObject, ErrorSource};
 use dovecast_operations::Sender;
@@ -73,8 +73,13 @@ pub(super) async fn send(
     let (mut accepted, mut records): (Vec<Accepted>, Vec<NewRecord>) = Default::default();
     let mut retry_after = None;
     for (place, json) in items.into_iter().enumerate() {
-        let id = key.id(sender, place, json);
-        match record(api, (json, "the notification"), sender, (id, now)) {
+        let told = Told {
+            json,
+            what: "the notification",
+            id: key.id(sender, place, json),
+            now,
+        };
+        match record(api, sender, &told) {
             Ok((record, shown)) => {
                 accepted.push(Accepted { place, shown });
                 records.push(record);
