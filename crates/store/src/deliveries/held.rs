@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dovecast_dispatch::ledger::{Millis, OwedRange, RangeId};
 use dovecast_log::LineLimit;
@@ -45,8 +45,6 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A database that refuses for long is asked so often: what is held is written again soon after it
 /// takes it.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// How often it is logged that our role may not ask for the timeline any more.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Where a range that we work on begins and ends by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +66,8 @@ pub(crate) struct Held {
     /// Until when we live, as was last acknowledged.
     alive_until_ms: i64,
     timeline: Option<String>,
-    /// When it was last told that our role may not ask for it any more.
-    refused_told: Option<Instant>,
+    /// What bounds the lines about our role, as long as it may not ask for it any more.
+    refused: Option<LineLimit>,
     /// Whether a loss was seen, and nothing was done about it yet.
     has_lost: bool,
     /// Tasks that write again what we hold.
@@ -98,13 +96,14 @@ impl Held {
         has_lost
     }
 
-    /// Logs that the timeline of the database is not known any more.
-    fn tell_refused(&mut self) {
-        self.refused_told = Some(Instant::now());
-        tracing::warn!(
-            "PostgreSQL does not let this role ask for its timeline any more (EXECUTE on pg_walfile_name and pg_current_wal_lsn): \
-             a failover that loses commits may not be noticed"
-        );
+    /// Logs now and then that the timeline of the database is not known any more.
+    fn log_refused(&self) {
+        if self.refused.as_ref().is_some_and(LineLimit::take) {
+            tracing::warn!(
+                "PostgreSQL does not let this role ask for its timeline any more (EXECUTE on pg_walfile_name and pg_current_wal_lsn): \
+                 a failover that loses commits may not be noticed"
+            );
+        }
     }
 
     pub(super) fn claimed(&mut self, ranges: &[OwedRange]) {
@@ -189,7 +188,8 @@ impl Store {
         held.has_lost |= (last != NEVER && is_older) || is_another;
         held.timeline = now;
         if known.is_some() && held.timeline.is_none() {
-            held.tell_refused();
+            held.refused = Some(LineLimit::default());
+            held.log_refused();
         }
         Ok(())
     }
@@ -215,14 +215,10 @@ impl Store {
         // What fails here is asked for again by the next heartbeat.
         if let Ok(Some(found)) = self.ask_timeline().await {
             let mut held = self.held();
-            (held.timeline, held.refused_told) = (Some(found), None);
+            (held.timeline, held.refused) = (Some(found), None);
             return;
         }
-        let mut held = self.held();
-        let told = held.refused_told;
-        if told.is_some_and(|told| told.elapsed() >= LOG_INTERVAL) {
-            held.tell_refused();
-        }
+        self.held().log_refused();
     }
 
     /// `None`: our role may not ask.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dovecast_log::LineLimit;
+
 /// Bytes of lines that wait while standard error takes nothing; some thousand lines.
 const QUEUE_BYTES: usize = 1024 * 1024;
 /// How long the end of the process waits for lines that were not written yet.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often lost lines are logged themselves.
-const LOST_REPEAT: Duration = Duration::from_mins(1);
 /// How soon a standard error that does not block is tried again when it is full.
 const FULL_RETRY: Duration = Duration::from_millis(20);
 
@@ -99,7 +99,7 @@ impl Lines {
     }
 
     fn run(&self, mut out: impl Write) {
-        let mut told = (0, None::<Instant>);
+        let (lines, mut logged) = (LineLimit::default(), 0);
         let mut is_torn = false;
         loop {
             let line = self.take();
@@ -111,13 +111,12 @@ impl Lines {
                 continue;
             }
             let lost = self.lost();
-            let is_due = told.1.is_none_or(|at| at.elapsed() >= LOST_REPEAT);
-            if lost > told.0 && is_due {
+            if lost > logged && lines.take() {
                 tracing::warn!(
-                    lines = lost - told.0,
+                    lines = lost - logged,
                     "lines of this log could not be written and are lost"
                 );
-                told = (lost, Some(Instant::now()));
+                logged = lost;
             }
         }
     }
