@@ -215,7 +215,7 @@ async fn lose_some(world: &World, size: Size) {
     .await;
     let taken_over = world.claims.kept().taken_over.clone();
     assert!(taken_over.len() >= left.len());
-    let look_ms = i64::try_from(measured::LOOK.value * 1_000).expect("it fits");
+    let look_ms = i64::try_from(measured::TAKE_UP_INTERVAL.value * 1_000).expect("it fits");
     let session_ms = i64::try_from(SESSION.as_millis()).expect("it fits");
     // Where order is wanted, ranges go with their partition.
     for (is_in_order, bound_ms) in [(false, look_ms), (true, session_ms + look_ms)] {

@@ -86,7 +86,7 @@ constants! {
         "Most transactions of a dispatcher that write down what has happened";
     ALIVE = 5 "s", Decided "ALIVE of crates/dispatch/src/heartbeat.rs",
         "Time after its last heartbeat until what a dispatcher has claimed is free";
-    LOOK = 2 "s", Decided "LOOK_INTERVAL of crates/dispatch/src/take_up.rs",
+    TAKE_UP_INTERVAL = 2 "s", Decided "TAKE_UP_INTERVAL of crates/dispatch/src/take_up.rs",
         "Time from one look for ranges that nobody delivers to the next";
     PARTITIONS_PER_DISPATCHER = 5 "partitions", Decided "crates/plan",
         "Partitions of a dispatcher: what one leaves is spread over five others";

@@ -92,7 +92,7 @@ impl Plan {
             attempts_kept_s: store.kept_s,
             range_rows: store.ranges,
             wal_bytes_per_second: store.wal,
-            taken_over_s: m::ALIVE.of() + m::LOOK.of(),
+            taken_over_s: m::ALIVE.of() + m::TAKE_UP_INTERVAL.of(),
             parts,
             machines,
             limits: Vec::new(),

@@ -169,7 +169,7 @@ pub(crate) struct DeliveryArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
     /// Most rows to print
-    #[arg(long, alias = "most", default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) limit: usize,
 }
 

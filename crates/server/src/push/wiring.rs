@@ -30,7 +30,7 @@ use crate::logs::Logs;
 use crate::serve::Stopping;
 
 /// How long until a part that has panicked begins anew.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What checks logins and brings pushes to devices.
 #[derive(Clone, Default)]
@@ -284,7 +284,7 @@ where
                     part = name,
                     "a part of mail push has panicked, and begins anew"
                 );
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             _ => return,
         }

@@ -4,9 +4,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Config, Role};
 
-/// Most descriptors that are asked for: several times what the largest bounds together come to.
-/// Tables of the kernel grow with the ones that are used.
-const MOST: u64 = 262_144;
+/// Descriptors that are asked for where the system allows so many: several times what the largest
+/// bounds together come to. Tables of the kernel grow with the ones that are used.
+const OPEN_FILES_WANTED: u64 = 262_144;
 /// Part of the descriptors that connections to endpoints take at most: one in so many.
 const OUTGOING_SHARE: u64 = 2;
 /// Descriptors of what is bounded by nothing else: the log and the store, sockets that are listened
@@ -17,8 +17,11 @@ const OTHERS: u64 = 200;
 /// that old programs need, and a process raises by itself (systemd's `DefaultLimitNOFILESoft`).
 pub(super) fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let (now, most) = (limit.current.unwrap_or(MOST), limit.maximum.unwrap_or(MOST));
-    let wanted = most.min(MOST);
+    let (now, most) = (
+        limit.current.unwrap_or(OPEN_FILES_WANTED),
+        limit.maximum.unwrap_or(OPEN_FILES_WANTED),
+    );
+    let wanted = most.min(OPEN_FILES_WANTED);
     if now >= wanted {
         return now;
     }

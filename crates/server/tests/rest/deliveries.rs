@@ -339,7 +339,7 @@ fn the_commands_show_what_became_of_deliveries_and_why(world: &World) -> Result<
         attempts.lines().count() == 2 && attempts.contains("HTTP/1.1 204 No Content"),
         "{attempts}"
     );
-    let letters = run(&["dead-letters", "--json", "--most", "1000"])?;
+    let letters = run(&["dead-letters", "--json", "--limit", "1000"])?;
     let letters: Vec<Value> = serde_json::from_str(&letters)?;
     let letter = letters.iter().find(|letter| letter["endpoint"] == *refused);
     let letter = letter.context("no dead letter")?;

@@ -45,7 +45,7 @@ pub(crate) fn refused(
 pub(crate) fn dead_letters(world: &World, endpoint: &str, count: usize) -> Result<Vec<Value>> {
     let mut last = Vec::new();
     let found = poll_until(ARRIVAL, || {
-        let all = ["dead-letters", "--json", "--most", "10000"];
+        let all = ["dead-letters", "--json", "--limit", "10000"];
         let all: Vec<Value> = serde_json::from_str(&world.server.run(all).ok()?).ok()?;
         last = all;
         last.retain(|letter| letter["endpoint"] == endpoint);

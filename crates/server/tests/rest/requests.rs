@@ -286,7 +286,7 @@ fn nothing_of_data_is_shown_or_logged(world: &World) -> Result<()> {
     for command in [
         &["endpoints", "--json"][..],
         &["attempts", &id, "--json"],
-        &["dead-letters", "--json", "--most", "1000"],
+        &["dead-letters", "--json", "--limit", "1000"],
     ] {
         shown.push(world.server.run(command)?);
     }

@@ -25,7 +25,7 @@ cases![
     what_is_known_of_mailboxes_goes_with_sessions_and_subscriptions,
 ];
 
-const MOST: u64 = 3;
+const MAX_SUBSCRIPTIONS: u64 = 3;
 /// For so long credentials that were stored are not forgotten.
 const MINUTE_MS: i64 = 60_000;
 
@@ -61,7 +61,7 @@ fn webhook(person: &Person) -> NewSubscription {
 }
 
 pub(crate) async fn put(store: &Store, new: NewSubscription) -> Result<PutSubscription> {
-    Ok(store.put_subscription(new, MOST).await?)
+    Ok(store.put_subscription(new, MAX_SUBSCRIPTIONS).await?)
 }
 
 async fn a_token_belongs_to_one_person_at_a_time(test: Test) -> Result<()> {

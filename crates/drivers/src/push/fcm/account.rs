@@ -34,9 +34,9 @@ const ASSERTED_FOR: Duration = Duration::from_mins(30);
 /// Time before the end of a token at which another one is asked for.
 const RENEWED_BEFORE: Duration = Duration::from_mins(5);
 /// Shortest time for which a token is used, whatever it says of its end.
-const LEAST: Duration = Duration::from_secs(10);
+const SHORTEST_USE: Duration = Duration::from_secs(10);
 /// Longest time for which a token is used: Google gives an hour.
-const MOST: Duration = Duration::from_hours(1);
+const LONGEST_USE: Duration = Duration::from_hours(1);
 /// Most bytes of the file of an account.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -243,8 +243,10 @@ impl Account {
         let header = format!("Bearer {}", granted.access_token);
         let mut header = HeaderValue::try_from(header).map_err(|_| NoToken::Unread)?;
         header.set_sensitive(true);
-        let lasts = granted.expires_in.map_or(MOST, Duration::from_secs);
-        let used = lasts.saturating_sub(RENEWED_BEFORE).clamp(LEAST, MOST);
+        let lasts = granted.expires_in.map_or(LONGEST_USE, Duration::from_secs);
+        let used = lasts
+            .saturating_sub(RENEWED_BEFORE)
+            .clamp(SHORTEST_USE, LONGEST_USE);
         Ok(AccessToken {
             header,
             until: asked + used,
