@@ -10,11 +10,12 @@
 )]
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use dovecast_dispatch::ledger::{AttemptRow, Happened, Ledger, Owed, RangeId};
+use dovecast_log::now_ms;
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{
     DatabasePlace, FlowEdit, KeySource, NewEndpoint, Receiver, RetryPolicy, Store, StoreOptions,
@@ -186,8 +187,7 @@ impl World<'_> {
     /// What a dispatcher asks while nothing happens: in two seconds it says twice that it lives,
     /// looks four times for what is due, and once for ranges.
     async fn idle(&self, name: &str, rounds: u64) -> Result<()> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let now_ms = i64::try_from(since.as_millis())?;
+        let now_ms = now_ms();
         self.store.beat(now_ms, now_ms + 5_000).await?;
         let before = self.figures()?;
         for _ in 0..rounds {

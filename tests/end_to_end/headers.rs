@@ -3,10 +3,10 @@
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
 use std::collections::HashSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_event::{ParsedHeaders, parse};
+use dovecast_testkit::clock::now_ms;
 use dovecast_testkit::dovecot::{Dovecot, Installation};
 use dovecast_testkit::kafka::RealKafka;
 use dovecast_testkit::topic::Record;
@@ -71,13 +71,9 @@ fn small_session(dovecot: &Dovecot) -> Result<[(&'static str, Session); 2]> {
     Ok([("carol", lmtp), ("alice@example.org", imap)])
 }
 
-fn now_ms() -> Result<u128> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())
-}
-
 /// The small session over one listener, read back, keys and headers checked.
 fn check_session(on: Installation, shared: &Shared) -> Result<()> {
-    let before = now_ms()?;
+    let before = now_ms();
     let options = format!("topic={}", shared.topic);
     let dovecot = dovecot(on, &options, &shared.settings)?.start()?;
     let sessions = small_session(&dovecot)?;
@@ -88,7 +84,7 @@ fn check_session(on: Installation, shared: &Shared) -> Result<()> {
     let mut reader = shared.reader()?;
     let mut records = reader.read(count, ARRIVAL).with_context(|| dovecot.log())?;
     records.extend(reader.drain()?);
-    let after = now_ms()?;
+    let after = now_ms();
     for (user, session) in &sessions {
         let own: Vec<&Record> = records
             .iter()
@@ -167,7 +163,7 @@ fn check_records(user: &str, session: &Session, records: &[&Record]) -> Result<(
     Ok(())
 }
 
-fn check_time_and_host(record: &Record, before_ms: u128, after_ms: u128) -> Result<()> {
+fn check_time_and_host(record: &Record, before_ms: i64, after_ms: i64) -> Result<()> {
     let header = headers(record)?;
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
     ensure!(
@@ -176,7 +172,7 @@ fn check_time_and_host(record: &Record, before_ms: u128, after_ms: u128) -> Resu
         header.host
     );
     // The first 48 bits of a UUIDv7 are its time in milliseconds.
-    let ms = header.id.as_u128() >> 80;
+    let ms = i64::try_from(header.id.as_u128() >> 80)?;
     ensure!(
         (before_ms..=after_ms).contains(&ms),
         "the id of {record} is of {ms}, not between {before_ms} and {after_ms}"
@@ -199,7 +195,7 @@ fn check_time_and_host(record: &Record, before_ms: u128, after_ms: u128) -> Resu
 
 /// Milliseconds since the epoch of `2026-11-20T21:35:28.123Z` (days by the proleptic Gregorian
 /// calendar).
-fn rfc3339_ms(text: &str) -> Option<u128> {
+fn rfc3339_ms(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     // Years begin in March, so that the leap day is the last one.
@@ -211,7 +207,7 @@ fn rfc3339_ms(text: &str) -> Option<u128> {
     let days =
         year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
-    u128::try_from(seconds * 1000 + number(20..23)?).ok()
+    Some(seconds * 1000 + number(20..23)?)
 }
 
 fn records_keys_and_headers_are_right_over_plaintext(on: Installation) -> Result<()> {

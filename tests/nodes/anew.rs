@@ -1,8 +1,7 @@
 //! The topic is deleted and made anew while an endpoint owes ranges of it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result};
+use dovecast_testkit::clock::now_ms;
 use dovecast_testkit::endpoint::HookEndpoint;
 use serde_json::json;
 
@@ -66,10 +65,10 @@ impl Numbers {
     }
 
     fn append(&self, numbers: std::ops::Range<u32>) -> Result<()> {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        let now_ms = now_ms();
         let record = |number| -> Result<_> {
             let mut record = notification(&self.account, "", number);
-            record.timestamp_ms = i64::try_from(now_ms)?;
+            record.timestamp_ms = now_ms;
             Ok(record)
         };
         append(

@@ -7,7 +7,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
+
+use dovecast_log::now_ms;
 
 /// How far a time may lie ahead of this node's clock and still be believed: clocks of nodes differ,
 /// and are set by little all the time. What is further ahead was written before the clock was set
@@ -90,13 +92,4 @@ impl Clock {
             None => passed_ms(),
         }
     }
-}
-
-/// The system's clock: milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    // A clock before 1970 is taken for 1970.
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

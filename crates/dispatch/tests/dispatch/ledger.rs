@@ -4,12 +4,13 @@ mod happened;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use dovecast_dispatch::ledger::{
     AttemptRow, BEHIND, Claimed, Claiming, DeadLetter, Debts, Happened, LEFT_ALONE_MS, Ledger,
     LedgerError, Millis, Owed, OwedId, OwedRange, RangeId, TopicPartition,
 };
+use dovecast_log::now_ms;
 use dovecast_notification::{EndpointId, OrderKey};
 
 #[derive(Clone)]
@@ -59,11 +60,6 @@ pub(crate) struct Kept {
 
 /// Deliveries of one key that are claimed at a time.
 const RUN: usize = 50;
-
-fn now_ms() -> Millis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    Millis::try_from(now.expect("after 1970").as_millis()).expect("not so late")
-}
 
 impl Kept {
     /// What is owed of a key, in order, and whether it is claimed.

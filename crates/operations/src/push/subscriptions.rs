@@ -1,7 +1,8 @@
 //! Acts on subscriptions of the person who asks.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use dovecast_log::now_ms;
 use dovecast_mail_push::message::person as person_json;
 use dovecast_mail_push::subscription::{BadFields, FieldFault, SubscriptionFields};
 use dovecast_mail_push::{
@@ -218,11 +219,4 @@ fn refused(faults: BadFields) -> Refusal {
         all.push(Fault::at(pointer, detail));
     }
     Refusal::Invalid(all)
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -2,14 +2,14 @@
 //! there first.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_event::UnixMillis;
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{
     Appended, GroupStatus, Header, Log, LogError, NewRecord, Position, Reader, Record, StartAt,
-    TopicStatus,
+    TopicStatus, now_ms,
 };
 use dovecast_relay::ship::{ShipOptions, Shipper};
 
@@ -17,11 +17,6 @@ use crate::PATIENCE;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const RECORDS: usize = 10;
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(now.expect("after 1970").as_millis()).expect("before the end of time")
-}
 
 /// A target that may keep its answers to itself, as one that is cut off does, and notes from which
 /// times on it is read.

@@ -3,10 +3,10 @@
 //! when that is written; what is read again after a crash replaces itself.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use dovecast_event::Record;
-use dovecast_log::{Consumer, LineLimit, Log, LogError, Position};
+use dovecast_log::{Consumer, LineLimit, Log, LogError, Position, now_ms};
 use dovecast_mail_push::plan::{deadline_ms, plan};
 use dovecast_mail_push::{EventPlan, MailEvent, Person, Subscription};
 use dovecast_notification::{EventAccount, Notification};
@@ -202,12 +202,4 @@ fn planned(
     let plan = plan(&told.event, &theirs, &mut conditions, now_ms);
     counters.add(Count::WrongPerson, plan.others as u64);
     (person.clone(), plan)
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dovecast_log::LineLimit;
+use dovecast_log::{LineLimit, now_ms};
 use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::retry::{DEADLINE, due_after};
 use dovecast_mail_push::{Push, PushAnswer, PushVerdict, Transport};
@@ -19,7 +19,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::counters::{Count, Counters};
-use super::engine::now_ms;
 
 /// Wakes the sender.
 pub(super) type News = Arc<Notify>;

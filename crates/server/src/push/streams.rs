@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use dovecast_log::Log;
+use dovecast_log::{Log, now_ms};
 use dovecast_mail_push::Topics;
 use dovecast_notification::EventAccount;
 use dovecast_operations::Refusal;
@@ -37,7 +37,6 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::PushApi;
 use super::counters::{Count, Counters};
-use super::engine::now_ms;
 use crate::serve::Stopping;
 use catch_up::CatchUp;
 pub(crate) use catch_up::Patience;

@@ -6,8 +6,9 @@
 
 use std::env;
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use dovecast_testkit::clock::now_ms;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -85,7 +86,7 @@ async fn measure(name: &str, (path, more): (&str, &str), count: usize) {
                     let time = rest
                         .split('.')
                         .next()
-                        .and_then(|text| text.parse::<u64>().ok());
+                        .and_then(|text| text.parse::<i64>().ok());
                     let _ = told.send(now_ms().saturating_sub(time.unwrap_or_default()));
                 }
             }
@@ -116,13 +117,6 @@ async fn measure(name: &str, (path, more): (&str, &str), count: usize) {
         at(1000)
     );
     world.counted("stream_cut", 0);
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a time");
-    u64::try_from(since.as_millis()).expect("milliseconds")
 }
 
 fn resident_kib(pid: u32) -> u64 {

@@ -1,9 +1,9 @@
 //! `/socket.io/appsuite/`, as clients of Engine.IO 3 and 4 speak it.
 
 use std::io::BufRead;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_testkit::PATIENCE;
+use dovecast_testkit::clock::now_ms;
 use dovecast_testkit::http::{Answer, Request};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -180,7 +180,7 @@ fn clients_that_poll_no_more_keep_nobody_from_catching_up() {
 }
 
 /// A stream of 12@3 is told what that person has missed.
-fn catches_up(world: &World, token: &str, since: u128) {
+fn catches_up(world: &World, token: &str, since: i64) {
     let query = format!("session={token}&last_event_id={since}");
     assert!(lines(world, &query).any(|line| line.contains("\"uid\":900,")));
 }
@@ -198,11 +198,6 @@ fn lines(world: &World, query: &str) -> impl Iterator<Item = String> + use<> {
     let mut reader = world.connect(&format!("GET /api/push/v1/events?{query} HTTP/1.1"));
     assert_eq!(head(&mut reader).0, 200);
     reader.lines().map(|line| line.expect("a line"))
-}
-
-fn now_ms() -> u128 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a time").as_millis()
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Accounts and users, made when they are first seen.
 
+use dovecast_log::now_ms;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::{AccountId, EndpointId, UserId};
-use crate::clock::now_ms;
 use crate::error::{Result, StoreError};
 use crate::id::Id;
 use crate::open::Store;

@@ -5,13 +5,13 @@
 //! it goes behind that in steps, each a short transaction; what was interrupted is finished by
 //! [`Store::finish_closings`], or by who closes the account again.
 
+use dovecast_log::now_ms;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::deletion::OF_ENDPOINT_ROWS;
 use super::listing::Page;
 use super::{AccountId, EndpointId};
-use crate::clock::now_ms;
 use crate::connection::Connection;
 use crate::error::{Result, StoreError};
 use crate::feed::Change;

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::connection::Connection;
+use dovecast_log::now_ms;
 use sqlx::any::AnyRow;
 
 use super::EndpointId;
 use super::endpoints::{Endpoint, SELECT};
 use super::secret_settings::SecretSettings;
 use super::settings::{StoredSettings, ring_for};
-use crate::clock::now_ms;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::connection::Connection;
 use dovecast_dispatch::ledger::BEHIND;
+use dovecast_log::now_ms;
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -18,7 +19,6 @@ use super::secrets::SigningSecret;
 use super::settings::{self, StoredSettings};
 use super::stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 use super::{AccountId, EndpointId};
-use crate::clock::now_ms;
 use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;

@@ -9,9 +9,10 @@ mod removed;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use dovecast_log::now_ms;
+
 use super::applications::{self, Application, EventType, Which};
 use super::{ApplicationId, EndpointId, EventTypeId, FilterId, FilterSet, TokenId, lost, owners};
-use crate::clock::now_ms;
 use crate::error::Result;
 use crate::feed::Change;
 use crate::id::Id;

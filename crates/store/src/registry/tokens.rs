@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
+use dovecast_log::now_ms;
 use dovecast_mail_push::Person;
 use sqlx::any::AnyRow;
 
 use super::{AccountId, TokenId, closing, owners, secrets};
-use crate::clock::now_ms;
 use crate::error::Result;
 use crate::feed::Change;
 use crate::open::Store;

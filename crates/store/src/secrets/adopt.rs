@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
+use dovecast_log::now_ms;
 use sqlx::any::AnyRow;
 
 use super::error::SecretsError;
 use super::key::{BadKeyId, KeyId};
 use super::keys::Keys;
 use super::source::KeySource;
-use crate::clock::now_ms;
 use crate::connection::{Connection, Transaction};
 use crate::error::Result;
 use crate::row;

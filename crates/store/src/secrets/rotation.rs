@@ -22,13 +22,13 @@ mod tables;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dovecast_log::now_ms;
 use sqlx::any::AnyRow;
 use tokio::time::Instant;
 
 use super::adopt::{current, needed, seal_with};
 use super::error::SecretsError;
 use super::key::{BadKeyId, KeyId};
-use crate::clock::now_ms;
 use crate::connection::Connection;
 use crate::error::{Result, with_sources};
 use crate::feed::Change;

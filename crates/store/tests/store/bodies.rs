@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger};
+use dovecast_log::now_ms;
 use dovecast_notification::NotificationId;
 use dovecast_store::{AccountPast, EndpointId, KeptPast, Store, Trimmed};
 use uuid::Uuid;
@@ -161,9 +162,7 @@ async fn a_node_of_before_bodies_redelivers_no_letter_whose_body_it_does_not_see
 async fn a_body_whose_letter_a_node_of_before_has_removed_goes(test: Test) -> Result<()> {
     let store = test.open().await?;
     let endpoint = endpoints(&store, "1", 1).await?[0];
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)?
-        .as_millis();
+    let now_ms = u128::try_from(now_ms())?;
     let all = (0..3).map(|number| letter(endpoint, now_ms + number));
     store.record(&each(Happened::Dead, all)).await?;
     test.execute("DELETE FROM dead_letter WHERE time_ms = (SELECT MIN(time_ms) FROM dead_letter)")?;

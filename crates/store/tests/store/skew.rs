@@ -1,11 +1,10 @@
 //! Nodes of one PostgreSQL whose clocks differ: what one of them owes is due for each of them when
 //! it was meant to be. A file of SQLite has one node, and goes by its clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use dovecast_dispatch::ledger::{DeadLetter, Happened, Ledger, Owed};
+use dovecast_log::now_ms;
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::{Clock, Store};
 use uuid::Uuid;
@@ -40,9 +39,8 @@ impl Node {
         })
     }
 
-    fn now_ms(&self) -> Result<i64> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        Ok(i64::try_from(since.as_millis())? + self.ahead_ms)
+    fn now_ms(&self) -> i64 {
+        now_ms() + self.ahead_ms
     }
 
     fn set(&mut self, by_ms: i64) {
@@ -52,7 +50,7 @@ impl Node {
 
     /// What it claims when so much time has passed: when that is due, from now on.
     async fn claims(&self, after_ms: i64) -> Result<Vec<i64>> {
-        let now_ms = self.now_ms()?;
+        let now_ms = self.now_ms();
         let owed = self.store.claim_owed(now_ms + after_ms, 10).await?;
         Ok(owed.iter().map(|owed| owed.due_ms - now_ms).collect())
     }
@@ -89,10 +87,10 @@ async fn what_is_owed_waits_as_long_whatever_the_clocks_of_nodes_show(test: Test
         for (name, write) in writes {
             if name != "owed" {
                 // Something that is there already.
-                let before = owed(one.now_ms()? + 3 * MINUTE_MS);
+                let before = owed(one.now_ms() + 3 * MINUTE_MS);
                 one.store.record(&[Happened::Owed(before)]).await?;
             }
-            let happened = write(owed(one.now_ms()? + 60 * MINUTE_MS));
+            let happened = write(owed(one.now_ms() + 60 * MINUTE_MS));
             one.store.record(&[happened]).await?;
             for node in [&one, &two] {
                 for after_ms in [0, 55 * MINUTE_MS] {
@@ -131,7 +129,7 @@ async fn what_is_delivered_again_is_due_now_whatever_the_clocks_of_nodes_show(
             notification: NotificationId(Uuid::from_u128(1)),
             content: Bytes::from_static(b"{}"),
             reason: "refused".to_owned(),
-            time_ms: one.now_ms()?,
+            time_ms: one.now_ms(),
             attempts: 1,
         };
         one.store.record(&[Happened::Dead(letter)]).await?;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dovecast_log::LineLimit;
+use dovecast_log::{LineLimit, now_ms};
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::plan::{Conditions, plan};
 use dovecast_mail_push::sources::{
@@ -29,7 +29,6 @@ use super::sink::Sink;
 use super::sources::Sources;
 use crate::config::mail_push::{MailNotify as Section, MailPushSection};
 use crate::push::counters::{Count, Counters};
-use crate::push::engine::now_ms;
 use crate::push::sender::News;
 
 /// Mailboxes that are looked into at a time; who comes next waits, and so do datagrams.

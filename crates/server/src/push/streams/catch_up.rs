@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_event::Record;
-use dovecast_log::{Log, LogError, Position, Reader, StartAt};
+use dovecast_log::{Log, LogError, Position, Reader, StartAt, now_ms};
 use dovecast_mail_push::MailEvent;
 use dovecast_mail_push::plan::deadline_ms;
 use dovecast_notification::EventAccount;
@@ -21,7 +21,6 @@ use super::outlet::{End, Outlet};
 use super::told::{Forms, Told};
 use super::turns::{Turn, Turns, TurnsOfPerson};
 use crate::push::counters::{Count, Counters};
-use crate::push::engine::now_ms;
 
 /// Messages that are read ahead of the client.
 const AHEAD: usize = 16;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_event::Record;
-use dovecast_log::{LineLimit, Log, LogError, Reader, StartAt};
+use dovecast_log::{LineLimit, Log, LogError, Reader, StartAt, now_ms};
 use dovecast_mail_push::MailEvent;
 use dovecast_notification::EventAccount;
 use tokio::sync::{Mutex, mpsc};
@@ -16,7 +16,6 @@ use super::cursor::Place;
 use super::hub::{Hub, Seen};
 use super::turns::Turns;
 use crate::push::counters::{Count, Counters};
-use crate::push::engine::now_ms;
 
 /// How long until the log is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);

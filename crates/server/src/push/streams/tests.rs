@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use dovecast_event::Record;
 use dovecast_log::embedded::EmbeddedConsumer;
 use dovecast_log::{
-    Appended, GroupStatus, LogError, NewRecord, Position, Reader, StartAt, TopicStatus,
+    Appended, GroupStatus, LogError, NewRecord, Position, Reader, StartAt, TopicStatus, now_ms,
 };
 use dovecast_mail_push::{MailEvent, Person, PushContent, Topic};
 
@@ -16,7 +16,6 @@ use super::request::Asked;
 use super::source::Next;
 use super::told::Forms;
 use super::*;
-use crate::push::engine::now_ms;
 
 const TOPIC: &str = "dovecot";
 /// Records that a client has missed: more than are read ahead of it.

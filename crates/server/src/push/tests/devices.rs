@@ -62,7 +62,7 @@ impl Running {
             key: Some(user.as_bytes().to_vec().into()),
             headers: Vec::new(),
             value: value.into_bytes().into(),
-            timestamp_ms: crate::push::engine::now_ms(),
+            timestamp_ms: dovecast_log::now_ms(),
             id: None,
         };
         self.log.append(vec![record]).await.expect("appended");

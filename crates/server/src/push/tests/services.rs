@@ -72,7 +72,7 @@ fn event(uid: u32, kind: &str, more: &str) -> NewRecord {
         key: Some(b"11@3".to_vec().into()),
         headers: Vec::new(),
         value: value.into_bytes().into(),
-        timestamp_ms: crate::push::engine::now_ms(),
+        timestamp_ms: dovecast_log::now_ms(),
         id: None,
     }
 }
