@@ -218,7 +218,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
             step => return step,
         }
         if place.is_none() {
-            // Whoever waits for a place holds none.
+            // A task that waits for a place holds none.
             for reader in readers.values_mut() {
                 reader.close(&shared.budget);
             }
@@ -229,7 +229,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
 }
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    /// If the range is still ours, whoever asks gets it.
+    /// Gives a range back, if it is still ours: the next dispatcher that asks gets it.
     pub(crate) fn release(&self, id: RangeId) {
         self.recorder.note(Happened::Released(id));
         self.recorder.news.notify_one();

@@ -150,7 +150,7 @@ async fn take<L: Log + Clone, S: Ledger>(
                 partition,
                 from = offsets.start,
                 to = offsets.end,
-                "notifications were removed from the log before they were read, and reach nobody"
+                "notifications were removed from the log before they were read, and reach no endpoint"
             );
         }
         Err(error) => shared.log_failed(&error).await,
@@ -175,7 +175,7 @@ async fn commit<L: Log + Clone, S: Ledger>(
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             // The next commit says the same and more; after a crash they are read again.
-            tracing::warn!(%error, "the position in the log cannot be kept");
+            tracing::warn!(%error, "the offsets of what is done cannot be committed, the next commit includes them");
             true
         }
         Err(panicked) => {

@@ -80,7 +80,7 @@ impl Dispatcher {
         }
     }
 
-    /// Whoever asks whether a filter matches has it found out where the dispatcher does, and waits
+    /// Evaluator of conditions, the dispatcher's own: questions whether a filter matches wait there
     /// for the same turns.
     pub fn evaluator(&self) -> Arc<Evaluator> {
         Arc::clone(&self.evaluator)

@@ -197,7 +197,7 @@ impl Outcome {
 }
 
 impl Attempt {
-    /// An attempt that may go well later, and to which nobody has answered. A long reason loses its
+    /// An attempt without an answer, which may go well later. A long reason loses its
     /// middle: what errors cite, such as the names of a certificate, may be as long as it likes.
     pub fn failed(reason: impl AsRef<str>) -> Self {
         Self::unanswered(Outcome::Failed {
@@ -239,9 +239,9 @@ impl Attempt {
 pub struct Settings<'a> {
     /// Number of the account: what it may take of what all share is bounded.
     pub account: &'a Arc<str>,
-    /// Shown to whoever may see the endpoint.
+    /// What is shown to all who may see the endpoint.
     pub open: &'a Map<String, Value>,
-    /// Never shown, and never part of an error.
+    /// What is never shown, and never part of an error.
     pub secret: &'a Map<String, Value>,
 }
 

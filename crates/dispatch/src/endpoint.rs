@@ -31,7 +31,7 @@ pub struct Endpoint {
     pub is_active: bool,
     /// Whether deliveries wait: those to a paused endpoint are owed.
     pub is_paused: bool,
-    /// When failures are tried again.
+    /// When deliveries that failed are retried.
     pub schedule: Schedule,
     /// Deliveries at a time.
     pub concurrency: usize,

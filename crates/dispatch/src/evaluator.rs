@@ -3,7 +3,8 @@
 //! Accounts take turns, and of each account one thread at most evaluates something: what one
 //! account has evaluated costs another the wait for a turn. What one account may have waiting is
 //! bounded, in the steps that conditions tell and in bytes. What exceeds that is not taken from the
-//! consumer, which leaves it to a range of the log; whoever waits for the answer is always taken.
+//! consumer, which leaves it to a range of the log; a question whose answer is waited for is always
+//! taken.
 
 mod queue;
 
@@ -87,12 +88,12 @@ struct Job {
     conditions: Vec<Arc<Condition>>,
     /// Verdicts of the conditions that were evaluated so far, in their order.
     verdicts: Vec<Verdict>,
-    /// As it was told before.
+    /// Steps that the conditions take, as they tell before they run.
     steps: u64,
     answer: oneshot::Sender<Vec<Verdict>>,
 }
 
-/// What conditions come to, in their order. Without whoever waits for it nothing more is evaluated.
+/// What conditions come to, in their order. When this is dropped nothing more is evaluated.
 pub(crate) type Verdicts = oneshot::Receiver<Vec<Verdict>>;
 
 /// What of an account's conditions on one notification is evaluated at once.
@@ -250,7 +251,7 @@ impl Inner {
             state = self.state();
             if is_done {
                 state.end(&job);
-                // Whoever waits is woken without the lock.
+                // The task that waits is woken without the lock.
                 drop(state);
                 job.answer();
                 state = self.state();
@@ -287,13 +288,13 @@ impl Job {
         }
     }
 
-    /// Whether there is nothing left to evaluate, or nobody to evaluate it for.
+    /// Whether nothing is left to evaluate, or the answer is not waited for any more.
     fn is_done(&self) -> bool {
         self.verdicts.len() == self.conditions.len() || self.answer.is_closed()
     }
 
     fn answer(self) {
-        // Whoever is gone needs no answer.
+        // It may not be waited for any more.
         let _ = self.answer.send(self.verdicts);
     }
 }

@@ -15,13 +15,13 @@ use crate::clock::ms;
 use crate::ledger::{Ledger, LedgerError};
 use crate::shared::Shared;
 
-/// For how long it holds that we live.
+/// Time after a heartbeat for which this dispatcher counts as living.
 const ALIVE: Duration = Duration::from_secs(5);
 
-/// How often we say that we live.
+/// Time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Says that we live, again and again.
+/// Stores one heartbeat after the other.
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     loop {
         match shared.beat().await {
@@ -32,7 +32,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
 }
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    /// Says that we live, and shall for a while.
+    /// Stores that this dispatcher lives, and will for a while.
     pub(crate) async fn beat(&self) -> Result<(), LedgerError> {
         // From before it is said: others may know it from then on.
         let now = Instant::now();

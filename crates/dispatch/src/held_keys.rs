@@ -15,8 +15,8 @@ use crate::lane::Lane;
 use crate::ledger::{Ledger, LedgerError};
 use crate::shared::Shared;
 
-/// How often it is asked: seldom enough for many keys, and soon enough for one that nobody else
-/// would free.
+/// Time between two questions which keys are free: long enough for many keys, and short enough for
+/// one that nothing else would free.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Keys that are named in one question: the statement stays short.
 const KEYS_PER_QUESTION: usize = 500;

@@ -3,8 +3,8 @@
 //!
 //! A host is down after failures in a row, without any answer, of several endpoints: one alone may
 //! be wrong itself, and has a breaker of its own. While it is down, endpoints that have failed wait
-//! for its probe, which they share. One that has not failed may try, few at a time: so nobody can
-//! keep a host from others by failing there. Any answer, whatever it says, ends it.
+//! for its probe, which they share. One that has not failed may try, few at a time: so no
+//! endpoint keeps a host from others by failing there. Any answer, whatever it says, ends it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -139,7 +139,7 @@ impl State {
         }
     }
 
-    /// Whether somebody has to catch up with this lane, and nobody does; `true` only once.
+    /// Whether the ranges of this lane have to be read, and no task does; `true` only once.
     pub(crate) fn wants_catching_up(&mut self) -> bool {
         let behind = self.behind.as_mut();
         behind.is_some_and(|behind| !std::mem::replace(&mut behind.is_caught_up_with, true))

@@ -1,5 +1,5 @@
 //! Looks after the queues of all endpoints (lanes), several times a second: what has changed of an
-//! endpoint, what waits too long, which queue nobody needs any more.
+//! endpoint, what waits too long, which queue is not needed any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,7 @@ const LANE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a lane is kept in which nothing is.
 const IDLE_LANE_KEPT: Duration = Duration::from_mins(5);
 
-/// Lanes whose deliveries wait too long are behind from now on, and those that nobody needs are
-/// forgotten.
+/// Has lanes fall behind whose deliveries wait too long, and forgets those that are not needed.
 pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     loop {
         tokio::time::sleep(LANE_CHECK_INTERVAL).await;

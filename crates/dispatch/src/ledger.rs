@@ -1,7 +1,7 @@
 //! What the dispatcher has to keep, and asks of a store: deliveries that are owed, ranges of the
 //! log that are owed, dead letters, attempts, how endpoints are.
 //!
-//! Whoever keeps it promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it
+//! A ledger promises: what [`Ledger::record`] has returned `Ok` for is durable, all of it
 //! or nothing. Several dispatchers may use one ledger: what one has claimed no other gets while it
 //! lives.
 
@@ -181,7 +181,7 @@ pub enum Happened {
     /// An owed delivery was not tried: due at another time, no longer claimed. Whole, so that one
     /// that the ledger has lost is there again.
     GivenBack(Owed),
-    /// An owed delivery that nobody has claimed is due at this time, by a clock that was set since
+    /// An owed delivery that is not claimed is due at this time, by a clock that was set since
     /// it was written.
     Postponed(OwedId, Millis),
     /// An owed delivery is done: delivered, or a dead letter.
@@ -227,7 +227,7 @@ pub struct Claiming {
 }
 
 /// How long a delivery in order may be due before a dispatcher claims it that does not read its
-/// partition: nobody may read it any more.
+/// partition: it may be that none reads it any more.
 pub const LEFT_ALONE_MS: Millis = 30_000;
 
 /// Owed deliveries that were claimed.
@@ -244,32 +244,34 @@ pub struct Claimed {
 /// What an endpoint owes of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Debts {
-    /// Ranges that nobody who lives had claimed: ours now.
+    /// Ranges that no living dispatcher had claimed: ours now.
     pub claimed: Vec<OwedRange>,
-    /// All other ranges, whoever has claimed them.
+    /// All other ranges, claimed by other dispatchers or by us.
     pub others: Vec<RangeId>,
     /// Keys of which a delivery is owed.
     pub keys: Vec<OrderKey>,
 }
 
-/// Keeps it.
+/// What deliveries that are owed, attempts and dead letters are stored in.
 pub trait Ledger: Clone + Send + Sync + 'static {
-    /// All of it, in one transaction; of one delivery and of one range in this order.
+    /// Stores what has happened, all of it in one transaction; of one delivery and of one range in
+    /// this order.
     fn record(&self, happened: &[Happened])
     -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// We live, and shall be taken for dead if this is not said again until `alive_until_ms`.
+    /// Stores that this dispatcher lives: the others take it for dead when `alive_until_ms` has
+    /// passed, unless it says so again before.
     fn beat(
         &self,
         now_ms: Millis,
         alive_until_ms: Millis,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// We live no more: what we have claimed is free.
+    /// Stores that this dispatcher has ended: what it has claimed is free.
     fn leave(&self) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Claims owed deliveries that are due and that nobody who lives has claimed. Of a key that is
-    /// delivered in order the first is claimed only, and what follows it at once.
+    /// Claims owed deliveries that are due and that no living dispatcher has claimed. Of a key that
+    /// is delivered in order the first is claimed only, and what follows it at once.
     fn claim(
         &self,
         claiming: Claiming,
@@ -322,21 +324,21 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         keys: Vec<OrderKey>,
     ) -> impl Future<Output = Result<Vec<OrderKey>, LedgerError>> + Send;
 
-    /// Partitions of which these endpoints owe ranges that nobody who lives has claimed.
+    /// Partitions of which these endpoints owe ranges that no living dispatcher has claimed.
     fn free_ranges(
         &self,
         endpoints: Vec<EndpointId>,
     ) -> impl Future<Output = Result<Vec<(EndpointId, TopicPartition)>, LedgerError>> + Send;
 
-    /// Endpoints that owe ranges which nobody who lives has claimed: first those that owe the
+    /// Endpoints that owe ranges which no living dispatcher has claimed: first those that owe the
     /// lowest offsets.
     fn owing_ranges(
         &self,
         now_ms: Millis,
     ) -> impl Future<Output = Result<Vec<EndpointId>, LedgerError>> + Send;
 
-    /// Ranges of these endpoints that nobody who lives has claimed, of each at most so many, those
-    /// with the lowest offsets; claimed by us now.
+    /// Claims ranges of these endpoints that no living dispatcher has claimed, of each endpoint at
+    /// most so many, those with the lowest offsets.
     fn claim_ranges_of(
         &self,
         now_ms: Millis,

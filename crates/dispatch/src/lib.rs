@@ -28,7 +28,7 @@
 //! | `budget` | bounds the bytes of what is in memory |
 //! | `retrier` | fetches owed deliveries that are due |
 //! | `take_over` | claims ranges of endpoints with an order, with their partition |
-//! | `take_up`, `taken_up` | claims ranges that nobody delivers, and delivers them; what it has claimed |
+//! | `take_up`, `taken_up` | claims ranges that no dispatcher delivers, and delivers them; what it has claimed |
 //! | `stats`, `timings` | what is counted, and how long attempts and deliveries take |
 //! | `reports` | how often the conditions of an account are logged |
 //! | `trace` | lets a person follow one notification |
@@ -36,8 +36,8 @@
 //! | `recording` | writes down what has happened, many things at a time |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
-//! read is committed when each of its deliveries is done or durably owed; whoever dies before reads
-//! it again, and receivers know it by its `webhook-id`.
+//! read is committed when each of its deliveries is done or durably owed; a process that dies
+//! before reads it again, and receivers know it by its `webhook-id`.
 
 #![forbid(unsafe_code)]
 

@@ -145,7 +145,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             Ok(Offering::Done) => {}
             // What is not committed is read again.
             _ if self.is_stopping() => return,
-            // Whoever reads the ranges asks again; what was offered already comes twice.
+            // The reader of the ranges asks again; what was offered already comes twice.
             Ok(Offering::Unknown) => self.leave_all(&live, candidates),
             Err(panicked) => {
                 self.panicked("matching", &panicked);

@@ -86,8 +86,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Offers a delivery of what was just read from the log; gives it back where its lane is full and drains
-    /// fast.
+    /// Offers a delivery of what was just read from the log; gives it back where its lane is full
+    /// and drains fast.
     fn offer_live(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
@@ -200,7 +200,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Sees to it that somebody takes what waits.
+    /// Begins workers for all that waits in a lane.
     pub(crate) fn wake_all(self: &Arc<Self>, lane: &Arc<Lane>) {
         let hired = lane.state().call_for_all();
         self.hire(lane, hired);
@@ -216,8 +216,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             state.wants_catching_up()
         };
         if wants_catching_up {
-            // Nobody hears it any more when the dispatcher stops: the ranges are written down, and
-            // free then.
+            // When the dispatcher stops there is no receiver any more: the ranges are written down,
+            // and free then.
             drop(self.fallen_behind.send(Arc::clone(lane)));
         }
         count(&self.counters.deferred, shed.items.len() as u64);

@@ -125,7 +125,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         });
         lane.state().put_back(item);
     } else if let End::Later = made.end {
-        // It is read again by whoever goes on with the range.
+        // It is read again when the range goes on.
         item.abandon();
     } else {
         item.settle();

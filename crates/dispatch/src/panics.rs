@@ -83,7 +83,7 @@ impl Panics {
         count(counter, 1);
         let lines = Arc::clone(self.lines.lock().entry(part).or_default());
         if lines.take() {
-            tracing::error!(part, panic = %panicked, "a part of the dispatcher has panicked, it goes on");
+            tracing::error!(part, panic = %panicked, "a part of the dispatcher has panicked, the others go on");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Order by key: asks the log how far partitions go, and says of which what is owed may be delivered
-//! (`read_up`).
+//! Order by key: asks the log how far partitions go, and says of which what is owed may be
+//! delivered (`read_up`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Whether what is owed in order of a partition may be delivered here. What is of no topic that
-    /// is dispatched nobody reads.
+    /// is dispatched is not read at all.
     pub(crate) fn is_read_up(&self, of: &TopicPartition) -> bool {
         match self.partitions.number(of) {
             Some(number) => !self.directory.has_ordered() || self.read_up.is_read(of, number),

@@ -33,7 +33,8 @@ const WINDOW: usize = 4;
 /// Most deliveries of a range that wait or are under way where those of a key go one after the
 /// other: more than may begin at a time, which bounds what is read ahead of a slow key.
 const ORDERED_WINDOW: usize = 1_000;
-/// How long a reader that has given nothing yet is kept, whoever wants its place.
+/// Time for which a reader that has given nothing yet is kept, also where others wait for its
+/// place.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long until what could not go on is looked at again.
 pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -206,7 +207,7 @@ impl<L: Log> RangeReader<L> {
                     return Step::Moved;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, it is tried again");
+                    tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, reading it is retried");
                     self.reader = None;
                     tokio::time::sleep(RETRY_INTERVAL).await;
                     // It may be that there is no such offset any more.
@@ -340,7 +341,7 @@ impl<L: Log> RangeReader<L> {
         shared.hire(lane, hired);
         match offered {
             Offered::Joins(joining) => shared.join(lane, vec![joining], Duration::ZERO),
-            // Whoever goes on with the range reads it again.
+            // It is read again when the range goes on.
             Offered::Ended(item) => item.abandon(),
             _ => {}
         }

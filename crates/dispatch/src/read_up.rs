@@ -1,12 +1,12 @@
 //! Order by key: which partitions were read as far as they went when they became this process's.
 //!
-//! What is owed of a key may stand in the log behind others of the key that nobody owes: those
+//! What is owed of a key may stand in the log behind others of the key that are not owed: those
 //! waited in memory when their process ended, and are read again, as they are not committed. So
 //! what is owed in order is delivered when its partition was read up to there: all that is read
 //! again has its place by then.
 //!
 //! Where nothing is to be read, what the group has committed says so. It does not where Kafka holds
-//! markers of transactions behind that, which it gives to nobody: so a partition counts as read,
+//! markers of transactions behind that, which no consumer gets: so a partition counts as read,
 //! too, when its leader answers, and nothing of it has come while the consumer waited for long.
 
 use std::collections::{BTreeMap, HashMap};

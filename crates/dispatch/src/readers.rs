@@ -62,8 +62,8 @@ impl Readers {
         Some(ReaderPlace::new(Arc::clone(&self.state)))
     }
 
-    /// Waits for a place, for an endpoint of an account; whoever does must hold none. `None` does
-    /// not happen: each who waits gets one.
+    /// Waits for a place, for an endpoint of an account; a task that waits must hold none. `None`
+    /// does not happen: each that waits gets one.
     pub(crate) async fn take(&self, account: &Arc<str>) -> Option<ReaderPlace> {
         if let Some(place) = self.try_take() {
             return Some(place);
@@ -92,7 +92,7 @@ impl State {
         waiting.push_back(given);
     }
 
-    /// Whoever is next.
+    /// The task that gets a place next: the accounts take turns.
     fn next(&mut self) -> Option<oneshot::Sender<ReaderPlace>> {
         let account = self.turns.pop_front()?;
         let waiting = self.waiting.get_mut(&account)?;

@@ -1,9 +1,9 @@
 //! What has happened to deliveries, until it is written to the ledger (the database), and which
 //! offsets of the log may be committed after that.
 //!
-//! Everything of a group is in `happened` before the group counts as done. So whoever looks for
-//! groups that are done first, and takes what has happened afterwards, has all that belongs to
-//! them. Nothing here writes: that is `recording`.
+//! Everything of a group is in `happened` before the group counts as done. So looking for groups
+//! that are done first, and taking what has happened afterwards, gets all that belongs to them.
+//! Nothing here writes: that is `recording`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

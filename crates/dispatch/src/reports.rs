@@ -1,5 +1,5 @@
-//! What is logged of the conditions of accounts: of each account once a minute, as its conditions may
-//! be too costly for every notification.
+//! What is logged of the conditions of accounts: of each account once a minute, as its conditions
+//! may be too costly for every notification.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! When a delivery that failed is tried again.
+//! When a delivery that failed is retried.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

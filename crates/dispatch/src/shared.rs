@@ -84,17 +84,17 @@ pub(crate) struct Shared<L, S> {
     pub(crate) cut_off_lines: LineLimit,
     pub(crate) hosts: Hosts,
     pub(crate) panics: Panics,
-    /// Lanes that have fallen behind, each once until somebody has caught up with it.
+    /// Lanes that have fallen behind, each once until its ranges are read.
     pub(crate) fallen_behind: mpsc::UnboundedSender<Arc<Lane>>,
-    /// Until when the others take us for alive, as we have last said.
+    /// Until when the other dispatchers believe that this one lives, by its last heartbeat.
     pub(crate) alive_until: Lock<Option<Instant>>,
-    /// How often we have begun to live: what was claimed in another life others may have claimed
-    /// since.
+    /// Number of this life among those of the dispatcher: what was claimed in another one others
+    /// may have claimed since.
     pub(crate) lives: AtomicU64,
     /// Until when no range is taken up, because the log could not be read.
     pub(crate) unreadable_until: Lock<Option<Instant>>,
     pub(crate) is_stopping: AtomicBool,
-    /// What is still under way is waited for no more.
+    /// Whether attempts that are still under way are waited for no more.
     pub(crate) is_over: AtomicBool,
 }
 
@@ -181,12 +181,12 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         until.is_none_or(|until| Instant::now() > until)
     }
 
-    /// No range is taken up for so long.
+    /// Takes up no range for so long: the log cannot be read.
     pub(crate) fn cannot_read(&self, rest: Duration) {
         *self.unreadable_until.lock() = Some(Instant::now() + rest);
     }
 
-    /// A part has panicked.
+    /// Counts and logs the panic of a part.
     pub(crate) fn panicked(&self, part: &'static str, panicked: &Panicked) {
         self.panics.note(&self.counters.panics, part, panicked);
     }
@@ -202,7 +202,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         .await
     }
 
-    /// Claims something of the ledger, unless we have ended: nobody would deliver it.
+    /// Claims something of the ledger, unless this life has ended: it would not be delivered.
     pub(crate) async fn claim<T>(
         &self,
         call: impl Future<Output = Result<T, LedgerError>>,
@@ -218,7 +218,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self.ask(call).await
     }
 
-    /// Nothing that was claimed is ours any more.
+    /// Claims nothing from now on, and gives back what was claimed.
     pub(crate) async fn leave(&self) -> Result<(), LedgerError> {
         self.is_over.store(true, Ordering::Release);
         // What is being claimed is claimed before, unless that hangs.
@@ -230,7 +230,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self.ask(async { self.ledger.record(happened).await }).await
     }
 
-    /// Counts and logs an error of the ledger, and waits before whoever has met it asks again.
+    /// Counts and logs an error of the ledger, and waits until it may be asked again.
     pub(crate) async fn ledger_failed(&self, error: &LedgerError) {
         count(&self.counters.ledger_errors, 1);
         if self.ledger_lines.take() {

@@ -2,9 +2,9 @@
 //! of it to endpoints that want order.
 //!
 //! Ranges of such an endpoint are delivered by the process that reads their partition, one after
-//! the other, and before anything new of it. So whoever gets a partition claims them, waits for
-//! those that another process has still claimed, and learns of which keys single deliveries are
-//! owed. Whoever has lost a partition leaves its ranges to the next.
+//! the other, and before anything new of it. So the process that gets a partition claims them,
+//! waits for those that another process has still claimed, and learns of which keys single
+//! deliveries are owed. A process that has lost a partition leaves its ranges to the next.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

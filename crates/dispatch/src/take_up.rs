@@ -1,9 +1,9 @@
-//! Takes up ranges of the log that nobody delivers, because whoever began them is gone.
+//! Takes up ranges of the log that no dispatcher delivers: the one that began them is gone.
 //!
 //! Of each endpoint some are claimed at a time, and more when those come to their end; one task
 //! reads all ranges of an endpoint. Endpoints that are known to be down come last, and hold one
 //! range to probe with. What a paused endpoint owes is not claimed: it costs nothing here, and
-//! whoever is free takes it up when the endpoint goes on.
+//! a dispatcher that has room takes it up when the endpoint is paused no more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::range_reader::{RangeReader, Step};
 use crate::shared::Shared;
 use crate::take_over;
 
-/// How often all endpoints are looked for that owe ranges which nobody delivers.
+/// Time between two searches for endpoints that owe ranges which no dispatcher delivers.
 const TAKE_UP_INTERVAL: Duration = Duration::from_secs(2);
-/// How long endpoints that want more are gathered before it is claimed.
+/// Time for which endpoints that want more ranges are gathered before some are claimed.
 const GATHER: Duration = Duration::from_millis(10);
 /// Endpoints whose ranges are claimed in one statement: it stays short.
 const ENDPOINTS_PER_CLAIM: usize = 50;
@@ -64,7 +64,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     }
 }
 
-/// Looks for all endpoints that owe what nobody delivers.
+/// Takes up ranges of all endpoints that owe some which no dispatcher delivers.
 async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(), LedgerError> {
     if !shared.can_read() {
         return Ok(());
@@ -155,7 +155,7 @@ struct Turn<L: Log + Clone, S: Ledger> {
     shared: Arc<Shared<L, S>>,
     endpoint: EndpointId,
     begun: Vec<Begun>,
-    /// Whether the endpoint is another task's, if it is anybody's.
+    /// Whether another task has the endpoint by now, or none.
     has_left: bool,
 }
 
@@ -221,7 +221,8 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         }
     }
 
-    /// Nobody wants it any more; or the endpoint is so new that we have not heard of it.
+    /// Gives up the ranges of an endpoint that is gone, or so new that this process does not know
+    /// it: the ledger knows which.
     fn is_unwanted(&mut self) {
         let queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
             Some(taken) => std::mem::take(&mut taken.queue),
@@ -253,7 +254,7 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         }
         self.begun = kept;
         for begun in idle {
-            // Whoever claims it next may get further before it comes back.
+            // The next to claim it may get further before it comes back.
             readers.remove(&begun.range.id);
             self.release(begun.range);
         }

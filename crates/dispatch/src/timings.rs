@@ -1,6 +1,6 @@
 //! How long attempts take, by what was answered, and how long it is from an event to its delivery.
 //!
-//! Classes of answers are few and fixed, so that nobody outside can make up more of them.
+//! Classes of answers are few and fixed, so that no one outside can make up more of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

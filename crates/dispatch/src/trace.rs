@@ -1,5 +1,5 @@
 //! Spans that follow a notification by its id, from the log to the attempt. At the level `debug`:
-//! where nobody asks for it they cost a comparison.
+//! where it is not asked for they cost a comparison.
 //!
 //! `notification{id, topic, partition, offset}` begins when a record is read, and again when a
 //! delivery is owed and due (`notification{id, failures}`). Each `attempt{endpoint, number}` is

@@ -3,8 +3,8 @@
 //!
 //! Of each key one delivery is in the lane's queue or under way; the others wait in the line of the
 //! key. While the ledger owes a delivery of a key, what comes of that key *joins* it there: it is
-//! owed behind the one that failed, and holds up nothing here. Whoever claims what is owed of a key
-//! gets it in order, and its line is free again once all that was owed is here.
+//! owed behind the one that failed, and holds up nothing here. A dispatcher that claims what is
+//! owed of a key gets it in order, and its line is free again once all that was owed is here.
 //!
 //! So a delivery is made only when each earlier one of its key was made by this process, or is done
 //! as the ledger knew when this process began to read the partition. Another process that still

@@ -95,7 +95,8 @@ impl<L: Log> RangeReader<L> {
             }
         }
         if self.waiting.is_empty() && self.heard.elapsed() >= GRACE {
-            // A log that was made anew is read from its beginning by whoever was beyond its end.
+            // A log that was made anew is read from its beginning by a reader that was beyond its
+            // end.
             // Not earlier: with Kafka a reader may take seconds to connect and to be told of its
             // leader.
             self.reader = None;

@@ -69,7 +69,7 @@ impl<L: Log> RangeReader<L> {
         }
     }
 
-    /// Reads no more, and has what waits read again by whoever goes on with it.
+    /// Reads no more, and has what waits read again by the one that goes on with the range.
     pub(crate) fn give_up<S: Ledger>(&mut self, shared: &Shared<L, S>, lane: &Lane)
     where
         L: Clone,
