@@ -143,7 +143,7 @@ pub(crate) async fn create(
         let after = after.map(|seconds| [(RETRY_AFTER, seconds)]);
         return Ok((after, sent).into_response());
     }
-    let json = &*body.bytes;
+    let json = body.json();
     let told = Told {
         json,
         what: "the body",

@@ -172,6 +172,17 @@ impl Door {
         path: &str,
         body: Option<&Value>,
     ) -> (StatusCode, Value) {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.ask_text(method, path, body).await
+    }
+
+    /// Asks with a body that need not be JSON.
+    pub(super) async fn ask_text(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> (StatusCode, Value) {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -179,8 +190,7 @@ impl Door {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        let request = request.body(body).expect("a request");
+        let request = request.body(Body::from(body)).expect("a request");
         let service = TowerToHyperService::new(self.router.clone());
         let answer = service.call(request).await.expect("an answer");
         let (parts, body) = answer.into_parts();

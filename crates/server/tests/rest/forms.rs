@@ -4,12 +4,13 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::setup::{World, cases, text};
+use crate::setup::{World, cases, registration, text, unique};
 
 cases![
     a_patch_changes_what_a_put_changes,
     bodies_may_have_the_form_of_json_api,
     a_body_of_json_api_of_another_type_is_refused,
+    every_door_passes_over_a_byte_order_mark,
     each_included_resource_is_of_one_described_kind,
     every_call_describes_what_any_request_may_get,
 ];
@@ -67,6 +68,69 @@ fn a_body_of_json_api_of_another_type_is_refused(world: &World) -> Result<()> {
         let said = user.post("/endpoints", &json!({"data": data}))?;
         said.refused(400, expected, "")?;
     }
+    Ok(())
+}
+
+/// Editors of Windows write the mark; each request with a body is here.
+fn every_door_passes_over_a_byte_order_mark(world: &World) -> Result<()> {
+    let user = world.account();
+    let endpoint = json!({"name": "a", "url": "http://127.0.0.1:1024/", "filter": {}});
+    let id = user.endpoint(&endpoint)?;
+    let said = world.admin().post(
+        "/tokens",
+        &json!({"token": {"name": "t", "scope": "registration"}}),
+    )?;
+    let token = text(&said.with(201)?.json["data"]["id"])?;
+    let notification = json!({
+        "application": "a", "event_type": "e", "level": null, "message": 1});
+    let mut message = notification.clone();
+    message["account_id"] = json!(unique("account"));
+    let app = registration(&unique("app"));
+    let since = json!({"redeliver": {"since": "2026-01-01T00:00:00Z"}});
+    let other = json!({"endpoint": {
+        "name": "b", "url": "http://127.0.0.1:1024/", "filter": {}}});
+    let change = json!({"endpoint": {"name": "a"}});
+    let (path, admin) = (format!("/endpoints/{id}"), world.admin());
+    for (who, method, path, body) in [
+        (&user, "POST", "/endpoints", &other),
+        (&user, "PUT", &path, &change),
+        (&user, "PATCH", &path, &change),
+        (&user, "POST", &format!("{path}/redeliver"), &since),
+        (
+            &user,
+            "POST",
+            &format!("{path}/render"),
+            &json!({"render": {"notification": notification}}),
+        ),
+        (&user, "POST", "/explain", &json!({"explain": notification})),
+        (&admin, "POST", "/messages", &message),
+        (&admin, "POST", "/messages", &json!([message])),
+        (&admin, "POST", "/apps/register", &app),
+        (
+            &admin,
+            "POST",
+            "/tokens",
+            &json!({"token": {"name": "t", "scope": "admin"}}),
+        ),
+        (
+            &admin,
+            "PUT",
+            &format!("/tokens/{token}"),
+            &json!({"token": {"name": "u"}}),
+        ),
+    ] {
+        let said = who.ask(method, path, Some(&format!("\u{feff}{body}")))?;
+        let is_taken = (200..300).contains(&said.answer.status);
+        ensure!(is_taken, "{method} {path} {body}: {said:?}");
+        // One is passed over, and no other.
+        let said = who.ask(method, path, Some(&format!("\u{feff}\u{feff}{body}")))?;
+        ensure!(said.answer.status == 400, "{method} {path}: {said:?}");
+    }
+    let registering = world.admin().header("Content-Type", "application/yaml");
+    let app = format!("\u{feff}{}", registration(&unique("app")));
+    registering
+        .ask("POST", "/apps/register", Some(&app))?
+        .with(200)?;
     Ok(())
 }
 

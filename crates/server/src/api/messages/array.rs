@@ -68,7 +68,7 @@ pub(super) async fn send(
     body: &MessagesBody,
 ) -> Result<Results, ApiError> {
     let now = Now::default();
-    let items = body::items(&body.bytes, &api.messages)?;
+    let items = body::items(body.json(), &api.messages)?;
     let mut results: Vec<Option<MessageResult>> = items.iter().map(|_| None).collect();
     let (mut accepted, mut records): (Vec<Accepted>, Vec<NewRecord>) = Default::default();
     let mut retry_after = None;

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use serde::de::IgnoredAny;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::body::json_type;
+use crate::api::body::{json_type, without_mark};
 use crate::api::error::ApiError;
 use crate::api::{Api, MAX_BODY_BYTES};
 use crate::config::Http;
@@ -42,12 +42,17 @@ impl Bounds {
 
 /// A body, as it came.
 pub(crate) struct MessagesBody {
-    pub(super) bytes: Bytes,
+    bytes: Bytes,
     /// Given back when the request is answered.
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl MessagesBody {
+    /// The JSON of the body.
+    pub(super) fn json(&self) -> &[u8] {
+        without_mark(&self.bytes)
+    }
+
     /// Whether the body is an array of notifications.
     pub(super) fn is_array(&self) -> bool {
         is_array(&self.bytes)
@@ -103,7 +108,7 @@ fn too_long(longest: usize) -> ApiError {
 }
 
 fn is_array(body: &[u8]) -> bool {
-    body.trim_ascii_start().first() == Some(&b'[')
+    without_mark(body).trim_ascii_start().first() == Some(&b'[')
 }
 
 /// The next piece of a body; `None`: that was all.

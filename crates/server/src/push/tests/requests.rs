@@ -37,6 +37,17 @@ async fn who_says_nothing_or_something_wrong_is_unauthenticated_in_the_shape_of_
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_before_json_is_passed_over() {
+    let world = World::new().await;
+    let door = world.door(&Config::default());
+    let login = json!({ "login": "joe", "password": "secret" });
+    let (status, said) = door
+        .ask_text("POST", SESSIONS, format!("\u{feff}{login}"))
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{said}");
+}
+
+#[tokio::test]
 async fn a_flood_of_wrong_passwords_is_refused_by_login_and_by_address() {
     let world = World::new().await;
     let door = world.door(&Config::default());

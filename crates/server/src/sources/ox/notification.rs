@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::key::IdKey;
+use crate::api::body::without_mark;
 
 /// A new mail, as the driver tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ struct NewMail<'a> {
 impl Notification {
     /// Reads a body. What is not UTF-8 in it is replaced.
     pub(super) fn read(body: &[u8]) -> Result<Self, BadBody> {
-        let value = serde_json::from_str(&replace_invalid_utf8(body));
+        let value = serde_json::from_str(&replace_invalid_utf8(without_mark(body)));
         let Value::Object(fields) = value.map_err(|error| BadBody::Json(error.to_string()))? else {
             return Err(BadBody::NoObject);
         };
