@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use dovecast_notification::{Content, EndpointId, Filter, Index};
 
+use crate::account_pace::AccountPace;
 use crate::driver::Target;
 use crate::ledger::Millis;
 use crate::locks::{Held, ReadWriteLock};
@@ -37,6 +38,8 @@ pub struct Endpoint {
     pub concurrency: usize,
     /// Deliveries in a second at most, from this process.
     pub rate_limit: Option<NonZeroU32>,
+    /// How many attempts all endpoints of the account may have together; `None`: any number.
+    pub account_pace: Option<Arc<AccountPace>>,
     /// Whether deliveries of one key go one after the other, in the order of the log.
     pub is_ordered: bool,
     /// What the endpoint may see of a mail; `None`: everything.
@@ -82,6 +85,7 @@ impl Endpoint {
             schedule: Schedule::default(),
             concurrency: 1,
             rate_limit: None,
+            account_pace: None,
             is_ordered: false,
             content: None,
             fallback: None,

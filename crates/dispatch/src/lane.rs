@@ -80,6 +80,8 @@ pub(crate) enum Next {
     Deliver(Item),
     /// Nothing before that time: the endpoint has a rate limit.
     NotBefore(Instant),
+    /// Nothing before that time: the account has a rate limit.
+    InTurn(Instant),
     /// Nothing; it is woken when there is something.
     Sleep,
 }
@@ -280,12 +282,13 @@ impl State {
         if let Some(probe) = self.probe.take() {
             return Next::Deliver(probe);
         }
-        if self.queue.is_empty() {
+        let Some(first) = self.queue.front() else {
             return Next::Sleep;
-        }
-        match self.gate.pass(now) {
+        };
+        match self.gate.pass(first.notification.memory_bytes(), now) {
             Ok(()) => self.queue.pop_front().map_or(Next::Sleep, Next::Deliver),
             Err(Shut::Until(at)) => Next::NotBefore(at),
+            Err(Shut::OutOfTurn(at)) => Next::InTurn(at),
             Err(Shut::Closed) => Next::Sleep,
         }
     }

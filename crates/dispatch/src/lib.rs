@@ -10,6 +10,7 @@
 //! | `live` | a notification that was just read |
 //! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
 //! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, when `lane/gate` lets them begin |
+//! | `account_pace` | how many attempts an account may have made, over all of its endpoints |
 //! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
 //! | `dispatcher`, `options` | start and stop; what the dispatcher is told then |
@@ -41,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account_pace;
 mod bad_record;
 mod behind;
 mod bounds;
@@ -90,6 +92,7 @@ mod timings;
 mod trace;
 mod worker;
 
+pub use account_pace::{AccountPace, AccountPaces};
 pub use clock::Clock;
 pub use dispatcher::Dispatcher;
 pub use endpoint::{Directory, Endpoint};

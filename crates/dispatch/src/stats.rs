@@ -31,6 +31,8 @@ pub struct Stats {
     pub held_back: u64,
     /// Deferred deliveries whose condition would have exceeded what its account may have evaluated.
     pub conditions_deferred: u64,
+    /// Times that a delivery waited because its account has as many attempts as it may.
+    pub account_waits: u64,
     /// Deferred deliveries for which there was no room in memory.
     pub crowded_out: u64,
     /// Conditions that were not run, because they would cost too much on a notification: they do
@@ -99,6 +101,7 @@ counters![
     held_back,
     conditions_deferred,
     conditions_not_run,
+    account_waits,
     crowded_out,
     expired,
     missing,

@@ -151,6 +151,15 @@ async fn work<L: Log + Clone, S: Ledger>(
                 tokio::time::sleep_until(at.into()).await;
                 continue;
             }
+            Next::InTurn(at) => {
+                drop(under_way);
+                count(&shared.counters.account_waits, 1);
+                if let Some(account) = &endpoint.account_pace {
+                    account.tell();
+                }
+                tokio::time::sleep_until(at.into()).await;
+                continue;
+            }
             Next::Sleep => {
                 drop(under_way);
                 let courier = hand.as_mut().map(|hand| &mut hand.courier);

@@ -50,7 +50,7 @@ pub use endpoints::OwnEndpoint;
 pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known, MemberNames};
 pub use explanations::Explanation;
 pub use filters::FilterInWords;
-pub use quotas::{QuotaStats, Quotas};
+pub use quotas::{QuotaLimits, QuotaStats, Quotas};
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};
 pub use test_delivery::TestDelivery;
 pub use tokens::fields::{TokenChange, TokenChangeRequest, TokenFields, TokenRequest};

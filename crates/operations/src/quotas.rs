@@ -16,6 +16,10 @@ use crate::{Operations, Refusal, Result, Sender};
 const ACCOUNT_TESTS: usize = 4;
 /// When a test that is refused may be asked for again: most endpoints have answered by then.
 const TEST_AGAIN: Duration = Duration::from_secs(1);
+/// What a test costs of a rate in seconds that is given as one in minutes.
+const TEST_COST: (u64, u64) = (60, 0);
+/// For how long tests that were not made may be made at once.
+const TEST_BURST: Duration = Duration::from_mins(1);
 /// Accounts that are made in a second because a proxy names them for the first time, and users,
 /// after ten times as many at once: a hundred thousand of each have come within half an hour.
 const NEW_IDENTITIES: RateLimits = RateLimits {
@@ -24,6 +28,19 @@ const NEW_IDENTITIES: RateLimits = RateLimits {
 };
 /// Users of those that one account may have: one that names very many leaves the others most.
 const NEW_USERS_OF_ACCOUNT: RateLimits = RateLimits { count: 5, bytes: 0 };
+
+/// What accounts and tokens may take; 0 is without a bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QuotaLimits {
+    /// What may be sent for one account, in a second.
+    pub messages: RateLimits,
+    /// What one token that sends for any account may send, in a second.
+    pub of_a_token: RateLimits,
+    /// For how long what was not sent may be sent later, at once.
+    pub burst: Duration,
+    /// Tests of endpoints of one account, in a minute.
+    pub tests_per_minute: u64,
+}
 
 /// What accounts have taken.
 #[derive(Clone, Debug)]
@@ -34,7 +51,9 @@ struct Inner {
     messages: Rates<Box<str>>,
     /// Notifications by tokens that send for any account.
     tokens: Rates<TokenId>,
+    /// Tests that are under way.
     tests: Mutex<HashMap<EndpointId, AccountId>>,
+    test_rates: Rates<AccountId>,
     new_accounts: Rates<()>,
     new_users: Rates<()>,
     new_users_of: Rates<AccountId>,
@@ -66,14 +85,17 @@ struct TestUnderWay {
 }
 
 impl Quotas {
-    /// Quotas of which nothing is taken yet: how many notifications may be sent for one account,
-    /// and by one token that sends for any.
-    /// What was not taken for `burst` may be taken at once.
-    pub fn new(messages: RateLimits, of_a_token: RateLimits, burst: Duration) -> Self {
+    /// Quotas of which nothing is taken yet.
+    pub fn new(limits: QuotaLimits) -> Self {
+        let tests = RateLimits {
+            count: limits.tests_per_minute,
+            bytes: 0,
+        };
         Self(Arc::new(Inner {
-            messages: Rates::bursting(messages, burst),
-            tokens: Rates::bursting(of_a_token, burst),
+            messages: Rates::bursting(limits.messages, limits.burst),
+            tokens: Rates::bursting(limits.of_a_token, limits.burst),
             tests: Mutex::default(),
+            test_rates: Rates::bursting(tests, TEST_BURST),
             new_accounts: Rates::new(NEW_IDENTITIES),
             new_users: Rates::new(NEW_IDENTITIES),
             new_users_of: Rates::new(NEW_USERS_OF_ACCOUNT),
@@ -184,7 +206,12 @@ impl Quotas {
         Refusal::TooMuch { reason, after }
     }
 
-    fn take_test(&self, account: AccountId, endpoint: EndpointId) -> Result<TestUnderWay> {
+    fn take_test(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+        now: Instant,
+    ) -> Result<TestUnderWay> {
         let mut tests = self.0.tests.lock().unwrap_or_else(PoisonError::into_inner);
         let after = TEST_AGAIN;
         let refused = if tests.contains_key(&endpoint) {
@@ -193,6 +220,12 @@ impl Quotas {
         } else if tests.values().filter(|of| **of == account).count() >= ACCOUNT_TESTS {
             let reason = format!(
                 "{ACCOUNT_TESTS} tests of endpoints of this account are under way, and there may be no more"
+            );
+            Refusal::TooMuch { reason, after }
+        } else if let Err(after) = self.0.test_rates.spend(account, TEST_COST, now) {
+            let reason = format!(
+                "Endpoints of this account are tested too often: {} tests a minute is the limit, set by [quota] of the configuration",
+                self.0.test_rates.limits().count
             );
             Refusal::TooMuch { reason, after }
         } else {
@@ -251,108 +284,10 @@ impl Operations {
         account: AccountId,
         endpoint: EndpointId,
     ) -> Result<impl Drop + use<>> {
-        self.parts.quotas.take_test(account, endpoint)
+        let quotas = &self.parts.quotas;
+        quotas.take_test(account, endpoint, Instant::now())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    const BURST: Duration = Duration::from_secs(10);
-
-    fn after(refused: Result<()>) -> Option<(String, Duration)> {
-        match refused {
-            Err(Refusal::TooMuch { reason, after }) => Some((reason, after)),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn an_account_is_told_its_limit_and_when_to_come_again() {
-        let now = Instant::now();
-        for (limits, told) in [
-            ((1, 0), "1 notifications a second"),
-            ((0, 1), "1 KiB a second"),
-            ((1, 1), "1 notifications and 1 KiB a second"),
-        ] {
-            let limits = RateLimits {
-                count: limits.0,
-                bytes: limits.1 * 1024,
-            };
-            let quotas = Quotas::new(limits, RateLimits::default(), BURST);
-            let take = |account, bytes| quotas.take_message(&Sender::Anybody, account, bytes, now);
-            let taken = (0..100).take_while(|_| take("7", 1024).is_ok());
-            assert_eq!(taken.count(), 11);
-            let (reason, after) = after(take("7", 1)).expect("refused");
-            assert!(reason.contains(told) && reason.contains("`7`"), "{reason}");
-            assert_eq!(after, Duration::from_secs(1));
-            assert!(take("8", 1).is_ok());
-            assert_eq!(quotas.stats().refused_messages, 2);
-        }
-    }
-
-    #[test]
-    fn a_token_is_told_its_limit_whatever_accounts_it_sends_for() {
-        let now = Instant::now();
-        let limits = RateLimits { count: 1, bytes: 0 };
-        let of_an_account = RateLimits { count: 0, bytes: 1 };
-        let quotas = Quotas::new(of_an_account, limits, BURST);
-        let token = |n| {
-            let id = TokenId::from(Uuid::from_u128(n));
-            Sender::Applications(id, Arc::default())
-        };
-        let take = |sender: &Sender, account: usize, bytes| {
-            quotas.take_message(sender, &account.to_string(), bytes, now)
-        };
-        // What an account refuses costs the token nothing.
-        assert!(take(&token(1), 0, 1_000).is_ok());
-        assert!((0..100).all(|_| take(&token(1), 0, 1).is_err()));
-        let accepted = (1..100).take_while(|account| take(&token(1), *account, 1).is_ok());
-        assert_eq!(accepted.count(), 10);
-        let (reason, after) = after(take(&token(1), 101, 1)).expect("refused");
-        let told = "This token sends too much: 1 notifications a second";
-        assert!(reason.starts_with(told), "{reason}");
-        assert_eq!(after, Duration::from_secs(1));
-        assert!(take(&token(2), 102, 1).is_ok());
-        assert!((103..200).all(|account| take(&Sender::Anybody, account, 1).is_ok()));
-        let stats = quotas.stats();
-        assert_eq!(stats.refused_token_messages, 2);
-        assert_eq!(stats.refused_messages, 100);
-    }
-
-    #[test]
-    fn a_proxy_names_so_many_new_accounts_and_users_and_one_account_a_few_of_them() {
-        let quotas = Quotas::new(RateLimits::default(), RateLimits::default(), BURST);
-        let account = |n| AccountId::from(Uuid::from_u128(n));
-        // At most so many more for each second that this takes.
-        let of_one = (0..10_000).take_while(|_| quotas.take_user(account(0)).is_ok());
-        assert!((51..200).contains(&of_one.count()));
-        let others = (1..10_000).take_while(|n| quotas.take_user(account(*n)).is_ok());
-        assert!((400..1_000).contains(&others.count()));
-        let accounts = (0..10_000).take_while(|_| quotas.take_account().is_ok());
-        assert!((501..1_000).contains(&accounts.count()));
-        assert_eq!(quotas.stats().refused_identities, 3);
-    }
-
-    #[test]
-    fn an_endpoint_is_tested_once_at_a_time_and_an_account_has_a_few() {
-        let quotas = Quotas::new(RateLimits::default(), RateLimits::default(), BURST);
-        let account = |n| AccountId::from(Uuid::from_u128(n));
-        let endpoint = |n| EndpointId(Uuid::from_u128(n));
-        let mut held: Vec<_> = (0..4)
-            .map(|n| quotas.take_test(account(1), endpoint(n)).expect("a place"))
-            .collect();
-        let twice = quotas.take_test(account(1), endpoint(0)).err();
-        assert!(matches!(twice, Some(Refusal::UnderWay { .. })), "{twice:?}");
-        let fifth = quotas.take_test(account(1), endpoint(4)).err();
-        assert!(matches!(fifth, Some(Refusal::TooMuch { .. })), "{fifth:?}");
-        let other = quotas.take_test(account(2), endpoint(5));
-        assert!(other.is_ok());
-        assert_eq!(quotas.stats().refused_tests, 2);
-        held.pop();
-        assert!(quotas.take_test(account(1), endpoint(4)).is_ok());
-    }
-}
+mod tests;

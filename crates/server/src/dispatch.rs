@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_dispatch::driver::Target;
-use dovecast_dispatch::{Directory, Dispatcher, Evaluator, Stats};
+use dovecast_dispatch::{AccountPaces, Directory, Dispatcher, Evaluator, Stats};
 use dovecast_drivers::Drivers;
 use dovecast_drivers::configured::ConfiguredDriver;
 #[cfg(feature = "lua")]
@@ -88,7 +88,11 @@ impl Dispatching {
         #[cfg(feature = "lua")]
         let scripts = scripts.collect();
         let routes = Routes::new(drivers, &config.dispatch)
-            .with_configured(Configured::load(store, configured).await?);
+            .with_configured(Configured::load(store, configured).await?)
+            .paced(AccountPaces::new(
+                config.quota.attempts(),
+                config.quota.burst(),
+            ));
         let noticed = Noticed::new(&config.dispatch.event_account, drivers.guard());
         let following = Following::load(store, &directory, routes, noticed).await?;
         let applied = watch::Sender::new(following.seq());

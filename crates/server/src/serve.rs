@@ -306,11 +306,7 @@ fn operations(
         max_endpoints: config.http.max_endpoints.get(),
         drivers: drivers.clone(),
         test_delivery: Arc::new(Tester::new(drivers, &config.dispatch)),
-        quotas: Quotas::new(
-            config.quota.messages(),
-            config.quota.of_a_token(),
-            config.quota.burst(),
-        ),
+        quotas: Quotas::new(config.quota.of_callers()),
         evaluator: dispatching.evaluator(),
         follows: dispatching.follows(),
     };

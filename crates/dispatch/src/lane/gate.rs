@@ -1,11 +1,11 @@
 //! The gate of a lane: whether a delivery may begin now, and else when to ask again.
 //!
 //! Nothing else decides about that. The gate asks, in this order: whether the endpoint is active
-//! and not paused, whether its host is held, whether the breaker is closed, whether the rate is
-//! used up. An open breaker lets one delivery through now and then, the probe.
+//! and not paused, whether its host is held, whether the breaker is closed, whether its rate is
+//! used up, whether the rate of its account is. An open breaker lets one delivery through now and then, the probe.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::breaker::Breaker;
 use super::pace::Pace;
@@ -32,12 +32,17 @@ impl Endpoint {
     }
 }
 
+/// How long an endpoint may miss its turn and still have it: timers are late on a busy machine.
+const TURN_KEPT: Duration = Duration::from_secs(1);
+
 /// The gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
     endpoint: Arc<Endpoint>,
     breaker: Breaker,
     pace: Pace,
+    /// The turn of this endpoint among those of its account.
+    turn: Option<Instant>,
     /// When something may begin again, because the host is down or too much hangs.
     held_until: Option<Instant>,
 }
@@ -47,6 +52,8 @@ pub(crate) struct Gate {
 pub(crate) enum Shut {
     /// The rate is used up until then.
     Until(Instant),
+    /// What the account may have is used up; it is the endpoint's turn then.
+    OutOfTurn(Instant),
     /// Something has to happen first.
     Closed,
 }
@@ -66,6 +73,7 @@ impl Gate {
             endpoint,
             breaker: Breaker::default(),
             pace: Pace::default(),
+            turn: None,
             held_until: None,
         }
     }
@@ -143,17 +151,39 @@ impl Gate {
         self.breaker.put_off(until);
     }
 
-    /// Lets a delivery begin. What is discarded does not count for the rate.
-    pub(crate) fn pass(&mut self, now: Instant) -> Result<(), Shut> {
+    /// Lets a delivery of so many bytes begin. What is discarded does not count for a rate.
+    pub(crate) fn pass(&mut self, bytes: usize, now: Instant) -> Result<(), Shut> {
         if self.is_shut(now) {
             return Err(Shut::Closed);
         }
-        match self.endpoint.rate_limit {
-            Some(limit) if self.endpoint.is_active => {
-                self.pace.take(limit, now).map_err(Shut::Until)
-            }
-            _ => Ok(()),
+        if !self.endpoint.is_active {
+            return Ok(());
         }
+        if self.endpoint.rate_limit.is_some() {
+            self.pace.check(now).map_err(Shut::Until)?;
+        }
+        // Taken last: a turn that is waited for is nobody else's.
+        self.take_turn(bytes, now)?;
+        if let Some(limit) = self.endpoint.rate_limit {
+            self.pace.take(limit, now);
+        }
+        Ok(())
+    }
+
+    /// Takes the endpoint's turn among those of its account, or waits for it.
+    fn take_turn(&mut self, bytes: usize, now: Instant) -> Result<(), Shut> {
+        let Some(account) = &self.endpoint.account_pace else {
+            return Ok(());
+        };
+        // A turn that was missed for long is none: it would be saved up.
+        let is_kept = |turn: &Instant| now.saturating_duration_since(*turn) <= TURN_KEPT;
+        let turn = self.turn.take().filter(is_kept);
+        let turn = turn.unwrap_or_else(|| account.turn(bytes, now));
+        if turn > now {
+            self.turn = Some(turn);
+            return Err(Shut::OutOfTurn(turn));
+        }
+        Ok(())
     }
 
     /// Lets a delivery begin as the probe of an open breaker, if it is time for one.
@@ -196,12 +226,13 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
+    use dovecast_log::RateLimits;
     use dovecast_notification::EndpointId;
     use uuid::Uuid;
 
     use super::*;
+    use crate::account_pace::AccountPaces;
     use crate::driver::nowhere;
 
     fn endpoint(change: impl FnOnce(&mut Endpoint)) -> Arc<Endpoint> {
@@ -219,7 +250,7 @@ mod tests {
             gate.is_barred(now),
             gate.is_tried_only(now),
         ];
-        assert_eq!((gate.pass(now), states), expected);
+        assert_eq!((gate.pass(1, now), states), expected);
     }
 
     #[test]
@@ -256,7 +287,7 @@ mod tests {
             endpoint.rate_limit = NonZeroU32::new(1);
         }));
         check(&mut gate, probe, OPEN);
-        let Err(Shut::Until(at)) = gate.pass(probe) else {
+        let Err(Shut::Until(at)) = gate.pass(1, probe) else {
             panic!("one in a second");
         };
         assert!(at > probe && at <= probe + second && !gate.is_shut(probe));
@@ -273,10 +304,51 @@ mod tests {
         assert!(gate.is_shut(now) && gate.is_barred(now));
         let saved = endpoint(|endpoint| endpoint.saved_ms = 1);
         assert!(gate.follow(&saved), "what waits may begin");
-        assert!(gate.is_fresh() && !gate.is_shut(now) && gate.pass(now).is_ok());
+        assert!(gate.is_fresh() && !gate.is_shut(now) && gate.pass(1, now).is_ok());
         assert!(!gate.follow(&saved), "once");
         let paused = endpoint(|endpoint| (endpoint.saved_ms, endpoint.is_paused) = (2, true));
         assert!(!gate.follow(&paused) && gate.is_shut(now));
+    }
+
+    #[test]
+    fn endpoints_of_an_account_take_turns_and_none_is_saved_up() {
+        let second = Duration::from_secs(1);
+        let paces = AccountPaces::new(RateLimits { count: 1, bytes: 0 }, Duration::ZERO);
+        let pace = paces.of(&Arc::from("1"));
+        assert!(pace.is_some());
+        let mut gates: Vec<Gate> = (0..3)
+            .map(|_| Gate::new(endpoint(|endpoint| endpoint.account_pace = pace.clone())))
+            .collect();
+        let now = Instant::now();
+        let mut turns = Vec::new();
+        for gate in &mut gates {
+            turns.push(match gate.pass(1, now) {
+                Ok(()) => now,
+                Err(Shut::OutOfTurn(at)) => at,
+                Err(shut) => panic!("{shut:?}"),
+            });
+        }
+        assert!(turns[0] == now && turns[2] - turns[1] == second);
+        // Who asks again has the turn that it had.
+        assert_eq!(gates[2].pass(1, now), Err(Shut::OutOfTurn(turns[2])));
+        assert_eq!(gates[1].pass(1, turns[1]), Ok(()));
+        assert_eq!(
+            gates[1].pass(1, turns[1]),
+            Err(Shut::OutOfTurn(turns[2] + second))
+        );
+        // An endpoint with a rate of its own takes no turn before that allows one.
+        let mut slow = Gate::new(endpoint(|endpoint| {
+            endpoint.account_pace = pace.clone();
+            endpoint.rate_limit = NonZeroU32::new(1);
+        }));
+        let later = turns[2] + 100 * second;
+        assert_eq!(slow.pass(1, later), Ok(()));
+        assert!(matches!(slow.pass(1, later), Err(Shut::Until(_))));
+        let next = gates[0].pass(1, later);
+        assert_eq!(next, Err(Shut::OutOfTurn(later + second)));
+        // The turn of the third was missed long ago: it has another.
+        let next = gates[2].pass(1, later);
+        assert_eq!(next, Err(Shut::OutOfTurn(later + 2 * second)));
     }
 
     #[test]
@@ -289,7 +361,7 @@ mod tests {
         assert!(gate.discard(now) && !gate.discard(now));
         assert_eq!(gate.endpoint().takes(), Takes::Nothing);
         for _ in 0..3 {
-            assert_eq!(gate.pass(now), Ok(()));
+            assert_eq!(gate.pass(1, now), Ok(()));
         }
     }
 }

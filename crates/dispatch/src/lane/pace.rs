@@ -14,14 +14,22 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// One more now, with so many in a second; else when to ask again.
-    pub(crate) fn take(&mut self, per_second: NonZeroU32, now: Instant) -> Result<(), Instant> {
-        let due = self.due.map_or(now, |due| due.max(now));
+    /// Whether one more may begin now; else when to ask again.
+    pub(crate) fn check(&self, now: Instant) -> Result<(), Instant> {
+        let due = self.due(now);
         if due > now + EARLY {
             return Err(due.checked_sub(EARLY).unwrap_or(due));
         }
-        self.due = Some(due + Duration::from_secs(1) / per_second.get());
         Ok(())
+    }
+
+    /// One more begins now, with so many in a second.
+    pub(crate) fn take(&mut self, per_second: NonZeroU32, now: Instant) {
+        self.due = Some(self.due(now) + Duration::from_secs(1) / per_second.get());
+    }
+
+    fn due(&self, now: Instant) -> Instant {
+        self.due.map_or(now, |due| due.max(now))
     }
 }
 
@@ -34,8 +42,11 @@ mod tests {
         let per_second = NonZeroU32::new(per_second).expect("a rate");
         let (mut now, mut count) = (start, 0);
         while now < start + time {
-            match pace.take(per_second, now) {
-                Ok(()) => count += 1,
+            match pace.check(now) {
+                Ok(()) => {
+                    pace.take(per_second, now);
+                    count += 1;
+                }
                 Err(at) => {
                     assert!(at > now);
                     now = at;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dovecast_log::RateLimits;
+use dovecast_operations::QuotaLimits;
 use serde::Deserialize;
 
 use super::limits::Bounded;
@@ -25,6 +26,12 @@ pub(crate) struct Quota {
     relay_records_per_second: PerSecond,
     /// Kilobytes of them.
     relay_kb_per_second: PerSecond,
+    /// Attempts at all endpoints of an account, by this process.
+    attempts_per_second: PerSecond,
+    /// Kilobytes of notifications in them.
+    attempts_kb_per_second: PerSecond,
+    /// Tests of endpoints of an account; a rate in a minute.
+    tests_per_minute: PerSecond,
     /// For how long what was not sent may be sent later, at once.
     burst_seconds: Bounded<1, 3600>,
 }
@@ -38,26 +45,31 @@ impl Default for Quota {
             token_messages_kb_per_second: Bounded::new(20_480),
             relay_records_per_second: Bounded::new(50_000),
             relay_kb_per_second: Bounded::new(51_200),
+            attempts_per_second: Bounded::new(5000),
+            attempts_kb_per_second: Bounded::new(51_200),
+            tests_per_minute: Bounded::new(20),
             burst_seconds: Bounded::new(10),
         }
     }
 }
 
 impl Quota {
-    /// What is sent over HTTP for one account.
-    pub(crate) fn messages(&self) -> RateLimits {
-        RateLimits {
-            count: self.messages_per_second.get(),
-            bytes: self.messages_kb_per_second.get() * 1024,
+    /// What callers may take.
+    pub(crate) fn of_callers(&self) -> QuotaLimits {
+        QuotaLimits {
+            messages: limits(self.messages_per_second, self.messages_kb_per_second),
+            of_a_token: limits(
+                self.token_messages_per_second,
+                self.token_messages_kb_per_second,
+            ),
+            burst: self.burst(),
+            tests_per_minute: self.tests_per_minute.get(),
         }
     }
 
-    /// What one token of the scope `send` sends, for whatever accounts.
-    pub(crate) fn of_a_token(&self) -> RateLimits {
-        RateLimits {
-            count: self.token_messages_per_second.get(),
-            bytes: self.token_messages_kb_per_second.get() * 1024,
-        }
+    /// What is sent to endpoints of one account.
+    pub(crate) fn attempts(&self) -> RateLimits {
+        limits(self.attempts_per_second, self.attempts_kb_per_second)
     }
 
     /// For how long what was not sent may be sent later, at once.
@@ -67,9 +79,13 @@ impl Quota {
 
     /// What the mail processes of one user id send.
     pub(crate) fn relay(&self) -> RateLimits {
-        RateLimits {
-            count: self.relay_records_per_second.get(),
-            bytes: self.relay_kb_per_second.get() * 1024,
-        }
+        limits(self.relay_records_per_second, self.relay_kb_per_second)
+    }
+}
+
+fn limits(count: PerSecond, kb: PerSecond) -> RateLimits {
+    RateLimits {
+        count: count.get(),
+        bytes: kb.get() * 1024,
     }
 }

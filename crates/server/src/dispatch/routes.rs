@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Settings, Target};
 use dovecast_dispatch::schedule::Schedule;
+use dovecast_dispatch::{AccountPace, AccountPaces, Endpoint};
 use dovecast_drivers::Drivers;
 use dovecast_notification::{Content, Filter};
 use dovecast_store::{DeliveryOrder, EndpointRecord, RetryPolicy};
@@ -25,6 +25,8 @@ pub(crate) struct Routes {
     drivers: Drivers,
     defaults: Dispatch,
     configured: Configured,
+    /// `None`: nothing is delivered by these routes but tests.
+    paces: Option<AccountPaces>,
 }
 
 impl Routes {
@@ -33,6 +35,15 @@ impl Routes {
             drivers: drivers.clone(),
             defaults: config.clone(),
             configured: Configured::default(),
+            paces: None,
+        }
+    }
+
+    /// Bounds the attempts of each account.
+    pub(super) fn paced(self, paces: AccountPaces) -> Self {
+        Self {
+            paces: Some(paces),
+            ..self
         }
     }
 
@@ -61,6 +72,14 @@ impl Routes {
             secret: secrets.expose(),
         });
         target.map_err(|error| error.to_string())
+    }
+
+    /// How fast endpoints of an account are served together. Accounts of our own, which nobody else
+    /// can have, are served as fast as they can be.
+    fn pace(&self, account: &Arc<str>) -> Option<Arc<AccountPace>> {
+        let is_own = account.starts_with(char::is_control);
+        let paces = self.paces.as_ref().filter(|_| !is_own);
+        paces.and_then(|paces| paces.of(account))
     }
 
     /// How it is reached, and what it wants.
@@ -96,6 +115,7 @@ impl Routes {
             },
             concurrency,
             rate_limit: flow.rate_limit.or_else(|| target.rate()),
+            account_pace: self.pace(&account),
             is_ordered: flow.ordering == DeliveryOrder::Key,
             content: (flow.content != Content::All).then(|| Arc::new(flow.content.clone())),
             fallback: flow.fallback,

@@ -186,6 +186,11 @@ fn left_in_log(out: &mut Exposition, stats: &Stats) {
             stats.conditions_not_run,
         ),
         (
+            "dovecast_dispatch_account_waits_total",
+            "Times that a delivery waited because its account has as many attempts as [quota] allows.",
+            stats.account_waits,
+        ),
+        (
             "dovecast_dispatch_crowded_out_total",
             "Deliveries that were left in the log because max_in_flight_mb was used up.",
             stats.crowded_out,

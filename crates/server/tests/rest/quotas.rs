@@ -19,7 +19,9 @@ cases![
     a_token_that_sends_too_much_for_very_many_accounts_is_refused_and_others_are_not,
     of_an_array_what_is_too_much_is_refused_by_itself,
     an_endpoint_is_tested_once_at_a_time_and_an_account_has_a_few_tests,
+    an_account_tests_its_endpoints_so_often_and_no_oftener,
     endpoints_of_an_account_share_the_connections_it_may_have,
+    endpoints_of_an_account_share_the_attempts_it_may_have,
 ];
 
 /// What a party may spend at once, in seconds of its rate.
@@ -238,5 +240,62 @@ fn endpoints_of_an_account_share_the_connections_it_may_have(world: &World) -> R
     server.metric_is("dovecast_dispatch_connection_waits_total", |waits| {
         waits > 0.0
     })?;
+    Ok(())
+}
+
+/// A test says whether a port is open: many of them are a scan from our address.
+fn an_account_tests_its_endpoints_so_often_and_no_oftener(world: &World) -> Result<()> {
+    let builder = delivering(world.fresh()?.0).config("[quota]\ntests_per_minute = 2");
+    let server = builder.start()?;
+    let sink = HookEndpoint::start()?;
+    let (owner, other) = (account(&server, "7")?, account(&server, "8")?);
+    let endpoint = |user: &User<'_>, name: &str| {
+        let id = user.endpoint(&json!({"name": name, "url": sink.url()}))?;
+        anyhow::Ok(format!("/endpoints/{id}/test"))
+    };
+    let (first, second) = (endpoint(&owner, "a")?, endpoint(&owner, "b")?);
+    let mut tested = 0;
+    let refused = poll_until(PATIENCE, || {
+        tested += 1;
+        let test = if tested % 2 == 0 { &first } else { &second };
+        let said = owner.post(test, &json!({}));
+        said.map(|said| (said.answer.status != 204).then_some(said))
+            .transpose()
+    });
+    let refused = refused.context("nothing is refused")??.with(429)?;
+    comes_again(&refused)?;
+    ensure!(tested > 3, "the {tested}. is refused");
+    refused.refused(429, "2 tests a minute is the limit", "")?;
+    ensure!(refused_count(&server, "test")? >= 1.0);
+    // What is refused is not sent.
+    ensure!(sink.count() == tested - 1, "{} of {tested}", sink.count());
+    let test = endpoint(&other, "a")?;
+    other.post(&test, &json!({}))?.with(204)?;
+    Ok(())
+}
+
+/// One message to many endpoints of one URL is as many requests to it.
+fn endpoints_of_an_account_share_the_attempts_it_may_have(world: &World) -> Result<()> {
+    let quota = "[quota]\nattempts_per_second = 20\nburst_seconds = 1";
+    let server = delivering(world.fresh()?.0).config(quota).start()?;
+    let (owner, other) = (account(&server, "7")?, account(&server, "8")?);
+    let (sink, of_other) = (HookEndpoint::start()?, HookEndpoint::start()?);
+    for number in 0..5 {
+        let name = format!("e{number}");
+        owner.endpoint(&json!({"name": name, "url": sink.url(), "active": true, "filter": {}}))?;
+    }
+    other.endpoint(&json!({"name": "e", "url": of_other.url(), "active": true, "filter": {}}))?;
+    for _ in 0..20 {
+        owner.post("/messages", &message("7"))?.with(201)?;
+    }
+    server.metric_is("dovecast_dispatch_account_waits_total", |waits| waits > 0.0)?;
+    other.post("/messages", &message("8"))?.with(201)?;
+    of_other.wait_for(1, PATIENCE)?;
+    // What waits is delivered later, all of it and once.
+    sink.wait_for(100, PATIENCE)?;
+    server.log_with(&[
+        "deliveries of an account wait: it has more of them than [quota] allows",
+        "account=\"7\"",
+    ])?;
     Ok(())
 }
