@@ -39,6 +39,7 @@ pub struct MailPush {
     parts: Arc<MailPushParts>,
     by_login: Arc<Tries>,
     by_address: Arc<Tries>,
+    tests: Arc<Tries>,
 }
 
 /// What the acts of mail push need besides the store.
@@ -68,6 +69,8 @@ pub struct PushLimits {
     pub login_tries_per_minute: u64,
     /// Tries to log in from one address within a minute.
     pub address_tries_per_minute: u64,
+    /// Tests of devices that one person asks for within a minute.
+    pub tests_per_minute: u64,
     /// Most subscriptions of one person.
     pub max_subscriptions: u64,
 }
@@ -80,6 +83,7 @@ impl MailPush {
             vault,
             by_login: Arc::new(Tries::new(parts.limits.login_tries_per_minute)),
             by_address: Arc::new(Tries::new(parts.limits.address_tries_per_minute)),
+            tests: Arc::new(Tries::new(parts.limits.tests_per_minute)),
             parts: Arc::new(parts),
         }
     }

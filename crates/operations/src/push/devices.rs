@@ -52,7 +52,7 @@ impl MailPush {
             let caller = PushCaller::of_person(record.subscription.person.clone());
             let id = record.subscription.id.to_string();
             tracing::info!(%person, subscription.id = id, %by, "a device is tested");
-            let test = self.test_subscription(&caller, &id).await;
+            let test = self.test(&caller, &id).await;
             let test = test.map_err(|refusal| refusal.to_string());
             tested.push(TestedDevice { record, test });
         }

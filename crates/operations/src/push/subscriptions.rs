@@ -1,6 +1,6 @@
 //! Acts on subscriptions of the person who asks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dovecast_log::now_ms;
 use dovecast_mail_push::message::person as person_json;
@@ -135,8 +135,19 @@ impl MailPush {
     }
 
     /// Sends a push that says that it is a test, and waits for the answer. A device that is gone is
-    /// removed.
+    /// removed. A person may ask for a few of them within a minute.
     pub async fn test_subscription(&self, caller: &PushCaller, id: &str) -> Result<PushTest> {
+        let person = caller.person().to_string();
+        let taken = self.tests.take(&person, Instant::now());
+        taken.map_err(|after| Refusal::TooMuch {
+            reason: "Devices are tested too often: try again later".to_owned(),
+            after,
+        })?;
+        self.test(caller, id).await
+    }
+
+    /// Tests a device for whoever may, however often.
+    pub(super) async fn test(&self, caller: &PushCaller, id: &str) -> Result<PushTest> {
         let record = self.subscription(caller, id).await?;
         let subscription = &record.subscription;
         let person = caller.person();

@@ -45,6 +45,7 @@ pub(crate) struct MailPushSection {
     pub(crate) session_hours: Bounded<1, 8760>,
     pub(crate) login_tries_per_minute: Bounded<1, 10_000>,
     pub(crate) address_tries_per_minute: Bounded<1, 100_000>,
+    pub(crate) tests_per_minute: Bounded<1, 100_000>,
     /// Origins whose pages may ask as the user whom a trusted proxy names, besides the host's own.
     pub(crate) allowed_origins: Vec<Origin>,
     pub(crate) max_subscriptions: Bounded<1, 1000>,
@@ -80,6 +81,7 @@ impl Default for MailPushSection {
             session_hours: Bounded::new(24),
             login_tries_per_minute: Bounded::new(10),
             address_tries_per_minute: Bounded::new(30),
+            tests_per_minute: Bounded::new(20),
             allowed_origins: Vec::new(),
             max_subscriptions: Bounded::new(50),
             max_streams: Bounded::new(20),
@@ -166,6 +168,7 @@ impl MailPushSection {
             session_hours: self.session_hours.get(),
             login_tries_per_minute: self.login_tries_per_minute.get(),
             address_tries_per_minute: self.address_tries_per_minute.get(),
+            tests_per_minute: self.tests_per_minute.get(),
             max_subscriptions: self.max_subscriptions.get(),
         }
     }

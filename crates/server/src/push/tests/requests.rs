@@ -231,6 +231,27 @@ async fn a_test_says_what_the_service_has_said_and_removes_what_is_gone() {
 }
 
 #[tokio::test]
+async fn a_person_tests_devices_so_often_in_a_minute_and_another_has_tests_of_his_own() {
+    let world = World::new().await;
+    let config = Config::parse("[mail_push]\ntests_per_minute = 2").expect("a configuration");
+    let mut joe = world.door(&config);
+    let mut ann = joe.clone();
+    joe.log_in("11@3").await;
+    ann.log_in("12@3").await;
+    for (door, token) in [(&joe, "token-1"), (&ann, "token-2")] {
+        let (_, made) = door.ask("POST", SUBSCRIPTIONS, Some(&phone(token))).await;
+        let id = made["subscription"]["id"].as_str().expect("an id");
+        let path = format!("{SUBSCRIPTIONS}/{id}/test");
+        for _ in 0..2 {
+            let (status, said) = door.ask("POST", &path, None).await;
+            assert_eq!(status, StatusCode::OK, "{said}");
+        }
+        let (status, said) = door.ask("POST", &path, None).await;
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_of_a_person_asks_for_them_and_one_of_an_account_for_nobody() {
     let world = World::new().await;
     let mut door = world.door(&Config::default());
