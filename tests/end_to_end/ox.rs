@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use dovecast_testkit::dovecot::{Dovecot, Installation, Series};
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::Request;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use crate::setup::{ARRIVAL, normalise};
 cases![
     the_stock_driver_tells_a_webhook_of_each_new_mail,
     the_user_of_the_metadata_is_that_of_the_event,
+    the_url_of_the_documentation_says_whose_mail_it_is,
     a_wrong_password_is_told_in_dovecots_log_and_costs_no_mail,
 ];
 
@@ -111,6 +113,55 @@ fn the_user_of_the_metadata_is_that_of_the_event(on: Installation) -> Result<()>
     let hook = sink.wait_for(1, ARRIVAL)?.remove(0);
     let body: Value = serde_json::from_str(&hook.body)?;
     ensure!(body["message"]["user"] == "11@3", "{body}");
+    Ok(())
+}
+
+/// Dovecot puts the user into the URL, whatever he has written into his METADATA.
+fn the_url_of_the_documentation_says_whose_mail_it_is(on: Installation) -> Result<()> {
+    let ox = format!("[ox]\nuser = 'dovecot'\npassword = '{PASSWORD}'\nrequire_owner = true");
+    let server = Server::builder().config(&ox).start()?;
+    let address = server.address()?;
+    let url = format!("http://dovecot:{PASSWORD}@{address}/preliminary/http-notify/v1/notify");
+    let builder = Dovecot::builder().installation(on);
+    let dovecot = match on.series() {
+        Series::V2_3 => {
+            let driver = format!("ox:url={url}?of=%u user_from_metadata");
+            builder.plugin_setting_raw("push_notification_driver", &driver)
+        }
+        Series::V2_4 => builder.config(&format!(
+            "push_notification ox {{\n  driver = ox\n  ox_url = {url}?of=%{{user}}\n  ox_user_from_metadata = yes\n}}"
+        )),
+    };
+    let dovecot = dovecot.start()?;
+    // Dovecot remembers what a user has said for a minute: one user each.
+    let tell = |user: &str, named: &str| -> Result<()> {
+        let entry = "/private/vendor/vendor.dovecot/http-notify";
+        let mut imap = dovecot.login(user)?;
+        imap.ok("SELECT INBOX")?;
+        imap.ok(&format!(r#"SETMETADATA "" ({entry} "user={named}")"#))?;
+        imap.logout()?;
+        let mut lmtp = dovecot.lmtp()?;
+        lmtp.deliver_ok("bob@sender.example", &[user], MAIL)?;
+        lmtp.quit()
+    };
+    tell("eve@a.example", "ceo@victim.example")?;
+    server.log_with(&[
+        "a mail of another user came with this name",
+        "ceo@victim.example",
+    ])?;
+    tell("anna@a.example", "office@a.example")?;
+    let values = poll_until(ARRIVAL, || {
+        let values = server.values("dovecot");
+        values
+            .map(|values| (!values.is_empty()).then_some(values))
+            .transpose()
+    });
+    let values = values.context("no mail has come")??;
+    let event: Value = serde_json::from_str(&values[0])?;
+    ensure!(
+        values.len() == 1 && event["user"] == "office@a.example",
+        "{values:?}"
+    );
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Ox {
     pub(crate) credentials: Option<Credentials>,
     /// Users whose names mails of others may have; `*` is any text.
     pub(crate) users: Vec<String>,
+    /// Whether each mail says in its URL whose it is.
+    pub(crate) require_owner: bool,
     /// Where the key of ids is; `None`: in the data directory.
     pub(super) key_file: Option<PathBuf>,
 }
@@ -66,6 +68,7 @@ struct Written {
     password_file: Option<Elsewhere>,
     #[serde(deserialize_with = "users")]
     users: Vec<String>,
+    require_owner: bool,
     #[serde(deserialize_with = "paths::optional")]
     key_file: Option<PathBuf>,
 }
@@ -90,6 +93,7 @@ impl TryFrom<Written> for Ox {
         Ok(Self {
             credentials,
             users: written.users,
+            require_owner: written.require_owner,
             key_file: written.key_file,
         })
     }

@@ -86,7 +86,7 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[ox]\npassword = 'a'", "`password` in [ox] is nothing without `user`"),
         ("[ox]\nuser = 'a:b'\npassword = 'c'", "2:8: `user`: `a:b` is not a user of basic authentication"),
         ("[ox]\nuser = 'a'\npassword = ''", "3:12: `password`: the password is empty"),
-        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `password_file`, `users`, `key_file`"),
+        ("[ox]\nurl = 'a'", "2:1: unknown field `url`, expected one of `user`, `password`, `password_file`, `users`, `require_owner`, `key_file`"),
         ("[ox]\nkey_file = ''", "2:12: `key_file`: `` is not a path"),
         ("[http]\napi_prefix = '/preliminary/http-notify/v1/notify'", "is not a prefix of paths"),
         ("[logging]\nformat = 'xml'", "2:10: `format`: unknown variant `xml`, expected `text` or `json`"),

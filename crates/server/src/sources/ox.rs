@@ -38,7 +38,7 @@ use crate::headers::event_headers;
 use crate::key_file;
 pub(crate) use key::IdKey;
 use notification::{BadBody, Notification};
-use users::Users;
+use users::{Misnamed, Users};
 
 pub(crate) use guesses::{GuessStats, Guesses};
 
@@ -57,6 +57,8 @@ pub(crate) struct OxSource {
     destination: Destination,
     /// Lines about names that mails may not have.
     lines: Arc<LineLimit>,
+    /// Lines about mails of which nobody knows whose they are.
+    unowned_lines: Arc<LineLimit>,
     guesses: Guesses,
     /// Proxies that are believed about where a request comes from.
     trusted_proxies: Arc<[IpNet]>,
@@ -90,11 +92,22 @@ impl OxSource {
             }),
             None => None,
         };
+        let users = Users {
+            listed: config.users.clone(),
+            is_owner_required: config.require_owner,
+        };
+        if configured.is_some() && users.believes_any() {
+            tracing::warn!(
+                "[ox] takes any user's name of a mail whose URL does not say whose it is, so with user_from_metadata \
+                 every IMAP user speaks for all: put `?of=%u` (Dovecot 2.4: `?of=%{{user}}`) at the end of its URL and set `require_owner = true`, or list names in `users`"
+            );
+        }
         Ok(Self {
             configured,
-            users: Users(config.users.clone()),
+            users,
             destination,
             lines: Arc::default(),
+            unowned_lines: Arc::default(),
             guesses: Guesses::default(),
             trusted_proxies: [].into(),
         })
@@ -152,13 +165,15 @@ async fn notify(State(source): State<Arc<OxSource>>, request: Request) -> Respon
     match take(&source, request).await {
         Ok(()) => Json(Answer::taken()).into_response(),
         Err(refusal) => {
-            if let Refusal::Named(user) = &refusal
-                && source.lines.take()
-            {
-                tracing::warn!(
+            match &refusal {
+                Refusal::Named(user) if source.lines.take() => tracing::warn!(
                     user,
                     "a mail of another user came with this name, which its METADATA says; it is refused"
-                );
+                ),
+                Refusal::Unowned if source.unowned_lines.take() => tracing::warn!(
+                    "a mail was refused: its URL does not say whose it is, which `require_owner` of [ox] wants"
+                ),
+                _ => {}
             }
             tracing::debug!(reason = %refusal, "a notification of Dovecot's driver `ox` was refused");
             refusal.into_response()
@@ -174,8 +189,15 @@ async fn take(source: &OxSource, request: Request) -> Result<(), Refusal> {
     let body = to_bytes(body, MAX_BODY_BYTES).await;
     let notification = Notification::read(&body.map_err(|_| Refusal::Unread)?)?;
     let user = &notification.user;
-    if !source.users.may_be_named(owner, user) {
-        return Err(Refusal::Named(brief(user).escape_debug().to_string()));
+    source.users.check(owner, user).map_err(|why| match why {
+        Misnamed::OfAnother => Refusal::Named(brief(user).escape_debug().to_string()),
+        Misnamed::Unowned => Refusal::Unowned,
+    })?;
+    if owner.is_none() && source.users.believes_any() && source.unowned_lines.take() {
+        tracing::warn!(
+            user = %brief(user).escape_debug(),
+            "the name of a mail is believed: its URL has no `of` that says whose it is, see `require_owner` of [ox]"
+        );
     }
     let id = notification.id(key, owner);
     let record = record(&source.destination.topic, id, &notification)?;
@@ -231,6 +253,10 @@ enum Refusal {
     Unread,
     #[error("this mail may not have the name of the user `{0}`: see `users` of [ox]")]
     Named(String),
+    #[error(
+        "the URL does not say whose mail this is: put `?of=%u` (Dovecot 2.4: `?of=%{{user}}`) at its end, see `require_owner` of [ox]"
+    )]
+    Unowned,
     #[error(transparent)]
     Body(#[from] BadBody),
     #[error(transparent)]
@@ -256,7 +282,7 @@ impl Answer {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotConfigured | Self::Named(_) => StatusCode::FORBIDDEN,
+            Self::NotConfigured | Self::Named(_) | Self::Unowned => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::HeldOff(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unread | Self::Log(NotTaken::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,

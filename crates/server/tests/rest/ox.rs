@@ -18,6 +18,7 @@ cases![
     what_ox_sends_is_refused_with_the_reason,
     without_credentials_nobody_may_send_as_ox,
     a_mail_has_no_name_of_another_domain,
+    a_mail_that_does_not_say_whose_it_is_is_refused_where_it_has_to,
     a_mail_of_one_user_keeps_no_mail_of_another_out,
     servers_with_one_key_file_give_a_mail_one_id,
     who_tries_passwords_is_held_off,
@@ -200,6 +201,34 @@ fn a_mail_has_no_name_of_another_domain(world: &World) -> Result<()> {
     );
     let log = server.server_log();
     ensure!(log.lines().all(|line| line.len() < 2000), "{log}");
+    Ok(())
+}
+
+/// Whose such a mail is nobody can tell: with `user_from_metadata` anybody's.
+fn a_mail_that_does_not_say_whose_it_is_is_refused_where_it_has_to(world: &World) -> Result<()> {
+    let section = format!("[ox]\nuser = 'dovecot'\npassword = '{PASSWORD}'\nrequire_owner = true");
+    let server = delivering(world.fresh()?.0).config(&section).start()?;
+    let body = mail("ceo@victim.example", 1).to_string();
+    let answer = put(&server, Some(&login()), body.clone())?;
+    ensure!(
+        answer.status == 403 && answer.body.contains("put `?of=%u`"),
+        "{answer:?}"
+    );
+    ensure!(server.values("dovecot")?.is_empty());
+    let owner = "of=ceo@victim.example";
+    let answer = put_of(&server, owner, Some(&login()), body.clone())?;
+    ensure!(answer.status == 200, "{answer:?}");
+    server.log_with(&["a mail was refused: its URL does not say whose it is"])?;
+    // Where it need not be said, the log warns at the start and of the mail.
+    let lenient = ox_server(world)?;
+    let at_start = "[ox] takes any user's name of a mail whose URL does not say whose it is";
+    lenient.log_with(&["WARN", at_start, "require_owner = true"])?;
+    let answer = put(&lenient, Some(&login()), body)?;
+    ensure!(answer.status == 200, "{answer:?}");
+    let of_mail = "the name of a mail is believed";
+    lenient.log_with(&["WARN", of_mail, "ceo@victim.example"])?;
+    let log = server.server_log();
+    ensure!(!log.contains(at_start) && !log.contains(of_mail), "{log}");
     Ok(())
 }
 

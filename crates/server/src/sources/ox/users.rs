@@ -8,20 +8,44 @@ use dovecast_relay::server::matches;
 /// Parameter of the URL that says whose mail it is.
 const OF: &str = "of";
 
-/// Names that may be given for others.
+/// Names that mails may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Users(pub(super) Vec<String>);
+pub(super) struct Users {
+    /// Names that may be given for others; `*` is any text.
+    pub(super) listed: Vec<String>,
+    /// Whether each mail says in its URL whose it is.
+    pub(super) is_owner_required: bool,
+}
+
+/// Why a mail may not have its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misnamed {
+    /// The name is another user's.
+    OfAnother,
+    /// Whose mail it is, the URL does not say.
+    Unowned,
+}
 
 impl Users {
-    /// Whether a mail of `owner` may have the name `user`. Where nobody tells who the owner is, any
-    /// name is right unless names are listed.
-    pub(super) fn may_be_named(&self, owner: Option<&str>, user: &str) -> bool {
+    /// Whether any name is taken of a mail whose URL does not say whose it is.
+    pub(super) fn believes_any(&self) -> bool {
+        self.listed.is_empty() && !self.is_owner_required
+    }
+
+    /// Whether a mail of `owner` may have the name `user`.
+    pub(super) fn check(&self, owner: Option<&str>, user: &str) -> Result<(), Misnamed> {
         let folded_user = folded(user);
-        let mut listed = self.0.iter().map(|pattern| folded(pattern));
+        let mut listed = self.listed.iter().map(|pattern| folded(pattern));
         let is_listed = listed.any(|pattern| matches(&pattern, &folded_user));
-        match owner {
+        let is_right = match owner {
             Some(owner) => is_listed || owner == user || is_same_domain(owner, user),
-            None => is_listed || self.0.is_empty(),
+            None if self.is_owner_required => return Err(Misnamed::Unowned),
+            None => is_listed || self.listed.is_empty(),
+        };
+        if is_right {
+            Ok(())
+        } else {
+            Err(Misnamed::OfAnother)
         }
     }
 }
@@ -74,14 +98,22 @@ mod tests {
             (&["*@b.example"], None, "ceo@b.example", true),
             (&["*@b.example"], None, "joe@a.example", false),
         ] {
-            let users = Users(
-                listed
-                    .iter()
-                    .map(|user: &&str| (*user).to_owned())
-                    .collect(),
-            );
-            let may = users.may_be_named(owner, user);
-            assert_eq!(may, expected, "{listed:?} {owner:?} {user}");
+            let mut users = Users {
+                listed: listed.iter().map(ToString::to_string).collect(),
+                is_owner_required: false,
+            };
+            let expected = if expected {
+                Ok(())
+            } else {
+                Err(Misnamed::OfAnother)
+            };
+            let named = users.check(owner, user);
+            assert_eq!(named, expected, "{listed:?} {owner:?} {user}");
+            // Whoever has to say whose the mail is and says it is told the same.
+            users.is_owner_required = true;
+            let expected = owner.map_or(Err(Misnamed::Unowned), |_| expected);
+            let named = users.check(owner, user);
+            assert_eq!(named, expected, "{listed:?} {owner:?} {user}");
         }
     }
 
