@@ -117,7 +117,9 @@ fn remove(
             (i, counted_ms) = over;
         }
         let first = all.swap_remove(i);
-        if let Some(unread) = shares::unread(&transaction, &shared.topics.needed, &first)? {
+        if let Some(unread) =
+            shares::unread(&transaction, &shared.topics.needed, &first, first.end)?
+        {
             let from = unread.from.max(first.partition().begin());
             unread_records += first.end.saturating_sub(from);
         }

@@ -87,6 +87,7 @@ mod quotas;
 mod redelivery;
 mod registration;
 mod requests;
+mod retention;
 mod secrets;
 mod setup;
 mod shape;
@@ -151,6 +152,7 @@ fn main() -> ExitCode {
         redelivery::CASES,
         registration::CASES,
         requests::CASES,
+        retention::CASES,
         secrets::CASES,
         shape::CASES,
         sources::CASES,

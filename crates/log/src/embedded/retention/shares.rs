@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use dovecast_event::brief;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::Oldest;
 use super::needed::Needed;
+use super::{Oldest, key};
 use crate::LineLimit;
 
 /// Part of the bytes that may be kept from which on it is looked at what goes next: nine in ten.
@@ -67,7 +67,8 @@ impl Shares {
         has.is_some_and(|has| *has > self.limit / parties)
     }
 
-    /// Warns where what goes next was not read by a group, while there is still room.
+    /// Warns where what goes next, or behind less than there is room for, was not read by a group:
+    /// one step may remove more than one batch, and what was read goes before it.
     pub(super) fn warn_of(
         &self,
         (transaction, needed): (&Transaction<'_>, &Needed),
@@ -77,9 +78,13 @@ impl Shares {
         if self.limit == u64::MAX || self.total < self.limit / of * part {
             return Ok(());
         }
-        if let Some(unread) = unread(transaction, needed, next)?
-            && LINES.take()
-        {
+        let partition = next.partition();
+        let Some(unread) = unread(transaction, needed, next, partition.end())? else {
+            return Ok(());
+        };
+        let pos = position(transaction, partition.id, unread.from)?;
+        let is_soon = pos.is_none_or(|pos| pos.saturating_sub(next.pos) <= self.limit / of);
+        if is_soon && LINES.take() {
             tracing::warn!(
                 topic = &*next.topic.name,
                 partition = next.place,
@@ -87,19 +92,36 @@ impl Shares {
                 committed = unread.from,
                 stored_bytes = self.total,
                 retention_bytes = self.limit,
-                "the log is nearly as large as it may be, and removes next what was not delivered yet"
+                "the log is nearly as large as it may be, and soon removes what was not delivered yet"
             );
         }
         Ok(())
     }
 }
 
-/// What of a batch was not read by a consumer group, or is needed besides; of several that which
-/// is furthest behind.
+/// Where in its partition the batch begins that has this offset; `None`: there is none.
+fn position(
+    transaction: &Transaction<'_>,
+    partition: u64,
+    offset: u64,
+) -> rusqlite::Result<Option<u64>> {
+    transaction
+        .prepare_cached(
+            "SELECT pos FROM batch WHERE key >= ?1 AND key <= ?2 ORDER BY key DESC LIMIT 1",
+        )?
+        .query_row(params![key(partition, 0), key(partition, offset)], |row| {
+            Ok(row.get::<_, i64>(0)?.cast_unsigned())
+        })
+        .optional()
+}
+
+/// What before `end`, in the partition of a batch that is its oldest, was not read by a consumer
+/// group, or is needed besides; of several that which is furthest behind.
 pub(super) fn unread(
     transaction: &Transaction<'_>,
     needed: &Needed,
     batch: &Oldest,
+    end: u64,
 ) -> rusqlite::Result<Option<Unread>> {
     let partition = batch.partition();
     let of_groups = transaction
@@ -107,7 +129,7 @@ pub(super) fn unread(
             "SELECT consumer_group, offset FROM committed WHERE partition_id = ?1 AND offset < ?2 ORDER BY offset LIMIT 1",
         )?
         .query_row(
-            params![partition.id.cast_signed(), batch.end.cast_signed()],
+            params![partition.id.cast_signed(), end.cast_signed()],
             |row| {
                 Ok(Unread {
                     group: row.get(0)?,
@@ -116,11 +138,7 @@ pub(super) fn unread(
             },
         )
         .optional()?;
-    let besides = needed.of(
-        &batch.topic.name,
-        partition.number,
-        partition.begin()..batch.end,
-    );
+    let besides = needed.of(&batch.topic.name, partition.number, partition.begin()..end);
     let besides = besides.map(|(who, from)| Unread { group: who, from });
     Ok(of_groups
         .into_iter()
