@@ -280,6 +280,7 @@ fn open_filter(endpoint: EndpointId, account: &str) -> Filter {
     Filter {
         endpoint,
         account: account.into(),
+        mail_account: None,
         enabled: true,
         applications: Choice::Any,
         event_types: Choice::Any,

@@ -340,6 +340,7 @@ fn put(directory: &Directory, receiver: &Arc<Receiver>, number: u64, is_paused: 
     let filter = Filter {
         endpoint: id,
         account: account.into(),
+        mail_account: None,
         enabled: true,
         applications: Choice::Any,
         event_types: Choice::Any,

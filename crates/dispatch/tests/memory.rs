@@ -165,6 +165,7 @@ fn put(directory: &Directory, number: u128, url: &str) {
     let filter = Filter {
         endpoint: id,
         account: "1".into(),
+        mail_account: None,
         enabled: true,
         applications: Choice::Any,
         event_types: Choice::Any,

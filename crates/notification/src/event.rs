@@ -19,7 +19,7 @@ pub enum EventAccount {
     /// The user's name.
     #[default]
     User,
-    /// What is behind the last `@` of it, in lower case: so is the number of its account.
+    /// What is behind the last `@` of it, in lower case.
     Domain,
     /// Always the same one.
     Fixed(Box<str>),

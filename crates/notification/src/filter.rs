@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::condition::{Condition, Facts, Verdict};
-use crate::{EndpointId, Notification};
+use crate::{DOVECOT, EndpointId, Notification};
 
 /// Account of filters that match notifications of all accounts: those of drivers of the
 /// configuration. It has a control character, so no door takes it for the number of an account.
@@ -47,6 +47,9 @@ pub struct Filter {
     pub endpoint: EndpointId,
     /// Number of the account.
     pub account: Box<str>,
+    /// How events of mail name the account, where that is not its number: a domain in lower case,
+    /// of which the number has capitals.
+    pub mail_account: Option<Box<str>>,
     /// Whether the filter matches anything at all.
     pub enabled: bool,
     /// External names.
@@ -89,9 +92,17 @@ impl Filter {
         })
     }
 
+    fn is_of_account(&self, notification: &Notification) -> bool {
+        let named = &*notification.account;
+        let by_mail = self.mail_account.as_deref();
+        *self.account == *named
+            || *self.account == *EVERY_ACCOUNT
+            || (*notification.application == *DOVECOT && by_mail == Some(named))
+    }
+
     /// The first reason besides the condition.
     pub fn mismatch_of_sets(&self, notification: &Notification) -> Option<Mismatch> {
-        if *self.account != *notification.account && *self.account != *EVERY_ACCOUNT {
+        if !self.is_of_account(notification) {
             return Some(Mismatch::Account);
         }
         if !self.enabled {

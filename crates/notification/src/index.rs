@@ -13,7 +13,7 @@ use hashbrown::{Equivalent, HashMap};
 
 use crate::condition::{Condition, Facts};
 use crate::filter::{Choice, EVERY_ACCOUNT, Filter};
-use crate::{EndpointId, Notification};
+use crate::{DOVECOT, EndpointId, Notification};
 
 /// Everything of an account, whatever the notification's application is.
 const ANY: u32 = 0;
@@ -22,6 +22,8 @@ const ANY: u32 = 0;
 #[derive(Debug)]
 pub struct Index<T> {
     accounts: HashMap<Box<str>, Account>,
+    /// By the names that events of mail have for accounts, where those are not their numbers.
+    by_mail: HashMap<Box<str>, Account>,
     last_account: u32,
     /// Applications, event types and levels have numbers; the parent of an application is [`ANY`].
     classes: HashMap<ClassName, u32>,
@@ -88,7 +90,8 @@ struct Slot<T> {
 #[derive(Debug)]
 struct Stored {
     slot: u32,
-    account: u32,
+    /// Numbers of the account, by which its filters stand in their places.
+    accounts: [Option<u32>; 2],
     filter: Arc<Filter>,
 }
 
@@ -96,6 +99,7 @@ impl<T> Default for Index<T> {
     fn default() -> Self {
         Self {
             accounts: HashMap::new(),
+            by_mail: HashMap::new(),
             last_account: ANY,
             classes: HashMap::new(),
             postings: HashMap::new(),
@@ -110,22 +114,28 @@ impl<T> Index<T> {
     /// Puts an endpoint's filter in, in place of the one it had; `target` is what is found by it.
     pub fn insert(&mut self, filter: Arc<Filter>, target: T) {
         self.remove(filter.endpoint);
-        let account = self.account(&filter.account);
+        let last = &mut self.last_account;
+        let own = enter(&mut self.accounts, last, &filter.account);
+        let mail_account = filter.mail_account.as_deref();
+        let by_mail = mail_account.map(|name| enter(&mut self.by_mail, last, name));
+        let accounts = [Some(own), by_mail];
         let slot = self.take_slot(Slot {
             target,
             condition: filter.condition.clone(),
         });
         for class in self.classes(&filter) {
-            match self.postings.entry((account, class)) {
-                Entry::Vacant(entry) => {
-                    entry.insert(Posting::One(slot));
+            for account in accounts.into_iter().flatten() {
+                match self.postings.entry((account, class)) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(Posting::One(slot));
+                    }
+                    Entry::Occupied(mut entry) => entry.get_mut().add(slot),
                 }
-                Entry::Occupied(mut entry) => entry.get_mut().add(slot),
             }
         }
         let stored = Stored {
             slot,
-            account,
+            accounts,
             filter,
         };
         self.filters.insert(stored.filter.endpoint, stored);
@@ -135,21 +145,21 @@ impl<T> Index<T> {
     pub fn remove(&mut self, endpoint: EndpointId) -> Option<Arc<Filter>> {
         let stored = self.filters.remove(&endpoint)?;
         for class in self.classes(&stored.filter) {
-            if let Entry::Occupied(mut entry) = self.postings.entry((stored.account, class))
-                && entry.get_mut().remove(stored.slot)
-            {
-                entry.remove();
+            for account in stored.accounts.into_iter().flatten() {
+                if let Entry::Occupied(mut entry) = self.postings.entry((account, class))
+                    && entry.get_mut().remove(stored.slot)
+                {
+                    entry.remove();
+                }
             }
         }
         if let Some(slot) = self.slots.get_mut(stored.slot as usize) {
             *slot = None;
             self.free.push(stored.slot);
         }
-        if let EntryRef::Occupied(mut account) = self.accounts.entry_ref(&*stored.filter.account) {
-            account.get_mut().filters -= 1;
-            if account.get().filters == 0 {
-                account.remove();
-            }
+        leave(&mut self.accounts, &stored.filter.account);
+        if let Some(name) = &stored.filter.mail_account {
+            leave(&mut self.by_mail, name);
         }
         Some(stored.filter)
     }
@@ -190,11 +200,15 @@ impl<T> Index<T> {
         let own = self.accounts.get(&*notification.account);
         let every = self.accounts.get(EVERY_ACCOUNT);
         let every = every.filter(|_| *notification.account != *EVERY_ACCOUNT);
-        if own.or(every).is_none() {
+        let is_of_mail = *notification.application == *DOVECOT && !self.by_mail.is_empty();
+        let by_mail = is_of_mail
+            .then(|| self.by_mail.get(&*notification.account))
+            .flatten();
+        if own.or(every).or(by_mail).is_none() {
             return;
         }
         let mut look = |class| {
-            for account in [own, every].into_iter().flatten() {
+            for account in [own, every, by_mail].into_iter().flatten() {
                 let Some(posting) = self.postings.get(&(account.number, class)) else {
                     continue;
                 };
@@ -219,19 +233,6 @@ impl<T> Index<T> {
             look(*class);
             parent = *class;
         }
-    }
-
-    fn account(&mut self, number: &str) -> u32 {
-        let last = &mut self.last_account;
-        let account = self.accounts.entry_ref(number).or_insert_with(|| {
-            *last += 1;
-            Account {
-                number: *last,
-                filters: 0,
-            }
-        });
-        account.filters += 1;
-        account.number
     }
 
     fn take_slot(&mut self, slot: Slot<T>) -> u32 {
@@ -295,6 +296,29 @@ impl<T> Index<T> {
         classes.sort_unstable();
         classes.dedup();
         classes
+    }
+}
+
+/// The number of an account that has one filter more.
+fn enter(accounts: &mut HashMap<Box<str>, Account>, last: &mut u32, name: &str) -> u32 {
+    let account = accounts.entry_ref(name).or_insert_with(|| {
+        *last += 1;
+        Account {
+            number: *last,
+            filters: 0,
+        }
+    });
+    account.filters += 1;
+    account.number
+}
+
+/// An account has one filter less.
+fn leave(accounts: &mut HashMap<Box<str>, Account>, name: &str) {
+    if let EntryRef::Occupied(mut account) = accounts.entry_ref(name) {
+        account.get_mut().filters -= 1;
+        if account.get().filters == 0 {
+            account.remove();
+        }
     }
 }
 

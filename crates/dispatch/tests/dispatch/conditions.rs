@@ -18,6 +18,7 @@ fn filter(number: u128, account: &str, condition: &Arc<Condition>) -> Filter {
     Filter {
         endpoint: EndpointId(Uuid::from_u128(number)),
         account: account.into(),
+        mail_account: None,
         enabled: true,
         applications: Choice::Any,
         event_types: Choice::Any,

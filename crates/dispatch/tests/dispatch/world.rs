@@ -96,6 +96,7 @@ impl World {
         let filter = Filter {
             endpoint: endpoint.id,
             account: Box::from(&*endpoint.account),
+            mail_account: None,
             enabled: true,
             applications: Choice::Any,
             event_types: Choice::Any,

@@ -12,9 +12,16 @@ fn name(number: u8) -> Box<str> {
     number.to_string().into()
 }
 
+fn application_of(number: u8) -> Box<str> {
+    match number {
+        0 => DOVECOT.into(),
+        _ => name(number),
+    }
+}
+
 fn event_type() -> impl Strategy<Value = EventType> {
     (0..3_u8, 0..3_u8).prop_map(|(application, of)| EventType {
-        application: name(application),
+        application: application_of(application),
         name: name(of),
     })
 }
@@ -43,15 +50,17 @@ fn condition() -> impl Strategy<Value = Option<Arc<Condition>>> {
 
 fn filter() -> impl Strategy<Value = Filter> {
     let sets = (
-        choice((0..3_u8).prop_map(name)),
+        choice((0..3_u8).prop_map(application_of)),
         choice(event_type()),
         choice(level()),
     );
-    let rest = (0..12_u128, 0..3_u8, prop::bool::weighted(0.9), condition());
+    let accounts = (0..3_u8, prop::option::of(3..5_u8));
+    let rest = (0..12_u128, accounts, prop::bool::weighted(0.9), condition());
     (sets, rest).prop_map(
-        |((applications, event_types, levels), (endpoint, account, enabled, condition))| Filter {
+        |((applications, event_types, levels), (endpoint, accounts, enabled, condition))| Filter {
             endpoint: EndpointId(Uuid::from_u128(endpoint)),
-            account: name(account),
+            account: name(accounts.0),
+            mail_account: accounts.1.map(name),
             enabled,
             applications,
             event_types,
@@ -62,10 +71,10 @@ fn filter() -> impl Strategy<Value = Filter> {
 }
 
 fn notification() -> impl Strategy<Value = Notification> {
-    (0..4_u8, 0..4_u8, proptest::option::of(0..4_u8), 0..4_u8).prop_map(
+    (0..4_u8, 0..4_u8, proptest::option::of(0..4_u8), 0..5_u8).prop_map(
         |(application, event_type, level, account)| Notification {
             id: NotificationId(Uuid::nil()),
-            application: name(application),
+            application: application_of(application),
             event_type: name(event_type),
             level: level.map(name),
             account: name(account),
@@ -111,7 +120,7 @@ proptest! {
         for endpoint in plain.keys() {
             index.remove(*endpoint);
         }
-        prop_assert!(index.postings.is_empty() && index.accounts.is_empty());
+        prop_assert!(index.postings.is_empty() && index.accounts.is_empty() && index.by_mail.is_empty());
     }
 }
 
@@ -120,6 +129,7 @@ fn a_choice_that_has_become_empty_matches_nothing() {
     let any = Filter {
         endpoint: EndpointId(Uuid::from_u128(1)),
         account: "a".into(),
+        mail_account: None,
         enabled: true,
         applications: Choice::Any,
         event_types: Choice::Any,

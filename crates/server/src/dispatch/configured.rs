@@ -105,6 +105,7 @@ fn filter(endpoint: EndpointId, events: Events) -> Filter {
     Filter {
         endpoint,
         account: EVERY_ACCOUNT.into(),
+        mail_account: None,
         enabled: true,
         applications: Choice::These(vec![DOVECOT.into()]),
         event_types,

@@ -1,8 +1,8 @@
 //! What the log says of endpoints once, when the dispatcher loads them: which were saved with what
 //! would be refused today, and are delivered to all the same; which are at addresses of this host,
-//! and get nothing; and whose account no event names.
+//! and get nothing; and which accounts get the mail of one domain together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dovecast_dispatch::driver::Settings;
@@ -22,8 +22,8 @@ pub(super) struct Noticed {
     outdated: usize,
     /// Number of endpoints at addresses of this host.
     own: usize,
-    /// Numbers of accounts that no event of mail names.
-    unnamed: BTreeSet<String>,
+    /// Numbers of accounts by the domains that they are, in lower case.
+    domains: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Noticed {
@@ -34,15 +34,16 @@ impl Noticed {
             is_by_domain: *account == EventAccount::Domain,
             outdated: 0,
             own: 0,
-            unnamed: BTreeSet::new(),
+            domains: BTreeMap::new(),
         }
     }
 
     /// Looks at an endpoint. What it has may be secret, as the names of its headers are.
     pub(super) fn add(&mut self, record: &EndpointRecord) {
         let account = &record.account_number;
-        if self.is_by_domain && *account != account.to_lowercase() {
-            self.unnamed.insert(account.clone());
+        if self.is_by_domain {
+            let domain = self.domains.entry(account.to_lowercase()).or_default();
+            domain.insert(account.clone());
         }
         let is_own = |settings: &Settings<'_>| webhook::is_refused_as_own(settings, &self.guard);
         if of_webhook(record, is_own) == Some(true) {
@@ -83,16 +84,13 @@ impl Noticed {
                 "more endpoints than are named are at addresses of this server itself"
             );
         }
-        for account in self.unnamed.iter().take(MOST_NAMED) {
+        let shared = self.domains.iter().filter(|(_, of)| of.len() > 1);
+        for (domain, accounts) in shared.take(MOST_NAMED) {
+            let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
             tracing::warn!(
-                account,
-                "no event of mail comes to this account, whose number has capital letters: with `event_account = \"domain\"` events go to the domain in lower case; move its endpoints to the account with that number"
-            );
-        }
-        if self.unnamed.len() > MOST_NAMED {
-            tracing::warn!(
-                accounts = self.unnamed.len(),
-                "more accounts than are named have numbers with capital letters"
+                domain,
+                accounts = accounts.join(" "),
+                "events of mail of one domain go to several accounts, whose numbers differ in case only: close all but one"
             );
         }
     }
@@ -186,10 +184,10 @@ mod tests {
                 "{name}"
             );
             routes.target(record).expect(name);
-            for (account, unnamed) in [(EventAccount::User, 0), (EventAccount::Domain, 1)] {
+            for (account, domains) in [(EventAccount::User, 0), (EventAccount::Domain, 1)] {
                 let mut noticed = Noticed::new(&account, &guard);
                 noticed.add(record);
-                assert_eq!(noticed.unnamed.len(), unnamed);
+                assert_eq!(noticed.domains.len(), domains);
                 assert_eq!(noticed.outdated, usize::from(expected.is_some()));
             }
         }

@@ -65,6 +65,7 @@ mod commands;
 mod definitions;
 mod deliveries;
 mod disabling;
+mod domains;
 mod doors;
 mod drivers;
 mod endpoints;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         commands::CASES,
         definitions::CASES,
         disabling::CASES,
+        domains::CASES,
         doors::CASES,
         deliveries::CASES,
         drivers::CASES,

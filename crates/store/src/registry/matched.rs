@@ -36,6 +36,7 @@ fn matched(record: &EndpointRecord, found: &FilterRecord) -> Filter {
     Filter {
         endpoint,
         account: record.account_number.as_str().into(),
+        mail_account: None,
         enabled,
         applications: choice(&found.applications, |name| name.as_str().into()),
         event_types: choice(&found.event_types, |of| {
