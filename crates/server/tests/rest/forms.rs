@@ -178,7 +178,7 @@ fn every_call_describes_what_any_request_may_get(world: &World) -> Result<()> {
             let answers = call["responses"].as_object().context("no answers")?;
             let parameters = call["parameters"].as_array().cloned().unwrap_or_default();
             let in_query = |parameter: &Value| parameter["in"] == "query";
-            let mut expected = vec!["401", "403", "408", "500", "503"];
+            let mut expected = vec!["401", "403", "408", "429", "500", "503"];
             if call.get("requestBody").is_some() {
                 expected.extend(["400", "413", "415"]);
             }

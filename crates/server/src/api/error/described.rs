@@ -16,6 +16,10 @@ pub(crate) enum AnyRequest {
     /// The caller is known, but may not do this.
     #[response(status = 403, content_type = "application/vnd.api+json")]
     Forbidden(ErrorDocument),
+    /// A trusted proxy names an account or a user for the first time, and too many are new at the
+    /// moment. The header `Retry-After` says when to send the request again.
+    #[response(status = 429, content_type = "application/vnd.api+json")]
+    TooManyNew(ErrorDocument),
     /// The database or the log cannot be used at the moment. The header `Retry-After` says when to
     /// send the request again.
     #[response(status = 503, content_type = "application/vnd.api+json")]
@@ -51,7 +55,8 @@ pub(crate) enum AnyTime {
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/vnd.api+json")]
 pub(crate) struct UnreadableQuery(ErrorDocument);
-/// The account has taken what it may for now. The header `Retry-After` says when to ask again.
+/// The account has taken what it may for now, or it is new, and too many are new at the moment. The
+/// header `Retry-After` says when to ask again.
 #[derive(IntoResponses)]
 #[response(status = 429, content_type = "application/vnd.api+json")]
 pub(crate) struct TooMuch(ErrorDocument);
