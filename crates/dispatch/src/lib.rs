@@ -8,15 +8,20 @@
 //! | `consume` | reads the log, matches, offers deliveries to lanes, commits |
 //! | `offer` | has lanes take deliveries, or what they cannot take written down as owed |
 //! | `live` | a notification that was just read |
-//! | `matching`, `evaluator` | which endpoints a notification is for; conditions that cost much are evaluated on threads of their own |
-//! | `lane`, `worker` | one lane per endpoint, and the workers that have its deliveries made, when `lane/gate` lets them begin |
+//! | `matching` | which endpoints a notification is for |
+//! | `evaluator` | evaluates conditions that cost much, on threads of its own |
+//! | `lane`, `lane/gate` | the queue of an endpoint; when a delivery of it may begin |
+//! | `worker` | has the deliveries of a lane made |
 //! | `account_pace` | how many attempts an account may have made, over all of its endpoints |
-//! | `host`, `hanging` | what endpoints of one host have in common; how many attempts may hang, and how much memory they may hold |
+//! | `host` | what endpoints of one host have in common |
+//! | `hanging` | how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
 //! | `dispatcher`, `options` | start and stop; what the dispatcher is told then |
 //! | `shared` | what all parts share; nothing that it uses knows it |
-//! | `partitions`, `debtors` | for order by key: the partitions that are ours; who owes anything of them |
-//! | `read_up`, `partition_ends` | for order by key: which partitions were read as far as they went; how far they go |
+//! | `partitions` | for order by key: the partitions that are ours |
+//! | `debtors` | for order by key: who owes anything of those |
+//! | `read_up` | for order by key: which partitions were read as far as they went |
+//! | `partition_ends` | for order by key: how far partitions go |
 //! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
@@ -25,20 +30,25 @@
 //! | `locks` | locks of which a thread holds one at a time |
 //! | `bad_record` | what becomes of records that are no notifications |
 //! | `behind` | the ranges of the log that a lane owes |
-//! | `catch_up`, `range_reader`, `range_run`, `readers`, `bounds` | ranges that endpoints owe are read again, with so many readers at a time |
+//! | `catch_up` | reads ranges that endpoints owe, once more |
+//! | `range_reader`, `range_run` | reads one such range; how far it is done |
+//! | `bounds` | the first and the last offset of partitions |
+//! | `readers` | how many ranges are read at a time |
 //! | `budget` | bounds the bytes of what is in memory |
 //! | `retrier` | fetches owed deliveries that are due |
 //! | `take_over` | claims ranges of endpoints with an order, with their partition |
-//! | `take_up`, `taken_up` | claims ranges that no dispatcher delivers, and delivers them; what it has claimed |
+//! | `take_up` | claims ranges that no dispatcher delivers, and delivers them |
+//! | `taken_up` | what `take_up` has claimed |
 //! | `stats`, `timings` | what is counted, and how long attempts and deliveries take |
 //! | `reports` | how often the conditions of an account are logged |
 //! | `trace` | lets a person follow one notification |
-//! | `recorder`, `gathered` | what has happened until it is written down, and what may be committed then; what becomes of it meanwhile |
+//! | `recorder` | what has happened, and what may be committed when that is written |
+//! | `gathered` | what becomes of it until then |
 //! | `recording` | writes down what has happened, many things at a time |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
-//! read is committed when each of its deliveries is done or durably owed; a process that dies
-//! before reads it again, and receivers know it by its `webhook-id`.
+//! read is committed when each of its deliveries is done or durably owed; what was not when a
+//! process has died is read again, and receivers know it by its `webhook-id`.
 
 #![forbid(unsafe_code)]
 
