@@ -89,6 +89,10 @@ pub enum Sender {
     Anybody,
 }
 
+// What is made of what, as the examples of the crate try it from outside.
+const _OPERATOR_IS_MADE_OF: fn(By) -> Operator = Operator;
+const _TENANT_IS_MADE_OF: fn(Person) -> Tenant = Tenant;
+
 impl Caller {
     /// Root or the server's own user, on its host.
     pub fn host() -> Self {

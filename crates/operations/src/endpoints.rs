@@ -30,6 +30,14 @@ pub struct OwnEndpoint {
     by: By,
 }
 
+// What is made of what, as the examples of the crate try it from outside.
+const _OWN_ENDPOINT_IS_MADE_OF: fn(Endpoint, Arc<str>, By) -> OwnEndpoint =
+    |endpoint, account, by| OwnEndpoint {
+        endpoint,
+        account,
+        by,
+    };
+
 impl OwnEndpoint {
     /// The endpoint, as it was when it was found.
     pub fn endpoint(&self) -> &Endpoint {

@@ -6,11 +6,48 @@
 //! whether what is asked for makes sense, is decided here, once. No HTTP and no SQL is here.
 //!
 //! Invariant: what belongs to an account is reached with a [`Tenant`] only, and what belongs to an
-//! endpoint with an [`OwnEndpoint`] only. Both are made here, of a caller who may:
+//! endpoint with an [`OwnEndpoint`] only. Both are made here, of a caller who may. Nothing outside
+//! makes one, though it has all that one is made of:
 //!
-//! ```compile_fail,E0423
-//! let operator = dovecast_operations::Operator(());
 //! ```
+//! use std::sync::Arc;
+//!
+//! use dovecast_operations::{By, Operator, OwnEndpoint, Person, Tenant};
+//! use dovecast_store::Endpoint;
+//!
+//! struct Makes {
+//!     operator: fn(By) -> Operator,
+//!     tenant: fn(Person) -> Tenant,
+//!     own_endpoint: fn(Endpoint, Arc<str>, By) -> OwnEndpoint,
+//! }
+//! ```
+//! ```compile_fail
+//! use dovecast_operations::{By, Operator};
+//!
+//! fn operator(by: By) -> Operator {
+//!     Operator(by)
+//! }
+//! ```
+//! ```compile_fail
+//! use dovecast_operations::{Person, Tenant};
+//!
+//! fn tenant(person: Person) -> Tenant {
+//!     Tenant(person)
+//! }
+//! ```
+//! ```compile_fail
+//! use std::sync::Arc;
+//!
+//! use dovecast_operations::{By, OwnEndpoint};
+//! use dovecast_store::Endpoint;
+//!
+//! fn own_endpoint(endpoint: Endpoint, account: Arc<str>, by: By) -> OwnEndpoint {
+//!     OwnEndpoint { endpoint, account, by }
+//! }
+//! ```
+//!
+//! The first example holds the names, and a constant beside each type what it is made of, so
+//! that the others fail because of private fields and of nothing else.
 
 #![forbid(unsafe_code)]
 
