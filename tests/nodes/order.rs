@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::{Hook, HookEndpoint};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ cases![
     order_is_kept_while_a_node_joins_and_leaves,
     order_is_kept_while_a_node_is_cut_off_from_kafka,
     order_is_kept_while_a_node_is_cut_off_from_postgresql,
+    order_is_kept_through_a_pause_in_which_a_node_is_killed,
 ];
 
 /// How long a node is cut off, which is the fault itself: longer than a consumer's session and than
@@ -92,8 +93,25 @@ fn order_is_kept_while_a_node_is_cut_off_from_postgresql(services: &mut Services
     in_order.arrives(&cluster, load.stop()?)
 }
 
+fn order_is_kept_through_a_pause_in_which_a_node_is_killed(services: &mut Services) -> Result<()> {
+    let (mut cluster, in_order, load) = begin(services, "order-pause", 3)?;
+    in_order.is_paused(&cluster, 0, true)?;
+    load.goes_on(300)?;
+    cluster.nodes[0].kill()?;
+    load.goes_on(300)?;
+    // Another one joins, to which what was owed before it came goes as well.
+    cluster.join()?;
+    cluster.delivers(3, 50)?;
+    in_order.is_paused(&cluster, 1, false)?;
+    load.goes_on(300)?;
+    in_order.arrives(&cluster, load.stop()?)
+}
+
 /// An endpoint that wants order.
-struct InOrder(HookEndpoint);
+struct InOrder {
+    endpoint: HookEndpoint,
+    id: String,
+}
 
 /// Nodes, and load, of which an endpoint that wants order gets all, too; each node has delivered
 /// some.
@@ -103,51 +121,68 @@ fn begin<'a>(
     nodes: usize,
 ) -> Result<(Cluster<'a>, InOrder, Load)> {
     let mut cluster = Cluster::start(services, name, 1)?;
-    let in_order = InOrder(HookEndpoint::start()?);
-    let url = in_order.0.url();
+    let endpoint = HookEndpoint::start()?;
+    let url = endpoint.url();
     // What fails twice would else wait for minutes, and its key with it.
     let delays = [2; 20];
     let fields = json!({
         "name": "in order", "url": url, "active": true, "filter": {}, "ordering": "key",
         "retry_delays": delays,
     });
-    cluster.ask(0, "POST", "/endpoints", &json!({"endpoint": fields}))?;
-    in_order.0.refuse_once(REFUSED_ONCE);
+    let made = cluster.ask(0, "POST", "/endpoints", &json!({"endpoint": fields}))?;
+    let id = made["data"]["id"].as_str().context("no id")?.to_owned();
+    endpoint.refuse_once(REFUSED_ONCE);
     // They know of the endpoint from the start: one that runs already hears of it within a second,
     // and what it has read until then is not for the endpoint.
     for _ in 1..nodes {
         cluster.join()?;
     }
     let load = cluster.load_on_all()?;
-    Ok((cluster, in_order, load))
+    Ok((cluster, InOrder { endpoint, id }, load))
 }
 
 impl InOrder {
     /// Refuses everything until ranges of the log are owed.
     fn is_down(&self, cluster: &Cluster<'_>) -> Result<()> {
-        self.0.answer(503);
-        let owed = || cluster.query("SELECT count(*) FROM owed_range");
-        eventually(
-            PATIENCE,
-            || "a range is owed".to_owned(),
-            || Ok(owed()?.parse::<u32>()? > 0),
-        )
+        self.endpoint.answer(503);
+        owes_a_range(cluster)
     }
 
     fn is_up(&self) {
-        self.0.answer(204);
+        self.endpoint.answer(204);
+    }
+
+    /// Pauses it until ranges of the log are owed, or lets it go on; asks a node that lives.
+    fn is_paused(&self, cluster: &Cluster<'_>, node: usize, is_paused: bool) -> Result<()> {
+        let path = format!("/endpoints/{}", self.id);
+        let fields = json!({"endpoint": {"paused": is_paused}});
+        cluster.ask(node, "PUT", &path, &fields)?;
+        if is_paused {
+            owes_a_range(cluster)?;
+        }
+        Ok(())
     }
 
     /// Waits until all have arrived and nothing is owed, and looks at the order.
     fn arrives(&self, cluster: &Cluster<'_>, sent: u32) -> Result<()> {
-        self.0.refuse_once(0);
+        self.endpoint.refuse_once(0);
         cluster.arrives(sent)?;
-        let hooks = self.0.hooks();
+        let hooks = self.endpoint.hooks();
         let came = check_order(&hooks)?;
         ensure!(came == sent, "{came} of {sent} have come");
         println!("{} came again", hooks.len() - sent as usize);
         Ok(())
     }
+}
+
+/// Waits until some endpoint owes a range of the log.
+fn owes_a_range(cluster: &Cluster<'_>) -> Result<()> {
+    let owed = || cluster.query("SELECT count(*) FROM owed_range");
+    eventually(
+        PATIENCE,
+        || "a range is owed".to_owned(),
+        || Ok(owed()?.parse::<u32>()? > 0),
+    )
 }
 
 /// How many different messages came, each for the first time behind all that is older of its key.
