@@ -38,6 +38,40 @@ fn the_place_of_the_database_may_stand_in_a_file_a_variable_or_a_credential() {
 }
 
 #[test]
+fn the_keys_of_secrets_may_be_a_credential() {
+    let dir = TempDir::new().expect("a directory");
+    let keys = dir.path().join("keys");
+    let made = builder().start().expect("a server that makes keys");
+    fs::copy(made.data_dir().join("secrets.key"), &keys).expect("keys");
+    let builder = builder().config("[secrets]\nkeys = 'credential:keys'");
+    let builder = builder.env("CREDENTIALS_DIRECTORY", dir.path());
+    let mut server = builder.start().expect("a server");
+    let token = server.account_token("42").expect("a token");
+    let place = ("sealed", "https://example.org/");
+    server.endpoint(&token, place, "true").expect("an endpoint");
+    assert!(!server.data_dir().join("secrets.key").exists());
+    let sealed = |server: &Server| {
+        let keys = server.run(["secrets", "list", "--json"]).expect("keys");
+        // The key of the credential, and the endpoint's secret sealed with it.
+        let has = |text: &str| keys.contains(text);
+        assert!(has("\"here\":true") && has("\"rows\":1"), "{keys}");
+        keys
+    };
+    let before = sealed(&server);
+    server.stop().expect("an end");
+    server.start_again().expect("the store is opened");
+    assert_eq!(sealed(&server), before);
+    server.stop().expect("an end");
+    // Without the credential it is not, and nothing is made in its place.
+    fs::remove_file(&keys).expect("removed");
+    let output = server.start_and_end().expect("an end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the credential `keys`"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!server.data_dir().join("secrets.key").exists());
+}
+
+#[test]
 fn a_place_without_a_value_is_named_and_two_are_one_too_many() {
     for (config, expected) in [
         (
