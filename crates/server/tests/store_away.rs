@@ -120,6 +120,13 @@ fn a_server_that_hears_nothing_of_its_database_is_not_ready_until_it_does() {
         // What asks nothing of it is answered.
         assert_eq!(server.get("/healthz").expect("health").0, 200);
         assert_eq!(server.get("/metrics").expect("metrics").0, 200);
+        // PostgreSQL is away; the log of records has nothing to do with it.
+        let told = [
+            "what happens to deliveries cannot be stored now",
+            " in PostgreSQL: ",
+        ];
+        let log = server.log_with(&told).expect("it is logged");
+        assert!(!log.contains("write to the log"), "{log}");
         link.heal();
         becomes((200, "ok\n"));
     }
