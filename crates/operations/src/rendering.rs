@@ -31,6 +31,11 @@ impl Operations {
         notification: Notification,
     ) -> Result<Rendered> {
         let record = self.record(own).await?;
+        if *notification.account != *record.account_number {
+            return Err(Refusal::NotWanted(
+                "the notification is for another account than the endpoint's".to_owned(),
+            ));
+        }
         let drivers = &self.parts.drivers;
         let names = self.member_names(&changes).await?;
         let (edit, trial) = changes.into_edit(&Known {

@@ -207,6 +207,8 @@ pub(crate) struct RedeliverArguments {
     /// the time in the id
     #[arg(long, value_name = "PLACE", conflicts_with_all = ["since", "all"])]
     pub(crate) from: Option<Begin>,
+    #[arg(long, help = "Print JSON")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

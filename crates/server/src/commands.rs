@@ -19,6 +19,7 @@ mod push;
 mod pushusers;
 mod redeliver;
 mod registry;
+mod rendering;
 mod search;
 mod secrets;
 mod send;
@@ -79,7 +80,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Groups(list) => {
             wait(lists::groups(&Access::to_list(&load()?, list.spool)?, list))?;
         }
-        Command::Endpoints(of) => wait(endpoints::run(&client(&load()?), of))?,
+        Command::Endpoints(of) => {
+            let config = load()?;
+            wait(endpoints::run(&client(&config), &config, of))?;
+        }
         Command::Attempts(attempts) => wait(deliveries::attempts(&client(&load()?), attempts))?,
         Command::DeadLetters(of) => wait(deliveries::dead_letters(&client(&load()?), of))?,
         Command::Explain(explain) => {

@@ -165,6 +165,7 @@ pub(crate) fn router(control: Control) -> Router {
         )
         .route("/v1/endpoints/{id}/secret", post(endpoints::rotate_secret))
         .route("/v1/endpoints/{id}/test", post(endpoints::test))
+        .route("/v1/endpoints/{id}/render", post(endpoints::render))
         .route("/v1/attempts", get(deliveries::attempts))
         .route("/v1/dead-letters", get(deliveries::dead_letters))
         .route("/v1/dead-letters/drop", post(deliveries::drop_dead_letters))

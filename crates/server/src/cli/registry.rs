@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::JsonArguments;
+use super::{Begin, JsonArguments};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -80,6 +80,8 @@ pub(crate) enum EndpointsAct {
     Remove(EndpointArguments),
     /// Send a test notification to an endpoint: one attempt, now
     Test(EndpointArguments),
+    /// Print what an endpoint would be sent of a notification, and send nothing
+    Render(RenderArguments),
     /// Give an endpoint a new signing secret, and print it; the old one is valid for 24 hours more
     RotateSecret(EndpointArguments),
 }
@@ -105,6 +107,21 @@ pub(crate) struct AddEndpointArguments {
 pub(crate) struct ChangeEndpointArguments {
     /// Id of the endpoint
     pub(crate) endpoint: Uuid,
+    #[command(flatten)]
+    pub(crate) attributes: AttributeArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenderArguments {
+    /// Id of the endpoint
+    pub(crate) endpoint: Uuid,
+    /// The notification: its id, a `webhook-id`, its JSON as in `hooks.outbox`, or the JSON of an
+    /// event
+    pub(crate) notification: String,
+    /// Where to begin to search the log for an id, as for `tail`; by default at the time in the id
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: Option<Begin>,
+    /// Tried, and not saved
     #[command(flatten)]
     pub(crate) attributes: AttributeArguments,
 }

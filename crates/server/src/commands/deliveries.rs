@@ -99,7 +99,7 @@ async fn drop_dead_letters(client: &Client, arguments: &DropArguments) -> Result
 }
 
 /// The record that an event would be, where the text is the JSON of one.
-fn event(config: &Config, text: &str) -> Option<Record> {
+pub(super) fn event(config: &Config, text: &str) -> Option<Record> {
     let event = dovecast_event::parse(text.as_bytes()).ok()?;
     let topic = config.dispatch.event_topics.first()?;
     let now = jiff::Timestamp::now();
@@ -112,6 +112,19 @@ fn event(config: &Config, text: &str) -> Option<Record> {
         headers: event_headers(Uuid::now_v7(), now),
         timestamp_ms: now.as_millisecond(),
     })
+}
+
+/// The record that a notification would be, where the text is its JSON as in `hooks.outbox`.
+pub(super) fn outbox(config: &Config, text: &str) -> Record {
+    Record {
+        topic: config.dispatch.outbox_topic.as_str().into(),
+        partition: 0,
+        offset: 0,
+        key: None,
+        value: text.as_bytes().to_vec().into(),
+        headers: Vec::new(),
+        timestamp_ms: jiff::Timestamp::now().as_millisecond(),
+    }
 }
 
 pub(super) async fn explain(

@@ -1,4 +1,5 @@
-//! `dovecast endpoints`: listed, created, changed, removed, tested.
+//! `dovecast endpoints`: listed, created, changed, removed, tested. What they would be sent is in
+//! `rendering`.
 
 use std::path::Path;
 
@@ -10,14 +11,19 @@ use super::deliveries::{print_json, rows, time};
 use super::input;
 use super::lists::aligned;
 use super::pretty::printable;
-use super::print;
+use super::{print, rendering};
 use crate::cli::{
     AddEndpointArguments, AttributeArguments, ChangeEndpointArguments, EndpointArguments,
     EndpointListArguments, EndpointsAct, EndpointsArguments,
 };
+use crate::config::Config;
 use crate::control::client::{Client, ShownEndpoint};
 
-pub(super) async fn run(client: &Client, arguments: &EndpointsArguments) -> Result<()> {
+pub(super) async fn run(
+    client: &Client,
+    config: &Config,
+    arguments: &EndpointsArguments,
+) -> Result<()> {
     match &arguments.act {
         None => list(client, &arguments.list).await,
         Some(EndpointsAct::List(arguments)) => list(client, arguments).await,
@@ -34,6 +40,7 @@ pub(super) async fn run(client: &Client, arguments: &EndpointsArguments) -> Resu
             client.test_endpoint(arguments.endpoint).await?;
             done(arguments, "delivered", "has taken the test")
         }
+        Some(EndpointsAct::Render(arguments)) => rendering::run(client, config, arguments).await,
         Some(EndpointsAct::RotateSecret(EndpointArguments { endpoint, json })) => {
             show(&client.rotate_secret(*endpoint).await?, *json)
         }
@@ -90,7 +97,7 @@ async fn change(client: &Client, arguments: &ChangeEndpointArguments) -> Result<
 }
 
 /// The fields, as the REST API takes them.
-fn fields(arguments: &AttributeArguments) -> Result<Map<String, Value>> {
+pub(super) fn fields(arguments: &AttributeArguments) -> Result<Map<String, Value>> {
     let mut fields = Map::new();
     for (name, value) in [("name", &arguments.name), ("url", &arguments.url)] {
         if let Some(value) = value {

@@ -157,11 +157,10 @@ impl Client {
     }
 
     /// How many deliveries are due now.
-    pub(crate) async fn redeliver(&self, what: &json::Redeliver) -> Result<u64> {
+    pub(crate) async fn redeliver(&self, what: &json::Redeliver) -> Result<json::Redelivered> {
         let body = serde_json::to_vec(what)?;
         let answer = self.request(Method::POST, "/v1/redeliver", body.into());
-        let done: json::Redelivered = read_json(answer.await?).await?;
-        Ok(done.redelivered)
+        read_json(answer.await?).await
     }
 
     pub(crate) async fn apps(&self) -> Result<Vec<json::AppLine>> {

@@ -183,7 +183,10 @@ fn since(since_ms: i64) -> Result<ChosenLetters, Failure> {
 }
 
 /// What the dispatcher takes a record for.
-fn notification(control: &Control, record: json::ReadRecord) -> Result<Notification, Failure> {
+pub(super) fn notification(
+    control: &Control,
+    record: json::ReadRecord,
+) -> Result<Notification, Failure> {
     let bad = |text| Failure(StatusCode::BAD_REQUEST, text);
     let record = Record::try_from(record).map_err(bad)?;
     let sources = control.dispatch.options().sources;

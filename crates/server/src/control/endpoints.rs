@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use dovecast_notification::EndpointId;
-use dovecast_operations::{EndpointFields, OwnEndpoint};
+use dovecast_operations::{EndpointFields, NotificationName, OwnEndpoint, Refusal, Resource};
 use dovecast_store::{Endpoint, EndpointRecord, SigningSecret};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::deliveries::{body, read};
+use super::deliveries::{body, notification as notification_of, read};
 use super::{Control, Failure, json};
 use crate::api::documents;
 
@@ -98,6 +98,39 @@ pub(super) async fn test(
     let own = find(&control, id).await?;
     control.operations()?.test_endpoint(&own).await?;
     Ok(Json(json::Done {}))
+}
+
+/// `POST /v1/endpoints/{id}/render`.
+pub(super) async fn render(
+    State(control): State<Control>,
+    Path(id): Path<Uuid>,
+    asked: Result<Json<json::Render<EndpointFields>>, JsonRejection>,
+) -> Result<Json<json::Rendering>, Failure> {
+    let json::Render {
+        notification,
+        endpoint,
+    } = body(asked)?;
+    let own = find(&control, id).await?;
+    let operations = control.operations()?;
+    let notification = match notification {
+        json::ToRender::Undelivered(id) => {
+            let name = NotificationName { id, endpoint: None };
+            match operations.undelivered(&own, name).await {
+                // The command looks for it in the log then.
+                Err(Refusal::NotFound {
+                    what: Resource::Owed,
+                    ..
+                }) => return Ok(Json(json::Rendering(None))),
+                found => found?,
+            }
+        }
+        json::ToRender::Record(record) => notification_of(&control, *record)?,
+    };
+    let rendered = operations.render(&own, endpoint, notification).await?;
+    Ok(Json(json::Rendering(Some(json::Rendered {
+        content_type: rendered.content_type,
+        body: String::from_utf8_lossy(&rendered.body).into_owned(),
+    }))))
 }
 
 /// `POST /v1/endpoints/{id}/secret`.

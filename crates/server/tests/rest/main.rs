@@ -46,6 +46,7 @@
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
+//! | a notification is rendered by the command | `rendering` |
 //! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |
@@ -87,6 +88,7 @@ mod ox;
 mod quotas;
 mod redelivery;
 mod registration;
+mod rendering;
 mod requests;
 mod retention;
 mod secrets;
@@ -153,6 +155,7 @@ fn main() -> ExitCode {
         quotas::CASES,
         redelivery::CASES,
         registration::CASES,
+        rendering::CASES,
         requests::CASES,
         retention::CASES,
         secrets::CASES,

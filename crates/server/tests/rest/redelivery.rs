@@ -168,7 +168,9 @@ fn the_command_delivers_again_what_is_dead_and_what_was_delivered(world: &World)
     // It is nowhere but in the log now, unless it is still owed for a moment; either way it comes
     // once more.
     let again = poll_until(ARRIVAL, || {
-        world.server.run(of(&first)).ok()?;
+        let json = ["redeliver", &id, &first, "--json"];
+        let done = world.server.run(json).ok()?;
+        assert_eq!(done, "{\"redelivered\":1}\n");
         let hooks = sink.hooks();
         (hooks.len() > 1).then_some(hooks)
     });

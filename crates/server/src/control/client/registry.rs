@@ -60,6 +60,17 @@ impl Client {
         self.ask(Method::POST, &path, &()).await
     }
 
+    /// What an endpoint would be sent of a notification; `None`: it is neither owed nor dead.
+    pub(crate) async fn render(
+        &self,
+        id: Uuid,
+        what: &json::Render<Map<String, Value>>,
+    ) -> Result<Option<json::Rendered>> {
+        let path = format!("/v1/endpoints/{id}/render");
+        let json::Rendering(rendered) = self.ask(Method::POST, &path, what).await?;
+        Ok(rendered)
+    }
+
     /// Gives an endpoint a new signing secret, which the answer has.
     pub(crate) async fn rotate_secret(&self, id: Uuid) -> Result<ShownEndpoint> {
         let path = format!("/v1/endpoints/{id}/secret");

@@ -184,6 +184,35 @@ pub(crate) struct NewEndpoint<Fields> {
     pub(crate) endpoint: Fields,
 }
 
+/// What is to be rendered, with fields of the REST API that are tried and not saved.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Render<Fields> {
+    pub(crate) notification: ToRender,
+    pub(crate) endpoint: Fields,
+}
+
+/// See [`Render`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToRender {
+    /// A dead letter, or what is owed, by the notification's id.
+    Undelivered(Uuid),
+    /// A record, whether it is in the log or not.
+    Record(Box<ReadRecord>),
+}
+
+/// What an endpoint would be sent; `None`: the notification is not among what was not delivered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rendering(pub(crate) Option<Rendered>);
+
+/// See [`Rendering`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rendered {
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+}
+
 /// An endpoint, as the REST API shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EndpointAnswer<Shown> {
