@@ -45,8 +45,8 @@ impl Default for Quota {
             token_messages_kb_per_second: Bounded::new(20_480),
             relay_records_per_second: Bounded::new(50_000),
             relay_kb_per_second: Bounded::new(51_200),
-            attempts_per_second: Bounded::new(5000),
-            attempts_kb_per_second: Bounded::new(51_200),
+            attempts_per_second: Bounded::new(20_000),
+            attempts_kb_per_second: Bounded::new(204_800),
             tests_per_minute: Bounded::new(20),
             burst_seconds: Bounded::new(10),
         }

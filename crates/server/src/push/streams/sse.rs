@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use dovecast_log::now_ms;
 use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -17,7 +18,6 @@ use super::outlet::End;
 use super::request::Asked;
 use super::source::{GAP, Next, Source};
 use crate::push::PushApi;
-use crate::push::engine::now_ms;
 use crate::push::routes::PushError;
 use crate::serve::http::streaming::Streaming;
 
