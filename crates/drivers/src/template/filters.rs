@@ -6,26 +6,28 @@ use minijinja::Environment;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-/// Stands where a text was cut.
-const ELLIPSIS: char = '…';
+/// Stands where a text was cut, unless a template says what does.
+pub(super) const ELLIPSIS: &str = "…";
 /// Has no width: what it stands in is no mention and no markup any more, and reads the same.
 const NOTHING: char = '\u{200b}';
 
 /// Adds them.
 pub(super) fn add(environment: &mut Environment<'_>) {
-    environment.add_filter("cut", |text: String, most: usize| cut(&text, most));
+    environment.add_filter("cut", |text: String, most: usize, end: Option<String>| {
+        cut(&text, most, end.as_deref().unwrap_or(ELLIPSIS))
+    });
     environment.add_filter("slack", |text: String| slack(&text));
     environment.add_filter("no_mentions", |text: String| no_mentions(&text));
 }
 
-/// A text of at most so many characters.
-pub(super) fn cut(text: &str, most: usize) -> String {
+/// A text of at most so many characters, the last of which are `end` where it was longer.
+pub(super) fn cut(text: &str, most: usize, end: &str) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(most.saturating_sub(1)).collect();
-    short.push(ELLIPSIS);
-    short
+    let kept = most.saturating_sub(end.chars().count());
+    let pieces = text.chars().take(kept).chain(end.chars());
+    pieces.take(most).collect()
 }
 
 /// A text for Slack, which reads `<`, `>` and `&` as the signs of its markup.
@@ -80,13 +82,16 @@ mod tests {
 
     #[test]
     fn texts_are_cut_between_characters_and_call_nobody() {
-        for (text, most, expected) in [
-            ("grüße", 5, "grüße"),
-            ("grüße", 4, "grü…"),
-            ("grüße", 1, "…"),
-            ("", 0, ""),
+        for (text, most, end, expected) in [
+            ("grüße", 5, ELLIPSIS, "grüße"),
+            ("grüße", 4, ELLIPSIS, "grü…"),
+            ("grüße", 1, ELLIPSIS, "…"),
+            ("grüße", 0, ELLIPSIS, ""),
+            ("grüße", 4, "...", "g..."),
+            ("grüße", 2, "...", ".."),
+            ("", 0, ELLIPSIS, ""),
         ] {
-            assert_eq!(cut(text, most), expected);
+            assert_eq!(cut(text, most, end), expected);
         }
         assert_eq!(slack("<!channel> & co"), "&lt;!channel&gt; &amp; co");
         assert_eq!(

@@ -3,7 +3,7 @@
 use dovecast_notification::DOVECOT;
 use serde_json::Value;
 
-use super::filters::cut;
+use super::filters::{ELLIPSIS, cut};
 
 /// Longest title, in characters.
 const TITLE_CHARACTERS: usize = 250;
@@ -35,8 +35,8 @@ pub(super) fn words(told: Told<'_>) -> Words {
         _ => other(told),
     };
     Words {
-        title: cut(&one_line(&title), TITLE_CHARACTERS),
-        text: cut(text.trim(), TEXT_CHARACTERS),
+        title: cut(&one_line(&title), TITLE_CHARACTERS, ELLIPSIS),
+        text: cut(text.trim(), TEXT_CHARACTERS, ELLIPSIS),
     }
 }
 
@@ -156,6 +156,23 @@ mod tests {
             &json!({"a": 1}),
             ("billing: overdue (high)", r#"{"a":1}"#),
         );
+    }
+
+    #[test]
+    fn whatever_a_mail_says_its_words_are_of_a_length_that_people_read() {
+        let long = "ü".repeat(TEXT_CHARACTERS + 1);
+        let mail = json!({"fromDisplayName": long, "subjectDecoded": long, "snippet": long});
+        for (application, message) in [(DOVECOT, &mail), ("billing", &json!(long))] {
+            let words = words(Told {
+                application,
+                event_type: "MessageNew",
+                level: Some(&long),
+                message,
+            });
+            assert_eq!(words.title.chars().count(), TITLE_CHARACTERS);
+            assert_eq!(words.text.chars().count(), TEXT_CHARACTERS);
+            assert!(words.title.ends_with(ELLIPSIS) && words.text.ends_with(ELLIPSIS));
+        }
     }
 
     #[test]

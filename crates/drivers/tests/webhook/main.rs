@@ -1,11 +1,12 @@
 //! Webhooks over real sockets: what arrives, byte by byte; what each answer means; where no request
-//! goes.
+//! goes; what services that have a preset take and refuse.
 
 mod addresses;
 mod answers;
 mod given;
 mod heads;
 mod names;
+mod services;
 mod tls;
 
 use std::sync::Arc;

@@ -7,7 +7,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::webhook::presets::PRESETS;
 
 const ID: &str = "msg_1";
 
@@ -234,32 +233,5 @@ fn a_service_knows_the_sender_by_a_header_that_is_a_secret() {
             .insert("token".to_owned(), "s3cret\n".into());
         let error = Format::header(&options).expect_err(name).to_string();
         assert_eq!(error, "`token` cannot be sent in a header");
-    }
-}
-
-#[test]
-fn every_service_is_sent_at_most_what_it_takes() {
-    let long = "ü\"\\<&@".repeat(4_000);
-    let message = json!({
-        "fromDisplayName": long, "subjectDecoded": long, "snippet": long, "mailbox": long,
-    });
-    for preset in &PRESETS {
-        let parameters: Vec<_> = preset
-            .parameters
-            .iter()
-            .map(|one| (one.name, "+1"))
-            .collect();
-        let format = format(preset.name, &parameters);
-        for event_type in ["MessageNew", "MailboxDelete"] {
-            let delivery = delivery(DOVECOT, event_type, None, &message);
-            let body = made(format.body(&delivery)).expect(preset.name);
-            // Splunk gets the whole of it.
-            let most = if preset.name == "splunk" {
-                200_000
-            } else {
-                28_000
-            };
-            assert!(body.len() <= most, "{}: {}", preset.name, body.len());
-        }
     }
 }

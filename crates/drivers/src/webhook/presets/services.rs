@@ -2,7 +2,9 @@
 //!
 //! A row says where the service is, what it wants to be sent and with which credentials, which of
 //! its answers are a success, and how often it may be called. `source` is the publication of the
-//! service that the row was checked against.
+//! service that the row was checked against. A template cuts what would be longer than the service
+//! takes, although title and text are cut before; a text message ends with `...`, because one other
+//! character would make all of it take more than twice as many messages.
 
 use std::num::NonZeroU32;
 
@@ -69,7 +71,7 @@ pub static PRESETS: [Preset; 12] = [
         title: "Gotify",
         places: &[],
         content_type: JSON,
-        template: r#"{"title": {{ title|cut(250) }}, "message": {{ (text or title)|cut(4000) }}, "priority": {{ {"critical": 8, "error": 6, "warning": 5}[severity]|default(4) }}}"#,
+        template: r#"{"title": {{ title }}, "message": {{ text or title }}, "priority": {{ {"critical": 8, "error": 6, "warning": 5}[severity]|default(4) }}}"#,
         credentials: Credentials::Header {
             name: "x-gotify-key",
             prefix: "",
@@ -85,7 +87,7 @@ pub static PRESETS: [Preset; 12] = [
         title: "Mattermost",
         places: &[],
         content_type: JSON,
-        template: r#"{"text": {{ ("**" ~ title|no_mentions ~ "**\n" ~ text|no_mentions)|cut(4000) }}{% if parameters.channel %}, "channel": {{ parameters.channel }}{% endif %}}"#,
+        template: r#"{"text": {{ "**" ~ title|no_mentions ~ "**\n" ~ text|no_mentions }}{% if parameters.channel %}, "channel": {{ parameters.channel }}{% endif %}}"#,
         credentials: Credentials::Url,
         parameters: &[optional("channel")],
         success: Success::Body(verdict::says_ok),
@@ -97,7 +99,7 @@ pub static PRESETS: [Preset; 12] = [
         title: "ntfy",
         places: &[],
         content_type: JSON,
-        template: r#"{"topic": {{ parameters.topic }}, "title": {{ title|cut(250) }}, "message": {{ (text or title)|cut(1000) }}, "priority": {{ {"critical": 5, "error": 4}[severity]|default(3) }}}"#,
+        template: r#"{"topic": {{ parameters.topic }}, "title": {{ title }}, "message": {{ (text or title)|cut(1000) }}, "priority": {{ {"critical": 5, "error": 4}[severity]|default(3) }}}"#,
         credentials: Credentials::Url,
         parameters: &[required("topic")],
         success: Success::Body(verdict::has_id),
@@ -118,7 +120,7 @@ pub static PRESETS: [Preset; 12] = [
             },
         ],
         content_type: JSON,
-        template: r#"{"routing_key": {{ parameters.routing_key }}, "event_action": "trigger", "dedup_key": {{ id }}, "payload": {"summary": {{ title|cut(1024) }}, "source": {{ (key or account_id)|cut(255) }}, "severity": {{ severity }}, "component": {{ application|cut(255) }}, "class": {{ event_type|cut(255) }}, "custom_details": {"text": {{ text|cut(4000) }}}}}"#,
+        template: r#"{"routing_key": {{ parameters.routing_key }}, "event_action": "trigger", "dedup_key": {{ id }}, "payload": {"summary": {{ title }}, "source": {{ (key or account_id)|cut(255) }}, "severity": {{ severity }}, "component": {{ application|cut(255) }}, "class": {{ event_type|cut(255) }}, "custom_details": {"text": {{ text }}}}}"#,
         credentials: Credentials::Url,
         parameters: &[required("routing_key")],
         success: Success::Body(verdict::pagerduty),
@@ -154,7 +156,7 @@ pub static PRESETS: [Preset; 12] = [
             },
         ],
         content_type: JSON,
-        template: r#"{"text": {{ ("*" ~ title|slack ~ "*\n" ~ text|slack)|cut(4000) }}}"#,
+        template: r#"{"text": {{ "*" ~ title|slack ~ "*\n" ~ text|slack }}}"#,
         credentials: Credentials::Url,
         parameters: &[],
         success: Success::Body(verdict::says_ok),
@@ -166,7 +168,7 @@ pub static PRESETS: [Preset; 12] = [
         title: "an SMS gateway",
         places: &[],
         content_type: JSON,
-        template: r#"{"to": {{ parameters.to }}, {% if parameters.from %}"from": {{ parameters.from }}, {% endif %}"text": {{ (title ~ "\n" ~ text)|trim|cut(459) }}}"#,
+        template: r#"{"to": {{ parameters.to }}, {% if parameters.from %}"from": {{ parameters.from }}, {% endif %}"text": {{ (title ~ "\n" ~ text)|trim|replace("…", "...")|cut(459, "...") }}}"#,
         credentials: Credentials::Url,
         parameters: &[required("to"), optional("from")],
         success: Success::Status,
@@ -203,7 +205,7 @@ pub static PRESETS: [Preset; 12] = [
             },
         ],
         content_type: JSON,
-        template: r#"{"type": "message", "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": {"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": [{"type": "TextBlock", "weight": "bolder", "wrap": true, "text": {{ title|cut(500) }}}, {"type": "TextBlock", "wrap": true, "text": {{ text|cut(4000) }}}]}}]}"#,
+        template: r#"{"type": "message", "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": {"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": [{"type": "TextBlock", "weight": "bolder", "wrap": true, "text": {{ title }}}{% if text %}, {"type": "TextBlock", "wrap": true, "text": {{ text }}}{% endif %}]}}]}"#,
         credentials: Credentials::Url,
         parameters: &[],
         success: Success::Body(verdict::teams),
@@ -218,7 +220,7 @@ pub static PRESETS: [Preset; 12] = [
             path: "/2010-04-01/Accounts/",
         }],
         content_type: FORM,
-        template: r#"{"To": {{ parameters.to }}, "From": {{ parameters.from }}, "Body": {{ (title ~ "\n" ~ text)|trim|cut(1600) }}}"#,
+        template: r#"{"To": {{ parameters.to }}, "From": {{ parameters.from }}, "Body": {{ (title ~ "\n" ~ text)|trim|replace("…", "...")|cut(1600, "...") }}}"#,
         credentials: Credentials::Authorization,
         parameters: &[required("to"), required("from")],
         success: Success::Body(verdict::twilio),
