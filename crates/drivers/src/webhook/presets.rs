@@ -256,4 +256,41 @@ mod tests {
             }
         }
     }
+
+    /// A row of the table of a page.
+    fn told<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+        let begin = format!("| {name} | ");
+        let row = page.lines().find_map(|line| line.strip_prefix(&begin));
+        row?.strip_suffix(" |")
+    }
+
+    #[test]
+    fn the_page_of_a_preset_says_what_its_row_says() {
+        let docs = dovecast_testkit::workspace::root().join("docs/drivers");
+        for preset in &PRESETS {
+            let name = preset.name;
+            let page = std::fs::read_to_string(docs.join(format!("{name}.md"))).expect(name);
+            let rate = preset
+                .rate
+                .map_or_else(|| "none".to_owned(), |rate| format!("{rate} a second"));
+            let told_rate = told(&page, "rate").unwrap_or_default();
+            let rest = told_rate.strip_prefix(&rate);
+            let is_rate = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ';']));
+            assert!(is_rate, "{name}: {rate}: {told_rate}");
+            let success = told(&page, "success").unwrap_or_default();
+            let by_status = matches!(preset.success, Success::Status);
+            assert!(success.starts_with("status 2xx"), "{name}: {success}");
+            assert_eq!(success == "status 2xx", by_status, "{name}: {success}");
+            // A gateway has no publication but the page itself.
+            let source = told(&page, "checked against");
+            let source = source.map(|link| link.trim_matches(['<', '>']));
+            let own = format!("docs/drivers/{name}.md");
+            assert_eq!(source.unwrap_or(&own), preset.source, "{name}");
+            for parameter in preset.parameters {
+                let is_told = page.contains(&format!("`{}`", parameter.name))
+                    || page.contains(&format!("\"{}\"", parameter.name));
+                assert!(is_told, "{name}: {}", parameter.name);
+            }
+        }
+    }
 }

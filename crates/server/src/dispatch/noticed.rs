@@ -116,37 +116,14 @@ fn of_webhook<T>(record: &EndpointRecord, find: impl FnOnce(&Settings<'_>) -> T)
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use dovecast_drivers::webhook::PresetUrls;
-    use dovecast_drivers::{DriverOptions, Drivers};
-    use dovecast_store::{
-        CustomHeaders, DatabasePlace, FlowEdit, NewEndpoint, Receiver, RetryPolicy, Store,
-        StoreOptions,
-    };
+    use dovecast_store::{CustomHeaders, NewEndpoint};
 
     use super::*;
-    use crate::config::Dispatch;
-    use crate::dispatch::Routes;
+    use crate::dispatch::routes::tests::World;
 
     #[tokio::test]
     async fn an_endpoint_that_was_saved_earlier_is_named_and_delivered_to() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let options = StoreOptions::new(DatabasePlace::Sqlite(dir.path().join("store.db")));
-        let store = Store::open(&options).await.expect("a store");
-        let account = store.account_seen("Example.org").await;
-        let account = account.expect("an account").id;
-        let drivers = Drivers::new(&DriverOptions {
-            guard: Guard::new(&[]),
-            sockets: dovecast_drivers::http::sockets::Sockets::new(1),
-            timeout: Duration::from_secs(1),
-            preset_urls: PresetUrls::new(),
-            templates: dovecast_drivers::template::Templates::Trusted,
-            mail: None,
-            #[cfg(feature = "kafka")]
-            kafka_clusters: Vec::new(),
-        });
-        let routes = Routes::new(&drivers.expect("drivers"), &Dispatch::default());
+        let world = World::new().await;
         let guard = Guard::new(&["10.0.0.0/8:81".parse().expect("a network")]);
         for (name, port, expected) in [
             ("X-Api_Key", 80, Some("a header that is refused today")),
@@ -159,34 +136,20 @@ mod tests {
             ("X-Mail", 25, Some("a port that is not one of webhooks")),
             ("X-Named", 81, None),
         ] {
-            let new = NewEndpoint {
-                name: name.to_owned(),
-                receiver: Receiver::Webhook(format!("http://example.org:{port}/")),
-                active: true,
-                server_ca_certificate: None,
+            let record = world.saved(NewEndpoint {
                 headers: Some(CustomHeaders::new(vec![(name.to_owned(), "1".to_owned())])),
-                credentials: None,
-                retry_policy: RetryPolicy::default(),
-                timeout_seconds: None,
-                body: None,
-                flow: FlowEdit::default(),
-                filter: None,
-            };
-            let made = store.create_endpoint(account, &new, 10).await;
-            let id = made.expect("an endpoint").endpoint.id;
-            let loaded = store.load_endpoints(&[id]).await.expect("a store");
-            let [record] = &*loaded else {
-                panic!("{loaded:?}");
-            };
+                ..World::webhook(name, &format!("http://example.org:{port}/"))
+            });
+            let record = record.await;
             assert_eq!(
-                what_is_refused(record, &guard).as_deref(),
+                what_is_refused(&record, &guard).as_deref(),
                 expected,
                 "{name}"
             );
-            routes.target(record).expect(name);
+            world.routes.target(&record).expect(name);
             for (account, domains) in [(EventAccount::User, 0), (EventAccount::Domain, 1)] {
                 let mut noticed = Noticed::new(&account, &guard);
-                noticed.add(record);
+                noticed.add(&record);
                 assert_eq!(noticed.domains.len(), domains);
                 assert_eq!(noticed.outdated, usize::from(expected.is_some()));
             }

@@ -138,3 +138,135 @@ impl Routes {
         (endpoint, self.filter(record))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::num::NonZeroU32;
+
+    use dovecast_drivers::DriverOptions;
+    use dovecast_drivers::guard::Guard;
+    use dovecast_drivers::http::sockets::Sockets;
+    use dovecast_drivers::template::Templates;
+    use dovecast_drivers::webhook::presets::PRESETS;
+    use dovecast_drivers::webhook::{PresetUrls, WebhookDriver};
+    use dovecast_store::{
+        AccountId, DatabasePlace, DriverSettings, FlowEdit, NewEndpoint, Receiver, SecretSettings,
+        Store, StoreOptions,
+    };
+    use dovecast_testkit::services::{example, service};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A store with an account, and the routes to its endpoints.
+    pub(in crate::dispatch) struct World {
+        store: Store,
+        account: AccountId,
+        pub(in crate::dispatch) routes: Routes,
+        _dir: tempfile::TempDir,
+    }
+
+    impl World {
+        pub(in crate::dispatch) async fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let options = StoreOptions::new(DatabasePlace::Sqlite(dir.path().join("store.db")));
+            let store = Store::open(&options).await.expect("a store");
+            let account = store.account_seen("Example.org").await;
+            let account = account.expect("an account").id;
+            let at = |name: &str| {
+                (
+                    name.to_owned(),
+                    vec!["http://a.example/".parse().expect("a URL")],
+                )
+            };
+            let drivers = Drivers::new(&DriverOptions {
+                guard: Guard::new(&[]),
+                sockets: Sockets::new(1),
+                timeout: Duration::from_secs(1),
+                preset_urls: PRESETS
+                    .iter()
+                    .map(|preset| at(preset.name))
+                    .collect::<PresetUrls>(),
+                templates: Templates::Trusted,
+                mail: None,
+                #[cfg(feature = "kafka")]
+                kafka_clusters: Vec::new(),
+            });
+            Self {
+                store,
+                account,
+                routes: Routes::new(&drivers.expect("drivers"), &Dispatch::default()),
+                _dir: dir,
+            }
+        }
+
+        /// A webhook that has nothing of its own.
+        pub(in crate::dispatch) fn webhook(name: &str, url: &str) -> NewEndpoint {
+            NewEndpoint {
+                name: name.to_owned(),
+                receiver: Receiver::Webhook(url.to_owned()),
+                active: true,
+                server_ca_certificate: None,
+                headers: None,
+                credentials: None,
+                retry_policy: RetryPolicy::default(),
+                timeout_seconds: None,
+                body: None,
+                flow: FlowEdit::default(),
+                filter: None,
+            }
+        }
+
+        /// An endpoint as the store knows it.
+        pub(in crate::dispatch) async fn saved(&self, new: NewEndpoint) -> EndpointRecord {
+            let made = self.store.create_endpoint(self.account, &new, 100).await;
+            let id = made.expect("an endpoint").endpoint.id;
+            let mut loaded = self.store.load_endpoints(&[id]).await.expect("a store");
+            assert_eq!(loaded.len(), 1, "{loaded:?}");
+            loaded.remove(0)
+        }
+    }
+
+    /// The endpoint of the example of a preset's page, saved with a rate of its own or none.
+    fn by_example(preset: &str, rate: Option<NonZeroU32>) -> NewEndpoint {
+        let path = service(preset).expect(preset).path;
+        let mut endpoint = example(preset, "").expect(preset);
+        let object = |value: &Value| value.as_object().cloned().unwrap_or_default();
+        let data = &mut endpoint["data"];
+        let secret = json!({
+            "parameters": data["parameters"].take(), "authorization": data["authorization"].take(),
+        });
+        let mut secret = object(&secret);
+        secret.retain(|_, value| !value.is_null());
+        let flow = FlowEdit {
+            rate_limit: Some(rate),
+            ..FlowEdit::default()
+        };
+        NewEndpoint {
+            body: Some(DriverSettings {
+                driver: WebhookDriver::NAME.to_owned(),
+                open: object(&json!({"preset": preset})),
+                secret: SecretSettings::new(secret),
+            }),
+            flow,
+            ..World::webhook(
+                &format!("{preset} {rate:?}"),
+                &format!("http://a.example{path}"),
+            )
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_without_a_rate_has_that_of_its_preset() {
+        let world = World::new().await;
+        let seven = NonZeroU32::new(7);
+        for preset in &PRESETS {
+            for (own, expected) in [(None, preset.rate), (seven, seven)] {
+                let record = world.saved(by_example(preset.name, own)).await;
+                world.routes.target(&record).expect(preset.name);
+                let (route, _) = world.routes.route(&record);
+                assert_eq!(route.rate_limit, expected, "{}: {own:?}", preset.name);
+            }
+        }
+    }
+}

@@ -124,7 +124,7 @@ pub static PRESETS: [Preset; 12] = [
         credentials: Credentials::Url,
         parameters: &[required("routing_key")],
         success: Success::Body(verdict::pagerduty),
-        rate: None,
+        rate: NonZeroU32::new(2),
         source: "https://developer.pagerduty.com/docs/send-alert-event",
     },
     Preset {
