@@ -6,7 +6,7 @@
 //! missing; the caller decides to skip, loudly. Parts that need much to be compiled, or to be
 //! there, are behind features: a test asks for what it uses.
 
-#[cfg(any(feature = "kafka", feature = "postgres"))]
+#[cfg(any(feature = "kafka", feature = "mail-tls", feature = "postgres"))]
 pub mod certificates;
 pub mod clock;
 #[cfg(feature = "server")]

@@ -199,3 +199,55 @@ fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
         .map(Some)
         .map_err(|_| de::Error::custom("this is not a password, expected a text"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_the_page_shows_is_a_configuration_and_every_option_is_shown() {
+        let page = include_str!("../../../../docs/drivers/mail.md");
+        let (_, rest) = page.split_once("```toml\n").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let dir = tempfile::tempdir().expect("a directory");
+        let authority = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]);
+        let pem = authority.expect("a certificate").cert.pem();
+        std::fs::write(dir.path().join("mail-ca.pem"), &pem).expect("an authority");
+        std::fs::write(dir.path().join("mail.password"), "s3cret\n").expect("a password");
+        let here = format!("{}/", dir.path().display());
+        let config = Config::parse(&example.replace("/etc/dovecast/", &here));
+        let options = config.expect(example).mail_options([0; KEY_BYTES]);
+        let options = options.expect("files").expect("a server");
+        assert_eq!((options.port, options.tls), (Some(587), MailTls::Starttls));
+        assert_eq!(options.ca.as_deref(), Some(pem.as_bytes()));
+        let login = ("dovecast".to_owned(), "s3cret".to_owned());
+        assert_eq!(options.login, Some(login));
+        dovecast_drivers::mail::MailDriver::new(
+            Some(&options),
+            dovecast_drivers::template::Templates::Trusted,
+        )
+        .expect("a driver");
+        // What it lacks is named.
+        let config = Config::parse(&example.replace("/etc/dovecast/", "/nowhere/"));
+        let error = config.expect(example).mail_options([0; KEY_BYTES]);
+        let error = format!("{:#}", error.map(drop).expect_err("no file"));
+        assert!(error.contains("`password_file` of [mail]"), "{error}");
+        for option in [
+            "server",
+            "port",
+            "tls",
+            "ca_file",
+            "username",
+            "password_file",
+            "from",
+            "recipients",
+            "list_id",
+            "timeout_seconds",
+            "key_file",
+        ] {
+            let is_shown = example.contains(&format!("\n{option} = "));
+            assert!(is_shown, "no example of `{option}`");
+        }
+    }
+}

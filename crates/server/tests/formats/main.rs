@@ -1,6 +1,7 @@
 //! What webhooks are sent instead of the form of hooks-backend: that of each service that has a
 //! preset, that of a template, and as much of a mail as the endpoint may see.
 
+mod mails;
 mod rendering;
 mod world;
 
@@ -8,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::{HookEndpoint, Reply};
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::services::{SERVICES, TOKEN, example};
-use dovecast_testkit::smtp::MailServer;
 use serde_json::{Value, json};
 use world::World;
 
@@ -39,48 +39,6 @@ fn each_service_gets_a_mail_in_its_form_by_the_example_of_its_page() -> Result<(
         ensure!(body.contains("Lunch on Friday"), "{preset}: {body}");
         ensure!(hooks.len() == 1, "{preset}: {hooks:?}");
     }
-    Ok(())
-}
-
-#[test]
-fn a_notification_becomes_an_email_by_the_example_of_its_page() -> Result<()> {
-    let mails = MailServer::start()?;
-    let port = mails.port();
-    let config = format!(
-        "[mail]\nserver = '127.0.0.1'\nport = {port}\ntls = 'none'\nfrom = 'noreply@example.org'\nrecipients = ['example.org']\n"
-    );
-    let world = World::with(&config)?;
-    world.make(example("mail", "")?)?;
-    world.mail()?;
-    let taken = mails.wait_for(1, PATIENCE)?;
-    let mail = &taken[0];
-    ensure!(mail.to == "ann@example.org", "{mail:?}");
-    let subject = mail.header("Subject");
-    ensure!(
-        subject.as_deref() == Some("Bob: Lunch on Friday?"),
-        "{mail:?}"
-    );
-    // An event of that mail, as Dovecot would tell of it.
-    let ours = mail.header("Message-ID").context("no Message-ID")?;
-    let message = json!({"user": "ann", "mailbox": "INBOX", "uid": 8, "messageID": ours});
-    world.notify("MessageNew", &message)?;
-    world.mail()?;
-    let taken = mails.wait_for(2, PATIENCE)?;
-    ensure!(taken.len() == 2, "{taken:?}");
-    let attempts = poll_until(PATIENCE, || {
-        let id = world.shown("/endpoints").ok()?["data"][0]["id"]
-            .as_str()?
-            .to_owned();
-        let shown = world
-            .shown(&format!("/endpoints/{id}/attempts"))
-            .ok()?
-            .to_string();
-        shown
-            .contains("not sent: it tells of a mail that was sent from here")
-            .then_some(())
-    });
-    attempts.context("it is not said that a mail was not sent")?;
-    ensure!(mails.taken().len() == 2, "{taken:?}");
     Ok(())
 }
 

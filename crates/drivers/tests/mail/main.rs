@@ -1,5 +1,7 @@
 //! The driver `mail` at a mail server: what arrives, who is told again, and what is never told.
 
+mod tls;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
