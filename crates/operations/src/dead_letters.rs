@@ -62,7 +62,7 @@ impl fmt::Display for NotificationName {
 
 impl NotificationName {
     /// The notification, unless this names its delivery to another endpoint.
-    fn for_endpoint(self, endpoint: EndpointId) -> Option<NotificationId> {
+    pub fn for_endpoint(self, endpoint: EndpointId) -> Option<NotificationId> {
         let is_its = self.endpoint.is_none_or(|of| of == endpoint.0);
         is_its.then_some(NotificationId(self.id))
     }

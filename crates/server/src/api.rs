@@ -42,7 +42,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::Http;
+use crate::config::Config;
+use crate::logs::Logs;
+use crate::past::Past;
 use crate::sources::Destination;
 use error::ApiError;
 
@@ -57,18 +59,21 @@ pub(crate) struct Parts {
     operations: Operations,
     /// Where notifications go.
     outbox: Destination,
+    /// Where they are looked for.
+    past: Past,
     trusted_proxies: Arc<[IpNet]>,
     /// How large arrays of notifications may be.
     messages: messages::Bounds,
 }
 
 impl Api {
-    pub(crate) fn new(operations: Operations, outbox: Destination, http: &Http) -> Self {
+    pub(crate) fn new(operations: Operations, logs: &Logs, config: &Config) -> Self {
         Self(Arc::new(Parts {
             operations,
-            outbox,
-            trusted_proxies: http.trusted_proxies.clone().into(),
-            messages: messages::Bounds::new(http),
+            outbox: Destination::new(logs, &config.dispatch.outbox_topic),
+            past: Past::new(logs, &config.dispatch),
+            trusted_proxies: config.http.trusted_proxies.clone().into(),
+            messages: messages::Bounds::new(&config.http),
         }))
     }
 }

@@ -25,6 +25,7 @@ mod headers;
 mod key_file;
 mod logs;
 pub mod parsers;
+mod past;
 mod push;
 mod serve;
 mod sources;

@@ -214,8 +214,7 @@ impl Parts {
         let monitor = status::monitor(status.clone());
         let mut router = status::health(status).merge(ox::router(ox));
         if let Some(operations) = operations {
-            let outbox = Destination::new(&logs, &config.dispatch.outbox_topic);
-            let api = Api::new(operations, outbox, &config.http);
+            let api = Api::new(operations, &logs, config);
             router = router.merge(api::router(api, &config.http.api_prefix));
         }
         router = router.merge(push_routes(pushing.as_ref(), &control, config)?);

@@ -18,6 +18,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::documents::MEDIA_TYPE;
+use crate::past::SearchError;
 use crate::sources::NotTaken;
 
 /// Why a request was refused or has failed.
@@ -166,6 +167,12 @@ impl ApiError {
             }
         };
         Self::one(status, title, reason.to_string())
+    }
+
+    /// The log could not be searched.
+    pub(crate) fn unsearched(error: SearchError) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::one(status, "Service unavailable", error.to_string())
     }
 
     /// The store has failed: that is logged, the client learns whether to ask again.

@@ -3,7 +3,8 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_dispatch::driver::Rendered;
-use dovecast_operations::{EndpointFields, Tenant};
+use dovecast_notification::Notification;
+use dovecast_operations::{EndpointFields, NotificationName, OwnEndpoint, Refusal, Tenant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +13,7 @@ use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
-use super::error::{ApiError, ErrorObject};
+use super::error::{ApiError, ErrorDocument, ErrorObject};
 use super::explanations::{self, ExplainFields};
 use super::path::Named;
 
@@ -28,7 +29,7 @@ pub(crate) struct RenderRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RenderFields {
     /// Notification to render: its fields, or the id or `webhook-id` of one that the endpoint is
-    /// owed, or that is a dead letter of it.
+    /// owed, that is a dead letter of it, or that is in the log still.
     notification: Chosen,
     /// Attributes of the endpoint that are not saved: `template`, `preset`, `content_type`,
     /// `content`, `data.parameters`, or the `settings` of another driver.
@@ -93,6 +94,7 @@ pub(crate) struct RenderingAttributes {
         UnreadableBody,
         NotFound,
         Invalid,
+        (status = 503, description = "The log cannot be searched at the moment.", body = ErrorDocument, content_type = "application/vnd.api+json"),
     ),
 )]
 pub(crate) async fn render(
@@ -109,7 +111,7 @@ pub(crate) async fn render(
         Chosen::Name(name) => {
             let wrong = |detail| ApiError::invalid(vec![ErrorObject::at(place.to_owned(), detail)]);
             let name = name.parse().map_err(|detail: String| wrong(detail))?;
-            api.operations.undelivered(&own, name).await?
+            named(&api, &tenant, &own, name).await?
         }
     };
     let rendered = api
@@ -126,4 +128,24 @@ pub(crate) async fn render(
         },
     };
     Ok(Document(StatusCode::OK, RenderingDocument { data }))
+}
+
+/// The notification of a name: what the endpoint is owed or has not got, or what the log has.
+async fn named(
+    api: &Api,
+    tenant: &Tenant,
+    own: &OwnEndpoint,
+    name: NotificationName,
+) -> Result<Notification, ApiError> {
+    let refusal = match api.operations.undelivered(own, name).await {
+        Ok(notification) => return Ok(notification),
+        Err(refusal @ Refusal::NotFound { .. }) => refusal,
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let Some(id) = name.for_endpoint(own.endpoint().id) else {
+        return Err(refusal.into());
+    };
+    let found = api.past.find(tenant.number(), id).await;
+    let found = found.map_err(ApiError::unsearched)?;
+    found.ok_or_else(|| refusal.into())
 }

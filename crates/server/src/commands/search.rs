@@ -1,24 +1,20 @@
 //! Finds the record of a notification in the log, by its id, from a place on and up to the end.
 
 use anyhow::{Result, bail};
-use dovecast_log::{Record, StartAt};
+use dovecast_log::Record;
 use dovecast_notification::NotificationId;
 use uuid::Uuid;
 
-use super::tail::End;
+use super::tail;
 use crate::access::Access;
 use crate::cli::Begin;
 use crate::config::Config;
 use crate::control::client::Item;
+use crate::past;
 
 /// Most records that a search reads: some seconds' work, so that a wrong id does not read all of a
 /// log.
 const MAX_SEARCHED: u64 = 500_000;
-/// Records before the end of each partition where a search begins if the id has no time.
-const LAST: u64 = 20_000;
-/// How much the clocks of hosts may differ: a search begins this long before the time in the id.
-const SKEW_MS: i64 = 10 * 60 * 1000;
-
 /// Looks through the topics that are dispatched.
 pub(super) async fn find(
     access: &Access,
@@ -26,7 +22,7 @@ pub(super) async fn find(
     id: Uuid,
     from: Option<Begin>,
 ) -> Result<Record> {
-    let from = from.unwrap_or_else(|| begin(id));
+    let from = from.unwrap_or_else(|| Begin(past::begin(id)));
     let sources = config.dispatch.options().sources;
     let mut left = MAX_SEARCHED;
     for topic in sources.keys() {
@@ -42,18 +38,6 @@ pub(super) async fn find(
     )
 }
 
-/// Ids of version 7 say when they were made, and nothing is in the log before that.
-fn begin(id: Uuid) -> Begin {
-    let time = id.get_timestamp().filter(|_| id.get_version_num() == 7);
-    let Some((seconds, nanos)) = time.map(|time| time.to_unix()) else {
-        return Begin(StartAt::Last(LAST));
-    };
-    let ms = i64::try_from(seconds)
-        .unwrap_or(i64::MAX)
-        .saturating_mul(1000);
-    Begin(StartAt::Time(ms + i64::from(nanos / 1_000_000) - SKEW_MS))
-}
-
 async fn find_in(
     access: &Access,
     topic: &str,
@@ -61,7 +45,7 @@ async fn find_in(
     id: Uuid,
     left: &mut u64,
 ) -> Result<Option<Record>> {
-    let mut end = End::now(access, topic, from).await?;
+    let mut end = tail::end_now(access, topic, from).await?;
     if end.is_reached() {
         return Ok(None);
     }
@@ -86,23 +70,4 @@ async fn find_in(
         }
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_that_tells_its_time_is_looked_for_from_there_on() {
-        let id = "019aa3b1-6e58-7d0c-8f00-000000000001";
-        let found = begin(id.parse().expect("an id"));
-        assert_eq!(found.0, StartAt::Time(0x019a_a3b1_6e58 - SKEW_MS));
-        for other in [
-            "019aa3b1-6e58-8d0c-8f00-000000000001",
-            "00000000-0000-0000-0000-000000000000",
-        ] {
-            let found = begin(other.parse().expect("an id"));
-            assert_eq!(found.0, StartAt::Last(LAST));
-        }
-    }
 }

@@ -1,6 +1,5 @@
 //! `dovecast tail`: follows a topic.
 
-use std::collections::HashMap;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use anyhow::{Result, bail};
@@ -12,12 +11,13 @@ use crate::access::Access;
 use crate::cli::{Begin, Format, TailArguments};
 use crate::control::client::Item;
 use crate::control::json;
+use crate::past::End;
 use crate::terminal;
 
 pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()> {
     let mut feed = access.read(&arguments.topic, arguments.from).await?;
     let mut end = if arguments.until_end {
-        Some(End::now(access, &arguments.topic, arguments.from).await?)
+        Some(end_now(access, &arguments.topic, arguments.from).await?)
     } else {
         None
     };
@@ -45,37 +45,11 @@ pub(super) async fn run(access: &Access, arguments: &TailArguments) -> Result<()
     Ok(())
 }
 
-/// Where the partitions end: what is left of them is what is read, and no more.
-pub(super) struct End {
-    left: HashMap<u32, u64>,
-}
-
-impl End {
-    pub(super) async fn now(access: &Access, topic: &str, from: Begin) -> Result<Self> {
-        let begin = access.positions(topic, from).await?;
-        let end = access.positions(topic, Begin(StartAt::End)).await?;
-        let numbered = (0..).zip(begin.into_iter().zip(end));
-        let left = numbered
-            .filter(|(_, (begin, end))| begin < end)
-            .map(|(partition, (_, end))| (partition, end))
-            .collect();
-        Ok(Self { left })
-    }
-
-    pub(super) fn is_reached(&self) -> bool {
-        self.left.is_empty()
-    }
-
-    /// Whether what ends before `next_offset` was there when the end was looked at.
-    pub(super) fn takes(&mut self, partition: u32, next_offset: u64) -> bool {
-        let Some(end) = self.left.get(&partition).copied() else {
-            return false;
-        };
-        if next_offset >= end {
-            self.left.remove(&partition);
-        }
-        next_offset <= end
-    }
+/// Where the partitions of a topic end, for whoever reads from a place on.
+pub(super) async fn end_now(access: &Access, topic: &str, from: Begin) -> Result<End> {
+    let begin = access.positions(topic, from).await?;
+    let end = access.positions(topic, Begin(StartAt::End)).await?;
+    Ok(End::between(begin, end))
 }
 
 struct Printer<'a> {
@@ -170,22 +144,4 @@ fn matches(arguments: &TailArguments, event: Option<&ParsedEvent>) -> bool {
                 .as_ref()
                 .is_none_or(|mailbox| *mailbox == event.mailbox)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_is_reached_when_every_partition_is_at_it_and_later_records_are_left_out() {
-        let mut end = End {
-            left: HashMap::from([(0, 2), (3, 1)]),
-        };
-        assert!(end.takes(0, 1));
-        assert!(!end.takes(1, 1), "a partition that was empty");
-        assert!(end.takes(3, 1));
-        assert!(!end.is_reached());
-        assert!(end.takes(0, 2));
-        assert!(end.is_reached() && !end.takes(0, 3));
-    }
 }

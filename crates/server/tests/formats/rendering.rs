@@ -1,12 +1,13 @@
-//! What an endpoint would be sent, asked for: of a given notification, and of a dead letter.
+//! What an endpoint would be sent, asked for: of a given notification, of a dead letter, and of one
+//! that the log has.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::services::TOKEN;
 use serde_json::{Value, json};
 
-use crate::SUBJECT;
 use crate::world::{World, a_mail};
+use crate::{PATIENCE, SUBJECT};
 
 #[test]
 fn a_template_is_tried_before_it_is_saved_and_nothing_is_sent() -> Result<()> {
@@ -94,7 +95,6 @@ fn a_dead_letter_is_rendered_with_a_template_that_is_mended() -> Result<()> {
     }
     for (endpoint, notification, status, why) in [
         (&other, &letter["webhook_id"], 404, ""),
-        (&other, &letter["notification"], 404, ""),
         (&id, &json!("msg_1"), 422, "`msg_1` is neither"),
         (&id, &json!(7), 400, "invalid type"),
     ] {
@@ -104,6 +104,58 @@ fn a_dead_letter_is_rendered_with_a_template_that_is_mended() -> Result<()> {
             "{notification}: {answer:?}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn a_notification_that_was_delivered_is_rendered_as_long_as_the_log_has_it() -> Result<()> {
+    let receiver = HookEndpoint::start()?;
+    let world = World::start(&[])?;
+    let id = world.make(json!({"name": "a", "url": receiver.url()}))?;
+    let ids = json!({"name": "b", "url": receiver.url(), "content": "ids", "active": false});
+    let ids = world.make(ids)?;
+    world.notify("MailboxCreate", &json!({"mailbox": "other"}))?;
+    world.mail()?;
+    let hooks = receiver.wait_for(2, PATIENCE)?;
+    let of_mail = hooks.iter().find(|hook| hook.body.contains(SUBJECT));
+    let name = of_mail.and_then(|hook| hook.header("webhook-id"));
+    let name = name.context("no mail has come")?.to_owned();
+    let notification = name.split('_').nth(1).context("no id")?;
+    let template = json!({"template": "{{ title }}!", "content_type": "text/plain"});
+    let path = |endpoint: &str| format!("/endpoints/{endpoint}/render");
+    let render = |notification: &str| json!({"render": {"notification": notification, "endpoint": template}});
+    for (endpoint, asked, body) in [
+        (&id, &*name, format!("Bob: {SUBJECT}!")),
+        (&id, notification, format!("Bob: {SUBJECT}!")),
+        // What it may not see is not rendered either.
+        (
+            &ids,
+            notification,
+            "New mail in INBOX of ann@example.org!".to_owned(),
+        ),
+    ] {
+        let answer = world.ask("POST", &path(endpoint), &render(asked))?;
+        ensure!(answer.status == 200, "{asked}: {answer:?}");
+        let answer: Value = serde_json::from_str(&answer.body)?;
+        let shown = &answer["data"]["attributes"]["body"];
+        ensure!(*shown == body, "{asked}: {answer}");
+    }
+    // It is of this endpoint; and nothing was ever sent with another id.
+    let unknown = "0190a0b1-c2d3-7e4f-8a5b-6c7d8e9f0a1b";
+    for (endpoint, asked) in [(&ids, &*name), (&id, unknown)] {
+        let answer = world.ask("POST", &path(endpoint), &render(asked))?;
+        ensure!(answer.status == 404, "{asked}: {answer:?}");
+    }
+    // Another account has no such notification.
+    let token = world.server.account_token("2")?;
+    let fields = json!({"endpoint": {"name": "c", "url": receiver.url(), "filter": {}}});
+    let made = world.ask_as(&token, ("POST", "/endpoints"), &fields)?;
+    let made: Value = serde_json::from_str(&made.body)?;
+    let own = made["data"]["id"].as_str().context("no id")?;
+    let answer = world.ask_as(&token, ("POST", &path(own)), &render(notification))?;
+    ensure!(answer.status == 404, "{answer:?}");
+    ensure!(!answer.body.contains(SUBJECT), "{answer:?}");
+    ensure!(receiver.count() == 2, "a rendering was sent");
     Ok(())
 }
 

@@ -52,8 +52,18 @@ impl World {
     }
 
     pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
+        self.ask_as(&self.token, (method, path), body)
+    }
+
+    /// Asks with the token of whatever account.
+    pub(crate) fn ask_as(
+        &self,
+        token: &str,
+        (method, path): (&str, &str),
+        body: &Value,
+    ) -> Result<Answer> {
         let request = Request::new(method, &format!("/api/hooks{path}"))
-            .header("authorization", &format!("Bearer {}", self.token))
+            .header("authorization", &format!("Bearer {token}"))
             .header("content-type", "application/json");
         self.server.ask(&request.body(body.to_string()))
     }

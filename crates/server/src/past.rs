@@ -1,0 +1,174 @@
+//! Finds a notification in the log by its id: what was delivered long ago, and is still there.
+//!
+//! A search reads records up to the end, so it is bounded in records and in time, and requests have
+//! one at a time. Commands, which read the log themselves, begin at the same place.
+
+mod end;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dovecast_dispatch::Source;
+#[cfg(feature = "kafka")]
+use dovecast_log::kafka::KafkaLog;
+use dovecast_log::{Log, LogError, Reader, Record, StartAt, embedded::Embedded};
+use dovecast_notification::{Notification, NotificationId};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::config::Dispatch;
+use crate::control::json::Damaged;
+use crate::logs::Logs;
+pub(crate) use end::End;
+
+/// Records before the end of each partition where a search begins if the id has no time.
+const LAST: u64 = 20_000;
+/// How much the clocks of hosts may differ: a search begins this long before the time in the id.
+const SKEW_MS: i64 = 10 * 60 * 1000;
+/// Most records that a search for a request reads: less than the 500,000 of a command, which is an
+/// operator's.
+const MAX_SEARCHED: u64 = 100_000;
+/// Longest time that a request waits for a search, and for those before it.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ids of version 7 say when they were made, and nothing is in the log before that.
+pub(crate) fn begin(id: Uuid) -> StartAt {
+    let time = id.get_timestamp().filter(|_| id.get_version_num() == 7);
+    let Some((seconds, nanos)) = time.map(|time| time.to_unix()) else {
+        return StartAt::Last(LAST);
+    };
+    let ms = i64::try_from(seconds)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1000);
+    StartAt::Time(ms + i64::from(nanos / 1_000_000) - SKEW_MS)
+}
+
+/// Why a search has no result. The cause was logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SearchError {
+    /// The log cannot be read.
+    #[error("the log cannot be read at the moment")]
+    Unreadable,
+    /// Others search, or the log is slow.
+    #[error("the log could not be searched within {} s; ask again", TIME_LIMIT.as_secs())]
+    TooSlow,
+}
+
+/// What was dispatched, and is in the log.
+#[derive(Clone)]
+pub(crate) struct Past(Arc<Parts>);
+
+struct Parts {
+    own: Embedded,
+    #[cfg(feature = "kafka")]
+    kafka: Option<KafkaLog>,
+    sources: BTreeMap<String, Source>,
+    turn: Semaphore,
+}
+
+impl Past {
+    pub(crate) fn new(logs: &Logs, dispatch: &Dispatch) -> Self {
+        Self(Arc::new(Parts {
+            own: logs.own.clone(),
+            #[cfg(feature = "kafka")]
+            kafka: logs.kafka.clone(),
+            sources: dispatch.options().sources,
+            turn: Semaphore::new(1),
+        }))
+    }
+
+    /// The notification of an account with this id, if the log has it within the records that are
+    /// searched.
+    pub(crate) async fn find(
+        &self,
+        account: &str,
+        id: NotificationId,
+    ) -> Result<Option<Notification>, SearchError> {
+        let found = tokio::time::timeout(TIME_LIMIT, self.search(id));
+        match found.await {
+            Ok(Ok(found)) => Ok(found.filter(|found| *found.account == *account)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the log could not be searched for a notification");
+                Err(SearchError::Unreadable)
+            }
+            Err(_) => Err(SearchError::TooSlow),
+        }
+    }
+
+    async fn search(&self, id: NotificationId) -> Result<Option<Notification>, LogError> {
+        let turn = self.0.turn.acquire().await;
+        let _turn = turn.map_err(|_| LogError::Closed)?;
+        let mut left = MAX_SEARCHED;
+        for (topic, source) in &self.0.sources {
+            #[cfg(feature = "kafka")]
+            let found = match &self.0.kafka {
+                Some(kafka) => find_in(kafka, topic, id, &mut left).await?,
+                None => find_in(&self.0.own, topic, id, &mut left).await?,
+            };
+            #[cfg(not(feature = "kafka"))]
+            let found = find_in(&self.0.own, topic, id, &mut left).await?;
+            if let Some(record) = found {
+                let read = match source {
+                    Source::Outbox => Notification::from_outbox(&record),
+                    Source::Events(account) => Notification::from_event(&record, account),
+                };
+                // What cannot be read was never dispatched.
+                return Ok(read.ok());
+            }
+        }
+        Ok(None)
+    }
+}
+
+async fn find_in(
+    log: &impl Log,
+    topic: &str,
+    id: NotificationId,
+    left: &mut u64,
+) -> Result<Option<Record>, LogError> {
+    let from = begin(id.0);
+    let begin = log.positions(topic, from).await?;
+    let mut end = End::between(begin, log.positions(topic, StartAt::End).await?);
+    if end.is_reached() {
+        return Ok(None);
+    }
+    let mut reader = log.reader(topic, from).await?;
+    while !end.is_reached() && *left > 0 {
+        let records = match reader.next().await {
+            Ok(records) => records,
+            Err(error) => {
+                let damaged = Damaged::of(error)?;
+                end.takes(damaged.partition, damaged.next_offset);
+                continue;
+            }
+        };
+        for record in records {
+            if NotificationId::of(&record) == id {
+                return Ok(Some(record));
+            }
+            end.takes(record.partition, record.offset + 1);
+            *left = left.saturating_sub(1);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_tells_its_time_is_looked_for_from_there_on() {
+        let id = "019aa3b1-6e58-7d0c-8f00-000000000001";
+        let found = begin(id.parse().expect("an id"));
+        assert_eq!(found, StartAt::Time(0x019a_a3b1_6e58 - SKEW_MS));
+        for other in [
+            "019aa3b1-6e58-8d0c-8f00-000000000001",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            let found = begin(other.parse().expect("an id"));
+            assert_eq!(found, StartAt::Last(LAST));
+        }
+    }
+}
