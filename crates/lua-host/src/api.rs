@@ -63,7 +63,7 @@ impl Host {
 }
 
 /// Puts the API into an interpreter.
-pub(crate) fn register(lua: &Lua, _: &Start, output: &Arc<Output>) -> mlua::Result<()> {
+pub(crate) fn register(lua: &Lua, start: &Start, output: &Arc<Output>) -> mlua::Result<()> {
     let host = Rc::new(Host {
         output: Arc::clone(output),
         user: user::metatable(lua)?,
@@ -92,7 +92,7 @@ pub(crate) fn register(lua: &Lua, _: &Start, output: &Arc<Output>) -> mlua::Resu
     methods.set("event", event::constructor(lua)?)?;
     wrap_all(&methods, &wrap)?;
     methods.set("__index", &methods)?;
-    let http = http::module(lua)?;
+    let http = http::module(lua, start.is_for_2_4())?;
     wrap_all(&http, &wrap)?;
     dovecot.set("http", http)?;
     dovecot.set("storage", storage::constants(lua)?)?;

@@ -51,6 +51,13 @@ pub struct Start {
     pub is_traced: bool,
 }
 
+impl Start {
+    /// Whether the script was written for Dovecot 2.4, and not for 2.3.
+    pub fn is_for_2_4(&self) -> bool {
+        self.settings.is_some()
+    }
+}
+
 /// A part of a transaction; all of it, where it is the first and the last.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Part {

@@ -1,6 +1,11 @@
 //! Scripts that speak HTTP: with the distribution's lua-socket, and with Dovecot's client.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::Result;
+use dovecast_drivers::lua::Flavour;
 
 use crate::cases;
 use crate::receiver::Receiver;
@@ -10,6 +15,9 @@ cases!(
     lua_socket_posts_a_mail,
     lua_socket_posts_a_mailbox_with_its_status,
     the_client_of_dovecot_sends_what_a_script_says,
+    a_script_of_2_4_sets_up_its_client_in_the_words_of_2_4,
+    a_redirect_is_followed_as_far_as_the_script_says,
+    authorities_of_a_script_are_read_when_it_makes_its_client,
     what_fails_has_a_status_above_9000,
     wrong_settings_and_uses_of_the_client_are_errors,
     the_example_of_the_documentation_runs,
@@ -151,6 +159,115 @@ function dovecot_lua_notify_end_txn() end
             .iter()
             .any(|it| it.starts_with("x-gone") || it.starts_with("user-agent"))
     );
+    Ok(())
+}
+
+async fn a_script_of_2_4_sets_up_its_client_in_the_words_of_2_4() -> Result<()> {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = silent.local_addr()?;
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in silent.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    let script = Script::with(
+        "client_2_4",
+        "
+local client
+function script_init(settings)
+  client = dovecot.http.client({event_parent = dovecot.event(), request_max_attempts = 3,
+    request_timeout = '200ms', connect_timeout = '2 secs', request_absolute_timeout = '45s',
+    max_idle_time = 0, auto_redirect = 'no', ssl_min_protocol = 'TLSv1.2'})
+end
+function dovecot_lua_notify_begin_txn(user)
+  say_into(user)
+  local url = user:plugin_getenv('silent')
+  say(client:request({url = url}):submit():status())
+  local once = dovecot.http.client({request_timeout = '200ms', request_max_attempts = 3, auto_retry = 'no'})
+  say(once:request({url = url}):submit():status())
+  local function try(call) local _, error = pcall(call) say((tostring(error):match('[^\\n]*'))) end
+  try(function() dovecot.http.client({timeout = 10000}) end)
+  try(function() dovecot.http.client({request_timeout = 5000}) end)
+end
+function dovecot_lua_notify_event_message_new() end
+function dovecot_lua_notify_end_txn() end
+",
+        |options| {
+            options.flavour = Flavour::Dovecot24(BTreeMap::new());
+            let plugin = &mut options.plugin;
+            plugin.insert("silent".to_owned(), format!("http://{address}/"));
+        },
+    )?;
+    script.done(&[mail(1)]).await?;
+    let said = script.said()?;
+    assert_eq!(said[..2], ["9008", "9008"]);
+    assert!(
+        said[2].ends_with("Invalid HTTP client setting: timeout is unknown setting"),
+        "{said:?}"
+    );
+    assert!(said[3].contains("'5000' is missing units"), "{said:?}");
+    assert_eq!(tries.load(Ordering::SeqCst), 3 + 1);
+    Ok(())
+}
+
+async fn a_redirect_is_followed_as_far_as_the_script_says() -> Result<()> {
+    let receiver = Receiver::start("302 Found\r\nLocation: /again")?;
+    let script = Script::with(
+        "redirect",
+        "
+function dovecot_lua_notify_begin_txn(user) say_into(user) return user:plugin_getenv('endpoint') end
+function dovecot_lua_notify_event_message_new(url)
+  for _, settings in ipairs({{}, {max_redirects = 1}, {no_auto_redirect = true}, {auto_redirect = 'no'}}) do
+    local response = dovecot.http.client(settings):request({url = url}):submit()
+    say(response:status(), response:header('location'))
+  end
+end
+function dovecot_lua_notify_end_txn() end
+",
+        |options| {
+            let to = format!("http://{}/", receiver.address);
+            options.plugin.insert("endpoint".to_owned(), to);
+        },
+    )?;
+    script.done(&[mail(1)]).await?;
+    assert_eq!(
+        script.said()?,
+        ["9004 ", "9004 ", "302 /again", "302 /again"]
+    );
+    let requests = receiver.take();
+    let lines = requests.iter().map(|it| &*it.line).collect::<Vec<_>>();
+    let (first, again) = ("GET / HTTP/1.1", "GET /again HTTP/1.1");
+    assert_eq!(lines, [first, first, again, first, first]);
+    Ok(())
+}
+
+async fn authorities_of_a_script_are_read_when_it_makes_its_client() -> Result<()> {
+    let script = Script::new(
+        "authorities",
+        "
+function dovecot_lua_notify_begin_txn(user)
+  say_into(user)
+  local function try(settings) say((tostring(select(2, pcall(dovecot.http.client, settings))):match('[^\\n]*'))) end
+  try({ssl_client_ca_file = '/nowhere/ca.pem'})
+  try({ssl_client_ca_file = '/dev/null'})
+end
+function dovecot_lua_notify_event_message_new() end
+function dovecot_lua_notify_end_txn() end
+",
+    )?;
+    script.done(&[mail(1)]).await?;
+    let said = script.said()?;
+    for (said, expected) in said.iter().zip([
+        "ssl_client_ca_file=/nowhere/ca.pem: open(/nowhere/ca.pem) failed: No such file",
+        "ssl_client_ca_file=/dev/null: there is no certificate in it",
+    ]) {
+        assert!(said.contains(expected), "{said}: {expected}");
+    }
+    assert_eq!(said.len(), 2);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! operator has written it, and the guard of tenants does not apply.
 
 mod agent;
+mod settings;
 
 use std::cell::RefCell;
 
@@ -12,6 +13,7 @@ use ureq::http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::{host, object, with};
 use agent::Client;
+use settings::Settings;
 
 const CLIENT: &str = "struct http_client";
 const REQUEST: &str = "struct http_client_request";
@@ -34,10 +36,11 @@ pub(super) struct Response {
     payload: Vec<u8>,
 }
 
-/// `dovecot.http`.
-pub(super) fn module(lua: &Lua) -> mlua::Result<Table> {
-    let client = lua.create_function(|lua, settings: Table| {
-        let client = Client::new(&settings).map_err(|error| {
+/// `dovecot.http`, for a script that was written for Dovecot 2.4 or for 2.3.
+pub(super) fn module(lua: &Lua, is_for_2_4: bool) -> mlua::Result<Table> {
+    let client = lua.create_function(move |lua, settings: Table| {
+        let settings = Settings::read(&settings, is_for_2_4);
+        let client = settings.and_then(Client::new).map_err(|error| {
             mlua::Error::runtime(format_args!("Invalid HTTP client setting: {error}"))
         })?;
         object(lua, client, &host(lua)?.http_client)

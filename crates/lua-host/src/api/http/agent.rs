@@ -2,125 +2,98 @@
 
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use mlua::{LuaString, Table, Value};
-use ureq::http;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Error};
+use ureq::http::{self, StatusCode, header::LOCATION};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Error, Proxy};
 
+use super::settings::{ProxySettings, Settings, TlsSettings};
 use super::{Request, Response};
 
 /// Longest payload of an answer, in bytes; what is above is not read.
 const MAX_PAYLOAD_BYTES: u64 = 1024 * 1024;
-/// Longest time of a request where the script does not say one, as in Dovecot.
-const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Settings of a client that are numbers.
-const NUMBERS: [&str; 10] = [
-    "max_idle_time_msecs",
-    "max_redirects",
-    "max_attempts",
-    "max_connect_attempts",
-    "connect_backoff_time_msecs",
-    "connect_backoff_max_time_msecs",
-    "request_absolute_timeout_msecs",
-    "request_timeout_msecs",
-    "connect_timeout_msecs",
-    "soft_connect_timeout_msecs",
-];
-const BOOLEANS: [&str; 3] = ["no_auto_redirect", "no_auto_retry", "debug"];
-const TEXTS: [&str; 3] = ["user_agent", "rawlog_dir", "proxy_url"];
+/// The status of an answer that leads elsewhere, and is not followed.
+const INVALID_REDIRECT: u16 = 9004;
 
 /// A client; clones share its connections.
 #[derive(Clone)]
 pub(super) struct Client {
     agent: Agent,
-    attempts: u64,
+    settings: Arc<Settings>,
 }
 
 impl Client {
-    /// A client with the settings that a script says. Those that Dovecot does not know are passed
-    /// over, as there.
-    pub(super) fn new(settings: &Table) -> Result<Self, String> {
-        let get = |key: &str| {
-            settings
-                .get::<Value>(key)
-                .map_err(|error| error.to_string())
-        };
-        let number = |key: &str| match get(key)? {
-            Value::Nil => Ok(None),
-            Value::Integer(number) if number >= 0 => Ok(u64::try_from(number).ok()),
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "checked to be whole and not negative; saturates"
-            )]
-            Value::Number(number) if number >= 0.0 && number.fract() == 0.0 => {
-                Ok(Some(number as u64))
-            }
-            _ => Err(format!("{key}: non-negative number expected")),
-        };
-        for key in NUMBERS {
-            number(key)?;
-        }
-        for key in BOOLEANS {
-            if !matches!(get(key)?, Value::Nil | Value::Boolean(_)) {
-                return Err(format!("{key}: boolean expected"));
-            }
-        }
-        for key in TEXTS {
-            if !matches!(get(key)?, Value::Nil | Value::String(_)) {
-                return Err(format!("{key}: string expected"));
-            }
-        }
-        let milliseconds = |key: &str| number(key).map(|found| found.filter(|ms| *ms > 0));
-        let text =
-            |key: &str| get(key).map(|value| value.as_string().map(LuaString::to_string_lossy));
-        let proxy = match text("proxy_url")? {
-            None => None,
-            Some(url) => {
-                let proxy = ureq::Proxy::new(&url);
-                Some(proxy.map_err(|_| "proxy_url is invalid".to_owned())?)
-            }
-        };
-        let is_redirected = !matches!(get("no_auto_redirect")?, Value::Boolean(true));
-        let redirects = if is_redirected {
-            u32::try_from(number("max_redirects")?.unwrap_or(0)).unwrap_or(u32::MAX)
+    /// A client with the settings that a script says.
+    pub(super) fn new(settings: Settings) -> Result<Self, String> {
+        let redirects = if settings.is_redirected {
+            settings.max_redirects
         } else {
             0
         };
-        let mut config = Agent::config_builder()
+        let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
             .max_redirects(redirects)
             .proxy(proxy)
-            .user_agent(text("user_agent")?.unwrap_or_default())
+            .user_agent(settings.user_agent.clone())
             .accept("")
             .accept_encoding("")
-            .timeout_per_call(Some(
-                milliseconds("request_timeout_msecs")?
-                    .map_or(REQUEST_TIMEOUT, Duration::from_millis),
-            ))
-            .tls_config(tls());
-        if let Some(ms) = milliseconds("request_absolute_timeout_msecs")? {
-            config = config.timeout_global(Some(Duration::from_millis(ms)));
-        }
-        if let Some(ms) = milliseconds("connect_timeout_msecs")? {
-            config = config.timeout_connect(Some(Duration::from_millis(ms)));
-        }
-        if let Some(ms) = milliseconds("max_idle_time_msecs")? {
-            config = config.max_idle_age(Duration::from_millis(ms));
-        }
+            .timeout_global(settings.absolute_timeout)
+            .timeout_connect(settings.connect_timeout)
+            .tls_config(tls(&settings.tls)?);
+        let config = match settings.max_idle_time {
+            Some(time) => config.max_idle_age(time),
+            None => config,
+        };
         Ok(Self {
             agent: config.build().new_agent(),
-            attempts: number("max_attempts")?.unwrap_or(1).clamp(1, 10),
+            settings: Arc::new(settings),
         })
     }
 }
 
+/// The proxy, with its user if the URL has none; an error shows no password.
+fn proxy(settings: &ProxySettings) -> Result<Proxy, String> {
+    let invalid = |_| "proxy_url is invalid".to_owned();
+    let of_url = Proxy::new(&settings.url).map_err(invalid)?;
+    if settings.username.is_empty() || of_url.username().is_some() {
+        return Ok(of_url);
+    }
+    let with_user = Proxy::builder(of_url.protocol())
+        .host(of_url.host())
+        .port(of_url.port())
+        .username(&settings.username)
+        .password(&settings.password);
+    with_user.build().map_err(invalid)
+}
+
+fn tls(settings: &TlsSettings) -> Result<TlsConfig, String> {
+    let roots = if settings.ca_file.is_empty() {
+        system_roots()
+    } else {
+        let certificates = certificates("ssl_client_ca_file", &settings.ca_file)?;
+        RootCerts::new_with_certs(&certificates)
+    };
+    let own = if settings.cert_file.is_empty() {
+        None
+    } else {
+        let certificates = certificates("ssl_client_cert_file", &settings.cert_file)?;
+        let pem = read("ssl_client_key_file", &settings.key_file)?;
+        let key = PrivateKey::from_pem(&pem)
+            .map_err(|error| format!("ssl_client_key_file={}: {error}", settings.key_file))?;
+        Some(ClientCert::new_with_certs(&certificates, key))
+    };
+    Ok(TlsConfig::builder()
+        .root_certs(roots)
+        .client_cert(own)
+        .disable_verification(!settings.requires_valid_cert)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
+}
+
 /// The system's authorities, read once.
-fn tls() -> TlsConfig {
+fn system_roots() -> RootCerts {
     static ROOTS: OnceLock<RootCerts> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         // What of them cannot be read is not trusted.
@@ -129,20 +102,39 @@ fn tls() -> TlsConfig {
         let roots: Vec<_> = roots.map(|root| root.to_owned()).collect();
         RootCerts::new_with_certs(&roots)
     });
-    TlsConfig::builder()
-        .root_certs(roots.clone())
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
+    roots.clone()
+}
+
+/// A file of a setting.
+fn read(key: &str, file: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{key}={file}: open({file}) failed: {error}"))
+}
+
+/// The certificates of a file; there has to be one.
+fn certificates(key: &str, file: &str) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = read(key, file)?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        let item = item.map_err(|error| format!("{key}={file}: {error}"))?;
+        if let PemItem::Certificate(certificate) = item {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{key}={file}: there is no certificate in it"));
+    }
+    Ok(found)
 }
 
 impl Request {
     /// Sends it, several times if it has to be, and waits for what comes of it.
     pub(super) fn submit(self) -> Response {
+        let attempts = self.client.settings.attempts(&self.method);
         let mut attempt = 1;
         loop {
             match self.attempt() {
                 Err(Error::Io(_) | Error::Timeout(_) | Error::ConnectionFailed)
-                    if attempt < self.client.attempts =>
+                    if attempt < attempts =>
                 {
                     attempt += 1;
                 }
@@ -159,10 +151,21 @@ impl Request {
         let request = self.headers.iter().fold(request, |request, (name, value)| {
             request.header(name.clone(), value.clone())
         });
-        let answer = match &self.payload {
-            Some(payload) => self.client.agent.run(request.body(&payload[..])?),
-            None => self.client.agent.run(request.body(())?),
+        let Client { agent, settings } = &self.client;
+        let timeout = Some(settings.timeout(&self.method));
+        let answer = if let Some(payload) = &self.payload {
+            let request = agent.configure_request(request.body(&payload[..])?);
+            agent.run(request.timeout_per_call(timeout).build())
+        } else {
+            let request = agent.configure_request(request.body(())?);
+            agent.run(request.timeout_per_call(timeout).build())
         }?;
+        // One that leads elsewhere was followed, unless none may be: Dovecot makes an error of it.
+        let is_redirect =
+            answer.status().is_redirection() && answer.status() != StatusCode::NOT_MODIFIED;
+        if is_redirect && settings.is_redirected && answer.headers().contains_key(LOCATION) {
+            return Ok(Response::refused_redirect());
+        }
         let (head, mut body) = answer.into_parts();
         let mut payload = Vec::new();
         let mut reader = body.as_reader().take(MAX_PAYLOAD_BYTES);
@@ -184,13 +187,23 @@ impl Request {
 }
 
 impl Response {
+    /// What Dovecot makes of an answer that leads elsewhere where no redirect is followed.
+    fn refused_redirect() -> Self {
+        Self {
+            status: INVALID_REDIRECT,
+            reason: "Redirect refused".to_owned(),
+            headers: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
     /// A status as Dovecot has it for what is no answer (`enum http_client_request_error`).
     fn of(error: &Error) -> Self {
         let status = match error {
             Error::BadUri(_) => 9001,
             Error::HostNotFound => 9002,
             Error::ConnectionFailed | Error::Tls(_) | Error::Rustls(_) => 9003,
-            Error::RedirectFailed | Error::TooManyRedirects => 9004,
+            Error::RedirectFailed | Error::TooManyRedirects => INVALID_REDIRECT,
             Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => 9003,
             Error::Io(_) => 9005,
             Error::Timeout(_) => 9008,
