@@ -4,6 +4,7 @@
 //! them with `pairs`, and compare them.
 
 mod base;
+mod encoding;
 mod event;
 mod expand;
 mod http;

@@ -72,7 +72,8 @@ fn trace(lua: &Lua, output: Arc<Output>, watch: Watch) -> mlua::Result<()> {
     })
 }
 
-/// `script_init()`: a negative number is a refusal, as in Dovecot.
+/// `script_init()`: a number that is not 0 is a refusal, as in Dovecot 2.3; 2.4 does not look at
+/// what it returns.
 fn init(lua: &Lua, start: &Start, watch: &Watch) -> mlua::Result<()> {
     const NAME: &str = "script_init";
     let Some(init) = function(lua, NAME)? else {
@@ -89,9 +90,12 @@ fn init(lua: &Lua, start: &Start, watch: &Watch) -> mlua::Result<()> {
         Some(settings) => init.call(settings),
         None => init.call(()),
     })?;
+    if start.is_for_2_4() {
+        return Ok(());
+    }
     match lua.coerce_number(returned)? {
-        Some(number) if number < 0.0 => {
-            let what = format!("{NAME}() returned {number}");
+        Some(number) if number != 0.0 => {
+            let what = format!("Script init failed: {NAME}() returned {number}");
             Err(mlua::Error::runtime(what))
         }
         _ => Ok(()),

@@ -12,6 +12,7 @@ cases!(
     what_cannot_be_loaded_says_why,
     a_script_that_changes_is_loaded_again_between_transactions,
     settings_of_dovecot_2_4_go_to_script_init,
+    what_script_init_returns_means_nothing_in_2_4,
     a_script_is_ended_when_the_server_ends,
 );
 
@@ -28,7 +29,11 @@ async fn what_cannot_be_loaded_says_why() -> Result<()> {
         ("error('not today')", "not today"),
         (
             "function script_init() return -1 end",
-            "script_init() returned -1",
+            "Script init failed: script_init() returned -1",
+        ),
+        (
+            "function script_init() return 1 end",
+            "Script init failed: script_init() returned 1",
         ),
         (
             "function script_init() none() end",
@@ -43,7 +48,7 @@ async fn what_cannot_be_loaded_says_why() -> Result<()> {
         let error = script.target.check().await.expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");
         assert!(
-            error.contains("push.lua") || text.contains("-1"),
+            error.contains("push.lua") || text.contains("return"),
             "{text}: {error}"
         );
         assert!(script.log().contains(expected), "{text}");
@@ -51,7 +56,7 @@ async fn what_cannot_be_loaded_says_why() -> Result<()> {
     std::fs::remove_file(script.dir.path().join("push.lua"))?;
     let error = script.target.check().await.expect_err("no file");
     assert!(error.contains("cannot be read: No such file"), "{error}");
-    assert_eq!(script.target.stats().load_failures, 6);
+    assert_eq!(script.target.stats().load_failures, 7);
     // As soon as it is mended it works.
     for text in [
         "",
@@ -99,6 +104,16 @@ function script_init(given) settings = given return 0 end
     })?;
     new.done(&[mail(1)]).await?;
     assert_eq!(new.said()?, ["http://127.0.0.1/"]);
+    Ok(())
+}
+
+async fn what_script_init_returns_means_nothing_in_2_4() -> Result<()> {
+    let text = format!("{FUNCTIONS}function script_init() return -1 end");
+    let script = Script::with("init_returns", &text, |options| {
+        options.flavour = Flavour::Dovecot24(BTreeMap::new());
+    })?;
+    script.done(&[mail(1)]).await?;
+    assert_eq!(script.said()?, ["new"]);
     Ok(())
 }
 

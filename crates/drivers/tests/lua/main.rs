@@ -7,6 +7,7 @@ mod calls;
 mod dovecot;
 mod faults;
 mod files;
+mod functions;
 mod receiver;
 mod requests;
 mod script;
@@ -40,6 +41,7 @@ fn main() {
         dovecot::cases(),
         faults::cases(),
         files::cases(),
+        functions::cases(),
         requests::cases(),
     ]
     .into_iter()

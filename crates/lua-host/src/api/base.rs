@@ -1,8 +1,13 @@
-//! Functions of `dovecot` itself: lines of the log, bits of flags.
+//! Functions of `dovecot` itself: lines of the log, bits of flags; and those that 2.4 has besides:
+//! clocks, kinds of addresses, texts with variables.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mlua::{Lua, LuaString, Table};
 
-use super::host;
+use super::expand::expand_without_user;
+use super::{encoding, host};
 use crate::wire::Level;
 
 pub(super) fn methods(lua: &Lua) -> mlua::Result<Table> {
@@ -27,5 +32,49 @@ pub(super) fn methods(lua: &Lua) -> mlua::Result<Table> {
     // Whether the script may make globals later is its own business.
     let restrict = |_: &Lua, _: bool| Ok(());
     methods.set("restrict_global_variables", lua.create_function(restrict)?)?;
+    of_2_4(lua, &methods)?;
+    encoding::add(lua, &methods)?;
     Ok(methods)
+}
+
+/// Functions that only Dovecot 2.4 has.
+fn of_2_4(lua: &Lua, methods: &Table) -> mlua::Result<()> {
+    let gettimeofday = |lua: &Lua, ()| {
+        let now = since_1970()?;
+        lua.create_table_from([
+            ("tv_sec", i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
+            ("tv_usec", now.subsec_micros().into()),
+        ])
+    };
+    methods.set("gettimeofday", lua.create_function(gettimeofday)?)?;
+    let microseconds = |_: &Lua, ()| since_1970().map(|now| saturated(now.as_micros()));
+    methods.set("microseconds", lua.create_function(microseconds)?)?;
+    let nanoseconds = |_: &Lua, ()| since_1970().map(|now| saturated(now.as_nanos()));
+    methods.set("nanoseconds", lua.create_function(nanoseconds)?)?;
+    let net_ip_family = |_: &Lua, address: String| {
+        let in_brackets = address
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'));
+        Ok(match in_brackets.unwrap_or(&address).parse() {
+            Ok(IpAddr::V4(_)) => 4,
+            Ok(IpAddr::V6(_)) => 6,
+            Err(_) => 0,
+        })
+    };
+    methods.set("net_ip_family", lua.create_function(net_ip_family)?)?;
+    let var_expand = |_: &Lua, text: String| {
+        expand_without_user(&text).map_err(|error| {
+            mlua::Error::runtime(format_args!("failed to expand '{text}': {error}"))
+        })
+    };
+    methods.set("var_expand", lua.create_function(var_expand)?)
+}
+
+fn since_1970() -> mlua::Result<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_err(mlua::Error::external)
+}
+
+fn saturated(count: u128) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

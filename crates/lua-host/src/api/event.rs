@@ -18,6 +18,8 @@ struct Fields {
     name: Option<String>,
     prefix: String,
     values: BTreeMap<String, String>,
+    /// Whether lines for debugging are shown though the log leaves such lines out.
+    is_debug_forced: bool,
 }
 
 type Event = RefCell<Fields>;
@@ -94,6 +96,14 @@ pub(super) fn metatable(lua: &Lua, is_event: bool) -> mlua::Result<Table> {
         },
     )?;
     if is_event {
+        change(lua, &methods, "set_forced_debug", |fields, ()| {
+            fields.is_debug_forced = true;
+            Ok(())
+        })?;
+        change(lua, &methods, "unset_forced_debug", |fields, ()| {
+            fields.is_debug_forced = false;
+            Ok(())
+        })?;
         let passthrough = lua.create_function(|lua, parent: Table| {
             event(lua, inherited(&parent)?, |host| &host.passthrough)
         })?;
@@ -143,8 +153,13 @@ fn log(lua: &Lua, level: Level) -> mlua::Result<Function> {
             name,
             prefix,
             values,
+            is_debug_forced,
         } = with(&event, TYPE, |event: &Event| Ok(event.borrow().clone()))?;
         let text = prefix + &text.to_string_lossy();
+        let level = match level {
+            Level::Debug if is_debug_forced => Level::Info,
+            level => level,
+        };
         host(lua)?.log(level, text, name, values.into_iter().collect())?;
         Ok(event)
     })

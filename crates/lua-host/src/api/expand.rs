@@ -1,7 +1,9 @@
-//! `user:var_expand()`: variables of Dovecot in a text, as far as they are known here.
+//! `user:var_expand()` and `dovecot.var_expand()`: variables of Dovecot in a text, as far as they
+//! are known here.
 //!
 //! `%u`, `%{user}`, modifiers before the letter (`%Lu`), and 2.4's filters behind a bar
-//! (`%{user | username | upper}`).
+//! (`%{user | username | upper}`). Without a user there are only 2.4's variables of the process and
+//! of the system.
 
 use super::user::User;
 
@@ -18,8 +20,20 @@ const LETTERS: [(char, &str); 9] = [
     ('%', "%"),
 ];
 
+/// What a variable is, by its name.
+type Lookup<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
 /// The text with its variables replaced, or why that cannot be done.
 pub(super) fn expand(format: &str, user: &User) -> Result<String, String> {
+    expand_with(format, &|name| Ok(variable(name, user)))
+}
+
+/// A text that belongs to no user.
+pub(super) fn expand_without_user(format: &str) -> Result<String, String> {
+    expand_with(format, &of_no_user)
+}
+
+fn expand_with(format: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut out = String::with_capacity(format.len());
     let mut rest = format;
     while let Some(at) = rest.find('%') {
@@ -35,14 +49,14 @@ pub(super) fn expand(format: &str, user: &User) -> Result<String, String> {
                 let inside = characters.as_str();
                 let end = inside.find('}').ok_or("`%{` has no `}`")?;
                 rest = &inside[end + 1..];
-                long(&inside[..end], user)?
+                long(&inside[..end], lookup)?
             }
             Some(letter) => {
                 rest = characters.as_str();
                 let found = LETTERS.iter().find(|(of, _)| *of == letter);
                 match found {
-                    Some((_, name)) => variable(name, user),
-                    None => unsupported(&letter.to_string()),
+                    Some((_, name)) => lookup(name)?,
+                    None => lookup(&letter.to_string())?,
                 }
             }
         };
@@ -63,9 +77,9 @@ fn modified(mut value: String, modifiers: &str) -> String {
 }
 
 /// What stands between braces.
-fn long(text: &str, user: &User) -> Result<String, String> {
+fn long(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut parts = text.split('|').map(str::trim);
-    let mut value = variable(parts.next().unwrap_or_default(), user);
+    let mut value = lookup(parts.next().unwrap_or_default())?;
     for filter in parts {
         value = match filter {
             "lower" => value.to_lowercase(),
@@ -100,6 +114,26 @@ fn variable(name: &str, user: &User) -> String {
                 .and_then(|name| user.field(name));
             field.map_or_else(|| unsupported(name), str::to_owned)
         }
+    }
+}
+
+/// A variable that has nothing to do with a user.
+fn of_no_user(name: &str) -> Result<String, String> {
+    let kernel = |file: &str| {
+        let read = std::fs::read_to_string(format!("/proc/sys/kernel/{file}"));
+        read.map(|text| text.trim_end().to_owned())
+            .map_err(|error| format!("{name}: {error}"))
+    };
+    match name.split_once(':') {
+        // As in Dovecot one that is not set is empty; here that is each, the process has none.
+        Some(("env", _)) => Ok(String::new()),
+        Some(("process", "pid")) => Ok(std::process::id().to_string()),
+        Some(("system", "hostname")) => kernel("hostname"),
+        Some(("system", "os")) => kernel("ostype"),
+        Some(("system", "os-version")) => kernel("osrelease"),
+        Some((_, field)) => Err(format!("Unsupported field '{field}'")),
+        None if name == "%" => Ok("%".to_owned()),
+        None => Err(format!("Unknown variable '{name}'")),
     }
 }
 
@@ -138,6 +172,21 @@ mod tests {
             let expanded = expand(format, &user);
             let expanded = expanded.as_deref().map_err(String::as_str);
             assert_eq!(expanded, expected, "{format}");
+        }
+    }
+    #[test]
+    fn without_a_user_there_are_variables_of_the_process_and_the_system() {
+        let pid = std::process::id().to_string();
+        assert_eq!(expand_without_user("%{process:pid}"), Ok(pid));
+        assert_eq!(
+            expand_without_user("100%% %{system:os | lower}%{env:NONE}"),
+            Ok("100% linux".to_owned())
+        );
+        for (format, expected) in [
+            ("%{user}", "Unknown variable 'user'"),
+            ("%{system:weather}", "Unsupported field 'weather'"),
+        ] {
+            assert_eq!(expand_without_user(format), Err(expected.to_owned()));
         }
     }
 }
