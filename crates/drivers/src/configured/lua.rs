@@ -112,8 +112,7 @@ fn flavour(options: &Options<'_>) -> Result<Flavour, OptionError> {
             let reason = format!("`{other}` is not known, expected `2.3` or `2.4`");
             Err(OptionError::new(options.key("dovecot"), reason))
         }
-        // The name that 2.4 has for it.
-        None if options.settings.is_some() || options.key("file").ends_with("lua_file") => {
+        None if options.settings.is_some() || options.is_in_2_4_spelling("lua", "file") => {
             Ok(settings())
         }
         None => Ok(Flavour::Dovecot23),

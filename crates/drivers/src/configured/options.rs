@@ -107,6 +107,19 @@ impl<'a> Options<'a> {
         self.found.get(name).map_or(name, |(key, _)| key)
     }
 
+    /// Whether an option is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.found.contains_key(name)
+    }
+
+    /// Whether an option has the name that Dovecot 2.4 has for it: with the name of the driver.
+    pub fn is_in_2_4_spelling(&self, kind: &str, name: &'static str) -> bool {
+        let key = self.key(name);
+        let key = key.strip_prefix(PREFIX).unwrap_or(key);
+        let rest = key.strip_prefix(kind);
+        rest.is_some_and(|rest| rest.strip_prefix('_') == Some(name))
+    }
+
     /// A text, if it is there and not empty.
     pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, OptionError> {
         match self.found.get(name) {

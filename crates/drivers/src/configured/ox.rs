@@ -26,7 +26,7 @@ use crate::http::sockets::{AccountSockets, Sockets};
 use crate::http::{self, BodyLimits, Connection, HeaderNames, HttpError, Origin};
 use crate::tls;
 use crate::webhook::judged;
-use request::{Request, Skipped};
+use request::{Request, Skipped, Style};
 
 /// The options; those of one meaning are one.
 pub(super) const OPTIONS: &[Known] = &[
@@ -98,7 +98,10 @@ pub(super) fn make(
         origin,
         timeout,
         tries,
-        user_from_metadata: options.truth("user_from_metadata")?,
+        style: Style {
+            user_from_metadata: options.truth("user_from_metadata")?,
+            escapes_in_upper_case: options.is_in_2_4_spelling("ox", "url"),
+        },
         guard: operators()?,
         sockets: surroundings.sockets.clone(),
         has_seen_metadata: AtomicBool::new(false),
@@ -154,7 +157,7 @@ struct Ox {
     timeout: Duration,
     /// How often an end-point is tried in one attempt that does not answer.
     tries: u32,
-    user_from_metadata: bool,
+    style: Style,
     guard: Guard,
     sockets: Sockets,
     /// Whether any event has had METADATA: the plugin adds them, then.
@@ -172,7 +175,7 @@ impl fmt::Debug for Ox {
 impl Ox {
     /// The body for an event; or why nothing is sent.
     fn body(&self, event: &Event) -> Result<Vec<u8>, Skipped> {
-        let made = request::body(event, self.user_from_metadata);
+        let made = request::body(event, self.style);
         if !matches!(made, Err(Skipped::NoDetail | Skipped::NotActive)) {
             self.has_seen_metadata.store(true, Ordering::Relaxed);
         }
@@ -205,8 +208,7 @@ impl Target for Ox {
         Box::pin(async {
             let event = Event::of(delivery.notifications.first()?);
             let made = event.and_then(|event| {
-                request::body(&event, self.user_from_metadata)
-                    .map_err(|skipped| skipped.to_string())
+                request::body(&event, self.style).map_err(|skipped| skipped.to_string())
             });
             Some(made.map(|body| Rendered {
                 content_type: request::CONTENT_TYPE.to_owned(),

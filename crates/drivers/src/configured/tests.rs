@@ -225,6 +225,36 @@ fn dlog_writes_the_calls_of_a_transaction() {
     assert_eq!(middle.len(), 3);
 }
 
+async fn body_of(target: &Arc<dyn Target>, event: &Value) -> Result<String, String> {
+    let delivery = delivery(std::slice::from_ref(event), Part::WHOLE);
+    let made = target.render(&delivery).await.expect("a body");
+    made.map(|made| String::from_utf8(made.body.to_vec()).expect("UTF-8"))
+}
+
+#[tokio::test]
+async fn ox_escapes_controls_as_the_dovecot_does_whose_spelling_the_block_has() {
+    let event = json!({
+        "user": "ann", "mailbox": "INBOX", "event": "MessageNew", "uidvalidity": 9, "uid": 3,
+        "subject": "a\u{b}\u{1f}\t\u{2028}",
+        "metadata": {"/private/vendor/vendor.dovecot/http-notify": "user=11@3"}
+    });
+    for (driver, options, subject) in [
+        ("ox:url=http://h/", &[][..], r"a\u000b\u001f\t\u2028"),
+        ("ox", &[("url", "http://h/")], r"a\u000b\u001f\t\u2028"),
+        ("ox", &[("ox_url", "http://h/")], r"a\u000B\u001F\t\u2028"),
+        (
+            "ox",
+            &[("push_notification_ox_url", "http://h/")],
+            r"a\u000B\u001F\t\u2028",
+        ),
+    ] {
+        let ox = made(&block(driver, options)).expect("a driver").target;
+        let body = body_of(&ox, &event).await.expect("a body");
+        let expected = format!(r#""subject":"{subject}""#);
+        assert!(body.contains(&expected), "{driver} {options:?}: {body}");
+    }
+}
+
 #[tokio::test]
 async fn ox_sends_what_dovecot_sends_or_nothing() {
     let ox = |driver: &str| made(&block(driver, &[])).expect("a driver").target;
@@ -236,19 +266,19 @@ async fn ox_sends_what_dovecot_sends_or_nothing() {
         "timestamp": "2026-11-20T00:00:00.000Z", "unseen": 2,
         "metadata": {"/private/vendor/vendor.dovecot/http-notify": "user=1@1\tx\tuser=11@3"}
     });
-    let body = async |target: &Arc<dyn Target>, event: &Value| {
-        let delivery = delivery(std::slice::from_ref(event), Part::WHOLE);
-        let made = target.render(&delivery).await.expect("a body");
-        made.map(|made| String::from_utf8(made.body.to_vec()).expect("UTF-8"))
-    };
     let expected = |user: &str| {
         format!(
             r#"{{"user":"{user}","event":"messageNew","folder":"INBOX","imap-uidvalidity":9,"imap-uid":3,"from":"B\u2028ob <b@x.example>","subject":"a \"q\"\n\\/\u0001{}","snippet":"","unseen":2}}"#,
             '\u{7f}'
         )
     };
-    assert_eq!(body(&login, &event).await, Ok(expected("ann")));
-    assert_eq!(body(&named, &event).await, Ok(expected("11@3")));
+    assert_eq!(body_of(&login, &event).await, Ok(expected("ann")));
+    assert_eq!(body_of(&named, &event).await, Ok(expected("11@3")));
+    let mut escaped = event.clone();
+    let entry = "user=11\u{1}t3\u{1}1";
+    escaped["metadata"] = json!({"/private/vendor/vendor.dovecot/http-notify": entry});
+    let escaped = body_of(&named, &escaped).await;
+    assert_eq!(escaped, Ok(expected(r"11\t3\u0001")));
     for (field, value, why) in [
         ("mailbox", json!("Junk"), "it is no MessageNew in INBOX"),
         (
@@ -264,6 +294,6 @@ async fn ox_sends_what_dovecot_sends_or_nothing() {
     ] {
         let mut other = event.clone();
         other[field] = value;
-        assert_eq!(body(&login, &other).await, Err(why.to_owned()));
+        assert_eq!(body_of(&login, &other).await, Err(why.to_owned()));
     }
 }

@@ -39,6 +39,15 @@ pub(super) enum Skipped {
     NoUser,
 }
 
+/// What of a body the block says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    /// Whether the user is that of METADATA, and not the login.
+    pub(super) user_from_metadata: bool,
+    /// Whether digits of escapes are in upper case, as in Dovecot 2.4, or in lower case, as in 2.3.
+    pub(super) escapes_in_upper_case: bool,
+}
+
 /// What is the same of all requests to an end-point.
 pub(super) struct Request {
     uri: Uri,
@@ -103,7 +112,7 @@ fn authorization(url: &Url) -> Result<Option<HeaderValue>, String> {
 }
 
 /// The body for an event.
-pub(super) fn body(event: &Event, user_from_metadata: bool) -> Result<Vec<u8>, Skipped> {
+pub(super) fn body(event: &Event, style: Style) -> Result<Vec<u8>, Skipped> {
     if event.kind != "MessageNew" || event.mailbox != "INBOX" {
         return Err(Skipped::NotWatched);
     }
@@ -117,17 +126,21 @@ pub(super) fn body(event: &Event, user_from_metadata: bool) -> Result<Vec<u8>, S
         .split('\t')
         .filter_map(|item| item.strip_prefix("user="));
     let named = users.next_back().ok_or(Skipped::NoUser)?;
-    let user = if user_from_metadata {
-        named
+    let named = tab_unescaped(named);
+    let user = if style.user_from_metadata {
+        &named
     } else {
         &event.user
     };
-    let mut json = String::with_capacity(256);
-    text(&mut json, "{\"user\":", user);
-    json.push_str(",\"event\":\"messageNew\"");
-    text(&mut json, ",\"folder\":", &event.mailbox);
-    number(&mut json, ",\"imap-uidvalidity\":", event.uidvalidity);
-    number(&mut json, ",\"imap-uid\":", event.uid);
+    let mut json = Json {
+        text: String::with_capacity(256),
+        escapes_in_upper_case: style.escapes_in_upper_case,
+    };
+    json.string("{\"user\":", user);
+    json.string(",\"event\":", "messageNew");
+    json.string(",\"folder\":", &event.mailbox);
+    json.number(",\"imap-uidvalidity\":", event.uidvalidity);
+    json.number(",\"imap-uid\":", event.uid);
     let fields = [
         (",\"from\":", &event.from),
         (",\"subject\":", &event.subject),
@@ -135,47 +148,83 @@ pub(super) fn body(event: &Event, user_from_metadata: bool) -> Result<Vec<u8>, S
     ];
     for (name, value) in fields {
         if let Some(value) = value {
-            text(&mut json, name, value);
+            json.string(name, value);
         }
     }
     if let Some(unseen) = event.unseen {
-        number(&mut json, ",\"unseen\":", unseen);
+        json.number(",\"unseen\":", unseen);
     }
-    json.push('}');
-    Ok(json.into_bytes())
+    json.text.push('}');
+    Ok(json.text.into_bytes())
 }
 
-fn number(json: &mut String, name: &str, value: u32) {
-    json.push_str(name);
-    json.push_str(&value.to_string());
-}
-
-/// A text as Dovecot's `json_append_escaped` writes it.
-fn text(json: &mut String, name: &str, value: &str) {
-    json.push_str(name);
-    json.push('"');
-    for character in value.chars() {
-        match character {
-            '\u{8}' => json.push_str("\\b"),
-            '\u{c}' => json.push_str("\\f"),
-            '\n' => json.push_str("\\n"),
-            '\r' => json.push_str("\\r"),
-            '\t' => json.push_str("\\t"),
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\0'..=' ' if character != ' ' => escaped(json, character),
-            '\u{2028}' | '\u{2029}' => escaped(json, character),
-            _ => json.push(character),
+/// A value of the entry as it was before Dovecot escaped it, for lists that are divided by tabs.
+fn tab_unescaped(value: &str) -> String {
+    let mut plain = String::with_capacity(value.len());
+    let mut characters = value.chars();
+    while let Some(character) = characters.next() {
+        if character != '\u{1}' {
+            plain.push(character);
+            continue;
         }
+        plain.extend(characters.next().map(|escaped| match escaped {
+            '0' => '\0',
+            '1' => '\u{1}',
+            't' => '\t',
+            'r' => '\r',
+            'n' => '\n',
+            other => other,
+        }));
     }
-    json.push('"');
+    plain
 }
 
-/// As four digits of hexadecimal: what is escaped so has no more.
-fn escaped(json: &mut String, character: char) {
-    json.push_str("\\u");
-    for shift in [12, 8, 4, 0] {
-        let digit = (u32::from(character) >> shift) & 0xf;
-        json.extend(char::from_digit(digit, 16));
+/// JSON as Dovecot's driver writes it.
+struct Json {
+    text: String,
+    escapes_in_upper_case: bool,
+}
+
+impl Json {
+    fn number(&mut self, name: &str, value: u32) {
+        self.text.push_str(name);
+        self.text.push_str(&value.to_string());
+    }
+
+    /// A string, of which the same characters are escaped by 2.3 (`json_append_escaped`) and 2.4
+    /// (`json_generate_string`).
+    fn string(&mut self, name: &str, value: &str) {
+        self.text.push_str(name);
+        self.text.push('"');
+        for character in value.chars() {
+            match character {
+                '\u{8}' => self.text.push_str("\\b"),
+                '\u{c}' => self.text.push_str("\\f"),
+                '\n' => self.text.push_str("\\n"),
+                '\r' => self.text.push_str("\\r"),
+                '\t' => self.text.push_str("\\t"),
+                '"' => self.text.push_str("\\\""),
+                '\\' => self.text.push_str("\\\\"),
+                '\0'..=' ' if character != ' ' => self.escaped(character),
+                '\u{2028}' | '\u{2029}' => self.escaped(character),
+                _ => self.text.push(character),
+            }
+        }
+        self.text.push('"');
+    }
+
+    /// As four digits of hexadecimal: what is escaped so has no more.
+    fn escaped(&mut self, character: char) {
+        self.text.push_str("\\u");
+        for shift in [12, 8, 4, 0] {
+            let digit = char::from_digit((u32::from(character) >> shift) & 0xf, 16);
+            self.text.extend(digit.map(|digit| {
+                if self.escapes_in_upper_case {
+                    digit.to_ascii_uppercase()
+                } else {
+                    digit
+                }
+            }));
+        }
     }
 }
