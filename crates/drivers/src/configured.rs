@@ -112,7 +112,8 @@ impl Made {
 pub struct Block {
     /// Name of the block.
     pub name: String,
-    /// `driver`: the name of the kind, with options behind it as Dovecot 2.3 writes them.
+    /// `driver`: the name of the kind, with options behind it as Dovecot 2.3 writes them. A block
+    /// that does not say it has the name of its kind, as in 2.4.
     pub driver: String,
     /// Options by their keys.
     pub options: BTreeMap<String, Written>,
@@ -155,9 +156,9 @@ pub struct ConfiguredDriver {
 /// What is wrong with a block. Shows no password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// A kind that there is not.
+    /// A kind that there is not, in the words of Dovecot 2.3.
     #[error(
-        "[push_notification.{block}] driver: unknown driver `{driver}`, expected one of {}",
+        "[push_notification.{block}] driver: Unknown push notification driver: {driver}, expected one of {}",
         names()
     )]
     UnknownDriver {
@@ -191,7 +192,10 @@ impl Block {
             Some((name, behind)) => (name, Some(behind)),
             None => (&*self.driver, None),
         };
-        let kind = KINDS.iter().find(|kind| kind.name == name);
+        // As Dovecot compares them.
+        let kind = KINDS
+            .iter()
+            .find(|kind| kind.name.eq_ignore_ascii_case(name));
         let kind = kind.ok_or_else(|| BlockError::UnknownDriver {
             block: self.name.clone(),
             driver: name.to_owned(),

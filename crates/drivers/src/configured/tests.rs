@@ -103,12 +103,12 @@ fn options_are_known_by_their_names_in_both_spellings() {
             "ox:url=http://ox.example/ user_from_metadata cache_lifetime=10 timeout_msecs=700",
             &[],
         ),
+        ("DLog", &[]),
+        ("OX:url=http://ox.example/", &[]),
     ] {
         let made = made(&block(driver, options)).expect("a driver");
-        assert_eq!(
-            made.kind,
-            &driver[..driver.find(':').unwrap_or(driver.len())]
-        );
+        let name = driver.split(':').next().unwrap_or_default();
+        assert_eq!(made.kind, name.to_ascii_lowercase());
         assert!(!format!("{made:?}").contains("p%40ss"));
     }
 }
@@ -121,9 +121,9 @@ fn what_is_wrong_with_a_block_is_named_without_its_password() {
             "oxx",
             &[][..],
             if cfg!(feature = "lua") {
-                "[push_notification.one] driver: unknown driver `oxx`, expected one of `dlog`, `lua`, `ox`"
+                "[push_notification.one] driver: Unknown push notification driver: oxx, expected one of `dlog`, `lua`, `ox`"
             } else {
-                "[push_notification.one] driver: unknown driver `oxx`, expected one of `dlog`, `ox`"
+                "[push_notification.one] driver: Unknown push notification driver: oxx, expected one of `dlog`, `ox`"
             },
         ),
         (

@@ -94,24 +94,21 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
     };
     let block = |(name, section): (String, Section)| {
         let driver = section.driver.or(section.push_notification_driver);
-        let driver = driver.ok_or_else(|| {
-            de::Error::custom(format!("[push_notification.{name}] driver: is missing"))
-        })?;
         let written = |(key, value): (String, Value)| match value {
             Value::Truth(truth) => (key, Written::Truth(truth)),
             value => (key, Written::Text(value.text())),
         };
         let block = Block {
-            driver,
+            // As in Dovecot 2.4.
+            driver: driver.unwrap_or_else(|| name.clone()),
             options: section.options.into_iter().map(written).collect(),
             plugin: texts(section.plugin),
             settings: section.lua_settings.map(texts),
             name: name.clone(),
         };
-        Ok((name, block))
+        (name, block)
     };
-    let blocks = sections.into_iter().map(block);
-    read.blocks = blocks.collect::<Result<_, _>>()?;
+    read.blocks = sections.into_iter().map(block).collect();
     Ok(read)
 }
 
@@ -194,10 +191,6 @@ mod tests {
     fn what_is_wrong_names_block_and_key() {
         for (text, expected) in [
             (
-                "[push_notification.a]\nurl = 'http://h/'",
-                "[push_notification.a] driver: is missing",
-            ),
-            (
                 "[push_notification.a]\ndriver = 'ox'\nurl = []",
                 "this is no block [push_notification.NAME]",
             ),
@@ -209,13 +202,32 @@ mod tests {
             let error = Config::parse(text).expect_err(expected);
             assert!(error.contains(expected), "{error}");
         }
-        let config = Config::parse("[push_notification.a]\ndriver = 'ox'\nurl_ = 'x'");
-        let config = config.expect("a configuration");
-        let error = config.configured_drivers(&Sockets::default());
-        let error = error.expect_err("an unknown option").to_string();
-        assert!(
-            error.starts_with("[push_notification.a] url_: unknown option"),
-            "{error}"
+        for (text, expected) in [
+            (
+                "[push_notification.a]\ndriver = 'ox'\nurl_ = 'x'",
+                "[push_notification.a] url_: unknown option",
+            ),
+            (
+                "[push_notification.a]\nurl = 'http://h/'",
+                "[push_notification.a] driver: Unknown push notification driver: a, expected one of",
+            ),
+        ] {
+            let config = Config::parse(text).expect("a configuration");
+            let error = config.configured_drivers(&Sockets::default());
+            let error = error.expect_err("no driver").to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_names_no_driver_has_its_name() {
+        let config = Config::parse(
+            "[push_notification.ox]\nox_url = 'http://h/'\n[push_notification.dlog]\n",
         );
+        let config = config.expect("a configuration");
+        let drivers = config.configured_drivers(&Sockets::default());
+        let drivers = drivers.expect("drivers");
+        let kinds: Vec<_> = drivers.iter().map(|driver| driver.kind).collect();
+        assert_eq!(kinds, ["dlog", "ox"]);
     }
 }
