@@ -1,10 +1,12 @@
-//! A block of `[push_notification]` that is taken out of the configuration keeps what its driver is
-//! owed, and delivers it when it is back.
+//! Drivers of blocks `[push_notification.NAME]`: one whose block is taken out of the configuration
+//! keeps what it is owed, and delivers it when the block is back; what an end-point refuses is a
+//! dead letter that can be delivered again.
 
 use std::fs;
 use std::time::Duration;
 
 use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 
 const PATIENCE: Duration = dovecast_testkit::PATIENCE;
@@ -72,4 +74,51 @@ fn what_the_driver_of_a_removed_block_is_owed_arrives_when_the_block_is_back() {
     endpoint.wait_for(2, PATIENCE).expect("both");
     // What came meanwhile was for a driver that there was not.
     assert_eq!(told(&endpoint), [1, 3]);
+}
+
+#[test]
+fn what_an_end_point_refuses_is_a_dead_letter_that_is_delivered_again() {
+    let endpoint = HookEndpoint::start().expect("an end-point");
+    let block = format!(
+        "[push_notification.ox1]\ndriver = 'ox'\nox_url = '{}'",
+        endpoint.url()
+    );
+    let builder = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));
+    let server = builder.config(&block).start().expect("a server");
+    let send = |uid| {
+        server
+            .run(["send", "--event", &new_mail(uid)])
+            .expect("send");
+    };
+    let letters = |count: usize| {
+        let found = poll_until(PATIENCE, || {
+            let letters = server.run(["dead-letters", "--json"]).ok()?;
+            let letters: Vec<serde_json::Value> = serde_json::from_str(&letters).ok()?;
+            (letters.len() == count).then_some(letters)
+        });
+        found.unwrap_or_else(|| panic!("not {count} dead letters: {}", server.server_log()))
+    };
+    // Neither is asked again, and 410 does not switch the driver off.
+    for (uid, status) in [(1, 404), (2, 410)] {
+        endpoint.answer(status);
+        send(uid);
+        let newest = letters(uid as usize).remove(0);
+        let reason = newest["reason"].as_str().expect("a reason");
+        assert!(reason.contains(&status.to_string()), "{newest}");
+    }
+    endpoint.answer(200);
+    send(3);
+    endpoint.wait_for(1, PATIENCE).expect("the third");
+    let id = letters(2)[0]["endpoint"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let done = server.run(["redeliver", &id, "--all"]).expect("redeliver");
+    assert_eq!(done, "2 deliveries are due now\n");
+    endpoint.wait_for(3, PATIENCE).expect("all");
+    let mut told = told(&endpoint);
+    assert_eq!(told.remove(0), 3);
+    told.sort_unstable();
+    assert_eq!(told, [1, 2]);
+    letters(0);
 }

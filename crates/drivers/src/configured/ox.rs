@@ -43,6 +43,13 @@ pub(super) const OPTIONS: &[Known] = &[
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(50);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_RETRIES: u32 = 1;
+/// Options that say how long the tries of an attempt take.
+const TIMES: [&str; 4] = [
+    "timeout_msecs",
+    "http_client_request_timeout",
+    "max_retries",
+    "http_client_request_max_attempts",
+];
 /// How much of an answer's body is read, and dropped, to keep the connection.
 const BODY: BodyLimits = BodyLimits {
     bytes: 64 * 1024,
@@ -79,7 +86,8 @@ pub(super) fn make(
     let (timeout, tries) = (timeout(options)?, tries(options)?);
     if timeout.is_zero() || timeout.saturating_mul(tries) > LONGEST_ATTEMPT {
         let longest = LONGEST_ATTEMPT.as_secs();
-        let key = options.key("timeout_msecs");
+        let named = TIMES.iter().find(|name| options.has(name));
+        let key = options.key(named.copied().unwrap_or(TIMES[0]));
         let reason = format!("all tries together may take {longest} seconds at most, and not 0");
         return Err(OptionError::new(key, reason));
     }
@@ -326,3 +334,6 @@ impl Courier for Putter {
         Box::pin(self.sockets.keep(&mut self.connection))
     }
 }
+
+#[cfg(test)]
+mod tests;

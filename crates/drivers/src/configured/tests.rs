@@ -1,7 +1,8 @@
 //! Blocks in both spellings of Dovecot, and what is wrong with some; what `dlog` writes, and what
 //! `ox` sends.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Delivery, Part};
@@ -25,6 +26,39 @@ pub(super) fn block(driver: &str, options: &[(&str, &str)]) -> Block {
         options: options.iter().map(option).collect(),
         plugin: BTreeMap::new(),
         settings: None,
+    }
+}
+
+/// Lines that are logged on this thread.
+#[derive(Clone, Default)]
+pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Collects them for as long as the guard is there.
+    pub(super) fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
+        let lines = Self::default();
+        let into = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || into.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(super) fn text(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -170,6 +204,16 @@ fn what_is_wrong_with_a_block_is_named_without_its_password() {
             "ox",
             &[URL, ("timeout_msecs", "60000")],
             "[push_notification.one] timeout_msecs: all tries together may take 50 seconds at most, and not 0",
+        ),
+        (
+            "ox",
+            &[URL, ("http_client_request_timeout", "60s")],
+            "[push_notification.one] http_client_request_timeout: all tries together may take 50 seconds at most, and not 0",
+        ),
+        (
+            "ox",
+            &[URL, ("max_retries", "100")],
+            "[push_notification.one] max_retries: all tries together may take 50 seconds at most, and not 0",
         ),
         (
             "ox",

@@ -78,7 +78,33 @@ fn options(event: &[u8]) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::configured::tests::Lines;
+
+    #[test]
+    fn what_events_lack_is_told_once_a_minute() {
+        let transaction = Transaction {
+            id: "t".to_owned(),
+            user: "ann".to_owned(),
+            events: vec![Bytes::from_static(br#"{"event":"MailboxCreate"}"#)],
+            is_first: true,
+            is_last: true,
+            success: true,
+        };
+        let (lines, _guard) = Lines::collect();
+        let missing = Missing::default();
+        for _ in 0..3 {
+            missing.look("script", &transaction);
+        }
+        let log = lines.text();
+        assert_eq!(log.matches("events lack what scripts").count(), 1, "{log}");
+        assert!(
+            log.contains("driver=\"script\"") && log.contains("missing=\"detail=full\""),
+            "{log}"
+        );
+    }
 
     #[test]
     fn what_an_event_lacks_is_named() {
