@@ -139,13 +139,32 @@ mod tests {
     }
 
     #[test]
-    fn what_the_page_shows_is_a_configuration() {
-        let shown = shown(include_str!("../../../../docs/drivers/dovecot.md"));
-        let config = Config::parse(shown[0]).expect("a configuration");
-        let drivers = config.configured_drivers(&Sockets::default());
-        let drivers = drivers.expect("drivers");
-        let kinds: Vec<_> = drivers.iter().map(|driver| driver.kind).collect();
-        assert_eq!(kinds, ["ox", "dlog", "ox"]);
+    fn what_the_page_shows_is_a_configuration_and_every_option_is_shown() {
+        let page = include_str!("../../../../docs/drivers/dovecot.md");
+        let dir = tempfile::tempdir().expect("a directory");
+        let here = format!("{}/", dir.path().display());
+        // Whatever the system trusts.
+        let authority = include_str!("../../../drivers/tests/webhook/certificates/authority.pem");
+        std::fs::write(dir.path().join("ca.pem"), authority).expect("a file");
+        let mut kinds = Vec::new();
+        for example in shown(page) {
+            let config = Config::parse(&example.replace("/etc/dovecast/", &here));
+            let config = config.expect(example);
+            let drivers = config.configured_drivers(&Sockets::default());
+            kinds.extend(drivers.expect(example).iter().map(|driver| driver.kind));
+        }
+        assert_eq!(kinds, ["ox", "dlog", "ox", "ox"]);
+        let table = page.lines().filter(|line| line.starts_with("| `"));
+        let options = table.flat_map(|row| row.split('|').skip(1).take(2));
+        let options: Vec<_> = options.filter_map(|cell| cell.split('`').nth(1)).collect();
+        assert!(options.contains(&"ox_url") && options.contains(&"max_retries"));
+        let all = shown(page).concat();
+        for option in options {
+            let is_shown = [format!("\n{option} = "), format!(" {option}")];
+            let is_shown = is_shown.iter().any(|text| all.contains(text))
+                || all.contains(&format!(":{option}="));
+            assert!(is_shown, "no example of `{option}`");
+        }
     }
 
     #[cfg(feature = "lua")]
