@@ -192,8 +192,8 @@ fn name_of(key: &str, kind: &str, known: &'static [Known]) -> Option<&'static st
         })
 }
 
-/// As Dovecot reads times: `10`, `10s`, `10 secs`, `500 msecs`, `1 hour`.
-fn read_time(text: &str) -> Option<Duration> {
+/// A time as Dovecot writes it: `10`, `10s`, `10 secs`, `500 msecs`, `1 hour`.
+pub fn read_time(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
