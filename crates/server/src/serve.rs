@@ -13,6 +13,7 @@ mod listeners;
 pub(crate) mod logging;
 mod readiness;
 mod service_manager;
+mod signals;
 mod state;
 mod status;
 mod stop;
@@ -36,7 +37,6 @@ use dovecast_relay::server::RelayServer;
 use dovecast_relay::ship::{KeepLost, Shipper};
 use dovecast_store::Store;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
@@ -57,6 +57,7 @@ use backlog::Backlogs;
 use http::limits::Limits;
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
+use signals::Signals;
 use stop::STOP_TIMEOUT;
 use store_health::StoreHealth;
 
@@ -358,36 +359,4 @@ fn shipper(spool: &Embedded, target: &KafkaLog, store: Option<&Store>) -> (Arc<S
     let options = Config::ship_options();
     let shipper = Shipper::start_keeping(spool, target.clone(), &options, letters);
     (Arc::new(shipper), target.clone())
-}
-
-/// What asks the process to end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// The name of the next one. SIGHUP ends nothing: systemd would take its death by it for one in
-    /// order, and leave it down.
-    async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::warn!(
-                    "SIGHUP changes nothing: the configuration is read at the start, so restart dovecast to have it read again"
-                ),
-            }
-        }
-    }
 }
