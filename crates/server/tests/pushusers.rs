@@ -177,7 +177,14 @@ fn devices_are_listed_tested_and_told_why_they_did_not_ring() {
 
 #[test]
 fn another_dovecast_is_asked_over_http_by_its_administrator() {
-    let server = server("admin = { user = 'oxadmin', password = 'geheim' }\nallowed_clients = []");
+    let dir = tempfile::tempdir().expect("a directory");
+    let password = dir.path().join("password");
+    std::fs::write(&password, "geheim\n").expect("a file");
+    let admin = format!(
+        "admin = {{ user = 'oxadmin', password_file = '{}' }}\nallowed_clients = []",
+        password.display()
+    );
+    let server = server(&admin);
     subscribe(&server, ("3", "11"), "phone");
     let address = server.address().expect("an address");
     let place = format!("-s {} -p {}", address.ip(), address.port());

@@ -54,14 +54,28 @@ fn secret_of(table: &Table) -> Option<String> {
 fn is_secret(name: &str, text: &str) -> bool {
     let is_named = OF_SECRETS.iter().any(|part| name.contains(part));
     let is_here = !ELSEWHERE.iter().any(|end| name.ends_with(end));
-    let has_password = || {
-        let parsed = url::Url::parse(text).ok();
-        parsed.is_some_and(|url| {
-            let mut query = url.query_pairs();
-            url.password().is_some() || query.any(|(key, _)| key == "password")
-        })
+    let has_url = || match name {
+        // As Dovecot 2.3 writes options: `ox:url=URL ...`.
+        "driver" | "push_notification_driver" => {
+            let mut options = text.split_whitespace();
+            options.any(|option| {
+                option
+                    .split_once("url=")
+                    .is_some_and(|(_, url)| has_password(url))
+            })
+        }
+        _ => (name == "url" || name.ends_with("_url")) && has_password(text),
     };
-    !text.is_empty() && ((is_named && is_here) || (name == "url" && has_password()))
+    !text.is_empty() && ((is_named && is_here) || has_url())
+}
+
+/// Whether a URL has a password in it.
+fn has_password(text: &str) -> bool {
+    let parsed = url::Url::parse(text).ok();
+    parsed.is_some_and(|url| {
+        let mut query = url.query_pairs();
+        url.password().is_some() || query.any(|(key, _)| key == "password")
+    })
 }
 
 #[cfg(test)]
@@ -100,6 +114,18 @@ mod tests {
             ),
             ("[kafka.properties]\n'ssl.key.location' = '/etc/p'", None),
             ("[secrets]\nkeys = 'file:/etc/p'", None),
+            (
+                "[push_notification.a]\ndriver = 'ox'\nox_url = 'http://a:geheim@h/'",
+                Some("ox_url"),
+            ),
+            (
+                "[push_notification.a]\ndriver = 'ox:url=http://a:geheim@h/ max_retries=1'",
+                Some("driver"),
+            ),
+            (
+                "[push_notification.a]\ndriver = 'ox'\nox_url = 'http://h/'\nox_url_file = '/p'",
+                None,
+            ),
         ] {
             check(text, 0o604, expected);
         }

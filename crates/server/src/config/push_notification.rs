@@ -1,10 +1,11 @@
 //! `[push_notification.NAME]`: drivers that get the events of all accounts, with the options that
-//! they have in Dovecot. Nothing of their values is shown: passwords are among them.
+//! they have in Dovecot. Nothing of their values is shown: passwords are among them. The URL of a
+//! driver `ox` may stand elsewhere, as it has a password.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use dovecast_drivers::configured::options::Written;
 use dovecast_drivers::configured::{Block, ConfiguredDriver, Surroundings};
 use dovecast_drivers::http::sockets::Sockets;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
 use super::drivers::OWN_PROGRAM;
+use super::elsewhere::Elsewhere;
 use crate::cli::LUA_HOST;
 
 /// What the section says.
@@ -25,6 +27,9 @@ pub(crate) struct PushNotification {
 
 /// Keys of the script of all blocks; they are no names of blocks then.
 const SCRIPT_FILE: [&str; 2] = ["lua_script_file", "push_notification_lua_script_file"];
+
+/// Options that say where the one without the ending stands.
+const ELSEWHERE: [&str; 3] = ["ox_url_file", "push_notification_ox_url_file", "url_file"];
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -121,9 +126,32 @@ impl Config {
             lua_script_file: self.push_notification.lua_script_file.clone(),
         };
         let blocks = self.push_notification.blocks.values();
-        let made = blocks.map(|block| Ok(block.make(&surroundings)?));
+        let made = blocks.map(|block| Ok(fetched(block)?.make(&surroundings)?));
         made.collect()
     }
+}
+
+/// The block with what stands elsewhere.
+fn fetched(block: &Block) -> Result<Block> {
+    let mut block = block.clone();
+    for key in ELSEWHERE {
+        let Some(place) = block.options.remove(key) else {
+            continue;
+        };
+        let place_of = || format!("[push_notification.{}] {key}", block.name);
+        let Written::Text(place) = place else {
+            anyhow::bail!("{}: this is not a place, expected a text", place_of());
+        };
+        let value = Elsewhere::parse(&place).read().with_context(place_of)?;
+        let plain = key.trim_end_matches("_file");
+        ensure!(
+            !block.options.contains_key(plain),
+            "{}: `{plain}` is there, too",
+            place_of()
+        );
+        block.options.insert(plain.to_owned(), Written::Text(value));
+    }
+    Ok(block)
 }
 
 #[cfg(test)]
@@ -204,6 +232,48 @@ mod tests {
         ] {
             assert!(all.contains(option), "no example of `{option}`");
         }
+    }
+
+    #[test]
+    fn the_url_of_a_driver_may_stand_elsewhere() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("url");
+        std::fs::write(&file, "http://a:geheim@h/n\n").expect("a file");
+        let made = |options: &str| {
+            let text = format!("[push_notification.a]\ndriver = 'ox'\n{options}");
+            let config = Config::parse(&text).expect("a configuration");
+            let drivers = config.configured_drivers(&Sockets::default());
+            drivers
+                .map(|drivers| drivers.len())
+                .map_err(|error| format!("{error:#}"))
+        };
+        for key in ELSEWHERE {
+            assert_eq!(made(&format!("{key} = '{}'", file.display())), Ok(1));
+        }
+        for (options, expected) in [
+            (
+                format!("ox_url = 'http://h/'\nox_url_file = '{}'", file.display()),
+                "[push_notification.a] ox_url_file: `ox_url` is there, too",
+            ),
+            (
+                "ox_url_file = '/no/such/file'".to_owned(),
+                "[push_notification.a] ox_url_file: cannot read `/no/such/file`",
+            ),
+            (
+                "ox_url_file = true".to_owned(),
+                "[push_notification.a] ox_url_file: this is not a place",
+            ),
+        ] {
+            let error = made(&options).expect_err(expected);
+            assert!(error.starts_with(expected), "{error}");
+        }
+        std::fs::write(&file, "geheim").expect("a file");
+        let error = made(&format!("ox_url_file = '{}'", file.display()));
+        let error = error.expect_err("no URL");
+        assert!(
+            error.starts_with("[push_notification.a] ox_url: Invalid") && !error.contains("geheim"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -34,9 +34,11 @@ struct Door {
 /// The requests, and what answers them.
 pub(crate) fn router(control: Control, config: &Config) -> Result<Router> {
     let admin = &config.mail_push.admin;
-    let expected = match (&admin.user, &admin.password) {
+    let password = admin.password.as_ref().or(admin.password_file.as_ref());
+    let expected = match (&admin.user, password) {
         (Some(user), Some(password)) => {
-            let password = password.read().context("`password` of [mail_push.admin]")?;
+            let place = "`password_file` of [mail_push.admin]";
+            let password = password.read().context(place)?;
             Some(Expected::new(user, &password))
         }
         _ => None,

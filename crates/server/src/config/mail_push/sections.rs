@@ -88,6 +88,9 @@ pub(crate) struct DovecotSource {
 pub(crate) struct Admin {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
+    /// Where the password stands instead.
+    #[serde(deserialize_with = "secret::place")]
+    pub(crate) password_file: Option<Secret>,
 }
 
 /// How browsers are reached.
@@ -180,10 +183,14 @@ impl DovecotSource {
 
 impl Admin {
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        if self.user.is_some() == self.password.is_some() {
+        if self.password.is_some() && self.password_file.is_some() {
+            return Err("`password` and `password_file` in [mail_push.admin] are both there");
+        }
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        if self.user.is_some() == has_password {
             return Ok(());
         }
-        Err("`user` and `password` in [mail_push.admin] go together")
+        Err("`user` and `password` or `password_file` in [mail_push.admin] go together")
     }
 }
 

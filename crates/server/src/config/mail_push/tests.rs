@@ -89,7 +89,11 @@ fn what_does_not_go_together_is_said() {
         ),
         (
             "[mail_push.admin]\nuser = 'a'",
-            "`user` and `password` in [mail_push.admin] go together",
+            "`user` and `password` or `password_file` in [mail_push.admin] go together",
+        ),
+        (
+            "[mail_push.admin]\nuser = 'a'\npassword = 'b'\npassword_file = '/c'",
+            "`password` and `password_file` in [mail_push.admin] are both there",
         ),
         (
             "[mail_push.webpush]\nsubject = 'postmaster'",
