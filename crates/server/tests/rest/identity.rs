@@ -129,7 +129,10 @@ fn a_token_of_an_account_sees_that_account(world: &World) -> Result<()> {
 fn a_token_without_an_account_sees_no_endpoints(world: &World) -> Result<()> {
     for (method, path) in &ROUTES[2..9] {
         let said = world.admin().ask(method, path, None)?;
-        said.refused(403, "This token belongs to no account", "")?;
+        // What it says is what has to be done.
+        let how = "This token belongs to no account, and endpoints belong to one: make a token of the account \
+                   (`POST /tokens` with the scope `account` and its `account_number`, or `dovecast tokens add`)";
+        said.refused(403, how, "")?;
     }
     Ok(())
 }
