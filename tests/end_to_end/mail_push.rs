@@ -52,7 +52,7 @@ impl World {
         Self::with(on, "", mail_push, dovecot)
     }
 
-    /// The same with settings of `[mail_push]` itself.
+    /// A world with settings of `[mail_push]` itself.
     fn with(on: Installation, settings: &str, mail_push: &str, dovecot: &str) -> Result<Self> {
         let mut server = Server::builder()
             .config("[ox]\nuser = 'dovecot'\npassword = 's3cret'")

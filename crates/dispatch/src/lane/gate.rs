@@ -2,7 +2,8 @@
 //!
 //! Nothing else decides about that. The gate asks, in this order: whether the endpoint is active
 //! and not paused, whether its host is held, whether the breaker is closed, whether its rate is
-//! used up, whether the rate of its account is. An open breaker lets one delivery through now and then, the probe.
+//! used up, whether the rate of its account is. An open breaker lets one delivery through now and
+//! then, the probe.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

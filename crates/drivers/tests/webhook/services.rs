@@ -25,7 +25,7 @@ impl StandIn {
         Self::answering(service, service.answer)
     }
 
-    /// One that answers so whatever it is asked.
+    /// A service that answers so whatever it is asked.
     fn saying(service: &'static Service, status: u16, body: &'static str) -> Self {
         Self::answering(service, move |_| Reply {
             status,

@@ -1,4 +1,5 @@
-//! Encodings that Dovecot 2.4 has for scripts: `dovecot.base64`, and lists that are divided by tabs.
+//! Encodings that Dovecot 2.4 has for scripts: `dovecot.base64`, and lists that are divided by
+//! tabs.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;

@@ -70,7 +70,7 @@ impl Listener {
         Self::renewing(server, IdleOptions::default().renew_after)
     }
 
-    /// One that renews IDLE after so long.
+    /// A listener that renews IDLE after so long.
     fn renewing(server: &StandIn, renew_after: Duration) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let is_full = Arc::new(AtomicBool::new(false));

@@ -173,7 +173,10 @@ mod tests {
         let here = format!("{}/", dir.path().display());
         // Whatever the system trusts.
         let authority = include_str!("../../../drivers/tests/webhook/certificates/authority.pem");
-        std::fs::write(dir.path().join("ca.pem"), authority).expect("a file");
+        let url = "https://login:password@ox.example.org/notify";
+        for (name, text) in [("ca.pem", authority), ("ox.url", url)] {
+            std::fs::write(dir.path().join(name), text).expect("a file");
+        }
         let mut kinds = Vec::new();
         for example in shown(page) {
             let config = Config::parse(&example.replace("/etc/dovecast/", &here));
@@ -181,7 +184,7 @@ mod tests {
             let drivers = config.configured_drivers(&Sockets::default());
             kinds.extend(drivers.expect(example).iter().map(|driver| driver.kind));
         }
-        assert_eq!(kinds, ["ox", "dlog", "ox", "ox"]);
+        assert_eq!(kinds, ["ox", "dlog", "ox", "ox", "ox"]);
         let table = page.lines().filter(|line| line.starts_with("| `"));
         let options = table.flat_map(|row| row.split('|').skip(1).take(2));
         let options: Vec<_> = options.filter_map(|cell| cell.split('`').nth(1)).collect();

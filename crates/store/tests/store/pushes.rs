@@ -60,7 +60,7 @@ async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
     tell_at(store, 0, (event, uid, more)).await
 }
 
-/// The same at another time.
+/// Tells them of an event at another time.
 pub(crate) async fn tell_at(
     store: &Store,
     now_ms: i64,

@@ -46,7 +46,7 @@ pub(super) fn pagerduty(hook: &Hook) -> Reply {
     )
 }
 
-/// It cuts by itself what is longer than the column of the table: none of ours is to be.
+/// ServiceNow cuts by itself what is longer than the column of the table: none of ours is to be.
 pub(super) fn servicenow(hook: &Hook) -> Reply {
     let refuse = |status: u16, why: &str| {
         reply(
