@@ -194,7 +194,7 @@ impl Making {
             return;
         }
         let note = format!(
-            "In Dovecot a request is tried {tries} times, each for {} ms. Here all tries of an attempt take {} s at most; what fails is tried again later.",
+            "{tries} tries of {} ms are more than the {} s that all tries of an attempt may take here; what fails is tried again later.",
             time.as_millis(),
             LONGEST_ATTEMPT.as_secs()
         );

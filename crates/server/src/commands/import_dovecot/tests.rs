@@ -308,7 +308,7 @@ push_notification c {
 ",
         &["ox", "ox", "ox"],
         &[
-            "# In Dovecot a request is tried 2 times, each for 60000 ms. Here all tries of an attempt take 50 s at most; what fails is tried again later.\n",
+            "# 2 tries of 60000 ms are more than the 50 s that all tries of an attempt may take here; what fails is tried again later.\n",
             "http_client_request_timeout = \"50000ms\"\nhttp_client_request_max_attempts = \"1\"\n",
             "http_client_request_timeout = \"20000ms\"\nhttp_client_request_max_attempts = \"2\"\n",
             "http_client_request_timeout = \"25s\"\n",
