@@ -8,6 +8,7 @@ use crate::script::{Script, mail};
 cases!(
     functions_of_2_4_do_what_they_do_there,
     lines_of_an_event_with_forced_debug_are_shown,
+    global_variables_are_restricted_when_the_script_says_so,
 );
 
 async fn functions_of_2_4_do_what_they_do_there() -> Result<()> {
@@ -76,6 +77,38 @@ function dovecot_lua_notify_end_txn() end
         ("after", false),
     ] {
         assert_eq!(level_of(text), Some(is_shown), "{text} in {log}");
+    }
+    Ok(())
+}
+
+async fn global_variables_are_restricted_when_the_script_says_so() -> Result<()> {
+    let script = Script::new(
+        "globals",
+        "
+declared = 1
+dovecot.restrict_global_variables(true)
+function declared_later() end
+function dovecot_lua_notify_begin_txn(user)
+  say_into(user)
+  local function try(call) say((select(2, pcall(call)))) end
+  declared = declared + 1
+  say(declared, type(declared_later))
+  try(function() misspelt = 1 end)
+  try(function() return misspelt end)
+  dovecot.restrict_global_variables(false)
+  misspelt = 2
+  say(misspelt, nothing)
+end
+function dovecot_lua_notify_event_message_new() end
+function dovecot_lua_notify_end_txn() end
+",
+    )?;
+    script.done(&[mail(1)]).await?;
+    let said = script.said()?;
+    assert_eq!((&*said[0], &*said[3]), ("2 function", "2 nil"), "{said:?}");
+    for (said, expected) in said[1..].iter().zip(["write to", "read"]) {
+        let expected = format!("attempt to {expected} undeclared global variable misspelt");
+        assert!(said.ends_with(&expected), "{said}");
     }
     Ok(())
 }

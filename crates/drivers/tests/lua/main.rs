@@ -4,6 +4,7 @@
 //! What a script sees it writes to a file, whose name `plugin_getenv` tells it.
 
 mod calls;
+mod clients;
 mod dovecot;
 mod faults;
 mod files;
@@ -38,6 +39,7 @@ fn main() {
     script::collect_the_log();
     let trials: Vec<Trial> = [
         calls::cases(),
+        clients::cases(),
         dovecot::cases(),
         faults::cases(),
         files::cases(),

@@ -4,11 +4,31 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mlua::{Lua, LuaString, Table};
+use mlua::{Function, Lua, LuaString, Table};
 
 use super::expand::expand_without_user;
 use super::{encoding, host};
 use crate::wire::Level;
+
+/// Makes global variables that are not declared errors, or allows them again. Functions may be
+/// declared later, too.
+const RESTRICT: &str = "
+local _G, error, rawset, setmetatable, tostring, type = _G, error, rawset, setmetatable, tostring, type
+return function(restrict)
+  if not restrict then setmetatable(_G, {}) return end
+  setmetatable(_G, {
+    __index = function(_, name)
+      error('attempt to read undeclared global variable ' .. tostring(name), 2)
+    end,
+    __newindex = function(globals, name, value)
+      if type(value) ~= 'function' then
+        error('attempt to write to undeclared global variable ' .. tostring(name), 2)
+      end
+      rawset(globals, name, value)
+    end,
+  })
+end
+";
 
 pub(super) fn methods(lua: &Lua) -> mlua::Result<Table> {
     let methods = lua.create_table()?;
@@ -29,9 +49,8 @@ pub(super) fn methods(lua: &Lua) -> mlua::Result<Table> {
     methods.set("has_flag", lua.create_function(has)?)?;
     methods.set("set_flag", lua.create_function(set)?)?;
     methods.set("clear_flag", lua.create_function(clear)?)?;
-    // Whether the script may make globals later is its own business.
-    let restrict = |_: &Lua, _: bool| Ok(());
-    methods.set("restrict_global_variables", lua.create_function(restrict)?)?;
+    let restrict = lua.load(RESTRICT).set_name("=dovecot");
+    methods.set("restrict_global_variables", restrict.eval::<Function>()?)?;
     of_2_4(lua, &methods)?;
     encoding::add(lua, &methods)?;
     Ok(methods)

@@ -112,6 +112,11 @@ pub(super) fn metatable(lua: &Lua, is_event: bool) -> mlua::Result<Table> {
     Ok(methods)
 }
 
+/// An event without a parent.
+pub(super) fn new(lua: &Lua) -> mlua::Result<Table> {
+    event(lua, Fields::default(), |host| &host.event)
+}
+
 fn event(lua: &Lua, fields: Fields, metatable: fn(&Host) -> &Table) -> mlua::Result<Table> {
     let host = host(lua)?;
     object(lua, Event::new(fields), metatable(&host))

@@ -99,6 +99,12 @@ pub(super) fn request_metatable(lua: &Lua) -> mlua::Result<Table> {
         let payload = payload.as_bytes().to_vec();
         pending(&request, |request| request.payload = Some(payload))
     };
+    // Lines of ours belong to the script, whatever event is named: it is only kept.
+    let set_event = |_: &Lua, (request, event): (Table, Table)| request.raw_set("event", event);
+    let get_event = |lua: &Lua, request: Table| match request.raw_get("event")? {
+        Some(event) => Ok(event),
+        None => super::event::new(lua),
+    };
     let submit = |lua: &Lua, request: Table| {
         let taken = with(&request, REQUEST, |request: &RefCell<Option<Request>>| {
             let taken = request.borrow_mut().take();
@@ -112,6 +118,8 @@ pub(super) fn request_metatable(lua: &Lua) -> mlua::Result<Table> {
             ("add_header", lua.create_function(add)?),
             ("remove_header", lua.create_function(remove)?),
             ("set_payload", lua.create_function(set_payload)?),
+            ("set_event", lua.create_function(set_event)?),
+            ("get_event", lua.create_function(get_event)?),
             ("submit", lua.create_function(submit)?),
         ],
     )

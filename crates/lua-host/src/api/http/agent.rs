@@ -2,8 +2,10 @@
 
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use ureq::http::{self, StatusCode, header::LOCATION};
+use ureq::http::header::{LOCATION, RETRY_AFTER};
+use ureq::http::{self, StatusCode};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Error, Proxy};
 
@@ -39,7 +41,6 @@ impl Client {
             .user_agent(settings.user_agent.clone())
             .accept("")
             .accept_encoding("")
-            .timeout_global(settings.absolute_timeout)
             .timeout_connect(settings.connect_timeout)
             .tls_config(tls(&settings.tls)?);
         let config = match settings.max_idle_time {
@@ -129,22 +130,49 @@ fn certificates(key: &str, file: &str) -> Result<Vec<Certificate<'static>>, Stri
 impl Request {
     /// Sends it, several times if it has to be, and waits for what comes of it.
     pub(super) fn submit(self) -> Response {
-        let attempts = self.client.settings.attempts(&self.method);
+        let settings = &self.client.settings;
+        let attempts = settings.attempts(&self.method);
+        let until = settings.absolute_timeout.map(|time| Instant::now() + time);
         let mut attempt = 1;
         loop {
-            match self.attempt() {
-                Err(Error::Io(_) | Error::Timeout(_) | Error::ConnectionFailed)
-                    if attempt < attempts =>
-                {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let answer = self.attempt(left);
+            let delay = match &answer {
+                Ok(response) => self.delay(response),
+                Err(Error::Io(_) | Error::Timeout(_) | Error::ConnectionFailed) => {
+                    settings.is_retried.then_some(Duration::ZERO)
+                }
+                Err(_) => None,
+            };
+            let is_in_time = |delay| until.is_none_or(|until| Instant::now() + delay < until);
+            match delay {
+                Some(delay) if attempt < attempts && is_in_time(delay) => {
+                    std::thread::sleep(delay);
                     attempt += 1;
                 }
-                Ok(response) => return response,
-                Err(error) => return Response::of(&error),
+                _ => return answer.unwrap_or_else(|error| Response::of(&error)),
             }
         }
     }
 
-    fn attempt(&self) -> Result<Response, Error> {
+    /// How long until it is sent again after an answer that asks for that; `None`: it is not.
+    fn delay(&self, response: &Response) -> Option<Duration> {
+        match response.status {
+            408 => Some(Duration::ZERO),
+            503 => {
+                let headers = response.headers.iter();
+                let mut after = headers.filter(|(name, _)| name == RETRY_AFTER.as_str());
+                let (_, seconds) = after.next()?;
+                let seconds = std::str::from_utf8(seconds).ok()?.trim().parse().ok()?;
+                let delay = Duration::from_secs(seconds);
+                let most = self.client.settings.longest_delay(&self.method);
+                (delay <= most).then_some(delay)
+            }
+            _ => None,
+        }
+    }
+
+    fn attempt(&self, left: Option<Duration>) -> Result<Response, Error> {
         let request = http::Request::builder()
             .method(self.method.clone())
             .uri(self.url.clone());
@@ -155,10 +183,20 @@ impl Request {
         let timeout = Some(settings.timeout(&self.method));
         let answer = if let Some(payload) = &self.payload {
             let request = agent.configure_request(request.body(&payload[..])?);
-            agent.run(request.timeout_per_call(timeout).build())
+            agent.run(
+                request
+                    .timeout_per_call(timeout)
+                    .timeout_global(left)
+                    .build(),
+            )
         } else {
             let request = agent.configure_request(request.body(())?);
-            agent.run(request.timeout_per_call(timeout).build())
+            agent.run(
+                request
+                    .timeout_per_call(timeout)
+                    .timeout_global(left)
+                    .build(),
+            )
         }?;
         // One that leads elsewhere was followed, unless none may be: Dovecot makes an error of it.
         let is_redirect =

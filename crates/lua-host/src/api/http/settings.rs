@@ -146,7 +146,9 @@ pub(super) struct Settings {
     /// Redirects that one request follows at most.
     pub(super) max_redirects: u32,
     /// Whether what was not answered is sent again.
-    is_retried: bool,
+    pub(super) is_retried: bool,
+    /// Longest time that an answer may ask to wait for; as long as one attempt, if it is not said.
+    max_delay: Option<Duration>,
     attempts: ByMethod<u32>,
     timeout: ByMethod<Duration>,
     /// Longest time of all attempts of a request.
@@ -252,13 +254,14 @@ impl Settings {
         found.settings()
     }
 
-    /// How often a request is sent where it is not answered.
+    /// How often a request is sent at most.
     pub(super) fn attempts(&self, method: &Method) -> u32 {
-        if self.is_retried {
-            self.attempts.of(method).clamp(1, MAX_ATTEMPTS)
-        } else {
-            1
-        }
+        self.attempts.of(method).clamp(1, MAX_ATTEMPTS)
+    }
+
+    /// Longest time that an answer may ask to wait for until the request is sent again.
+    pub(super) fn longest_delay(&self, method: &Method) -> Duration {
+        self.max_delay.unwrap_or_else(|| self.timeout(method))
     }
 
     /// Longest time of one attempt.
@@ -314,6 +317,9 @@ impl Found {
                 && !self.truth(NO_AUTO_REDIRECT, false),
             max_redirects: self.number("request_max_redirects").unwrap_or(0),
             is_retried: self.truth("auto_retry", true) && !self.truth(NO_AUTO_RETRY, false),
+            max_delay: self
+                .number("max_auto_retry_delay")
+                .map(|seconds| Duration::from_secs(seconds.into())),
             attempts: ByMethod {
                 all: self.number("request_max_attempts").unwrap_or(1),
                 read: self.number("read_request_max_attempts"),

@@ -79,7 +79,29 @@ fn methods_have_bounds_of_their_own() {
         "{max_attempts = 4, no_auto_retry = true}",
     ] {
         let found = settings(table, true).expect("settings");
-        assert_eq!(found.attempts(&Method::GET), 1, "{table}");
+        assert!(!found.is_retried, "{table}");
+    }
+}
+
+#[test]
+fn an_answer_may_ask_to_wait_for_as_long_as_an_attempt_or_as_the_script_says() {
+    for (table, expected) in [
+        ("{request_timeout = '5s'}", 5),
+        (
+            "{request_timeout = '5s', max_auto_retry_delay = '1 min'}",
+            60,
+        ),
+        (
+            "{request_timeout_msecs = 5000, max_auto_retry_delay_secs = 2}",
+            2,
+        ),
+    ] {
+        let found = settings(table, true).expect("settings");
+        assert_eq!(
+            found.longest_delay(&Method::GET),
+            seconds(expected),
+            "{table}"
+        );
     }
 }
 
