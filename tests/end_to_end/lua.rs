@@ -242,8 +242,7 @@ fn a_script_is_called_as_dovecots_driver_calls_it(on: Installation) -> Result<()
 /// What `dovecast import-dovecot` prints of the configuration of a Dovecot that runs this script.
 fn imported(on: Installation, dovecot: &Dovecot, server: &Server) -> Result<String> {
     let printed = dovecot.dir().join("doveconf.txt");
-    let config = fs::read_to_string(dovecot.config_path())?;
-    fs::write(&printed, config)?;
+    fs::write(&printed, dovecot.doveconf()?)?;
     let toml = server.run(["import-dovecot", &printed.display().to_string()])?;
     ensure!(toml.contains("driver = \"lua"), "{on:?}: {toml}");
     Ok(toml)

@@ -2,6 +2,7 @@
 //! end-point gets of each is equal byte for byte but for the time, and `dlog` writes the same
 //! calls.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,6 +19,7 @@ use crate::setup::{ARRIVAL, deliver_all, with_plugin};
 
 cases![
     an_ox_end_point_gets_the_same_requests_of_both,
+    what_was_imported_of_a_dovecot_sends_what_it_sent,
     dlog_writes_the_same_calls_as_dovecots,
 ];
 
@@ -27,6 +29,9 @@ const MAILS: [&[u8]; 3] = [
     b"From: Carol <carol@sender.example>\r\nSubject: a\\b \xc3\xa4\r\n\r\nSecond \xe2\x80\xa8line.\r\n",
     b"From: \r\nSubject: \r\n\r\nx\r\n",
 ];
+
+/// Controls, which 2.3 and 2.4 write in JSON each in its own way.
+const CONTROLS: &[u8] = b"From: bob@sender.example\r\nSubject: a\x1fb\x0bc\x7fd\r\n\r\nx\r\n";
 
 /// A server of HTTP that keeps requests as they came.
 struct Recorder {
@@ -118,21 +123,84 @@ fn an_ox_end_point_gets_the_same_requests_of_both(on: Installation) -> Result<()
     let path = "preliminary/http-notify/v1/notify?q=1";
     let url = |to: &Recorder| format!("http://login:pass@{}/{path}", to.address);
     let driver = format!("ox:url={} user_from_metadata=yes", url(&theirs));
-    let block = format!(
-        "[push_notification.ox1]\ndriver = 'ox'\nox_url = '{}'\nox_user_from_metadata = true",
-        url(&ours)
-    );
+    // As the Dovecot beside it writes it.
+    let ours_as_there = match on.series() {
+        Series::V2_3 => format!("driver = 'ox:url={} user_from_metadata'", url(&ours)),
+        Series::V2_4 => format!(
+            "driver = 'ox'\nox_url = '{}'\nox_user_from_metadata = true",
+            url(&ours)
+        ),
+    };
+    let block = format!("[push_notification.ox1]\n{ours_as_there}");
     let (dovecot, _server) = both(on, &driver, &block)?;
     // Nobody is told before the user has said so.
     deliver_all(&dovecot, &MAILS)?;
+    switch_on(&dovecot)?;
+    let mails: Vec<&[u8]> = MAILS.into_iter().chain([CONTROLS]).collect();
+    deliver_all(&dovecot, &mails)?;
+    let (theirs, ours) = (theirs.take(mails.len())?, ours.take(mails.len())?);
+    ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
+    ensure!(theirs[0].contains("11@3"), "{theirs:?}");
+    let has = |text: &str| theirs.iter().any(|request| request.contains(text));
+    ensure!(
+        has(r"a\u001fb\u000bc") || has(r"a\u001Fb\u000Bc"),
+        "{theirs:?}"
+    );
+    Ok(())
+}
+
+/// Switches the driver on for a user.
+fn switch_on(dovecot: &Dovecot) -> Result<()> {
     let mut imap = dovecot.login("alice")?;
     imap.ok("SELECT INBOX")?;
     imap.ok(&format!(r#"SETMETADATA "" ({METADATA} "user=11@3")"#))?;
     imap.logout()?;
+    Ok(())
+}
+
+fn what_was_imported_of_a_dovecot_sends_what_it_sent(on: Installation) -> Result<()> {
+    let end_point = Recorder::start()?;
+    // 2.3 takes what it is told for as long as a request may be tried here.
+    let more = match on.series() {
+        Series::V2_3 => "timeout_msecs=60000",
+        Series::V2_4 => "",
+    };
+    let url = format!("http://lo%40gin:p%3ass@{}/notify?x=%20y", end_point.address);
+    let driver = format!("ox:url={url} user_from_metadata=yes {more}");
+    let plain = with_plugin(on, Build::Dev)?.driver(&driver).start()?;
+    switch_on(&plain)?;
+    deliver_all(&plain, &MAILS)?;
+    let theirs = end_point.take(MAILS.len())?;
+    let doveconf = plain.doveconf()?;
+    drop(plain);
+    let plugin = format!("kafka:detail=full keyword_prefix= metadata={METADATA}");
+    let dovecot = with_plugin(on, Build::Dev)?
+        .relay()
+        .driver(&plugin)
+        .start()?;
+    let printed = dovecot.dir().join("doveconf.txt");
+    fs::write(&printed, doveconf)?;
+    let server = server_for(&dovecot).prepare()?;
+    let toml = server.run(["import-dovecot", &printed.display().to_string()])?;
+    let _server = server_for(&dovecot).config(&toml).start()?;
+    switch_on(&dovecot)?;
     deliver_all(&dovecot, &MAILS)?;
-    let (theirs, ours) = (theirs.take(MAILS.len())?, ours.take(MAILS.len())?);
-    ensure!(theirs == ours, "Dovecot's: {theirs:#?}\nours: {ours:#?}");
-    ensure!(theirs[0].contains("11@3"), "{theirs:?}");
+    let ours = end_point.take(MAILS.len())?;
+    // Each Dovecot has a UIDVALIDITY of its own.
+    let comparable = |requests: Vec<String>| -> Vec<String> {
+        let without = |request: String| {
+            let (head, rest) = request.split_once("\"imap-uidvalidity\":")?;
+            let (_, rest) = rest.split_once(',')?;
+            Some(format!("{head}{rest}"))
+        };
+        requests.into_iter().filter_map(without).collect()
+    };
+    let (theirs, ours) = (comparable(theirs), comparable(ours));
+    ensure!(theirs.len() == MAILS.len(), "{theirs:#?}");
+    ensure!(
+        theirs == ours,
+        "Dovecot's: {theirs:#?}\nours: {ours:#?}\n{toml}"
+    );
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 pub use builder::{Builder, MailFormat};
@@ -231,6 +231,14 @@ impl Dovecot {
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run doveadm {arguments:?}"))
+    }
+
+    /// What `doveconf -nP` prints of its configuration: with passwords.
+    pub fn doveconf(&self) -> Result<String> {
+        let output = self.command("doveconf").arg("-nP").output();
+        let output = output.context("cannot run doveconf")?;
+        ensure!(output.status.success(), "doveconf: {output:?}");
+        String::from_utf8(output.stdout).context("doveconf prints no UTF-8")
     }
 
     /// Writes the Sieve script that deliveries to `user` run; see [`Builder::lmtp_sieve`].

@@ -127,11 +127,13 @@ impl Installation {
         self.series() == Series::V2_4
     }
 
-    /// One of Dovecot's programs, `dovecot`, `doveadm` or `dovecot-lda`, see [`process::detached`].
+    /// One of Dovecot's programs, `dovecot`, `doveadm`, `doveconf` or `dovecot-lda`, see
+    /// [`process::detached`].
     pub(super) fn command(self, program: &str, layout: &Layout) -> Command {
         let path = match program {
             "dovecot-lda" => "/usr/lib/dovecot/dovecot-lda",
             "doveadm" => "/usr/bin/doveadm",
+            "doveconf" => "/usr/bin/doveconf",
             _ => "/usr/sbin/dovecot",
         };
         match self {
