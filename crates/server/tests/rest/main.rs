@@ -63,6 +63,7 @@ mod as_it_stands;
 mod changes;
 mod changing;
 mod commands;
+mod content;
 mod definitions;
 mod deliveries;
 mod disabling;
@@ -130,6 +131,7 @@ fn main() -> ExitCode {
         changes::CASES,
         changing::CASES,
         commands::CASES,
+        content::CASES,
         definitions::CASES,
         disabling::CASES,
         domains::CASES,
