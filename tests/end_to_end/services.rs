@@ -102,6 +102,15 @@ fn a_mail_that_tells_of_a_mail_is_told_by_none(on: Installation) -> Result<()> {
     let mut imap = dovecot.login(USER)?;
     let told = imap.ok("SELECT INBOX")?;
     ensure!(told.find("2 EXISTS").is_some(), "{told:?}");
+    // Dovecot has kept it as it was meant.
+    let kept = imap.ok("FETCH 2 BODY.PEEK[]")?;
+    for part in [
+        "Subject: Bob: Hi\r\n",
+        "Auto-Submitted: auto-generated\r\n",
+        "\r\n\r\nBob: Hi\r\n\r\nHello.",
+    ] {
+        ensure!(kept.find(part).is_some(), "no {part:?}: {kept:?}");
+    }
     imap.logout()?;
     check_alive(&dovecot)
 }
