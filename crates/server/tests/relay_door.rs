@@ -1,0 +1,181 @@
+//! The relay of `dovecast serve`, to a mail process of a user who is neither root nor trusted with
+//! everything: what he may send is what the configuration says.
+//!
+//! A test of its own: the process is that user meanwhile.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use dovecast_relay::client::{Client, News, Options};
+use dovecast_relay::wire::WireRecord;
+use dovecast_testkit::PATIENCE;
+use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::http::Request;
+use dovecast_testkit::process::poll_until;
+use dovecast_testkit::server::Server;
+use nix::unistd::{Uid, User, seteuid};
+use uuid::Uuid;
+
+/// A user whom every host knows, and who is nobody's.
+const MAIL_USER: u32 = 65_534;
+
+/// A server whose relay says of itself what `section` says.
+fn server(dir: &Path, section: &str) -> Result<Server> {
+    Server::builder()
+        .binary(env!("CARGO_BIN_EXE_dovecast"))
+        .relay(dir.join("relay.sock"), dir.join("spill"))
+        .config(section)
+        .config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
+        .start()
+}
+
+/// What a client of the mail user is told of when it has sent records to these topics, each with
+/// its key.
+fn sent(dir: &Path, records: &[(&str, &str, &str)]) -> Result<Vec<News>> {
+    seteuid(Uid::from_raw(MAIL_USER))?;
+    let mut client = Client::new(Options {
+        socket: dir.join("relay.sock"),
+        spill_dir: dir.join("spill"),
+        queue_bytes: 1 << 20,
+        spill_bytes: 1 << 20,
+        host: "mail1".to_owned(),
+        program: "lmtp".to_owned(),
+    });
+    for (topic, key, value) in records {
+        client.push(&WireRecord {
+            topic,
+            key: key.as_bytes(),
+            value: value.as_bytes(),
+            time_ms: 0,
+            id: Uuid::now_v7(),
+            txn: Uuid::nil(),
+            txn_seq: 0,
+            txn_last: true,
+        });
+    }
+    client.flush();
+    client.finish(Instant::now() + PATIENCE);
+    let news = client.take_news();
+    seteuid(Uid::from_raw(0))?;
+    Ok(news)
+}
+
+fn event(user: &str) -> String {
+    format!(r#"{{"user":"{user}","mailbox":"INBOX","event":"MessageNew","uidvalidity":1,"uid":1}}"#)
+}
+
+/// How many records were lost, and why.
+fn lost(news: &[News]) -> Option<(u64, &str)> {
+    match news {
+        [News::Lost { records, reason }] => Some((*records, reason)),
+        _ => None,
+    }
+}
+
+/// He writes events, and no notification of an account, which would be signed with its secret.
+fn no_notification_is_forged(dir: &Path) -> Result<()> {
+    let server = server(dir, &format!("allow = ['{MAIL_USER}']"))?;
+    let account = server.account_token("1002")?;
+    let sink = HookEndpoint::start()?;
+    server.endpoint(&account, ("e", &sink.url()), "true")?;
+    let forged = r#"{"application":"a","event_type":"e","level":null,"timestamp":"2026-01-01T00:00:00Z","account_id":"1002","message":{"pay_to":"forged"}}"#;
+    let news = sent(
+        dir,
+        &[
+            ("dovecot", "alice", &event("alice")),
+            ("hooks.outbox", "1002", forged),
+        ],
+    )?;
+    let reason =
+        "the relay does not take them: the topic `hooks.outbox` is not in `topics` of [relay]";
+    ensure!(lost(&news) == Some((1, reason)), "{news:?}");
+    ensure!(server.values("dovecot")? == [event("alice")]);
+    // Who it was stands beside it.
+    let record = server.records("dovecot")?.remove(0);
+    let uid = format!("\"value\":\"{MAIL_USER}\"");
+    ensure!(
+        record.contains("dovecast-uid") && record.contains(&uid),
+        "{record}"
+    );
+    server.log_with(&["hooks.outbox", &MAIL_USER.to_string()])?;
+    // The account gets what it is sent, and nothing else.
+    let body = r#"{"application":"a","event_type":"e","level":null,"message":"real"}"#;
+    let request = Request::new("POST", "/api/hooks/messages")
+        .header("Authorization", &format!("Bearer {account}"))
+        .header("Content-Type", "application/json")
+        .body(body);
+    let answer = server.ask(&request)?;
+    ensure!(answer.status == 201, "{answer:?}");
+    let hooks = sink.wait_for(1, PATIENCE)?;
+    ensure!(hooks[0].body.contains("real"), "{hooks:?}");
+    ensure!(server.values("hooks.outbox")?.len() == 1);
+    Ok(())
+}
+
+/// With `bind_user` he speaks of himself only.
+fn nobody_is_named_but_himself(dir: &Path) -> Result<()> {
+    let user = User::from_uid(Uid::from_raw(MAIL_USER))?;
+    let name = user.context("the host does not know the user")?.name;
+    let server = server(dir, &format!("allow = ['{MAIL_USER}']\nbind_user = true"))?;
+    let news = sent(
+        dir,
+        &[
+            ("dovecot", &name, &event(&name)),
+            ("dovecot", "ceo@example.org", &event("ceo@example.org")),
+            ("dovecot", &name, &event("ceo@example.org")),
+        ],
+    )?;
+    let (records, reason) = lost(&news).with_context(|| format!("{news:?}"))?;
+    ensure!(records == 2 && reason.contains("bind_user"), "{news:?}");
+    ensure!(server.values("dovecot")? == [event(&name)]);
+    Ok(())
+}
+
+/// Who is not allowed is told so, and nothing of his is lost: it is taken in once he is.
+fn who_may_not_send_is_told_why(dir: &Path) -> Result<()> {
+    let mut server = server(dir, "allow = ['root']")?;
+    let news = sent(dir, &[("dovecot", "alice", &event("alice"))])?;
+    let told = format!("it refuses: uid {MAIL_USER} may not send");
+    let is_told = |news: &News| matches!(news, News::Trouble(text) if text.contains(&told));
+    ensure!(
+        news.iter().any(is_told) && lost(&news).is_none(),
+        "{news:?}"
+    );
+    server.log_with(&["uid", &MAIL_USER.to_string()])?;
+    ensure!(
+        server
+            .values("dovecot")
+            .map_or(true, |values| values.is_empty())
+    );
+    ensure!(server.stop()?.success());
+    let config = fs::read_to_string(server.config_file())?;
+    let allowed = config.replace("allow = ['root']", &format!("allow = ['{MAIL_USER}']"));
+    fs::write(server.config_file(), allowed)?;
+    server.start_again()?;
+    let arrived = poll_until(PATIENCE, || {
+        let values = server.values("dovecot").ok()?;
+        (values == [event("alice")]).then_some(())
+    });
+    arrived.with_context(|| server.server_log())
+}
+
+#[test]
+fn a_mail_user_sends_what_the_configuration_says_and_nothing_else() -> Result<()> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        println!("*** not root: the relay could not be tried as another user");
+        return Ok(());
+    }
+    for case in [
+        no_notification_is_forged,
+        nobody_is_named_but_himself,
+        who_may_not_send_is_told_why,
+    ] {
+        let dir = tempfile::tempdir()?;
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
+        case(dir.path())?;
+    }
+    Ok(())
+}
