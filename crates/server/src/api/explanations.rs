@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_log::Record;
-use dovecast_notification::Notification;
-use dovecast_operations::{Explanation, Tenant};
+use dovecast_notification::{Notification, NotificationId};
+use dovecast_operations::{Explanation, NotificationName, Tenant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -14,14 +14,44 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
-use super::error::described::{AnyRequest, Invalid, UnreadableBody};
+use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
 use super::error::{ApiError, ErrorObject, Errors};
 
 /// Notification to explain.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is read")]
 pub(crate) struct ExplainRequest {
-    explain: ExplainFields,
+    explain: Explained,
+}
+
+/// A notification of the account: its fields, or one that the log has.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "Value", untagged)]
+pub(crate) enum Explained {
+    /// One that was sent.
+    Past(PastFields),
+    /// One that may be sent.
+    Fields(ExplainFields),
+}
+
+impl TryFrom<Value> for Explained {
+    type Error = serde_json::Error;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        if value.get("notification").is_some() {
+            serde_json::from_value(value).map(Self::Past)
+        } else {
+            serde_json::from_value(value).map(Self::Fields)
+        }
+    }
+}
+
+/// A notification that was sent, and is in the log still.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PastFields {
+    /// Id of the notification, or a `webhook-id`: with that only its endpoint is explained.
+    notification: String,
 }
 
 /// A notification of the account.
@@ -85,7 +115,7 @@ impl From<Explanation> for ExplanationObject {
 }
 
 /// Explain which endpoints of the account receive a notification, and why the others do not.
-/// Nothing is sent.
+/// Nothing is sent. One that was sent is searched in the log, from the time in its id on.
 #[utoipa::path(
     post, path = "/explain", tag = "deliveries",
     operation_id = "explain",
@@ -94,6 +124,7 @@ impl From<Explanation> for ExplanationObject {
         (status = 200, description = "What each endpoint of the account makes of the notification.", body = ExplanationList, content_type = "application/vnd.api+json"),
         AnyRequest,
         UnreadableBody,
+        NotFound,
         Invalid,
     ),
 )]
@@ -102,13 +133,36 @@ pub(crate) async fn explain(
     State(api): State<Api>,
     body: JsonBody,
 ) -> Result<Document<ExplanationList>, ApiError> {
-    let fields = body.under("explain")?;
-    let notification = notification(&api, &tenant, &fields, "/explain")?;
-    let explained = api.operations.explain(&tenant, &notification).await?;
+    let (notification, of) = match body.under("explain")? {
+        Explained::Fields(fields) => (notification(&api, &tenant, &fields, "/explain")?, None),
+        Explained::Past(PastFields { notification: name }) => {
+            let name = named(&name)?;
+            (past(&api, &tenant, name).await?, name.endpoint)
+        }
+    };
+    let mut explained = api.operations.explain(&tenant, &notification).await?;
+    explained.retain(|explained| of.is_none_or(|of| of == explained.endpoint.id.0));
     let list = ExplanationList {
         data: explained.into_iter().map(Into::into).collect(),
     };
     Ok(Document(StatusCode::OK, list))
+}
+
+fn named(name: &str) -> Result<NotificationName, ApiError> {
+    let place = "/explain/notification".to_owned();
+    name.parse()
+        .map_err(|detail: String| ApiError::invalid(vec![ErrorObject::at(place, detail)]))
+}
+
+/// The notification of the account that the log has by this name.
+async fn past(
+    api: &Api,
+    tenant: &Tenant,
+    name: NotificationName,
+) -> Result<Notification, ApiError> {
+    let found = api.past.find(tenant.number(), NotificationId(name.id));
+    let found = found.await.map_err(ApiError::unsearched)?;
+    found.ok_or_else(|| ApiError::no_record("a notification in the log", &name.to_string()))
 }
 
 /// The notification that a record of the outbox would be.

@@ -46,7 +46,7 @@
 //! | `dry_run` | `a_dry_run_tells_what_would_change_and_does_nothing` |
 //! | what the commands list of it | `commands` |
 //! | dead letters are delivered again | `redelivery` |
-//! | a notification is rendered by the command | `rendering` |
+//! | one notification is explained, and rendered by the command | `rendering` |
 //! | what one door can the other can, accounts apart | `doors`, `changing` |
 //! | headers, credentials and a timeout of an endpoint | `requests` |
 //! | endpoints that are no webhooks | `drivers`, `kafka_endpoints` |

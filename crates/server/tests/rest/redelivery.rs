@@ -1,5 +1,5 @@
 //! What is delivered again: dead letters, by the REST API and by the command, and what still stands
-//! in the log. And what the commands tell about one notification.
+//! in the log.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::{Hook, HookEndpoint};
@@ -17,7 +17,6 @@ cases![
     nothing_is_delivered_again_to_an_endpoint_that_is_not_active,
     a_request_that_names_nothing_is_refused,
     what_fails_again_is_a_dead_letter_again,
-    a_notification_is_explained_by_its_id,
 ];
 
 /// An endpoint that has refused so many notifications: its id, and theirs, the first first.
@@ -332,54 +331,5 @@ fn what_fails_again_is_a_dead_letter_again(world: &World) -> Result<()> {
         "{again}"
     );
     ensure!(sink.hooks().is_empty());
-    Ok(())
-}
-
-fn a_notification_is_explained_by_its_id(world: &World) -> Result<()> {
-    let (user, number) = account(world)?;
-    let app = world.app()?;
-    let (all, plain) = (HookEndpoint::start()?, HookEndpoint::start()?);
-    let open = user.endpoint(&fields(&all, &json!({})))?;
-    let plain = user.endpoint(&fields(&plain, &json!({"event_type_ids": [app.plain]})))?;
-    let mut name = String::new();
-    for event in [false, true] {
-        if event {
-            let event = format!(
-                r#"{{"user":"{number}","mailbox":"a","event":"MessageRead","uidvalidity":1,"uid":2}}"#
-            );
-            world.server.run(["send", "--event", &event])?;
-        } else {
-            send(
-                &world.server,
-                &number,
-                &["--application", &app.name, "--event-type", "graded"],
-            )?;
-        }
-        let hooks = all.wait_for(1 + usize::from(event), ARRIVAL)?;
-        let hook = hooks.last().context("nothing has come")?;
-        name = text(&json!(hook.header("webhook-id").context("no id")?))?;
-        let id = name.split('_').nth(1).context("no id")?;
-        let explained = world.server.run(["explain", id])?;
-        let about = |id: &str| explained.lines().find(|line| line.starts_with(id));
-        let (yes, no) = (
-            about(&open).context("not told")?,
-            about(&plain).context("not told")?,
-        );
-        ensure!(yes.ends_with("yes"), "{yes}");
-        let reason = "no: the event type is not among those of the filter";
-        ensure!(no.ends_with(reason), "{no}");
-    }
-    // By the name of a delivery it is about that one only.
-    let json = world.server.run(["explain", "--json", &name])?;
-    let lines: Vec<Value> = serde_json::from_str(&json)?;
-    ensure!(lines.len() == 1 && lines[0]["endpoint"] == *open, "{json}");
-    ensure!(lines[0]["matches"] == true);
-    let id = name.split('_').nth(1).context("no id")?;
-    let nowhere = world.server.run(["explain", id, "--from", "end"]);
-    let nowhere = format!("{:?}", nowhere.err().context("it is found")?);
-    ensure!(
-        nowhere.contains("from `end` on, of which 0 records were searched"),
-        "{nowhere}"
-    );
     Ok(())
 }
