@@ -66,7 +66,7 @@ impl Source {
     /// What was missed since a cursor comes first. It is wished for when the client asks for
     /// something: one that never does has no turn.
     pub(super) fn catch_up(&mut self, from: Cursor, wish: Wish, more: mpsc::Receiver<Caught>) {
-        self.last = from.place.clone();
+        self.last.clone_from(&from.place);
         self.missed = Some(Box::new(Missed {
             from,
             wish: Some(wish),
