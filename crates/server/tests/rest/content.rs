@@ -62,10 +62,12 @@ impl Receivers {
             config.push_str(&section(service.preset, stand_in));
         }
         #[cfg(feature = "kafka")]
-        config.push_str(&format!(
-            "[kafka_clusters.copies]\nbrokers = ['{}']\naccounts = ['7']\ntopics = ['mails']\n",
-            self.broker.bootstrap_servers()
-        ));
+        {
+            let brokers = self.broker.bootstrap_servers();
+            let cluster = format!("[kafka_clusters.copies]\nbrokers = ['{brokers}']\n");
+            config.push_str(&cluster);
+            config.push_str("accounts = ['7']\ntopics = ['mails']\n");
+        }
         config
     }
 
