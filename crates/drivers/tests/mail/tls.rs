@@ -109,14 +109,26 @@ async fn a_server_whose_authority_nobody_knows_is_told_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_is_told_nothing() {
     let (_, authority) = server(Protection::Starttls);
-    let plain = MailServer::start().expect("a server");
-    for tls in [MailTls::Starttls, MailTls::Implicit] {
-        let made = sent(&known(&plain, &authority, tls)).await;
-        failed(&made);
-        assert_eq!(made.answer, None, "nobody has answered");
+    // One that would take the login, and one that would take a mail without any.
+    let asking = MailServer::behind(Door {
+        tls: None,
+        login: Some(PLAIN),
+    });
+    for (plain, has_login) in [(asking, true), (MailServer::start(), false)] {
+        let plain = plain.expect("a server");
+        for tls in [MailTls::Starttls, MailTls::Implicit] {
+            let known = known(&plain, &authority, tls);
+            let made = sent(&MailOptions {
+                login: known.login.clone().filter(|_| has_login),
+                ..known
+            })
+            .await;
+            failed(&made);
+            assert_eq!(made.answer, None, "nobody has answered");
+        }
+        assert!(is_told_nothing(&plain), "{:?}", plain.commands());
+        assert_eq!(plain.taken(), []);
     }
-    assert!(is_told_nothing(&plain), "{:?}", plain.commands());
-    assert_eq!(plain.taken(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
