@@ -128,8 +128,10 @@ fn the_url_of_the_documentation_says_whose_mail_it_is(on: Installation) -> Resul
             let driver = format!("ox:url={url}?of=%u user_from_metadata");
             builder.plugin_setting_raw("push_notification_driver", &driver)
         }
+        // A URL with a variable is none to Dovecot 2.4: a userdb field says it for each user.
         Series::V2_4 => builder.config(&format!(
-            "push_notification ox {{\n  driver = ox\n  ox_url = {url}?of=%{{user}}\n  ox_user_from_metadata = yes\n}}"
+            "push_notification ox {{\n  driver = ox\n  ox_url = {url}\n  ox_user_from_metadata = yes\n}}\n\
+             userdb ox {{\n  driver = static\n  fields {{\n    push_notification/ox/ox_url = {url}?of=%{{user}}\n  }}\n}}"
         )),
     };
     let dovecot = dovecot.start()?;

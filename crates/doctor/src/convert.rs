@@ -73,7 +73,7 @@ fn block(out: &mut String, driver: &str, suffix: &str) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         match (name, key) {
             ("kafka", _) => line(out, 1, &format!("kafka_{key}"), value),
-            ("ox", "url") => line(out, 1, "ox_url", value),
+            ("ox", "url") => ox_url(out, &format!("{name}{suffix}"), value),
             ("ox", "cache_lifetime") => line(out, 1, "ox_cache_ttl", value),
             ("ox", "user_from_metadata") => {
                 comment(
@@ -88,6 +88,24 @@ fn block(out: &mut String, driver: &str, suffix: &str) {
         }
     }
     close(out, 0);
+}
+
+/// The URL of a driver `ox`. With a variable in it 2.4 does not start: a field of the userdb has it
+/// then.
+fn ox_url(out: &mut String, block: &str, url: &str) {
+    let (text, _) = variables(url);
+    if !text.contains("%{") {
+        return line(out, 1, "ox_url", url);
+    }
+    let comments = [
+        "2.4 starts with no variable in this URL; say it by a field of the userdb:",
+        &format!("push_notification/{block}/ox_url = {text}"),
+    ];
+    for text in comments {
+        comment(out, 1, text);
+    }
+    let plain = url.split('?').next().unwrap_or_default();
+    line(out, 1, "ox_url", plain);
 }
 
 fn open(out: &mut String, name: &str) {
@@ -160,7 +178,8 @@ mod tests {
             push_notification_driver = kafka\n\
             push_notification_driver2 = kafka:topic=flags events=FlagsSet,FlagsClear keyword_prefix= userdb=k1\n\
             push_notification_driver3 = ox:url=http://x/ cache_lifetime=10s user_from_metadata max_retries=1\n\
-            push_notification_driver5 = dlog\n}\n";
+            push_notification_driver4 = ox:url=http://y/n?of=%u\n\
+            push_notification_driver6 = dlog\n}\n";
         let expected = "mail_plugins {\n  notify = yes\n  push_notification = yes\n  push_notification_kafka = yes\n}\n\
             push_notification_kafka_brokers = a:9092,b:9092\n\
             # kafka_topic_close_time_in_ms has no meaning any more\n\
@@ -170,7 +189,9 @@ mod tests {
             push_notification kafka2 {\n  driver = kafka\n  kafka_topic = flags\n  kafka_events = FlagsSet,FlagsClear\n  \
             kafka_keyword_prefix = \"\"\n  kafka_userdb = k1\n}\n\
             push_notification ox3 {\n  driver = ox\n  ox_url = http://x/\n  ox_cache_ttl = 10s\n  \
-            # every IMAP user writes the name that his mails get:\n  ox_user_from_metadata = yes\n  # not converted: max_retries=1\n}\n";
+            # every IMAP user writes the name that his mails get:\n  ox_user_from_metadata = yes\n  # not converted: max_retries=1\n}\n\
+            push_notification ox4 {\n  driver = ox\n  # 2.4 starts with no variable in this URL; say it by a field of the userdb:\n  \
+            # push_notification/ox4/ox_url = http://y/n?of=%{user}\n  ox_url = http://y/n\n}\n";
         assert_eq!(to_2_4(&Section::parse(old)), expected);
     }
 }

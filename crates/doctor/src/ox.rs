@@ -18,7 +18,7 @@ pub(crate) fn names(configuration: &Section, findings: &mut Vec<Finding>) {
         }
         findings.push(Finding::problem(
             "the driver `ox` has `user_from_metadata`: every IMAP user writes the name that his mails get, and may take another's. \
-             Leave it out, or put `?of=%u` (2.4: `?of=%{user}`) at the end of the URL, so that dovecast takes names of the same domain only, \
+             Leave it out, or put `?of=%u` at the end of the URL (2.4: `?of=%{user}`, in a userdb field `push_notification/NAME/ox_url`), so that dovecast takes names of the same domain only, \
              and those that `users` of [ox] lists",
         ));
     }
@@ -27,9 +27,17 @@ pub(crate) fn names(configuration: &Section, findings: &mut Vec<Finding>) {
 fn of_2_4(configuration: &Section) -> impl Iterator<Item = Instance<'_>> {
     let is_ox = |(name, block): &(&str, &Section)| block.get("driver").unwrap_or(name) == "ox";
     let blocks = configuration.named("push_notification").filter(is_ox);
-    blocks.map(|(_, block)| Instance {
-        url: block.get("ox_url").unwrap_or_default(),
-        is_named_by_user: block.get("ox_user_from_metadata") == Some("yes"),
+    blocks.map(|(name, block)| {
+        // A URL with a variable is none to Dovecot 2.4: where it has one, a userdb says it.
+        let field = format!("push_notification/{name}/ox_url");
+        let of_user = configuration
+            .named("userdb")
+            .find_map(|(_, userdb)| userdb.section("fields")?.get(&field));
+        let url = of_user.or_else(|| block.get("ox_url"));
+        Instance {
+            url: url.unwrap_or_default(),
+            is_named_by_user: block.get("ox_user_from_metadata") == Some("yes"),
+        }
     })
 }
 
@@ -73,6 +81,11 @@ mod tests {
             )
         };
         let block = |lines: &str| format!("push_notification mails {{\n  driver = ox\n{lines}}}\n");
+        let with_userdb = |field: &str| {
+            let named = "  ox_url = http://x/\n  ox_user_from_metadata = yes\n";
+            let fields = format!("userdb static {{\n  fields {{\n    {field}\n  }}\n}}\n");
+            block(named) + &fields
+        };
         for (configuration, problems) in [
             (driver("ox:url=http://a:b@x/"), 0),
             (driver("ox:url=http://a:b@x/ user_from_metadata"), 1),
@@ -103,15 +116,19 @@ mod tests {
                 1,
             ),
             (
-                block("  ox_url = http://x/?of=%{user}\n  ox_user_from_metadata = yes\n"),
+                with_userdb("push_notification/mails/ox_url = http://x/?of=%{user}"),
                 0,
             ),
             (
-                block("  ox_url = http://x/?of=%{user | lower}\n  ox_user_from_metadata = yes\n"),
+                with_userdb("push_notification/mails/ox_url = http://x/?of=%{user | lower}"),
                 0,
             ),
             (
-                block("  ox_url = http://x/?of=%{userdb:name}\n  ox_user_from_metadata = yes\n"),
+                with_userdb("push_notification/mails/ox_url = http://x/?of=%{userdb:name}"),
+                1,
+            ),
+            (
+                with_userdb("push_notification/others/ox_url = http://x/?of=%{user}"),
                 1,
             ),
         ] {

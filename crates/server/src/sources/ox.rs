@@ -99,7 +99,7 @@ impl OxSource {
         if configured.is_some() && users.believes_any() {
             tracing::warn!(
                 "[ox] takes any user's name of a mail whose URL does not say whose it is, so with user_from_metadata \
-                 every IMAP user speaks for all: put `?of=%u` (Dovecot 2.4: `?of=%{{user}}`) at the end of its URL and set `require_owner = true`, or list names in `users`"
+                 every IMAP user speaks for all: put `?of=%u` at the end of its URL (Dovecot 2.4: docs/rest.md says how) and set `require_owner = true`, or list names in `users`"
             );
         }
         Ok(Self {
@@ -254,7 +254,7 @@ enum Refusal {
     #[error("this mail may not have the name of the user `{0}`: see `users` of [ox]")]
     Named(String),
     #[error(
-        "the URL does not say whose mail this is: put `?of=%u` (Dovecot 2.4: `?of=%{{user}}`) at its end, see `require_owner` of [ox]"
+        "the URL does not say whose mail this is: put `?of=%u` at its end (Dovecot 2.4: docs/rest.md says how), see `require_owner` of [ox]"
     )]
     Unowned,
     #[error(transparent)]
