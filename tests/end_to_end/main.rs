@@ -28,6 +28,7 @@ mod push_docs;
 mod real_kafka;
 mod real_outages;
 mod relay;
+mod relay_allow;
 mod script;
 mod services;
 mod session;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         real_kafka::cases(),
         real_outages::cases(),
         relay::cases(),
+        relay_allow::cases(),
         services::cases(),
         session::cases(),
         settings_2_4::cases(),
