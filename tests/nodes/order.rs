@@ -94,14 +94,14 @@ fn order_is_kept_while_a_node_is_cut_off_from_postgresql(services: &mut Services
 }
 
 fn order_is_kept_through_a_pause_in_which_a_node_is_killed(services: &mut Services) -> Result<()> {
-    let (mut cluster, in_order, load) = begin(services, "order-pause", 3)?;
+    let (mut cluster, in_order, load) = begin(services, "order-pause", 2)?;
     in_order.is_paused(&cluster, 0, true)?;
     load.goes_on(300)?;
     cluster.nodes[0].kill()?;
     load.goes_on(300)?;
     // Another one joins, to which what was owed before it came goes as well.
     cluster.join()?;
-    cluster.delivers(3, 50)?;
+    cluster.delivers(2, 50)?;
     in_order.is_paused(&cluster, 1, false)?;
     load.goes_on(300)?;
     in_order.arrives(&cluster, load.stop()?)

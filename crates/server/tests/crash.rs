@@ -4,6 +4,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use dovecast_testkit::PATIENCE;
@@ -20,6 +22,9 @@ const CONNECTIONS: usize = 32;
 const KEYS: u64 = 12;
 /// Notifications of one request.
 const TOGETHER: u64 = 5;
+/// Notifications of a key that are sent ahead of what has arrived of all keys on the average: what
+/// is held back of one is delivered slower than twelve threads send.
+const AHEAD: u64 = 100;
 /// Messages of which one has its first request refused: each holds back its key for a second.
 const REFUSED_ONCE: u64 = 100;
 
@@ -71,11 +76,11 @@ fn each_key_is_in_order_after_a_kill_while_the_endpoint_is_paused() {
 /// What keeps an endpoint from getting anything when its server is killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lacks {
-    /// It gets all but what is held back by a refusal.
+    /// Nothing: all arrives but what is held back by a refusal.
     Nothing,
-    /// It is down: what comes is owed behind the first of each key.
+    /// Answers: what comes is owed behind the first of each key.
     Answers,
-    /// It is paused: what comes is owed as ranges of the log.
+    /// Leave, as it is paused: what comes is owed as ranges of the log.
     Leave,
 }
 
@@ -89,13 +94,22 @@ fn check_order(lacks: Lacks) {
     let id = in_order(&server, &sink);
     sink.refuse_once(REFUSED_ONCE);
     let socket = server.control_socket();
+    let is_unbounded = Arc::<AtomicBool>::default();
     let senders: Vec<_> = (0..KEYS)
         .map(|key| {
-            let socket = socket.clone();
-            thread::spawn(move || send(&socket, key))
+            let (socket, sink, is_unbounded) =
+                (socket.clone(), sink.clone(), Arc::clone(&is_unbounded));
+            let may_send = move |accepted: u64| {
+                let arrived = u64::try_from(sink.count()).expect("few") / KEYS;
+                accepted < arrived + AHEAD || is_unbounded.load(Ordering::Acquire)
+            };
+            thread::spawn(move || send(&socket, key, may_send))
         })
         .collect();
-    sink.wait_for(1_000, PATIENCE).expect("deliveries");
+    sink.wait_for(500, PATIENCE).expect("deliveries");
+    // From now on it is sent as fast as it can be, also what is only owed.
+    let is_owed_only = lacks != Lacks::Nothing;
+    is_unbounded.store(is_owed_only, Ordering::Release);
     let many = |count: f64| count > 200.0;
     let owed = match lacks {
         Lacks::Nothing => Ok(0.0),
@@ -110,6 +124,7 @@ fn check_order(lacks: Lacks) {
     };
     owed.expect("much is owed");
     server.kill().expect("killed");
+    is_unbounded.store(true, Ordering::Release);
     let accepted: Vec<u64> = senders
         .into_iter()
         .map(|sender| sender.join().expect("no panic"))
@@ -166,11 +181,13 @@ fn pause(server: &Server, id: &str, is_paused: bool) {
     changed.expect("a change");
 }
 
-/// Sends notifications of a key, with the numbers from 0 on, until the server is gone; how many it
-/// has accepted.
-fn send(socket: &Path, key: u64) -> u64 {
+/// Sends notifications of a key, with the numbers from 0 on and whenever it may, until the server
+/// is gone; how many that has accepted.
+fn send(socket: &Path, key: u64, may_send: impl Fn(u64) -> bool) -> u64 {
     let mut accepted = 0;
     loop {
+        let may = poll_until(PATIENCE, || may_send(accepted).then_some(()));
+        may.expect("others arrive");
         let record = |number: u64| {
             let value = json!({
                 "application": "load", "event_type": "counted", "level": null,

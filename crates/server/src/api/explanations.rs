@@ -28,9 +28,9 @@ pub(crate) struct ExplainRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(try_from = "Value", untagged)]
 pub(crate) enum Explained {
-    /// One that was sent.
+    /// Notification that was sent.
     Past(PastFields),
-    /// One that may be sent.
+    /// Notification that may be sent.
     Fields(ExplainFields),
 }
 
@@ -115,7 +115,7 @@ impl From<Explanation> for ExplanationObject {
 }
 
 /// Explain which endpoints of the account receive a notification, and why the others do not.
-/// Nothing is sent. One that was sent is searched in the log, from the time in its id on.
+/// Nothing is sent. A notification that was sent is looked for in the log.
 #[utoipa::path(
     post, path = "/explain", tag = "deliveries",
     operation_id = "explain",

@@ -1,6 +1,6 @@
 //! One notification that was sent, by its id: which endpoints get it, by the REST API and by the
-//! command, and what an endpoint would be sent of it, by the command. Over the REST API that is tried
-//! with formats of services (`tests/formats`).
+//! command, and what an endpoint would be sent of it, by the command. Over the REST API that is
+//! tried with formats of services (`tests/formats`).
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;

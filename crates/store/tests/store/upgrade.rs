@@ -3,12 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::{Ledger, OwedRange};
 use dovecast_notification::{Notification, NotificationId};
+use dovecast_store::Store;
 
 use crate::setup::{Kind, Test, cases};
 
 cases![what_version_9_owes_is_delivered_and_its_dead_letters_are_kept];
 
 const ACCOUNTS: [&str; 2] = ["42", "o\"ne\\two"];
+/// The log in Kafka that ranges in the PostgreSQL are of.
+const LOG: &str = "d7fd074a59f9f07c";
 /// Behind what the databases were made at.
 const LATER_MS: i64 = 2_000_000_000_000;
 
@@ -36,7 +39,11 @@ fn check(id: NotificationId, content: &bytes::Bytes) -> Result<(String, u64)> {
 
 async fn what_version_9_owes_is_delivered_and_its_dead_letters_are_kept(test: Test) -> Result<()> {
     restore(&test)?;
-    let store = test.open().await?;
+    let mut options = test.options()?;
+    if let Kind::Postgres(_) = &test.kind {
+        LOG.clone_into(&mut options.log);
+    }
+    let store = Store::open(&options).await?;
     let all: Vec<_> = ACCOUNTS
         .iter()
         .flat_map(|account| (0..3).map(|number| ((*account).to_owned(), number)))
