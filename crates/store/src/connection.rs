@@ -8,17 +8,18 @@
 //! locked is free soon.
 //!
 //! A file of SQLite has no limits: it is there, and waits for locks no longer than its
-//! `busy_timeout`.
+//! `busy_timeout`. Who waits so tries again and again, and whoever comes later may be faster: so
+//! those who write take turns in this process, in the order in which they came.
 //!
 //! Transactions are begun and ended here by plain statements, not by sqlx: sqlx counts how deep a
 //! connection is in transactions, and its count is wrong for ever once a `ROLLBACK` fails, as it
 //! does after SQLite has rolled back by itself on a full disk. A connection goes back to the pool
-//! only when it is known to be in no transaction; else it is closed (see [`settle`]).
+//! only when it is known to be in no transaction; else it is closed (see `settled`).
 
 pub(crate) mod deadlock;
 mod failure;
+mod settled;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,16 +28,18 @@ use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyQueryResult, AnyRow, AnyTypeInfo};
 use sqlx::pool::PoolConnection;
-use sqlx::{
-    Any, AnyConnection, AnyPool, Connection as _, Either, Error, Execute, Executor, SqlStr,
-};
+use sqlx::{Any, AnyConnection, AnyPool, Either, Error, Execute, Executor, SqlStr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use failure::is_unavailable;
+use settled::{check, settle, within};
 
 /// Time that a statement is waited for beyond what PostgreSQL itself is given.
 const GRACE: Duration = Duration::from_secs(1);
 /// Time in which a connection has to answer whether it is there; else it is not used again.
 const CHECK: Duration = Duration::from_secs(2);
+/// Longest wait for the turn to write.
+const TURN: Duration = Duration::from_secs(30);
 
 /// Connections to one database. Clones are the same.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub(crate) struct Pool {
     limit: Option<Duration>,
     /// Statements that were sent, those that begin and end transactions included.
     statements: Arc<AtomicU64>,
+    /// The turn of those who write to a file of SQLite, which takes one at a time.
+    turns: Arc<Semaphore>,
 }
 
 /// One of them.
@@ -56,6 +61,8 @@ pub(crate) struct Connection {
     limit: Option<Duration>,
     state: State,
     statements: Arc<AtomicU64>,
+    /// The turn to write, until the transaction has ended.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// What has to be done with a connection before another one uses it.
@@ -112,6 +119,7 @@ impl Pool {
             inner,
             limit: limit.map(|limit| limit + GRACE),
             statements: Arc::default(),
+            turns: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -121,6 +129,7 @@ impl Pool {
             limit: self.limit,
             state: State::Idle,
             statements: Arc::clone(&self.statements),
+            turn: None,
         })
     }
 
@@ -136,6 +145,16 @@ impl Pool {
         connection.tell(begin).await?;
         connection.state = State::Begun;
         Ok(Transaction(connection))
+    }
+
+    /// Begins a transaction that writes to a file of SQLite, when it is its turn. Who has waited
+    /// for [`TURN`] goes on without one, and waits for the lock of the file.
+    pub(crate) async fn begin_in_turn(&self, begin: &'static str) -> Result<Transaction, Error> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = tokio::time::timeout(TURN, turn).await;
+        let mut transaction = self.begin_with(begin).await?;
+        transaction.0.turn = turn.ok().and_then(Result::ok);
+        Ok(transaction)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -157,41 +176,6 @@ impl Pool {
             None => self.inner.close().await,
         }
     }
-}
-
-/// Whether it answers; what was left of a statement that nobody waits for is read first.
-async fn check(connection: &mut AnyConnection, patience: Option<Duration>) -> Result<bool, Error> {
-    within(patience, connection.ping()).await?;
-    Ok(true)
-}
-
-/// Does something, or gives up.
-async fn within<T>(
-    limit: Option<Duration>,
-    what: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let Some(limit) = limit else {
-        return what.await;
-    };
-    tokio::time::timeout(limit, what).await.unwrap_or_else(|_| {
-        let said = format!("the database does not answer within {} s", limit.as_secs());
-        Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, said)))
-    })
-}
-
-/// Makes sure that a connection is in no transaction; where that is not certain it is an error.
-///
-/// `ROLLBACK` fails where there is no transaction any more, because SQLite has rolled back by
-/// itself; so it is a transaction that can be begun that shows that there is none.
-async fn settle(connection: &mut AnyConnection, is_limited: bool) -> Result<(), Error> {
-    let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
-    if is_limited {
-        return rolled_back.map(|_| ());
-    }
-    for statement in ["BEGIN", "ROLLBACK"] {
-        sqlx::raw_sql(statement).execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 impl Connection {
@@ -252,6 +236,7 @@ impl Drop for Connection {
             return;
         };
         let limit = self.limit;
+        let turn = self.turn.take();
         match self.state {
             State::Idle => {}
             State::Broken => raw.close_on_drop(),
@@ -262,6 +247,7 @@ impl Drop for Connection {
                         tracing::debug!(%error, "a connection whose transaction cannot be rolled back is closed");
                         raw.close_on_drop();
                     }
+                    drop(turn);
                 };
                 // Outside of a runtime nothing can be asked of it, nor can the pool take it back.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -395,3 +381,6 @@ impl<'p> Executor<'p> for &'p Pool {
         async move { self.acquire().await?.prepare_with(sql, parameters).await }.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,12 +323,11 @@ impl Database {
     /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting
     /// would be a deadlock.
     pub(crate) async fn begin_writing(&self) -> Result<Transaction> {
-        let begin = if self.is_postgres {
-            "BEGIN"
+        Ok(if self.is_postgres {
+            self.pool.begin_with("BEGIN").await?
         } else {
-            "BEGIN IMMEDIATE"
-        };
-        Ok(self.pool.begin_with(begin).await?)
+            self.pool.begin_in_turn("BEGIN IMMEDIATE").await?
+        })
     }
 
     /// A transaction that sees one moment.
