@@ -212,8 +212,8 @@ impl MailNotify {
         false
     }
 
-    /// Looks once more for the person of the first name that came again. What comes from now on is
-    /// within a delay of its own.
+    /// Looks once more for the person of the first name that came again, and rings nobody by it: a
+    /// packet that comes from now on rings, and begins a delay.
     async fn look_again(&mut self) {
         let Some((_, name)) = self.again.pop_first() else {
             return;
@@ -222,7 +222,6 @@ impl MailNotify {
             WhoseName::One(person) if self.sink.is_rung(&person) => person,
             _ => return,
         };
-        self.heard.insert(name, Instant::now());
         self.sink.look_again(person).await;
     }
 }

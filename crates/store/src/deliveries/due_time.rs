@@ -48,6 +48,12 @@ impl Store {
         Ok(now_ms.saturating_sub(self.clock.now_ms()))
     }
 
+    /// The clock of the database is asked for anew the next time: what a host that was suspended
+    /// goes on from is hours old, and its steady clock does not know it.
+    pub(crate) fn forget_database_time(&self) {
+        *self.database_time() = None;
+    }
+
     /// The database has said just now what its clock shows.
     pub(super) fn database_shows(&self, now_ms: Millis) -> Shown {
         let shown = Shown {

@@ -99,7 +99,10 @@ impl Store {
 
     /// Drops pushes whose deadline is over, and forgets what no device shows any more.
     pub async fn drop_old_pushes(&self) -> Result<PushesDropped> {
-        let now_ms = self.push_now().await?.now_ms;
+        // What is dropped is judged by one look at the clocks, of which none may be minutes old.
+        let mut shown = self.push_clock.lock().await;
+        self.forget_database_time();
+        let now_ms = self.push_now_of(&mut shown).await?.now_ms;
         self.return_pushes(now_ms).await?;
         let overdue = sqlx::query("DELETE FROM push_waiting WHERE deadline_ms <= $1")
             .bind(now_ms)

@@ -7,6 +7,7 @@ use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::{DeviceAddress, Person, SubscriptionId, Tag, Topic, TransportKind};
 use serde_json::Value;
 use sqlx::any::AnyRow;
+use uuid::Uuid;
 
 use super::person;
 use super::time::PushNow;
@@ -32,8 +33,8 @@ const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user
     AND (other.due_ms < push.due_ms OR (other.due_ms = push.due_ms AND other.id < push.id))))) \
     AND NOT EXISTS (SELECT 1 FROM push_held WHERE push_held.lane = device.lane AND push_held.until_ms > $2 \
     AND push_held.until_ms <= $5)";
-const HOLD: &str = "INSERT INTO push_held (lane, until_ms) VALUES ($1, $2) \
-    ON CONFLICT (lane) DO UPDATE SET until_ms = excluded.until_ms";
+const HOLD: &str = "INSERT INTO push_held (lane, asked_ms, until_ms) VALUES ($1, $2, $3) \
+    ON CONFLICT (lane) DO UPDATE SET asked_ms = excluded.asked_ms, until_ms = excluded.until_ms";
 const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
     AND (claimed_until_ms <= $4 OR claimed_until_ms > $5)";
 /// Whether a claimed push is still that of its subscription, and nobody else's device.
@@ -172,6 +173,7 @@ impl Store {
         let now_ms = self.push_now().await?.now_ms;
         sqlx::query(HOLD)
             .bind(lane)
+            .bind(now_ms)
             .bind(now_ms.saturating_add(for_ms.min(deadline_ms())))
             .execute(&self.database.pool)
             .await?;
@@ -254,7 +256,7 @@ impl Store {
             client: row::text(found, "client")?,
             address,
             topic: topic.ok_or_else(unknown)?,
-            tag: Tag::from_text(&row::text(found, "tag")?),
+            tag: Tag::from_text(&tag(&row::text(found, "tag")?)),
             has_short: message != short,
             message,
             urgency: wishes.map_err(|error| row::wrong("wishes", error))?.urgency,
@@ -271,5 +273,14 @@ impl Store {
             .execute(&self.database.pool)
             .await?;
         Ok(())
+    }
+}
+
+/// The tag of a row. What earlier versions have gathered has the id of its row, with hyphens:
+/// more characters than a Topic of RFC 8030 may have.
+fn tag(written: &str) -> String {
+    match Uuid::try_parse(written) {
+        Ok(id) => id.simple().to_string(),
+        Err(_) => written.to_owned(),
     }
 }

@@ -5,25 +5,32 @@
 //! which sees its own clock being set: the steady clock says by how much, and what waits moves
 //! along. What ends quiet hours is a time of the day, and stays.
 
-use dovecast_mail_push::plan::GATHER_AT_MOST_MS;
+use dovecast_mail_push::plan::{GATHER_AT_MOST_MS, deadline_ms};
 
 use crate::clock::SKEW_MS;
 use crate::error::Result;
 use crate::open::Store;
 
-/// What was decided by a clock that was set by $1 when it showed $2 at most for what is due.
+/// What was decided by a clock that was set by $1. A deadline that is further than $3 from the
+/// beginning is that of a push that waits for the end of quiet hours, after $2.
 const MOVE_WAITING: &str = "UPDATE push_waiting SET created_ms = created_ms + $1, \
     gathered_until_ms = CASE WHEN gathered_until_ms > 0 THEN gathered_until_ms + $1 ELSE 0 END, \
     claimed_until_ms = CASE WHEN claimed_until_ms > 0 THEN claimed_until_ms + $1 ELSE 0 END, \
-    due_ms = CASE WHEN failures = 0 AND due_ms > $2 THEN due_ms ELSE due_ms + $1 END, \
-    deadline_ms = CASE WHEN failures = 0 AND due_ms > $2 THEN deadline_ms ELSE deadline_ms + $1 END";
+    due_ms = CASE WHEN due_ms > $2 AND deadline_ms - created_ms > $3 THEN due_ms ELSE due_ms + $1 END, \
+    deadline_ms = CASE WHEN due_ms > $2 AND deadline_ms - created_ms > $3 THEN deadline_ms ELSE deadline_ms + $1 END";
 const MOVE_ACCEPTED: &str = "UPDATE push_accepted SET accepted_ms = accepted_ms + $1";
-const MOVE_HELD: &str = "UPDATE push_held SET until_ms = until_ms + $1";
-/// What was written before a clock was set back that nobody saw: it counts as written now.
-const RETURN_WAITING: &str = "UPDATE push_waiting SET due_ms = due_ms - created_ms + $1, \
-    deadline_ms = deadline_ms - created_ms + $1, gathered_until_ms = CASE WHEN gathered_until_ms > 0 \
+const MOVE_HELD: &str = "UPDATE push_held SET until_ms = until_ms + $1, asked_ms = asked_ms + $1";
+/// What was written before a clock was set back that nobody saw: it counts as written now. What
+/// ends quiet hours stays.
+const RETURN_WAITING: &str = "UPDATE push_waiting SET \
+    due_ms = CASE WHEN deadline_ms - created_ms > $3 THEN due_ms ELSE due_ms - created_ms + $1 END, \
+    deadline_ms = CASE WHEN deadline_ms - created_ms > $3 THEN deadline_ms ELSE deadline_ms - created_ms + $1 END, \
+    gathered_until_ms = CASE WHEN gathered_until_ms > 0 \
     THEN gathered_until_ms - created_ms + $1 ELSE 0 END, created_ms = $1 WHERE created_ms > $2";
 const RETURN_ACCEPTED: &str = "UPDATE push_accepted SET accepted_ms = $1 WHERE accepted_ms > $2";
+
+const RETURN_HELD: &str = "UPDATE push_held SET until_ms = until_ms - asked_ms + $1, asked_ms = $1 \
+    WHERE asked_ms > $2";
 
 /// What both clocks have shown at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -43,20 +50,25 @@ pub(super) struct PushNow {
 impl Store {
     /// Now, in the time in which pushes are due. Asked before a transaction is begun.
     pub(super) async fn push_now(&self) -> Result<PushNow> {
-        self.follow_clock().await?;
-        let ahead_ms = self.due_ahead_ms().await?;
-        let now_ms = self.clock.now_ms().saturating_add(ahead_ms);
+        let mut shown = self.push_clock.lock().await;
+        self.push_now_of(&mut shown).await
+    }
+
+    /// Now, for who holds the clocks: nothing is moved until they are given back.
+    pub(super) async fn push_now_of(&self, shown: &mut Option<Both>) -> Result<PushNow> {
+        if self.database.is_postgres {
+            let ahead_ms = self.due_ahead_ms().await?;
+            let now_ms = self.clock.now_ms().saturating_add(ahead_ms);
+            return Ok(PushNow { now_ms, ahead_ms });
+        }
+        let now_ms = self.follow_clock(shown).await?;
+        let ahead_ms = 0;
         Ok(PushNow { now_ms, ahead_ms })
     }
 
-    /// Moves what waits along with a clock that was set since this was asked last.
-    async fn follow_clock(&self) -> Result<()> {
-        if self.database.is_postgres {
-            return Ok(());
-        }
-        let mut shown = self.push_clock.lock().await;
+    /// Moves what waits along with a clock that was set since this was asked last; what it shows.
+    async fn follow_clock(&self, shown: &mut Option<Both>) -> Result<i64> {
         let (wall_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
-        let now = Both { wall_ms, steady_ms };
         match *shown {
             None => self.return_pushes(wall_ms).await?,
             Some(last) => {
@@ -68,8 +80,8 @@ impl Store {
                 }
             }
         }
-        *shown = Some(now);
-        Ok(())
+        *shown = Some(Both { wall_ms, steady_ms });
+        Ok(wall_ms)
     }
 
     async fn move_pushes(&self, by_ms: i64, before_ms: i64) -> Result<()> {
@@ -81,6 +93,7 @@ impl Store {
         sqlx::query(MOVE_WAITING)
             .bind(by_ms)
             .bind(before_ms.saturating_add(GATHER_AT_MOST_MS))
+            .bind(longest_ms())
             .execute(&mut *tx)
             .await?;
         for moves in [MOVE_ACCEPTED, MOVE_HELD] {
@@ -92,15 +105,28 @@ impl Store {
 
     /// What was written in a time that has not come is as old as now.
     pub(super) async fn return_pushes(&self, now_ms: i64) -> Result<()> {
+        let after_ms = now_ms.saturating_add(SKEW_MS);
         let mut tx = self.database.begin_writing().await?;
-        for statement in [RETURN_WAITING, RETURN_ACCEPTED] {
-            sqlx::query(statement)
+        sqlx::query(RETURN_WAITING)
+            .bind(now_ms)
+            .bind(after_ms)
+            .bind(longest_ms())
+            .execute(&mut *tx)
+            .await?;
+        for returns in [RETURN_ACCEPTED, RETURN_HELD] {
+            sqlx::query(returns)
                 .bind(now_ms)
-                .bind(now_ms.saturating_add(SKEW_MS))
+                .bind(after_ms)
                 .execute(&mut *tx)
                 .await?;
         }
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// How far a deadline is from when a push was written, unless that waits for the end of quiet
+/// hours.
+fn longest_ms() -> i64 {
+    deadline_ms().saturating_add(GATHER_AT_MOST_MS)
 }
