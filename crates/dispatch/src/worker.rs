@@ -27,6 +27,8 @@ use crate::trace;
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long a worker sleeps at most until it looks whether it is still to wait for a turn.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 /// What receivers de-duplicate by: the same for each attempt, after a restart, on each node.
 pub fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String {
@@ -157,7 +159,10 @@ async fn work<L: Log + Clone, S: Ledger>(
                 if let Some(account) = &endpoint.account_pace {
                     account.tell();
                 }
-                tokio::time::sleep_until(at.into()).await;
+                // Nobody wakes it meanwhile, and the turn may be minutes away: what has changed by
+                // then, as an endpoint that is gone, is to be seen before. The turn stays its own.
+                let look_again = at.min(Instant::now() + LONGEST_NAP);
+                tokio::time::sleep_until(look_again.into()).await;
                 continue;
             }
             Next::Sleep => {

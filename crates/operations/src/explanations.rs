@@ -26,7 +26,7 @@ impl Operations {
     ) -> Result<Vec<Explanation>> {
         let mut explanations = Vec::new();
         for record in self.records(tenant).await? {
-            let mismatch = self.mismatch(wanted(&record), notification).await;
+            let mismatch = self.mismatch(self.wanted(&record), notification).await;
             let matches = mismatch.is_none();
             let reason = match mismatch {
                 None => self.why_later(&record).await,
@@ -64,7 +64,7 @@ impl Operations {
         notification: &Notification,
     ) -> Result<Option<String>> {
         let record = self.record(own).await?;
-        Ok(self.mismatch(wanted(&record), notification).await)
+        Ok(self.mismatch(self.wanted(&record), notification).await)
     }
 
     /// Why an endpoint does not receive now what it wants; `None`: nothing is known against it.
@@ -91,13 +91,13 @@ impl Operations {
             Err(reason) => Some(reason),
         }
     }
-}
 
-/// What an endpoint wants; an error says why it receives nothing.
-fn wanted(record: &EndpointRecord) -> Result<Filter, String> {
-    if !record.endpoint.active {
-        return Err("the endpoint is not active".to_owned());
+    /// What an endpoint wants; an error says why it receives nothing.
+    fn wanted(&self, record: &EndpointRecord) -> Result<Filter, String> {
+        if !record.endpoint.active {
+            return Err("the endpoint is not active".to_owned());
+        }
+        let filter = record.matched_filter(self.parts.is_mail_by_domain);
+        filter.ok_or_else(|| "the endpoint has no filter".to_owned())
     }
-    let filter = record.matched_filter();
-    filter.ok_or_else(|| "the endpoint has no filter".to_owned())
 }

@@ -117,6 +117,8 @@ pub struct OperationsParts {
     pub test_delivery: Arc<dyn TestDelivery>,
     /// What accounts have taken of what all share.
     pub quotas: Quotas,
+    /// Whether events of mail name accounts by their domains.
+    pub is_mail_by_domain: bool,
     /// Evaluates conditions, and takes accounts in turn.
     pub evaluator: Arc<Evaluator>,
     /// The number of the last change that counts for deliveries of this process.

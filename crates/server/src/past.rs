@@ -13,7 +13,7 @@ use dovecast_dispatch::Source;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
 use dovecast_log::{Log, LogError, Reader, Record, StartAt, embedded::Embedded};
-use dovecast_notification::{Notification, NotificationId};
+use dovecast_notification::{DOVECOT, EventAccount, Notification, NotificationId};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -26,8 +26,8 @@ pub(crate) use end::End;
 const LAST: u64 = 20_000;
 /// How much the clocks of hosts may differ: a search begins this long before the time in the id.
 const SKEW_MS: i64 = 10 * 60 * 1000;
-/// Most records that a search for a request reads: less than the 500,000 of a command, which is an
-/// operator's.
+/// Most records of a topic that a search for a request reads from the time in the id on: less than
+/// the 500,000 of a command, which is an operator's.
 const MAX_SEARCHED: u64 = 100_000;
 /// Longest time that a request waits for a search, and for those before it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -41,7 +41,8 @@ pub(crate) fn begin(id: Uuid) -> StartAt {
     let ms = i64::try_from(seconds)
         .unwrap_or(i64::MAX)
         .saturating_mul(1000);
-    StartAt::Time(ms + i64::from(nanos / 1_000_000) - SKEW_MS)
+    let ms = ms.saturating_add(i64::from(nanos / 1_000_000));
+    StartAt::Time(ms.saturating_sub(SKEW_MS).max(0))
 }
 
 /// Why a search has no result. The cause was logged.
@@ -53,6 +54,11 @@ pub(crate) enum SearchError {
     /// Others search, or the log is slow.
     #[error("the log could not be searched within {} s; ask again", TIME_LIMIT.as_secs())]
     TooSlow,
+    /// More records have come since than a search reads.
+    #[error(
+        "it is not among the first {MAX_SEARCHED} records since its time, which is as far as a request looks; the command `dovecast explain` looks further"
+    )]
+    TooFar,
 }
 
 /// What was dispatched, and is in the log.
@@ -64,6 +70,8 @@ struct Parts {
     #[cfg(feature = "kafka")]
     kafka: Option<KafkaLog>,
     sources: BTreeMap<String, Source>,
+    /// Whether events of mail name accounts by their domains.
+    is_by_domain: bool,
     turn: Semaphore,
 }
 
@@ -74,6 +82,7 @@ impl Past {
             #[cfg(feature = "kafka")]
             kafka: logs.kafka.clone(),
             sources: dispatch.options().sources,
+            is_by_domain: dispatch.event_account == EventAccount::Domain,
             turn: Semaphore::new(1),
         }))
     }
@@ -87,7 +96,9 @@ impl Past {
     ) -> Result<Option<Notification>, SearchError> {
         let found = tokio::time::timeout(TIME_LIMIT, self.search(id));
         match found.await {
-            Ok(Ok(found)) => Ok(found.filter(|found| *found.account == *account)),
+            Ok(Ok(Found::It(found))) => Ok(Some(*found).filter(|found| self.is_of(account, found))),
+            Ok(Ok(Found::Nothing)) => Ok(None),
+            Ok(Ok(Found::TooFar)) => Err(SearchError::TooFar),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the log could not be searched for a notification");
                 Err(SearchError::Unreadable)
@@ -96,45 +107,74 @@ impl Past {
         }
     }
 
-    async fn search(&self, id: NotificationId) -> Result<Option<Notification>, LogError> {
+    /// Whether a notification is of an account: an event of mail names it in lower case.
+    fn is_of(&self, account: &str, found: &Notification) -> bool {
+        let is_by_domain = self.0.is_by_domain && *found.application == *DOVECOT;
+        *found.account == *account || is_by_domain && *found.account == account.to_lowercase()
+    }
+
+    async fn search(&self, id: NotificationId) -> Result<Found<Notification>, LogError> {
         let turn = self.0.turn.acquire().await;
         let _turn = turn.map_err(|_| LogError::Closed)?;
-        let mut left = MAX_SEARCHED;
+        let mut ended = Found::Nothing;
         for (topic, source) in &self.0.sources {
             #[cfg(feature = "kafka")]
             let found = match &self.0.kafka {
-                Some(kafka) => find_in(kafka, topic, id, &mut left).await?,
-                None => find_in(&self.0.own, topic, id, &mut left).await?,
+                Some(kafka) => find_in(kafka, topic, id).await?,
+                None => find_in(&self.0.own, topic, id).await?,
             };
             #[cfg(not(feature = "kafka"))]
-            let found = find_in(&self.0.own, topic, id, &mut left).await?;
-            if let Some(record) = found {
-                let read = match source {
-                    Source::Outbox => Notification::from_outbox(&record),
-                    Source::Events(account) => Notification::from_event(&record, account),
-                };
-                // What cannot be read was never dispatched.
-                return Ok(read.ok());
+            let found = find_in(&self.0.own, topic, id).await?;
+            match found {
+                Found::It(record) => {
+                    let read = match source {
+                        Source::Outbox => Notification::from_outbox(&record),
+                        Source::Events(account) => Notification::from_event(&record, account),
+                    };
+                    // What cannot be read was never dispatched.
+                    let read = read.ok().map(Box::new);
+                    return Ok(read.map_or(Found::Nothing, Found::It));
+                }
+                Found::TooFar => ended = Found::TooFar,
+                Found::Nothing => {}
             }
         }
-        Ok(None)
+        Ok(ended)
     }
+}
+
+/// What a search has found.
+enum Found<T> {
+    /// What was looked for.
+    It(Box<T>),
+    /// Nothing, to the end.
+    Nothing,
+    /// Nothing in what was searched, and there is more.
+    TooFar,
 }
 
 async fn find_in(
     log: &impl Log,
     topic: &str,
     id: NotificationId,
-    left: &mut u64,
-) -> Result<Option<Record>, LogError> {
+) -> Result<Found<Record>, LogError> {
     let from = begin(id.0);
     let begin = log.positions(topic, from).await?;
     let mut end = End::between(begin, log.positions(topic, StartAt::End).await?);
     if end.is_reached() {
-        return Ok(None);
+        return Ok(Found::Nothing);
     }
+    // What came before its time costs time only, of which there is a limit.
+    let counts_from_ms = match from {
+        StartAt::Time(ms) => ms.saturating_add(SKEW_MS),
+        _ => i64::MIN,
+    };
+    let mut left = MAX_SEARCHED;
     let mut reader = log.reader(topic, from).await?;
-    while !end.is_reached() && *left > 0 {
+    while !end.is_reached() {
+        if left == 0 {
+            return Ok(Found::TooFar);
+        }
         let records = match reader.next().await {
             Ok(records) => records,
             Err(error) => {
@@ -145,13 +185,13 @@ async fn find_in(
         };
         for record in records {
             if NotificationId::of(&record) == id {
-                return Ok(Some(record));
+                return Ok(Found::It(Box::new(record)));
             }
             end.takes(record.partition, record.offset + 1);
-            *left = left.saturating_sub(1);
+            left -= u64::from(record.timestamp_ms >= counts_from_ms).min(left);
         }
     }
-    Ok(None)
+    Ok(Found::Nothing)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use dovecast_drivers::http::sockets::Sockets;
 use dovecast_log::embedded::Embedded;
 #[cfg(feature = "kafka")]
 use dovecast_log::kafka::KafkaLog;
+use dovecast_notification::EventAccount;
 use dovecast_operations::{Operations, OperationsParts, Quotas};
 use dovecast_relay::server::RelayServer;
 #[cfg(feature = "kafka")]
@@ -307,6 +308,7 @@ fn operations(
         drivers: drivers.clone(),
         test_delivery: Arc::new(Tester::new(drivers, &config.dispatch)),
         quotas: Quotas::new(config.quota.of_callers()),
+        is_mail_by_domain: config.dispatch.event_account == EventAccount::Domain,
         evaluator: dispatching.evaluator(),
         follows: dispatching.follows(),
     };

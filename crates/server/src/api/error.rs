@@ -171,8 +171,13 @@ impl ApiError {
 
     /// The log could not be searched.
     pub(crate) fn unsearched(error: SearchError) -> Self {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::one(status, "Service unavailable", error.to_string())
+        let (status, title) = match error {
+            SearchError::Unreadable | SearchError::TooSlow => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable")
+            }
+            SearchError::TooFar => (StatusCode::NOT_FOUND, "Record not found"),
+        };
+        Self::one(status, title, error.to_string())
     }
 
     /// The store has failed: that is logged, the client learns whether to ask again.

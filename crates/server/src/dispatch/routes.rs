@@ -82,18 +82,6 @@ impl Routes {
         paces.and_then(|paces| paces.of(account))
     }
 
-    /// What an endpoint wants. The number of an account may have capitals, a domain in an event has
-    /// none.
-    fn filter(&self, record: &EndpointRecord) -> Option<Filter> {
-        let mut filter = record.matched_filter()?;
-        if self.defaults.event_account == EventAccount::Domain {
-            let domain = record.account_number.to_lowercase();
-            let is_another = domain != record.account_number;
-            filter.mail_account = is_another.then(|| domain.into());
-        }
-        Some(filter)
-    }
-
     /// How it is reached, and what it wants.
     pub(super) fn route(&self, record: &EndpointRecord) -> (Endpoint, Option<Filter>) {
         let concurrency = self.defaults.concurrency.get_usize();
@@ -135,7 +123,8 @@ impl Routes {
             saved_ms: record.endpoint.updated_ms,
             ..Endpoint::new(id, account, target)
         };
-        (endpoint, self.filter(record))
+        let is_by_domain = self.defaults.event_account == EventAccount::Domain;
+        (endpoint, record.matched_filter(is_by_domain))
     }
 }
 

@@ -9,9 +9,16 @@ use super::{EndpointRecord, FilterRecord, Members};
 
 impl EndpointRecord {
     /// The filter that notifications are matched with; `None`: the endpoint has none, and receives
-    /// nothing.
-    pub fn matched_filter(&self) -> Option<Filter> {
-        self.filter.as_ref().map(|found| matched(self, found))
+    /// nothing. Where events of mail name accounts by their domains (`is_by_domain`), these are in
+    /// lower case, and the number of an account may have capitals.
+    pub fn matched_filter(&self, is_by_domain: bool) -> Option<Filter> {
+        let mut filter = self.filter.as_ref().map(|found| matched(self, found))?;
+        if is_by_domain {
+            let domain = self.account_number.to_lowercase();
+            let is_another = domain != self.account_number;
+            filter.mail_account = is_another.then(|| domain.into());
+        }
+        Some(filter)
     }
 }
 
