@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// So much a delivery may be early, because timers are not exact.
+/// How early a delivery may be, because timers are not exact.
 const EARLY: Duration = Duration::from_millis(10);
 
 /// When the next delivery is due, if it is to be in time and not early.
