@@ -11,6 +11,22 @@ use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 use crate::connection::Connection;
 use crate::error::Result;
 
+/// Since when the first delivery that is owed to an endpoint, and is not claimed, is due. The
+/// endpoint is a range of one: where a column is to be equal PostgreSQL may take the index of all
+/// that is due as well, and read the rows of all other endpoints on the way.
+macro_rules! first_due {
+    ($endpoint:literal) => {
+        concat!(
+            "(SELECT due_ms FROM owed WHERE claimed_by IS NULL AND endpoint_id >= ",
+            $endpoint,
+            " AND endpoint_id <= ",
+            $endpoint,
+            " ORDER BY endpoint_id, due_ms LIMIT 1)"
+        )
+    };
+}
+pub(crate) use first_due;
+
 pub(crate) struct Statement {
     text: String,
     values: AnyArguments,

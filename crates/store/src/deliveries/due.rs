@@ -24,7 +24,7 @@ use crate::clock::SKEW_MS;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{Statement, first_due};
 
 /// Rows that are looked at from the one that is due first on, by how many may be claimed: more than
 /// one, so that dispatchers that look at the same time find different ones.
@@ -43,15 +43,18 @@ const SET_BACK: &str =
 const DUE_FIRST: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
     WHERE claimed_by IS NULL AND due_ms <= $1 ORDER BY due_ms LIMIT $2";
 /// From one endpoint to the next: the rows in between are not read.
-const ENDPOINTS: &str = "WITH RECURSIVE step (id, number) AS (\
+const ENDPOINTS: &str = concat!(
+    "WITH RECURSIVE step (id, number) AS (\
     SELECT MIN(endpoint_id), CAST(1 AS BIGINT) FROM owed WHERE claimed_by IS NULL AND endpoint_id > $1 \
     UNION ALL \
     SELECT (SELECT MIN(endpoint_id) FROM owed WHERE claimed_by IS NULL AND endpoint_id > step.id), step.number + 1 \
-    FROM step WHERE step.id IS NOT NULL AND step.number < $2) \
-    SELECT id, (SELECT MIN(due_ms) FROM owed WHERE claimed_by IS NULL AND endpoint_id = step.id) AS due_ms \
-    FROM step WHERE id IS NOT NULL";
+    FROM step WHERE step.id IS NOT NULL AND step.number < $2) SELECT id, ",
+    first_due!("step.id"),
+    " AS due_ms FROM step WHERE id IS NOT NULL"
+);
 const OF_ENDPOINT: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
-    WHERE claimed_by IS NULL AND endpoint_id = $1 AND due_ms <= $2 ORDER BY due_ms LIMIT $3";
+    WHERE claimed_by IS NULL AND endpoint_id >= $1 AND (endpoint_id, due_ms) <= ($1, $2) \
+    ORDER BY endpoint_id, due_ms LIMIT $3";
 
 /// What to claim, and of whom.
 struct Looking<'a> {

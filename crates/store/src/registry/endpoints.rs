@@ -23,14 +23,18 @@ use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{Statement, first_due};
 
 /// `SELECT` with the columns of an [`Endpoint`].
-pub(super) const SELECT: &str = "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.driver, \
+pub(super) const SELECT: &str = concat!(
+    "SELECT endpoint.id, endpoint.account_id, endpoint.name, endpoint.driver, \
     endpoint.settings, endpoint.sealed, endpoint.active, endpoint.retry_policy, endpoint.flow, \
     endpoint.fallback_id, endpoint.last_delivery_status, \
     endpoint.last_delivery_ms, endpoint.first_failure_ms, endpoint.created_ms, endpoint.updated_ms, \
-    (SELECT MIN(due_ms) FROM owed WHERE owed.claimed_by IS NULL AND owed.endpoint_id = endpoint.id) AS next_attempt_ms";
+    ",
+    first_due!("endpoint.id"),
+    " AS next_attempt_ms"
+);
 
 const TOUCH: &str = "UPDATE endpoint SET updated_ms = $1 WHERE id = $2 AND account_id = $3";
 

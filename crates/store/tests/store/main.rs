@@ -31,6 +31,7 @@ mod push;
 mod push_clocks;
 mod pushes;
 mod ranges;
+mod read_rows;
 mod refused;
 mod registration;
 mod restored;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         push_clocks::CASES,
         pushes::CASES,
         ranges::CASES,
+        read_rows::CASES,
         refused::CASES,
         registration::CASES,
         restored::CASES,

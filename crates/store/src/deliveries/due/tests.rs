@@ -19,7 +19,8 @@ fn endpoint(number: u128) -> String {
 }
 
 /// Deliveries of three endpoints that are due: as many as `number` says of one that must wait, and
-/// of one who lives has claimed; and ten more that are due later than all of these.
+/// of one who lives has claimed; and ten more that are due later than all of these, of an endpoint
+/// that has as many again which are not due yet.
 fn owing(number: u32) -> Connection {
     let connection = Connection::open_in_memory().expect("a database");
     for migration in MIGRATIONS {
@@ -30,6 +31,7 @@ fn owing(number: u32) -> Connection {
         (1, 1, number, "NULL"),
         (2, 1, number, "'lives'"),
         (3, 1_000_001, 1_000_010, "NULL"),
+        (3, 6_000_001, 6_000_000 + number, "NULL"),
     ] {
         let of = endpoint(of);
         let fill = format!(
