@@ -4,6 +4,8 @@
 //! Where no Kafka can be had each case says so and is counted as ignored.
 
 mod anew;
+mod compacted;
+mod refused;
 mod removed;
 mod shares;
 
@@ -29,7 +31,7 @@ const ARRIVAL: Duration = dovecast_testkit::PATIENCE;
 
 type Case = fn(RealKafka, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 13] = [
     (
         "members_of_a_group_share_the_partitions_and_each_record_is_read_once",
         |kafka, runtime| runtime.block_on(shares::shared(kafka)),
@@ -52,7 +54,7 @@ const CASES: [(&str, Case); 12] = [
     ),
     (
         "a_backlog_for_a_topic_with_small_batches_arrives_but_for_what_is_too_large_itself",
-        |kafka, runtime| runtime.block_on(small_batches(kafka)),
+        |kafka, runtime| runtime.block_on(refused::small_batches(kafka)),
     ),
     (
         "a_member_that_is_slower_than_the_group_allows_for_a_poll_keeps_its_partitions",
@@ -60,11 +62,15 @@ const CASES: [(&str, Case); 12] = [
     ),
     (
         "a_record_that_is_too_large_is_refused_alone_and_times_are_found",
-        |kafka, runtime| runtime.block_on(refused_and_times(kafka)),
+        |kafka, runtime| runtime.block_on(refused::and_times(kafka)),
     ),
     (
         "records_that_were_removed_are_told_apart_from_what_transactions_leave",
         |kafka, runtime| runtime.block_on(removed::told_apart_from_transactions(kafka)),
+    ),
+    (
+        "offsets_that_compaction_leaves_without_a_record_are_no_records_that_were_removed",
+        |kafka, runtime| runtime.block_on(compacted::is_nothing_removed(kafka)),
     ),
     (
         "what_a_topic_takes_is_known_from_its_settings",
@@ -320,72 +326,6 @@ async fn away(mut kafka: RealKafka) -> Result<()> {
     }
     drop(kafka);
     seen.check_once(20)
-}
-
-async fn refused_and_times(kafka: RealKafka) -> Result<()> {
-    let log = connect(&kafka)?;
-    let mut records = round(0);
-    records.insert(
-        3,
-        NewRecord {
-            value: vec![b'x'; 3_000_000].into(),
-            ..record(3, 9)
-        },
-    );
-    records.extend(round(1000));
-    let appended = log.append(records).await?;
-    ensure!(
-        (appended.appended, appended.refused) == (2 * USERS as usize, 1),
-        "{appended:?}"
-    );
-    let start = StartAt::Time(*START_MS + 500);
-    let positions = log.positions(TOPIC, start).await?;
-    let ends = log.positions(TOPIC, StartAt::End).await?;
-    let left: u64 = ends.iter().zip(&positions).map(|(end, at)| end - at).sum();
-    ensure!(left == u64::from(USERS), "{positions:?} of {ends:?}");
-    let mut reader = log.reader(TOPIC, start).await?;
-    let mut seen = Seen::default();
-    while seen.count() < USERS as usize {
-        seen.take(&tokio::time::timeout(ARRIVAL, reader.next()).await??)?;
-    }
-    ensure!(
-        seen.0.values().all(|numbers| *numbers == [1000]),
-        "{:?}",
-        seen.0
-    );
-    Ok(())
-}
-
-async fn small_batches(kafka: RealKafka) -> Result<()> {
-    let topic = "small";
-    kafka.create_topic_with(topic, 2, &[("max.message.bytes", "20000")])?;
-    let log = connect(&kafka)?;
-    let new = |number: u32, length| NewRecord {
-        topic: Arc::from(topic),
-        value: format!("{number} {}", "x".repeat(length)).into(),
-        ..record(number % USERS, number)
-    };
-    let mut records: Vec<NewRecord> = (0..3000).map(|number| new(number, 300)).collect();
-    records.insert(1500, new(3000, 50_000));
-    let appended = log.append(records).await?;
-    ensure!(
-        (appended.appended, appended.refused) == (3000, 1),
-        "{appended:?}"
-    );
-    let mut numbers = BTreeSet::new();
-    let mut reader = log.reader(topic, StartAt::Beginning).await?;
-    while numbers.len() < 3000 {
-        for record in tokio::time::timeout(ARRIVAL, reader.next()).await?? {
-            let text = String::from_utf8_lossy(&record.value).into_owned();
-            let number: u32 = text.split(' ').next().unwrap_or_default().parse()?;
-            ensure!(numbers.insert(number), "{number} is there twice");
-        }
-    }
-    ensure!(
-        !numbers.contains(&3000),
-        "the one that is too large is there"
-    );
-    Ok(())
 }
 
 async fn slow_member(kafka: RealKafka) -> Result<()> {
