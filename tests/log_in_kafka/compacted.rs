@@ -1,5 +1,5 @@
-//! Offsets whose records compaction has taken away: nothing is missing there that anybody could have
-//! read, so nobody is told that records were removed unread.
+//! Offsets whose records compaction has taken away: nothing is missing there that anybody could
+//! have read, so nobody is told that records were removed unread.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
