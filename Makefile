@@ -41,26 +41,11 @@ test soak: export DOVECAST_TESTS := all
 test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only these; DOVECAST_TEST_CLOCK=2030-06-01: as if it were that day)
 	$(if $(TESTS),cargo test $(TESTS),scripts/test)
 
-SOAK_ROUNDS ?= 3
-soak: deps-test fuzz ## the long tests of faults in full length, all of faults again and again (SOAK_ROUNDS=3), every case on every Dovecot, the packages as they are released, fuzz
-	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- relay::
-	DOVECAST_SOAK=1 cargo test --package dovecast-tests --test end_to_end -- ship::
-	DOVECAST_SOAK=1 cargo test --release --package dovecast-scale
-	DOVECAST_SOAK=1 cargo test --package dovecast-event --test arbitrary
-	DOVECAST_SOAK=1 cargo test --package dovecast-server --test abuse
-	for round in $$(seq $(SOAK_ROUNDS)); do \
-		cargo test --package dovecast-log --package dovecast-relay --tests && \
-		cargo test --package dovecast-dispatch --tests && \
-		cargo test --package dovecast-store --tests && \
-		cargo test --package dovecast-drivers --features kafka,lua --test kafka --test lua --test webhook && \
-		cargo test --package dovecast-server --test disk --test log_lines --test store_away --test crash --test rest && \
-		cargo test --package dovecast-tests --test nodes --test memory --test kafka_faults --test log_in_kafka || exit 1; \
-	done
-	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.3.21::
-	DOVECAST_ALL_DOVECOTS=1 cargo test --package dovecast-tests --test end_to_end -- 2.4.5::
-	PACKAGE_PROFILE=release cargo test --package dovecast-tests --test packages
+export SOAK_ROUNDS ?= 3
+soak: deps-test deps-build ## the long tests of faults in full length, all others again and again (SOAK_ROUNDS=3), every case on every Dovecot, the packages as they are released, fuzz
+	scripts/soak
 
-FUZZ_SECONDS ?= 60
+export FUZZ_SECONDS ?= 60
 fuzz: deps-build ## what reads bytes from outside, tried with any bytes (FUZZ_SECONDS=60: each so long; TARGETS: only these)
 	scripts/fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 
