@@ -3,6 +3,7 @@
 
 mod idle;
 mod metadata;
+mod notify;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::runtime::Runtime;
 use crate::case::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [idle::cases(), metadata::cases()].concat()
+    [idle::cases(), metadata::cases(), notify::cases()].concat()
 }
 
 const MAIL: &[u8] = b"From: =?utf-8?q?B=C3=B6b?= <bob@sender.example>\r\nTo: alice\r\n\

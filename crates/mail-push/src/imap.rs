@@ -1,16 +1,17 @@
 //! An IMAP client of our own: what mail push asks of a mail server, and no more (RFC 3501, 9051,
-//! 2177, 5464, 7162, 7628, 8970).
+//! 2177, 5464, 5465, 6154, 7162, 7628, 8970).
 //!
 //! One connection carries out one command at a time. Every line, literal and wait is bounded, and
 //! what waits in IDLE holds no buffer, so that tens of thousands of connections cost little. Which
 //! server it is says [`ImapServer`], who logs in says [`Login`]; what is read is checked by the
-//! fuzz target `imap`. Searching, appending and mailboxes other than the selected one are left out.
+//! fuzz target `imap`. Searching and appending are left out.
 
 mod client;
 mod commands;
 mod error;
 mod fetch;
 mod login;
+mod mailbox_name;
 mod reply;
 mod scan;
 mod server;

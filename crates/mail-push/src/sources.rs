@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use dovecot::{Doveadm, HttpNotify, NotifyWay, Registered, RegistrationError};
 pub use event_ids::{EventId, EventIds};
 pub use heard::{Heard, NewMail, What};
-pub use imap_idle::{Ended, IdleOptions, IdleStats, ImapIdle, Snapshot};
+pub use imap_idle::{Ended, IdleOptions, IdleStats, ImapIdle, Other, Snapshot};
 pub use mail_notify::{MailNotify, Names, NotifyOptions, NotifySink, NotifyStats, WhoseName};
 
 use crate::Person;

@@ -46,15 +46,19 @@ impl HeardSink for Channel {
     }
 }
 
-struct Listener {
+pub(super) struct Listener {
     told: Receiver<(Vec<String>, Snapshot)>,
     task: JoinHandle<Ended>,
-    snapshot: Snapshot,
+    pub(super) snapshot: Snapshot,
 }
 
 impl Listener {
     /// Listens; what is known of the mailbox at first is there when it returns.
-    fn start(runtime: &Runtime, server: ImapServer, known: Option<Snapshot>) -> Result<Self> {
+    pub(super) fn start(
+        runtime: &Runtime,
+        server: ImapServer,
+        known: Option<Snapshot>,
+    ) -> Result<Self> {
         let (sender, told) = channel();
         let options = IdleOptions {
             shortest_delay: Duration::from_millis(10),
@@ -77,7 +81,7 @@ impl Listener {
     }
 
     /// Events, this number of them, in as many rounds as it takes; at least one round.
-    fn rounds(&mut self, events: usize) -> Result<Vec<String>> {
+    pub(super) fn rounds(&mut self, events: usize) -> Result<Vec<String>> {
         let mut told = Vec::new();
         loop {
             let (more, snapshot) = self

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::client::{LONG_WAIT, Part, SHORT_WAIT, in_time, well};
 use super::reply::{Capabilities, Code, Data, Reply, Status, StatusItems};
-use super::{Client, ImapError};
+use super::{Client, ImapError, mailbox_name};
 
 /// A mailbox as SELECT has found it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,11 @@ impl Client {
     /// Whether the server makes the beginning of a text itself (RFC 8970).
     pub const fn has_preview(&self) -> bool {
         self.offered.offer(Capabilities::PREVIEW)
+    }
+
+    /// Whether the server tells of other mailboxes than the selected one (RFC 5465).
+    pub const fn has_notify(&self) -> bool {
+        self.offered.offer(Capabilities::NOTIFY)
     }
 
     /// Has the server say what has changed by UIDs (RFC 7162), if it can.
@@ -68,7 +73,7 @@ impl Client {
             None if self.offered.offer(Capabilities::CONDSTORE) => " (CONDSTORE)".to_owned(),
             None => String::new(),
         };
-        let name = mutf7(mailbox);
+        let name = mailbox_name::encoded(mailbox);
         let command = [
             Part::Text("EXAMINE "),
             Part::String(name.as_bytes()),
@@ -171,12 +176,43 @@ impl Client {
         }
     }
 
+    /// NOTIFY (RFC 5465): besides what happens in the selected mailbox the server says from now on
+    /// when mails come into any other one of the person, and how all of them are now. `false` if it
+    /// does not do that.
+    pub async fn notify(&mut self, heard: impl FnMut(Data)) -> Result<bool, ImapError> {
+        let command = "NOTIFY SET STATUS (selected-delayed (MessageNew MessageExpunge FlagChange)) \
+            (personal (MessageNew MessageExpunge))";
+        let done = self.run(&[Part::Text(command)], LONG_WAIT, heard).await?;
+        Ok(done.status == Status::Ok)
+    }
+
+    /// The mailboxes that have a use of their own (RFC 6154), for rubbish or for drafts for
+    /// instance; none where the server does not say.
+    pub async fn special_mailboxes(&mut self) -> Result<Vec<String>, ImapError> {
+        let mut found = Vec::new();
+        if !self.offered.offer(Capabilities::SPECIAL_USE) {
+            return Ok(found);
+        }
+        let listen = |data| {
+            if let Data::List { mailbox } = data {
+                found.push(mailbox);
+            }
+        };
+        let command = [Part::Text("LIST (SPECIAL-USE) \"\" \"*\"")];
+        let done = self.run(&command, SHORT_WAIT, listen).await?;
+        well("LIST", done)?;
+        Ok(found)
+    }
+
     /// What the server says next of the mailbox. Dovecot says "still here" in between.
     async fn next_change(&mut self) -> Result<Data, ImapError> {
         loop {
             self.rest();
             match self.reply().await? {
                 Reply::Data(Data::Status { status, code, text }) => {
+                    if has_lost(status, code.as_ref(), &text) {
+                        return Err(ImapError::Unavailable(text));
+                    }
                     let data = Data::Status { status, code, text };
                     super::client::end_of_session(&data)?;
                 }
@@ -192,7 +228,7 @@ impl Client {
     /// STATUS of a mailbox: the items by their names, `UIDNEXT UNSEEN`.
     pub async fn status(&mut self, mailbox: &str, items: &str) -> Result<StatusItems, ImapError> {
         let mut found = Vec::new();
-        let name = mutf7(mailbox);
+        let name = mailbox_name::encoded(mailbox);
         let command = [
             Part::Text("STATUS "),
             Part::String(name.as_bytes()),
@@ -201,7 +237,7 @@ impl Client {
             Part::Text(")"),
         ];
         let listen = |data| {
-            if let Data::MailboxStatus(items) = data {
+            if let Data::MailboxStatus { items, .. } = data {
                 found = items;
             }
         };
@@ -241,56 +277,14 @@ impl Client {
     }
 }
 
+/// Whether the server says that it has not told everything of which NOTIFY is to tell: it must be
+/// asked anew. The words are Dovecot's.
+fn has_lost(status: Status, code: Option<&Code>, text: &str) -> bool {
+    matches!(code, Some(Code::Other(code)) if code == "NOTIFICATIONOVERFLOW")
+        || status == Status::No && text.contains("NOTIFY")
+}
+
 /// Whether data is about the mailbox, and no words.
 const fn is_change(data: &Data) -> bool {
     !matches!(data, Data::Status { .. } | Data::Other)
-}
-
-/// A mailbox name in modified UTF-7 (RFC 3501 section 5.1.3).
-fn mutf7(name: &str) -> String {
-    use base64::Engine;
-    let mut out = String::new();
-    let mut coded: Vec<u8> = Vec::new();
-    let flush = |coded: &mut Vec<u8>, out: &mut String| {
-        if !coded.is_empty() {
-            let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&*coded);
-            out.push('&');
-            out.push_str(&text.replace('/', ","));
-            out.push('-');
-            coded.clear();
-        }
-    };
-    for character in name.chars() {
-        if matches!(character, ' '..='~') {
-            flush(&mut coded, &mut out);
-            out.push(character);
-            if character == '&' {
-                out.push('-');
-            }
-        } else {
-            let mut units = [0; 2];
-            let units = character.encode_utf16(&mut units);
-            coded.extend(units.iter().flat_map(|unit| unit.to_be_bytes()));
-        }
-    }
-    flush(&mut coded, &mut out);
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_in_modified_utf_7() {
-        for (name, coded) in [
-            ("INBOX", "INBOX"),
-            ("a & b", "a &- b"),
-            ("Entwürfe", "Entw&APw-rfe"),
-            ("日本語/メール", "&ZeVnLIqe-/&MOEw,DDr-"),
-            ("😀", "&2D3eAA-"),
-        ] {
-            assert_eq!(mutf7(name), coded, "{name}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::fetch::Fetched;
 use super::scan::{Scan, expected};
-use super::{ImapError, shown};
+use super::{ImapError, mailbox_name, shown};
 
 /// One reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +57,14 @@ pub enum Data {
         uids: Vec<UidRange>,
     },
     Fetch(Fetched),
-    /// Numbers of STATUS by their names, in capitals.
-    MailboxStatus(StatusItems),
+    /// What STATUS says of a mailbox.
+    MailboxStatus {
+        mailbox: String,
+        items: StatusItems,
+    },
+    List {
+        mailbox: String,
+    },
     /// Entries of METADATA with their values.
     Metadata(Vec<MetadataEntry>),
     Other,
@@ -108,8 +114,10 @@ impl Capabilities {
     pub(super) const OAUTHBEARER: Self = Self(1 << 9);
     pub(super) const SASL_IR: Self = Self(1 << 10);
     pub(super) const ID: Self = Self(1 << 11);
+    pub(super) const NOTIFY: Self = Self(1 << 12);
+    pub(super) const SPECIAL_USE: Self = Self(1 << 13);
 
-    const NAMES: [(&'static str, Self); 14] = [
+    const NAMES: [(&'static str, Self); 16] = [
         ("IDLE", Self::IDLE),
         ("CONDSTORE", Self::CONDSTORE),
         ("QRESYNC", Self::QRESYNC),
@@ -124,6 +132,8 @@ impl Capabilities {
         ("AUTH=OAUTHBEARER", Self::OAUTHBEARER),
         ("SASL-IR", Self::SASL_IR),
         ("ID", Self::ID),
+        ("NOTIFY", Self::NOTIFY),
+        ("SPECIAL-USE", Self::SPECIAL_USE),
     ];
 
     /// Whether all of these are offered.
@@ -212,7 +222,8 @@ fn data(scan: &mut Scan<'_>) -> Result<Data, ImapError> {
             let uids = uids(scan)?;
             Ok(Data::Vanished { earlier, uids })
         }
-        b"STATUS" => mailbox_status(scan).map(Data::MailboxStatus),
+        b"STATUS" => mailbox_status(scan),
+        b"LIST" => list(scan),
         b"METADATA" => metadata(scan).map(Data::Metadata),
         _ => Ok(Data::Other),
     }
@@ -262,9 +273,23 @@ fn uids(scan: &mut Scan<'_>) -> Result<Vec<UidRange>, ImapError> {
     }
 }
 
-fn mailbox_status(scan: &mut Scan<'_>) -> Result<StatusItems, ImapError> {
+/// A name; `None` for one that is no text, and so says nothing here.
+fn mailbox(scan: &mut Scan<'_>) -> Result<Option<String>, ImapError> {
+    scan.expect(" ")?;
+    Ok(scan.value()?.and_then(|name| mailbox_name::decoded(&name)))
+}
+
+/// Attributes, the separator, and the name of a mailbox; what is behind them is left out.
+fn list(scan: &mut Scan<'_>) -> Result<Data, ImapError> {
+    scan.expect(" ")?;
+    scan.skip()?;
     scan.expect(" ")?;
     scan.value()?;
+    Ok(mailbox(scan)?.map_or(Data::Other, |mailbox| Data::List { mailbox }))
+}
+
+fn mailbox_status(scan: &mut Scan<'_>) -> Result<Data, ImapError> {
+    let mailbox = mailbox(scan)?;
     scan.expect(" (")?;
     let mut items = Vec::new();
     while !scan.takes(b")") {
@@ -273,7 +298,10 @@ fn mailbox_status(scan: &mut Scan<'_>) -> Result<StatusItems, ImapError> {
         items.push((name, scan.number()?));
         scan.takes(b" ");
     }
-    Ok(items)
+    Ok(mailbox.map_or(Data::Other, |mailbox| Data::MailboxStatus {
+        mailbox,
+        items,
+    }))
 }
 
 /// Entries with values (RFC 5464 section 4.4.1), or names alone, which are told of changes.

@@ -3,8 +3,10 @@
 //! A task waits with next to no memory. What came, went and changed while it was away it finds by
 //! QRESYNC (RFC 7162), or by comparing the mailbox with its [`Snapshot`]. A server that is away is
 //! tried again with growing delays that differ from person to person; a login that is refused ends
-//! the listening. Other mailboxes than one, keywords and NOTIFY (RFC 5465) are left out.
+//! the listening. Of other mailboxes mails that come are told of, if the server tells of them by
+//! NOTIFY (RFC 5465). Keywords are left out.
 
+mod others;
 mod round;
 mod snapshot;
 mod sync;
@@ -19,14 +21,16 @@ use super::back_off::delay;
 use super::{HeardSink, read};
 use crate::Person;
 use crate::imap::{Client, ImapError, ImapServer, Login};
+use others::AllTold;
 use round::Round;
 
+pub use others::Other;
 pub use snapshot::{MAX_RUNS, Snapshot};
 
 /// How mailboxes are heard over IDLE.
 #[derive(Clone, Debug)]
 pub struct IdleOptions {
-    /// Name of the mailbox, in UTF-8.
+    /// Name of the mailbox that is selected, in UTF-8.
     pub mailbox: Arc<str>,
     /// How long one IDLE lasts at most. Servers end it after 30 minutes, routers sooner.
     pub renew_after: Duration,
@@ -151,10 +155,10 @@ impl ImapIdle {
             // Opening needs far more memory than waiting: its future lives on the heap meanwhile.
             let opened = Box::pin(self.open(&person, &login, &mut known)).await;
             let error = match opened {
-                Ok(client) => {
+                Ok(opened) => {
                     self.stats.opened.fetch_add(1, Ordering::Relaxed);
                     let _listening = Listening::new(&self.stats);
-                    self.stay(client, &person, &mut known, &mut failures).await
+                    self.stay(opened, &person, &mut known, &mut failures).await
                 }
                 Err(error) => error,
             };
@@ -195,17 +199,18 @@ impl ImapIdle {
             Err(_) => &self.stats.failed,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        opened?.logout().await;
+        opened?.0.logout().await;
         Ok(())
     }
 
-    /// Connects, logs in, selects, and tells what has happened meanwhile.
+    /// Connects, logs in, selects, and tells what has happened meanwhile; gives what was said of
+    /// other mailboxes and not looked at, too.
     async fn open(
         &self,
         person: &Person,
         login: &Login,
         known: &mut Option<Snapshot>,
-    ) -> Result<Client, ImapError> {
+    ) -> Result<(Client, AllTold), ImapError> {
         let _place = self.opening.acquire().await;
         let mut client = Client::connect(&self.server).await?;
         client.login(login).await?;
@@ -214,54 +219,73 @@ impl ImapIdle {
         }
         client.tell_name().await?;
         let mut round = Round::new(known.take().unwrap_or_default());
-        let opened = sync::open(&mut client, &self.options.mailbox, &mut round).await;
-        self.finish(round, person, known, opened).await?;
-        Ok(client)
+        let mailbox = &self.options.mailbox;
+        let opened = match sync::open(&mut client, mailbox, &mut round).await {
+            Ok(()) => others::open(&mut client, mailbox, &mut round).await,
+            Err(error) => Err(error),
+        };
+        let told = self.finish(round, person, known, opened).await?;
+        Ok((client, told))
     }
 
     /// Waits in IDLE and tells what happens, until the connection ends.
     async fn stay(
         &self,
-        mut client: Client,
+        (mut client, mut told): (Client, AllTold),
         person: &Person,
         known: &mut Option<Snapshot>,
         failures: &mut u32,
     ) -> ImapError {
         loop {
+            let longest = if told.is_empty() {
+                self.options.renew_after
+            } else {
+                Duration::ZERO
+            };
             let mut round = Round::new(known.take().unwrap_or_default());
-            let renew_after = self.options.renew_after;
-            let waited = client.idle(renew_after, |data| round.hear(&data)).await;
+            round.told = std::mem::take(&mut told);
+            let waited = client.idle(longest, |data| round.hear(&data)).await;
             let done = Box::pin(async {
                 let done = match waited {
-                    Ok(_) if round.snapshot.is_complete() => Ok(()),
-                    Ok(_) => sync::catch_up(&mut client, &mut round).await,
+                    Ok(_) => self.complete(&mut client, &mut round).await,
                     Err(error) => Err(error),
                 };
                 self.finish(round, person, known, done).await
             });
-            if let Err(error) = done.await {
-                return error;
+            match done.await {
+                Ok(left) => told = left,
+                Err(error) => return error,
             }
             *failures = 0;
         }
     }
 
+    /// Asks for what the server has only hinted at.
+    async fn complete(&self, client: &mut Client, round: &mut Round) -> Result<(), ImapError> {
+        if !round.snapshot.is_complete() {
+            sync::catch_up(client, round).await?;
+        }
+        others::visit(client, &self.options.mailbox, round).await
+    }
+
     /// Ends a round: what was heard is stored, and the mailbox is known as it is now; or nothing of
-    /// it counts, and the next round finds the same again.
+    /// it counts, and the next round finds the same again. Gives what was said of other mailboxes
+    /// and not looked at.
     async fn finish(
         &self,
-        round: Round,
+        mut round: Round,
         person: &Person,
         known: &mut Option<Snapshot>,
         done: Result<(), ImapError>,
-    ) -> Result<(), ImapError> {
+    ) -> Result<AllTold, ImapError> {
+        let told = std::mem::take(&mut round.told);
         if let Err(error) = done {
             *known = round.before();
             return Err(error);
         }
         if !round.has_changed() {
             *known = Some(round.snapshot);
-            return Ok(());
+            return Ok(told);
         }
         let heard = round.heard(&self.options.mailbox);
         if !self.sink.take(person, &heard, &round.snapshot).await {
@@ -280,6 +304,6 @@ impl ImapIdle {
             .renumbered
             .fetch_add(renumbered, Ordering::Relaxed);
         *known = Some(round.snapshot);
-        Ok(())
+        Ok(told)
     }
 }

@@ -37,10 +37,31 @@ fn what_servers_say_of_a_mailbox_is_read() {
             },
         ),
         ("* FLAGS (\\Seen)", Data::Other),
-        ("* LIST () \"/\" a", Data::Other),
+        (
+            "* LIST () \"/\" a",
+            Data::List {
+                mailbox: "a".into(),
+            },
+        ),
+        (
+            "* LIST (\\HasNoChildren \\Trash) NIL \"Entw&APw-rfe\" (\"OLDNAME\" (\"b\"))",
+            Data::List {
+                mailbox: "Entwürfe".into(),
+            },
+        ),
         (
             "* STATUS \"a b\" (messages 4 UIDNEXT 5)",
-            Data::MailboxStatus(vec![("MESSAGES".into(), 4), ("UIDNEXT".into(), 5)]),
+            Data::MailboxStatus {
+                mailbox: "a b".into(),
+                items: vec![("MESSAGES".into(), 4), ("UIDNEXT".into(), 5)],
+            },
+        ),
+        (
+            "* STATUS {9}\r\nEntwürfe (MESSAGES 4)",
+            Data::MailboxStatus {
+                mailbox: "Entwürfe".into(),
+                items: vec![("MESSAGES".into(), 4)],
+            },
         ),
         (
             "* METADATA \"\" (/private/a \"user=11@3\" /private/b NIL)",

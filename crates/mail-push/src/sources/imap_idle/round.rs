@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::Snapshot;
+use super::others::{self, AllTold};
 use crate::imap::Data;
 use crate::sources::{Heard, NewMail, What};
 
@@ -18,6 +19,9 @@ pub(super) struct Round {
     before: Option<Snapshot>,
     changes: Vec<What>,
     came: Vec<NewMail>,
+    came_elsewhere: Vec<Heard>,
+    /// What was said of other mailboxes and not looked at yet.
+    pub(super) told: AllTold,
     /// Events that were dropped.
     pub(super) dropped: u64,
     /// Whether the mails have other UIDs than before.
@@ -31,6 +35,8 @@ impl Round {
             before: None,
             changes: Vec::new(),
             came: Vec::new(),
+            came_elsewhere: Vec::new(),
+            told: AllTold::new(),
             dropped: 0,
             is_renumbered: false,
         }
@@ -43,8 +49,16 @@ impl Round {
         }
     }
 
+    /// Takes in what the server says of mailboxes that are not selected.
+    pub(super) fn hear_of_others(&mut self, data: &Data) {
+        if let Data::MailboxStatus { mailbox, items } = data {
+            others::keep(&mut self.told, mailbox, items);
+        }
+    }
+
     /// Takes in what the server says.
     pub(super) fn hear(&mut self, data: &Data) {
+        self.hear_of_others(data);
         let changes = matches!(
             data,
             Data::Exists(_) | Data::Expunge(_) | Data::Vanished { .. } | Data::Fetch(_)
@@ -82,6 +96,23 @@ impl Round {
         }
     }
 
+    /// Adds mails that came into another mailbox.
+    pub(super) fn came_into(&mut self, mailbox: &str, uidvalidity: u32, mails: Vec<NewMail>) {
+        let mailbox: Arc<str> = mailbox.into();
+        for mail in mails {
+            if self.came_elsewhere.len() >= MAX_EVENTS {
+                self.dropped += 1;
+                continue;
+            }
+            self.came_elsewhere.push(Heard {
+                mailbox: Arc::clone(&mailbox),
+                uidvalidity,
+                what: What::Came(Box::new(mail)),
+                unseen: None,
+            });
+        }
+    }
+
     /// Whether there is anything to be stored.
     pub(super) fn has_changed(&self) -> bool {
         self.before
@@ -89,6 +120,7 @@ impl Round {
             .is_some_and(|before| *before != self.snapshot)
             || !self.changes.is_empty()
             || !self.came.is_empty()
+            || !self.came_elsewhere.is_empty()
     }
 
     /// The mailbox before the round; `None` if nothing was known of it.
@@ -98,7 +130,7 @@ impl Round {
     }
 
     /// What was heard: what happened to mails that were there, then the mails that came and are
-    /// there still, with the flags they have now.
+    /// there still, with the flags they have now, then those that came into other mailboxes.
     pub(super) fn heard(&self, mailbox: &Arc<str>) -> Vec<Heard> {
         let unseen = self.snapshot.unseen();
         let new_from = self
@@ -127,7 +159,8 @@ impl Round {
             .iter()
             .filter(|what| uid(what) < new_from)
             .cloned();
-        changes.chain(came).map(heard).collect()
+        let elsewhere = self.came_elsewhere.iter().cloned();
+        changes.chain(came).map(heard).chain(elsewhere).collect()
     }
 
     /// Mails that came, to be looked at.

@@ -5,9 +5,12 @@
 //! It is enough to say which mail `* 7 EXPUNGE` is about, and what has changed while nobody was
 //! there. No I/O.
 
+use std::collections::BTreeMap;
+
 use dovecast_event::Flags;
 use serde::{Deserialize, Serialize};
 
+use super::others::Other;
 use crate::imap::{Data, Fetched, UidRange};
 use crate::sources::What;
 
@@ -28,6 +31,9 @@ pub struct Snapshot {
     /// Mails before the first run.
     below: u32,
     runs: Vec<Run>,
+    /// Other mailboxes, where the server tells of them (RFC 5465).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, Other>,
 }
 
 /// Mails with these flags, and all UIDs from the first to the last.

@@ -178,32 +178,47 @@ async fn look_at(client: &mut Client, round: &mut Round, new_from: u32) -> Resul
             ..NewMail::default()
         });
     }
-    let looked_at = &uids[uids.len().saturating_sub(MAX_LOOKED_AT)..];
+    if uids.is_empty() {
+        return Ok(());
+    }
+    let mut mails = round.take_came();
+    let from = mails.len().saturating_sub(uids.len());
+    describe_all(client, &mut mails[from..], |data| round.hear(&data)).await?;
+    for mail in mails {
+        round.came(mail);
+    }
+    Ok(())
+}
+
+/// Looks at mails of the selected mailbox, at the newest of very many.
+pub(super) async fn describe_all(
+    client: &mut Client,
+    mails: &mut [NewMail],
+    mut heard: impl FnMut(Data),
+) -> Result<(), ImapError> {
+    let from = mails.len().saturating_sub(MAX_LOOKED_AT);
+    let looked_at = &mut mails[from..];
     let (Some(first), Some(last)) = (looked_at.first(), looked_at.last()) else {
         return Ok(());
     };
+    let uids = format!("{}:{}", first.uid, last.uid);
     let text = if client.has_preview() {
         "PREVIEW"
     } else {
         "BODY.PEEK[]<0.16384>"
     };
     let items = format!("UID BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)] {text}");
-    let mut mails = round.take_came();
     client
-        .fetch(&format!("{first}:{last}"), &items, |data| match data {
+        .fetch(&uids, &items, |data| match data {
             Data::Fetch(fetched) if fetched.header.is_some() || fetched.body.is_some() => {
-                let mail = mails.iter_mut().find(|mail| Some(mail.uid) == fetched.uid);
-                if let Some(mail) = mail {
+                let mut mails = looked_at.iter_mut();
+                if let Some(mail) = mails.find(|mail| Some(mail.uid) == fetched.uid) {
                     describe(mail, &fetched);
                 }
             }
-            other => round.hear(&other),
+            other => heard(other),
         })
-        .await?;
-    for mail in mails {
-        round.came(mail);
-    }
-    Ok(())
+        .await
 }
 
 fn describe(mail: &mut NewMail, fetched: &Fetched) {
