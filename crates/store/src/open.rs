@@ -357,11 +357,12 @@ async fn must_be_a_database(connect: &AnyConnectOptions) -> std::result::Result<
 }
 
 /// No default of the server or of the user may weaken what a commit means, or let what is forgotten
-/// hold the feed.
+/// hold the feed. Statements are planned each time: a plan that was made while a queue was empty
+/// reads all of it, and would be kept until it is analysed next, a minute into an outage.
 pub(crate) fn postgres_settings(statement_timeout: Duration) -> String {
     let timeout_ms = statement_timeout.as_millis();
     format!(
-        "SET synchronous_commit = on; SET statement_timeout = {timeout_ms}; \
+        "SET synchronous_commit = on; SET statement_timeout = {timeout_ms}; SET plan_cache_mode = force_custom_plan; \
          SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}; {KEEPALIVE}"
     )
 }

@@ -168,7 +168,9 @@ impl Store {
         let mut before = "g".to_owned();
         while attempts.len() < most {
             let found = sqlx::query(
-                "SELECT id, content FROM attempts WHERE endpoint_id = $1 AND id < $2 ORDER BY id DESC LIMIT 20",
+                // A range of one endpoint: see `first_due`.
+                "SELECT id, content FROM attempts WHERE endpoint_id >= $1 AND (endpoint_id, id) < ($1, $2) \
+                 ORDER BY endpoint_id DESC, id DESC LIMIT 20",
             )
             .bind(endpoint.to_string())
             .bind(before.clone())

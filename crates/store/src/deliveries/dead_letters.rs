@@ -60,13 +60,15 @@ const SELECT: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALE
     is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE dead_letter.id < $1 ORDER BY dead_letter.id DESC LIMIT $2";
 
+// Of one endpoint letters are a range of an index, as in `first_due`.
 const SELECT_OF: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
     is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
-    WHERE endpoint_id = $1 AND dead_letter.id < $2 ORDER BY dead_letter.id DESC LIMIT $3";
+    WHERE endpoint_id >= $1 AND (endpoint_id, dead_letter.id) < ($1, $2) \
+    ORDER BY endpoint_id DESC, dead_letter.id DESC LIMIT $3";
 const DROP_ONE: &str =
     "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 RETURNING body_id";
 const DROP_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
-    WHERE endpoint_id = $1 AND time_ms >= $2 ORDER BY id LIMIT $3) RETURNING body_id";
+    WHERE endpoint_id >= $1 AND endpoint_id <= $1 AND time_ms >= $2 ORDER BY endpoint_id, id LIMIT $3) RETURNING body_id";
 /// Most dead letters that one statement drops, so that others need not wait long.
 const DROPPED_AT_A_TIME: i64 = 500;
 

@@ -38,8 +38,7 @@ const AT_A_TIME: i64 = 1_000;
 /// How long until the next line that says that a clock was set back.
 const TELL_EVERY_MS: i64 = 60_000;
 
-const SET_BACK: &str =
-    "SELECT made_ms FROM owed WHERE claimed_by IS NULL ORDER BY made_ms DESC LIMIT 1";
+const SET_BACK: &str = "SELECT made_ms FROM owed WHERE claimed_by IS NULL AND made_ms > $1 ORDER BY made_ms DESC LIMIT 1";
 const DUE_FIRST: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
     WHERE claimed_by IS NULL AND due_ms <= $1 ORDER BY due_ms LIMIT $2";
 /// From one endpoint to the next: the rows in between are not read.
@@ -94,12 +93,12 @@ impl Store {
     /// After the clock was set back, times that were decided on before lie further ahead than was
     /// meant: they are now.
     async fn make_due_what_was_set_back(&self, now_ms: Millis) -> Result<()> {
-        let last = sqlx::query(SET_BACK)
+        let believed = now_ms.saturating_add(SKEW_MS);
+        let ahead = sqlx::query(SET_BACK)
+            .bind(believed)
             .fetch_optional(&self.database.pool)
             .await?;
-        let last = last.map(|last| row::number(&last, "made_ms")).transpose()?;
-        let believed = now_ms.saturating_add(SKEW_MS);
-        if last.is_none_or(|made_ms| made_ms <= believed) {
+        if ahead.is_none() {
             return Ok(());
         }
         let mut deliveries = 0;

@@ -31,10 +31,13 @@ const CONTENT: &str = "SELECT content FROM owed WHERE endpoint_id = $1 AND notif
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 \
     RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
-const LAST: &str = "SELECT MAX(id) AS id FROM dead_letter WHERE endpoint_id = $1";
+// Of one endpoint letters and deliveries are a range of an index, as in `first_due`.
+const LAST: &str = "SELECT (SELECT id FROM dead_letter WHERE endpoint_id >= $1 AND endpoint_id <= $1 \
+    ORDER BY endpoint_id DESC, id DESC LIMIT 1) AS id";
 /// Takes dead letters of an endpoint up to the last one when this began: what dies meanwhile stays.
 const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
-    WHERE endpoint_id = $1 AND time_ms >= $2 AND id <= $3 AND is_base64 <> 1 ORDER BY id LIMIT $4) \
+    WHERE endpoint_id >= $1 AND (endpoint_id, id) <= ($1, $3) AND time_ms >= $2 AND is_base64 <> 1 \
+    ORDER BY endpoint_id, id LIMIT $4) \
     RETURNING notification_id, COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, \
     body_id";
 
@@ -151,11 +154,12 @@ impl Store {
             due.bind(due_ms).push(", made_ms = ").bind(now_ms);
             due.push(", failures = 0");
             due.push(" WHERE endpoint_id = ").bind(endpoint.to_string());
-            due.push(" AND notification_id IN (SELECT notification_id FROM owed WHERE claimed_by IS NULL AND endpoint_id = ");
-            due.bind(endpoint.to_string()).push(" AND due_ms > ");
-            due.bind(due_ms).push(" AND due_ms < ").bind(BEHIND);
-            due.push(" LIMIT ").bind(PART).push(self.skip_locked());
-            due.push(")");
+            due.push(" AND notification_id IN (SELECT notification_id FROM owed WHERE claimed_by IS NULL AND (endpoint_id, due_ms) > (");
+            due.bind(endpoint.to_string()).push(", ").bind(due_ms);
+            due.push(") AND (endpoint_id, due_ms) < (");
+            due.bind(endpoint.to_string()).push(", ").bind(BEHIND);
+            due.push(") ORDER BY endpoint_id, due_ms LIMIT ").bind(PART);
+            due.push(self.skip_locked()).push(")");
             let mut connection = self.database.pool.acquire().await?;
             let rows = due.execute(&mut connection).await?;
             deliveries += rows;

@@ -33,6 +33,17 @@ const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user
     AND (other.due_ms < push.due_ms OR (other.due_ms = push.due_ms AND other.id < push.id))))) \
     AND NOT EXISTS (SELECT 1 FROM push_held WHERE push_held.lane = device.lane AND push_held.until_ms > $2 \
     AND push_held.until_ms <= $5)";
+const IS_HELD: &str =
+    "SELECT 1 AS here FROM push_held WHERE until_ms > $1 AND until_ms <= $2 LIMIT 1";
+/// What waits for a service that has asked for time is due when that is over: it is not looked at
+/// again and again meanwhile, however much it is.
+const PUT_OFF: &str = "UPDATE push_waiting SET due_ms = COALESCE((SELECT push_held.until_ms FROM push_held \
+    JOIN push_subscription AS device ON device.lane = push_held.lane WHERE device.id = push_waiting.subscription_id), due_ms) \
+    WHERE id IN (SELECT push.id FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
+    JOIN push_held ON push_held.lane = device.lane WHERE push.due_ms <= $1 AND push.claimed_until_ms <= $1 \
+    AND push_held.until_ms > $1 AND push_held.until_ms <= $2 LIMIT $3)";
+/// Pushes that are put off at a time.
+const PUT_OFF_AT_A_TIME: i64 = 1_000;
 const HOLD: &str = "INSERT INTO push_held (lane, asked_ms, until_ms) VALUES ($1, $2, $3) \
     ON CONFLICT (lane) DO UPDATE SET asked_ms = excluded.asked_ms, until_ms = excluded.until_ms";
 const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
@@ -113,6 +124,7 @@ impl Store {
         let now = self.push_now().await?;
         let now_ms = now.now_ms;
         let set_back_ms = now_ms + 10 * CLAIM_MS;
+        self.put_off_held(now_ms).await?;
         let due = self
             .due_pushes((now_ms, set_back_ms), limits, lanes)
             .await?;
@@ -177,6 +189,24 @@ impl Store {
             .bind(now_ms.saturating_add(for_ms.min(deadline_ms())))
             .execute(&self.database.pool)
             .await?;
+        Ok(())
+    }
+
+    async fn put_off_held(&self, now_ms: i64) -> Result<()> {
+        let believed_ms = now_ms.saturating_add(deadline_ms());
+        let held = sqlx::query(IS_HELD)
+            .bind(now_ms)
+            .bind(believed_ms)
+            .fetch_optional(&self.database.pool)
+            .await?;
+        if held.is_some() {
+            sqlx::query(PUT_OFF)
+                .bind(now_ms)
+                .bind(believed_ms)
+                .bind(PUT_OFF_AT_A_TIME)
+                .execute(&self.database.pool)
+                .await?;
+        }
         Ok(())
     }
 

@@ -184,6 +184,9 @@ async fn a_service_that_has_asked_for_time_has_it_from_all_nodes(test: Test) -> 
     ensure!(claimed.len() == 1 && claimed[0].address.lane() == "https://quick.example");
     accept(&store, &claimed).await?;
     ensure!(claim(&store.another_node()).await?.is_empty());
+    // Until then it is not looked at again.
+    let put_off = "push_waiting JOIN push_held ON push_waiting.due_ms = push_held.until_ms";
+    ensure!(test.count(put_off)? == 1);
     test.clock.pass(MINUTE_MS);
     ensure!(claim(&store).await?.len() == 1);
     // It is believed up to the deadline of a push.

@@ -2,15 +2,19 @@
 //! counted beside the statements; here the real claims run, and PostgreSQL counts for itself.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_dispatch::ledger::{BEHIND, Ledger};
-use dovecast_notification::EndpointId;
+use dovecast_dispatch::ledger::{BEHIND, Happened, Ledger};
+use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_store::Store;
 use uuid::Uuid;
 
 use crate::cuts::until;
 use crate::setup::{Kind, Test, cases};
 
-cases![a_claim_finds_what_is_due_behind_many_that_must_wait_and_reads_no_more_for_them];
+cases![
+    a_claim_finds_what_is_due_behind_many_that_must_wait_and_reads_no_more_for_them,
+    a_plan_that_was_made_while_nothing_was_owed_is_not_kept,
+    what_is_shown_of_one_endpoint_reads_nothing_of_the_others,
+];
 
 const MUST_WAIT: EndpointId = EndpointId(Uuid::from_u128(1));
 const IS_UP: EndpointId = EndpointId(Uuid::from_u128(3));
@@ -53,15 +57,14 @@ fn owe(test: &Test, number: u64) -> Result<()> {
             "NULL",
         ),
         of_key,
-        "ANALYZE owed".to_owned(),
     ] {
         test.execute(&statement)?;
     }
     Ok(())
 }
 
-/// Rows and entries of indexes that were read of what is owed, by all connections that have ended.
-async fn rows_read(test: &Test) -> Result<u64> {
+/// Rows and entries of indexes of a table that were read, by all connections that have ended.
+async fn rows_read(test: &Test, table: &str) -> Result<u64> {
     let Kind::Postgres(postgres) = &test.kind else {
         return Ok(0);
     };
@@ -69,9 +72,11 @@ async fn rows_read(test: &Test) -> Result<u64> {
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
     // A connection's counts are there for others when it has ended.
     until(|| Ok((postgres.query(&test.url, others)?.trim() == "0").then_some(()))).await?;
-    let read = "SELECT (SELECT seq_tup_read + COALESCE(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'owed') \
-        + (SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'owed')";
-    let read = postgres.query(&test.url, read)?;
+    let read = format!(
+        "SELECT (SELECT seq_tup_read + COALESCE(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = '{table}') \
+         + (SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = '{table}')"
+    );
+    let read = postgres.query(&test.url, &read)?;
     read.trim()
         .parse()
         .with_context(|| format!("no number: {read}"))
@@ -99,10 +104,11 @@ async fn claim(store: &Store) -> Result<()> {
 async fn read_where(test: &Test, number: u64) -> Result<u64> {
     test.open().await?.close().await;
     owe(test, number)?;
+    test.execute("ANALYZE owed")?;
     test.open().await?.close().await;
-    let before = rows_read(test).await?;
+    let before = rows_read(test, "owed").await?;
     test.open().await?.close().await;
-    let opened = rows_read(test).await?;
+    let opened = rows_read(test, "owed").await?;
     let other = test.open().await?;
     other.beat(0, ALIVE_MS).await?;
     other.close().await;
@@ -110,7 +116,7 @@ async fn read_where(test: &Test, number: u64) -> Result<u64> {
     let store = test.open().await?;
     claim(&store).await?;
     store.close().await;
-    let read = rows_read(test).await? - opened;
+    let read = rows_read(test, "owed").await? - opened;
     Ok(read.saturating_sub(2 * (opened - before)))
 }
 
@@ -126,5 +132,83 @@ async fn a_claim_finds_what_is_due_behind_many_that_must_wait_and_reads_no_more_
             "{many} rows were read where much is owed, {few} where little is"
         );
     }
+    Ok(())
+}
+
+async fn a_plan_that_was_made_while_nothing_was_owed_is_not_kept(test: Test) -> Result<()> {
+    const OWED: u64 = 20_000;
+    let mut options = test.options()?;
+    // Plans belong to a connection.
+    options.max_connections = 1;
+    let store = Store::open(&options).await?;
+    test.execute("VACUUM")?;
+    for _ in 0..10 {
+        let claimed = store.claim_owed_except(0, 3, vec![MUST_WAIT]).await?;
+        ensure!(claimed.is_empty(), "{claimed:?}");
+        let done = Happened::Done((MUST_WAIT, notification_id(1)));
+        store.record(&[done]).await?;
+    }
+    owe(&test, OWED)?;
+    test.execute("DELETE FROM owed WHERE claimed_by = 'lives'")?;
+    claim(&store).await?;
+    let done = (1..=20).map(|number| Happened::Done((MUST_WAIT, notification_id(number))));
+    store.record(&done.collect::<Vec<_>>()).await?;
+    store.close().await;
+    let read = rows_read(&test, "owed").await?;
+    // What was made to be read is read once, to be deleted.
+    ensure!(read < OWED * 8, "{read} rows were read");
+    Ok(())
+}
+
+/// The notification of this number, as [`owe`] writes its id.
+fn notification_id(number: u64) -> NotificationId {
+    let id = format!("00000000-0000-0000-0000-{number:012}");
+    NotificationId(id.parse().unwrap_or_default())
+}
+
+async fn what_is_shown_of_one_endpoint_reads_nothing_of_the_others(test: Test) -> Result<()> {
+    const OTHERS: u64 = 20_000;
+    let store = test.open().await?;
+    let numbers = format!(
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {OTHERS})"
+    );
+    let id = |from: u64| {
+        format!(
+            "'00000000-0000-0000-0000-' || SUBSTR(CAST(1000000000000 + {from} + value AS VARCHAR(13)), 2)"
+        )
+    };
+    // One has some letters, which are older than the many of another one.
+    for (endpoint, from, most) in [(IS_UP, 0, 20), (MUST_WAIT, 100_000, OTHERS)] {
+        let id = id(from);
+        test.execute(&format!(
+            "{numbers} INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, content, is_base64, account_id) \
+             SELECT {id}, '{endpoint}', {id}, '', value, 1, '{{}}', 0, '' FROM n WHERE value <= {most}"
+        ))?;
+        test.execute(&format!(
+            "{numbers} INSERT INTO attempts (id, endpoint_id, first_ms, last_ms, content) \
+             SELECT {id}, '{endpoint}', value, value, '{{\"said\":[],\"rows\":[]}}' FROM n WHERE value <= {most}"
+        ))?;
+    }
+    test.execute("ANALYZE")?;
+    store.close().await;
+    let before = (
+        rows_read(&test, "dead_letter").await?,
+        rows_read(&test, "attempts").await?,
+    );
+    let store = test.open().await?;
+    let letters = store.dead_letters_of(IS_UP, None, 10).await?;
+    ensure!(letters.len() == 10, "{}", letters.len());
+    store.attempts(IS_UP, 10).await?;
+    ensure!(store.redeliver(IS_UP, notification_id(7)).await?);
+    ensure!(store.redeliver_since(IS_UP, 0).await? == 19);
+    store.close().await;
+    let read = (
+        rows_read(&test, "dead_letter").await? - before.0,
+        rows_read(&test, "attempts").await? - before.1,
+    );
+    ensure!(
+        read.0 < OTHERS / 10 && read.1 < OTHERS / 10,
+        "{read:?} rows were read"
+    );
     Ok(())
 }

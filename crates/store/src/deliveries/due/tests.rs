@@ -89,7 +89,7 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
     let (third, fourth) = (endpoint(3), endpoint(4));
     let until_ms = NOW_MS + SKEW_MS;
     let cases: [(&str, &[&dyn ToSql], usize); 8] = [
-        (SET_BACK, &[], 1),
+        (SET_BACK, &[&until_ms], 0),
         (DEAD, &[&"us", &NOW_MS, &until_ms], 0),
         (DUE_FIRST, &[&NOW_MS, &1_000], 1_000),
         (ENDPOINTS, &[&"", &PAGE], 3),
