@@ -186,13 +186,21 @@ fn read(notification: &Notification) -> Option<Read> {
     if bytes > MAX_BYTES {
         return None;
     }
-    let message: serde_json::Value = serde_json::from_slice(&notification.message).ok()?;
-    let timestamp: serde_json::Value = serde_json::from_slice(&notification.timestamp).ok()?;
-    let longest = longest(&message).max(longest(&timestamp));
+    let mut longest_of_all = 0;
     let text = |text: &str| Value::from(text.to_owned());
     let mut context = Context::with_env(Arc::clone(&STANDARD));
-    context.add_variable_from_value("message", cel::to_value(message).ok()?);
-    context.add_variable_from_value("timestamp", cel::to_value(timestamp).ok()?);
+    // JSON may hold what no value can be made of, half of a surrogate pair or 1e400 for instance:
+    // what asks for it cannot be told then, and what does not is as true as ever.
+    for (name, json) in [
+        ("message", &notification.message),
+        ("timestamp", &notification.timestamp),
+    ] {
+        let json: Option<serde_json::Value> = serde_json::from_slice(json).ok();
+        longest_of_all = json.as_ref().map_or(0, longest).max(longest_of_all);
+        if let Some(value) = json.and_then(|json| cel::to_value(json).ok()) {
+            context.add_variable_from_value(name, value);
+        }
+    }
     context.add_variable_from_value("application", text(&notification.application));
     context.add_variable_from_value("event_type", text(&notification.event_type));
     context.add_variable_from_value("account_id", text(&notification.account));
@@ -200,7 +208,7 @@ fn read(notification: &Notification) -> Option<Read> {
     Some(Read {
         context,
         bytes,
-        longest,
+        longest: longest_of_all,
     })
 }
 

@@ -112,10 +112,32 @@ fn what_is_wrong_is_told_with_its_place() {
 }
 
 #[test]
-fn a_message_that_is_too_large_or_no_json_matches_no_condition() {
+fn on_a_message_that_is_too_large_no_condition_holds() {
     let condition = Condition::new("true").expect("a condition");
-    for message in [format!("\"{}\"", "x".repeat(MAX_BYTES)), "{".to_owned()] {
-        assert!(!condition.holds(&Facts::new(&notification(&message))));
+    let message = format!("\"{}\"", "x".repeat(MAX_BYTES));
+    assert!(!condition.holds(&Facts::new(&notification(&message))));
+}
+
+#[test]
+fn of_a_message_of_which_no_value_can_be_made_the_rest_can_be_told() {
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for message in [r#""\ud83d""#, "1e400", &deep, r#"{"a":[1e400]}"#] {
+        let notification = notification(message);
+        for (text, expected) in [
+            (r#"application == "dovecot""#, true),
+            (
+                r#"application == "dovecot" && timestamp.startsWith("2026")"#,
+                true,
+            ),
+            (r#"application == "other""#, false),
+            ("message == null", false),
+            ("has(message.a)", false),
+            (r#"message.a == 1 || account_id == "alice""#, true),
+        ] {
+            let condition = Condition::new(text).expect("a condition");
+            let holds = condition.holds(&Facts::new(&notification));
+            assert_eq!(holds, expected, "{text} of {message}");
+        }
     }
 }
 

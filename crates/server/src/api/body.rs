@@ -24,6 +24,9 @@ const YAML: [&str; 5] = [
 /// A body in JSON.
 pub(crate) struct JsonBody(pub(crate) Value);
 
+/// A body in JSON with a `message`, which is any JSON: nothing of it is stored.
+pub(crate) struct MessageBody(pub(crate) JsonBody);
+
 /// A body in JSON or YAML.
 pub(crate) struct AnyBody(pub(crate) Value);
 
@@ -69,6 +72,19 @@ impl FromRequest<Api> for JsonBody {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         json_type(&request)?;
         Ok(Self(json(&bytes(request, api).await?)?))
+    }
+}
+
+impl FromRequest<Api> for MessageBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        json_type(&request)?;
+        let value = read(&bytes(request, api).await?)?;
+        if has_nul(&value, Some("message")) {
+            return Err(nul());
+        }
+        Ok(Self(JsonBody(value)))
     }
 }
 
@@ -149,10 +165,12 @@ pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
 }
 
 pub(crate) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
+    storable(read(bytes)?)
+}
+
+fn read(bytes: &[u8]) -> Result<Value, ApiError> {
     let value = serde_json::from_slice(without_mark(bytes));
-    storable(
-        value.map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?,
-    )
+    value.map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))
 }
 
 pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
@@ -162,20 +180,25 @@ pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
 
 /// Refuses NUL characters: PostgreSQL stores none in text, and both stores take the same.
 fn storable(value: Value) -> Result<Value, ApiError> {
-    if has_nul(&value) {
-        Err(ApiError::bad_request("a string contains a NUL character"))
+    if has_nul(&value, None) {
+        Err(nul())
     } else {
         Ok(value)
     }
 }
 
-pub(super) fn has_nul(value: &Value) -> bool {
+fn nul() -> ApiError {
+    ApiError::bad_request("a string contains a NUL character")
+}
+
+/// Whether a text of it has a NUL, apart from what stands under a key.
+pub(super) fn has_nul(value: &Value, but: Option<&str>) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(has_nul),
+        Value::Array(values) => values.iter().any(|value| has_nul(value, but)),
         Value::Object(object) => object
             .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+            .any(|(key, value)| key.contains('\0') || but != Some(&**key) && has_nul(value, but)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::JsonBody;
+use super::body::MessageBody;
 use super::documents::Document;
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
 use super::error::{ApiError, ErrorObject, Errors};
@@ -131,7 +131,7 @@ impl From<Explanation> for ExplanationObject {
 pub(crate) async fn explain(
     tenant: Tenant,
     State(api): State<Api>,
-    body: JsonBody,
+    MessageBody(body): MessageBody,
 ) -> Result<Document<ExplanationList>, ApiError> {
     let (notification, of) = match body.under("explain")? {
         Explained::Fields(fields) => (notification(&api, &tenant, &fields, "/explain")?, None),

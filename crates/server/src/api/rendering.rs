@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::JsonBody;
+use super::body::MessageBody;
 use super::documents::Document;
 use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
 use super::error::{ApiError, ErrorDocument, ErrorObject};
@@ -101,7 +101,7 @@ pub(crate) async fn render(
     tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
-    body: JsonBody,
+    MessageBody(body): MessageBody,
 ) -> Result<Document<RenderingDocument>, ApiError> {
     let own = api.operations.endpoint(&tenant, &id).await?;
     let fields: RenderFields = body.under("render")?;

@@ -1,6 +1,7 @@
 //! What is taken as it stands: ids of a registration, messages, account numbers.
 
 use anyhow::{Result, ensure};
+use dovecast_testkit::endpoint::HookEndpoint;
 use serde_json::json;
 
 use crate::setup::{World, bearer, cases, unique};
@@ -46,6 +47,12 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
     let (token, number) = token(world, "account")?;
     let user = bearer(&world.server, &token);
     let sink = endpoint(&user)?;
+    // A condition that asks nothing of the message holds whatever that is.
+    let chosen = HookEndpoint::start()?;
+    let condition = r#"application != "other" || message.x == 1"#;
+    user.endpoint(
+        &json!({"name": unique("chosen"), "url": chosen.url(), "filter": {"condition": condition}}),
+    )?;
     let deep = "[".repeat(200) + &"]".repeat(200);
     let mut expected = Vec::new();
     for json in [
@@ -70,15 +77,28 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
             .run(["send", "-u", &number, "--message-json", json])?;
         expected.extend([json; 4]);
     }
-    let hooks = sink.wait_for(expected.len(), dovecast_testkit::PATIENCE)?;
-    let mut came = Vec::new();
-    for hook in &hooks {
-        let (_, message) = hook.body.split_once(r#""message":"#).unwrap_or_default();
-        came.push(message.strip_suffix('}').unwrap_or_default());
-    }
-    came.sort_unstable();
     expected.sort_unstable();
-    ensure!(came == expected, "{came:#?}");
+    for sink in [sink, chosen] {
+        let hooks = sink.wait_for(expected.len(), dovecast_testkit::PATIENCE)?;
+        let mut came = Vec::new();
+        for hook in &hooks {
+            let (_, message) = hook.body.split_once(r#""message":"#).unwrap_or_default();
+            came.push(message.strip_suffix('}').unwrap_or_default());
+        }
+        came.sort_unstable();
+        ensure!(came == expected, "{came:#?}");
+    }
+    let explain =
+        json!({"explain": {"application": "a", "event_type": "e", "message": {"\0": ["\0"]}}});
+    let explained = user.post("/explain", &explain)?.with(200)?;
+    let matches = |one: &serde_json::Value| one["attributes"]["matches"] == true;
+    let explained = explained.json["data"]
+        .as_array()
+        .is_some_and(|all| all.iter().all(matches));
+    ensure!(explained, "it is not explained");
+    let explain = json!({"explain": {"application": "a\0", "event_type": "e"}});
+    user.post("/explain", &explain)?
+        .refused(400, "contains a NUL character", "")?;
     Ok(())
 }
 
