@@ -140,7 +140,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(accounts::show, accounts::close))
         .routes(routes!(accounts::reopen))
         .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::update, tokens::delete))
+        .routes(routes!(tokens::update, tokens::patch, tokens::delete))
 }
 
 async fn no_route(OriginalUri(uri): OriginalUri) -> ApiError {

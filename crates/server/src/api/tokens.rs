@@ -158,6 +158,29 @@ pub(crate) async fn update(
     Ok(Document(StatusCode::OK, TokenDocument { data }))
 }
 
+/// Change a token, as `PUT` does.
+#[utoipa::path(
+    patch, path = "/tokens/{id}", tag = "tokens",
+    operation_id = "patchToken",
+    params(("id" = String, Path, description = "Id of the token.")),
+    request_body(content = TokenChangeRequest, content_type = "application/vnd.api+json"),
+    responses(
+        (status = 200, description = "The token as it is now.", body = TokenDocument, content_type = "application/vnd.api+json"),
+        AnyRequest,
+        UnreadableBody,
+        NotFound,
+        Invalid,
+    ),
+)]
+pub(crate) async fn patch(
+    operator: Operator,
+    state: State<Api>,
+    id: Named,
+    body: JsonBody,
+) -> Result<Document<TokenDocument>, ApiError> {
+    update(operator, state, id, body).await
+}
+
 /// Delete a token. It is refused from now on.
 #[utoipa::path(
     delete, path = "/tokens/{id}", tag = "tokens",

@@ -34,7 +34,31 @@ fn a_patch_changes_what_a_put_changes(world: &World) -> Result<()> {
     let other = world.account();
     other
         .ask("PATCH", &path, Some(&change))?
-        .not_found("Could not find Endpoint")
+        .not_found("Could not find Endpoint")?;
+
+    let body = json!({"token": {"name": "t", "scope": "admin"}});
+    let made = world.admin().post("/tokens", &body)?.with(201)?;
+    let path = format!("/tokens/{}", text(&made.json["data"]["id"])?);
+    let change = json!({"token": {"name": "u"}}).to_string();
+    let changed = world
+        .admin()
+        .ask("PATCH", &path, Some(&change))?
+        .with(200)?;
+    ensure!(
+        changed.json["data"]["attributes"]["name"] == "u",
+        "{changed:?}"
+    );
+    user.ask("PATCH", &path, Some(&change))?.with(403)?;
+    // What can be changed by the one can be changed by the other.
+    let described = world.nobody().get("/v1/openapi.json")?;
+    let paths = described.json["paths"].as_object().context("no paths")?;
+    for (path, calls) in paths {
+        ensure!(
+            calls.get("put").is_some() == calls.get("patch").is_some(),
+            "{path}"
+        );
+    }
+    Ok(())
 }
 
 fn bodies_may_have_the_form_of_json_api(world: &World) -> Result<()> {
