@@ -13,9 +13,17 @@ pub const BENCHMARK_APPLICATION: &str = "BenchmarkApp";
 /// Applications that the server itself registers at each start, and sends for.
 const OWN: [&str; 2] = ["dovecot", "dovecast"];
 
-/// Whether no token may have an application of this name.
+/// Whether no token may have an application of this name, or of one that looks like it to a person.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    OWN.contains(&name) || name == BENCHMARK_APPLICATION
+    is_own(name) || looks_like(name, BENCHMARK_APPLICATION)
+}
+
+fn is_own(name: &str) -> bool {
+    OWN.iter().any(|own| looks_like(name, own))
+}
+
+fn looks_like(name: &str, other: &str) -> bool {
+    name.trim().eq_ignore_ascii_case(other)
 }
 
 /// What a registration did, or would do.
@@ -86,7 +94,7 @@ impl Operations {
                     "The application `{name}` is dovecast's own: no token may register it"
                 )));
             }
-            Registers::All(_) if OWN.contains(&name) => {
+            Registers::All(_) if is_own(name) => {
                 return Err(Refusal::invalid(Fault::at(
                     "/application/name",
                     "is the name of an application that dovecast registers itself",

@@ -103,7 +103,15 @@ fn an_admin_gives_an_application_to_another_token(world: &World) -> Result<()> {
 
 fn names_that_dovecast_uses_itself_are_no_tokens(world: &World) -> Result<()> {
     let (user, id) = registrar(world)?;
-    for name in ["dovecot", "dovecast", "BenchmarkApp"] {
+    for name in [
+        "dovecot",
+        "dovecast",
+        "BenchmarkApp",
+        "Dovecot",
+        "dovecot ",
+        "\u{a0}DOVECAST",
+        "benchmarkapp",
+    ] {
         register(&user, name)?.refused(403, "is dovecast's own", "")?;
         let place = "/data/attributes/applications";
         let body = json!({"token": {"applications": [name]}});
@@ -120,8 +128,10 @@ fn names_that_dovecast_uses_itself_are_no_tokens(world: &World) -> Result<()> {
     }
     let apps = world.admin().get("/apps")?.with(200)?;
     for name in ["dovecot", "dovecast"] {
-        let said = register(&world.admin(), name)?;
-        said.refused(422, "that dovecast registers itself", "/application/name")?;
+        for like in [name.to_owned(), name.to_uppercase(), format!("{name}\t")] {
+            let said = register(&world.admin(), &like)?;
+            said.refused(422, "that dovecast registers itself", "/application/name")?;
+        }
         let apps = apps.json["data"].as_array().context("no list")?;
         let app = apps.iter().find(|app| app["attributes"]["name"] == name);
         let path = format!("/apps/{}", text(&app.context("it is not there")?["id"])?);
