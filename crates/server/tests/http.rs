@@ -1,7 +1,7 @@
 //! HTTP of `dovecast serve` with clients that are slow or many, and what is counted of it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use dovecast_testkit::http::Request;
@@ -216,7 +216,10 @@ fn an_address_has_so_many_connections_and_leaves_the_others() {
         "{refused}"
     );
     // Another address of this host has places of its own.
-    let mut other = Client(BufReader::new(from([127, 0, 0, 2], &server)));
+    let mut other = Client(BufReader::new(from(
+        [127, 0, 0, 2],
+        server.address().expect("an address"),
+    )));
     assert_eq!(other.ask("/healthz").1, "ok\n");
     for client in &mut clients {
         assert_eq!(client.ask("/healthz").1, "ok\n");
@@ -238,9 +241,23 @@ fn an_address_has_so_many_connections_and_leaves_the_others() {
     assert_eq!(again, Some(()));
 }
 
+#[test]
+fn who_holds_connections_for_health_and_metrics_leaves_some_to_others() {
+    let server = server("");
+    let monitor = server.monitor_address().expect("an address");
+    // Places are given in the order in which connections come.
+    let held: Vec<TcpStream> = (0..200).map(|_| from([127, 0, 0, 2], monitor)).collect();
+    for _ in 0..20 {
+        let health = Request::get("/healthz").send(monitor).expect("an answer");
+        assert_eq!(health.body, "ok\n");
+    }
+    let told = "its address has all connections for health and metrics that one may have already";
+    server.log_with(&[told]).expect("it is told");
+    drop(held);
+}
+
 /// A connection from an address of this host.
-fn from(address: [u8; 4], server: &Server) -> TcpStream {
-    let server = server.address().expect("an address");
+fn from(address: [u8; 4], server: SocketAddr) -> TcpStream {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all();
     let connecting = async {

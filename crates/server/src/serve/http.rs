@@ -69,6 +69,7 @@ struct Shared {
     times: Times,
     stats: Arc<HttpStats>,
     is_counted: bool,
+    per_address_is: &'static str,
     stopping: Stopping,
 }
 
@@ -94,6 +95,7 @@ impl Door {
                 times: limits.times,
                 stats: Arc::clone(stats),
                 is_counted: limits.is_counted,
+                per_address_is: limits.per_address_is,
                 stopping: stopping.clone(),
             },
         }
@@ -141,7 +143,8 @@ impl Shared {
             tracing::warn!(
                 address = %peer.ip(),
                 others,
-                "a connection is refused: its address has `max_connections_per_address` of [http] already"
+                "a connection is refused: its address has {} already",
+                self.per_address_is
             );
         }
     }

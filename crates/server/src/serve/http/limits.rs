@@ -9,6 +9,8 @@ use crate::config::Http;
 /// Most connections to the listener of health and metrics: many times what probes and scrapers of
 /// one host have open, and few enough to cost nothing.
 const MONITOR_PLACES: usize = 100;
+/// Most of them from one address, so that nobody who may connect keeps all others from asking.
+const MONITOR_PLACES_PER_ADDRESS: usize = 50;
 
 /// Bounds of the connections of one listener.
 pub(crate) struct Limits {
@@ -16,6 +18,8 @@ pub(crate) struct Limits {
     pub(super) places: usize,
     /// Most connections from one address.
     pub(super) per_address: Option<usize>,
+    /// What that bound is called in the log.
+    pub(super) per_address_is: &'static str,
     /// Who may have all places.
     pub(super) trusted: Vec<IpNet>,
     pub(super) times: Times,
@@ -42,18 +46,19 @@ impl Limits {
         Self {
             places: config.max_connections.get_usize(),
             per_address: (per_address > 0).then_some(per_address),
+            per_address_is: "`max_connections_per_address` of [http]",
             trusted: config.trusted_proxies.clone(),
             times: Times::new(config),
             is_counted: true,
         }
     }
 
-    /// Bounds of the connections to health and metrics. Who asks for them from one host has one
-    /// address, so that there is no bound by it.
+    /// Bounds of the connections to health and metrics.
     pub(crate) fn of_monitor(config: &Http) -> Self {
         Self {
             places: MONITOR_PLACES,
-            per_address: None,
+            per_address: Some(MONITOR_PLACES_PER_ADDRESS),
+            per_address_is: "all connections for health and metrics that one may have",
             trusted: Vec::new(),
             times: Times::new(config),
             is_counted: false,
