@@ -87,6 +87,7 @@ mod messages;
 mod numbers;
 mod ox;
 mod quotas;
+mod receivers;
 mod redelivery;
 mod registration;
 mod rendering;
@@ -155,6 +156,7 @@ fn main() -> ExitCode {
         numbers::CASES,
         ox::CASES,
         quotas::CASES,
+        receivers::CASES,
         redelivery::CASES,
         registration::CASES,
         rendering::CASES,
