@@ -81,7 +81,7 @@ fn what_a_script_fails_with_is_retried_and_then_a_dead_letter(on: Installation) 
   if subject == 'error' then error('no such mail') end
   if subject == 'loop' then while true do pcall(string.rep, 'x', 10) end end
   if subject == 'exit' then os.exit(3) end
-  if subject == 'memory' then local all = {} while true do all[#all + 1] = ('x'):rep(9999) .. #all end end
+  if subject == 'memory' then local all = {} while true do all[#all + 1] = ('x'):rep(999999) .. #all end end
 end\n";
     let script = Script::new(&format!("{faults}{TELLER}"))?;
     let (dovecot, server) = both(on, &script)?;
