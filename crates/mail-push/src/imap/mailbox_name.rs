@@ -1,18 +1,7 @@
 //! Names of mailboxes on the wire: modified UTF-7 (RFC 3501 section 5.1.3).
 
 use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-
-/// Base64 without padding; bits behind the last character may be anything.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_encode_padding(false)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
-        .with_decode_allow_trailing_bits(true),
-);
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 /// A name as it is written in a command.
 pub(super) fn encoded(name: &str) -> String {
@@ -20,7 +9,7 @@ pub(super) fn encoded(name: &str) -> String {
     let mut coded: Vec<u8> = Vec::new();
     let flush = |coded: &mut Vec<u8>, out: &mut String| {
         if !coded.is_empty() {
-            let text = BASE64.encode(&*coded);
+            let text = STANDARD_NO_PAD.encode(&*coded);
             out.push('&');
             out.push_str(&text.replace('/', ","));
             out.push('-');
@@ -60,7 +49,7 @@ fn from_coded(name: &str) -> Option<String> {
         if coded.is_empty() {
             out.push('&');
         } else {
-            let bytes = BASE64.decode(coded.replace(',', "/")).ok()?;
+            let bytes = STANDARD_NO_PAD.decode(coded.replace(',', "/")).ok()?;
             let units = bytes.chunks(2).map(|pair| match pair {
                 [high, low] => Some(u16::from_be_bytes([*high, *low])),
                 _ => None,

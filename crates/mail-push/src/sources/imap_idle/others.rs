@@ -36,6 +36,19 @@ pub struct Other {
     pub is_special: bool,
 }
 
+impl Other {
+    /// A mailbox of which nothing was known: what was there is not told of. If others were known
+    /// before, it is new, and so is all of it where that is little.
+    fn begun(told: &Told, is_first: bool) -> Self {
+        let uidnext = told.uidnext.filter(|_| is_first || !told.is_fresh());
+        Self {
+            uidvalidity: told.uidvalidity.unwrap_or_default(),
+            uidnext: uidnext.unwrap_or(1),
+            is_special: false,
+        }
+    }
+}
+
 /// What a server says of a mailbox that is not selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
@@ -98,17 +111,10 @@ pub(super) async fn open(
             continue;
         }
         let known = round.snapshot.others.get(name).copied();
-        let begun = Other {
-            uidvalidity: told.uidvalidity.unwrap_or_default(),
-            uidnext: match told.uidnext {
-                Some(uidnext) if is_first || !told.is_fresh() => uidnext,
-                _ => 1,
-            },
-            is_special: false,
-        };
+        let begun = || Other::begun(told, is_first);
         let other = Other {
             is_special: special.contains(name),
-            ..known.unwrap_or(begun)
+            ..known.unwrap_or_else(begun)
         };
         others.insert(name.clone(), other);
     }
@@ -147,12 +153,7 @@ fn has_more(round: &mut Round, name: &str, told: Told) -> bool {
     };
     let known = round.snapshot.others.get(name).copied();
     let is_full = known.is_none() && round.snapshot.others.len() >= MAX_OTHERS;
-    let first = if told.is_fresh() { 1 } else { uidnext };
-    let known = known.unwrap_or(Other {
-        uidvalidity: told.uidvalidity.unwrap_or_default(),
-        uidnext: first,
-        is_special: false,
-    });
+    let known = known.unwrap_or_else(|| Other::begun(&told, false));
     let is_renumbered = told
         .uidvalidity
         .is_some_and(|now| now != known.uidvalidity && known.uidvalidity != 0);
