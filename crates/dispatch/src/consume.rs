@@ -27,6 +27,8 @@ use crate::{
 
 /// How long a record waits for room in memory before it is left to a range.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+/// After so many offers in a row others have their turn on the processor.
+const OFFERS: usize = 64;
 /// Groups that may wait for their commit.
 const OPEN_GROUPS: usize = 10_000;
 /// While the ledger is away nothing more is read when so many times the deliveries that may be in
@@ -258,10 +260,13 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             shared.crowd_out(&live, found);
             continue;
         }
-        for endpoint in &found.wanted {
+        for (place, endpoint) in found.wanted.iter().enumerate() {
             if let Err(panicked) = caught(shared.offer_read(endpoint, &live)).await {
                 // What was dropped so is owed.
                 shared.panicked("consume", &panicked);
+            }
+            if place % OFFERS == OFFERS - 1 {
+                tokio::task::yield_now().await;
             }
         }
         if !found.costly.is_empty() {

@@ -3,7 +3,7 @@
 //! may be, and how much memory they may hold, is bounded here, in all and by account.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -47,10 +47,20 @@ struct Places {
     most_bytes: u32,
 }
 
+/// What hangs at one host, and may.
+#[derive(Debug)]
+pub(crate) struct AtHost {
+    /// Places for all but one attempt of each endpoint.
+    places: Arc<Semaphore>,
+    /// Attempts that hang.
+    attempts: AtomicUsize,
+}
+
 /// A place of an attempt that hangs. It is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hangs {
     lane: Arc<Lane>,
+    host: Option<Arc<AtHost>>,
     counters: Arc<Counters>,
     _place: OwnedSemaphorePermit,
     _of_account: OwnedSemaphorePermit,
@@ -69,8 +79,8 @@ pub(crate) struct HangingBytes {
 /// An attempt that wants to hang.
 pub(crate) struct Wanted<'a> {
     pub(crate) account: &'a Arc<str>,
-    /// Places of the host, where it is known.
-    pub(crate) host: Option<&'a Arc<Semaphore>>,
+    /// The host, where it is known.
+    pub(crate) host: Option<&'a Arc<AtHost>>,
     /// What its body takes in memory.
     pub(crate) held: Option<&'a Arc<Reserved>>,
 }
@@ -85,9 +95,13 @@ pub(crate) enum Exhausted {
     BytesOfAccount,
 }
 
-/// Places of a host.
-pub(crate) fn of_host() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MOST_OF_HOST))
+impl Default for AtHost {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(MOST_OF_HOST)),
+            attempts: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl Places {
@@ -140,7 +154,7 @@ impl Hanging {
             .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
         let at_host = match wanted.host {
             Some(host) if first.is_err() => {
-                let place = Arc::clone(host).try_acquire_owned();
+                let place = Arc::clone(&host.places).try_acquire_owned();
                 Some(place.map_err(|_| Exhausted::AttemptsAtHost)?)
             }
             _ => None,
@@ -149,8 +163,12 @@ impl Hanging {
             lane.hanging.fetch_add(1, Ordering::AcqRel);
         }
         self.counters.hanging.fetch_add(1, Ordering::AcqRel);
+        if let Some(host) = wanted.host {
+            host.attempts.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(Hangs {
             lane: Arc::clone(lane),
+            host: wanted.host.cloned(),
             counters: Arc::clone(&self.counters),
             _place: place,
             _of_account: of_account,
@@ -158,6 +176,13 @@ impl Hanging {
             _bytes: bytes,
             _account: account,
         })
+    }
+
+    /// Whether an attempt that is not made yet would be cut off if it hung, as others do at its
+    /// host: it would be a connection for nothing.
+    pub(crate) fn is_in_vain(&self, account: &Arc<str>, host: &AtHost) -> bool {
+        host.attempts.load(Ordering::Acquire) > 0
+            && self.account(account).attempts.available_permits() == 0
     }
 
     /// The places of an account. Those of accounts of which nothing hangs are forgotten now and
@@ -201,6 +226,9 @@ impl Hanging {
 impl Drop for Hangs {
     fn drop(&mut self) {
         self.lane.hanging.fetch_sub(1, Ordering::AcqRel);
+        if let Some(host) = &self.host {
+            host.attempts.fetch_sub(1, Ordering::AcqRel);
+        }
         self.counters.hanging.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -12,9 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dovecast_notification::EndpointId;
-use tokio::sync::Semaphore;
 
-use crate::hanging;
+use crate::hanging::AtHost;
 use crate::lane::breaker::Breaker;
 use crate::locks::Lock;
 
@@ -48,8 +47,8 @@ pub(crate) struct Host {
     /// Nothing has failed since the last answer: then attempts need not wait for the lock.
     is_quiet: AtomicBool,
     state: Lock<State>,
-    /// For attempts that hang.
-    pub(crate) hanging: Arc<Semaphore>,
+    /// Attempts that hang.
+    pub(crate) hanging: Arc<AtHost>,
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +120,7 @@ impl Host {
             name: name.to_owned(),
             is_quiet: AtomicBool::new(true),
             state: Lock::new("host", State::default()),
-            hanging: hanging::of_host(),
+            hanging: Arc::default(),
         }
     }
 

@@ -13,7 +13,7 @@ mod pace;
 mod shed;
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,11 @@ const ENOUGH_OWED: usize = 100;
 pub(crate) struct Lane {
     pub(crate) id: EndpointId,
     state: Lock<State>,
-    /// Attempts that hang.
+    /// Attempts that are under way and do not hang, and those that do.
+    pub(crate) tries: AtomicUsize,
     pub(crate) hanging: AtomicUsize,
+    /// An attempt was cut off, and none was answered since: the next are made one at a time.
+    pub(crate) is_cut_off: AtomicBool,
     /// Something has ended: the catch-up may go on.
     pub(crate) ended: Notify,
     /// Deliveries in order that were lost on the way, and are owed: the lane does not know yet.
@@ -91,7 +94,9 @@ impl Lane {
         Self {
             id: endpoint.id,
             state: Lock::new("lane", State::new(endpoint)),
+            tries: AtomicUsize::new(0),
             hanging: AtomicUsize::new(0),
+            is_cut_off: AtomicBool::new(false),
             ended: Notify::new(),
             lost: Lock::new("lost", Vec::new()),
         }

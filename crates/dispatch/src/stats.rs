@@ -49,6 +49,8 @@ pub struct Stats {
     pub attempts_lost: u64,
     /// Attempts that were cut off because too many hang.
     pub cut_off: u64,
+    /// Times that no attempt was begun because it would have been cut off if it hung.
+    pub in_vain: u64,
     /// Panics of parts of the dispatcher.
     pub panics: u64,
     /// Times that the dispatcher was begun anew after a fault.
@@ -110,6 +112,7 @@ counters![
     panics,
     restarts,
     cut_off,
+    in_vain,
     in_flight,
     hanging,
 ];

@@ -54,18 +54,21 @@ impl Drop for Employed {
 }
 
 /// Counts a delivery that a worker has in hand, until what came of it is written down.
-struct UnderWay<'a>(&'a AtomicUsize);
+struct UnderWay<'a> {
+    count: &'a AtomicUsize,
+    is_first: bool,
+}
 
 impl<'a> UnderWay<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
+        let is_first = count.fetch_add(1, Ordering::AcqRel) == 0;
+        Self { count, is_first }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -114,12 +117,24 @@ impl Hand {
         }
     }
 
-    /// Asks the host whether an attempt may be made, where one will be.
-    fn admit(&self, is_fresh: bool) -> Result<Option<Visit>, Instant> {
-        match &self.host {
-            Some(host) if self.endpoint.is_active => host.admit(is_fresh, Instant::now()).map(Some),
-            _ => Ok(None),
+    /// Asks the host whether an attempt may be made, where one will be; or when to ask again.
+    fn admit<L, S>(
+        &self,
+        shared: &Shared<L, S>,
+        lane: &Lane,
+        (is_first, is_fresh): (bool, bool),
+    ) -> Result<Option<Visit>, Instant> {
+        let Some(host) = self.host.as_ref().filter(|_| self.endpoint.is_active) else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        let must_wait = !is_first && lane.is_cut_off.load(Ordering::Acquire);
+        let account = &self.endpoint.account;
+        if must_wait || shared.hanging.is_in_vain(account, &host.hanging) {
+            count(&shared.counters.in_vain, 1);
+            return Err(now + NOT_NOW);
         }
+        host.admit(is_fresh, now).map(Some)
     }
 }
 
@@ -183,8 +198,9 @@ async fn work<L: Log + Clone, S: Ledger>(
             Some(hand) if Arc::ptr_eq(&hand.endpoint, &endpoint) => hand,
             _ => Hand::new(endpoint, shared),
         };
-        match with.admit(is_fresh) {
-            Ok(visit) => attempt(shared, lane, &mut with, item, visit).await,
+        let tried = UnderWay::new(&lane.tries);
+        match with.admit(shared, lane, (tried.is_first, is_fresh)) {
+            Ok(visit) => attempt(shared, lane, &mut with, item, (visit, tried)).await,
             Err(until) => shared.step_aside(lane, Some(item), until),
         }
         hand = Some(with);
@@ -211,7 +227,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     lane: &Arc<Lane>,
     hand: &mut Hand,
     mut item: Item,
-    visit: Option<Visit>,
+    (visit, tried): (Option<Visit>, UnderWay<'_>),
 ) {
     if !hand.endpoint.is_active {
         return discard(shared, lane, item);
@@ -244,6 +260,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
                     Ok(hangs) => hangs,
                     Err(exhausted) => return cut_off(shared, lane, item, exhausted),
                 };
+                drop(tried);
                 // Until what comes of it is written down: a stop waits for that.
                 item.hangs = Some(Box::new(hangs));
                 hand_over(shared, lane, &mut item);
@@ -265,7 +282,10 @@ async fn attempt<L: Log + Clone, S: Ledger>(
             (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
             // The host was asked nothing.
             (_, Outcome::NotMade { .. }) => drop(visit),
-            _ => visit.answered(),
+            _ => {
+                lane.is_cut_off.store(false, Ordering::Release);
+                visit.answered();
+            }
         }
     }
     if is_stuck || made.is_err() {
@@ -310,6 +330,7 @@ fn cut_off<L: Log + Clone, S: Ledger>(
     exhausted: Exhausted,
 ) {
     count(&shared.counters.cut_off, 1);
+    lane.is_cut_off.store(true, Ordering::Release);
     if let Some(untold) = shared.cut_off_lines.take_counted() {
         tracing::warn!(
             endpoint.id = %lane.id,

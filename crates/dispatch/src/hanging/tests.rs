@@ -34,7 +34,7 @@ fn take(
 ) -> Result<Hangs, Exhausted> {
     let wanted = Wanted {
         account: &account.into(),
-        host: Some(&of_host()),
+        host: Some(&Arc::default()),
         held,
     };
     hanging.try_take(&lane(1), &wanted)
@@ -132,7 +132,7 @@ fn accounts_of_which_nothing_hangs_are_forgotten() {
 
 #[test]
 fn what_is_refused_for_its_host_leaves_nothing_taken() {
-    let (hanging, lane, host) = (hanging(&budget()), lane(1), of_host());
+    let (hanging, lane, host) = (hanging(&budget()), lane(1), Arc::default());
     let (account, all) = (Arc::from("1"), hanging.all.attempts.available_permits());
     let wanted = Wanted {
         account: &account,
@@ -147,4 +147,28 @@ fn what_is_refused_for_its_host_leaves_nothing_taken() {
     drop(taken);
     assert_eq!(lane.hanging.load(Ordering::Acquire), 0);
     assert_eq!(hanging.all.attempts.available_permits(), all);
+}
+
+#[test]
+fn an_attempt_of_an_account_without_places_is_in_vain_where_others_hang() {
+    let hanging = hanging(&budget());
+    let (here, quiet): (Arc<AtHost>, AtHost) = Default::default();
+    let (account, other) = (Arc::from("1"), Arc::from("2"));
+    let wanted = Wanted {
+        account: &account,
+        host: Some(&here),
+        held: None,
+    };
+    let first = hanging.try_take(&lane(1), &wanted).expect("a place");
+    assert!(!hanging.is_in_vain(&account, &here));
+    let (of_account, exhausted) = take_all(&hanging, "1", || None);
+    assert_eq!(exhausted, Exhausted::AttemptsOfAccount);
+    assert!(hanging.is_in_vain(&account, &here));
+    assert!(!hanging.is_in_vain(&other, &here));
+    // Where nothing hangs it is tried all the same.
+    assert!(!hanging.is_in_vain(&account, &quiet));
+    drop(first);
+    assert!(!hanging.is_in_vain(&account, &here));
+    assert_eq!(here.attempts.load(Ordering::Acquire), 0);
+    drop(of_account);
 }

@@ -107,11 +107,17 @@ async fn too_many_attempts_that_hang_at_a_host_are_cut_off_and_made_again() {
     world.start();
     world.notify(COUNT).await;
     let mut most = 0;
-    until("some are cut off", || {
+    until("some are cut off, and not made again at once", || {
         most = most.max(stats(&world).hanging);
-        async { stats(&world).cut_off > 0 }
+        async { stats(&world).in_vain > 0 }
     })
     .await;
+    // From the first that is cut off on they are made one at a time.
+    let asked = slow.asked();
+    assert!(
+        stats(&world).cut_off > 0 && asked < COUNT as usize + 10,
+        "{asked}"
+    );
     slow.answer(OK);
     until_taken(&slow, COUNT).await;
     until("nothing is owed", || async {

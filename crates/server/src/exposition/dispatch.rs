@@ -153,6 +153,11 @@ fn deliveries(out: &mut Exposition, stats: &Stats) {
             stats.cut_off,
         ),
         (
+            "dovecast_dispatch_put_off_attempts_total",
+            "Times that no attempt was begun, because others hang at its host and one more would be ended early.",
+            stats.in_vain,
+        ),
+        (
             "dovecast_dispatch_lost_attempts_total",
             "Attempts that are not in the history, because the store was away.",
             stats.attempts_lost,

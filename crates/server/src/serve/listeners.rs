@@ -10,12 +10,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 use crate::config::paths::check_socket;
 use crate::config::{Config, Role};
 
 /// Only root and the server's own user may connect.
 const CONTROL_MODE: u32 = 0o600;
+/// Connections that the system keeps for the server until it accepts them, if `somaxconn` of the
+/// system is not less.
+const ACCEPT_QUEUE: i32 = 4096;
 
 /// Sockets that systemd has opened for us.
 #[derive(Default)]
@@ -130,6 +134,8 @@ fn tcp(
             .with_context(|| format!("cannot listen on `{address}` ({setting})"))?,
     };
     listener.set_nonblocking(true)?;
+    // Also of one that was passed: what does not fit is tried again by its client, a second later.
+    SockRef::from(&listener).listen(ACCEPT_QUEUE)?;
     Ok(tokio::net::TcpListener::from_std(listener)?)
 }
 
