@@ -37,13 +37,32 @@ const TOPICS: usize = 10;
 const SLOW_READER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
+/// From here on this thread, and what it begins, gets of the cores what the server and the honest
+/// tenant leave: hostile parties and their receivers bring machines of their own.
+pub(crate) fn elsewhere() {
+    rustix::process::nice(19).expect("a thread with a lower priority");
+}
+
 /// A receiver that takes requests and never answers.
 pub(crate) fn hanging() -> Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
     let url = format!("http://{}/", listener.local_addr()?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     // Ends with the process.
-    thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    thread::spawn(move || runtime.block_on(hang_all(listener)));
     Ok(url)
+}
+
+async fn hang_all(listener: TcpListener) -> Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        // It ends when the other side has had enough.
+        tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+    }
 }
 
 /// Sends to its endpoints, all of which hang.
