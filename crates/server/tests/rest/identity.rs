@@ -13,6 +13,7 @@ cases![
     an_identity_that_cannot_be_read_is_unauthenticated,
     an_identity_is_believed_from_a_trusted_proxy_only,
     an_account_is_made_when_it_is_first_seen,
+    long_numbers_of_two_accounts_are_two_and_blanks_make_none,
     a_user_is_made_when_it_is_first_seen,
     a_token_of_an_account_sees_that_account,
     a_token_without_an_account_sees_no_endpoints,
@@ -89,6 +90,44 @@ fn an_account_is_made_when_it_is_first_seen(world: &World) -> Result<()> {
     // Another user of the account, and the account's number as a number, see the same.
     ensure!(user().names("")? == ["a"]);
     ensure!(world.account().names("")?.is_empty());
+    Ok(())
+}
+
+/// A reader of JSON would make one number of the first two.
+fn long_numbers_of_two_accounts_are_two_and_blanks_make_none(world: &World) -> Result<()> {
+    let by = |number: &str| {
+        let json =
+            format!(r#"{{"identity":{{"account_number":{number},"user":{{"username":"joe"}}}}}}"#);
+        world
+            .nobody()
+            .header("X-RH-IDENTITY", &STANDARD.encode(json))
+    };
+    for (number, name) in [
+        ("123456789012345678901", "a"),
+        ("123456789012345678902", "b"),
+        ("\"81001\"", "c"),
+    ] {
+        by(number).endpoint(&json!({"name": name, "url": "http://example.org/"}))?;
+    }
+    for (number, name) in [
+        ("123456789012345678901", "a"),
+        ("\"123456789012345678901\"", "a"),
+        ("123456789012345678902", "b"),
+        ("81001", "c"),
+        ("\" 81001\\t\"", "c"),
+    ] {
+        let names = by(number).names("")?;
+        ensure!(names == [name], "{number}: {names:?}");
+    }
+    let token = json!({"token": {"name": "t", "scope": "account", "account_number": "81001 "}});
+    let made = world.admin().post("/tokens", &token)?.with(201)?;
+    let token = bearer(&world.server, &text(&made.json["meta"]["token"])?);
+    ensure!(token.names("")? == ["c"]);
+    for number in ["1.2345678901234568e20", "-1", "\"8\\n1001\"", "[81001]"] {
+        by(number)
+            .get("/endpoints")?
+            .unauthenticated("Error parsing the X-RH-IDENTITY header")?;
+    }
     Ok(())
 }
 

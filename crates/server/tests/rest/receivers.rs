@@ -19,6 +19,7 @@ use crate::setup::{User, World, cases, unique};
 cases![
     the_head_of_an_answer_counts_however_odd_its_rest_is,
     the_servers_own_certificate_is_trusted_where_the_account_gives_it,
+    what_is_kept_of_a_failure_is_not_as_long_as_the_certificate,
 ];
 
 /// Reads a request to its end.
@@ -129,12 +130,17 @@ fn the_head_of_an_answer_counts_however_odd_its_rest_is(world: &World) -> Result
 /// A receiver with a certificate of its own for `localhost`, which calls itself an authority or
 /// not; its URL and the certificate.
 fn over_tls(is_authority: bool) -> Result<(String, String)> {
-    let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
     if is_authority {
         // As `openssl req -x509` makes it.
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }
+    with_certificate(params)
+}
+
+/// A receiver at `localhost` with a certificate of its own; its URL and the certificate.
+fn with_certificate(params: CertificateParams) -> Result<(String, String)> {
+    let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let private = PrivatePkcs8KeyDer::from(key.serialize_der());
@@ -191,5 +197,32 @@ fn the_servers_own_certificate_is_trusted_where_the_account_gives_it(world: &Wor
     });
     let said = said.context("no attempt")?;
     ensure!(said.starts_with("TLS: ") && !said.contains('('), "{said}");
+    Ok(())
+}
+
+fn what_is_kept_of_a_failure_is_not_as_long_as_the_certificate(world: &World) -> Result<()> {
+    let (user, number) = account(world)?;
+    let names: Vec<_> = (0..1500).map(|n| format!("{n}.example.org")).collect();
+    let (url, pem) = with_certificate(CertificateParams::new(names)?)?;
+    let fields = json!({"name": unique("tls"), "url": url, "filter": {}, "retry_delays": [],
+        "data": {"server_ca_certificate": pem}});
+    let id = user.endpoint(&fields)?;
+    send(&world.server, &number, &[])?;
+    let kept = |list: &str, field: &str| {
+        let path = format!("/endpoints/{id}/{list}");
+        let kept = poll_until(ARRIVAL, || {
+            let shown = user.get(&path).ok()?;
+            let text = shown.json["data"][0]["attributes"][field].as_str()?;
+            Some(text.to_owned())
+        });
+        kept.with_context(|| format!("{list}: {:?}", user.get(&path)))
+    };
+    for text in [kept("attempts", "said")?, kept("dead_letters", "reason")?] {
+        ensure!(text.contains("1497 others"), "{text}");
+        ensure!(text.len() < 400, "{} bytes: {text}", text.len());
+    }
+    let said = user.post(&format!("/endpoints/{id}/test"), &json!({}))?;
+    let detail = said.with(502)?.json["errors"][0]["detail"].to_string();
+    ensure!(detail.len() < 500, "{} bytes: {detail}", detail.len());
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::setup::{World, cases, unique};
 cases![
     what_is_in_data_arrives_byte_for_byte,
     headers_that_cannot_be_sent_are_refused_where_they_stand,
+    headers_that_say_who_somebody_is_are_refused,
     credentials_that_cannot_be_sent_are_refused_where_they_stand,
     credentials_and_a_header_of_them_are_refused_together,
     nothing_of_data_is_shown_or_logged,
@@ -171,6 +172,39 @@ fn headers_that_cannot_be_sent_are_refused_where_they_stand(world: &World) -> Re
         (json!({"webhook-x": "a"}), "headers/webhook-x", ours),
     ];
     let cases = cases.map(|(headers, place, detail)| (json!({"headers": headers}), place, detail));
+    refused(world, &cases)
+}
+
+/// What a receiver, or what it is behind, takes for a statement of who asks.
+fn headers_that_say_who_somebody_is_are_refused(world: &World) -> Result<()> {
+    let ours = "is a header that cannot be set";
+    let with_underscore = "has a `_`, which many servers read as `-`";
+    let mut cases = Vec::new();
+    for (name, detail) in [
+        ("X-RH-IDENTITY", ours),
+        ("X_RH_IDENTITY", with_underscore),
+        ("x_forwarded_for", with_underscore),
+        ("webhook_id", with_underscore),
+        ("Webhook_Signature", with_underscore),
+        ("Content_Length", with_underscore),
+        ("X-Forwarded-For", ours),
+        ("X-Forwarded-User", ours),
+        ("X-Forwarded-Client-Cert", ours),
+        ("X-Remote-User", ours),
+        ("X-Original-URL", ours),
+        ("X-HTTP-Method-Override", ours),
+        ("Metadata-Flavor", ours),
+        ("X-aws-ec2-metadata-token", ours),
+        ("Expect", ours),
+        ("Proxy-X", ours),
+    ] {
+        let data = json!({"headers": {name: "geheim"}});
+        cases.push((data, format!("headers/{name}"), detail));
+    }
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(data, place, detail)| (data.clone(), &**place, *detail))
+        .collect();
     refused(world, &cases)
 }
 

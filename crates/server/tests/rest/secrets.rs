@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::{Builder, Server};
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ cases![
     a_server_without_its_key_does_not_start_and_names_it,
     a_key_that_is_somebody_elses_is_not_replaced_without_another,
     an_endpoint_without_its_key_waits_and_is_not_punished,
+    what_an_endpoint_had_is_gone_with_it,
 ];
 
 /// With a file of keys of its own, which it makes.
@@ -203,5 +205,63 @@ fn an_endpoint_without_its_key_waits_and_is_not_punished(world: &World) -> Resul
     );
     let dead = database.count(&server, "SELECT COUNT(*) FROM dead_letter")?;
     ensure!(dead == 0);
+    Ok(())
+}
+
+/// Its name, its URL and its secrets are not in the bytes that its row has left in the files of
+/// the database. Dead letters are kept for as long as others.
+fn what_an_endpoint_had_is_gone_with_it(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let mut server = delivering(builder).start()?;
+    let refusing = HookEndpoint::start()?;
+    refusing.answer(404);
+    let token = server.account_token("1")?;
+    let user = bearer(&server, &token);
+    let endpoint = |name: &str, more: &Value| {
+        let mark = |what: &str| format!("mark-{name}-{what}");
+        let data = json!({"headers": {"X-Key": mark("header")},
+            "authorization": {"type": "basic", "username": "u", "password": mark("password")}});
+        let url = format!("{}/{}", refusing.url(), mark("url"));
+        let mut fields = more.clone();
+        fields["name"] = mark("name").into();
+        fields["url"] = url.into();
+        fields["data"] = data;
+        user.endpoint(&fields)
+    };
+    let gone = endpoint("gone", &json!({"filter": {}, "retry_delays": []}))?;
+    endpoint("stays", &json!({}))?;
+    server.run(["send", "-u", "1"])?;
+    let letters = format!("/endpoints/{gone}/dead_letters");
+    let letter = poll_until(dovecast_testkit::PATIENCE, || {
+        let shown = user.get(&letters).ok()?;
+        shown.json["data"].as_array()?.first().cloned()
+    });
+    letter.context("no dead letter")?;
+    user.delete(&format!("/endpoints/{gone}"))?.with(204)?;
+    server.stop()?;
+    let left = database.count(&server, "SELECT COUNT(*) FROM endpoint")?;
+    ensure!(left == 1, "{left} endpoints are left");
+    if world.is_postgres() {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(server.data_dir())? {
+        let path = entry?.path();
+        if path.is_file() {
+            let bytes = fs::read(&path)?;
+            let has = |mark: &str| bytes.windows(mark.len()).any(|at| at == mark.as_bytes());
+            if has("mark-stays-name") {
+                found.push(path.clone());
+            }
+            for mark in ["name", "url", "header", "password"] {
+                let mark = format!("mark-gone-{mark}");
+                ensure!(!has(&mark), "{mark} is in {}", path.display());
+            }
+        }
+    }
+    ensure!(
+        !found.is_empty(),
+        "what stays is in no file: nothing was looked at"
+    );
     Ok(())
 }

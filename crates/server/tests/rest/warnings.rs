@@ -9,6 +9,7 @@ cases![
     an_endpoint_that_will_receive_nothing_is_made_with_a_warning,
     a_change_that_leaves_an_endpoint_without_anything_is_warned_of,
     a_misspelled_attribute_is_refused_and_what_answers_have_is_not,
+    ports_of_other_services_are_refused,
 ];
 
 const NO_FILTER: &str = "has no filter";
@@ -111,4 +112,25 @@ fn a_misspelled_attribute_is_refused_and_what_answers_have_is_not(world: &World)
         "is not an attribute of an endpoint",
         "/data/attributes/pausd",
     )
+}
+
+/// What listens there does as anybody says; nothing is sent to find that out.
+fn ports_of_other_services_are_refused(world: &World) -> Result<()> {
+    let user = world.account();
+    let good = json!({"name": "a", "url": "https://example.org:8443/"});
+    let path = format!("/endpoints/{}", user.endpoint(&good)?);
+    for port in [22, 25, 143, 993, 2375, 6379, 9200, 10080] {
+        let change = json!({"url": format!("http://example.org:{port}/")});
+        let mut made = change.clone();
+        made["name"] = "b".into();
+        let detail = format!("port {port} is not one of webhooks");
+        for said in [
+            user.post("/endpoints", &json!({"endpoint": made}))?,
+            user.put(&path, &json!({"endpoint": change}))?,
+        ] {
+            said.refused(422, &detail, "/data/attributes/url")?;
+        }
+    }
+    ensure!(user.names("")? == ["a"]);
+    Ok(())
 }
