@@ -135,11 +135,11 @@ fn over_tls(is_authority: bool) -> Result<(String, String)> {
         // As `openssl req -x509` makes it.
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }
-    with_certificate(params)
+    with_certificate(&params)
 }
 
 /// A receiver at `localhost` with a certificate of its own; its URL and the certificate.
-fn with_certificate(params: CertificateParams) -> Result<(String, String)> {
+fn with_certificate(params: &CertificateParams) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -203,7 +203,7 @@ fn the_servers_own_certificate_is_trusted_where_the_account_gives_it(world: &Wor
 fn what_is_kept_of_a_failure_is_not_as_long_as_the_certificate(world: &World) -> Result<()> {
     let (user, number) = account(world)?;
     let names: Vec<_> = (0..1500).map(|n| format!("{n}.example.org")).collect();
-    let (url, pem) = with_certificate(CertificateParams::new(names)?)?;
+    let (url, pem) = with_certificate(&CertificateParams::new(names)?)?;
     let fields = json!({"name": unique("tls"), "url": url, "filter": {}, "retry_delays": [],
         "data": {"server_ca_certificate": pem}});
     let id = user.endpoint(&fields)?;
