@@ -258,7 +258,7 @@ fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Res
         (1, &|| parties::flood_spill(&scene)),
         (1, &|| parties::fill_dead_letters(&scene, &hostile.dead)),
         (2, &|| {
-            parties::flood_tests(&scene, &hostile.tests, &hostile.tested)
+            parties::flood_tests(&scene, &hostile.tests, &hostile.tested);
         }),
         (1, &|| parties::flood_identities(&scene)),
         (1, &|| parties::register(&scene, &hostile.registrar)),
