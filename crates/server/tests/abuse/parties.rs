@@ -20,7 +20,7 @@ use dovecast_testkit::http::Request;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Scene, post};
+use crate::{Scene, is_soak, post};
 
 /// Bytes of a large message, below what one may have, and of one that is too large.
 const LARGE_BYTES: usize = 900_000;
@@ -38,9 +38,12 @@ const SLOW_READER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// From here on this thread, and what it begins, gets of the cores what the server and the honest
-/// tenant leave: hostile parties and their receivers bring machines of their own.
+/// tenant leave: hostile parties and their receivers bring machines of their own. Only where how
+/// long things take is looked at: beside other tests they would get nothing.
 pub(crate) fn elsewhere() {
-    rustix::process::nice(19).expect("a thread with a lower priority");
+    if is_soak() {
+        rustix::process::nice(19).expect("a thread with a lower priority");
+    }
 }
 
 /// A receiver that takes requests and never answers.
