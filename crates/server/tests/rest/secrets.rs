@@ -208,8 +208,8 @@ fn an_endpoint_without_its_key_waits_and_is_not_punished(world: &World) -> Resul
     Ok(())
 }
 
-/// Its name, its URL and its secrets are not in the bytes that its row has left in the files of
-/// the database. Dead letters are kept for as long as others.
+/// Name, URL and secrets are not in the bytes that the row has left in the files of the database.
+/// Dead letters are kept for as long as others.
 fn what_an_endpoint_had_is_gone_with_it(world: &World) -> Result<()> {
     let (builder, database) = world.fresh()?;
     let mut server = delivering(builder).start()?;
