@@ -1,6 +1,7 @@
 //! What requests to an endpoint carry and how long they may take: `data` and `timeout_seconds`, and
 //! what arrives.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
@@ -100,7 +101,7 @@ fn what_is_in_data_arrives_byte_for_byte(world: &World) -> Result<()> {
 
 /// Fails unless such `data` is refused at this place with this text, when it is made and when it is
 /// changed.
-fn refused(world: &World, cases: &[(Value, &str, &str)]) -> Result<()> {
+fn refused<P: Display>(world: &World, cases: &[(Value, P, &str)]) -> Result<()> {
     let user = world.account();
     let id = user.endpoint(&json!({"name": "b", "url": "https://example.org/"}))?;
     for (data, place, detail) in cases {
@@ -201,10 +202,6 @@ fn headers_that_say_who_somebody_is_are_refused(world: &World) -> Result<()> {
         let data = json!({"headers": {name: "geheim"}});
         cases.push((data, format!("headers/{name}"), detail));
     }
-    let cases: Vec<_> = cases
-        .iter()
-        .map(|(data, place, detail)| (data.clone(), &**place, *detail))
-        .collect();
     refused(world, &cases)
 }
 
@@ -250,14 +247,10 @@ fn credentials_that_cannot_be_sent_are_refused_where_they_stand(world: &World) -
             "is too long (maximum is 4096 bytes)",
         ),
     ];
-    let places = cases.map(|(fields, place, detail)| {
+    let cases = cases.map(|(fields, place, detail)| {
         let data = json!({"authorization": fields});
         (data, format!("authorization{place}"), detail)
     });
-    let cases: Vec<_> = places
-        .iter()
-        .map(|(data, place, detail)| (data.clone(), &**place, *detail))
-        .collect();
     refused(world, &cases)
 }
 
