@@ -225,8 +225,11 @@ impl MailTarget {
             said.note(to, taken);
         }
         let attempt = said.attempt();
-        if !matches!(attempt.outcome, Outcome::Failed { .. }) {
-            self.done.forget(&delivery.id);
+        match attempt.outcome {
+            Outcome::Delivered => self.done.forget(&delivery.id),
+            // Redelivered, it is tried with those who refused it, and with no others.
+            Outcome::Refused { .. } => self.done.forget_refusals(&delivery.id),
+            _ => {}
         }
         attempt
     }

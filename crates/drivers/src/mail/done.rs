@@ -48,6 +48,14 @@ impl Done {
         remembered.by_id.insert(id.to_owned(), vec![(number, end)]);
     }
 
+    /// Remembers of a delivery only who has taken it.
+    pub(super) fn forget_refusals(&self, id: &str) {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ends) = remembered.by_id.get_mut(id) {
+            ends.retain(|(_, end)| end.is_none());
+        }
+    }
+
     pub(super) fn forget(&self, id: &str) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.by_id.remove(id).is_some() {
@@ -68,6 +76,8 @@ mod tests {
         assert_eq!(done.of("a", 0), Some(None));
         assert_eq!(done.of("a", 1), None);
         assert_eq!(done.of("a", 9), Some(Some("no".to_owned())));
+        done.forget_refusals("a");
+        assert_eq!((done.of("a", 0), done.of("a", 9)), (Some(None), None));
         for number in 0..MAX_DELIVERIES {
             done.note(&number.to_string(), 1, None);
         }

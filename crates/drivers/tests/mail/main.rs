@@ -151,6 +151,13 @@ async fn each_recipient_is_told_once_whatever_becomes_of_the_others() {
     assert_eq!(to, ["a@x.org", "b@x.org"]);
     let ids: BTreeSet<_> = taken.iter().map(|mail| mail.header("Message-ID")).collect();
     assert_eq!(ids.len(), 2, "{ids:?}");
+    // Redelivered, it goes to whom it was refused for, and is no second mail to the others.
+    server.answer("c@x.org", None);
+    let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
+    assert!(matches!(made.outcome, Outcome::Delivered), "{made:?}");
+    let to: Vec<_> = server.taken().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(to, ["a@x.org", "b@x.org", "c@x.org"]);
+    server.answer("c@x.org", Some("550 5.1.1 no such user"));
     // One who will never take it ends the delivery when no other may take it later.
     server.answer("b@x.org", Some("550 5.1.1 no such user"));
     let mut other = delivery(1, "MessageNew", &mail());
