@@ -47,6 +47,9 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 /// is what it may have besides.
 const TRIM_INTERVAL: Duration = Duration::from_mins(1);
 
+/// How long it is left alone after what deleted endpoints have left was removed.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
 /// The application of what dovecast itself has to tell, and of that: an endpoint was disabled.
 const OWN: &str = "dovecast";
 const DISABLED: &str = "endpoint.disabled";
@@ -102,6 +105,7 @@ impl Dispatching {
         helpers.spawn(following.follow(applied));
         helpers.spawn(forget(store.clone(), kept(&config.dispatch)));
         helpers.spawn(trim(store.clone(), kept_of_account(&config.dispatch)));
+        helpers.spawn(sweep_gone(store.clone()));
         if logs.is_own() {
             helpers.spawn(needed::follow(store.clone(), logs.own.clone()));
         }
@@ -231,6 +235,22 @@ async fn finish_closings(store: &Store) {
                 "closed accounts may still have something; this is retried"
             );
         }
+    }
+}
+
+/// Removes what deleted endpoints have left: at once where this process has deleted them.
+async fn sweep_gone(store: Store) {
+    loop {
+        if let Err(error) = store.sweep_gone().await {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(
+                error,
+                "dead letters and attempts of deleted endpoints cannot be removed; this is retried"
+            );
+        }
+        // It fails at once where the database is away: no loop without a pause.
+        tokio::time::sleep(SWEEP_PAUSE).await;
+        let _ = tokio::time::timeout(TRIM_INTERVAL, store.endpoint_gone()).await;
     }
 }
 

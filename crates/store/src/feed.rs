@@ -160,6 +160,7 @@ impl Store {
         Ok(Change {
             seq: row.try_get("seq")?,
             key,
+            leaves_rows: false,
             tx,
             store: self,
         })
@@ -173,6 +174,8 @@ pub(crate) struct Change<'a> {
     seq: i64,
     /// What everything is sealed with at this moment, on all nodes.
     key: KeyId,
+    /// Whether it deletes endpoints, of which there may be rows.
+    leaves_rows: bool,
     store: &'a Store,
 }
 
@@ -208,6 +211,11 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// It has deleted an endpoint: who removes what that leaves is told.
+    pub(crate) fn leaves_rows(&mut self) {
+        self.leaves_rows = true;
+    }
+
     pub(crate) async fn commit(mut self) -> Result<()> {
         if self.seq % PRUNE_EVERY == 0 {
             self.prune().await?;
@@ -221,6 +229,9 @@ impl Change<'_> {
         }
         self.tx.commit().await?;
         self.store.feed.publish(self.seq);
+        if self.leaves_rows {
+            self.store.gone.notify_one();
+        }
         Ok(())
     }
 

@@ -147,6 +147,8 @@ pub struct Store {
     pub(crate) keys: Arc<Keys>,
     /// Held while a key replaces another.
     pub(crate) rotating: Arc<tokio::sync::Mutex<()>>,
+    /// This process has deleted endpoints.
+    pub(crate) gone: Arc<tokio::sync::Notify>,
 }
 
 /// The connections.
@@ -210,6 +212,7 @@ impl Store {
             failed_to_record_ms: Arc::default(),
             keys,
             rotating: Arc::default(),
+            gone: Arc::default(),
         }
     }
 

@@ -13,6 +13,7 @@ mod endpoint_records;
 mod endpoints;
 mod filters;
 mod flow;
+mod gone;
 mod listing;
 mod lost;
 mod matched;

@@ -17,7 +17,7 @@ use crate::registry::sealing;
 use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 27] = [
+pub(crate) const MIGRATIONS: [&str; 28] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -45,6 +45,7 @@ pub(crate) const MIGRATIONS: [&str; 27] = [
     include_str!("../migrations/0026_metadata.sql"),
     include_str!("../migrations/0027_push_held.sql"),
     include_str!("../migrations/0028_letters_by_notification.sql"),
+    include_str!("../migrations/0029_gone_endpoints.sql"),
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;

@@ -208,8 +208,18 @@ fn an_endpoint_without_its_key_waits_and_is_not_punished(world: &World) -> Resul
     Ok(())
 }
 
+/// Waits until a table has so many rows.
+fn holds(server: &Server, database: &Database, table: &str, rows: i64) -> Result<()> {
+    let statement = format!("SELECT COUNT(*) FROM {table}");
+    let has = || database.count(server, &statement).ok();
+    poll_until(dovecast_testkit::PATIENCE, || {
+        (has()? == rows).then_some(())
+    })
+    .with_context(|| format!("{:?} rows of {table}, not {rows}", has()))
+}
+
 /// Name, URL and secrets are not in the bytes that the row has left in the files of the database.
-/// Dead letters are kept for as long as others.
+/// Its dead letters and attempts go while the server runs.
 fn what_an_endpoint_had_is_gone_with_it(world: &World) -> Result<()> {
     let (builder, database) = world.fresh()?;
     let mut server = delivering(builder).start()?;
@@ -230,14 +240,21 @@ fn what_an_endpoint_had_is_gone_with_it(world: &World) -> Result<()> {
     };
     let gone = endpoint("gone", &json!({"filter": {}, "retry_delays": []}))?;
     endpoint("stays", &json!({}))?;
-    server.run(["send", "-u", "1"])?;
+    server.run(["send", "-u", "1", "-m", "mark-gone-message"])?;
     let letters = format!("/endpoints/{gone}/dead_letters");
     let letter = poll_until(dovecast_testkit::PATIENCE, || {
         let shown = user.get(&letters).ok()?;
         shown.json["data"].as_array()?.first().cloned()
     });
     letter.context("no dead letter")?;
+    let tables = ["dead_letter", "dead_body", "attempts"];
+    for table in tables {
+        holds(&server, &database, table, 1)?;
+    }
     user.delete(&format!("/endpoints/{gone}"))?.with(204)?;
+    for table in tables {
+        holds(&server, &database, table, 0)?;
+    }
     server.stop()?;
     let left = database.count(&server, "SELECT COUNT(*) FROM endpoint")?;
     ensure!(left == 1, "{left} endpoints are left");
@@ -251,7 +268,7 @@ fn what_an_endpoint_had_is_gone_with_it(world: &World) -> Result<()> {
             let bytes = fs::read(&path)?;
             let has = |mark: &str| bytes.windows(mark.len()).any(|at| at == mark.as_bytes());
             is_found |= has("mark-stays-name");
-            for mark in ["name", "url", "header", "password"] {
+            for mark in ["name", "url", "header", "password", "message"] {
                 let mark = format!("mark-gone-{mark}");
                 ensure!(!has(&mark), "{mark} is in {}", path.display());
             }

@@ -6,10 +6,8 @@
 //! [`Store::finish_closings`], or by who closes the account again.
 
 use dovecast_log::now_ms;
-use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
-use super::deletion::OF_ENDPOINT_ROWS;
 use super::listing::Page;
 use super::{AccountId, EndpointId};
 use crate::connection::Connection;
@@ -24,8 +22,6 @@ use dovecast_notification::filter::EVERY_ACCOUNT;
 const ENDPOINTS_AT_A_TIME: i64 = 100;
 /// Interrupted closings that are looked for at a time.
 const CLOSINGS_AT_A_TIME: i64 = 100;
-/// Rows of one statement, so that none takes long.
-const ROWS_AT_A_TIME: u32 = 5_000;
 
 const SELECT: &str = "SELECT id, number, created_ms, closed_ms, \
     (SELECT COUNT(*) FROM endpoint WHERE endpoint.account_id = account.id) AS endpoints, \
@@ -149,11 +145,8 @@ impl Store {
             for id in &ids {
                 self.delete_rows_of(*id).await?;
             }
+            // What is noted of them from now on is swept later.
             endpoints += self.delete_endpoints(&ids).await?;
-            // What was under way has been noted meanwhile.
-            for id in &ids {
-                self.delete_rows_of(*id).await?;
-            }
         }
         if self.is_closed_now(account).await? {
             self.delete_in_steps(USERS, account.to_string()).await?;
@@ -202,12 +195,13 @@ impl Store {
         let ids = endpoints.iter().map(|found| row::id(found, "id"));
         let ids: Vec<EndpointId> = ids.collect::<Result<_>>()?;
         // One after the other in the order of their ids, as all who lock several do.
-        of_each(
-            &mut change,
-            &ids,
-            "UPDATE endpoint SET active = 0 WHERE id = $1",
-        )
-        .await?;
+        for id in ids {
+            sqlx::query("UPDATE endpoint SET active = 0 WHERE id = $1")
+                .bind(id.to_string())
+                .execute(&mut *change.tx)
+                .await?;
+            change.touch(id).await?;
+        }
         let committed = change.commit().await;
         // Even where it is not known whether they are gone.
         self.token_owners.forget();
@@ -229,39 +223,17 @@ impl Store {
     /// Deletes endpoints, with their filters.
     async fn delete_endpoints(&self, ids: &[EndpointId]) -> Result<u64> {
         let mut change = self.change().await?;
-        let deleted = of_each(&mut change, ids, "DELETE FROM endpoint WHERE id = $1").await?;
+        let mut deleted = 0;
+        for id in ids {
+            let done = sqlx::query("DELETE FROM endpoint WHERE id = $1")
+                .bind(id.to_string())
+                .execute(&mut *change.tx)
+                .await?;
+            deleted += done.rows_affected();
+            change.gone(*id).await?;
+        }
         change.commit().await?;
         Ok(deleted)
-    }
-
-    /// Deletes what an endpoint owes, its dead letters and its attempts.
-    async fn delete_rows_of(&self, endpoint: EndpointId) -> Result<()> {
-        // With what only they are of.
-        self.drop_dead_letters_since(endpoint, i64::MIN).await?;
-        for (table, key) in OF_ENDPOINT_ROWS {
-            // Made of constants.
-            let statement = format!(
-                "DELETE FROM {table} WHERE endpoint_id = $1 AND {key} IN \
-                 (SELECT {key} FROM {table} WHERE endpoint_id = $1 LIMIT $2)"
-            );
-            self.delete_in_steps(&statement, endpoint.to_string())
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_in_steps(&self, statement: &str, of: String) -> Result<()> {
-        loop {
-            // Made of constants.
-            let done = sqlx::query(AssertSqlSafe(statement.to_owned()))
-                .bind(of.clone())
-                .bind(i64::from(ROWS_AT_A_TIME))
-                .execute(&self.database.pool)
-                .await?;
-            if done.rows_affected() < u64::from(ROWS_AT_A_TIME) {
-                return Ok(());
-            }
-        }
     }
 }
 
@@ -279,21 +251,6 @@ async fn is_closed(connection: &mut Connection, account: AccountId) -> Result<bo
         .fetch_optional(connection)
         .await?;
     Ok(found.is_some())
-}
-
-/// Does something to each endpoint, and has the dispatcher look at them; how many rows it was.
-async fn of_each(
-    change: &mut Change<'_>,
-    ids: &[EndpointId],
-    statement: &'static str,
-) -> Result<u64> {
-    let mut rows = 0;
-    for id in ids {
-        let query = sqlx::query(statement).bind(id.to_string());
-        rows += query.execute(&mut *change.tx).await?.rows_affected();
-        change.touch(*id).await?;
-    }
-    Ok(rows)
 }
 
 fn from_row(row: &AnyRow) -> Result<AccountRecord> {

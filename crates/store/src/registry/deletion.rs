@@ -15,13 +15,6 @@ const OF_ENDPOINT: [&str; 5] = [
     "DELETE FROM owed_range WHERE endpoint_id = $1",
     "DELETE FROM endpoint WHERE id = $1",
 ];
-/// Tables of what hangs on an endpoint, but for dead letters, and what tells the rows of one
-/// endpoint apart.
-pub(super) const OF_ENDPOINT_ROWS: [(&str, &str); 3] = [
-    ("attempts", "id"),
-    ("owed", "notification_id"),
-    ("owed_range", "start_offset"),
-];
 /// What hangs on an account, and the account.
 const OF_ACCOUNT: [&str; 5] = [
     "DELETE FROM dead_letter WHERE account_id = $1",
@@ -46,7 +39,7 @@ impl Store {
         let account = row::text(&found, "id")?;
         let endpoints = "SELECT id FROM endpoint WHERE account_id = $1";
         for id in endpoint_ids(&mut change, endpoints, &account).await? {
-            change.touch(id).await?;
+            change.gone(id).await?;
             for statement in OF_ENDPOINT {
                 let query = sqlx::query(statement).bind(id.to_string());
                 query.execute(&mut *change.tx).await?;

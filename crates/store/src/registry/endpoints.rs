@@ -249,7 +249,8 @@ impl Store {
         Ok(endpoint)
     }
 
-    /// Deletes an endpoint and its filter; `false`: the account has none of this id.
+    /// Deletes an endpoint and its filter; [`Store::sweep_gone`] removes what it leaves. `false`: the
+    /// account has none of this id.
     pub async fn delete_endpoint(&self, account: AccountId, id: EndpointId) -> Result<bool> {
         let mut change = self.change().await?;
         let done = sqlx::query("DELETE FROM endpoint WHERE id = $1 AND account_id = $2")
@@ -260,7 +261,7 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        change.touch(id).await?;
+        change.gone(id).await?;
         change.commit().await?;
         Ok(true)
     }

@@ -7,15 +7,19 @@ use dovecast_notification::NotificationId;
 use dovecast_store::{
     Account, Changes, EndpointId, FilterSet, FilterSets, KeptPast, Profile, Scope, Store,
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::cleaning;
 use crate::setup::{self, Kind, Test, cases, create};
 
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
 cases![
     an_account_goes_with_everything_of_it_and_nothing_of_others,
     an_application_goes_and_no_filter_widens,
     what_is_not_there_is_not_deleted,
+    what_a_deleted_endpoint_leaves_goes_and_what_is_noted_of_it_later_goes_too,
     what_is_deleted_is_not_in_the_file,
 ];
 
@@ -31,6 +35,12 @@ pub(crate) async fn busy(store: &Store, number: &str) -> Result<(Account, Endpoi
     store.create_token("token", scope).await?;
     let created = create(store, &account, "a", Some(FilterSets::default())).await?;
     let endpoint = created.endpoint.id;
+    note(store, endpoint).await?;
+    Ok((account, endpoint))
+}
+
+/// One of everything that nodes note of an endpoint.
+async fn note(store: &Store, endpoint: EndpointId) -> Result<()> {
     let notification = NotificationId(Uuid::from_u128(1));
     store
         .record(&[
@@ -56,7 +66,7 @@ pub(crate) async fn busy(store: &Store, number: &str) -> Result<(Account, Endpoi
             }),
         ])
         .await?;
-    Ok((account, endpoint))
+    Ok(())
 }
 
 /// What is left of an endpoint: itself, what it owes, dead letters, attempts.
@@ -125,6 +135,46 @@ async fn what_is_not_there_is_not_deleted(test: Test) -> Result<()> {
     ensure!(!store.delete_account("nobody").await?);
     ensure!(store.delete_application(application.id).await?);
     ensure!(!store.delete_application(application.id).await?);
+    Ok(())
+}
+
+async fn what_a_deleted_endpoint_leaves_goes_and_what_is_noted_of_it_later_goes_too(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let (account, gone) = busy(&store, "gone").await?;
+    let (_, other) = busy(&store, "other").await?;
+    ensure!(store.sweep_gone().await? == 0);
+    ensure!(store.delete_endpoint(account.id, gone).await?);
+    // Whoever sweeps is told, and finds it though another process has deleted it.
+    timeout(dovecast_testkit::PATIENCE, store.endpoint_gone()).await?;
+    ensure!(store.another_node().sweep_gone().await? == 1);
+    ensure!(left(&store, gone).await? == [0; 4]);
+    ensure!(left(&store, other).await? == [1; 4]);
+    // What was under way.
+    note(&store, gone).await?;
+    test.clock.pass(HOUR_MS - 1);
+    ensure!(store.sweep_gone().await? == 0 && left(&store, gone).await? == [0, 1, 1, 1]);
+    test.clock.pass(1);
+    ensure!(store.sweep_gone().await? == 1 && left(&store, gone).await? == [0; 4]);
+    ensure!(left(&store, other).await? == [1; 4]);
+    ensure!(
+        test.count("gone_endpoint")? == 0,
+        "it is remembered for ever"
+    );
+    ensure!(
+        test.count("dead_body")? == 1,
+        "the body of the other's letter"
+    );
+    // Deleted while the clock was ahead, and one that has come back under its id.
+    test.execute(&format!(
+        "INSERT INTO gone_endpoint (endpoint_id, sweep_ms) VALUES ('{gone}', {}), ('{other}', 1)",
+        10 * HOUR_MS
+    ))?;
+    note(&store, gone).await?;
+    ensure!(store.sweep_gone().await? == 1);
+    ensure!(left(&store, gone).await? == [0; 4] && left(&store, other).await? == [1; 4]);
+    ensure!(test.count("gone_endpoint")? == 0);
     Ok(())
 }
 
