@@ -82,8 +82,10 @@ async fn grow<L: Log + Clone, S: Ledger>(
         if has_moved {
             continue;
         }
-        if is_caught_up(shared, lane, readers) {
-            return;
+        match is_caught_up(shared, lane, readers) {
+            CaughtUp::Yes => return,
+            CaughtUp::HasGrown => continue,
+            CaughtUp::No => {}
         }
         for reader in readers.values_mut() {
             reader.make_way(shared, lane);
@@ -248,26 +250,42 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 }
 
-/// Takes ranges out that are done; `true`: that was all, and the lane is behind no more.
+/// How far a lane is.
+enum CaughtUp {
+    /// It is behind no more.
+    Yes,
+    /// It has more to read at once.
+    HasGrown,
+    No,
+}
+
+/// Takes ranges out that are done.
 fn is_caught_up<L: Log + Clone, S: Ledger>(
-    shared: &Shared<L, S>,
-    lane: &Lane,
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
     readers: &mut Open<L>,
-) -> bool {
-    let ranges = match &lane.state().behind {
-        Some(behind) => behind.parts(lane.id),
-        None => return true,
+) -> CaughtUp {
+    let (ranges, must_wait) = {
+        let state = lane.state();
+        let Some(behind) = &state.behind else {
+            return CaughtUp::Yes;
+        };
+        (behind.parts(lane.id), state.gate.is_shut(Instant::now()))
     };
     let is_done = |part: &Part| {
         let reader = readers.get(&part.id);
         reader.is_some_and(|reader| reader.is_done(part.to))
     };
+    let is_all = !must_wait && ranges.iter().all(is_done);
+    if is_all && !shared.has_missed_nothing(lane) {
+        return CaughtUp::HasGrown;
+    }
     let mut done: Vec<_> = ranges.into_iter().filter(is_done).collect();
     let is_all = {
         let mut state = lane.state();
         let must_wait = state.gate.is_shut(Instant::now());
         let Some(behind) = &mut state.behind else {
-            return true;
+            return CaughtUp::Yes;
         };
         // What has grown meanwhile goes on.
         done.retain(|part| behind.remove(&part.id, part.to));
@@ -281,7 +299,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
         readers.remove(&id);
         shared.ended(id, to);
     }
-    is_all
+    if is_all { CaughtUp::Yes } else { CaughtUp::No }
 }
 
 /// Waits until it may go on.

@@ -251,9 +251,19 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
                 continue;
             }
         };
-        let Matched { mut live, found } = matched;
+        let Matched {
+            mut live,
+            mut found,
+        } = matched;
         // What was found is in order, if it is, since before it was found.
         shared.learn_ordered();
+        if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found.wanted)) {
+            // To be offered to all of them, also where that is a second time.
+            shared.panicked("consume", &panicked);
+        }
+        if found.is_empty() {
+            continue;
+        }
         let bytes = live.notification.memory_bytes();
         live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
         if live.held.is_none() {

@@ -26,6 +26,7 @@ use crate::endpoint::Endpoint;
 use crate::item::Item;
 use crate::ledger::KeyPlace;
 use crate::locks::{Held, Lock};
+use crate::missed::Missed;
 use gate::{Gate, Shut, Turned};
 pub(crate) use offers::{NotNow, Offered, Run};
 use order::assembling::{Beside, Ends};
@@ -51,6 +52,8 @@ pub(crate) struct Lane {
     pub(crate) ended: Notify,
     /// Deliveries in order that were lost on the way, and are owed: the lane does not know yet.
     pub(crate) lost: Lock<Vec<Arc<KeyPlace>>>,
+    /// Records that are to become part of its ranges.
+    pub(crate) missed: Lock<Missed>,
 }
 
 #[derive(Debug)]
@@ -99,16 +102,23 @@ impl Lane {
             is_cut_off: AtomicBool::new(false),
             ended: Notify::new(),
             lost: Lock::new("lost", Vec::new()),
+            missed: Lock::new("missed", Missed::default()),
         }
     }
 
     pub(crate) fn state(&self) -> Held<MutexGuard<'_, State>> {
         self.state.lock()
     }
+
+    /// Does something with the lane; `None`: another one is its endpoint's by now.
+    pub(crate) fn unless_retired<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
+        let mut state = self.state();
+        (!state.is_retired).then(|| act(&mut state))
+    }
 }
 
 impl State {
-    fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
             gate: Gate::new(endpoint),
             order: Order::default(),
@@ -135,6 +145,11 @@ impl State {
         self.is_retired =
             is_idle && !self.gate.is_open_breaker() && now.duration_since(self.used) >= idle;
         self.is_retired
+    }
+
+    /// Whether what is read for it is part of its ranges, whatever it is.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.is_some() && !self.gate.endpoint().is_ordered
     }
 
     /// The recorder knows that ranges have grown.

@@ -78,6 +78,7 @@ mod life;
 mod live;
 mod locks;
 mod matching;
+mod missed;
 mod offer;
 mod options;
 mod outcome;

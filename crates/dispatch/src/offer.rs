@@ -36,7 +36,7 @@ const UNREAD: Duration = Duration::from_secs(10);
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Does something with the lane of an endpoint, which is told what the endpoint is now.
-    fn with_lane<R>(
+    pub(crate) fn with_lane<R>(
         &self,
         endpoint: &Arc<Endpoint>,
         act: impl FnOnce(&mut State) -> R,
@@ -210,11 +210,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) fn deferred(&self, lane: &Arc<Lane>, shed: Shed) {
         self.recorder.grown(&shed.grown);
         // From here on it may be delivered, and its end written down.
-        let wants_catching_up = {
+        let (wants_catching_up, is_behind) = {
             let mut state = lane.state();
             state.recorded(&shed);
-            state.wants_catching_up()
+            (state.wants_catching_up(), state.is_behind())
         };
+        if is_behind {
+            self.is_missing(lane);
+        }
         if wants_catching_up {
             // When the dispatcher stops there is no receiver any more: the ranges are written down,
             // and free then.

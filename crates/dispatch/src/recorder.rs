@@ -1,8 +1,9 @@
 //! What has happened to deliveries, until it is written to the ledger (the database), and which
 //! offsets of the log may be committed after that.
 //!
-//! Everything of a group is in `happened` before the group counts as done. So looking for groups
-//! that are done first, and taking what has happened afterwards, gets all that belongs to them.
+//! Everything of a group is in `happened` before the group counts as done, or with what is `missed`.
+//! So looking for groups that are done first, then having lanes told of what they have missed, and
+//! taking what has happened afterwards, gets all that belongs to them.
 //! Nothing here writes: that is `recording`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -224,12 +225,18 @@ impl Recorder {
         self.wrote.notify_waiters();
     }
 
-    /// What is to be written, and what may be committed after that.
-    pub(crate) fn take(&self) -> (Gathered, Vec<Position>) {
+    /// How many groups are done, before the first that is not.
+    pub(crate) fn done_groups(&self) -> usize {
+        let groups = self.groups.lock();
+        groups.iter().take_while(|group| group.is_done()).count()
+    }
+
+    /// What is to be written, and what may be committed after that: so many groups.
+    pub(crate) fn take(&self, done_groups: usize) -> (Gathered, Vec<Position>) {
         let mut positions = BTreeMap::new();
         {
             let mut groups = self.groups.lock();
-            while let Some(group) = groups.pop_front_if(|group| group.is_done()) {
+            for group in groups.drain(..done_groups) {
                 for position in &group.positions {
                     let place = (Arc::clone(&position.topic), position.partition);
                     positions.insert(place, position.offset);

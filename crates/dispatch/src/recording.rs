@@ -102,7 +102,14 @@ async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     // Before it is taken: what ends now has written down what came of it.
     let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
     let held = shared.recorder.take_held();
-    let (mut gathered, positions) = shared.recorder.take();
+    // What lanes miss of them is deferred after that, and then taken with the rest.
+    let done = shared.recorder.done_groups();
+    let are_all_deferred = shared.defer_all_missed();
+    if !are_all_deferred {
+        shared.recorder.news.notify_one();
+    }
+    let done = if are_all_deferred { done } else { 0 };
+    let (mut gathered, positions) = shared.recorder.take(done);
     Batch {
         due_times: gathered.take_permit(),
         // Others say what has happened meanwhile.

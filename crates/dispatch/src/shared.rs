@@ -21,6 +21,7 @@ use crate::item::Room;
 use crate::lane::Lane;
 use crate::ledger::{Happened, Ledger, LedgerError, Millis};
 use crate::locks::{Held, Lock};
+use crate::missed::AllMissed;
 use crate::options::{DispatchOptions, Source};
 use crate::panics::{Panicked, Panics, REST, answered, caught};
 use crate::partitions::Partitions;
@@ -62,6 +63,7 @@ pub(crate) struct Shared<L, S> {
     pub(crate) reports: Reports,
     pub(crate) bounds: KnownBounds,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) missed: AllMissed,
     pub(crate) taken_up: TakenUp,
     pub(crate) partitions: Partitions,
     pub(crate) read_up: ReadUp,
@@ -115,6 +117,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             reports: Reports::default(),
             bounds: KnownBounds::default(),
             budget: Arc::clone(&parts.budget),
+            missed: AllMissed::default(),
             taken_up: TakenUp::default(),
             partitions: Partitions::default(),
             read_up: ReadUp::default(),

@@ -70,19 +70,29 @@ impl State {
             ..
         } = &item.origin
         {
-            let behind = self.behind.get_or_insert_default();
-            let endpoint = self.gate.endpoint().id;
-            let growth = behind.defer(endpoint, topic, *partition, *offset);
-            let grown = &mut shed.grown;
-            if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
-                so_far.to = growth.to;
-                so_far.begins |= growth.begins;
-            } else {
-                behind.announce(&growth.id);
-                grown.push(growth);
-            }
+            self.grow(shed, (topic, *partition), *offset);
         }
         shed.items.push(item);
+    }
+
+    /// A record is part of a range from now on.
+    pub(crate) fn grow(
+        &mut self,
+        shed: &mut Shed,
+        (topic, partition): (&Arc<str>, u32),
+        offset: u64,
+    ) {
+        let behind = self.behind.get_or_insert_default();
+        let endpoint = self.gate.endpoint().id;
+        let growth = behind.defer(endpoint, topic, partition, offset);
+        let grown = &mut shed.grown;
+        if let Some(so_far) = grown.iter_mut().find(|so_far| so_far.id == growth.id) {
+            so_far.to = growth.to;
+            so_far.begins |= growth.begins;
+        } else {
+            behind.announce(&growth.id);
+            grown.push(growth);
+        }
     }
 
     /// Owed deliveries that wait: they are given back, and what waits behind them is owed, too.

@@ -1,7 +1,10 @@
 //! Very many endpoints that are paused and owe, while there is traffic: what a node with such
 //! endpoints begins with at each start.
 
+use std::collections::BTreeSet;
+
 use dovecast_dispatch::ledger::{Happened, Ledger, Owed};
+use dovecast_log::Log;
 use dovecast_notification::{EndpointId, NotificationId};
 use uuid::Uuid;
 
@@ -55,4 +58,57 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
         assert!(kept.ranges.len() as u128 >= ENDPOINTS);
     }
     world.stop().await;
+}
+
+/// Endpoints that are paused and resumed while there is traffic.
+const MISSING: u128 = 100;
+/// Notifications of a round.
+const SENT: u32 = 20;
+
+/// The ranges of an endpoint that is behind grow all at once, before offsets are committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_paused_endpoints_miss_is_written_before_it_is_committed_and_comes_once() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    for number in 1..=MISSING {
+        world.put(number, &sink, |endpoint| endpoint.is_paused = true);
+    }
+    world.start();
+    for _ in 0..ROUNDS {
+        world.notify(SENT).await;
+        world.committed().await;
+        let groups = world.log.groups().await.expect("groups");
+        let kept = world.ledger.kept();
+        for group in groups {
+            for offset in 0..group.committed {
+                let owed = kept.ranges.iter().filter(|(id, (from, to, _))| {
+                    (&*id.topic, id.partition) == (&*group.topic, group.partition)
+                        && (*from..*to).contains(&offset)
+                });
+                let endpoints: BTreeSet<_> = owed.map(|(id, _)| id.endpoint).collect();
+                assert_eq!(
+                    endpoints.len() as u128,
+                    MISSING,
+                    "{offset} of {}",
+                    group.partition
+                );
+            }
+        }
+    }
+    assert_eq!(sink.asked(), 0);
+    // Resumed one after the other, some of them while more comes.
+    for number in 1..=MISSING {
+        world.put(number, &sink, |_| {});
+        if number % 20 == 0 {
+            world.notify(SENT).await;
+        }
+    }
+    let all = MISSING * u128::from((ROUNDS + 5) * SENT);
+    until("nothing is owed", || async {
+        sink.distinct() as u128 >= all && world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    world.committed().await;
+    world.stop().await;
+    assert_eq!(sink.asked() as u128, all, "each comes to each once");
 }

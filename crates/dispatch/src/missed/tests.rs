@@ -1,0 +1,92 @@
+use dovecast_notification::EndpointId;
+use uuid::Uuid;
+
+use super::*;
+use crate::behind::Part;
+use crate::driver::nowhere;
+
+fn of() -> TopicPartition {
+    TopicPartition {
+        topic: Arc::from("t"),
+        partition: 0,
+    }
+}
+
+fn stretch(first: u64, last: u64) -> Stretch {
+    Stretch {
+        of: of(),
+        first,
+        last,
+        records: 1,
+    }
+}
+
+fn lane(is_ordered: bool) -> State {
+    let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
+    endpoint.is_ordered = is_ordered;
+    State::new(Arc::new(endpoint))
+}
+
+/// Has a lane miss something, and says what its ranges are.
+fn missed(state: &mut State, stretches: &[Stretch]) -> Vec<(u64, u64)> {
+    let shed = state.miss(stretches);
+    state.recorded(&shed);
+    let parts = state.behind.as_ref().map(|behind| {
+        let parts = behind.parts(EndpointId(Uuid::nil()));
+        parts
+            .iter()
+            .map(|Part { from, to, .. }| (*from, *to))
+            .collect()
+    });
+    parts.unwrap_or_default()
+}
+
+#[test]
+fn only_a_lane_that_is_behind_need_not_be_asked() {
+    let mut missed = Missed::default();
+    let of = of();
+    let other = TopicPartition {
+        partition: 1,
+        ..of.clone()
+    };
+    assert_eq!(missed.note(&of, 5), Noted::No);
+    missed.is_open = true;
+    assert_eq!(missed.note(&of, 5), Noted::Yes { is_first: true });
+    assert_eq!(missed.note(&other, 2), Noted::Yes { is_first: false });
+    assert_eq!(missed.note(&of, 9), Noted::Yes { is_first: false });
+    // The log was made anew, or is read again.
+    assert_eq!(missed.note(&of, 9), Noted::Back);
+    assert_eq!(missed.note(&other, 1), Noted::Back);
+    let stretches: Vec<_> = missed
+        .stretches
+        .iter()
+        .map(|one| (one.first, one.last, one.records))
+        .collect();
+    assert_eq!(stretches, [(5, 9, 2), (2, 2, 1)]);
+}
+
+#[test]
+fn ranges_grow_by_what_was_missed() {
+    let mut state = lane(false);
+    // One that was behind no more by the time it is told is so again.
+    assert_eq!(missed(&mut state, &[stretch(3, 7)]), [(3, 8)]);
+    assert_eq!(
+        missed(&mut state, &[stretch(8, 8), stretch(12, 20)]),
+        [(3, 21)]
+    );
+    // The log has gone back.
+    assert_eq!(missed(&mut state, &[stretch(0, 1)]), [(3, 21), (0, 2)]);
+    assert!(
+        state
+            .behind
+            .is_some_and(|behind| behind.unknown().is_empty())
+    );
+}
+
+#[test]
+fn one_that_is_in_order_by_now_asks_what_comes_before() {
+    let mut state = lane(true);
+    missed(&mut state, &[stretch(3, 7)]);
+    assert_eq!(state.behind.expect("it is behind").unknown(), [of()]);
+    assert!(!state.order.knows(&of(), Some(1)));
+}
