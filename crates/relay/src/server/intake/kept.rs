@@ -14,7 +14,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::aside::REFUSED_SUFFIX;
 use super::file::{self, Slice};
 use super::{Intake, IntakeError, Relay, failed};
-use crate::spill::{SUFFIX, rename_new};
+use crate::spill::{SUFFIX, random, rename_new};
+
+/// Names that are tried for a file.
+const NAMES: usize = 3;
 
 /// Which files have such records, as far as they were read; by name.
 #[derive(Default)]
@@ -85,20 +88,63 @@ pub(in crate::server) async fn take_back(relay: &Arc<Relay>) {
 fn rename_all(relay: &Relay) -> io::Result<()> {
     for entry in fs::read_dir(&relay.intake.dir)? {
         let path = entry?.path();
-        if let Some(name) = name_of(&path)
+        if name_of(&path, "").is_some()
             && fs::symlink_metadata(&path).is_ok_and(|there| there.is_file())
             && !file::is_refused(relay, &path).unwrap_or(true)
         {
-            rename_new(&path, &name)?;
-            tracing::info!(file = %name.display(), "a spill file that was refused is taken in");
+            // Whoever has made one that cannot be renamed keeps no other back.
+            match rename(&path) {
+                Ok(name) => {
+                    tracing::info!(file = %name.display(), "a spill file that was refused is taken in");
+                }
+                Err(error) => failed(relay, &error.into(), "files that were put aside"),
+            }
         }
     }
     Ok(())
 }
 
+/// Gives a file that was put aside the name of a spill file, another one where there is such a
+/// file already.
+fn rename(path: &Path) -> io::Result<PathBuf> {
+    let mut more = String::new();
+    for _ in 0..NAMES {
+        let Some(name) = name_of(path, &more) else {
+            break;
+        };
+        match rename_new(path, &name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                more = format!("-{:016x}", random());
+            }
+            done => return done.map(|()| name),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
 /// The name of a spill file for one that was put aside; never one that it had before, of which the
-/// log may have a mark still. `None`: it was not put aside.
-fn name_of(path: &Path) -> Option<PathBuf> {
+/// log may have a mark still; with `more` at its end. `None`: it was not put aside.
+fn name_of(path: &Path, more: &str) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?.strip_suffix(REFUSED_SUFFIX)?;
-    Some(path.with_file_name(format!("{name}{SUFFIX}")))
+    Some(path.with_file_name(format!("{name}{more}{SUFFIX}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_in_the_way_keeps_none_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.refused");
+        let first = dir.path().join(format!("a{SUFFIX}"));
+        fs::write(&path, "kept").expect("a file");
+        assert_eq!(rename(&path).expect("a name"), first);
+        fs::write(&path, "kept, too").expect("a file");
+        let second = rename(&path).expect("another name");
+        assert_ne!(second, first);
+        assert_eq!(fs::read(&first).expect("a file"), b"kept");
+        assert_eq!(fs::read(&second).expect("a file"), b"kept, too");
+        assert!(second.to_string_lossy().ends_with(SUFFIX) && !path.exists());
+    }
 }
