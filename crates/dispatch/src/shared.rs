@@ -11,6 +11,7 @@ use dovecast_notification::{BadNotification, EndpointId, Notification};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::bad_record::Buried;
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
 use crate::endpoint::{Directory, Endpoint};
@@ -64,6 +65,7 @@ pub(crate) struct Shared<L, S> {
     pub(crate) bounds: KnownBounds,
     pub(crate) budget: Arc<Budget>,
     pub(crate) missed: AllMissed,
+    pub(crate) buried: Buried,
     pub(crate) taken_up: TakenUp,
     pub(crate) partitions: Partitions,
     pub(crate) read_up: ReadUp,
@@ -73,6 +75,8 @@ pub(crate) struct Shared<L, S> {
     log_lines: LineLimit,
     /// About a ledger that does not answer.
     ledger_lines: LineLimit,
+    /// About records that are no notification, and no dead letter.
+    pub(crate) not_kept_lines: LineLimit,
     /// About ranges that the log does not have.
     pub(crate) missing_lines: LineLimit,
     /// Owed deliveries that are claimed by us.
@@ -118,12 +122,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             bounds: KnownBounds::default(),
             budget: Arc::clone(&parts.budget),
             missed: AllMissed::default(),
+            buried: Buried::default(),
             taken_up: TakenUp::default(),
             partitions: Partitions::default(),
             read_up: ReadUp::default(),
             claims: tokio::sync::RwLock::default(),
             log_lines: LineLimit::default(),
             ledger_lines: LineLimit::default(),
+            not_kept_lines: LineLimit::default(),
             missing_lines: LineLimit::default(),
             claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),

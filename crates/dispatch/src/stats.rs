@@ -11,6 +11,8 @@ pub struct Stats {
     pub records: u64,
     /// Records that were no notification.
     pub bad_records: u64,
+    /// Records among them that became no dead letter, because too many were none.
+    pub bad_records_not_kept: u64,
     /// Places of the log that could not be read.
     pub damaged: u64,
     /// Notifications that at least one filter matched.
@@ -92,6 +94,7 @@ macro_rules! counters {
 counters![
     records,
     bad_records,
+    bad_records_not_kept,
     damaged,
     matched,
     delivered,

@@ -95,6 +95,11 @@ fn records(out: &mut Exposition, stats: &Stats) {
             stats.bad_records,
         ),
         (
+            "dovecast_dispatch_bad_records_not_kept_total",
+            "Records that are not notifications, and no dead letters, as too many came in their minute.",
+            stats.bad_records_not_kept,
+        ),
+        (
             "dovecast_dispatch_damaged_total",
             "Damaged places of the log that were skipped.",
             stats.damaged,

@@ -18,6 +18,11 @@ use crate::statement::Statement;
 
 /// Rows that one statement removes or looks up, so that others need not wait long.
 const AT_A_TIME: i64 = 500;
+/// Letters of no endpoint that are kept: what was no notification is no account's, and whoever may
+/// write to a topic can make any number of them.
+const OF_NO_ENDPOINT: i64 = 10_000;
+/// The account of letters of no endpoint.
+const NO_ACCOUNT: &str = "";
 /// Bodies whose letters one statement removes: each may have one for each endpoint.
 const BODIES_AT_A_TIME: i64 = 10;
 
@@ -109,6 +114,10 @@ impl Store {
         } else {
             self.trim_all(most).await
         };
+        let trimmed = match trimmed {
+            Ok(trimmed) => self.trim_ownerless(trimmed).await,
+            failed => failed,
+        };
         let mut sweep = self.sweep();
         match trimmed {
             Ok(_) => sweep.seen_all = Some(*most),
@@ -116,6 +125,18 @@ impl Store {
             Err(_) => sweep.grown.extend(grown),
         }
         trimmed
+    }
+
+    /// Removes the oldest of the letters of no endpoint.
+    async fn trim_ownerless(&self, mut trimmed: Trimmed) -> Result<Trimmed> {
+        if let Some(last) = self.beyond(LAST_LETTER, NO_ACCOUNT, OF_NO_ENDPOINT).await? {
+            let last = row::text(&last, "id")?;
+            let letters = self.remove_letters(NO_ACCOUNT, &last).await?;
+            let count = &self.trim_counts.dead_letters;
+            count.fetch_add(letters, Ordering::Relaxed);
+            trimmed.dead_letters += letters;
+        }
+        Ok(trimmed)
     }
 
     async fn trim_all(&self, most: &AccountPast) -> Result<Trimmed> {

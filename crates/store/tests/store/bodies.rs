@@ -21,6 +21,7 @@ cases![
     an_account_of_which_nothing_new_is_written_is_not_looked_at,
     an_account_keeps_its_newest_letters_and_takes_none_of_others,
     an_account_keeps_its_newest_attempts_and_takes_none_of_others,
+    what_was_no_notification_takes_no_room_of_others,
 ];
 
 const UNBOUNDED: AccountPast = AccountPast {
@@ -315,5 +316,25 @@ async fn an_account_keeps_its_newest_attempts_and_takes_none_of_others(test: Tes
         let kept = store.attempts(endpoint, 100).await?;
         ensure!(kept.len() == expected, "{}", kept.len());
     }
+    Ok(())
+}
+
+async fn what_was_no_notification_takes_no_room_of_others(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let endpoint = endpoints(&store, "1", 1).await?[0];
+    let mine = Happened::Dead(letter(endpoint, 1));
+    let nonsense = (2..10_012).map(|number| DeadLetter {
+        endpoint: None,
+        ..letter(endpoint, number)
+    });
+    store
+        .record(&[vec![mine], each(Happened::Dead, nonsense)].concat())
+        .await?;
+    let trimmed = store.trim_past(&UNBOUNDED).await?;
+    ensure!(trimmed.dead_letters == 10, "{trimmed:?}");
+    ensure!(test.count("dead_letter WHERE account_id <> ''")? == 1);
+    ensure!(test.count("dead_letter WHERE account_id = '' AND time_ms > 11")? == 10_000);
+    let trimmed = store.trim_past(&UNBOUNDED).await?;
+    ensure!(trimmed.dead_letters == 0, "{trimmed:?}");
     Ok(())
 }
