@@ -4,7 +4,7 @@ use dovecast_store::{
     AccountRecord, ApiToken, ClosedAccount, Endpoint, EndpointOrder, EndpointQuery, Page, Search,
 };
 
-use crate::{Operations, Operator, Refusal, Resource, Result};
+use crate::{Operations, Operator, Refusal, Resource, Result, account_number};
 
 /// Most endpoints that are shown with an account.
 const MAX_ENDPOINTS: i64 = 1000;
@@ -33,6 +33,7 @@ impl Operations {
 
     /// An account with its endpoints and its tokens.
     pub async fn show_account(&self, _: Operator, number: &str) -> Result<ShownAccount> {
+        let number = known(number)?;
         let account = self.store.account_record(number).await?;
         let account = account.ok_or_else(|| Refusal::no(Resource::Account, number))?;
         let all = EndpointQuery {
@@ -57,6 +58,7 @@ impl Operations {
         Operator(by): Operator,
         number: &str,
     ) -> Result<ClosedAccount> {
+        let number = known(number)?;
         let closed = self.store.close_account(number).await?;
         let closed = closed.ok_or_else(|| Refusal::no(Resource::Account, number))?;
         tracing::info!(
@@ -75,6 +77,7 @@ impl Operations {
         Operator(by): Operator,
         number: &str,
     ) -> Result<AccountRecord> {
+        let number = known(number)?;
         let none = || Refusal::no(Resource::Account, number);
         if !self.store.reopen_account(number).await? {
             return Err(none());
@@ -83,4 +86,10 @@ impl Operations {
         let account = self.store.account_record(number).await?;
         account.ok_or_else(none)
     }
+}
+
+/// The number of an account that may be there: what nobody can type is the number of none that
+/// others than dovecast itself know.
+fn known(number: &str) -> Result<&str> {
+    account_number(number).map_err(|_| Refusal::no(Resource::Account, number))
 }

@@ -2,7 +2,7 @@
 //! trusted proxy says.
 
 use dovecast_mail_push::Person;
-use dovecast_store::{Profile, ShownSession, ShownToken, TokenOwner};
+use dovecast_store::{Profile, ShownSession, ShownToken, StoreError, TokenOwner};
 
 use super::MailPush;
 use crate::{Refusal, Result};
@@ -33,7 +33,7 @@ impl MailPush {
     pub async fn caller_of_token(&self, token: &str) -> Result<PushCaller> {
         if token.starts_with(SESSION_PREFIX) {
             return match self.store.session(token).await? {
-                ShownSession::Good(person) => Ok(PushCaller { person }),
+                ShownSession::Good(person) => self.caller(person).await,
                 ShownSession::Expired => Err(Refusal::BadToken("The session has expired")),
                 ShownSession::Unknown => Err(Refusal::BadToken("The session is not valid")),
             };
@@ -44,7 +44,7 @@ impl MailPush {
             ShownToken::Good {
                 owner: TokenOwner::Person(person),
                 ..
-            } => Ok(PushCaller { person }),
+            } => self.caller(person).await,
             ShownToken::Good { .. } => Err(Refusal::forbidden(
                 "This token is for no person: log in (`POST /sessions`), or use a token of the scope `person`",
             )),
@@ -52,11 +52,19 @@ impl MailPush {
     }
 
     /// The person whom a trusted proxy names: a user of an account, which is the context.
-    pub fn caller_of_identity(&self, number: &str, profile: &Profile) -> Result<PushCaller> {
+    pub async fn caller_of_identity(&self, number: &str, profile: &Profile) -> Result<PushCaller> {
         let person = Person::of_ids(number, &profile.username);
         let person = person.map_err(|_| {
             Refusal::forbidden("The user of X-RH-IDENTITY cannot be a person of mail push")
         })?;
+        self.caller(person).await
+    }
+
+    /// A person who asks, unless the account is closed that is the context.
+    pub async fn caller(&self, person: Person) -> Result<PushCaller> {
+        if self.store.is_closed(&person.context).await? {
+            return Err(StoreError::AccountClosed.into());
+        }
         Ok(PushCaller { person })
     }
 }

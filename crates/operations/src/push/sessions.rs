@@ -136,6 +136,7 @@ impl MailPush {
                 ));
             }
         }
+        let person = self.caller(person).await?.person().clone();
         let hours = i64::try_from(self.parts.limits.session_hours).unwrap_or(i64::MAX);
         let lives_ms = hours.saturating_mul(3_600_000);
         let made = self.store.create_session(&person, lives_ms).await?;

@@ -31,7 +31,7 @@ impl FromRequestParts<PushApi> for Identified {
             Shown::Identity(number, profile) => {
                 origin::check(parts, proxies, &api.0.allowed_origins)?;
                 Self {
-                    caller: acts.caller_of_identity(&number, &profile)?,
+                    caller: acts.caller_of_identity(&number, &profile).await?,
                     token: None,
                 }
             }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dovecast_testkit::PATIENCE;
+use dovecast_testkit::http::Request;
 use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ cases![
     accounts_are_listed_and_shown_with_what_they_have,
     a_closed_account_gets_nothing_and_nobody_acts_for_it,
     a_closed_account_is_opened_again_without_what_it_had,
+    nobody_of_a_closed_account_has_mail_pushed,
+    what_nobody_can_type_is_no_account,
     only_an_admin_sees_and_closes_accounts,
     a_user_who_is_not_active_is_refused,
 ];
@@ -144,6 +147,42 @@ fn a_closed_account_is_opened_again_without_what_it_had(world: &World) -> Result
         let error = format!("{:?}", error.err().context("it is there")?);
         ensure!(error.contains("there is no account `nobody`"), "{error}");
     }
+    Ok(())
+}
+
+/// What mail push answers: who shows this header, asked for his devices.
+fn devices(world: &World, (name, value): (&str, &str)) -> Result<u16> {
+    let path = "/api/push/v1/subscriptions";
+    let asked = Request::get(path).header(name, value);
+    Ok(asked.send(world.server.address()?)?.status)
+}
+
+fn nobody_of_a_closed_account_has_mail_pushed(world: &World) -> Result<()> {
+    let number = unique("account");
+    filled(world, &number)?;
+    let person = json!({"scope": "person", "context": number, "user": "joe"});
+    let (secret, _) = token(&world.admin(), person)?;
+    let authorization = format!("Bearer {secret}");
+    let by_token = ("Authorization", &*authorization);
+    let identity = identity(&number);
+    let by_identity = ("X-RH-IDENTITY", &*identity);
+    ensure!(devices(world, by_token)? == 200 && devices(world, by_identity)? == 200);
+    let path = format!("/accounts/{number}");
+    world.admin().delete(&path)?.with(204)?;
+    ensure!(devices(world, by_token)? == 401 && devices(world, by_identity)? == 403);
+    let reopen = format!("{path}/reopen");
+    world.admin().post(&reopen, &json!({}))?.with(200)?;
+    ensure!(devices(world, by_token)? == 401 && devices(world, by_identity)? == 200);
+    Ok(())
+}
+
+/// Drivers of the configuration have an account of such a number: nobody closes that.
+fn what_nobody_can_type_is_no_account(world: &World) -> Result<()> {
+    let path = "/accounts/%01every%20account";
+    world.admin().delete(path)?.with(404)?;
+    world.admin().get(path)?.with(404)?;
+    let reopen = format!("{path}/reopen");
+    world.admin().post(&reopen, &json!({}))?.with(404)?;
     Ok(())
 }
 

@@ -30,11 +30,24 @@ const SELECT: &str = "SELECT id, number, created_ms, closed_ms, \
     FROM account";
 const USERS: &str = "DELETE FROM account_user WHERE id IN \
     (SELECT id FROM account_user WHERE account_id = $1 LIMIT $2)";
+/// What persons of mail push have whose context is the account ($1: its number).
+const OF_PERSONS: [&str; 4] = [
+    "DELETE FROM push_session WHERE token_hash IN \
+        (SELECT token_hash FROM push_session WHERE context = $1 LIMIT $2)",
+    "DELETE FROM api_token WHERE id IN (SELECT id FROM api_token WHERE context = $1 LIMIT $2)",
+    "DELETE FROM push_subscription WHERE id IN \
+        (SELECT id FROM push_subscription WHERE context = $1 LIMIT $2)",
+    "DELETE FROM push_credential WHERE id IN \
+        (SELECT id FROM push_credential WHERE context = $1 LIMIT $2)",
+];
 
 /// Accounts that are closed and still have something, behind an id.
-const HALF_CLOSED: &str = "SELECT id FROM account WHERE closed_ms IS NOT NULL AND id > $1 \
+const HALF_CLOSED: &str = "SELECT id, number FROM account WHERE closed_ms IS NOT NULL AND id > $1 \
     AND (EXISTS (SELECT 1 FROM endpoint WHERE endpoint.account_id = account.id) \
-    OR EXISTS (SELECT 1 FROM account_user WHERE account_user.account_id = account.id)) \
+    OR EXISTS (SELECT 1 FROM account_user WHERE account_user.account_id = account.id) \
+    OR EXISTS (SELECT 1 FROM push_session WHERE context = account.number) \
+    OR EXISTS (SELECT 1 FROM push_subscription WHERE context = account.number) \
+    OR EXISTS (SELECT 1 FROM push_credential WHERE context = account.number)) \
     ORDER BY id LIMIT $2";
 
 /// An account, as it is listed.
@@ -66,6 +79,8 @@ pub struct ClosedAccount {
 }
 
 const CLOSED: &str = "SELECT 1 AS closed FROM account WHERE id = $1 AND closed_ms IS NOT NULL";
+const CLOSED_NUMBER: &str =
+    "SELECT 1 AS closed FROM account WHERE number = $1 AND closed_ms IS NOT NULL";
 
 impl Store {
     /// Some of all accounts, in the order in which they were first seen.
@@ -100,12 +115,13 @@ impl Store {
     }
 
     /// Closes an account: nobody acts for it from now on, and its tokens, its endpoints with their
-    /// filters, what they owe, their past, and its users go. `None`: there is none.
+    /// filters, what they owe, their past, its users, and what persons of mail push have whose
+    /// context it is, go. `None`: there is none.
     pub async fn close_account(&self, number: &str) -> Result<Option<ClosedAccount>> {
         let Some((account, tokens)) = self.mark_closed(number).await? else {
             return Ok(None);
         };
-        let endpoints = self.empty_closed(account).await?;
+        let endpoints = self.empty_closed(account, number).await?;
         Ok(Some(ClosedAccount { endpoints, tokens }))
     }
 
@@ -125,14 +141,15 @@ impl Store {
             };
             after = row::text(last, "id")?;
             for found in &rows {
-                self.empty_closed(row::id(found, "id")?).await?;
+                let number = row::text(found, "number")?;
+                self.empty_closed(row::id(found, "id")?, &number).await?;
                 finished += 1;
             }
         }
     }
 
     /// Takes from a closed account what it has; how many endpoints that were.
-    async fn empty_closed(&self, account: AccountId) -> Result<u64> {
+    async fn empty_closed(&self, account: AccountId, number: &str) -> Result<u64> {
         let mut endpoints = 0;
         loop {
             // What there is of each endpoint goes, and the endpoint last: as long as it is there,
@@ -150,8 +167,22 @@ impl Store {
         }
         if self.is_closed_now(account).await? {
             self.delete_in_steps(USERS, account.to_string()).await?;
+            for statement in OF_PERSONS {
+                self.delete_in_steps(statement, number.to_owned()).await?;
+            }
+            // Of persons, too.
+            self.token_owners.forget();
         }
         Ok(endpoints)
+    }
+
+    /// Whether an account of this number was closed.
+    pub async fn is_closed(&self, number: &str) -> Result<bool> {
+        let found = sqlx::query(CLOSED_NUMBER)
+            .bind(number)
+            .fetch_optional(&self.database.pool)
+            .await?;
+        Ok(found.is_some())
     }
 
     async fn is_closed_now(&self, account: AccountId) -> Result<bool> {

@@ -22,6 +22,8 @@ impl Store {
     /// The endpoint of each block of the configuration, made if it is not there; and those of
     /// blocks that there were before.
     pub async fn configured_endpoints(&self, blocks: &[&str]) -> Result<Vec<(String, EndpointId)>> {
+        // Whatever has closed it: without it nothing starts.
+        self.reopen_account(EVERY_ACCOUNT).await?;
         let account = self.account_seen(EVERY_ACCOUNT).await?.id;
         let found = self.names_of(account).await?;
         for block in blocks {

@@ -4,15 +4,19 @@ use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::{Happened, Ledger};
+use dovecast_mail_push::Person;
 use dovecast_store::{ClosedAccount, Profile, Scope, StoreError};
 use uuid::Uuid;
 
 use crate::deletion::{busy, left};
+use crate::push::{self, joe, put};
 use crate::setup::{self, Test, cases, create};
 use crate::tokens::owner;
 
 cases![
     a_closed_account_is_left_with_nothing_and_nobody_acts_for_it,
+    persons_of_a_closed_account_have_nothing_any_more,
+    drivers_of_the_configuration_have_an_account_whatever_was_done_to_it,
     an_account_of_many_endpoints_is_closed_in_steps,
     an_account_whose_closing_was_interrupted_is_closed_again,
     a_closing_that_was_interrupted_is_finished_and_no_other_account_is_touched,
@@ -53,6 +57,42 @@ async fn a_closed_account_is_left_with_nothing_and_nobody_acts_for_it(test: Test
     ensure!(test.count("dead_body")? == 1);
     store.close_account("other").await?;
     ensure!(test.count("dead_body")? == 0, "a body is left");
+    Ok(())
+}
+
+async fn persons_of_a_closed_account_have_nothing_any_more(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    store.account_seen("3").await?;
+    let other = Person::new("4", "11", "11@4").expect("a person");
+    for person in [&joe(), &other] {
+        let token = format!("token of {person}");
+        put(&store, push::new(person, &token, &["*"])).await?;
+        store.create_session(person, 60_000).await?;
+        store
+            .create_token("t", Scope::Person(person.clone()))
+            .await?;
+    }
+    ensure!(!store.is_closed("3").await?);
+    store.close_account("3").await?;
+    ensure!(store.is_closed("3").await? && !store.is_closed("4").await?);
+    ensure!(store.subscriptions(&joe()).await?.is_empty());
+    ensure!(store.subscriptions(&other).await?.len() == 1);
+    ensure!(test.count("push_session")? == 1 && test.count("api_token")? == 1);
+    // What came in just then.
+    put(&store, push::new(&joe(), "late", &["*"])).await?;
+    ensure!(store.finish_closings().await? == 1 && store.finish_closings().await? == 0);
+    ensure!(store.subscriptions(&joe()).await?.is_empty());
+    Ok(())
+}
+
+async fn drivers_of_the_configuration_have_an_account_whatever_was_done_to_it(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let made = store.configured_endpoints(&["ox"]).await?;
+    test.execute("UPDATE account SET closed_ms = 5")?;
+    ensure!(store.configured_endpoints(&["ox"]).await? == made);
+    ensure!(store.finish_closings().await? == 0);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! All streams of this node, by the person whose mail they tell of, and how far the feed is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dovecast_mail_push::{MailEvent, Person};
@@ -205,6 +205,23 @@ impl Hub {
         tokens.sort_unstable();
         tokens.dedup();
         tokens
+    }
+
+    /// Persons of streams that were opened without a token, each once.
+    pub(super) fn persons_without_token(&self) -> HashSet<Person> {
+        let inner = self.inner();
+        let outlets = inner.outlets().filter(|one| one.token.is_none());
+        outlets.map(|one| one.person.clone()).collect()
+    }
+
+    /// Ends the streams of a person.
+    pub(super) fn end_person(&self, person: &Person) {
+        let inner = self.inner();
+        for outlet in inner.outlets() {
+            if outlet.person == *person {
+                outlet.end(End::TokenOver);
+            }
+        }
     }
 
     /// Ends the streams of a token.

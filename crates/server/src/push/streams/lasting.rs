@@ -1,5 +1,5 @@
-//! Whether the tokens of open streams are still good: sessions end, here and on other nodes, and
-//! tokens are deleted.
+//! Whether open streams may go on: sessions end, here and on other nodes, tokens are deleted, and
+//! accounts are closed.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use dovecast_operations::push::MailPush;
 
 use super::hub::Hub;
 
-/// Asks for each token, again and again, and ends the streams of those that are refused.
+/// Asks for each token and each person again and again, and ends the streams of those that are
+/// refused.
 pub(super) async fn check(hub: &Hub, acts: &MailPush, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
@@ -18,6 +19,11 @@ pub(super) async fn check(hub: &Hub, acts: &MailPush, every: Duration) {
                 acts.caller_of_token(&token).await
             {
                 hub.end_token(&token);
+            }
+        }
+        for person in hub.persons_without_token() {
+            if let Err(Refusal::Forbidden(_)) = acts.caller(person.clone()).await {
+                hub.end_person(&person);
             }
         }
     }
