@@ -31,7 +31,7 @@ pub use credentials::{KnownCredentials, MailboxCredentials};
 pub use leases::NODE_LIFE_MS;
 pub use outcomes::{PushEnd, PushesDropped};
 pub use pushes::PushesWritten;
-pub use sending::{ClaimLimits, ClaimedPush};
+pub use sending::{ClaimLimits, ClaimedPush, MaySend};
 pub use sessions::{NewSession, ShownSession};
 pub use subscriptions::{
     LastAnswer, NewSubscription, PutSubscription, SubscriptionEdit, SubscriptionRecord,

@@ -7,12 +7,22 @@ use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::sources::{HttpNotify, ImapIdle, NotifyStats};
 
 /// Counts as they grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
     /// Streams that are open.
     streams: AtomicU64,
     sources: OnceLock<SourceCounters>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; Count::ALL.len()],
+            streams: AtomicU64::default(),
+            sources: OnceLock::default(),
+        }
+    }
 }
 
 /// What sources count themselves; those that are not configured are not there.
@@ -71,6 +81,8 @@ pub(crate) enum Count {
     Refused,
     /// Push that was replaced or taken back while it was claimed.
     Replaced,
+    /// Push whose device was registered anew while it was claimed: it is claimed again.
+    Readdressed,
     /// Push whose deadline is over.
     Overdue,
     /// Device that is gone, and was removed.
@@ -113,7 +125,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -127,6 +139,7 @@ impl Count {
         Self::Held,
         Self::Refused,
         Self::Replaced,
+        Self::Readdressed,
         Self::Overdue,
         Self::Gone,
         Self::WrongPerson,
@@ -164,6 +177,7 @@ impl Count {
             Self::Held => "held",
             Self::Refused => "refused",
             Self::Replaced => "replaced",
+            Self::Readdressed => "readdressed",
             Self::Overdue => "overdue",
             Self::Gone => "gone",
             Self::WrongPerson => "wrong_person",

@@ -14,7 +14,7 @@ use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::retry::{DEADLINE, due_after};
 use dovecast_mail_push::{Push, PushAnswer, PushVerdict, Transport};
 use dovecast_operations::push::Transports;
-use dovecast_store::{ClaimLimits, ClaimedPush, LastAnswer, PushEnd, Store};
+use dovecast_store::{ClaimLimits, ClaimedPush, LastAnswer, MaySend, PushEnd, Store};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -124,7 +124,8 @@ impl Sender {
         }
     }
 
-    async fn send(&self, push: ClaimedPush) {
+    /// Makes one attempt at a claimed push, and writes what came of it.
+    pub(super) async fn send(&self, push: ClaimedPush) {
         let end = self.attempt(&push).await;
         if let Err(error) = self.store.end_push(&push, &end).await {
             // It is sent again when its claim ends: twice is better than never.
@@ -140,6 +141,7 @@ impl Sender {
                 PushEnd::Later(..) | PushEnd::Shorten(_) => Count::Retried,
                 PushEnd::Held(_) => Count::Held,
                 PushEnd::Refused(_) => Count::Refused,
+                PushEnd::Released => Count::Readdressed,
                 PushEnd::Dropped => Count::Replaced,
             },
             1,
@@ -158,8 +160,9 @@ impl Sender {
         }
         // The guard: right before anything is sent, whose mail and whose device it is.
         match self.store.may_send(push).await {
-            Ok(true) => {}
-            Ok(false) => return PushEnd::Dropped,
+            Ok(MaySend::Yes) => {}
+            Ok(MaySend::Readdressed) => return PushEnd::Released,
+            Ok(MaySend::No) => return PushEnd::Dropped,
             Err(error) => {
                 trouble(
                     error,

@@ -39,6 +39,8 @@ pub enum PushEnd {
     Shorten(LastAnswer),
     /// The push is never accepted.
     Refused(LastAnswer),
+    /// The push is due at once: its device has another address than the one it was claimed with.
+    Released,
     /// The push was replaced, or is no more to be sent.
     Dropped,
 }
@@ -91,6 +93,7 @@ impl Store {
                 note(&mut tx, push, answer).await?;
                 finish(&mut tx, push).await?;
             }
+            PushEnd::Released => release(&mut tx, push).await?,
             PushEnd::Dropped => finish(&mut tx, push).await?,
         }
         tx.commit().await?;

@@ -48,11 +48,12 @@ const HOLD: &str = "INSERT INTO push_held (lane, asked_ms, until_ms) VALUES ($1,
     ON CONFLICT (lane) DO UPDATE SET asked_ms = excluded.asked_ms, until_ms = excluded.until_ms";
 const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
     AND (claimed_until_ms <= $4 OR claimed_until_ms > $5)";
-/// Whether a claimed push is still that of its subscription, and nobody else's device.
-const STILL: &str = "SELECT 1 AS here FROM push_waiting AS push JOIN push_subscription AS device \
+/// A claimed push that is still that of its subscription, and nobody else's device: the address of
+/// the device, as it is sealed now.
+const STILL: &str = "SELECT device.sealed FROM push_waiting AS push JOIN push_subscription AS device \
     ON device.id = push.subscription_id WHERE push.id = $1 AND push.revision = $2 \
     AND push.context = device.context AND push.user_name = device.user_name \
-    AND device.context = $3 AND device.user_name = $4 AND device.sealed = $5";
+    AND device.context = $3 AND device.user_name = $4";
 const MINUTE_MS: i64 = 60_000;
 /// How long a push is claimed; longer than an attempt takes. What is claimed for longer than ten
 /// times that was claimed before a clock was set back.
@@ -102,6 +103,18 @@ pub struct ClaimedPush {
     pub deadline_ms: i64,
     /// Attempts that have failed.
     pub failures: u32,
+}
+
+/// Whether a claimed push may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaySend {
+    /// Nothing has changed since the push was claimed.
+    Yes,
+    /// The person has registered the device anew, or its address was sealed with another key: the
+    /// push is claimed again with the address that is there now.
+    Readdressed,
+    /// The push was replaced or taken back, or its device is gone or another person's.
+    No,
 }
 
 impl ClaimedPush {
@@ -245,17 +258,23 @@ impl Store {
     }
 
     /// Whether a claimed push may be sent: it was not replaced or taken back, and its device is
-    /// still the same person's. Asked right before each attempt.
-    pub async fn may_send(&self, push: &ClaimedPush) -> Result<bool> {
+    /// still the same person's, at the same address. Asked right before each attempt.
+    pub async fn may_send(&self, push: &ClaimedPush) -> Result<MaySend> {
         let found = sqlx::query(STILL)
             .bind(&push.id)
             .bind(push.revision)
             .bind(&*push.person.context)
             .bind(&*push.person.user)
-            .bind(&push.sealed)
             .fetch_optional(&self.database.pool)
             .await?;
-        Ok(found.is_some())
+        let Some(found) = found else {
+            return Ok(MaySend::No);
+        };
+        Ok(if row::text(&found, "sealed")? == push.sealed {
+            MaySend::Yes
+        } else {
+            MaySend::Readdressed
+        })
     }
 
     async fn claimed(&self, found: &AnyRow, now: PushNow) -> Result<ClaimedPush> {

@@ -28,6 +28,7 @@ mod opening;
 mod order;
 mod owners;
 mod push;
+mod push_attempts;
 mod push_clocks;
 mod pushes;
 mod ranges;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         owners::CASES,
         leases::CASES,
         push::CASES,
+        push_attempts::CASES,
         push_clocks::CASES,
         pushes::CASES,
         ranges::CASES,

@@ -7,7 +7,9 @@ use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::plan::{Conditions, plan};
 use dovecast_mail_push::{DeviceAddress, EventPlan, MailEvent, Subscription, Topic};
 use dovecast_notification::EventAccount;
-use dovecast_store::{ClaimLimits, ClaimedPush, LastAnswer, PushEnd, Store, SubscriptionEdit};
+use dovecast_store::{
+    ClaimLimits, ClaimedPush, LastAnswer, MaySend, PushEnd, Store, SubscriptionEdit,
+};
 use serde_json::Value;
 
 use crate::push::{ann, joe, new, put};
@@ -56,7 +58,7 @@ impl Conditions for Nothing {
 }
 
 /// Tells a person's devices of an event of a mail at the time 0, when all of these cases begin.
-async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
+pub(crate) async fn tell(store: &Store, event: &str, uid: u32, more: &str) -> Result<()> {
     tell_at(store, 0, (event, uid, more)).await
 }
 
@@ -98,7 +100,7 @@ pub(crate) fn answer(status: u16) -> LastAnswer {
 
 pub(crate) async fn accept(store: &Store, pushes: &[ClaimedPush]) -> Result<()> {
     for push in pushes {
-        ensure!(store.may_send(push).await?, "{push:?}");
+        ensure!(store.may_send(push).await? == MaySend::Yes, "{push:?}");
         store
             .end_push(push, &PushEnd::Accepted(answer(201)))
             .await?;
@@ -117,7 +119,7 @@ async fn a_push_is_sent_once_and_replaced_by_a_newer_state(test: Test) -> Result
     ensure!(claimed(&store.another_node(), LIMITS).await?.is_empty());
     // It is replaced while it is under way: the newer state is sent as well.
     tell(&store, "MessageNew", 1, r#","unseen":3"#).await?;
-    ensure!(!store.may_send(&first[0]).await?);
+    ensure!(store.may_send(&first[0]).await? == MaySend::No);
     store
         .end_push(&first[0], &PushEnd::Accepted(answer(201)))
         .await?;
@@ -168,7 +170,7 @@ async fn what_is_read_while_it_is_sent_is_closed(test: Test) -> Result<()> {
     put(&store, new(&joe(), "t", &["mail:new"])).await?;
     tell(&store, "MessageNew", 1, "").await?;
     let sent = claim(&store).await?;
-    ensure!(store.may_send(&sent[0]).await?);
+    ensure!(store.may_send(&sent[0]).await? == MaySend::Yes);
     // Its service has it, and we do not know yet.
     tell(&store, "MessageRead", 1, r#","unseen":0"#).await?;
     ensure!(claim(&store).await?.is_empty(), "it would come first");
@@ -336,7 +338,7 @@ async fn nobody_is_rung_for_anothers_mail_whose_token_moves(test: Test) -> Resul
     let push = claim(&store).await?.remove(0);
     // The device is handed on between the claim and the attempt.
     put(&store, new(&ann(), "t", &["mail:new"])).await?;
-    ensure!(!store.may_send(&push).await?);
+    ensure!(store.may_send(&push).await? == MaySend::No);
     store.end_push(&push, &PushEnd::Dropped).await?;
     // Somebody has made a row another's.
     put(&store, new(&joe(), "u", &["mail:new"])).await?;

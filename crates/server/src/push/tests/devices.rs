@@ -1,18 +1,21 @@
 //! From an event in the log to a device, through the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
 use dovecast_mail_push::lanes::{LaneBounds, Lanes};
-use dovecast_mail_push::{Push, PushVerdict, Topic};
-use dovecast_store::ClaimLimits;
+use dovecast_mail_push::plan::{Conditions, plan};
+use dovecast_mail_push::{MailEvent, Person, Push, PushVerdict, Topic};
+use dovecast_store::{ClaimLimits, ClaimedPush, Store};
 use serde_json::{Value, json};
 
 use super::{HANGING, World, said};
 use crate::config::Config;
 use crate::logs::Logs;
-use crate::push::counters::Count;
+use crate::push::counters::{Count, Counters};
+use crate::push::sender::Sender;
 use crate::push::wiring::Pushing;
 
 /// How long something that has to come is waited for.
@@ -190,6 +193,12 @@ async fn a_service_that_asks_for_time_is_given_it() {
     let waiting = tokio::time::timeout(PATIENCE, waiting).await;
     waiting.expect("both wait");
     // No node sends anything to its host.
+    assert!(claimed(&store.another_node()).await.is_empty());
+    assert!(running.world.sent.try_recv().is_err());
+}
+
+/// What is due, claimed by whoever asks.
+async fn claimed(store: &Store) -> Vec<ClaimedPush> {
     let limits = ClaimLimits {
         most: 10,
         per_minute: 30,
@@ -199,7 +208,60 @@ async fn a_service_that_asks_for_time_is_given_it() {
         of_host: 10,
         of_person: 10,
     });
-    let claimed = store.another_node().claim_pushes(limits, &lanes).await;
-    assert!(claimed.expect("an answer").0.is_empty());
-    assert!(running.world.sent.try_recv().is_err());
+    let claimed = store.claim_pushes(limits, &lanes).await;
+    let (claimed, ..) = claimed.expect("an answer");
+    claimed.into_iter().map(|(push, _)| push).collect()
+}
+
+#[tokio::test]
+async fn a_push_whose_device_is_registered_anew_while_it_is_claimed_rings() {
+    let mut world = World::new().await;
+    let mut door = world.door(&Config::default());
+    door.log_in("11@3").await;
+    let body = json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "joe" }, "topics": ["mail:new"] });
+    let register = async || {
+        door.ask("POST", "/api/push/v1/subscriptions", Some(&body))
+            .await
+    };
+    register().await;
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let subscriptions = world.store.subscriptions(&person).await;
+    let subscriptions = subscriptions.expect("subscriptions").into_iter();
+    let subscriptions: Vec<_> = subscriptions.map(|one| one.subscription).collect();
+    let event = MailEvent::something_new(person.clone(), "Work");
+    let planned = plan(
+        &event,
+        &subscriptions,
+        &mut NoCondition,
+        dovecast_log::now_ms(),
+    );
+    let written = world.store.write_pushes(&[(person, planned)]).await;
+    assert_eq!(written.expect("written").pushes, 1);
+    let counters = Arc::<Counters>::default();
+    let sender = Sender {
+        store: world.store.clone(),
+        transports: Arc::new(world.ports.transports.clone()),
+        counters: Arc::clone(&counters),
+        news: Arc::default(),
+        per_minute: 30,
+        held: Arc::default(),
+    };
+    let push = claimed(&world.store).await.remove(0);
+    register().await;
+    sender.send(push).await;
+    assert!(world.sent.try_recv().is_err(), "the old address is asked");
+    assert_eq!(counters.get(Count::Readdressed), 1);
+    let push = claimed(&world.store).await.remove(0);
+    sender.send(push).await;
+    assert_eq!(world.sent.try_recv().expect("a push").0, "joe");
+    assert_eq!(counters.get(Count::Accepted), 1);
+}
+
+/// Conditions of which none holds: there are none here.
+struct NoCondition;
+
+impl Conditions for NoCondition {
+    fn holds(&mut self, _: &str) -> bool {
+        false
+    }
 }
