@@ -39,8 +39,8 @@ pub trait Care: Send + Sync + 'static {
     /// still good.
     fn begin(&self, lease: Lease, wish: Wish) -> Sending<'_, ()>;
 
-    /// Ends it; returns when nothing is heard any more. `is_over`: nobody hears the mailbox in this
-    /// way from now on, and what is known of the mailbox is forgotten.
+    /// Ends it; returns when nothing is heard any more. `is_over`: another source tells what
+    /// happens in the mailbox from now on, so that what is known of the mailbox is forgotten.
     fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()>;
 }
 

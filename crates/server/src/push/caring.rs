@@ -62,6 +62,8 @@ struct Wanted {
     wish: Wish,
     /// Whether the password is in this process only, so that no other node could run it.
     is_bound: bool,
+    /// Whether the mailbox is heard; else METADATA is taken away, and nothing more.
+    is_heard: bool,
 }
 
 /// Listeners that this node runs, with their leases.
@@ -150,16 +152,16 @@ impl Caring {
             .filter(|one| !leased.contains(*one))
             .cloned()
             .collect();
-        self.end(&lost, held, |_| false).await;
+        self.end(&lost, held).await;
         let wanted = self.wanted().await?;
         // What is leased and was not begun, as where the store was away in between, is leased anew.
         let (ours, left): (Vec<Person>, Vec<Person>) =
             leased.into_iter().partition(|one| held.contains_key(one));
         self.store.give_leases(&left).await?;
         let change = changes(&name, nodes, &wanted, &ours);
-        // Whoever has no listener any more, anywhere, has one that is over.
-        self.end(&change.give, held, |person| !wanted.contains_key(person))
-            .await;
+        // What is known of a mailbox stays: whose password is refused is told what came meanwhile
+        // after the next login, and of whom has left it is swept.
+        self.end(&change.give, held).await;
         self.store.give_leases(&change.give).await?;
         self.begin_others(&wanted, held).await;
         for lease in self.store.take_leases(&change.take).await? {
@@ -199,7 +201,13 @@ impl Caring {
                 // Permanent or not, and done with leaving or not, it is heard as before.
                 continue;
             }
-            let end = self.care.end(person, is_other_source);
+            // By IDLE and by datagrams the same is known of the mailbox, and goes on.
+            let keeps_what_is_known = matches!(
+                one.wish.source,
+                SourceKind::ImapIdle | SourceKind::MailNotify
+            );
+            let is_over = is_other_source && one.is_heard && !keeps_what_is_known;
+            let end = self.care.end(person, is_over);
             bounded(&self.counters, person, end).await;
             self.begin(lease.clone(), wish.clone()).await;
         }
@@ -240,12 +248,12 @@ impl Caring {
             of_session.filter(|_| facts.has_session)
         };
         let can_leave = facts.has_metadata && self.can_leave(password.is_some());
-        let (source, is_permanent) = match decision.outcome {
-            Ok(source) => (source, true),
+        let (source, is_permanent, is_heard) = match decision.outcome {
+            Ok(source) => (source, true, true),
             Err(_) => match of_session() {
-                Some(source) => (source, false),
+                Some(source) => (source, false, true),
                 // There is something to take away, and nothing to hear.
-                None if can_leave => (SourceKind::Events, false),
+                None if can_leave => (SourceKind::Events, false, false),
                 None => return None,
             },
         };
@@ -256,6 +264,7 @@ impl Caring {
             .any(|offer| offer.needs_credentials);
         Some(Wanted {
             is_bound: (needs_login || is_leaving) && password.is_some_and(|one| one.is_here_only),
+            is_heard,
             wish: Wish {
                 source,
                 is_permanent,
@@ -283,7 +292,7 @@ impl Caring {
 
     /// Ends listeners, many at a time; each is held until it has ended, so that whoever is cut
     /// short ends them once more.
-    async fn end(&self, persons: &[Person], held: &mut Held, is_over: impl Fn(&Person) -> bool) {
+    async fn end(&self, persons: &[Person], held: &mut Held) {
         let ends: Vec<&Person> = persons
             .iter()
             .filter(|one| held.contains_key(*one))
@@ -295,9 +304,9 @@ impl Caring {
                 let _ = ending.join_next().await;
             }
             let (care, counters) = (Arc::clone(&self.care), Arc::clone(&self.counters));
-            let (person, is_over) = ((*person).clone(), is_over(person));
+            let person = (*person).clone();
             ending.spawn(async move {
-                bounded(&counters, &person, care.end(&person, is_over)).await;
+                bounded(&counters, &person, care.end(&person, false)).await;
             });
         }
         while ending.join_next().await.is_some() {}
@@ -308,7 +317,7 @@ impl Caring {
 
     async fn end_all(&self, held: &mut Held) {
         let persons: Vec<Person> = held.keys().cloned().collect();
-        self.end(&persons, held, |_| false).await;
+        self.end(&persons, held).await;
     }
 }
 

@@ -25,6 +25,8 @@ const PATH: &str = "/api/push/v1/subscriptions";
 #[derive(Default)]
 struct Heard {
     users: Mutex<BTreeSet<String>>,
+    /// Of whose mailboxes what is known was forgotten.
+    forgotten: Mutex<Vec<String>>,
     news: Notify,
 }
 
@@ -39,8 +41,12 @@ impl Care for Heard {
         })
     }
 
-    fn end<'a>(&'a self, person: &'a Person, _: bool) -> Sending<'a, ()> {
+    fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()> {
         Box::pin(async move {
+            if is_over {
+                let mut forgotten = self.forgotten.lock().expect("a lock");
+                forgotten.push(person.user.to_string());
+            }
             self.users.lock().expect("a lock").remove(&*person.user);
             self.news.notify_one();
         })
@@ -274,6 +280,40 @@ async fn without_a_session_a_mailbox_is_heard_where_a_password_a_source_and_a_cl
     ] {
         check(more, client, &["11"], without).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_mailbox_stays_when_its_password_is_refused() {
+    let mut world = World::new().await;
+    let heard = Arc::<Heard>::default();
+    world.ports.care = Some(Arc::clone(&heard) as Arc<dyn Care>);
+    let config = format!(
+        "{IDLE}supports_permanent_listeners = true\n\
+         [mail_push.credstorage]\nenabled = true\npasscrypt = 'a'\nrdb = true\n"
+    );
+    let config = Config::parse(&config).expect("a configuration");
+    let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
+    let logs = Logs::of(&config, &log.expect("a log")).expect("logs");
+    let pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
+    let mut joe = Door {
+        router: Pushing::router_of(Some(&pushing)),
+        token: None,
+    };
+    joe.log_in("11@3").await;
+    let body =
+        json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "a" }, "topics": ["*"] });
+    joe.ask("POST", PATH, Some(&body)).await;
+    heard.until(&["11"]).await;
+    let known = world.store.known_credentials().await.expect("passwords");
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let refused = world.store.refuse_credentials(&person, &known[0].name);
+    refused.await.expect("refused");
+    heard.until(&[]).await;
+    // Another password brings what came meanwhile.
+    joe.log_in("11@3").await;
+    heard.until(&["11"]).await;
+    let forgotten = heard.forgotten.lock().expect("a lock");
+    assert!(forgotten.is_empty(), "{forgotten:?}");
 }
 
 #[tokio::test]
