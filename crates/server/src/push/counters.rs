@@ -61,6 +61,8 @@ pub(crate) enum Count {
     Unreadable,
     /// Event that is too old to ring for.
     Late,
+    /// Device that an event did not ring, because the event is older than its subscription.
+    BeforeSubscription,
     /// Event of which the log has lost the record.
     Lost,
     /// Push that was written.
@@ -125,10 +127,11 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
+        Self::BeforeSubscription,
         Self::Lost,
         Self::Written,
         Self::Gathered,
@@ -167,6 +170,7 @@ impl Count {
             Self::Event => "event",
             Self::Unreadable => "unreadable",
             Self::Late => "late",
+            Self::BeforeSubscription => "before_subscription",
             Self::Lost => "lost",
             Self::Written => "written",
             Self::Gathered => "gathered",

@@ -20,7 +20,8 @@ use super::sender::News;
 const EVENTS_AT_A_TIME: usize = 256;
 /// How long until the log or the store is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How far the clock of whoever has appended a record may be behind ours.
+/// How far the clock of whoever has appended a record, or of whoever has written when a
+/// subscription was made, may be from ours.
 const SKEW_MS: i64 = 60_000;
 
 static LINES: LineLimit = LineLimit::a_minute(1);
@@ -182,6 +183,12 @@ impl Engine {
     }
 }
 
+/// Whether a device was subscribed when an event was told. A subscription that was made in a time
+/// to come was made by a clock that was set back since, and is of now: it hides nothing.
+fn was_subscribed(created_ms: i64, event_ms: i64, now_ms: i64) -> bool {
+    created_ms <= event_ms.saturating_add(SKEW_MS) || created_ms > now_ms.saturating_add(SKEW_MS)
+}
+
 /// What an event means for the devices of its person that were subscribed when it was.
 fn planned(
     told: &Told,
@@ -190,12 +197,14 @@ fn planned(
     (counters, now_ms): (&Counters, i64),
 ) -> (Person, EventPlan) {
     let person = &told.event.person;
-    let is_theirs = |record: &&SubscriptionRecord| {
-        record.subscription.person == *person && record.created_ms <= told.time_ms + SKEW_MS
-    };
-    let theirs: Vec<Subscription> = records
+    let theirs = records
         .iter()
-        .filter(is_theirs)
+        .filter(|record| record.subscription.person == *person);
+    let (theirs, later): (Vec<&SubscriptionRecord>, Vec<_>) =
+        theirs.partition(|record| was_subscribed(record.created_ms, told.time_ms, now_ms));
+    counters.add(Count::BeforeSubscription, later.len() as u64);
+    let theirs: Vec<Subscription> = theirs
+        .into_iter()
         .map(|record| record.subscription.clone())
         .collect();
     let mut conditions = OfEvent::new(compiled, &told.notification, counters);

@@ -50,7 +50,7 @@ pub struct SubscriptionRecord {
     pub subscription: Subscription,
     /// End of the token, to tell devices apart.
     pub last_four: String,
-    /// When it was made.
+    /// When it was made, by the clock of the database where nodes share one.
     pub created_ms: i64,
     /// What the service has answered last.
     pub answer: Option<LastAnswer>,
@@ -110,12 +110,13 @@ impl Store {
         mut new: NewSubscription,
         most: u64,
     ) -> Result<PutSubscription> {
+        let now_ms = self.push_now().await?.now_ms;
         let mut change = self.change().await?;
         let hash = token_hash(&new.person, &new.client, &new.address);
         let found = sqlx::query(BY_TOKEN).bind(&hash);
         let found = found.fetch_optional(&mut *change.tx).await?;
         let mut put = PutSubscription {
-            record: record_of(&new, SubscriptionId::generate(), self.clock.now_ms()),
+            record: record_of(&new, SubscriptionId::generate(), now_ms),
             is_new: true,
             signing_secret: None,
             is_taken_over: false,

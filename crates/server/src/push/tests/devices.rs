@@ -57,6 +57,11 @@ impl Running {
     }
 
     async fn tell(&self, user: &str, event: &str, uid: u32, more: &str) {
+        let now_ms = dovecast_log::now_ms();
+        self.tell_at(now_ms, user, (event, uid, more)).await;
+    }
+
+    async fn tell_at(&self, time_ms: i64, user: &str, (event, uid, more): (&str, u32, &str)) {
         let value = format!(
             r#"{{"user":"{user}","mailbox":"INBOX","event":"{event}","uidvalidity":7,"uid":{uid}{more}}}"#
         );
@@ -65,7 +70,7 @@ impl Running {
             key: Some(user.as_bytes().to_vec().into()),
             headers: Vec::new(),
             value: value.into_bytes().into(),
-            timestamp_ms: dovecast_log::now_ms(),
+            timestamp_ms: time_ms,
             id: None,
         };
         self.log.append(vec![record]).await.expect("appended");
@@ -195,6 +200,22 @@ async fn a_service_that_asks_for_time_is_given_it() {
     // No node sends anything to its host.
     assert!(claimed(&store.another_node()).await.is_empty());
     assert!(running.world.sent.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_subscription_hides_what_is_older_and_nothing_if_it_is_of_a_time_to_come() {
+    let mut running = Running::start(json!({})).await;
+    let old_ms = dovecast_log::now_ms() - 10 * 60_000;
+    running.tell_at(old_ms, "11@3", ("MessageNew", 1, "")).await;
+    running.until(Count::BeforeSubscription, 1).await;
+    // The clock was an hour ahead when the device was subscribed, and was set back since.
+    let database = rusqlite::Connection::open(running.world.dir.path().join("state.db"));
+    let ahead = "UPDATE push_subscription SET created_ms = created_ms + 3600000";
+    let ahead = database.expect("the file").execute(ahead, []);
+    assert_eq!(ahead.expect("a change"), 1);
+    running.tell("11@3", "MessageNew", 2, "").await;
+    assert_eq!(running.next().await.message["uid"], 2);
+    assert_eq!(running.pushing.counters().get(Count::BeforeSubscription), 1);
 }
 
 /// What is due, claimed by whoever asks.
