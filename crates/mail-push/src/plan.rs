@@ -56,7 +56,8 @@ pub struct EventPlan {
     pub others: usize,
 }
 
-/// Plans what an event means. The subscriptions are those of its person.
+/// Plans what an event means. The subscriptions are those of its person that have not expired:
+/// whoever keeps them knows the time in which they do.
 pub fn plan(
     event: &MailEvent,
     subscriptions: &[Subscription],
@@ -71,9 +72,6 @@ pub fn plan(
         // The guard: nobody is rung for another's mail, whatever was found.
         if subscription.person != event.person {
             plan.others += 1;
-            continue;
-        }
-        if subscription.expires_ms.is_some_and(|end| end <= now_ms) {
             continue;
         }
         plan.pushes

@@ -17,7 +17,7 @@ use crate::registry::sealing;
 use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 28] = [
+pub(crate) const MIGRATIONS: [&str; 29] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -46,6 +46,7 @@ pub(crate) const MIGRATIONS: [&str; 28] = [
     include_str!("../migrations/0027_push_held.sql"),
     include_str!("../migrations/0028_letters_by_notification.sql"),
     include_str!("../migrations/0029_gone_endpoints.sql"),
+    include_str!("../migrations/0030_quiet_pushes.sql"),
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;

@@ -118,13 +118,11 @@ fn a_filter_and_its_condition_let_pass_what_they_name() {
 }
 
 #[test]
-fn nobody_is_rung_for_anothers_mail_nor_after_the_end() {
+fn nobody_is_rung_for_anothers_mail() {
     let mut others = subscription(&json!({}));
     others.person = Person::new("3", "12", "11@3").expect("a person");
-    let mut over = subscription(&json!({}));
-    over.expires_ms = Some(NIGHT_MS);
     let mut said = Said(true, Vec::new());
-    let plan = plan(&event(NEW), &[others, over], &mut said, NIGHT_MS);
+    let plan = plan(&event(NEW), &[others], &mut said, NIGHT_MS);
     assert!(plan.pushes.is_empty(), "{plan:?}");
     assert_eq!(plan.others, 1);
 }

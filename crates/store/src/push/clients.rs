@@ -19,9 +19,11 @@ const NOT_LOOKED_AT: &str =
 const LOOKED_AT: &str =
     "UPDATE push_subscription SET new_mail = $1 WHERE id = $2 AND wishes = $3 AND new_mail < 0";
 const NEW_MAIL: &str = "SELECT context, user_name, client, MIN(login) AS login, 1 AS new_mail FROM push_subscription \
-    WHERE new_mail > 0 GROUP BY context, user_name, client ORDER BY context, user_name, client";
+    WHERE new_mail > 0 AND (expires_ms IS NULL OR expires_ms > $1) \
+    GROUP BY context, user_name, client ORDER BY context, user_name, client";
 const ALL: &str = "SELECT context, user_name, client, MIN(login) AS login, MAX(new_mail) AS new_mail \
-    FROM push_subscription GROUP BY context, user_name, client ORDER BY context, user_name, client";
+    FROM push_subscription WHERE expires_ms IS NULL OR expires_ms > $1 \
+    GROUP BY context, user_name, client ORDER BY context, user_name, client";
 
 /// A client of a person that has a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Store {
     async fn clients(&self, statement: &'static str) -> Result<Vec<PushClient>> {
         self.look_at_wishes().await?;
         let rows = sqlx::query(statement)
+            .bind(self.expiry_now_ms().await?)
             .fetch_all(&self.database.pool)
             .await?;
         Ok(self.readable(&rows, "push_subscription", client))

@@ -28,7 +28,8 @@ pub(super) const SPARED_MS: i64 = 60_000;
 /// Looks at all in one statement, so that what is made meanwhile keeps them.
 const FORGET: &str = "DELETE FROM push_credential WHERE context = $1 AND user_name = $2 AND changed_ms <= $4 \
     AND NOT EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_credential.context \
-    AND s.user_name = push_credential.user_name) AND NOT EXISTS (SELECT 1 FROM push_session AS s \
+    AND s.user_name = push_credential.user_name AND (s.expires_ms IS NULL OR s.expires_ms > $3)) \
+    AND NOT EXISTS (SELECT 1 FROM push_session AS s \
     WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name AND s.expires_ms > $3) \
     AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_credential.context \
     AND m.user_name = push_credential.user_name)";
@@ -72,6 +73,7 @@ impl Store {
     ) -> Result<String> {
         let inner = passcrypt.seal(person, credentials)?;
         let id = Uuid::now_v7().to_string();
+        let now_ms = self.expiry_now_ms().await?;
         let mut change = self.change().await?;
         let sealed = change.seal(field(&id), inner.as_bytes()).await?;
         sqlx::query(PUT)
@@ -79,7 +81,7 @@ impl Store {
             .bind(&*person.context)
             .bind(&*person.user)
             .bind(sealed)
-            .bind(self.clock.now_ms())
+            .bind(now_ms)
             .execute(&mut *change.tx)
             .await?;
         change.commit().await?;
@@ -141,7 +143,7 @@ impl Store {
     /// METADATA that is to be taken away; `false`: there were none, they are needed still, or they
     /// were stored within the last minute, and are left to [`Store::forget_unheard`].
     pub async fn forget_unneeded_credentials(&self, person: &Person) -> Result<bool> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.expiry_now_ms().await?;
         let done = sqlx::query(FORGET)
             .bind(&*person.context)
             .bind(&*person.user)

@@ -6,6 +6,7 @@ use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
 
 use super::credentials::SPARED_MS;
+use super::time::EXPIRED_KEPT_MS;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -14,8 +15,9 @@ use crate::row;
 const PUT: &str = "INSERT INTO push_heard (context, user_name, snapshot, fence) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (context, user_name) DO UPDATE SET snapshot = excluded.snapshot, fence = excluded.fence \
     WHERE push_heard.fence <= excluded.fence";
-/// A person without a session and a subscription has neither; the password stays as long as
-/// METADATA is to be taken away with it, and what was stored after `$2` stays in any case.
+/// A person without a session and a subscription has neither, where what has expired after `$1` is
+/// there still; the password stays as long as METADATA is to be taken away with it, and what was
+/// stored after `$2` stays in any case.
 const FORGET_HEARD: &str = "DELETE FROM push_heard WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
     WHERE s.context = push_heard.context AND s.user_name = push_heard.user_name) \
     AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_heard.context \
@@ -64,16 +66,18 @@ impl Store {
     }
 
     /// Forgets what is known of the mailboxes, and the credentials, of persons who have neither a
-    /// subscription nor a session any more, however those went; how many rows there were.
-    /// Credentials that were stored within the last minute are left to the next time.
+    /// subscription nor a session any more, however those went; how many rows there were. What has
+    /// expired keeps them for a day, as itself. Credentials that were stored within the last minute
+    /// are left to the next time.
     pub async fn forget_unheard(&self) -> Result<u64> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.expiry_now_ms().await?;
+        let kept_ms = now_ms.saturating_sub(EXPIRED_KEPT_MS);
         let heard = sqlx::query(FORGET_HEARD)
-            .bind(now_ms)
+            .bind(kept_ms)
             .execute(&self.database.pool)
             .await?;
         let credentials = sqlx::query(FORGET_CREDENTIALS)
-            .bind(now_ms)
+            .bind(kept_ms)
             .bind(now_ms.saturating_sub(SPARED_MS))
             .execute(&self.database.pool)
             .await?;

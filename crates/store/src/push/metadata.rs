@@ -23,11 +23,13 @@ const TAKEN_AWAY: &str =
     "DELETE FROM push_metadata WHERE context = $1 AND user_name = $2 AND fence <= $3";
 const LEFT: &str = "UPDATE push_metadata SET left_ms = $1 WHERE left_ms = 0 \
     AND NOT EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_metadata.context \
-    AND s.user_name = push_metadata.user_name) AND NOT EXISTS (SELECT 1 FROM push_session AS s \
+    AND s.user_name = push_metadata.user_name AND (s.expires_ms IS NULL OR s.expires_ms > $1)) \
+    AND NOT EXISTS (SELECT 1 FROM push_session AS s \
     WHERE s.context = push_metadata.context AND s.user_name = push_metadata.user_name AND s.expires_ms > $1)";
 const COME_BACK: &str = "UPDATE push_metadata SET left_ms = 0 WHERE left_ms > 0 \
     AND (EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_metadata.context \
-    AND s.user_name = push_metadata.user_name) OR EXISTS (SELECT 1 FROM push_session AS s \
+    AND s.user_name = push_metadata.user_name AND (s.expires_ms IS NULL OR s.expires_ms > $1)) \
+    OR EXISTS (SELECT 1 FROM push_session AS s \
     WHERE s.context = push_metadata.context AND s.user_name = push_metadata.user_name AND s.expires_ms > $1))";
 const GIVE_UP: &str = "DELETE FROM push_metadata WHERE left_ms > 0 AND left_ms <= $1";
 
@@ -68,7 +70,7 @@ impl Store {
     /// Gives up entries that could not be taken away of persons who have left a week ago; how many
     /// there were.
     pub async fn give_up_metadata(&self) -> Result<u64> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.expiry_now_ms().await?;
         for statement in [COME_BACK, LEFT] {
             sqlx::query(statement)
                 .bind(now_ms)

@@ -24,6 +24,10 @@ const ANSWER: &str = "UPDATE push_subscription SET answer = $1 WHERE id = $2";
 /// Only what is still the device that was asked: its token may have been replaced meanwhile.
 const GONE: &str = "DELETE FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3 AND sealed = $4";
 
+/// What has waited for a device that has expired since: its service was not asked.
+const EXPIRED: &str = "DELETE FROM push_waiting WHERE deadline_ms <= $1 AND subscription_id IN \
+    (SELECT id FROM push_subscription WHERE expires_ms <= $1)";
+
 /// How an attempt at a push ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushEnd {
@@ -107,6 +111,10 @@ impl Store {
         self.forget_database_time();
         let now_ms = self.push_now_of(&mut shown).await?.now_ms;
         self.return_pushes(now_ms).await?;
+        sqlx::query(EXPIRED)
+            .bind(now_ms)
+            .execute(&self.database.pool)
+            .await?;
         let overdue = sqlx::query("DELETE FROM push_waiting WHERE deadline_ms <= $1")
             .bind(now_ms)
             .execute(&self.database.pool)

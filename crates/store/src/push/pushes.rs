@@ -15,7 +15,7 @@ use crate::row;
 const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, user_name, topic, tag, message, \
     short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms) \
     SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0 FROM push_subscription \
-    WHERE id = $13 AND context = $2 AND user_name = $3 \
+    WHERE id = $13 AND context = $2 AND user_name = $3 AND (expires_ms IS NULL OR expires_ms > $10) \
     ON CONFLICT (subscription_id, tag) DO UPDATE SET topic = excluded.topic, message = excluded.message, \
     short_message = excluded.short_message, badge = excluded.badge, created_ms = excluded.created_ms, \
     due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, \

@@ -24,7 +24,8 @@ const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user
     device.wishes, device.lane, (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
     AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) AS had \
     FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
-    WHERE push.due_ms <= $2 AND push.deadline_ms > $2 AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) \
+    WHERE push.due_ms <= $2 AND push.deadline_ms > $2 AND (device.expires_ms IS NULL OR device.expires_ms > $2) \
+    AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) \
     AND (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
     AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) < $4 \
     AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \

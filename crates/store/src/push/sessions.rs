@@ -3,6 +3,7 @@
 use dovecast_mail_push::Person;
 
 use super::person;
+use super::time::EXPIRED_KEPT_MS;
 use crate::error::Result;
 use crate::open::Store;
 use crate::registry::secrets;
@@ -37,7 +38,7 @@ impl Store {
     /// Begins a session.
     pub async fn create_session(&self, person: &Person, lives_ms: i64) -> Result<NewSession> {
         let secret = secrets::session()?;
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.expiry_now_ms().await?;
         let expires_ms = now_ms.saturating_add(lives_ms);
         sqlx::query(INSERT)
             .bind(secrets::hash(&secret))
@@ -58,7 +59,7 @@ impl Store {
         let Some(found) = found else {
             return Ok(ShownSession::Unknown);
         };
-        if row::number(&found, "expires_ms")? <= self.clock.now_ms() {
+        if row::number(&found, "expires_ms")? <= self.expiry_now_ms().await? {
             return Ok(ShownSession::Expired);
         }
         Ok(ShownSession::Good(person(&found)?))
@@ -79,16 +80,17 @@ impl Store {
             "SELECT context, user_name, MIN(login) AS login FROM push_session WHERE expires_ms > $1 \
              GROUP BY context, user_name ORDER BY context, user_name",
         )
-        .bind(self.clock.now_ms())
+        .bind(self.expiry_now_ms().await?)
         .fetch_all(&self.database.pool)
         .await?;
         Ok(self.readable(&rows, "push_session", person))
     }
 
-    /// Removes sessions whose time is over; how many there were.
+    /// Removes sessions whose time was over a day ago; how many there were.
     pub async fn drop_expired_sessions(&self) -> Result<u64> {
+        let now_ms = self.expiry_now_ms().await?;
         let done = sqlx::query("DELETE FROM push_session WHERE expires_ms <= $1")
-            .bind(self.clock.now_ms())
+            .bind(now_ms.saturating_sub(EXPIRED_KEPT_MS))
             .execute(&self.database.pool)
             .await?;
         Ok(done.rows_affected())

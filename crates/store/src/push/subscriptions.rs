@@ -8,6 +8,7 @@ mod rows;
 use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
 
 use super::bind_persons;
+use super::time::EXPIRED_KEPT_MS;
 use crate::error::Result;
 use crate::open::Store;
 use crate::registry::SigningSecret;
@@ -20,8 +21,8 @@ use rows::{
 
 const SELECT: &str = "SELECT id, context, user_name, login, client, transport, last_four, wishes, created_ms, \
     expires_ms, answer FROM push_subscription";
-const BY_TOKEN: &str =
-    "SELECT id, context, user_name, sealed FROM push_subscription WHERE token_hash = $1";
+const BY_TOKEN: &str = "SELECT id, context, user_name, sealed, expires_ms FROM push_subscription \
+    WHERE token_hash = $1";
 const DELETE: &str = "DELETE FROM push_subscription WHERE id = $1";
 const EXPIRED: &str =
     "DELETE FROM push_subscription WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
@@ -125,7 +126,9 @@ impl Store {
             let id = row::text(found, "id")?;
             let is_same = row::text(found, "context")? == *new.person.context
                 && row::text(found, "user_name")? == *new.person.user;
-            if is_same {
+            let expires_ms = row::optional_number(found, "expires_ms")?;
+            let is_over = expires_ms.is_some_and(|end_ms| end_ms <= now_ms);
+            if is_same && !is_over {
                 keep_secret(
                     &change.ring(),
                     &id,
@@ -142,9 +145,9 @@ impl Store {
                 .bind(id)
                 .execute(&mut *change.tx)
                 .await?;
-            put.is_taken_over = true;
+            put.is_taken_over = !is_same && !is_over;
         }
-        must_have_room(&mut change, &new.person, most).await?;
+        must_have_room(&mut change, &new.person, (most, now_ms)).await?;
         if let DeviceAddress::Webhook { signing_secret, .. } = &mut new.address {
             let made = SigningSecret::generate()?;
             made.expose().clone_into(signing_secret);
@@ -160,14 +163,16 @@ impl Store {
         self.subscriptions_of(std::slice::from_ref(person)).await
     }
 
-    /// The subscriptions of several persons, without those that cannot be read.
+    /// The subscriptions of several persons, without those that have expired or cannot be read.
     pub async fn subscriptions_of(&self, persons: &[Person]) -> Result<Vec<SubscriptionRecord>> {
+        let now_ms = self.expiry_now_ms().await?;
         let mut records = Vec::new();
         let mut connection = self.database.pool.acquire().await?;
         for persons in persons.chunks(PERSONS_AT_A_TIME) {
             let mut statement = Statement::new(SELECT);
             bind_persons(statement.push(" WHERE "), persons);
-            statement.push(" ORDER BY created_ms, id");
+            statement.push(" AND (expires_ms IS NULL OR expires_ms > ");
+            statement.bind(now_ms).push(") ORDER BY created_ms, id");
             let rows = statement.fetch_all(&mut connection).await?;
             records.extend(self.readable(&rows, "push_subscription", record));
         }
@@ -191,11 +196,13 @@ impl Store {
         id: SubscriptionId,
     ) -> Result<Option<DeviceAddress>> {
         let found = sqlx::query(
-            "SELECT sealed FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3",
+            "SELECT sealed FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3 \
+             AND (expires_ms IS NULL OR expires_ms > $4)",
         )
         .bind(id.to_string())
         .bind(&*person.context)
         .bind(&*person.user)
+        .bind(self.expiry_now_ms().await?)
         .fetch_optional(&self.database.pool)
         .await?;
         let Some(found) = found else {
@@ -301,9 +308,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes subscriptions whose time is over; how many there were.
+    /// Removes subscriptions whose time was over a day ago; how many there were.
     pub async fn drop_expired_subscriptions(&self) -> Result<u64> {
-        let drop = sqlx::query(EXPIRED).bind(self.clock.now_ms());
+        let now_ms = self.expiry_now_ms().await?;
+        let drop = sqlx::query(EXPIRED).bind(now_ms.saturating_sub(EXPIRED_KEPT_MS));
         Ok(drop.execute(&self.database.pool).await?.rows_affected())
     }
 }

@@ -11,6 +11,10 @@ use crate::clock::SKEW_MS;
 use crate::error::Result;
 use crate::open::Store;
 
+/// How long sessions and subscriptions that have expired stay in the store, where nobody finds
+/// them: a clock that is ahead for less than this deletes nothing.
+pub(super) const EXPIRED_KEPT_MS: i64 = 24 * 3_600_000;
+
 /// What was decided by a clock that was set by $1. A deadline that is further than $3 from the
 /// beginning is that of a push that waits for the end of quiet hours, after $2.
 const MOVE_WAITING: &str = "UPDATE push_waiting SET created_ms = created_ms + $1, \
@@ -64,6 +68,13 @@ impl Store {
         let now_ms = self.follow_clock(shown).await?;
         let ahead_ms = 0;
         Ok(PushNow { now_ms, ahead_ms })
+    }
+
+    /// Now, in the time in which sessions and subscriptions expire: that of the database where
+    /// nodes share one. Asked before a transaction is begun.
+    pub(super) async fn expiry_now_ms(&self) -> Result<i64> {
+        let ahead_ms = self.due_ahead_ms().await?;
+        Ok(self.clock.now_ms().saturating_add(ahead_ms))
     }
 
     /// Moves what waits along with a clock that was set since this was asked last; what it shows.

@@ -30,6 +30,7 @@ mod owners;
 mod push;
 mod push_attempts;
 mod push_clocks;
+mod push_expiry;
 mod pushes;
 mod ranges;
 mod read_rows;
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
         push::CASES,
         push_attempts::CASES,
         push_clocks::CASES,
+        push_expiry::CASES,
         pushes::CASES,
         ranges::CASES,
         read_rows::CASES,

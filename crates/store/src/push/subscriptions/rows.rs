@@ -20,8 +20,8 @@ const INSERT: &str = "INSERT INTO push_subscription (id, context, user_name, log
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 const REPLACE: &str = "UPDATE push_subscription SET login = $1, client = $2, last_four = $3, wishes = $4, sealed = $5, \
     expires_ms = $6, lane = $7, new_mail = $8 WHERE id = $9";
-const COUNT: &str =
-    "SELECT COUNT(*) AS total FROM push_subscription WHERE context = $1 AND user_name = $2";
+const COUNT: &str = "SELECT COUNT(*) AS total FROM push_subscription WHERE context = $1 AND user_name = $2 \
+    AND (expires_ms IS NULL OR expires_ms > $3)";
 
 impl LastAnswer {
     pub(in crate::push) fn to_json(&self) -> Value {
@@ -84,11 +84,12 @@ pub(super) fn keep_secret(
 pub(super) async fn must_have_room(
     change: &mut Change<'_>,
     person: &Person,
-    most: u64,
+    (most, now_ms): (u64, i64),
 ) -> Result<()> {
     let total = sqlx::query(COUNT)
         .bind(&*person.context)
-        .bind(&*person.user);
+        .bind(&*person.user)
+        .bind(now_ms);
     let total = row::number(&total.fetch_one(&mut *change.tx).await?, "total")?;
     if u64::try_from(total).unwrap_or_default() >= most {
         return Err(StoreError::TooManySubscriptions(most));
