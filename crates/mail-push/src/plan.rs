@@ -42,6 +42,9 @@ pub struct PlannedPush {
     pub due_ms: i64,
     /// When it is dropped.
     pub deadline_ms: i64,
+    /// End of the quiet hours that it waits for, if it does: others are gathered with it that wait
+    /// for the same.
+    pub quiet_until_ms: Option<i64>,
 }
 
 /// What an event means for the devices of its person.
@@ -126,6 +129,7 @@ fn push(
         },
         // What waits for the end of quiet hours has as long from then on.
         deadline_ms: begins_ms.saturating_add(deadline_ms()),
+        quiet_until_ms: quiet_until,
     })
 }
 

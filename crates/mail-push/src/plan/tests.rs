@@ -92,9 +92,11 @@ fn quiet_hours_put_off_what_is_not_critical() {
     let morning_ms = NIGHT_MS + 8 * 3_600_000 + 30 * 60_000;
     assert_eq!(plan.pushes[0].due_ms, morning_ms);
     assert_eq!(plan.pushes[0].deadline_ms, morning_ms + 5 * 3_600_000);
+    assert_eq!(plan.pushes[0].quiet_until_ms, Some(morning_ms));
     assert_eq!(said.1, ["c"]);
     let plan = planned(NEW, &night, &mut Said(true, Vec::new()));
     assert_eq!(plan.pushes[0].due_ms, NIGHT_MS);
+    assert_eq!(plan.pushes[0].quiet_until_ms, None);
     let mut said = Said(true, Vec::new());
     planned(NEW, &json!({ "critical": "c" }), &mut said);
     assert!(said.1.is_empty(), "nothing is quiet, so nothing is asked");

@@ -13,17 +13,18 @@ use crate::open::Store;
 use crate::row;
 
 const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, user_name, topic, tag, message, \
-    short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms) \
-    SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0 FROM push_subscription \
+    short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms, \
+    quiet_until_ms) SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, $14 FROM push_subscription \
     WHERE id = $13 AND context = $2 AND user_name = $3 AND (expires_ms IS NULL OR expires_ms > $10) \
     ON CONFLICT (subscription_id, tag) DO UPDATE SET topic = excluded.topic, message = excluded.message, \
     short_message = excluded.short_message, badge = excluded.badge, created_ms = excluded.created_ms, \
-    due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, \
+    due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, quiet_until_ms = excluded.quiet_until_ms, \
     revision = push_waiting.revision + 1";
-/// A push to which others may be added: nobody sends it, and it was never tried.
+/// A push to which others may be added: nobody sends it, it was never tried, and it waits for the
+/// end of the same quiet hours, or of none, as they do.
 const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_until_ms FROM push_waiting \
     WHERE subscription_id = $1 AND gathered_until_ms > $2 AND claimed_until_ms = 0 AND failures = 0 \
-    ORDER BY created_ms DESC LIMIT 1";
+    AND quiet_until_ms = $3 ORDER BY created_ms DESC LIMIT 1";
 const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
     revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
 const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
@@ -141,6 +142,7 @@ impl TakenBack<'_> {
             badge: self.badge,
             due_ms: now_ms,
             deadline_ms: now_ms.saturating_add(deadline_ms()),
+            quiet_until_ms: None,
         }
     }
 }
@@ -178,9 +180,16 @@ async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Resul
         .bind(due_ms)
         .bind(push.deadline_ms.saturating_add(now.ahead_ms))
         .bind(push.subscription.to_string())
+        .bind(quiet_until_ms(push))
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// The end of quiet hours is a time of the day, and so the same whatever a node's clock shows: it
+/// is compared, and not moved into the time of the database.
+fn quiet_until_ms(push: &PlannedPush) -> i64 {
+    push.quiet_until_ms.unwrap_or_default()
 }
 
 /// Adds a message to a push that waits for more; `false`: there is none with room.
@@ -188,6 +197,7 @@ async fn gather(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Resul
     let found = sqlx::query(GATHERING)
         .bind(push.subscription.to_string())
         .bind(now.now_ms)
+        .bind(quiet_until_ms(push))
         .fetch_optional(&mut **tx)
         .await?;
     let Some(found) = found else {

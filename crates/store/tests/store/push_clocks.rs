@@ -4,8 +4,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use dovecast_mail_push::{DeviceAddress, Topic};
+use dovecast_mail_push::plan::GATHER_MS;
+use dovecast_mail_push::{DeviceAddress, EventPlan, PlannedPush, Topic};
 use dovecast_store::{ClaimLimits, Clock, PushEnd, Store};
+use serde_json::json;
 
 use crate::push::{joe, new, put};
 use crate::pushes::{accept, answer, claim, claimed, tell_at};
@@ -16,6 +18,7 @@ cases![
     nodes_whose_clocks_differ_send_what_another_has_written,
     what_was_written_in_a_time_to_come_is_sent_after_a_restart,
     changes_are_gathered_for_ten_seconds_at_most,
+    changes_are_gathered_with_those_that_are_as_quiet,
     a_service_that_has_asked_for_time_has_it_from_all_nodes,
 ];
 
@@ -167,6 +170,55 @@ async fn changes_are_gathered_for_ten_seconds_at_most(test: Test) -> Result<()> 
         changes.is_some_and(|changes| changes.len() == 12),
         "{gathered:?}"
     );
+    Ok(())
+}
+
+async fn changes_are_gathered_with_those_that_are_as_quiet(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let made = put(&store, new(&joe(), "t", &["*"])).await?;
+    let push = |uid: u32, quiet_until_ms: Option<i64>| PlannedPush {
+        subscription: made.record.subscription.id,
+        person: joe(),
+        topic: Topic::MailFlags,
+        tag: None,
+        message: json!({ "uid": uid }),
+        short: json!({ "uid": uid }),
+        badge: None,
+        due_ms: quiet_until_ms.unwrap_or_default() + GATHER_MS,
+        deadline_ms: quiet_until_ms.unwrap_or_default() + 5 * HOUR_MS,
+        quiet_until_ms,
+    };
+    let (soon, late) = (Some(HOUR_MS), Some(2 * HOUR_MS));
+    for (uid, quiet_until_ms) in [
+        (1, soon),
+        (2, None),
+        (3, soon),
+        (4, late),
+        (5, None),
+        (6, soon),
+    ] {
+        let plan = EventPlan {
+            pushes: vec![push(uid, quiet_until_ms)],
+            ..EventPlan::default()
+        };
+        store.write_pushes(&[(joe(), plan)]).await?;
+    }
+    for (passes_ms, expected) in [
+        (GATHER_MS, &[2, 5][..]),
+        (HOUR_MS, &[1, 3, 6]),
+        (HOUR_MS, &[4]),
+    ] {
+        ensure!(claim(&store).await?.is_empty(), "{expected:?} are quiet");
+        test.clock.pass(passes_ms);
+        let gathered = claim(&store).await?;
+        let messages: Vec<_> = gathered.iter().map(|push| &push.message).collect();
+        let uids: Vec<_> = expected.iter().map(|uid| json!({ "uid": uid })).collect();
+        ensure!(
+            messages.len() == 1 && messages[0]["changes"] == json!(uids),
+            "{messages:?}, expected {expected:?}"
+        );
+        accept(&store, &gathered).await?;
+    }
     Ok(())
 }
 
