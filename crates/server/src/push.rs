@@ -12,6 +12,7 @@ mod conditions;
 pub(crate) mod counters;
 mod documents;
 mod engine;
+mod held_hosts;
 mod log_in;
 mod origin;
 pub(crate) mod page;

@@ -5,8 +5,7 @@
 //! that hangs takes its own places and no others. What waits for one device goes one after the
 //! other, by the claim.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_log::{LineLimit, now_ms};
@@ -19,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::counters::{Count, Counters};
+use super::held_hosts::HeldHosts;
 
 /// Wakes the sender.
 pub(super) type News = Arc<Notify>;
@@ -37,9 +37,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const DUE_INTERVAL: Duration = Duration::from_millis(250);
 /// How often old pushes, subscriptions and sessions are dropped.
 const DROP_INTERVAL: Duration = Duration::from_mins(1);
-/// Most hosts that are remembered to have asked for time; with more, those are forgotten whose time
-/// is over soonest.
-const MAX_HOSTS: usize = 1000;
 /// Longest reason of a service that is kept, in characters.
 const MAX_REASON_CHARS: usize = 300;
 
@@ -53,8 +50,8 @@ pub(crate) struct Sender {
     pub(super) counters: Arc<Counters>,
     pub(super) news: News,
     pub(super) per_minute: u32,
-    /// Hosts that have asked for time, and until when.
-    pub(super) held: Arc<Mutex<HashMap<String, Instant>>>,
+    /// Hosts that have asked for time.
+    pub(super) held: Arc<HeldHosts>,
 }
 
 impl Sender {
@@ -155,7 +152,7 @@ impl Sender {
             return later(push, &PushAnswer::none(reason), None);
         };
         let host = transport.host(&push.address);
-        if let Some(wait) = self.held_for(&host) {
+        if let Some(wait) = self.held.left(&host) {
             return PushEnd::Held(milliseconds(wait));
         }
         // The guard: right before anything is sent, whose mail and whose device it is.
@@ -179,7 +176,7 @@ impl Sender {
             PushVerdict::TooLarge | PushVerdict::Refused => PushEnd::Refused(kept(&answer)),
             PushVerdict::Later(after) => {
                 if let Some(after) = after {
-                    self.hold(host, after.min(DEADLINE));
+                    self.held.hold(host, after.min(DEADLINE));
                     let lane = push.address.lane();
                     if let Err(error) = self.store.hold_lane(&lane, milliseconds(after)).await {
                         // This node knows it, and others are told as much when they ask.
@@ -192,32 +189,6 @@ impl Sender {
                 later(push, &answer, after)
             }
         }
-    }
-
-    fn held_for(&self, host: &str) -> Option<Duration> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = held.get(host)?.checked_duration_since(Instant::now());
-        if wait.is_none_or(|wait| wait.is_zero()) {
-            held.remove(host);
-            return None;
-        }
-        wait
-    }
-
-    fn hold(&self, host: String, after: Duration) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() >= MAX_HOSTS {
-            let now = Instant::now();
-            held.retain(|_, until| *until > now);
-            let soonest = held.iter().min_by_key(|(_, until)| **until);
-            let soonest = soonest.map(|(host, _)| host.clone());
-            if held.len() >= MAX_HOSTS
-                && let Some(soonest) = soonest
-            {
-                held.remove(&soonest);
-            }
-        }
-        held.insert(host, Instant::now() + after);
     }
 
     async fn drop_old(&self) {

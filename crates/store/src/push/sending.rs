@@ -45,8 +45,10 @@ const PUT_OFF: &str = "UPDATE push_waiting SET due_ms = COALESCE((SELECT push_he
     AND push_held.until_ms > $1 AND push_held.until_ms <= $2 LIMIT $3)";
 /// Pushes that are put off at a time.
 const PUT_OFF_AT_A_TIME: i64 = 1_000;
+/// The later of two times that a service has named holds; one that is not believed never does.
 const HOLD: &str = "INSERT INTO push_held (lane, asked_ms, until_ms) VALUES ($1, $2, $3) \
-    ON CONFLICT (lane) DO UPDATE SET asked_ms = excluded.asked_ms, until_ms = excluded.until_ms";
+    ON CONFLICT (lane) DO UPDATE SET asked_ms = excluded.asked_ms, until_ms = excluded.until_ms \
+    WHERE push_held.until_ms < excluded.until_ms OR push_held.until_ms > $4";
 const CLAIM: &str = "UPDATE push_waiting SET claimed_until_ms = $1 WHERE id = $2 AND revision = $3 \
     AND (claimed_until_ms <= $4 OR claimed_until_ms > $5)";
 /// A claimed push that is still that of its subscription, and nobody else's device: the address of
@@ -194,13 +196,16 @@ impl Store {
     }
 
     /// Claims nothing for devices of this lane for so long, on any node: their service has asked
-    /// for time. More than the deadline of a push is not believed.
+    /// for time. A time that it has named before is not shortened, and more than the deadline of a
+    /// push is not believed.
     pub async fn hold_lane(&self, lane: &str, for_ms: i64) -> Result<()> {
         let now_ms = self.push_now().await?.now_ms;
+        let believed_ms = now_ms.saturating_add(deadline_ms());
         sqlx::query(HOLD)
             .bind(lane)
             .bind(now_ms)
-            .bind(now_ms.saturating_add(for_ms.min(deadline_ms())))
+            .bind(now_ms.saturating_add(for_ms).min(believed_ms))
+            .bind(believed_ms)
             .execute(&self.database.pool)
             .await?;
         Ok(())
