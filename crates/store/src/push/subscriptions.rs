@@ -5,6 +5,8 @@
 
 mod rows;
 
+use std::slice;
+
 use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
 
 use super::bind_persons;
@@ -16,13 +18,16 @@ use crate::row;
 use crate::secrets::Field;
 use crate::statement::Statement;
 use rows::{
-    insert, keep_secret, must_have_room, one, open, record, record_of, replace, token_hash,
+    insert, keep_secret, must_have_room, one, open, record, record_of, replace, sign_as, token_hash,
 };
 
 const SELECT: &str = "SELECT id, context, user_name, login, client, transport, last_four, wishes, created_ms, \
     expires_ms, answer FROM push_subscription";
 const BY_TOKEN: &str = "SELECT id, context, user_name, sealed, expires_ms FROM push_subscription \
     WHERE token_hash = $1";
+const OF_PERSON: &str = "SELECT id, context, user_name, login, client, transport, last_four, wishes, created_ms, \
+    expires_ms, answer, sealed, token_hash FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3 \
+    AND (expires_ms IS NULL OR expires_ms > $4)";
 const DELETE: &str = "DELETE FROM push_subscription WHERE id = $1";
 const EXPIRED: &str =
     "DELETE FROM push_subscription WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
@@ -135,11 +140,13 @@ impl Store {
                     &row::text(found, "sealed")?,
                     &mut new.address,
                 )?;
-                replace(&mut change, &id, &new).await?;
-                put.record = one(&mut change, &id).await?;
-                put.is_new = false;
-                change.commit().await?;
-                return Ok(put);
+                if replace(&mut change, (&id, &hash), &new).await? {
+                    put.record = one(&mut change, &id).await?;
+                    put.is_new = false;
+                    change.commit().await?;
+                    return Ok(put);
+                }
+                // Its service has said meanwhile that the device is gone: it is there again.
             }
             sqlx::query(DELETE)
                 .bind(id)
@@ -160,7 +167,7 @@ impl Store {
 
     /// The subscriptions of a person, in the order in which they were made.
     pub async fn subscriptions(&self, person: &Person) -> Result<Vec<SubscriptionRecord>> {
-        self.subscriptions_of(std::slice::from_ref(person)).await
+        self.subscriptions_of(slice::from_ref(person)).await
     }
 
     /// The subscriptions of several persons, without those that have expired or cannot be read.
@@ -226,47 +233,50 @@ impl Store {
         id: SubscriptionId,
         edit: SubscriptionEdit,
     ) -> Result<Option<SubscriptionRecord>> {
-        let Some(before) = self.subscription(person, id).await? else {
-            return Ok(None);
-        };
-        let Some(mut address) = self.subscription_address(person, id).await? else {
-            return Ok(None);
-        };
+        let now_ms = self.expiry_now_ms().await?;
+        // Read in the change: whoever takes the token over does so before it or after.
         let mut change = self.change().await?;
         let text = id.to_string();
+        let found = sqlx::query(OF_PERSON)
+            .bind(&text)
+            .bind(&*person.context)
+            .bind(&*person.user)
+            .bind(now_ms)
+            .fetch_optional(&mut *change.tx)
+            .await?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let before = self.readable(slice::from_ref(&found), "push_subscription", record);
+        let Some(before) = before.into_iter().next() else {
+            return Ok(None);
+        };
+        let sealed = row::text(&found, "sealed")?;
+        let mut address = self.open_address(&text, &sealed).await?;
         if let Some(mut changed) = edit.address {
-            if let (
-                DeviceAddress::Webhook { signing_secret, .. },
-                DeviceAddress::Webhook {
-                    signing_secret: kept,
-                    ..
-                },
-            ) = (&mut changed, &address)
-            {
-                kept.clone_into(signing_secret);
-            }
+            sign_as(&address, &mut changed);
             address = changed;
         }
+        let before = before.subscription;
         let new = NewSubscription {
-            person: before.subscription.person,
-            client: edit.client.unwrap_or(before.subscription.client),
+            person: before.person,
+            client: edit.client.unwrap_or(before.client),
             address,
-            wishes: edit.wishes.unwrap_or(before.subscription.wishes),
-            expires_ms: edit.expires_ms.unwrap_or(before.subscription.expires_ms),
+            wishes: edit.wishes.unwrap_or(before.wishes),
+            expires_ms: edit.expires_ms.unwrap_or(before.expires_ms),
         };
         let hash = token_hash(&new.person, &new.client, &new.address);
-        // Whoever had the token has it no more.
-        sqlx::query("DELETE FROM push_subscription WHERE token_hash = $1 AND id <> $2")
-            .bind(&hash)
-            .bind(&text)
-            .execute(&mut *change.tx)
-            .await?;
-        replace(&mut change, &text, &new).await?;
-        sqlx::query("UPDATE push_subscription SET token_hash = $1 WHERE id = $2")
-            .bind(&hash)
-            .bind(&text)
-            .execute(&mut *change.tx)
-            .await?;
+        if hash != row::text(&found, "token_hash")? {
+            // Whoever had the token has it no more.
+            sqlx::query("DELETE FROM push_subscription WHERE token_hash = $1 AND id <> $2")
+                .bind(&hash)
+                .bind(&text)
+                .execute(&mut *change.tx)
+                .await?;
+        }
+        if !replace(&mut change, (&text, &hash), &new).await? {
+            return Ok(None);
+        }
         let record = one(&mut change, &text).await?;
         change.commit().await?;
         Ok(Some(record))

@@ -5,11 +5,19 @@ use anyhow::{Context, Result, ensure};
 use dovecast_mail_push::DeviceAddress;
 use dovecast_store::{MaySend, PushEnd, SubscriptionEdit};
 
-use crate::push::{joe, new, put};
+use crate::cuts::until;
+use crate::push::{ann, joe, new, put};
 use crate::pushes::{accept, claim, tell};
-use crate::setup::{Test, cases};
+use crate::setup::{Kind, OpenTransaction, Test, cases};
 
-cases![a_push_whose_device_is_registered_anew_is_sent_to_its_new_address];
+cases![
+    a_push_whose_device_is_registered_anew_is_sent_to_its_new_address,
+    a_device_that_is_taken_over_while_it_is_changed_is_not_taken_back,
+];
+
+/// As registering does that takes a token over.
+const TAKE_OVER: &str =
+    "UPDATE push_subscription SET user_name = '12', login = '12@3', client = 'of ann'";
 
 async fn a_push_whose_device_is_registered_anew_is_sent_to_its_new_address(
     test: Test,
@@ -50,5 +58,51 @@ async fn a_push_whose_device_is_registered_anew_is_sent_to_its_new_address(
     );
     accept(&store, &push).await?;
     ensure!(store.waiting_pushes().await? == 0);
+    Ok(())
+}
+
+async fn a_device_that_is_taken_over_while_it_is_changed_is_not_taken_back(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let made = put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    let id = made.record.subscription.id;
+    let edit = SubscriptionEdit {
+        client: Some("of joe".to_owned()),
+        ..SubscriptionEdit::default()
+    };
+    let begun = store.statements();
+    let editing = {
+        let store = store.clone();
+        async move { store.edit_subscription(&joe(), id, edit).await }
+    };
+    // The change waits for another one, whatever it has read before.
+    let edited = match &test.kind {
+        Kind::Sqlite => {
+            let database = rusqlite::Connection::open(test.dir.path().join("state.db"))?;
+            database.execute_batch(&format!("BEGIN IMMEDIATE; {TAKE_OVER}"))?;
+            let editing = tokio::spawn(editing);
+            until(|| Ok((store.statements() > begun).then_some(()))).await?;
+            database.execute_batch("COMMIT")?;
+            editing.await??
+        }
+        Kind::Postgres(_) => {
+            let other = OpenTransaction::begin(&test, "BEGIN; SELECT seq FROM feed FOR UPDATE");
+            let other = other.await?;
+            let editing = tokio::spawn(editing);
+            let waiting =
+                "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            until(|| Ok((test.count(waiting)? == 1).then_some(()))).await?;
+            test.execute(TAKE_OVER)?;
+            other.end(&test)?;
+            editing.await??
+        }
+    };
+    ensure!(edited.is_none(), "{edited:?}");
+    let of_ann = store.subscriptions(&ann()).await?;
+    ensure!(
+        of_ann.len() == 1 && of_ann[0].subscription.client == "of ann",
+        "{of_ann:?}"
+    );
     Ok(())
 }

@@ -19,7 +19,7 @@ const INSERT: &str = "INSERT INTO push_subscription (id, context, user_name, log
     last_four, wishes, sealed, created_ms, expires_ms, lane, new_mail) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 const REPLACE: &str = "UPDATE push_subscription SET login = $1, client = $2, last_four = $3, wishes = $4, sealed = $5, \
-    expires_ms = $6, lane = $7, new_mail = $8 WHERE id = $9";
+    expires_ms = $6, lane = $7, new_mail = $8, token_hash = $9 WHERE id = $10 AND context = $11 AND user_name = $12";
 const COUNT: &str = "SELECT COUNT(*) AS total FROM push_subscription WHERE context = $1 AND user_name = $2 \
     AND (expires_ms IS NULL OR expires_ms > $3)";
 
@@ -70,15 +70,24 @@ pub(super) fn keep_secret(
     sealed: &str,
     address: &mut DeviceAddress,
 ) -> Result<()> {
-    if let DeviceAddress::Webhook { signing_secret, .. } = address
-        && let DeviceAddress::Webhook {
+    if matches!(address, DeviceAddress::Webhook { .. }) {
+        sign_as(&open(ring, id, sealed)?, address);
+    }
+    Ok(())
+}
+
+/// A webhook signs with what another one signs with.
+pub(super) fn sign_as(before: &DeviceAddress, address: &mut DeviceAddress) {
+    if let (
+        DeviceAddress::Webhook { signing_secret, .. },
+        DeviceAddress::Webhook {
             signing_secret: kept,
             ..
-        } = &open(ring, id, sealed)?
+        },
+    ) = (address, before)
     {
         kept.clone_into(signing_secret);
     }
-    Ok(())
 }
 
 pub(super) async fn must_have_room(
@@ -141,13 +150,14 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// Replaces a subscription of its person; `false`: the person has none of this id any more.
 pub(super) async fn replace(
     change: &mut Change<'_>,
-    id: &str,
+    (id, hash): (&str, &str),
     new: &NewSubscription,
-) -> Result<()> {
+) -> Result<bool> {
     let sealed = seal(change, id, &new.address).await?;
-    sqlx::query(REPLACE)
+    let done = sqlx::query(REPLACE)
         .bind(&*new.person.login)
         .bind(&new.client)
         .bind(new.address.last_four())
@@ -156,10 +166,13 @@ pub(super) async fn replace(
         .bind(new.expires_ms)
         .bind(new.address.lane())
         .bind(i64::from(new.wishes.topics.have_new_mail()))
+        .bind(hash)
         .bind(id)
+        .bind(&*new.person.context)
+        .bind(&*new.person.user)
         .execute(&mut *change.tx)
         .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 pub(super) async fn one(change: &mut Change<'_>, id: &str) -> Result<SubscriptionRecord> {
