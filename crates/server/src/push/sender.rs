@@ -135,7 +135,9 @@ impl Sender {
             match &end {
                 PushEnd::Accepted(_) => Count::Accepted,
                 PushEnd::Gone => Count::Gone,
-                PushEnd::Later(..) | PushEnd::Shorten(_) => Count::Retried,
+                PushEnd::Later(..) | PushEnd::Unanswered(..) | PushEnd::Shorten(_) => {
+                    Count::Retried
+                }
                 PushEnd::Held(_) => Count::Held,
                 PushEnd::Refused(_) => Count::Refused,
                 PushEnd::Released => Count::Readdressed,
@@ -149,7 +151,9 @@ impl Sender {
         let kind = push.address.kind();
         let Some(transport) = self.transports.get(&kind) else {
             let reason = format!("`{}` is not configured on this server", kind.name());
-            return later(push, &PushAnswer::none(reason), None);
+            // Nothing was sent, and so nothing is shown.
+            let answer = PushAnswer::none(reason);
+            return PushEnd::Later(wait(push, None), kept(&answer));
         };
         let host = transport.host(&push.address);
         if let Some(wait) = self.held.left(&host) {
@@ -186,7 +190,11 @@ impl Sender {
                         );
                     }
                 }
-                later(push, &answer, after)
+                let (wait_ms, said) = (wait(push, after), kept(&answer));
+                match answer.status {
+                    Some(_) => PushEnd::Later(wait_ms, said),
+                    None => PushEnd::Unanswered(wait_ms, said),
+                }
             }
         }
     }
@@ -231,9 +239,9 @@ async fn sent(transport: &dyn Transport, claimed: &ClaimedPush) -> PushAnswer {
     sent.unwrap_or_else(|_| PushAnswer::none("no answer within 30 seconds"))
 }
 
-fn later(push: &ClaimedPush, answer: &PushAnswer, after: Option<Duration>) -> PushEnd {
-    let wait = due_after(push.failures.saturating_add(1), after);
-    PushEnd::Later(milliseconds(wait), kept(answer))
+/// How long a push waits that has failed, in milliseconds.
+fn wait(push: &ClaimedPush, after: Option<Duration>) -> i64 {
+    milliseconds(due_after(push.failures.saturating_add(1), after))
 }
 
 fn kept(answer: &PushAnswer) -> LastAnswer {

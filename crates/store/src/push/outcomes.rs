@@ -18,6 +18,8 @@ const DONE: &str = "DELETE FROM push_waiting WHERE id = $1 AND revision = $2";
 const RELEASE: &str = "UPDATE push_waiting SET claimed_until_ms = 0 WHERE id = $1";
 const LATER: &str = "UPDATE push_waiting SET claimed_until_ms = 0, due_ms = $1, failures = failures + $2 \
     WHERE id = $3 AND revision = $4";
+/// Whatever has become of the push since: what was asked for is what may be shown.
+const MAY_BE_SHOWN: &str = "UPDATE push_waiting SET may_be_shown = 1 WHERE id = $1";
 const SHORTEN: &str = "UPDATE push_waiting SET claimed_until_ms = 0, message = short_message \
     WHERE id = $1 AND revision = $2";
 const ANSWER: &str = "UPDATE push_subscription SET answer = $1 WHERE id = $2";
@@ -37,6 +39,9 @@ pub enum PushEnd {
     Gone,
     /// The push is due again after so many milliseconds.
     Later(i64, LastAnswer),
+    /// The push is due again after so many milliseconds, as no answer has come: its service may
+    /// have it, and its device may show it.
+    Unanswered(i64, LastAnswer),
     /// The push is not sent before this, in milliseconds from now: its host has asked for time.
     Held(i64),
     /// The push is due at once in its shorter form.
@@ -82,6 +87,12 @@ impl Store {
             }
             PushEnd::Later(after_ms, answer) => {
                 note(&mut tx, push, answer).await?;
+                later(&mut tx, push, (now_ms.saturating_add(*after_ms), 1)).await?;
+            }
+            PushEnd::Unanswered(after_ms, answer) => {
+                note(&mut tx, push, answer).await?;
+                let mark = sqlx::query(MAY_BE_SHOWN).bind(&push.id);
+                mark.execute(&mut *tx).await?;
                 later(&mut tx, push, (now_ms.saturating_add(*after_ms), 1)).await?;
             }
             PushEnd::Held(after_ms) => {

@@ -1,5 +1,7 @@
 //! Pushes that wait: written by what events mean for devices, replaced, gathered, taken back.
 
+use std::collections::BTreeSet;
+
 use dovecast_mail_push::plan::{GATHER_AT_MOST_MS, GATHER_MS, deadline_ms};
 use dovecast_mail_push::retry::SHOWN;
 use dovecast_mail_push::{EventPlan, Person, PlannedPush, SubscriptionId, Tag, Topic, message};
@@ -28,7 +30,7 @@ const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_unti
 const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
     revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
 const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
-    AND claimed_until_ms = 0";
+    AND claimed_until_ms = 0 RETURNING subscription_id, may_be_shown";
 /// What devices show, and what is on its way to them: its service may have accepted it already.
 const SHOWN_BY: &str = "SELECT subscription_id FROM push_accepted WHERE context = $1 AND user_name = $2 AND tag = $3 \
     AND accepted_ms > $5 UNION SELECT subscription_id FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 \
@@ -110,7 +112,7 @@ impl TakenBack<'_> {
             .bind(&*self.person.user)
             .bind(self.tag.as_str())
             .bind(Topic::MailClose.name())
-            .execute(&mut **tx)
+            .fetch_all(&mut **tx)
             .await?;
         let since_ms = now.now_ms - i64::try_from(SHOWN.as_millis()).unwrap_or(i64::MAX);
         let shown = sqlx::query(SHOWN_BY)
@@ -121,13 +123,23 @@ impl TakenBack<'_> {
             .bind(since_ms)
             .fetch_all(&mut **tx)
             .await?;
-        let mut closings = 0;
-        for found in &shown {
-            let closing = self.closing(row::id(found, "subscription_id")?, now);
-            insert(tx, &closing, now).await?;
-            closings += 1;
+        // What waited may be shown where an attempt had no answer.
+        let mut shows = BTreeSet::new();
+        for found in &dropped {
+            if row::number(found, "may_be_shown")? > 0 {
+                shows.insert(row::text(found, "subscription_id")?);
+            }
         }
-        Ok((dropped.rows_affected(), closings))
+        for found in &shown {
+            shows.insert(row::text(found, "subscription_id")?);
+        }
+        for id in &shows {
+            let id = id
+                .parse()
+                .map_err(|error| row::wrong("subscription_id", error))?;
+            insert(tx, &self.closing(id, now), now).await?;
+        }
+        Ok((dropped.len() as u64, shows.len() as u64))
     }
 
     fn closing(&self, subscription: SubscriptionId, now: PushNow) -> PlannedPush {

@@ -2,17 +2,18 @@
 //! nobody knows what came.
 
 use anyhow::{Context, Result, ensure};
-use dovecast_mail_push::DeviceAddress;
-use dovecast_store::{MaySend, PushEnd, SubscriptionEdit};
+use dovecast_mail_push::{DeviceAddress, Topic};
+use dovecast_store::{LastAnswer, MaySend, PushEnd, SubscriptionEdit};
 
 use crate::cuts::until;
 use crate::push::{ann, joe, new, put};
-use crate::pushes::{accept, claim, tell};
+use crate::pushes::{accept, answer, claim, tell};
 use crate::setup::{Kind, OpenTransaction, Test, cases};
 
 cases![
     a_push_whose_device_is_registered_anew_is_sent_to_its_new_address,
     a_device_that_is_taken_over_while_it_is_changed_is_not_taken_back,
+    what_may_be_shown_is_closed_when_it_is_read,
 ];
 
 /// As registering does that takes a token over.
@@ -104,5 +105,51 @@ async fn a_device_that_is_taken_over_while_it_is_changed_is_not_taken_back(
         of_ann.len() == 1 && of_ann[0].subscription.client == "of ann",
         "{of_ann:?}"
     );
+    Ok(())
+}
+
+async fn what_may_be_shown_is_closed_when_it_is_read(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    let no_answer = || LastAnswer {
+        status: None,
+        ..answer(0)
+    };
+    for (uid, end, is_replaced, is_closed) in [
+        (1, PushEnd::Unanswered(10_000, no_answer()), false, true),
+        (2, PushEnd::Unanswered(10_000, no_answer()), true, true),
+        // Its service has said that it does not have it, or was not asked.
+        (3, PushEnd::Later(10_000, answer(503)), false, false),
+        (4, PushEnd::Held(10_000), false, false),
+    ] {
+        tell(&store, "MessageNew", uid, "").await?;
+        let push = claim(&store).await?.remove(0);
+        if is_replaced {
+            tell(&store, "MessageNew", uid, r#","unseen":7"#).await?;
+        }
+        store.end_push(&push, &end).await?;
+        tell(&store, "MessageRead", uid, r#","unseen":0"#).await?;
+        let closing = claim(&store).await?;
+        ensure!(
+            closing.len() == usize::from(is_closed),
+            "{uid}: {closing:?}"
+        );
+        if is_closed {
+            ensure!(closing[0].topic == Topic::MailClose && closing[0].tag == push.tag);
+        }
+        accept(&store, &closing).await?;
+        ensure!(store.waiting_pushes().await? == 0, "{uid}");
+    }
+    // An answer that came later does not take back what may be shown.
+    tell(&store, "MessageNew", 5, "").await?;
+    let push = claim(&store).await?.remove(0);
+    let unanswered = PushEnd::Unanswered(0, no_answer());
+    store.end_push(&push, &unanswered).await?;
+    let push = claim(&store).await?.remove(0);
+    ensure!(push.failures == 1, "{push:?}");
+    let later = PushEnd::Later(10_000, answer(503));
+    store.end_push(&push, &later).await?;
+    tell(&store, "MessageExpunge", 5, "").await?;
+    ensure!(claim(&store).await?.len() == 1, "it is closed");
     Ok(())
 }

@@ -7,7 +7,7 @@ use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Log, NewRecord};
 use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::plan::{Conditions, plan};
-use dovecast_mail_push::{MailEvent, Person, Push, PushVerdict, Topic};
+use dovecast_mail_push::{MailEvent, Person, Push, PushAnswer, PushVerdict, Topic};
 use dovecast_store::{ClaimLimits, ClaimedPush, Store};
 use serde_json::{Value, json};
 
@@ -216,6 +216,18 @@ async fn a_subscription_hides_what_is_older_and_nothing_if_it_is_of_a_time_to_co
     running.tell("11@3", "MessageNew", 2, "").await;
     assert_eq!(running.next().await.message["uid"], 2);
     assert_eq!(running.pushing.counters().get(Count::BeforeSubscription), 1);
+}
+
+#[tokio::test]
+async fn what_no_service_has_answered_is_closed_when_it_is_read() {
+    let mut running = Running::start(json!({})).await;
+    running.world.answer([PushAnswer::none("no answer")]);
+    running.tell("11@3", "MessageNew", 1, "").await;
+    let push = running.next().await;
+    running.until(Count::Retried, 1).await;
+    running.tell("11@3", "MessageRead", 1, "").await;
+    let closing = running.next().await;
+    assert_eq!((closing.topic, &closing.tag), (Topic::MailClose, &push.tag));
 }
 
 /// What is due, claimed by whoever asks.
