@@ -92,11 +92,13 @@ pub trait NotifySink: Send + Sync {
     /// Notes that a packet's name is several persons', and has rung none.
     fn ambiguous(&self, name: &str);
 
-    /// Rings a person: something has happened in this mailbox. The next packet waits for it.
-    fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()>;
+    /// Has a person rung: something has happened in this mailbox. The next packet waits for
+    /// nothing of it.
+    fn ring(&self, person: Person, mailbox: String);
 
-    /// Looks for mails of a person that came after the last ring, and rings nobody without one.
-    fn look_again(&self, person: Person) -> Boxed<'_, ()>;
+    /// Has mails of a person looked for that came after the last ring, and rings nobody without
+    /// one.
+    fn look_again(&self, person: Person);
 }
 
 /// Takes packets from one socket.
@@ -184,7 +186,7 @@ impl MailNotify {
             return;
         }
         count(&self.stats.rung);
-        self.sink.ring(person, packet.mailbox).await;
+        self.sink.ring(person, packet.mailbox);
     }
 
     fn is_allowed(&self, sender: IpAddr) -> bool {
@@ -222,7 +224,7 @@ impl MailNotify {
             WhoseName::One(person) if self.sink.is_rung(&person) => person,
             _ => return,
         };
-        self.sink.look_again(person).await;
+        self.sink.look_again(person);
     }
 }
 

@@ -109,6 +109,8 @@ pub(crate) enum Count {
     UnreadableRow,
     /// Datagram whose name is several persons', so that none was rung.
     Ambiguous,
+    /// Datagram that rang nobody, because too many persons waited to be looked at.
+    DatagramDropped,
     /// Attempt to take METADATA away that has failed; it is made again.
     NotTakenAway,
     /// METADATA that could not be taken away for a week, and stays.
@@ -127,7 +129,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -155,6 +157,7 @@ impl Count {
         Self::NodeLost,
         Self::UnreadableRow,
         Self::Ambiguous,
+        Self::DatagramDropped,
         Self::NotTakenAway,
         Self::GivenUp,
         Self::Streamed,
@@ -194,6 +197,7 @@ impl Count {
             Self::NodeLost => "node_lost",
             Self::UnreadableRow => "unreadable_row",
             Self::Ambiguous => "ambiguous",
+            Self::DatagramDropped => "datagram_dropped",
             Self::NotTakenAway => "not_taken_away",
             Self::GivenUp => "given_up",
             Self::Streamed => "streamed",

@@ -5,34 +5,39 @@
 //! an event of the log, which has none without a mail. Whose name it says is decided among all
 //! persons that the store knows, whichever node hears them.
 
+mod ring;
+mod waiting;
+
 use std::collections::HashMap;
 use std::net::UdpSocket as StdSocket;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dovecast_log::{LineLimit, now_ms};
+use dovecast_log::LineLimit;
+use dovecast_mail_push::Person;
 use dovecast_mail_push::listener::SourceKind;
-use dovecast_mail_push::plan::{Conditions, plan};
 use dovecast_mail_push::sources::{
-    Boxed, Fence, MailNotify, Names, NotifyOptions, NotifySink, NotifyStats,
+    Boxed, MailNotify, Names, NotifyOptions, NotifySink, NotifyStats,
 };
-use dovecast_mail_push::{MailEvent, Person};
-use dovecast_operations::push::Vault;
-use dovecast_store::Store;
+use futures_util::FutureExt;
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::keeping::{Reason, note};
-use super::sink::Sink;
-use super::sources::Sources;
 use crate::config::mail_push::{MailNotify as Section, MailPushSection};
-use crate::push::counters::{Count, Counters};
-use crate::push::sender::News;
+use crate::push::counters::Count;
+pub(super) use ring::Ring;
+use waiting::{Job, Waiting};
 
-/// Mailboxes that are looked into at a time; who comes next waits, and so do datagrams.
+/// Mailboxes that are looked into at a time: as many as may hang before others have to wait.
 const LOOKED_INTO_AT_ONCE: usize = 64;
+/// Persons who are told of a mailbox at a time that nobody looks into: half of the connections to
+/// the store.
+const TOLD_AT_ONCE: usize = 4;
+/// Most persons who wait to be looked at, and as many to be told, of 1 KB each: what a mail server
+/// that hangs for a minute leaves waiting. Datagrams of others are dropped, and counted.
+const MAX_WAITING: usize = 10_000;
 /// The one mailbox that can be looked into.
 const LOOKED_INTO: &str = "INBOX";
 
@@ -43,6 +48,7 @@ const REREAD_INTERVAL: Duration = Duration::from_secs(3);
 const LONGEST_USE: Duration = Duration::from_mins(1);
 
 static LINES: LineLimit = LineLimit::a_minute(1);
+static DROPPED_LINES: LineLimit = LineLimit::a_minute(1);
 static AMBIGUOUS_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Persons who are rung by datagrams, and what rings them.
@@ -52,17 +58,11 @@ pub(super) struct Ringing {
     persons: Mutex<Persons>,
     /// Held while the store is asked for all persons.
     reading: tokio::sync::Mutex<()>,
-    looking: Arc<Semaphore>,
-}
-
-/// What rings one person.
-pub(super) struct Ring {
-    pub(super) store: Store,
-    pub(super) vault: Vault,
-    pub(super) news: News,
-    pub(super) sources: Arc<Sources>,
-    pub(super) sink: Arc<Sink>,
-    pub(super) counters: Arc<Counters>,
+    /// Persons whose mailboxes are to be looked into.
+    looks: Waiting,
+    /// Persons who are to be told of mailboxes that cannot be looked into: they wait for no mail
+    /// server.
+    tells: Waiting,
 }
 
 /// Persons who are rung here, with the names of their passwords, and the names by which datagrams
@@ -77,15 +77,6 @@ struct Persons {
     read: Option<Instant>,
 }
 
-/// Conditions of which nothing is known: there is no mail to ask.
-struct NoMail;
-
-impl Conditions for NoMail {
-    fn holds(&mut self, _: &str) -> bool {
-        false
-    }
-}
-
 impl Ringing {
     pub(super) fn new(ring: Ring, section: &Section) -> Self {
         Self {
@@ -93,7 +84,8 @@ impl Ringing {
             use_full_email_address: section.use_full_email_address,
             persons: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
-            looking: Arc::new(Semaphore::new(LOOKED_INTO_AT_ONCE)),
+            looks: Waiting::new(MAX_WAITING),
+            tells: Waiting::new(MAX_WAITING),
         }
     }
 
@@ -140,19 +132,65 @@ impl Ringing {
         persons.read = Some(Instant::now());
     }
 
-    /// Looks into the person's mailbox as soon as there is room for it, and tells a mailbox where
-    /// that cannot be done.
-    async fn begin(&self, person: Person, mailbox: Option<String>) {
-        // It is closed by nobody.
-        let Ok(place) = Arc::clone(&self.looking).acquire_owned().await else {
+    /// Has the person's mailbox looked into, or told where that cannot be done, as soon as there is
+    /// a worker for it.
+    fn begin(&self, person: Person, mailbox: Option<String>) {
+        let is_looked_into = |mailbox: &str| mailbox.eq_ignore_ascii_case(LOOKED_INTO);
+        let can_be_looked_into = mailbox.as_deref().is_none_or(is_looked_into)
+            && self.ring.can_look(self.password(&person).is_some());
+        let waiting = if can_be_looked_into {
+            &self.looks
+        } else if mailbox.is_some() {
+            &self.tells
+        } else {
+            // Without looking there is nothing to tell.
             return;
         };
-        let password = self.persons().here.get(&person).cloned().flatten();
-        let ring = Arc::clone(&self.ring);
-        tokio::spawn(async move {
-            ring.ring(&person, mailbox.as_deref(), password).await;
-            drop(place);
-        });
+        if waiting.add(person, mailbox) {
+            return;
+        }
+        self.ring.counters.add(Count::DatagramDropped, 1);
+        if DROPPED_LINES.take() {
+            tracing::warn!(
+                most = MAX_WAITING,
+                "a datagram rings nobody: too many persons wait until the mail server or the store answers for them"
+            );
+        }
+    }
+
+    /// Name of the password with which the person is heard here.
+    fn password(&self, person: &Person) -> Option<Arc<str>> {
+        self.persons().here.get(person).cloned().flatten()
+    }
+
+    /// Looks into the mailboxes of those who wait for it, for ever.
+    async fn look(&self) {
+        loop {
+            let job = self.looks.next().await;
+            let password = self.password(&job.person);
+            self.done(&job, self.ring.look_into(&job, password)).await;
+        }
+    }
+
+    /// Tells those who wait for it, for ever.
+    async fn tell(&self) {
+        loop {
+            let job = self.tells.next().await;
+            self.done(
+                &job,
+                self.ring.tell_where_heard(&job.person, &job.mailboxes),
+            )
+            .await;
+        }
+    }
+
+    /// Waits until a person is rung. What panicked ends no worker.
+    async fn done(&self, job: &Job<'_>, rings: impl Future<Output = ()>) {
+        // Nothing of it is used again but what is behind locks.
+        if AssertUnwindSafe(rings).catch_unwind().await.is_err() {
+            self.ring.counters.add(Count::Panicked, 1);
+            tracing::error!(person = %job.person, "what a datagram rings has panicked");
+        }
     }
 
     fn persons(&self) -> MutexGuard<'_, Persons> {
@@ -185,6 +223,14 @@ pub(super) fn listen(
     let notify = MailNotify::new(options, Arc::clone(ringing) as Arc<dyn NotifySink>);
     let stats = notify.stats();
     tasks.spawn(notify.listen(socket));
+    for _ in 0..LOOKED_INTO_AT_ONCE {
+        let ringing = Arc::clone(ringing);
+        tasks.spawn(async move { ringing.look().await });
+    }
+    for _ in 0..TOLD_AT_ONCE {
+        let ringing = Arc::clone(ringing);
+        tasks.spawn(async move { ringing.tell().await });
+    }
     Ok((tasks, Some(stats)))
 }
 
@@ -227,87 +273,12 @@ impl NotifySink for Ringing {
         }
     }
 
-    fn ring(&self, person: Person, mailbox: String) -> Boxed<'_, ()> {
-        Box::pin(self.begin(person, Some(mailbox)))
+    fn ring(&self, person: Person, mailbox: String) {
+        self.begin(person, Some(mailbox));
     }
 
-    fn look_again(&self, person: Person) -> Boxed<'_, ()> {
-        Box::pin(self.begin(person, None))
-    }
-}
-
-impl Ring {
-    async fn ring(&self, person: &Person, mailbox: Option<&str>, password: Option<Arc<str>>) {
-        // Whoever has taken the lease gets the datagram, too, as mail servers send it to all nodes.
-        if !self.sink.holds(person).await {
-            tracing::debug!(%person, "a datagram rings nobody here: the lease is not this node's");
-            return;
-        }
-        let is_looked_into = |mailbox: &str| mailbox.eq_ignore_ascii_case(LOOKED_INTO);
-        if mailbox.is_none_or(is_looked_into) && self.look(person, password).await {
-            return;
-        }
-        if let Some(mailbox) = mailbox
-            && let Err(error) = self.tell(person, mailbox).await
-            && LINES.take()
-        {
-            let error = dovecast_mail_push::causes(&error);
-            tracing::warn!(%person, error, "a datagram has rung nobody: the store cannot be asked");
-        }
-    }
-
-    /// Tells what is new in the mailbox; `false`: it cannot be looked into, or not much is known of
-    /// it before now.
-    async fn look(&self, person: &Person, password: Option<Arc<str>>) -> bool {
-        let Some(idle) = &self.sources.idle else {
-            return false;
-        };
-        let login = {
-            let _turn = self.sink.turn().await;
-            self.sources.login(&self.vault, person).await
-        };
-        let Ok(Some(login)) = login else {
-            return false;
-        };
-        let known = self.sink.known(person).await;
-        let is_known = known.is_some();
-        match idle.look(person, &login, known).await {
-            Ok(()) => is_known,
-            Err(error) => {
-                if error.is_refused_login() {
-                    match password.filter(|_| self.sources.master.is_none()) {
-                        // What cannot be stored is refused again with the next datagram.
-                        Some(name) => {
-                            self.sources.refused(&self.vault, person, &name).await;
-                        }
-                        None => note(
-                            &self.counters,
-                            person,
-                            SourceKind::MailNotify,
-                            Reason::Master,
-                        ),
-                    }
-                } else {
-                    let error = dovecast_mail_push::causes(&error);
-                    tracing::debug!(%person, error, "a mailbox cannot be looked into: its devices are told the mailbox only");
-                }
-                false
-            }
-        }
-    }
-
-    /// Tells the person's devices that something has come, without saying what.
-    async fn tell(&self, person: &Person, mailbox: &str) -> dovecast_store::Result<()> {
-        let event = MailEvent::something_new(person.clone(), mailbox);
-        let records = self
-            .store
-            .subscriptions_of(std::slice::from_ref(person))
-            .await?;
-        let subscriptions: Vec<_> = records.into_iter().map(|one| one.subscription).collect();
-        let plan = plan(&event, &subscriptions, &mut NoMail, now_ms());
-        self.store.write_pushes(&[(person.clone(), plan)]).await?;
-        self.news.notify_one();
-        Ok(())
+    fn look_again(&self, person: Person) {
+        self.begin(person, None);
     }
 }
 

@@ -36,6 +36,9 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// and what says that the node lives would come behind all of them.
 const ASKED_AT_ONCE: usize = 4;
 
+/// Pause before a store is asked again that did not answer.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Writes what is heard.
@@ -116,7 +119,7 @@ impl Sink {
                 // To begin anew would miss what came: the listener waits for the store.
                 Err(error) => {
                     trouble(&error);
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
@@ -126,20 +129,30 @@ impl Sink {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn lease(&self, person: &Person) -> Option<Lease> {
-        let lease = self.leased(person)?;
+    /// The lease with which the person is heard, if it is good still.
+    async fn lease(&self, person: &Person) -> dovecast_store::Result<Option<Lease>> {
+        let Some(lease) = self.leased(person) else {
+            return Ok(None);
+        };
         let _turn = self.turn().await;
-        match self.store.holds_lease(&lease).await {
-            Ok(is_held) => is_held.then_some(lease),
-            Err(error) => {
-                trouble(&error);
-                None
+        let is_held = self.store.holds_lease(&lease).await;
+        let is_held = is_held.inspect_err(trouble)?;
+        Ok(is_held.then_some(lease))
+    }
+
+    /// Whether the person is heard here, as the store says it in the end: one that does not answer
+    /// says nothing, and is asked again as long as there is a lease.
+    pub(super) async fn is_heard_here(&self, person: &Person) -> bool {
+        loop {
+            match self.lease(person).await {
+                Ok(lease) => return lease.is_some(),
+                Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
             }
         }
     }
 
     async fn write(&self, person: &Person, heard: &[Heard], snapshot: &Snapshot) -> bool {
-        let Some(lease) = self.lease(person).await else {
+        let Ok(Some(lease)) = self.lease(person).await else {
             return false;
         };
         let user = person.event_user();
@@ -237,7 +250,7 @@ impl HeardSink for Sink {
 
 impl Fence for Sink {
     fn holds<'a>(&'a self, person: &'a Person) -> Boxed<'a, bool> {
-        Box::pin(async move { self.lease(person).await.is_some() })
+        Box::pin(async move { matches!(self.lease(person).await, Ok(Some(_))) })
     }
 }
 
