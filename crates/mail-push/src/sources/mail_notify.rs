@@ -97,8 +97,8 @@ pub trait NotifySink: Send + Sync {
     fn ring(&self, person: Person, mailbox: String);
 
     /// Has mails of a person looked for that came after the last ring, and rings nobody without
-    /// one.
-    fn look_again(&self, person: Person);
+    /// one; `false`: the mailbox cannot be looked into.
+    fn look_again(&self, person: Person) -> bool;
 }
 
 /// Takes packets from one socket.
@@ -175,6 +175,7 @@ impl MailNotify {
                 count(&self.stats.unknown);
                 return;
             }
+            WhoseName::Spellings(persons) => return self.take_spellings(&packet, persons),
             WhoseName::Several => {
                 count(&self.stats.ambiguous);
                 self.sink.ambiguous(&packet.user);
@@ -187,6 +188,31 @@ impl MailNotify {
         }
         count(&self.stats.rung);
         self.sink.ring(person, packet.mailbox);
+    }
+
+    /// Has each person looked at whose name a packet spells: whose mailbox has a mail is rung by
+    /// it, and nobody by a packet that may be of another's.
+    fn take_spellings(&mut self, packet: &Packet, persons: Vec<Person>) {
+        if self.is_repeated(packet) {
+            self.stats.repeated.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        match self.look_at(persons) {
+            None => self.stats.unknown.fetch_add(1, Ordering::Relaxed),
+            Some(true) => self.stats.rung.fetch_add(1, Ordering::Relaxed),
+            Some(false) => {
+                self.sink.ambiguous(&packet.user);
+                self.stats.ambiguous.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+
+    /// Whether one of the persons is looked at; `None`: none of them is rung here.
+    fn look_at(&self, persons: Vec<Person>) -> Option<bool> {
+        let here = persons.into_iter().filter(|one| self.sink.is_rung(one));
+        let looks = here.map(|one| self.sink.look_again(one));
+        // Each is looked at, and so none is passed over once one was.
+        looks.reduce(|before, is_looked_at| before || is_looked_at)
     }
 
     fn is_allowed(&self, sender: IpAddr) -> bool {
@@ -220,11 +246,12 @@ impl MailNotify {
         let Some((_, name)) = self.again.pop_first() else {
             return;
         };
-        let person = match self.sink.names().await.find(&name) {
-            WhoseName::One(person) if self.sink.is_rung(&person) => person,
-            _ => return,
+        let persons = match self.sink.names().await.find(&name) {
+            WhoseName::One(person) => vec![person],
+            WhoseName::Spellings(persons) => persons,
+            WhoseName::Nobody | WhoseName::Several => return,
         };
-        self.sink.look_again(person);
+        self.look_at(persons);
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use crate::Person;
 
 /// Persons by their names in lower case. All persons have to be known, also those whom somebody
-/// else rings: a name of two of them names neither.
+/// else rings: a name of two of them names neither, unless they are spellings of one name.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     use_full_email_address: bool,
@@ -23,13 +23,20 @@ pub enum WhoseName {
     Nobody,
     /// One person's.
     One(Person),
+    /// That of persons who differ in the case of letters only: a mail server may have one mailbox
+    /// for them, or several.
+    Spellings(Vec<Person>),
     /// Several persons', none of whom it names.
     Several,
 }
 
+/// Most spellings of one name: who logs in by more of them names nobody.
+const MAX_SPELLINGS: usize = 8;
+
 #[derive(Clone, Debug)]
 enum Named {
     One(Person),
+    Spellings(Vec<Person>),
     Several,
 }
 
@@ -63,6 +70,7 @@ impl Names {
         };
         match found {
             Some(Named::One(person)) => WhoseName::One(person.clone()),
+            Some(Named::Spellings(persons)) => WhoseName::Spellings(persons.clone()),
             Some(Named::Several) => WhoseName::Several,
             None => WhoseName::Nobody,
         }
@@ -74,11 +82,30 @@ fn add(names: &mut HashMap<Box<str>, Named>, name: &str, person: &Person) {
         Entry::Vacant(free) => {
             free.insert(Named::One(person.clone()));
         }
-        Entry::Occupied(mut taken) => match taken.get_mut() {
-            Named::One(before) if before == person => {}
-            several => *several = Named::Several,
-        },
+        Entry::Occupied(mut taken) => {
+            let named = taken.get_mut();
+            match named {
+                Named::One(before) if before == person => {}
+                Named::One(before) if is_spelling(before, person) => {
+                    *named = Named::Spellings(vec![before.clone(), person.clone()]);
+                }
+                Named::Spellings(all) if all.contains(person) => {}
+                Named::Spellings(all)
+                    if all.len() < MAX_SPELLINGS
+                        && all.first().is_some_and(|one| is_spelling(one, person)) =>
+                {
+                    all.push(person.clone());
+                }
+                _ => *named = Named::Several,
+            }
+        }
     }
+}
+
+/// Whether two persons differ in the case of letters only.
+fn is_spelling(one: &Person, other: &Person) -> bool {
+    let lower = |person: &Person| (person.context.to_lowercase(), person.user.to_lowercase());
+    lower(one) == lower(other)
 }
 
 /// What stands before the last `@`, and the domain behind it.
@@ -92,6 +119,39 @@ fn divided(address: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_spelled_in_several_ways_is_theirs_who_spell_it() {
+        let person = |name: &str| Person::new(name, name, name).expect("a person");
+        let mut names = Names::new(false);
+        for name in ["alice", "Alice", "alice", "ALICE", "bob", "Bob", "carol"] {
+            names.add(&person(name), name);
+        }
+        let spellings =
+            |all: &[&str]| WhoseName::Spellings(all.iter().copied().map(person).collect());
+        assert_eq!(names.find("ALICE"), spellings(&["alice", "Alice", "ALICE"]));
+        assert_eq!(names.find("bob"), spellings(&["bob", "Bob"]));
+        assert_eq!(names.find("Carol"), WhoseName::One(person("carol")));
+        // Somebody else has the name as well, or there are too many of them.
+        names.add(&Person::new("3", "11", "11").expect("a person"), "bob");
+        assert_eq!(names.find("bob"), WhoseName::Several);
+        for number in 0..u32::try_from(MAX_SPELLINGS).expect("a number") {
+            let spelled = |(place, letter): (usize, char)| {
+                if (number >> place) & 1 == 1 {
+                    letter.to_ascii_uppercase()
+                } else {
+                    letter
+                }
+            };
+            let name: String = "dave".chars().enumerate().map(spelled).collect();
+            names.add(&person(&name), &name);
+        }
+        assert!(
+            matches!(names.find("dave"), WhoseName::Spellings(all) if all.len() == MAX_SPELLINGS)
+        );
+        names.add(&person("DAVE"), "DAVE");
+        assert_eq!(names.find("dave"), WhoseName::Several);
+    }
 
     #[test]
     fn a_name_of_several_persons_is_nobodys() {

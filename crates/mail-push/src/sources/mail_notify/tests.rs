@@ -18,7 +18,7 @@ impl NotifySink for Rung {
     }
 
     fn is_rung(&self, person: &Person) -> bool {
-        persons().contains(person)
+        persons().contains(person) || spellings().contains(person)
     }
 
     fn ambiguous(&self, name: &str) {
@@ -31,13 +31,18 @@ impl NotifySink for Rung {
             .expect("a test that listens");
     }
 
-    fn look_again(&self, person: Person) {
+    fn look_again(&self, person: Person) -> bool {
         self.ring(person, AGAIN.to_owned());
+        true
     }
 }
 
 fn persons() -> [Person; 2] {
     ["alice", "bob"].map(|name| Person::new("3", name, name).expect("a person"))
+}
+
+fn spellings() -> [Person; 2] {
+    ["dora", "Dora"].map(|name| Person::new(name, name, name).expect("a person"))
 }
 
 async fn socket() -> UdpSocket {
@@ -50,6 +55,9 @@ fn listener(options: NotifyOptions) -> (MailNotify, mpsc::UnboundedReceiver<(Per
     for person in persons() {
         names.add(&person, &person.login);
         names.add(&person, "shared@example.org");
+    }
+    for person in spellings() {
+        names.add(&person, &person.login);
     }
     let elsewhere = Person::new("3", "carol", "carol").expect("a person");
     names.add(&elsewhere, "carol");
@@ -127,6 +135,26 @@ async fn packets_of_other_senders_are_not_read() {
         assert_eq!(rung.try_recv().is_ok(), rings, "{sender}");
     }
     assert_eq!(listener.stats().not_allowed.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn who_spells_a_name_is_looked_at_and_not_told() {
+    let (mut listener, mut rung) = listener(NotifyOptions {
+        delay: Duration::from_hours(1),
+        ..NotifyOptions::default()
+    });
+    let sender = "127.0.0.1:5".parse().expect("an address");
+    for _ in 0..2 {
+        listener.take(b"a\0b\0c\0DORA\0INBOX\0", sender).await;
+    }
+    for person in spellings() {
+        assert_eq!(rung.try_recv(), Ok((person, AGAIN.to_owned())));
+    }
+    assert!(rung.try_recv().is_err(), "it came again within the delay");
+    let stats = listener.stats();
+    let counts = [&stats.rung, &stats.repeated, &stats.ambiguous];
+    let counts = counts.map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [1, 1, 0]);
 }
 
 #[tokio::test]

@@ -134,7 +134,9 @@ impl Ringing {
 
     /// Has the person's mailbox looked into, or told where that cannot be done, as soon as there is
     /// a worker for it.
-    fn begin(&self, person: Person, mailbox: Option<String>) {
+    ///
+    /// `false`: there is nothing that could be done.
+    fn begin(&self, person: Person, mailbox: Option<String>) -> bool {
         let is_looked_into = |mailbox: &str| mailbox.eq_ignore_ascii_case(LOOKED_INTO);
         let can_be_looked_into = mailbox.as_deref().is_none_or(is_looked_into)
             && self.ring.can_look(self.password(&person).is_some());
@@ -144,10 +146,10 @@ impl Ringing {
             &self.tells
         } else {
             // Without looking there is nothing to tell.
-            return;
+            return false;
         };
         if waiting.add(person, mailbox) {
-            return;
+            return true;
         }
         self.ring.counters.add(Count::DatagramDropped, 1);
         if DROPPED_LINES.take() {
@@ -156,6 +158,7 @@ impl Ringing {
                 "a datagram rings nobody: too many persons wait until the mail server or the store answers for them"
             );
         }
+        true
     }
 
     /// Name of the password with which the person is heard here.
@@ -277,8 +280,8 @@ impl NotifySink for Ringing {
         self.begin(person, Some(mailbox));
     }
 
-    fn look_again(&self, person: Person) {
-        self.begin(person, None);
+    fn look_again(&self, person: Person) -> bool {
+        self.begin(person, None)
     }
 }
 
