@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use dovecast_notification::{EndpointId, Notification, NotificationId};
-use dovecast_store::KeptDeadLetter;
+use dovecast_store::DeadLetterPage;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -79,23 +79,25 @@ impl ChosenLetters {
 }
 
 impl Operations {
-    /// The latest dead letters of an endpoint before one, at most so many, the newest first.
+    /// The latest dead letters of an endpoint before one, at most so many and as a page holds, the
+    /// newest first.
     pub async fn dead_letters(
         &self,
         own: &OwnEndpoint,
         before: Option<Uuid>,
         most: usize,
-    ) -> Result<Vec<KeptDeadLetter>> {
+    ) -> Result<DeadLetterPage> {
         Ok(self.store.dead_letters_of(own.id(), before, most).await?)
     }
 
-    /// The latest dead letters of all accounts before one, and records that were no notification.
+    /// The latest dead letters of all accounts before one, and records that were no notification:
+    /// at most so many and as a page holds.
     pub async fn all_dead_letters(
         &self,
         _: Operator,
         before: Option<Uuid>,
         most: usize,
-    ) -> Result<Vec<KeptDeadLetter>> {
+    ) -> Result<DeadLetterPage> {
         Ok(self.store.dead_letters(before, most).await?)
     }
 

@@ -16,7 +16,7 @@
 //! | `POST /v1/endpoints/{id}/secret` | [`json::EndpointAnswer`], with its new secret |
 //! | `POST /v1/endpoints/{id}/test` | [`json::Done`], when the test is delivered |
 //! | `GET /v1/attempts?endpoint=&most=` | list of [`json::AttemptLine`], the newest first |
-//! | `GET /v1/dead-letters?endpoint=&most=` | list of [`json::DeadLetterLine`], newest first |
+//! | `GET /v1/dead-letters?endpoint=&before=&most=` | list of [`json::DeadLetterLine`]: a page |
 //! | `POST /v1/dead-letters/drop` with [`json::DropLetters`] | [`json::Dropped`] |
 //! | `POST /v1/redeliver` with [`json::Redeliver`] | [`json::Redelivered`] |
 //! | `POST /v1/explain` with a notification | list of [`json::Explanation`], of its account |

@@ -30,7 +30,7 @@ mod waiting;
 
 pub use clock::Clock;
 pub use deliveries::{
-    AccountPast, Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount, Trimmed,
+    AccountPast, DeadLetterPage, Dropped, KeptAttempt, KeptDeadLetter, KeptPast, OwedCount, Trimmed,
 };
 pub use error::{MemberKind, Result, StoreError};
 pub use feed::Changes;

@@ -93,7 +93,7 @@ impl DeadLetter {
     operation_id = "listDeadLetters",
     params(
         ("id" = String, Path, description = "Id of the endpoint."),
-        ("limit" = Option<i64>, Query, minimum = 1, description = "Most dead letters to return: 10 if not given, at most 1000."),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Most dead letters to return: 10 if not given, at most 1000, and as many as have 4 MiB of notifications."),
         ("before" = Option<String>, Query, description = "Id of a dead letter: only older ones are returned."),
     ),
     responses(
@@ -117,15 +117,17 @@ pub(crate) async fn list(
             ApiError::parameter("before", format!("`{text}` is not the id of a dead letter"))
         })?),
     };
-    let kept = api.operations.dead_letters(&own, before, limit).await?;
-    let is_full = kept.len() == limit;
-    let oldest = kept.last().filter(|_| is_full).map(|kept| kept.id);
+    let page = api.operations.dead_letters(&own, before, limit).await?;
     let endpoint = own.endpoint().id;
-    let letters = kept.into_iter().map(|kept| DeadLetter::new(endpoint, kept));
+    let letters = page.letters.into_iter();
     let list = DeadLetterList {
-        data: letters.collect(),
+        data: letters
+            .map(|kept| DeadLetter::new(endpoint, kept))
+            .collect(),
         links: DeadLetterLinks {
-            next: oldest.map(|id| query.with("before", &id.to_string())),
+            next: page
+                .older_before
+                .map(|id| query.with("before", &id.to_string())),
         },
     };
     Ok(Document(StatusCode::OK, list))

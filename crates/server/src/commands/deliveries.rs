@@ -14,7 +14,7 @@ use crate::cli::{
 };
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::control::json::{DropLetters, Letters};
+use crate::control::json::{DeadLetterLine, DropLetters, Letters};
 use crate::headers::event_headers;
 
 pub(super) fn print_json(lines: &impl Serialize) -> Result<()> {
@@ -56,22 +56,43 @@ pub(super) async fn dead_letters(client: &Client, arguments: &DeadLettersArgumen
         return drop_dead_letters(client, arguments).await;
     }
     let list = &arguments.list;
-    let lines = client.dead_letters(arguments.endpoint, list.limit).await?;
-    if list.json {
-        return print_json(&lines);
-    }
     let mut table = rows(["AT", "NOTIFICATION", "ENDPOINT", "REASON", "ATTEMPTS"]);
-    for line in lines {
-        let endpoint = line.endpoint.map(|id| id.to_string());
-        table.push([
-            time(Some(line.time_ms)),
-            line.notification.to_string(),
-            endpoint.unwrap_or_else(|| "-".to_owned()),
-            line.reason,
-            line.attempts.to_string(),
-        ]);
+    // No page is kept: together their notifications may be larger than the memory.
+    let (mut before, mut left) = (None, list.limit);
+    let mut separator = "[";
+    while left > 0 {
+        let lines = client.dead_letters(arguments.endpoint, before, left);
+        let lines = lines.await?;
+        let Some(oldest) = lines.last() else {
+            break;
+        };
+        before = Some(oldest.id);
+        left = left.saturating_sub(lines.len());
+        for line in lines {
+            if list.json {
+                print(&format!("{separator}{}", serde_json::to_string(&line)?))?;
+                separator = ",";
+            } else {
+                table.push(row(line));
+            }
+        }
+    }
+    if list.json {
+        let begin = if separator == "[" { "[" } else { "" };
+        return print(&format!("{begin}]\n"));
     }
     print(&aligned(&table, 4))
+}
+
+fn row(letter: DeadLetterLine) -> [String; 5] {
+    let endpoint = letter.endpoint.map(|id| id.to_string());
+    [
+        time(Some(letter.time_ms)),
+        letter.notification.to_string(),
+        endpoint.unwrap_or_else(|| "-".to_owned()),
+        letter.reason,
+        letter.attempts.to_string(),
+    ]
 }
 
 async fn drop_dead_letters(client: &Client, arguments: &DropArguments) -> Result<()> {

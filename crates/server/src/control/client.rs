@@ -129,13 +129,17 @@ impl Client {
             .await
     }
 
+    /// The latest dead letters before one, as many as a page holds; none: there are no older ones.
     pub(crate) async fn dead_letters(
         &self,
         endpoint: Option<Uuid>,
+        before: Option<Uuid>,
         most: usize,
     ) -> Result<Vec<json::DeadLetterLine>> {
         let of = endpoint.map_or_else(String::new, |id| format!("endpoint={id}&"));
-        self.get(&format!("/v1/dead-letters?{of}most={most}")).await
+        let before = before.map_or_else(String::new, |id| format!("before={id}&"));
+        self.get(&format!("/v1/dead-letters?{of}{before}most={most}"))
+            .await
     }
 
     pub(crate) async fn drop_dead_letters(

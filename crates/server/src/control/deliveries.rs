@@ -31,6 +31,8 @@ pub(super) struct AttemptsQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLettersQuery {
     endpoint: Option<Uuid>,
+    /// Id of a letter: older ones are wanted.
+    before: Option<Uuid>,
     most: usize,
 }
 
@@ -60,7 +62,7 @@ pub(super) async fn attempts(
     Ok(Json(lines.collect()))
 }
 
-/// `GET /v1/dead-letters`: of one endpoint, or all.
+/// `GET /v1/dead-letters`: of one endpoint, or all, as many as a page holds.
 pub(super) async fn dead_letters(
     State(control): State<Control>,
     query: Result<Query<DeadLettersQuery>, QueryRejection>,
@@ -68,14 +70,15 @@ pub(super) async fn dead_letters(
     let query = read(query)?;
     let most = query.most.min(MAX_ROWS);
     let (operations, operator) = control.operator()?;
-    let kept = match query.endpoint {
-        Some(endpoint) => {
-            let own = operations.any_endpoint(operator, EndpointId(endpoint));
-            operations.dead_letters(&own.await?, None, most).await?
-        }
-        None => operations.all_dead_letters(operator, None, most).await?,
+    let before = query.before;
+    let page = if let Some(endpoint) = query.endpoint {
+        let own = operations.any_endpoint(operator, EndpointId(endpoint));
+        operations.dead_letters(&own.await?, before, most).await?
+    } else {
+        let page = operations.all_dead_letters(operator, before, most);
+        page.await?
     };
-    let lines = kept.into_iter().map(json::DeadLetterLine::from);
+    let lines = page.letters.into_iter().map(json::DeadLetterLine::from);
     Ok(Json(lines.collect()))
 }
 

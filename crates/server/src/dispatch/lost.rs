@@ -83,7 +83,7 @@ mod tests {
             assert_eq!(letters.keep(&lost, 1_000).await, Ok(()));
         }
         let kept = store.dead_letters(None, 10).await.expect("a store");
-        assert_eq!(kept.len(), records.len());
+        assert_eq!(kept.letters.len(), records.len());
         store.close().await;
         let done = letters.keep(&lost, 1_000).await;
         assert!(matches!(done, Err(NotKept::Unavailable(_))), "{done:?}");

@@ -54,6 +54,7 @@
 //! | accounts are seen and closed by an admin | `accounts` |
 //! | users and passwords in URLs | `urls` |
 //! | tokens of applications, that send, that end; who did what | `who`, `tokens` |
+//! | how large an answer gets | `large_lists` |
 //! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
@@ -79,6 +80,7 @@ mod forms;
 mod identity;
 #[cfg(feature = "kafka")]
 mod kafka_endpoints;
+mod large_lists;
 #[cfg(feature = "kafka")]
 mod limits;
 mod lists;
@@ -148,6 +150,7 @@ fn main() -> ExitCode {
         identity::CASES,
         #[cfg(feature = "kafka")]
         kafka_endpoints::CASES,
+        large_lists::CASES,
         #[cfg(feature = "kafka")]
         limits::CASES,
         lists::CASES,

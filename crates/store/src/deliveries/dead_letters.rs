@@ -19,6 +19,20 @@ use crate::id::repeatable;
 use crate::open::{Database, Store};
 use crate::row;
 
+/// Bytes of contents with which a page of dead letters ends, and so does one transaction of a
+/// redelivery: four of the largest notifications that the REST API takes. One letter is read,
+/// however large.
+const PAGE_BYTES: i64 = 4 * 1024 * 1024;
+
+/// Dead letters of a list, the newest first: as many as were asked for, or as a page holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterPage {
+    /// The letters.
+    pub letters: Vec<KeptDeadLetter>,
+    /// Id before which the list goes on, where there may be older letters.
+    pub older_before: Option<Uuid>,
+}
+
 /// A dead letter that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptDeadLetter {
@@ -63,6 +77,15 @@ const SELECT: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALE
 // Of one endpoint letters are a range of an index, as in `first_due`.
 const SELECT_OF: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
     is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
+    WHERE endpoint_id >= $1 AND (endpoint_id, dead_letter.id) < ($1, $2) \
+    ORDER BY endpoint_id DESC, dead_letter.id DESC LIMIT $3";
+// How large the contents of the same letters are. Of a body that is a column, of what stands in the
+// letter itself a figure that both databases have without reading it.
+const SIZES: &str = "SELECT COALESCE(dead_body.bytes, octet_length(dead_letter.content)) AS bytes \
+    FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
+    WHERE dead_letter.id < $1 ORDER BY dead_letter.id DESC LIMIT $2";
+const SIZES_OF: &str = "SELECT COALESCE(dead_body.bytes, octet_length(dead_letter.content)) AS bytes \
+    FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE endpoint_id >= $1 AND (endpoint_id, dead_letter.id) < ($1, $2) \
     ORDER BY endpoint_id DESC, dead_letter.id DESC LIMIT $3";
 const DROP_ONE: &str =
@@ -136,38 +159,50 @@ fn row_of(place: usize, letter: &DeadLetter, log: &str) -> Query<'static, Any, A
 }
 
 impl Store {
-    /// The latest dead letters before one, at most so many, the newest first.
-    pub async fn dead_letters(
-        &self,
-        before: Option<Uuid>,
-        most: usize,
-    ) -> Result<Vec<KeptDeadLetter>> {
-        let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+    /// The latest dead letters before one, at most so many and as a page holds, the newest first.
+    pub async fn dead_letters(&self, before: Option<Uuid>, most: usize) -> Result<DeadLetterPage> {
+        let before = end_or(before);
+        let mut tx = self.database.begin_reading().await?;
+        let sizes = sqlx::query(SIZES)
+            .bind(before.clone())
+            .bind(limit(most))
+            .fetch_all(&mut *tx)
+            .await?;
+        let fitting = fitting(&sizes)?;
         let rows = sqlx::query(SELECT)
             .bind(before)
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&self.database.pool)
+            .bind(limit(fitting))
+            .fetch_all(&mut *tx)
             .await?;
-        rows.iter().map(letter).collect()
+        tx.commit().await?;
+        page(&rows, sizes.len() == most || fitting < sizes.len())
     }
-}
 
-impl Store {
-    /// The latest dead letters of an endpoint before one, at most so many, the newest first.
+    /// The latest dead letters of an endpoint before one, at most so many and as a page holds, the
+    /// newest first.
     pub async fn dead_letters_of(
         &self,
         endpoint: EndpointId,
         before: Option<Uuid>,
         most: usize,
-    ) -> Result<Vec<KeptDeadLetter>> {
-        let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+    ) -> Result<DeadLetterPage> {
+        let before = end_or(before);
+        let mut tx = self.database.begin_reading().await?;
+        let sizes = sqlx::query(SIZES_OF)
+            .bind(endpoint.to_string())
+            .bind(before.clone())
+            .bind(limit(most))
+            .fetch_all(&mut *tx)
+            .await?;
+        let fitting = fitting(&sizes)?;
         let rows = sqlx::query(SELECT_OF)
             .bind(endpoint.to_string())
             .bind(before)
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&self.database.pool)
+            .bind(limit(fitting))
+            .fetch_all(&mut *tx)
             .await?;
-        rows.iter().map(letter).collect()
+        tx.commit().await?;
+        page(&rows, sizes.len() == most || fitting < sizes.len())
     }
 
     /// Drops the dead letters of one notification to an endpoint; `false`: there is none.
@@ -217,6 +252,38 @@ impl Store {
             }
         }
     }
+}
+
+/// Where a list begins; without an id behind all of them.
+fn end_or(before: Option<Uuid>) -> String {
+    before.map_or_else(|| "g".to_owned(), |id| id.to_string())
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+/// Number of the letters, whose sizes these rows are, that a page holds: at least one, if there is
+/// any.
+pub(super) fn fitting(sizes: &[AnyRow]) -> Result<usize> {
+    let mut bytes = 0_i64;
+    for (place, found) in sizes.iter().enumerate() {
+        bytes = bytes.saturating_add(row::number(found, "bytes")?);
+        if bytes > PAGE_BYTES && place > 0 {
+            return Ok(place);
+        }
+    }
+    Ok(sizes.len())
+}
+
+fn page(rows: &[AnyRow], may_go_on: bool) -> Result<DeadLetterPage> {
+    let letters: Vec<_> = rows.iter().map(letter).collect::<Result<_>>()?;
+    let oldest = letters.last().filter(|_| may_go_on);
+    let older_before = oldest.map(|kept| kept.id);
+    Ok(DeadLetterPage {
+        letters,
+        older_before,
+    })
 }
 
 fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {

@@ -7,6 +7,7 @@ use dovecast_dispatch::ledger::{BEHIND, OwedId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
 use super::dead_bodies::remove_unused;
+use super::dead_letters::fitting;
 use crate::connection::{Connection, deadlock};
 use crate::error::Result;
 use crate::open::Store;
@@ -34,12 +35,22 @@ const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notif
 // Of one endpoint letters and deliveries are a range of an index, as in `first_due`.
 const LAST: &str = "SELECT (SELECT id FROM dead_letter WHERE endpoint_id >= $1 AND endpoint_id <= $1 \
     ORDER BY endpoint_id DESC, id DESC LIMIT 1) AS id";
-/// Takes dead letters of an endpoint up to the last one when this began: what dies meanwhile stays.
-const TAKE_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter \
-    WHERE endpoint_id >= $1 AND (endpoint_id, id) <= ($1, $3) AND time_ms >= $2 AND is_base64 <> 1 \
-    ORDER BY endpoint_id, id LIMIT $4) \
-    RETURNING notification_id, COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, \
-    body_id";
+/// Finds dead letters of an endpoint up to the last one when this began, and how large they are:
+/// what dies meanwhile stays.
+const FIND_PART: &str = "SELECT dead_letter.id, COALESCE(dead_body.bytes, octet_length(dead_letter.content)) AS bytes \
+    FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
+    WHERE endpoint_id >= $1 AND (endpoint_id, dead_letter.id) <= ($1, $3) AND time_ms >= $2 AND is_base64 <> 1 \
+    ORDER BY endpoint_id, dead_letter.id LIMIT $4";
+const TAKE: &str = "DELETE FROM dead_letter WHERE id IN (";
+const TAKEN: &str = ") RETURNING notification_id, \
+    COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
+
+/// Dead letters that one transaction of a redelivery has taken.
+struct TakenPart {
+    letters: u64,
+    /// Whether there were more than it takes.
+    is_more: bool,
+}
 
 impl Store {
     /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is
@@ -104,25 +115,45 @@ impl Store {
         let mut redelivered = 0;
         loop {
             let part = || self.redeliver_part(endpoint, since_ms, &last);
-            let count = deadlock::again(part).await?;
-            redelivered += count;
-            if count < PART.unsigned_abs() {
+            let part = deadlock::again(part).await?;
+            redelivered += part.letters;
+            if !part.is_more {
                 return Ok(redelivered);
             }
         }
     }
 
-    /// Some dead letters since a time, up to one, are owed now; how many.
-    async fn redeliver_part(&self, endpoint: EndpointId, since_ms: i64, last: &str) -> Result<u64> {
+    /// Some dead letters since a time, up to one, are owed now: as many as may be in memory.
+    async fn redeliver_part(
+        &self,
+        endpoint: EndpointId,
+        since_ms: i64,
+        last: &str,
+    ) -> Result<TakenPart> {
         let now_ms = self.due_now_ms().await?;
         let mut tx = self.database.begin_writing().await?;
-        let letters = sqlx::query(TAKE_PART)
+        let found = sqlx::query(FIND_PART)
             .bind(endpoint.to_string())
             .bind(since_ms)
             .bind(last.to_owned())
             .bind(PART)
             .fetch_all(&mut *tx)
             .await?;
+        let fitting = fitting(&found)?;
+        let is_more = fitting < found.len() || found.len() as u64 == PART.unsigned_abs();
+        if fitting == 0 {
+            tx.commit().await?;
+            return Ok(TakenPart {
+                letters: 0,
+                is_more,
+            });
+        }
+        let ids = found[..fitting].iter().map(|found| row::text(found, "id"));
+        let ids: Vec<String> = ids.collect::<Result<_>>()?;
+        let mut take = Statement::new(TAKE);
+        take.bind_list(ids, ", ").push(TAKEN);
+        // Another one may have taken some of them meanwhile.
+        let letters = take.fetch_all(&mut tx).await?;
         for letter in &letters {
             let notification = row::id(letter, "notification_id")?;
             owe(
@@ -135,7 +166,10 @@ impl Store {
         }
         remove_unused(&self.database, &mut tx, &letters).await?;
         tx.commit().await?;
-        Ok(letters.len() as u64)
+        Ok(TakenPart {
+            letters: letters.len() as u64,
+            is_more,
+        })
     }
 
     /// What an endpoint owes for later is due now, as if nothing had failed yet; how many

@@ -18,6 +18,8 @@ cases![
     a_body_whose_letter_a_node_of_before_has_removed_goes,
     letters_of_before_accounts_were_counted_count,
     two_who_write_the_same_bodies_in_another_order_wait_for_each_other_once,
+    a_page_of_letters_ends_with_four_mebibytes_and_goes_on_behind_them,
+    large_letters_are_delivered_again_a_page_at_a_time,
     an_account_of_which_nothing_new_is_written_is_not_looked_at,
     an_account_keeps_its_newest_letters_and_takes_none_of_others,
     an_account_keeps_its_newest_attempts_and_takes_none_of_others,
@@ -58,7 +60,7 @@ async fn endpoints(store: &Store, account: &str, count: usize) -> Result<Vec<End
 
 /// Numbers of the notifications of an endpoint's letters, oldest first, each with its content.
 async fn numbers(store: &Store, endpoint: EndpointId) -> Result<Vec<u128>> {
-    let letters = store.dead_letters_of(endpoint, None, 10_000).await?;
+    let letters = store.dead_letters_of(endpoint, None, 10_000).await?.letters;
     let mut numbers = Vec::new();
     for kept in letters.into_iter().rev() {
         let number = kept.letter.notification.0.as_u128();
@@ -216,6 +218,82 @@ async fn two_who_write_the_same_bodies_in_another_order_wait_for_each_other_once
         other?;
     }
     ensure!(test.count("dead_letter")? == 2_000 && test.count("dead_body")? == 1_000);
+    Ok(())
+}
+
+/// A letter of so many bytes, of which a page holds so many.
+fn large(endpoint: Option<EndpointId>, number: u128, bytes: usize) -> DeadLetter {
+    let content = format!("{number:06}{}", "x".repeat(bytes - 6));
+    DeadLetter {
+        endpoint,
+        content: Bytes::from(content),
+        ..letter(EndpointId(Uuid::nil()), number)
+    }
+}
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+async fn a_page_of_letters_ends_with_four_mebibytes_and_goes_on_behind_them(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let endpoint = endpoints(&store, "1", 1).await?[0];
+    let letters = (1..=6).map(|number| large(Some(endpoint), number, MEBIBYTE));
+    // One that is larger than a page, and what stands in the letter itself.
+    let more = [
+        large(Some(endpoint), 7, 5 * MEBIBYTE),
+        large(None, 8, 3 * MEBIBYTE),
+        large(None, 9, 3 * MEBIBYTE),
+    ];
+    store
+        .record(&each(Happened::Dead, letters.chain(more)))
+        .await?;
+    for (of, expected) in [
+        (Some(endpoint), vec![vec![7], vec![6, 5, 4, 3], vec![2, 1]]),
+        (
+            None,
+            vec![vec![9], vec![8], vec![7], vec![6, 5, 4, 3], vec![2, 1]],
+        ),
+    ] {
+        let mut before = None;
+        for (place, expected) in expected.iter().enumerate() {
+            ensure!(
+                place == 0 || before.is_some(),
+                "nothing before {expected:?}"
+            );
+            let page = match of {
+                Some(endpoint) => store.dead_letters_of(endpoint, before, 100).await?,
+                None => store.dead_letters(before, 100).await?,
+            };
+            let letters = page.letters.iter();
+            let numbers: Vec<_> = letters.map(|kept| kept.letter.time_ms).collect();
+            ensure!(numbers == *expected, "{numbers:?}, and not {expected:?}");
+            before = page.older_before;
+        }
+        ensure!(before.is_none(), "{before:?}");
+    }
+    Ok(())
+}
+
+async fn large_letters_are_delivered_again_a_page_at_a_time(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let endpoint = endpoints(&store, "1", 1).await?[0];
+    let letters = (1..=10).map(|number| large(Some(endpoint), number, MEBIBYTE));
+    store.record(&each(Happened::Dead, letters)).await?;
+    let before = store.statements();
+    ensure!(store.redeliver_since(endpoint, 0).await? == 10);
+    let large_ones = store.statements() - before;
+    ensure!(test.count("owed")? == 10 && test.count("dead_letter")? == 0);
+    // As many that are small are one transaction.
+    let letters = (1..=10).map(|number| large(Some(endpoint), number, 100));
+    store.record(&each(Happened::Dead, letters)).await?;
+    let before = store.statements();
+    ensure!(store.redeliver_since(endpoint, 0).await? == 10);
+    let small_ones = store.statements() - before;
+    ensure!(
+        large_ones > small_ones,
+        "{large_ones} and {small_ones} statements"
+    );
     Ok(())
 }
 

@@ -72,7 +72,7 @@ async fn note(store: &Store, endpoint: EndpointId) -> Result<()> {
 /// What is left of an endpoint: itself, what it owes, dead letters, attempts.
 pub(crate) async fn left(store: &Store, endpoint: EndpointId) -> Result<[usize; 4]> {
     let owed = store.owed_counts().await?;
-    let dead = store.dead_letters(None, 10).await?;
+    let dead = store.dead_letters(None, 10).await?.letters;
     let dead = dead
         .iter()
         .filter(|kept| kept.letter.endpoint == Some(endpoint));

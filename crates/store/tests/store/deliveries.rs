@@ -395,10 +395,9 @@ async fn dead_letters_of_any_bytes_come_back_as_they_were(test: Test) -> Result<
     let dead = each(Happened::Dead, letters.clone());
     store.record(&dead).await?;
     let page = store.dead_letters(None, 2).await?;
-    let rest = store
-        .dead_letters(page.last().map(|kept| kept.id), 10)
-        .await?;
+    let rest = store.dead_letters(page.older_before, 10).await?.letters;
     let mut found: Vec<DeadLetter> = page
+        .letters
         .into_iter()
         .chain(rest)
         .map(|kept| kept.letter)
@@ -503,7 +502,7 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
         "{dropped:?}"
     );
     ensure!(store.attempts(ENDPOINT, 10).await?.len() == 2);
-    let left = store.dead_letters(None, 10).await?;
+    let left = store.dead_letters(None, 10).await?.letters;
     ensure!(
         left.len() == 1 && left[0].letter.time_ms == now - 1,
         "{left:?}"
@@ -546,7 +545,7 @@ async fn a_dead_letter_is_owed_again_due_now_and_dead_no_more(test: Test) -> Res
     ];
     store.record(&each(Happened::Dead, letters)).await?;
     ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
-    let left = store.dead_letters(None, 10).await?;
+    let left = store.dead_letters(None, 10).await?.letters;
     let left: Vec<_> = left
         .iter()
         .map(|kept| (kept.letter.endpoint, kept.letter.notification))
@@ -580,7 +579,7 @@ async fn dead_letters_since_a_time_are_owed_again_however_many(test: Test) -> Re
     store.record(&each(Happened::Dead, letters)).await?;
     ensure!(store.redeliver_since(ENDPOINT, 101).await? == 1_134);
     ensure!(store.redeliver_since(ENDPOINT, 101).await? == 0);
-    ensure!(store.dead_letters(None, 10_000).await?.len() == 102);
+    ensure!(store.dead_letters(None, 10_000).await?.letters.len() == 102);
     let found = due(&store).await?;
     ensure!(found.len() == 1_134 && found[0] == (notification(101), owed(101, 0).content, 0));
     Ok(())
@@ -646,7 +645,7 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
     for _ in 0..3 {
         store.record(&what).await?;
     }
-    let kept = store.dead_letters(None, 1_000).await?;
+    let kept = store.dead_letters(None, 1_000).await?.letters;
     let kept: Vec<DeadLetter> = kept.into_iter().rev().map(|kept| kept.letter).collect();
     ensure!(kept == letters, "{} of {}", kept.len(), letters.len());
     let kept = store.attempts(ENDPOINT, 10_000).await?;

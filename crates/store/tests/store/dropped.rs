@@ -39,7 +39,7 @@ async fn dead_letters_of_one_endpoint_are_listed_and_dropped_however_many(
     let others = [letter(Some(OTHER), 1_000), letter(None, 1_000)];
     let dead = each(Happened::Dead, many.chain(others));
     store.record(&dead).await?;
-    let newest = store.dead_letters_of(ENDPOINT, None, 2).await?;
+    let newest = store.dead_letters_of(ENDPOINT, None, 2).await?.letters;
     let numbers = |kept: &[dovecast_store::KeptDeadLetter]| -> Vec<u128> {
         let numbers = kept.iter();
         numbers
@@ -48,7 +48,7 @@ async fn dead_letters_of_one_endpoint_are_listed_and_dropped_however_many(
     };
     ensure!(numbers(&newest) == [1_234, 1_233], "{newest:?}");
     let before = newest.last().map(|kept| kept.id);
-    let older = store.dead_letters_of(ENDPOINT, before, 1).await?;
+    let older = store.dead_letters_of(ENDPOINT, before, 1).await?.letters;
     ensure!(numbers(&older) == [1_232], "{older:?}");
 
     let notification = |number| NotificationId(Uuid::from_u128(number));
@@ -65,8 +65,8 @@ async fn dead_letters_of_one_endpoint_are_listed_and_dropped_however_many(
     ensure!(!store.drop_dead_letter(OTHER, notification(1_233)).await?);
     ensure!(store.drop_dead_letters_since(ENDPOINT, 101).await? == 1_133);
     ensure!(store.drop_dead_letters_since(ENDPOINT, 101).await? == 0);
-    let left = store.dead_letters_of(ENDPOINT, None, 10_000).await?;
+    let left = store.dead_letters_of(ENDPOINT, None, 10_000).await?.letters;
     ensure!(left.len() == 100 && left[0].letter.time_ms == 100);
-    ensure!(store.dead_letters(None, 10_000).await?.len() == 102);
+    ensure!(store.dead_letters(None, 10_000).await?.letters.len() == 102);
     Ok(())
 }

@@ -196,7 +196,7 @@ async fn what_is_shown_of_one_endpoint_reads_nothing_of_the_others(test: Test) -
         rows_read(&test, "attempts").await?,
     );
     let store = test.open().await?;
-    let letters = store.dead_letters_of(IS_UP, None, 10).await?;
+    let letters = store.dead_letters_of(IS_UP, None, 10).await?.letters;
     ensure!(letters.len() == 10, "{}", letters.len());
     store.attempts(IS_UP, 10).await?;
     ensure!(store.redeliver(IS_UP, notification_id(7)).await?);

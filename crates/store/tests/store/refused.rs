@@ -54,7 +54,7 @@ async fn a_record_that_is_refused_again_after_a_crash_is_one_dead_letter(test: T
             open(log).await?.record(&happened).await?;
         }
         let store = open(log).await?;
-        let kept = store.dead_letters(None, 100).await?;
+        let kept = store.dead_letters(None, 100).await?.letters;
         ensure!(kept.len() == expected, "{log}: {kept:?}");
         let all_are_kept = letters
             .iter()

@@ -58,7 +58,7 @@ async fn what_version_9_owes_is_delivered_and_its_dead_letters_are_kept(test: Te
     owed.sort();
     ensure!(owed == all, "{owed:?}");
 
-    let letters = store.dead_letters(None, 100).await?;
+    let letters = store.dead_letters(None, 100).await?.letters;
     let (records, letters): (Vec<_>, Vec<_>) = letters
         .into_iter()
         .map(|kept| kept.letter)
