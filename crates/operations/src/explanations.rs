@@ -17,42 +17,46 @@ pub struct Explanation {
 }
 
 impl Operations {
-    /// What each endpoint of an account makes of a notification, in the order in which they were
-    /// made.
+    /// Shows what each endpoint of an account makes of a notification, in the order in which they
+    /// were made.
     pub async fn explain(
         &self,
         tenant: &Tenant,
         notification: &Notification,
-    ) -> Result<Vec<Explanation>> {
-        let mut explanations = Vec::new();
-        for record in self.records(tenant).await? {
-            let mismatch = self.mismatch(self.wanted(&record), notification).await;
-            let matches = mismatch.is_none();
-            let reason = match mismatch {
-                None => self.why_later(&record).await,
-                why_not => why_not,
-            };
-            explanations.push(Explanation {
-                endpoint: record.endpoint,
-                matches,
-                reason,
-            });
-            // What is cheap is evaluated here: others have their turn.
-            tokio::task::yield_now().await;
+        mut show: impl FnMut(Explanation),
+    ) -> Result<()> {
+        let mut records = self.records(tenant, None).await?;
+        while let Some(page) = records.next().await? {
+            for record in page {
+                let mismatch = self.mismatch(self.wanted(&record), notification).await;
+                let matches = mismatch.is_none();
+                let reason = match mismatch {
+                    None => self.why_later(&record).await,
+                    why_not => why_not,
+                };
+                show(Explanation {
+                    endpoint: record.endpoint,
+                    matches,
+                    reason,
+                });
+                // What is cheap is evaluated here: others have their turn.
+                tokio::task::yield_now().await;
+            }
         }
-        Ok(explanations)
+        Ok(())
     }
 
-    /// What each endpoint of its account makes of a notification; nothing where there is no such
-    /// account.
+    /// Shows what each endpoint of its account makes of a notification; nothing where there is no
+    /// such account.
     pub async fn explain_to_operator(
         &self,
         operator: Operator,
         notification: &Notification,
-    ) -> Result<Vec<Explanation>> {
+        show: impl FnMut(Explanation),
+    ) -> Result<()> {
         match self.account(operator, &notification.account).await {
-            Ok(tenant) => self.explain(&tenant, notification).await,
-            Err(Refusal::NotFound { .. }) => Ok(Vec::new()),
+            Ok(tenant) => self.explain(&tenant, notification, show).await,
+            Err(Refusal::NotFound { .. }) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }

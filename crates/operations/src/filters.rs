@@ -1,22 +1,63 @@
 //! Filters of endpoints, as they are shown: by ids, and in words. Acts on the endpoint change them.
 
-use dovecast_store::{EndpointRecord, Filter, FilterRecord, Members};
+use dovecast_store::{EndpointId, EndpointRecord, Filter, FilterRecord, Members};
 
 use crate::{Operations, Operator, OwnEndpoint, Refusal, Resource, Result, Tenant};
 
 /// What an endpoint receives, by the names that notifications use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterInWords {
-    /// The endpoint, with its filter if it has one.
-    pub record: EndpointRecord,
+    /// Id of the endpoint.
+    pub endpoint: EndpointId,
+    /// Number of the account.
+    pub account: String,
+    /// Name of the endpoint.
+    pub name: String,
+    /// Whether the endpoint receives notifications.
+    pub active: bool,
+    /// The filter, if there is one.
+    pub filter: Option<FilterRecord>,
     /// The filter as a phrase, such as `application billing, condition message.a == 1`.
     pub gets: String,
 }
 
+/// What endpoints of an account receive: all of them, or as many as a page holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterPage {
+    /// The filters, with their endpoints.
+    pub filters: Vec<FilterInWords>,
+    /// Endpoint behind which the list goes on, where there are more.
+    pub more_after: Option<EndpointId>,
+}
+
+/// Bytes of filters with which a page of them ends, as an answer of the REST API has them; one
+/// filter is in a page, however large.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that an answer has of an endpoint, or of a member of a filter, besides their names.
+const AROUND_BYTES: usize = 64;
+
 impl FilterInWords {
+    /// Drops what no list of filters shows: a template, certificates, credentials.
     fn new(record: EndpointRecord) -> Self {
         let gets = gets(&record);
-        Self { record, gets }
+        Self {
+            endpoint: record.endpoint.id,
+            account: record.account_number,
+            name: record.endpoint.name,
+            active: record.endpoint.active,
+            filter: record.filter,
+            gets,
+        }
+    }
+
+    /// About how many bytes an answer has of it.
+    fn bytes(&self) -> usize {
+        let members = self.filter.iter().flat_map(sets);
+        let members = members.filter_map(|(_, names)| names).flatten();
+        let members = members.map(|name| AROUND_BYTES + name.len());
+        let condition = self.filter.as_ref().and_then(|of| of.condition.as_ref());
+        let condition = condition.map_or(0, String::len);
+        AROUND_BYTES + self.name.len() + self.gets.len() + condition + members.sum::<usize>()
     }
 }
 
@@ -34,10 +75,47 @@ impl Operations {
         Ok(FilterInWords::new(self.record(own).await?))
     }
 
+    /// What the endpoints of an account after one receive, in words, in the order in which they
+    /// were made.
+    pub async fn filters_in_words(
+        &self,
+        tenant: &Tenant,
+        after: Option<EndpointId>,
+    ) -> Result<FilterPage> {
+        let mut records = self.records(tenant, after).await?;
+        let (mut filters, mut bytes) = (Vec::<FilterInWords>::new(), 0);
+        while let Some(page) = records.next().await? {
+            for filter in page.into_iter().map(FilterInWords::new) {
+                bytes += filter.bytes();
+                if bytes > PAGE_BYTES && !filters.is_empty() {
+                    let more_after = filters.last().map(|last| last.endpoint);
+                    return Ok(FilterPage {
+                        filters,
+                        more_after,
+                    });
+                }
+                filters.push(filter);
+            }
+        }
+        Ok(FilterPage {
+            filters,
+            more_after: None,
+        })
+    }
+
     /// What each endpoint of an account receives, in words, in the order in which they were made.
-    pub async fn filters_in_words(&self, tenant: &Tenant) -> Result<Vec<FilterInWords>> {
-        let records = self.records(tenant).await?;
-        Ok(records.into_iter().map(FilterInWords::new).collect())
+    pub async fn filters_to_operator(
+        &self,
+        operator: Operator,
+        account: &str,
+    ) -> Result<Vec<FilterInWords>> {
+        let tenant = self.account(operator, account).await?;
+        let mut records = self.records(&tenant, None).await?;
+        let mut filters = Vec::new();
+        while let Some(page) = records.next().await? {
+            filters.extend(page.into_iter().map(FilterInWords::new));
+        }
+        Ok(filters)
     }
 
     /// What each endpoint of all accounts receives, in words.

@@ -86,7 +86,7 @@ pub use dead_letters::{ChosenLetters, NotificationName};
 pub use endpoints::OwnEndpoint;
 pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known, MemberNames};
 pub use explanations::Explanation;
-pub use filters::FilterInWords;
+pub use filters::{FilterInWords, FilterPage};
 pub use quotas::{QuotaLimits, QuotaStats, Quotas};
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};
 pub use test_delivery::TestDelivery;

@@ -140,12 +140,15 @@ pub(crate) async fn explain(
             (past(&api, &tenant, name).await?, name.endpoint)
         }
     };
-    let mut explained = api.operations.explain(&tenant, &notification).await?;
-    explained.retain(|explained| of.is_none_or(|of| of == explained.endpoint.id.0));
-    let list = ExplanationList {
-        data: explained.into_iter().map(Into::into).collect(),
+    let mut data = Vec::new();
+    let show = |explained: Explanation| {
+        if of.is_none_or(|of| of == explained.endpoint.id.0) {
+            data.push(explained.into());
+        }
     };
-    Ok(Document(StatusCode::OK, list))
+    let explain = api.operations.explain(&tenant, &notification, show);
+    explain.await?;
+    Ok(Document(StatusCode::OK, ExplanationList { data }))
 }
 
 fn named(name: &str) -> Result<NotificationName, ApiError> {

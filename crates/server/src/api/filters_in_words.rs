@@ -10,12 +10,21 @@ use utoipa::ToSchema;
 use super::Api;
 use super::documents::Document;
 use super::error::ApiError;
-use super::error::described::AnyRequest;
+use super::error::described::{AnyRequest, Invalid};
+use super::query::Query;
 
 /// What the endpoints of the account receive.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FilterWordsList {
     data: Vec<FilterWords>,
+    links: FilterWordsLinks,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FilterWordsLinks {
+    /// Part with later endpoints, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// What an endpoint receives.
@@ -71,15 +80,14 @@ pub(crate) struct MemberName {
 
 impl From<FilterInWords> for FilterWords {
     fn from(filter: FilterInWords) -> Self {
-        let endpoint = filter.record.endpoint;
         Self {
-            id: endpoint.id.to_string(),
+            id: filter.endpoint.to_string(),
             kind: "filter_in_words",
             attributes: FilterWordsAttributes {
-                name: endpoint.name,
-                active: endpoint.active,
+                name: filter.name,
+                active: filter.active,
                 gets: filter.gets,
-                filter: filter.record.filter.map(FilterNames::from),
+                filter: filter.filter.map(FilterNames::from),
             },
         }
     }
@@ -128,18 +136,34 @@ fn list<T, U: From<T>>(members: Members<T>) -> Option<Vec<U>> {
 #[utoipa::path(
     get, path = "/filters", tag = "endpoints",
     operation_id = "listFiltersInWords",
+    params(
+        ("after" = Option<String>, Query, description = "Id of an endpoint: only later ones are returned."),
+    ),
     responses(
-        (status = 200, description = "What each endpoint receives.", body = FilterWordsList, content_type = "application/vnd.api+json"),
+        (status = 200, description = "What each endpoint receives, of as many as have 4 MiB of filters.", body = FilterWordsList, content_type = "application/vnd.api+json"),
         AnyRequest,
+        Invalid,
     ),
 )]
 pub(crate) async fn list_all(
     tenant: Tenant,
     State(api): State<Api>,
+    query: Query,
 ) -> Result<Document<FilterWordsList>, ApiError> {
-    let filters = api.operations.filters_in_words(&tenant).await?;
+    let after = query.get("after").map(|text| {
+        let bad =
+            |_| ApiError::parameter("after", format!("`{text}` is not the id of an endpoint"));
+        text.parse().map_err(bad)
+    });
+    let page = api.operations.filters_in_words(&tenant, after.transpose()?);
+    let page = page.await?;
     let list = FilterWordsList {
-        data: filters.into_iter().map(Into::into).collect(),
+        data: page.filters.into_iter().map(Into::into).collect(),
+        links: FilterWordsLinks {
+            next: page
+                .more_after
+                .map(|id| query.with("after", &id.to_string())),
+        },
     };
     Ok(Document(StatusCode::OK, list))
 }

@@ -131,19 +131,20 @@ async fn explained(
     notification: &Notification,
 ) -> Result<Json<Vec<json::Explanation>>, Failure> {
     let (operations, operator) = control.operator()?;
-    let explained = operations.explain_to_operator(operator, notification);
-    let line = |Explanation {
-                    endpoint,
-                    matches,
-                    reason,
-                }| json::Explanation {
-        endpoint: endpoint.id.0,
-        url: json::receiver(&endpoint),
-        name: endpoint.name,
-        matches,
-        reason,
+    let mut lines = Vec::new();
+    let show = |explained: Explanation| {
+        let endpoint = explained.endpoint;
+        lines.push(json::Explanation {
+            endpoint: endpoint.id.0,
+            url: json::receiver(&endpoint),
+            name: endpoint.name,
+            matches: explained.matches,
+            reason: explained.reason,
+        });
     };
-    Ok(Json(explained.await?.into_iter().map(line).collect()))
+    let explain = operations.explain_to_operator(operator, notification, show);
+    explain.await?;
+    Ok(Json(lines))
 }
 
 /// `POST /v1/redeliver`.

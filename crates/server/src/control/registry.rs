@@ -86,8 +86,8 @@ pub(super) async fn filters(
             vec![operations.filter_in_words(&own.await?).await?]
         }
         (None, Some(number)) => {
-            let tenant = operations.account(operator, &number).await?;
-            operations.filters_in_words(&tenant).await?
+            let filters = operations.filters_to_operator(operator, &number);
+            filters.await?
         }
         (None, None) => operations.all_filters_in_words(operator).await?,
     };

@@ -6,22 +6,26 @@ use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 
 use crate::deliveries::{ARRIVAL, account, fields};
-use crate::doors::{list, printed};
-use crate::setup::{User, World, cases};
+use crate::doors::{an_endpoint, list, printed};
+use crate::setup::{PREFIX, User, World, cases, unique};
 
-cases![a_page_of_dead_letters_ends_with_four_mebibytes];
+cases![
+    a_page_of_dead_letters_ends_with_four_mebibytes,
+    a_page_of_filters_in_words_ends_with_four_mebibytes,
+];
 
 /// Message of which four are in a page.
 const MESSAGE_BYTES: usize = 1_000_000;
 
-/// Numbers of letters of each part of a list, by its links.
-fn parts(user: &User<'_>, path: &str) -> Result<Vec<usize>> {
+/// Ids of each part of a list, by its links.
+fn parts(user: &User<'_>, path: &str) -> Result<Vec<Vec<Value>>> {
     let (mut next, mut found) = (Some(path.to_owned()), Vec::new());
     while let Some(path) = next {
         let said = user.get(&path)?.with(200)?;
-        found.push(list(&said.json["data"])?.len());
+        let data = list(&said.json["data"])?;
+        found.push(data.iter().map(|one| one["id"].clone()).collect());
         let link = said.json["links"]["next"].as_str();
-        next = link.and_then(|link| link.find("/endpoints/").map(|at| link[at..].to_owned()));
+        next = link.and_then(|link| Some(link.split_once(PREFIX)?.1.to_owned()));
     }
     Ok(found)
 }
@@ -40,10 +44,11 @@ fn a_page_of_dead_letters_ends_with_four_mebibytes(world: &World) -> Result<()> 
     let path = format!("/endpoints/{id}/dead_letters?limit=1000");
     let found = poll_until(ARRIVAL, || {
         let found = parts(&user, &path).ok()?;
-        (found.iter().sum::<usize>() == 5).then_some(found)
+        (found.iter().flatten().count() == 5).then_some(found)
     });
     let found = found.context("not all are dead letters")?;
-    ensure!(found == [4, 1], "{found:?}");
+    let lengths: Vec<_> = found.iter().map(Vec::len).collect();
+    ensure!(lengths == [4, 1], "{found:?}");
     // The command asks until it has what was asked for.
     for (limit, expected) in [("5", 5), ("1000", 5), ("3", 3)] {
         let of = ["dead-letters", "--endpoint", &id, "--limit", limit];
@@ -54,4 +59,36 @@ fn a_page_of_dead_letters_ends_with_four_mebibytes(world: &World) -> Result<()> 
         ensure!(lines.iter().all(is_whole));
     }
     Ok(())
+}
+
+/// Event types of which a filter in words has about half a mebibyte.
+const EVENT_TYPES: usize = 1_000;
+const ENDPOINTS: usize = 20;
+
+fn a_page_of_filters_in_words_ends_with_four_mebibytes(world: &World) -> Result<()> {
+    let (user, _) = account(world)?;
+    let long = "x".repeat(250);
+    let event_types = (0..EVENT_TYPES).map(|n| json!({"id": format!("{n}{long}"), "title": "t"}));
+    let event_types: Vec<_> = event_types.collect();
+    let application = json!({"name": unique("app"), "title": "t"});
+    let registration = json!({"application": application, "event_types": event_types});
+    let registered = world.admin().post("/apps/register", &registration)?;
+    let registered = registered.with(200)?;
+    let included = list(&registered.json["included"])?;
+    let of_type = included.iter().filter(|one| one["type"] == "event_type");
+    let ids: Vec<_> = of_type.map(|one| one["id"].clone()).collect();
+    ensure!(ids.len() == EVENT_TYPES, "{}", ids.len());
+    let mut made = Vec::new();
+    for _ in 0..ENDPOINTS {
+        let filter = json!({"event_type_ids": ids});
+        made.push(json!(an_endpoint(&user, &filter)?));
+    }
+    let found = parts(&user, "/filters")?;
+    ensure!(found.concat() == made, "{found:?}");
+    let lengths: Vec<_> = found.iter().map(Vec::len).collect();
+    ensure!(lengths.len() > 1 && lengths[0] > 1, "{lengths:?}");
+    let first = user.get("/filters")?.with(200)?.answer.body.len();
+    ensure!(first < 5 * 1024 * 1024, "{first} bytes");
+    let bad = user.get("/filters?after=7")?;
+    bad.refused(422, "`7` is not the id of an endpoint", "after")
 }

@@ -8,10 +8,10 @@ use crate::connection::Connection;
 use dovecast_log::now_ms;
 use sqlx::any::AnyRow;
 
-use super::EndpointId;
 use super::endpoints::{Endpoint, SELECT};
 use super::secret_settings::SecretSettings;
 use super::settings::{StoredSettings, ring_for};
+use super::{AccountId, EndpointId};
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
@@ -91,6 +91,18 @@ impl Store {
         }
         tx.commit().await?;
         Ok(records)
+    }
+
+    /// Ids of the endpoints of an account, in the order in which they were made.
+    pub async fn endpoint_ids(&self, account: AccountId) -> Result<Vec<EndpointId>> {
+        let rows = sqlx::query("SELECT id FROM endpoint WHERE account_id = $1")
+            .bind(account.to_string())
+            .fetch_all(&self.database.pool)
+            .await?;
+        let ids = rows.iter().map(|row| row::id(row, "id"));
+        let mut ids: Vec<EndpointId> = ids.collect::<Result<_>>()?;
+        ids.sort_unstable();
+        Ok(ids)
     }
 
     /// The next endpoints after one, in the order of ids; empty: these were all. Ask for

@@ -169,14 +169,13 @@ impl From<TouchedFilter> for TouchedLine {
 
 impl From<FilterInWords> for FilterLine {
     fn from(filter: FilterInWords) -> Self {
-        let FilterInWords { record, gets } = filter;
         Self {
-            filter: record.filter.map(FilterNames::from),
-            endpoint: record.endpoint.id.0,
-            account: record.account_number,
-            name: record.endpoint.name,
-            active: record.endpoint.active,
-            gets,
+            filter: filter.filter.map(FilterNames::from),
+            endpoint: filter.endpoint.0,
+            account: filter.account,
+            name: filter.name,
+            active: filter.active,
+            gets: filter.gets,
         }
     }
 }
