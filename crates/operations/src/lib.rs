@@ -87,7 +87,7 @@ pub use endpoints::OwnEndpoint;
 pub use endpoints::fields::{EndpointFields, EndpointRequest, FlowAttributes, Known, MemberNames};
 pub use explanations::Explanation;
 pub use filters::{FilterInWords, FilterPage};
-pub use quotas::{QuotaLimits, QuotaStats, Quotas};
+pub use quotas::{QuotaLimits, QuotaStats, Quotas, ReadPlace};
 pub use refusal::{Fault, FaultPlace, Faults, Refusal, Resource};
 pub use test_delivery::TestDelivery;
 pub use tokens::fields::{TokenChange, TokenChangeRequest, TokenFields, TokenRequest};

@@ -1,6 +1,8 @@
 //! What one account, or one token for all accounts, may take of what all share: asked here, for
 //! every door.
 
+mod reads;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +12,9 @@ use dovecast_log::{LineLimit, RateLimits, Rates};
 use dovecast_store::{AccountId, EndpointId, TokenId};
 
 use crate::{Operations, Refusal, Result, Sender};
+use reads::Reads;
+
+pub use reads::ReadPlace;
 
 /// Most tests of endpoints of one account at a time: a person tests one, and a form with several
 /// endpoints a few.
@@ -54,6 +59,7 @@ struct Inner {
     /// Tests that are under way.
     tests: Mutex<HashMap<EndpointId, AccountId>>,
     test_rates: Rates<AccountId>,
+    reads: Arc<Reads>,
     new_accounts: Rates<()>,
     new_users: Rates<()>,
     new_users_of: Rates<AccountId>,
@@ -76,6 +82,8 @@ pub struct QuotaStats {
     pub refused_tests: u64,
     /// Accounts and users that a proxy has named.
     pub refused_identities: u64,
+    /// Lists and explanations.
+    pub refused_reads: u64,
 }
 
 /// A test that is under way; it is over when this is dropped.
@@ -96,6 +104,7 @@ impl Quotas {
             tokens: Rates::bursting(limits.of_a_token, limits.burst),
             tests: Mutex::default(),
             test_rates: Rates::bursting(tests, TEST_BURST),
+            reads: Arc::default(),
             new_accounts: Rates::new(NEW_IDENTITIES),
             new_users: Rates::new(NEW_IDENTITIES),
             new_users_of: Rates::new(NEW_USERS_OF_ACCOUNT),
@@ -115,6 +124,7 @@ impl Quotas {
             refused_token_messages: self.0.refused_token_messages.load(Ordering::Relaxed),
             refused_tests: self.0.refused_tests.load(Ordering::Relaxed),
             refused_identities: self.0.refused_identities.load(Ordering::Relaxed),
+            refused_reads: self.0.reads.refused(),
         }
     }
 

@@ -17,6 +17,7 @@ mod explanations;
 mod filters;
 pub(crate) mod filters_in_words;
 pub(crate) mod forwarded;
+mod held;
 pub(crate) mod identity;
 mod messages;
 pub(crate) mod parsers;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::Api;
 use super::documents::{Document, time};
 use super::error::ApiError;
-use super::error::described::{AnyRequest, Invalid, NotFound};
+use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch};
+use super::held::HeldAnswer;
 use super::path::Named;
 use super::query::Query;
 
@@ -101,6 +102,7 @@ impl DeadLetter {
         AnyRequest,
         NotFound,
         Invalid,
+        TooMuch,
     ),
 )]
 pub(crate) async fn list(
@@ -108,7 +110,7 @@ pub(crate) async fn list(
     State(api): State<Api>,
     Named(id): Named,
     query: Query,
-) -> Result<Document<DeadLetterList>, ApiError> {
+) -> Result<HeldAnswer<DeadLetterList>, ApiError> {
     let own = api.operations.endpoint(&tenant, &id).await?;
     let limit = query.limit()?;
     let before = match query.get("before") {
@@ -117,6 +119,7 @@ pub(crate) async fn list(
             ApiError::parameter("before", format!("`{text}` is not the id of a dead letter"))
         })?),
     };
+    let place = api.operations.read_place(&tenant)?;
     let page = api.operations.dead_letters(&own, before, limit).await?;
     let endpoint = own.endpoint().id;
     let letters = page.letters.into_iter();
@@ -130,7 +133,7 @@ pub(crate) async fn list(
                 .map(|id| query.with("before", &id.to_string())),
         },
     };
-    Ok(Document(StatusCode::OK, list))
+    Ok(HeldAnswer(Document(StatusCode::OK, list), place))
 }
 
 /// Drop dead letters of an endpoint. They cannot be delivered again then, unless they are still in

@@ -12,6 +12,7 @@ use super::body::JsonBody;
 use super::documents::{Document, Endpoint, ListLinks, ListMeta};
 use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch, UnreadableBody};
 use super::error::{ApiError, ErrorDocument};
+use super::held::HeldAnswer;
 use super::path::Named;
 use super::query::{Part, Query};
 
@@ -72,14 +73,16 @@ pub(crate) struct SecretMeta {
         (status = 200, description = "The endpoints.", body = EndpointList, content_type = "application/vnd.api+json"),
         AnyRequest,
         Invalid,
+        TooMuch,
     ),
 )]
 pub(crate) async fn list(
     tenant: Tenant,
     State(api): State<Api>,
     query: Query,
-) -> Result<Document<EndpointList>, ApiError> {
+) -> Result<HeldAnswer<EndpointList>, ApiError> {
     let wanted = query.endpoints()?;
+    let place = api.operations.read_place(&tenant)?;
     let page = api.operations.endpoints(&tenant, &wanted).await?;
     let part = Part {
         limit: wanted.limit,
@@ -91,7 +94,7 @@ pub(crate) async fn list(
         meta,
         links,
     };
-    Ok(Document(StatusCode::OK, list))
+    Ok(HeldAnswer(Document(StatusCode::OK, list), place))
 }
 
 /// Create an endpoint, with its filter. An endpoint without a filter receives nothing; what keeps

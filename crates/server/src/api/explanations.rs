@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::MessageBody;
 use super::documents::Document;
-use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch, UnreadableBody};
 use super::error::{ApiError, ErrorObject, Errors};
 
 /// Notification to explain.
@@ -126,6 +126,7 @@ impl From<Explanation> for ExplanationObject {
         UnreadableBody,
         NotFound,
         Invalid,
+        TooMuch,
     ),
 )]
 pub(crate) async fn explain(
@@ -140,6 +141,7 @@ pub(crate) async fn explain(
             (past(&api, &tenant, name).await?, name.endpoint)
         }
     };
+    let _place = api.operations.read_place(&tenant)?;
     let mut data = Vec::new();
     let show = |explained: Explanation| {
         if of.is_none_or(|of| of == explained.endpoint.id.0) {

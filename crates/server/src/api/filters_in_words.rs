@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use super::Api;
 use super::documents::Document;
 use super::error::ApiError;
-use super::error::described::{AnyRequest, Invalid};
+use super::error::described::{AnyRequest, Invalid, TooMuch};
+use super::held::HeldAnswer;
 use super::query::Query;
 
 /// What the endpoints of the account receive.
@@ -143,18 +144,20 @@ fn list<T, U: From<T>>(members: Members<T>) -> Option<Vec<U>> {
         (status = 200, description = "What each endpoint receives, of as many as have 4 MiB of filters.", body = FilterWordsList, content_type = "application/vnd.api+json"),
         AnyRequest,
         Invalid,
+        TooMuch,
     ),
 )]
 pub(crate) async fn list_all(
     tenant: Tenant,
     State(api): State<Api>,
     query: Query,
-) -> Result<Document<FilterWordsList>, ApiError> {
+) -> Result<HeldAnswer<FilterWordsList>, ApiError> {
     let after = query.get("after").map(|text| {
         let bad =
             |_| ApiError::parameter("after", format!("`{text}` is not the id of an endpoint"));
         text.parse().map_err(bad)
     });
+    let place = api.operations.read_place(&tenant)?;
     let page = api.operations.filters_in_words(&tenant, after.transpose()?);
     let page = page.await?;
     let list = FilterWordsList {
@@ -165,5 +168,5 @@ pub(crate) async fn list_all(
                 .map(|id| query.with("after", &id.to_string())),
         },
     };
-    Ok(Document(StatusCode::OK, list))
+    Ok(HeldAnswer(Document(StatusCode::OK, list), place))
 }

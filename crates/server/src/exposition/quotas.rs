@@ -16,6 +16,7 @@ pub(super) fn refused(out: &mut Exposition, stats: &QuotaStats) {
         ("token_message", stats.refused_token_messages),
         ("test", stats.refused_tests),
         ("identity", stats.refused_identities),
+        ("read", stats.refused_reads),
     ] {
         out.sample(&[("of", what)], count);
     }
