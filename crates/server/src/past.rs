@@ -1,9 +1,10 @@
 //! Finds a notification in the log by its id: what was delivered long ago, and is still there.
 //!
-//! A search reads records up to the end, so it is bounded in records and in time, and requests have
-//! one at a time. Commands, which read the log themselves, begin at the same place.
+//! A search reads records up to the end, so it is bounded in records and in time, and requests take
+//! turns (`turns`). Commands, which read the log themselves, begin at the same place.
 
 mod end;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use dovecast_dispatch::Source;
 use dovecast_log::kafka::KafkaLog;
 use dovecast_log::{Log, LogError, Reader, Record, StartAt, embedded::Embedded};
 use dovecast_notification::{DOVECOT, EventAccount, Notification, NotificationId};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::config::Dispatch;
 use crate::control::json::Damaged;
 use crate::logs::Logs;
 pub(crate) use end::End;
+use turns::Turns;
 
 /// Records before the end of each partition where a search begins if the id has no time.
 const LAST: u64 = 20_000;
@@ -29,7 +30,7 @@ const SKEW_MS: i64 = 10 * 60 * 1000;
 /// Most records of a topic that a search for a request reads from the time in the id on: less than
 /// the 500,000 of a command, which is an operator's.
 const MAX_SEARCHED: u64 = 100_000;
-/// Longest time that a request waits for a search, and for those before it.
+/// Longest time that a search for a request takes, from the start of it on.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ids of version 7 say when they were made, and nothing is in the log before that.
@@ -51,9 +52,15 @@ pub(crate) enum SearchError {
     /// The log cannot be read.
     #[error("the log cannot be read at the moment")]
     Unreadable,
-    /// Others search, or the log is slow.
+    /// The log is slow.
     #[error("the log could not be searched within {} s; ask again", TIME_LIMIT.as_secs())]
     TooSlow,
+    /// Others search, and have not ended in time.
+    #[error("the log is searched for others at the moment; ask again")]
+    Busy,
+    /// The account has a search already.
+    #[error("the log is searched for this account already; ask again when that is answered")]
+    UnderWay,
     /// More records have come since than a search reads.
     #[error(
         "it is not among the first {MAX_SEARCHED} records since its time, which is as far as a request looks; the command `dovecast explain` looks further"
@@ -72,7 +79,7 @@ struct Parts {
     sources: BTreeMap<String, Source>,
     /// Whether events of mail name accounts by their domains.
     is_by_domain: bool,
-    turn: Semaphore,
+    turns: Turns,
 }
 
 impl Past {
@@ -83,17 +90,18 @@ impl Past {
             kafka: logs.kafka.clone(),
             sources: dispatch.options().sources,
             is_by_domain: dispatch.event_account == EventAccount::Domain,
-            turn: Semaphore::new(1),
+            turns: Turns::new(),
         }))
     }
 
     /// The notification of an account with this id, if the log has it within the records that are
-    /// searched.
+    /// searched. Waits for the turn of the account.
     pub(crate) async fn find(
         &self,
         account: &str,
         id: NotificationId,
     ) -> Result<Option<Notification>, SearchError> {
+        let _turn = self.0.turns.take(account).await?;
         let found = tokio::time::timeout(TIME_LIMIT, self.search(id));
         match found.await {
             Ok(Ok(Found::It(found))) => Ok(Some(*found).filter(|found| self.is_of(account, found))),
@@ -114,8 +122,6 @@ impl Past {
     }
 
     async fn search(&self, id: NotificationId) -> Result<Found<Notification>, LogError> {
-        let turn = self.0.turn.acquire().await;
-        let _turn = turn.map_err(|_| LogError::Closed)?;
         let mut ended = Found::Nothing;
         for (topic, source) in &self.0.sources {
             #[cfg(feature = "kafka")]

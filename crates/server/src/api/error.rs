@@ -21,6 +21,10 @@ use super::documents::MEDIA_TYPE;
 use crate::past::SearchError;
 use crate::sources::NotTaken;
 
+/// When a search of the log may be asked for again that is refused because another one of its
+/// account is under way: most take less.
+const SEARCH_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why a request was refused or has failed.
 #[derive(Debug)]
 pub(crate) enum ApiError {
@@ -172,10 +176,15 @@ impl ApiError {
     /// The log could not be searched.
     pub(crate) fn unsearched(error: SearchError) -> Self {
         let (status, title) = match error {
-            SearchError::Unreadable | SearchError::TooSlow => {
+            SearchError::Unreadable | SearchError::TooSlow | SearchError::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable")
             }
             SearchError::TooFar => (StatusCode::NOT_FOUND, "Record not found"),
+            SearchError::UnderWay => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let reason = error.to_string();
+                return Self::later(status, "Too many requests", reason, SEARCH_AGAIN);
+            }
         };
         Self::one(status, title, error.to_string())
     }

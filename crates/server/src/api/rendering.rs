@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::MessageBody;
 use super::documents::Document;
-use super::error::described::{AnyRequest, Invalid, NotFound, UnreadableBody};
+use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch, UnreadableBody};
 use super::error::{ApiError, ErrorDocument, ErrorObject};
 use super::explanations::{self, ExplainFields};
 use super::path::Named;
@@ -94,6 +94,7 @@ pub(crate) struct RenderingAttributes {
         UnreadableBody,
         NotFound,
         Invalid,
+        TooMuch,
         (status = 503, description = "The log cannot be searched at the moment.", body = ErrorDocument, content_type = "application/vnd.api+json"),
     ),
 )]
