@@ -223,6 +223,12 @@ impl From<StoreError> for Refusal {
             StoreError::OtherDriver { driver } => {
                 Self::attribute("driver", format!("is `{driver}`, and cannot be changed"))
             }
+            StoreError::TooManyRegistered(most) => Self::invalid(Fault::at(
+                "/event_types",
+                format!(
+                    "is too long: all applications of this token have {most} event types and levels together at most"
+                ),
+            )),
             error @ (StoreError::TooManySecrets { .. } | StoreError::TooManyApplications(_)) => {
                 Self::Conflict(error.to_string())
             }

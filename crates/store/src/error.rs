@@ -75,6 +75,11 @@ pub enum StoreError {
     /// A token has as many applications as one may have.
     #[error("the token has {0} applications, and may have no more")]
     TooManyApplications(usize),
+    /// The applications of a token would have more event types and levels than they may.
+    #[error(
+        "the applications of the token would have more than {0} event types and levels together"
+    )]
+    TooManyRegistered(usize),
     /// An endpoint cannot have this fallback.
     #[error("the fallback {0}")]
     Fallback(&'static str),

@@ -46,7 +46,7 @@ pub use endpoints::Endpoint;
 pub use filters::{Filter, FilterFields, FilterSet, FilterSets};
 pub use flow::{DeliveryOrder, Flow, FlowEdit};
 pub use listing::{EndpointOrder, EndpointQuery, Page, Search};
-pub use owners::MAX_APPLICATIONS;
+pub use owners::{MAX_APPLICATIONS, MAX_REGISTERED};
 pub use receiver::{DriverSettings, Receiver};
 pub use registration::{
     NewEventType, NewLevel, Registered, Registration, RegistrationChange, TouchedFilter,

@@ -14,6 +14,21 @@ use crate::statement::Statement;
 /// this nobody keeps apart.
 pub const MAX_APPLICATIONS: usize = 1000;
 
+/// Most event types and levels of all applications of one token that registers: who lists
+/// applications reads them all, and a thousand applications of ten thousand each nobody has.
+pub const MAX_REGISTERED: usize = 20_000;
+
+/// Event types and levels of the applications that a token has.
+const REGISTERED: &str = "SELECT (SELECT COUNT(*) FROM token_application \
+        JOIN application ON application.name = token_application.name \
+        JOIN event_type ON event_type.application_id = application.id \
+        WHERE token_id = $1 AND is_candidate = 0) \
+    + (SELECT COUNT(*) FROM token_application \
+        JOIN application ON application.name = token_application.name \
+        JOIN event_type ON event_type.application_id = application.id \
+        JOIN level ON level.event_type_id = event_type.id \
+        WHERE token_id = $1 AND is_candidate = 0) AS total";
+
 /// Who has an application, of the tokens that register.
 const OWNERS: &str = "SELECT token_id, is_candidate FROM token_application \
     JOIN api_token ON api_token.id = token_id WHERE token_application.name = $1 AND scope = 'registration'";
@@ -81,6 +96,19 @@ async fn add(change: &mut Change<'_>, token: TokenId, name: &str) -> Result<()> 
     .await?;
     if done.rows_affected() == 0 {
         return Err(StoreError::OthersApplication(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Makes sure that the applications of a token have no more event types and levels than they may,
+/// with what its registration has added.
+pub(super) async fn must_have_room(change: &mut Change<'_>, token: TokenId) -> Result<()> {
+    let counted = sqlx::query(REGISTERED)
+        .bind(token.to_string())
+        .fetch_one(&mut *change.tx)
+        .await?;
+    if row::number(&counted, "total")? > i64::try_from(MAX_REGISTERED).unwrap_or(i64::MAX) {
+        return Err(StoreError::TooManyRegistered(MAX_REGISTERED));
     }
     Ok(())
 }

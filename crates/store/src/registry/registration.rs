@@ -147,10 +147,15 @@ impl Store {
         let mut changes = Vec::new();
         let id = put_application(&mut change, known.as_ref(), wanted, &mut changes).await?;
         let event_types = known.map(|known| known.event_types).unwrap_or_default();
+        let is_growing = wanted.count() > count(&event_types);
         let removed = Removed::of(&event_types, wanted);
         let filters = removed.filters(&mut change).await?;
         removed.delete(&mut change, &mut changes).await?;
         put_event_types(&mut change, id, &event_types, wanted, &mut changes).await?;
+        if let Some(token) = token.filter(|_| is_growing) {
+            // What was registered before there was a limit may be registered again.
+            owners::must_have_room(&mut change, token).await?;
+        }
         let restored = lost::restore(&mut change, &wanted.name).await?;
         let filters = merged(filters, restored);
         for filter in &filters {
@@ -167,6 +172,20 @@ impl Store {
             filters,
         })
     }
+}
+
+impl Registration {
+    /// Number of event types and levels.
+    fn count(&self) -> usize {
+        let levels = self.event_types.iter().map(|of| of.levels.len());
+        self.event_types.len() + levels.sum::<usize>()
+    }
+}
+
+/// Number of event types and levels that an application has.
+fn count(event_types: &[EventType]) -> usize {
+    let levels = event_types.iter().map(|of| of.levels.len());
+    event_types.len() + levels.sum::<usize>()
 }
 
 /// Filters that lose members and filters that get some back, each once: a set that gets some is not

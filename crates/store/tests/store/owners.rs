@@ -19,6 +19,7 @@ cases![
     applications_of_before_are_the_only_tokens,
     of_several_tokens_of_before_the_first_that_registers_has_an_application,
     a_token_has_a_bounded_number_of_applications,
+    the_applications_of_a_token_have_so_many_event_types_and_levels_together,
     a_token_that_sends_knows_its_applications,
     a_token_is_good_until_its_time_is_over,
     when_a_token_was_used_is_written_once_a_minute,
@@ -199,6 +200,38 @@ async fn a_token_has_a_bounded_number_of_applications(test: Test) -> Result<()> 
         "{refused:?}"
     );
     ensure!(store.application_named("more").await?.is_none());
+    Ok(())
+}
+
+async fn the_applications_of_a_token_have_so_many_event_types_and_levels_together(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let (team, other) = (registrar(&store).await?, registrar(&store).await?);
+    ensure!(registers(&store, &team, "first").await?);
+    // Each application has two; there is room for one more then.
+    let most = dovecast_store::MAX_REGISTERED - 4;
+    test.execute(&format!(
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {most}) \
+         INSERT INTO event_type (id, application_id, external_id, title, position) \
+         SELECT 'of-' || CAST(value AS VARCHAR(9)), (SELECT id FROM application WHERE name = 'first'), \
+         'of-' || CAST(value AS VARCHAR(9)), 'more', value FROM n"
+    ))?;
+    ensure!(registers(&store, &team, "second").await?);
+    for is_asked_only in [true, false] {
+        let more = application("third");
+        let refused = store.register_with(team.token.id, &more, is_asked_only);
+        let refused = refused.await;
+        ensure!(
+            matches!(refused, Err(StoreError::TooManyRegistered(_))),
+            "{refused:?}"
+        );
+    }
+    ensure!(store.application_named("third").await?.is_none());
+    // What is there may be registered again, and the others have their own.
+    ensure!(registers(&store, &team, "second").await?);
+    ensure!(registers(&store, &other, "fourth").await?);
+    store.register(&application("fifth"), false).await?;
     Ok(())
 }
 
