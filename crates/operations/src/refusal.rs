@@ -203,6 +203,10 @@ impl From<StoreError> for Refusal {
                     "cannot be created: the account has {most} endpoints, and may have no more"
                 ),
             )),
+            StoreError::TooManyTokens(most) => Self::attribute(
+                "account_number",
+                format!("has {most} tokens, and may have no more: delete one first"),
+            ),
             error @ StoreError::TooManySubscriptions(_) => {
                 Self::Conflict(format!("{error}: remove one first"))
             }

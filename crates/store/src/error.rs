@@ -50,6 +50,9 @@ pub enum StoreError {
     /// The account has so many endpoints, and may have no more.
     #[error("the account has {0} endpoints, and may have no more")]
     TooManyEndpoints(u64),
+    /// The account has so many tokens, and may have no more.
+    #[error("the account has {0} tokens, and may have no more")]
+    TooManyTokens(u64),
     /// A person has so many subscriptions, and may have no more.
     #[error("the person has {0} subscriptions, and may have no more")]
     TooManySubscriptions(u64),

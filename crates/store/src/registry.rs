@@ -55,7 +55,7 @@ pub use secret_settings::SecretSettings;
 pub use secrets::SigningSecret;
 pub use stored_words::{DeliveryStatus, EndpointKind, RetryPolicy, UnknownWord};
 pub use token_owners::{ShownToken, TokenOwner};
-pub use tokens::{ApiToken, NewToken, Scope, TokenEdit, TokenGrant};
+pub use tokens::{ApiToken, MAX_ACCOUNT_TOKENS, NewToken, Scope, TokenEdit, TokenGrant};
 
 /// Names an account.
 pub type AccountId = Id<Account>;

@@ -11,6 +11,7 @@ use crate::who::token;
 cases![
     a_token_is_refused_when_its_time_is_over,
     a_token_that_makes_no_sense_is_refused,
+    an_account_that_has_a_thousand_tokens_gets_no_more,
     a_token_shows_when_it_was_last_used,
     the_command_makes_and_changes_tokens_of_applications,
 ];
@@ -104,6 +105,28 @@ fn a_token_that_makes_no_sense_is_refused(world: &World) -> Result<()> {
         json!({"token": {"name": "x", "scope": "admin", "expire_at": "2999-12-31T23:59:59Z"}});
     let said = world.admin().post("/tokens", &body)?;
     said.refused(400, "unknown field `expire_at`", "")
+}
+
+fn an_account_that_has_a_thousand_tokens_gets_no_more(world: &World) -> Result<()> {
+    let (builder, database) = world.fresh()?;
+    let server = builder.start()?;
+    let admin = bearer(&server, &server.admin_token()?);
+    let make = |number: &str| {
+        let fields = json!({"name": "t", "scope": "account", "account_number": number});
+        admin.post("/tokens", &json!({"token": fields}))
+    };
+    make("7")?.with(201)?;
+    database.execute(
+        &server,
+        "INSERT INTO api_token (id, hash, scope, account_id, name, last_four, created_ms) \
+         WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 999) \
+         SELECT 'of-' || CAST(value AS VARCHAR(9)), 'of-' || CAST(value AS VARCHAR(9)), 'account', \
+         (SELECT id FROM account WHERE number = '7'), 't', 'last', value FROM n",
+    )?;
+    let detail = "has 1000 tokens, and may have no more: delete one first";
+    make("7")?.refused(422, detail, "/data/attributes/account_number")?;
+    make("8")?.with(201)?;
+    Ok(())
 }
 
 fn a_token_shows_when_it_was_last_used(world: &World) -> Result<()> {

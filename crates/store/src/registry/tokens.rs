@@ -8,7 +8,7 @@ use dovecast_mail_push::Person;
 use sqlx::any::AnyRow;
 
 use super::{AccountId, TokenId, closing, owners, secrets};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::open::Store;
 use crate::row;
@@ -19,6 +19,10 @@ pub(super) const REGISTRATION: &str = "registration";
 pub(super) const SEND: &str = "send";
 const ACCOUNT: &str = "account";
 pub(super) const PERSON: &str = "person";
+
+/// Most tokens of one account, those whose time is over included: they are listed as a whole, and
+/// as many as an account may have endpoints are enough for one each.
+pub const MAX_ACCOUNT_TOKENS: u64 = 1000;
 
 /// What a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,6 +274,19 @@ impl Store {
     }
 }
 
+/// Makes sure that an account has fewer tokens than it may.
+async fn must_have_room(change: &mut Change<'_>, account: AccountId) -> Result<()> {
+    let count = "SELECT COUNT(*) AS total FROM api_token WHERE account_id = $1";
+    let counted = sqlx::query(count)
+        .bind(account.to_string())
+        .fetch_one(&mut *change.tx)
+        .await?;
+    if row::number(&counted, "total")? >= i64::try_from(MAX_ACCOUNT_TOKENS).unwrap_or(i64::MAX) {
+        return Err(StoreError::TooManyTokens(MAX_ACCOUNT_TOKENS));
+    }
+    Ok(())
+}
+
 async fn insert(
     change: &mut Change<'_>,
     name: &str,
@@ -278,6 +295,7 @@ async fn insert(
 ) -> Result<NewToken> {
     if let Some(account) = account {
         closing::must_be_open(change, account).await?;
+        must_have_room(change, account).await?;
     }
     let secret = secrets::token()?;
     let token = ApiToken {

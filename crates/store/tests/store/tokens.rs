@@ -4,7 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_store::{NewToken, Profile, Scope, ShownToken, Store, TokenOwner};
+use dovecast_store::{
+    MAX_ACCOUNT_TOKENS, NewToken, Profile, Scope, ShownToken, Store, StoreError, TokenOwner,
+};
 
 use crate::setup::{Test, cases, soon};
 
@@ -13,6 +15,7 @@ cases![
     a_token_stands_for_its_scope_until_it_is_deleted,
     a_token_that_another_node_deletes_is_good_for_a_moment_only,
     only_the_hash_of_a_token_is_kept,
+    an_account_has_a_bounded_number_of_tokens,
     the_first_admin_token_is_made_once,
     a_first_admin_token_that_cannot_be_shown_is_not_kept,
 ];
@@ -133,5 +136,30 @@ async fn a_first_admin_token_that_cannot_be_shown_is_not_kept(test: Test) -> Res
     ensure!(owner(&store, &made.secret).await? == Some(TokenOwner::Admin));
     let made = store.first_admin_token("first start", |_| Ok(())).await?;
     ensure!(made.is_none(), "there are two");
+    Ok(())
+}
+
+async fn an_account_has_a_bounded_number_of_tokens(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let make = |number: &str| store.create_token("t", Scope::Account(number.to_owned()));
+    let first = make("7").await?;
+    let more = MAX_ACCOUNT_TOKENS - 2;
+    test.execute(&format!(
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {more}) \
+         INSERT INTO api_token (id, hash, scope, account_id, name, last_four, created_ms) \
+         SELECT 'of-' || CAST(value AS VARCHAR(9)), 'of-' || CAST(value AS VARCHAR(9)), 'account', \
+         (SELECT id FROM account WHERE number = '7'), 't', 'last', value FROM n"
+    ))?;
+    make("7").await?;
+    let refused = make("7").await;
+    ensure!(matches!(
+        refused,
+        Err(StoreError::TooManyTokens(MAX_ACCOUNT_TOKENS))
+    ));
+    // Others have their own, and what is deleted makes room.
+    make("8").await?;
+    store.create_token("t", Scope::Send).await?;
+    ensure!(store.delete_token(first.token.id).await?);
+    make("7").await?;
     Ok(())
 }
