@@ -60,6 +60,7 @@ mod dead_letters;
 mod endpoints;
 mod explanations;
 mod filters;
+mod misspelling;
 pub mod push;
 mod quotas;
 mod records;

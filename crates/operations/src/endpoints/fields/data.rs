@@ -10,9 +10,17 @@ use dovecast_store::{Credentials, CustomHeaders};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::misspelling;
 use crate::refusal::{Fault, Faults, escaped};
 
 const PLACE: &str = "data";
+/// Keys that are read. Others are dropped, as hooks-backend did, unless one of these was meant.
+const KEYS: [&str; 4] = [
+    "authorization",
+    "headers",
+    "parameters",
+    "server_ca_certificate",
+];
 /// Longest certificates of one endpoint, in bytes.
 const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 /// Most headers of one endpoint.
@@ -77,6 +85,16 @@ pub(super) fn check(said: Option<Value>, errors: &mut Faults) -> CheckedData {
             };
         }
     };
+    for name in object.keys().filter(|name| !KEYS.contains(&name.as_str())) {
+        if let Some(meant) = misspelling::meant(name, &KEYS) {
+            let place = format!("{PLACE}/{}", escaped(name));
+            let detail = format!(
+                "is not known: is `{meant}` meant? There are `{}`",
+                KEYS.join("`, `")
+            );
+            errors.push(Fault::attribute(place, detail));
+        }
+    }
     CheckedData {
         certificate: key(&mut object, "server_ca_certificate")
             .map(|value| certificate(&value?, errors)),
