@@ -7,10 +7,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Api;
-use super::error::{ApiError, ErrorObject, Errors};
+use super::error::ApiError;
 
 const JSON: [&str; 2] = ["application/json", "application/vnd.api+json"];
 const YAML: [&str; 5] = [
@@ -20,12 +20,6 @@ const YAML: [&str; 5] = [
     "text/yaml",
     "text/x-yaml",
 ];
-
-/// Members of a document of JSON:API (1.1, section 7.1) besides its data. They change nothing.
-const DOCUMENT: [&str; 4] = ["included", "jsonapi", "links", "meta"];
-/// Members of a resource object (section 7.2) besides its attributes. They change nothing, but for
-/// `type`, which is read.
-const RESOURCE: [&str; 6] = ["id", "lid", "links", "meta", "relationships", "type"];
 
 /// A body in JSON.
 pub(crate) struct JsonBody(pub(crate) Value);
@@ -42,17 +36,8 @@ impl JsonBody {
     pub(crate) fn under<T: DeserializeOwned>(mut self, key: &str) -> Result<T, ApiError> {
         let value = match &mut self.0 {
             Value::Object(object) => match object.remove(key) {
-                None => {
-                    let value = attributes(object.remove("data"), key)?;
-                    if value.is_some() {
-                        only(object, "", "data", &DOCUMENT)?;
-                    }
-                    value
-                }
-                value => {
-                    only(object, "", key, &DOCUMENT)?;
-                    value
-                }
+                None => attributes(object.remove("data"), key)?,
+                value => value,
             },
             _ => None,
         };
@@ -76,35 +61,8 @@ fn attributes(data: Option<Value>, key: &str) -> Result<Option<Value>, ApiError>
         _ => return Err(ApiError::bad_request(format!("`data.type` is not `{key}`"))),
     }
     match data.remove("attributes") {
-        Some(attributes) => {
-            only(&data, "/data", "attributes", &RESOURCE)?;
-            Ok(Some(attributes))
-        }
+        Some(attributes) => Ok(Some(attributes)),
         None => Err(ApiError::bad_request("`data.attributes` is missing")),
-    }
-}
-
-/// Refuses what is not known beside a key: who puts an attribute there, or misspells one, would not
-/// get what was meant.
-fn only(
-    object: &Map<String, Value>,
-    place: &str,
-    key: &str,
-    known: &[&str],
-) -> Result<(), ApiError> {
-    let mut errors = Errors::default();
-    for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-        let pointer = format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
-        let detail = format!(
-            "is not known beside `{key}`: only `{}` may be there",
-            known.join("`, `")
-        );
-        errors.push(ErrorObject::at(pointer, detail));
-    }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(ApiError::invalid(errors))
     }
 }
 

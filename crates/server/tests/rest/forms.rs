@@ -10,7 +10,6 @@ cases![
     a_patch_changes_what_a_put_changes,
     bodies_may_have_the_form_of_json_api,
     a_body_of_json_api_of_another_type_is_refused,
-    what_stands_beside_the_attributes_is_refused_with_its_place,
     a_misspelled_key_of_data_is_refused_and_another_one_is_dropped,
     every_door_passes_over_a_byte_order_mark,
     each_included_resource_is_of_one_described_kind,
@@ -94,48 +93,6 @@ fn a_body_of_json_api_of_another_type_is_refused(world: &World) -> Result<()> {
         let said = user.post("/endpoints", &json!({"data": data}))?;
         said.refused(400, expected, "")?;
     }
-    Ok(())
-}
-
-fn what_stands_beside_the_attributes_is_refused_with_its_place(world: &World) -> Result<()> {
-    let user = world.account();
-    let attributes = json!({"name": "a", "url": "http://127.0.0.1:1024/"});
-    let beside = "is not known beside `endpoint`: only `included`, `jsonapi`, `links`, `meta`";
-    for (body, place, detail) in [
-        (
-            json!({"endpoint": attributes, "filter": {}}),
-            "/filter",
-            beside,
-        ),
-        (json!({"endpoint": attributes, "data": {}}), "/data", beside),
-        (
-            json!({"endpoint": attributes, "a/b": 1, "meta": {}}),
-            "/a~1b",
-            beside,
-        ),
-        (
-            json!({"data": {"type": "endpoint", "attributes": attributes}, "filter": {}}),
-            "/filter",
-            "is not known beside `data`",
-        ),
-        (
-            json!({"data": {"type": "endpoint", "attributes": attributes, "filter": {}}}),
-            "/data/filter",
-            "is not known beside `attributes`: only `id`",
-        ),
-    ] {
-        user.post("/endpoints", &body)?
-            .refused(422, detail, place)?;
-    }
-    let body = json!({"redeliver": {"all": true}, "since": "2026-01-01T00:00:00Z"});
-    let id = user.endpoint(&attributes)?;
-    let said = user.post(&format!("/endpoints/{id}/redeliver"), &body)?;
-    said.refused(422, "is not known beside `redeliver`", "/since")?;
-    // What a client of JSON:API sends with it changes nothing.
-    let links = json!({"self": "/"});
-    let data = json!({"type": "endpoint", "id": id, "attributes": {"name": "b"}, "links": links});
-    let body = json!({"data": data, "jsonapi": {"version": "1.1"}, "meta": {}});
-    user.put(&format!("/endpoints/{id}"), &body)?.with(200)?;
     Ok(())
 }
 

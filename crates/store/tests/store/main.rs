@@ -46,6 +46,7 @@ mod skew;
 mod statements;
 mod tls;
 mod tokens;
+mod trimming;
 mod upgrade;
 
 use std::ffi::OsStr;
@@ -136,6 +137,7 @@ fn main() -> ExitCode {
         statements::CASES,
         tls::CASES,
         tokens::CASES,
+        trimming::CASES,
         upgrade::CASES,
     ]
     .concat();
