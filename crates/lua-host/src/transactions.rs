@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dovecast_event::EventKind;
+use dovecast_event::{EventKind, ParsedEvent};
 use mlua::{IntoLuaMulti, Lua, Table, Value};
 
 use crate::api::user::{self, User};
@@ -88,20 +88,10 @@ impl Transactions {
         let parsed = part.events.iter();
         let parsed = parsed.map(|event| dovecast_event::parse(event.get().as_bytes()));
         let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
-        if part.is_first {
-            if self.open.len() >= MAX_OPEN_TRANSACTIONS {
-                return Err("too many transactions are open".into());
-            }
-            let user = Rc::new(User::new(&part.user, parsed.first(), &self.start.plugin));
-            let called = self.begin(&user)?;
-            let open = Open { user, called };
-            self.open.insert(part.transaction.clone(), open);
-        }
-        let Some(open) = self.open.remove(&part.transaction) else {
+        let Some(open) = self.open(part, &parsed)? else {
             return Ok(false);
         };
         for event in &parsed {
-            open.user.saw(event);
             let name = events::function_name(event.kind);
             let Some((context, metatable)) = &open.called else {
                 break;
@@ -124,6 +114,29 @@ impl Transactions {
             }
         }
         Ok(true)
+    }
+
+    /// The transaction of a part, which begins with its first one; `None`: it has not begun here.
+    fn open(
+        &mut self,
+        part: &Part,
+        events: &[ParsedEvent],
+    ) -> Result<Option<Open>, Box<dyn std::error::Error>> {
+        let earlier = self.open.remove(&part.transaction);
+        if !part.is_first {
+            if let Some(open) = &earlier {
+                open.user.saw(events);
+            }
+            return Ok(earlier);
+        }
+        if self.open.len() >= MAX_OPEN_TRANSACTIONS {
+            return Err("too many transactions are open".into());
+        }
+        let user = Rc::new(User::new(&part.user, events.first(), &self.start.plugin));
+        // In Dovecot a script can ask for METADATA and a status from the beginning on.
+        user.saw(events);
+        let called = self.begin(&user)?;
+        Ok(Some(Open { user, called }))
     }
 
     fn begin(&mut self, user: &Rc<User>) -> mlua::Result<Option<(Value, Table)>> {

@@ -166,6 +166,8 @@ function dovecot_lua_notify_begin_txn(user)
   say(user, user.uid, user.gid, user.home, user.service, user.session_id, user.anonymous)
   say(user:plugin_getenv('url'), user:plugin_getenv('tenant'), user:plugin_getenv('none'))
   say(user:var_expand('%Lu %d %h %{service}'))
+  local status = user:mailbox('INBOX'):status(dovecot.storage.STATUS_UNSEEN)
+  say(user:metadata_get('/private/vendor/vendor.dovecot/http-notify'), status.unseen)
   return user
 end
 function dovecot_lua_notify_event_message_new(user, event)
@@ -198,12 +200,13 @@ function dovecot_lua_notify_end_txn() end
         "alice@example.com 5000.0 5001.0 /home/alice lmtp abc false",
         "http://127.0.0.1:1/ acme nil",
         "alice@example.com example.com /home/alice lmtp",
+        "user=11@3 2.0",
         "INBOX INBOX INBOX true",
         "INBOX 3.0 1.0 2.0 9.0 77.0 1795210528.0",
         "user=11@3 nil",
     ];
-    assert_eq!(said[..7], expected);
-    assert!(said[7].contains("metadata_set is not possible outside of Dovecot"));
+    assert_eq!(said[..8], expected);
+    assert!(said[8].contains("metadata_set is not possible outside of Dovecot"));
     Ok(())
 }
 

@@ -61,13 +61,14 @@ impl User {
         }
     }
 
-    /// Remembers what an event says of the user and of its mailbox.
-    pub(crate) fn saw(&self, event: &ParsedEvent) {
+    /// Remembers what events say of the user and of their mailboxes; the last one of each is right.
+    pub(crate) fn saw(&self, events: &[ParsedEvent]) {
         let mut seen = self.seen.borrow_mut();
-        let metadata = event.metadata.iter().cloned();
-        seen.metadata.extend(metadata);
-        if let Some(status) = Status::of(event) {
-            seen.statuses.insert(event.mailbox.clone(), status);
+        for event in events {
+            seen.metadata.extend(event.metadata.iter().cloned());
+            if let Some(status) = Status::of(event) {
+                seen.statuses.insert(event.mailbox.clone(), status);
+            }
         }
     }
 
