@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getpgrp, getpid, kill_current_process_group, setrlimit,
+};
 use rustix::stdio;
 
 use crate::{READY, frame};
@@ -29,6 +31,15 @@ pub fn take_standard_streams() -> io::Result<(File, File)> {
     stdio::dup2_stdin(File::open("/dev/null")?)?;
     stdio::dup2_stdout(stdio::stderr())?;
     Ok((input.into(), output.into()))
+}
+
+/// Kills this process and all that it has started, where nobody is left who would do that. Does
+/// nothing in a process that has no group of its own: the group is that of whoever has started it.
+pub fn kill_own_group() {
+    if getpgrp() == getpid() {
+        // What cannot be killed ends with its caller.
+        let _ = kill_current_process_group(Signal::KILL);
+    }
 }
 
 /// Says that the bounds are set.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_event::EventKind;
-use dovecast_host_process::child::{bound_memory, read_frame, take_standard_streams};
+use dovecast_host_process::child::{
+    bound_memory, kill_own_group, read_frame, take_standard_streams,
+};
 use mlua::Lua;
 
 use crate::events::function_name;
@@ -38,16 +40,40 @@ pub fn serve() -> io::Result<()> {
         Err(error) => return output.send(&Answer::Failed(cut(error.to_string()))),
     };
     let mut transactions = Transactions::new(lua, start, Arc::clone(&output), watch);
-    while let Some(request) = next(&mut input)? {
+    let answered = answer(&mut input, &output, &mut transactions);
+    if !matches!(answered, Ok(Ended::Asked)) {
+        // Before the interpreter is closed, which waits for what `io.popen` has started.
+        kill_own_group();
+    }
+    answered.map(drop)
+}
+
+/// Why there are no more requests.
+enum Ended {
+    /// The script was asked to end. Who asks kills what it has left behind.
+    Asked,
+    /// The server is gone.
+    Alone,
+}
+
+fn answer(
+    input: &mut impl io::Read,
+    output: &Output,
+    transactions: &mut Transactions,
+) -> io::Result<Ended> {
+    while let Some(request) = next(input)? {
         match request {
             Request::Start(_) => return Err(io::Error::from(io::ErrorKind::InvalidData)),
             Request::Part(part) => output.send(&transactions.handle(&part))?,
-            Request::End => return output.send(&Answer::Ended(transactions.end())),
+            Request::End => {
+                output.send(&Answer::Ended(transactions.end()))?;
+                return Ok(Ended::Asked);
+            }
         }
     }
-    // The server is gone: nobody waits for what the script would say.
+    // Nobody waits for what the script would say.
     drop(transactions.end());
-    Ok(())
+    Ok(Ended::Alone)
 }
 
 fn next(input: &mut impl io::Read) -> io::Result<Option<Request>> {

@@ -9,6 +9,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dovecast_host_process::child::kill_own_group;
+
 use crate::output::Output;
 use crate::wire::Answer;
 
@@ -113,7 +115,8 @@ impl Watch {
                     drop(state);
                     let function = function.unwrap_or_default();
                     if output.send(&Answer::Late { function }).is_err() {
-                        // Nobody is there who could kill this process.
+                        // Nobody is there who could kill this process, and what it has started.
+                        kill_own_group();
                         std::process::abort();
                     }
                     self.state()

@@ -1,9 +1,16 @@
 //! Scripts that fail, hang, eat memory or end: what they cost, and what comes after.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use dovecast_drivers::lua::{Handled, LuaOptions, Transaction};
+use dovecast_host_process::child::{read_frame, write_frame};
+use dovecast_lua_host::wire::{Answer, MAX_ANSWER_BYTES, Request, Start};
+use tokio::process::Command;
 
 use crate::cases;
 use crate::script::{Script, mail, transaction};
@@ -14,6 +21,8 @@ cases!(
     what_fails_before_its_last_part_is_ended,
     an_endless_loop_is_killed_and_the_next_one_says_where_it_is,
     loops_that_catch_errors_and_patterns_without_end_are_killed,
+    what_a_script_has_started_is_killed_with_its_process,
+    what_a_script_has_started_ends_with_the_server,
     memory_is_bounded,
     a_script_that_ends_its_process_is_started_again,
     a_transaction_ends_with_its_process,
@@ -165,6 +174,64 @@ async fn loops_that_catch_errors_and_patterns_without_end_are_killed() -> Result
     check_killed(&hasty("pattern", pattern, SOON)?).await?;
     let collected = "setmetatable({}, {__gc = function() while true do end end}) collectgarbage()";
     check_killed(&hasty("gc", collected, SOON)?).await
+}
+
+/// Waits until no process has this argument.
+async fn is_gone(argument: &str) -> Result<()> {
+    let is_running = || {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut commands = processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+        commands.any(|command| String::from_utf8_lossy(&command).contains(argument))
+    };
+    let gone = async {
+        while is_running() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), gone).await;
+    waited.with_context(|| format!("a process of `{argument}` is left"))
+}
+
+async fn what_a_script_has_started_is_killed_with_its_process() -> Result<()> {
+    let seconds = format!("1000.1{}", std::process::id());
+    let text = format!("os.execute('sleep {seconds}')");
+    let script = hasty("children", &text, SOON)?;
+    let (reason, _) = script.fails(&[mail(1)]).await?;
+    assert!(reason.contains("takes longer than"), "{reason}");
+    is_gone(&seconds).await
+}
+
+async fn what_a_script_has_started_ends_with_the_server() -> Result<()> {
+    let seconds = format!("1000.2{}", std::process::id());
+    let script = Script::new("orphans", &format!("child = io.popen('sleep {seconds}')"))?;
+    let start = Request::Start(Start {
+        script: script.dir.path().join("push.lua"),
+        time_limit_ms: 30_000,
+        memory_limit_bytes: LuaOptions::MEMORY_LIMIT_BYTES,
+        settings: None,
+        plugin: BTreeMap::new(),
+        is_traced: false,
+    });
+    let mut host = Command::new(std::env::current_exe()?)
+        .arg("lua-host")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let (input, output) = (host.stdin.take(), host.stdout.take());
+    let (input, output) = input.zip(output).context("pipes")?;
+    let mut input = File::from(input.into_owned_fd()?);
+    let mut output = File::from(output.into_owned_fd()?);
+    write_frame(&mut input, &serde_json::to_vec(&start)?)?;
+    output.read_exact(&mut [0])?;
+    let answer = read_frame(&mut output, MAX_ANSWER_BYTES)?.context("an answer")?;
+    let answer = serde_json::from_slice(&answer)?;
+    assert!(matches!(answer, Answer::Started { .. }), "{answer:?}");
+    drop(input);
+    let ended = tokio::time::timeout(Duration::from_secs(20), host.wait()).await;
+    ended.context("the process does not end")??;
+    is_gone(&seconds).await
 }
 
 async fn memory_is_bounded() -> Result<()> {
