@@ -36,8 +36,13 @@ const FALLBACK: &str = "push_notification_lua_script_file";
 /// that is away for a moment, and seldom enough that what always fails holds up nobody for long.
 const TRIES: u32 = 4;
 /// When a transaction is handed over again, in seconds after each failure: what the script fails
-/// with is refused before a minute has passed, and while it cannot be loaded all is kept for a day.
-const RETRY_SECONDS: [u64; 10] = [1, 5, 15, 60, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
+/// with is refused before a minute has passed.
+const RETRY_SECONDS: [u64; 3] = [1, 5, 15];
+/// Seconds between two attempts after those. Only what finds no process comes so far, which says
+/// nothing of the transaction: once the script is mended it is not left alone for longer.
+const LATER_RETRY_SECONDS: u64 = 60;
+/// How long transactions are kept at least while the script cannot be loaded, in seconds.
+const KEPT_SECONDS: u64 = 24 * 60 * 60;
 /// Most that is added to such a time or taken off it, in percent.
 const JITTER_PERCENT: u32 = 20;
 /// Longest time of an attempt, with all parts that are handed over again: the dispatcher ends one
@@ -65,14 +70,17 @@ pub(super) fn make(
         serving: Some(Serving {
             // One script is one process, which is asked one thing at a time.
             concurrency: 1,
-            schedule: Schedule::new(
-                RETRY_SECONDS.map(Duration::from_secs).into(),
-                JITTER_PERCENT,
-            ),
+            schedule: schedule(),
         }),
         target: Arc::clone(&lua) as Arc<dyn Target>,
         lua: Some(lua),
     })
+}
+
+fn schedule() -> Schedule {
+    let later = (0..KEPT_SECONDS / LATER_RETRY_SECONDS).map(|_| LATER_RETRY_SECONDS);
+    let delays = RETRY_SECONDS.into_iter().chain(later);
+    Schedule::new(delays.map(Duration::from_secs).collect(), JITTER_PERCENT)
 }
 
 fn read(options: &Options<'_>, surroundings: &Surroundings) -> Result<LuaOptions, OptionError> {

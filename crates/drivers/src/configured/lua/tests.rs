@@ -88,6 +88,23 @@ fn options_are_known_by_their_names_in_both_spellings() {
 }
 
 #[test]
+fn a_transaction_is_kept_for_a_day_and_never_left_alone_for_long() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = dir.path().join("push.lua").display().to_string();
+    fs::write(&script, "").expect("a script");
+    let made = made(&block("lua", &[("lua_file", &script)])).expect("a driver");
+    let schedule = made.serving.expect("a serving").schedule;
+    let without_jitter = u64::from(JITTER_PERCENT);
+    let delays = (1..).map_while(|failures| schedule.delay(failures, None, without_jitter));
+    let delays: Vec<Duration> = delays.collect();
+    assert!(delays.iter().sum::<Duration>() >= Duration::from_hours(24));
+    assert_eq!(delays.iter().max(), Some(&Duration::from_mins(1)));
+    // What the script itself fails with is refused soon.
+    let until_refused = delays.iter().take(3).sum::<Duration>();
+    assert_eq!((TRIES, until_refused), (4, Duration::from_secs(21)));
+}
+
+#[test]
 fn a_block_without_a_script_has_that_of_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = |name: &str| dir.path().join(name).display().to_string();
