@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::dovecot::{Builder, Dovecot, Installation, Series};
@@ -100,11 +101,14 @@ impl Script {
         Ok(script)
     }
 
-    /// Writes the script anew, as an editor does: another file takes its name.
+    /// Writes the script anew, as an editor does: another file takes its name. It was written a
+    /// moment ago, so that it is loaded at once.
     pub(crate) fn write(&self, text: &str) -> Result<()> {
         let new = self.dir.path().join("push.lua.new");
         let text = format!("local OUT = '{}'\n{text}", self.out().display());
         fs::write(&new, text)?;
+        let file = fs::File::options().append(true).open(&new)?;
+        file.set_modified(SystemTime::now() - Duration::from_secs(2))?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
         fs::rename(new, self.path())?;
         Ok(())

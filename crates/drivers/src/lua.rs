@@ -8,6 +8,8 @@
 //!
 //! Whoever hands over transactions keeps their order and repeats what has failed.
 
+mod file;
+mod handled;
 mod log;
 mod options;
 mod process;
@@ -24,9 +26,12 @@ pub use dovecast_lua_host::serve;
 use dovecast_lua_host::wire::{Answer, Done, MAX_OPEN_TRANSACTIONS, Request, Start};
 use tokio::sync::Mutex;
 
+use file::{FileState, ScriptFile};
+pub use handled::Handled;
+use handled::{failed, loaded_late, no_process};
 pub use options::{Flavour, LuaOptions};
 use process::{Asked, Script};
-use running::{FileState, Running};
+use running::Running;
 use stats::Counters;
 pub use stats::LuaStats;
 pub use transaction::{BadTransaction, Transaction};
@@ -41,25 +46,6 @@ const ALL: &str = "the functions for one transaction";
 /// comes to another node, or never.
 const OPEN_LIMIT: Duration = Duration::from_mins(10);
 
-/// What came of a transaction, or of a part of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Handled {
-    /// The script was called, and had no error.
-    Done,
-    /// The whole transaction is to be handed over again, from its first part on.
-    Failed {
-        /// Why.
-        reason: String,
-        /// Not before this time has passed: the script has no process until then.
-        retry_after: Option<Duration>,
-        /// Whether the script was called for it: it may be this transaction that it fails with.
-        was_called: bool,
-    },
-    /// Nothing was called: the transaction has begun in a process that is gone, and is to be handed
-    /// over from its first part on.
-    NotBegun,
-}
-
 /// A script that gets transactions.
 pub struct LuaTarget {
     options: LuaOptions,
@@ -73,6 +59,7 @@ pub struct LuaTarget {
 #[derive(Default)]
 struct State {
     running: Option<Running>,
+    file: ScriptFile,
     /// How long no process is started after the next death; and since when none was.
     back_off: Option<(Duration, Instant)>,
     /// The file as it was when a process could not be started, or died.
@@ -190,17 +177,18 @@ impl LuaTarget {
 
     /// Sees to it that there is a process, with the script as it is now.
     async fn ready(&self, state: &mut State) -> Result<(), Handled> {
-        let file = self.file();
+        let file = FileState::of(&self.options.script);
+        let settles_in = state.file.settles_in(file, Instant::now());
+        let is_changed = state.file.has_changed(file) && settles_in.is_none();
         let is_outdated = |running: &Running| {
             let is_busy = |since: &Instant| since.elapsed() < OPEN_LIMIT;
             let is_full = running.open.len() >= MAX_OPEN_TRANSACTIONS;
             let may_end = is_full || !running.open.values().any(is_busy);
-            may_end && (is_full || running.is_traced || running.file != file)
+            may_end && (is_full || running.is_traced || is_changed)
         };
         if state.running.as_ref().is_some_and(is_outdated)
             && let Some(running) = state.running.take()
         {
-            let is_changed = running.file != file;
             self.end(running).await;
             if is_changed {
                 self.counters.reloaded();
@@ -219,12 +207,17 @@ impl LuaTarget {
             && let Some((time, since)) = state.back_off
             && let Some(left) = time.checked_sub(since.elapsed())
         {
-            return Err(Handled::Failed {
-                reason: "the script has no process: the last one has died".to_owned(),
-                retry_after: Some(left),
-                was_called: false,
-            });
+            return Err(no_process("the last one has died", left));
         }
+        // A file that is not there is named as what it is.
+        if let Some(left) = settles_in.filter(|_| file.is_some()) {
+            return Err(no_process("its file has just changed", left));
+        }
+        self.start(state, file).await
+    }
+
+    /// Starts a process with the script in this state of its file.
+    async fn start(&self, state: &mut State, file: Option<FileState>) -> Result<(), Handled> {
         let is_traced = state.is_traced;
         let start = Start {
             script: self.options.script.clone(),
@@ -234,14 +227,20 @@ impl LuaTarget {
             plugin: self.options.plugin.clone(),
             is_traced,
         };
+        state.file.loads(file);
         self.counters.started();
         let started = Script::start(&self.command, start, &self.options, &self.counters).await;
+        let started = started.and_then(|script| {
+            if state.file.is_another() {
+                self.check_whole(&script, file)?;
+            }
+            Ok(script)
+        });
         match started {
             Ok(script) => {
                 state.is_traced = false;
                 state.running = Some(Running {
                     script,
-                    file,
                     since: Instant::now(),
                     open: HashMap::new(),
                     is_traced,
@@ -267,6 +266,18 @@ impl LuaTarget {
         }
     }
 
+    /// A script that has taken the place of another one is not taken for less than it is: Dovecot
+    /// calls nothing of one without a beginning, and what it is not called for would be done.
+    fn check_whole(&self, script: &Script, file: Option<FileState>) -> Result<(), String> {
+        if FileState::of(&self.options.script) != file {
+            return Err("its file has changed meanwhile".to_owned());
+        }
+        if !script.has_beginning {
+            return Err("Missing function dovecot_lua_notify_begin_txn".to_owned());
+        }
+        Ok(())
+    }
+
     /// A process was not ready while there was time for it.
     fn not_in_time(&self, state: &mut State) -> Handled {
         self.counters.not_loaded();
@@ -278,7 +289,7 @@ impl LuaTarget {
         );
         Handled::Failed {
             reason: "the script is not loaded in time".to_owned(),
-            retry_after: Some(wait(state, self.file())),
+            retry_after: Some(wait(state, FileState::of(&self.options.script))),
             was_called: false,
         }
     }
@@ -295,7 +306,7 @@ impl LuaTarget {
             status = ended,
             "the process of the script has died or was killed"
         );
-        let file = self.file();
+        let file = FileState::of(&self.options.script);
         Handled::Failed {
             reason: format!("the process of the script has died: {reason} ({ended})"),
             retry_after: Some(wait(state, file)),
@@ -328,17 +339,6 @@ impl LuaTarget {
             self.told(&done);
         }
     }
-
-    /// The file as it is now. It is asked for each transaction, which takes microseconds.
-    fn file(&self) -> Option<FileState> {
-        // A file that is not there has a state, too: `None`.
-        let metadata = std::fs::metadata(&self.options.script).ok()?;
-        Some(FileState {
-            modified: metadata.modified().ok(),
-            bytes: metadata.len(),
-            inode: std::os::unix::fs::MetadataExt::ino(&metadata),
-        })
-    }
 }
 
 impl std::fmt::Debug for LuaTarget {
@@ -357,22 +357,6 @@ fn wait(state: &mut State, file: Option<FileState>) -> Duration {
     state.back_off = Some((time, Instant::now()));
     state.died_with = file;
     time
-}
-
-fn loaded_late() -> Handled {
-    Handled::Failed {
-        reason: "the script took long to load: it is called at the next attempt".to_owned(),
-        retry_after: Some(Duration::ZERO),
-        was_called: false,
-    }
-}
-
-fn failed(reason: impl Into<String>, was_called: bool) -> Handled {
-    Handled::Failed {
-        reason: reason.into(),
-        retry_after: None,
-        was_called,
-    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -13,7 +13,7 @@ use mlua::Lua;
 use crate::events::function_name;
 use crate::interpreter;
 use crate::output::Output;
-use crate::transactions::Transactions;
+use crate::transactions::{BEGIN, Transactions};
 use crate::watch::Watch;
 use crate::wire::{Answer, MAX_REQUEST_BYTES, Request, Start, cut};
 
@@ -91,7 +91,10 @@ fn loaded(start: &Start, output: &Arc<Output>, watch: &Watch) -> mlua::Result<Lu
             kinds.push(kind.name().to_owned());
         }
     }
-    let sent = output.send(&Answer::Started { kinds });
+    let sent = output.send(&Answer::Started {
+        kinds,
+        has_beginning: interpreter::function(&lua, BEGIN)?.is_some(),
+    });
     sent.map_err(mlua::Error::external)?;
     Ok(lua)
 }

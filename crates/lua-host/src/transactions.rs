@@ -22,7 +22,7 @@ use crate::wire::{
     Answer, Done, Level, MAX_ERRORS, MAX_OPEN_TRANSACTIONS, Part, ScriptError, Start, cut,
 };
 
-const BEGIN: &str = "dovecot_lua_notify_begin_txn";
+pub(crate) const BEGIN: &str = "dovecot_lua_notify_begin_txn";
 const END: &str = "dovecot_lua_notify_end_txn";
 const DEINIT: &str = "script_deinit";
 

@@ -98,6 +98,8 @@ pub enum Answer {
     Started {
         /// The kinds of events that it has a function for.
         kinds: Vec<String>,
+        /// Whether it has a function that a transaction begins with.
+        has_beginning: bool,
     },
     /// The functions were called.
     Done(Done),

@@ -23,6 +23,8 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 /// A process with a script.
 pub(super) struct Script {
     process: Process,
+    /// Whether there is a function that a transaction begins with.
+    pub(super) has_beginning: bool,
     /// Whether it has closed its output: it ends by itself.
     is_ending: bool,
 }
@@ -56,10 +58,15 @@ impl Script {
         }
         let mut script = Self {
             process,
+            has_beginning: false,
             is_ending: false,
         };
         match script.ask(&Request::Start(start), options).await {
-            Asked::Answered(Answer::Started { kinds }) => {
+            Asked::Answered(Answer::Started {
+                kinds,
+                has_beginning,
+            }) => {
+                script.has_beginning = has_beginning;
                 tracing::debug!(
                     target: log::TARGET,
                     driver = %options.name,

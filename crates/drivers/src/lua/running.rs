@@ -1,7 +1,7 @@
 //! A process of a script that is loaded, and the transactions that have begun in it.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::process::Script;
 use super::transaction::Transaction;
@@ -9,19 +9,10 @@ use super::transaction::Transaction;
 /// A process with the script loaded.
 pub(super) struct Running {
     pub(super) script: Script,
-    pub(super) file: Option<FileState>,
     pub(super) since: Instant,
     /// Transactions that have begun, and when they were last heard of.
     pub(super) open: HashMap<String, Instant>,
     pub(super) is_traced: bool,
-}
-
-/// What tells one state of a file from the next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileState {
-    pub(super) modified: Option<SystemTime>,
-    pub(super) bytes: u64,
-    pub(super) inode: u64,
 }
 
 impl Running {

@@ -381,12 +381,11 @@ function dovecot_lua_notify_end_txn() end
 }
 
 async fn a_script_without_functions_is_not_called() -> Result<()> {
-    let script = Script::new(
-        "empty",
-        "function dovecot_lua_notify_begin_txn() error('called') end",
-    )?;
+    let begins = "function dovecot_lua_notify_begin_txn() error('called') end";
+    let script = Script::new("empty", begins)?;
     script.done(&[mail(1)]).await?;
-    script.write("function dovecot_lua_notify_event_message_new() error('called') end")?;
+    let never_begins = "function dovecot_lua_notify_event_message_new() error('called') end";
+    let script = Script::new("never_begins", never_begins)?;
     script.done(&[mail(1)]).await?;
     let log = script.log();
     assert!(

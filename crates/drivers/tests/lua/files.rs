@@ -1,6 +1,7 @@
 //! Scripts as files: those that cannot be loaded, those that change, their beginning and end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_drivers::lua::Flavour;
@@ -11,6 +12,8 @@ use crate::script::{Script, mail};
 cases!(
     what_cannot_be_loaded_says_why,
     a_script_that_changes_is_loaded_again_between_transactions,
+    a_script_that_is_just_being_written_is_not_loaded,
+    a_script_without_a_beginning_takes_the_place_of_none,
     settings_of_dovecot_2_4_go_to_script_init,
     what_script_init_returns_means_nothing_in_2_4,
     a_script_is_ended_when_the_server_ends,
@@ -85,6 +88,42 @@ async fn a_script_that_changes_is_loaded_again_between_transactions() -> Result<
     );
     let stats = script.target.stats();
     assert_eq!((stats.reloads, stats.starts, stats.deaths), (1, 2, 0));
+    Ok(())
+}
+
+async fn a_script_that_is_just_being_written_is_not_loaded() -> Result<()> {
+    let script = Script::new("being_written", FUNCTIONS)?;
+    script.done(&[mail(1)]).await?;
+    // What writes it in place has made it empty.
+    script.write_in_place("")?;
+    script.done(&[mail(2)]).await?;
+    assert_eq!(script.said()?, ["new", "new"]);
+    assert_eq!(script.target.stats().reloads, 0);
+    // Where there is no process it is waited for.
+    script.target.close().await;
+    script.write_in_place("")?;
+    let (reason, retry_after) = script.fails(&[mail(3)]).await?;
+    assert!(reason.contains("its file has just changed"), "{reason}");
+    assert!(retry_after.is_some_and(|after| after <= Duration::from_secs(1)));
+    script.write(FUNCTIONS)?;
+    script.done(&[mail(3)]).await?;
+    assert_eq!(script.said()?, ["new"]);
+    Ok(())
+}
+
+async fn a_script_without_a_beginning_takes_the_place_of_none() -> Result<()> {
+    let script = Script::new("beginless", FUNCTIONS)?;
+    script.done(&[mail(1)]).await?;
+    for _ in 0..2 {
+        script.write("")?;
+        let (reason, _) = script.fails(&[mail(2)]).await?;
+        let expected = "cannot be loaded: Missing function dovecot_lua_notify_begin_txn";
+        assert!(reason.contains(expected), "{reason}");
+    }
+    assert_eq!(script.target.stats().load_failures, 2);
+    script.write(FUNCTIONS)?;
+    script.done(&[mail(2)]).await?;
+    assert_eq!(script.said()?, ["new", "new"]);
     Ok(())
 }
 
