@@ -10,7 +10,7 @@ use dovecast_drivers::configured::{Block, BlockError, Surroundings};
 use dovecast_drivers::http::sockets::Sockets;
 
 use super::comments;
-use super::read::{Configuration, Driver, HIDDEN, Series};
+use super::read::{Configuration, Driver, Series, is_hidden};
 
 /// Drivers that are here, too.
 const KNOWN: [&str; 3] = ["dlog", "lua", "ox"];
@@ -51,6 +51,7 @@ pub(super) fn imported(driver: &Driver, found: &Configuration) -> String {
     if made.kind == "lua" {
         made.find_script(found);
         made.settings = made.settings.or_else(|| found.settings.clone());
+        made.leave_out_hidden_settings();
     }
     made.bound_time();
     let left_out = made.check();
@@ -68,11 +69,16 @@ pub(super) fn imported(driver: &Driver, found: &Configuration) -> String {
 /// What a script asks for by name.
 fn plugin(settings: &BTreeMap<String, String>) -> String {
     let mut shown = settings.clone();
-    shown.retain(|_, value| !value.contains(HIDDEN));
     let mut lines = vec!["What the script may ask for with plugin_getenv().".to_owned()];
-    let hidden = settings.keys().filter(|key| !shown.contains_key(*key));
-    lines.extend(hidden.map(|key| format!("{key} is left out: {UNHIDE}")));
+    lines.extend(leave_out_hidden(&mut shown));
     format!("{}plugin = {}\n", comments(&lines), table(&shown))
+}
+
+/// Leaves out what doveconf hides of the settings of a script, and says so.
+fn leave_out_hidden(settings: &mut BTreeMap<String, String>) -> Vec<String> {
+    let hidden = settings.extract_if(.., |_, value| is_hidden(value));
+    let note = |(key, _)| format!("{key} is left out: {UNHIDE}");
+    hidden.map(note).collect()
 }
 
 /// A block that is being made.
@@ -169,6 +175,12 @@ impl Making {
         }
     }
 
+    fn leave_out_hidden_settings(&mut self) {
+        if let Some(settings) = &mut self.settings {
+            self.notes.extend(leave_out_hidden(settings));
+        }
+    }
+
     /// Cuts how long all tries of a request take to what is possible here.
     fn bound_time(&mut self) {
         const TRIES: &str = "http_client_request_max_attempts";
@@ -213,10 +225,13 @@ impl Making {
     /// Takes out what the server refuses, one option after the other. What is left is a block that
     /// it takes, or, where there is an error, none.
     fn check(&mut self) -> Option<OptionError> {
-        let is_hidden =
-            |value: &Option<String>| value.as_ref().is_some_and(|it| it.contains(HIDDEN));
-        if let Some((key, _)) = self.options.iter().find(|(_, value)| is_hidden(value)) {
-            return Some(OptionError::new(key, UNHIDE));
+        let is_hidden = |(_, value): &(_, Option<String>)| value.as_deref().is_some_and(is_hidden);
+        while let Some(at) = self.options.iter().position(is_hidden) {
+            let (key, _) = self.options.remove(at);
+            if is_needed(&key) {
+                return Some(OptionError::new(&key, UNHIDE));
+            }
+            self.notes.push(format!("{key} is left out: {UNHIDE}"));
         }
         loop {
             let surroundings = Surroundings {
@@ -232,11 +247,8 @@ impl Making {
                 }
             };
             let at = self.options.iter().position(|(key, _)| *key == error.key);
-            // Without an address or a script there is nothing to run.
-            let is_needed = error.key.ends_with("url") || error.key.ends_with("file");
-            let is_needed = is_needed && !error.key.starts_with("ssl_");
             match at {
-                Some(at) if !is_needed => {
+                Some(at) if !is_needed(&error.key) => {
                     let (key, value) = self.options.remove(at);
                     let written =
                         value.map_or_else(|| key.clone(), |value| format!("{key} = {value}"));
@@ -292,6 +304,11 @@ impl Making {
         }
         lines.join("\n") + "\n"
     }
+}
+
+/// Whether there is nothing to run without an option: it is an address or a script.
+fn is_needed(key: &str) -> bool {
+    (key.ends_with("url") || key.ends_with("file")) && !key.starts_with("ssl_")
 }
 
 /// A value without what Dovecot writes for a `%`, and the variables in it.

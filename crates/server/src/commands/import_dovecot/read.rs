@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The section of 2.4 about TLS where Dovecot is the client.
 const TLS: &str = "ssl_client";
-/// What doveconf prints for a password, unless it is told to show them.
-pub(super) const HIDDEN: &str = "#hidden_use-P_to_show#";
+/// What doveconf prints instead of a password, unless it is told to show it: of that in a URL, and
+/// of the value of a setting whose name ends in `_password`, `_key`, `_secret` or `_nonce`.
+const HIDDEN: [&str; 2] = ["#hidden_use-P_to_show#", "# hidden, use -P to show it"];
 
 /// Which Dovecot a configuration is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,11 @@ impl Configuration {
             }
         }
     }
+}
+
+/// Whether doveconf hides something in a value.
+pub(super) fn is_hidden(value: &str) -> bool {
+    HIDDEN.iter().any(|mark| value.contains(mark))
 }
 
 /// Reads what `doveconf -n` has printed.

@@ -218,6 +218,7 @@ fn a_password_that_doveconf_hides_is_asked_for() {
     check(
         "plugin {
   push_lua_url = http://#hidden_use-P_to_show#@127.0.0.1/
+  push_lua_password = # hidden, use -P to show it
   a = b
   push_notification_driver = ox:url=http://#hidden_use-P_to_show#@h/n
   push_notification_driver2 = lua:file=/etc/dovecot/push.lua
@@ -226,7 +227,38 @@ fn a_password_that_doveconf_hides_is_asked_for() {
         &["lua"],
         &[
             "# [push_notification.ox1] is left out: url: doveconf hides a password in it, `doveconf -nP` shows it\n",
-            "# push_lua_url is left out: doveconf hides a password in it, `doveconf -nP` shows it\nplugin = { \"a\" = \"b\" }\n",
+            "# push_lua_password is left out: doveconf hides a password in it, `doveconf -nP` shows it\n# push_lua_url is left out: doveconf hides a password in it, `doveconf -nP` shows it\nplugin = { \"a\" = \"b\" }\n",
+        ],
+    );
+    check(
+        "push_notification script {
+  driver = lua
+  lua_file = /etc/dovecot/push.lua
+  lua_settings {
+    api_password = # hidden, use -P to show it
+    url = http://#hidden_use-P_to_show#@h/
+    user = dovecot
+  }
+}
+lua_settings {
+  api_secret = # hidden, use -P to show it
+}
+push_notification second {
+  driver = lua
+  lua_file = /etc/dovecot/push.lua
+}
+ssl_client_key_password = # hidden, use -P to show it
+push_notification third {
+  driver = ox
+  ox_url = http://h/
+}
+",
+        &["lua", "lua", "ox"],
+        &[
+            "# ssl_client_key_password is left out: doveconf hides a password in it, `doveconf -nP` shows it\n[push_notification.third]\n",
+            "# api_password is left out: doveconf hides a password in it, `doveconf -nP` shows it\n# url is left out: doveconf hides a password in it, `doveconf -nP` shows it\n[push_notification.script]\n",
+            "lua_settings = { \"user\" = \"dovecot\" }\n",
+            "# api_secret is left out: doveconf hides a password in it, `doveconf -nP` shows it\n[push_notification.second]\n",
         ],
     );
 }
