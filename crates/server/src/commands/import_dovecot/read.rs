@@ -11,6 +11,13 @@ const TLS: &str = "ssl_client";
 /// of the value of a setting whose name ends in `_password`, `_key`, `_secret` or `_nonce`.
 const HIDDEN: [&str; 2] = ["#hidden_use-P_to_show#", "# hidden, use -P to show it"];
 
+/// Options of 2.4 that doveconf prints without the name of their driver where that is the name of
+/// the section that they are in, too.
+const SHORT: [(&str, &[&str]); 2] = [
+    ("ox", &["url", "cache_ttl", "user_from_metadata"]),
+    ("lua", &["file"]),
+];
+
 /// Which Dovecot a configuration is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Series {
@@ -47,6 +54,25 @@ pub(super) struct Configuration {
     pub(super) settings: Option<BTreeMap<String, String>>,
     /// What is to be said of what is no driver here.
     pub(super) notes: Vec<String>,
+}
+
+impl Driver {
+    /// Gives options the names that say of which driver they are: that is known when all of the
+    /// block was read.
+    fn name_options_in_full(&mut self) {
+        let kind = self.kind.to_ascii_lowercase();
+        for (key, _) in &mut self.options {
+            if let Some(full) = in_full(&kind, key) {
+                *key = full;
+            }
+        }
+    }
+}
+
+/// The whole name of an option that was written without its driver's.
+fn in_full(kind: &str, key: &str) -> Option<String> {
+    let (_, short) = SHORT.iter().find(|(of, _)| *of == kind)?;
+    short.contains(&key).then(|| format!("{kind}_{key}"))
 }
 
 impl Configuration {
@@ -101,6 +127,9 @@ pub(super) fn read(text: &str) -> Configuration {
             open.push(head.trim().to_owned());
             begin(&mut found, &open);
         }
+    }
+    for driver in &mut found.drivers {
+        driver.name_options_in_full();
     }
     for base in ["push_notification_driver", "push_notification_backend"] {
         // The second is the older name, which counts where there is none of the first.
@@ -180,8 +209,11 @@ fn setting(found: &mut Configuration, open: &[String], key: String, value: Strin
     }
     match open {
         [] => drop(found.globals.insert(bare, value)),
-        [head] if [TLS, "push_notification_ox", "push_notification_lua"].contains(&&**head) => {
-            found.globals.insert(bare, value);
+        [head] if head == TLS => drop(found.globals.insert(bare, value)),
+        [head] if ["push_notification_ox", "push_notification_lua"].contains(&&**head) => {
+            let kind = head.strip_prefix("push_notification_").unwrap_or(head);
+            let full = in_full(kind, &bare).unwrap_or(bare);
+            found.globals.insert(full, value);
         }
         [_] if is_of_script(open) => {
             found.settings.get_or_insert_default().insert(key, value);

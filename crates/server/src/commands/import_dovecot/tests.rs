@@ -94,6 +94,48 @@ push_notification "my script" {
 }
 
 #[test]
+fn short_names_of_2_4_are_those_of_the_driver() {
+    check(
+        "push_notification_ox_url = http://all/n
+push_notification ox {
+  url = http://own/n
+  user_from_metadata = yes
+  cache_ttl = 10s
+}
+push_notification lua {
+  file = /etc/dovecot/push.lua
+}
+push_notification later {
+  url = http://later/n
+  driver = OX
+}
+push_notification other {
+  driver = dlog
+  cache_ttl = 10s
+}
+",
+        &["dlog", "lua", "ox", "ox"],
+        &[
+            "[push_notification.ox]\ndriver = \"ox\"\nox_url = \"http://own/n\"\nox_user_from_metadata = \"yes\"\nox_cache_ttl = \"10s\"\n",
+            "[push_notification.lua]\ndriver = \"lua\"\nlua_file = \"/etc/dovecot/push.lua\"\n",
+            "[push_notification.later]\ndriver = \"ox\"\nox_url = \"http://later/n\"\n",
+            "# cache_ttl = 10s is not taken over: unknown option, `dlog` has none\n",
+        ],
+    );
+    check(
+        "push_notification_ox {
+  url = http://all/n
+}
+push_notification one {
+  driver = ox
+}
+",
+        &["ox"],
+        &["driver = \"ox\"\nox_url = \"http://all/n\"\n"],
+    );
+}
+
+#[test]
 fn settings_outside_of_blocks_go_into_those_they_are_for() {
     check(
         "push_notification_ox_url = http://all/n
