@@ -14,8 +14,10 @@ use dovecast_dispatch::driver::{
     Answer, Attempt, Boxed, Courier, Delivery, Driver, Outcome, Rendered, Settings, SettingsError,
     Target,
 };
+use futures_util::future::join_all;
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use crate::template::{Form, TemplateError, Templates, Variables, Words};
 use done::Done;
@@ -30,6 +32,9 @@ const HTML: &str = "html";
 
 /// Most recipients of one endpoint.
 const MAX_RECIPIENTS: usize = 10;
+/// How many of them are sent to at a time: half of them, so that all have their time in one
+/// attempt, and half of the connections are left to others.
+const RECIPIENTS_AT_A_TIME: usize = 5;
 /// What a mail says that has no templates.
 const USUAL_SUBJECT: &str = "{{ title }}";
 const USUAL_TEXT: &str = "{{ title }}\n\n{{ text }}\n";
@@ -174,7 +179,7 @@ impl Target for MailTarget {
     }
 }
 
-/// Hands mails over, one after the other.
+/// Hands deliveries over, one after the other.
 struct Postman(Arc<MailTarget>);
 
 impl Courier for Postman {
@@ -200,28 +205,23 @@ impl MailTarget {
             // A template that is mended mends what is owed.
             Err(error) => return Attempt::not_made(format!("the template {error}")),
         };
+        let letter = |to| Letter {
+            to,
+            subject: &subject,
+            text: &text,
+            html: html.as_deref(),
+        };
+        let places = Semaphore::new(RECIPIENTS_AT_A_TIME);
+        let places = &places;
+        let telling = self.to.iter().enumerate().map(async |(number, to)| {
+            // It is never closed.
+            let _place = places.acquire().await.ok()?;
+            self.tell(&letter(to), &delivery.id, number).await
+        });
         let mut said = Said::default();
-        for (number, to) in self.to.iter().enumerate() {
-            match self.done.of(&delivery.id, number) {
-                Some(None) => continue,
-                Some(Some(why)) => {
-                    said.note(to, Taken::Never(why));
-                    continue;
-                }
-                None => {}
-            }
-            let letter = Letter {
-                to,
-                subject: &subject,
-                text: &text,
-                html: html.as_deref(),
-            };
-            let taken = self.server.send(&letter, &delivery.id).await;
-            match &taken {
-                Taken::Yes(_) => self.done.note(&delivery.id, number, None),
-                Taken::Never(why) => self.done.note(&delivery.id, number, Some(why.clone())),
-                Taken::Later(_) | Taken::Away(_) => {}
-            }
+        let taken = join_all(telling).await;
+        let taken = self.to.iter().zip(taken);
+        for (to, taken) in taken.filter_map(|(to, it)| Some((to, it?))) {
             said.note(to, taken);
         }
         let attempt = said.attempt();
@@ -232,6 +232,20 @@ impl MailTarget {
             _ => {}
         }
         attempt
+    }
+
+    /// Tells a recipient; `None`: who has the mail already.
+    async fn tell(&self, letter: &Letter<'_>, delivery: &str, number: usize) -> Option<Taken> {
+        if let Some(end) = self.done.of(delivery, number) {
+            return end.map(Taken::Never);
+        }
+        let taken = self.server.send(letter, delivery).await;
+        match &taken {
+            Taken::Yes(_) => self.done.note(delivery, number, None),
+            Taken::Never(why) => self.done.note(delivery, number, Some(why.clone())),
+            Taken::Later(_) | Taken::Away(_) => {}
+        }
+        Some(taken)
     }
 
     async fn words(

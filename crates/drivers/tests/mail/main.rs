@@ -3,7 +3,7 @@
 mod tls;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -171,6 +171,25 @@ async fn each_recipient_is_told_once_whatever_becomes_of_the_others() {
         "{reason}"
     );
     assert!(!reason.contains("a@x.org"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_does_not_wait_for_those_before_it() {
+    // None of the mails is taken before all of them are there.
+    let together = Barrier::new(5);
+    let server = MailServer::handing_on(move |_| {
+        together.wait();
+        Ok(())
+    });
+    let server = server.expect("a server");
+    let to = ["e@x.org", "d@x.org", "c@x.org", "b@x.org", "a@x.org"];
+    let target = target(&server, &json!({"to": to})).expect("a target");
+    let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
+    assert_eq!(made.outcome, Outcome::Delivered, "{made:?}");
+    // What is said of them has their order.
+    let said = made.answer.expect("an answer").head;
+    let said = said.split("; ").filter_map(|one| one.split_once(": "));
+    assert!(said.map(|(to, _)| to).eq(to));
 }
 
 #[tokio::test(flavor = "multi_thread")]
