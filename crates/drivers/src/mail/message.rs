@@ -1,7 +1,8 @@
 //! The mail that tells of a notification, and which notifications are told by none.
 //!
 //! It says that a program has written it (`Auto-Submitted`, RFC 3834), so that nothing answers, and
-//! its Message-ID is the same each time it is sent.
+//! its Message-ID is the same each time it is sent. Its return path is null (RFC 5321 section
+//! 4.5.5) unless the operator has a mailbox for bounces.
 
 use std::time::SystemTime;
 
@@ -32,6 +33,7 @@ impl Letter<'_> {
         let mut builder = Message::builder()
             .from(server.from().clone())
             .to(self.to.clone())
+            .envelope(server.envelope(self.to)?)
             .subject(self.subject)
             .date(SystemTime::now())
             .message_id(Some(server.message_id(id, self.to)));

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use lettre::address::Envelope;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -47,6 +48,8 @@ pub struct MailOptions {
     pub login: Option<(String, String)>,
     /// Sender: an address, or a name and an address.
     pub from: String,
+    /// Address that bounces go to (`MAIL FROM`); `None`: there are none.
+    pub envelope_from: Option<String>,
     /// Domains whose addresses may be written to; `*`: all. Empty: none.
     pub recipients: Vec<String>,
     /// Value of `List-Id`.
@@ -63,6 +66,9 @@ pub enum MailError {
     /// No address.
     #[error("`from` in [mail] is no address: `{0}`")]
     From(String),
+    /// No address for bounces.
+    #[error("`envelope_from` in [mail] is no address: `{0}`")]
+    EnvelopeFrom(String),
     /// Another thing that is no certificate.
     #[error("`ca_file` in [mail] cannot be used: {0}")]
     Ca(String),
@@ -90,6 +96,7 @@ pub(super) enum Taken {
 pub(super) struct Server {
     authority: String,
     from: Mailbox,
+    envelope_from: Option<Address>,
     recipients: Vec<String>,
     list_id: Option<String>,
     /// A connection for each mail: what an attempt that was given up has left on one would be
@@ -104,6 +111,10 @@ impl Server {
     pub(super) fn new(options: &MailOptions) -> Result<Self, MailError> {
         let from = options.from.parse();
         let from: Mailbox = from.map_err(|_| MailError::From(options.from.clone()))?;
+        let envelope_from = options.envelope_from.as_ref().map(|text| {
+            let address = text.parse();
+            address.map_err(|_| MailError::EnvelopeFrom(text.clone()))
+        });
         let bad = |text: &String| text.chars().any(char::is_control) || !text.is_ascii();
         if let Some(list_id) = options.list_id.as_ref().filter(|text| bad(text)) {
             return Err(MailError::ListId(list_id.clone()));
@@ -124,6 +135,7 @@ impl Server {
         Ok(Self {
             authority: format!("{}:{port}", options.server),
             from,
+            envelope_from: envelope_from.transpose()?,
             recipients: options.recipients.clone(),
             places: Semaphore::new(MAX_CONNECTIONS),
             list_id: options.list_id.clone(),
@@ -139,6 +151,12 @@ impl Server {
 
     pub(super) fn from(&self) -> &Mailbox {
         &self.from
+    }
+
+    /// From whom and to whom a mail goes, whatever its head says. Without an address no bounce
+    /// comes back: it would be a new mail, to be told of, where it comes into a mailbox that is.
+    pub(super) fn envelope(&self, to: &Mailbox) -> Result<Envelope, lettre::error::Error> {
+        Envelope::new(self.envelope_from.clone(), vec![to.email.clone()])
     }
 
     /// Whether the operator lets accounts write to an address.
@@ -254,6 +272,7 @@ mod tests {
             ca: None,
             login: None,
             from: "dovecast <noreply@example.org>".to_owned(),
+            envelope_from: None,
             recipients: Vec::new(),
             list_id: None,
             timeout: Duration::from_secs(1),

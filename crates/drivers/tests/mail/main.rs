@@ -25,6 +25,7 @@ fn options(port: u16) -> MailOptions {
         ca: None,
         login: None,
         from: "dovecast <noreply@example.org>".to_owned(),
+        envelope_from: None,
         recipients: vec!["example.org".to_owned(), "X.org".to_owned()],
         list_id: Some("<notifications.example.org>".to_owned()),
         timeout: PATIENCE,
@@ -95,10 +96,7 @@ async fn a_mail_says_what_it_is_and_nothing_of_a_notification_becomes_a_header()
     let taken = server.taken();
     assert_eq!(taken.len(), 1, "{taken:?}");
     let mail = &taken[0];
-    assert_eq!(
-        (&*mail.from, &*mail.to),
-        ("noreply@example.org", "ann@example.org")
-    );
+    assert_eq!((&*mail.from, &*mail.to), ("", "ann@example.org"));
     for (name, expected) in [
         ("From", Some("dovecast <noreply@example.org>")),
         ("To", Some("Ann <ann@example.org>")),
@@ -117,6 +115,39 @@ async fn a_mail_says_what_it_is_and_nothing_of_a_notification_becomes_a_header()
     let words = mail.text.replace("=\n", "");
     assert!(words.contains("At noon. =C3=BC"), "{words}");
     assert!(words.contains("Lunch Bcc: all@example.org"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_bounce_comes_back_unless_there_is_a_mailbox_for_them() {
+    for (envelope_from, expected) in [
+        (None, "MAIL FROM:<>"),
+        (
+            Some("bounces@example.org"),
+            "MAIL FROM:<bounces@example.org>",
+        ),
+    ] {
+        let server = MailServer::start().expect("a server");
+        let options = MailOptions {
+            envelope_from: envelope_from.map(str::to_owned),
+            ..options(server.port())
+        };
+        let driver = MailDriver::new(Some(&options), Templates::Trusted).expect("a driver");
+        let target = checked(&driver, &json!({"to": "ann@example.org"})).expect("a target");
+        let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
+        assert_eq!(made.outcome, Outcome::Delivered, "{made:?}");
+        let commands = server.commands();
+        let is_said = commands.iter().any(|line| line.starts_with(expected));
+        assert!(is_said, "no {expected} in {commands:?}");
+        let from = server.taken()[0].header("From");
+        assert_eq!(from.as_deref(), Some("dovecast <noreply@example.org>"));
+    }
+    let options = MailOptions {
+        envelope_from: Some("nobody".to_owned()),
+        ..options(1)
+    };
+    let error = MailDriver::new(Some(&options), Templates::Trusted).map(drop);
+    let error = error.expect_err("no address").to_string();
+    assert_eq!(error, "`envelope_from` in [mail] is no address: `nobody`");
 }
 
 #[tokio::test(flavor = "multi_thread")]
