@@ -102,7 +102,7 @@ pub(super) fn make(
     };
     let ox = Ox {
         authority: format!("{}:{}", origin.host, origin.port),
-        request: Request::new(&url).map_err(|why| wrong(&why))?,
+        request: Request::new(&url, text).map_err(|why| wrong(&why))?,
         origin,
         timeout,
         tries,

@@ -56,21 +56,19 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// What a URL says; an error cites nothing of it.
-    pub(super) fn new(url: &Url) -> Result<Self, String> {
+    /// What a URL says, and the text that it was written as; an error cites nothing of it.
+    pub(super) fn new(url: &Url, written: &str) -> Result<Self, String> {
         let target = &url[Position::BeforePath..Position::AfterQuery];
         let uri = target
             .parse()
             .map_err(|_| "its path cannot be sent".to_owned())?;
-        let mut host = url.host_str().unwrap_or_default().to_owned();
-        if let Some(port) = url.port() {
-            host = format!("{host}:{port}");
-        }
+        let authority = Authority::of(written);
+        let host = authority.host_header(url);
         let host = HeaderValue::try_from(host).map_err(|_| "its host cannot be sent".to_owned())?;
         Ok(Self {
             uri,
             host,
-            authorization: authorization(url)?,
+            authorization: authority.authorization()?,
         })
     }
 
@@ -96,19 +94,64 @@ impl Request {
     }
 }
 
-/// The user and the password of a URL. Without a password there is none: so it is in Dovecot.
-fn authorization(url: &Url) -> Result<Option<HeaderValue>, String> {
-    let Some(password) = url.password().filter(|_| !url.username().is_empty()) else {
-        return Ok(None);
-    };
-    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
-    pair.push(b':');
-    pair.extend(percent_decode_str(password));
-    let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
-    let mut value =
-        HeaderValue::try_from(basic).map_err(|_| "its user cannot be sent".to_owned())?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+/// User, password, host and port as they were written: Dovecot sends a port that is the usual one,
+/// and a password that is empty, neither of which is there any more in a URL that was parsed.
+struct Authority<'a> {
+    user: &'a str,
+    password: Option<&'a str>,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// The authority of a text that is a URL.
+    fn of(url: &'a str) -> Self {
+        let behind = url.split_once(':').map_or(url, |(_, behind)| behind);
+        let behind = behind.trim_start_matches(['/', '\\']);
+        let end = behind.find(['/', '\\', '?', '#']);
+        let authority = &behind[..end.unwrap_or(behind.len())];
+        let (login, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = match login.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (login, None),
+        };
+        // An address of IPv6 has colons, too.
+        let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let with_port = place.rsplit_once(':').filter(|(_, port)| is_port(port));
+        let (host, port) = with_port.unwrap_or((place, ""));
+        Self {
+            user,
+            password,
+            host,
+            port: port.parse().ok(),
+        }
+    }
+
+    fn host_header(&self, url: &Url) -> String {
+        let parsed = url.host_str().unwrap_or_default();
+        let is_written = self.host.starts_with('[') || self.host.eq_ignore_ascii_case(parsed);
+        // A name that Dovecot would not take is sent as it is looked up.
+        let host = if is_written { self.host } else { parsed };
+        match self.port {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// Without a password, or without a user, there is none: so it is in Dovecot.
+    fn authorization(&self) -> Result<Option<HeaderValue>, String> {
+        let Some(password) = self.password.filter(|_| !self.user.is_empty()) else {
+            return Ok(None);
+        };
+        let mut pair: Vec<u8> = percent_decode_str(self.user).collect();
+        pair.push(b':');
+        pair.extend(percent_decode_str(password));
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let mut value =
+            HeaderValue::try_from(basic).map_err(|_| "its user cannot be sent".to_owned())?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
 }
 
 /// The body for an event.

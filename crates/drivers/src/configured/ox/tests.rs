@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use dovecast_dispatch::driver::{Attempt, Outcome, Part, Target};
+use hyper::header::{AUTHORIZATION, HOST};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::request::Request;
 use crate::configured::Surroundings;
 use crate::configured::tests::{Lines, block, delivery};
 use crate::http::sockets::Sockets;
@@ -67,6 +71,36 @@ fn asked_for() -> Value {
 async fn attempt(target: &Arc<dyn Target>, event: Value) -> Attempt {
     let mut courier = Arc::clone(target).open();
     courier.deliver(&delivery(&[event], Part::WHOLE)).await
+}
+
+#[test]
+fn host_and_login_are_sent_as_they_are_written() {
+    for (url, host, login) in [
+        ("http://ox.example.org/n", "ox.example.org", None),
+        ("http://ox.example.org:80/n", "ox.example.org:80", None),
+        ("https://OX.example.org:443?n", "OX.example.org:443", None),
+        ("http://ox.example.org:/n", "ox.example.org", None),
+        ("http://10.0.0.1:08009", "10.0.0.1:8009", None),
+        ("http://[::1]/n", "[::1]", None),
+        ("http://[::1]:80/n", "[::1]:80", None),
+        ("http://login:@h/", "h", Some("login:")),
+        ("http://login@h/", "h", None),
+        ("http://:pass@h/", "h", None),
+        ("http://l%40x:p%3Aa:b@h:80/@", "h:80", Some("l@x:p:a:b")),
+        (
+            "http://b\u{fc}cher.example:80/",
+            "xn--bcher-kva.example:80",
+            None,
+        ),
+    ] {
+        let parsed = url::Url::parse(url).expect(url);
+        let request = Request::new(&parsed, url).expect(url).put(Vec::new());
+        let headers = request.headers();
+        assert_eq!(headers[HOST], host, "{url}");
+        let sent = headers.get(AUTHORIZATION).map(|sent| sent.as_bytes());
+        let expected = login.map(|login| format!("Basic {}", BASE64_STANDARD.encode(login)));
+        assert_eq!(sent, expected.as_deref().map(str::as_bytes), "{url}");
+    }
 }
 
 #[tokio::test]
