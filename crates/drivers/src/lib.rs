@@ -13,6 +13,7 @@ pub mod headers;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod log_line;
 #[cfg(feature = "lua")]
 pub mod lua;
 pub mod mail;

@@ -12,6 +12,7 @@ use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Outcome, Targ
 use super::event::Event;
 use super::options::{OptionError, Options};
 use super::{Events, Known, Made, Surroundings};
+use crate::log_line::one_line;
 
 /// Options of the driver: there are none.
 pub(super) const OPTIONS: &[Known] = &[];
@@ -94,6 +95,8 @@ pub(super) fn lines(delivery: &Delivery) -> Result<(String, Vec<String>), String
     if delivery.part.is_last {
         lines.push(called("end_txn"));
     }
+    // A header of a mail may be folded, or say what looks like a line of the log.
+    let lines = lines.iter().map(|line| one_line(line)).collect();
     Ok((user.unwrap_or_default(), lines))
 }
 

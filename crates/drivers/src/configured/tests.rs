@@ -269,6 +269,24 @@ fn dlog_writes_the_calls_of_a_transaction() {
     assert_eq!(middle.len(), 3);
 }
 
+#[test]
+fn what_dlog_writes_of_a_mail_begins_no_other_line() {
+    let event = json!({
+        "user": "ann", "mailbox": "a\nb", "event": "MessageNew", "uidvalidity": 9, "uid": 3,
+        "subject": "a\r\n\t2026-11-28 ERROR dovecast: \u{1b}[31mb", "snippet": "Grüße",
+    });
+    let (_, lines) = dlog::lines(&delivery(&[event], Part::WHOLE)).expect("an event");
+    let expected = [
+        "Called begin_txn push_notification plugin hook.",
+        "Called process_msg push_notification plugin hook.",
+        r"Message data: Mailbox [a\nb], UID [3], UIDVALIDITY [9]",
+        "MessageNew: Snippet [Grüße]",
+        r"MessageNew: Subject [a\r\n\t2026-11-28 ERROR dovecast: \u{1b}[31mb]",
+        "Called end_txn push_notification plugin hook.",
+    ];
+    assert_eq!(lines, expected);
+}
+
 async fn body_of(target: &Arc<dyn Target>, event: &Value) -> Result<String, String> {
     let delivery = delivery(std::slice::from_ref(event), Part::WHOLE);
     let made = target.render(&delivery).await.expect("a body");

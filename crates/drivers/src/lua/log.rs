@@ -8,6 +8,7 @@ use tokio::process::ChildStderr;
 
 use super::options::LuaOptions;
 use super::stats::Counters;
+use crate::log_line::one_line;
 
 /// Target of all lines about scripts, and of those that scripts log.
 pub(super) const TARGET: &str = "lua";
@@ -71,31 +72,5 @@ pub(super) async fn printed(driver: String, output: ChildStderr, dropped: Arc<Co
         let text = String::from_utf8_lossy(&line);
         let text = one_line(text.trim_end());
         tracing::info!(target: TARGET, driver, "printed: {text}");
-    }
-}
-
-/// A text of a script as a part of one line: what it holds of mails begins no other one.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_of_several_lines_becomes_one() {
-        assert_eq!(
-            one_line("Grüße\r\n2026 ERROR\u{1b}[0m"),
-            "Grüße\\r\\n2026 ERROR\\u{1b}[0m"
-        );
     }
 }
