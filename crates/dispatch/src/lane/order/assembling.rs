@@ -82,14 +82,12 @@ impl Line {
         // The ledger gives nothing more of a key while something of it is claimed. Otherwise it
         // gives what follows what was just read.
         let is_divided = self.has_rows() && self.waiting.iter().any(Item::is_owed);
-        let id = first.transaction_id();
         // The last event of a part is kept back, so that the end can be told with it.
-        let is_kept_back = events == 1 && id.is_some_and(|id| self.open.has_part_of(id));
+        let is_part = events > 1;
         gathering.is_ready()
             || ends == Ends::NotAwaited
             || is_divided
-            || (is_crowded && !is_kept_back)
-            || (self.is_full() && events > 1)
+            || (is_part && (is_crowded || self.is_full()))
     }
 
     /// Whether so much waits that the key's events are not waited for as long.

@@ -284,6 +284,18 @@ fn in_a_crowd_the_last_event_of_what_is_lost_is_kept_back() {
 }
 
 #[test]
+fn in_a_crowd_an_event_that_is_alone_is_kept_back() {
+    let mut lines = Lines::new();
+    lines.order.waiting += OPEN;
+    assert_eq!(lines.enter((0, 1, false), Ends::Awaited), None);
+    let later = Instant::now() + CUT_OFF_FULL + Duration::from_secs(1);
+    let first = lines.order.take_open(later, ALONE).pop();
+    let first = first.expect("a transaction that was cut off");
+    lines.order.waiting -= OPEN;
+    assert_eq!(lines.deliver(first), (vec![0], part(true, true, false)));
+}
+
+#[test]
 fn a_live_event_of_what_is_cut_off_takes_all_of_it_along() {
     let (mut lines, first, later) = cut_off();
     // Before what the ledger owes of it.
