@@ -1,8 +1,7 @@
 //! The mail that tells of a notification, and which notifications are told by none.
 //!
 //! It says that a program has written it (`Auto-Submitted`, RFC 3834), so that nothing answers, and
-//! its Message-ID is the same each time it is sent. Its return path is null (RFC 5321 section
-//! 4.5.5) unless the operator has a mailbox for bounces.
+//! its Message-ID is the same each time it is sent.
 
 use std::time::SystemTime;
 
@@ -70,6 +69,7 @@ struct Event {
     message_id: Option<String>,
     from_address: Option<String>,
     from: Option<String>,
+    user: Option<String>,
 }
 
 /// Why a notification is told by no mail; `None`: it is told.
@@ -90,6 +90,10 @@ fn why(notification: &Notification, server: &Server) -> Option<&'static str> {
     }
     // What cannot be read says nothing about a mail of ours.
     let event: Event = serde_json::from_slice(&notification.message).unwrap_or_default();
+    // A bounce is a new mail: told of to where the bounced one went, it would make the next.
+    if event.user.is_some_and(|user| server.gets_bounces(&user)) {
+        return Some("not sent: it came to the address that mails are sent from");
+    }
     let is_ours = if let Some(id) = &event.message_id {
         server.is_message_id(id)
     } else if let Some(from) = event.from_address.or(event.from) {

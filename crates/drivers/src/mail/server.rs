@@ -48,7 +48,7 @@ pub struct MailOptions {
     pub login: Option<(String, String)>,
     /// Sender: an address, or a name and an address.
     pub from: String,
-    /// Address that bounces go to (`MAIL FROM`); `None`: there are none.
+    /// Address that bounces go to (`MAIL FROM`); `None`: that of the sender, empty: there are none.
     pub envelope_from: Option<String>,
     /// Domains whose addresses may be written to; `*`: all. Empty: none.
     pub recipients: Vec<String>,
@@ -111,10 +111,14 @@ impl Server {
     pub(super) fn new(options: &MailOptions) -> Result<Self, MailError> {
         let from = options.from.parse();
         let from: Mailbox = from.map_err(|_| MailError::From(options.from.clone()))?;
-        let envelope_from = options.envelope_from.as_ref().map(|text| {
-            let address = text.parse();
-            address.map_err(|_| MailError::EnvelopeFrom(text.clone()))
-        });
+        let envelope_from = match options.envelope_from.as_deref() {
+            None => Some(from.email.clone()),
+            Some("") => None,
+            Some(text) => {
+                let address = text.parse();
+                Some(address.map_err(|_| MailError::EnvelopeFrom(text.to_owned()))?)
+            }
+        };
         let bad = |text: &String| text.chars().any(char::is_control) || !text.is_ascii();
         if let Some(list_id) = options.list_id.as_ref().filter(|text| bad(text)) {
             return Err(MailError::ListId(list_id.clone()));
@@ -135,7 +139,7 @@ impl Server {
         Ok(Self {
             authority: format!("{}:{port}", options.server),
             from,
-            envelope_from: envelope_from.transpose()?,
+            envelope_from,
             recipients: options.recipients.clone(),
             places: Semaphore::new(MAX_CONNECTIONS),
             list_id: options.list_id.clone(),
@@ -153,8 +157,16 @@ impl Server {
         &self.from
     }
 
-    /// From whom and to whom a mail goes, whatever its head says. Without an address no bounce
-    /// comes back: it would be a new mail, to be told of, where it comes into a mailbox that is.
+    /// Whether a mailbox is one that bounces come to.
+    pub(super) fn gets_bounces(&self, user: &str) -> bool {
+        let sender = Some(&self.from.email);
+        let addresses = self.envelope_from.iter().chain(sender);
+        addresses
+            .map(ToString::to_string)
+            .any(|address| address.eq_ignore_ascii_case(user))
+    }
+
+    /// From whom and to whom a mail goes, whatever its head says.
     pub(super) fn envelope(&self, to: &Mailbox) -> Result<Envelope, lettre::error::Error> {
         Envelope::new(self.envelope_from.clone(), vec![to.email.clone()])
     }

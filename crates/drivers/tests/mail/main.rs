@@ -118,9 +118,10 @@ async fn a_mail_says_what_it_is_and_nothing_of_a_notification_becomes_a_header()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_bounce_comes_back_unless_there_is_a_mailbox_for_them() {
+async fn bounces_go_to_the_sender_or_where_the_operator_wants_them() {
     for (envelope_from, expected) in [
-        (None, "MAIL FROM:<>"),
+        (None, "MAIL FROM:<noreply@example.org>"),
+        (Some(""), "MAIL FROM:<>"),
         (
             Some("bounces@example.org"),
             "MAIL FROM:<bounces@example.org>",
@@ -239,6 +240,11 @@ async fn a_mail_of_ours_is_told_by_none() {
         ("FlagsSet", json!({"flags": ["\\Seen"]})),
         ("MessageRead", json!({})),
         ("MessageNew", json!({"mailbox": "INBOX", "uid": 7})),
+        // A bounce of one of ours.
+        (
+            "MessageNew",
+            json!({"user": "NoReply@example.org", "messageID": "<b@mx>", "from": "MAILER-DAEMON@mx"}),
+        ),
     ] {
         let made = attempt(&target, &delivery(1, event_type, &message)).await;
         assert_eq!(made.outcome, Outcome::Delivered, "{message}");
