@@ -3,28 +3,33 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use dovecast_store::AccountId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::{Operations, Refusal, Result, Tenant};
 
-/// Most large reads of one account at a time, until their answers are sent: a page of a person asks
-/// for a few lists at once.
+/// Most large reads of one account at a time, until their answers are sent.
 const ACCOUNT_READS: usize = 4;
 /// Most large reads of all accounts that are made at a time: each may have tens of megabytes in
 /// memory. An answer that is sent counts for its account only, so that whoever reads slowly keeps
 /// nobody else from asking.
 const READS: usize = 16;
-/// When a read that is refused may be asked for again: most are made in less.
+/// How long a read waits for its place: most are made in less than a tenth of a second, so that
+/// only answers which nobody reads keep others waiting for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// When a read that is refused may be asked for again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
+/// Accounts that are remembered before those are forgotten that read nothing.
+const FIRST_SWEEP: usize = 64;
 
 /// Large reads that are under way.
 #[derive(Debug)]
 pub(super) struct Reads {
-    of_accounts: Mutex<HashMap<AccountId, usize>>,
+    of_accounts: Mutex<HashMap<AccountId, Weak<Semaphore>>>,
     in_all: Arc<Semaphore>,
     refused: AtomicU64,
 }
@@ -32,14 +37,8 @@ pub(super) struct Reads {
 /// Place of a large read, given back when it is dropped.
 #[derive(Debug)]
 pub struct ReadPlace {
-    _of_account: AccountPlace,
+    _of_account: OwnedSemaphorePermit,
     in_all: Option<OwnedSemaphorePermit>,
-}
-
-#[derive(Debug)]
-struct AccountPlace {
-    reads: Arc<Reads>,
-    account: AccountId,
 }
 
 impl Default for Reads {
@@ -58,36 +57,39 @@ impl Reads {
         self.refused.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(self: &Arc<Self>, account: AccountId) -> Result<ReadPlace> {
-        let of_account = self.take_of(account).ok_or_else(|| {
-            self.refuse(format!(
+    /// Takes a place, those who have asked before first; refused after a while.
+    pub(super) async fn take(&self, account: AccountId) -> Result<ReadPlace> {
+        let of_account = self.places_of(account).acquire_owned();
+        let Ok(Ok(of_account)) = timeout(PATIENCE, of_account).await else {
+            return Err(self.refuse(format!(
                 "{ACCOUNT_READS} lists or explanations of this account are under way, and there may be no more; ask again later"
-            ))
-        })?;
-        let in_all = Arc::clone(&self.in_all).try_acquire_owned();
-        let in_all = in_all.map_err(|_| {
-            self.refuse(format!(
+            )));
+        };
+        let in_all = Arc::clone(&self.in_all).acquire_owned();
+        let Ok(Ok(in_all)) = timeout(PATIENCE, in_all).await else {
+            return Err(self.refuse(format!(
                 "{READS} lists or explanations are under way, and there may be no more; ask again later"
-            ))
-        })?;
+            )));
+        };
         Ok(ReadPlace {
             _of_account: of_account,
             in_all: Some(in_all),
         })
     }
 
-    fn take_of(self: &Arc<Self>, account: AccountId) -> Option<AccountPlace> {
-        let mut of_accounts = self
-            .of_accounts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let reads = of_accounts.entry(account).or_default();
-        if *reads >= ACCOUNT_READS {
-            return None;
+    /// The places of an account, which are there as long as somebody has or wants one.
+    fn places_of(&self, account: AccountId) -> Arc<Semaphore> {
+        let of_accounts = self.of_accounts.lock();
+        let mut of_accounts = of_accounts.unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = of_accounts.get(&account).and_then(Weak::upgrade) {
+            return places;
         }
-        *reads += 1;
-        let reads = Arc::clone(self);
-        Some(AccountPlace { reads, account })
+        if of_accounts.len() >= FIRST_SWEEP {
+            of_accounts.retain(|_, places| places.strong_count() > 0);
+        }
+        let places = Arc::new(Semaphore::new(ACCOUNT_READS));
+        of_accounts.insert(account, Arc::downgrade(&places));
+        places
     }
 
     fn refuse(&self, reason: String) -> Refusal {
@@ -104,23 +106,10 @@ impl ReadPlace {
     }
 }
 
-impl Drop for AccountPlace {
-    fn drop(&mut self) {
-        let of_accounts = self.reads.of_accounts.lock();
-        let mut of_accounts = of_accounts.unwrap_or_else(PoisonError::into_inner);
-        if let Some(reads) = of_accounts.get_mut(&self.account) {
-            *reads -= 1;
-            if *reads == 0 {
-                of_accounts.remove(&self.account);
-            }
-        }
-    }
-}
-
 impl Operations {
     /// The place of a read whose answer may have megabytes, until it is dropped.
-    pub fn read_place(&self, tenant: &Tenant) -> Result<ReadPlace> {
-        self.parts.quotas.0.reads.take(tenant.id())
+    pub async fn read_place(&self, tenant: &Tenant) -> Result<ReadPlace> {
+        self.parts.quotas.0.reads.take(tenant.id()).await
     }
 }
 
@@ -130,7 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn account(number: u128) -> AccountId {
+    fn account(number: usize) -> AccountId {
+        let number = u128::try_from(number).expect("a number");
         AccountId::from(Uuid::from_u128(number))
     }
 
@@ -141,37 +131,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_account_reads_a_few_lists_at_a_time_and_another_has_its_own() {
-        let reads = Arc::new(Reads::default());
-        let take = |of| reads.take(account(of));
-        let mut held: Vec<_> = (0..ACCOUNT_READS)
-            .map(|_| take(1).expect("a place"))
-            .collect();
-        let reason = refused(take(1));
+    #[tokio::test(start_paused = true)]
+    async fn an_account_reads_a_few_lists_at_a_time_and_another_has_its_own() {
+        let reads = Reads::default();
+        let mut held = Vec::new();
+        for _ in 0..ACCOUNT_READS {
+            held.push(reads.take(account(1)).await.expect("a place"));
+        }
+        let reason = refused(reads.take(account(1)).await);
         assert!(reason.contains("of this account"), "{reason}");
-        assert!(take(2).is_ok());
+        assert!(reads.take(account(2)).await.is_ok());
         // An answer that is made, and not sent, counts for its account.
         held.iter_mut().for_each(ReadPlace::made);
-        refused(take(1));
-        held.pop();
-        assert!(take(1).is_ok());
-        drop(held);
+        refused(reads.take(account(1)).await);
+        // Who waits gets the place that is given back.
+        let last = held.pop();
+        let (taken, ()) = tokio::join!(reads.take(account(1)), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            drop(last);
+        });
+        assert!(taken.is_ok());
         assert_eq!(reads.refused(), 2);
-        assert!(reads.of_accounts.lock().expect("no panic").is_empty());
     }
 
-    #[test]
-    fn all_accounts_together_have_so_many_reads_that_are_not_made() {
-        let reads = Arc::new(Reads::default());
-        let take = |of: usize| reads.take(account(u128::try_from(of).expect("a number")));
-        let mut held: Vec<_> = (0..READS).map(|of| take(of).expect("a place")).collect();
-        let reason = refused(take(READS));
+    #[tokio::test(start_paused = true)]
+    async fn all_accounts_together_have_so_many_reads_that_are_not_made() {
+        let reads = Reads::default();
+        let mut held = Vec::new();
+        for of in 0..READS {
+            held.push(reads.take(account(of)).await.expect("a place"));
+        }
+        let reason = refused(reads.take(account(READS)).await);
         assert!(reason.contains(&READS.to_string()), "{reason}");
         held[0].made();
-        assert!(take(READS).is_ok());
-        // Who was refused holds nothing.
-        drop(held);
-        assert!(reads.of_accounts.lock().expect("no panic").is_empty());
+        assert!(reads.take(account(READS)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn accounts_that_read_nothing_are_forgotten() {
+        let reads = Reads::default();
+        let held = reads.take(account(0)).await;
+        for of in 1..10 * FIRST_SWEEP {
+            assert!(reads.take(account(of)).await.is_ok());
+        }
+        let known = reads.of_accounts.lock().expect("no panic");
+        assert!(known.len() <= FIRST_SWEEP && known.contains_key(&account(0)));
+        assert!(held.is_ok());
     }
 }

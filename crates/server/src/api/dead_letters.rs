@@ -119,7 +119,7 @@ pub(crate) async fn list(
             ApiError::parameter("before", format!("`{text}` is not the id of a dead letter"))
         })?),
     };
-    let place = api.operations.read_place(&tenant)?;
+    let place = api.operations.read_place(&tenant).await?;
     let page = api.operations.dead_letters(&own, before, limit).await?;
     let endpoint = own.endpoint().id;
     let letters = page.letters.into_iter();

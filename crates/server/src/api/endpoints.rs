@@ -82,7 +82,7 @@ pub(crate) async fn list(
     query: Query,
 ) -> Result<HeldAnswer<EndpointList>, ApiError> {
     let wanted = query.endpoints()?;
-    let place = api.operations.read_place(&tenant)?;
+    let place = api.operations.read_place(&tenant).await?;
     let page = api.operations.endpoints(&tenant, &wanted).await?;
     let part = Part {
         limit: wanted.limit,

@@ -141,7 +141,7 @@ pub(crate) async fn explain(
             (past(&api, &tenant, name).await?, name.endpoint)
         }
     };
-    let _place = api.operations.read_place(&tenant)?;
+    let _place = api.operations.read_place(&tenant).await?;
     let mut data = Vec::new();
     let show = |explained: Explanation| {
         if of.is_none_or(|of| of == explained.endpoint.id.0) {

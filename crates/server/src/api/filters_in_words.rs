@@ -157,7 +157,7 @@ pub(crate) async fn list_all(
             |_| ApiError::parameter("after", format!("`{text}` is not the id of an endpoint"));
         text.parse().map_err(bad)
     });
-    let place = api.operations.read_place(&tenant)?;
+    let place = api.operations.read_place(&tenant).await?;
     let page = api.operations.filters_in_words(&tenant, after.transpose()?);
     let page = page.await?;
     let list = FilterWordsList {
