@@ -273,6 +273,12 @@ fn dlog_writes_the_same_calls_as_dovecots(on: Installation) -> Result<()> {
             let is_of_mail = |call: &str| call.starts_with("Flags") || call.starts_with("Message");
             ours.retain(|call| call.starts_with("Message data") || !is_of_mail(call));
         }
+        // A header with the end of a line breaks Dovecot's line there; in ours that is escaped.
+        for call in &mut ours {
+            if let Some((line, _)) = call.split_once("\\n") {
+                *call = line.to_owned();
+            }
+        }
         (calls(&dovecot.debug_log()), ours)
     };
     // Both write while this reads: whole is what has the end of each transaction, equal or not.

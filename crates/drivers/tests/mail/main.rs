@@ -96,7 +96,8 @@ async fn a_mail_says_what_it_is_and_nothing_of_a_notification_becomes_a_header()
     let taken = server.taken();
     assert_eq!(taken.len(), 1, "{taken:?}");
     let mail = &taken[0];
-    assert_eq!((&*mail.from, &*mail.to), ("", "ann@example.org"));
+    let envelope = (&*mail.from, &*mail.to);
+    assert_eq!(envelope, ("noreply@example.org", "ann@example.org"));
     for (name, expected) in [
         ("From", Some("dovecast <noreply@example.org>")),
         ("To", Some("Ann <ann@example.org>")),

@@ -114,7 +114,7 @@ push_notification other {
   cache_ttl = 10s
 }
 ",
-        &["dlog", "lua", "ox", "ox"],
+        &["ox", "lua", "dlog", "ox"],
         &[
             "[push_notification.ox]\ndriver = \"ox\"\nox_url = \"http://own/n\"\nox_user_from_metadata = \"yes\"\nox_cache_ttl = \"10s\"\n",
             "[push_notification.lua]\ndriver = \"lua\"\nlua_file = \"/etc/dovecot/push.lua\"\n",
