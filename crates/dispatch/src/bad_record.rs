@@ -2,48 +2,19 @@
 //! of the record. Where very many come, only the first of each minute are: the others are counted,
 //! and in the log for as long as that keeps them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use dovecast_log::{Log, Record};
 use dovecast_notification::NotificationId;
 
 use crate::ledger::{DeadLetter, Happened, Ledger, RecordPlace};
-use crate::locks::Lock;
 use crate::shared::Shared;
 use crate::stats::count;
 
 /// Bytes that are kept of a record that is no notification: enough to see what it is, and little
 /// where somebody sends very many.
 const KEPT_BYTES: usize = 4096;
-
-/// Records of a minute that become dead letters: who sends nonsense fills no database with it.
-const KEPT_A_MINUTE: u32 = 10_000;
-/// The time after which so many may again.
-const MINUTE: Duration = Duration::from_mins(1);
-
-/// How many records of this minute have become dead letters.
-#[derive(Debug)]
-pub(crate) struct Buried(Lock<(Option<Instant>, u32)>);
-
-impl Default for Buried {
-    fn default() -> Self {
-        Self(Lock::new("buried", (None, 0)))
-    }
-}
-
-impl Buried {
-    /// Whether one more may become a dead letter.
-    fn take(&self, now: Instant) -> bool {
-        let mut state = self.0.lock();
-        let (since, count) = &mut *state;
-        if since.is_none_or(|since| now.saturating_duration_since(since) >= MINUTE) {
-            (*since, *count) = (Some(now), 0);
-        }
-        *count = count.saturating_add(1);
-        *count <= KEPT_A_MINUTE
-    }
-}
 
 /// What is kept of a record that is no notification.
 fn beginning(value: &Bytes) -> Bytes {
@@ -107,17 +78,6 @@ pub(crate) fn bury<L: Log + Clone, S: Ledger>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_minute_so_many_records_become_dead_letters() {
-        let (buried, now) = (Buried::default(), Instant::now());
-        for minute in 0..3 {
-            let now = now + minute * MINUTE;
-            let kept = (0..3 * KEPT_A_MINUTE).filter(|_| buried.take(now));
-            assert_eq!(kept.count(), KEPT_A_MINUTE as usize);
-            assert!(!buried.take(now + MINUTE / 2));
-        }
-    }
 
     #[test]
     fn of_a_long_record_the_beginning_is_kept_and_text_stays_text() {

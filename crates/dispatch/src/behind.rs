@@ -177,6 +177,18 @@ impl Behind {
         self.unknown.insert(of);
     }
 
+    /// What the ledger knows besides is of no concern: deliveries go in any order.
+    pub(crate) fn ask_nothing(&mut self) {
+        self.unknown.clear();
+    }
+
+    /// Whether the recorder knows that a record is part of a range.
+    pub(crate) fn covers(&self, topic: &Arc<str>, partition: u32, offset: u64) -> bool {
+        let ranges = self.ranges.get(&(Arc::clone(topic), partition));
+        let is_in = |range: &Growing| (range.start..range.recorded).contains(&offset);
+        ranges.is_some_and(|ranges| ranges.iter().any(is_in))
+    }
+
     pub(crate) fn unknown(&self) -> Vec<TopicPartition> {
         self.unknown.iter().cloned().collect()
     }

@@ -57,6 +57,9 @@ async fn grow<L: Log + Clone, S: Ledger>(
         let is_ordered = lane.state().gate.endpoint().is_ordered;
         if is_ordered {
             take_over::ask(shared, lane, readers).await;
+        } else if let Some(behind) = &mut lane.state().behind {
+            // Asked for while it was in order.
+            behind.ask_nothing();
         }
         let (ranges, covered) = match lane.state().behind.as_mut() {
             Some(behind) => {
@@ -252,10 +255,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
 /// How far a lane is.
 enum CaughtUp {
-    /// It is behind no more.
+    /// The lane is behind no more.
     Yes,
-    /// It has more to read at once.
+    /// There is more to read at once.
     HasGrown,
+    /// The lane has to wait, or for what is under way.
     No,
 }
 

@@ -257,7 +257,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
         } = matched;
         // What was found is in order, if it is, since before it was found.
         shared.learn_ordered();
-        if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found.wanted)) {
+        if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found)) {
             // To be offered to all of them, also where that is a second time.
             shared.panicked("consume", &panicked);
         }

@@ -174,12 +174,13 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                     if !std::mem::replace(&mut is_counted, true) {
                         count(&self.counters.matched, 1);
                     }
-                    if endpoint.is_active && self.is_behind(endpoint.id) {
+                    match self.is_in_range(endpoint, live) {
+                        // The reader of the range asks for the condition, too.
+                        Some(true) => count(&self.counters.deferred, 1),
                         // What comes behind it is part of a range already, which may be delivered
                         // by now.
-                        self.owe(endpoint, live);
-                    } else {
-                        self.offer_read(endpoint, live).await;
+                        Some(false) => self.owe(endpoint, live),
+                        None => self.offer_read(endpoint, live).await,
                     }
                 }
                 Verdict::Fails => {}
@@ -223,6 +224,16 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             self.not_run(notification, id);
         }
         mismatch.is_none()
+    }
+
+    /// Whether a notification is part of a range of an endpoint; `None`: the endpoint is not behind,
+    /// or takes nothing.
+    fn is_in_range(&self, endpoint: &Endpoint, live: &Live) -> Option<bool> {
+        let lane = self.lanes().get(&endpoint.id).cloned();
+        let lane = lane.filter(|_| endpoint.is_active)?;
+        let state = lane.state();
+        let behind = state.behind.as_ref()?;
+        Some(behind.covers(&live.topic, live.partition, live.offset))
     }
 
     fn is_behind(&self, id: EndpointId) -> bool {

@@ -1,9 +1,9 @@
 //! What has happened to deliveries, until it is written to the ledger (the database), and which
 //! offsets of the log may be committed after that.
 //!
-//! Everything of a group is in `happened` before the group counts as done, or with what is `missed`.
-//! So looking for groups that are done first, then having lanes told of what they have missed, and
-//! taking what has happened afterwards, gets all that belongs to them.
+//! Everything of a group is in `happened` before the group counts as done, or with what lanes have
+//! `missed`. So looking for groups that are done first, then deferring what was missed, and taking
+//! what has happened afterwards, gets all that belongs to them.
 //! Nothing here writes: that is `recording`.
 
 use std::collections::{BTreeMap, VecDeque};

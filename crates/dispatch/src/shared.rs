@@ -11,9 +11,9 @@ use dovecast_notification::{BadNotification, EndpointId, Notification};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::bad_record::Buried;
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
+use crate::buried::Buried;
 use crate::endpoint::{Directory, Endpoint};
 use crate::evaluator::Evaluator;
 use crate::hanging::Hanging;

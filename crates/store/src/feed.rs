@@ -211,7 +211,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// It has deleted an endpoint: who removes what that leaves is told.
+    /// Has what a deleted endpoint leaves removed, once this is committed.
     pub(crate) fn leaves_rows(&mut self) {
         self.leaves_rows = true;
     }

@@ -147,7 +147,7 @@ pub struct Store {
     pub(crate) keys: Arc<Keys>,
     /// Held while a key replaces another.
     pub(crate) rotating: Arc<tokio::sync::Mutex<()>>,
-    /// This process has deleted endpoints.
+    /// Woken when this process has deleted endpoints.
     pub(crate) gone: Arc<tokio::sync::Notify>,
 }
 

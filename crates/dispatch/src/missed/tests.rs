@@ -1,9 +1,15 @@
+//! What a lane notes of records that it misses, and how its ranges grow by that.
+
+use std::sync::Arc;
+
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use super::*;
 use crate::behind::Part;
 use crate::driver::nowhere;
+use crate::endpoint::Endpoint;
+use crate::lane::State;
 
 fn of() -> TopicPartition {
     TopicPartition {
@@ -63,6 +69,23 @@ fn only_a_lane_that_is_behind_need_not_be_asked() {
         .map(|one| (one.first, one.last, one.records))
         .collect();
     assert_eq!(stretches, [(5, 9, 2), (2, 2, 1)]);
+}
+
+#[test]
+fn a_record_is_in_a_range_when_the_recorder_knows_that() {
+    let mut state = lane(false);
+    missed(&mut state, &[stretch(3, 7)]);
+    let shed = state.miss(&[stretch(8, 9)]);
+    let covers = |state: &State, offset| {
+        let behind = state.behind.as_ref().expect("it is behind");
+        behind.covers(&of().topic, 0, offset)
+    };
+    assert_eq!(
+        [2, 3, 5, 7, 8].map(|at| covers(&state, at)),
+        [false, true, true, true, false]
+    );
+    state.recorded(&shed);
+    assert!(covers(&state, 8) && !covers(&state, 10));
 }
 
 #[test]

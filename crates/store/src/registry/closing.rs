@@ -31,10 +31,9 @@ const SELECT: &str = "SELECT id, number, created_ms, closed_ms, \
 const USERS: &str = "DELETE FROM account_user WHERE id IN \
     (SELECT id FROM account_user WHERE account_id = $1 LIMIT $2)";
 /// What persons of mail push have whose context is the account ($1: its number).
-const OF_PERSONS: [&str; 4] = [
+const OF_PERSONS: [&str; 3] = [
     "DELETE FROM push_session WHERE token_hash IN \
         (SELECT token_hash FROM push_session WHERE context = $1 LIMIT $2)",
-    "DELETE FROM api_token WHERE id IN (SELECT id FROM api_token WHERE context = $1 LIMIT $2)",
     "DELETE FROM push_subscription WHERE id IN \
         (SELECT id FROM push_subscription WHERE context = $1 LIMIT $2)",
     "DELETE FROM push_credential WHERE id IN \
@@ -170,8 +169,6 @@ impl Store {
             for statement in OF_PERSONS {
                 self.delete_in_steps(statement, number.to_owned()).await?;
             }
-            // Of persons, too.
-            self.token_owners.forget();
         }
         Ok(endpoints)
     }
@@ -213,8 +210,10 @@ impl Store {
             return Ok(None);
         };
         let account: AccountId = row::id(&found, "id")?;
-        let tokens = sqlx::query("DELETE FROM api_token WHERE account_id = $1")
+        // Those of its persons of mail push, too.
+        let tokens = sqlx::query("DELETE FROM api_token WHERE account_id = $1 OR context = $2")
             .bind(account.to_string())
+            .bind(number)
             .execute(&mut *change.tx)
             .await?;
         let endpoints = sqlx::query(

@@ -249,8 +249,8 @@ impl Store {
         Ok(endpoint)
     }
 
-    /// Deletes an endpoint and its filter; [`Store::sweep_gone`] removes what it leaves. `false`: the
-    /// account has none of this id.
+    /// Deletes an endpoint and its filter; [`Store::sweep_gone`] removes what it leaves. `false`:
+    /// the account has none of this id.
     pub async fn delete_endpoint(&self, account: AccountId, id: EndpointId) -> Result<bool> {
         let mut change = self.change().await?;
         let done = sqlx::query("DELETE FROM endpoint WHERE id = $1 AND account_id = $2")

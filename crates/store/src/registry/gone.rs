@@ -32,7 +32,8 @@ const OF_ENDPOINT_ROWS: [(&str, &str); 3] = [
 
 const GONE: &str = "INSERT INTO gone_endpoint (endpoint_id, sweep_ms) VALUES ($1, $2) \
     ON CONFLICT (endpoint_id) DO UPDATE SET sweep_ms = excluded.sweep_ms";
-/// What is due further ahead than any sweep was written by a clock that was ahead.
+/// What is due at twice the time, or later, was written by a clock that was ahead; those of nodes
+/// differ by less.
 const DUE: &str = "SELECT endpoint_id, sweep_ms, \
     (SELECT COUNT(*) FROM endpoint WHERE endpoint.id = gone_endpoint.endpoint_id) AS is_back \
     FROM gone_endpoint WHERE sweep_ms <= $1 OR sweep_ms > $2 ORDER BY sweep_ms LIMIT $3";
@@ -68,7 +69,7 @@ impl Store {
             let now_ms = self.clock.now_ms();
             let due = sqlx::query(DUE)
                 .bind(now_ms)
-                .bind(now_ms.saturating_add(LATE_MS))
+                .bind(now_ms.saturating_add(2 * LATE_MS))
                 .bind(ENDPOINTS_AT_A_TIME)
                 .fetch_all(&self.database.pool)
                 .await?;

@@ -1,5 +1,5 @@
-//! The past of accounts is bounded: the newest dead letters and attempts of each stay, and so do those
-//! of all others.
+//! The past of accounts is bounded: the newest dead letters and attempts of each stay, and so do
+//! those of all others.
 
 use anyhow::{Result, ensure};
 use dovecast_dispatch::ledger::{AttemptRow, DeadLetter, Happened, Ledger};

@@ -25,7 +25,7 @@ const PATH: &str = "/api/push/v1/subscriptions";
 #[derive(Default)]
 struct Heard {
     users: Mutex<BTreeSet<String>>,
-    /// Of whose mailboxes what is known was forgotten.
+    /// Users whose mailboxes are known no more.
     forgotten: Mutex<Vec<String>>,
     news: Notify,
 }
