@@ -226,8 +226,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         mismatch.is_none()
     }
 
-    /// Whether a notification is part of a range of an endpoint; `None`: the endpoint is not behind,
-    /// or takes nothing.
+    /// Whether a notification is part of a range of an endpoint; `None`: the endpoint is not
+    /// behind, or takes nothing.
     fn is_in_range(&self, endpoint: &Endpoint, live: &Live) -> Option<bool> {
         let lane = self.lanes().get(&endpoint.id).cloned();
         let lane = lane.filter(|_| endpoint.is_active)?;
