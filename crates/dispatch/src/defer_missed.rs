@@ -189,17 +189,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
         let records = stretches.iter().map(|stretch| stretch.records).sum();
         let missed = |state: &mut State| state.miss(stretches);
-        // Another lane may be the endpoint's by now.
-        let own = lane.unless_retired(missed);
-        let (lane, shed) = match own {
-            Some(shed) => (Arc::clone(lane), shed),
-            None => match self.directory.endpoint(lane.id) {
-                Some(endpoint) => self.with_lane(&endpoint, missed),
-                None => {
-                    count(&self.counters.dropped, records);
-                    return;
-                }
-            },
+        let (lane, shed) = if let Some(shed) = lane.unless_retired(missed) {
+            (Arc::clone(lane), shed)
+        } else if let Some(endpoint) = self.directory.endpoint(lane.id) {
+            // Another lane is the endpoint's by now.
+            self.with_lane(&endpoint, missed)
+        } else {
+            count(&self.counters.dropped, records);
+            return;
         };
         count(&self.counters.deferred, records);
         self.deferred(&lane, shed);

@@ -42,11 +42,21 @@ impl FileState {
 /// The file of a script, as it is seen again and again.
 #[derive(Default)]
 pub(super) struct ScriptFile {
-    /// As it was when it was last loaded, with success or not; `None`: it never was.
-    loaded: Option<Option<FileState>>,
+    /// As it was when it was last loaded, with success or not.
+    loaded: Loaded,
     /// Whether that is another state than the first one.
     is_another: bool,
     change: Option<Change>,
+}
+
+/// What was loaded last.
+#[derive(Default)]
+enum Loaded {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// The file in this state, which may be that it was not there.
+    File(Option<FileState>),
 }
 
 /// A change of the file since it was last loaded.
@@ -60,7 +70,7 @@ struct Change {
 impl ScriptFile {
     /// Whether the file is another one than that which was loaded.
     pub(super) fn has_changed(&self, file: Option<FileState>) -> bool {
-        self.loaded.is_some_and(|loaded| loaded != file)
+        matches!(self.loaded, Loaded::File(loaded) if loaded != file)
     }
 
     /// Whether a file was loaded before the one that is.
@@ -94,7 +104,7 @@ impl ScriptFile {
     /// The file is loaded in this state.
     pub(super) fn loads(&mut self, file: Option<FileState>) {
         self.is_another |= self.has_changed(file);
-        self.loaded = Some(file);
+        self.loaded = Loaded::File(file);
         self.change = None;
     }
 }
@@ -103,12 +113,12 @@ impl ScriptFile {
 mod tests {
     use super::*;
 
-    fn state(bytes: u64, age: Duration) -> Option<FileState> {
-        Some(FileState {
+    fn state(bytes: u64, age: Duration) -> FileState {
+        FileState {
             modified: SystemTime::now().checked_sub(age),
             bytes,
             inode: 1,
-        })
+        }
     }
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -116,13 +126,13 @@ mod tests {
     #[test]
     fn the_first_file_is_loaded_as_it_is_and_another_one_when_it_has_settled() {
         let (mut file, now) = (ScriptFile::default(), Instant::now());
-        let first = state(1, Duration::ZERO);
+        let first = Some(state(1, Duration::ZERO));
         assert_eq!(file.settles_in(first, now), None);
         file.loads(first);
         assert!(!file.has_changed(first) && !file.is_another());
         assert_eq!(file.settles_in(first, now), None);
         // What was written long ago takes the name of the first one.
-        let renamed = state(2, HOUR);
+        let renamed = Some(state(2, HOUR));
         assert!(file.has_changed(renamed));
         assert_eq!(file.settles_in(renamed, now), None);
         file.loads(renamed);
@@ -135,13 +145,13 @@ mod tests {
     #[test]
     fn a_file_that_is_being_written_is_left_alone() {
         let (mut file, began) = (ScriptFile::default(), Instant::now());
-        file.loads(state(9, HOUR));
+        file.loads(Some(state(9, HOUR)));
         // A time ahead of the clock's says nothing, nor does a file that is not there.
         let ahead = SystemTime::now() + HOUR;
         let written = |bytes| {
-            state(bytes, HOUR).map(|file| FileState {
+            Some(FileState {
                 modified: Some(ahead),
-                ..file
+                ..state(bytes, HOUR)
             })
         };
         let at = |ms| began + Duration::from_millis(ms);

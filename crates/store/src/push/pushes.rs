@@ -124,22 +124,22 @@ impl TakenBack<'_> {
             .fetch_all(&mut **tx)
             .await?;
         // What waited may be shown where an attempt had no answer.
-        let mut shows = BTreeSet::new();
+        let mut devices = BTreeSet::new();
         for found in &dropped {
             if row::number(found, "may_be_shown")? > 0 {
-                shows.insert(row::text(found, "subscription_id")?);
+                devices.insert(row::text(found, "subscription_id")?);
             }
         }
         for found in &shown {
-            shows.insert(row::text(found, "subscription_id")?);
+            devices.insert(row::text(found, "subscription_id")?);
         }
-        for id in &shows {
+        for id in &devices {
             let id = id
                 .parse()
                 .map_err(|error| row::wrong("subscription_id", error))?;
             insert(tx, &self.closing(id, now), now).await?;
         }
-        Ok((dropped.len() as u64, shows.len() as u64))
+        Ok((dropped.len() as u64, devices.len() as u64))
     }
 
     fn closing(&self, subscription: SubscriptionId, now: PushNow) -> PlannedPush {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dovecast_dispatch::driver::{Attempt, Outcome, Part, Target};
-use hyper::header::{AUTHORIZATION, HOST};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -97,7 +97,7 @@ fn host_and_login_are_sent_as_they_are_written() {
         let request = Request::new(&parsed, url).expect(url).put(Vec::new());
         let headers = request.headers();
         assert_eq!(headers[HOST], host, "{url}");
-        let sent = headers.get(AUTHORIZATION).map(|sent| sent.as_bytes());
+        let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let expected = login.map(|login| format!("Basic {}", BASE64_STANDARD.encode(login)));
         assert_eq!(sent, expected.as_deref().map(str::as_bytes), "{url}");
     }

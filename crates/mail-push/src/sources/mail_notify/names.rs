@@ -83,11 +83,11 @@ fn add(names: &mut HashMap<Box<str>, Named>, name: &str, person: &Person) {
             free.insert(Named::One(person.clone()));
         }
         Entry::Occupied(mut taken) => {
-            let named = taken.get_mut();
-            match named {
+            let whose = taken.get_mut();
+            match whose {
                 Named::One(before) if before == person => {}
                 Named::One(before) if is_spelling(before, person) => {
-                    *named = Named::Spellings(vec![before.clone(), person.clone()]);
+                    *whose = Named::Spellings(vec![before.clone(), person.clone()]);
                 }
                 Named::Spellings(all) if all.contains(person) => {}
                 Named::Spellings(all)
@@ -96,7 +96,7 @@ fn add(names: &mut HashMap<Box<str>, Named>, name: &str, person: &Person) {
                 {
                     all.push(person.clone());
                 }
-                _ => *named = Named::Several,
+                _ => *whose = Named::Several,
             }
         }
     }
