@@ -140,8 +140,8 @@ impl Honest<'_> {
     }
 }
 
-/// Waits until each of the hostile ones has met its bound. Identities need not: beside a registrar
-/// the store makes fewer of them than may be made.
+/// Waits until each of the hostile ones has met its bound. Identities need not, as beside a
+/// registrar the store makes fewer of them than may be made; nor lists, which are short here.
 fn all_met(server: &Server) -> Result<()> {
     for met in [
         "dovecast_quota_refused_total{of=\"message\"}",
@@ -182,6 +182,7 @@ struct Hostile {
     hangs: String,
     large: String,
     dead: String,
+    refused: String,
     tests: String,
     tested: String,
     registrar: String,
@@ -199,12 +200,13 @@ impl Hostile {
         })?;
         refusing.answer(404);
         let (hangs, dead, tests) = (token("hangs")?, token("dead")?, token("tests")?);
+        let mut refused = String::new();
         for number in 0..endpoints {
             let name = format!("e{number}");
             scene.server.endpoint(&hangs, (&name, &hanging), "true")?;
             let gone = json!({
                 "name": name, "url": refusing.url(), "filter": {}, "retry_delays": []});
-            parties::endpoint(scene, &dead, &gone)?;
+            refused = parties::endpoint(scene, &dead, &gone)?;
         }
         let tested = json!({"name": "e", "url": hanging, "timeout_seconds": 1});
         let tested = parties::endpoint(scene, &tests, &tested)?;
@@ -212,6 +214,7 @@ impl Hostile {
             hangs,
             large: token("large")?,
             dead,
+            refused,
             tests,
             tested,
             registrar: parties::registrar(scene)?,
@@ -249,7 +252,7 @@ fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Res
     };
     let alone = honest.send(length / 5)?;
     let hostile = Hostile::new(&scene, endpoints)?;
-    let parties: [(usize, &(dyn Fn() + Sync)); 11] = [
+    let parties: [(usize, &(dyn Fn() + Sync)); 13] = [
         (1, &|| parties::hang(&scene, &hostile.hangs)),
         (1, &|| parties::try_tokens(&scene)),
         (1, &|| parties::send_large(&scene, &hostile.large)),
@@ -263,6 +266,10 @@ fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Res
         (1, &|| parties::flood_identities(&scene)),
         (1, &|| parties::register(&scene, &hostile.registrar)),
         (1, &|| parties::make_topics(&scene)),
+        (1, &|| {
+            parties::read_lists_slowly(&scene, &hostile.dead, &hostile.refused);
+        }),
+        (2, &|| parties::explain(&scene, &hostile.large)),
     ];
     let beside = thread::scope(|all| {
         for (count, party) in parties {

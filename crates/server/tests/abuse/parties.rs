@@ -33,8 +33,11 @@ const SPILL_FILES: usize = 2_000;
 const EVENT_TYPES: usize = 200;
 /// Topics of each client that makes some: few, as they count for the rate of the spill files, too.
 const TOPICS: usize = 10;
-/// Where the slow reader is, and where the proxy that the server trusts is.
+/// Where the slow readers are, and where the proxy that the server trusts is.
 const SLOW_READER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const LIST_READER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
+/// Lists that the slow reader of lists asks for at a time; an account may have four.
+const LISTS: usize = 20;
 pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// From here on this thread, and what it begins, gets of the cores what the server and the honest
@@ -125,6 +128,47 @@ pub(crate) fn read_slowly(scene: &Scene<'_>) {
         };
         stream.write_all(asked)?;
         held.push(stream);
+        Ok(())
+    });
+}
+
+/// Asks for its dead letters on more connections than it may, and does not read them.
+pub(crate) fn read_lists_slowly(scene: &Scene<'_>, token: &str, endpoint: &str) {
+    let path = format!("/api/hooks/endpoints/{endpoint}/dead_letters?limit=1000");
+    let mut held = Vec::new();
+    scene.again(|| {
+        if held.len() >= LISTS {
+            // Refused when no place was free for a while.
+            for mut stream in held.drain(..) {
+                read_head(&mut stream)?;
+            }
+        }
+        let mut stream = from(LIST_READER, scene.address)?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )?;
+        held.push(stream);
+        Ok(())
+    });
+}
+
+/// Reads the beginning of an answer.
+fn read_head(stream: &mut TcpStream) -> Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.read_exact(&mut [0; 12])?;
+    Ok(())
+}
+
+/// Has the log searched for what is not there.
+pub(crate) fn explain(scene: &Scene<'_>, token: &str) {
+    let nothing = json!({"explain": {"notification": Uuid::from_u128(7 << 76 | 2 << 62)}});
+    scene.again(|| {
+        Request::new("POST", "/api/hooks/explain")
+            .header("Authorization", &format!("Bearer {token}"))
+            .header("Content-Type", "application/json")
+            .body(nothing.to_string())
+            .send(scene.address)?;
         Ok(())
     });
 }
