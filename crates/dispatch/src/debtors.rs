@@ -56,8 +56,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) fn learn_ordered(&self) {
         for endpoint in self.directory.take_newly_ordered() {
             self.partitions.may_owe(endpoint);
-            let lane = self.lanes().get(&endpoint).cloned();
-            if let Some(lane) = lane {
+            if let Some(lane) = self.known_lane(endpoint) {
                 lane.state().order.doubt(None);
             }
         }

@@ -49,7 +49,7 @@ impl State {
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Notes that a lane is behind: until it has caught up whatever is read for it is missed.
-    pub(crate) fn is_missing(&self, lane: &Lane) {
+    pub(crate) fn open_missed(&self, lane: &Lane) {
         let mut missed = lane.missed.lock();
         if !std::mem::replace(&mut missed.is_open, true) {
             self.missed.open.fetch_add(1, Ordering::AcqRel);
@@ -57,7 +57,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Notes that whatever is read for a lane is offered to it from now on.
-    pub(crate) fn is_missing_no_more(&self, lane: &Lane) {
+    pub(crate) fn close_missed(&self, lane: &Lane) {
         self.close(&mut lane.missed.lock());
     }
 
@@ -70,7 +70,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Notes a notification for the endpoints that are behind, and takes those out of what was
     /// found. Those whose conditions are costly, too: the range is read with its condition, and
     /// what is noted may not be overtaken by what is left to the range.
-    pub(crate) fn note_missed(self: &Arc<Self>, live: &Live, found: &mut Found) {
+    pub(crate) fn note_missed(&self, live: &Live, found: &mut Found) {
         if self.missed.open.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -81,7 +81,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Notes a notification for those that are behind, and gives the others.
     fn not_missed<T: Clone>(
-        self: &Arc<Self>,
+        &self,
         live: &Live,
         all: &[T],
         endpoint: impl Fn(&T) -> &Arc<Endpoint>,

@@ -229,7 +229,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Whether a notification is part of a range of an endpoint; `None`: the endpoint is not
     /// behind, or takes nothing.
     fn is_in_range(&self, endpoint: &Endpoint, live: &Live) -> Option<bool> {
-        let lane = self.lanes().get(&endpoint.id).cloned();
+        let lane = self.known_lane(endpoint.id);
         let lane = lane.filter(|_| endpoint.is_active)?;
         let state = lane.state();
         let behind = state.behind.as_ref()?;
@@ -237,7 +237,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     fn is_behind(&self, id: EndpointId) -> bool {
-        let lane = self.lanes().get(&id).cloned();
+        let lane = self.known_lane(id);
         lane.is_some_and(|lane| lane.state().behind.is_some())
     }
 

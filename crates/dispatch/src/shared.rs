@@ -168,6 +168,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         Arc::clone(lane)
     }
 
+    /// The lane of an endpoint, if it has one.
+    pub(crate) fn known_lane(&self, id: EndpointId) -> Option<Arc<Lane>> {
+        self.lanes().get(&id).cloned()
+    }
+
     /// Whether any attempt is under way, or waits.
     pub(crate) fn is_busy(&self) -> bool {
         self.room.in_flight() > 0

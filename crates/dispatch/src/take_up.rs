@@ -84,7 +84,7 @@ async fn take_up<L: Log + Clone, S: Ledger>(
         endpoint.is_some_and(|endpoint| endpoint.takes() == Takes::Later)
     };
     let is_down = |id: &EndpointId| {
-        let lane = shared.lanes().get(id).cloned();
+        let lane = shared.known_lane(*id);
         lane.is_some_and(|lane| lane.state().gate.is_shut(std::time::Instant::now()))
     };
     let is_ordered = |id: &EndpointId| shared.directory.is_ordered(*id);
@@ -206,7 +206,7 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
     /// Leaves a range to the lane of the endpoint, where that has begun one of this name: `true`,
     /// the lane delivers what was claimed as well.
     fn is_left_to_lane(&self, range: &OwedRange) -> bool {
-        let lane = self.shared.lanes().get(&self.endpoint).cloned();
+        let lane = self.shared.known_lane(self.endpoint);
         lane.is_some_and(|lane| {
             let mut state = lane.state();
             let behind = state.behind.as_mut();
