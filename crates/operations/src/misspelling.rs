@@ -13,30 +13,14 @@ pub(crate) fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let name = plain(name);
-    let is_near = |known: &&&str| slips(&name, &plain(known)) <= MAX_SLIPS;
+    let is_near = |known: &&&str| strsim::levenshtein(&name, &plain(known)) <= MAX_SLIPS;
     known.iter().find(is_near).copied()
 }
 
 /// Letters and digits of a name, in lower case: how words are joined is no matter.
-fn plain(name: &str) -> Vec<char> {
+fn plain(name: &str) -> String {
     let letters = name.chars().filter(|letter| !"_-. ".contains(*letter));
     letters.flat_map(char::to_lowercase).collect()
-}
-
-/// Letters that have to be changed, left out or put in (Levenshtein).
-fn slips(one: &[char], other: &[char]) -> usize {
-    // Slips between what was seen of the one and each beginning of the other.
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (place, letter) in one.iter().enumerate() {
-        let mut before = row[0];
-        row[0] = place + 1;
-        for column in 1..row.len() {
-            let changed = before + usize::from(*letter != other[column - 1]);
-            before = row[column];
-            row[column] = changed.min(before + 1).min(row[column - 1] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
