@@ -37,6 +37,8 @@ type Judge = Box<dyn Fn(&Hook) -> Reply + Send + Sync>;
 struct Shared {
     /// Goes before the status.
     judge: Option<Judge>,
+    /// Whether what is taken is kept.
+    keeps: bool,
     status: AtomicU16,
     /// Messages of which one has its first request refused; 0: no request is refused.
     refused_once: AtomicU64,
@@ -80,18 +82,24 @@ impl Shared {
 impl HookEndpoint {
     /// Answers everything with 204 until it is told otherwise.
     pub fn start() -> Result<Self> {
-        Self::serving(None)
+        Self::serving(None, true)
     }
 
     /// Answers what it is told to answer to each request.
     pub fn answering(judge: impl Fn(&Hook) -> Reply + Send + Sync + 'static) -> Result<Self> {
-        Self::serving(Some(Box::new(judge)))
+        Self::serving(Some(Box::new(judge)), true)
     }
 
-    fn serving(judge: Option<Judge>) -> Result<Self> {
+    /// Answers what it is told to answer to each request, and keeps none: for very many of them.
+    pub fn noting(judge: impl Fn(&Hook) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::serving(Some(Box::new(judge)), false)
+    }
+
+    fn serving(judge: Option<Judge>, keeps: bool) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
         let shared = Arc::new(Shared {
             judge,
+            keeps,
             status: AtomicU16::new(204),
             refused_once: AtomicU64::new(0),
             refused: Mutex::default(),
@@ -169,7 +177,7 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(hook) = Hook::read(&mut stream, connection)? {
         let Reply { status, body } = shared.reply(&hook);
-        if (200..300).contains(&status) {
+        if shared.keeps && (200..300).contains(&status) {
             shared.hooks().push(hook);
             shared.arrived.notify_all();
         }

@@ -30,6 +30,7 @@ pub mod load;
 pub mod loopback;
 #[cfg(feature = "kafka")]
 pub mod mock_broker;
+mod other_user;
 #[cfg(feature = "dovecot")]
 pub mod plugin;
 #[cfg(feature = "postgres")]
@@ -53,6 +54,7 @@ pub mod workspace;
 use std::time::Duration;
 
 pub use failure::failure;
+pub use other_user::may_act_as_others;
 pub use unavailable::Unavailable;
 
 /// How long a test waits for what has to happen: far more than it takes, because tests share their

@@ -1,31 +1,33 @@
-//! A hostile party of each kind, all at once, beside an honest tenant: all notifications of that
-//! one arrive. Ten seconds; ten minutes and a thousand endpoints with `DOVECAST_SOAK=1`, or as long
-//! as `DOVECAST_ABUSE_SECONDS` says.
+//! A hostile party of each kind, all at once, beside an honest tenant and an honest mail user: all
+//! notifications of these arrive, and nobody is spoken for. Ten seconds; ten minutes and a thousand
+//! endpoints with `DOVECAST_SOAK=1`, or as long as `DOVECAST_ABUSE_SECONDS` says.
 //!
-//! How long the honest tenant's notifications take is printed, without the others and beside them.
+//! How long the honest parties' notifications take is printed, without the others and beside them.
+//! Mail users have user ids of their own, so they take part only where the test is root.
 
+mod honest;
+mod local;
+mod mail;
 mod parties;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use dovecast_testkit::PATIENCE;
-use dovecast_testkit::endpoint::{Hook, HookEndpoint, Reply};
+use anyhow::{Context, Result};
+use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::Request;
-use dovecast_testkit::process::poll_until;
+use dovecast_testkit::may_act_as_others;
 use dovecast_testkit::server::Server;
 use serde_json::json;
 
+use honest::{Arrivals, Honest, Tenant};
+use mail::Told;
+
 /// Small enough that the hostile ones meet them within seconds; the honest one is far below.
-const CONFIG: &str = "[quota]\nmessages_kb_per_second = 64\nrelay_records_per_second = 2000\nburst_seconds = 1\n\
-    [dispatch]\nallowed_networks = ['127.0.0.0/8']";
-/// Time between two notifications of the honest tenant.
-const PAUSE: Duration = Duration::from_millis(50);
+const CONFIG: &str = "[quota]\nmessages_kb_per_second = 64\nrelay_records_per_second = 2000\nrelay_kb_per_second = 1024\n\
+    burst_seconds = 1\n[dispatch]\nallowed_networks = ['127.0.0.0/8']";
 /// By how much hostile parties may make the honest tenant's notifications slower, in percent.
 const WANTED_RISE: f64 = 20.0;
 
@@ -37,6 +39,8 @@ fn is_soak() -> bool {
 struct Scene<'s> {
     server: &'s Server,
     address: SocketAddr,
+    /// Whether users of this host take part, too.
+    has_mail_users: bool,
     over: AtomicBool,
 }
 
@@ -65,84 +69,10 @@ fn post(token: &str, message: &str) -> Request {
         .body(body)
 }
 
-/// When notifications of the honest tenant have arrived, by their numbers.
-#[derive(Clone, Default)]
-struct Arrivals(Arc<Mutex<BTreeMap<u64, Instant>>>);
-
-impl Arrivals {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A receiver that notes them.
-    fn receiver(&self) -> Result<HookEndpoint> {
-        let arrivals = self.clone();
-        HookEndpoint::answering(move |hook: &Hook| {
-            let now = Instant::now();
-            if let Some(number) = number_of(&hook.body) {
-                // One that comes again had arrived before.
-                arrivals.lock().entry(number).or_insert(now);
-            }
-            Reply {
-                status: 204,
-                body: String::new(),
-            }
-        })
-    }
-}
-
-/// The honest tenant.
-struct Honest<'s> {
-    scene: &'s Scene<'s>,
-    token: &'s str,
-    arrivals: Arrivals,
-    /// When notifications were sent, by their numbers.
-    sent: BTreeMap<u64, Instant>,
-}
-
-impl Honest<'_> {
-    /// Sends notifications for so long, each of which is accepted, and waits until all have
-    /// arrived; gives how long they took, the shortest first.
-    fn send(&mut self, length: Duration) -> Result<Vec<Duration>> {
-        let (first, until) = (self.next(), Instant::now() + length);
-        while Instant::now() < until {
-            let number = self.next();
-            self.sent.insert(number, Instant::now());
-            let answer = post(self.token, &number.to_string()).send(self.scene.address)?;
-            ensure!(answer.status == 201, "{number}: {answer:?}");
-            thread::sleep(PAUSE);
-        }
-        let sent = self.sent.range(first..);
-        let missing = || {
-            let arrived = self.arrivals.lock();
-            let missing = |number: &&u64| !arrived.contains_key(number);
-            self.sent.keys().filter(missing).count()
-        };
-        let all_there = poll_until(PATIENCE, || (missing() == 0).then_some(()));
-        ensure!(
-            all_there.is_some() && self.next() > first,
-            "{} of {} are missing: {}",
-            missing(),
-            self.next(),
-            self.scene.server.server_log()
-        );
-        let arrived = self.arrivals.lock();
-        let mut took: Vec<Duration> = sent
-            .filter_map(|(number, at)| Some(arrived.get(number)?.saturating_duration_since(*at)))
-            .collect();
-        took.sort_unstable();
-        Ok(took)
-    }
-
-    /// Number of the next notification.
-    fn next(&self) -> u64 {
-        self.sent.keys().next_back().map_or(0, |last| last + 1)
-    }
-}
-
 /// Waits until each of the hostile ones has met its bound. Identities need not, as beside a
 /// registrar the store makes fewer of them than may be made; nor lists, which are short here.
-fn all_met(server: &Server) -> Result<()> {
+fn all_met(scene: &Scene<'_>) -> Result<()> {
+    let server = scene.server;
     for met in [
         "dovecast_quota_refused_total{of=\"message\"}",
         "dovecast_quota_refused_total{of=\"test\"}",
@@ -155,11 +85,20 @@ fn all_met(server: &Server) -> Result<()> {
     ] {
         server.metric_is(met, |met| met > 0.0)?;
     }
+    let of_local_users = [
+        "dovecast_relay_held_back_total",
+        "dovecast_relay_refused_total{reason=\"busy\"}",
+        "dovecast_relay_refused_total{reason=\"peer\"}",
+        "dovecast_relay_spill_refused_total",
+    ];
+    for met in of_local_users.into_iter().filter(|_| scene.has_mail_users) {
+        server.metric_is(met, |met| met > 0.0)?;
+    }
     Ok(())
 }
 
 /// Prints how long notifications took without the hostile parties and beside them.
-fn tell(alone: &[Duration], beside: &[Duration]) {
+fn tell(who: &str, alone: &[Duration], beside: &[Duration]) {
     let at = |took: &[Duration], percent: usize| {
         let place = (took.len() * percent / 100).min(took.len().saturating_sub(1));
         took.get(place).copied().unwrap_or_default().as_secs_f64() * 1000.0
@@ -168,7 +107,7 @@ fn tell(alone: &[Duration], beside: &[Duration]) {
         let (before, after) = (at(alone, percent), at(beside, percent));
         let rise = (after / before - 1.0) * 100.0;
         println!(
-            "the honest tenant's p{percent}: {before:.1} ms alone, {after:.1} ms beside the others: {rise:+.0} %"
+            "the honest {who}'s p{percent}: {before:.1} ms alone, {after:.1} ms beside the others: {rise:+.0} %"
         );
         if is_soak() && percent == 99 {
             let verdict = if rise < WANTED_RISE { "is" } else { "is NOT" };
@@ -176,6 +115,9 @@ fn tell(alone: &[Duration], beside: &[Duration]) {
         }
     }
 }
+
+/// What a hostile party does until it is over.
+type Party<'s> = Box<dyn Fn() + Send + Sync + 's>;
 
 /// Tokens of the hostile parties, and endpoints that are named.
 struct Hostile {
@@ -220,6 +162,72 @@ impl Hostile {
             registrar: parties::registrar(scene)?,
         })
     }
+
+    /// What they do, and in how many threads.
+    fn parties<'s>(&'s self, scene: &'s Scene<'s>) -> [(usize, Party<'s>); 13] {
+        [
+            (1, Box::new(|| parties::hang(scene, &self.hangs))),
+            (1, Box::new(|| parties::try_tokens(scene))),
+            (1, Box::new(|| parties::send_large(scene, &self.large))),
+            (1, Box::new(|| parties::read_slowly(scene))),
+            (1, Box::new(|| parties::send_garbage(scene))),
+            (1, Box::new(|| parties::flood_spill(scene))),
+            (
+                1,
+                Box::new(|| parties::fill_dead_letters(scene, &self.dead)),
+            ),
+            (
+                2,
+                Box::new(|| {
+                    parties::flood_tests(scene, &self.tests, &self.tested);
+                }),
+            ),
+            (1, Box::new(|| parties::flood_identities(scene))),
+            (1, Box::new(|| parties::register(scene, &self.registrar))),
+            (1, Box::new(|| parties::make_topics(scene))),
+            (
+                1,
+                Box::new(|| {
+                    parties::read_lists_slowly(scene, &self.dead, &self.refused);
+                }),
+            ),
+            (2, Box::new(|| parties::explain(scene, &self.large))),
+        ]
+    }
+}
+
+/// Hostile users of this host, by their ids.
+const LOCAL_USERS: [(u32, fn(&Scene<'_>)); 6] = [
+    (local::IMAP_USER, mail::write_everything),
+    (local::MAIL_USER, local::flood_events),
+    (local::MAIL_USER, local::leave_nonsense),
+    (local::PLACE_TAKER, local::leave_frames_unfinished),
+    (local::STRANGER, local::leave_nonsense),
+    (local::STRANGER, local::knock),
+];
+
+/// How long honest parties' notifications took: of the tenant, and where the test is root of the
+/// mail user.
+type Took = (Vec<Duration>, Option<Vec<Duration>>);
+
+/// Has the honest parties send for so long, at once.
+fn all_send(
+    scene: &Scene<'_>,
+    tenant: &mut Honest<'_, Tenant<'_>>,
+    told: &Told,
+    length: Duration,
+) -> Result<Took> {
+    thread::scope(|both| {
+        let mail = scene.has_mail_users.then(|| {
+            both.spawn(|| {
+                local::act_as(local::HONEST)?;
+                told.honest(scene).send(length)
+            })
+        });
+        let tenant = tenant.send(length).context("the honest tenant")?;
+        let joined = mail.map(|mail| mail.join().expect("no panic"));
+        Ok((tenant, joined.transpose().context("the honest mail user")?))
+    })
 }
 
 #[test]
@@ -230,63 +238,67 @@ fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Res
         Err(_) => Duration::from_secs(10),
     };
     let endpoints = if is_soak() { 1000 } else { 100 };
+    let told = Told::new()?;
+    let (allowed, max_clients) = (local::ALLOWED, local::MAX_CLIENTS);
     let server = Server::builder()
         .binary(env!("CARGO_BIN_EXE_dovecast"))
         .http(&format!("trusted_proxies = ['{}']", parties::PROXY))
-        .config(CONFIG)
+        .config(&format!(
+            "allow = ['root', '{allowed}']\nmax_clients = {max_clients}\n{CONFIG}\n{}",
+            told.block()
+        ))
         .start()?;
     let scene = Scene {
         address: server.address()?,
         server: &server,
+        has_mail_users: may_act_as_others("mail users, honest and hostile"),
         over: AtomicBool::new(false),
     };
+    told.subscribe(&scene)?;
     let arrivals = Arrivals::default();
-    let sink = arrivals.receiver()?;
-    let honest = server.account_token("honest")?;
-    server.endpoint(&honest, ("sink", &sink.url()), "true")?;
-    let mut honest = Honest {
+    let sink = arrivals.receiver(number_of)?;
+    let token = server.account_token("honest")?;
+    server.endpoint(&token, ("sink", &sink.url()), "true")?;
+    let voice = Tenant {
         scene: &scene,
-        token: &honest,
-        arrivals,
-        sent: BTreeMap::new(),
+        token: &token,
     };
-    let alone = honest.send(length / 5)?;
+    let mut tenant = Honest::new(&scene, voice, vec![arrivals], 0);
+    let alone = all_send(&scene, &mut tenant, &told, length / 5)?;
     let hostile = Hostile::new(&scene, endpoints)?;
-    let parties: [(usize, &(dyn Fn() + Sync)); 13] = [
-        (1, &|| parties::hang(&scene, &hostile.hangs)),
-        (1, &|| parties::try_tokens(&scene)),
-        (1, &|| parties::send_large(&scene, &hostile.large)),
-        (1, &|| parties::read_slowly(&scene)),
-        (1, &|| parties::send_garbage(&scene)),
-        (1, &|| parties::flood_spill(&scene)),
-        (1, &|| parties::fill_dead_letters(&scene, &hostile.dead)),
-        (2, &|| {
-            parties::flood_tests(&scene, &hostile.tests, &hostile.tested);
-        }),
-        (1, &|| parties::flood_identities(&scene)),
-        (1, &|| parties::register(&scene, &hostile.registrar)),
-        (1, &|| parties::make_topics(&scene)),
-        (1, &|| {
-            parties::read_lists_slowly(&scene, &hostile.dead, &hostile.refused);
-        }),
-        (2, &|| parties::explain(&scene, &hostile.large)),
-    ];
+    let parties = hostile.parties(&scene);
     let beside = thread::scope(|all| {
-        for (count, party) in parties {
-            for _ in 0..count {
-                all.spawn(move || {
+        for (count, party) in &parties {
+            for _ in 0..*count {
+                all.spawn(|| {
                     parties::elsewhere();
                     party();
                 });
             }
         }
-        let beside = honest.send(length);
+        for (user, party) in LOCAL_USERS.iter().filter(|_| scene.has_mail_users) {
+            all.spawn(|| {
+                parties::elsewhere();
+                local::act_as(*user).expect("root acts as anybody");
+                party(&scene);
+            });
+        }
+        let beside = all_send(&scene, &mut tenant, &told, length);
         // A slow machine takes longer.
-        let bounds = all_met(&server);
+        let bounds = all_met(&scene);
+        let right = if scene.has_mail_users {
+            told.is_right()
+        } else {
+            Ok(())
+        };
         scene.over.store(true, Ordering::Relaxed);
-        bounds.and(beside.context("the honest tenant is refused, or misses something"))
+        let beside = beside.context("an honest party is refused, or misses something")?;
+        bounds.and(right).map(|()| beside)
     })?;
-    tell(&alone, &beside);
+    tell("tenant", &alone.0, &beside.0);
+    if let (Some(alone), Some(beside)) = (alone.1, beside.1) {
+        tell("mail user", &alone, &beside);
+    }
     Ok(())
 }
 

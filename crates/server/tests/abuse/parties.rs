@@ -7,12 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dovecast_relay::client::{Client, Options};
 use dovecast_relay::spill;
 use dovecast_relay::wire::WireRecord;
 use dovecast_testkit::PATIENCE;
@@ -20,7 +18,7 @@ use dovecast_testkit::http::Request;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Scene, is_soak, post};
+use crate::{Scene, is_soak, local, post};
 
 /// Bytes of a large message, below what one may have, and of one that is too large.
 const LARGE_BYTES: usize = 900_000;
@@ -191,7 +189,7 @@ pub(crate) fn flood_spill(scene: &Scene<'_>) {
     let mut number = 0_u128;
     scene.again(|| {
         let there = fs::read_dir(dir)?.count();
-        ensure!(there < SPILL_FILES, "enough");
+        ensure!(there < SPILL_FILES + local::spill_files(), "enough");
         number += 1;
         // Taken in before the others, which come by their time.
         let nonsense = dir.join(format!("0-nonsense-{number}.spill"));
@@ -277,14 +275,7 @@ pub(crate) fn register(scene: &Scene<'_>, token: &str) {
 /// Writes to a new topic with each record, over the relay.
 pub(crate) fn make_topics(scene: &Scene<'_>) {
     scene.again(|| {
-        let mut client = Client::new(Options {
-            socket: scene.server.relay_socket().to_owned(),
-            spill_dir: scene.server.spill_dir().to_owned(),
-            queue_bytes: 1 << 20,
-            spill_bytes: 1 << 20,
-            host: "mail1".to_owned(),
-            program: "topics".to_owned(),
-        });
+        let mut client = local::client(scene, "topics");
         for _ in 0..TOPICS {
             let id = Uuid::now_v7();
             client.push(&WireRecord {
@@ -299,7 +290,7 @@ pub(crate) fn make_topics(scene: &Scene<'_>) {
             });
         }
         client.flush();
-        client.finish(Instant::now() + PATIENCE);
+        local::finish(client);
         Ok(())
     });
 }
