@@ -3,24 +3,19 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-use dovecast_testkit::PATIENCE;
 use dovecast_testkit::process::poll_until;
+use dovecast_testkit::{PATIENCE, may_act_as_others};
 use tempfile::TempDir;
 
 /// Another user than the one who asks.
 const OTHER: u32 = 61_001;
-
-/// Only root can make what belongs to another.
-fn is_root() -> bool {
-    fs::metadata("/proc/self").expect("proc").uid() == 0
-}
 
 /// What a command says in a directory, which names no server.
 fn topics(directory: &Path, options: &[&str]) -> Output {
@@ -101,7 +96,7 @@ fn a_server_of_ones_own_is_found() {
 
 #[test]
 fn what_another_user_has_put_there_is_not_believed() {
-    if !is_root() {
+    if !may_act_as_others("a directory of another user") {
         return;
     }
     for given_away in ["dovecast-data", "dovecast-data/control.sock"] {
@@ -119,7 +114,7 @@ fn what_another_user_has_put_there_is_not_believed() {
 
 #[test]
 fn a_link_that_another_user_has_made_is_not_followed() {
-    if !is_root() {
+    if !may_act_as_others("a link of another user") {
         return;
     }
     let (found, trap) = (Found::new(NOTHING), TempDir::new().expect("a directory"));
@@ -164,7 +159,7 @@ fn of_another_user(dir: &Path) -> Child {
 
 #[test]
 fn a_server_of_another_user_is_not_asked() {
-    if !is_root() {
+    if !may_act_as_others("a server of another user") {
         return;
     }
     let dir = TempDir::new().expect("a directory");

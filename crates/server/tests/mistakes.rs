@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -114,8 +113,7 @@ fn a_tail_ends_with_an_error_when_the_server_stops() {
 #[test]
 fn who_may_not_connect_learns_as_whom_to_do_it() {
     let server = server();
-    let is_root = fs::metadata("/proc/self").expect("a process").uid() == 0;
-    if !is_root {
+    if !dovecast_testkit::may_act_as_others("who may not connect") {
         return;
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_dovecast"));

@@ -4,7 +4,7 @@
 //! A test of its own: the process is that user meanwhile.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -21,6 +21,9 @@ use uuid::Uuid;
 
 /// A user whom every host knows, and who is nobody's.
 const MAIL_USER: u32 = 65_534;
+
+/// A notification of an account, as only the server writes it.
+const FORGED: &str = r#"{"application":"a","event_type":"e","level":null,"timestamp":"2026-01-01T00:00:00Z","account_id":"1002","message":{"pay_to":"forged"}}"#;
 
 /// A server whose relay says of itself what `section` says.
 fn server(dir: &Path, section: &str) -> Result<Server> {
@@ -75,33 +78,19 @@ fn lost(news: &[News]) -> Option<(u64, &str)> {
     }
 }
 
-/// He writes events, and no notification of an account, which would be signed with its secret.
-fn no_notification_is_forged(dir: &Path) -> Result<()> {
-    let server = server(dir, &format!("allow = ['{MAIL_USER}']"))?;
-    let account = server.account_token("1002")?;
-    let sink = HookEndpoint::start()?;
-    server.endpoint(&account, ("e", &sink.url()), "true")?;
-    let forged = r#"{"application":"a","event_type":"e","level":null,"timestamp":"2026-01-01T00:00:00Z","account_id":"1002","message":{"pay_to":"forged"}}"#;
-    let news = sent(
-        dir,
-        &[
-            ("dovecot", "alice", &event("alice")),
-            ("hooks.outbox", "1002", forged),
-        ],
-    )?;
-    let reason =
-        "the relay does not take them: the topic `hooks.outbox` is not in `topics` of [relay]";
-    ensure!(lost(&news) == Some((1, reason)), "{news:?}");
-    ensure!(server.values("dovecot")? == [event("alice")]);
-    // Who it was stands beside it.
+/// Who it was stands beside a record.
+fn is_of_the_mail_user(server: &Server) -> Result<()> {
     let record = server.records("dovecot")?.remove(0);
     let uid = format!("\"value\":\"{MAIL_USER}\"");
     ensure!(
         record.contains("dovecast-uid") && record.contains(&uid),
         "{record}"
     );
-    server.log_with(&["hooks.outbox", &MAIL_USER.to_string()])?;
-    // The account gets what it is sent, and nothing else.
+    Ok(())
+}
+
+/// The account gets what it is sent, and nothing else.
+fn gets_what_it_is_sent(server: &Server, account: &str, sink: &HookEndpoint) -> Result<()> {
     let body = r#"{"application":"a","event_type":"e","level":null,"message":"real"}"#;
     let request = Request::new("POST", "/api/hooks/messages")
         .header("Authorization", &format!("Bearer {account}"))
@@ -113,6 +102,28 @@ fn no_notification_is_forged(dir: &Path) -> Result<()> {
     ensure!(hooks[0].body.contains("real"), "{hooks:?}");
     ensure!(server.values("hooks.outbox")?.len() == 1);
     Ok(())
+}
+
+/// He writes events, and no notification of an account, which would be signed with its secret.
+fn no_notification_is_forged(dir: &Path) -> Result<()> {
+    let server = server(dir, &format!("allow = ['{MAIL_USER}']"))?;
+    let account = server.account_token("1002")?;
+    let sink = HookEndpoint::start()?;
+    server.endpoint(&account, ("e", &sink.url()), "true")?;
+    let news = sent(
+        dir,
+        &[
+            ("dovecot", "alice", &event("alice")),
+            ("hooks.outbox", "1002", FORGED),
+        ],
+    )?;
+    let reason =
+        "the relay does not take them: the topic `hooks.outbox` is not in `topics` of [relay]";
+    ensure!(lost(&news) == Some((1, reason)), "{news:?}");
+    ensure!(server.values("dovecot")? == [event("alice")]);
+    is_of_the_mail_user(&server)?;
+    server.log_with(&["hooks.outbox", &MAIL_USER.to_string()])?;
+    gets_what_it_is_sent(&server, &account, &sink)
 }
 
 /// With `bind_user` he speaks of himself only.
@@ -132,6 +143,35 @@ fn nobody_is_named_but_himself(dir: &Path) -> Result<()> {
     ensure!(records == 2 && reason.contains("bind_user"), "{news:?}");
     ensure!(server.values("dovecot")? == [event(&name)]);
     Ok(())
+}
+
+/// What he leaves in a spill file is what he sends.
+fn nothing_is_forged_by_a_spill_file(dir: &Path) -> Result<()> {
+    let user = User::from_uid(Uid::from_raw(MAIL_USER))?;
+    let name = user.context("the host does not know the user")?.name;
+    let mut server = server(dir, &format!("allow = ['{MAIL_USER}']\nbind_user = true"))?;
+    let account = server.account_token("1002")?;
+    let sink = HookEndpoint::start()?;
+    server.endpoint(&account, ("e", &sink.url()), "true")?;
+    ensure!(server.stop()?.success());
+    let spilled = [
+        ("dovecot", &*name, &*event(&name)),
+        ("hooks.outbox", "1002", FORGED),
+        ("dovecot", "ceo@example.org", &*event("ceo@example.org")),
+    ];
+    let news = sent(dir, &spilled)?;
+    ensure!(lost(&news).is_none(), "{news:?}");
+    server.start_again()?;
+    server.metric_is("dovecast_relay_spill_kept_records_total", |kept| {
+        kept >= 2.0
+    })?;
+    let arrived = poll_until(PATIENCE, || {
+        let values = server.values("dovecot").ok()?;
+        (!values.is_empty()).then_some(values)
+    });
+    ensure!(arrived == Some(vec![event(&name)]), "{arrived:?}");
+    is_of_the_mail_user(&server)?;
+    gets_what_it_is_sent(&server, &account, &sink)
 }
 
 /// Who is not allowed is told so, and nothing of his is lost: it is taken in once he is.
@@ -164,13 +204,13 @@ fn who_may_not_send_is_told_why(dir: &Path) -> Result<()> {
 
 #[test]
 fn a_mail_user_sends_what_the_configuration_says_and_nothing_else() -> Result<()> {
-    if fs::metadata("/proc/self")?.uid() != 0 {
-        println!("*** not root: the relay could not be tried as another user");
+    if !dovecast_testkit::may_act_as_others("the relay's door") {
         return Ok(());
     }
     for case in [
         no_notification_is_forged,
         nobody_is_named_but_himself,
+        nothing_is_forged_by_a_spill_file,
         who_may_not_send_is_told_why,
     ] {
         let dir = tempfile::tempdir()?;
