@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
+use dovecast_testkit::may_act_as_others;
 use dovecast_testkit::server::Server;
 use tempfile::TempDir;
 
@@ -89,10 +90,10 @@ fn whoever_has_left_spill_files_and_is_not_allowed_is_named() {
     let dovecot = relayed(&server, "");
     let file = server.spill_dir().join("of-another.open");
     fs::write(&file, "").expect("a file");
-    if chown(&file, Some(UID + 1), None).is_err() {
-        // Only root may give files away.
+    if !may_act_as_others("whose spill files there are") {
         return;
     }
+    chown(&file, Some(UID + 1), None).expect("root gives files away");
     let (said, _) = dovecot.examined(&server, &[]);
     let expected = format!(
         "holds events of user id {}, which `allow` of [relay] lacks",
@@ -153,6 +154,68 @@ fn options_that_the_plugin_refuses_are_problems_in_both_versions() {
 }
 
 #[test]
+fn each_misspelled_option_and_setting_is_named_by_itself() {
+    let server = server("");
+    let in_2_3 = |options: &str, settings: &str| {
+        format!(
+            "plugin {{\n  push_notification_driver = kafka:{options}\n  kafka.notification.{settings}\n}}"
+        )
+    };
+    let in_2_4 =
+        |options: &str| format!("push_notification mails {{\n  driver = kafka\n  {options}\n}}");
+    let (relayed, topic) = ("transport = relay", "topic=dovecot");
+    for (version, configuration, expected) in [
+        (
+            "2.3.19.1",
+            in_2_3("events=MessageNews", relayed),
+            "option `events`: unknown event `MessageNews`",
+        ),
+        (
+            "2.3.19.1",
+            in_2_3("events=MessageNew, MessageRead", relayed),
+            "`MessageRead` is not an option but an event: a list has no blanks",
+        ),
+        (
+            "2.3.19.1",
+            in_2_3("topic=a/b", relayed),
+            "option `topic`: `a/b` is not a Kafka topic",
+        ),
+        (
+            "2.3.19.1",
+            in_2_3("metadata=/private/x", relayed),
+            "option `metadata` (value `/private/x`) needs full detail",
+        ),
+        (
+            "2.3.19.1",
+            in_2_3(topic, "transport = rely"),
+            "`rely` is not `kafka` or `relay`",
+        ),
+        (
+            "2.3.19.1",
+            in_2_3(topic, "relay_queue_max_kbytes = many"),
+            "`many` is not a number of kilobytes from 16 to 1048576",
+        ),
+        (
+            "2.4.1-4",
+            in_2_4("kafka_topic = a/b"),
+            "option `kafka_topic`: `a/b` is not a Kafka topic",
+        ),
+        (
+            "2.4.1-4",
+            in_2_4("kafka_relay_queue_max_kbytes = many"),
+            "`many` is not a number of kilobytes from 16 to 1048576",
+        ),
+    ] {
+        let dovecot = Dovecot::new(version, &format!("{PLUGINS}{configuration}"));
+        let (said, code) = dovecot.examined(&server, &[]);
+        let problems = said.lines().filter(|line| line.starts_with("problem: "));
+        let is_named = problems.clone().any(|line| line.contains(expected));
+        assert!(is_named, "{configuration}: {said}");
+        assert_eq!(code, 2, "{said}");
+    }
+}
+
+#[test]
 fn a_directory_that_mail_processes_do_not_get_through_is_named() {
     let walled = TempDir::new().expect("a directory");
     fs::set_permissions(walled.path(), Permissions::from_mode(0o700)).expect("a mode");
@@ -162,8 +225,7 @@ fn a_directory_that_mail_processes_do_not_get_through_is_named() {
     let (said, _) = relayed(&server, "").examined(&server, &[]);
     let wall = format!("`{}` lets that user not through", walled.path().display());
     // Who may not become another user cannot ask as one.
-    let is_root =
-        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let is_root = may_act_as_others("a wall in the way of mail processes");
     assert_eq!(said.contains(&wall), is_root, "{said}");
 }
 
