@@ -1,0 +1,111 @@
+//! A user who may not send and has left very many files in the spill directory, and a mail user
+//! whose processes each name one: a third one's events arrive as if there were neither.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dovecast_relay::client::{Client, Options};
+use dovecast_relay::wire::{self, Hello};
+use dovecast_testkit::process::poll_until;
+use dovecast_testkit::server::Server;
+use dovecast_testkit::{PATIENCE, may_act_as_others};
+use rustix::thread::{Uid, set_thread_res_uid};
+
+use crate::{builder, event, record};
+
+const STRANGER: u32 = 61_100;
+const MAIL_USER: u32 = 61_003;
+const HONEST: u32 = 61_001;
+const FILES: usize = 20_000;
+const HELLOS: usize = 300;
+/// How long an event may take beside all that; a single look at each file for each hello took 38 s.
+const TAKES_AT_MOST: Duration = Duration::from_secs(30);
+/// Lines about refused files that these may make.
+const MAX_LINES: usize = 20;
+
+/// Does something in a thread that is of another user.
+fn as_user<T: Send>(user: u32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let acting = scope.spawn(|| {
+            let user = Uid::from_raw(user);
+            set_thread_res_uid(user, user, user)?;
+            act()
+        });
+        acting.join().expect("no panic")
+    })
+}
+
+fn client(server: &Server) -> Client {
+    Client::new(Options {
+        socket: server.relay_socket().to_owned(),
+        spill_dir: server.spill_dir().to_owned(),
+        queue_bytes: 1 << 20,
+        spill_bytes: 1 << 20,
+        host: "mail1".to_owned(),
+        program: "lmtp".to_owned(),
+    })
+}
+
+/// Connections whose hellos name the files of the stranger.
+fn hellos(server: &Server) -> Result<Vec<UnixStream>> {
+    let say = |number: usize| {
+        let mut stream = UnixStream::connect(server.relay_socket())?;
+        let mut hello = Vec::new();
+        let names = Hello {
+            version: wire::VERSION,
+            host: "mail1",
+            program: "lmtp",
+            spill: &format!("{number}.spill"),
+        };
+        wire::write_hello(&mut hello, &names);
+        stream.write_all(&hello)?;
+        Ok(stream)
+    };
+    (0..HELLOS).map(say).collect()
+}
+
+#[test]
+fn very_many_files_and_hellos_do_not_hold_another_user_back() -> Result<()> {
+    if !may_act_as_others("a crowded spill directory") {
+        return Ok(());
+    }
+    let server = builder()
+        .config(&format!("allow = ['{HONEST}', '{MAIL_USER}']"))
+        .start()?;
+    as_user(STRANGER, || {
+        for number in 0..FILES {
+            File::create(server.spill_dir().join(format!("{number}.spill")))?;
+        }
+        Ok(())
+    })?;
+    // They have been looked at.
+    server.metric_is("dovecast_relay_spill_refused_total", |refused| {
+        refused > 0.0
+    })?;
+    let crowd = as_user(MAIL_USER, || hellos(&server))?;
+    let began = Instant::now();
+    as_user(HONEST, || {
+        let mut client = client(&server);
+        client.push(&record("dovecot", "ann", &event("ann", 1)));
+        client.flush();
+        client.finish(Instant::now() + PATIENCE);
+        let news = client.take_news();
+        ensure!(news.is_empty(), "{news:?}");
+        Ok(())
+    })?;
+    let arrived = poll_until(PATIENCE, || {
+        let values = server.values("dovecot").ok()?;
+        (values == [event("ann", 1)]).then(|| began.elapsed())
+    });
+    let took = arrived.with_context(|| server.server_log())?;
+    ensure!(took < TAKES_AT_MOST, "it took {took:?}");
+    drop(crowd);
+    let log = server.server_log();
+    let lines = log.lines().filter(|line| line.contains(".spill"));
+    ensure!(lines.count() <= MAX_LINES, "{log}");
+    Ok(())
+}
