@@ -104,7 +104,7 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
 
 fn a_packed_body_is_refused(world: &World) -> Result<()> {
     let user = world.admin().header("Content-Encoding", "gzip");
-    for path in ["/messages", "/tokens", "/apps/register"] {
+    for path in ["/messages", "/tokens", "/apps/register", "/endpoints"] {
         user.ask("POST", path, Some("{}"))?
             .refused(415, "The Content-Encoding is gzip", "")?;
     }

@@ -55,6 +55,7 @@
 //! | users and passwords in URLs | `urls` |
 //! | tokens of applications, that send, that end; who did what | `who`, `tokens` |
 //! | how large an answer gets | `large_lists` |
+//! | what an account may leave in the store, how many users may be new | `floods` |
 //! | arrays of notifications, requests that are sent again | `messages`, `with_kafka` |
 //! | else 500 with its text | `what_the_database_does_not_do_is_an_unexpected_error` |
 
@@ -74,6 +75,7 @@ mod drivers;
 mod endpoints;
 mod filters;
 mod first_steps;
+mod floods;
 mod flow;
 mod follow;
 mod forms;
@@ -144,6 +146,7 @@ fn main() -> ExitCode {
         endpoints::CASES,
         filters::CASES,
         first_steps::CASES,
+        floods::CASES,
         flow::CASES,
         follow::CASES,
         forms::CASES,

@@ -100,10 +100,7 @@ impl World {
 
     /// An account that nobody else has.
     pub(crate) fn account(&self) -> User<'_> {
-        User {
-            server: &self.server,
-            headers: vec![("X-RH-IDENTITY".to_owned(), identity(&unique("account")))],
-        }
+        named(&self.server, &identity(&unique("account")))
     }
 
     /// Whoever runs the server.
@@ -177,6 +174,14 @@ pub(crate) fn bearer<'a>(server: &'a Server, token: &str) -> User<'a> {
     User {
         server,
         headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
+    }
+}
+
+/// Whom a proxy names.
+pub(crate) fn named<'a>(server: &'a Server, identity: &str) -> User<'a> {
+    User {
+        server,
+        headers: vec![("X-RH-IDENTITY".to_owned(), identity.to_owned())],
     }
 }
 

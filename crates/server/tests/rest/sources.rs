@@ -13,6 +13,7 @@ use crate::setup::{User, World, bearer, cases, identity, text, unique};
 cases![
     a_message_is_delivered_as_it_was_sent,
     a_message_is_delivered_byte_by_byte,
+    a_time_with_more_digits_than_are_kept_is_taken,
     a_delivery_is_no_request,
     an_account_sends_for_itself_only,
     only_an_admin_or_account_token_sends,
@@ -81,6 +82,19 @@ fn a_message_is_delivered_byte_by_byte(world: &World) -> Result<()> {
     ensure!(answer.status == 201, "{answer:?}");
     let hook = sink.wait_for(1, ARRIVAL)?.remove(0);
     ensure!(hook.body.contains(message), "{}", hook.body);
+    Ok(())
+}
+
+fn a_time_with_more_digits_than_are_kept_is_taken(world: &World) -> Result<()> {
+    let (token, number) = token(world, "account")?;
+    let user = bearer(&world.server, &token);
+    let sink = endpoint(&user)?;
+    let mut precise = message(&number);
+    precise["timestamp"] = json!("2026-11-20T10:00:00.1234567890123+01:00");
+    user.post("/messages", &precise)?.with(201)?;
+    let hook = sink.wait_for(1, ARRIVAL)?.remove(0);
+    let expected = r#""timestamp":"2026-11-20T09:00:00.123Z""#;
+    ensure!(hook.body.contains(expected), "{}", hook.body);
     Ok(())
 }
 
