@@ -149,3 +149,28 @@ fn the_first_token_of_a_service_is_in_a_file_that_nobody_else_can_read() {
     assert_eq!(mode.expect("a file"), 0o600);
     assert!(!printed.expect("an output").contains("dct_"));
 }
+
+#[test]
+fn what_holds_secrets_is_for_nobody_else_and_the_start_warns_of_what_is_not() {
+    let section = "[ox]\nuser = 'dovecot'\npassword = 'geheim'";
+    let mut server = builder().config(section).prepare().expect("a server");
+    let warning = "every user of this host can read";
+    for (mode, is_told) in [(0o640, false), (0o644, true)] {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(server.config_file(), permissions).expect("a mode");
+        server.start_again().expect("a start");
+        if is_told {
+            let log = server.log_with(&["WARN", warning]).expect("a warning");
+            assert!(!log.contains("geheim"), "{log}");
+        }
+        assert!(server.stop().expect("an end").success());
+        // All lines are written then.
+        let log = server.server_log();
+        assert_eq!(log.contains(warning), is_told, "{mode:o}: {log}");
+    }
+    for file in ["state.db", "log/log.db", "secrets.key", "ox.key"] {
+        let path = server.data_dir().join(file);
+        let mode = fs::metadata(path).expect(file).permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{file}: {mode:o}");
+    }
+}

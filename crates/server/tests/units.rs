@@ -42,3 +42,46 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     assert_eq!(ours, [""; 0]);
     assert!(output.status.success(), "{said}");
 }
+
+/// Lines of a file of the repository.
+fn lines(path: &str) -> Vec<String> {
+    let text = fs::read_to_string(workspace::root().join(path)).expect(path);
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_service_leaves_no_memory_behind_and_has_no_rights() {
+    let unit = lines("packaging/systemd/dovecast.service");
+    for expected in [
+        "LimitCORE=0",
+        "UMask=0077",
+        "User=dovecast",
+        "AmbientCapabilities=",
+        "CapabilityBoundingSet=",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+    ] {
+        assert!(unit.iter().any(|line| line == expected), "no `{expected}`");
+    }
+}
+
+#[test]
+fn packages_are_built_of_what_the_lock_file_names() {
+    let mut builds = 0;
+    for entry in fs::read_dir(workspace::root().join("packaging")).expect("packaging") {
+        let entry = entry.expect("an entry");
+        if !entry.file_type().expect("a type").is_file() {
+            continue;
+        }
+        let path = format!("packaging/{}", entry.file_name().to_string_lossy());
+        for line in lines(&path) {
+            if line.trim_start().starts_with("cargo build ") {
+                assert!(line.contains(" --locked "), "{path}: {line}");
+                builds += 1;
+            }
+        }
+    }
+    // Two of the plugin's package, and the server's.
+    assert!(builds >= 3, "{builds} builds");
+}
