@@ -12,6 +12,7 @@ mod faults;
 mod full;
 mod headers;
 mod instances;
+mod large_fields;
 mod limits;
 mod load;
 mod logs;
@@ -29,6 +30,7 @@ mod real_kafka;
 mod real_outages;
 mod relay;
 mod relay_allow;
+mod relay_users;
 mod script;
 mod services;
 mod session;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         full::cases(),
         headers::cases(),
         instances::cases(),
+        large_fields::cases(),
         limits::cases(),
         load::cases(),
         logs::cases(),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         real_outages::cases(),
         relay::cases(),
         relay_allow::cases(),
+        relay_users::cases(),
         services::cases(),
         session::cases(),
         settings_2_4::cases(),

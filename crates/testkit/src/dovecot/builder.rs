@@ -189,8 +189,19 @@ impl Builder {
             .map(|(field, value)| ((*field).to_owned(), (*value).to_owned()))
             .collect();
         self.settings.users.push(User {
-            name: name.to_owned(),
             fields,
+            ..User::new(name)
+        });
+        self
+    }
+
+    /// A user whose mail belongs to a user id of its own: mail processes have that id while they
+    /// serve this user.
+    #[must_use]
+    pub fn user_with_uid(mut self, name: &str, uid: u32) -> Self {
+        self.settings.users.push(User {
+            uid,
+            ..User::new(name)
         });
         self
     }

@@ -254,7 +254,8 @@ pub(super) fn users(settings: &Settings, layout: &Layout) -> Result<String> {
         let (name_key, home) = (user.key(), layout.home(&user.name));
         let _ = write!(
             text,
-            "{name_key}::{MAIL_UID}:{MAIL_UID}::{}::",
+            "{name_key}::{}:{MAIL_UID}::{}::",
+            user.uid,
             home.display()
         );
         let mut separator = "";

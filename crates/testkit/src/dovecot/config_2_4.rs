@@ -291,8 +291,9 @@ pub(super) fn users(settings: &Settings, layout: &Layout) -> Result<String> {
         let home = layout.home(&user.name);
         let _ = write!(
             text,
-            "{}::{MAIL_UID}:{MAIL_UID}::{}::",
+            "{}::{}:{MAIL_UID}::{}::",
             user.key(),
+            user.uid,
             home.display()
         );
         let fields: Vec<String> = user

@@ -25,6 +25,12 @@ pub(super) fn prepare(
     }
     chown(layout.homes(), Some(MAIL_UID), Some(MAIL_UID))
         .context("cannot give the homes to the mail user")?;
+    for user in settings.users.iter().filter(|user| user.uid != MAIL_UID) {
+        let home = layout.home(&user.name);
+        fs::create_dir(&home)?;
+        chown(home, Some(user.uid), Some(MAIL_UID))
+            .with_context(|| format!("cannot give `{}` a home", user.name))?;
+    }
     if settings.relay {
         // As a package makes it: every mail process may write, only the relay may look.
         fs::create_dir(layout.relay())?;

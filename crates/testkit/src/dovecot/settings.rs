@@ -5,16 +5,27 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use super::MAIL_UID;
 use super::builder::MailFormat;
 
-/// A user with userdb fields of their own. Everybody else exists, too, without such fields.
+/// A user with userdb fields or a user id of their own. Everybody else exists, too, without.
 #[derive(Clone, Debug)]
 pub(super) struct User {
     pub(super) name: String,
+    pub(super) uid: u32,
     pub(super) fields: Vec<(String, String)>,
 }
 
 impl User {
+    /// A user with the id of all who have none of their own.
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: MAIL_UID,
+            fields: Vec::new(),
+        }
+    }
+
     /// Refuses what cannot stand in a passwd-file, whatever the version.
     pub(super) fn check(&self) -> Result<()> {
         let name = &self.name;
