@@ -26,10 +26,16 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
+        Self::with_format("text")
+    }
+
+    fn with_format(format: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let [address, monitor] = ports.map(|port| port.local_addr().expect("its number"));
-        let text = format!("[http]\nlisten = \"{address}\"\nmonitor_listen = \"{monitor}\"\n");
+        let text = format!(
+            "[http]\nlisten = \"{address}\"\nmonitor_listen = \"{monitor}\"\n[logging]\nformat = \"{format}\"\n"
+        );
         fs::write(dir.path().join("dovecast.toml"), text).expect("a file");
         Self {
             dir,
@@ -152,15 +158,17 @@ const PLACES: [Place; 3] = [
 
 #[test]
 fn a_log_that_cannot_be_written_changes_nothing_else() {
-    for (place, are_lost, make) in PLACES {
-        let (stderr, _reader) = make();
-        let mut server = Server::new();
-        server.start(stderr);
-        for _ in 0..50 {
-            assert_eq!(server.make_token(), 201, "{place}");
+    for format in ["text", "json"] {
+        for (place, are_lost, make) in PLACES {
+            let (stderr, _reader) = make();
+            let mut server = Server::with_format(format);
+            server.start(stderr);
+            for _ in 0..50 {
+                assert_eq!(server.make_token(), 201, "{place}");
+            }
+            assert_eq!(server.lost_lines() > 50.0, are_lost, "{format}: {place}");
+            assert_eq!(server.stop().code(), Some(0), "{format}: {place}");
         }
-        assert_eq!(server.lost_lines() > 50.0, are_lost, "{place}");
-        assert_eq!(server.stop().code(), Some(0), "{place}");
     }
 }
 
