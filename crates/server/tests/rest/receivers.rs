@@ -19,6 +19,7 @@ use crate::setup::{User, World, cases, unique};
 cases![
     the_head_of_an_answer_counts_however_odd_its_rest_is,
     the_servers_own_certificate_is_trusted_where_the_account_gives_it,
+    a_certificate_that_no_server_can_be_trusted_by_is_refused_in_words,
     what_is_kept_of_a_failure_is_not_as_long_as_the_certificate,
 ];
 
@@ -224,5 +225,51 @@ fn what_is_kept_of_a_failure_is_not_as_long_as_the_certificate(world: &World) ->
     let said = user.post(&format!("/endpoints/{id}/test"), &json!({}))?;
     let detail = said.with(502)?.json["errors"][0]["detail"].to_string();
     ensure!(detail.len() < 500, "{} bytes: {detail}", detail.len());
+    Ok(())
+}
+
+/// A certificate of the tests of drivers.
+fn kept(name: &str) -> Result<String> {
+    let path = format!("crates/drivers/tests/webhook/certificates/{name}");
+    let path = dovecast_testkit::workspace::root().join(path);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+fn a_certificate_that_no_server_can_be_trusted_by_is_refused_in_words(world: &World) -> Result<()> {
+    let user = world.account();
+    let good = json!({"name": unique("tls"), "url": "https://example.org/"});
+    let id = user.endpoint(&good)?;
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    (params.not_before, params.not_after) = (
+        rcgen::date_time_ymd(2001, 1, 1),
+        rcgen::date_time_ymd(2002, 1, 1),
+    );
+    let key = KeyPair::generate()?;
+    let expired = params.self_signed(&key)?.pem();
+    for (pem, expected) in [
+        (
+            kept("p-521.pem")?,
+            "its key is of a kind that is not supported",
+        ),
+        (
+            kept("rsa-1024.pem")?,
+            "its RSA key has 1024 bits; 2048 are the least",
+        ),
+        (
+            format!("{}{}", kept("self-signed.pem")?, key.serialize_pem()),
+            "there is a private key in it",
+        ),
+        (expired, "it has expired"),
+    ] {
+        let data = json!({"server_ca_certificate": pem});
+        let fields = json!({"name": unique("tls"), "url": "https://example.org/", "data": data});
+        let change = json!({"endpoint": {"data": data}});
+        for said in [
+            user.post("/endpoints", &json!({"endpoint": fields}))?,
+            user.put(&format!("/endpoints/{id}"), &change)?,
+        ] {
+            said.refused(422, expected, "/data/attributes/data")?;
+        }
+    }
     Ok(())
 }
