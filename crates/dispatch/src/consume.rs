@@ -12,13 +12,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::bad_record::bury;
-use crate::item::{Item, ROOM_CHECK_INTERVAL, ReadTogether};
+use crate::item::{Item, ReadTogether};
 use crate::lane::Lane;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::matching::Found;
 use crate::options::STOP_PATIENCE;
 use crate::panics::{caught, caught_now};
+use crate::room::ROOM_CHECK_INTERVAL;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::{

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dovecast_log::Position;
 use dovecast_notification::{Content, EndpointId, Notification, Part, Transaction};
-use tokio::sync::Notify;
 use tracing::Span;
 use uuid::Uuid;
 
@@ -17,7 +16,7 @@ use crate::lane::Lane;
 use crate::ledger::{KeyPlace, Millis, Owed, OwedId};
 use crate::range_run::RangeRun;
 use crate::recorder::Recorder;
-use crate::stats::Counters;
+use crate::room::InFlight;
 
 /// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so,
 /// and it is made again some time later.
@@ -210,59 +209,6 @@ impl Drop for Item {
     fn drop(&mut self) {
         if !self.is_settled {
             self.recorder.dropped(self);
-        }
-    }
-}
-
-/// How often it is looked whether there is room again, besides waiting for [`Room::news`].
-pub(crate) const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How many deliveries are in flight, and may be.
-#[derive(Debug)]
-pub(crate) struct Room {
-    most: u64,
-    counters: Arc<Counters>,
-    /// There is room again.
-    news: Notify,
-}
-
-impl Room {
-    pub(crate) fn new(most: u64, counters: &Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self {
-            most,
-            counters: Arc::clone(counters),
-            news: Notify::new(),
-        })
-    }
-
-    pub(crate) fn take(self: &Arc<Self>) -> InFlight {
-        self.counters.in_flight.fetch_add(1, Ordering::AcqRel);
-        InFlight(Arc::clone(self))
-    }
-
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.counters.in_flight.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.in_flight() >= self.most
-    }
-
-    /// Waits until it may be worth another look.
-    pub(crate) async fn news(&self) {
-        self.news.notified().await;
-    }
-}
-
-/// Counts a delivery as in flight until it is dropped.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Room>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let before = self.0.counters.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if before >= self.0.most {
-            self.0.news.notify_waiters();
         }
     }
 }

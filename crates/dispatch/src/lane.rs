@@ -27,6 +27,7 @@ use crate::item::Item;
 use crate::ledger::KeyPlace;
 use crate::locks::{Held, Lock};
 use crate::missed::Missed;
+use crate::room::Share;
 use gate::{Gate, Shut, Turned};
 pub(crate) use offers::{NotNow, Offered, Run};
 use order::assembling::{Beside, Ends};
@@ -58,6 +59,8 @@ pub(crate) struct Lane {
 
 #[derive(Debug)]
 pub(crate) struct State {
+    /// What its account has of the room for deliveries in flight.
+    pub(crate) share: Arc<Share>,
     pub(crate) gate: Gate,
     pub(crate) order: Order,
     queue: VecDeque<Item>,
@@ -93,10 +96,10 @@ pub(crate) enum Next {
 }
 
 impl Lane {
-    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, share: Arc<Share>) -> Self {
         Self {
             id: endpoint.id,
-            state: Lock::new("lane", State::new(endpoint)),
+            state: Lock::new("lane", State::new(endpoint, share)),
             tries: AtomicUsize::new(0),
             hanging: AtomicUsize::new(0),
             is_cut_off: AtomicBool::new(false),
@@ -118,8 +121,9 @@ impl Lane {
 }
 
 impl State {
-    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, share: Arc<Share>) -> Self {
         Self {
+            share,
             gate: Gate::new(endpoint),
             order: Order::default(),
             queue: VecDeque::new(),

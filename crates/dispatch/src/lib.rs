@@ -35,6 +35,7 @@
 //! | `bounds` | the first and the last offset of partitions |
 //! | `readers` | how many ranges are read at a time |
 //! | `budget` | bounds the bytes of what is in memory |
+//! | `room` | how many deliveries may be in flight, and how many of one account beside others |
 //! | `retrier` | fetches owed deliveries that are due |
 //! | `take_over` | claims ranges of endpoints with an order, with their partition |
 //! | `take_up` | claims ranges that no dispatcher delivers, and delivers them |
@@ -95,6 +96,7 @@ mod recorder;
 mod recording;
 mod reports;
 mod retrier;
+mod room;
 pub mod schedule;
 mod shared;
 mod stats;

@@ -14,11 +14,11 @@ use dovecast_notification::{EndpointId, Notification};
 
 use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
-use crate::item::ROOM_CHECK_INTERVAL;
 use crate::ledger::{Happened, Ledger};
 use crate::live::Live;
 use crate::panics::caught;
 use crate::reports::Report;
+use crate::room::ROOM_CHECK_INTERVAL;
 use crate::shared::Shared;
 use crate::stats::count;
 

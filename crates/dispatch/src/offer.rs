@@ -73,8 +73,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             count(&self.counters.dropped, 1);
             return;
         }
-        let mut item = live.item(&self.recorder, endpoint);
-        item.place = Some(self.room.take());
+        let item = live.item(&self.recorder, endpoint);
         let mut offered = self.offer_live(endpoint, item);
         while let Some((mut item, lane)) = offered {
             tokio::select! {
@@ -91,7 +90,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     fn offer_live(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
-        item: Item,
+        mut item: Item,
     ) -> Option<(Item, Arc<Lane>)> {
         if !self.is_known(endpoint, &item) {
             self.leave_live(endpoint, item);
@@ -99,7 +98,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
         let written = self.recorder.written();
         let (lane, (offered, hired)) = self.with_lane(endpoint, |state| {
-            let offered = state.offer_live(item, written);
+            let share = &state.share;
+            let standing = self.room.standing(share, item.since);
+            item.place.get_or_insert_with(|| self.room.take(share));
+            let offered = state.offer_live(item, written, standing);
             let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
             (offered, hired)
         });

@@ -15,6 +15,7 @@ use crate::lane::gate::Takes;
 use crate::lane::{Lane, Run};
 use crate::ledger::{BEHIND, Claimed, Claiming, DeadLetter, Happened, Ledger, Owed};
 use crate::panics::caught_now;
+use crate::room::Share;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
@@ -133,19 +134,23 @@ fn retry<L: Log + Clone, S: Ledger>(
         return;
     };
     let endpoint = shared.directory.endpoint(id);
+    let share = endpoint
+        .as_ref()
+        .map(|endpoint| shared.room.share(&endpoint.account));
     let mut items = Vec::new();
     for (place, (owed, held)) in run.into_iter().enumerate() {
         let id = (owed.endpoint, owed.notification);
         shared.recorder.waits.end(id);
-        match endpoint.as_ref().map(|endpoint| endpoint.takes()) {
-            Some(Takes::Now) => items.extend(item(shared, owed, held)),
-            Some(Takes::Later) => {
+        let takes = endpoint.as_ref().map(|endpoint| endpoint.takes());
+        match takes.zip(share.as_ref()) {
+            Some((Takes::Now, share)) => items.extend(item(shared, owed, held, share)),
+            Some((Takes::Later, _)) => {
                 let again = again(shared, owed, place, PAUSED);
                 shared.recorder.hold(held);
                 shared.recorder.note(Happened::GivenBack(again));
             }
             // Gone, or not active any more; or so new that we have not heard of it.
-            Some(Takes::Nothing) | None => {
+            Some((Takes::Nothing, _)) | None => {
                 count(&shared.counters.dropped, 1);
                 let again = again(shared, owed, place, UNKNOWN);
                 shared.recorder.hold(held);
@@ -178,6 +183,7 @@ fn item<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     owed: Owed,
     held: Option<Arc<Reserved>>,
+    share: &Arc<Share>,
 ) -> Option<Item> {
     let notification = match Notification::from_canonical(owed.notification, &owed.content) {
         Ok(notification) => Arc::new(notification),
@@ -197,7 +203,7 @@ fn item<L: Log + Clone, S: Ledger>(
     };
     let mut item = Item::new(&shared.recorder, what, Origin::Owed);
     item.claim = Some(Claim::new(&shared.claimed));
-    item.place = Some(shared.room.take());
+    item.place = Some(shared.room.take(share));
     item.held = held;
     Some(item)
 }

@@ -18,7 +18,6 @@ use crate::endpoint::{Directory, Endpoint};
 use crate::evaluator::Evaluator;
 use crate::hanging::Hanging;
 use crate::host::Hosts;
-use crate::item::Room;
 use crate::lane::Lane;
 use crate::ledger::{Happened, Ledger, LedgerError, Millis};
 use crate::locks::{Held, Lock};
@@ -30,6 +29,7 @@ use crate::read_up::ReadUp;
 use crate::readers::Readers;
 use crate::recorder::Recorder;
 use crate::reports::Reports;
+use crate::room::Room;
 use crate::stats::{Counters, count};
 use crate::taken_up::TakenUp;
 
@@ -161,11 +161,12 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// The lane of an endpoint, with what the endpoint is now.
     pub(crate) fn lane(&self, endpoint: &Arc<Endpoint>) -> Arc<Lane> {
-        let mut lanes = self.lanes();
-        let lane = lanes
-            .entry(endpoint.id)
-            .or_insert_with(|| Arc::new(Lane::new(Arc::clone(endpoint))));
-        Arc::clone(lane)
+        if let Some(lane) = self.known_lane(endpoint.id) {
+            return lane;
+        }
+        let share = self.room.share(&endpoint.account);
+        let new = || Arc::new(Lane::new(Arc::clone(endpoint), share));
+        Arc::clone(self.lanes().entry(endpoint.id).or_insert_with(new))
     }
 
     /// The lane of an endpoint, if it has one.

@@ -7,6 +7,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::driver::nowhere;
 use crate::endpoint::Endpoint;
+use crate::room::Share;
 
 const MB: usize = 1024 * 1024;
 const BUDGET_MB: usize = 64;
@@ -15,7 +16,7 @@ const BUDGET_MB: usize = 64;
 fn lane(number: u128) -> Arc<Lane> {
     let id = EndpointId(Uuid::from_u128(number));
     let endpoint = Endpoint::new(id, "1".into(), nowhere());
-    Arc::new(Lane::new(Arc::new(endpoint)))
+    Arc::new(Lane::new(Arc::new(endpoint), Share::alone()))
 }
 
 fn hanging(budget: &Budget) -> Hanging {

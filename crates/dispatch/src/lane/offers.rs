@@ -9,13 +9,14 @@ use super::order::{Entered, Joining};
 use super::{PATIENCE, Shed, State};
 use crate::item::Item;
 use crate::ledger::TopicPartition;
+use crate::room::Standing;
 
 /// How many may wait.
 const QUEUE: usize = 2_000;
 /// Most owed deliveries in a lane's queue; lower than `QUEUE`, so that a slow endpoint leaves room.
 const OWED: usize = 1_000;
 /// A queue that is full and whose oldest has waited no longer than this drains fast: the consumer
-/// waits for it.
+/// waits for it, unless others would wait, too.
 const FAST: Duration = Duration::from_millis(200);
 
 /// Owed deliveries that are offered together: one, or several of one key, in order.
@@ -58,8 +59,8 @@ pub(crate) enum Offered {
 
 impl State {
     /// Takes what was just read from the log. `written`: the batch that the recorder has written
-    /// last.
-    pub(crate) fn offer_live(&mut self, item: Item, written: u64) -> Offered {
+    /// last; `standing`: how the account stands beside others.
+    pub(crate) fn offer_live(&mut self, item: Item, written: u64, standing: Standing) -> Offered {
         self.used = item.since;
         let mut shed = Shed::default();
         if self.behind.is_none() {
@@ -69,8 +70,10 @@ impl State {
                 .map(|oldest| item.since.duration_since(oldest.since));
             let waited = waited.unwrap_or_default();
             let is_full = self.queue.len() >= QUEUE;
-            let must_wait =
-                self.gate.is_shut(item.since) || waited > PATIENCE || (is_full && waited > FAST);
+            let must_wait = standing.exceeds
+                || self.gate.is_shut(item.since)
+                || waited > PATIENCE
+                || (is_full && (standing.has_company || waited > FAST));
             if !must_wait && is_full {
                 return Offered::Full(item);
             }

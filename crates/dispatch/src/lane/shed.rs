@@ -156,13 +156,15 @@ mod tests {
     use crate::lane::Offered;
     use crate::lane::order::tests::{in_order, item, offset, place};
     use crate::recorder::Recorder;
+    use crate::room::Standing;
 
     #[test]
     fn what_is_owed_of_a_key_does_not_overtake_what_falls_behind() {
         let recorder = Arc::new(Recorder::new(&Clock::default()));
         let mut state = in_order();
         for at in [0, 1] {
-            let offered = state.offer_live(item(&recorder, place(1, at), false), 0);
+            let offered =
+                state.offer_live(item(&recorder, place(1, at), false), 0, Standing::default());
             assert!(matches!(offered, Offered::Queued | Offered::InLine));
         }
         let later = Instant::now() + Duration::from_secs(5);

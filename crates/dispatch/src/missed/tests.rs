@@ -10,6 +10,7 @@ use crate::behind::Part;
 use crate::driver::nowhere;
 use crate::endpoint::Endpoint;
 use crate::lane::State;
+use crate::room::Share;
 
 fn of() -> TopicPartition {
     TopicPartition {
@@ -30,7 +31,7 @@ fn stretch(first: u64, last: u64) -> Stretch {
 fn lane(is_ordered: bool) -> State {
     let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
     endpoint.is_ordered = is_ordered;
-    State::new(Arc::new(endpoint))
+    State::new(Arc::new(endpoint), Share::alone())
 }
 
 /// Has a lane miss something, and says what its ranges are.

@@ -7,6 +7,7 @@ mod behind;
 mod clock;
 mod conditions;
 mod content;
+mod crowd;
 mod drivers;
 mod expired;
 mod gone;

@@ -17,6 +17,7 @@ use crate::item::{Origin, ReadTogether, What};
 use crate::lane::State;
 use crate::ledger::{BEHIND, Millis, OwedRange, RangeId};
 use crate::recorder::Recorder;
+use crate::room::Share;
 
 const TOPIC: &str = "t";
 
@@ -76,7 +77,7 @@ pub(in crate::lane) fn range(from: u64, to: u64) -> OwedRange {
 pub(in crate::lane) fn in_order() -> State {
     let mut endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
     endpoint.is_ordered = true;
-    State::new(Arc::new(endpoint))
+    State::new(Arc::new(endpoint), Share::alone())
 }
 
 pub(in crate::lane) fn offset(item: &Item) -> u64 {

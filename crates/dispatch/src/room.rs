@@ -1,0 +1,279 @@
+//! Room for deliveries in flight, and how much of it one account may take beside others.
+//!
+//! The one task that reads the log waits where too many deliveries are in flight, whoever they are
+//! for. So an account whose deliveries wait, because it has more of them than it may make or because
+//! its endpoints are slow, must not fill the room. While notifications of several accounts are
+//! read, each may have as much in flight as there is room left: one beside another a half, two
+//! beside another a third each, and something is always left. What exceeds that for longer than a
+//! moment is left to ranges. An account that is alone may have all of it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::locks::Lock;
+use crate::stats::Counters;
+
+/// How often it is looked whether there is room again, besides waiting for [`Room::news`].
+pub(crate) const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long an account may exceed its share.
+const EXCESS_PATIENCE: Duration = Duration::from_millis(20);
+/// For how long an account is not alone after something was read for another one.
+const COMPANY: Duration = Duration::from_secs(1);
+/// How many accounts are known before those are looked for that have no lane any more.
+const FIRST_SWEEP: usize = 1_000;
+/// A time that has not come.
+const NEVER: u64 = u64::MAX;
+
+/// How many deliveries are in flight, and may be.
+#[derive(Debug)]
+pub(crate) struct Room {
+    most: u64,
+    counters: Arc<Counters>,
+    /// There is room again.
+    news: Notify,
+    /// Times are counted from here, in milliseconds.
+    start: Instant,
+    /// Number of the account for which something was offered last.
+    last: AtomicU64,
+    /// When that was another one than before.
+    changed_ms: AtomicU64,
+    accounts: Lock<Accounts>,
+}
+
+#[derive(Debug)]
+struct Accounts {
+    shares: HashMap<Arc<str>, Weak<Share>>,
+    next: u64,
+    sweep_at: usize,
+}
+
+/// What one account has of the room. The lanes of its endpoints share it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    number: u64,
+    in_flight: AtomicU64,
+    /// Since when it has been too much each time something was offered.
+    exceeds_since_ms: AtomicU64,
+}
+
+/// How an account stands beside others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    /// Whether something was read for another one not long ago.
+    pub(crate) has_company: bool,
+    /// Whether it has had too much in flight for longer than a moment.
+    pub(crate) exceeds: bool,
+}
+
+/// Counts a delivery as in flight until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    room: Arc<Room>,
+    share: Arc<Share>,
+}
+
+impl Room {
+    pub(crate) fn new(most: u64, counters: &Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            counters: Arc::clone(counters),
+            news: Notify::new(),
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+            changed_ms: AtomicU64::new(NEVER),
+            accounts: Lock::new(
+                "accounts in flight",
+                Accounts {
+                    shares: HashMap::new(),
+                    next: 1,
+                    sweep_at: FIRST_SWEEP,
+                },
+            ),
+        })
+    }
+
+    /// What an account has of the room.
+    pub(crate) fn share(&self, account: &Arc<str>) -> Arc<Share> {
+        let mut accounts = self.accounts.lock();
+        if let Some(share) = accounts.shares.get(account).and_then(Weak::upgrade) {
+            return share;
+        }
+        if accounts.shares.len() >= accounts.sweep_at {
+            accounts.shares.retain(|_, share| share.strong_count() > 0);
+            accounts.sweep_at = (2 * accounts.shares.len()).max(FIRST_SWEEP);
+        }
+        let share = Share::new(accounts.next);
+        accounts.next += 1;
+        let known = Arc::downgrade(&share);
+        accounts.shares.insert(Arc::clone(account), known);
+        share
+    }
+
+    pub(crate) fn take(self: &Arc<Self>, share: &Arc<Share>) -> InFlight {
+        self.counters.in_flight.fetch_add(1, Ordering::AcqRel);
+        share.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight {
+            room: Arc::clone(self),
+            share: Arc::clone(share),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.counters.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight() >= self.most
+    }
+
+    /// Waits until it may be worth another look.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// How an account, for which something is offered now, stands beside others. Asked by the one
+    /// task that reads the log.
+    pub(crate) fn standing(&self, share: &Share, now: Instant) -> Standing {
+        let now_ms = self.ms(now);
+        let before = self.last.swap(share.number, Ordering::Relaxed);
+        if before != share.number && before != 0 {
+            self.changed_ms.store(now_ms, Ordering::Relaxed);
+        }
+        let changed_ms = self.changed_ms.load(Ordering::Relaxed);
+        let has_company = changed_ms != NEVER && now_ms.saturating_sub(changed_ms) < as_ms(COMPANY);
+        let left = self.most.saturating_sub(self.in_flight());
+        let since_ms = if has_company && share.in_flight.load(Ordering::Acquire) > left {
+            share.exceeds_since_ms.load(Ordering::Relaxed).min(now_ms)
+        } else {
+            NEVER
+        };
+        share.exceeds_since_ms.store(since_ms, Ordering::Relaxed);
+        let exceeds = now_ms
+            .checked_sub(since_ms)
+            .is_some_and(|for_ms| for_ms >= as_ms(EXCESS_PATIENCE));
+        Standing {
+            has_company,
+            exceeds,
+        }
+    }
+
+    fn ms(&self, now: Instant) -> u64 {
+        as_ms(now.saturating_duration_since(self.start))
+    }
+}
+
+impl Share {
+    fn new(number: u64) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            in_flight: AtomicU64::new(0),
+            exceeds_since_ms: AtomicU64::new(NEVER),
+        })
+    }
+
+    /// That of an account of which nothing else is known.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Arc<Self> {
+        Self::new(1)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.share.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let before = self.room.counters.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if before >= self.room.most {
+            self.room.news.notify_waiters();
+        }
+    }
+}
+
+fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u64 = 100;
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    /// A room, and what two accounts have of it.
+    fn room() -> (Arc<Room>, Arc<Share>, Arc<Share>) {
+        let room = Room::new(MOST, &Arc::default());
+        let [one, other] = ["1", "2"].map(|account| room.share(&Arc::from(account)));
+        (room, one, other)
+    }
+
+    /// Offers again and again for longer than a share may be exceeded; whether it was in the end.
+    fn exceeds(room: &Room, share: &Share, begin: Instant) -> bool {
+        let asked = [Duration::ZERO, MOMENT, EXCESS_PATIENCE + MOMENT];
+        let answers = asked.map(|after| room.standing(share, begin + after).exceeds);
+        assert!(!answers[0] && !answers[1]);
+        answers[2]
+    }
+
+    #[test]
+    fn an_account_that_is_alone_may_have_all_of_it() {
+        let (room, one, other) = room();
+        let begin = room.start;
+        let held: Vec<_> = (0..MOST).map(|_| room.take(&one)).collect();
+        assert!(room.is_full() && !exceeds(&room, &one, begin));
+        // There was another one, but not for long.
+        assert!(!room.standing(&other, begin + COMPANY).exceeds);
+        assert!(exceeds(&room, &one, begin + COMPANY));
+        let later = begin + 3 * COMPANY;
+        assert!(!exceeds(&room, &one, later));
+        drop(held);
+        assert_eq!(
+            (room.in_flight(), one.in_flight.load(Ordering::Relaxed)),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn beside_another_one_it_has_as_much_as_is_left() {
+        let (room, one, other) = room();
+        let begin = room.start;
+        let half: Vec<_> = (0..MOST / 2).map(|_| room.take(&one)).collect();
+        assert!(!room.standing(&other, begin).exceeds);
+        assert!(!exceeds(&room, &one, begin + MOMENT));
+        let more = room.take(&one);
+        assert!(!room.standing(&other, begin + 2 * MOMENT).exceeds);
+        assert!(exceeds(&room, &one, begin + 3 * MOMENT));
+        // The other one has little.
+        assert!(!exceeds(&room, &other, begin + 4 * MOMENT));
+        drop(more);
+        assert!(!exceeds(&room, &one, begin + COMPANY / 2));
+        drop(half);
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_moment_only_is_not() {
+        let (room, one, other) = room();
+        let begin = room.start;
+        assert!(!room.standing(&other, begin).exceeds);
+        let held: Vec<_> = (0..MOST).map(|_| room.take(&one)).collect();
+        assert!(!room.standing(&one, begin + MOMENT).exceeds);
+        drop(held);
+        assert!(!room.standing(&one, begin + EXCESS_PATIENCE).exceeds);
+        let held: Vec<_> = (0..MOST).map(|_| room.take(&one)).collect();
+        assert!(!room.standing(&one, begin + 2 * EXCESS_PATIENCE).exceeds);
+        drop(held);
+    }
+
+    #[test]
+    fn accounts_without_a_lane_are_forgotten() {
+        let (room, one, _) = room();
+        for number in 0..10 * FIRST_SWEEP {
+            room.share(&Arc::from(format!("other {number}")));
+        }
+        assert!(Arc::ptr_eq(&one, &room.share(&Arc::from("1"))));
+        assert!(room.accounts.lock().shares.len() <= FIRST_SWEEP);
+    }
+}
