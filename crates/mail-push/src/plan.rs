@@ -45,6 +45,8 @@ pub struct PlannedPush {
     /// End of the quiet hours that it waits for, if it does: others are gathered with it that wait
     /// for the same.
     pub quiet_until_ms: Option<i64>,
+    /// Whether the device may ring in quiet hours, too, whenever the push becomes due.
+    pub passes_quiet_hours: bool,
 }
 
 /// What an event means for the devices of its person.
@@ -98,12 +100,12 @@ fn push(
     if !wishes.filter.passes(event) || !holds(&wishes.filter.condition, true) {
         return None;
     }
-    let quiet_until = wishes
-        .quiet_hours
-        .as_ref()
-        .and_then(|hours| hours.end_of(now_ms));
-    // A condition costs time: asked only where it matters.
-    let quiet_until = quiet_until.filter(|_| !holds(&wishes.critical, false));
+    // A condition costs time: asked only where there are quiet hours. They may begin while the push
+    // waits, and the event is not at hand any more then.
+    let quiet_hours = wishes.quiet_hours.as_ref();
+    let is_critical = quiet_hours.is_some() && holds(&wishes.critical, false);
+    let quiet_hours = quiet_hours.filter(|_| !is_critical);
+    let quiet_until = quiet_hours.and_then(|hours| hours.end_of(now_ms));
     let is_gathered = !topic.is_new_mail();
     let in_form = |content: PushContent| {
         let message = message(event, topic, content);
@@ -130,6 +132,7 @@ fn push(
         // What waits for the end of quiet hours has as long from then on.
         deadline_ms: begins_ms.saturating_add(deadline_ms()),
         quiet_until_ms: quiet_until,
+        passes_quiet_hours: is_critical,
     })
 }
 

@@ -17,7 +17,7 @@ use crate::registry::sealing;
 use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 29] = [
+pub(crate) const MIGRATIONS: [&str; 30] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -47,6 +47,7 @@ pub(crate) const MIGRATIONS: [&str; 29] = [
     include_str!("../migrations/0028_letters_by_notification.sql"),
     include_str!("../migrations/0029_gone_endpoints.sql"),
     include_str!("../migrations/0030_quiet_pushes.sql"),
+    include_str!("../migrations/0031_passes_quiet.sql"),
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;

@@ -97,9 +97,24 @@ fn quiet_hours_put_off_what_is_not_critical() {
     let plan = planned(NEW, &night, &mut Said(true, Vec::new()));
     assert_eq!(plan.pushes[0].due_ms, NIGHT_MS);
     assert_eq!(plan.pushes[0].quiet_until_ms, None);
+    assert!(plan.pushes[0].passes_quiet_hours);
     let mut said = Said(true, Vec::new());
     planned(NEW, &json!({ "critical": "c" }), &mut said);
     assert!(said.1.is_empty(), "nothing is quiet, so nothing is asked");
+}
+
+#[test]
+fn what_is_critical_is_known_before_quiet_hours_begin() {
+    let night = json!({ "quiet_hours": { "timezone": "Europe/Berlin", "from": "22:00", "to": "07:00" },
+        "critical": "c" });
+    let evening_ms = NIGHT_MS - 3_600_000;
+    for is_critical in [true, false] {
+        let mut said = Said(is_critical, Vec::new());
+        let plan = plan(&event(NEW), &[subscription(&night)], &mut said, evening_ms);
+        let push = &plan.pushes[0];
+        assert_eq!((push.due_ms, push.quiet_until_ms), (evening_ms, None));
+        assert_eq!(push.passes_quiet_hours, is_critical);
+    }
 }
 
 #[test]

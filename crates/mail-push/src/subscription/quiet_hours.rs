@@ -45,8 +45,9 @@ impl QuietHours {
         [zone, text(self.from), text(self.to)]
     }
 
-    /// When the quiet hours end in which a moment lies, in milliseconds since 1970; `None`: it lies
-    /// in none. Where clocks are put forward over the end, they end with the gap.
+    /// When the quiet hours end in which a moment lies, in milliseconds since 1970, later than the
+    /// moment; `None`: it lies in none. Where clocks are put forward over the end, they end with
+    /// the gap; where they are put back over it, they end when it comes first.
     pub fn end_of(&self, now_ms: i64) -> Option<i64> {
         let now = Timestamp::from_millisecond(now_ms).ok()?;
         let here = now.to_zoned(self.zone.clone());
@@ -65,8 +66,9 @@ impl QuietHours {
             day = day.checked_add(1.day()).ok()?;
         }
         let end = day.to_datetime(self.to).to_zoned(self.zone.clone()).ok()?;
-        // An hour that comes twice ends at its first end, which may be over.
-        Some(end.timestamp().as_millisecond().max(now_ms))
+        // Of an hour that comes twice the first end may be over.
+        let end_ms = end.timestamp().as_millisecond();
+        (end_ms > now_ms).then_some(end_ms)
     }
 }
 
@@ -123,6 +125,13 @@ mod tests {
     fn an_end_that_does_not_exist_is_the_end_of_the_gap() {
         let hours = ["Europe/Berlin", "00:00", "02:30"];
         check(hours, "2026-03-29T00:00:00Z", Some("2026-03-29T01:30:00Z"));
+    }
+
+    #[test]
+    fn an_end_that_comes_twice_is_the_first_one() {
+        let hours = ["Europe/Berlin", "22:00", "02:30"];
+        check(hours, "2026-10-25T00:15:00Z", Some("2026-10-25T00:30:00Z"));
+        check(hours, "2026-10-25T01:15:00Z", None);
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub(crate) enum Count {
     Retried,
     /// Attempt that was put off because its host has asked for time.
     Held,
+    /// Attempt that was put off because quiet hours have begun.
+    Quiet,
     /// Push that its service never takes.
     Refused,
     /// Push that was replaced or taken back while it was claimed.
@@ -129,7 +131,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -142,6 +144,7 @@ impl Count {
         Self::Accepted,
         Self::Retried,
         Self::Held,
+        Self::Quiet,
         Self::Refused,
         Self::Replaced,
         Self::Readdressed,
@@ -182,6 +185,7 @@ impl Count {
             Self::Accepted => "accepted",
             Self::Retried => "retried",
             Self::Held => "held",
+            Self::Quiet => "quiet",
             Self::Refused => "refused",
             Self::Replaced => "replaced",
             Self::Readdressed => "readdressed",

@@ -139,6 +139,7 @@ impl Sender {
                     Count::Retried
                 }
                 PushEnd::Held(_) => Count::Held,
+                PushEnd::Quiet(_) => Count::Quiet,
                 PushEnd::Refused(_) => Count::Refused,
                 PushEnd::Released => Count::Readdressed,
                 PushEnd::Dropped => Count::Replaced,
@@ -148,6 +149,11 @@ impl Sender {
     }
 
     async fn attempt(&self, push: &ClaimedPush) -> PushEnd {
+        // They may have begun while the push waited, whatever for.
+        let quiet_hours = push.quiet_hours.as_ref();
+        if let Some(until_ms) = quiet_hours.and_then(|hours| hours.end_of(now_ms())) {
+            return PushEnd::Quiet(until_ms);
+        }
         let kind = push.address.kind();
         let Some(transport) = self.transports.get(&kind) else {
             let reason = format!("`{}` is not configured on this server", kind.name());

@@ -1,11 +1,12 @@
 //! What became of a claimed push: accepted, put off, given up; and what is dropped by age.
 
 use dovecast_mail_push::Topic;
-use dovecast_mail_push::plan::deadline_ms;
+use dovecast_mail_push::plan::{GATHER_AT_MOST_MS, GATHER_MS, deadline_ms};
 use dovecast_mail_push::retry::SHOWN;
 
 use super::sending::ClaimedPush;
 use super::subscriptions::LastAnswer;
+use super::time::PushNow;
 use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
@@ -18,6 +19,11 @@ const DONE: &str = "DELETE FROM push_waiting WHERE id = $1 AND revision = $2";
 const RELEASE: &str = "UPDATE push_waiting SET claimed_until_ms = 0 WHERE id = $1";
 const LATER: &str = "UPDATE push_waiting SET claimed_until_ms = 0, due_ms = $1, failures = failures + $2 \
     WHERE id = $3 AND revision = $4";
+/// Has a push wait for the end of quiet hours, for $1 from now on: from then on it has as much time
+/// as it has now. What is gathered waits for more then, as what came in quiet hours does.
+const QUIET: &str = "UPDATE push_waiting SET claimed_until_ms = 0, deadline_ms = deadline_ms + $1, quiet_until_ms = $2, \
+    due_ms = CASE WHEN gathered_until_ms > 0 THEN $3 ELSE $4 END, \
+    gathered_until_ms = CASE WHEN gathered_until_ms > 0 THEN $5 ELSE 0 END WHERE id = $6 AND revision = $7";
 /// Whatever has become of the push since: what was asked for is what may be shown.
 const MAY_BE_SHOWN: &str = "UPDATE push_waiting SET may_be_shown = 1 WHERE id = $1";
 const SHORTEN: &str = "UPDATE push_waiting SET claimed_until_ms = 0, message = short_message \
@@ -44,6 +50,9 @@ pub enum PushEnd {
     Unanswered(i64, LastAnswer),
     /// The push is not sent before this, in milliseconds from now: its host has asked for time.
     Held(i64),
+    /// The push waits for the end of quiet hours, which is this, in milliseconds since 1970 by this
+    /// node's clock.
+    Quiet(i64),
     /// The push is due at once in its shorter form.
     Shorten(LastAnswer),
     /// The push is never accepted.
@@ -66,7 +75,8 @@ pub struct PushesDropped {
 impl Store {
     /// Writes what became of a claimed push. A push that was replaced meanwhile stays, and is free.
     pub async fn end_push(&self, push: &ClaimedPush, end: &PushEnd) -> Result<()> {
-        let now_ms = self.push_now().await?.now_ms;
+        let now = self.push_now().await?;
+        let now_ms = now.now_ms;
         let mut tx = self.database.begin_writing().await?;
         match end {
             PushEnd::Accepted(answer) => {
@@ -98,6 +108,7 @@ impl Store {
             PushEnd::Held(after_ms) => {
                 later(&mut tx, push, (now_ms.saturating_add(*after_ms), 0)).await?;
             }
+            PushEnd::Quiet(until_ms) => quiet(&mut tx, push, now, *until_ms).await?,
             PushEnd::Shorten(answer) => {
                 note(&mut tx, push, answer).await?;
                 let shorten = sqlx::query(SHORTEN).bind(&push.id).bind(push.revision);
@@ -189,6 +200,26 @@ async fn later(
     sqlx::query(LATER)
         .bind(due_ms)
         .bind(failures)
+        .bind(&push.id)
+        .bind(push.revision)
+        .execute(&mut **tx)
+        .await?;
+    release(tx, push).await
+}
+
+async fn quiet(
+    tx: &mut Transaction,
+    push: &ClaimedPush,
+    now: PushNow,
+    until_ms: i64,
+) -> Result<()> {
+    let due_ms = until_ms.saturating_add(now.ahead_ms);
+    sqlx::query(QUIET)
+        .bind(due_ms.saturating_sub(now.now_ms))
+        .bind(until_ms)
+        .bind(due_ms.saturating_add(GATHER_MS))
+        .bind(due_ms)
+        .bind(due_ms.saturating_add(GATHER_AT_MOST_MS))
         .bind(&push.id)
         .bind(push.revision)
         .execute(&mut **tx)

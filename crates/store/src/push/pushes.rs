@@ -16,17 +16,19 @@ use crate::row;
 
 const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, user_name, topic, tag, message, \
     short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms, \
-    quiet_until_ms) SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, $14 FROM push_subscription \
+    quiet_until_ms, passes_quiet) SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, $14, $15 \
+    FROM push_subscription \
     WHERE id = $13 AND context = $2 AND user_name = $3 AND (expires_ms IS NULL OR expires_ms > $10) \
     ON CONFLICT (subscription_id, tag) DO UPDATE SET topic = excluded.topic, message = excluded.message, \
     short_message = excluded.short_message, badge = excluded.badge, created_ms = excluded.created_ms, \
     due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, quiet_until_ms = excluded.quiet_until_ms, \
+    passes_quiet = excluded.passes_quiet, \
     revision = push_waiting.revision + 1";
 /// A push to which others may be added: nobody sends it, it was never tried, and it waits for the
-/// end of the same quiet hours, or of none, as they do.
+/// end of the same quiet hours, or of none, as they do, and rings in quiet hours if they do.
 const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_until_ms FROM push_waiting \
     WHERE subscription_id = $1 AND gathered_until_ms > $2 AND claimed_until_ms = 0 AND failures = 0 \
-    AND quiet_until_ms = $3 ORDER BY created_ms DESC LIMIT 1";
+    AND quiet_until_ms = $3 AND passes_quiet = $4 ORDER BY created_ms DESC LIMIT 1";
 const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
     revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
 const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
@@ -155,6 +157,8 @@ impl TakenBack<'_> {
             due_ms: now_ms,
             deadline_ms: now_ms.saturating_add(deadline_ms()),
             quiet_until_ms: None,
+            // It rings nobody.
+            passes_quiet_hours: true,
         }
     }
 }
@@ -193,6 +197,7 @@ async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Resul
         .bind(push.deadline_ms.saturating_add(now.ahead_ms))
         .bind(push.subscription.to_string())
         .bind(quiet_until_ms(push))
+        .bind(i64::from(push.passes_quiet_hours))
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -210,6 +215,7 @@ async fn gather(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Resul
         .bind(push.subscription.to_string())
         .bind(now.now_ms)
         .bind(quiet_until_ms(push))
+        .bind(i64::from(push.passes_quiet_hours))
         .fetch_optional(&mut **tx)
         .await?;
     let Some(found) = found else {

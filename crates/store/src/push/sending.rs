@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use dovecast_mail_push::lanes::{LanePermit, Lanes};
 use dovecast_mail_push::plan::deadline_ms;
+use dovecast_mail_push::subscription::QuietHours;
 use dovecast_mail_push::{DeviceAddress, Person, SubscriptionId, Tag, Topic, TransportKind};
 use serde_json::Value;
 use sqlx::any::AnyRow;
@@ -19,7 +20,7 @@ use crate::statement::Statement;
 /// Whom it is for is asked of both: what waits, and the subscription. What waits for one device
 /// goes one after the other: only its first push that is due, and none while another is under way.
 const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
-    device.transport, device.sealed, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
+    device.transport, device.sealed, push.passes_quiet, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
     push.deadline_ms, push.failures, push.revision, device.context AS device_context, device.user_name AS device_user, \
     device.wishes, device.lane, (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
     AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) AS had \
@@ -98,6 +99,8 @@ pub struct ClaimedPush {
     pub has_short: bool,
     /// Urgency that the subscription asks for.
     pub urgency: dovecast_mail_push::subscription::Urgency,
+    /// Quiet hours in which the push waits for their end; `None`: it is sent at any time.
+    pub quiet_hours: Option<QuietHours>,
     /// Unseen mails, where that is known.
     pub badge: Option<u32>,
     /// When it was written, by this node's clock.
@@ -299,6 +302,8 @@ impl Store {
         let topic = Topic::from_name(&row::text(found, "topic")?);
         let unknown = || row::wrong("topic", std::io::Error::other("unknown topic"));
         let wishes = dovecast_mail_push::Wishes::from_json(&json("wishes")?);
+        let wishes = wishes.map_err(|error| row::wrong("wishes", error))?;
+        let passes_quiet_hours = row::number(found, "passes_quiet")? > 0;
         let (message, short) = (json("message")?, json("short_message")?);
         let badge = row::optional_number(found, "badge")?;
         let failures = row::number(found, "failures")?;
@@ -314,7 +319,8 @@ impl Store {
             tag: Tag::from_text(&tag(&row::text(found, "tag")?)),
             has_short: message != short,
             message,
-            urgency: wishes.map_err(|error| row::wrong("wishes", error))?.urgency,
+            urgency: wishes.urgency,
+            quiet_hours: wishes.quiet_hours.filter(|_| !passes_quiet_hours),
             badge: badge.and_then(|badge| u32::try_from(badge).ok()),
             created_ms: row::number(found, "created_ms")? - now.ahead_ms,
             deadline_ms: row::number(found, "deadline_ms")? - now.ahead_ms,

@@ -19,6 +19,7 @@ cases![
     what_was_written_in_a_time_to_come_is_sent_after_a_restart,
     changes_are_gathered_for_ten_seconds_at_most,
     changes_are_gathered_with_those_that_are_as_quiet,
+    what_becomes_due_in_quiet_hours_waits_for_their_end,
     a_service_that_has_asked_for_time_has_it_from_all_nodes,
 ];
 
@@ -187,6 +188,7 @@ async fn changes_are_gathered_with_those_that_are_as_quiet(test: Test) -> Result
         due_ms: quiet_until_ms.unwrap_or_default() + GATHER_MS,
         deadline_ms: quiet_until_ms.unwrap_or_default() + 5 * HOUR_MS,
         quiet_until_ms,
+        passes_quiet_hours: false,
     };
     let (soon, late) = (Some(HOUR_MS), Some(2 * HOUR_MS));
     for (uid, quiet_until_ms) in [
@@ -219,6 +221,59 @@ async fn changes_are_gathered_with_those_that_are_as_quiet(test: Test) -> Result
         );
         accept(&store, &gathered).await?;
     }
+    Ok(())
+}
+
+async fn what_becomes_due_in_quiet_hours_waits_for_their_end(test: Test) -> Result<()> {
+    let store = open(&test).await?;
+    tell_at(&store, 0, ("MessageNew", 1, "")).await?;
+    let flagged = |uid| ("FlagsSet", uid, r#","flags":["\\Flagged"]"#);
+    tell_at(&store, 0, flagged(2)).await?;
+    test.clock.pass(HOUR_MS);
+    let until_ms = 9 * HOUR_MS;
+    for _ in 0..2 {
+        let push = claim(&store).await?;
+        ensure!(push.len() == 1, "{push:?}");
+        store.end_push(&push[0], &PushEnd::Quiet(until_ms)).await?;
+    }
+    ensure!(claim(&store).await?.is_empty(), "they wait");
+    // What comes in the night and waits for the same is one push with what came before it.
+    let record = store.subscriptions(&joe()).await?.remove(0);
+    let plan = EventPlan {
+        pushes: vec![PlannedPush {
+            subscription: record.subscription.id,
+            person: joe(),
+            topic: Topic::MailFlags,
+            tag: None,
+            message: json!({ "uid": 3 }),
+            short: json!({ "uid": 3 }),
+            badge: None,
+            due_ms: until_ms + GATHER_MS,
+            deadline_ms: until_ms + 5 * HOUR_MS,
+            quiet_until_ms: Some(until_ms),
+            passes_quiet_hours: false,
+        }],
+        ..EventPlan::default()
+    };
+    let written = store.write_pushes(&[(joe(), plan)]).await?;
+    ensure!(written.gathered == 1, "{written:?}");
+    test.clock.pass(7 * HOUR_MS);
+    ensure!(store.drop_old_pushes().await?.overdue == 0);
+    ensure!(claim(&store).await?.is_empty(), "an hour is left");
+    test.clock.pass(HOUR_MS);
+    let mail = claim(&store).await?;
+    ensure!(
+        mail.len() == 1 && mail[0].topic == Topic::MailNew && mail[0].failures == 0,
+        "{mail:?}"
+    );
+    // An hour of its five had passed.
+    ensure!(mail[0].deadline_ms == until_ms + 4 * HOUR_MS, "{mail:?}");
+    accept(&store, &mail).await?;
+    test.clock.pass(GATHER_MS);
+    let changes = claim(&store).await?;
+    ensure!(changes.len() == 1, "{changes:?}");
+    let changes = changes[0].message["changes"].as_array();
+    ensure!(changes.is_some_and(|all| all.len() == 2), "{changes:?}");
     Ok(())
 }
 

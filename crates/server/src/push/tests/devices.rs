@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{HANGING, World, said};
 use crate::config::Config;
 use crate::logs::Logs;
-use crate::push::counters::{Count, Counters};
+use crate::push::counters::Count;
 use crate::push::sender::Sender;
 use crate::push::wiring::Pushing;
 
@@ -257,28 +257,9 @@ async fn a_push_whose_device_is_registered_anew_while_it_is_claimed_rings() {
             .await
     };
     register().await;
-    let person = Person::new("3", "11", "11@3").expect("a person");
-    let subscriptions = world.store.subscriptions(&person).await;
-    let subscriptions = subscriptions.expect("subscriptions").into_iter();
-    let subscriptions: Vec<_> = subscriptions.map(|one| one.subscription).collect();
-    let event = MailEvent::something_new(person.clone(), "Work");
-    let planned = plan(
-        &event,
-        &subscriptions,
-        &mut NoCondition,
-        dovecast_log::now_ms(),
-    );
-    let written = world.store.write_pushes(&[(person, planned)]).await;
-    assert_eq!(written.expect("written").pushes, 1);
-    let counters = Arc::<Counters>::default();
-    let sender = Sender {
-        store: world.store.clone(),
-        transports: Arc::new(world.ports.transports.clone()),
-        counters: Arc::clone(&counters),
-        news: Arc::default(),
-        per_minute: 30,
-        held: Arc::default(),
-    };
+    write(&world, "Work", dovecast_log::now_ms(), false).await;
+    let sender = sender(&world);
+    let counters = Arc::clone(&sender.counters);
     let push = claimed(&world.store).await.remove(0);
     register().await;
     sender.send(push).await;
@@ -290,11 +271,85 @@ async fn a_push_whose_device_is_registered_anew_while_it_is_claimed_rings() {
     assert_eq!(counters.get(Count::Accepted), 1);
 }
 
-/// Conditions of which none holds: there are none here.
-struct NoCondition;
+#[tokio::test]
+async fn what_becomes_due_in_quiet_hours_waits_for_their_end_unless_it_is_critical() {
+    const MINUTE_MS: i64 = 60_000;
+    let mut world = World::new().await;
+    let mut door = world.door(&Config::default());
+    door.log_in("11@3").await;
+    let now_ms = dovecast_log::now_ms();
+    let time = |ms: i64| format!("{:02}:{:02}", ms / MINUTE_MS / 60 % 24, ms / MINUTE_MS % 60);
+    let (from, to) = (
+        time(now_ms - 10 * MINUTE_MS),
+        time(now_ms + 180 * MINUTE_MS),
+    );
+    let body = json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "joe" }, "topics": ["mail:new"],
+        "quiet_hours": { "timezone": "UTC", "from": from, "to": to }, "critical": "true" });
+    let (_, made) = door
+        .ask("POST", "/api/push/v1/subscriptions", Some(&body))
+        .await;
+    assert!(made["subscription"]["id"].is_string(), "{made}");
+    let sender = sender(&world);
+    // Planned before they began.
+    let before_ms = now_ms - 20 * MINUTE_MS;
+    write(&world, "Work", before_ms, false).await;
+    sender.send(claimed(&world.store).await.remove(0)).await;
+    assert!(world.sent.try_recv().is_err(), "it rings in quiet hours");
+    assert_eq!(sender.counters.get(Count::Quiet), 1);
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let traces = world.store.push_traces(&person).await.expect("traces");
+    let waiting = &traces.waiting[0];
+    let waits_ms = waiting.due_ms - now_ms;
+    assert!(
+        (178 * MINUTE_MS..=180 * MINUTE_MS).contains(&waits_ms),
+        "{waits_ms}"
+    );
+    assert_eq!(waiting.failures, 0);
+    // What is left of its five hours begins when they are over.
+    let left_ms = waiting.deadline_ms - waiting.due_ms;
+    assert!(
+        (278 * MINUTE_MS..=280 * MINUTE_MS).contains(&left_ms),
+        "{left_ms}"
+    );
+    write(&world, "Alarms", before_ms, true).await;
+    sender.send(claimed(&world.store).await.remove(0)).await;
+    let (token, push) = world.sent.try_recv().expect("a push");
+    assert_eq!(
+        (&*token, &push.message["mailbox"]),
+        ("joe", &json!("Alarms"))
+    );
+}
 
-impl Conditions for NoCondition {
+/// Plans at this time that something is new in a mailbox of 11@3, and writes it; all conditions
+/// hold, or none.
+async fn write(world: &World, mailbox: &str, now_ms: i64, holds: bool) {
+    let person = Person::new("3", "11", "11@3").expect("a person");
+    let subscriptions = world.store.subscriptions(&person).await;
+    let subscriptions = subscriptions.expect("subscriptions").into_iter();
+    let subscriptions: Vec<_> = subscriptions.map(|one| one.subscription).collect();
+    let event = MailEvent::something_new(person.clone(), mailbox);
+    let planned = plan(&event, &subscriptions, &mut Holding(holds), now_ms);
+    let written = world.store.write_pushes(&[(person, planned)]).await;
+    assert_eq!(written.expect("written").pushes, 1);
+}
+
+/// A sender whose attempts are made by the test.
+fn sender(world: &World) -> Sender {
+    Sender {
+        store: world.store.clone(),
+        transports: Arc::new(world.ports.transports.clone()),
+        counters: Arc::default(),
+        news: Arc::default(),
+        per_minute: 30,
+        held: Arc::default(),
+    }
+}
+
+/// Conditions that all hold, or none.
+struct Holding(bool);
+
+impl Conditions for Holding {
     fn holds(&mut self, _: &str) -> bool {
-        false
+        self.0
     }
 }
