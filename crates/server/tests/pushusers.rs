@@ -110,6 +110,11 @@ fn who_is_pushed_to_is_listed_explained_and_unregistered() {
     );
     let denied = "permanent listener: denied: no client with a subscription is allowed";
     assert_eq!(explain("12").lines().last(), Some(denied));
+    let mut why = server.command(["push", "why", "-c", "3", "-u", "11"]);
+    let why = why.output().expect("dovecast").stdout;
+    let why = String::from_utf8_lossy(&why).into_owned();
+    let heard = "heard: by `events`, with or without a session, on ";
+    assert!(why.lines().any(|line| line.starts_with(heard)), "{why}");
 
     let line = "-r -c 3 -u 11 -i phone-of-joe";
     let rest =
@@ -157,6 +162,7 @@ fn devices_are_listed_tested_and_told_why_they_did_not_ring() {
     for line in [
         "events: all of the log are read",
         "permanent listener: denied: no client with a subscription is allowed",
+        "heard: by no source",
         "device of client `phone`, webhook, token ...3/11",
         "  topics: ox:mail:new: new mail rings",
         "  waiting: 0",

@@ -19,7 +19,7 @@ use crate::deliveries::{Failing, Held, Shown, Sweep, TrimCounts, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::ChangeFeed;
 use crate::place::{BadDatabasePlace, DatabasePlace};
-use crate::push::Both;
+use crate::push::{Both, node_name};
 use crate::registry::TokenOwners;
 use crate::secrets::{self, KeySource, Keys};
 use crate::{clean, listen, schema, waiting};
@@ -192,7 +192,7 @@ impl Store {
             database,
             feed,
             node: Arc::new(Mutex::new(Uuid::now_v7())),
-            push_node: Uuid::now_v7().to_string().into(),
+            push_node: node_name().into(),
             log,
             unsure: Arc::default(),
             releasing: Arc::default(),

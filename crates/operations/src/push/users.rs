@@ -91,6 +91,17 @@ impl MailPush {
         Ok(users.into_values().collect())
     }
 
+    /// How and where the mailbox of a person is heard; `None`: it is not.
+    pub async fn push_user(
+        &self,
+        operator: &Operator,
+        (context, user): (&str, &str),
+    ) -> Result<Option<PushUser>> {
+        let person = named(context, user)?;
+        let users = self.push_users(operator).await?;
+        Ok(users.into_iter().find(|one| one.person == person))
+    }
+
     /// Clients that are registered for mail push, also such that may have no listener.
     pub async fn push_clients(&self, _: &Operator) -> Result<Vec<PushClient>> {
         let mut clients = self.store.push_clients().await?;

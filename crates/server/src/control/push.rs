@@ -102,8 +102,10 @@ pub(super) async fn why(
     let client = named.client.as_deref();
     let history = acts.why_silent(&operator, whose(&named), client).await?;
     let decision = acts.explain_listener(&operator, whose(&named)).await?;
+    let user = acts.push_user(&operator, whose(&named)).await?;
     let mut person = vec![events(&control).await?];
     person.extend(decision.steps.into_iter().next_back());
+    person.push(heard(user.as_ref()));
     let silent = history.into_iter().map(|one| json::SilentDevice {
         device: (&one.record).into(),
         hops: one.hops,
@@ -130,6 +132,24 @@ async fn events(control: &Control) -> Result<String, Failure> {
         0 => "events: all of the log are read".to_owned(),
         count => format!("events: {count} records of the log are not read yet"),
     })
+}
+
+/// By which source and on which node a mailbox is heard.
+fn heard(user: Option<&PushUser>) -> String {
+    let Some(user) = user else {
+        return "heard: by no source".to_owned();
+    };
+    let source = user.source.name();
+    let how_long = if user.is_permanent {
+        "with or without a session"
+    } else {
+        "as long as there is a session"
+    };
+    let node = match &user.node {
+        Some(node) => format!("on the node `{node}`"),
+        None => "on no node yet".to_owned(),
+    };
+    format!("heard: by `{source}`, {how_long}, {node}")
 }
 
 fn whose(named: &json::PushDevices) -> (&str, &str) {
@@ -166,5 +186,34 @@ impl From<&PushUser> for json::PushUserLine {
             source: user.source.name().to_owned(),
             node: user.node.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dovecast_mail_push::Person;
+    use dovecast_mail_push::listener::SourceKind;
+
+    use super::*;
+
+    #[test]
+    fn source_and_node_of_who_is_heard_are_named() {
+        let mut user = PushUser {
+            person: Person::new("3", "11", "11@3").expect("a person"),
+            is_permanent: true,
+            source: SourceKind::ImapIdle,
+            node: Some("mx1/7".to_owned()),
+        };
+        assert_eq!(
+            heard(Some(&user)),
+            "heard: by `imapidle`, with or without a session, on the node `mx1/7`"
+        );
+        user.is_permanent = false;
+        user.node = None;
+        assert_eq!(
+            heard(Some(&user)),
+            "heard: by `imapidle`, as long as there is a session, on no node yet"
+        );
+        assert_eq!(heard(None), "heard: by no source");
     }
 }

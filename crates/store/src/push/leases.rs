@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
 use sqlx::any::AnyRow;
+use uuid::Uuid;
 
 use super::{bind_persons, person};
 use crate::connection::Transaction;
@@ -36,6 +37,26 @@ const TAKE: &str = " ON CONFLICT (context, user_name) DO UPDATE SET node = exclu
     WHERE push_node.id = push_lease.node AND push_node.alive_until_ms > ";
 const HOLDS: &str = "SELECT 1 AS held FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
     WHERE context = $1 AND user_name = $2 AND node = $3 AND fence = $4 AND alive_until_ms > $5";
+
+/// Longest name of a machine that is part of a node's, in characters.
+const MAX_MACHINE_CHARS: usize = 64;
+
+/// A name for a node: the machine's, by which people know it, and a number, as several may be on
+/// one, and one that is started anew has no leases.
+pub(crate) fn node_name() -> String {
+    let id = Uuid::now_v7();
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_plain = |one: &char| one.is_ascii_alphanumeric() || matches!(one, '-' | '.' | '_');
+    let machine: String = { machine.trim().chars() }
+        .filter(is_plain)
+        .take(MAX_MACHINE_CHARS)
+        .collect();
+    if machine.is_empty() {
+        id.to_string()
+    } else {
+        format!("{machine}/{id}")
+    }
+}
 
 impl Store {
     /// Time of the database, which all nodes have the same; a clock that stands in tests is taken
@@ -76,7 +97,7 @@ impl Store {
         rows.iter().map(|found| row::text(found, "id")).collect()
     }
 
-    /// Name of this node among those that run listeners: the same as long as the store is open,
+    /// Name of this node among those that run listeners, with that of its machine: the same as long as the store is open,
     /// whatever becomes of the node's dispatcher.
     pub fn push_node(&self) -> String {
         self.push_node.to_string()

@@ -58,6 +58,9 @@ async fn leases_stay_when_the_dispatcher_of_their_node_leaves(test: Test) -> Res
     let leases = store.take_leases(&persons(1)).await?;
     store.leave().await?;
     ensure!(store.push_node() == name);
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let (of_machine, number) = name.rsplit_once('/').unwrap_or(("", &name));
+    ensure!(of_machine == machine.trim() && number.len() == 36, "{name}");
     ensure!(store.beat_push_node().await? == [name]);
     ensure!(leases.len() == 1 && store.holds_lease(&leases[0]).await?);
     ensure!(store.another_node().push_node() != store.push_node());
