@@ -61,7 +61,11 @@ pub struct IdleStats {
     pub listening: AtomicU64,
     /// Connections that were opened up to the mailbox.
     pub opened: AtomicU64,
-    /// Connections that were not, or that ended.
+    /// Connections that were opened and have ended: servers end them when they are restarted or
+    /// have heard nothing for long, and what cannot be stored is heard anew.
+    pub ended: AtomicU64,
+    /// Connections that could not be opened up to the mailbox, or on which a server said what it
+    /// may not.
     pub failed: AtomicU64,
     /// Logins that were refused.
     pub refused: AtomicU64,
@@ -77,9 +81,10 @@ pub struct IdleStats {
 
 impl IdleStats {
     /// What grows, by name.
-    pub fn counts(&self) -> [(&'static str, u64); 7] {
+    pub fn counts(&self) -> [(&'static str, u64); 8] {
         read([
             ("opened", &self.opened),
+            ("ended", &self.ended),
             ("failed", &self.failed),
             ("refused", &self.refused),
             ("heard", &self.heard),
@@ -87,6 +92,14 @@ impl IdleStats {
             ("renumbered", &self.renumbered),
             ("not_stored", &self.not_stored),
         ])
+    }
+
+    /// What counts the end of a connection that was opened.
+    const fn of_end(&self, error: &ImapError) -> &AtomicU64 {
+        match error {
+            ImapError::Away(_) | ImapError::Late(_) | ImapError::Unavailable(_) => &self.ended,
+            _ => &self.failed,
+        }
     }
 }
 
@@ -154,13 +167,15 @@ impl ImapIdle {
         loop {
             // Opening needs far more memory than waiting: its future lives on the heap meanwhile.
             let opened = Box::pin(self.open(&person, &login, &mut known)).await;
-            let error = match opened {
+            let (error, count) = match opened {
                 Ok(opened) => {
                     self.stats.opened.fetch_add(1, Ordering::Relaxed);
                     let _listening = Listening::new(&self.stats);
-                    self.stay(opened, &person, &mut known, &mut failures).await
+                    let error = self.stay(opened, &person, &mut known, &mut failures).await;
+                    let count = self.stats.of_end(&error);
+                    (error, count)
                 }
-                Err(error) => error,
+                Err(error) => (error, &self.stats.failed),
             };
             match error {
                 ImapError::Refused(words) => {
@@ -173,7 +188,7 @@ impl ImapIdle {
                     return Ended::Lacks(what);
                 }
                 error => {
-                    self.stats.failed.fetch_add(1, Ordering::Relaxed);
+                    count.fetch_add(1, Ordering::Relaxed);
                     let error = crate::causes(&error);
                     tracing::debug!(%person, error, "a listener has lost its IMAP server, and tries again");
                 }

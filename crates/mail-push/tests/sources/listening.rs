@@ -200,6 +200,21 @@ async fn what_happened_while_the_server_was_away_is_told() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_is_no_failure() {
+    let server = StandIn::start(Behaviour::default()).await;
+    let mut listener = Listener::start(&server);
+    listener.next().await;
+    for times in 1..=3 {
+        server.idling(1).await;
+        server.cut();
+        while listener.idle.stats().ended.load(Ordering::Relaxed) < times {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(listener.idle.stats().failed.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_told_later() {
     let server = StandIn::start(Behaviour::default()).await;
     let mut listener = Listener::start(&server);
