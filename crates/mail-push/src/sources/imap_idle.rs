@@ -4,8 +4,9 @@
 //! QRESYNC (RFC 7162), or by comparing the mailbox with its [`Snapshot`]. A server that is away is
 //! tried again with growing delays that differ from person to person; a login that is refused ends
 //! the listening. Of other mailboxes mails that come are told of, if the server tells of them by
-//! NOTIFY (RFC 5465). Keywords are left out.
+//! NOTIFY (RFC 5465), or when somebody else does ([`ImapIdle::look`]). Keywords are left out.
 
+mod look;
 mod others;
 mod round;
 mod snapshot;
@@ -197,25 +198,6 @@ impl ImapIdle {
             tokio::time::sleep(delay(failures, &range)).await;
             failures = failures.saturating_add(1);
         }
-    }
-
-    /// Looks into a person's mailbox once and tells what has happened since it was known, without
-    /// waiting for more. With nothing known it is known from then on.
-    pub async fn look(
-        &self,
-        person: &Person,
-        login: &Login,
-        mut known: Option<Snapshot>,
-    ) -> Result<(), ImapError> {
-        let opened = Box::pin(self.open(person, login, &mut known)).await;
-        let count = match &opened {
-            Ok(_) => &self.stats.opened,
-            Err(ImapError::Refused(_)) => &self.stats.refused,
-            Err(_) => &self.stats.failed,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        opened?.0.logout().await;
-        Ok(())
     }
 
     /// Connects, logs in, selects, and tells what has happened meanwhile; gives what was said of

@@ -24,7 +24,7 @@ pub use names::{Names, WhoseName};
 pub use packet::{BadPacket, MAX_PACKET_BYTES, Packet};
 
 /// Names that are remembered for their delay at most, 300 bytes each: what is more is rung without
-/// looking, and never waits.
+/// looking, and never waits. So many mailboxes are looked into again at most, 600 bytes each.
 const MAX_REMEMBERED: usize = 100_000;
 /// Pause after an error of the socket, so that one that lasts does not take a core.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -83,7 +83,8 @@ impl NotifyStats {
 
 /// Whom a packet rings.
 pub trait NotifySink: Send + Sync {
-    /// All persons with their names, whoever rings them. They are asked for anew with each packet.
+    /// All persons with their names, whoever rings them. They are asked for anew with each packet,
+    /// and so have to come soon: other packets wait meanwhile.
     fn names(&self) -> Boxed<'_, Arc<Names>>;
 
     /// Whether packets ring the person here.
@@ -96,9 +97,9 @@ pub trait NotifySink: Send + Sync {
     /// nothing of it.
     fn ring(&self, person: Person, mailbox: String);
 
-    /// Has mails of a person looked for that came after the last ring, and rings nobody without
-    /// one; `false`: the mailbox cannot be looked into.
-    fn look_again(&self, person: Person) -> bool;
+    /// Has mails in a mailbox looked for that came after the last ring, and rings nobody without
+    /// one; `false`: the person's mailboxes cannot be looked into.
+    fn look_again(&self, person: Person, mailbox: String) -> bool;
 }
 
 /// Takes packets from one socket.
@@ -108,8 +109,8 @@ pub struct MailNotify {
     stats: Arc<NotifyStats>,
     /// When each name has rung last.
     heard: HashMap<Box<str>, Instant>,
-    /// Names that came again within their delay, with its end.
-    again: BTreeSet<(Instant, Box<str>)>,
+    /// Names that came again within their delay, by its end, with the mailboxes.
+    again: BTreeSet<(Instant, Box<str>, Box<str>)>,
 }
 
 impl MailNotify {
@@ -133,7 +134,7 @@ impl MailNotify {
     pub async fn listen(mut self, socket: UdpSocket) {
         let mut room = [0; MAX_PACKET_BYTES + 1];
         loop {
-            let over = self.again.first().map(|(over, _)| *over);
+            let over = self.again.first().map(|(over, ..)| *over);
             let received = tokio::select! {
                 received = socket.recv_from(&mut room) => received,
                 () = until(over) => {
@@ -197,7 +198,7 @@ impl MailNotify {
             self.stats.repeated.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        match self.look_at(persons) {
+        match self.look_at(persons, &packet.mailbox) {
             None => self.stats.unknown.fetch_add(1, Ordering::Relaxed),
             Some(true) => self.stats.rung.fetch_add(1, Ordering::Relaxed),
             Some(false) => {
@@ -208,9 +209,9 @@ impl MailNotify {
     }
 
     /// Whether one of the persons is looked at; `None`: none of them is rung here.
-    fn look_at(&self, persons: Vec<Person>) -> Option<bool> {
+    fn look_at(&self, persons: Vec<Person>, mailbox: &str) -> Option<bool> {
         let here = persons.into_iter().filter(|one| self.sink.is_rung(one));
-        let looks = here.map(|one| self.sink.look_again(one));
+        let looks = here.map(|one| self.sink.look_again(one, mailbox.to_owned()));
         // Each is looked at, and so none is passed over once one was.
         looks.reduce(|before, is_looked_at| before || is_looked_at)
     }
@@ -227,8 +228,11 @@ impl MailNotify {
         let (now, delay) = (Instant::now(), self.options.delay);
         let is_recent = |at: &Instant| now.duration_since(*at) < delay;
         if let Some(at) = self.heard.get(&*packet.user).filter(|at| is_recent(at)) {
-            self.again
-                .insert((*at + delay, packet.user.as_str().into()));
+            if self.again.len() < MAX_REMEMBERED {
+                let mailbox = packet.mailbox.as_str().into();
+                self.again
+                    .insert((*at + delay, packet.user.as_str().into(), mailbox));
+            }
             return true;
         }
         if self.heard.len() >= MAX_REMEMBERED {
@@ -240,10 +244,10 @@ impl MailNotify {
         false
     }
 
-    /// Looks once more for the person of the first name that came again, and rings nobody by it: a
-    /// packet that comes from now on rings, and begins a delay.
+    /// Looks once more into the mailbox of the first name that came again, and rings nobody by it:
+    /// a packet that comes from now on rings, and begins a delay.
     async fn look_again(&mut self) {
-        let Some((_, name)) = self.again.pop_first() else {
+        let Some((_, name, mailbox)) = self.again.pop_first() else {
             return;
         };
         let persons = match self.sink.names().await.find(&name) {
@@ -251,7 +255,7 @@ impl MailNotify {
             WhoseName::Spellings(persons) => persons,
             WhoseName::Nobody | WhoseName::Several => return,
         };
-        self.look_at(persons);
+        self.look_at(persons, &mailbox);
     }
 }
 

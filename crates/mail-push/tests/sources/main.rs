@@ -9,5 +9,6 @@
 
 mod listening;
 mod logins;
+mod looking;
 mod memory;
 mod stand_in;

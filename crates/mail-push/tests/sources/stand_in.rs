@@ -1,4 +1,5 @@
-//! A stand-in for an IMAP server with IDLE and nothing else: one mailbox, which all logins share.
+//! A stand-in for an IMAP server with IDLE and nothing else: one mailbox, which all logins share
+//! and find by any name but `Nowhere`.
 
 mod mailbox;
 
@@ -187,6 +188,9 @@ impl Session<'_> {
                 let said = self.login(command, &behaviour).await?;
                 self.shared.logins.lock().unwrap().push(said);
                 behaviour.login.clone_into(&mut end);
+            }
+            "EXAMINE" if command.contains("Nowhere") => {
+                "NO [NONEXISTENT] no such mailbox".clone_into(&mut end);
             }
             "EXAMINE" => {
                 let mailbox = self.changes.borrow_and_update().clone();

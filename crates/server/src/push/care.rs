@@ -10,7 +10,7 @@ mod notify;
 mod sink;
 mod sources;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -234,10 +234,10 @@ impl Parts {
                 };
                 // What is there now is not rung for; what came while nobody was there is.
                 let known = self.sink.known(person).await;
-                match idle.look(person, &login, known).await {
+                match idle.look(person, &login, known, &BTreeSet::new()).await {
                     Err(ImapError::Refused(words)) => Ended::Refused(words),
                     // The next packet looks again.
-                    Ok(()) | Err(_) => return Stopped::Done,
+                    Ok(_) | Err(_) => return Stopped::Done,
                 }
             }
         };

@@ -1,5 +1,6 @@
-//! Other mailboxes than the one that is selected, on a server with NOTIFY (RFC 5465): it says when
-//! a mail has come into one, which is looked at then, and the first one is selected again.
+//! Other mailboxes than the one that is selected. A server with NOTIFY (RFC 5465) says when a mail
+//! has come into one, which is looked at then, and the first one is selected again; or somebody
+//! else names one, see [`super::look`].
 //!
 //! Of each is known up to which UID its mails were told of. Mails that come are told of, and
 //! nothing else; in mailboxes with a use of their own (RFC 6154: rubbish, drafts, what was sent)
@@ -81,6 +82,16 @@ impl Told {
         };
         messages <= MAX_FIRST && messages + 1 == u64::from(uidnext)
     }
+}
+
+/// What could be told of a mailbox that is named.
+pub(super) enum Looked {
+    /// What came since it was known.
+    SinceKnown,
+    /// All that ever came.
+    FromTheFirst,
+    /// Nothing: it was not known until now, or is not there.
+    NotKnown,
 }
 
 /// Keeps what a server says of a mailbox.
@@ -171,6 +182,53 @@ fn has_more(round: &mut Round, name: &str, told: Told) -> bool {
         round.snapshot.others.insert(name.to_owned(), next);
     }
     is_looked_at && !is_full
+}
+
+/// Looks into a mailbox that is named, and leaves it selected.
+pub(super) async fn look_into_named(
+    client: &mut Client,
+    round: &mut Round,
+    name: &str,
+) -> Result<Looked, ImapError> {
+    let is_known = round.snapshot.others.contains_key(name);
+    if !is_known && !begin(client, round, name).await? {
+        return Ok(Looked::NotKnown);
+    }
+    look_into(client, round, name).await?;
+    if !round.snapshot.others.contains_key(name) {
+        return Ok(Looked::NotKnown);
+    }
+    Ok(if is_known {
+        Looked::SinceKnown
+    } else {
+        Looked::FromTheFirst
+    })
+}
+
+/// Begins to know a mailbox that is named; `true`: its first mail has come, and is to be told of.
+async fn begin(client: &mut Client, round: &mut Round, name: &str) -> Result<bool, ImapError> {
+    if round.snapshot.others.len() >= MAX_OTHERS || name.len() > MAX_NAME_BYTES {
+        return Ok(false);
+    }
+    let selected = client.select(name, None, |data| round.hear_of_others(&data));
+    let selected = match selected.await {
+        Ok(selected) => selected,
+        Err(ImapError::Command { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if selected.uidnext == 0 {
+        // Without it all that is there would seem new.
+        return Ok(false);
+    }
+    let has_first = selected.exists == 1 && selected.uidnext == 2;
+    let begun = Other {
+        uidvalidity: selected.uidvalidity,
+        uidnext: if has_first { 1 } else { selected.uidnext },
+        is_special: false,
+    };
+    round.keep();
+    round.snapshot.others.insert(name.to_owned(), begun);
+    Ok(has_first)
 }
 
 /// Selects a mailbox that is known and tells of the mails that came.
@@ -270,6 +328,22 @@ mod tests {
             assert_eq!(has_more, is_looked_at, "{name} {items:?}");
             assert_eq!(round.snapshot.others[name].uidnext, uidnext, "{name}");
         }
+    }
+
+    #[test]
+    fn others_are_known_still_when_the_selected_one_is_listed_anew() {
+        let mut round = known(&[("a", 10, false)]);
+        let others = round.snapshot.others.clone();
+        round.replace(Snapshot::new(1, 7));
+        assert_eq!(
+            (round.snapshot.uidnext, &round.snapshot.others),
+            (7, &others)
+        );
+        round.begin(Snapshot::new(2, 3));
+        assert_eq!(
+            (round.snapshot.uidnext, &round.snapshot.others),
+            (3, &others)
+        );
     }
 
     #[test]

@@ -77,14 +77,21 @@ impl Round {
         let (told, dropped) = (&mut self.changes, &mut self.dropped);
         self.snapshot
             .differences(&now, &mut |what| push(told, dropped, what));
+        self.set(now);
+    }
+
+    /// Takes a list of the mailbox for what it is now; it says nothing of others.
+    fn set(&mut self, now: Snapshot) {
+        let others = mem::take(&mut self.snapshot.others);
         self.snapshot = now;
+        self.snapshot.others = others;
     }
 
     /// Begins with a mailbox of which nothing was known.
     pub(super) fn begin(&mut self, now: Snapshot) {
         self.keep();
         self.is_renumbered = self.snapshot.uidvalidity != 0;
-        self.snapshot = now;
+        self.set(now);
     }
 
     /// Adds a mail that came.

@@ -4,8 +4,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// What a name of mailbox means that is looked into once more.
-const AGAIN: &str = "(again)";
+/// What stands behind a mailbox that is looked into once more.
+const AGAIN: &str = " again";
 
 struct Rung {
     names: Arc<Names>,
@@ -31,8 +31,8 @@ impl NotifySink for Rung {
             .expect("a test that listens");
     }
 
-    fn look_again(&self, person: Person) -> bool {
-        self.ring(person, AGAIN.to_owned());
+    fn look_again(&self, person: Person, mailbox: String) -> bool {
+        self.ring(person, mailbox + AGAIN);
         true
     }
 }
@@ -148,7 +148,7 @@ async fn who_spells_a_name_is_looked_at_and_not_told() {
         listener.take(b"a\0b\0c\0DORA\0INBOX\0", sender).await;
     }
     for person in spellings() {
-        assert_eq!(rung.try_recv(), Ok((person, AGAIN.to_owned())));
+        assert_eq!(rung.try_recv(), Ok((person, "INBOX again".to_owned())));
     }
     assert!(rung.try_recv().is_err(), "it came again within the delay");
     let stats = listener.stats();
@@ -169,13 +169,18 @@ async fn a_name_that_came_again_is_looked_for_when_its_delay_is_over() {
         &b"a\0b\0c\0bob\0INBOX\0"[..],
         b"a\0b\0c\0alice\0INBOX\0",
         b"a\0b\0c\0alice\0INBOX\0",
-        b"a\0b\0c\0alice\0INBOX\0",
+        b"a\0b\0c\0alice\0Work\0",
     ] {
         listener.take(packet, sender).await;
     }
     let listening = tokio::spawn(listener.listen(socket().await));
     let [alice, bob] = persons();
-    for (person, mailbox) in [(bob, "INBOX"), (alice.clone(), "INBOX"), (alice, AGAIN)] {
+    for (person, mailbox) in [
+        (bob, "INBOX"),
+        (alice.clone(), "INBOX"),
+        (alice.clone(), "INBOX again"),
+        (alice, "Work again"),
+    ] {
         assert_eq!(rung.recv().await, Some((person, mailbox.to_owned())));
     }
     assert_eq!(stats.rung.load(Ordering::Relaxed), 2);

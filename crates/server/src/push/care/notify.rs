@@ -1,6 +1,6 @@
 //! Datagrams of mail servers (`[mail_push.mailnotify]`): who is rung by one.
 //!
-//! A datagram says user and mailbox. Where the mailbox can be looked into, the mails that came are
+//! A datagram says user and mailbox. Where mailboxes can be looked into, the mails that came are
 //! told as any other source tells them; else the person's devices are told the mailbox, without
 //! an event of the log, which has none without a mail. Whose name it says is decided among all
 //! persons that the store knows, whichever node hears them.
@@ -23,6 +23,7 @@ use dovecast_mail_push::sources::{
 };
 use futures_util::FutureExt;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::config::mail_push::{MailNotify as Section, MailPushSection};
@@ -38,14 +39,14 @@ const TOLD_AT_ONCE: usize = 4;
 /// Most persons who wait to be looked at, and as many to be told, of 1 KB each: what a mail server
 /// that hangs for a minute leaves waiting. Datagrams of others are dropped, and counted.
 const MAX_WAITING: usize = 10_000;
-/// The one mailbox that can be looked into.
-const LOOKED_INTO: &str = "INBOX";
-
 /// How long names are used until all persons are asked for again: as long as it takes until
 /// anything else that has changed is seen.
 const REREAD_INTERVAL: Duration = Duration::from_secs(3);
 /// How long names are used while the store cannot be asked.
 const LONGEST_USE: Duration = Duration::from_mins(1);
+/// How long datagrams wait for the store to say who all persons are. Sockets keep some hundred
+/// datagrams meanwhile; a store that takes longer is waited for by nobody.
+const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
 static LINES: LineLimit = LineLimit::a_minute(1);
 static DROPPED_LINES: LineLimit = LineLimit::a_minute(1);
@@ -56,8 +57,10 @@ pub(super) struct Ringing {
     ring: Arc<Ring>,
     use_full_email_address: bool,
     persons: Mutex<Persons>,
-    /// Held while the store is asked for all persons.
-    reading: tokio::sync::Mutex<()>,
+    /// Has the store asked for all persons.
+    wanted: Notify,
+    /// Tells that the store was asked.
+    answered: Notify,
     /// Persons whose mailboxes are to be looked into.
     looks: Waiting,
     /// Persons who are to be told of mailboxes that cannot be looked into: they wait for no mail
@@ -75,6 +78,8 @@ struct Persons {
     asked: Option<Instant>,
     /// When the store last said who they are.
     read: Option<Instant>,
+    /// Whether the store is being asked and has not answered in time.
+    is_late: bool,
 }
 
 impl Ringing {
@@ -83,7 +88,8 @@ impl Ringing {
             ring: Arc::new(ring),
             use_full_email_address: section.use_full_email_address,
             persons: Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
+            wanted: Notify::new(),
+            answered: Notify::new(),
             looks: Waiting::new(MAX_WAITING),
             tells: Waiting::new(MAX_WAITING),
         }
@@ -118,6 +124,56 @@ impl Ringing {
         names.unwrap_or_default()
     }
 
+    /// Asks the store for all persons whenever somebody wants their names, for ever.
+    async fn read(&self) {
+        loop {
+            self.wanted.notified().await;
+            if !self.has_asked() {
+                self.ask().await;
+            }
+            self.answered.notify_waiters();
+        }
+    }
+
+    async fn ask(&self) {
+        // Nothing of it is used again but what is behind locks.
+        match AssertUnwindSafe(self.ring.store.push_persons())
+            .catch_unwind()
+            .await
+        {
+            Ok(Ok(all)) => self.make(&all),
+            Ok(Err(error)) => {
+                if LINES.take() {
+                    let error = dovecast_mail_push::causes(&error);
+                    tracing::warn!(
+                        error,
+                        "the store cannot be asked whom datagrams name: those of a minute ago are used"
+                    );
+                }
+            }
+            Err(_) => {
+                self.ring.counters.add(Count::Panicked, 1);
+                tracing::error!("what reads whom datagrams name has panicked");
+            }
+        }
+        let mut persons = self.persons();
+        persons.asked = Some(Instant::now());
+        persons.is_late = false;
+    }
+
+    /// Notes that the store has not answered in time; until it does nobody waits for it.
+    fn note_late(&self) {
+        if self.has_asked() {
+            return;
+        }
+        self.persons().is_late = true;
+        if LINES.take() {
+            tracing::warn!(
+                "the store does not say in time whom datagrams name: those of a minute ago are used"
+            );
+        }
+    }
+
     /// Makes the names of all persons of the store, and of those who are rung here.
     fn make(&self, all: &[Person]) {
         let mut names = Names::new(self.use_full_email_address);
@@ -132,23 +188,20 @@ impl Ringing {
         persons.read = Some(Instant::now());
     }
 
-    /// Has the person's mailbox looked into, or told where that cannot be done, as soon as there is
-    /// a worker for it.
+    /// Has a mailbox of the person looked into as soon as there is a worker for it; where that
+    /// cannot be done the person is told of the mailbox, or not.
     ///
     /// `false`: there is nothing that could be done.
-    fn begin(&self, person: Person, mailbox: Option<String>) -> bool {
-        let is_looked_into = |mailbox: &str| mailbox.eq_ignore_ascii_case(LOOKED_INTO);
-        let can_be_looked_into = mailbox.as_deref().is_none_or(is_looked_into)
-            && self.ring.can_look(self.password(&person).is_some());
-        let waiting = if can_be_looked_into {
+    fn begin(&self, person: Person, mailbox: String, is_told: bool) -> bool {
+        let waiting = if self.ring.can_look(self.password(&person).is_some()) {
             &self.looks
-        } else if mailbox.is_some() {
+        } else if is_told {
             &self.tells
         } else {
             // Without looking there is nothing to tell.
             return false;
         };
-        if waiting.add(person, mailbox) {
+        if waiting.add(person, mailbox, is_told) {
             return true;
         }
         self.ring.counters.add(Count::DatagramDropped, 1);
@@ -179,11 +232,8 @@ impl Ringing {
     async fn tell(&self) {
         loop {
             let job = self.tells.next().await;
-            self.done(
-                &job,
-                self.ring.tell_where_heard(&job.person, &job.mailboxes),
-            )
-            .await;
+            self.done(&job, self.ring.tell_where_heard(&job.person, &job.told()))
+                .await;
         }
     }
 
@@ -226,6 +276,8 @@ pub(super) fn listen(
     let notify = MailNotify::new(options, Arc::clone(ringing) as Arc<dyn NotifySink>);
     let stats = notify.stats();
     tasks.spawn(notify.listen(socket));
+    let reader = Arc::clone(ringing);
+    tasks.spawn(async move { reader.read().await });
     for _ in 0..LOOKED_INTO_AT_ONCE {
         let ringing = Arc::clone(ringing);
         tasks.spawn(async move { ringing.look().await });
@@ -240,23 +292,16 @@ pub(super) fn listen(
 impl NotifySink for Ringing {
     fn names(&self) -> Boxed<'_, Arc<Names>> {
         Box::pin(async move {
-            let _reading = self.reading.lock().await;
+            // It hears of an answer that comes from here on.
+            let answered = self.answered.notified();
             if self.has_asked() {
                 return self.made();
             }
-            match self.ring.store.push_persons().await {
-                Ok(all) => self.make(&all),
-                Err(error) => {
-                    if LINES.take() {
-                        let error = dovecast_mail_push::causes(&error);
-                        tracing::warn!(
-                            error,
-                            "the store cannot be asked whom datagrams name: those of a minute ago are used"
-                        );
-                    }
-                }
+            self.wanted.notify_one();
+            let is_late = self.persons().is_late;
+            if !is_late && tokio::time::timeout(NAMES_LIMIT, answered).await.is_err() {
+                self.note_late();
             }
-            self.persons().asked = Some(Instant::now());
             self.made()
         })
     }
@@ -277,11 +322,11 @@ impl NotifySink for Ringing {
     }
 
     fn ring(&self, person: Person, mailbox: String) {
-        self.begin(person, Some(mailbox));
+        self.begin(person, mailbox, true);
     }
 
-    fn look_again(&self, person: Person) -> bool {
-        self.begin(person, None)
+    fn look_again(&self, person: Person, mailbox: String) -> bool {
+        self.begin(person, mailbox, false)
     }
 }
 

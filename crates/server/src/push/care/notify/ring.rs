@@ -45,12 +45,15 @@ impl Ring {
         self.sources.idle.is_some() && (has_password || self.sources.master.is_some())
     }
 
-    /// Looks into the mailbox of a person who is heard here, and tells mailboxes where that cannot
+    /// Looks into mailboxes of a person who is heard here, and tells the mailbox where that cannot
     /// be done.
     pub(super) async fn look_into(&self, job: &Job<'_>, password: Option<Arc<str>>) {
         let person = &job.person;
-        if self.is_heard_here(person).await && !self.look(person, password).await {
-            self.tell_all(person, &job.mailboxes).await;
+        if self.is_heard_here(person).await {
+            let named = job.mailboxes.keys().cloned().collect();
+            let mut untold = self.look(person, password, named).await;
+            untold.retain(|name| job.is_told(name));
+            self.tell_all(person, &untold).await;
         }
     }
 
@@ -82,23 +85,27 @@ impl Ring {
         }
     }
 
-    /// Tells what is new in the mailbox; `false`: it cannot be looked into, or not much is known of
-    /// it before now.
-    async fn look(&self, person: &Person, password: Option<Arc<str>>) -> bool {
+    /// Tells what is new in mailboxes; gives those that cannot be looked into, or of which not much
+    /// was known before now.
+    async fn look(
+        &self,
+        person: &Person,
+        password: Option<Arc<str>>,
+        mailboxes: BTreeSet<String>,
+    ) -> BTreeSet<String> {
         let Some(idle) = &self.sources.idle else {
-            return false;
+            return mailboxes;
         };
         let login = {
             let _turn = self.sink.turn().await;
             self.sources.login(&self.vault, person).await
         };
         let Ok(Some(login)) = login else {
-            return false;
+            return mailboxes;
         };
         let known = self.sink.known(person).await;
-        let is_known = known.is_some();
-        match idle.look(person, &login, known).await {
-            Ok(()) => is_known,
+        match idle.look(person, &login, known, &mailboxes).await {
+            Ok(untold) => untold,
             Err(error) => {
                 if error.is_refused_login() {
                     match password.filter(|_| self.sources.master.is_none()) {
@@ -117,7 +124,7 @@ impl Ring {
                     let error = dovecast_mail_push::causes(&error);
                     tracing::debug!(%person, error, "a mailbox cannot be looked into: its devices are told the mailbox only");
                 }
-                false
+                mailboxes
             }
         }
     }

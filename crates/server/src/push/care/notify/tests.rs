@@ -136,6 +136,38 @@ async fn names_are_used_for_a_while_when_the_store_is_away() {
 }
 
 #[tokio::test]
+async fn a_store_that_hangs_holds_up_no_datagrams() {
+    let world = World::new().await;
+    let joe = person("11");
+    let made = world.store.create_session(&joe, 3_600_000).await;
+    made.expect("a session");
+    let listeners = listeners(&world);
+    let names = listeners.parts.ringing.names().await;
+    // The same, where nobody ever hears what the store says.
+    let hanging = Ringing {
+        ring: Arc::clone(&listeners.parts.ringing.ring),
+        use_full_email_address: false,
+        persons: Mutex::default(),
+        wanted: Notify::new(),
+        answered: Notify::new(),
+        looks: Waiting::new(1),
+        tells: Waiting::new(1),
+    };
+    {
+        let mut persons = hanging.persons();
+        persons.names = Some(names);
+        persons.read = Some(Instant::now());
+    }
+    tokio::time::pause();
+    for waits in [NAMES_LIMIT, Duration::ZERO, Duration::ZERO] {
+        let begun = tokio::time::Instant::now();
+        let whose = hanging.names().await.find("11@3");
+        assert_eq!(whose, WhoseName::One(joe.clone()));
+        assert_eq!(begun.elapsed().as_secs(), waits.as_secs());
+    }
+}
+
+#[tokio::test]
 async fn a_datagram_rings_whoever_is_leased_here_and_nobody_else() {
     let world = standing().await;
     let file = world.dir.path().join("standing.db");
