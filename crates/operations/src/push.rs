@@ -50,6 +50,8 @@ pub struct MailPushParts {
     pub transports: Transports,
     /// Public key of Web Push, base64url, if there is one.
     pub vapid: Option<String>,
+    /// Whether a login is taken in lower case, as the mail server takes it.
+    pub lowers_logins: bool,
     /// How the context of a login is found that is no `user@context` of numbers.
     pub account: EventAccount,
     /// What the configuration says of listeners.

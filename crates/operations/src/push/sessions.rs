@@ -1,5 +1,6 @@
 //! Sessions: a person logs in at the mail server, and has a token for a while.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Instant;
 
@@ -113,14 +114,15 @@ impl MailPush {
         };
         self.by_address.take(address, now).map_err(too_much)?;
         // A login counts by any of its spellings.
-        let login = request.login.to_lowercase();
-        self.by_login.take(&login, now).map_err(too_much)?;
-        let person = Person::of_login(&request.login, &self.parts.account);
+        let counted = request.login.to_lowercase();
+        self.by_login.take(&counted, now).map_err(too_much)?;
+        let login = self.taken(&request.login);
+        let person = Person::of_login(&login, &self.parts.account);
         let wrong = Refusal::BadToken("Login and password are not right");
         let Ok(person) = person else {
             return Err(wrong);
         };
-        match server.check(&request.login, &request.secret).await {
+        match server.check(&login, &request.secret).await {
             LogInAnswer::Accepted => {}
             LogInAnswer::Refused => {
                 tracing::info!(
@@ -144,7 +146,7 @@ impl MailPush {
         // one, and without a subscription, passwords are forgotten.
         if let LogInSecret::Password(password) = &request.secret {
             let credentials = MailboxCredentials {
-                login: request.login.clone(),
+                login: login.into_owned(),
                 password: password.to_string(),
             };
             self.vault.keep(&person, &credentials).await;
@@ -155,6 +157,17 @@ impl MailPush {
             expires_ms: made.expires_ms,
             person,
         })
+    }
+
+    /// A login as it is taken: the mail server is asked for what becomes the person, so that nobody
+    /// who logs in by a name of other letters is taken for somebody else. ASCII, as Dovecot's
+    /// `auth_username_format` does it.
+    fn taken<'a>(&self, login: &'a str) -> Cow<'a, str> {
+        if self.parts.lowers_logins && login.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(login.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(login)
+        }
     }
 
     /// Ends the session that a token is of. A token of another kind has none.

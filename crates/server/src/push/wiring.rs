@@ -90,6 +90,7 @@ pub(crate) fn acts(config: &Config, store: &Store, ports: &Ports) -> Result<Mail
         log_in: ports.log_in.clone(),
         transports: ports.transports.clone(),
         vapid: ports.vapid.clone(),
+        lowers_logins: section.auth.lower_case_logins,
         account: config.dispatch.event_account.clone(),
         rules: care::rules(config),
         pushes_per_minute: section.pushes_per_minute.get(),

@@ -14,7 +14,7 @@ use crate::config::limits::Bounded;
 use crate::config::paths;
 
 /// Who checks logins of persons.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(dead_code, reason = "the source of logins reads it")]
 pub(crate) struct Auth {
@@ -22,6 +22,19 @@ pub(crate) struct Auth {
     pub(crate) imap_insecure: bool,
     #[serde(deserialize_with = "paths::optional")]
     pub(crate) imap_ca_file: Option<PathBuf>,
+    pub(crate) lower_case_logins: bool,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            imap: None,
+            imap_insecure: false,
+            imap_ca_file: None,
+            // As Dovecot's `auth_username_format` does by default.
+            lower_case_logins: true,
+        }
+    }
 }
 
 /// Where passwords are kept with which mailboxes are heard without sessions.

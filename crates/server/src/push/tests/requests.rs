@@ -87,6 +87,36 @@ async fn a_session_begins_with_a_token_of_oauth_as_with_a_password() {
 }
 
 #[tokio::test]
+async fn who_logs_in_by_other_letters_is_who_the_mail_server_takes_them_for() {
+    let world = World::new().await;
+    let as_written = Config::parse("[mail_push.auth]\nlower_case_logins = false");
+    for (config, login, status_of_away) in [
+        (Config::default(), "alice@example.org", 503),
+        (
+            as_written.expect("a configuration"),
+            "ALICE@Example.org",
+            201,
+        ),
+    ] {
+        let door = world.door(&config);
+        let ask = async |login: &str| {
+            let body = json!({ "login": login, "password": "secret" });
+            door.ask("POST", SESSIONS, Some(&body)).await
+        };
+        let (status, begun) = ask("ALICE@Example.org").await;
+        assert_eq!(status, StatusCode::CREATED, "{begun}");
+        let person = &begun["person"];
+        assert_eq!(
+            (&person["login"], &person["user"]),
+            (&json!(login), &json!(login))
+        );
+        // The mail server is asked for the same name: it is away for `away` only.
+        let (status, said) = ask("AWAY").await;
+        assert_eq!(status.as_u16(), status_of_away, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn what_has_expired_opens_nothing() {
     let world = World::new().await;
     let mut door = world.door(&Config::default());
