@@ -1,5 +1,5 @@
 //! Mailboxes of a real Dovecot that three nodes hear: one node is killed, hangs, or is cut off from
-//! PostgreSQL, and each mail rings once, at the person whose it is.
+//! PostgreSQL, all are restarted, and each mail rings once, at the person whose it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +19,8 @@ cases![
     listeners_of_a_node_that_is_killed_live_elsewhere_and_no_others_move,
     a_node_that_hangs_and_comes_back_rings_nothing_twice,
     a_node_that_is_cut_off_from_postgresql_rings_nothing_twice,
+    listeners_whose_passwords_are_stored_outlive_a_restart_of_all_nodes,
+    listeners_whose_passwords_are_in_memory_are_gone_after_a_restart_of_all_nodes,
 ];
 
 /// Persons, enough for each node to hear some.
@@ -40,7 +42,13 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
+    /// Nodes with passwords in their store.
     fn start(services: &'a Services, name: &str) -> Result<Self> {
+        Self::keeping(services, name, true)
+    }
+
+    /// Nodes with passwords in their store, or in their memory.
+    fn keeping(services: &'a Services, name: &str, is_stored: bool) -> Result<Self> {
         services.kafka.create_topic(name, PARTITIONS)?;
         let database = services.postgres.database()?;
         let dovecot = Dovecot::builder().no_plugins().start()?;
@@ -57,7 +65,7 @@ impl<'a> World<'a> {
                 "event_topics = ['{name}']\n\
                  [mail_push]\nallowed_clients = ['phone*']\naddress_tries_per_minute = 1000\n\
                  [mail_push.auth]\nimap = '{imap}'\nimap_insecure = true\n\
-                 [mail_push.credstorage]\nenabled = true\nrdb = true\npasscrypt = 'of the test'\n\
+                 [mail_push.credstorage]\nenabled = true\nrdb = {is_stored}\npasscrypt = 'of the test'\n\
                  [mail_push.sources]\norder = ['imapidle']\n\
                  [mail_push.imapidle]\nserver = '{imap}'\nimap_insecure = true\nsupports_permanent_listeners = true\n"
             );
@@ -81,17 +89,32 @@ impl<'a> World<'a> {
         Ok(serde_json::from_str(&answer.body).unwrap_or_default())
     }
 
-    /// Logs in, registers a device that rings without a session, and logs out.
-    fn subscribe(&self, person: &str) -> Result<()> {
+    /// Logs in at the first node; the token of the session.
+    fn log_in(&self, person: &str) -> Result<String> {
         let login = json!({ "login": person, "password": PASSWORD });
         let session = self.ask("POST", "/sessions", "none", &login)?;
         let token = session["session"].as_str().context("no session")?;
+        Ok(token.to_owned())
+    }
+
+    /// Logs in, registers a device that rings without a session, and logs out.
+    fn subscribe(&self, person: &str) -> Result<()> {
+        let token = &self.log_in(person)?;
         let url = format!("{}/{person}", self.device.url().trim_end_matches('/'));
         let body = json!({ "client": "phone1", "transport": "webhook", "topics": ["mail:new"],
             "content": "ids", "webhook": { "url": url } });
         self.ask("POST", "/subscriptions", token, &body)?;
         self.ask("DELETE", "/sessions/current", token, &json!({}))?;
         Ok(())
+    }
+
+    /// Restarts all nodes; a mail comes to each person while none is there.
+    fn restart(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            node.stop()?;
+        }
+        self.send()?;
+        self.nodes.iter_mut().try_for_each(Server::start_again)
     }
 
     /// Sends a mail to each person.
@@ -254,4 +277,43 @@ fn a_node_that_is_cut_off_from_postgresql_rings_nothing_twice(
     worked?;
     world.has_rung()?;
     world.is_whole_again(last)
+}
+
+fn listeners_whose_passwords_are_stored_outlive_a_restart_of_all_nodes(
+    services: &mut Services,
+) -> Result<()> {
+    let mut world = World::start(services, "listeners-stored")?;
+    world.heard_by(usize::from(NODES))?;
+    let last = world.sent;
+    world.restart()?;
+    // Nobody logs in.
+    world.has_rung()?;
+    world.is_whole_again(last)
+}
+
+fn listeners_whose_passwords_are_in_memory_are_gone_after_a_restart_of_all_nodes(
+    services: &mut Services,
+) -> Result<()> {
+    let mut world = World::keeping(services, "listeners-memory", false)?;
+    world.heard_by(1)?;
+    world.restart()?;
+    // What leases of nodes that are gone say is believed as long as a node may live.
+    eventually(
+        PATIENCE,
+        || "nobody is heard".to_owned(),
+        || Ok(world.hearers()?.is_empty()),
+    )?;
+    // The next login brings what was missed, of that person alone.
+    let person = persons().next().context("a person")?;
+    world.log_in(&person)?;
+    let last = world.sent;
+    let has_rung = |one: &String, rung: &BTreeMap<String, Vec<u64>>| {
+        rung.get(one).is_some_and(|uids| uids.contains(&last))
+    };
+    let what = || format!("mail {last} rings at {person}");
+    eventually(PATIENCE, what, || Ok(has_rung(&person, &world.rung()?)))?;
+    let rung = world.rung()?;
+    let others: Vec<String> = persons().filter(|one| has_rung(one, &rung)).collect();
+    ensure!(others == [person], "{others:?} have rung");
+    Ok(())
 }

@@ -66,8 +66,8 @@ impl MailPush {
         let mut has_credentials = self.vault.has(person).await?;
         if !has_credentials && self.vault.is_of_each_node() {
             // What another node has in its memory, nobody else sees but by what it hears.
-            let leased = self.store.leased().await?;
-            has_credentials = leased.iter().any(|(of, _)| of == person);
+            let heard = self.store.heard_on().await?;
+            has_credentials = heard.iter().any(|(of, _)| of == person);
         }
         Ok(self.rules().permanent(&clients, has_credentials))
     }

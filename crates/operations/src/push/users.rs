@@ -56,7 +56,7 @@ impl NumberFirst {
 impl MailPush {
     /// Persons whose mailboxes are heard, on any node.
     pub async fn push_users(&self, _: &Operator) -> Result<Vec<PushUser>> {
-        let nodes: HashMap<Person, String> = self.store.leased().await?.into_iter().collect();
+        let nodes: HashMap<Person, String> = self.store.heard_on().await?.into_iter().collect();
         let known = self.vault.known().await?;
         let mut clients: HashMap<Person, Vec<String>> = HashMap::new();
         for one in self.store.push_clients().await? {

@@ -38,6 +38,8 @@ const TAKE: &str = " ON CONFLICT (context, user_name) DO UPDATE SET node = exclu
 const HOLDS: &str = "SELECT 1 AS held FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
     WHERE context = $1 AND user_name = $2 AND node = $3 AND fence = $4 AND alive_until_ms > $5";
 
+const HEARD_ON: &str = "SELECT context, user_name, login, node FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
+    WHERE alive_until_ms > $1 ORDER BY context, user_name";
 /// Longest name of a machine that is part of a node's, in characters.
 const MAX_MACHINE_CHARS: usize = 64;
 
@@ -47,10 +49,8 @@ pub(crate) fn node_name() -> String {
     let id = Uuid::now_v7();
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let is_plain = |one: &char| one.is_ascii_alphanumeric() || matches!(one, '-' | '.' | '_');
-    let machine: String = { machine.trim().chars() }
-        .filter(is_plain)
-        .take(MAX_MACHINE_CHARS)
-        .collect();
+    let machine = machine.trim().chars().filter(is_plain);
+    let machine: String = machine.take(MAX_MACHINE_CHARS).collect();
     if machine.is_empty() {
         id.to_string()
     } else {
@@ -97,8 +97,8 @@ impl Store {
         rows.iter().map(|found| row::text(found, "id")).collect()
     }
 
-    /// Name of this node among those that run listeners, with that of its machine: the same as long as the store is open,
-    /// whatever becomes of the node's dispatcher.
+    /// Name of this node among those that run listeners, with that of its machine: the same as long
+    /// as the store is open, whatever becomes of the node's dispatcher.
     pub fn push_node(&self) -> String {
         self.push_node.to_string()
     }
@@ -173,7 +173,19 @@ impl Store {
         Ok(held.is_some())
     }
 
-    /// All persons who are heard, with the name of the node that hears them.
+    /// All persons who are heard, with the name of the node that hears them and lives.
+    pub async fn heard_on(&self) -> Result<Vec<(Person, String)>> {
+        let mut tx = self.database.begin_reading().await?;
+        let now_ms = self.now_of_leases(&mut tx).await?;
+        let rows = sqlx::query(HEARD_ON)
+            .bind(now_ms)
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(self.readable(&rows, "push_lease", leased))
+    }
+
+    /// All persons who are leased, with the name of the node, whether it lives or not.
     pub async fn leased(&self) -> Result<Vec<(Person, String)>> {
         let rows = sqlx::query(
             "SELECT context, user_name, login, node FROM push_lease WHERE node <> '' \
@@ -181,9 +193,13 @@ impl Store {
         )
         .fetch_all(&self.database.pool)
         .await?;
-        let leased = |found: &AnyRow| Ok((person(found)?, row::text(found, "node")?));
         Ok(self.readable(&rows, "push_lease", leased))
     }
+}
+
+/// Whose lease a row is, and the node that has it.
+fn leased(found: &AnyRow) -> Result<(Person, String)> {
+    Ok((person(found)?, row::text(found, "node")?))
 }
 
 /// Whose lease a row is, and its number.

@@ -48,6 +48,12 @@ async fn a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing(
     let again = one.take_leases(&persons).await?;
     ensure!(again.len() == 1 && again[0].fence == 3, "{again:?}");
     ensure!(one.leased().await?.len() == 3);
+    // Whose node has died is heard by nobody until another one takes the lease.
+    let heard = one.heard_on().await?;
+    ensure!(heard.len() == 3, "{heard:?}");
+    test.clock.pass(10_001);
+    ensure!(one.heard_on().await?.is_empty());
+    ensure!(one.leased().await?.len() == 3);
     Ok(())
 }
 
