@@ -6,6 +6,7 @@ mod bench;
 mod dead_letters;
 mod doctor;
 mod import_dovecot;
+mod import_ox;
 mod plan;
 mod push;
 mod pushusers;
@@ -26,6 +27,7 @@ pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
 pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use import_dovecot::ImportDovecotArguments;
+pub(crate) use import_ox::ImportOxArguments;
 pub(crate) use plan::PlanArguments;
 pub(crate) use push::{PushAct, PushArguments, PushDevicesArguments};
 pub(crate) use pushusers::{PushUsersArguments, is_pushusers};
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     Doctor(DoctorArguments),
     /// Print drivers of Dovecot's plugin push_notification as a part of dovecast.toml
     ImportDovecot(ImportDovecotArguments),
+    /// Print Open-Xchange's properties of mail push as a part of dovecast.toml
+    ImportOx(ImportOxArguments),
     /// Write a manual page for each command into a directory
     #[command(hide = true)]
     Manual(ManualArguments),

@@ -10,6 +10,7 @@ mod deliveries;
 mod endpoints;
 mod filters;
 mod import_dovecot;
+mod import_ox;
 mod lists;
 mod manual;
 mod notification;
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             return Ok(check_dovecot::run(doctor, &own_server(place)));
         }
         Command::ImportDovecot(of) => import_dovecot::run(of)?,
+        Command::ImportOx(of) => import_ox::run(of)?,
         Command::Manual(manual) => manual::write(&manual.directory)?,
         Command::TemplateHost => dovecast_drivers::template::host::serve()?,
         #[cfg(feature = "lua")]

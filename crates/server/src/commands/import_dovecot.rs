@@ -11,6 +11,7 @@ mod read;
 use anyhow::Result;
 
 use crate::cli::ImportDovecotArguments;
+pub(super) use block::quoted;
 use read::{Configuration, Series};
 
 /// The entry of METADATA by which users switch on the driver `ox`.
@@ -77,7 +78,7 @@ fn plugin(found: &Configuration) -> String {
 }
 
 /// Lines of comments; no text ends one.
-fn comments(lines: &[String]) -> String {
+pub(super) fn comments(lines: &[String]) -> String {
     let line = |line: &String| {
         let line = line.replace(char::is_control, " ");
         format!("# {line}\n")

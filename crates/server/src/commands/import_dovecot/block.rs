@@ -359,7 +359,7 @@ fn table(settings: &BTreeMap<String, String>) -> String {
 }
 
 /// A text of TOML: a basic string, in which what is special is escaped.
-fn quoted(text: &str) -> String {
+pub(in crate::commands) fn quoted(text: &str) -> String {
     let escaped = |character: char| match character {
         '"' | '\\' => format!("\\{character}"),
         control if control.is_control() => format!("\\u{:04X}", u32::from(control)),
