@@ -31,6 +31,11 @@ const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_unti
     AND quiet_until_ms = $3 AND passes_quiet = $4 ORDER BY created_ms DESC LIMIT 1";
 const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
     revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
+/// What waits for the end of quiet hours is due at $1, with as much time as it would have had then.
+/// $3 is now by this node's clock, of which the database is ahead by $4.
+const END_QUIET: &str = "UPDATE push_waiting SET deadline_ms = deadline_ms - due_ms + $1, \
+    gathered_until_ms = CASE WHEN gathered_until_ms > 0 THEN $1 ELSE 0 END, due_ms = $1, quiet_until_ms = 0 \
+    WHERE subscription_id = $2 AND quiet_until_ms > $3 AND due_ms >= quiet_until_ms + $4 AND claimed_until_ms = 0";
 const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
     AND claimed_until_ms = 0 RETURNING subscription_id, may_be_shown";
 /// What devices show, and what is on its way to them: its service may have accepted it already.
@@ -161,6 +166,23 @@ impl TakenBack<'_> {
             passes_quiet_hours: true,
         }
     }
+}
+
+/// Ends the quiet hours for what waits for a device: it is due, and where the device has other
+/// quiet hours now, the next attempt has it wait for those.
+pub(super) async fn end_quiet(
+    tx: &mut Transaction,
+    subscription: &str,
+    now: PushNow,
+) -> Result<()> {
+    sqlx::query(END_QUIET)
+        .bind(now.now_ms)
+        .bind(subscription)
+        .bind(now.now_ms.saturating_sub(now.ahead_ms))
+        .bind(now.ahead_ms)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Writes a push, whose times are those of this node's clock.

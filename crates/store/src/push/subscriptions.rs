@@ -10,6 +10,7 @@ use std::slice;
 use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wishes};
 
 use super::bind_persons;
+use super::pushes::end_quiet;
 use super::time::EXPIRED_KEPT_MS;
 use crate::error::Result;
 use crate::open::Store;
@@ -233,7 +234,7 @@ impl Store {
         id: SubscriptionId,
         edit: SubscriptionEdit,
     ) -> Result<Option<SubscriptionRecord>> {
-        let now_ms = self.expiry_now_ms().await?;
+        let now = self.push_now().await?;
         // Read in the change: whoever takes the token over does so before it or after.
         let mut change = self.change().await?;
         let text = id.to_string();
@@ -241,7 +242,7 @@ impl Store {
             .bind(&text)
             .bind(&*person.context)
             .bind(&*person.user)
-            .bind(now_ms)
+            .bind(now.now_ms)
             .fetch_optional(&mut *change.tx)
             .await?;
         let Some(found) = found else {
@@ -258,6 +259,7 @@ impl Store {
             address = changed;
         }
         let before = before.subscription;
+        let quiet_hours = before.wishes.quiet_hours.clone();
         let new = NewSubscription {
             person: before.person,
             client: edit.client.unwrap_or(before.client),
@@ -276,6 +278,9 @@ impl Store {
         }
         if !replace(&mut change, (&text, &hash), &new).await? {
             return Ok(None);
+        }
+        if new.wishes.quiet_hours != quiet_hours {
+            end_quiet(&mut change.tx, &text, now).await?;
         }
         let record = one(&mut change, &text).await?;
         change.commit().await?;

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use dovecast_mail_push::plan::GATHER_MS;
-use dovecast_mail_push::{DeviceAddress, EventPlan, PlannedPush, Topic};
-use dovecast_store::{ClaimLimits, Clock, PushEnd, Store};
+use dovecast_mail_push::subscription::QuietHours;
+use dovecast_mail_push::{DeviceAddress, EventPlan, PlannedPush, Topic, Wishes};
+use dovecast_store::{ClaimLimits, Clock, PushEnd, Store, SubscriptionEdit};
 use serde_json::json;
 
 use crate::push::{joe, new, put};
@@ -20,6 +21,7 @@ cases![
     changes_are_gathered_for_ten_seconds_at_most,
     changes_are_gathered_with_those_that_are_as_quiet,
     what_becomes_due_in_quiet_hours_waits_for_their_end,
+    whoever_ends_quiet_hours_gets_what_waits_for_their_end,
     a_service_that_has_asked_for_time_has_it_from_all_nodes,
 ];
 
@@ -274,6 +276,48 @@ async fn what_becomes_due_in_quiet_hours_waits_for_their_end(test: Test) -> Resu
     ensure!(changes.len() == 1, "{changes:?}");
     let changes = changes[0].message["changes"].as_array();
     ensure!(changes.is_some_and(|all| all.len() == 2), "{changes:?}");
+    Ok(())
+}
+
+async fn whoever_ends_quiet_hours_gets_what_waits_for_their_end(test: Test) -> Result<()> {
+    let store = open(&test).await?;
+    let change = async |quiet_hours: Option<QuietHours>| -> Result<()> {
+        let one = store.subscriptions(&joe()).await?.remove(0).subscription;
+        let edit = SubscriptionEdit {
+            wishes: Some(Wishes {
+                quiet_hours,
+                ..one.wishes
+            }),
+            ..SubscriptionEdit::default()
+        };
+        ensure!(
+            store
+                .edit_subscription(&joe(), one.id, edit)
+                .await?
+                .is_some()
+        );
+        Ok(())
+    };
+    change(Some(QuietHours::parse("UTC", "00:00", "09:00")?)).await?;
+    tell_at(&store, 0, ("MessageNew", 1, "")).await?;
+    let flagged = ("FlagsSet", 2, r#","flags":["\\Flagged"]"#);
+    tell_at(&store, 0, flagged).await?;
+    test.clock.pass(HOUR_MS);
+    ensure!(claim(&store).await?.is_empty(), "it is quiet");
+    change(None).await?;
+    let mut topics = Vec::new();
+    for _ in 0..2 {
+        let push = claim(&store).await?;
+        ensure!(push.len() == 1, "{push:?}");
+        let left_ms = push[0].deadline_ms - HOUR_MS;
+        ensure!((5 * HOUR_MS - left_ms).abs() <= GATHER_MS, "{left_ms}");
+        topics.push(push[0].topic);
+        accept(&store, &push).await?;
+    }
+    ensure!(
+        topics.contains(&Topic::MailNew) && topics.contains(&Topic::MailChanges),
+        "{topics:?}"
+    );
     Ok(())
 }
 
