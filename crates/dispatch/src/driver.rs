@@ -117,7 +117,8 @@ pub struct Delivery {
     pub id: String,
     /// Number of the attempt, from 1.
     pub number: u32,
-    /// What is delivered together, in order; never empty.
+    /// What is delivered together, in order; never empty. With `part.is_end_only` it was delivered
+    /// before.
     pub notifications: Vec<Arc<Notification>>,
     /// Which part of a mailbox transaction these are; the whole, where the receiver is told of
     /// notifications one by one.

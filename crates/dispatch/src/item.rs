@@ -136,6 +136,26 @@ impl Item {
         }
     }
 
+    /// The delivery of nothing but the end of its transaction, which is lost.
+    pub(crate) fn lost_end(&self) -> Self {
+        let what = What {
+            endpoint: self.endpoint,
+            notification: Arc::clone(&self.notification),
+            content: self.content.clone(),
+            failures: if self.is_end() { self.failures } else { 0 },
+            span: Span::none(),
+            order: self.order.clone(),
+        };
+        let mut end = Self::new(&self.recorder, what, Origin::End);
+        (end.transaction, end.part) = (self.transaction, Part::LOST_END);
+        end
+    }
+
+    /// Whether nothing but the end of a transaction is told.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self.origin, Origin::End)
+    }
+
     /// What is owed of it: due at that time.
     pub(crate) fn owed(&self, due_ms: Millis, reason: impl Into<String>) -> Owed {
         Owed {
@@ -207,7 +227,7 @@ impl Item {
 
 impl Drop for Item {
     fn drop(&mut self) {
-        if !self.is_settled {
+        if !self.is_settled && !self.is_end() {
             self.recorder.dropped(self);
         }
     }
@@ -244,6 +264,8 @@ pub(crate) enum Origin {
     Owed,
     /// Read from a range that is owed.
     Range { run: Arc<RangeRun>, offset: u64 },
+    /// Nothing but the end of a transaction: nothing is written down of it.
+    End,
 }
 
 impl Origin {

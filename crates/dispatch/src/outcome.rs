@@ -27,6 +27,9 @@ const BEHIND_PROBE: Duration = Duration::from_secs(1);
 /// one that does not.
 const SAID_CHARS: usize = 4096;
 
+/// How often the end of a transaction that is lost is told at most.
+const MOST_ENDS: u32 = 5;
+
 /// What came of an attempt.
 struct Made {
     answer: Option<Answer>,
@@ -88,12 +91,10 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         is_failure,
         end,
     };
-    count_times(shared, &item, &made);
-    for (place, item) in item.together().enumerate() {
-        write_down(shared, &endpoint, item, &made, place > 0);
-        if matches!(made.end, End::Again { .. } | End::Dead) {
-            shared.recorder.hold(item.held.clone());
-        }
+    if item.is_end() {
+        told_end(lane, &mut item, &made);
+    } else {
+        write_down_all(shared, &endpoint, &item, &made);
     }
     if matches!(made.end, End::Dead) && (is_gone || endpoint.is_switched_off_by_failure) {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off: it is gone, as it says, or has failed and its policy says so");
@@ -101,6 +102,8 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         shared.recorder.note(switched_off);
     }
     let over = match made.end {
+        // The ledger owes nothing of it.
+        _ if item.is_end() => Some(Over::Done),
         End::Delivered => Some(Over::Done),
         End::Dead => Some(Over::Dead),
         End::Again(_) => Some(Over::Owed),
@@ -134,6 +137,38 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         shared.wake_all(lane);
     }
     lane.ended.notify_one();
+}
+
+/// What comes of an end that is told alone is not written down: when that has failed, it is told
+/// again after a while.
+fn told_end(lane: &Lane, item: &mut Item, made: &Made) {
+    let is_told = matches!(made.end, End::Delivered);
+    let is_again = matches!(made.end, End::Again(_)) && item.failures < MOST_ENDS;
+    item.part.is_last = !is_again;
+    if !is_told && !is_again {
+        tracing::warn!(
+            endpoint.id = %lane.id,
+            transaction = ?item.transaction_id(),
+            reason = made.reason,
+            "the end of a transaction, which its mail process has not sent, cannot be delivered, it is not tried again"
+        );
+    }
+}
+
+/// Writes down what came of an attempt at deliveries that were made together.
+fn write_down_all<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    endpoint: &Endpoint,
+    item: &Item,
+    made: &Made,
+) {
+    count_times(shared, item, made);
+    for (place, item) in item.together().enumerate() {
+        write_down(shared, endpoint, item, made, place > 0);
+        if matches!(made.end, End::Again { .. } | End::Dead) {
+            shared.recorder.hold(item.held.clone());
+        }
+    }
 }
 
 /// Counts how long the attempt took, and the delivery.

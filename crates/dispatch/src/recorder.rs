@@ -127,6 +127,7 @@ impl Recorder {
                     self.news.notify_one();
                 }
             }
+            Origin::End => {}
         }
     }
 

@@ -1,6 +1,8 @@
 //! Workers, which deliver to one endpoint: each has one connection, takes the next delivery of the
 //! endpoint's queue (its lane), and has written down what came of it.
 
+mod long;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,18 +14,19 @@ use tracing::Instrument;
 
 use crate::driver::{Attempt, Courier, Delivery, Outcome};
 use crate::endpoint::Endpoint;
-use crate::hanging::{Exhausted, Wanted};
+use crate::hanging::Wanted;
 use crate::host::{Host, Visit};
-use crate::item::{Item, Origin, Turn};
+use crate::item::{Item, Turn};
 use crate::lane::order::Over;
 use crate::lane::{Lane, Next, PATIENCE};
-use crate::ledger::{BEHIND, Happened, Ledger, Millis};
+use crate::ledger::{Happened, Ledger};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
 use crate::panics::{REST, caught};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
+use long::{cut_off, hand_over};
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(30);
@@ -320,70 +323,4 @@ fn discard<L: Log + Clone, S: Ledger>(
     shared.wake_all(lane);
     item.settle();
     lane.ended.notify_one();
-}
-
-/// Too many attempts hang: this one is made again, and is no failure of the endpoint.
-fn cut_off<L: Log + Clone, S: Ledger>(
-    shared: &Arc<Shared<L, S>>,
-    lane: &Arc<Lane>,
-    mut item: Item,
-    exhausted: Exhausted,
-) {
-    count(&shared.counters.cut_off, 1);
-    lane.is_cut_off.store(true, Ordering::Release);
-    if let Some(untold) = shared.cut_off_lines.take_counted() {
-        tracing::warn!(
-            endpoint.id = %lane.id,
-            ?exhausted,
-            untold,
-            hanging = shared.counters.hanging.load(Ordering::Relaxed),
-            "an attempt was cut off, because too many hang that do not answer; it is made again"
-        );
-    }
-    let until = Instant::now() + NOT_NOW;
-    let mut due_ms = shared.recorder.due(item.id(), NOT_NOW);
-    for item in item.together() {
-        if item.is_owed() {
-            let owed = item.owed(due_ms, "");
-            shared.recorder.note(Happened::GivenBack(owed));
-        } else {
-            let owed = item.owed(due_ms, "too many attempts hang");
-            shared.recorder.note(Happened::Owed(owed));
-        }
-        shared.recorder.hold(item.held.clone());
-        due_ms = BEHIND;
-    }
-    shared.over(lane, &mut item, Over::Owed);
-    item.settle();
-    shared.step_aside(lane, None, until);
-    lane.ended.notify_one();
-}
-
-/// What is under way is owed from now on, and claimed by us.
-fn hand_over<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, lane: &Lane, item: &mut Item) {
-    // It waits for nothing here any more, and keeps nothing else from being read or claimed.
-    let mut due_ms = shared.now_ms();
-    item.for_each(|item| {
-        (item.place, item.claim) = (None, None);
-        if !item.is_owed() {
-            owe_under_way(shared, item, due_ms);
-        }
-        due_ms = BEHIND;
-    });
-    if let Some(place) = &item.order {
-        let joins = lane.state().order.hangs(place);
-        shared.join(lane, joins, Duration::ZERO);
-    }
-}
-
-fn owe_under_way<L: Log + Clone, S: Ledger>(
-    shared: &Shared<L, S>,
-    item: &mut Item,
-    due_ms: Millis,
-) {
-    let owed = item.owed(due_ms, "the process ended while it was under way");
-    shared.recorder.note(Happened::UnderWay(owed));
-    shared.recorder.hold(item.held.clone());
-    let origin = std::mem::replace(&mut item.origin, Origin::Owed);
-    shared.recorder.end(&origin);
 }

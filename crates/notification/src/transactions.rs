@@ -24,6 +24,9 @@ pub struct Part {
     /// Whether the transaction has ended as it should, as far as is known; not if the end of it is
     /// missing, because its mail process has died.
     pub success: bool,
+    /// Whether nothing but the end of the transaction is told, because that was waited for in vain:
+    /// the notification was delivered with an earlier part, and says whose transaction it is.
+    pub is_end_only: bool,
 }
 
 impl Part {
@@ -32,6 +35,14 @@ impl Part {
         is_first: true,
         is_last: true,
         success: true,
+        is_end_only: false,
+    };
+    /// The end of a transaction that is lost, of which everything else was delivered.
+    pub const LOST_END: Self = Self {
+        is_first: false,
+        is_last: true,
+        success: false,
+        is_end_only: true,
     };
 }
 

@@ -48,7 +48,7 @@ impl State {
         shed.joins.extend(self.order.take_live());
         live.sort_by_key(|item| match &item.origin {
             Origin::Live { offset, .. } => *offset,
-            Origin::Owed | Origin::Range { .. } => 0,
+            Origin::Owed | Origin::Range { .. } | Origin::End => 0,
         });
         for item in live {
             self.defer(&mut shed, item);

@@ -75,7 +75,9 @@ pub(super) fn lines(delivery: &Delivery) -> Result<(String, Vec<String>), String
         lines.push(called("begin_txn"));
     }
     let mut last = None;
-    for event in &events {
+    // Those of an end that is told alone were logged before.
+    let untold = events.iter().filter(|_| !delivery.part.is_end_only);
+    for event in untold {
         if !event.is_message() {
             lines.push(called("process_mbox"));
             lines.push(format!("Mailbox data: Mailbox [{}]", event.mailbox));

@@ -182,10 +182,13 @@ impl LuaDriver {
             part.is_last,
             part.success,
         );
-        let transaction = match made {
+        let mut transaction = match made {
             Ok(transaction) => transaction,
             Err(error) => return Attempt::refused(error.to_string()),
         };
+        if part.is_end_only {
+            transaction.events.clear();
+        }
         self.missing.look(self.target.name(), &transaction);
         let handled = self.handle_soon(&transaction).await;
         let mut earlier = self.earlier();
@@ -250,6 +253,10 @@ impl LuaDriver {
             if handled != Handled::Done {
                 return handled;
             }
+        }
+        if before.is_empty() && transaction.events.is_empty() {
+            // No process has what was to end.
+            return Handled::Done;
         }
         let transaction = Transaction {
             // What came before is not known any more.

@@ -263,10 +263,13 @@ fn dlog_writes_the_calls_of_a_transaction() {
     let part = Part {
         is_first: false,
         is_last: false,
-        success: true,
+        ..Part::WHOLE
     };
     let (_, middle) = dlog::lines(&delivery(&events[1..2], part)).expect("an event");
     assert_eq!(middle.len(), 3);
+    // What it is of was logged before.
+    let end = dlog::lines(&delivery(&events[1..2], Part::LOST_END)).expect("an event");
+    assert_eq!(end, ("ann".to_owned(), vec![expected[12].to_owned()]));
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct Transaction {
     pub id: String,
     /// The user whose mailbox it is.
     pub user: String,
-    /// The events, JSON of the plugin; none where a transaction was cut off and ends.
+    /// The events, JSON of the plugin; none where nothing but its end is told.
     pub events: Vec<Bytes>,
     /// Whether the transaction begins with this.
     pub is_first: bool,

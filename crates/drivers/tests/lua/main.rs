@@ -3,6 +3,7 @@
 //!
 //! What a script sees it writes to a file, whose name `plugin_getenv` tells it.
 
+mod blocks;
 mod calls;
 mod clients;
 mod dovecot;
@@ -38,6 +39,7 @@ fn main() {
     }
     script::collect_the_log();
     let trials: Vec<Trial> = [
+        blocks::cases(),
         calls::cases(),
         clients::cases(),
         dovecot::cases(),

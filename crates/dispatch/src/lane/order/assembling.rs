@@ -11,7 +11,8 @@
 //! it. Not waited for is the end of a transaction that was claimed without it (whole ones are
 //! claimed where there is room), that has grown beyond a part, or while too much waits; what there
 //! is of it but for the last event is a part then, which is not the last. The end that is missing
-//! for long, though all is read that may hold it, does not come: the mail process has died.
+//! for long, though all is read that may hold it, does not come: the mail process has died. Where
+//! nothing of it waits any more, the end is told alone.
 
 pub(super) mod open;
 
@@ -138,6 +139,15 @@ impl Line {
         Some(first)
     }
 
+    /// Tells the end of a transaction that is lost, where nothing else of it is left to be told. Not
+    /// while anything is owed of the key: that may be the end.
+    fn begin_end(&mut self) -> Option<Item> {
+        let is_owing = self.is_busy || self.owes.is_some();
+        let end = (!is_owing).then(|| self.open.lost(&self.waiting))??;
+        (self.is_busy, self.is_row) = (true, false);
+        Some(end)
+    }
+
     /// Whether the ledger owes what follows what is here.
     pub(super) fn has_rows(&self) -> bool {
         self.owes.as_ref().is_some_and(|owes| owes.has_rows)
@@ -179,6 +189,9 @@ impl Order {
         if line.is_busy {
             return None;
         }
+        if let Some(end) = line.begin_end() {
+            return Some(end);
+        }
         if !line.is_ready(ends, is_crowded) {
             return None;
         }
@@ -190,6 +203,9 @@ impl Order {
     /// What is delivered with the first of its transaction is taken out of its line; says which
     /// part of the transaction that is.
     pub(crate) fn gather(&mut self, first: &mut Item) {
+        if first.is_end() {
+            return;
+        }
         first.part = Part::WHOLE;
         let Some((transaction, place)) = first.transaction.zip(first.order.clone()) else {
             return;
@@ -224,12 +240,13 @@ impl Order {
             is_first: !line.open.has_part_of(transaction.id),
             is_last: gathering.is_complete() || is_cut_off,
             success: !is_cut_off,
+            is_end_only: false,
         };
     }
 
     /// What was gathered with a delivery that is put back waits again.
     pub(crate) fn scatter(&mut self, first: &mut Item) {
-        let Some(place) = first.order.clone() else {
+        let Some(place) = first.order.clone().filter(|_| !first.is_end()) else {
             return;
         };
         let followers = std::mem::take(&mut first.followers);
@@ -246,16 +263,16 @@ impl Order {
         if let Some((transaction, place)) = delivered.transaction.zip(delivered.order.as_ref())
             && let Some(line) = self.lines.get_mut(&place.key)
         {
-            let is_last = delivered.part.is_last;
-            line.open.delivered(transaction.id, is_last, Instant::now());
+            line.open
+                .delivered(transaction.id, delivered, Instant::now());
         }
     }
 
     /// The first of each line that has waited for the end of its transaction for too long, or that
-    /// may be delivered as it is.
+    /// may be delivered as it is; and ends of transactions that are lost.
     pub(crate) fn take_open(&mut self, now: Instant, beside: Beside<'_>) -> Vec<Item> {
         let is_crowded = self.waiting >= OPEN;
-        let mut taken = Vec::new();
+        let (mut taken, mut ends) = (Vec::new(), Vec::new());
         self.lines.retain(|_, line| {
             if line.waiting.is_empty() && !line.open.has_parts() {
                 return !line.is_unused();
@@ -264,7 +281,14 @@ impl Order {
             if line.owes.is_none() && beside.behind.is_none() {
                 line.open.tidy(now, &line.waiting);
             }
-            if !line.is_busy && !line.waiting.is_empty() {
+            let may_come = |place: &KeyPlace| {
+                let behind = beside.behind;
+                behind.is_some_and(|behind| behind.is_unread(&place.of, u64::MAX))
+            };
+            line.open.give_up(now, &line.waiting, may_come);
+            if let Some(end) = line.begin_end() {
+                ends.push(end);
+            } else if !line.is_busy && !line.waiting.is_empty() {
                 let late = line.lateness(now, beside, is_crowded);
                 if late != Late::No || line.is_ready(beside.ends, is_crowded) {
                     taken.extend(line.begin_first(now, late == Late::Lost));
@@ -273,6 +297,7 @@ impl Order {
             !line.is_unused()
         });
         self.waiting -= taken.len();
+        taken.extend(ends);
         taken
     }
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::CUT_OFF;
 use crate::item::Item;
+use crate::ledger::KeyPlace;
 
 /// How long it is remembered: a transaction of which nothing comes for so long has been given up,
 /// or is another process's.
@@ -35,6 +37,10 @@ struct Awaited {
 struct Parts {
     transaction: Uuid,
     since: Instant,
+    /// What tells the end, should that be lost.
+    end: Box<Item>,
+    /// Whether the end was waited for for too long.
+    is_lost: bool,
 }
 
 /// What waits of a transaction.
@@ -93,14 +99,16 @@ impl Open {
     }
 
     /// A part of a transaction was delivered.
-    pub(super) fn delivered(&mut self, transaction: Uuid, is_last: bool, now: Instant) {
+    pub(super) fn delivered(&mut self, transaction: Uuid, part: &Item, now: Instant) {
         self.awaited
             .retain(|known| known.transaction != transaction);
         self.parts.retain(|known| known.transaction != transaction);
-        if !is_last {
+        if !part.part.is_last {
             self.parts.push(Parts {
                 transaction,
                 since: now,
+                end: Box::new(part.lost_end()),
+                is_lost: false,
             });
         }
     }
@@ -116,12 +124,39 @@ impl Open {
         !self.parts.is_empty()
     }
 
+    /// Gives up transactions of which nothing waits and nothing has come for long; `may_come`:
+    /// whether more may stand in what is still to be read.
+    pub(super) fn give_up(
+        &mut self,
+        now: Instant,
+        waiting: &VecDeque<Item>,
+        may_come: impl Fn(&KeyPlace) -> bool,
+    ) {
+        for known in &mut self.parts {
+            let place = known.end.order.as_deref();
+            known.is_lost = now.saturating_duration_since(known.since) > CUT_OFF
+                && !waits(waiting, known.transaction)
+                && !place.is_some_and(&may_come);
+        }
+    }
+
+    /// What tells the end of a transaction that was given up, and of which nothing has come since.
+    pub(super) fn lost(&self, waiting: &VecDeque<Item>) -> Option<Item> {
+        let mut parts = self.parts.iter();
+        let lost = parts.find(|known| known.is_lost && !waits(waiting, known.transaction))?;
+        Some(lost.end.lost_end())
+    }
+
     /// Forgets parts of which nothing more comes, and nothing waits.
     pub(super) fn tidy(&mut self, now: Instant, waiting: &VecDeque<Item>) {
         self.parts.retain(|known| {
-            let mut of_it = waiting.iter().map(Item::transaction_id);
-            now.saturating_duration_since(known.since) < KEPT
-                || of_it.any(|id| id == Some(known.transaction))
+            now.saturating_duration_since(known.since) < KEPT || waits(waiting, known.transaction)
         });
     }
+}
+
+/// Whether anything of a transaction waits.
+fn waits(waiting: &VecDeque<Item>, transaction: Uuid) -> bool {
+    let mut of_any = waiting.iter().map(Item::transaction_id);
+    of_any.any(|id| id == Some(transaction))
 }

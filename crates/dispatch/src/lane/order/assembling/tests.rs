@@ -2,6 +2,7 @@
 //! come.
 
 mod lost;
+mod lost_parts;
 
 use std::sync::Arc;
 
@@ -87,6 +88,7 @@ const fn part(is_first: bool, is_last: bool, success: bool) -> Part {
         is_first,
         is_last,
         success,
+        is_end_only: false,
     }
 }
 
@@ -141,19 +143,6 @@ fn parts_of_a_transaction_are_one_whatever_is_told_between_them() {
 }
 
 #[test]
-fn parts_of_which_nothing_more_comes_are_forgotten() {
-    let mut lines = Lines::new();
-    assert!(lines.enter((0, 1, false), Ends::NotAwaited).is_some());
-    assert_eq!(lines.over(), None);
-    let later = Instant::now() + Duration::from_mins(9);
-    assert!(lines.order.take_open(later, ALONE).is_empty());
-    assert!(!lines.order.is_empty());
-    let later = later + Duration::from_mins(2);
-    assert!(lines.order.take_open(later, ALONE).is_empty());
-    assert!(lines.order.is_empty());
-}
-
-#[test]
 fn parts_are_remembered_as_long_as_the_rest_is_owed() {
     let mut lines = Lines::new();
     assert!(lines.enter((0, 1, false), Ends::NotAwaited).is_some());
@@ -161,6 +150,7 @@ fn parts_are_remembered_as_long_as_the_rest_is_owed() {
     lines.order.hold(place(1, 0).key);
     let later = Instant::now() + Duration::from_hours(1);
     assert!(lines.order.take_open(later, ALONE).is_empty());
+    assert!(!lines.order.is_empty());
     let rest = lines.owed_or_read((1, 1, true), true);
     lines.order.line_up(vec![rest]);
     lines.order.is_complete(place(1, 0).key, 0);

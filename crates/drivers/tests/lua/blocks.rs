@@ -1,0 +1,93 @@
+//! A script as a block of the configuration: what the dispatcher delivers to it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use dovecast_dispatch::driver::{Delivery, Outcome, Part};
+use dovecast_drivers::configured::{Block, ConfiguredDriver, Surroundings};
+use dovecast_drivers::http::sockets::Sockets;
+use dovecast_notification::{Notification, NotificationId};
+use uuid::Uuid;
+
+use crate::cases;
+use crate::script::mail;
+
+cases!(an_end_that_is_told_alone_ends_what_has_begun);
+
+/// Writes what it is called for to the file `out` of its directory.
+const SCRIPT: &str = "
+local function say(what)
+  local file = assert(io.open('DIR/out', 'a'))
+  file:write(what, '\\n')
+  file:close()
+end
+function dovecot_lua_notify_begin_txn(user) say('begin') return user.username end
+function dovecot_lua_notify_event_message_new(user, event) say('mail') end
+function dovecot_lua_notify_end_txn(user, success) say('end ' .. user .. ' ' .. tostring(success)) end
+";
+const BEGUN: Part = Part {
+    is_last: false,
+    ..Part::WHOLE
+};
+
+fn driver(dir: &Path) -> Result<ConfiguredDriver> {
+    let script = dir.join("push.lua");
+    fs::write(&script, SCRIPT.replace("DIR", &dir.display().to_string()))?;
+    let block = Block {
+        name: "block".to_owned(),
+        driver: format!("lua:file={}", script.display()),
+        options: BTreeMap::new(),
+        plugin: BTreeMap::new(),
+        settings: None,
+    };
+    let surroundings = Surroundings {
+        sockets: Sockets::default(),
+        lua_host: vec![std::env::current_exe()?.into(), "lua-host".into()],
+        lua_script_file: None,
+    };
+    Ok(block.make(&surroundings)?)
+}
+
+fn delivery(part: Part) -> Delivery {
+    let notification = Notification {
+        id: NotificationId(Uuid::nil()),
+        application: "dovecot".into(),
+        event_type: "MessageNew".into(),
+        level: None,
+        account: "a".into(),
+        timestamp: "null".into(),
+        message: mail(1).to_string().into(),
+        key: None,
+        headers: Vec::new(),
+    };
+    Delivery {
+        id: "msg_1".to_owned(),
+        number: 1,
+        notifications: vec![Arc::new(notification)],
+        part,
+    }
+}
+
+async fn an_end_that_is_told_alone_ends_what_has_begun() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let driver = driver(dir.path())?;
+    let mut courier = Arc::clone(&driver.target).open();
+    for part in [BEGUN, Part::LOST_END] {
+        let made = courier.deliver(&delivery(part)).await;
+        assert_eq!(made.outcome, Outcome::Delivered);
+    }
+    let said = || fs::read_to_string(dir.path().join("out")).context("what it has said");
+    let calls = "begin\nmail\nend alice@example.com false\n";
+    assert_eq!(said()?, calls);
+    // What has ended, or was begun by a process that is gone, is nothing to begin again.
+    let made = courier.deliver(&delivery(Part::LOST_END)).await;
+    assert_eq!(
+        (made.outcome, said()?),
+        (Outcome::Delivered, calls.to_owned())
+    );
+    driver.target.close().await;
+    Ok(())
+}
