@@ -2,7 +2,8 @@
 //! (`request_timeout_msecs = 5000`) and in that of 2.4 (`request_timeout = "5s"`).
 //!
 //! Both are understood, whichever Dovecot the script was written for. A setting that neither has is
-//! an error in 2.4 and is passed over in 2.3, and so it is here.
+//! an error in 2.4 and is passed over in 2.3, and so it is here; for a script of 2.3 that is so, too,
+//! with a value that 2.4 could not read of a setting that only 2.4 has.
 
 mod values;
 
@@ -233,8 +234,12 @@ impl Settings {
             let known = if is_for_2_4 { new.or(old) } else { old.or(new) };
             match known {
                 Some((kind, name, true)) => {
-                    if let Some(value) = kind.read(&key, &value)? {
-                        found.0.insert(name, value);
+                    match kind.read(&key, &value) {
+                        Ok(Some(value)) => _ = found.0.insert(name, value),
+                        Ok(None) => {}
+                        // Dovecot 2.3 has no such setting, and passes over it whatever it says.
+                        Err(_) if !is_for_2_4 => {}
+                        Err(error) => return Err(error),
                     }
                 }
                 Some((kind, name, false)) => {
@@ -244,7 +249,9 @@ impl Settings {
                 None => {}
             }
         }
-        found.check()?;
+        if is_for_2_4 {
+            found.check()?;
+        }
         // Where both are there, 2.4's counts. In 2.3 nought is what is not said.
         for (name, value) in of_2_3.0 {
             if value != Read::Number(0) {

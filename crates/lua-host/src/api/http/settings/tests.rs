@@ -122,6 +122,22 @@ fn what_no_dovecot_has_is_an_error_in_2_4_only() {
 }
 
 #[test]
+fn what_2_3_does_not_know_is_passed_over_there_whatever_it_says() {
+    let usual = settings("{}", false);
+    for table in [
+        "{request_timeout = 5000}",
+        "{request_timeout = 0}",
+        "{auto_retry = 'cow', dns_ttl = {}}",
+    ] {
+        assert_eq!(settings(table, false), usual, "{table}");
+        assert!(settings(table, true).is_err(), "{table}");
+    }
+    // 2.3 has this one, too, and checks its type.
+    let error = settings("{max_connect_attempts = 'cow'}", false).expect_err("a text");
+    assert_eq!(error, "max_connect_attempts: non-negative number expected");
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_named_in_the_words_of_dovecot() {
     for (table, expected) in [
         (
