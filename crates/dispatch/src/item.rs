@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dovecast_log::Position;
-use dovecast_notification::{Content, EndpointId, Notification, Part, Transaction};
+use dovecast_notification::{Content, EndpointId, Notification, OrderKey, Part, Transaction};
 use tracing::Span;
 use uuid::Uuid;
 
 use crate::budget::Reserved;
 use crate::hanging::Hangs;
 use crate::lane::Lane;
-use crate::ledger::{KeyPlace, Millis, Owed, OwedId};
+use crate::ledger::{KeyPlace, Millis, Owed, OwedId, Together};
 use crate::range_run::RangeRun;
 use crate::recorder::Recorder;
 use crate::room::InFlight;
@@ -167,6 +167,18 @@ impl Item {
             reason: reason.into(),
             place: self.order.as_deref().cloned(),
         }
+    }
+
+    /// With what it is redelivered, should it be given up.
+    pub(crate) fn redelivered(&self) -> Option<Together> {
+        let transaction = self.transaction_id()?;
+        let (place, key) = (self.order.as_ref()?, self.notification.key.as_deref()?);
+        let KeyPlace { of, offset, .. } = KeyPlace::clone(place);
+        let key = OrderKey::of_redelivery(&of.topic, of.partition, key);
+        Some(Together {
+            transaction,
+            place: KeyPlace { of, key, offset },
+        })
     }
 
     /// The delivery and what is delivered together with it, in order.

@@ -13,6 +13,7 @@ use dovecast_log::Record;
 pub use dovecast_log::TopicPartition;
 
 use dovecast_notification::{EndpointId, NotificationId, OrderKey};
+use uuid::Uuid;
 
 /// Why the ledger has not done what it was asked for. Nothing of it was done, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +141,19 @@ pub struct DeadLetter {
     pub time_ms: Millis,
     /// Attempts that were made.
     pub attempts: u32,
+    /// What it is redelivered with; `None`: it is redelivered alone. It is written, and not read
+    /// again.
+    pub together: Option<Together>,
+}
+
+/// What of a mailbox transaction was given up, and is redelivered as a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Together {
+    /// The transaction.
+    pub transaction: Uuid,
+    /// Place among all that is redelivered of the key. That is a key of its own: what comes of the
+    /// user meanwhile does not wait for it.
+    pub place: KeyPlace,
 }
 
 /// One attempt, as it is kept for a while.

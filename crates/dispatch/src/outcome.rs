@@ -247,6 +247,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
         (End::Dead, Some(owed)) => {
             count(&shared.counters.dead, 1);
             happened.push(Happened::Dead(DeadLetter {
+                together: item.redelivered(),
                 record: None,
                 endpoint: Some(endpoint),
                 notification: owed.notification,

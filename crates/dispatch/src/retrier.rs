@@ -229,6 +229,7 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &Ba
     count(&shared.counters.dead, 1);
     let done = Happened::Done((owed.endpoint, owed.notification));
     let letter = DeadLetter {
+        together: None,
         record: None,
         endpoint: Some(owed.endpoint),
         notification: owed.notification,

@@ -23,7 +23,18 @@ pub struct OrderKey(pub Uuid);
 impl OrderKey {
     /// The name of a key of a partition: the same on every node, and of one length.
     pub fn new(topic: &str, partition: u32, key: &[u8]) -> Self {
+        Self::after(&[], topic, partition, key)
+    }
+
+    /// The name of what is delivered again of a key of a partition, which has an order of its own.
+    pub fn of_redelivery(topic: &str, partition: u32, key: &[u8]) -> Self {
+        // No topic begins so.
+        Self::after(b"\0redelivered\0", topic, partition, key)
+    }
+
+    fn after(mark: &[u8], topic: &str, partition: u32, key: &[u8]) -> Self {
         let mut hash = Sha256::new();
+        hash.update(mark);
         hash.update(topic.as_bytes());
         hash.update([0]);
         hash.update(partition.to_be_bytes());

@@ -144,10 +144,10 @@ impl Operations {
             ChosenLetters::One(name) => {
                 let none = || Refusal::no(Resource::Owed, name);
                 let notification = name.for_endpoint(endpoint).ok_or_else(none)?;
-                if !self.store.redeliver(endpoint, notification).await? {
-                    return Err(none());
+                match self.store.redeliver(endpoint, notification).await? {
+                    0 => return Err(none()),
+                    deliveries => deliveries,
                 }
-                1
             }
         };
         tracing::info!(endpoint.id = %endpoint, redelivered, by = %own.by(), "deliveries are due again, as was asked for");

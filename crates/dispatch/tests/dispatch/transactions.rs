@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Outcome, Part, Target, Unit};
+use dovecast_dispatch::ledger::{BEHIND, Owed};
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_event::{Header, header_name};
 use dovecast_log::{Log, NewRecord};
@@ -31,6 +32,8 @@ struct Taken {
     attempts: u32,
     /// Key, transaction and place of each event that was taken, and the part it came in.
     events: Vec<(u32, u32, u32, Part)>,
+    /// Whether everything is refused.
+    refuses: bool,
 }
 
 impl Receiver {
@@ -65,6 +68,9 @@ impl Target for Receiver {
 impl Courier for Taker {
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt> {
         let mut taken = self.0.taken();
+        if taken.refuses {
+            return Box::pin(async { Attempt::refused("never") });
+        }
         taken.attempts += 1;
         if taken.attempts.is_multiple_of(7) {
             return Box::pin(async { Attempt::failed("not now") });
@@ -85,6 +91,10 @@ impl Courier for Taker {
             }
         })
     }
+}
+
+fn patient() -> Schedule {
+    Schedule::new(vec![Duration::from_millis(50); 10_000], 0)
 }
 
 /// Events in a transaction.
@@ -129,7 +139,7 @@ async fn each_transaction_comes_to_its_end_in_order_whatever_fails() {
     world.put(1, &sink, |endpoint| {
         endpoint.target = Arc::clone(&receiver) as Arc<dyn Target>;
         endpoint.is_ordered = true;
-        endpoint.schedule = Schedule::new(vec![Duration::from_millis(50); 10_000], 0);
+        endpoint.schedule = patient();
     });
     for number in 0..OF_EACH {
         if number % 4 == 0 {
@@ -164,4 +174,73 @@ async fn each_transaction_comes_to_its_end_in_order_whatever_fails() {
     let all = (0..OF_EACH).flat_map(|number| (0..events(number)).map(move |seq| (number, seq)));
     let all: BTreeSet<_> = all.collect();
     assert!(came.len() == KEYS as usize && came.values().all(|of_key| *of_key == all));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_up_of_a_transaction_is_redelivered_as_one() {
+    let mut world = World::new();
+    let receiver = Arc::new(Receiver::default());
+    receiver.taken().refuses = true;
+    let sink = Sink::start().await;
+    world.put(1, &sink, |endpoint| {
+        endpoint.target = Arc::clone(&receiver) as Arc<dyn Target>;
+        endpoint.is_ordered = true;
+        endpoint.schedule = patient();
+    });
+    world.start();
+    for number in [2, 3] {
+        write(&world, number).await;
+    }
+    let all = ((events(2) + events(3)) * KEYS) as usize;
+    until("all is given up", || async {
+        world.ledger.kept().dead.len() == all
+    })
+    .await;
+    // As a store redelivers letters: of each key the first in the log is due.
+    let letters = std::mem::take(&mut world.ledger.kept().dead);
+    let mut owed: BTreeMap<_, Owed> = BTreeMap::new();
+    for letter in letters {
+        let together = letter.together.expect("a transaction");
+        let id = letter.endpoint.expect("an endpoint");
+        let place = (together.place.key, together.place.offset);
+        let row = Owed {
+            endpoint: id,
+            notification: letter.notification,
+            content: letter.content,
+            failures: 0,
+            due_ms: BEHIND,
+            reason: String::new(),
+            place: Some(together.place),
+        };
+        owed.insert(place, row);
+    }
+    let keys: BTreeSet<_> = owed.keys().map(|(key, _)| *key).collect();
+    assert_eq!(keys.len(), KEYS as usize);
+    receiver.taken().refuses = false;
+    {
+        let mut kept = world.ledger.kept();
+        let mut last = None;
+        for ((key, _), mut row) in owed {
+            if last.replace(key) != Some(key) {
+                row.due_ms = 0;
+            }
+            let id = (row.endpoint, row.notification);
+            kept.owed.insert(id, (row, false));
+        }
+    }
+    until("all is taken", || async {
+        receiver.ended().len() == 2 * KEYS as usize
+    })
+    .await;
+    world.stop().await;
+    let taken = receiver.taken();
+    for key in 0..KEYS {
+        let of_key = taken.events.iter().filter(|(of, ..)| *of == key);
+        let of_key: Vec<_> = of_key
+            .map(|(_, number, seq, part)| (*number, *seq, *part))
+            .collect();
+        let of = |number: u32| (0..events(number)).map(move |seq| (number, seq, Part::WHOLE));
+        let expected: Vec<_> = of(2).chain(of(3)).collect();
+        assert_eq!(of_key, expected, "of {key}");
+    }
 }

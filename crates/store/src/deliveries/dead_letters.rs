@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::claims::count;
 use super::dead_bodies::{self, Bodies, remove_unused};
+use super::order::bind_place;
 use super::ranges::offset;
 use crate::connection::{Connection, deadlock};
 use crate::error::Result;
@@ -67,8 +68,10 @@ const IN_BODY: i64 = 2;
 
 /// What is there already, by its id or by the place of its record, stays as it is.
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, \
-    log, topic, part, record_offset, content, is_base64, body_id, account_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, COALESCE((SELECT account_id FROM endpoint WHERE id = $2), '')) \
+    log, topic, part, record_offset, order_log, order_topic, order_part, order_offset, order_key, txn, \
+    content, is_base64, body_id, account_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+    COALESCE((SELECT account_id FROM endpoint WHERE id = $2), '')) \
     ON CONFLICT DO NOTHING";
 const SELECT: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
     is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
@@ -145,7 +148,8 @@ fn row_of(place: usize, letter: &DeadLetter, log: &str) -> Query<'static, Any, A
         ],
     );
     let record = letter.record.as_ref();
-    sqlx::query(INSERT)
+    let together = letter.together.as_ref();
+    let row = sqlx::query(INSERT)
         .bind(id.to_string())
         .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
         .bind(letter.notification.to_string())
@@ -155,7 +159,9 @@ fn row_of(place: usize, letter: &DeadLetter, log: &str) -> Query<'static, Any, A
         .bind(record.map(|_| log.to_owned()))
         .bind(record.map(|record| record.topic.to_string()))
         .bind(record.map(|record| i64::from(record.partition)))
-        .bind(record.map(|record| offset(record.offset)))
+        .bind(record.map(|record| offset(record.offset)));
+    bind_place(row, together.map(|together| &together.place), log)
+        .bind(together.map(|together| together.transaction.to_string()))
 }
 
 impl Store {
@@ -311,6 +317,7 @@ fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
     Ok(KeptDeadLetter {
         id: row::id(found, "id")?,
         letter: DeadLetter {
+            together: None,
             endpoint,
             record,
             notification: row::id(found, "notification_id")?,

@@ -1,7 +1,12 @@
 //! Redelivery: dead letters, and what still stands in the log, are owed again, due now.
 //!
 //! What is owed again has its notification's id, and so the `webhook-id` it had. It begins anew:
-//! its failures are counted from zero.
+//! its failures are counted from zero. What of a mailbox transaction was given up is owed as that
+//! transaction, see `transactions`.
+
+mod transactions;
+
+use std::collections::BTreeSet;
 
 use dovecast_dispatch::ledger::{BEHIND, OwedId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
@@ -37,7 +42,7 @@ const LAST: &str = "SELECT (SELECT id FROM dead_letter WHERE endpoint_id >= $1 A
     ORDER BY endpoint_id DESC, id DESC LIMIT 1) AS id";
 /// Finds dead letters of an endpoint up to the last one when this began, and how large they are:
 /// what dies meanwhile stays.
-const FIND_PART: &str = "SELECT dead_letter.id, COALESCE(dead_body.bytes, octet_length(dead_letter.content)) AS bytes \
+const FIND_PART: &str = "SELECT dead_letter.id, txn, COALESCE(dead_body.bytes, octet_length(dead_letter.content)) AS bytes \
     FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE endpoint_id >= $1 AND (endpoint_id, dead_letter.id) <= ($1, $3) AND time_ms >= $2 AND is_base64 <> 1 \
     ORDER BY endpoint_id, dead_letter.id LIMIT $4";
@@ -54,12 +59,13 @@ struct TakenPart {
 
 impl Store {
     /// A notification whose delivery to this endpoint is a dead letter, or is owed for later, is
-    /// owed now; `false`: it is neither.
+    /// owed now, with what was given up of its mailbox transaction; how many deliveries that is, 0
+    /// if it is neither.
     pub async fn redeliver(
         &self,
         endpoint: EndpointId,
         notification: NotificationId,
-    ) -> Result<bool> {
+    ) -> Result<u64> {
         deadlock::again(|| self.redeliver_once(endpoint, notification)).await
     }
 
@@ -67,9 +73,16 @@ impl Store {
         &self,
         endpoint: EndpointId,
         notification: NotificationId,
-    ) -> Result<bool> {
+    ) -> Result<u64> {
         let now_ms = self.due_now_ms().await?;
         let mut tx = self.database.begin_writing().await?;
+        let transactions = transactions::of(&mut tx, endpoint, notification).await?;
+        if !transactions.is_empty() {
+            let owed = self.owe_transactions(&mut tx, endpoint, &transactions, now_ms);
+            let owed = owed.await?;
+            tx.commit().await?;
+            return Ok(owed);
+        }
         let letters = sqlx::query(TAKE_ONE)
             .bind(endpoint.to_string())
             .bind(notification.to_string())
@@ -85,7 +98,7 @@ impl Store {
             .await?;
             remove_unused(&self.database, &mut tx, &letters).await?;
             tx.commit().await?;
-            return Ok(true);
+            return Ok(1);
         }
         sqlx::query(DUE_NOW)
             .bind(endpoint.to_string())
@@ -99,7 +112,7 @@ impl Store {
             .fetch_optional(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(owed.is_some())
+        Ok(u64::from(owed.is_some()))
     }
 
     /// The deliveries to this endpoint that have become dead letters since a time are owed now; how
@@ -148,12 +161,22 @@ impl Store {
                 is_more,
             });
         }
-        let ids = found[..fitting].iter().map(|found| row::text(found, "id"));
-        let ids: Vec<String> = ids.collect::<Result<_>>()?;
-        let mut take = Statement::new(TAKE);
-        take.bind_list(ids, ", ").push(TAKEN);
-        // Another one may have taken some of them meanwhile.
-        let letters = take.fetch_all(&mut tx).await?;
+        let (mut ids, mut transactions) = (Vec::new(), BTreeSet::new());
+        for found in &found[..fitting] {
+            match row::optional_text(found, "txn")? {
+                Some(transaction) => _ = transactions.insert(transaction),
+                None => ids.push(row::text(found, "id")?),
+            }
+        }
+        let owed = self.owe_transactions(&mut tx, endpoint, &transactions, now_ms);
+        let owed = owed.await?;
+        let mut letters = Vec::new();
+        if !ids.is_empty() {
+            let mut take = Statement::new(TAKE);
+            take.bind_list(ids, ", ").push(TAKEN);
+            // Another one may have taken some of them meanwhile.
+            letters = take.fetch_all(&mut tx).await?;
+        }
         for letter in &letters {
             let notification = row::id(letter, "notification_id")?;
             owe(
@@ -167,7 +190,7 @@ impl Store {
         remove_unused(&self.database, &mut tx, &letters).await?;
         tx.commit().await?;
         Ok(TakenPart {
-            letters: letters.len() as u64,
+            letters: owed + letters.len() as u64,
             is_more,
         })
     }

@@ -33,6 +33,7 @@ fn content(number: u128) -> String {
 
 pub(crate) fn letter(endpoint: EndpointId, number: u128) -> DeadLetter {
     DeadLetter {
+        together: None,
         record: None,
         endpoint: Some(endpoint),
         notification: NotificationId(Uuid::from_u128(number)),
@@ -98,7 +99,7 @@ async fn a_body_is_there_once_for_all_endpoints_until_the_last_letter_goes(
         ensure!(bodies()? == 2);
     }
     // What is owed again has its content.
-    ensure!(store.redeliver(*last, first).await?);
+    ensure!(store.redeliver(*last, first).await? == 1);
     ensure!(bodies()? == 1);
     let owed = store.claim_owed(1, 10).await?;
     ensure!(owed.len() == 1 && owed[0].content == content(1).as_bytes());
@@ -154,7 +155,7 @@ async fn a_node_of_before_bodies_redelivers_no_letter_whose_body_it_does_not_see
     for of in [id, other] {
         ensure!(store.content_of(endpoint, of).await?.is_some(), "{of:?}");
     }
-    ensure!(store.redeliver(endpoint, id).await?);
+    ensure!(store.redeliver(endpoint, id).await? == 1);
     ensure!(store.redeliver_since(endpoint, 0).await? == 1);
     ensure!(test.count("owed WHERE content <> ''")? == 2);
     ensure!(test.count("dead_body")? == 0);

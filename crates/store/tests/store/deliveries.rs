@@ -372,6 +372,7 @@ async fn everything_is_noted_or_nothing(test: Test) -> Result<()> {
 
 fn letter(body: &'static [u8]) -> DeadLetter {
     DeadLetter {
+        together: None,
         record: None,
         endpoint: None,
         notification: notification(1),
@@ -512,6 +513,7 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
 
 fn dead(endpoint: EndpointId, number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
+        together: None,
         record: None,
         endpoint: Some(endpoint),
         notification: notification(number),
@@ -544,7 +546,7 @@ async fn a_dead_letter_is_owed_again_due_now_and_dead_no_more(test: Test) -> Res
         dead(other, 1, 8),
     ];
     store.record(&each(Happened::Dead, letters)).await?;
-    ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
+    ensure!(store.redeliver(ENDPOINT, notification(1)).await? == 1);
     let left = store.dead_letters(None, 10).await?.letters;
     let left: Vec<_> = left
         .iter()
@@ -557,8 +559,8 @@ async fn a_dead_letter_is_owed_again_due_now_and_dead_no_more(test: Test) -> Res
         ]
     );
     // It is owed, and may be said again.
-    ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
-    ensure!(!store.redeliver(ENDPOINT, notification(3)).await?);
+    ensure!(store.redeliver(ENDPOINT, notification(1)).await? == 1);
+    ensure!(store.redeliver(ENDPOINT, notification(3)).await? == 0);
     let found = due(&store).await?;
     ensure!(
         found == [(notification(1), owed(1, 0).content, 0)],
@@ -590,7 +592,7 @@ async fn what_is_owed_for_later_is_due_now_when_it_is_redelivered(test: Test) ->
     let far = i64::MAX - 1;
     let all = vec![owed(1, far), owed(2, far), owed(3, far)];
     store.record(&each(Happened::Owed, all)).await?;
-    ensure!(store.redeliver(ENDPOINT, notification(1)).await?);
+    ensure!(store.redeliver(ENDPOINT, notification(1)).await? == 1);
     for number in [2, 4] {
         store
             .owe_now(ENDPOINT, &setup::notification(number))
@@ -621,6 +623,7 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
     let store = test.open().await?;
     let letters: Vec<DeadLetter> = (0..40)
         .map(|number| DeadLetter {
+            together: None,
             record: None,
             endpoint: Some(ENDPOINT).filter(|_| number % 2 == 0),
             notification: notification(number),

@@ -16,6 +16,7 @@ cases![dead_letters_of_one_endpoint_are_listed_and_dropped_however_many];
 
 fn letter(endpoint: Option<EndpointId>, number: u128) -> DeadLetter {
     DeadLetter {
+        together: None,
         record: None,
         endpoint,
         notification: NotificationId(Uuid::from_u128(number)),

@@ -45,6 +45,7 @@ mod setup;
 mod skew;
 mod statements;
 mod tls;
+mod together;
 mod tokens;
 mod trimming;
 mod upgrade;
@@ -136,6 +137,7 @@ fn main() -> ExitCode {
         skew::CASES,
         statements::CASES,
         tls::CASES,
+        together::CASES,
         tokens::CASES,
         trimming::CASES,
         upgrade::CASES,

@@ -199,7 +199,7 @@ async fn what_is_shown_of_one_endpoint_reads_nothing_of_the_others(test: Test) -
     let letters = store.dead_letters_of(IS_UP, None, 10).await?.letters;
     ensure!(letters.len() == 10, "{}", letters.len());
     store.attempts(IS_UP, 10).await?;
-    ensure!(store.redeliver(IS_UP, notification_id(7)).await?);
+    ensure!(store.redeliver(IS_UP, notification_id(7)).await? == 1);
     ensure!(store.redeliver_since(IS_UP, 0).await? == 19);
     store.close().await;
     let read = (
