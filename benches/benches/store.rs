@@ -221,6 +221,7 @@ fn attempts(endpoints: &[EndpointId], each: usize, round: u64) -> Vec<Happened> 
 
 fn owed(endpoints: &[EndpointId]) -> Vec<Happened> {
     let owed = |endpoint: &EndpointId| Owed {
+        note: String::new(),
         endpoint: *endpoint,
         notification: NotificationId(Uuid::now_v7()),
         content: Bytes::from("x".repeat(CONTENT_BYTES)),

@@ -164,6 +164,7 @@ impl Courier for Receiver {
                 return Attempt::failed("it fails once");
             }
             Attempt {
+                note: None,
                 outcome: Outcome::Delivered,
                 answer: None,
                 latency: LATENCY,

@@ -64,6 +64,7 @@ pub(crate) fn bury<L: Log + Clone, S: Ledger>(
         record.topic, record.partition, record.offset
     );
     let letter = DeadLetter {
+        note: String::new(),
         together: None,
         endpoint: None,
         record: Some(RecordPlace::of(record)),

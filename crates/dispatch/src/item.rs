@@ -57,6 +57,8 @@ pub(crate) struct Item {
     pub(crate) followers: Vec<Self>,
     /// Which part of the transaction these are.
     pub(crate) part: Part,
+    /// What the driver has noted of it for the next attempt.
+    pub(crate) note: String,
     recorder: Arc<Recorder>,
     is_settled: bool,
 }
@@ -116,6 +118,7 @@ impl Item {
             transaction: None,
             followers: Vec::new(),
             part: Part::WHOLE,
+            note: String::new(),
             recorder: Arc::clone(recorder),
             is_settled: false,
         }
@@ -159,6 +162,7 @@ impl Item {
     /// What is owed of it: due at that time.
     pub(crate) fn owed(&self, due_ms: Millis, reason: impl Into<String>) -> Owed {
         Owed {
+            note: self.note.clone(),
             endpoint: self.endpoint,
             notification: self.notification.id,
             content: self.seen().canonical(),

@@ -62,6 +62,8 @@ pub struct Owed {
     pub reason: String,
     /// Place among the deliveries of its key; `None`: it waits for no other.
     pub place: Option<KeyPlace>,
+    /// What the driver has noted of it for the next attempt; empty: nothing.
+    pub note: String,
 }
 
 /// Names an owed delivery: there is one of a notification and an endpoint.
@@ -144,6 +146,9 @@ pub struct DeadLetter {
     /// What it is redelivered with; `None`: it is redelivered alone. It is written, and not read
     /// again.
     pub together: Option<Together>,
+    /// What the driver has noted of it, for when it is redelivered. It is written, and not read
+    /// again.
+    pub note: String,
 }
 
 /// What of a mailbox transaction was given up, and is redelivered as a transaction.

@@ -23,6 +23,9 @@ const MOST_ATTEMPTS: usize = 50_000;
 /// not failed is tried first, so that one that always fails does not keep the breaker open.
 const BEHIND_PROBE: Duration = Duration::from_secs(1);
 
+/// Longest note of a driver that is kept with a delivery, in bytes.
+const NOTE_BYTES: usize = 16 * 1024;
+
 /// Most characters that are kept of what a driver says: what it should cut itself, and a bound for
 /// one that does not.
 const SAID_CHARS: usize = 4096;
@@ -69,6 +72,11 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
                 retry_after: None,
             };
         }
+    }
+    if let Some(note) = attempt.note.take()
+        && note.len() <= NOTE_BYTES
+    {
+        item.note = note;
     }
     let is_failure = matches!(
         attempt.outcome,
@@ -247,6 +255,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
         (End::Dead, Some(owed)) => {
             count(&shared.counters.dead, 1);
             happened.push(Happened::Dead(DeadLetter {
+                note: item.note.clone(),
                 together: item.redelivered(),
                 record: None,
                 endpoint: Some(endpoint),
@@ -261,6 +270,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
                 happened.push(Happened::Owed(Owed {
                     endpoint: fallback,
                     failures: 0,
+                    note: String::new(),
                     place: None,
                     reason: format!("it could not be delivered to the endpoint {endpoint}"),
                     ..owed

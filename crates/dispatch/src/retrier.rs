@@ -205,6 +205,7 @@ fn item<L: Log + Clone, S: Ledger>(
     item.claim = Some(Claim::new(&shared.claimed));
     item.place = Some(shared.room.take(share));
     item.held = held;
+    item.note = owed.note;
     Some(item)
 }
 
@@ -229,6 +230,7 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &Ba
     count(&shared.counters.dead, 1);
     let done = Happened::Done((owed.endpoint, owed.notification));
     let letter = DeadLetter {
+        note: owed.note,
         together: None,
         record: None,
         endpoint: Some(owed.endpoint),

@@ -237,6 +237,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     }
     item.for_each(|item| item.content.clone_from(&hand.endpoint.content));
     let delivery = Delivery {
+        note: item.note.clone(),
         id: webhook_id(item.notification.id, lane.id),
         number: item.failures + 1,
         notifications: item.together().map(Item::seen).collect(),

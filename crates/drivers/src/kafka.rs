@@ -136,6 +136,7 @@ impl Writer {
             }
         }
         Attempt {
+            note: None,
             outcome: Outcome::Delivered,
             answer: stored.map(|Stored { partition, offset }| Answer {
                 status: None,

@@ -7,6 +7,7 @@ mod done;
 mod message;
 mod server;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -213,7 +214,12 @@ impl MailTarget {
         };
         let places = Semaphore::new(RECIPIENTS_AT_A_TIME);
         let places = &places;
+        let had: BTreeSet<&str> = delivery.note.lines().collect();
+        let had = &had;
         let telling = self.to.iter().enumerate().map(async |(number, to)| {
+            if had.contains(&*to.email.to_string()) {
+                return None;
+            }
             // It is never closed.
             let _place = places.acquire().await.ok()?;
             self.tell(&letter(to), &delivery.id, number).await
@@ -224,7 +230,14 @@ impl MailTarget {
         for (to, taken) in taken.filter_map(|(to, it)| Some((to, it?))) {
             said.note(to, taken);
         }
-        let attempt = said.attempt();
+        let mut attempt = said.attempt();
+        // Addresses, not numbers: the list may be another one by the next attempt.
+        let have = self.to.iter().enumerate().filter_map(|(number, to)| {
+            let email = to.email.to_string();
+            let has = had.contains(&*email) || self.done.of(&delivery.id, number) == Some(None);
+            has.then_some(email)
+        });
+        attempt.note = Some(have.collect::<Vec<_>>().join("\n"));
         match attempt.outcome {
             Outcome::Delivered => self.done.forget(&delivery.id),
             // Redelivered, it is tried with those who refused it, and with no others.
@@ -311,6 +324,7 @@ impl Said {
         if self.is_away {
             // Nobody has answered: all endpoints of the server hear of that.
             return Attempt {
+                note: None,
                 outcome,
                 answer: None,
                 latency: Duration::ZERO,
@@ -322,6 +336,7 @@ impl Said {
 
 fn answered(outcome: Outcome, head: String) -> Attempt {
     Attempt {
+        note: None,
         outcome,
         answer: Some(Answer { status: None, head }),
         latency: Duration::ZERO,

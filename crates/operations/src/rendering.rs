@@ -72,6 +72,7 @@ impl Operations {
         let target = target.map_err(|error| unusable(error.to_string()))?;
         let content = edit.flow.content.unwrap_or(record.endpoint.flow.content);
         let delivery = Delivery {
+            note: String::new(),
             id: webhook_id(notification.id, own.id()),
             number: 1,
             notifications: vec![Arc::new(content.cut(&notification).unwrap_or(notification))],

@@ -32,6 +32,7 @@ fn id(number: u128) -> OwedId {
 fn owed(number: u128) -> Owed {
     let (endpoint, notification) = id(number);
     Owed {
+        note: String::new(),
         endpoint,
         notification,
         content: Bytes::new(),

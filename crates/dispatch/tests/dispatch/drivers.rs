@@ -2,8 +2,8 @@
 //! costs their own attempts.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dovecast_dispatch::driver::{Answer, Attempt, Boxed, Courier, Delivery, Outcome, Target};
@@ -59,6 +59,7 @@ impl Courier for WildCourier {
                 Fault::Hangs => pending().await,
                 Fault::Garbage => garbage(attempts),
                 _ => Attempt {
+                    note: None,
                     outcome: Outcome::Delivered,
                     answer: None,
                     latency: Duration::ZERO,
@@ -90,6 +91,7 @@ fn garbage(attempts: u32) -> Attempt {
         ),
     };
     Attempt {
+        note: None,
         outcome,
         answer: Some(Answer {
             status,
@@ -200,4 +202,73 @@ async fn what_cannot_be_made_says_nothing_of_the_host() {
     })
     .await;
     world.stop().await;
+}
+
+/// Notes how often it was called, and fails; what it was told of earlier calls.
+#[derive(Debug, Default)]
+struct Noting(Mutex<Vec<String>>);
+
+struct NotingCourier(Arc<Noting>);
+
+impl Target for Noting {
+    fn authority(&self) -> Option<&str> {
+        None
+    }
+
+    fn open(self: Arc<Self>) -> Box<dyn Courier> {
+        Box::new(NotingCourier(self))
+    }
+}
+
+impl Courier for NotingCourier {
+    fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt> {
+        let mut told = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.push(delivery.note.clone());
+        let mut attempt = match told.len() {
+            0..5 => Attempt::failed("not now"),
+            _ => Attempt::refused("never"),
+        };
+        // Nothing new, once, and far too much.
+        attempt.note = match told.len() {
+            2 => None,
+            4 => Some("x".repeat(1_000_000)),
+            calls => Some(format!("{calls} calls")),
+        };
+        Box::pin(async { attempt })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_driver_notes_is_there_at_the_next_attempt_and_after_a_restart() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    let noting = Arc::new(Noting::default());
+    world.put(1, &sink, |endpoint| {
+        endpoint.target = Arc::clone(&noting) as Arc<dyn Target>;
+        endpoint.schedule = Schedule::new(vec![Duration::from_millis(1); 100], 0);
+    });
+    world.start();
+    world.notify(1).await;
+    let calls = || {
+        noting
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    };
+    until("it was called", || async { calls() > 0 }).await;
+    world.stop().await;
+    world.start();
+    until("it is given up", || async {
+        world.ledger.kept().dead.len() == 1
+    })
+    .await;
+    world.stop().await;
+    let told = noting
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    assert_eq!(told, ["", "1 calls", "1 calls", "3 calls", "3 calls"]);
+    assert_eq!(world.ledger.kept().dead[0].note, "5 calls");
 }

@@ -52,6 +52,7 @@ impl Courier for Farewell {
             let answer = self.0.may_answer.acquire().await;
             answer.expect("it is never closed").forget();
             Attempt {
+                note: None,
                 outcome: Outcome::Gone {
                     reason: "gone".to_owned(),
                 },

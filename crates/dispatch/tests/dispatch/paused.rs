@@ -26,6 +26,7 @@ async fn endpoints_that_are_paused_and_owe_do_not_stop_the_traffic() {
         world.put(number, &sink, |endpoint| endpoint.is_paused = true);
     }
     let owed = |number| Owed {
+        note: String::new(),
         endpoint: EndpointId(Uuid::from_u128(number)),
         notification: NotificationId(Uuid::from_u128(number)),
         content: format!(r#"{{"notification":{}}}"#, notification("1")).into(),

@@ -85,6 +85,7 @@ impl Courier for Taker {
         }
         Box::pin(async {
             Attempt {
+                note: None,
                 outcome: Outcome::Delivered,
                 answer: None,
                 latency: Duration::ZERO,
@@ -204,6 +205,7 @@ async fn what_was_given_up_of_a_transaction_is_redelivered_as_one() {
         let id = letter.endpoint.expect("an endpoint");
         let place = (together.place.key, together.place.offset);
         let row = Owed {
+            note: String::new(),
             endpoint: id,
             notification: letter.notification,
             content: letter.content,

@@ -53,6 +53,7 @@ impl Courier for Writer {
                         tracing::debug!(target: "dovecast_dlog", user, "{line}");
                     }
                     Attempt {
+                        note: None,
                         outcome: Outcome::Delivered,
                         answer: None,
                         latency: Duration::ZERO,

@@ -196,6 +196,7 @@ impl LuaDriver {
             Handled::Done => {
                 earlier.taken(transaction);
                 Attempt {
+                    note: None,
                     outcome: Outcome::Delivered,
                     answer: None,
                     latency: Duration::ZERO,

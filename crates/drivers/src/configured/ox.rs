@@ -316,6 +316,7 @@ impl Putter {
 /// Nothing is to be sent: that is done.
 fn skipped_attempt(skipped: Skipped) -> Attempt {
     Attempt {
+        note: None,
         outcome: Outcome::Delivered,
         answer: Some(Answer {
             status: None,

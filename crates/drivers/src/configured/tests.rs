@@ -86,6 +86,7 @@ pub(super) fn delivery(events: &[Value], part: Part) -> Delivery {
         })
     };
     Delivery {
+        note: String::new(),
         id: "msg_1".to_owned(),
         number: 1,
         notifications: events.iter().map(notification).collect(),

@@ -65,6 +65,7 @@ fn refused(reason: String) -> Attempt {
 
 fn answered(head: &str, outcome: Outcome) -> Attempt {
     Attempt {
+        note: None,
         outcome,
         answer: Some(Answer {
             status: None,

@@ -1,8 +1,7 @@
 //! What has become of the recipients of a delivery for good, while others of it are retried.
 //!
-//! In memory alone, and bounded: after a restart, on another node, when the endpoint was changed,
-//! or with very many deliveries that fail for one of several recipients, the others get a mail
-//! again, with the same Message-ID.
+//! In memory, and bounded: of an attempt that is cut off, too. Who has taken it is noted with the
+//! delivery besides, once an attempt has ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

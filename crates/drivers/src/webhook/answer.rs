@@ -24,6 +24,7 @@ pub(crate) fn judged(head: &Response<()>) -> Attempt {
         _ => Outcome::Refused { reason },
     };
     Attempt {
+        note: None,
         outcome,
         answer: Some(Answer {
             status: Some(status),

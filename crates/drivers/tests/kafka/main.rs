@@ -108,6 +108,7 @@ fn notification(message: &str) -> Notification {
 
 async fn deliver(courier: &mut Box<dyn Courier>, notification: Notification) -> Attempt {
     let delivery = Delivery {
+        note: String::new(),
         id: "msg_1".to_owned(),
         number: 1,
         notifications: vec![Arc::new(notification)],

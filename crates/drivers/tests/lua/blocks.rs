@@ -64,6 +64,7 @@ fn delivery(part: Part) -> Delivery {
         headers: Vec::new(),
     };
     Delivery {
+        note: String::new(),
         id: "msg_1".to_owned(),
         number: 1,
         notifications: vec![Arc::new(notification)],

@@ -62,6 +62,7 @@ fn delivery(number: u32, event_type: &str, message: &Value) -> Delivery {
         headers: Vec::new(),
     };
     Delivery {
+        note: String::new(),
         id: "msg_1".to_owned(),
         number,
         notifications: vec![Arc::new(notification)],
@@ -204,6 +205,38 @@ async fn each_recipient_is_told_once_whatever_becomes_of_the_others() {
         "{reason}"
     );
     assert!(!reason.contains("a@x.org"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_mail_does_not_get_it_again_after_a_restart() {
+    let server = MailServer::start().expect("a server");
+    let settings = json!({"to": ["a@x.org", "b@x.org", "c@x.org"]});
+    server.answer("b@x.org", Some("450 4.2.1 later"));
+    server.answer("c@x.org", Some("550 5.1.1 no such user"));
+    let mut delivery = delivery(1, "MessageNew", &mail());
+    // Each attempt is made by a process that knows nothing but what is noted with the delivery.
+    for (settings, is_failed) in [
+        (&settings, true),
+        // The endpoint was changed meanwhile.
+        (&json!({"to": ["c@x.org", "a@x.org", "b@x.org"]}), true),
+        (&settings, false),
+    ] {
+        if !is_failed {
+            server.answer("b@x.org", None);
+        }
+        let target = target(&server, settings).expect("a target");
+        let made = attempt(&target, &delivery).await;
+        let has_failed = matches!(made.outcome, Outcome::Failed { .. });
+        assert_eq!(has_failed, is_failed, "{made:?}");
+        delivery.note = made.note.expect("a note");
+    }
+    // Redelivered, it goes to the one whom it was refused for.
+    server.answer("c@x.org", None);
+    let target = target(&server, &settings).expect("a target");
+    let made = attempt(&target, &delivery).await;
+    assert_eq!(made.outcome, Outcome::Delivered, "{made:?}");
+    let to: Vec<_> = server.taken().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(to, ["a@x.org", "b@x.org", "c@x.org"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,7 @@ fn endpoint(answers: impl Into<Vec<Answer>>) -> ScriptedEndpoint {
 
 fn delivery() -> Delivery {
     Delivery {
+        note: String::new(),
         id: "msg_1".to_owned(),
         number: 1,
         part: Part::WHOLE,

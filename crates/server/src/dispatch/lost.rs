@@ -36,6 +36,7 @@ impl KeepLost for Lost {
 
 fn letter(Refused { record, reason }: &Refused<'_>, time_ms: i64) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         endpoint: None,
         record: Some(RecordPlace::of(record)),

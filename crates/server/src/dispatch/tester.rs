@@ -43,6 +43,7 @@ impl TestDelivery for Tester {
                 headers: Vec::new(),
             };
             let delivery = Delivery {
+                note: String::new(),
                 id: webhook_id(notification.id, record.endpoint.id),
                 number: 1,
                 notifications: vec![Arc::new(notification)],

@@ -68,9 +68,9 @@ const IN_BODY: i64 = 2;
 
 /// What is there already, by its id or by the place of its record, stays as it is.
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, \
-    log, topic, part, record_offset, order_log, order_topic, order_part, order_offset, order_key, txn, \
+    log, topic, part, record_offset, order_log, order_topic, order_part, order_offset, order_key, txn, note, \
     content, is_base64, body_id, account_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
     COALESCE((SELECT account_id FROM endpoint WHERE id = $2), '')) \
     ON CONFLICT DO NOTHING";
 const SELECT: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
@@ -162,6 +162,7 @@ fn row_of(place: usize, letter: &DeadLetter, log: &str) -> Query<'static, Any, A
         .bind(record.map(|record| offset(record.offset)));
     bind_place(row, together.map(|together| &together.place), log)
         .bind(together.map(|together| together.transaction.to_string()))
+        .bind(letter.note.replace('\0', "\u{fffd}"))
 }
 
 impl Store {
@@ -317,6 +318,7 @@ fn letter(found: &AnyRow) -> Result<KeptDeadLetter> {
     Ok(KeptDeadLetter {
         id: row::id(found, "id")?,
         letter: DeadLetter {
+            note: String::new(),
             together: None,
             endpoint,
             record,

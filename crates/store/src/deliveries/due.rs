@@ -332,7 +332,9 @@ fn claim(us: String, ids: &[OwedId], most: usize, skip_locked: &'static str) -> 
          AND earlier.record_offset < due.record_offset) ORDER BY due_ms LIMIT ",
     );
     claim.bind(number(most)).push(skip_locked);
-    claim.push(") RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, ");
+    claim.push(
+        ") RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, note, ",
+    );
     claim.push(order::PLACE);
     claim
 }
@@ -348,6 +350,7 @@ fn id(found: &AnyRow) -> Result<OwedId> {
 
 pub(super) fn owed(found: &AnyRow) -> Result<Owed> {
     Ok(Owed {
+        note: row::text(found, "note")?,
         endpoint: row::id(found, "endpoint_id")?,
         notification: row::id(found, "notification_id")?,
         content: row::text(found, "content")?.into(),

@@ -9,19 +9,19 @@ use crate::error::Result;
 use crate::row;
 
 const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by, \
-    log, topic, part, record_offset, order_key) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING";
+    log, topic, part, record_offset, order_key, note) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING";
 /// An owed delivery has failed again. Where its row is gone the database has lost it, or others
 /// have made the delivery since, and then it is made once more and known by its `webhook-id`. Who
 /// was taken for dead meanwhile takes nothing from the one that has claimed it now.
 const FAIL: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, \
-    log, topic, part, record_offset, order_key) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13) ON CONFLICT (endpoint_id, notification_id) \
+    log, topic, part, record_offset, order_key, note) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13, $14) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = excluded.failures, due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL, \
-    reason = excluded.reason WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
+    reason = excluded.reason, note = excluded.note WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
 const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, \
-    log, topic, part, record_offset, order_key) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13) ON CONFLICT (endpoint_id, notification_id) \
+    log, topic, part, record_offset, order_key, note) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13, $14) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL \
     WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
@@ -59,7 +59,7 @@ impl Owing<'_> {
     ) -> Result<()> {
         let claimed_by = is_under_way.then(|| self.us.clone());
         let insert = self.write(OWE, owed).bind(claimed_by);
-        let insert = bind_place(insert, owed.place.as_ref(), self.log);
+        let insert = bind_place(insert, owed.place.as_ref(), self.log).bind(note(owed));
         insert.execute(connection).await?;
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Owing<'_> {
     ) -> Result<()> {
         let us = self.us.clone();
         let upsert = self.write(statement, owed).bind(us);
-        let upsert = bind_place(upsert, owed.place.as_ref(), self.log);
+        let upsert = bind_place(upsert, owed.place.as_ref(), self.log).bind(note(owed));
         upsert.execute(connection).await?;
         Ok(())
     }
@@ -162,6 +162,11 @@ impl Owing<'_> {
             .bind(reason(&owed.reason))
             .bind(self.time.made_ms)
     }
+}
+
+/// PostgreSQL takes no NUL.
+fn note(owed: &Owed) -> String {
+    owed.note.replace('\0', "\u{fffd}")
 }
 
 impl Time {

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use dovecast_dispatch::ledger::{BEHIND, OwedId};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 
+use sqlx::any::AnyRow;
+
 use super::dead_bodies::remove_unused;
 use super::dead_letters::fitting;
 use crate::connection::{Connection, deadlock};
@@ -26,8 +28,8 @@ const PART: i64 = 500;
 const NODES_FOLLOW_MS: i64 = 1_000;
 /// Owes a dead letter again. A notification that is owed already is due now, too, as if for the
 /// first time.
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason) \
-    VALUES ($1, $2, $3, 0, $4, $4, '') ON CONFLICT (endpoint_id, notification_id) \
+const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason, note) \
+    VALUES ($1, $2, $3, 0, $4, $4, '', $5) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = 0, made_ms = excluded.made_ms, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
 const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
@@ -36,7 +38,7 @@ const CONTENT: &str = "SELECT content FROM owed WHERE endpoint_id = $1 AND notif
     WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 LIMIT 1";
 const IS_OWED: &str = "SELECT 1 FROM owed WHERE endpoint_id = $1 AND notification_id = $2";
 const TAKE_ONE: &str = "DELETE FROM dead_letter WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 \
-    RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
+    RETURNING COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id, note";
 // Of one endpoint letters and deliveries are a range of an index, as in `first_due`.
 const LAST: &str = "SELECT (SELECT id FROM dead_letter WHERE endpoint_id >= $1 AND endpoint_id <= $1 \
     ORDER BY endpoint_id DESC, id DESC LIMIT 1) AS id";
@@ -48,7 +50,23 @@ const FIND_PART: &str = "SELECT dead_letter.id, txn, COALESCE(dead_body.bytes, o
     ORDER BY endpoint_id, dead_letter.id LIMIT $4";
 const TAKE: &str = "DELETE FROM dead_letter WHERE id IN (";
 const TAKEN: &str = ") RETURNING notification_id, \
-    COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id";
+    COALESCE((SELECT dead_body.content FROM dead_body WHERE dead_body.id = dead_letter.body_id), content) AS content, body_id, note";
+
+/// What is delivered again.
+struct Again {
+    content: String,
+    /// What the driver has noted of it.
+    note: String,
+}
+
+impl Again {
+    fn of(letter: &AnyRow) -> Result<Self> {
+        Ok(Self {
+            content: row::text(letter, "content")?,
+            note: row::text(letter, "note")?,
+        })
+    }
+}
 
 /// Dead letters that one transaction of a redelivery has taken.
 struct TakenPart {
@@ -92,7 +110,7 @@ impl Store {
             owe(
                 &mut tx,
                 (endpoint, notification),
-                row::text(letter, "content")?,
+                Again::of(letter)?,
                 now_ms,
             )
             .await?;
@@ -182,7 +200,7 @@ impl Store {
             owe(
                 &mut tx,
                 (endpoint, notification),
-                row::text(letter, "content")?,
+                Again::of(letter)?,
                 now_ms,
             )
             .await?;
@@ -247,7 +265,11 @@ impl Store {
         let mut tx = self.database.begin_writing().await?;
         // Canonical JSON is UTF-8.
         let content = String::from_utf8_lossy(&notification.canonical()).into_owned();
-        owe(&mut tx, (endpoint, notification.id), content, now_ms).await?;
+        let again = Again {
+            content,
+            note: String::new(),
+        };
+        owe(&mut tx, (endpoint, notification.id), again, now_ms).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -256,14 +278,15 @@ impl Store {
 async fn owe(
     connection: &mut Connection,
     (endpoint, notification): OwedId,
-    content: String,
+    again: Again,
     now_ms: i64,
 ) -> Result<()> {
     sqlx::query(OWE)
         .bind(endpoint.to_string())
         .bind(notification.to_string())
-        .bind(content)
+        .bind(again.content)
         .bind(now_ms)
+        .bind(again.note)
         .execute(connection)
         .await?;
     Ok(())

@@ -33,6 +33,7 @@ fn content(number: u128) -> String {
 
 pub(crate) fn letter(endpoint: EndpointId, number: u128) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         record: None,
         endpoint: Some(endpoint),

@@ -222,6 +222,7 @@ async fn an_endpoint_is_disabled_for_time_that_has_passed_and_not_for_a_clock_th
 
 fn letter(number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         record: None,
         endpoint: Some(ENDPOINT),

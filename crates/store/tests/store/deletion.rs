@@ -46,6 +46,7 @@ async fn note(store: &Store, endpoint: EndpointId) -> Result<()> {
         .record(&[
             Happened::Owed(setup::owed(endpoint, 0)),
             Happened::Dead(DeadLetter {
+                note: String::new(),
                 together: None,
                 record: None,
                 endpoint: Some(endpoint),
@@ -189,6 +190,7 @@ async fn what_is_deleted_is_not_in_the_file(test: Test) -> Result<()> {
     let store = test.open().await?;
     let endpoint = EndpointId(Uuid::from_u128(7));
     let dead = |number: u128| DeadLetter {
+        note: String::new(),
         together: None,
         record: None,
         endpoint: Some(endpoint),

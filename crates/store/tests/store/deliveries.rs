@@ -372,6 +372,7 @@ async fn everything_is_noted_or_nothing(test: Test) -> Result<()> {
 
 fn letter(body: &'static [u8]) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         record: None,
         endpoint: None,
@@ -513,6 +514,7 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
 
 fn dead(endpoint: EndpointId, number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         record: None,
         endpoint: Some(endpoint),
@@ -623,6 +625,7 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
     let store = test.open().await?;
     let letters: Vec<DeadLetter> = (0..40)
         .map(|number| DeadLetter {
+            note: String::new(),
             together: None,
             record: None,
             endpoint: Some(ENDPOINT).filter(|_| number % 2 == 0),

@@ -16,6 +16,7 @@ cases![dead_letters_of_one_endpoint_are_listed_and_dropped_however_many];
 
 fn letter(endpoint: Option<EndpointId>, number: u128) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         record: None,
         endpoint,

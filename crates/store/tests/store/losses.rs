@@ -24,6 +24,7 @@ const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
 
 fn owed(number: u128) -> Owed {
     Owed {
+        note: String::new(),
         endpoint: ENDPOINT,
         notification: NotificationId(Uuid::from_u128(number)),
         content: Bytes::from(format!("{{\"n\":{number}}}")),

@@ -53,6 +53,7 @@ fn key(name: &str) -> OrderKey {
 /// What is owed of a key: its place in the log is its number.
 fn owed(name: &str, number: u64, due_ms: i64) -> Owed {
     Owed {
+        note: String::new(),
         endpoint: ENDPOINT,
         notification: NotificationId(Uuid::from_u128(number.into())),
         content: "{}".into(),

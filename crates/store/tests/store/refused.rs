@@ -13,6 +13,7 @@ cases![a_record_that_is_refused_again_after_a_crash_is_one_dead_letter];
 
 fn letter(notification: u128, (topic, partition, offset): (&str, u32, u64)) -> DeadLetter {
     DeadLetter {
+        note: String::new(),
         together: None,
         endpoint: None,
         record: Some(RecordPlace {

@@ -265,6 +265,7 @@ pub(crate) fn notification(number: u128) -> Notification {
 /// A delivery of the first notification to an endpoint that has failed once.
 pub(crate) fn owed(endpoint: EndpointId, due_ms: i64) -> Owed {
     Owed {
+        note: String::new(),
         endpoint,
         notification: NotificationId(Uuid::from_u128(1)),
         content: Bytes::from_static(b"{}"),

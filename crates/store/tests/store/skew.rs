@@ -124,6 +124,7 @@ async fn what_is_delivered_again_is_due_now_whatever_the_clocks_of_nodes_show(
     for clocks in CLOCKS {
         let (one, two) = nodes(&test, clocks).await?;
         let letter = DeadLetter {
+            note: String::new(),
             together: None,
             record: None,
             endpoint: Some(ENDPOINT),

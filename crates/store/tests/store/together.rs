@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use dovecast_dispatch::ledger::{
-    Claimed, Claiming, DeadLetter, Happened, KeyPlace, Ledger, Together, TopicPartition,
+    Claimed, Claiming, DeadLetter, Happened, KeyPlace, Ledger, Owed, Together, TopicPartition,
 };
 use dovecast_notification::{EndpointId, NotificationId, OrderKey};
 use dovecast_store::Store;
 use uuid::Uuid;
 
-use crate::setup::{Test, cases, each};
+use crate::setup::{self, Test, cases, each};
 
 cases![
     one_of_a_transaction_is_redelivered_with_the_others_in_order,
     what_is_redelivered_of_a_user_comes_in_order_however_much_that_is,
+    what_a_driver_has_noted_stays_with_the_delivery,
 ];
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
@@ -38,6 +39,7 @@ fn dead(number: u64, transaction: Option<u128>) -> DeadLetter {
         offset: number,
     };
     DeadLetter {
+        note: String::new(),
         together: transaction.map(|transaction| Together {
             transaction: Uuid::from_u128(transaction),
             place: place(),
@@ -108,5 +110,39 @@ async fn what_is_redelivered_of_a_user_comes_in_order_however_much_that_is(
     numbers.retain(|number| *number < 2_000);
     let expected: Vec<u64> = (1..).take(numbers.len()).collect();
     ensure!(!numbers.is_empty() && numbers == expected, "{numbers:?}");
+    Ok(())
+}
+
+async fn what_a_driver_has_noted_stays_with_the_delivery(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    store.beat(0, i64::MAX).await?;
+    let noted = |note: &str| Owed {
+        note: note.to_owned(),
+        ..setup::owed(ENDPOINT, 0)
+    };
+    let note = async || -> Result<Vec<String>> {
+        let claimed = store.claim_owed(i64::MAX - 1, 10).await?;
+        Ok(claimed.into_iter().map(|owed| owed.note).collect())
+    };
+    store.record(&[Happened::Owed(noted("one"))]).await?;
+    ensure!(note().await? == ["one"]);
+    store
+        .record(&[Happened::FailedAgain(noted("two\0"))])
+        .await?;
+    ensure!(note().await? == ["two\u{fffd}"]);
+    let owed = noted("");
+    let letters = [None, Some(1)].map(|transaction| DeadLetter {
+        notification: owed.notification,
+        endpoint: Some(owed.endpoint),
+        content: owed.content.clone(),
+        note: "three".to_owned(),
+        ..dead(1, transaction)
+    });
+    for letter in letters {
+        let done = Happened::Done((owed.endpoint, owed.notification));
+        store.record(&[done, Happened::Dead(letter)]).await?;
+        ensure!(store.redeliver(owed.endpoint, owed.notification).await? == 1);
+        ensure!(note().await? == ["three"]);
+    }
     Ok(())
 }

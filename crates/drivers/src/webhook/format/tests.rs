@@ -29,6 +29,7 @@ fn delivery(application: &str, event_type: &str, level: Option<&str>, message: &
         headers: Vec::new(),
     };
     Delivery {
+        note: String::new(),
         id: ID.to_owned(),
         number: 1,
         notifications: vec![notification.into()],

@@ -24,7 +24,7 @@ pub(in crate::deliveries) const FOLLOWERS: &str = "SELECT record_offset, claimed
     AND record_offset > $3 ORDER BY record_offset LIMIT $4";
 const CLAIM: &str = "UPDATE owed SET claimed_by = $5 WHERE endpoint_id = $1 AND order_key = $2 \
     AND record_offset > $3 AND record_offset <= $4 AND claimed_by IS NULL \
-    RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, log, topic, part, record_offset, order_key";
+    RETURNING endpoint_id, notification_id, content, failures, due_ms, reason, note, log, topic, part, record_offset, order_key";
 const UNCLAIM: &str = "UPDATE owed SET claimed_by = NULL WHERE endpoint_id = $1 AND order_key = $2 \
     AND record_offset > $3 AND record_offset <= $4 AND claimed_by = $5";
 const CONTENTS: &str = "SELECT record_offset, notification_id, content FROM owed WHERE endpoint_id = $1 AND order_key = $2 \

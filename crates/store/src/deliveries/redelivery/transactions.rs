@@ -22,9 +22,9 @@ const LETTERS: &str =
     "SELECT id FROM dead_letter WHERE endpoint_id = $1 AND txn = $2 AND is_base64 <> 1 ORDER BY id";
 /// Owes letters without reading what they are of, which may be much.
 const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, made_ms, reason, \
-    log, topic, part, record_offset, order_key) \
+    note, log, topic, part, record_offset, order_key) \
     SELECT endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content), 0, CAST(";
-const OWE_FROM: &str = " AS BIGINT), '', order_log, order_topic, order_part, order_offset, dead_letter.order_key \
+const OWE_FROM: &str = " AS BIGINT), '', note, order_log, order_topic, order_part, order_offset, dead_letter.order_key \
     FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE dead_letter.id IN (SELECT MIN(id) FROM dead_letter WHERE id IN (";
 /// What is owed already stays in its place.
