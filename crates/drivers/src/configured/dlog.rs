@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Outcome, Target, Unit};
+use dovecast_log::LineLimit;
 
 use super::event::Event;
 use super::options::{OptionError, Options};
@@ -22,11 +23,40 @@ pub(super) const OPTIONS: &[Known] = &[];
     reason = "other kinds may refuse their options"
 )]
 pub(super) fn make(_: &Options<'_>, _: &Surroundings) -> Result<Made, OptionError> {
-    Ok(Made::new(Arc::new(Dlog), Events::All))
+    Ok(Made::new(Arc::new(Dlog::default()), Events::All))
 }
 
-#[derive(Debug)]
-struct Dlog;
+#[derive(Debug, Default)]
+pub(super) struct Dlog {
+    lines: LineLimit,
+}
+
+impl Dlog {
+    /// Says once a minute what the plugin leaves out of events that Dovecot's driver shows.
+    pub(super) fn look(&self, delivery: &Delivery) {
+        let first = delivery.notifications.first();
+        let Some(Ok(first)) = first.map(|first| Event::of(first)) else {
+            return;
+        };
+        let mut missing = Vec::new();
+        if first.timestamp.is_none() {
+            missing.push("detail=full");
+        }
+        // Only keywords have changed, and none that is shown.
+        if first.kind.starts_with("Flags") && first.flags.is_empty() && first.keywords.is_empty() {
+            missing.push("keyword_prefix=");
+        }
+        if !missing.is_empty()
+            && let Some(untold) = self.lines.take_counted()
+        {
+            tracing::warn!(
+                missing = missing.join(" "),
+                untold,
+                "events lack what the driver dlog shows in Dovecot: set `keyword_prefix= detail=full` for the plugin in Dovecot"
+            );
+        }
+    }
+}
 
 impl Target for Dlog {
     fn authority(&self) -> Option<&str> {
@@ -38,15 +68,16 @@ impl Target for Dlog {
     }
 
     fn open(self: Arc<Self>) -> Box<dyn Courier> {
-        Box::new(Writer)
+        Box::new(Writer(self))
     }
 }
 
-struct Writer;
+struct Writer(Arc<Dlog>);
 
 impl Courier for Writer {
     fn deliver<'a>(&'a mut self, delivery: &'a Delivery) -> Boxed<'a, Attempt> {
         Box::pin(async {
+            self.0.look(delivery);
             match lines(delivery) {
                 Ok((user, lines)) => {
                     for line in lines {

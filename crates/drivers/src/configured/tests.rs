@@ -291,6 +291,34 @@ fn what_dlog_writes_of_a_mail_begins_no_other_line() {
     assert_eq!(lines, expected);
 }
 
+#[test]
+fn dlog_says_once_a_minute_what_the_plugin_leaves_out() {
+    let event = |kind: &str, more: &Value| {
+        let mut event = json!({"user": "ann", "mailbox": "INBOX", "event": kind});
+        let more = more.as_object().expect("an object").clone();
+        event.as_object_mut().expect("an object").extend(more);
+        delivery(&[event], Part::WHOLE)
+    };
+    let keywords = json!({"timestamp": "t", "keywords": []});
+    for (told, expected) in [
+        (event("MessageRead", &json!({})), "missing=\"detail=full\""),
+        (event("FlagsSet", &keywords), "missing=\"keyword_prefix=\""),
+        (event("MessageRead", &json!({"timestamp": "t"})), ""),
+    ] {
+        let (lines, _guard) = Lines::collect();
+        let dlog = dlog::Dlog::default();
+        for _ in 0..3 {
+            dlog.look(&told);
+        }
+        let log = lines.text();
+        let times = log
+            .matches("events lack what the driver dlog shows")
+            .count();
+        assert_eq!(times, usize::from(!expected.is_empty()), "{log}");
+        assert!(log.contains(expected), "{log}");
+    }
+}
+
 async fn body_of(target: &Arc<dyn Target>, event: &Value) -> Result<String, String> {
     let delivery = delivery(std::slice::from_ref(event), Part::WHOLE);
     let made = target.render(&delivery).await.expect("a body");
