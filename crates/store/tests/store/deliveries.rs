@@ -514,15 +514,13 @@ async fn the_past_is_forgotten_by_age_and_by_number(test: Test) -> Result<()> {
 
 fn dead(endpoint: EndpointId, number: u128, time_ms: i64) -> DeadLetter {
     DeadLetter {
-        note: String::new(),
-        together: None,
-        record: None,
         endpoint: Some(endpoint),
         notification: notification(number),
         content: owed(number, 0).content,
         reason: "refused".to_owned(),
         time_ms,
         attempts: 8,
+        ..letter(b"")
     }
 }
 
@@ -625,15 +623,11 @@ async fn what_is_noted_again_is_noted_once(test: Test) -> Result<()> {
     let store = test.open().await?;
     let letters: Vec<DeadLetter> = (0..40)
         .map(|number| DeadLetter {
-            note: String::new(),
-            together: None,
-            record: None,
             endpoint: Some(ENDPOINT).filter(|_| number % 2 == 0),
             notification: notification(number),
-            content: Bytes::from_static(b"{}"),
-            reason: "gone".to_owned(),
             time_ms: 1_795_000_000_000,
             attempts: 3,
+            ..letter(b"{}")
         })
         .collect();
     let attempts = (0..2_500).map(|number| AttemptRow {

@@ -139,8 +139,8 @@ impl Line {
         Some(first)
     }
 
-    /// Tells the end of a transaction that is lost, where nothing else of it is left to be told. Not
-    /// while anything is owed of the key: that may be the end.
+    /// Tells the end of a transaction that is lost, where nothing else of it is left to be told.
+    /// Not while anything is owed of the key: that may be the end.
     fn begin_end(&mut self) -> Option<Item> {
         let is_owing = self.is_busy || self.owes.is_some();
         let end = (!is_owing).then(|| self.open.lost(&self.waiting))??;

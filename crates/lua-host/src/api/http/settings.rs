@@ -2,8 +2,8 @@
 //! (`request_timeout_msecs = 5000`) and in that of 2.4 (`request_timeout = "5s"`).
 //!
 //! Both are understood, whichever Dovecot the script was written for. A setting that neither has is
-//! an error in 2.4 and is passed over in 2.3, and so it is here; for a script of 2.3 that is so, too,
-//! with a value that 2.4 could not read of a setting that only 2.4 has.
+//! an error in 2.4 and is passed over in 2.3, and so it is here; for a script of 2.3 so is a value
+//! that 2.4 could not read of a setting that only 2.4 has.
 
 mod values;
 
