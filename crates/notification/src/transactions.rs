@@ -16,6 +16,10 @@ pub const PART_BYTES: usize = 1024 * 1024;
 
 /// Which part of its mailbox transaction a delivery is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "receivers ask for each by itself"
+)]
 pub struct Part {
     /// Whether nothing of the transaction was delivered before.
     pub is_first: bool,
