@@ -197,11 +197,12 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
         Outcome::Delivered => End::Delivered,
         Outcome::Refused { .. } | Outcome::Gone { .. } => End::Dead,
         // The endpoint was not there. Where it has answered, or the same has failed before, it may
-        // be this notification.
+        // be this notification; and what is noted of one has to be written down.
         Outcome::Failed { .. }
             if turned.is_open
                 && matches!(item.origin, Origin::Range { .. })
                 && attempt.answer.is_none()
+                && item.note.is_empty()
                 && item.probes == 0 =>
         {
             End::Later
