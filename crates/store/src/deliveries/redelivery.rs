@@ -32,7 +32,13 @@ const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, fail
     VALUES ($1, $2, $3, 0, $4, $4, '', $5) ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = 0, made_ms = excluded.made_ms, due_ms = CASE WHEN excluded.due_ms < owed.due_ms THEN excluded.due_ms ELSE owed.due_ms END";
 const DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
-    WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3";
+    WHERE endpoint_id = $1 AND notification_id = $2 AND due_ms > $3 AND order_key IS NULL";
+/// What waits for others of its key is delivered with them: the first of the key is due now.
+const FIRST_DUE_NOW: &str = "UPDATE owed SET failures = 0, due_ms = $3, made_ms = $3 \
+    WHERE endpoint_id = $1 AND due_ms > $3 \
+    AND order_key = (SELECT order_key FROM owed WHERE endpoint_id = $1 AND notification_id = $2) \
+    AND record_offset = (SELECT MIN(record_offset) FROM owed WHERE endpoint_id = $1 \
+    AND order_key = (SELECT order_key FROM owed WHERE endpoint_id = $1 AND notification_id = $2))";
 const CONTENT: &str = "SELECT content FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
     UNION ALL SELECT COALESCE(dead_body.content, dead_letter.content) FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE endpoint_id = $1 AND notification_id = $2 AND is_base64 <> 1 LIMIT 1";
@@ -118,12 +124,14 @@ impl Store {
             tx.commit().await?;
             return Ok(1);
         }
-        sqlx::query(DUE_NOW)
-            .bind(endpoint.to_string())
-            .bind(notification.to_string())
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await?;
+        for due_now in [DUE_NOW, FIRST_DUE_NOW] {
+            sqlx::query(due_now)
+                .bind(endpoint.to_string())
+                .bind(notification.to_string())
+                .bind(now_ms)
+                .execute(&mut *tx)
+                .await?;
+        }
         let owed = sqlx::query(IS_OWED)
             .bind(endpoint.to_string())
             .bind(notification.to_string())

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use dovecast_dispatch::ledger::{
-    Claimed, Claiming, DeadLetter, Happened, KeyPlace, Ledger, Owed, Together, TopicPartition,
+    BEHIND, Claimed, Claiming, DeadLetter, Happened, KeyPlace, Ledger, Owed, Together,
+    TopicPartition,
 };
 use dovecast_notification::{EndpointId, NotificationId, OrderKey};
 use dovecast_store::Store;
@@ -16,6 +17,7 @@ cases![
     one_of_a_transaction_is_redelivered_with_the_others_in_order,
     what_is_redelivered_of_a_user_comes_in_order_however_much_that_is,
     what_a_driver_has_noted_stays_with_the_delivery,
+    what_waits_for_others_is_delivered_with_them_when_it_is_redelivered,
 ];
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
@@ -56,9 +58,14 @@ fn dead(number: u64, transaction: Option<u128>) -> DeadLetter {
 
 /// What is claimed now, by its numbers, and how many keys are complete with it.
 async fn claim(store: &Store) -> Result<(Vec<u64>, usize)> {
+    claim_at(store, i64::MAX - 1).await
+}
+
+/// See [`claim`].
+async fn claim_at(store: &Store, now_ms: i64) -> Result<(Vec<u64>, usize)> {
     store.beat(0, i64::MAX).await?;
     let claiming = Claiming {
-        now_ms: i64::MAX - 1,
+        now_ms,
         most: 10_000,
         partitions: vec![partition()],
         ..Claiming::default()
@@ -144,5 +151,35 @@ async fn what_a_driver_has_noted_stays_with_the_delivery(test: Test) -> Result<(
         ensure!(store.redeliver(owed.endpoint, owed.notification).await? == 1);
         ensure!(note().await? == ["three"]);
     }
+    Ok(())
+}
+
+async fn what_waits_for_others_is_delivered_with_them_when_it_is_redelivered(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    let far = i64::MAX - 1;
+    let owed = [(1, far), (2, BEHIND), (3, BEHIND)].map(|(number, due_ms)| {
+        let letter = dead(number, Some(1));
+        Owed {
+            notification: letter.notification,
+            content: letter.content,
+            place: letter.together.map(|together| together.place),
+            ..setup::owed(ENDPOINT, due_ms)
+        }
+    });
+    store.record(&each(Happened::Owed, owed)).await?;
+    ensure!(claim_at(&store, far - 1).await? == (vec![], 0));
+    ensure!(store.redeliver(ENDPOINT, notification(3)).await? == 1);
+    let claiming = Claiming {
+        now_ms: far - 1,
+        most: 10,
+        partitions: vec![partition()],
+        ..Claiming::default()
+    };
+    let claimed = store.claim(claiming).await?.owed;
+    let offsets = claimed.iter().filter_map(|owed| owed.place.as_ref());
+    let offsets: Vec<u64> = offsets.map(|place| place.offset).collect();
+    ensure!(offsets == [1, 2, 3], "{offsets:?}");
     Ok(())
 }
