@@ -10,7 +10,7 @@ use dovecast_event::{
     Details, EventKind, FlagChange, Flags, FullMessage, MailDate, MessageId, NewMessage, OldFlags,
 };
 
-use dovecast_mail_header::{Mailbox, decode_text, first_mailbox};
+use dovecast_mail_header::{Mailbox, decode_text, first_mailbox, whole_mailboxes};
 use dovecast_options::InstanceOptions;
 
 /// The order in which one message's events are sent.
@@ -101,6 +101,7 @@ fn new_message(
     let content = message.content();
     // Another driver may have asked for what this one must not show.
     let text = |value| cut(options.max_field_bytes, value).filter(|_| options.content);
+    let mailboxes = |value| whole_list(options.max_field_bytes, value).filter(|_| options.content);
     let readable = (options.full && options.content).then(|| Readable::of(&content));
     let keywords = if options.full {
         with_prefix(options, content.keywords())
@@ -113,10 +114,10 @@ fn new_message(
             unix_seconds,
             tz_minutes,
         }),
-        from: text(content.from()),
+        from: mailboxes(content.from()),
         snippet: text(content.snippet()),
         subject: text(content.subject()),
-        to: text(content.to()),
+        to: mailboxes(content.to()),
         full: options
             .full
             .then(|| full_message(options, message, readable.as_ref(), &keywords)),
@@ -214,6 +215,12 @@ pub(crate) fn cut(max_bytes: usize, text: Option<&[u8]>) -> Option<&[u8]> {
 /// The address, unless it is longer than that: cut it would be the address of somebody else.
 pub(crate) fn whole(max_bytes: usize, address: Option<&[u8]>) -> Option<&[u8]> {
     address.filter(|address| address.len() <= max_bytes)
+}
+
+/// At most so many bytes of a list of addresses, cut behind a mailbox: cut elsewhere it could say
+/// that the mail is of somebody else.
+pub(crate) fn whole_list(max_bytes: usize, list: Option<&[u8]>) -> Option<&[u8]> {
+    whole_mailboxes(list?, max_bytes)
 }
 
 /// At most so many bytes of a text, not cut inside a character.

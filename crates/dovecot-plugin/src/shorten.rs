@@ -59,12 +59,13 @@ fn shortened<'a>(event: &Event<'a>, max_bytes: usize) -> Event<'a> {
 
 fn short(message: NewMessage<'_>, max_bytes: usize) -> NewMessage<'_> {
     let text = |text| selection::cut(max_bytes, text);
+    let list = |list| selection::whole_list(max_bytes, list);
     let address = |address| selection::whole(max_bytes, address);
     NewMessage {
-        from: text(message.from),
+        from: list(message.from),
         snippet: text(message.snippet),
         subject: text(message.subject),
-        to: text(message.to),
+        to: list(message.to),
         full: message.full.map(|full| FullMessage {
             message_id: text(full.message_id),
             from_address: address(full.from_address),
@@ -118,7 +119,7 @@ mod tests {
         };
         let value = render_within(&event);
         assert!(value.len() <= MAX_EVENT_BYTES, "{} bytes", value.len());
-        // Something of each text is left.
+        // Something of each text is left, apart from what names nobody.
         assert!(!is_cut || value.len() > MAX_EVENT_BYTES / 4);
         let mut whole = Vec::new();
         render(&event, &mut whole);

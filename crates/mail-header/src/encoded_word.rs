@@ -1,7 +1,7 @@
 //! Encoded words (RFC 2047). Neighbours of the same charset are joined before they are decoded:
 //! many programs divide a character between two.
 
-use crate::{charset, is_blank, unfolded};
+use crate::{beginning, charset, is_blank, unfolded};
 
 /// Longest name of a charset, in bytes; the longest registered one has 45.
 const MAX_CHARSET_BYTES: usize = 64;
@@ -49,6 +49,26 @@ impl<'a> EncodedWord<'a> {
         })
     }
 
+    /// Whether the bytes, which begin with no encoded word, may be the beginning of one that goes on
+    /// behind them.
+    pub(crate) fn is_open(bytes: &[u8]) -> bool {
+        let Some(rest) = bytes.strip_prefix(b"=?") else {
+            return bytes == b"=";
+        };
+        let name = rest.iter().take(MAX_CHARSET_BYTES + 1);
+        let Some(charset_end) = name.clone().position(|byte| *byte == b'?') else {
+            return rest.len() <= MAX_CHARSET_BYTES;
+        };
+        match &rest[charset_end + 1..] {
+            [] | [_] => true,
+            [b'B' | b'b' | b'Q' | b'q', b'?', text @ ..] => {
+                let end = text.iter().position(|byte| *byte == b'?');
+                end.is_none_or(|end| text[end..].iter().all(|byte| *byte == b'?'))
+            }
+            _ => false,
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         if self.is_base64 {
             base64(self.text)
@@ -70,7 +90,7 @@ struct Run<'a> {
 /// A header as text: encoded words decoded, folded lines as one. Each sequence of bytes that is no
 /// text becomes U+FFFD, and so does NUL.
 pub fn decode_text(header: &[u8]) -> String {
-    let line = unfolded(header);
+    let line = unfolded(beginning(header));
     let mut text = String::with_capacity(line.len());
     let mut run: Option<Run<'_>> = None;
     let mut at = 0;

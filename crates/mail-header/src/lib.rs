@@ -12,18 +12,24 @@ mod charset;
 mod encoded_word;
 mod mailbox;
 mod tokens;
+mod whole;
 
 pub use encoded_word::decode_text;
 pub use mailbox::{Mailbox, first_mailbox};
+pub use whole::whole_mailboxes;
 
 /// Most bytes of a header that are read: what stands in a header of a megabyte is written for no
 /// reader, and is read in each mail process.
 const MAX_BYTES: usize = 64 * 1024;
 
+/// The beginning of a header that is read.
+fn beginning(header: &[u8]) -> &[u8] {
+    header.get(..MAX_BYTES).unwrap_or(header)
+}
+
 /// Folded lines as one (RFC 5322 section 2.2.3): line ends are left out, blanks stay. A tab that
 /// only folds is a space, as Dovecot has it.
 fn unfolded(header: &[u8]) -> Vec<u8> {
-    let header = header.get(..MAX_BYTES).unwrap_or(header);
     let mut line = Vec::with_capacity(header.len());
     let mut is_behind_end = false;
     for byte in header {

@@ -3,7 +3,7 @@
 use crate::address::address;
 use crate::encoded_word::decode_text;
 use crate::tokens::{Token, Tokens, unquoted};
-use crate::unfolded;
+use crate::{beginning, unfolded};
 
 /// A mailbox of a header, as far as there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,27 +16,36 @@ pub struct Mailbox {
 
 /// The first mailbox of a header that has an address. Members of groups are mailboxes, too. Where
 /// none has an address there is the first name only, which may be that of a group.
+///
+/// Of a header that is longer than what is read, an address is taken only if the rest, whatever it
+/// is, could not make another one of it.
 pub fn first_mailbox(header: &[u8]) -> Mailbox {
-    let line = unfolded(header);
+    let read = beginning(header);
+    let is_cut = read.len() < header.len();
+    let line = unfolded(read);
+    let list = if is_cut {
+        Tokens::of_beginning(&line)
+    } else {
+        Tokens::new(&line)
+    };
     let mut first_name = None;
     let mut tokens = Vec::new();
-    for token in Tokens::new(&line).chain([Token::Separator]) {
-        let ends_mailbox = match token {
-            Token::Separator => true,
-            Token::Colon => tokens.iter().any(|it| matches!(it, Token::Angle(_))),
-            other => {
+    for token in list.map(Some).chain([None]) {
+        let is_mailbox = match token {
+            Some(Token::Separator) => true,
+            // Otherwise the name of a group, or a scheme as in `mailto:`.
+            Some(Token::Colon) => has_angle(&tokens),
+            // Behind the cut there may be an address in angle brackets, and this be its name.
+            None => !is_cut || has_angle(&tokens),
+            Some(other) => {
                 tokens.push(other);
                 continue;
             }
         };
-        let mailbox = if ends_mailbox {
+        let mailbox = if is_mailbox {
             mailbox(&tokens)
         } else {
-            // The name of a group, or a scheme as in `mailto:`.
-            Mailbox {
-                address: None,
-                display_name: phrase(&tokens),
-            }
+            only_named(&tokens)
         };
         if mailbox.address.is_some() {
             return mailbox;
@@ -50,13 +59,23 @@ pub fn first_mailbox(header: &[u8]) -> Mailbox {
     }
 }
 
+fn has_angle(tokens: &[Token<'_>]) -> bool {
+    tokens.iter().any(|it| matches!(it, Token::Angle(_)))
+}
+
+fn only_named(tokens: &[Token<'_>]) -> Mailbox {
+    Mailbox {
+        address: None,
+        display_name: phrase(tokens),
+    }
+}
+
 fn mailbox(tokens: &[Token<'_>]) -> Mailbox {
     let in_angle = |token: &Token<'_>| match token {
         Token::Angle(content) => address(content),
         _ => None,
     };
-    let has_angle = tokens.iter().any(|it| matches!(it, Token::Angle(_)));
-    if !has_angle {
+    if !has_angle(tokens) {
         return bare(tokens);
     }
     let found = tokens.iter().enumerate();
@@ -84,10 +103,7 @@ fn bare(tokens: &[Token<'_>]) -> Mailbox {
         .enumerate()
         .find_map(|(at, word)| Some((at, address(word.text()?)?)));
     let Some((at, address)) = found else {
-        return Mailbox {
-            address: None,
-            display_name: phrase(tokens),
-        };
+        return only_named(tokens);
     };
     let others = words.iter().enumerate().filter(|(other, _)| *other != at);
     let others: Vec<u8> = others

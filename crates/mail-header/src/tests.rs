@@ -1,6 +1,6 @@
 //! Headers as they are met, and what they say.
 
-use crate::{Mailbox, decode_text, first_mailbox};
+use crate::{MAX_BYTES, Mailbox, decode_text, first_mailbox, whole_mailboxes};
 
 #[track_caller]
 fn check_mailbox(header: &str, address: &str, display_name: &str) {
@@ -257,5 +257,81 @@ fn what_is_never_closed_is_looked_for_once() {
         let header = part.repeat(200_000);
         first_mailbox(header.as_bytes());
         decode_text(header.as_bytes());
+    }
+}
+
+/// Headers of more than is read, whose parts go on behind the cut.
+#[test]
+fn what_is_open_where_a_long_header_is_cut_holds_no_address() {
+    let filler = "x ".repeat(MAX_BYTES / 2);
+    let real = "<real@evil.example>";
+    for (header, address, name) in [
+        // A quote, a comment, a literal and an encoded word that close behind the cut.
+        (format!("\"x <ceo@bank.example> {filler}\" {real}"), "", ""),
+        (format!("(x <ceo@bank.example> {filler}) {real}"), "", ""),
+        (format!("[x <ceo@bank.example> {filler}] {real}"), "", ""),
+        (
+            format!("=?utf-8?Q?x <ceo@bank.example> {filler}?= {real}"),
+            "",
+            "",
+        ),
+        (
+            format!("\"x\r\n <ceo@bank.example> {filler}\" {real}"),
+            "",
+            "",
+        ),
+        // What stands before an address is its name.
+        (
+            format!("ceo@bank.example{} {real}", " ".repeat(MAX_BYTES)),
+            "",
+            "ceo@bank.example",
+        ),
+        // What is whole before the cut counts.
+        (
+            format!("Bob <bob@x.example> {filler}"),
+            "bob@x.example",
+            "Bob",
+        ),
+        (format!("bob@x.example, {filler}"), "bob@x.example", ""),
+    ] {
+        check_mailbox(&header, address, name);
+    }
+    // An address that touches the cut, in angle brackets and without.
+    for (before, behind) in [("<", ">"), (" ", "")] {
+        let blanks = " ".repeat(MAX_BYTES - before.len() - "ceo@bank.example".len());
+        let header = format!("{blanks}{before}ceo@bank.example.evil.example{behind}");
+        check_mailbox(&header, "", "");
+    }
+}
+
+#[test]
+fn a_list_is_cut_behind_a_whole_mailbox() {
+    for (header, max_bytes, expected) in [
+        ("Bob <bob@x.example>", 19, Some("Bob <bob@x.example>")),
+        ("Bob <bob@x.example>", 18, None),
+        ("a@x.example, b@y.example", 20, Some("a@x.example")),
+        ("a@x.example, b@y.example", 23, Some("a@x.example")),
+        (
+            "A <a@x.example>,\r\n B <b@y.example>",
+            30,
+            Some("A <a@x.example>"),
+        ),
+        (
+            "A\r\n <a@x.example>,\r\n\tB\n <b@y.example>, C",
+            39,
+            Some("A\r\n <a@x.example>,\r\n\tB\n <b@y.example>"),
+        ),
+        ("\"<ceo@bank.example>, x\" <real@evil.example>", 20, None),
+        (
+            "\"\\\r\n\"<ceo@bank.example>\" <real@evil.example>",
+            30,
+            None,
+        ),
+        ("ceo@bank.example <real@evil.example>", 25, None),
+        ("<ceo@bank.example.evil.example>", 17, None),
+    ] {
+        let whole = whole_mailboxes(header.as_bytes(), max_bytes);
+        let expected = expected.map(str::as_bytes);
+        assert_eq!(whole, expected, "{header:?} in {max_bytes} bytes");
     }
 }

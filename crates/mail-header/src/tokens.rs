@@ -1,5 +1,5 @@
 //! A list of addresses taken apart (RFC 5322 section 3.4), whatever it is. What is opened and never
-//! closed is text.
+//! closed is text; in the beginning of a list, where it may be closed later, the list ends there.
 
 use crate::encoded_word::EncodedWord;
 
@@ -26,6 +26,8 @@ pub(crate) enum Token<'a> {
 /// Takes a list apart.
 pub(crate) struct Tokens<'a> {
     rest: &'a [u8],
+    /// Whether the list goes on behind the bytes.
+    is_cut: bool,
     /// Whether all that is closed by this byte was found to be open: it is not looked for again,
     /// which would take the square of the time.
     is_quote_open: bool,
@@ -37,10 +39,30 @@ impl<'a> Tokens<'a> {
     pub(crate) fn new(list: &'a [u8]) -> Self {
         Self {
             rest: list,
+            is_cut: false,
             is_quote_open: false,
             is_comment_open: false,
             is_literal_open: false,
         }
+    }
+
+    /// Takes the beginning of a list apart: as far as its parts are the same whatever follows.
+    pub(crate) fn of_beginning(list: &'a [u8]) -> Self {
+        Self {
+            is_cut: true,
+            ..Self::new(list)
+        }
+    }
+
+    /// How many bytes are not taken apart yet.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Nothing more can be told of the list.
+    fn end(&mut self) -> Option<Token<'a>> {
+        self.rest = &[];
+        None
     }
 
     fn take(&mut self, length: usize) -> &'a [u8] {
@@ -82,8 +104,19 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// Whether what is quoted, in parentheses or brackets, or an encoded word, begins here and may
+    /// end behind the cut. To be asked where [`closed`](Self::closed) has found nothing.
+    fn is_open_at_cut(&self, first: u8) -> bool {
+        self.is_cut
+            && match first {
+                b'"' | b'(' | b'[' => true,
+                b'=' => EncodedWord::is_open(self.rest),
+                _ => false,
+            }
+    }
+
     /// What is between `<` and `>`; a `>` that is missing is where the next address begins.
-    fn angle(&mut self) -> Token<'a> {
+    fn angle(&mut self) -> Option<Token<'a>> {
         let is_opening = |byte: &u8| matches!(byte, b'<' | b' ' | b'\t');
         let opening = self.rest.iter().take_while(|byte| is_opening(byte)).count();
         self.take(opening);
@@ -97,15 +130,21 @@ impl<'a> Tokens<'a> {
                 b'"' if !self.is_quote_open => {
                     let quoted = quoted_length(&self.rest[length..]);
                     self.is_quote_open = quoted.is_none();
+                    if self.is_quote_open && self.is_cut {
+                        return self.end();
+                    }
                     quoted.unwrap_or(1)
                 }
                 _ => 1,
             };
         }
+        if self.is_cut && length == self.rest.len() {
+            return self.end();
+        }
         let content = self.take(length);
         let closing = self.rest.iter().take_while(|byte| **byte == b'>').count();
         self.take(closing);
-        Token::Angle(content)
+        Some(Token::Angle(content))
     }
 }
 
@@ -117,15 +156,21 @@ impl<'a> Iterator for Tokens<'a> {
         if let Some(token) = self.closed(first) {
             return Some(token);
         }
+        if self.is_open_at_cut(first) {
+            return self.end();
+        }
         let token = match first {
             b' ' | b'\t' => Token::Blank,
             b',' | b';' => Token::Separator,
             b':' => Token::Colon,
-            b'<' => return Some(self.angle()),
+            b'<' => return self.angle(),
             _ => {
                 let is_text = |byte: &u8| !b" \t,;:<\"([=".contains(byte);
                 let more = self.rest[1..].iter().take_while(|byte| is_text(byte));
                 let length = 1 + more.count();
+                if self.is_cut && length == self.rest.len() {
+                    return self.end();
+                }
                 return Some(Token::Text(self.take(length)));
             }
         };

@@ -1,7 +1,7 @@
 //! Events of a mailbox as mail push sees them: whose they are, of which mail, and what may be told.
 
 use dovecast_event::{EventKind, ParseError, ParsedEvent};
-use dovecast_mail_header::{decode_text, first_mailbox};
+use dovecast_mail_header::{Mailbox, decode_text, first_mailbox};
 use dovecast_notification::EventAccount;
 
 use crate::person::BadPerson;
@@ -69,7 +69,11 @@ impl MailEvent {
     }
 
     fn of(person: Person, event: ParsedEvent) -> Self {
-        let sender = event.from.as_deref().map(MailSender::of_header);
+        let said = Mailbox {
+            address: event.from_address,
+            display_name: event.from_display_name,
+        };
+        let sender = MailSender::of(event.from.as_deref(), said);
         let subject = event.subject_decoded.or_else(|| {
             let raw = event.subject?;
             Some(decode_text(raw.as_bytes()))
@@ -134,15 +138,29 @@ impl MailEvent {
 }
 
 impl MailSender {
-    fn of_header(header: &str) -> Self {
-        let mailbox = first_mailbox(header.as_bytes());
-        let text = cut(&decode_text(header.as_bytes()), MAX_TEXT_CHARS);
-        let address = mailbox.address.map(|text| cut(&text, MAX_TEXT_CHARS));
-        Self {
+    /// The sender as the source of the event has read the header, which may be cut in the event; as
+    /// the header in the event says where the source tells nothing else.
+    fn of(header: Option<&str>, said: Mailbox) -> Option<Self> {
+        let is_said = said != Mailbox::default();
+        let mailbox = match header {
+            Some(header) if !is_said => first_mailbox(header.as_bytes()),
+            None if !is_said => return None,
+            _ => said,
+        };
+        let short = |text: String| cut(&text, MAX_TEXT_CHARS);
+        let (address, display_name) = (mailbox.address.map(short), mailbox.display_name.map(short));
+        let text = match (header, &display_name, &address) {
+            (Some(header), ..) => cut(&decode_text(header.as_bytes()), MAX_TEXT_CHARS),
+            (None, Some(name), Some(address)) => {
+                cut(&format!("{name} <{address}>"), MAX_TEXT_CHARS)
+            }
+            (None, name, address) => name.as_ref().or(address.as_ref()).cloned()?,
+        };
+        Some(Self {
             address: address.unwrap_or_else(|| text.clone()),
-            display_name: mailbox.display_name.map(|text| cut(&text, MAX_TEXT_CHARS)),
+            display_name,
             text,
-        }
+        })
     }
 }
 
@@ -202,6 +220,29 @@ mod tests {
         let renamed =
             event(r#"{"user":"u","mailbox":"b","event":"MailboxRename","oldMailbox":"a"}"#);
         assert_eq!(renamed.tag(), None);
+    }
+
+    #[test]
+    fn the_sender_is_whom_the_source_has_read_though_the_header_is_cut() {
+        let name = format!("x <ceo@bank.example> {}", "x ".repeat(20_000));
+        let from = &format!("\\\"{name}\\\" <real@evil.example>")[..32_768];
+        let said = r#""fromAddress":"real@evil.example","fromDisplayName":"x""#;
+        for (fields, text) in [
+            (format!(r#""from":"{from}",{said}"#), None),
+            (said.to_owned(), Some("x <real@evil.example>")),
+        ] {
+            let json = format!(
+                r#"{{"user":"u","mailbox":"m","event":"MessageNew","uidvalidity":1,"uid":2,{fields}}}"#
+            );
+            let sender = event(&json).sender.expect("a sender");
+            assert_eq!(sender.address, "real@evil.example");
+            assert_eq!(sender.display_name.as_deref(), Some("x"));
+            assert!(
+                text.is_none_or(|text| sender.text == text),
+                "{}",
+                sender.text
+            );
+        }
     }
 
     #[test]
