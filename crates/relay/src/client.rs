@@ -378,3 +378,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

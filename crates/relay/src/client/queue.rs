@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{self, Frame, WireRecord};
+use crate::wire::{self, Frame, MAX_FRAME_BYTES, WireRecord, record_bytes};
 
 /// A frame takes no more records when it has grown to this; small enough that the relay is busy
 /// with one client only briefly.
@@ -52,8 +52,13 @@ impl Queue {
         self.frames.iter().map(|frame| u64::from(frame.count)).sum()
     }
 
-    /// Appends a record; `true` if that has filled a frame.
+    /// Appends a record; `true` if that has filled a frame, or the one before.
     pub(super) fn push(&mut self, record: &WireRecord<'_>) -> bool {
+        // The record before may have left less room than a large one needs: a longer frame is none.
+        let is_other = self.open_bytes() + record_bytes(record) > MAX_FRAME_BYTES;
+        if is_other {
+            self.close_frame();
+        }
         if !self.is_open {
             let mut bytes = std::mem::take(&mut self.spare);
             wire::begin_records(&mut bytes);
@@ -62,7 +67,7 @@ impl Queue {
             self.is_open = true;
         }
         let Some(frame) = self.frames.back_mut() else {
-            return false;
+            return is_other;
         };
         let before = frame.bytes.len();
         wire::write_record(&mut frame.bytes, record);
@@ -72,7 +77,13 @@ impl Queue {
         if is_full {
             self.close_frame();
         }
-        is_full
+        is_full || is_other
+    }
+
+    /// Bytes of the frame that takes more records.
+    fn open_bytes(&self) -> usize {
+        let open = self.frames.back().filter(|_| self.is_open);
+        open.map_or(0, |frame| frame.bytes.len())
     }
 
     /// The last frame takes no more records and may be sent.
@@ -136,14 +147,19 @@ impl Queue {
         }
     }
 
-    /// Calls `take` with each record, oldest first.
-    pub(super) fn for_each(&mut self, mut take: impl FnMut(&WireRecord<'_>)) {
+    /// Calls `take` with each record, oldest first; says how many could not be read.
+    pub(super) fn for_each(&mut self, mut take: impl FnMut(&WireRecord<'_>)) -> u64 {
         self.close_frame();
+        let mut read = 0;
         for frame in &self.frames {
             if let Ok(Some((Frame::Records(records), _))) = wire::read_frame(&frame.bytes) {
-                records.flatten().for_each(|record| take(&record));
+                for record in records.flatten() {
+                    take(&record);
+                    read += 1;
+                }
             }
         }
+        self.len().saturating_sub(read)
     }
 
     /// Forgets all records; says how many those were.
@@ -164,8 +180,8 @@ mod tests {
 
     use super::*;
 
-    fn push(queue: &mut Queue, number: u32, value: &[u8]) -> bool {
-        queue.push(&WireRecord {
+    fn record(number: u32, value: &[u8]) -> WireRecord<'_> {
+        WireRecord {
             topic: "dovecot",
             key: b"alice",
             value,
@@ -174,12 +190,17 @@ mod tests {
             txn: Uuid::nil(),
             txn_seq: number,
             txn_last: false,
-        })
+        }
+    }
+
+    fn push(queue: &mut Queue, number: u32, value: &[u8]) -> bool {
+        queue.push(&record(number, value))
     }
 
     fn numbers(queue: &mut Queue) -> Vec<u32> {
         let mut numbers = Vec::new();
-        queue.for_each(|record| numbers.push(record.txn_seq));
+        let unread = queue.for_each(|record| numbers.push(record.txn_seq));
+        assert_eq!(unread, 0, "every record is whole");
         numbers
     }
 
@@ -234,5 +255,29 @@ mod tests {
         assert_eq!(numbers(&mut queue), [0, 1]);
         assert_eq!(queue.clear(), 2);
         assert!(queue.is_empty() && queue.unsent().is_none());
+    }
+    #[test]
+    fn a_record_that_has_no_room_in_the_frame_begins_another() {
+        let mut queue = Queue::default();
+        assert!(!push(&mut queue, 0, b"{}"));
+        let empty = record_bytes(&record(1, b""));
+        let longest = vec![b' '; MAX_FRAME_BYTES - wire::FRAME_HEAD_BYTES - 4 - empty];
+        assert!(push(&mut queue, 1, &longest));
+        let first = queue.unsent().expect("a frame").len();
+        assert!(first < FRAME_BYTES, "{first} bytes");
+        send_all(&mut queue);
+        assert_eq!(numbers(&mut queue), [0, 1]);
+        assert!(queue.acknowledge(2) && queue.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_is_counted() {
+        let mut queue = Queue::default();
+        push(&mut queue, 0, b"{}");
+        push(&mut queue, 1, b"{}");
+        queue.close_frame();
+        let last = queue.frames.back_mut().expect("a frame");
+        last.bytes.truncate(last.bytes.len() - 1);
+        assert_eq!(queue.for_each(|_| {}), 2);
     }
 }

@@ -69,19 +69,20 @@ impl SpillFile {
         Ok(())
     }
 
-    /// Appends all that waits; makes the file if there is none.
+    /// Appends all that waits; makes the file if there is none. Says how many records could not be
+    /// read, and are not in the file.
     pub(super) fn append(
         &mut self,
         options: &Options,
         queue: &mut Queue,
         making: Making,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         if queue.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         self.reopen()?;
         let mut failed = None;
-        queue.for_each(|record| {
+        let unread = queue.for_each(|record| {
             if failed.is_some() {
                 return;
             }
@@ -103,13 +104,13 @@ impl SpillFile {
                     // The relay takes in what is whole of it.
                     self.close();
                 }
-                done
+                done.map(|()| unread)
             }
             (None, Self::Closed(name)) => {
                 let text = format!("the relay has to take in `{name}` first");
                 Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
             }
-            (None, Self::None | Self::Parked(_)) => Ok(()),
+            (None, Self::None | Self::Parked(_)) => Ok(unread),
         }
     }
 }

@@ -74,9 +74,12 @@ impl Client {
     pub(super) fn spill_all(&mut self) -> bool {
         let making = self.making();
         match self.spill.append(&self.options, &mut self.queue, making) {
-            Ok(()) => {
+            Ok(unread) => {
                 self.queue.clear();
                 self.spill_failed = None;
+                if unread > 0 {
+                    self.lose(unread, "they cannot be read back from memory");
+                }
                 true
             }
             Err(error) => {

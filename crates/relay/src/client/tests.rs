@@ -1,0 +1,72 @@
+//! A client without a relay, or with one that the test plays.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::spill::Reader;
+
+/// A client whose spill directory is there.
+fn client(dir: &TempDir, queue_bytes: usize) -> Client {
+    std::fs::create_dir_all(spill_dir(dir)).expect("a directory");
+    Client::new(Options {
+        socket: dir.path().join("relay.sock"),
+        spill_dir: spill_dir(dir),
+        queue_bytes,
+        spill_bytes: 100 * 1024 * 1024,
+        host: "mail1".to_owned(),
+        program: "imap".to_owned(),
+    })
+}
+
+fn spill_dir(dir: &TempDir) -> PathBuf {
+    dir.path().join("spill")
+}
+
+fn record(number: u32, value: &[u8]) -> WireRecord<'_> {
+    WireRecord {
+        topic: "dovecot",
+        key: b"alice",
+        value,
+        time_ms: 0,
+        id: Uuid::from_u128(number.into()),
+        txn: Uuid::nil(),
+        txn_seq: number,
+        txn_last: true,
+    }
+}
+
+/// The numbers of the records in the only spill file.
+fn spilled(dir: &Path) -> Vec<u32> {
+    let mut entries = std::fs::read_dir(dir).expect("the directory");
+    let entry = entries.next().expect("a file").expect("an entry");
+    assert!(entries.next().is_none(), "more than one file");
+    let file = std::fs::File::open(entry.path()).expect("the file");
+    let mut reader = Reader::open(file, 0).expect("a spill file");
+    let mut numbers = Vec::new();
+    while let Some((record, _)) = reader.next().expect("a whole record") {
+        numbers.push(record.txn_seq);
+    }
+    numbers
+}
+
+#[test]
+fn the_longest_record_behind_a_short_one_is_spilled_with_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut client = client(&dir, 16 * 1024 * 1024);
+    client.push(&record(0, b"{}"));
+    let frame_bytes = FRAME_HEAD_BYTES + size_of::<u32>();
+    let empty = record_bytes(&record(1, b""));
+    client.push(&record(
+        1,
+        &vec![b' '; MAX_FRAME_BYTES - frame_bytes - empty],
+    ));
+    client.flush();
+    assert!(client.queue.is_empty());
+    assert_eq!(spilled(&spill_dir(&dir)), [0, 1]);
+    let news = client.take_news();
+    let is_lost = |news: &News| matches!(news, News::Lost { .. });
+    assert!(!news.iter().any(is_lost), "{news:?}");
+}
