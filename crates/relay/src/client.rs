@@ -140,13 +140,14 @@ impl Client {
 
     /// Takes a record over. It is on its way after the next [`flush`](Self::flush).
     pub fn push(&mut self, record: &WireRecord<'_>) {
-        let bytes = record_bytes(record);
-        if FRAME_HEAD_BYTES + size_of::<u32>() + bytes > MAX_FRAME_BYTES {
+        // In a frame of its own, at most.
+        let bytes = FRAME_HEAD_BYTES + size_of::<u32>() + record_bytes(record);
+        if bytes > MAX_FRAME_BYTES {
             return self.lose(1, &format!("a record of {bytes} bytes is too large"));
         }
-        if self.is_over(bytes) {
+        if self.is_over(bytes) && !self.may_pass() {
             self.make_room(bytes);
-            if self.is_over(bytes) && !self.may_pass(bytes) {
+            if self.is_over(bytes) && !self.may_pass() {
                 return self.lose(1, NO_ROOM);
             }
         }

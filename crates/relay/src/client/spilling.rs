@@ -40,17 +40,17 @@ impl Client {
         self.others_bytes + self.queue.bytes() + bytes > self.options.queue_bytes
     }
 
-    /// Whether a record may be taken though others hold all the room: it waits alone, and is
-    /// spilled at the end of the transaction.
-    pub(super) fn may_pass(&self, bytes: usize) -> bool {
-        self.queue.is_empty() && bytes <= self.options.queue_bytes
+    /// Whether a record may be taken though there is no room for it: alone. Where others hold the
+    /// room it is spilled at the end of the transaction.
+    pub(super) fn may_pass(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Makes room for a record: by sending, else by spilling what waits.
     pub(super) fn make_room(&mut self, bytes: usize) {
         self.queue.close_frame();
         self.advance();
-        if self.is_over(bytes) && self.spill_all() {
+        if self.is_over(bytes) && !self.may_pass() && self.spill_all() {
             // What comes next must not overtake what is in the file: the next connection names it
             // first.
             self.stay_away(RETRY_FIRST);

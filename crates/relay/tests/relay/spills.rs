@@ -6,8 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use dovecast_relay::client::{Client, News, Options};
+use dovecast_relay::wire::WireRecord;
+use uuid::Uuid;
 
-use crate::{Host, PATIENCE, check_in_order, finish, is_aside, push, send};
+use crate::{Host, PATIENCE, check_in_order, finish, id, is_aside, push, send};
 
 /// Waits until no spill file is left.
 async fn all_taken_in(host: &Host) {
@@ -270,4 +272,47 @@ async fn the_directory_is_made_with_the_right_mode() {
     let host = Host::started();
     let mode = fs::metadata(host.spill_dir()).expect("it").permissions();
     assert_eq!(mode.mode() & 0o7777, 0o3733);
+}
+
+/// A record that is larger than what may wait in memory, with a relay and without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_larger_than_the_queue_goes_alone() {
+    let mut host = Host::new();
+    host.make_spill_dir();
+    let push_large = |client: &mut Client, number: u32| {
+        client.push(&WireRecord {
+            topic: "dovecot",
+            key: " ".repeat(20 * 1024).as_bytes(),
+            value: format!("alice {number}").as_bytes(),
+            time_ms: 0,
+            id: id("alice", number),
+            txn: Uuid::nil(),
+            txn_seq: 0,
+            txn_last: true,
+        });
+        client.flush();
+    };
+    let options = Options {
+        queue_bytes: 16 * 1024,
+        ..host.client_options()
+    };
+    let mut client = Client::new(options.clone());
+    push_large(&mut client, 0);
+    assert_eq!(host.spill_files().len(), 1);
+    assert!(!is_lost(&finish(client)));
+    host.start();
+    host.arrived(1).await;
+    all_taken_in(&host).await;
+    let mut client = Client::new(options);
+    for number in 1..4 {
+        push_large(&mut client, number);
+        while let Some(next) = client.serve() {
+            tokio::time::sleep(next).await;
+        }
+    }
+    let news = finish(client);
+    assert!(news.is_empty(), "{news:?}");
+    check_in_order(&host.arrived(4).await);
+    let stats = host.relay().stats();
+    assert_eq!((stats.accepted, stats.spill_records), (1, 1));
 }
