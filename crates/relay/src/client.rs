@@ -224,7 +224,7 @@ impl Client {
             self.advance();
         }
         if !self.queue.is_empty() && !self.spill_all() {
-            let records = self.queue.clear();
+            let records = self.forget_queue();
             self.lose(
                 records,
                 "not acknowledged before the process ended, and not spilled",

@@ -50,10 +50,8 @@ impl Client {
     pub(super) fn make_room(&mut self, bytes: usize) {
         self.queue.close_frame();
         self.advance();
-        if self.is_over(bytes) && !self.may_pass() && self.spill_all() {
-            // What comes next must not overtake what is in the file: the next connection names it
-            // first.
-            self.stay_away(RETRY_FIRST);
+        if self.is_over(bytes) && !self.may_pass() {
+            self.spill_all();
         }
     }
 
@@ -62,12 +60,21 @@ impl Client {
         if self.others_bytes == 0 || self.queue.is_empty() || !self.is_over(0) {
             return;
         }
-        if self.spill_all() {
-            self.stay_away(RETRY_FIRST);
-        } else {
-            let records = self.queue.clear();
+        if !self.spill_all() {
+            let records = self.forget_queue();
             self.lose(records, NO_ROOM);
         }
+    }
+
+    /// Forgets all that waits; says how many records that was. The connection goes with it: the
+    /// relay counts what was sent on it, and would acknowledge with the old records the next ones.
+    /// Nor must what comes next overtake what is in the spill file, which the next connection names
+    /// first.
+    pub(super) fn forget_queue(&mut self) -> u64 {
+        if matches!(self.link, Link::Up(_)) {
+            self.stay_away(RETRY_FIRST);
+        }
+        self.queue.clear()
     }
 
     /// Moves all that waits into the spill file; `false` if that is not possible.
@@ -75,7 +82,7 @@ impl Client {
         let making = self.making();
         match self.spill.append(&self.options, &mut self.queue, making) {
             Ok(unread) => {
-                self.queue.clear();
+                self.forget_queue();
                 self.spill_failed = None;
                 if unread > 0 {
                     self.lose(unread, "they cannot be read back from memory");

@@ -1,5 +1,7 @@
 //! A client without a relay, or with one that the test plays.
 
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -7,6 +9,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::spill::Reader;
+use crate::wire;
+
+const QUEUE_BYTES: usize = 16 * 1024;
 
 /// A client whose spill directory is there.
 fn client(dir: &TempDir, queue_bytes: usize) -> Client {
@@ -69,4 +74,33 @@ fn the_longest_record_behind_a_short_one_is_spilled_with_it() {
     let news = client.take_news();
     let is_lost = |news: &News| matches!(news, News::Lost { .. });
     assert!(!news.iter().any(is_lost), "{news:?}");
+}
+
+#[test]
+fn a_late_acknowledgement_of_what_was_given_up_counts_for_nothing_newer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let listener = UnixListener::bind(dir.path().join("relay.sock")).expect("a socket");
+    let mut client = client(&dir, QUEUE_BYTES);
+    std::fs::remove_dir(spill_dir(&dir)).expect("nothing can be spilled");
+    let first = record(0, b"{}");
+    // Others hold all but the head of the frame.
+    client.others_bytes = QUEUE_BYTES - record_bytes(&first) - 4;
+    client.push(&first);
+    client.flush();
+    let lost = client.take_news().into_iter().find_map(|news| match news {
+        News::Lost { records, .. } => Some(records),
+        News::Trouble(_) => None,
+    });
+    assert_eq!((lost, client.queue.len()), (Some(1), 0));
+    client.others_bytes = 0;
+    let (mut relay, _) = listener.accept().expect("a connection");
+    let mut said = Vec::new();
+    wire::write_welcome(&mut said);
+    wire::write_ack(&mut said, 1);
+    // A client that has left does not hear it.
+    let _ = relay.write_all(&said);
+    client.push(&record(1, b"{}"));
+    client.flush();
+    client.serve();
+    assert_eq!(client.queue.len(), 1, "nobody has acknowledged it");
 }
