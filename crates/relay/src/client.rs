@@ -29,6 +29,7 @@ use away::{Away, RETRY_BUSY, RETRY_FIRST, RETRY_SLOWEST, next_delay};
 use connection::{Connection, Ended};
 use queue::Queue;
 use spill_file::{Making, SpillFile};
+use spilling::WhenLocked;
 
 use crate::wire::{
     FRAME_HEAD_BYTES, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, Refusal, VERSION, WireRecord,
@@ -37,11 +38,11 @@ use crate::wire::{
 
 pub use users::UserClients;
 
-/// How long after a failure to spill the next attempt is made, unless the queue is full.
-const SPILL_AGAIN: Duration = Duration::from_secs(1);
 /// How often acknowledgements are looked for: at first, and when none come.
 const POLL_FIRST: Duration = Duration::from_millis(4);
 const POLL_SLOWEST: Duration = Duration::from_secs(1);
+/// How soon a spill file is tried again that the relay was reading.
+const LOCKED_AGAIN: Duration = Duration::from_millis(20);
 
 /// The longest name of a host or a program in a hello, in bytes (RFC 1035, NAME_MAX).
 const MAX_NAME_BYTES: usize = 255;
@@ -98,6 +99,8 @@ pub struct Client {
     delay: Option<Duration>,
     /// When the last attempt to spill has failed; said once.
     spill_failed: Option<Instant>,
+    /// Whether the relay was reading the spill file when more was to be appended.
+    is_spill_locked: bool,
     look: Duration,
     news: Vec<News>,
 }
@@ -128,6 +131,7 @@ impl Client {
             used: Instant::now(),
             delay: None,
             spill_failed: None,
+            is_spill_locked: false,
             look: POLL_FIRST,
             news: Vec::new(),
         }
@@ -184,7 +188,12 @@ impl Client {
             self.look = POLL_FIRST;
         }
         if let Link::Away(away) = &self.link {
-            return self.is_needed().then(|| away.left());
+            let longest = if self.is_spill_locked {
+                LOCKED_AGAIN
+            } else {
+                Duration::MAX
+            };
+            return self.is_needed().then(|| away.left().min(longest));
         }
         if !self.is_needed() {
             return None;
@@ -223,7 +232,7 @@ impl Client {
             }
             self.advance();
         }
-        if !self.queue.is_empty() && !self.spill_all() {
+        if !self.queue.is_empty() && !self.spill_all(WhenLocked::Wait) {
             let records = self.forget_queue();
             self.lose(
                 records,
@@ -243,12 +252,10 @@ impl Client {
             // The relay is older than the client thought.
             self.connect_if_due();
         }
-        let may_spill = self
-            .spill_failed
-            .is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN)
+        let may_spill = self.may_spill_again()
             && (self.making() != Making::Never || self.spill.name().is_some());
         if may_spill && !self.queue.is_empty() && matches!(self.link, Link::Away(_)) {
-            self.spill_all();
+            self.spill_all(WhenLocked::Leave);
         }
     }
 

@@ -62,25 +62,26 @@ impl SpillFile {
     }
 
     /// Opens a file that was parked. One that is gone a relay has taken in.
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self, may_wait: bool) -> io::Result<()> {
         if let Self::Parked(parked) = self {
-            *self = parked.reopen()?.map_or(Self::None, Self::Open);
+            *self = parked.reopen(may_wait)?.map_or(Self::None, Self::Open);
         }
         Ok(())
     }
 
     /// Appends all that waits; makes the file if there is none. Says how many records could not be
-    /// read, and are not in the file.
+    /// read, and are not in the file. A file that the relay reads at the moment is `WouldBlock`.
     pub(super) fn append(
         &mut self,
         options: &Options,
         queue: &mut Queue,
         making: Making,
+        may_wait: bool,
     ) -> io::Result<u64> {
         if queue.is_empty() {
             return Ok(0);
         }
-        self.reopen()?;
+        self.reopen(may_wait)?;
         let mut failed = None;
         let unread = queue.for_each(|record| {
             if failed.is_some() {

@@ -1,9 +1,22 @@
 //! When a client leaves records in its spill file, and whose file that is.
 
-use std::time::Instant;
+use std::io;
+use std::time::{Duration, Instant};
 
 use super::spill_file::Making;
 use super::{Client, Link, NO_ROOM, News, RETRY_BUSY, RETRY_FIRST};
+
+/// How long after a failure to spill the next attempt is made, unless the queue is full.
+const SPILL_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is done where the relay reads the spill file that the client comes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhenLocked {
+    /// The queue waits for the timer: mail must not.
+    Leave,
+    /// A short rest, as records are lost otherwise.
+    Wait,
+}
 
 /// The user who may do everything: a process is it between the users that it serves.
 const ROOT: u32 = 0;
@@ -51,7 +64,7 @@ impl Client {
         self.queue.close_frame();
         self.advance();
         if self.is_over(bytes) && !self.may_pass() {
-            self.spill_all();
+            self.spill_all(WhenLocked::Wait);
         }
     }
 
@@ -60,7 +73,7 @@ impl Client {
         if self.others_bytes == 0 || self.queue.is_empty() || !self.is_over(0) {
             return;
         }
-        if !self.spill_all() {
+        if !self.spill_all(WhenLocked::Wait) {
             let records = self.forget_queue();
             self.lose(records, NO_ROOM);
         }
@@ -78,9 +91,16 @@ impl Client {
     }
 
     /// Moves all that waits into the spill file; `false` if that is not possible.
-    pub(super) fn spill_all(&mut self) -> bool {
+    pub(super) fn spill_all(&mut self, when_locked: WhenLocked) -> bool {
         let making = self.making();
-        match self.spill.append(&self.options, &mut self.queue, making) {
+        // Once in a while, whoever has the lock.
+        let may_wait =
+            when_locked == WhenLocked::Wait && (self.is_ending || self.may_spill_again());
+        let done = self
+            .spill
+            .append(&self.options, &mut self.queue, making, may_wait);
+        self.is_spill_locked = false;
+        match done {
             Ok(unread) => {
                 self.forget_queue();
                 self.spill_failed = None;
@@ -88,6 +108,11 @@ impl Client {
                     self.lose(unread, "they cannot be read back from memory");
                 }
                 true
+            }
+            // The relay reads the file: in a moment it is free, and what waits has room.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !may_wait => {
+                self.is_spill_locked = true;
+                false
             }
             Err(error) => {
                 if self.spill_failed.replace(Instant::now()).is_none() {
@@ -98,6 +123,12 @@ impl Client {
                 false
             }
         }
+    }
+
+    /// Whether the last failure to spill is long enough ago for another attempt.
+    pub(super) fn may_spill_again(&self) -> bool {
+        let failed = self.spill_failed;
+        failed.is_none_or(|failed| failed.elapsed() >= SPILL_AGAIN)
     }
 
     /// How many descriptors the client has open.

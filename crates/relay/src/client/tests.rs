@@ -1,5 +1,6 @@
 //! A client without a relay, or with one that the test plays.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -43,12 +44,17 @@ fn record(number: u32, value: &[u8]) -> WireRecord<'_> {
     }
 }
 
-/// The numbers of the records in the only spill file.
-fn spilled(dir: &Path) -> Vec<u32> {
+/// The only spill file.
+fn spill_file(dir: &Path) -> File {
     let mut entries = std::fs::read_dir(dir).expect("the directory");
     let entry = entries.next().expect("a file").expect("an entry");
     assert!(entries.next().is_none(), "more than one file");
-    let file = std::fs::File::open(entry.path()).expect("the file");
+    File::open(entry.path()).expect("the file")
+}
+
+/// The numbers of the records in the only spill file.
+fn spilled(dir: &Path) -> Vec<u32> {
+    let file = spill_file(dir);
     let mut reader = Reader::open(file, 0).expect("a spill file");
     let mut numbers = Vec::new();
     while let Some((record, _)) = reader.next().expect("a whole record") {
@@ -103,4 +109,30 @@ fn a_late_acknowledgement_of_what_was_given_up_counts_for_nothing_newer() {
     client.flush();
     client.serve();
     assert_eq!(client.queue.len(), 1, "nobody has acknowledged it");
+}
+
+#[test]
+fn a_file_that_the_relay_reads_is_left_until_the_timer_comes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut client = client(&dir, QUEUE_BYTES);
+    client.push(&record(0, b"{}"));
+    client.flush();
+    client.let_go();
+    let read = spill_file(&spill_dir(&dir));
+    read.lock().expect("nobody has it open");
+    client.push(&record(1, b"{}"));
+    client.flush();
+    assert_eq!(client.queue.len(), 1);
+    let next = client.serve();
+    assert!(next.is_some_and(|next| next <= LOCKED_AGAIN), "{next:?}");
+    let news = client.take_news();
+    let is_trouble = |news: &News| match news {
+        News::Trouble(text) => text.contains("cannot spill"),
+        News::Lost { .. } => true,
+    };
+    assert!(!news.iter().any(is_trouble), "{news:?}");
+    drop(read);
+    client.serve();
+    assert!(client.queue.is_empty());
+    assert_eq!(spilled(&spill_dir(&dir)), [0, 1]);
 }

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::Writer;
 
-/// How often, and after which rest, the lock of a file is tried again: a relay that reads the file
-/// has it for as long as a slice takes.
+/// How often, and after which rest, the lock of a file is tried again by who may wait: a relay that
+/// reads the file has it for as long as a slice takes.
 const LOCK_ATTEMPTS: usize = 25;
 const LOCK_REST: Duration = Duration::from_millis(2);
 
@@ -42,15 +42,16 @@ impl Parked {
     }
 
     /// Opens and locks the file; `None`: a relay has taken it in meanwhile. A relay removes a file
-    /// under its lock only, and only if it is as long as what was read of it.
-    pub(crate) fn reopen(&self) -> io::Result<Option<Writer>> {
+    /// under its lock only, and only if it is as long as what was read of it. While it reads the
+    /// file the error is `WouldBlock`, after some rest if the caller `may_wait`.
+    pub(crate) fn reopen(&self, may_wait: bool) -> io::Result<Option<Writer>> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match rustix::fs::open(&self.path, flags | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        lock(&file)?;
+        lock(&file, may_wait)?;
         // Looked at under the lock: from now on it stays there.
         let opened = file.metadata()?;
         let is_there = fs::symlink_metadata(&self.path)
@@ -70,8 +71,9 @@ impl Parked {
     }
 }
 
-fn lock(file: &File) -> io::Result<()> {
-    for _ in 1..LOCK_ATTEMPTS {
+fn lock(file: &File, may_wait: bool) -> io::Result<()> {
+    let rests = if may_wait { LOCK_ATTEMPTS - 1 } else { 0 };
+    for _ in 0..rests {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_REST),
             done => return Ok(done?),

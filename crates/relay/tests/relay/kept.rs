@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use dovecast_log::embedded::Embedded;
@@ -181,4 +182,43 @@ async fn a_file_of_a_process_that_served_several_users_is_kept_when_they_are_bou
     host.start();
     read(host.log(), "dovecot", 3).await;
     until("it is gone", || host.spill_files().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_free_for_its_writer_while_the_host_is_asked_for_a_name() {
+    if fs::metadata("/proc/self").expect("proc").uid() != 0 {
+        println!("*** not root: a file of another user could not be tried");
+        return;
+    }
+    let mut host = Host::new();
+    host.make_spill_dir();
+    let value = br#"{"user":"joe","mailbox":"INBOX","event":"MailboxCreate","uidvalidity":1}"#;
+    let event = record("dovecot", "joe", value, 0);
+    let author = spill::Author::new("mail1", "lmtp");
+    let writer = spill::Writer::create(&host.spill_dir(), &author, &event, 1 << 20);
+    let mut writer = writer.expect("a file");
+    writer.push(&event);
+    writer.flush().expect("room");
+    let path = writer.path().to_owned();
+    drop(writer);
+    chown(&path, Some(JOE), None).expect("given away");
+    host.options.allow = vec![JOE..=JOE];
+    let (asked, is_asked) = mpsc::channel();
+    let (release, hangs) = mpsc::channel::<()>();
+    let hangs = Mutex::new((asked, hangs));
+    host.options.bind_user = Some(UserNames::new(move |_| {
+        let hangs = hangs.lock().expect("not poisoned");
+        let _ = hangs.0.send(());
+        // Until the test has looked.
+        let _ = hangs.1.recv();
+        Ok(Some("joe".to_owned()))
+    }));
+    host.start();
+    is_asked
+        .recv_timeout(PATIENCE)
+        .expect("the name is asked for");
+    let file = fs::File::open(&path).expect("the file");
+    file.try_lock().expect("nobody else has locked it");
+    drop((file, release));
+    read(host.log(), "dovecot", 1).await;
 }

@@ -99,18 +99,28 @@ pub(super) fn read_slice(
             return Ok(slice);
         }
     };
-    // Taken before the end is looked at: what is appended until here is seen.
-    let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
     let there = file.metadata()?;
     slice.inode = there.ino();
     slice.owner = Some(there.uid());
+    if let Some(refused) = refusal(relay, &there) {
+        slice.ending = Some(refused);
+        return Ok(slice);
+    }
+    // The host may take long to tell the name, and the writer of the file must not wait for it.
+    let sender = relay.senders.get_blocking(there.uid())?;
+    // Taken before the end is looked at: what is appended until here is seen.
+    let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err();
+    let there = file.metadata()?;
+    if there.uid() != sender.uid {
+        let text = "the file was given to another user at this moment";
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+    }
     slice.length = there.len();
     slice.goal = goal.unwrap_or(there.len());
     if let Some(refused) = refusal(relay, &there) {
         slice.ending = Some(refused);
         return Ok(slice);
     }
-    let sender = relay.senders.get_blocking(there.uid())?;
     slice.ending = match read(relay, &sender, file, &mut slice) {
         Ok(Reached::Slice) => None,
         Ok(Reached::Goal) if is_live || slice.end < there.len() => Some(Ending::Live),
