@@ -3,6 +3,7 @@
 
 mod fatal;
 mod lines;
+mod ordered;
 mod skipped;
 
 use std::process::ExitCode;
@@ -23,7 +24,11 @@ const POLL: Duration = Duration::from_millis(20);
 
 type Case = fn(&MockBroker, &tokio::runtime::Runtime) -> Result<()>;
 
-const CASES: [(&str, Case); 5] = [
+const CASES: [(&str, Case); 6] = [
+    (
+        "records_behind_a_request_that_is_refused_do_not_overtake_it",
+        |broker, runtime| runtime.block_on(ordered::behind_a_refused_request(broker)),
+    ),
     (
         "a_reader_is_told_which_records_were_removed_before_it_came_to_them",
         |broker, runtime| runtime.block_on(skipped::by_a_reader(broker)),

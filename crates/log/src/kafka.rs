@@ -18,6 +18,7 @@ mod renewal;
 mod settings;
 mod source;
 mod status;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,7 +5,12 @@
 //! was in one that is too large or invalid is handed over alone, and only a record that is refused
 //! alone is left out, and counted. After a fatal error of the idempotent producer there is a new
 //! one.
+//!
+//! Records of an append stay in order through every error: librdkafka gets what makes one request to
+//! a partition, and more only when all of that is delivered. With more in its hands it would send
+//! what it has formed meanwhile before what was refused and is handed over again.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +23,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedPro
 use tokio::sync::Notify;
 
 use super::library_log::{self, ClientErrors};
+use super::window::Window;
 use super::{Counters, KafkaOptions};
 use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
 
@@ -31,7 +37,8 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("message.timeout.ms", "0"),
-    ("linger.ms", "1"),
+    // Longer than it takes to hand a window over, which is one request then.
+    ("linger.ms", "5"),
     ("queue.buffering.max.messages", "200000"),
     ("queue.buffering.max.kbytes", "131072"),
 ];
@@ -44,6 +51,7 @@ pub(super) struct Producers {
     options: Arc<KafkaOptions>,
     current: Arc<Mutex<Arc<Producer>>>,
     counters: Arc<Counters>,
+    window: Window,
 }
 
 /// Records that were handed over together.
@@ -116,12 +124,14 @@ impl Pending {
 
 impl Producers {
     pub(super) fn new(options: &KafkaOptions, counters: &Arc<Counters>) -> Result<Self, LogError> {
+        let window = Window::of(options);
         let options = Arc::new(options.clone());
         let producer = create(&options)?;
         Ok(Self {
             options,
             current: Arc::new(Mutex::new(Arc::new(producer))),
             counters: Arc::clone(counters),
+            window,
         })
     }
 
@@ -131,15 +141,39 @@ impl Producers {
 
     /// Returns when all records are delivered or refused.
     pub(super) async fn append(&self, records: Vec<NewRecord>) -> Result<Appended, LogError> {
-        let mut todo: Vec<usize> = (0..records.len()).collect();
+        let mut refusals = Vec::new();
+        let lines = LineLimit::default();
+        let mut first = 0;
+        while let Some(left) = records.get(first..).filter(|left| !left.is_empty()) {
+            let next = first + self.window.count(left);
+            let refused = self.append_window(&records, first..next, &lines).await?;
+            refusals.extend(refused);
+            first = next;
+        }
+        refusals.sort_unstable_by_key(|refusal: &Refusal| refusal.place);
+        Ok(Appended {
+            appended: records.len() - refusals.len(),
+            refused: refusals.len(),
+            refusals,
+            ..Appended::default()
+        })
+    }
+
+    /// Returns when the records of a window are delivered or refused.
+    async fn append_window(
+        &self,
+        records: &[NewRecord],
+        window: Range<usize>,
+        lines: &LineLimit,
+    ) -> Result<Vec<Refusal>, LogError> {
+        let mut todo: Vec<usize> = window.collect();
         let mut refusals = Vec::new();
         let mut delay = RETRY_FIRST;
-        let lines = LineLimit::default();
         loop {
             let mut again = Vec::new();
             let mut failed = None;
             let mut alone = Vec::new();
-            for (place, outcome) in self.deliver(&records, &todo).await? {
+            for (place, outcome) in self.deliver(records, &todo).await? {
                 match outcome {
                     Outcome::Refused(error) => refusals.push(refusal(place, &error)),
                     Outcome::Alone(_) => alone.push(place),
@@ -150,8 +184,9 @@ impl Producers {
                 }
             }
             alone.sort_unstable();
-            for place in alone {
-                match self.deliver(&records, &[place]).await?.pop() {
+            let mut alone = alone.into_iter();
+            for place in alone.by_ref() {
+                match self.deliver(records, &[place]).await?.pop() {
                     None => {}
                     Some((_, Outcome::Refused(error) | Outcome::Alone(error))) => {
                         refusals.push(refusal(place, &error));
@@ -159,17 +194,14 @@ impl Producers {
                     Some((_, Outcome::Retry(error))) => {
                         failed = Some(error);
                         again.push(place);
+                        break;
                     }
                 }
             }
+            // What comes behind the one that has failed does not overtake it.
+            again.extend(alone);
             let Some(error) = failed else {
-                refusals.sort_unstable_by_key(|refusal| refusal.place);
-                return Ok(Appended {
-                    appended: records.len() - refusals.len(),
-                    refused: refusals.len(),
-                    refusals,
-                    ..Appended::default()
-                });
+                return Ok(refusals);
             };
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
             if lines.take() {
@@ -196,8 +228,17 @@ impl Producers {
             outcomes: Mutex::default(),
             done: Notify::new(),
         });
-        for place in places {
-            hand_over(&producer, &records[*place], &pending, *place).await;
+        for (at, place) in places.iter().enumerate() {
+            let handed = hand_over(&producer, &records[*place], &pending, *place).await;
+            if let Err(error) = handed {
+                // What comes behind it does not overtake it.
+                let left = &places[at..];
+                for place in left {
+                    pending.note(*place, Outcome::Retry(error.clone()));
+                }
+                pending.finish(left.len());
+                break;
+            }
         }
         pending.finish(1);
         while pending.left.load(Ordering::Acquire) > 0 {
@@ -249,7 +290,13 @@ fn fatal(producer: &Producer) -> Option<String> {
     Some(reason)
 }
 
-async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pending>, place: usize) {
+/// Hands a record over, unless it is refused right here; an error may be another one later.
+async fn hand_over(
+    producer: &Producer,
+    record: &NewRecord,
+    pending: &Arc<Pending>,
+    place: usize,
+) -> Result<(), KafkaError> {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for header in &record.headers {
         headers = headers.insert(Header {
@@ -267,7 +314,7 @@ async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pendin
     }
     loop {
         let error = match producer.send(message) {
-            Ok(()) => return,
+            Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
                 message = again;
                 tokio::time::sleep(QUEUE_FULL).await;
@@ -276,11 +323,13 @@ async fn hand_over(producer: &Producer, record: &NewRecord, pending: &Arc<Pendin
             Err((error, _)) => error,
         };
         // Here it is this record alone that is judged.
-        let outcome = match error.rdkafka_error_code() {
-            Some(Code::MessageSizeTooLarge | Code::InvalidTopic) => Outcome::Refused(error),
-            _ => Outcome::Retry(error),
+        return match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge | Code::InvalidTopic) => {
+                pending.note(place, Outcome::Refused(error));
+                pending.finish(1);
+                Ok(())
+            }
+            _ => Err(error),
         };
-        pending.note(place, outcome);
-        return pending.finish(1);
     }
 }
