@@ -49,8 +49,8 @@ impl<'a> EncodedWord<'a> {
         })
     }
 
-    /// Whether the bytes, which begin with no encoded word, may be the beginning of one that goes on
-    /// behind them.
+    /// Whether the bytes, which begin with no encoded word, may be the beginning of one that goes
+    /// on behind them.
     pub(crate) fn is_open(bytes: &[u8]) -> bool {
         let Some(rest) = bytes.strip_prefix(b"=?") else {
             return bytes == b"=";

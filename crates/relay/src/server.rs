@@ -59,6 +59,11 @@ const PLACES_OF_A_USER: Part = Part { of: 10, most: 9 };
 const UNFINISHED_BYTES: u64 = 128 * 1024 * 1024;
 /// One user gets half of it at most, and of what others leave.
 const UNFINISHED_OF_A_USER: Part = Part { of: 2, most: 1 };
+/// Memory for records that were taken and wait for the log, of all clients together, in bytes: what
+/// all mail processes send in some seconds in which the log cannot be written.
+const WAITING_BYTES: u64 = 128 * 1024 * 1024;
+/// One user gets half of it at most, and of what others leave.
+const WAITING_OF_A_USER: Part = Part { of: 2, most: 1 };
 /// How long a stop waits for clients to be told what is durable.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -126,11 +131,36 @@ struct Relay {
     /// What users have sent, by user id.
     rates: Rates<u32>,
     unfinished: Shares,
+    waiting: Shares,
     /// `None`: each session is woken for itself.
     gather: Option<Gather>,
     stopping: watch::Sender<bool>,
     trouble_lines: LineLimit,
     accept_lines: LineLimit,
+}
+
+impl Relay {
+    fn new(options: RelayOptions, log: Embedded) -> io::Result<Self> {
+        let peers = Peers::new(&options.allow);
+        let is_gathering = !options.commit_interval.is_zero();
+        let gather = is_gathering.then(|| Gather::start(options.commit_interval, log.clone()));
+        Ok(Self {
+            intake: Intake::new(&options.spill_dir)?,
+            gather: gather.transpose()?,
+            senders: Senders::new(peers.own(), options.bind_user.clone(), options.hello_time),
+            places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
+            rates: Rates::bursting(options.user_rate, options.user_burst),
+            unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
+            waiting: Shares::new(WAITING_BYTES, WAITING_OF_A_USER),
+            options,
+            log,
+            counters: Counters::default(),
+            peers,
+            stopping: watch::Sender::new(false),
+            trouble_lines: LineLimit::default(),
+            accept_lines: LineLimit::default(),
+        })
+    }
 }
 
 /// A running relay.
@@ -146,24 +176,7 @@ impl RelayServer {
         listener: UnixListener,
         log: Embedded,
     ) -> Result<Self, io::Error> {
-        let peers = Peers::new(&options.allow);
-        let is_gathering = !options.commit_interval.is_zero();
-        let gather = is_gathering.then(|| Gather::start(options.commit_interval, log.clone()));
-        let relay = Arc::new(Relay {
-            intake: Intake::new(&options.spill_dir)?,
-            gather: gather.transpose()?,
-            senders: Senders::new(peers.own(), options.bind_user.clone(), options.hello_time),
-            places: Shares::new(options.max_clients as u64, PLACES_OF_A_USER),
-            rates: Rates::bursting(options.user_rate, options.user_burst),
-            unfinished: Shares::new(UNFINISHED_BYTES, UNFINISHED_OF_A_USER),
-            options,
-            log,
-            counters: Counters::default(),
-            peers,
-            stopping: watch::Sender::new(false),
-            trouble_lines: LineLimit::default(),
-            accept_lines: LineLimit::default(),
-        });
+        let relay = Arc::new(Relay::new(options, log)?);
         let mut tasks = JoinSet::new();
         tasks.spawn(run(Arc::clone(&relay), listener));
         Ok(Self {

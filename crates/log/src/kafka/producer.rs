@@ -6,9 +6,9 @@
 //! alone is left out, and counted. After a fatal error of the idempotent producer there is a new
 //! one.
 //!
-//! Records of an append stay in order through every error: librdkafka gets what makes one request to
-//! a partition, and more only when all of that is delivered. With more in its hands it would send
-//! what it has formed meanwhile before what was refused and is handed over again.
+//! Records of an append stay in order through every error: librdkafka gets what makes one request
+//! to a partition, and more only when all of that is delivered. With more in its hands it would
+//! send what it has formed meanwhile before what was refused and is handed over again.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -7,6 +7,7 @@
 
 mod answers;
 mod door;
+mod memory;
 mod rate;
 
 use std::io;
@@ -84,6 +85,12 @@ struct Session<'s> {
     converter: Converter,
     /// The next append.
     batch: Batch,
+    /// What the append that is under way takes in memory.
+    appending_bytes: usize,
+    /// Memory for what waits for the log.
+    waiting: Share<'s>,
+    /// Whether records were left in the inbox because there is no memory for more that waits.
+    lacks_memory: bool,
     /// What the next append is part of, if it is made now.
     together: Option<Arc<Together>>,
     /// Whether the client sends nothing more.
@@ -124,6 +131,9 @@ impl<'s> Session<'s> {
             inbox: Inbox::default(),
             converter: Converter::new("", sender.uid),
             batch: Batch::default(),
+            appending_bytes: 0,
+            waiting: relay.waiting.share(sender.uid),
+            lacks_memory: false,
             together: None,
             is_at_end: false,
             durable: 0,
@@ -147,11 +157,18 @@ impl<'s> Session<'s> {
             if appending.is_none() && self.batch.len() > 0 {
                 appending = Some(self.append(together));
             }
-            if appending.is_none() && (wrong.is_some() || self.is_at_end) {
+            // What has no memory yet is taken all the same: its process may be gone.
+            let is_over = wrong.is_some() || self.is_at_end && !self.lacks_memory;
+            if appending.is_none() && is_over {
                 self.write();
                 return (wrong.unwrap_or(End::Gone), self.outbox);
             }
             let given_back = self.relay.unfinished.given_back();
+            let memory_back = self.relay.waiting.given_back();
+            if wrong.is_none() && self.lacks_memory && self.has_memory() {
+                wrong = self.read_frames().err();
+                continue;
+            }
             let held = self.held_until();
             let wants_more = wrong.is_none()
                 && held.is_none()
@@ -162,11 +179,12 @@ impl<'s> Session<'s> {
                 // It is not the client that is slow.
                 self.unfinished_since = None;
             }
-            let may_read = wants_more && self.has_room();
+            let may_read = wants_more && self.has_room() && !self.lacks_memory;
             self.socket.set_full(!may_read);
             tokio::select! {
                 Some(appended) = finished(&mut appending) => {
                     appending = None;
+                    self.appending_bytes = 0;
                     wrong = self.acknowledge(appended).or(wrong);
                     if wrong.is_none() {
                         // What had no room in the batch before.
@@ -186,6 +204,7 @@ impl<'s> Session<'s> {
                     }
                 }
                 () = given_back, if wants_more && !may_read => {}
+                () = memory_back, if self.lacks_memory && wrong.is_none() => {}
                 () = rate::until(held), if wrong.is_none() => {}
                 () = self.unfinished_too_long(), if wrong.is_none() => {
                     let text = "a frame has not arrived whole in time".to_owned();
@@ -211,38 +230,13 @@ impl<'s> Session<'s> {
         self.batch.bytes() >= self.relay.options.max_client_bytes
     }
 
-    /// Whether a frame that has begun may be read to its end. Its share is taken as a whole: of
-    /// several that have a part each none would ever be whole.
-    fn has_room(&mut self) -> bool {
-        let bytes = self.inbox.frame_bytes();
-        let wanted = if bytes > READ_BYTES { bytes } else { 0 };
-        let has_room = self.unfinished.set(wanted as u64);
-        // A frame that is there waits for the log, and not for the client.
-        if has_room && wanted > 0 && !self.inbox.is_whole() {
-            self.unfinished_since.get_or_insert_with(Instant::now);
-        } else {
-            self.unfinished_since = None;
-        }
-        has_room
-    }
-
-    async fn unfinished_too_long(&self) {
-        match self.unfinished_since {
-            None => std::future::pending().await,
-            Some(since) => {
-                let until = since + self.relay.options.unread_time;
-                tokio::time::sleep_until(until.into()).await;
-            }
-        }
-    }
-
     /// The relay stops: what the client has sent already is taken, its process may be gone.
     fn drain(&mut self) {
         let mut left = DRAINED_BYTES;
         loop {
             let read = self.read();
             left = left.saturating_sub(read);
-            let is_wrong = self.take_frames(usize::MAX).is_err();
+            let is_wrong = self.take_frames(None).is_err();
             if read == 0 || left == 0 || is_wrong || self.is_at_end {
                 return;
             }
@@ -257,7 +251,10 @@ impl<'s> Session<'s> {
         loop {
             self.read();
             self.read_frames()?;
-            let may_go_on = !self.is_at_end && !self.is_full() && self.socket.has_gathered();
+            let may_go_on = !self.is_at_end
+                && !self.is_full()
+                && !self.lacks_memory
+                && self.socket.has_gathered();
             if !may_go_on || self.held_until().is_some() || !self.has_room() {
                 return Ok(());
             }
@@ -284,7 +281,7 @@ impl<'s> Session<'s> {
     /// Takes whole records out of the inbox, within the bound; what was whole before an error stays
     /// taken.
     fn read_frames(&mut self) -> Result<(), End> {
-        let done = self.take_frames(self.relay.options.max_client_bytes);
+        let done = self.take_frames(Some(self.relay.options.max_client_bytes));
         if let Err(End::Refused(_, text)) = &done
             && self.relay.peers.refused.take(self.sender.uid)
         {
@@ -298,10 +295,16 @@ impl<'s> Session<'s> {
         done
     }
 
-    fn take_frames(&mut self, max_bytes: usize) -> Result<(), End> {
+    /// Without `max_bytes` all there is, whatever others have.
+    fn take_frames(&mut self, max_bytes: Option<usize>) -> Result<(), End> {
         let (mut taken, mut taken_bytes) = (0, 0);
+        self.lacks_memory = false;
         let done = loop {
-            if self.batch.bytes() >= max_bytes {
+            if max_bytes.is_some_and(|max| self.batch.bytes() >= max) {
+                break Ok(());
+            }
+            if max_bytes.is_some() && !self.has_memory() {
+                self.lacks_memory = true;
                 break Ok(());
             }
             match self.inbox.next() {
@@ -331,6 +334,7 @@ impl<'s> Session<'s> {
 
     fn append(&mut self, together: Option<Arc<Together>>) -> Appending {
         let batch = std::mem::take(&mut self.batch);
+        self.appending_bytes = batch.bytes();
         let relay = Arc::clone(self.relay);
         Box::pin(async move {
             let records = batch.len();
@@ -363,3 +367,6 @@ fn malformed(error: &wire::WireError, durable: u64) -> End {
     let text = format!("{error} (after {durable} records that are durable)");
     End::Refused(Refusal::Malformed, text)
 }
+
+#[cfg(test)]
+mod tests;
