@@ -36,7 +36,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use gather::Gather;
-use intake::Intake;
+use intake::{Intake, Look};
 use peers::Peers;
 use senders::Senders;
 use shares::{Part, Shares};
@@ -256,7 +256,7 @@ fn is_answered(path: &Path) -> io::Result<bool> {
 async fn run(relay: Arc<Relay>, listener: UnixListener) {
     announce_topics(&relay).await;
     intake::take_back(&relay).await;
-    intake::take_all(&relay).await;
+    intake::take_all(&relay, Look::First).await;
     let mut stopping = relay.stopping.subscribe();
     let mut clients = JoinSet::new();
     let scanning = tokio::spawn(scan(Arc::clone(&relay)));
@@ -314,7 +314,7 @@ async fn scan(relay: Arc<Relay>) {
             () = tokio::time::sleep(relay.intake.next_look(relay.options.spill_interval)) => {}
             () = stopped(&mut stopping) => return,
         }
-        intake::take_all(&relay).await;
+        intake::take_all(&relay, Look::Later).await;
     }
 }
 

@@ -19,7 +19,7 @@ mod pace;
 mod scan;
 mod telling;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -36,13 +36,13 @@ use super::batch::Rejections;
 use super::{Relay, stopped};
 use claims::Claims;
 use conclude::conclude;
-use file::{Ending, Slice};
+use file::{Changed, Ending, Slice};
 use kept::{Kept, keep};
-use pace::{Pace, charge, held_until};
+use pace::{Pace, charge, charge_in_vain, held_until};
 use telling::{failed, refuse, reject};
 
 pub(super) use kept::take_back;
-pub(super) use scan::take_all;
+pub(super) use scan::{Look, take_all};
 
 /// Sticky, the relay's group, everybody may make files and nobody may look.
 const DIRECTORY_MODE: u32 = 0o3733;
@@ -62,8 +62,9 @@ pub(super) struct Intake {
     is_more_aside: AtomicBool,
     /// How far files are taken in, by name; read from the log once.
     marks: OnceCell<Mutex<HashMap<String, u64>>>,
-    /// Files that were refused, by inode: counted once each, bounded by what is in the directory.
-    refused: Mutex<HashSet<u64>>,
+    /// Files that were refused, by inode, and the state that they need not be opened again in:
+    /// counted once each, bounded by what is in the directory.
+    refused: Mutex<HashMap<u64, Option<Changed>>>,
     /// Records that were left out of files whose clients have not been told yet, by name.
     rejections: Mutex<HashMap<String, Rejections>>,
     kept: Mutex<Kept>,
@@ -78,6 +79,8 @@ pub(super) struct Intake {
 pub(super) enum Taken {
     /// All that was in it when it was looked at is in the log.
     All,
+    /// The file was complete, and had nothing.
+    Nothing,
     /// Left as it is until somebody changes something.
     Refused {
         reason: String,
@@ -160,7 +163,7 @@ impl Intake {
         self.pace.next_look(interval, Instant::now())
     }
 
-    fn refused(&self) -> MutexGuard<'_, HashSet<u64>> {
+    fn refused(&self) -> MutexGuard<'_, HashMap<u64, Option<Changed>>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -186,6 +189,7 @@ async fn take_file(
     when_held: WhenHeld,
 ) -> Taken {
     let mut goal = None;
+    let mut has_records = false;
     loop {
         while let Some(until) = owner.and_then(|uid| held_until(relay, uid)) {
             match when_held {
@@ -204,11 +208,13 @@ async fn take_file(
             }
         };
         goal = Some(slice.goal);
+        has_records |= slice.end > slice.begin;
         match slice.ending.take() {
             None => {}
             Some(Ending::Gone | Ending::Live) => return Taken::All,
             Some(Ending::Refused { reason, is_owner }) => {
-                refuse(relay, name, (slice.inode, slice.owner), &reason);
+                charge_in_vain(relay, owner);
+                refuse(relay, name, &slice, &reason);
                 return Taken::Refused { reason, is_owner };
             }
             // All of it is in the log, whether it can be removed or not.
@@ -216,7 +222,11 @@ async fn take_file(
                 if let Err(error) = conclude(relay, name, &slice, ending).await {
                     failed(relay, &error, name);
                 }
-                return Taken::All;
+                if has_records {
+                    return Taken::All;
+                }
+                charge_in_vain(relay, owner);
+                return Taken::Nothing;
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
@@ -263,4 +263,39 @@ async fn a_client_that_names_what_is_no_name_is_refused_and_reads_nothing() {
         );
     }
     host.arrived(0).await;
+}
+
+/// Whatever number of files is there: the client does not wait for the search to come to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_user_who_may_not_send_keep_no_client_waiting_for_a_relay_that_starts() {
+    const FILES: u64 = 100;
+    if fs::metadata("/proc/self").expect("proc").uid() != 0 {
+        println!("*** not root: files of another user could not be tried");
+        return;
+    }
+    let mut host = Host::new();
+    host.make_spill_dir();
+    for number in 0..FILES {
+        let path = host.spill_dir().join(format!("{FIRST}{number}.spill"));
+        proper(&path, "mallory", 1);
+        chown(path, Some(10_001), None).expect("given away");
+    }
+    // The search comes to them when it has looked for long.
+    host.options.spill_interval = Duration::from_hours(1);
+    host.start();
+    let mut client = host.client();
+    send(&mut client, "alice", 0..1);
+    check_unhindered("files of another user", client);
+    check_in_order(&host.arrived(1).await);
+    assert_eq!(host.relay().stats().spill_refused, 0, "not opened yet");
+    host.stop().await;
+    host.options.spill_interval = Duration::from_millis(50);
+    host.start();
+    let refused = async {
+        while host.relay().stats().spill_refused < FILES {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await;
+    assert!(refused.is_ok(), "{:?}", host.relay().stats());
 }

@@ -1,9 +1,10 @@
 //! A slice of one spill file: as much as one append takes.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovecast_log::NewRecord;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -22,6 +23,21 @@ const SLICE_BYTES: u64 = 1024 * 1024;
 /// Bits of a mode: its group may write, or everybody.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// When a file was changed last, its mode, its owner and its names included: seconds and
+/// nanoseconds.
+pub(super) type Changed = (i64, i64);
+
+pub(super) fn changed(there: &Metadata) -> Changed {
+    (there.ctime(), there.ctime_nsec())
+}
+
+/// When a file was changed last; `None`: so lately that the next change could have the same time.
+fn settled(there: &Metadata) -> Option<Changed> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    (there.ctime() + 1 < now).then(|| changed(there))
+}
+
 /// Whole records of a file, and where they are.
 #[derive(Default)]
 pub(super) struct Slice {
@@ -36,6 +52,8 @@ pub(super) struct Slice {
     pub(super) length: u64,
     /// Whose file it is; `None`: nobody knows.
     pub(super) owner: Option<u32>,
+    /// The state of the file that it is refused in, and need not be looked at again in.
+    pub(super) refused_in: Option<Changed>,
     /// Records that are left out for good.
     pub(super) rejections: Rejections,
     /// Records that the configuration refuses: their file is kept.
@@ -103,6 +121,7 @@ pub(super) fn read_slice(
     slice.inode = there.ino();
     slice.owner = Some(there.uid());
     if let Some(refused) = refusal(relay, &there) {
+        slice.refused_in = settled(&there);
         slice.ending = Some(refused);
         return Ok(slice);
     }
@@ -118,6 +137,7 @@ pub(super) fn read_slice(
     slice.length = there.len();
     slice.goal = goal.unwrap_or(there.len());
     if let Some(refused) = refusal(relay, &there) {
+        slice.refused_in = settled(&there);
         slice.ending = Some(refused);
         return Ok(slice);
     }
@@ -186,7 +206,7 @@ fn why_not(error: Errno) -> io::Result<Ending> {
     }
 }
 
-fn refusal(relay: &Relay, there: &std::fs::Metadata) -> Option<Ending> {
+fn refusal(relay: &Relay, there: &Metadata) -> Option<Ending> {
     if !there.is_file() {
         return Some(Ending::refused("no regular file"));
     }

@@ -14,6 +14,8 @@ use crate::server::Relay;
 /// The least time from one look at the spill directory to an earlier one than configured, because
 /// a user has waited long enough.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+/// What a file without records counts, in records: about the work that it is.
+const FILE_RECORDS: u64 = 1;
 /// How long a turn that nobody has taken is remembered: the file has gone, or another look at the
 /// directory comes.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -80,6 +82,13 @@ pub(super) fn charge(relay: &Relay, uid: u32, spent: (u64, u64)) {
             bytes_per_second = limits.bytes,
             "a user spills more than [quota] allows: its spill files are taken in more slowly"
         );
+    }
+}
+
+/// Counts a file that had nothing for its user: it was opened all the same.
+pub(super) fn charge_in_vain(relay: &Relay, owner: Option<u32>) {
+    if let Some(uid) = owner {
+        charge(relay, uid, (FILE_RECORDS, 0));
     }
 }
 

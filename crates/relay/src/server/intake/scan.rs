@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirEntry};
 use std::io;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
 
 use super::aside::{Removed, trim};
+use super::file::{Changed, Slice, changed};
 use super::telling::{failed, refuse};
-use super::{IntakeError, MARK_PREFIX, Taken, WhenHeld, owner_of, take_file};
+use super::{IntakeError, MARK_PREFIX, Taken, WhenHeld, take_file};
 use crate::server::Relay;
 use crate::spill::{SUFFIX, is_name};
 
@@ -22,11 +23,31 @@ const FORGOTTEN_AT_A_TIME: usize = 500;
 /// Users whose files are taken in side by side, a slice of each in turn.
 const USERS_AT_A_TIME: usize = 64;
 
+/// Files of a user that are opened in vain before clients are heard: some are honest, torn by a
+/// power cut, and whoever leaves very many must not keep mail processes waiting.
+const FIRST_IN_VAIN: usize = 1000;
+
+/// How the spill directory is looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Look {
+    /// Before any client is heard: files of users who may send, and of each user as long as there
+    /// is something in them. The rest is left to the next look.
+    First,
+    /// While clients are heard.
+    Later,
+}
+
 /// Takes in all files, those of a user in the order of their names; those that cannot be, and those
 /// of users who have sent too much, are left for the next time.
-pub(in crate::server) async fn take_all(relay: &Arc<Relay>) {
+pub(in crate::server) async fn take_all(relay: &Arc<Relay>, look: Look) {
     let listing = Arc::clone(relay);
-    let listed = tokio::task::spawn_blocking(move || list(&listing.intake.dir)).await;
+    let listed = tokio::task::spawn_blocking(move || {
+        let is_refused = |inode: u64, state: Changed| {
+            listing.intake.refused().get(&inode).copied().flatten() == Some(state)
+        };
+        list(&listing.intake.dir, is_refused)
+    });
+    let listed = listed.await;
     let Listed {
         names,
         others,
@@ -48,24 +69,30 @@ pub(in crate::server) async fn take_all(relay: &Arc<Relay>) {
         .chain(&others)
         .map(|(_, inode)| *inode)
         .collect();
-    relay.intake.refused().retain(|inode| there.contains(inode));
+    relay
+        .intake
+        .refused()
+        .retain(|inode, _| there.contains(inode));
     let is_there = |name: &String| names.binary_search_by(|(there, _)| there.cmp(name)).is_ok();
     relay.intake.rejections().retain(|name, _| is_there(name));
     relay.intake.kept().retain(is_there);
     for (name, inode) in others {
-        refuse(
-            relay,
-            &name,
-            (inode, None),
-            "its name is none of a spill file",
-        );
+        let file = Slice {
+            inode,
+            ..Slice::default()
+        };
+        refuse(relay, &name, &file, "its name is none of a spill file");
     }
     let mut taking = JoinSet::new();
     for (owner, names) in of_users {
+        let may_send = owner.is_none_or(|uid| relay.peers.may_send(uid));
+        if look == Look::First && !may_send {
+            continue;
+        }
         if taking.len() >= USERS_AT_A_TIME {
             tell_panic(taking.join_next().await);
         }
-        taking.spawn(take_of_user(Arc::clone(relay), owner, names));
+        taking.spawn(take_of_user(Arc::clone(relay), owner, names, look));
     }
     while let Some(taken) = taking.join_next().await {
         tell_panic(Some(taken));
@@ -97,15 +124,22 @@ fn tell_panic(taken: Option<Result<(), tokio::task::JoinError>>) {
 }
 
 /// Takes in the files of one user, as far as it may send. No later file overtakes one that waits.
-async fn take_of_user(relay: Arc<Relay>, owner: Option<u32>, names: Vec<String>) {
+async fn take_of_user(relay: Arc<Relay>, owner: Option<u32>, names: Vec<String>, look: Look) {
+    let mut in_vain = 0;
     for name in names {
         if *relay.stopping.borrow() {
             return;
         }
         // Whoever has it takes it in.
-        if let Some(_claim) = relay.intake.claims.try_claim(&name)
-            && take_file(&relay, &name, owner, WhenHeld::Leave).await == Taken::Held
-        {
+        let Some(_claim) = relay.intake.claims.try_claim(&name) else {
+            continue;
+        };
+        match take_file(&relay, &name, owner, WhenHeld::Leave).await {
+            Taken::Held => return,
+            Taken::Refused { .. } | Taken::Nothing => in_vain += 1,
+            Taken::All | Taken::NotNow => {}
+        }
+        if look == Look::First && in_vain >= FIRST_IN_VAIN {
             return;
         }
     }
@@ -132,11 +166,11 @@ struct Listed {
     names: Vec<(String, u64)>,
     /// With the suffix of a spill file, and not made by a client.
     others: Vec<(String, u64)>,
-    /// The names by the users whose files they are.
+    /// The names by the users whose files they are, without those that are refused as they are.
     of_users: BTreeMap<Option<u32>, Vec<String>>,
 }
 
-fn list(dir: &Path) -> io::Result<Listed> {
+fn list(dir: &Path, is_refused: impl Fn(u64, Changed) -> bool) -> io::Result<Listed> {
     let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<DirEntry>>>()?;
     let mut names: Vec<(String, u64)> = entries
         .iter()
@@ -152,7 +186,12 @@ fn list(dir: &Path) -> io::Result<Listed> {
     let (names, others): (Vec<_>, _) = names.into_iter().partition(|(name, _)| is_name(name));
     let mut of_users: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for (name, _) in &names {
-        let owner = owner_of(&dir.join(name));
+        let there = fs::symlink_metadata(dir.join(name)).ok();
+        let is_known = |there: &fs::Metadata| is_refused(there.ino(), changed(there));
+        if there.as_ref().is_some_and(is_known) {
+            continue;
+        }
+        let owner = there.map(|there| there.uid());
         of_users.entry(owner).or_default().push(name.clone());
     }
     Ok(Listed {
@@ -189,4 +228,33 @@ async fn forget_marks(relay: &Arc<Relay>) -> Result<(), IntakeError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_refused_as_it_is_is_not_opened_again_until_it_changes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.spill");
+        fs::write(&path, "nonsense").expect("a file");
+        let there = fs::symlink_metadata(&path).expect("its state");
+        let refused = (there.ino(), changed(&there));
+        let opened = || {
+            let is_refused = |inode: u64, state: Changed| (inode, state) == refused;
+            let listed = list(dir.path(), is_refused).expect("a list");
+            assert_eq!(listed.names.len(), 1, "it is there all the time");
+            listed.of_users.len()
+        };
+        assert_eq!(opened(), 0);
+        // Time has to be another one than that of the file.
+        while changed(&fs::symlink_metadata(&path).expect("its state")) == refused.1 {
+            let mode = fs::Permissions::from_mode(0o640);
+            fs::set_permissions(&path, mode).expect("its own");
+        }
+        assert_eq!(opened(), 1);
+    }
 }

@@ -26,8 +26,10 @@ impl Intake {
 }
 
 /// Counts a file that is not taken in; tells of one a minute and user.
-pub(super) fn refuse(relay: &Relay, name: &str, (inode, owner): (u64, Option<u32>), reason: &str) {
-    if !relay.intake.refused().insert(inode) {
+pub(super) fn refuse(relay: &Relay, name: &str, slice: &Slice, reason: &str) {
+    let (inode, owner) = (slice.inode, slice.owner);
+    let before = relay.intake.refused().insert(inode, slice.refused_in);
+    if before.is_some() {
         return;
     }
     let counter = &relay.counters.spill_refused;

@@ -147,7 +147,7 @@ fn no_hello() -> End {
 /// A client is heard when all of the spill file that it names is in the log.
 fn turn_away(taken: Taken) -> Result<(), End> {
     let (refusal, text) = match taken {
-        Taken::All => return Ok(()),
+        Taken::All | Taken::Nothing => return Ok(()),
         Taken::Refused { reason, is_owner } => {
             let refusal = if is_owner {
                 Refusal::Peer
