@@ -255,7 +255,7 @@ impl Embedded {
             let done = shared.pool.with(&shared.store, |connection| {
                 query(connection).map_err(|error| shared.store.error("read", &error))
             });
-            done.map_err(|error| error.into_log(&shared.store.path))
+            done.map_err(|error| shared.report(error))
         });
         read.await.map_err(|_| LogError::Closed)?
     }

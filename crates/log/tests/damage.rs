@@ -251,6 +251,55 @@ async fn a_rescue_that_was_interrupted_is_begun_anew_or_finished() {
     assert!(!unfinished.exists());
 }
 
+/// Records of many pages each, of which one page in the middle is overwritten that only who reads
+/// or removes that record comes to.
+#[tokio::test]
+async fn damage_that_only_retention_meets_is_seen_to_and_old_records_go() {
+    const LETTERS: [u8; 10] = *b"abcdefghij";
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    for letter in LETTERS {
+        let large = NewRecord {
+            value: vec![letter; 20_000].into(),
+            id: None,
+            ..record(0)
+        };
+        log.append(vec![large]).await.expect("room");
+    }
+    log.close().await;
+    drop(log);
+    let path = dir.path().join("log.db");
+    let mut bytes = fs::read(&path).expect("the file");
+    let mut pages = bytes.chunks_mut(4096);
+    let is_of_middle = |page: &[u8]| page[4..].iter().all(|byte| *byte == LETTERS[5]);
+    let page = pages.find(|page| is_of_middle(page)).expect("a page");
+    // Where the next page of the record is.
+    page[..4].fill(0xff);
+    fs::write(&path, bytes).expect("the file");
+    let options = EmbeddedOptions {
+        retention_bytes: Some(50_000),
+        ..options()
+    };
+    let log = Embedded::open(dir.path(), &options).expect("the log opens");
+    let removed = async {
+        loop {
+            let topics = log.topics().await.expect("topics");
+            if topics[0].partitions[0].begin > 5 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let removed = tokio::time::timeout(Duration::from_mins(2), removed).await;
+    assert!(removed.is_ok(), "{:?}", log.stats());
+    assert!(log.stats().retention_errors > 0);
+    let mut files = fs::read_dir(dir.path()).expect("the directory");
+    assert!(files.any(|file| {
+        let name = file.expect("a file").file_name();
+        name.to_string_lossy().starts_with("log.db.damaged-")
+    }));
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_log_is_not_touched() {
     let dir = tempfile::tempdir().expect("a directory");

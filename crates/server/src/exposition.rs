@@ -224,6 +224,11 @@ fn log(out: &mut Exposition, log: &EmbeddedStats) {
             log.errors,
         ),
         (
+            "dovecast_log_retention_errors_total",
+            "Times that old records could not be removed.",
+            log.retention_errors,
+        ),
+        (
             "dovecast_log_damaged_batches_total",
             "Batches of records found damaged.",
             log.damaged,

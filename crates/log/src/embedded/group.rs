@@ -339,7 +339,7 @@ async fn committed(shared: &Shared, group: &str, topic: &Arc<Topic>) -> Result<V
             }
             Ok(all)
         });
-        done.map_err(|error| error.into_log(&shared.store.path))
+        done.map_err(|error| shared.report(error))
     });
     read.await.map_err(|_| LogError::Closed)?
 }

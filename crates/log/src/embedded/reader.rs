@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
@@ -39,10 +39,9 @@ pub(super) async fn fetch(
                 .map_err(|error| shared.store.error("read", &error))
         });
         match done {
-            Err(StoreError::Damaged(reason)) => {
+            Err(error @ StoreError::Damaged(_)) => {
                 // The writer saves what can be saved, and then wakes the readers.
-                let mut damage = shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
-                damage.get_or_insert(reason);
+                shared.report(error);
                 Ok(None)
             }
             Ok(fetched) => Ok(Some(fetched)),
@@ -340,7 +339,7 @@ pub(super) async fn begin_at(
                 .collect::<rusqlite::Result<Vec<u64>>>()
                 .map_err(|error| shared.store.error("search", &error))
         });
-        done.map_err(|error| error.into_log(&shared.store.path))
+        done.map_err(|error| shared.report(error))
     });
     search.await.map_err(|_| LogError::Closed)?
 }

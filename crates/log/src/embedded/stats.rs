@@ -18,6 +18,7 @@ pub(super) struct Counters {
     pub(super) duplicates: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) damaged: AtomicU64,
+    pub(super) retention_errors: AtomicU64,
     pub(super) removed: AtomicU64,
     pub(super) removed_unread: AtomicU64,
     pub(super) commit_us: Histogram,
@@ -39,6 +40,7 @@ impl Counters {
             duplicates: load(&self.duplicates),
             errors: load(&self.errors),
             damaged: load(&self.damaged),
+            retention_errors: load(&self.retention_errors),
             removed: load(&self.removed),
             removed_unread: load(&self.removed_unread),
             commit_buckets: std::array::from_fn(|i| load(&self.commit_us.buckets[i])),
@@ -77,6 +79,8 @@ pub struct EmbeddedStats {
     pub errors: u64,
     /// Batches that were found damaged.
     pub damaged: u64,
+    /// Times that old records could not be removed.
+    pub retention_errors: u64,
     /// Records that retention has removed.
     pub removed: u64,
     /// Records among them that a consumer group had not read.

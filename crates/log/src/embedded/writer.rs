@@ -6,10 +6,11 @@
 
 mod checkpoint;
 mod creation;
+mod damage;
 mod removal;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -81,8 +82,7 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     /// Changes after each commit.
     pub(super) commits: watch::Sender<u64>,
-    /// What a reader has found to be wrong with the file; the writer looks at it about once a
-    /// second.
+    /// What was found to be wrong with the file; the writer looks at it about once a second.
     pub(super) damage: Arc<Mutex<Option<String>>>,
     pub(super) gathering: Arc<Gathering>,
 }
@@ -151,23 +151,6 @@ impl Writer {
         salvage::salvage(&self.shared, &reason, self.next_partition_id)?;
         self.shared.topics.clear();
         self.load()
-    }
-
-    fn heal_if_told(&mut self) {
-        let damage = self
-            .shared
-            .damage
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(reason) = damage else {
-            return;
-        };
-        if let Err(error) = self.heal(StoreError::Damaged(reason)) {
-            let error = error.into_log(&self.shared.store.path);
-            tracing::error!(%error, "the damaged log could not be saved");
-        }
-        self.shared.commits.send_modify(|commits| *commits += 1);
     }
 
     /// Works until it is told to close.
@@ -378,7 +361,9 @@ impl Writer {
                 }
             }
             Err(error) => {
-                let error = error.into_log(&self.shared.store.path);
+                let error = self.shared.report(error);
+                let counters = &self.shared.counters;
+                counters.retention_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "old records could not be removed");
             }
         }

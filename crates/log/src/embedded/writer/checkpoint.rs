@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Writer;
+use crate::LogError;
 use crate::embedded::store::Store;
 
 /// How long what was removed may stay in the write-ahead file of a log that is never idle: half of
@@ -52,9 +53,16 @@ impl Writer {
             Ok(()) => self.unchecked_bytes = 0,
             // Nothing is lost: it stays in the WAL, and the next checkpoint tries again.
             Err(error) => {
+                let error = self.reported(&error);
                 tracing::warn!(%error, "the log's write-ahead file could not be checkpointed");
             }
         }
+    }
+
+    /// The error of a checkpoint; damage that only a checkpoint meets is seen to as well.
+    fn reported(&self, error: &rusqlite::Error) -> LogError {
+        let shared = &self.shared;
+        shared.report(shared.store.error("checkpoint", error))
     }
 
     /// Empties the write-ahead file of what was removed, unless somebody reads.
@@ -64,6 +72,7 @@ impl Writer {
         };
         let is_busy = Store::truncate(connection);
         if let Err(error) = &is_busy {
+            let error = self.reported(error);
             tracing::warn!(%error, "the log's write-ahead file could not be emptied");
         }
         let is_done = is_busy.is_ok_and(|is_busy| !is_busy);

@@ -48,15 +48,13 @@ impl Writer {
 
     /// Makes one step, and answers.
     fn remove_topic(&mut self, asked: RemoveTopic) {
-        let path = self.shared.store.path.clone();
         let done = self.remove_some(&asked.name);
         if let Err(error) = &done {
             tracing::warn!(?error, topic = asked.name, "a topic could not be removed");
         }
         // Whoever has gone meanwhile needs no answer.
-        let _ = asked
-            .reply
-            .send(done.map_err(|error| error.into_log(&path)));
+        let done = done.map_err(|error| self.shared.report(error));
+        let _ = asked.reply.send(done);
         self.shared.commits.send_modify(|commits| *commits += 1);
     }
 
