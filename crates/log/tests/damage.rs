@@ -244,10 +244,18 @@ async fn a_rescue_that_was_interrupted_is_begun_anew_or_finished() {
     assert!(!unfinished.exists());
     log.close().await;
     drop(log);
-    // After it: the new one is complete.
+    // After it: the new one is complete. What was written ahead to the damaged one is there still.
     fs::rename(&file, &unfinished).expect("renamed");
+    let other_dir = tempfile::tempdir().expect("a directory");
+    let other = Embedded::open(other_dir.path(), &options()).expect("a log");
+    other.append(vec![record(77)]).await.expect("room");
+    let ahead = dir.path().join("log.db-wal");
+    fs::copy(other_dir.path().join("log.db-wal"), &ahead).expect("it is not empty");
+    assert!(fs::metadata(&ahead).expect("a file").len() > 0);
     let log = Embedded::open(dir.path(), &options()).expect("the log opens");
-    assert_eq!(read_all(&log).await.0.len(), 10);
+    let (records, damage) = read_all(&log).await;
+    check_intact(&records);
+    assert_eq!((records.len(), damage.len()), (10, 0), "{damage:?}");
     assert!(!unfinished.exists());
 }
 

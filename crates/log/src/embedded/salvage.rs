@@ -92,6 +92,8 @@ fn save(shared: &Shared, unfinished: &Store, next_partition_id: u64) -> Result<S
 pub(super) fn finish_or_forget(path: &Path) -> std::io::Result<()> {
     let unfinished = with_suffix(path, UNFINISHED);
     if !path.exists() && unfinished.exists() {
+        // SQLite would play the write-ahead file of the damaged one into the new one.
+        move_beside(path, &aside_name(path))?;
         return fs::rename(unfinished, path);
     }
     remove_unfinished(path)
@@ -109,17 +111,26 @@ fn remove_unfinished(path: &Path) -> std::io::Result<()> {
 }
 
 fn put_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let name = format!("{FILE}.damaged-{}", crate::now_ms());
-    let aside = path.with_file_name(name);
+    let aside = aside_name(path);
+    // First, as it is worth nothing without what is beside it.
     fs::rename(path, &aside)?;
+    move_beside(path, &aside)?;
+    Ok(aside)
+}
+
+fn aside_name(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{FILE}.damaged-{}", crate::now_ms()))
+}
+
+/// Gives what SQLite keeps beside a file the name of another one.
+fn move_beside(path: &Path, other: &Path) -> std::io::Result<()> {
     for suffix in BESIDE {
-        let (from, to) = (with_suffix(path, suffix), with_suffix(&aside, suffix));
-        match fs::rename(&from, &to) {
+        match fs::rename(with_suffix(path, suffix), with_suffix(other, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    Ok(aside)
+    Ok(())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
