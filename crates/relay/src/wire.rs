@@ -72,8 +72,8 @@ pub struct Hello<'a> {
     pub host: &'a str,
     /// What it is, for the log: `imap`, `lmtp`...
     pub program: &'a str,
-    /// Name of the spill file that it has written and closed; its records come before those of this
-    /// connection. Empty: none.
+    /// Name of the spill file that no relay has confirmed yet, open and locked perhaps; its records
+    /// come before those of this connection. Empty: none.
     pub spill: &'a str,
 }
 
@@ -85,9 +85,9 @@ pub enum Refusal {
     Peer = 1,
     /// Another version of the protocol.
     Version = 2,
-    /// A frame could not be read.
+    /// What came is no frame, or none that has to come; in version 1 also a record is not taken.
     Malformed = 3,
-    /// There are too many clients already.
+    /// There are too many clients, a frame comes too slowly, or the spill file has to wait.
     Busy = 4,
     /// The relay is being stopped.
     Stopping = 5,

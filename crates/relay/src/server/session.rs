@@ -207,8 +207,9 @@ impl<'s> Session<'s> {
                 () = memory_back, if self.lacks_memory && wrong.is_none() => {}
                 () = rate::until(held), if wrong.is_none() => {}
                 () = self.unfinished_too_long(), if wrong.is_none() => {
+                    // Nothing is wrong with what was sent: a busy host may do better in a moment.
                     let text = "a frame has not arrived whole in time".to_owned();
-                    wrong = Some(End::Refused(Refusal::Malformed, text));
+                    wrong = Some(End::Refused(Refusal::Busy, text));
                 }
                 () = self.stuck_too_long() => {
                     self.relay.counters.unread.fetch_add(1, Ordering::Relaxed);

@@ -46,7 +46,8 @@ counters! {
     accepted,
     /// Clients whose user may not send.
     refused_peers,
-    /// Clients that were too many.
+    /// Clients that were too many, or sent a frame too slowly, or whose spill file or name could
+    /// not be looked at just then.
     refused_busy,
     /// Clients of another version of the protocol.
     refused_version,

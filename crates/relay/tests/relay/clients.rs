@@ -197,6 +197,23 @@ async fn who_says_nothing_is_sent_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_comes_too_slowly_is_to_be_sent_again_soon() {
+    let mut host = Host::new();
+    host.options.unread_time = Duration::from_millis(100);
+    host.start();
+    let mut stream = host.connect();
+    let frame = [&hello("")[..], &100_000_u32.to_le_bytes(), b"\x02"].concat();
+    stream.write_all(&frame).expect("the relay reads");
+    let said = read_to_end(stream);
+    let (_, welcome) = wire::read_frame(&said).expect("a frame").expect("whole");
+    let Ok(Some((Frame::Refused { reason, text }, _))) = wire::read_frame(&said[welcome..]) else {
+        panic!("no refusal: {said:?}");
+    };
+    assert_eq!(reason, Some(Refusal::Busy), "{text}");
+    assert_eq!(host.relay().stats().malformed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_never_reads_acknowledgements_is_cut_off_and_its_records_are_kept() {
     let mut host = Host::new();
     host.options.unread_time = Duration::from_millis(200);
