@@ -39,10 +39,24 @@ impl Since {
         if is_fresh {
             return None;
         }
-        self.0 = Some(now);
+        self.set(topic, now)
+    }
+
+    /// The mark to write before an append while something is in doubt: one that was written when
+    /// the clock was ahead would be later than what is shipped now.
+    pub(super) fn lower(&mut self, topic: &str) -> Option<Mark> {
+        let now = now_ms();
+        if self.0.is_none_or(|since| since <= now) {
+            return None;
+        }
+        self.set(topic, now)
+    }
+
+    fn set(&mut self, topic: &str, time_ms: i64) -> Option<Mark> {
+        self.0 = Some(time_ms);
         Some(Mark {
             name: name(topic),
-            value: u64::try_from(now).ok()?,
+            value: u64::try_from(time_ms).ok()?,
         })
     }
 }
@@ -67,6 +81,19 @@ mod tests {
             let mut since = Since(since);
             assert_eq!(since.renew("t").is_some(), is_renewed, "{since:?}");
             assert!(since.time_ms().is_some_and(|time| time <= now_ms()));
+        }
+    }
+    #[test]
+    fn a_mark_is_lowered_only_where_it_is_in_the_future() {
+        let now = now_ms();
+        for (since, is_lowered) in [
+            (None, false),
+            (Some(now - INTERVAL_MS - 1), false),
+            (Some(now + INTERVAL_MS), true),
+        ] {
+            let mut since = Since(since);
+            assert_eq!(since.lower("t").is_some(), is_lowered, "{since:?}");
+            assert!(since.time_ms().is_none_or(|time| time <= now_ms()));
         }
     }
 }

@@ -181,10 +181,12 @@ impl<L: Log + Clone> Work<L> {
             Some(doubtful) => doubtful.contains_any(&records),
             None => true,
         };
+        let mark = if !is_doubtful && self.uncommitted.is_empty() {
+            self.since.renew(&self.topic)
+        } else {
+            self.since.lower(&self.topic)
+        };
         let look_up = is_doubtful.then(|| LookUp::of(&records, self.since.time_ms()));
-        let mark = (!is_doubtful && self.uncommitted.is_empty())
-            .then(|| self.since.renew(&self.topic))
-            .flatten();
         let (spool, target) = (self.spool.clone(), self.target.clone());
         let mut retry = Retry::new(&self.counters, self.letters.as_ref(), stopping);
         Box::pin(async move {

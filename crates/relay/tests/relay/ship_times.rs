@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_event::UnixMillis;
-use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+use dovecast_log::embedded::{Embedded, EmbeddedOptions, Mark};
 use dovecast_log::{
     Appended, GroupStatus, Header, Log, LogError, NewRecord, Position, Reader, Record, StartAt,
     TopicStatus, now_ms,
@@ -162,4 +162,42 @@ async fn an_old_backlog_has_the_time_of_shipping_and_its_own_time_in_a_header_an
         !asked.is_empty() && asked.iter().all(|time_ms| *time_ms > begin - DAY_MS),
         "what was shipped today was looked for from {asked:?} on, and this began at {begin}"
     );
+}
+
+/// A shipper that was killed when its clock was ahead, one that is killed with the right clock, and
+/// the next one.
+#[tokio::test]
+async fn what_is_shipped_after_the_clock_was_ahead_is_found_in_the_target() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = EmbeddedOptions {
+        retain_for_group: Some("kafka".to_owned()),
+        ..EmbeddedOptions::default()
+    };
+    let spool = Embedded::open(&dir.path().join("spool"), &options).expect("a spool");
+    let log = Embedded::open(&dir.path().join("target"), &EmbeddedOptions::default());
+    let mut target = Target {
+        log: log.expect("a target"),
+        answers: false,
+        asked: Arc::default(),
+    };
+    let ahead = Mark {
+        name: "shipped t".to_owned(),
+        value: u64::try_from(now_ms() + DAY_MS / 24).expect("after 1970"),
+    };
+    let records = (0..RECORDS).map(|number| record(number, now_ms()));
+    spool
+        .append_marked(records.collect(), ahead)
+        .await
+        .expect("room");
+    let shipper = Shipper::start(&spool, target.clone(), &ShipOptions::default());
+    read(&target.log, RECORDS).await;
+    drop(shipper);
+
+    target.answers = true;
+    let shipper = Shipper::start(&spool, target.clone(), &ShipOptions::default());
+    committed(&spool).await;
+    assert_eq!(shipper.stats().known, RECORDS as u64);
+    shipper.stop().await;
+    let records = read(&target.log, RECORDS).await;
+    assert_eq!(records.len(), RECORDS, "some are there twice");
 }
