@@ -17,6 +17,7 @@ mod queue;
 mod reader;
 mod retention;
 mod salvage;
+mod start;
 mod stats;
 mod store;
 mod threads;
@@ -323,7 +324,7 @@ impl Log for Embedded {
 
     async fn positions(&self, topic: &str, start: StartAt) -> Result<Vec<u64>, LogError> {
         match self.handle.shared.topics.get(topic) {
-            Some(topic) => reader::begin_at(&self.handle.shared, &topic, start).await,
+            Some(topic) => start::begin_at(&self.handle.shared, &topic, start).await,
             None => Ok(Vec::new()),
         }
     }

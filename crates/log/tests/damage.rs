@@ -259,6 +259,31 @@ async fn a_rescue_that_was_interrupted_is_begun_anew_or_finished() {
     assert!(!unfinished.exists());
 }
 
+/// Another connection removes as retention does: the log has not told its readers of it yet.
+#[tokio::test]
+async fn what_retention_removes_while_it_is_read_is_expired_and_not_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path(), 10).await;
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    let sqlite = rusqlite::Connection::open(dir.path().join("log.db")).expect("the file");
+    sqlite
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             DELETE FROM batch WHERE key < 6;
+             UPDATE partition SET begin = 6;
+             COMMIT",
+        )
+        .expect("removed");
+    let (records, errors) = read_all(&log).await;
+    check_intact(&records);
+    assert_eq!(records.len(), 4);
+    let [LogError::Expired { offsets, .. }] = &errors[..] else {
+        panic!("{errors:?}");
+    };
+    assert_eq!(*offsets, 0..6);
+    assert_eq!(log.stats().damaged, 0);
+}
+
 /// Records of many pages each, of which one page in the middle is overwritten that only who reads
 /// or removes that record comes to.
 #[tokio::test]

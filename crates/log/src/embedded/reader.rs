@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
 use super::batch;
+use super::start::begin_at;
 use super::store::{StoreError, key, unkey};
 use super::topics::{Partition, Topic};
 use super::writer::Shared;
@@ -21,6 +22,9 @@ pub(super) struct Fetched {
     pub(super) next: u64,
     /// What is damaged before `next`; there are no records then.
     pub(super) damage: Option<(Range<u64>, String)>,
+    /// Where the partition began then, if something is damaged: retention tells of what it removes
+    /// only after its commit, and that is no damage.
+    pub(super) begin: u64,
 }
 
 /// Reads from `from` on, at least one batch and no more bytes than the options allow. `None`: the
@@ -73,6 +77,7 @@ fn read(
         records: Vec::new(),
         next: from,
         damage: None,
+        begin: 0,
     };
     let mut bytes = 0;
     while bytes < shared.options.read_bytes
@@ -109,18 +114,33 @@ fn read(
             // Told when it is the next thing to be read.
             Some(_) if !fetched.records.is_empty() => break,
             Some((offsets, reason)) => {
-                shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
                 fetched.next = offsets.end;
                 fetched.damage = Some((offsets, reason));
                 break;
             }
         }
     }
-    if fetched.records.is_empty() && fetched.damage.is_none() && from < partition.end() {
+    let is_batch = fetched.damage.is_some();
+    if fetched.records.is_empty() && !is_batch && from < partition.end() {
         fetched.damage = Some((from..partition.end(), "it is missing".to_owned()));
         fetched.next = partition.end();
     }
+    if fetched.damage.is_some() {
+        fetched.begin = begin_of(connection, partition)?;
+        if is_batch && fetched.begin <= from {
+            shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
     Ok(fetched)
+}
+
+/// Where a partition begins in the file; behind all that was in it where its topic is removed.
+fn begin_of(connection: &Connection, partition: &Partition) -> rusqlite::Result<u64> {
+    let begin: Option<i64> = connection
+        .prepare_cached("SELECT begin FROM partition WHERE id = ?1")?
+        .query_row([partition.id.cast_signed()], |row| row.get(0))
+        .optional()?;
+    Ok(begin.map_or(partition.end(), i64::cast_unsigned))
 }
 
 /// Where a reader goes on in one partition.
@@ -216,7 +236,7 @@ impl Cursor {
                 return Ok(None);
             };
             // Retention may have come between.
-            let begin = partition.begin();
+            let begin = partition.begin().max(fetched.begin);
             if fetched.damage.is_some() && begin > from {
                 *next = begin;
                 return Err(expired(topic, partition, from..begin));
@@ -305,72 +325,6 @@ impl EmbeddedReader {
         cursor.renew(&topic);
         Some(topic)
     }
-}
-
-/// See [`Log::positions`](crate::Log::positions).
-pub(super) async fn begin_at(
-    shared: &Shared,
-    topic: &Arc<Topic>,
-    start: StartAt,
-) -> Result<Vec<u64>, LogError> {
-    let of_each = |offset: fn(&Partition, u64) -> u64, records| {
-        let partitions = topic.partitions.iter();
-        Ok(partitions.map(|one| offset(one, records)).collect())
-    };
-    let time_ms = match start {
-        StartAt::Beginning => return of_each(|partition, _| partition.begin(), 0),
-        StartAt::End => return of_each(|partition, _| partition.end(), 0),
-        StartAt::Last(records) => {
-            let last = |partition: &Partition, records| {
-                let first = partition.end().saturating_sub(records);
-                first.max(partition.begin())
-            };
-            return of_each(last, records);
-        }
-        StartAt::Time(time_ms) => time_ms,
-    };
-    let (shared, topic) = (shared.clone(), Arc::clone(topic));
-    let pool = Arc::clone(&shared.pool);
-    let search = pool.run(move || {
-        let done = shared.pool.with(&shared.store, |connection| {
-            let partitions = topic.partitions.iter();
-            let found = partitions.map(|partition| first_since(connection, partition, time_ms));
-            found
-                .collect::<rusqlite::Result<Vec<u64>>>()
-                .map_err(|error| shared.store.error("search", &error))
-        });
-        done.map_err(|error| shared.report(error))
-    });
-    search.await.map_err(|_| LogError::Closed)?
-}
-
-/// The offset of the first batch of this time or later. Times rise with offsets, but for a clock
-/// that was set back.
-fn first_since(
-    connection: &Connection,
-    partition: &Partition,
-    time_ms: i64,
-) -> rusqlite::Result<u64> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, time_ms FROM batch WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1",
-    )?;
-    let (mut low, mut high) = (partition.begin(), partition.end());
-    let mut first = high;
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let range = params![key(partition.id, middle), key(partition.id, first)];
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        match statement.query_row(range, row).optional()? {
-            Some((at, time)) if i64::lt(&time, &time_ms) => low = unkey(at).1 + 1,
-            Some((at, _)) => {
-                first = unkey(at).1;
-                high = middle;
-            }
-            None => high = middle,
-        }
-    }
-    // The batch before may begin earlier and reach beyond, where retention has cut it.
-    Ok(first.max(partition.begin()))
 }
 
 impl Reader for EmbeddedReader {
