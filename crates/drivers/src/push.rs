@@ -8,12 +8,13 @@ mod answer;
 mod apns;
 mod fcm;
 mod jwt;
+mod key;
 mod ox_webhook;
 mod post;
 mod shown;
 mod webpush;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::guard::Guard;
 use crate::http::sockets::Sockets;
+use crate::template::Template;
 use apns::{Apns, ChannelOptions, ProviderKey};
 use fcm::{Fcm, ServiceAccount};
 use hyper::header::HeaderValue;
@@ -30,6 +32,7 @@ use post::Client;
 use webpush::WebPush;
 use webpush::vapid::Vapid;
 
+pub use key::ServiceKey;
 pub use webpush::sealing::{BrowserKeys, SealError, seal};
 pub use webpush::vapid::{VapidKey, VapidKeyError};
 
@@ -55,8 +58,8 @@ pub struct PushOptions {
 /// How browsers are reached.
 #[derive(Clone, Debug)]
 pub struct WebPushOptions {
-    /// File of the key by which services know us; made if it is not there.
-    pub key_file: PathBuf,
+    /// Key by which services know us; a file is made if it is not there.
+    pub key: ServiceKey,
     /// Address at which services reach the operator: `mailto:` or `https:`.
     pub subject: Option<String>,
     /// Template of the URL that a click on a notification leads to.
@@ -66,8 +69,8 @@ pub struct WebPushOptions {
 /// How FCM is reached.
 #[derive(Clone, Debug)]
 pub struct FcmOptions {
-    /// JSON file of a service account, as Google gives it out.
-    pub service_account_file: PathBuf,
+    /// The JSON of a service account, as Google gives it out.
+    pub service_account: ServiceKey,
     /// Where pushes are posted to, other than Google's.
     pub endpoint: Option<String>,
     /// Where access tokens are asked for, other than the account's file says.
@@ -82,8 +85,8 @@ pub struct ApnsOptions {
     pub endpoint: Option<String>,
     /// Whom to trust instead of the system's authorities, in PEM.
     pub ca_file: Option<PathBuf>,
-    /// The `.p8` file of the team's key, as Apple gives it out.
-    pub key_file: PathBuf,
+    /// The team's key in the form `.p8`, as Apple gives it out.
+    pub key: ServiceKey,
     /// Id of the key.
     pub key_id: String,
     /// Id of the team.
@@ -118,8 +121,27 @@ pub struct PushServices {
 }
 
 impl PushServices {
+    /// Refuses what [`PushServices::configured`] would refuse, as far as it shows without keys and
+    /// other files.
+    pub fn check(options: &PushOptions) -> Result<(), PushServiceError> {
+        let setting = |(name, error)| PushServiceError::Setting(name, error);
+        navigation_of(&options.webpush)?;
+        if let Some(fcm) = &options.fcm {
+            let endpoint = fcm.endpoint.as_deref().unwrap_or(FCM_ENDPOINT);
+            Fcm::check(endpoint, fcm.token_endpoint.as_deref()).map_err(setting)?;
+        }
+        if let Some(apns) = &options.apns {
+            ProviderKey::check(&apns.key_id, &apns.team_id).map_err(setting)?;
+            topic_of(apns).map_err(setting)?;
+            let channel = Apns::channel(channel_of(apns, options, None));
+            channel.map_err(setting)?;
+        }
+        Ok(())
+    }
+
     /// Makes them as the configuration says.
     pub fn configured(options: &PushOptions) -> Result<Self, PushServiceError> {
+        Self::check(options)?;
         let client = Client::new(&options.guard, &options.sockets, options.timeout);
         let fcm = options.fcm.as_ref().map(|fcm| fcm_of(fcm, options));
         let apns = options.apns.as_ref().map(|apns| apns_of(apns, options));
@@ -155,20 +177,22 @@ impl PushServices {
 }
 
 fn web_push(client: Client, options: &WebPushOptions) -> Result<WebPush, PushServiceError> {
+    let navigation = navigation_of(options)?;
+    let vapid = Vapid::new(VapidKey::of(&options.key)?, options.subject.clone());
+    Ok(WebPush::new(client, vapid, navigation))
+}
+
+/// The template of the URL that a click leads to, and the subject looked at.
+fn navigation_of(options: &WebPushOptions) -> Result<Option<Template>, PushServiceError> {
     if let Some(subject) = &options.subject {
         webpush::vapid::check_subject(subject).map_err(|error| {
             PushServiceError::Setting("mail_push.webpush.subject", error.to_owned())
         })?;
     }
-    let navigate = options.navigate.as_deref().map(webpush::navigation);
-    let navigate = navigate.transpose();
-    let navigate =
-        navigate.map_err(|error| PushServiceError::Setting("mail_push.webpush.navigate", error))?;
-    let vapid = Vapid::new(
-        VapidKey::of_file(&options.key_file)?,
-        options.subject.clone(),
-    );
-    Ok(WebPush::new(client, vapid, navigate))
+    let navigation = options.navigate.as_deref().map(webpush::navigation);
+    navigation
+        .transpose()
+        .map_err(|error| PushServiceError::Setting("mail_push.webpush.navigate", error))
 }
 
 /// The name of a setting, and what is wrong with it.
@@ -177,29 +201,42 @@ type BadSetting = (&'static str, String);
 /// Addresses that the operator names are not guarded.
 fn fcm_of(fcm: &FcmOptions, options: &PushOptions) -> Result<Fcm, BadSetting> {
     let client = Client::new(&Guard::of_operator(), &options.sockets, options.timeout);
-    let account = ServiceAccount::of_file(&fcm.service_account_file);
+    let account = ServiceAccount::of(&fcm.service_account);
     let account = account.map_err(|error| ("mail_push.fcm.service_account_file", error))?;
     let endpoint = fcm.endpoint.as_deref().unwrap_or(FCM_ENDPOINT);
     Fcm::new(client, account, endpoint, fcm.token_endpoint.as_deref())
 }
 
 fn apns_of(apns: &ApnsOptions, options: &PushOptions) -> Result<Apns, BadSetting> {
-    let key = ProviderKey::of_file(&apns.key_file, &apns.key_id, &apns.team_id)?;
+    let key = ProviderKey::of(&apns.key, &apns.key_id, &apns.team_id)?;
+    let topic = topic_of(apns)?;
+    let channel = Apns::channel(channel_of(apns, options, apns.ca_file.as_deref()))?;
+    Ok(Apns::new(channel, key, topic))
+}
+
+/// The name of the application, as a header has it.
+fn topic_of(apns: &ApnsOptions) -> Result<HeaderValue, BadSetting> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let topic = HeaderValue::try_from(&apns.topic).ok();
     let topic = topic.filter(|topic| !topic.is_empty() && apns.topic.bytes().all(is_name));
-    let topic = topic.ok_or_else(|| {
+    topic.ok_or_else(|| {
         let text = "is not the name of an application, such as `org.example.mail`".to_owned();
         ("mail_push.apns.topic", text)
-    })?;
-    let channel = Apns::channel(ChannelOptions {
+    })
+}
+
+fn channel_of<'a>(
+    apns: &'a ApnsOptions,
+    options: &'a PushOptions,
+    ca_file: Option<&'a Path>,
+) -> ChannelOptions<'a> {
+    ChannelOptions {
         endpoint: apns.endpoint.as_deref().unwrap_or(APNS_ENDPOINT),
-        ca_file: apns.ca_file.as_deref(),
+        ca_file,
         guard: Guard::of_operator(),
         sockets: &options.sockets,
         timeout: options.timeout,
-    })?;
-    Ok(Apns::new(channel, key, topic))
+    }
 }
 
 /// A message with its topic and its id: as it is where it says so itself.

@@ -39,7 +39,7 @@ impl Access {
             LogKind::Kafka => anyhow::bail!(crate::config::NO_KAFKA),
             #[cfg(feature = "kafka")]
             LogKind::Kafka => {
-                let log = KafkaLog::connect(&config.kafka_options());
+                let log = KafkaLog::connect(&config.kafka_options()?);
                 Ok(Self::Kafka(log.context("cannot use Kafka")?))
             }
         }

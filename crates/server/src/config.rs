@@ -16,6 +16,7 @@ pub(crate) mod mail_push;
 mod ox;
 pub(crate) mod paths;
 mod place;
+pub(crate) mod places;
 mod presets;
 mod properties;
 mod push_notification;
@@ -40,6 +41,7 @@ use dovecast_store::{DatabasePlace, KeySource, StoreOptions};
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use dispatch::Dispatch;
+pub(crate) use elsewhere::Absent;
 pub(crate) use exposed::Exposed;
 pub(crate) use http::Http;
 pub(crate) use limits::Bounded;
@@ -269,6 +271,10 @@ impl Config {
 
     /// Where the store is.
     pub(crate) fn store_options(&self) -> Result<StoreOptions> {
+        self.store_options_with(Absent::Refused)
+    }
+
+    fn store_options_with(&self, absent: Absent) -> Result<StoreOptions> {
         let file = || DatabasePlace::Sqlite(self.data_dir.join("state.db"));
         let timeout = Duration::from_secs(self.store.timeout_seconds.get());
         let beside = || KeySource::File(self.data_dir.join("secrets.key"));
@@ -276,7 +282,7 @@ impl Config {
             keys: self.secrets.keys.clone().unwrap_or_else(beside),
             connect_timeout: timeout,
             statement_timeout: timeout,
-            ..StoreOptions::new(self.store.place()?.unwrap_or_else(file))
+            ..StoreOptions::new(self.store.place(absent)?.unwrap_or_else(file))
         })
     }
 
@@ -304,13 +310,17 @@ impl Config {
     }
 
     #[cfg(feature = "kafka")]
-    /// How to reach the Kafka cluster.
-    pub(crate) fn kafka_options(&self) -> KafkaOptions {
-        let properties = self.kafka.properties.0.clone();
-        KafkaOptions {
+    /// How to reach the Kafka cluster; what stands elsewhere is read.
+    pub(crate) fn kafka_options(&self) -> Result<KafkaOptions> {
+        self.kafka_options_with(Absent::Refused)
+    }
+
+    #[cfg(feature = "kafka")]
+    fn kafka_options_with(&self, absent: Absent) -> Result<KafkaOptions> {
+        Ok(KafkaOptions {
             brokers: self.kafka.brokers.join(","),
-            properties: properties.into_iter().collect(),
-        }
+            properties: self.kafka.properties.read("kafka.properties", absent)?,
+        })
     }
 
     /// Where the key is that ids of what `ox` sends are made with.

@@ -40,7 +40,7 @@ impl Logs {
         let kafka = match config.log.kind {
             LogKind::Embedded => None,
             LogKind::Kafka => {
-                let kafka = KafkaLog::connect(&config.kafka_options());
+                let kafka = KafkaLog::connect(&config.kafka_options()?);
                 Some(kafka.context("cannot use Kafka")?)
             }
         };

@@ -91,7 +91,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 
 async fn serve(config: &Config, passed: Passed) -> Result<()> {
     let mut signals = Signals::new()?;
-    passed.check_paths(config)?;
+    config.check_places(passed.opened())?;
     config.check_topics()?;
     let outgoing = descriptors::outgoing(config, descriptors::raise());
     if let Some(exposed) = &config.exposed {

@@ -37,6 +37,20 @@ fn the_place_of_the_database_may_stand_in_a_file_a_variable_or_a_credential() {
     }
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn commands_need_no_property_of_kafka_that_only_the_service_has() {
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("copies"), "s3cret\n").expect("a credential");
+    let builder = builder().config(
+        "[kafka_clusters.copies]\nbrokers = ['127.0.0.1:1']\n[kafka_clusters.copies.properties]\n'sasl.password_file' = 'credential:copies'",
+    );
+    let builder = builder.env("CREDENTIALS_DIRECTORY", dir.path());
+    let server = builder.start().expect("a server");
+    server.run(["topics"]).expect("topics");
+    server.run(["endpoints"]).expect("endpoints");
+}
+
 #[test]
 fn the_keys_of_secrets_may_be_a_credential() {
     let dir = TempDir::new().expect("a directory");
@@ -97,6 +111,18 @@ fn a_place_without_a_value_is_named_and_two_are_one_too_many() {
         (
             "[ox]\npassword_file = 'c'",
             "`password` in [ox] is nothing without `user`",
+        ),
+        (
+            "[mail_push.webpush]\nkey_file = 'credential:vapid'",
+            "`key_file` of [mail_push.webpush]: there is no credential `vapid`",
+        ),
+        (
+            "[mail_push.fcm]\nservice_account_file = 'env:DOVECAST_NOT_SET'",
+            "`service_account_file` of [mail_push.fcm]: cannot read the environment variable `DOVECAST_NOT_SET`",
+        ),
+        (
+            "[mail_push.apns]\nkey_file = 'credential:apns'\nkey_id = 'ABCDE12345'\nteam_id = 'TEAM567890'\ntopic = 'org.example.mail'",
+            "`key_file` of [mail_push.apns]: there is no credential `apns`",
         ),
         (
             "[ox]\nuser = 'a'\npassword_file = '/nowhere/ox'",

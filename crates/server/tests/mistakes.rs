@@ -150,6 +150,26 @@ fn what_the_start_refuses_the_check_refuses() {
             "[dispatch]\nevent_topics = []\n[ox]\nuser = 'a'\npassword = 'b'",
             "[ox] needs a topic in `event_topics`",
         ),
+        (
+            "[mail_push.webpush]\nsubject = 'https://'",
+            "`mail_push.webpush.subject` is neither",
+        ),
+        (
+            "[mail_push.webpush]\nsubject = 'mailto:postmaster'",
+            "`mail_push.webpush.subject` is neither",
+        ),
+        (
+            "[mail_push.webpush]\nnavigate = '{{ '",
+            "`mail_push.webpush.navigate` ",
+        ),
+        (
+            "[mail_push.credstorage]\nenabled = true\npasscrypt = '   '",
+            "`passcrypt` in [mail_push.credstorage] is empty",
+        ),
+        (
+            "[mail_push.apns]\nkey_file = '/nowhere/key.p8'\nkey_id = 'ABCDE12345'\nteam_id = 'TEAM567890'\ntopic = 'org/x y'",
+            "`mail_push.apns.topic` is not the name of an application",
+        ),
         #[cfg(feature = "kafka")]
         (
             "[log]\nkind = 'kafka'\n[kafka.properties]\n'linger.mss' = 7",
@@ -177,6 +197,83 @@ fn what_the_start_refuses_the_check_refuses() {
                 .arg("serve")
                 .env("K", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
         );
+        assert!(text.contains(expected), "{config}: {text}");
+        assert_eq!(exit, Some(1), "{config}: {text}");
+    }
+}
+
+/// What `dovecast config --check` says of a configuration, and how it exits.
+fn checked(config: &str) -> (String, Option<i32>) {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("dovecast.toml");
+    fs::write(&file, config).expect("a file");
+    let mut dovecast = Command::new(env!("CARGO_BIN_EXE_dovecast"));
+    let output = dovecast.args(["config", "--check"]).arg(&file).output();
+    let output = output.expect("a command");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (text, output.status.code())
+}
+
+const NO_PASSWORD: &str = "server = 'mail.example.org'\nusername = 'a'\npassword_file = 'credential:mail'\nca_file = '/nowhere/ca.pem'";
+
+#[test]
+fn a_check_passes_where_the_secrets_are_not_on_this_host() {
+    for place in [
+        "/nowhere/secret",
+        "env:DOVECAST_NOT_SET",
+        "credential:secret",
+    ] {
+        for config in [
+            format!("[store]\nurl_file = '{place}'"),
+            format!("[ox]\nuser = 'a'\npassword_file = '{place}'"),
+            format!("[push_notification.a]\ndriver = 'ox'\nox_url_file = '{place}'"),
+            format!("[mail]\n{NO_PASSWORD}\nfrom = 'a@example.org'"),
+            format!("[mail_push.webpush]\nkey_file = '{place}'"),
+            format!("[mail_push.fcm]\nservice_account_file = '{place}'"),
+            format!(
+                "[mail_push.apns]\nkey_file = '{place}'\nkey_id = 'ABCDE12345'\nteam_id = 'TEAM567890'\ntopic = 'org.example.mail'"
+            ),
+            format!("[mail_push.credstorage]\nenabled = true\npasscrypt_file = '{place}'"),
+            #[cfg(feature = "kafka")]
+            format!(
+                "[log]\nkind = 'kafka'\n[kafka.properties]\n'security.protocol' = 'sasl_plaintext'\n'sasl.mechanism' = 'PLAIN'\n'sasl.username' = 'a'\n'sasl.password_file' = '{place}'"
+            ),
+            #[cfg(feature = "kafka")]
+            format!(
+                "[kafka_clusters.a]\nbrokers = ['a:1']\n[kafka_clusters.a.properties]\n'security.protocol' = 'sasl_plaintext'\n'sasl.mechanism' = 'PLAIN'\n'sasl.username' = 'a'\n'sasl.password_file' = '{place}'"
+            ),
+        ] {
+            let (text, exit) = checked(&config);
+            assert_eq!(exit, Some(0), "{config}: {text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_absent_hides_no_other_mistake_from_a_check() {
+    for (config, expected) in [
+        (
+            format!("[mail]\n{NO_PASSWORD}\nfrom = 'not an address'"),
+            "not an address",
+        ),
+        (
+            format!("[mail]\n{NO_PASSWORD}\nfrom = 'a@example.org'\nenvelope_from = 'zz'"),
+            "zz",
+        ),
+        (
+            "[push_notification.a]\ndriver = 'ox'\nox_url_file = 'credential:'".to_owned(),
+            "[push_notification.a] ox_url_file: `` is not a name",
+        ),
+        #[cfg(feature = "kafka")]
+        (
+            format!(
+                "[mail]\n{NO_PASSWORD}\nfrom = 'a@example.org'\n[kafka_clusters.a]\nbrokers = ['a:1']\n[kafka_clusters.a.properties]\nfoo = 1"
+            ),
+            "unknown librdkafka property `foo`",
+        ),
+    ] {
+        let (text, exit) = checked(&config);
         assert!(text.contains(expected), "{config}: {text}");
         assert_eq!(exit, Some(1), "{config}: {text}");
     }

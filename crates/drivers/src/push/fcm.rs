@@ -57,6 +57,21 @@ impl Fcm {
         })
     }
 
+    /// Refuses end-points that are none.
+    pub(super) fn check(
+        endpoint: &str,
+        token_endpoint: Option<&str>,
+    ) -> Result<(), (&'static str, String)> {
+        for (name, url) in [
+            ("mail_push.fcm.endpoint", Some(endpoint)),
+            ("mail_push.fcm.token_endpoint", token_endpoint),
+        ] {
+            let parsed = url.map(Destination::parse).transpose();
+            parsed.map_err(|error| (name, error))?;
+        }
+        Ok(())
+    }
+
     async fn attempt(&self, address: &DeviceAddress, push: &Push) -> PushAnswer {
         let DeviceAddress::Fcm { token } = address else {
             let fault = super::of_another_transport();

@@ -38,7 +38,7 @@ impl Case {
         options.apns = Some(ApnsOptions {
             endpoint: Some(service.endpoint()),
             ca_file: Some(ca_file).filter(|_| !service.certificate().is_empty()),
-            key_file,
+            key: key_file.into(),
             key_id: APNS_KEY_ID.to_owned(),
             team_id: APNS_TEAM_ID.to_owned(),
             topic: APNS_TOPIC.to_owned(),

@@ -27,7 +27,7 @@ impl Case {
         std::fs::write(&file, service.service_account()).expect("written");
         let mut options = options(directory.path());
         options.fcm = Some(FcmOptions {
-            service_account_file: file,
+            service_account: file.into(),
             endpoint: Some(service.endpoint()),
             token_endpoint: None,
         });
@@ -188,7 +188,7 @@ async fn without_an_access_token_a_push_waits() {
     std::fs::write(&file, other.service_account()).expect("written");
     let mut options = options(directory.path());
     options.fcm = Some(FcmOptions {
-        service_account_file: file,
+        service_account: file.into(),
         endpoint: Some(service.endpoint()),
         token_endpoint: Some(format!("{}/elsewhere", service.endpoint())),
     });

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
-use dovecast_drivers::push::{ApnsOptions, FcmOptions, PushOptions, PushServices, WebPushOptions};
+use dovecast_drivers::push::{
+    ApnsOptions, FcmOptions, PushOptions, PushServices, ServiceKey, WebPushOptions,
+};
 use dovecast_mail_push::subscription::Urgency;
 use dovecast_mail_push::{Person, Push, Tag, Topic, Transport, TransportKind};
 use serde_json::{Value, json};
@@ -24,7 +26,7 @@ fn options(directory: &Path) -> PushOptions {
         sockets: Sockets::default(),
         timeout: Duration::from_secs(20),
         webpush: WebPushOptions {
-            key_file: directory.join("vapid.key"),
+            key: directory.join("vapid.key").into(),
             subject: Some("mailto:postmaster@example.org".to_owned()),
             navigate: Some("https://mail.example.org/#{{ message.uid }}".to_owned()),
         },
@@ -81,7 +83,7 @@ fn a_setting_that_cannot_be_used_is_named_and_its_secret_is_not() {
     let apns = |key_id: &str, topic: &str| ApnsOptions {
         endpoint: Some("https://127.0.0.1:1".to_owned()),
         ca_file: Some(file.clone()),
-        key_file: directory.path().join("vapid.key"),
+        key: directory.path().join("vapid.key").into(),
         key_id: key_id.to_owned(),
         team_id: "TEAM567890".to_owned(),
         topic: topic.to_owned(),
@@ -95,7 +97,7 @@ fn a_setting_that_cannot_be_used_is_named_and_its_secret_is_not() {
         }),
         ("mail_push.fcm.service_account_file", &|options| {
             options.fcm = Some(FcmOptions {
-                service_account_file: file.clone(),
+                service_account: file.clone().into(),
                 endpoint: None,
                 token_endpoint: None,
             });
@@ -115,9 +117,88 @@ fn a_setting_that_cannot_be_used_is_named_and_its_secret_is_not() {
     for (setting, change) in cases {
         let mut options = options(directory.path());
         change(&mut options);
+        // What needs no file is refused without one, too.
+        let is_of_a_file = setting.ends_with("_file");
+        assert_eq!(
+            PushServices::check(&options).is_ok(),
+            is_of_a_file,
+            "{setting}"
+        );
         let error = PushServices::configured(&options).err().expect(setting);
         let error = error.to_string();
         assert!(error.starts_with(&format!("`{setting}` ")), "{error}");
         assert!(!error.contains("geheim"), "{error}");
     }
+}
+
+#[test]
+fn end_points_are_refused_where_the_keys_are_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let nowhere = || ServiceKey::File("/nowhere/key".into());
+    let cases: [(&str, Change<'_>); 3] = [
+        ("mail_push.fcm.endpoint", &|options| {
+            options.fcm = Some(FcmOptions {
+                service_account: nowhere(),
+                endpoint: Some("push.example.org".to_owned()),
+                token_endpoint: None,
+            });
+        }),
+        ("mail_push.fcm.token_endpoint", &|options| {
+            options.fcm = Some(FcmOptions {
+                service_account: nowhere(),
+                endpoint: None,
+                token_endpoint: Some("ftp://push.example.org".to_owned()),
+            });
+        }),
+        ("mail_push.apns.endpoint", &|options| {
+            options.apns = Some(ApnsOptions {
+                endpoint: Some("push.example.org".to_owned()),
+                ca_file: None,
+                key: nowhere(),
+                key_id: "ABCDE12345".to_owned(),
+                team_id: "TEAM567890".to_owned(),
+                topic: "org.example.mail".to_owned(),
+            });
+        }),
+    ];
+    for (setting, change) in cases {
+        let mut options = options(directory.path());
+        change(&mut options);
+        let error = PushServices::check(&options).expect_err(setting);
+        let error = error.to_string();
+        assert!(error.starts_with(&format!("`{setting}` ")), "{error}");
+    }
+}
+
+#[test]
+fn a_key_may_be_given_as_text_and_is_shown_nowhere() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut of_file = options(directory.path());
+    let public = services(&of_file).vapid_public_key().to_owned();
+    let pem = std::fs::read_to_string(directory.path().join("vapid.key")).expect("a key");
+    of_file.webpush.key = ServiceKey::text("credential:vapid", pem.clone());
+    assert_eq!(services(&of_file).vapid_public_key(), public);
+    assert!(!format!("{:?}", of_file.webpush).contains("PRIVATE"));
+    of_file.apns = Some(ApnsOptions {
+        endpoint: Some("http://127.0.0.1:1".to_owned()),
+        ca_file: None,
+        key: ServiceKey::text("credential:apns", pem),
+        key_id: "ABCDE12345".to_owned(),
+        team_id: "TEAM567890".to_owned(),
+        topic: "org.example.mail".to_owned(),
+    });
+    services(&of_file);
+    of_file.fcm = Some(FcmOptions {
+        service_account: ServiceKey::text("credential:fcm", "geheim".to_owned()),
+        endpoint: None,
+        token_endpoint: None,
+    });
+    let error = PushServices::configured(&of_file)
+        .err()
+        .expect("no account");
+    let error = error.to_string();
+    assert!(
+        error.contains("names `credential:fcm`, which is not") && !error.contains("geheim"),
+        "{error}"
+    );
 }

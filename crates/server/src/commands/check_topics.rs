@@ -20,16 +20,17 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     let topics: Vec<String> = config.dispatch.options().sources.into_keys().collect();
-    let asked = match KafkaLog::connect(&config.kafka_options()) {
-        Ok(kafka) => kafka.topic_settings(&topics).await,
-        Err(error) => Err(error),
-    };
-    match asked {
+    match described(config, &topics).await {
         Ok(described) => of_topics(&described),
         Err(error) => vec![warning(format!(
-            "Kafka cannot be asked for the settings of its topics: {error}"
+            "Kafka cannot be asked for the settings of its topics: {error:#}"
         ))],
     }
+}
+
+async fn described(config: &Config, topics: &[String]) -> anyhow::Result<DescribedTopics> {
+    let kafka = KafkaLog::connect(&config.kafka_options()?)?;
+    Ok(kafka.topic_settings(topics).await?)
 }
 
 fn of_topics(described: &DescribedTopics) -> Vec<Finding> {

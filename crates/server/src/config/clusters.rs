@@ -9,6 +9,8 @@ use dovecast_drivers::kafka::ClusterOptions;
 use dovecast_log::kafka::KafkaOptions;
 use serde::{Deserialize, Deserializer};
 
+#[cfg(feature = "kafka")]
+use super::elsewhere::Absent;
 use super::properties::Properties;
 
 /// Clusters by their names.
@@ -44,15 +46,21 @@ pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KafkaCl
 
 /// Clusters as the driver takes them.
 #[cfg(feature = "kafka")]
-pub(super) fn options(clusters: &KafkaClusters) -> Vec<ClusterOptions> {
-    let option = |(name, cluster): (&String, &KafkaCluster)| ClusterOptions {
-        name: name.clone(),
-        kafka: KafkaOptions {
-            brokers: cluster.brokers.join(","),
-            properties: cluster.properties.0.clone().into_iter().collect(),
-        },
-        accounts: cluster.accounts.clone(),
-        topics: cluster.topics.clone(),
+pub(super) fn options(
+    clusters: &KafkaClusters,
+    absent: Absent,
+) -> anyhow::Result<Vec<ClusterOptions>> {
+    let option = |(name, cluster): (&String, &KafkaCluster)| {
+        let section = format!("kafka_clusters.{name}.properties");
+        Ok(ClusterOptions {
+            name: name.clone(),
+            kafka: KafkaOptions {
+                brokers: cluster.brokers.join(","),
+                properties: cluster.properties.read(&section, absent)?,
+            },
+            accounts: cluster.accounts.clone(),
+            topics: cluster.topics.clone(),
+        })
     };
     clusters.iter().map(option).collect()
 }

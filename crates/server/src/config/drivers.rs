@@ -10,6 +10,7 @@ use dovecast_drivers::template::Templates;
 use dovecast_drivers::template::host::TemplateHost;
 
 use super::Config;
+use super::elsewhere::Absent;
 use crate::cli::TEMPLATE_HOST;
 use crate::key_file::KEY_BYTES;
 
@@ -27,21 +28,31 @@ impl Config {
         }
     }
 
-    /// How drivers are run.
+    /// How drivers are run; what stands in files is read from there.
     pub(crate) fn driver_options(
         &self,
         sockets: Sockets,
         mail_key: [u8; KEY_BYTES],
     ) -> anyhow::Result<DriverOptions> {
+        self.driver_options_with(sockets, mail_key, Absent::Refused)
+    }
+
+    /// As [`Config::driver_options`].
+    pub(super) fn driver_options_with(
+        &self,
+        sockets: Sockets,
+        mail_key: [u8; KEY_BYTES],
+        absent: Absent,
+    ) -> anyhow::Result<DriverOptions> {
         Ok(DriverOptions {
             sockets,
             guard: Guard::new(&self.dispatch.allowed_networks),
             timeout: Duration::from_secs(self.dispatch.timeout_seconds.get()),
-            mail: self.mail_options(mail_key)?,
+            mail: self.mail_options(mail_key, absent)?,
             templates: self.templates(),
             preset_urls: self.presets.urls().clone(),
             #[cfg(feature = "kafka")]
-            kafka_clusters: super::clusters::options(&self.kafka_clusters),
+            kafka_clusters: super::clusters::options(&self.kafka_clusters, absent)?,
         })
     }
 }

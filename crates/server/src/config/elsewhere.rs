@@ -3,7 +3,7 @@
 
 use std::env::VarError;
 use std::path::PathBuf;
-use std::{env, fs};
+use std::{env, fmt, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, de};
@@ -20,6 +20,26 @@ pub(crate) enum Elsewhere {
     Credential(String),
 }
 
+/// As it is written.
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Environment(variable) => write!(f, "env:{variable}"),
+            Self::Credential(name) => write!(f, "credential:{name}"),
+        }
+    }
+}
+
+/// What becomes of a value that cannot be read where it is said to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// An error: the value is needed.
+    Refused,
+    /// Another one in its place: a configuration is also checked on hosts that have no secrets.
+    Replaced,
+}
+
 impl Elsewhere {
     /// `env:VARIABLE`, `credential:NAME`, or the path of a file.
     pub(super) fn parse(text: &str) -> Self {
@@ -30,6 +50,32 @@ impl Elsewhere {
             return Self::Credential(name.to_owned());
         }
         Self::File(text.strip_prefix("file:").unwrap_or(text).into())
+    }
+
+    /// As [`Elsewhere::parse`], of a text that can name a place.
+    pub(super) fn checked(text: &str) -> Result<Self, String> {
+        match Self::parse(text) {
+            Self::File(path) if path.as_os_str().is_empty() => Err(
+                "an empty text, expected a path, `env:VARIABLE` or `credential:NAME`".to_owned(),
+            ),
+            Self::Environment(name) | Self::Credential(name)
+                if name.is_empty() || name.contains(['/', '\0']) =>
+            {
+                Err(format!(
+                    "`{}` is not a name of a variable or a credential",
+                    name.escape_debug()
+                ))
+            }
+            place => Ok(place),
+        }
+    }
+
+    /// The value, or `stand_in` where it may be absent and is.
+    pub(crate) fn read_or(&self, absent: Absent, stand_in: &str) -> Result<String> {
+        match self.read() {
+            Err(_) if absent == Absent::Replaced => Ok(stand_in.to_owned()),
+            read => read,
+        }
     }
 
     /// The value, without the end of its line.
@@ -68,18 +114,7 @@ pub(super) fn place<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Elsewhere>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    match Elsewhere::parse(&text) {
-        Elsewhere::File(path) if path.as_os_str().is_empty() => Err(de::Error::custom(
-            "an empty text, expected a path, `env:VARIABLE` or `credential:NAME`",
-        )),
-        Elsewhere::Environment(name) | Elsewhere::Credential(name)
-            if name.is_empty() || name.contains(['/', '\0']) =>
-        {
-            Err(de::Error::custom(format!(
-                "`{}` is not a name of a variable or a credential",
-                name.escape_debug()
-            )))
-        }
-        place => Ok(Some(place)),
-    }
+    Elsewhere::checked(&text)
+        .map(Some)
+        .map_err(de::Error::custom)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use dovecast_drivers::mail::{MailOptions, MailTls};
 use serde::{Deserialize, Deserializer, de};
 
-use super::elsewhere::{self, Elsewhere};
+use super::elsewhere::{self, Absent, Elsewhere};
 use super::limits::Bounded;
 use super::paths;
 use crate::key_file::{self, KEY_BYTES};
@@ -153,28 +153,38 @@ impl super::Config {
     }
 
     /// How mail is sent; what stands in files is read from there.
-    pub(super) fn mail_options(&self, key: [u8; KEY_BYTES]) -> Result<Option<MailOptions>> {
+    pub(super) fn mail_options(
+        &self,
+        key: [u8; KEY_BYTES],
+        absent: Absent,
+    ) -> Result<Option<MailOptions>> {
         let Some(section) = &self.mail.section else {
             return Ok(None);
-        };
-        let read = |path: &PathBuf, what: &str| {
-            let text = std::fs::read(path);
-            text.with_context(|| format!("cannot read `{}` (`{what}` of [mail])", path.display()))
         };
         let login = match &section.login {
             None => None,
             Some((user, Password::Here(password))) => Some((user.clone(), password.clone())),
             Some((user, Password::At(place))) => {
-                let password = place.read().context("`password_file` of [mail]")?;
+                let password = place.read_or(absent, "x");
+                let password = password.context("`password_file` of [mail]")?;
                 Some((user.clone(), password))
             }
         };
-        let ca = section.ca_file.as_ref().map(|path| read(path, "ca_file"));
+        let ca = match &section.ca_file {
+            None => None,
+            Some(path) => match std::fs::read(path) {
+                Ok(pem) => Some(pem),
+                Err(_) if absent == Absent::Replaced => None,
+                unread => Some(unread.with_context(|| {
+                    format!("cannot read `{}` (`ca_file` of [mail])", path.display())
+                })?),
+            },
+        };
         Ok(Some(MailOptions {
             server: section.server.clone(),
             port: section.port,
             tls: section.tls,
-            ca: ca.transpose()?,
+            ca,
             login,
             from: section.from.clone(),
             envelope_from: section.envelope_from.clone(),
@@ -222,7 +232,9 @@ mod tests {
         std::fs::write(dir.path().join("mail.password"), "s3cret\n").expect("a password");
         let here = format!("{}/", dir.path().display());
         let config = Config::parse(&example.replace("/etc/dovecast/", &here));
-        let options = config.expect(example).mail_options([0; KEY_BYTES]);
+        let options = config
+            .expect(example)
+            .mail_options([0; KEY_BYTES], Absent::Refused);
         let options = options.expect("files").expect("a server");
         assert_eq!((options.port, options.tls), (Some(587), MailTls::Starttls));
         assert_eq!(options.ca.as_deref(), Some(pem.as_bytes()));
@@ -235,7 +247,9 @@ mod tests {
         .expect("a driver");
         // What it lacks is named.
         let config = Config::parse(&example.replace("/etc/dovecast/", "/nowhere/"));
-        let error = config.expect(example).mail_options([0; KEY_BYTES]);
+        let error = config
+            .expect(example)
+            .mail_options([0; KEY_BYTES], Absent::Refused);
         let error = format!("{:#}", error.map(drop).expect_err("no file"));
         assert!(error.contains("`password_file` of [mail]"), "{error}");
         for option in [

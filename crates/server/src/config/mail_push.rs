@@ -7,16 +7,18 @@ mod servers;
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use dovecast_drivers::guard::Guard;
 use dovecast_drivers::http::sockets::Sockets;
 use dovecast_drivers::push::{
-    ATTEMPT_TIMEOUT, ApnsOptions, FcmOptions, PushOptions, WebPushOptions,
+    ATTEMPT_TIMEOUT, ApnsOptions, FcmOptions, PushOptions, PushServices, ServiceKey, WebPushOptions,
 };
 use dovecast_mail_push::listener::{AllowedClients, SourceKind};
 use dovecast_operations::push::PushLimits;
 use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
+use super::elsewhere::{Absent, Elsewhere};
 use super::limits::Bounded;
 use crate::push::{Origin, Patience, StreamLimits};
 pub(crate) use secret::Secret;
@@ -175,39 +177,70 @@ impl MailPushSection {
 }
 
 impl Config {
-    /// How the services of devices are reached.
-    pub(crate) fn push_options(&self, sockets: &Sockets) -> PushOptions {
-        let section = &self.mail_push;
-        let fcm = &section.fcm;
-        let apns = &section.apns;
-        let fcm = fcm.service_account_file.clone().map(|file| FcmOptions {
-            service_account_file: file,
-            endpoint: fcm.endpoint.clone(),
-            token_endpoint: fcm.token_endpoint.clone(),
-        });
+    /// How the services of devices are reached; what stands elsewhere is read.
+    pub(crate) fn push_options(&self, sockets: &Sockets) -> Result<PushOptions> {
+        self.push_options_with(sockets, Absent::Refused)
+    }
+
+    fn push_options_with(&self, sockets: &Sockets, absent: Absent) -> Result<PushOptions> {
+        let MailPushSection {
+            webpush, fcm, apns, ..
+        } = &self.mail_push;
+        let beside = || ServiceKey::File(self.data_dir.join("vapid.key"));
+        let vapid = webpush.key_file.as_ref();
+        let vapid = vapid.map(|place| key(place, absent, "`key_file` of [mail_push.webpush]"));
+        let fcm = match &fcm.service_account_file {
+            None => None,
+            Some(place) => Some(FcmOptions {
+                service_account: key(place, absent, "`service_account_file` of [mail_push.fcm]")?,
+                endpoint: fcm.endpoint.clone(),
+                token_endpoint: fcm.token_endpoint.clone(),
+            }),
+        };
         let parts = (&apns.key_file, &apns.key_id, &apns.team_id, &apns.topic);
         let apns = match parts {
-            (Some(key_file), Some(key_id), Some(team_id), Some(topic)) => Some(ApnsOptions {
+            (Some(place), Some(key_id), Some(team_id), Some(topic)) => Some(ApnsOptions {
                 endpoint: apns.endpoint.clone(),
                 ca_file: apns.ca_file.clone(),
-                key_file: key_file.clone(),
+                key: key(place, absent, "`key_file` of [mail_push.apns]")?,
                 key_id: key_id.clone(),
                 team_id: team_id.clone(),
                 topic: topic.clone(),
             }),
             _ => None,
         };
-        PushOptions {
+        Ok(PushOptions {
             guard: Guard::new(&self.dispatch.allowed_networks),
             sockets: sockets.clone(),
             timeout: ATTEMPT_TIMEOUT,
             webpush: WebPushOptions {
-                key_file: self.in_data_dir(section.webpush.key_file.as_deref(), "vapid.key"),
-                subject: section.webpush.subject.clone(),
-                navigate: section.webpush.navigate.clone(),
+                key: vapid.transpose()?.unwrap_or_else(beside),
+                subject: webpush.subject.clone(),
+                navigate: webpush.navigate.clone(),
             },
             fcm,
             apns,
+        })
+    }
+
+    /// Refuses what the start of mail push would refuse, as far as it shows without keys and other
+    /// files.
+    pub(super) fn check_mail_push(&self, sockets: &Sockets) -> Result<()> {
+        let options = self.push_options_with(sockets, Absent::Replaced)?;
+        PushServices::check(&options).context("mail push cannot be used ([mail_push])")?;
+        self.mail_push.credstorage.passphrase(Absent::Replaced)?;
+        Ok(())
+    }
+}
+
+/// The key of a service. A file is read by who makes the service: it may be made there.
+fn key(place: &Elsewhere, absent: Absent, setting: &str) -> Result<ServiceKey> {
+    match place {
+        Elsewhere::File(path) => Ok(ServiceKey::File(path.clone())),
+        Elsewhere::Environment(_) | Elsewhere::Credential(_) => {
+            let text = place.read_or(absent, "");
+            let text = text.with_context(|| setting.to_owned())?;
+            Ok(ServiceKey::text(place, text))
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Config;
 use super::drivers::OWN_PROGRAM;
-use super::elsewhere::Elsewhere;
+use super::elsewhere::{Absent, Elsewhere};
 use crate::cli::LUA_HOST;
 
 /// What the section says.
@@ -30,6 +30,8 @@ const SCRIPT_FILE: [&str; 2] = ["lua_script_file", "push_notification_lua_script
 
 /// Options that say where the one without the ending stands.
 const ELSEWHERE: [&str; 3] = ["ox_url_file", "push_notification_ox_url_file", "url_file"];
+/// A URL in the place of one that may be absent and is.
+const STAND_IN: &str = "http://localhost/";
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -118,21 +120,30 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
 }
 
 impl Config {
-    /// The drivers of the configuration.
+    /// The drivers of the configuration; what stands elsewhere is read.
     pub(crate) fn configured_drivers(&self, sockets: &Sockets) -> Result<Vec<ConfiguredDriver>> {
+        self.configured_drivers_with(sockets, Absent::Refused)
+    }
+
+    /// As [`Config::configured_drivers`].
+    pub(super) fn configured_drivers_with(
+        &self,
+        sockets: &Sockets,
+        absent: Absent,
+    ) -> Result<Vec<ConfiguredDriver>> {
         let surroundings = Surroundings {
             sockets: sockets.clone(),
             lua_host: [OWN_PROGRAM, LUA_HOST].map(OsString::from).into(),
             lua_script_file: self.push_notification.lua_script_file.clone(),
         };
         let blocks = self.push_notification.blocks.values();
-        let made = blocks.map(|block| Ok(fetched(block)?.make(&surroundings)?));
+        let made = blocks.map(|block| Ok(fetched(block, absent)?.make(&surroundings)?));
         made.collect()
     }
 }
 
 /// The block with what stands elsewhere.
-fn fetched(block: &Block) -> Result<Block> {
+fn fetched(block: &Block, absent: Absent) -> Result<Block> {
     let mut block = block.clone();
     for key in ELSEWHERE {
         let Some(place) = block.options.remove(key) else {
@@ -142,7 +153,9 @@ fn fetched(block: &Block) -> Result<Block> {
         let Written::Text(place) = place else {
             anyhow::bail!("{}: this is not a place, expected a text", place_of());
         };
-        let value = Elsewhere::parse(&place).read().with_context(place_of)?;
+        let place = Elsewhere::checked(&place);
+        let place = place.map_err(|error| anyhow::anyhow!("{}: {error}", place_of()))?;
+        let value = place.read_or(absent, STAND_IN).with_context(place_of)?;
         let plain = key.trim_end_matches("_file");
         ensure!(
             !block.options.contains_key(plain),

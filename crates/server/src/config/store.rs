@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use dovecast_store::{BadDatabasePlace, DatabasePlace};
 use serde::{Deserialize, Deserializer, de};
 
-use super::elsewhere::{self, Elsewhere};
+use super::elsewhere::{self, Absent, Elsewhere};
 use super::limits::Bounded;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,13 +28,8 @@ impl Default for StoreSection {
 }
 
 impl StoreSection {
-    /// Whether the place of the database is not in this file.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        self.url.is_none() && self.url_file.is_some()
-    }
-
-    /// Where the database is; `None`: nothing is said.
-    pub(super) fn place(&self) -> Result<Option<DatabasePlace>> {
+    /// Where the database is; `None`: nothing is said, or what is said may be absent and is.
+    pub(super) fn place(&self, absent: Absent) -> Result<Option<DatabasePlace>> {
         let Some(elsewhere) = &self.url_file else {
             return Ok(self.url.clone());
         };
@@ -42,9 +37,13 @@ impl StoreSection {
             self.url.is_none(),
             "`url` and `url_file` of [store] are both there: one of them is enough"
         );
-        let read = elsewhere.read().context("`url_file` of [store]");
-        let parsed = read?.parse();
-        Ok(Some(parsed.context("`url_file` of [store]")?))
+        match elsewhere.read() {
+            Err(_) if absent == Absent::Replaced => Ok(None),
+            read => {
+                let parsed = read.context("`url_file` of [store]")?.parse();
+                Ok(Some(parsed.context("`url_file` of [store]")?))
+            }
+        }
     }
 }
 

@@ -24,8 +24,7 @@ use super::engine::Engine;
 use super::log_in::ImapLogIn;
 use super::sender::Sender;
 use super::streams::Streams;
-use crate::config::Config;
-use crate::config::mail_push::CredStorage;
+use crate::config::{Absent, Config};
 use crate::logs::Logs;
 use crate::serve::Stopping;
 
@@ -50,9 +49,10 @@ pub(crate) struct Ports {
 impl Ports {
     /// What the configuration says. The key of Web Push is made if it is not there.
     pub(crate) fn configured(config: &Config, sockets: &Sockets) -> Result<Self> {
-        let services = PushServices::configured(&config.push_options(sockets));
+        let services = PushServices::configured(&config.push_options(sockets)?);
         let services = services.context("mail push cannot be used ([mail_push])")?;
         let transport = |kind| Some((kind, services.transport(kind)?));
+        let passphrase = config.mail_push.credstorage.passphrase(Absent::Refused)?;
         Ok(Self {
             log_in: ImapLogIn::configured(&config.mail_push.auth)?,
             transports: TransportKind::ALL
@@ -61,7 +61,7 @@ impl Ports {
                 .collect(),
             vapid: Some(services.vapid_public_key().to_owned()),
             care: None,
-            passcrypt: passcrypt(&config.mail_push.credstorage)?,
+            passcrypt: passphrase.map(|text| Arc::new(Passcrypt::of(&text))),
         })
     }
 }
@@ -98,21 +98,6 @@ pub(crate) fn acts(config: &Config, store: &Store, ports: &Ports) -> Result<Mail
     };
     let vault = Vault::new(store.clone(), storage, passcrypt);
     Ok(MailPush::new(store.clone(), vault, needs))
-}
-
-/// What the configuration has passwords sealed with.
-fn passcrypt(section: &CredStorage) -> Result<Option<Arc<Passcrypt>>> {
-    let secret = section
-        .passcrypt
-        .as_ref()
-        .or(section.passcrypt_file.as_ref());
-    let Some(secret) = secret.filter(|_| section.enabled) else {
-        return Ok(None);
-    };
-    let place = "`passcrypt` in [mail_push.credstorage]";
-    let passphrase = secret.read().context(place)?;
-    anyhow::ensure!(!passphrase.trim().is_empty(), "{place} is empty");
-    Ok(Some(Arc::new(Passcrypt::of(&passphrase))))
 }
 
 impl Pushing {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use crate::config::paths::check_socket;
+use crate::config::places::Opened;
 use crate::config::{Config, Role};
 
 /// Only root and the server's own user may connect.
@@ -53,13 +53,13 @@ impl Passed {
         Ok(passed)
     }
 
-    /// Whether the sockets that are to be made can be, by the length of their paths.
-    pub(super) fn check_paths(&self, config: &Config) -> Result<()> {
-        check_socket(&config.control_socket(), "[control] socket")?;
-        if config.has(Role::Relay) && self.relay.is_none() {
-            check_socket(&config.relay_socket(), "[relay] socket")?;
+    /// Which doors of the server systemd has opened.
+    pub(super) fn opened(&self) -> Opened {
+        Opened {
+            relay: self.relay.is_some(),
+            http: self.http.is_some(),
+            monitor: self.monitor.is_some(),
         }
-        Ok(())
     }
 
     /// Where mail processes connect to, for the log.

@@ -1,7 +1,6 @@
 //! The token by which Apple knows us: signed with the team's key, renewed neither more often than
 //! every 20 minutes nor less often than every hour, which Apple both refuses.
 
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +8,8 @@ use hyper::header::HeaderValue;
 use ring::error::Unspecified;
 use ring::signature::EcdsaKeyPair;
 use serde_json::json;
-use zeroize::Zeroizing;
 
-use crate::push::jwt;
+use crate::push::{ServiceKey, jwt};
 
 /// Age at which a token is renewed.
 const RENEWED_AFTER: Duration = Duration::from_mins(40);
@@ -46,13 +44,25 @@ struct Made {
 }
 
 impl ProviderKey {
-    /// Reads the `.p8` file that Apple gives out; the name of the setting and what is wrong with
-    /// it.
-    pub(crate) fn of_file(
-        path: &Path,
+    /// Reads the key that Apple gives out; the name of the setting and what is wrong with it.
+    pub(crate) fn of(
+        key: &ServiceKey,
         key_id: &str,
         team_id: &str,
     ) -> Result<Self, (&'static str, String)> {
+        Self::check(key_id, team_id)?;
+        let failed = |text| ("mail_push.apns.key_file", text);
+        let pem = key.read(MAX_FILE_BYTES).map_err(failed)?;
+        let read = jwt::es256_key(&pem);
+        Ok(Self {
+            key: read.map_err(|error| failed(format!("names {key}: it {error}")))?,
+            key_id: key_id.to_owned(),
+            team_id: team_id.to_owned(),
+        })
+    }
+
+    /// Refuses what are no ids.
+    pub(crate) fn check(key_id: &str, team_id: &str) -> Result<(), (&'static str, String)> {
         for (name, id) in [
             ("mail_push.apns.key_id", key_id),
             ("mail_push.apns.team_id", team_id),
@@ -61,22 +71,7 @@ impl ProviderKey {
                 return Err((name, format!("is not {ID_CHARS} letters and digits")));
             }
         }
-        let failed = |error: &dyn std::fmt::Display| {
-            let text = format!("names `{}`: {error}", path.display());
-            ("mail_push.apns.key_file", text)
-        };
-        let found = std::fs::metadata(path).map_err(|error| failed(&error))?;
-        if found.len() > MAX_FILE_BYTES {
-            return Err(failed(&"the file is too large for a key"));
-        }
-        let pem = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-        let pem = Zeroizing::new(pem);
-        let key = jwt::es256_key(&pem).map_err(|error| failed(&format!("it {error}")))?;
-        Ok(Self {
-            key,
-            key_id: key_id.to_owned(),
-            team_id: team_id.to_owned(),
-        })
+        Ok(())
     }
 }
 
@@ -142,7 +137,7 @@ mod tests {
         let path = directory.path().join("key.p8");
         // Of the same kind.
         std::fs::write(&path, &*VapidKey::generate().expect("a key")).expect("written");
-        let key = ProviderKey::of_file(&path, "ABCDE12345", "TEAM567890");
+        let key = ProviderKey::of(&path.into(), "ABCDE12345", "TEAM567890");
         Provider::new(key.map_err(|(_, error)| error).expect("a key"))
     }
 
@@ -163,13 +158,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_key_is_named_by_its_setting() {
-        let missing = Path::new("/nonexistent/key.p8");
+        let missing = ServiceKey::File("/nonexistent/key.p8".into());
         for (key_id, team_id, expected) in [
             ("short", "TEAM567890", "mail_push.apns.key_id"),
             ("ABCDE12345", "TEAM56789!", "mail_push.apns.team_id"),
             ("ABCDE12345", "TEAM567890", "mail_push.apns.key_file"),
         ] {
-            let error = ProviderKey::of_file(missing, key_id, team_id).err();
+            let error = ProviderKey::of(&missing, key_id, team_id).err();
             assert_eq!(error.map(|(name, _)| name), Some(expected));
         }
     }

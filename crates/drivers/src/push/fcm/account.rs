@@ -1,7 +1,6 @@
 //! The service account by which Google knows us: a signed assertion (RFC 7523) for an access token,
 //! which is used until shortly before its end.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,8 +19,8 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::push::answer::words;
-use crate::push::jwt;
 use crate::push::post::{Client, Destination, NoAnswer, PARTY};
+use crate::push::{ServiceKey, jwt};
 
 /// What the token is asked for.
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -60,15 +59,10 @@ struct File {
 }
 
 impl ServiceAccount {
-    /// Reads the JSON file that Google gives out; the text says what is wrong with it.
-    pub(crate) fn of_file(path: &Path) -> Result<Self, String> {
-        let unread = |error: std::io::Error| format!("names `{}`: {error}", path.display());
-        let found = std::fs::metadata(path).map_err(unread)?;
-        if found.len() > MAX_FILE_BYTES {
-            return Err(unread(std::io::ErrorKind::FileTooLarge.into()));
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unread)?);
-        Self::parse(&text).map_err(|error| format!("names `{}`, which {error}", path.display()))
+    /// Reads the JSON that Google gives out; the text says what is wrong with it.
+    pub(crate) fn of(key: &ServiceKey) -> Result<Self, String> {
+        let text = key.read(MAX_FILE_BYTES)?;
+        Self::parse(&text).map_err(|error| format!("names {key}, which {error}"))
     }
 
     fn parse(text: &str) -> Result<Self, String> {

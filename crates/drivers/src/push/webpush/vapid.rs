@@ -21,7 +21,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::push::jwt;
+use crate::push::{ServiceKey, jwt};
 
 /// Time for which a token counts; the specification has 24 hours at most.
 const VALID_FOR: Duration = Duration::from_hours(12);
@@ -83,6 +83,14 @@ impl VapidKey {
         let pair = jwt::es256_key(pem).map_err(VapidKeyError::Key)?;
         let public = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key());
         Ok(Self { pair, public })
+    }
+
+    /// Reads the key; a file is made if it is not there.
+    pub(in crate::push) fn of(key: &ServiceKey) -> Result<Self, VapidKeyError> {
+        match key {
+            ServiceKey::File(path) => Self::of_file(path),
+            ServiceKey::Text { text, .. } => Self::from_pem(text),
+        }
     }
 
     /// Reads the key of a file, which is made if it is not there; only its owner can read it. Of

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::config::elsewhere::{self, Elsewhere};
+use crate::config::elsewhere::{self, Absent, Elsewhere};
 
 /// A secret, or where it stands. [`fmt::Debug`] shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,9 +18,14 @@ impl Secret {
     /// The secret.
     #[allow(dead_code, reason = "read when what needs it begins")]
     pub(crate) fn read(&self) -> Result<String> {
+        self.read_or(Absent::Refused, "")
+    }
+
+    /// The secret, or `stand_in` where it may be absent and is.
+    pub(super) fn read_or(&self, absent: Absent, stand_in: &str) -> Result<String> {
         match self {
             Self::Here(text) => Ok(text.clone()),
-            Self::At(place) => place.read(),
+            Self::At(place) => place.read_or(absent, stand_in),
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use dovecast_mail_push::listener::SourceKind;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::secret::{self, Secret};
 use super::servers::{DoveadmUrl, ImapServer};
+use crate::config::elsewhere::{self, Absent, Elsewhere};
 use crate::config::http::networks;
 use crate::config::limits::Bounded;
 use crate::config::paths;
@@ -113,8 +115,8 @@ pub(crate) struct Admin {
 pub(crate) struct WebPush {
     pub(crate) subject: Option<String>,
     pub(crate) navigate: Option<String>,
-    #[serde(deserialize_with = "paths::optional")]
-    pub(crate) key_file: Option<PathBuf>,
+    #[serde(deserialize_with = "elsewhere::place")]
+    pub(crate) key_file: Option<Elsewhere>,
 }
 
 /// How devices of FCM are reached.
@@ -122,8 +124,8 @@ pub(crate) struct WebPush {
 #[serde(default, deny_unknown_fields)]
 #[allow(dead_code, reason = "the transport reads it")]
 pub(crate) struct Fcm {
-    #[serde(deserialize_with = "paths::optional")]
-    pub(crate) service_account_file: Option<PathBuf>,
+    #[serde(deserialize_with = "elsewhere::place")]
+    pub(crate) service_account_file: Option<Elsewhere>,
     pub(crate) endpoint: Option<String>,
     pub(crate) token_endpoint: Option<String>,
 }
@@ -133,8 +135,8 @@ pub(crate) struct Fcm {
 #[serde(default, deny_unknown_fields)]
 #[allow(dead_code, reason = "the transport reads it")]
 pub(crate) struct Apns {
-    #[serde(deserialize_with = "paths::optional")]
-    pub(crate) key_file: Option<PathBuf>,
+    #[serde(deserialize_with = "elsewhere::place")]
+    pub(crate) key_file: Option<Elsewhere>,
     pub(crate) key_id: Option<String>,
     pub(crate) team_id: Option<String>,
     pub(crate) topic: Option<String>,
@@ -163,6 +165,18 @@ impl Default for MailNotify {
 }
 
 impl CredStorage {
+    /// The passphrase that passwords are sealed with; `None`: the configuration has none.
+    pub(crate) fn passphrase(&self, absent: Absent) -> anyhow::Result<Option<String>> {
+        let secret = self.passcrypt.as_ref().or(self.passcrypt_file.as_ref());
+        let Some(secret) = secret.filter(|_| self.enabled) else {
+            return Ok(None);
+        };
+        let place = "`passcrypt` in [mail_push.credstorage]";
+        let passphrase = secret.read_or(absent, "x").context(place)?;
+        anyhow::ensure!(!passphrase.trim().is_empty(), "{place} is empty");
+        Ok(Some(passphrase))
+    }
+
     pub(super) fn check(&self) -> Result<(), &'static str> {
         match (self.enabled, &self.passcrypt, &self.passcrypt_file) {
             (_, Some(_), Some(_)) => {

@@ -61,6 +61,8 @@ fn imap_server(text: &str) -> Option<ImapServer> {
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned();
+    // Certificates are of such names only.
+    rustls::pki_types::ServerName::try_from(&*host).ok()?;
     is_plain.then_some(ImapServer {
         is_implicit,
         host,
@@ -98,6 +100,7 @@ mod tests {
             ("imaps://[::1]:993/", Some((true, "::1", 993))),
             ("imap://joe:geheim@host", None),
             ("imap://", None),
+            ("imaps://mail..example.org", None),
             ("imap://host/INBOX", None),
             ("https://host", None),
             ("host:143", None),
