@@ -27,7 +27,7 @@ pub(crate) struct KafkaCluster {
     brokers: Vec<String>,
     #[serde(default)]
     accounts: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::topics::of_accounts")]
     topics: Vec<String>,
     #[serde(default)]
     pub(super) properties: Properties,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dovecast_dispatch::{Clock, DispatchOptions, EvaluatorLimits, Source};
 use dovecast_drivers::guard::AllowedNetwork;
 use dovecast_notification::EventAccount;
+use dovecast_operations::account_number;
 use serde::{Deserialize, Deserializer, de};
 
 use super::limits::Bounded;
@@ -15,9 +16,13 @@ use super::topics;
 /// an endpoint may have, which its driver keeps by itself.
 const LONGEST_ATTEMPT: Duration = Duration::from_mins(1);
 
+/// Longest name of a consumer group, in bytes: as long as that of a topic.
+const MAX_GROUP_BYTES: usize = 249;
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Dispatch {
+    #[serde(deserialize_with = "group")]
     pub(crate) group: String,
     #[serde(deserialize_with = "topics::topic")]
     pub(crate) outbox_topic: String,
@@ -100,12 +105,33 @@ pub(super) fn checked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Disp
     Ok(dispatch)
 }
 
+/// The name of a consumer group, to which mail push puts an ending.
+fn group<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_name = (1..=MAX_GROUP_BYTES).contains(&text.len())
+        && text.trim() == text
+        && !text.contains(char::is_control);
+    if is_name {
+        return Ok(text);
+    }
+    Err(de::Error::custom(format!(
+        "`{}` is not a name of a consumer group, expected 1 to {MAX_GROUP_BYTES} bytes without control characters, and no blank at either end",
+        dovecast_event::brief(&text).escape_debug()
+    )))
+}
+
 fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventAccount, D::Error> {
     let text = String::deserialize(deserializer)?;
     match (text.as_str(), text.strip_prefix("fixed:")) {
         ("user", _) => Ok(EventAccount::User),
         ("domain", _) => Ok(EventAccount::Domain),
-        (_, Some(account)) if !account.is_empty() => Ok(EventAccount::Fixed(account.into())),
+        // A number that the API takes, or nobody could have an endpoint.
+        (_, Some(account)) => match account_number(account) {
+            Ok(number) => Ok(EventAccount::Fixed(number.into())),
+            Err(problem) => Err(de::Error::custom(format!(
+                "the number of the account behind `fixed:` {problem}"
+            ))),
+        },
         _ => Err(de::Error::custom(format!(
             "`{text}` is none of `user`, `domain` and `fixed:ACCOUNT`"
         ))),

@@ -99,7 +99,9 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     let text = String::deserialize(deserializer)?;
     let is_segment = |segment: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
-        !segment.is_empty() && segment.chars().all(allowed)
+        // Clients resolve the dots before they ask.
+        let is_step = matches!(segment, "." | "..");
+        !segment.is_empty() && !is_step && segment.chars().all(allowed)
     };
     let segments = text.strip_prefix('/');
     let is_prefix = segments.is_some_and(|segments| segments.split('/').all(is_segment))

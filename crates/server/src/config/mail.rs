@@ -2,6 +2,7 @@
 //! never shown.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,8 +59,9 @@ impl fmt::Debug for Section {
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
+    #[serde(deserialize_with = "server")]
     server: Option<String>,
-    port: Option<u16>,
+    port: Option<Bounded<1, 65_535>>,
     #[serde(deserialize_with = "tls")]
     tls: MailTls,
     #[serde(deserialize_with = "paths::optional")]
@@ -121,7 +123,7 @@ impl TryFrom<Written> for Mail {
             (None, Some(_)) => return Err("`from` in [mail] is nothing without `server`"),
             (Some(server), Some(from)) => Some(Section {
                 server,
-                port: written.port,
+                port: written.port.and_then(|port| u16::try_from(port.get()).ok()),
                 tls: written.tls,
                 ca_file: written.ca_file,
                 login,
@@ -194,6 +196,19 @@ impl super::Config {
             key,
         }))
     }
+}
+
+/// The name or the address of a host.
+fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_name = !text.starts_with('[') && url::Host::parse(&text).is_ok();
+    if is_name || text.parse::<IpAddr>().is_ok() {
+        return Ok(Some(text));
+    }
+    Err(de::Error::custom(format!(
+        "`{}` is not a host, expected a name such as `mail.example.org` or an address; the port is `port`",
+        text.escape_debug()
+    )))
 }
 
 fn tls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MailTls, D::Error> {

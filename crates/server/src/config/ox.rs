@@ -99,7 +99,8 @@ impl TryFrom<Written> for Ox {
     }
 }
 
-fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+/// The name of a user of basic authentication.
+pub(super) fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let user = String::deserialize(deserializer)?;
     if user.is_empty() || user.contains(':') || user.contains(char::is_control) {
         return Err(de::Error::custom(format!(

@@ -124,11 +124,45 @@ fn a_wrong_file_is_refused_with_place_key_value_and_what_is_expected() {
         ("[kafka_clusters.c]\nbrokers = ['a']\nacks = 1", "unknown field `acks`, expected one of `brokers`, `accounts`, `topics`, `properties`"),
         ("[kafka.properties]\n'sasl.password_file' = ''", "property `sasl.password_file`: an empty text, expected a path, `env:VARIABLE` or `credential:NAME`"),
         ("[log\n", "1:5: "),
+        ("[dispatch]\nevent_account = 'fixed: '", "2:17: `event_account`: the number of the account behind `fixed:` can't be blank"),
+        ("[dispatch]\nevent_account = \"fixed:a\\u0000b\"", "the number of the account behind `fixed:` has a control character"),
+        ("[dispatch]\ngroup = ''", "2:9: `group`: `` is not a name of a consumer group, expected 1 to 249 bytes"),
+        ("[dispatch]\ngroup = ' a'", "` a` is not a name of a consumer group"),
+        ("[http]\napi_prefix = '/..'", "`/..` is not a prefix of paths"),
+        ("[http]\napi_prefix = '/a/./b'", "`/a/./b` is not a prefix of paths"),
+        ("[mail]\nserver = 'h h'\nfrom = 'a@b.c'", "2:10: `server`: `h h` is not a host, expected a name"),
+        ("[mail]\nserver = 'h:25'\nfrom = 'a@b.c'", "`h:25` is not a host"),
+        ("[mail]\nserver = ''\nfrom = 'a@b.c'", "`` is not a host"),
+        ("[mail]\nserver = 'h'\nfrom = 'a@b.c'\nport = 0", "4:8: `port`: invalid value: integer `0`, expected a number from 1 to 65535"),
+        ("[kafka_clusters.a]\nbrokers = ['a:1']\ntopics = ['a b']", "3:10: `topics`: `a b` is not a topic"),
+        ("[kafka_clusters.a]\nbrokers = ['a:1']\ntopics = ['a.{user}']", "`a.{user}` is not a topic"),
     ];
     for (text, expected) in cases {
         let error = Config::parse(text).expect_err(text);
         assert!(error.contains(expected), "{text:?}: {error}");
     }
+}
+
+#[test]
+fn what_is_unusual_is_taken_all_the_same() {
+    let longest = format!("fixed:{}", "7".repeat(255));
+    for text in [
+        format!("[dispatch]\nevent_account = '{longest}'"),
+        "[dispatch]\ngroup = 'dispatch of mail'".to_owned(),
+        "[http]\napi_prefix = '/a/...'".to_owned(),
+        "[mail]\nserver = '::1'\nfrom = 'a@b.c'\nport = 65535".to_owned(),
+        "[mail]\nserver = 'mail_1.example.org'\nfrom = 'a@b.c'".to_owned(),
+        #[cfg(feature = "kafka")]
+        "[kafka_clusters.a]\nbrokers = ['a:1']\ntopics = ['mail.{account}.*', '*']".to_owned(),
+    ] {
+        assert_eq!(Config::parse(&text).err(), None, "{text}");
+    }
+    let of = |account: &str| {
+        let text = format!("[dispatch]\nevent_account = 'fixed:{account}'");
+        Config::parse(&text).map(|config| config.dispatch.event_account)
+    };
+    assert_eq!(of(" 7 "), of("7"));
+    of(&"7".repeat(256)).expect_err("a number that is too long");
 }
 
 #[test]

@@ -57,6 +57,22 @@ pub(super) fn optional<'de, D: Deserializer<'de>>(
     Ok(Some(topics))
 }
 
+/// What stands for the number of an account in topics of a cluster.
+const ACCOUNT: &str = "{account}";
+
+/// Names of topics, or texts with `*` or `{account}` in them that stand for several.
+pub(super) fn of_accounts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    let topics: Vec<String> = Vec::deserialize(deserializer)?;
+    let mut checked = topics.iter().map(|topic| {
+        let of_one = topic.replace(ACCOUNT, "7");
+        check(&of_one, true).map_err(|error| de::Error::custom(format!("{error}, and `{ACCOUNT}`")))
+    });
+    checked.try_for_each(|one| one)?;
+    Ok(topics)
+}
+
 /// Says what is wrong with the name of a topic.
 pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
     check(topic, false)

@@ -13,6 +13,7 @@ use super::servers::{DoveadmUrl, ImapServer};
 use crate::config::elsewhere::{self, Absent, Elsewhere};
 use crate::config::http::networks;
 use crate::config::limits::Bounded;
+use crate::config::ox::user;
 use crate::config::paths;
 
 /// Who checks logins of persons.
@@ -101,6 +102,7 @@ pub(crate) struct DovecotSource {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Admin {
+    #[serde(deserialize_with = "user")]
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     /// Where the password stands instead.

@@ -96,6 +96,14 @@ fn what_does_not_go_together_is_said() {
             "`password` and `password_file` in [mail_push.admin] are both there",
         ),
         (
+            "[mail_push.admin]\nuser = 'a:b'\npassword = 'geheim'",
+            "`a:b` is not a user of basic authentication",
+        ),
+        (
+            "[mail_push.webpush]\nkey_file = ''",
+            "an empty text, expected a path, `env:VARIABLE` or `credential:NAME`",
+        ),
+        (
             "[mail_push.webpush]\nsubject = 'postmaster'",
             "does not begin with `mailto:`",
         ),
