@@ -56,6 +56,19 @@ pub(crate) fn our_settings(configuration: &Section) -> Vec<(String, String)> {
     all
 }
 
+/// Whether librdkafka is told to read files.
+pub(crate) fn has_files(configuration: &Section) -> bool {
+    named_files(configuration).next().is_some()
+}
+
+/// Files that librdkafka is told to read, by their settings.
+fn named_files(configuration: &Section) -> impl Iterator<Item = (String, String)> {
+    let settings = our_settings(configuration).into_iter();
+    settings.filter(|(name, path)| {
+        name.starts_with("settings.ssl.") && name.ends_with(".location") && path.starts_with('/')
+    })
+}
+
 /// Can the mail user read the files that librdkafka is told to read?
 pub(crate) fn files(
     installation: &Installation,
@@ -63,13 +76,7 @@ pub(crate) fn files(
     users: &[MailUser],
     findings: &mut Vec<Finding>,
 ) {
-    for (name, path) in our_settings(configuration) {
-        let is_file = name.starts_with("settings.ssl.")
-            && name.ends_with(".location")
-            && path.starts_with('/');
-        if !is_file {
-            continue;
-        }
+    for (name, path) in named_files(configuration) {
         let seen = installation.path(&path);
         if let Err(error) = std::fs::File::open(&seen) {
             findings.push(Finding::problem(format!(

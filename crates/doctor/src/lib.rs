@@ -120,6 +120,10 @@ pub fn check(target: &Target) -> Result<Report> {
         let instances = instances::instances(spelling, &configuration, &mut findings);
         let users = mail_users::mail_users(&installation, &configuration, &mut findings);
         let transports = relay::Transports::of(&configuration);
+        if transports.relay || cluster::has_files(&configuration) {
+            findings.extend(mail_users::unknown(&configuration));
+            findings.extend(mail_users::unasked(&users));
+        }
         if transports.relay {
             relay.topics = relay::topics(&instances);
             relay::relay(&installation, &configuration, &users, &mut findings);

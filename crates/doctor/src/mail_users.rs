@@ -1,6 +1,7 @@
 //! As which users of the system mail processes run, as far as the configuration says it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 use crate::configuration::Section;
 use crate::installation::Installation;
@@ -42,25 +43,52 @@ pub(crate) fn mail_users(
         .collect()
 }
 
+/// Says of which mail users the configuration does not tell as whom their processes run: it may be
+/// in a database, or differ from user to user.
+pub(crate) fn unknown(configuration: &Section) -> Option<Finding> {
+    let has_mail_uid = configuration
+        .get("mail_uid")
+        .is_some_and(|uid| !uid.is_empty());
+    let mut userdbs = userdbs(configuration).peekable();
+    let is_unknown = match userdbs.peek() {
+        None => !has_mail_uid,
+        Some(_) => userdbs.any(|(name, userdb)| match uid(name, userdb) {
+            Some(uid) => uid.contains('%'),
+            None => driver(name, userdb) != Some("passwd") && !has_mail_uid,
+        }),
+    };
+    is_unknown.then(|| {
+        Finding::warning(
+            "cannot tell as whom mail processes run: `mail_uid` is not set, or the userdb says it for each user. \
+             Whether they get to the files, sockets and directories of the plugin, and whether `allow` of [relay] has them, was not checked; \
+             `doveadm user NAME` shows the `uid`",
+        )
+    })
+}
+
+/// Says what only root can find out: whether others get to a path.
+pub(crate) fn unasked(users: &[MailUser]) -> Option<Finding> {
+    // In a namespace, or without /proc, nothing is claimed.
+    let own = std::fs::metadata("/proc/self").ok()?.uid();
+    let is_foreign = own != 0 && users.iter().any(|user| user.uid != own);
+    is_foreign.then(|| {
+        Finding::warning(
+            "whether mail processes get to the files, sockets and directories of the plugin was not checked: run it as root",
+        )
+    })
+}
+
 /// Users that the configuration names, and where.
 fn named(configuration: &Section) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut is_open = true;
     for (name, userdb) in userdbs(configuration) {
-        let driver = driver(name, userdb);
-        let fields = ["override_fields", "args", "default_fields"];
-        let mut lists = fields
-            .iter()
-            .filter(|list| **list != "args" || driver == Some("static"));
-        let of_2_3 = lists.find_map(|list| uid_of(userdb.get(list)?));
-        let of_2_4 = userdb
-            .section("fields")
-            .and_then(|fields| fields.get("uid"));
-        if let Some(uid) = of_2_3.or(of_2_4).filter(|uid| !uid.contains('%')) {
+        let uid = uid(name, userdb);
+        if let Some(uid) = uid.filter(|uid| !uid.contains('%')) {
             found.push((uid.to_owned(), "`uid` of the userdb".to_owned()));
         }
         // These say it for each user.
-        is_open &= of_2_3.is_none() && of_2_4.is_none() && driver != Some("passwd");
+        is_open &= uid.is_none() && driver(name, userdb) != Some("passwd");
     }
     let mail_uid = configuration.get("mail_uid").filter(|uid| !uid.is_empty());
     if let Some(uid) = mail_uid.filter(|_| is_open) {
@@ -77,6 +105,16 @@ fn userdbs(configuration: &Section) -> impl Iterator<Item = (&str, &Section)> {
     of_2_3
         .map(|userdb| ("", userdb))
         .chain(configuration.named("userdb"))
+}
+
+/// The user id that a userdb has for all of its users; there may be a variable in it.
+fn uid<'s>(name: &'s str, userdb: &'s Section) -> Option<&'s str> {
+    let is_static = driver(name, userdb) == Some("static");
+    let fields = ["override_fields", "args", "default_fields"];
+    let mut lists = fields.iter().filter(|list| **list != "args" || is_static);
+    let of_2_3 = lists.find_map(|list| uid_of(userdb.get(list)?));
+    let of_2_4 = || userdb.section("fields")?.get("uid");
+    of_2_3.or_else(of_2_4)
 }
 
 fn driver<'s>(name: &'s str, userdb: &'s Section) -> Option<&'s str> {
@@ -154,6 +192,36 @@ mod tests {
                 .map(|(user, source)| format!("{user} {source}"))
                 .collect();
             assert_eq!(found.join(", "), expected, "{configuration}");
+        }
+    }
+
+    #[test]
+    fn what_the_configuration_does_not_say_of_mail_users_is_said() {
+        for (configuration, is_unknown) in [
+            ("mail_uid = vmail\n", false),
+            ("mail_uid = vmail\nuserdb {\n driver = sql\n}\n", false),
+            ("userdb {\n driver = passwd\n}\n", false),
+            ("userdb passwd {\n}\n", false),
+            (
+                "userdb {\n driver = ldap\n override_fields = uid=7\n}\n",
+                false,
+            ),
+            ("userdb static {\n fields {\n  uid = 5000\n }\n}\n", false),
+            ("", true),
+            ("userdb {\n driver = sql\n}\n", true),
+            (
+                "userdb {\n driver = passwd-file\n args = /etc/users\n}\n",
+                true,
+            ),
+            ("userdb ldap {\n}\n", true),
+            (
+                "mail_uid = vmail\nuserdb static {\n fields {\n  uid = %{user}\n }\n}\n",
+                true,
+            ),
+            ("userdb passwd {\n}\nuserdb sql {\n}\n", true),
+        ] {
+            let found = unknown(&Section::parse(configuration));
+            assert_eq!(found.is_some(), is_unknown, "{configuration}");
         }
     }
 }

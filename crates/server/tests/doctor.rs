@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use dovecast_testkit::may_act_as_others;
@@ -10,6 +11,9 @@ use tempfile::TempDir;
 
 /// A user id that no system has.
 const UID: u32 = 4_711_815;
+
+/// A user of every system who is not the server's.
+const NOBODY: u32 = 65_534;
 
 const PLUGINS: &str = "mail_plugins = notify push_notification push_notification_kafka\n";
 
@@ -49,6 +53,11 @@ fn server(relay: &str) -> Server {
 
 /// A Dovecot whose mail processes run as [`UID`] and send to the relay of a server.
 fn relayed(server: &Server, options: &str) -> Dovecot {
+    relayed_of(server, options, &format!("mail_uid = {UID}"))
+}
+
+/// As [`relayed`], with other settings of mail users.
+fn relayed_of(server: &Server, options: &str, users: &str) -> Dovecot {
     let (socket, spill) = (
         server.relay_socket().display(),
         server.spill_dir().display(),
@@ -56,7 +65,7 @@ fn relayed(server: &Server, options: &str) -> Dovecot {
     Dovecot::new(
         "2.3.19.1 (9b53102964)",
         &format!(
-            "{PLUGINS}mail_uid = {UID}\nplugin {{\n  push_notification_driver = kafka:{options}\n  kafka.notification.transport = relay\n  \
+            "{PLUGINS}{users}\nplugin {{\n  push_notification_driver = kafka:{options}\n  kafka.notification.transport = relay\n  \
              kafka.notification.relay_socket = {socket}\n  kafka.notification.relay_spill_dir = {spill}\n}}"
         ),
     )
@@ -82,6 +91,55 @@ fn a_mail_user_who_is_allowed_by_number_or_range_is_no_finding() {
         let (said, _) = relayed(&server, "").examined(&server, &[]);
         assert!(!said.contains("allow"), "{allow}: {said}");
     }
+}
+
+#[test]
+fn mail_users_of_a_database_are_no_proof_that_nothing_is_wrong() {
+    let server = server("allow = [\"root\"]");
+    let dovecot = relayed_of(&server, "", "userdb {\n  driver = sql\n}");
+    let (said, code) = dovecot.examined(&server, &[]);
+    assert!(
+        said.contains("warning: cannot tell as whom mail processes run"),
+        "{said}"
+    );
+    assert_ne!(code, 0, "{said}");
+}
+
+#[test]
+fn who_is_not_root_learns_what_was_not_checked() {
+    let server = server(&format!("allow = [{UID}]"));
+    let dovecot = relayed(&server, "");
+    let rights = Permissions::from_mode(0o755);
+    fs::set_permissions(dovecot.0.path(), rights).expect("a mode");
+    let mut command = server.command(["doctor"]);
+    let path = format!("{}:/usr/bin:/bin", dovecot.0.path().display());
+    // Where that user may not even run the program there is nothing to see.
+    let Ok(output) = command.env("PATH", path).uid(NOBODY).output() else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Nor where that user does not get to directories of tests.
+    if !said.starts_with("Dovecot ") {
+        return;
+    }
+    let expected = "of the plugin was not checked: run it as root";
+    assert!(said.contains(expected), "{said}");
+    assert_ne!(output.status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_spill_directory_that_cannot_be_read_is_said() {
+    let server = server(&format!("allow = [{UID}]"));
+    let dovecot = relayed(&server, "");
+    let dir = server.spill_dir().to_owned();
+    fs::remove_dir_all(&dir).expect("removed");
+    fs::write(&dir, "").expect("a file in its place");
+    let (said, _) = dovecot.examined(&server, &[]);
+    let expected = format!(
+        "warning: whether `{}` holds events that are not taken in was not checked",
+        dir.display()
+    );
+    assert!(said.contains(&expected), "{said}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -75,7 +76,17 @@ impl Allowed {
 
     /// Who has left files that the relay does not take in.
     fn spill_files(&self, place: &str, dir: &Path) -> Option<Finding> {
-        let entries = fs::read_dir(dir).ok()?.filter_map(Result::ok);
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries.filter_map(Result::ok),
+            // Nothing was left there.
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => {
+                return Some(Finding::warning(format!(
+                    "whether `{}` holds events that are not taken in was not checked: {error}; run it as root",
+                    dir.display()
+                )));
+            }
+        };
         let files = entries.filter_map(|entry| entry.metadata().ok());
         let owners = files.filter(fs::Metadata::is_file).map(|file| file.uid());
         let denied: BTreeSet<u32> = owners.filter(|uid| !self.has(*uid)).collect();
